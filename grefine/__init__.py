@@ -1,0 +1,50 @@
+"""grefine: find where a generated image is bad and what of its prompt is missing, repaint only there, prove it helped.
+
+The names below are the public API. They load on first use, so that `import grefine` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GRefinePipeline": "grefine.pipeline",
+    "GRefineOutput": "grefine.pipeline",
+    "PQMap": "grefine.indicators.pq_map",
+    "AQMap": "grefine.indicators.aq_map",
+    "parse": "grefine.text.parse",
+    "parse_prompt": "grefine.text.parse",
+    "load_scorer": "grefine.scorers.registry",
+    "evaluate_folders": "grefine.evaluate.run",
+    "refine_folder": "grefine.folder.runner",
+    "MDIQALoss": "grefine.models.mdiqa",
+    "RefineConfig": "grefine.refine.settings",
+    "GRefineError": "grefine.errors",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+if TYPE_CHECKING:
+    from grefine.errors import GRefineError
+    from grefine.evaluate.run import evaluate_folders
+    from grefine.folder.runner import refine_folder
+    from grefine.indicators.aq_map import AQMap
+    from grefine.indicators.pq_map import PQMap
+    from grefine.models.mdiqa import MDIQALoss
+    from grefine.pipeline import GRefineOutput, GRefinePipeline
+    from grefine.refine.settings import RefineConfig
+    from grefine.scorers.registry import load_scorer
+    from grefine.text.parse import parse, parse_prompt
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'grefine' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m grefine` is `grefine`."""
+
+from grefine.cli.main import main
+
+main()

@@ -1,0 +1,52 @@
+"""`grefine`: the commands by name. Nothing here imports torch; each command does so only when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+app = typer.Typer(
+    name="grefine",
+    help="Find where a generated image is bad and what of its prompt is missing, repaint only there, prove it helped.",
+    epilog="Exit codes: 0 done, 1 some inputs failed, 2 wrong usage or configuration, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        from grefine import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; every known failure is one sentence on stderr."""
+    from grefine.errors import GRefineError
+
+    try:
+        app()
+    except GRefineError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        typer.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last line before a user would meet a traceback
+        if os.environ.get("GREFINE_DEBUG"):
+            raise
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        _fail(f"Unexpected {type(error).__name__}: {first} (GREFINE_DEBUG=1 shows where).")
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"grefine: {sentence}", err=True)
+    sys.exit(2)

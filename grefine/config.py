@@ -1,0 +1,127 @@
+"""YAML to typed dataclasses. An unknown key is an error that names the nearest one, the file and the line."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from grefine.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+def load_config(path: str | Path, schema: type[T], overrides: dict[str, Any] | None = None) -> T:
+    """Read `path` into the dataclass `schema`; `overrides` (by field name) win over the file.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, or a value of the wrong type; file and line are named.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ConfigError(f"Cannot read configuration '{path}': {error.strerror or error}.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"'{path}'{line} is not valid YAML: {getattr(error, 'problem', error)}.") from error
+    if root is not None and not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"'{path}' must hold `key: value` lines, not a single value or a list.")
+    return build(schema, _from_mapping(root, schema, path) | (overrides or {}), where=f"'{path}'")
+
+
+def build(schema: type[T], values: dict[str, Any], where: str = "arguments") -> T:
+    """Make a `schema` from plain values, checking names and types."""
+    fields = {f.name for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(schema)
+    for name, value in values.items():
+        if name not in fields:
+            raise ConfigError(f"{where}: unknown key '{name}'{nearest(name, fields)}")
+        values[name] = _coerce(value, hints[name], f"{where}: '{name}'")
+    try:
+        return schema(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}.") from error
+
+
+def digest(config: Any) -> str:
+    """Return a short hash that is equal exactly when two configurations are equal."""
+    text = json.dumps(dataclasses.asdict(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _from_mapping(root: Any, schema: type, path: Path) -> dict[str, Any]:
+    import yaml
+
+    fields = {f.name for f in dataclasses.fields(schema)}
+    hints = typing.get_type_hints(schema)
+    loader = yaml.SafeLoader("")
+    values: dict[str, Any] = {}
+    for key, node in root.value if root is not None else ():
+        where = f"'{path}' line {key.start_mark.line + 1}"
+        if key.value not in fields:
+            raise ConfigError(f"{where}: unknown key '{key.value}'{nearest(str(key.value), fields)}")
+        value = loader.construct_object(node, deep=True)
+        values[key.value] = _coerce(value, hints[key.value], f"{where}: '{key.value}'")
+    return values
+
+
+def _coerce(value: Any, hint: Any, where: str) -> Any:
+    """Check `value` against a type hint made of builtins, unions, literals, tuples, lists, dicts, dataclasses."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        for option in args:
+            try:
+                return _coerce(value, option, where)
+            except ConfigError:
+                continue
+        raise ConfigError(f"{where} must be {_name(hint)}, not {value!r}.")
+    if origin is typing.Literal:
+        if value not in args:
+            accepted = ", ".join(map(str, args))
+            raise ConfigError(f"{where} must be one of {accepted}, not {value!r}{nearest(str(value), map(str, args))}")
+        return value
+    if origin in (tuple, list):
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where} must be a list, not {value!r}.")
+        if origin is list or (len(args) == 2 and args[1] is Ellipsis):
+            return origin(_coerce(item, args[0], where) for item in value)
+        if len(value) != len(args):
+            raise ConfigError(f"{where} must have {len(args)} entries, not {len(value)}.")
+        return tuple(_coerce(item, arg, where) for item, arg in zip(value, args, strict=True))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} must be `name: value` pairs, not {value!r}.")
+        return {_coerce(k, args[0], where): _coerce(v, args[1], where) for k, v in value.items()}
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):  # type: ignore[arg-type]
+            return value
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} must be `key: value` lines, not {value!r}.")
+        return build(hint, dict(value), where)  # type: ignore[arg-type]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is type(None):
+        if value is None:
+            return None
+    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{where} must be {_name(hint)}, not {value!r}.")
+
+
+def _name(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_name(option) for option in typing.get_args(hint))
+    return {type(None): "empty", str: "a text", float: "a number", int: "a whole number", bool: "true or false"}.get(
+        hint, str(hint).removeprefix("typing.")
+    )

@@ -1,0 +1,44 @@
+"""What goes wrong, in words: what was given, what is accepted, the next step."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GRefineError(Exception):
+    """Any failure that has one clear sentence for the person who meets it."""
+
+
+class ConfigError(GRefineError, ValueError):
+    """A setting or argument that cannot be used."""
+
+
+class ImageError(GRefineError, ValueError):
+    """An image that cannot be read, decoded or handled."""
+
+
+class PromptError(GRefineError, ValueError):
+    """A prompt that is missing, or prompts that do not match their images."""
+
+
+class WeightsMissing(GRefineError, FileNotFoundError):
+    """Weights that are not on this machine, with the command that gets them."""
+
+
+class WeightsCorrupt(GRefineError, ValueError):
+    """Weights that are present but are not what they should be."""
+
+
+class MetricUnavailable(GRefineError, RuntimeError):
+    """A metric that is known but cannot run here, with how to get it."""
+
+
+class WorldMismatch(GRefineError, ValueError):
+    """An image that a pipeline does not know how to judge."""
+
+
+def nearest(name: str, accepted: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest accepted name, or an empty string."""
+    close = difflib.get_close_matches(name, list(accepted), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""

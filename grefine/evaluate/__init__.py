@@ -1,0 +1,1 @@
+"""Before and after: the long table, its statistics, tables, plots and report."""

@@ -1,0 +1,1 @@
+"""Refine many images: the work list and the runner."""

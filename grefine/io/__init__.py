@@ -1,0 +1,1 @@
+"""Reading and writing: images, prompts, metadata, journals. Knows nothing about quality."""

@@ -1,0 +1,1 @@
+"""Maps to a better image: plan, regions, repaint, restore, composite, guidance, guard."""

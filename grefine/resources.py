@@ -1,0 +1,56 @@
+"""Where bundled pipelines, configurations and fetched weights lie. No other room looks for them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from grefine.errors import ConfigError, nearest
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def bundled(kind: str) -> Path:
+    """Return the folder of bundled `kind` ("pipelines" or "configs").
+
+    A wheel carries them inside the package; in a source tree they lie beside it.
+    """
+    inside = _PACKAGE / "_bundled" / kind
+    return inside if inside.is_dir() else _PACKAGE.parent / kind
+
+
+def pipeline_names() -> list[str]:
+    """Names that `from_pretrained` knows without a path."""
+    root = bundled("pipelines")
+    return sorted(p.name for p in root.iterdir() if (p / "model_index.json").is_file()) if root.is_dir() else []
+
+
+def pipeline_folder(name: str | Path) -> Path | None:
+    """Return the folder that `name` means: an existing folder, or a bundled pipeline; None for anything else."""
+    path = Path(name)
+    if path.is_dir():
+        return path
+    inside = bundled("pipelines") / str(name)
+    return inside if str(name) and "/" not in str(name) and (inside / "model_index.json").is_file() else None
+
+
+def config_file(kind: str, name: str | Path) -> Path:
+    """Return the YAML file that `name` means: a path, or the name of a bundled configuration of `kind`."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    inside = bundled("configs") / kind / f"{name}.yaml"
+    if inside.is_file():
+        return inside
+    names = sorted(p.stem for p in (bundled("configs") / kind).glob("*.yaml"))
+    raise ConfigError(
+        f"No {kind} configuration '{name}': give a YAML file or one of {', '.join(names) or '(none bundled)'}"
+        f"{nearest(str(name), names)}"
+    )
+
+
+def cache_folder() -> Path:
+    """Return the folder of fetched weights: GREFINE_CACHE, else XDG_CACHE_HOME/grefine, else ~/.cache/grefine."""
+    if "GREFINE_CACHE" in os.environ:
+        return Path(os.environ["GREFINE_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "grefine"

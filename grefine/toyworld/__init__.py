@@ -1,0 +1,1 @@
+"""The closed world: scenes with known truth, their captions, defects, judges and benchmark."""

@@ -1,0 +1,1 @@
+"""Data sets, losses, one loop, and one recipe per trained thing."""

@@ -1,0 +1,242 @@
+"""What flows between the rooms: frozen records, no behaviour beyond reading themselves.
+
+Maps are `(H, W)` float32 numpy arrays in 0..1 at the image's own size, unless a field says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+DefectKind = Literal["noun", "attribute"]
+RegionKind = Literal["noun", "attribute", "perceptual", "user"]
+Kept = Literal["original", "repainted", "both", "restored"]
+Direction = Literal["higher", "lower"]
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom exclusive, as PIL counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One word of a cleaned prompt."""
+
+    text: str
+    start: int
+    """First character in the cleaned text."""
+    end: int
+    """One past the last character in the cleaned text."""
+    tag: str = "X"
+    """Universal part of speech."""
+    head: int = -1
+    """Index of the governing token; -1 for a root."""
+    label: str = "root"
+    """Universal dependency relation to the head."""
+    weight: float = 1.0
+    """Emphasis that the prompt's own syntax gave this word, 1 without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """One noun and the words that belong to it (Eq. 4)."""
+
+    noun: str
+    words: tuple[str, ...]
+    """All words of the phrase in their order in the prompt, the noun among them."""
+    spans: tuple[tuple[int, int], ...]
+    """Character ranges in the cleaned text, one per word."""
+    ancestor: int
+    """Index in the list of phrases of the phrase this one hangs on; its own index for a root (Alg. 1)."""
+    weight: float = 1.0
+    """Largest emphasis among the words."""
+    negated: bool = False
+    """True for what the prompt excludes ("no people"): never a thing to add."""
+    drawable: bool = True
+    """False for style, medium, quality, camera and artist phrases: never a defect."""
+
+    @property
+    def text(self) -> str:
+        """The phrase as it is shown to a text encoder."""
+        return " ".join(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedPrompt:
+    """A prompt after cleaning, tagging and parsing."""
+
+    text: str
+    """The cleaned prompt; every span counts in it."""
+    tokens: tuple[Token, ...]
+    phrases: tuple[Phrase, ...]
+    truncated: int = 0
+    """Number of words that were cut from an over-long prompt."""
+    backend: str = "embedded"
+
+    @property
+    def tree(self) -> Any:
+        """The dependency forest as an `nltk.DependencyGraph`."""
+        from nltk import DependencyGraph
+
+        rows = (f"{t.text}\t{t.tag}\t{t.head + 1}\t{t.label}" for t in self.tokens)
+        return DependencyGraph("\n".join(rows), cell_separator="\t", top_relation_label="root")
+
+
+@dataclass(frozen=True, slots=True)
+class QualityMap:
+    """Where the image is good (PQ-Map)."""
+
+    values: np.ndarray
+    """`(H, W)`, high = good."""
+    score: float
+    """p in 0..1, from the whole image."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Probability of "good" per factor: overall, technical, rational, natural."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseAlignment:
+    """How well one phrase is met, and where it would have to be drawn."""
+
+    phrase: Phrase
+    a_phs: float
+    """Alignment of the full phrase with the image (Eq. 5)."""
+    a_pns: float
+    """Alignment of its noun alone (Eq. 5)."""
+    defect: DefectKind | None
+    """"noun": the thing is not there; "attribute": it is, but not as asked; None: met or not judged."""
+    region: np.ndarray | None = None
+    """`(H, W)` where the repair belongs; None without a defect."""
+    claimed: np.ndarray | None = None
+    """`(H, W)` where a met phrase's noun is seen; None when it has a defect or was not judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentMap:
+    """Where the image misses its prompt (AQ-Map)."""
+
+    values: np.ndarray
+    """`(H, W)` A, high = aligned."""
+    score: float | None
+    """a in 0..1 (Eq. 8); None when the prompt has nothing to judge, so that only p counts."""
+    phrases: tuple[PhraseAlignment, ...] = ()
+    note: str = ""
+    """What the reader should know, e.g. that the prompt was truncated for the text encoder."""
+
+    @property
+    def edit(self) -> np.ndarray:
+        """`(H, W)` E = 1 - A, high where something has to be drawn."""
+        return 1.0 - self.values
+
+    @property
+    def defects(self) -> tuple[PhraseAlignment, ...]:
+        """The phrases that are not met."""
+        return tuple(p for p in self.phrases if p.defect is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One crop that stage 1 repaints."""
+
+    box: Box
+    """The crop in image pixels, context included."""
+    mask: np.ndarray
+    """`(box height, box width)` bool, True = repaint."""
+    prompt: str
+    """What the repainter is asked for: the phrase first, then the caption."""
+    strength: float
+    """Share of the denoising schedule, 0..1."""
+    kind: RegionKind
+    reason: str
+    """One plain sentence."""
+    phrases: tuple[int, ...] = ()
+    """Indices of the phrases that asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairPlan:
+    """What is to be repainted, how strongly and why. Empty regions: nothing to repair."""
+
+    mask: np.ndarray
+    """`(H, W)` bool, True = repaint."""
+    regions: tuple[Region, ...]
+    prompt: str
+    token_weights: tuple[tuple[int, int, float], ...] = ()
+    """Emphasis as (start, end, weight) over the characters of `prompt` (Eq. 7)."""
+    note: str = ""
+    """Why nothing is planned, or what was left out (too small, too many, too large an area)."""
+
+    @property
+    def area(self) -> float:
+        """Share of the image that is repainted."""
+        return float(self.mask.mean()) if self.mask.size else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """What a reader must know of a metric before believing it."""
+
+    name: str
+    direction: Direction = "higher"
+    range: tuple[float, float] = (0.0, 1.0)
+    """Smallest and largest value; infinities for unbounded scores."""
+    needs_prompt: bool = False
+    needs_reference: bool = False
+    licence: str = "Apache-2.0"
+    """Terms of code and weights together."""
+    weights: str = ""
+    """What has to be present, and the command that gets it; empty when nothing is needed."""
+    used_in_loop: bool = False
+    """True when it made the mask or steered the refinement, so that it proves nothing."""
+    axis: Literal["perceptual", "alignment", "both"] = "perceptual"
+    version: str = "1"
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One image's values by metric or dimension name."""
+
+    values: Mapping[str, float]
+
+    def __getitem__(self, name: str) -> float:
+        return self.values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.values
+
+    def keys(self) -> Any:
+        """The names, so that `dict(scores)` works."""
+        return self.values.keys()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which candidate was kept, and why."""
+
+    kept: Kept
+    reason: str
+    """One plain sentence."""
+    guarded: bool
+    """False when no scorer that did not make the mask was present."""
+    candidates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Guard scores by candidate: original, repainted, both, restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefineResult:
+    """Everything that is known about one refined image."""
+
+    quality: QualityMap
+    alignment: AlignmentMap
+    plan: RepairPlan
+    before: Scores
+    after: Scores
+    decision: Decision
+    seed: int | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by step."""
+    prompt: str = ""
+    """The prompt as given."""
+    warnings: tuple[str, ...] = ()

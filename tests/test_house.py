@@ -1,0 +1,110 @@
+"""The house keeps its shape: imports go down the list of rooms, and the light doors stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "grefine"
+
+# A room may import its own row and every row above it.
+ORDER = [
+    {"types", "errors"},
+    {"config", "resources"},
+    {"io", "text"},
+    {"models"},
+    {"indicators", "scorers"},
+    {"refine"},
+    {"pipeline"},
+    {"evaluate", "ranking"},
+    {"toyworld"},
+    {"training", "folder"},
+    {"cli"},
+]
+ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(tree: ast.AST):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("grefine."):
+            yield node.module.split(".")[1], node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module == "grefine":
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("grefine."):
+                    yield alias.name.split(".")[1], node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            raise AssertionError(f"line {node.lineno}: relative imports hide which room is meant")
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down(path):
+    room = room_of(path)
+    if room in ("__init__", "__main__"):
+        return
+    for other, line in imported_rooms(ast.parse(path.read_text())):
+        if other in ROW:
+            assert ROW[other] <= ROW[room], f"{path.name}:{line}: '{room}' must not import '{other}'"
+
+
+def test_every_room_has_a_place():
+    rooms = {room_of(p) for p in PACKAGE.rglob("*.py")} - {"__init__", "__main__"}
+    assert rooms <= set(ROW), f"rooms without a row: {rooms - set(ROW)}"
+
+
+def test_no_utils_and_no_diffusers_names():
+    names = {p.stem for p in PACKAGE.rglob("*.py")} | {p.name for p in PACKAGE.rglob("*") if p.is_dir()}
+    assert not names & {"utils", "helpers", "common"}
+    pipelines = Path(__import__("importlib.util").util.find_spec("diffusers").origin).parent / "pipelines"
+    taken = {p.name for p in pipelines.iterdir() if p.is_dir()} - {"__pycache__"}
+    packages = {p.name for p in PACKAGE.iterdir() if p.is_dir()}
+    assert not packages & taken, "a sub-package named like one of diffusers' breaks loading"
+
+
+def commands() -> list[list[str]]:
+    import typer
+
+    from grefine.cli.main import app
+
+    found: list[list[str]] = [[]]
+
+    def walk(group, prefix):
+        for name, command in group.commands.items():
+            found.append([*prefix, name])
+            if hasattr(command, "commands"):
+                walk(command, [*prefix, name])
+
+    walk(typer.main.get_command(app), [])
+    return found
+
+
+def test_help_is_light():
+    """`--help` of grefine and of every sub-command loads neither torch nor diffusers nor transformers."""
+    code = (
+        "import sys, json\n"
+        "from typer.testing import CliRunner\n"
+        "from grefine.cli.main import app\n"
+        f"for command in {commands()!r}:\n"
+        "    result = CliRunner().invoke(app, [*command, '--help'])\n"
+        "    assert result.exit_code == 0, (command, result.output)\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'open_clip', 'nltk', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_import_is_light():
+    code = "import sys, grefine; assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
