@@ -25,7 +25,21 @@ _HOMES = {
     "GRefineError": "grefine.errors",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = [
+    "AQMap",
+    "GRefineError",
+    "GRefineOutput",
+    "GRefinePipeline",
+    "MDIQALoss",
+    "PQMap",
+    "RefineConfig",
+    "evaluate_folders",
+    "load_scorer",
+    "parse",
+    "parse_prompt",
+    "refine_folder",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from grefine.errors import GRefineError
