@@ -1,0 +1,278 @@
+"""CLIP with value-value attention: one image encoding that says what is where.
+
+The towers are open_clip's own modules; only the walk through them is ours. The last blocks run two streams: the
+ordinary one, and a second that adds up each block's value-value attention (computed from the ordinary stream) without
+feed-forward layers. The class token is read from the first, so it is exactly CLIP's; the patches from the second.
+
+G-Refine (arXiv:2404.18343), Eq. 1; "CLIP Surgery" (arXiv:2304.05653).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from PIL import Image
+from torch import Tensor, nn
+
+from grefine.errors import ConfigError, ImageError, WeightsCorrupt
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+
+
+class ConvStem(nn.Sequential):
+    """Small convolutions in place of the patch projection: same grid, but able to see blur, noise and block edges."""
+
+    def __init__(self, patch_size: int, width: int) -> None:
+        steps = round(math.log2(patch_size))
+        if 2**steps != patch_size:
+            raise ConfigError(f"A conv stem needs a patch size that is a power of two, not {patch_size}.")
+        narrow = [max(8, 8 * round(0.75 * width * 2.0 ** (step - steps) / 8)) for step in range(1, steps + 1)]
+        layers: list[nn.Module] = []
+        for source, target in zip([3, *narrow], narrow, strict=False):
+            layers += [nn.Conv2d(source, target, 3, stride=2, padding=1), nn.GELU()]
+        layers += [nn.Conv2d(narrow[-1], narrow[-1], 3, padding=1), nn.GELU(), nn.Conv2d(narrow[-1], width, 1)]
+        super().__init__(*layers)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+
+class ClipSurgery(ModelMixin, ConfigMixin):
+    """A CLIP whose patch tokens answer to text, for both quality maps."""
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        embed_dim: int = 512,
+        image_size: int = 224,
+        patch_size: int = 16,
+        vision_width: int = 768,
+        vision_layers: int = 12,
+        vision_heads: int = 12,
+        text_width: int = 512,
+        text_layers: int = 12,
+        text_heads: int = 8,
+        context_length: int = 77,
+        vocab_size: int = 49408,
+        stem: Literal["patch", "conv"] = "patch",
+        surgery_layers: int = 6,
+        quick_gelu: bool = True,
+        eos_token_id: int = 49407,
+        image_mean: Sequence[float] = CLIP_MEAN,
+        image_std: Sequence[float] = CLIP_STD,
+    ) -> None:
+        super().__init__()
+        _check_geometry(image_size, patch_size, vision_width, vision_heads, vision_layers, surgery_layers)
+        if stem not in ("patch", "conv"):
+            raise ConfigError(f"stem must be 'patch' or 'conv', not {stem!r}.")
+        vision = {
+            "image_size": image_size,
+            "patch_size": patch_size,
+            "width": vision_width,
+            "layers": vision_layers,
+            "head_width": vision_width // vision_heads,
+        }
+        text = {
+            "context_length": context_length,
+            "vocab_size": vocab_size,
+            "width": text_width,
+            "heads": text_heads,
+            "layers": text_layers,
+        }
+        self.clip = open_clip.CLIP(embed_dim, vision, text, quick_gelu=quick_gelu)  # type: ignore[arg-type]
+        if stem == "conv":
+            self.clip.visual.conv1 = ConvStem(patch_size, vision_width)
+        self.side = image_size
+        self.patch = patch_size
+        self.surgery_layers = surgery_layers
+        self.eos_token_id = eos_token_id
+        self.context_length = context_length
+        self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches at the native input side."""
+        return self.side // self.patch, self.side // self.patch
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The learned scale of cosines as CLIP stores it: its logarithm."""
+        return self.clip.logit_scale
+
+    def preprocess(self, images: Tensor, side: int | None = None) -> Tensor:
+        """Squash `images`, `(B, 3, H, W)` in 0..1, to `(B, 3, side, side)` and normalise; differentiable."""
+        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+            raise ImageError(f"Expected images of shape (B, 3, H, W) with content, not {tuple(images.shape)}.")
+        side = side or self.side
+        if images.shape[-2:] != (side, side):
+            images = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
+            images = images.clamp(0.0, 1.0)
+        mean = images.new_tensor(self.image_mean).view(1, 3, 1, 1)
+        std = images.new_tensor(self.image_std).view(1, 3, 1, 1)
+        return (images - mean) / std
+
+    def preprocess_pil(self, images: Sequence[Image.Image], side: int | None = None) -> Tensor:
+        """Squash PIL images of any sizes with PIL's bicubic filter, as the released PQ-Map does, and normalise."""
+        side = side or self.side
+        if not images:
+            raise ImageError("Expected at least one image, got an empty list.")
+        rows = []
+        for image in images:
+            if 0 in image.size:
+                raise ImageError(f"Cannot judge an image without pixels (size {image.size[0]}x{image.size[1]}).")
+            small = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+            rows.append(torch.from_numpy(np.array(small, dtype=np.float32)).permute(2, 0, 1) / 255.0)
+        return self.preprocess(torch.stack(rows), side).to(self.device, self.dtype)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Encode normalised `(B, 3, H, W)` pixels as `(B, 1 + N, D)` features, class token first, not normalised.
+
+        H and W are multiples of the patch size; other sides than the native one use interpolated positions. (Eq. 1)
+        """
+        visual = self.clip.visual
+        original = self._embed_patches(pixels)
+        blocks = list(visual.transformer.resblocks)
+        first = len(blocks) - self.surgery_layers
+        for block in blocks[:first]:
+            original = _ordinary_block(block, original, causal=False)
+        surgical = original
+        for block in blocks[first:]:
+            q, k, v = _query_key_value(block, original)
+            surgical = surgical + _project_heads(block, F.scaled_dot_product_attention(v, v, v))
+            original = original + _project_heads(block, F.scaled_dot_product_attention(q, k, v))
+            original = original + block.mlp(block.ln_2(original))
+        tokens = torch.cat([original[:, :1], surgical[:, 1:]], dim=1)
+        return visual.ln_post(tokens) @ visual.proj
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """Encode token ids `(B, L)`, each row with an end-of-text token, as `(B, D)` features, not normalised."""
+        is_end = ids == self.eos_token_id
+        if not bool(is_end.any(dim=1).all()):
+            raise ConfigError(
+                f"Every row of token ids needs the end-of-text id {self.eos_token_id}; check that the tokenizer "
+                "belongs to this CLIP."
+            )
+        ends = is_end.int().argmax(dim=1)
+        return self.encode_embeddings(self.clip.token_embedding(ids), ends)
+
+    def encode_embeddings(self, embeddings: Tensor, eot: int | Tensor) -> Tensor:
+        """Encode token embeddings `(B, L, W)` as `(B, D)` features, read at position `eot` (one, or one per row).
+
+        The text tower is causal, so rows after the last `eot` are not computed.
+        """
+        if embeddings.shape[1] > self.context_length:
+            raise ConfigError(
+                f"A text of {embeddings.shape[1]} tokens exceeds this CLIP's {self.context_length}; truncate it."
+            )
+        ends = torch.as_tensor(eot, device=embeddings.device).expand(embeddings.shape[0])
+        length = int(ends.max()) + 1
+        x = embeddings[:, :length] + self.clip.positional_embedding[:length]
+        for block in self.clip.transformer.resblocks:
+            x = _ordinary_block(block, x, causal=True)
+        x = x[torch.arange(x.shape[0], device=x.device), ends]
+        return self.clip.ln_final(x) @ self.clip.text_projection
+
+    @classmethod
+    def from_reference(cls, state: Mapping[str, Any], **options: Any) -> ClipSurgery:
+        """Build from a state dict with OpenAI's (and open_clip's) names; the geometry is read from the shapes.
+
+        Heads are 64 wide, as in every published CLIP ViT; `options` override what is read.
+        """
+        tensors = {k: torch.as_tensor(v).float() for k, v in state.items() if k not in NOT_WEIGHTS}
+        try:
+            model = cls(**(geometry(tensors) | options))
+        except KeyError as error:
+            raise WeightsCorrupt(
+                f"The state dict has no {error}: expected a CLIP with a ViT image tower in OpenAI's or open_clip's "
+                "names (e.g. open_clip's 'ViT-B-16-quickgelu', pretrained 'openai')."
+            ) from error
+        missing, unexpected = model.clip.load_state_dict(tensors, strict=False)
+        if missing or unexpected:
+            raise WeightsCorrupt(f"CLIP weights do not fit: missing {missing[:3]}, unexpected {unexpected[:3]}.")
+        return model.eval()
+
+    def _embed_patches(self, pixels: Tensor) -> Tensor:
+        rows, columns = pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch
+        if pixels.ndim != 4 or (rows * self.patch, columns * self.patch) != tuple(pixels.shape[-2:]) or not rows:
+            raise ImageError(
+                f"Pixels of shape {tuple(pixels.shape)} do not divide into patches of {self.patch}: expected "
+                "(B, 3, H, W) with H and W multiples of it (`preprocess` makes them so)."
+            )
+        visual = self.clip.visual
+        patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
+        cls_token = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
+        x = torch.cat([cls_token, patches], dim=1) + self._positions(rows, columns).to(patches.dtype)
+        return visual.ln_pre(x)
+
+    def _positions(self, rows: int, columns: int) -> Tensor:
+        table = self.clip.visual.positional_embedding
+        if (rows, columns) == self.grid:
+            return table
+        square = table[1:].T.reshape(1, -1, *self.grid)
+        resized = F.interpolate(square.float(), (rows, columns), mode="bilinear", align_corners=False)
+        return torch.cat([table[:1], resized.to(table.dtype).flatten(2)[0].T])
+
+
+def geometry(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Read a CLIP's configuration off the shapes of its state dict."""
+    patches = state["visual.conv1.weight"]
+    text_width = state["ln_final.weight"].shape[0]
+    vocab = state["token_embedding.weight"].shape[0]
+    side = round(math.sqrt(state["visual.positional_embedding"].shape[0] - 1))
+    return {
+        "embed_dim": state["text_projection"].shape[1],
+        "image_size": side * patches.shape[-1],
+        "patch_size": patches.shape[-1],
+        "vision_width": patches.shape[0],
+        "vision_layers": _count_blocks(state, "visual.transformer.resblocks."),
+        "vision_heads": max(1, patches.shape[0] // 64),
+        "text_width": text_width,
+        "text_layers": _count_blocks(state, "transformer.resblocks."),
+        "text_heads": max(1, text_width // 64),
+        "context_length": state["positional_embedding"].shape[0],
+        "vocab_size": vocab,
+        "eos_token_id": vocab - 1,
+    }
+
+
+def _count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
+    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
+
+
+def _check_geometry(side: int, patch: int, width: int, heads: int, layers: int, surgery: int) -> None:
+    if side % patch:
+        raise ConfigError(f"image_size {side} must be a multiple of patch_size {patch}.")
+    if width % heads:
+        raise ConfigError(f"vision_width {width} must be a multiple of vision_heads {heads}.")
+    if not 0 < surgery <= layers:
+        raise ConfigError(f"surgery_layers must lie in 1..{layers} (the vision tower's blocks), not {surgery}.")
+
+
+def _query_key_value(block: Any, x: Tensor) -> list[Tensor]:
+    """Return queries, keys and values of a block, each `(B, heads, L, head width)`."""
+    attention = block.attn
+    joint = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+    return [part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in joint.chunk(3, dim=-1)]
+
+
+def _project_heads(block: Any, heads: Tensor) -> Tensor:
+    return block.attn.out_proj(heads.transpose(1, 2).flatten(2))
+
+
+def _ordinary_block(block: Any, x: Tensor, causal: bool) -> Tensor:
+    q, k, v = _query_key_value(block, x)
+    x = x + _project_heads(block, F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+    return x + block.mlp(block.ln_2(x))

@@ -1,0 +1,119 @@
+"""The learned prompts of PQ-Map: four quality factors, each a good and a bad text without words of its own.
+
+Every text reads `start, contexts, "Good photo..", contexts, end` (or "Bad photo.."): the contexts are learned vectors,
+the rest are a CLIP's token embeddings. Row 0 of each pair is good, row 1 is bad.
+
+G-Refine (arXiv:2404.18343), Eq. 2; prompt learning as in CLIP-IQA+ (arXiv:2207.12396).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from grefine.errors import ConfigError, WeightsCorrupt
+from grefine.models.clip_surgery import ClipSurgery
+
+FACTORS = ("overall", "technical", "rational", "natural")
+NAMES = ("Good photo..", "Bad photo..")
+
+
+class PQPrompts(ModelMixin, ConfigMixin):
+    """Learned contexts for overall, technical, rational and natural quality."""
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        n_ctx: int = 16,
+        width: int = 512,
+        suffix_length: int = 60,
+        name_lengths: Sequence[int] = (3, 3),
+    ) -> None:
+        super().__init__()
+        if len(name_lengths) != 2 or max(name_lengths) >= suffix_length:
+            raise ConfigError(
+                f"name_lengths must be the two token counts of the good and the bad name, each below suffix_length "
+                f"{suffix_length}, not {tuple(name_lengths)}."
+            )
+        self.ctx = nn.Parameter(0.02 * torch.randn(len(FACTORS), 2, n_ctx, width))
+        self.register_buffer("token_prefix", torch.zeros(2, 1, width))
+        self.register_buffer("token_suffix", torch.zeros(2, suffix_length, width))
+        self.name_lengths = tuple(int(n) for n in name_lengths)
+
+    def embeddings(self) -> Tensor:
+        """Assemble the token embeddings, `(8, L, W)`: factors in order, good before bad."""
+        half = self.ctx.shape[2] // 2
+        rows = []
+        for context in self.ctx:
+            for side, name in enumerate(self.name_lengths):
+                start, suffix = self.token_prefix[side], self.token_suffix[side]
+                rows.append(
+                    torch.cat([start, context[side, :half], suffix[:name], context[side, half:], suffix[name:]])
+                )
+        return torch.stack(rows)
+
+    def forward(self, clip: ClipSurgery) -> Tensor:
+        """Encode the prompts with `clip` as `(4, 2, D)`, not normalised. (Eq. 2)"""
+        if self.ctx.shape[-1] != clip.clip.token_embedding.embedding_dim:
+            raise ConfigError(
+                f"These prompts are {self.ctx.shape[-1]} wide but this CLIP's text tower is "
+                f"{clip.clip.token_embedding.embedding_dim} wide: prompts and CLIP must belong together."
+            )
+        n_ctx = self.ctx.shape[2]
+        ends = torch.tensor([1 + n_ctx + name for name in self.name_lengths] * len(FACTORS), device=self.ctx.device)
+        features = clip.encode_embeddings(self.embeddings(), ends)
+        return features.view(len(FACTORS), 2, -1)
+
+    @classmethod
+    def from_clip(cls, clip: ClipSurgery, tokenizer: Any, n_ctx: int = 16, names: Sequence[str] = NAMES) -> PQPrompts:
+        """Start untrained prompts for `clip`, whose words `tokenizer` (transformers') splits."""
+        room = clip.context_length - 2 - n_ctx
+        texts = [tokenizer(name)["input_ids"] for name in names]
+        names_ids = [ids[1 : ids.index(clip.eos_token_id)] for ids in texts]
+        lengths = [len(ids) for ids in names_ids]
+        if max(lengths) > room:
+            raise ConfigError(
+                f"{n_ctx} contexts and a name of {max(lengths)} tokens do not fit into this CLIP's "
+                f"{clip.context_length} positions; use at most {clip.context_length - 2 - max(lengths)} contexts."
+            )
+        embedding = clip.clip.token_embedding
+        prompts = cls(n_ctx, embedding.embedding_dim, room + 1, lengths)
+        with torch.no_grad():
+            for side, ids in enumerate(names_ids):
+                tail = [*ids, *[clip.eos_token_id] * (room + 1 - len(ids))]
+                prompts.token_prefix[side] = embedding.weight[texts[side][0]]
+                prompts.token_suffix[side] = embedding.weight[torch.tensor(tail)]
+        return prompts.to(embedding.weight.device, embedding.weight.dtype)
+
+    @classmethod
+    def from_reference(cls, state: Mapping[str, Any]) -> PQPrompts:
+        """Build from the published embeddings.
+
+        Args:
+            state: either flat (`overall.ctx`, ..., `token_prefix`, `token_suffix`) or one published state dict per
+                factor (`{"overall": {"ctx", "token_prefix", "token_suffix"}, ...}`).
+        """
+        flat: dict[str, Any] = {}
+        for key, value in state.items():
+            flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, Mapping) else {key: value}
+        shared = {name: flat.get(name, flat.get(f"{FACTORS[0]}.{name}")) for name in ("token_prefix", "token_suffix")}
+        lacking = [n for n, v in shared.items() if v is None] + [f for f in FACTORS if f"{f}.ctx" not in flat]
+        if lacking:
+            raise WeightsCorrupt(
+                f"The prompt embeddings lack {', '.join(lacking)}: expected contexts for {', '.join(FACTORS)} and the "
+                "shared token_prefix and token_suffix (`grefine fetch pq-prompts` gets them)."
+            )
+        ctx = torch.stack([torch.as_tensor(flat[f"{factor}.ctx"]).float() for factor in FACTORS])
+        suffix = torch.as_tensor(shared["token_suffix"]).float()
+        prompts = cls(ctx.shape[2], ctx.shape[3], suffix.shape[1])
+        prompts.load_state_dict(
+            {"ctx": ctx, "token_prefix": torch.as_tensor(shared["token_prefix"]).float(), "token_suffix": suffix}
+        )
+        return prompts.eval()
