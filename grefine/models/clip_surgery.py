@@ -137,6 +137,28 @@ class ClipSurgery(ModelMixin, ConfigMixin):
             rows.append(torch.from_numpy(np.array(small, dtype=np.float32)).permute(2, 0, 1) / 255.0)
         return self.preprocess(torch.stack(rows), side).to(self.device, self.dtype)
 
+    def forward(
+        self,
+        pixels: Tensor | None = None,
+        *,
+        ids: Tensor | None = None,
+        embeddings: Tensor | None = None,
+        eot: int | Tensor | None = None,
+    ) -> Tensor:
+        """Encode pixels, token ids, or token embeddings with their end position: exactly one of the three.
+
+        Going through the module's call lets offloading hooks move it to its device first.
+        """
+        if (pixels is not None) + (ids is not None) + (embeddings is not None) != 1:
+            raise ConfigError("Give exactly one of pixels, ids and embeddings.")
+        if pixels is not None:
+            return self.encode_image(pixels)
+        if ids is not None:
+            return self.encode_text(ids)
+        if embeddings is None or eot is None:
+            raise ConfigError("Token embeddings need `eot`, the position of their end-of-text token.")
+        return self.encode_embeddings(embeddings, eot)
+
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Encode normalised `(B, 3, H, W)` pixels as `(B, 1 + N, D)` features, class token first, not normalised.
 

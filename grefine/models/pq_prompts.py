@@ -9,7 +9,7 @@ G-Refine (arXiv:2404.18343), Eq. 2; prompt learning as in CLIP-IQA+ (arXiv:2207.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -20,11 +20,16 @@ from grefine.errors import ConfigError, WeightsCorrupt
 from grefine.models.clip_surgery import ClipSurgery
 
 FACTORS = ("overall", "technical", "rational", "natural")
+FeatureNorm = Literal["token", "channel"]
 NAMES = ("Good photo..", "Bad photo..")
 
 
 class PQPrompts(ModelMixin, ConfigMixin):
-    """Learned contexts for overall, technical, rational and natural quality."""
+    """Learned contexts for overall, technical, rational and natural quality.
+
+    `feature_norm` is how image features are normalised before they meet these prompts, and so belongs to them:
+    "token" (each channel over all tokens, as released) or "channel" (each token over its channels).
+    """
 
     config_name = "config.json"
 
@@ -35,6 +40,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
         width: int = 512,
         suffix_length: int = 60,
         name_lengths: Sequence[int] = (3, 3),
+        feature_norm: FeatureNorm = "token",
     ) -> None:
         super().__init__()
         if len(name_lengths) != 2 or max(name_lengths) >= suffix_length:
@@ -42,6 +48,8 @@ class PQPrompts(ModelMixin, ConfigMixin):
                 f"name_lengths must be the two token counts of the good and the bad name, each below suffix_length "
                 f"{suffix_length}, not {tuple(name_lengths)}."
             )
+        if feature_norm not in ("token", "channel"):
+            raise ConfigError(f"feature_norm must be 'token' or 'channel', not {feature_norm!r}.")
         self.ctx = nn.Parameter(0.02 * torch.randn(len(FACTORS), 2, n_ctx, width))
         self.register_buffer("token_prefix", torch.zeros(2, 1, width))
         self.register_buffer("token_suffix", torch.zeros(2, suffix_length, width))
@@ -68,7 +76,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
             )
         n_ctx = self.ctx.shape[2]
         ends = torch.tensor([1 + n_ctx + name for name in self.name_lengths] * len(FACTORS), device=self.ctx.device)
-        features = clip.encode_embeddings(self.embeddings(), ends)
+        features = clip(embeddings=self.embeddings(), eot=ends)
         return features.view(len(FACTORS), 2, -1)
 
     @classmethod
@@ -84,7 +92,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
                 f"{clip.context_length} positions; use at most {clip.context_length - 2 - max(lengths)} contexts."
             )
         embedding = clip.clip.token_embedding
-        prompts = cls(n_ctx, embedding.embedding_dim, room + 1, lengths)
+        prompts = cls(n_ctx, embedding.embedding_dim, room + 1, lengths, feature_norm)
         with torch.no_grad():
             for side, ids in enumerate(names_ids):
                 tail = [*ids, *[clip.eos_token_id] * (room + 1 - len(ids))]

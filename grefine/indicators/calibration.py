@@ -1,0 +1,106 @@
+"""What a backbone's similarities mean: the constants that the paper leaves open, measured or assumed.
+
+A pipeline folder keeps them as the dictionary `calibration` in its `model_index.json`; `grefine calibrate` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from grefine.config import build
+from grefine.errors import ConfigError
+from grefine.types import AlignmentMap, QualityMap
+
+MapMode = Literal["paper", "released"]
+PMode = Literal["multi", "single"]
+Redundant = Literal["empty", "none", "compete"]
+PhraseScore = Literal["class", "peak"]
+
+WORST_SHARE = 0.02
+"""Share of the pixels whose mean says how bad the worst place is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Thresholds and scales for one CLIP and its prompts. The defaults are guesses and are called uncalibrated."""
+
+    map_mode: MapMode = "paper"
+    """How P was made when the thresholds were set; they hold for it alone."""
+    side: int | None = None
+    """Input side of the map's own pass; None is the CLIP's native side."""
+    alpha: tuple[float, float, float] = (0.935, 0.892, 0.826)
+    """Mean technical, rational and natural quality of good images, before user bounds (Eq. 3)."""
+    tau: float | None = None
+    """Scale of cosines in Eq. 5; None is the CLIP's own learned scale."""
+    offset: float = 0.0
+    """Cosine (or cosine difference) at which a cell counts as half aligned."""
+    redundant: Redundant = "empty"
+    """What a phrase is compared with: the empty text, nothing, or all phrases together."""
+    phrase_score: PhraseScore = "class"
+    """Where a phrase is scored: the class token (Eq. 5 to the letter) or the peak of its map."""
+    a_bound: float = 0.5
+    """A noun scored below it is missing."""
+    beta: float = 0.5
+    """A phrase scored at or above it does not lower a (Eq. 8)."""
+    margin: float = 0.0
+    """How far a phrase must fall below its noun before its attributes count as wrong."""
+    mask_threshold: float = 0.5
+    """Cells of 1 - P + E above it are repainted."""
+    claim_threshold: float = 0.5
+    """Cells of a met noun's map above it belong to that noun."""
+    gate_score: float | None = None
+    """p below it: the image as a whole is bad. None: never on these grounds."""
+    gate_worst: float | None = None
+    """`worst_quality` of P below it: some place of the image is bad. None: always look at the mask."""
+    made_from: dict[str, Any] = field(default_factory=dict)
+    """Counts and hashes of what was measured; empty for guesses."""
+
+    @property
+    def calibrated(self) -> bool:
+        """True when the constants were measured."""
+        return bool(self.made_from)
+
+    @classmethod
+    def of(cls, values: Calibration | Mapping[str, Any] | None) -> Calibration:
+        """Read a stored dictionary; None gives the uncalibrated defaults."""
+        if isinstance(values, Calibration):
+            return values
+        if values is None:
+            return cls()
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"calibration must be a dictionary as `grefine calibrate` writes it, not {values!r}.")
+        return build(cls, dict(values), "calibration")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self) | {"alpha": list(self.alpha)}
+
+
+def worst_quality(values: np.ndarray, share: float = WORST_SHARE) -> float:
+    """Return the mean of the worst `share` of a quality map's pixels."""
+    flat = np.asarray(values, dtype=np.float32).ravel()
+    count = max(1, round(share * flat.size))
+    return float(np.partition(flat, count - 1)[:count].mean())
+
+
+def needs_repair(quality: QualityMap, alignment: AlignmentMap | None, calibration: Calibration) -> tuple[bool, str]:
+    """Decide whether anything in the image is bad at all, with the reason in one sentence.
+
+    This gate is apart from the mask's threshold: a good image is left alone whatever its weakest cells say.
+    """
+    defects = alignment.defects if alignment is not None else ()
+    if defects:
+        named = ", ".join(f"'{d.phrase.text}'" for d in defects[:3])
+        return True, f"{len(defects)} phrase(s) of the prompt are not met: {named}."
+    if calibration.gate_score is None and calibration.gate_worst is None:
+        return True, "No gate is calibrated, so the mask alone decides."
+    if calibration.gate_score is not None and quality.score < calibration.gate_score:
+        return True, f"The image's quality {quality.score:.3f} is below {calibration.gate_score:.3f}."
+    worst = worst_quality(quality.values)
+    if calibration.gate_worst is not None and worst < calibration.gate_worst:
+        return True, f"Its worst place has quality {worst:.3f}, below {calibration.gate_worst:.3f}."
+    return False, "Every phrase is met and no place is worse than in good images."
