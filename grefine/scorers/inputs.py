@@ -48,7 +48,9 @@ def check_prompts(prompts: Sequence[str] | None, count: int, metric: str, requir
     if isinstance(prompts, str):
         raise PromptError(f"{metric} takes a list of prompts, not one text: put it in [ ].")
     if len(prompts) != count:
-        raise PromptError(f"{metric} was given {count} images and {len(prompts)} prompts; it needs one prompt per image.")
+        raise PromptError(
+            f"{metric} was given {count} images and {len(prompts)} prompts; it needs one prompt per image."
+        )
     for index, prompt in enumerate(prompts):
         if not isinstance(prompt, str) or not prompt.strip():
             raise PromptError(
@@ -88,6 +90,8 @@ def _as_rgb(image: Any, name: str) -> Image.Image:
         if values.dtype != torch.uint8:
             values = (check_range(values.float()[None], name)[0] * 255).round().to(torch.uint8)
         if values.dim() != 3 or values.shape[0] != 3:
-            raise ImageError(f"{name} has shape {tuple(values.shape)}; an RGB picture of (H, W, 3) or (3, H, W) is needed.")
+            raise ImageError(
+                f"{name} has shape {tuple(values.shape)}; an RGB picture of (H, W, 3) or (3, H, W) is needed."
+            )
         return Image.fromarray(values.permute(1, 2, 0).numpy())
     raise ImageError(f"{name} is a {type(image).__name__}; give PIL images, or arrays in 0..1.")
