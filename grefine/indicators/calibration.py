@@ -52,9 +52,9 @@ class Calibration:
     """Cells of 1 - P + E above it are repainted."""
     claim_threshold: float = 0.5
     """Cells of a met noun's map above it belong to that noun."""
-    gate_score: float | None = None
+    p_gate: float | None = None
     """p below it: the image as a whole is bad. None: never on these grounds."""
-    gate_worst: float | None = None
+    worst_gate: float | None = None
     """`worst_quality` of P below it: some place of the image is bad. None: always look at the mask."""
     made_from: dict[str, Any] = field(default_factory=dict)
     """Counts and hashes of what was measured; empty for guesses."""
@@ -96,11 +96,11 @@ def needs_repair(quality: QualityMap, alignment: AlignmentMap | None, calibratio
     if defects:
         named = ", ".join(f"'{d.phrase.text}'" for d in defects[:3])
         return True, f"{len(defects)} phrase(s) of the prompt are not met: {named}."
-    if calibration.gate_score is None and calibration.gate_worst is None:
+    if calibration.p_gate is None and calibration.worst_gate is None:
         return True, "No gate is calibrated, so the mask alone decides."
-    if calibration.gate_score is not None and quality.score < calibration.gate_score:
-        return True, f"The image's quality {quality.score:.3f} is below {calibration.gate_score:.3f}."
+    if calibration.p_gate is not None and quality.score < calibration.p_gate:
+        return True, f"The image's quality {quality.score:.3f} is below {calibration.p_gate:.3f}."
     worst = worst_quality(quality.values)
-    if calibration.gate_worst is not None and worst < calibration.gate_worst:
-        return True, f"Its worst place has quality {worst:.3f}, below {calibration.gate_worst:.3f}."
+    if calibration.worst_gate is not None and worst < calibration.worst_gate:
+        return True, f"Its worst place has quality {worst:.3f}, below {calibration.worst_gate:.3f}."
     return False, "Every phrase is met and no place is worse than in good images."

@@ -80,7 +80,14 @@ class PQPrompts(ModelMixin, ConfigMixin):
         return features.view(len(FACTORS), 2, -1)
 
     @classmethod
-    def from_clip(cls, clip: ClipSurgery, tokenizer: Any, n_ctx: int = 16, names: Sequence[str] = NAMES) -> PQPrompts:
+    def from_clip(
+        cls,
+        clip: ClipSurgery,
+        tokenizer: Any,
+        n_ctx: int = 16,
+        names: Sequence[str] = NAMES,
+        feature_norm: FeatureNorm = "channel",
+    ) -> PQPrompts:
         """Start untrained prompts for `clip`, whose words `tokenizer` (transformers') splits."""
         room = clip.context_length - 2 - n_ctx
         texts = [tokenizer(name)["input_ids"] for name in names]
