@@ -1,0 +1,63 @@
+"""Files that are there whole or not at all: write beside, sync, rename."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+PARTIAL_PREFIX = ".grefine-partial-"
+"""Begins the name of every file that is still being written; a killed process may leave some behind."""
+
+
+def write_atomic(path: str | Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
+
+    The folder must exist. The rename is on disk when this returns.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{PARTIAL_PREFIX}{uuid.uuid4().hex}")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte: the system may take fewer than it is given."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable; systems that cannot open a folder need no such call."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def remove_partials(folder: Path) -> int:
+    """Delete what killed writers left in `folder` (not below it); return how many there were."""
+    count = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(PARTIAL_PREFIX) and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+                count += 1
+    return count

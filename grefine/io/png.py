@@ -1,0 +1,184 @@
+"""PNG chunks: read what is beside the pixels, put it into another file, add one text without touching the rest."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from grefine.errors import ImageError
+from grefine.io.embedded import Embedded, TextChunk
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+XMP_KEY = "XML:com.adobe.xmp"
+MAX_TEXT = 16 * 2**20
+"""Largest unpacked text, and largest sum of all of them, in bytes."""
+_TEXT_TYPES = (b"tEXt", b"zTXt", b"iTXt")
+_KEPT = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"pHYs", b"tIME")
+
+
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (type, start of the body, length of the body) of every whole chunk."""
+    place = len(SIGNATURE)
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        if place + 12 + length > len(data):
+            return
+        yield kind, place + 8, length
+        place += 12 + length
+        if kind == b"IEND":
+            return
+
+
+def read_embedded(data: bytes) -> Embedded:
+    """Return texts, EXIF, profile, XMP and the small chunks that describe colour and size.
+
+    Raises:
+        ImageError: a compressed text that unpacks to more than `MAX_TEXT`.
+    """
+    texts: list[TextChunk] = []
+    exif = icc = xmp = b""
+    others: list[tuple[str, bytes]] = []
+    room = MAX_TEXT
+    for kind, start, length in chunks(data):
+        body = data[start : start + length]
+        if kind in _TEXT_TYPES:
+            chunk = _text_chunk(kind, body, room)
+            if chunk is None:
+                continue
+            room -= len(chunk.value)
+            if chunk.key == XMP_KEY:
+                xmp = chunk.value.encode("utf-8")
+            else:
+                texts.append(chunk)
+        elif kind == b"eXIf":
+            exif = body.removeprefix(b"Exif\x00\x00")
+        elif kind == b"iCCP":
+            icc = _profile(body)
+        elif kind in _KEPT:
+            others.append((kind.decode(), body))
+    return Embedded(tuple(texts), exif, icc, xmp, tuple(others))
+
+
+def attach(data: bytes, embedded: Embedded) -> bytes:
+    """Return the file with its own texts, EXIF and profile replaced by those of `embedded`."""
+    replaced = (*_TEXT_TYPES, b"eXIf", b"iCCP", *_KEPT)
+    head, tail = [], []
+    for kind, start, length in chunks(data):
+        raw = data[start - 8 : start + length + 4]
+        if kind == b"IHDR":
+            head.append(raw)
+        elif kind not in replaced:
+            tail.append(raw)
+    for name, body in embedded.others:
+        # A profile and a declared sRGB exclude each other; the profile says more.
+        if name.encode() in _KEPT and not (name == "sRGB" and embedded.icc):
+            head.append(_chunk(name.encode(), body))
+    if embedded.icc:
+        head.append(_chunk(b"iCCP", b"profile\x00\x00" + zlib.compress(embedded.icc)))
+    if embedded.exif:
+        head.append(_chunk(b"eXIf", embedded.exif))
+    if embedded.xmp:
+        head.append(_encode_text(TextChunk(XMP_KEY, embedded.xmp.decode("utf-8", "replace"), "iTXt")))
+    head.extend(_encode_text(chunk) for chunk in embedded.texts)
+    return SIGNATURE + b"".join(head) + b"".join(tail)
+
+
+def put_text(data: bytes, key: str, value: str) -> bytes | None:
+    """Return the file with exactly one text `key`, all else byte for byte; None for a file without an end chunk."""
+    found = list(chunks(data))
+    if not found or found[-1][0] != b"IEND":
+        return None
+    parts = [SIGNATURE]
+    for kind, start, length in found:
+        raw = data[start - 8 : start + length + 4]
+        if kind == b"IEND":
+            parts.append(_encode_text(TextChunk(key, value)))
+        elif kind in _TEXT_TYPES and data[start : start + length].split(b"\x00", 1)[0] == key.encode("latin-1"):
+            continue
+        parts.append(raw)
+    end = found[-1][1] + found[-1][2] + 4
+    return b"".join(parts) + data[end:]
+
+
+def pixel_parts(data: bytes) -> Iterator[bytes]:
+    """Yield the bytes that decide the pixels."""
+    for kind, start, length in chunks(data):
+        if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT"):
+            yield kind
+            yield data[start : start + length]
+
+
+def is_whole(data: bytes) -> bool:
+    """Say whether the file reaches its end mark."""
+    return any(kind == b"IEND" for kind, _, _ in chunks(data))
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _text_chunk(kind: bytes, body: bytes, room: int) -> TextChunk | None:
+    """Decode one text chunk; None for one that is not well formed."""
+    name, zero, rest = body.partition(b"\x00")
+    if not zero or not name:
+        return None
+    key = name.decode("latin-1")
+    if kind == b"tEXt":
+        return TextChunk(key, rest.decode("latin-1"), "tEXt")
+    if kind == b"zTXt":
+        unpacked = _unpack(rest[1:], room, key)
+        return None if unpacked is None else TextChunk(key, unpacked.decode("latin-1"), "zTXt")
+    if len(rest) < 2:
+        return None
+    packed = rest[0]
+    language, _, rest = rest[2:].partition(b"\x00")
+    translated, _, text = rest.partition(b"\x00")
+    plain = _unpack(text, room, key) if packed else text
+    if plain is None:
+        return None
+    return TextChunk(
+        key,
+        plain.decode("utf-8", "replace"),
+        "iTXt",
+        language.decode("latin-1"),
+        translated.decode("utf-8", "replace"),
+    )
+
+
+def _unpack(packed: bytes, room: int, key: str) -> bytes | None:
+    unpacker = zlib.decompressobj()
+    try:
+        plain = unpacker.decompress(packed, max(room, 1))
+    except zlib.error:
+        return None
+    if unpacker.unconsumed_tail:
+        raise ImageError(f"its compressed text {key[:40]!r} unpacks to more than {MAX_TEXT // 2**20} MiB")
+    return plain
+
+
+def _encode_text(chunk: TextChunk) -> bytes:
+    key = chunk.key.encode("latin-1", "replace")[:79] or b"Comment"
+    plain = chunk.language or chunk.translated
+    if chunk.kind in ("tEXt", "zTXt", "comment", "carried") and not plain:
+        try:
+            body = chunk.value.encode("latin-1")
+        except UnicodeEncodeError:
+            body = None
+        if body is not None and b"\x00" not in body:
+            if chunk.kind == "zTXt":
+                return _chunk(b"zTXt", key + b"\x00\x00" + zlib.compress(body))
+            return _chunk(b"tEXt", key + b"\x00" + body)
+    language = chunk.language.encode("latin-1", "replace")
+    translated = chunk.translated.encode("utf-8", "replace")
+    value = chunk.value.encode("utf-8", "replace")
+    return _chunk(b"iTXt", key + b"\x00\x00\x00" + language + b"\x00" + translated + b"\x00" + value)
+
+
+def _profile(body: bytes) -> bytes:
+    _, _, rest = body.partition(b"\x00")
+    try:
+        profile = _unpack(rest[1:], MAX_TEXT, "colour profile")
+    except ImageError:
+        return b""
+    return profile or b""
