@@ -1,0 +1,156 @@
+"""How well a metric follows people: rank and linear correlation, errors, intervals, per dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from grefine.errors import ConfigError
+from grefine.evaluate.statistics import SEED
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Agreement of predictions with opinion scores; NaN where it is not defined (fewer than 2, or all equal)."""
+
+    n: int
+    srcc: float
+    plcc: float
+    """Pearson on the raw predictions."""
+    plcc_fitted: float
+    """Pearson after the 5-parameter logistic; NaN with fewer than 6 values or when the fit does not converge."""
+    krcc: float
+    """Kendall's tau-b."""
+    rmse: float
+    """Of the fitted predictions where a fit exists, else of the raw ones."""
+    mae: float
+    fitted: bool
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """95 % percentile bootstrap over items for srcc, plcc and krcc."""
+
+
+def srcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
+    """Return Spearman's rank correlation."""
+    from scipy.stats import rankdata
+
+    x, y = _both(predicted, opinion)
+    return plcc(rankdata(x), rankdata(y))
+
+
+def plcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
+    """Return Pearson's linear correlation."""
+    x, y = _both(predicted, opinion)
+    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan
+    return float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
+
+
+def krcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
+    """Return Kendall's tau-b."""
+    from scipy.stats import kendalltau
+
+    x, y = _both(predicted, opinion)
+    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan
+    return float(kendalltau(x, y).statistic)
+
+
+def logistic5(x: ArrayLike, b1: float, b2: float, b3: float, b4: float, b5: float) -> np.ndarray:
+    """Return b1 (1/2 - 1/(1 + exp(b2 (x - b3)))) + b4 x + b5, the field's usual 5-parameter mapping."""
+    from scipy.special import expit
+
+    x = np.asarray(x, dtype=float)
+    return b1 * (expit(b2 * (x - b3)) - 0.5) + b4 * x + b5
+
+
+def fit_logistic5(predicted: ArrayLike, opinion: ArrayLike) -> np.ndarray | None:
+    """Map predictions onto opinion scores by least squares; None when there is too little to fit or no convergence.
+
+    Fitting runs on standardised predictions, so that metrics of any scale converge alike.
+    """
+    from scipy.optimize import OptimizeWarning, curve_fit
+
+    x, y = _both(predicted, opinion)
+    if x.size < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    z = (x - x.mean()) / x.std()
+    slope = np.polyfit(z, y, 1)
+    start = (np.ptp(y), math.copysign(1.0, slope[0]), 0.0, slope[0] / 2, y.mean())
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OptimizeWarning)
+        try:
+            found, _ = curve_fit(logistic5, z, y, p0=start, maxfev=20000)
+        except RuntimeError:
+            return None
+    return logistic5(z, *found)
+
+
+def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000, seed: int = SEED) -> Agreement:
+    """Return every measure of agreement with 95 % intervals; pairs with a value that is not finite are left out."""
+    x, y = _both(predicted, opinion)
+    keep = np.isfinite(x) & np.isfinite(y)
+    x, y = x[keep], y[keep]
+    mapped = fit_logistic5(x, y)
+    error = (x if mapped is None else mapped) - y
+    return Agreement(
+        n=x.size,
+        srcc=srcc(x, y),
+        plcc=plcc(x, y),
+        plcc_fitted=math.nan if mapped is None else plcc(mapped, y),
+        krcc=krcc(x, y),
+        rmse=float(np.sqrt((error**2).mean())) if x.size else math.nan,
+        mae=float(np.abs(error).mean()) if x.size else math.nan,
+        fitted=mapped is not None,
+        intervals=_intervals(x, y, resamples, seed),
+    )
+
+
+def agreement_by_dataset(rows: Sequence[Mapping[str, object]], **options: int) -> dict[str, Agreement]:
+    """Return `agreement` per dataset for rows with the keys dataset, predicted and opinion."""
+    sets: dict[str, tuple[list[float], list[float]]] = {}
+    for number, row in enumerate(rows, start=1):
+        try:
+            predicted, opinion = float(row["predicted"]), float(row["opinion"])  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"Row {number} needs numbers under 'predicted' and 'opinion' (and a 'dataset' name): {error}."
+            ) from error
+        xs, ys = sets.setdefault(str(row.get("dataset", "all")), ([], []))
+        xs.append(predicted)
+        ys.append(opinion)
+    return {name: agreement(x, y, **options) for name, (x, y) in sets.items()}
+
+
+def _intervals(x: np.ndarray, y: np.ndarray, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
+    if x.size < 4 or resamples < 1:
+        return {}
+    rng = np.random.default_rng(seed)
+    measures = {"srcc": srcc, "plcc": plcc, "krcc": krcc}
+    drawn: dict[str, list[float]] = {name: [] for name in measures}
+    for _ in range(resamples):
+        pick = rng.integers(0, x.size, x.size)
+        for name, measure in measures.items():
+            drawn[name].append(measure(x[pick], y[pick]))
+    result = {}
+    for name, values in drawn.items():
+        finite = np.array(values)[np.isfinite(values)]
+        if finite.size:
+            low, high = np.quantile(finite, (0.025, 0.975))
+            result[name] = (float(low), float(high))
+    return result
+
+
+def _both(predicted: ArrayLike, opinion: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(predicted, dtype=float).ravel(), np.asarray(opinion, dtype=float).ravel()
+    if x.size != y.size:
+        raise ConfigError(f"{x.size} predictions for {y.size} opinion scores: give one prediction per item.")
+    return x, y

@@ -1,0 +1,181 @@
+"""Method × metric tables: best, second and worse-than-original marked, and the paper's count of the last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from grefine.errors import ConfigError, nearest
+from grefine.types import Direction
+
+LOWER_IS_BETTER = frozenset(
+    {
+        "brisque",
+        "niqe",
+        "ilniqe",
+        "il-niqe",
+        "piqe",
+        "pi",
+        "lpips",
+        "dists",
+        "fid",
+        "kid",
+        "gmsd",
+        "nlpd",
+        "mae",
+        "mse",
+    }
+    | {"rmse", "changed"}
+)
+"""Names, in lower case, of metrics for which smaller is better wherever nobody says otherwise."""
+
+KEY_COLUMNS = frozenset(
+    {"table", "database", "dataset", "data", "group", "split", "generator", "model", "method", "stage", "seed", "n"}
+    | {"count", "images", "image"}
+)
+"""Columns of a wide row that say what the row is about, never how good it is."""
+
+
+def direction_of(metric: str, directions: Mapping[str, Direction] | None = None) -> Direction:
+    """Return whether higher or lower values of `metric` are better; `directions` wins over the known names."""
+    if directions and metric in directions:
+        return directions[metric]
+    return "lower" if metric.lower() in LOWER_IS_BETTER else "higher"
+
+
+def negative_optimisations(
+    rows: Iterable[Mapping[str, Any]],
+    baseline: str = "original",
+    *,
+    directions: Mapping[str, Direction] | None = None,
+    method_column: str = "method",
+) -> dict[str, int]:
+    """Count the cells in which a method is worse than the unrefined original, as the paper does over its tables.
+
+    Args:
+        rows: wide rows, one per method (and database): a `method`, any key columns, then metrics as numbers or text.
+        baseline: the method that the others are compared with, within the same key columns.
+        directions: "higher" or "lower" per metric; BRISQUE and other known names need no entry.
+        method_column: the column that names the method.
+
+    Returns:
+        Count by method, in the order of the rows, without the baseline. Empty and NaN cells count for nobody.
+
+    Raises:
+        ConfigError: a row without a method, or a group of rows without the baseline.
+    """
+    wide = [dict(row) for row in rows]
+    metrics, keys = _split_columns(wide, method_column)
+    groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    for number, row in enumerate(wide, start=1):
+        if not row.get(method_column):
+            raise ConfigError(f"Row {number} names no method: every row needs the column '{method_column}'.")
+        groups.setdefault(tuple(str(row.get(k, "")) for k in keys), {})[str(row[method_column])] = row
+    counts: dict[str, int] = {}
+    for key, methods in groups.items():
+        if baseline not in methods:
+            where = f" in {' / '.join(key)}" if any(key) else ""
+            raise ConfigError(f"There is no row of the method '{baseline}'{where}{nearest(baseline, methods)}")
+        for name, row in methods.items():
+            if name != baseline:
+                worse = (
+                    is_worse(_number(row.get(m)), _number(methods[baseline].get(m)), m, directions) for m in metrics
+                )
+                counts[name] = counts.get(name, 0) + sum(worse)
+    return counts
+
+
+def is_worse(value: float, original: float, metric: str, directions: Mapping[str, Direction] | None = None) -> bool:
+    """Return whether `value` is worse than `original` at all; False when either is NaN."""
+    return value > original if direction_of(metric, directions) == "lower" else value < original
+
+
+def _split_columns(rows: Sequence[Mapping[str, Any]], method_column: str) -> tuple[list[str], list[str]]:
+    """Return (metric columns, key columns): a metric is named like none of the keys and holds nothing but numbers."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    metrics, keys = [], []
+    for name in names:
+        if name == method_column:
+            continue
+        values = [row[name] for row in rows if row.get(name) not in (None, "")]
+        numeric = bool(values) and all(_is_number(value) for value in values)
+        (metrics if numeric and name.lower() not in KEY_COLUMNS else keys).append(name)
+    return metrics, keys
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, bool)
+
+
+def _number(value: object) -> float:
+    return float(value) if value not in (None, "") else math.nan  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number of a table and what to say about it."""
+
+    value: float
+    best: bool = False
+    second: bool = False
+    worse: bool = False
+    """Worse than the original."""
+
+
+@dataclass(frozen=True, slots=True)
+class WideTable:
+    """Means by method and metric."""
+
+    metrics: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    baseline: str
+    directions: Mapping[str, Direction] = field(default_factory=dict)
+    in_loop: frozenset[str] = frozenset()
+    """Metrics that steered the refinement: shown, never evidence."""
+    n: int | None = None
+
+    def header(self, metric: str) -> str:
+        """The metric's name with its arrow, and a dagger when it was used in the loop."""
+        arrow = "↓" if direction_of(metric, self.directions) == "lower" else "↑"
+        return f"{metric} {arrow}{'†' if metric in self.in_loop else ''}"
+
+
+def wide_table(
+    means: Mapping[str, Mapping[str, float]],
+    *,
+    baseline: str,
+    directions: Mapping[str, Direction] | None = None,
+    in_loop: Iterable[str] = (),
+    n: int | None = None,
+) -> WideTable:
+    """Build a table from method → metric → mean; best and second are marked among all rows, the original included."""
+    if baseline not in means:
+        raise ConfigError(f"There is no row of the method '{baseline}'{nearest(baseline, means)}")
+    metrics = list(dict.fromkeys(metric for row in means.values() for metric in row))
+    known = {metric: direction_of(metric, directions) for metric in metrics}
+    ranks = {metric: _best_two(means, metric, known[metric]) for metric in metrics}
+    rows = []
+    for method, values in means.items():
+        cells = []
+        for metric in metrics:
+            value = values.get(metric, math.nan)
+            first, second = ranks[metric]
+            original = means[baseline].get(metric, math.nan)
+            worse = method != baseline and is_worse(value, original, metric, known)
+            cells.append(Cell(value, best=value == first, second=value == second, worse=worse))
+        rows.append((method, tuple(cells)))
+    return WideTable(tuple(metrics), tuple(rows), baseline, known, frozenset(in_loop), n)
+
+
+def _best_two(means: Mapping[str, Mapping[str, float]], metric: str, direction: Direction) -> tuple[float, float]:
+    values = {row[metric] for row in means.values() if metric in row and math.isfinite(row[metric])}
+    if len(values) < 2:  # One value, or all equal: nothing is best.
+        return math.nan, math.nan
+    ordered = sorted(values, reverse=direction == "higher")
+    return ordered[0], ordered[1] if len(ordered) > 2 else math.nan
