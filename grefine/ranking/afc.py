@@ -1,0 +1,112 @@
+"""The 2AFC score: how often a judge sides with the people who voted, and what could be reached at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from grefine.errors import ConfigError
+from grefine.ranking.votes import VoteTable
+from grefine.types import Direction
+
+HUMAN_ORACLE = "human oracle"
+GLOBAL_RANKING = "global ranking"
+FIRST = "always first"
+SECOND = "always second"
+
+
+@dataclass(frozen=True, slots=True)
+class AfcResult:
+    """The score of one judge on one vote table."""
+
+    score: float
+    """Mean credit over pairs, 0..1."""
+    interval: tuple[float, float]
+    """95 % of the resamples of images."""
+    credits: np.ndarray
+    """`(pairs,)`, one per row of the table."""
+    ties: int = 0
+    """Pairs on which the judge gave both images the same value."""
+
+
+def credit(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Return p q + (1 - p)(1 - q): p share of people for the first image, q the judge's choice (1, 0.5 or 0)."""
+    return p * q + (1 - p) * (1 - q)
+
+
+def preference(first: np.ndarray, second: np.ndarray, direction: Direction = "higher") -> np.ndarray:
+    """Return 1 where the first value is better, 0 where the second is, 0.5 for a tie."""
+    q = 0.5 + 0.5 * np.sign(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
+    return q if direction == "higher" else 1 - q
+
+
+def merged(table: VoteTable) -> VoteTable:
+    """Return the table with one row per pair of images, the subjects' votes added up."""
+    sums: dict[tuple[str, str, str, str], list[int]] = {}
+    for v in table.votes:
+        flip = v.method_a > v.method_b and (v.method_b, v.method_a, v.image, v.group) in sums
+        key = (v.method_b, v.method_a, v.image, v.group) if flip else (v.method_a, v.method_b, v.image, v.group)
+        votes = (v.votes_b, v.votes_a) if flip else (v.votes_a, v.votes_b)
+        row = sums.setdefault(key, [0, 0])
+        row[0] += votes[0]
+        row[1] += votes[1]
+    from grefine.ranking.votes import Vote
+
+    rows = tuple(Vote(a, b, image, n, m, group=group) for (a, b, image, group), (n, m) in sums.items())
+    return VoteTable(table.methods, rows)
+
+
+def shares(table: VoteTable) -> np.ndarray:
+    """Return the share of votes for the first method, one per row."""
+    return np.array([v.share_a for v in table.votes])
+
+
+def two_afc(table: VoteTable, q: np.ndarray, resamples: int = 1000, seed: int = 0) -> AfcResult:
+    """Score the choices q (1 first, 0 second, 0.5 tie), one per row of the table."""
+    q = np.asarray(q, dtype=np.float64)
+    if q.shape != (len(table.votes),):
+        raise ConfigError(f"{q.size} choices were given for {len(table.votes)} pairs.")
+    if not np.isfinite(q).all():
+        raise ConfigError("The judge gave no value for some images; every image of every pair needs one.")
+    credits = credit(shares(table), q)
+    return AfcResult(
+        float(credits.mean()), _interval(credits, table, resamples, seed), credits, int((q == 0.5).sum())
+    )
+
+
+def judge_choices(
+    table: VoteTable, values: Mapping[tuple[str, str], float], direction: Direction = "higher"
+) -> np.ndarray:
+    """Return the choices of a judge that gives every (method, image) a value."""
+    missing = [k for v in table.votes for k in ((v.method_a, v.image), (v.method_b, v.image)) if k not in values]
+    if missing:
+        method, image = missing[0]
+        raise ConfigError(f"{len(missing)} voted images have no value, first '{image}' of '{method}'.")
+    first = np.array([values[v.method_a, v.image] for v in table.votes])
+    second = np.array([values[v.method_b, v.image] for v in table.votes])
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ConfigError("The judge's values contain NaN or infinity; every image needs a finite value.")
+    return preference(first, second, direction)
+
+
+def baselines(table: VoteTable, mu: Mapping[str, float], resamples: int = 1000, seed: int = 0) -> dict[str, AfcResult]:
+    """Return what needs no look at the images: the human oracle, the global ranking, a fixed side."""
+    p = shares(table)
+    ranking = preference(
+        np.array([mu[v.method_a] for v in table.votes]), np.array([mu[v.method_b] for v in table.votes])
+    )
+    choices = {HUMAN_ORACLE: preference(p, 1 - p), GLOBAL_RANKING: ranking, FIRST: np.ones_like(p), SECOND: 0 * p}
+    return {name: two_afc(table, q, resamples, seed) for name, q in choices.items()}
+
+
+def _interval(credits: np.ndarray, table: VoteTable, resamples: int, seed: int) -> tuple[float, float]:
+    """Resample images, because pairs of one image share its difficulty."""
+    images: Sequence[str] = [v.image or str(i) for i, v in enumerate(table.votes)]
+    _, where = np.unique(np.array(images), return_inverse=True)
+    n = int(where.max()) + 1
+    total, size = np.bincount(where, credits, n), np.bincount(where, minlength=n)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    low, high = np.percentile(weights @ total / (weights @ size), (2.5, 97.5))
+    return float(low), float(high)

@@ -1,0 +1,145 @@
+"""What two pictures are compared by: our own descriptors, which need no weights, cached per folder.
+
+Every descriptor is a fixed-length vector, so that a distance is a subtraction: 660,000 of them take seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from grefine.errors import ImageError
+
+SCALES = ((256, 8), (128, 8), (64, 4))
+"""Side in pixels and grid of cells per side, fine to coarse."""
+ORIENTATIONS = 4
+APPEARANCE = "offline-appearance-1"
+LAYOUT = "offline-layout-1"
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """Return the image in RGB, upright."""
+    from PIL import ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            return ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"Cannot read the image '{path}': {error}.") from error
+
+
+def appearance(image: Image.Image) -> np.ndarray:
+    """Describe how the image looks: brightness, contrast and oriented edge energy per cell at three scales, colour.
+
+    The image is resized to a square first: it is made to compare outputs of one input, which share their shape.
+    The mean absolute difference of two descriptors is about 0 for equal images and 0.5 for unrelated ones.
+    """
+    parts = []
+    for side, grid in SCALES:
+        pixels = np.asarray(image.resize((side, side), Image.Resampling.BOX), dtype=np.float32) / 255
+        luma = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+        mean = _cells(luma, grid)
+        deviation = np.sqrt(np.maximum(_cells(luma * luma, grid) - mean * mean, 0))
+        parts += [mean, 4 * deviation, *(8 * e for e in _edges(luma, grid))]
+        if grid == SCALES[-1][1]:
+            parts += [_cells(pixels[..., c] - luma, grid) for c in (0, 2)]
+    return np.concatenate([p.ravel() for p in parts]).astype(np.float32)
+
+
+def layout(image: Image.Image) -> np.ndarray:
+    """Describe what kind of scene it is, without weights: colours and edge energies on a 4 x 4 grid, colour histogram.
+
+    It stands in for semantics: two portraits on different backgrounds count as different.
+    """
+    pixels = np.asarray(image.resize((128, 128), Image.Resampling.BOX), dtype=np.float32) / 255
+    luma = pixels.mean(-1)
+    parts = [_cells(pixels[..., c], 4) for c in range(3)] + [8 * e for e in _edges(luma, 4)]
+    code = (np.minimum(pixels, 0.999) * 4).astype(np.int64) @ np.array([16, 4, 1])
+    histogram = np.sqrt(np.bincount(code.ravel(), minlength=64) / code.size)
+    return np.concatenate([p.ravel() for p in parts] + [histogram]).astype(np.float32)
+
+
+def standardised(features: np.ndarray) -> np.ndarray:
+    """Scale features so that the mean squared difference of two random images is 1."""
+    features = np.asarray(features, dtype=np.float32)
+    spread = 2 * float(features.var(0).mean())
+    return features / np.sqrt(spread) if spread > 0 else features
+
+
+def appearance_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the `(n,)` mean absolute differences of two `(n, width)` descriptor matrices."""
+    found = np.empty(len(first))
+    for start in range(0, len(first), 1024):
+        stop = start + 1024
+        found[start:stop] = np.abs(first[start:stop].astype(np.float32) - second[start:stop]).mean(1)
+    return found
+
+
+def described(
+    paths: Sequence[Path],
+    describe: Callable[[Image.Image], np.ndarray],
+    name: str,
+    cache: Path | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> np.ndarray:
+    """Return `(n, width)` float16 descriptors; those in `cache` are read, new ones are added to it.
+
+    A cached row belongs to a path, its size and its modification time; a changed file is described again.
+    """
+    stamps = [_stamp(p) for p in paths]
+    known = _read_cache(cache, name)
+    missing = [i for i, s in enumerate(stamps) if s not in known]
+    for count, i in enumerate(missing):
+        known[stamps[i]] = describe(read_rgb(paths[i])).astype(np.float16)
+        progress(count)
+    if missing and cache is not None:
+        _write_cache(cache, name, {s: known[s] for s in stamps})
+    return np.stack([known[s] for s in stamps])
+
+
+def _stamp(path: Path) -> str:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise ImageError(f"Cannot read the image '{path}': {error.strerror or error}.") from error
+    return hashlib.sha256(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()[:24]
+
+
+def _read_cache(cache: Path | None, name: str) -> dict[str, np.ndarray]:
+    file = cache / f"{name}.npz" if cache is not None else None
+    if file is None or not file.is_file():
+        return {}
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return dict(zip(stored["stamps"].tolist(), stored["features"], strict=True))
+    except (OSError, ValueError, KeyError, EOFError):
+        # A cache that cannot be read is only a cache: it is computed anew and replaced.
+        return {}
+
+
+def _write_cache(cache: Path, name: str, rows: dict[str, np.ndarray]) -> None:
+    import os
+    import tempfile
+
+    cache.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=cache, suffix=".npz")
+    with os.fdopen(handle, "wb") as file:
+        np.savez(file, stamps=np.array(list(rows)), features=np.stack(list(rows.values())))
+    os.replace(partial, cache / f"{name}.npz")
+
+
+def _cells(values: np.ndarray, grid: int) -> np.ndarray:
+    side = values.shape[0] // grid
+    return values.reshape(grid, side, grid, side).mean((1, 3))
+
+
+def _edges(luma: np.ndarray, grid: int) -> list[np.ndarray]:
+    dy, dx = np.gradient(luma)
+    angle = np.arctan2(dy, dx) % np.pi
+    size = np.hypot(dx, dy)
+    bins = np.minimum((angle / np.pi * ORIENTATIONS).astype(np.int64), ORIENTATIONS - 1)
+    return [_cells(np.where(bins == o, size, 0), grid) for o in range(ORIENTATIONS)]

@@ -1,0 +1,152 @@
+"""Thurstone's Case V and Bradley-Terry by maximum likelihood: from counted votes to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from grefine.errors import ConfigError
+
+Link = Literal["thurstone", "bradley-terry"]
+PSEUDO_COUNT = 0.5
+"""Added to both directions of every compared pair when the votes alone leave some score infinite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Scores of one fit."""
+
+    mu: np.ndarray
+    """`(n,)`, sum zero, in units of one method's own scatter of perceived quality."""
+    log_likelihood: float
+    """Of the counts as given, without pseudo-counts."""
+    pseudo_count: float
+    """What was added to both directions of every compared pair; 0 for plain maximum likelihood."""
+    standard_errors: np.ndarray
+    """`(n,)`, from the observed information, as if all votes were independent."""
+
+
+def log_likelihood(mu: np.ndarray, C: np.ndarray) -> float:
+    """Return the log-likelihood of C[i, j] votes for i over j (Eq. 2)."""
+    from scipy.special import log_ndtr
+
+    return float((C * log_ndtr(mu[:, None] - mu[None, :])).sum())
+
+
+def fit_scores(
+    C: np.ndarray, methods: Sequence[str], link: Link = "thurstone", pseudo_count: float | None = None
+) -> Fit:
+    """Maximise the likelihood of the counts (Eq. 2) with sum(mu) = 0.
+
+    Args:
+        C: `(n, n)` counts, C[i, j] = votes for i over j.
+        methods: names, for messages.
+        link: normal ("thurstone") or logistic ("bradley-terry") difference.
+        pseudo_count: None adds nothing while every score is finite and `PSEUDO_COUNT` otherwise.
+
+    Raises:
+        ConfigError: counts that are negative or leave two groups of methods without any comparison between them,
+            or infinite scores although `pseudo_count` is 0.
+    """
+    C = checked_counts(C, methods)
+    if pseudo_count is None:
+        pseudo_count = 0.0 if strongly_connected(C) else PSEUDO_COUNT
+    elif pseudo_count < 0:
+        raise ConfigError(f"The pseudo-count is {pseudo_count}: it must be 0 or more.")
+    elif pseudo_count == 0 and not strongly_connected(C):
+        raise ConfigError(
+            f"Without a pseudo-count the scores are infinite: {_one_sided(C, methods)}; pass a positive pseudo-count."
+        )
+    with_prior = C + pseudo_count * ((C + C.T) > 0)
+    mu, information = _newton(with_prior, link)
+    value = float((C * _log_link(mu[:, None] - mu[None, :], link)).sum())
+    return Fit(mu, value, pseudo_count, np.sqrt(np.maximum(np.diag(np.linalg.pinv(information)), 0)))
+
+
+def checked_counts(C: np.ndarray, methods: Sequence[str]) -> np.ndarray:
+    """Return the counts as floats, or say what is wrong with them."""
+    from scipy.sparse.csgraph import connected_components
+
+    C = np.asarray(C, dtype=np.float64)
+    n = len(methods)
+    if C.shape != (n, n):
+        raise ConfigError(f"The count matrix has shape {C.shape}; {n} methods need ({n}, {n}).")
+    if not np.isfinite(C).all() or (C < 0).any():
+        raise ConfigError("The count matrix has negative or undefined entries.")
+    if np.diag(C).any():
+        raise ConfigError("The count matrix has votes of a method against itself on its diagonal.")
+    groups, label = connected_components(C + C.T, directed=False)
+    if groups > 1:
+        parts = [" and ".join(m for m, g in zip(methods, label, strict=True) if g == part) for part in range(groups)]
+        raise ConfigError(
+            f"No vote connects {' with '.join(parts[:3])}: their scores cannot be compared; "
+            "collect votes between these groups or rank them apart."
+        )
+    return C
+
+
+def strongly_connected(C: np.ndarray) -> bool:
+    """Return True when wins lead from every method to every other, so that all scores are finite."""
+    from scipy.sparse.csgraph import connected_components
+
+    return connected_components(np.asarray(C) > 0, directed=True, connection="strong")[0] == 1
+
+
+def _one_sided(C: np.ndarray, methods: Sequence[str]) -> str:
+    from scipy.sparse.csgraph import connected_components
+
+    _, label = connected_components(C > 0, directed=True, connection="strong")
+    for part in range(label.max() + 1):
+        inside = label == part
+        names = " and ".join(m for m, here in zip(methods, inside, strict=True) if here)
+        if not C[~inside][:, inside].any():
+            return f"{names} never lost to any other method"
+    return "some methods were never beaten by the others"
+
+
+def _log_link(d: np.ndarray, link: Link) -> np.ndarray:
+    from scipy.special import log_expit, log_ndtr
+
+    return log_ndtr(d) if link == "thurstone" else log_expit(d)
+
+
+def _slopes(d: np.ndarray, link: Link) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the negative second derivative of the log-link, stable in both tails."""
+    from scipy.special import expit, log_ndtr
+
+    if link == "thurstone":
+        ratio = np.exp(-0.5 * d * d - 0.5 * np.log(2 * np.pi) - log_ndtr(d))
+        return ratio, np.clip(ratio * (d + ratio), 0.0, 1.0)
+    return expit(-d), expit(d) * expit(-d)
+
+
+def _newton(C: np.ndarray, link: Link) -> tuple[np.ndarray, np.ndarray]:
+    n = len(C)
+    mu = np.zeros(n)
+    value = float((C * _log_link(np.zeros((n, n)), link)).sum())
+    information = np.zeros((n, n))
+    for _ in range(200):
+        d = mu[:, None] - mu[None, :]
+        first, second = _slopes(d, link)
+        flow = C * first
+        gradient = flow.sum(1) - flow.sum(0)
+        weight = C * second
+        weight = weight + weight.T
+        information = np.diag(weight.sum(1)) - weight
+        # The all-ones direction does not change the likelihood; adding it makes the system regular and keeps sum zero.
+        step = np.linalg.solve(information + np.ones((n, n)) * max(weight.max(), 1e-300) / n, gradient)
+        step -= step.mean()
+        size = 1.0
+        while True:
+            moved = mu + size * step
+            found = float((C * _log_link(moved[:, None] - moved[None, :], link)).sum())
+            if found >= value - 1e-12 * abs(value) or size < 1e-8:
+                break
+            size /= 2
+        mu, value = moved, found
+        if np.abs(size * step).max() < 1e-12:
+            break
+    return mu - mu.mean(), information

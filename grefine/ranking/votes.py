@@ -1,0 +1,223 @@
+"""Vote tables of a two-alternative forced choice: reading, checking, counting."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from grefine.errors import ConfigError, nearest
+
+REQUIRED = ("method_a", "method_b", "votes_a", "votes_b")
+SHARE_COLUMNS = ("sr_pair_names", "name1_column", "name2_column", "score1_column", "score2_column")
+MOST_SUBJECTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """How often each of two methods was preferred on one image."""
+
+    method_a: str
+    method_b: str
+    image: str
+    votes_a: int
+    votes_b: int
+    subject: str = ""
+    """Who voted; empty when the row counts several people."""
+    group: str = ""
+    """How the pair was chosen, e.g. "mad" or "random"."""
+    order: int | None = None
+    """Position in which the selection picked this image for this pair of methods, from 0."""
+
+    @property
+    def total(self) -> int:
+        """Votes in this row."""
+        return self.votes_a + self.votes_b
+
+    @property
+    def share_a(self) -> float:
+        """Share of votes for `method_a`."""
+        return self.votes_a / self.total
+
+
+@dataclass(frozen=True, slots=True)
+class VoteTable:
+    """Votes and the methods they compare."""
+
+    methods: tuple[str, ...]
+    """Sorted by name."""
+    votes: tuple[Vote, ...]
+
+    @property
+    def has_subjects(self) -> bool:
+        """True when every row says who voted."""
+        return bool(self.votes) and all(v.subject for v in self.votes)
+
+    @property
+    def total(self) -> int:
+        """Number of single votes."""
+        return sum(v.total for v in self.votes)
+
+    def indices(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positions in `methods` of each row's two methods."""
+        place = {name: i for i, name in enumerate(self.methods)}
+        a = np.array([place[v.method_a] for v in self.votes], dtype=np.int64)
+        b = np.array([place[v.method_b] for v in self.votes], dtype=np.int64)
+        return a, b
+
+    def counts(self) -> np.ndarray:
+        """Return C with C[i, j] = votes for method i over method j."""
+        a, b = self.indices()
+        C = np.zeros((len(self.methods),) * 2)
+        np.add.at(C, (a, b), [v.votes_a for v in self.votes])
+        np.add.at(C, (b, a), [v.votes_b for v in self.votes])
+        return C
+
+    def subset(self, rows: Iterable[int]) -> VoteTable:
+        """Return the same methods with only these rows."""
+        return VoteTable(self.methods, tuple(self.votes[i] for i in rows))
+
+
+def table_from_votes(votes: Iterable[Vote], methods: Sequence[str] | None = None) -> VoteTable:
+    """Make a table; rows without any vote are left out, methods other than `methods` are an error."""
+    rows = tuple(v for v in votes if v.total)
+    named = sorted({v.method_a for v in rows} | {v.method_b for v in rows})
+    if methods is not None:
+        known = sorted(set(methods))
+        for name in named:
+            if name not in known:
+                raise ConfigError(f"The votes name the method '{name}', which is not among {', '.join(known)}.")
+        named = known
+    if len(named) < 2:
+        raise ConfigError("A ranking needs votes between at least two methods.")
+    return VoteTable(tuple(named), rows)
+
+
+def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTable:
+    """Read a vote table from CSV.
+
+    Columns method_a, method_b, votes_a, votes_b are needed; image (or lr_image), subject, group and order are used
+    where present, all others ignored. Tables that store shares of an unstated number of subjects per pair
+    (sr_pair_names, name1_column, score1_column, ...) are read as well.
+
+    Raises:
+        ConfigError: with file and line, for missing columns and for negative, fractional or doubled votes.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            rows = [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise ConfigError(f"Cannot read the votes '{path}': {error.strerror or error}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"'{path}' is not a CSV table in UTF-8: {error}.") from error
+    if set(SHARE_COLUMNS) <= set(columns):
+        votes = _votes_from_shares(rows, path)
+    else:
+        for name in REQUIRED:
+            if name not in columns:
+                raise ConfigError(
+                    f"'{path}' has no column '{name}': a vote table needs {', '.join(REQUIRED)}{nearest(name, columns)}"
+                )
+        votes = [_vote(row, f"'{path}' line {line}") for line, row in rows]
+    _refuse_doubles(votes, path)
+    return table_from_votes(votes, methods)
+
+
+def write_votes(path: str | Path, votes: Iterable[Vote]) -> None:
+    """Write a vote table that `read_votes` reads back unchanged."""
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("method_a", "method_b", "group", "image", "order", "subject", "votes_a", "votes_b"))
+        for v in votes:
+            order = "" if v.order is None else v.order
+            writer.writerow((v.method_a, v.method_b, v.group, v.image, order, v.subject, v.votes_a, v.votes_b))
+
+
+def _vote(row: dict[str, str | None], where: str) -> Vote:
+    a, b = (row["method_a"] or "").strip(), (row["method_b"] or "").strip()
+    if not a or not b:
+        raise ConfigError(f"{where}: a method has no name.")
+    if a == b:
+        raise ConfigError(f"{where}: '{a}' is compared with itself.")
+    image = row["image"] if row.get("image") else row.get("lr_image")
+    order = (row.get("order") or "").strip()
+    return Vote(
+        a,
+        b,
+        (image or "").strip(),
+        _whole(row["votes_a"], f"{where}: votes_a"),
+        _whole(row["votes_b"], f"{where}: votes_b"),
+        subject=(row.get("subject") or "").strip(),
+        group=(row.get("group") or "").strip(),
+        order=_whole(order, f"{where}: order") if order else None,
+    )
+
+
+def _whole(text: str | None, where: str) -> int:
+    try:
+        number = float(text or "")
+    except ValueError:
+        raise ConfigError(f"{where} is {text!r}, not a whole number.") from None
+    if number < 0:
+        raise ConfigError(f"{where} is {text}: votes cannot be negative.")
+    if not number.is_integer():
+        raise ConfigError(f"{where} is {text}: votes are whole numbers, not shares.")
+    return int(number)
+
+
+def _refuse_doubles(votes: Sequence[Vote], path: Path) -> None:
+    seen = set()
+    for v in votes:
+        if not v.subject:
+            continue
+        key = (v.subject, v.image, v.group, *sorted((v.method_a, v.method_b)))
+        if key in seen:
+            raise ConfigError(
+                f"'{path}': subject '{v.subject}' votes twice on image '{v.image}' for {v.method_a} against {v.method_b}."
+            )
+        seen.add(key)
+
+
+def _votes_from_shares(rows: Sequence[tuple[int, dict[str, str | None]]], path: Path) -> list[Vote]:
+    """Turn shares into counts of the smallest number of subjects that makes all of them whole."""
+    parsed = []
+    for line, row in rows:
+        # A closing row of averages names no images.
+        if not (row["name1_column"] or "").strip():
+            continue
+        where = f"'{path}' line {line}"
+        try:
+            shares = float(row["score1_column"] or ""), float(row["score2_column"] or "")
+        except ValueError:
+            raise ConfigError(f"{where}: the scores must be shares between 0 and 1.") from None
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ConfigError(f"{where}: the two shares are {shares[0]} and {shares[1]}; they must add up to 1.")
+        names = []
+        for column in ("name1_column", "name2_column"):
+            stem = (row[column] or "").strip().rsplit(".", 1)[0]
+            image, found, method = stem.rpartition("_")
+            if not found:
+                raise ConfigError(f"{where}: {column} must read IMAGE_METHOD.png, not {row[column]!r}.")
+            names.append((image, method))
+        parsed.append((names, shares, (row.get("group") or "").strip()))
+    subjects = _smallest_whole([s for _, shares, _ in parsed for s in shares], path)
+    return [
+        Vote(a, b, image, round(shares[0] * subjects), round(shares[1] * subjects), group=group)
+        for ((image, a), (_, b)), shares, group in parsed
+    ]
+
+
+def _smallest_whole(shares: Sequence[float], path: Path) -> int:
+    import math
+
+    subjects = math.lcm(*(Fraction(s).limit_denominator(MOST_SUBJECTS).denominator for s in set(shares)), 1)
+    if subjects > MOST_SUBJECTS or any(abs(s * subjects - round(s * subjects)) > 1e-6 for s in shares):
+        raise ConfigError(f"'{path}': the shares fit no common number of subjects up to {MOST_SUBJECTS}.")
+    return subjects

@@ -1,0 +1,81 @@
+"""The fidelity loss on pairs: rankings of methods, opinion scores or votes of other judges as labels."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from grefine.errors import ConfigError
+
+Phi = Literal["paper", "released"]
+EPSILON = 1e-8
+"""Inside both roots, for finite gradients where a probability is 0 or 1."""
+
+
+def preference_probability(difference: Tensor, phi: Phi = "paper") -> Tensor:
+    """Return the probability that the first is better: Phi(d / sqrt 2), or Phi(d) as the released code has it (Eq. 4)."""
+    scale = {"paper": 2.0, "released": math.sqrt(2.0)}[phi]
+    return 0.5 * (1 + torch.erf(difference / scale))
+
+
+def fidelity(label: Tensor, probability: Tensor) -> Tensor:
+    """Return 1 - sqrt(r r_hat) - sqrt((1 - r)(1 - r_hat)), elementwise (Eq. 5)."""
+    return (
+        1
+        - torch.sqrt(label * probability + EPSILON)
+        - torch.sqrt((1 - label) * (1 - probability) + EPSILON)
+    )
+
+
+def order_labels(values: Tensor) -> Tensor:
+    """Return r for all pairs i < j of `(n,)` values: 1, 0.5 or 0 for greater, equal, smaller."""
+    i, j = _pairs(values)
+    return 0.5 + 0.5 * torch.sign(values[i] - values[j])
+
+
+def group_fidelity(Q: Tensor, mu: Tensor, phi: Phi = "paper") -> Tensor:
+    """Return the loss of method means against a ranking, averaged over pairs of methods (Eq. 4, 5).
+
+    Args:
+        Q: `(methods, B)` scores, the same B inputs for every method.
+        mu: `(methods,)` the ranking's scores; only their order counts.
+        phi: which Phi.
+    """
+    if Q.ndim != 2 or mu.shape != Q.shape[:1]:
+        raise ConfigError(f"Scores (methods, B) and a ranking (methods,) are needed, not {Q.shape} and {mu.shape}.")
+    means = Q.mean(1)
+    i, j = _pairs(means)
+    return fidelity(order_labels(mu), preference_probability(means[i] - means[j], phi)).mean()
+
+
+def rated_fidelity(scores: Tensor, opinions: Tensor, phi: Phi = "paper") -> Tensor:
+    """Return the loss over all pairs of one data set's rated images: groups of B = 1 (Eq. 4, 5)."""
+    return group_fidelity(scores[:, None], opinions, phi)
+
+
+def vote_labels(votes: Tensor) -> Tensor:
+    """Return soft labels from the votes of k other judges, `(n, k)` scores: wins / (wins + losses) per pair i < j.
+
+    Judges that call both equal abstain; 0.5 when all do.
+    """
+    i, j = _pairs(votes)
+    sign = torch.sign(votes[i] - votes[j])
+    wins, losses = (sign > 0).sum(1).float(), (sign < 0).sum(1).float()
+    return torch.where(wins + losses > 0, wins / (wins + losses).clamp(min=1), 0.5)
+
+
+def vote_fidelity(scores: Tensor, votes: Tensor, phi: Phi = "paper") -> Tensor:
+    """Return the loss of `(n,)` scores against the votes of k other judges, `(n, k)`."""
+    i, j = _pairs(scores)
+    return fidelity(vote_labels(votes), preference_probability(scores[i] - scores[j], phi)).mean()
+
+
+def _pairs(values: Tensor) -> tuple[Tensor, Tensor]:
+    n = len(values)
+    if n < 2:
+        raise ConfigError("A pairwise loss needs at least two items.")
+    i, j = torch.triu_indices(n, n, 1, device=values.device)
+    return i, j
