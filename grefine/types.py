@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 DefectKind = Literal["noun", "attribute"]
+_CONJUNCTIONS = frozenset({"and", "or", "but", "nor", "plus"})
 RegionKind = Literal["noun", "attribute", "perceptual", "user"]
 Kept = Literal["original", "repainted", "both", "restored"]
 Direction = Literal["higher", "lower"]
@@ -58,8 +59,13 @@ class Phrase:
 
     @property
     def text(self) -> str:
-        """The phrase as it is shown to a text encoder."""
-        return " ".join(self.words)
+        """The phrase as it is shown to a text encoder: its words without a conjunction at either end."""
+        words = list(self.words)
+        while len(words) > 1 and words[0].lower() in _CONJUNCTIONS:
+            del words[0]
+        while len(words) > 1 and words[-1].lower() in _CONJUNCTIONS:
+            del words[-1]
+        return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,102 @@
+"""What a parser must offer to be used here, and the parsers that are known by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from grefine.errors import ConfigError, nearest
+
+
+@dataclass(slots=True)
+class Analysis:
+    """A dependency forest over the words of one prompt."""
+
+    tags: list[str]
+    """Universal parts of speech."""
+    heads: list[int]
+    """Index of the governor; -1 for a root. No cycles."""
+    labels: list[str]
+    """Universal dependency relations."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A tagger and parser with universal tags and relations.
+
+    Cleaning, tokenising, segment repair, compounds and phrases lie above it and are shared by all.
+    """
+
+    name: str
+
+    def analyse(self, words: Sequence[str]) -> Analysis:
+        """Tag and parse `words`; must accept any strings and return one entry per word."""
+        ...
+
+
+_factories: dict[str, Callable[[], Backend]] = {}
+_loaded: dict[str, Backend] = {}
+
+
+def register_backend(name: str, factory: Callable[[], Backend]) -> None:
+    """Make `factory` available as `parse(..., backend=name)`; it is called once, at first use."""
+    _factories[name] = factory
+    _loaded.pop(name, None)
+
+
+def load_backend(backend: str | Backend) -> Backend:
+    """Return the backend that a name means, or the object itself when it is one.
+
+    Raises:
+        ConfigError: an unknown name, or an object without `name` and `analyse`.
+    """
+    if isinstance(backend, str):
+        if backend not in _loaded:
+            if backend not in _factories:
+                raise ConfigError(
+                    f"No parser '{backend}': accepted are {', '.join(sorted(_factories))}, a name given to"
+                    f" register_backend, or an object with `name` and `analyse`{nearest(backend, _factories)}"
+                )
+            _loaded[backend] = _factories[backend]()
+        return _loaded[backend]
+    if isinstance(backend, Backend):
+        return backend
+    raise ConfigError(
+        f"A parser must be a name or an object with `name` and `analyse`, not {type(backend).__name__}:"
+        " see grefine.text.backend.Backend."
+    )
+
+
+def backend_names() -> list[str]:
+    """Names that `parse` accepts."""
+    return sorted(_factories)
+
+
+def checked(analysis: Analysis, count: int, name: str) -> Analysis:
+    """Hold a foreign backend to its promise: one entry per word, heads inside, no cycles.
+
+    Raises:
+        ConfigError: the backend broke it; the sentence says how.
+    """
+    sizes = {len(analysis.tags), len(analysis.heads), len(analysis.labels)}
+    if sizes != {count}:
+        raise ConfigError(
+            f"Parser '{name}' returned {sorted(sizes)} entries for {count} words: one per word is expected."
+        )
+    state = [0] * count
+    for start in range(count):
+        path, at = [], start
+        while at != -1 and not state[at]:
+            state[at] = 1
+            path.append(at)
+            at = analysis.heads[at]
+            if not -1 <= at < count:
+                raise ConfigError(
+                    f"Parser '{name}' returned head {at} for {count} words: -1 to {count - 1} are accepted."
+                )
+        if at != -1 and state[at] == 1:
+            raise ConfigError(f"Parser '{name}' returned a cycle through word {at}: a forest is expected.")
+        for node in path:
+            state[node] = 2
+    return analysis

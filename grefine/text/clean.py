@@ -1,0 +1,144 @@
+"""Take prompt syntax away and keep what it meant: the plain text, and the emphasis by character range."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+ROUND, SQUARE, CURLY = 1.1, 1 / 1.1, 1.05
+"""Factors of `(x)`, `[x]` and `{x}` as the common front ends define them."""
+
+LIGHTEST, HEAVIEST = 0.0, 10.0
+LONGEST = 40_000
+"""Characters that are looked at; far beyond what the word limit leaves."""
+
+_OPEN = {"(": ")", "[": "]", "{": "}"}
+_FACTOR = {"(": ROUND, "[": SQUARE, "{": CURLY}
+_WIDE = str.maketrans("，、；：（）［］｛｝｜！？。“”„", ',,;:()[]{}|!?."""', "\u200b\u200c\u2060\ufeff\ufe0e\ufe0f")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufff0-\uffff]")
+_FLAGS = "ar|aspect|v|version|s|stylize|q|quality|chaos|c|seed|sameseed|style|niji|iw|tile|test|testp|w|h|hd|weird|raw|sref|cref"
+
+_PIECE = re.compile(
+    rf"""
+      (?P<escaped>\\[()\[\]{{}}\\])
+    | (?P<network><[A-Za-z]\w*:[^<>]{{0,200}}>)
+    | (?P<breaks>\b(?:BREAK|AND)\b)
+    | (?P<exclude>(?<!\S)--no(?=\s))
+    | (?P<flag>(?<!\S)--(?:{_FLAGS})\b(?:[ \t]+[\w.:]+)?)
+    | (?P<part>::[ \t]*(?P<part_weight>-?\d{{0,4}}\.?\d{{1,4}})?)
+    | (?P<weighted>:[ \t]*(?P<weight>[+-]?\d{{0,4}}(?:\.\d{{0,6}}|(?<=\d)))[ \t]*(?P<closer>[)\]}}]))
+    | (?P<bare>(?<=[^\W\d_]):\d\.\d+(?=[\s,]|$))
+    | (?P<open>[(\[{{])
+    | (?P<close>[)\]}}])
+    | (?P<either>[|])
+    | (?P<switch>:(?=[^\s:\]\d][^\[\]]{{0,200}}:[ \t]*[\d.]+[ \t]*\]))
+    | (?P<space>[\s_]+)
+    | (?P<plain>[^\\<:()\[\]{{}}|\s_\-A-Z]+|.)
+    """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanPrompt:
+    """A prompt without its syntax."""
+
+    text: str
+    emphasis: tuple[tuple[int, int, float], ...]
+    """(start, end, factor) over `text`; factors of overlapping ranges multiply."""
+
+    def weight(self, start: int, end: int) -> float:
+        """Return the emphasis of the characters `start` to `end`, 1 without any."""
+        value = 1.0
+        for first, last, factor in self.emphasis:
+            if first < end and start < last:
+                value *= factor
+        return min(max(value, LIGHTEST), HEAVIEST)
+
+
+def clean(prompt: str) -> CleanPrompt:
+    """Remove weights, brackets, networks and front-end switches; keep every word and what was emphasised.
+
+    `(x:1.2)`, `((x))`, `[x]`, `{x}` and `x::2` leave their words and a factor; `[a|b]` and `[a:b:0.5]` leave "a or b";
+    `<lora:...>` and `--ar 16:9` leave nothing, `--no x` leaves "no x", `BREAK` and `AND` leave a comma.
+    Brackets without a partner are dropped and mean nothing.
+    """
+    text = prompt[:LONGEST]
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text).translate(_WIDE)
+    text = _CONTROL.sub(" ", text)
+    if not _SYNTAX.search(text):
+        return CleanPrompt(" ".join(text.split()), ())
+    return _scan(text)
+
+
+_SYNTAX = re.compile(r"[()\[\]{}<>|_\\]|::|--|:\d\.\d|\b(?:BREAK|AND)\b")
+
+
+def _scan(text: str) -> CleanPrompt:
+    out: list[str] = []
+    length = 0
+    opened: list[tuple[str, int]] = []
+    factors: dict[tuple[int, int], float] = {}
+    part_start = 0
+
+    def emit(piece: str) -> None:
+        nonlocal length
+        out.append(piece)
+        length += len(piece)
+
+    def emit_space() -> None:
+        if out and not out[-1].endswith(" "):
+            emit(" ")
+
+    def close(bracket: str, factor: float | None) -> None:
+        while opened:
+            kind, start = opened.pop()
+            if _OPEN[kind] == bracket:
+                _multiply(factors, start, length, _FACTOR[kind] if factor is None else factor)
+                return
+
+    for match in _PIECE.finditer(text):
+        kind = match.lastgroup if match.lastgroup not in ("part_weight", "weight", "closer") else None
+        kind = kind or ("part" if match["part"] else "weighted")
+        piece = match.group()
+        if kind == "plain":
+            emit(piece)
+        elif kind == "space":
+            emit_space()
+        elif kind == "open":
+            opened.append((piece, length))
+        elif kind == "close":
+            close(piece, None)
+        elif kind == "weighted":
+            # In square brackets the number is a step, not a weight.
+            close(match["closer"], _number(match["weight"]) if match["closer"] != "]" else 1.0)
+        elif kind == "either" or kind == "switch":
+            emit_space()
+            emit("or ") if opened else emit(", ")
+        elif kind == "part":
+            if match["part_weight"]:
+                _multiply(factors, part_start, length, _number(match["part_weight"]))
+            emit(", ")
+            part_start = length
+        elif kind == "breaks":
+            emit(", ")
+        elif kind == "exclude":
+            emit(", no")
+        elif kind == "escaped":
+            emit(piece[1:])
+    joined = "".join(out)
+    return CleanPrompt(joined.rstrip(), tuple((a, b, f) for (a, b), f in factors.items()))
+
+
+def _multiply(factors: dict[tuple[int, int], float], start: int, end: int, factor: float) -> None:
+    if end > start:
+        factors[start, end] = min(factors.get((start, end), 1.0) * factor, HEAVIEST)
+
+
+def _number(text: str) -> float:
+    try:
+        return min(max(float(text), LIGHTEST), HEAVIEST)
+    except ValueError:
+        return 1.0

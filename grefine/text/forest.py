@@ -1,0 +1,211 @@
+"""The dependency forest of one prompt, and the repairs that prompts need and newswire does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from grefine.text.backend import Analysis
+from grefine.text.marks import WordList
+
+NOUNS = frozenset({"NOUN", "PROPN"})
+BREAKS = frozenset({",", ";", "|", ".", "!", "?", "\u2022", "\u00b7", "/", ":"})
+_PARTICIPLE_ENDS = ("ing", "ed", "en")
+
+
+class Forest:
+    """Words with tags, heads and labels; `heads` and `labels` change under repair, never into a cycle."""
+
+    def __init__(self, words: Sequence[str], analysis: Analysis) -> None:
+        self.words = words
+        self.lower = [w.lower() for w in words]
+        self.tags = analysis.tags
+        self.heads = analysis.heads
+        self.labels = analysis.labels
+        self.segment = _segments(words)
+
+    def is_noun(self, i: int) -> bool:
+        """Say whether word `i` is a common or proper noun."""
+        return self.tags[i] in NOUNS
+
+    def children(self, i: int) -> list[int]:
+        """Return the words that hang on `i`, in order."""
+        return [c for c, h in enumerate(self.heads) if h == i]
+
+    def hang(self, i: int, head: int, label: str) -> bool:
+        """Hang `i` on `head` unless that would close a cycle; say whether it was done."""
+        at = head
+        while at != -1:
+            if at == i:
+                return False
+            at = self.heads[at]
+        self.heads[i], self.labels[i] = head, label
+        return True
+
+    def case_of(self, i: int) -> int:
+        """Return the first preposition of `i` that stands before it, or -1."""
+        for c, h in enumerate(self.heads[:i]):
+            if h == i and self.labels[c] == "case":
+                return c
+        return -1
+
+
+def _segments(words: Sequence[str]) -> list[int]:
+    segment, out = 0, []
+    for word in words:
+        out.append(segment)
+        if word in BREAKS:
+            segment += 1
+    return out
+
+
+def repair(forest: Forest, listed: WordList) -> None:
+    """Make one tree of a prompt: whole prepositions, and tags that hang on what the picture is of."""
+    _join_prepositions(forest, listed)
+    main = main_noun(forest, listed)
+    if main == -1:
+        return
+    if forest.segment and forest.segment[-1]:
+        _hang_segments(forest, main)
+    for i, head in enumerate(forest.heads):
+        if head == -1 and i != main and not forest.hang(i, main, "list"):
+            # The main noun stands below this root, so nothing else may take its place.
+            continue
+
+
+def _join_prepositions(forest: Forest, listed: WordList) -> None:
+    """Let "in front of X" introduce X, as "on X" does."""
+    words, entries, longest = forest.lower, listed.entries["preposition"], listed.longest["preposition"]
+    count, i = len(words), 0
+    starts = _first_words(entries)
+    while i < count - 2:
+        size = 0
+        if words[i] in starts:
+            for n in range(min(longest, count - i - 1), 1, -1):
+                if " ".join(words[i : i + n]) in entries:
+                    size = n
+                    break
+        if size:
+            _collapse(forest, i, i + size)
+            i += size
+        else:
+            i += 1
+
+
+_starts: dict[frozenset[str], frozenset[str]] = {}
+
+
+def _first_words(entries: frozenset[str]) -> frozenset[str]:
+    if entries not in _starts:
+        _starts[entries] = frozenset(e.split()[0] for e in entries)
+    return _starts[entries]
+
+
+def _collapse(forest: Forest, first: int, end: int) -> None:
+    inside = range(first, end)
+    target = _next_noun(forest, end)
+    if target == -1:
+        return
+    outer = [forest.heads[i] for i in inside if not first <= forest.heads[i] < end]
+    # The noun hangs where the preposition's own noun hung.
+    above = next((h for h in outer if h != target), -1)
+    for i in range(len(forest.heads)):
+        if first <= forest.heads[i] < end and not first <= i < end and i != target:
+            forest.heads[i] = target
+    if first <= forest.heads[target] < end:
+        forest.heads[target] = -1
+    for i in inside:
+        forest.heads[i], forest.labels[i] = target, "case"
+        if forest.is_noun(i):
+            forest.tags[i] = "ADP"
+    if forest.heads[target] == -1 and above != -1:
+        label = "nmod" if forest.is_noun(above) else "obl"
+        forest.hang(target, above, label)
+    if forest.heads[target] == -1:
+        before = next((i for i in range(first - 1, -1, -1) if forest.is_noun(i)), -1)
+        if before != -1 and forest.segment[before] == forest.segment[first]:
+            forest.hang(target, before, "nmod")
+
+
+def _next_noun(forest: Forest, start: int) -> int:
+    """Return the head noun of the stretch that begins at `start`, or -1."""
+    for i in range(start, len(forest.heads)):
+        if forest.segment[i] != forest.segment[start] or forest.tags[i] in ("VERB", "ADP", "CCONJ") and i > start + 3:
+            break
+        if forest.is_noun(i) and not (forest.heads[i] > i and forest.is_noun(forest.heads[i])):
+            return i
+    return -1
+
+
+def main_noun(forest: Forest, listed: WordList) -> int:
+    """Return the noun that the picture is of, or -1.
+
+    The first noun without a preposition that is no mere wish for quality; for a medium, what it depicts.
+    """
+    nouns = [i for i in range(len(forest.words)) if forest.is_noun(i)]
+    if not nouns:
+        return -1
+    quality = listed.entries["quality"] | listed.entries["camera"] | listed.entries["style"]
+    best = -1
+    for i in nouns:
+        head = forest.heads[i]
+        if head > i and forest.is_noun(head):
+            continue
+        if forest.case_of(i) == -1 and forest.lower[i] not in quality:
+            best = i
+            break
+    if best == -1:
+        return nouns[0]
+    for _ in range(3):
+        if not listed.matches("medium", (), forest.lower[best]):
+            break
+        depicted = [
+            c
+            for c in forest.children(best)
+            if c > best and forest.is_noun(c) and forest.lower[forest.case_of(c)] in ("of", "showing", "depicting")
+        ]
+        if not depicted:
+            break
+        best = depicted[0]
+    return best
+
+
+def _hang_segments(forest: Forest, main: int) -> None:
+    """Hang each later tag on the main noun."""
+    heads, segment = forest.heads, forest.segment
+    start = 0
+    count = len(heads)
+    while start < count:
+        end = start
+        while end < count and segment[end] == segment[start]:
+            end += 1
+        if segment[start] > segment[main] or (segment[start] != segment[main] and start > main):
+            _hang_segment(forest, main, start, end)
+        elif segment[start] < segment[main]:
+            _free_segment(forest, main, start, end)
+        start = end
+
+
+def _hang_segment(forest: Forest, main: int, start: int, end: int) -> None:
+    first = next((i for i in range(start, end) if forest.tags[i] not in ("PUNCT", "SYM", "CCONJ", "ADV")), -1)
+    if first == -1:
+        return
+    tops = [i for i in range(start, end) if not start <= forest.heads[i] < end]
+    clause = forest.tags[first] in ("PRON", "SCONJ", "AUX") or forest.tags[start] in ("CCONJ", "SCONJ")
+    for top in tops:
+        head = forest.heads[top]
+        if forest.tags[top] == "PUNCT" or top == main:
+            continue
+        if head >= end or (forest.is_noun(top) and not clause and forest.tags[first] != "ADP"):
+            forest.hang(top, main, "list")
+        elif head == -1:
+            forest.hang(top, main, "list")
+        elif forest.is_noun(head) and not clause and forest.tags[start] != "CCONJ":
+            forest.hang(top, main, forest.labels[top])
+
+
+def _free_segment(forest: Forest, main: int, start: int, end: int) -> None:
+    """Hang a noun of an earlier tag that was taken for a part of a later one on the main noun itself."""
+    for i in range(start, end):
+        head = forest.heads[i]
+        if forest.is_noun(i) and head >= end and head != main and forest.case_of(i) == -1 and forest.is_noun(head):
+            forest.hang(i, main, "list")

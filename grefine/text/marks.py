@@ -1,0 +1,149 @@
+"""Which phrases are excluded by the prompt, and which cannot be drawn: a shipped word list that can be extended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from grefine.errors import ConfigError, nearest
+
+KINDS = ("quality", "style", "camera", "medium", "negator", "preposition")
+
+_SHIPPED = Path(__file__).parent / "words" / "marks.txt"
+_GOVERNED = frozenset({"obj", "iobj", "nsubj", "nsubj:pass", "obl:agent"})
+
+
+@dataclass(frozen=True)
+class WordList:
+    """Marking words by kind: quality, style, camera, medium, negator, preposition."""
+
+    entries: Mapping[str, frozenset[str]]
+    longest: Mapping[str, int] = field(init=False)
+    """Words in the longest entry of each kind."""
+
+    def __post_init__(self) -> None:
+        longest = {kind: max((entry.count(" ") + 1 for entry in self.entries[kind]), default=0) for kind in KINDS}
+        object.__setattr__(self, "longest", longest)
+
+    @classmethod
+    def shipped(cls) -> WordList:
+        """Return the list that comes with the package."""
+        return _shipped()
+
+    @classmethod
+    def read(cls, path: str | Path) -> WordList:
+        """Read a list in the form of the shipped one: `[kind]` lines, then one entry a line; `#` comments.
+
+        Raises:
+            ConfigError: unreadable file, unknown kind, or an entry before the first kind.
+        """
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"Cannot read the word list '{path}': {error}.") from error
+        found: dict[str, set[str]] = {kind: set() for kind in KINDS}
+        kind = ""
+        for number, line in enumerate(lines, 1):
+            entry = line.split("#")[0].strip().lower()
+            if entry.startswith("["):
+                kind = entry.strip("[] ")
+                if kind not in found:
+                    raise ConfigError(
+                        f"'{path}' line {number}: unknown list '{kind}'; accepted are {', '.join(KINDS)}{nearest(kind, KINDS)}"
+                    )
+            elif entry and not kind:
+                raise ConfigError(f"'{path}' line {number}: '{entry}' stands before the first [list] line.")
+            elif entry:
+                found[kind].add(" ".join(entry.split()))
+        return cls({kind: frozenset(words) for kind, words in found.items()})
+
+    def extended(self, **more: Iterable[str]) -> WordList:
+        """Return a copy with further entries: `words.extended(style=["lowpoly"])`.
+
+        Raises:
+            ConfigError: an unknown kind.
+        """
+        for kind in more:
+            if kind not in KINDS:
+                raise ConfigError(f"Unknown list '{kind}'; accepted are {', '.join(KINDS)}{nearest(kind, KINDS)}")
+        return WordList({k: self.entries[k] | {w.lower() for w in more.get(k, ())} for k in KINDS})
+
+    def joined(self, other: WordList) -> WordList:
+        """Return a list with the entries of both."""
+        return WordList({kind: self.entries[kind] | other.entries[kind] for kind in KINDS})
+
+    def matches(self, kind: str, words: Sequence[str], head: str) -> bool:
+        """Say whether the head noun is an entry, or the words hold an entry of several words.
+
+        `words` and `head` are lower case.
+        """
+        entries = self.entries[kind]
+        return _entry(head, entries) or self._several(kind, words)
+
+    def _several(self, kind: str, words: Sequence[str]) -> bool:
+        entries, count = self.entries[kind], len(words)
+        for size in range(2, min(self.longest[kind], count) + 1):
+            for first in range(count - size + 1):
+                if " ".join(words[first : first + size]) in entries:
+                    return True
+        return False
+
+
+@cache
+def _shipped() -> WordList:
+    return WordList.read(_SHIPPED)
+
+
+def _entry(word: str, entries: frozenset[str]) -> bool:
+    return word in entries or (len(word) > 3 and word[-1] == "s" and word[:-1] in entries)
+
+
+def is_drawable(
+    words: Sequence[str], noun: str, label: str, introduced: bool, agent: bool, topmost: bool, listed: WordList
+) -> bool:
+    """Say whether a phrase names a thing that can be seen missing.
+
+    Args:
+        words: the phrase, lower case.
+        noun: its head noun, lower case.
+        label: relation of the noun to its governor.
+        introduced: the noun has a preposition.
+        agent: that preposition is "by" and the noun is a name: an artist.
+        topmost: the phrase hangs on itself or heads a tag.
+        listed: the marking words.
+    """
+    if agent:
+        return False
+    if any(listed.matches(kind, words, noun) for kind in ("quality", "style", "camera")):
+        return False
+    is_medium = (topmost or label == "compound") and not introduced and label not in _GOVERNED
+    return not (is_medium and listed.matches("medium", words, noun))
+
+
+def negated_tokens(
+    words: Sequence[str], tags: Sequence[str], heads: Sequence[int], labels: Sequence[str], listed: WordList
+) -> set[int]:
+    """Return the tokens that the prompt excludes: "no people", "without a hat or gloves", "not wearing shoes"."""
+    negators = listed.entries["negator"]
+    out: set[int] = set()
+    for i, word in enumerate(words):
+        if word not in negators and not (i + 1 < len(words) and f"{word} {words[i + 1]}" in negators):
+            continue
+        head = heads[i]
+        if labels[i] in ("case", "det", "advmod", "cc", "mark", "fixed") and head >= 0:
+            if labels[i] == "advmod" and head < i and tags[head] in ("NOUN", "PROPN"):
+                continue
+            out.add(head)
+            if tags[head] in ("VERB", "ADJ", "AUX"):
+                out.update(
+                    c for c, h in enumerate(heads) if h == head and c > i and labels[c] in ("obj", "obl", "xcomp")
+                )
+        elif tags[i] in ("VERB", "ADJ"):
+            out.update(c for c, h in enumerate(heads) if h == i and c > i and labels[c] in ("obj", "obl"))
+    # What is coordinated with an excluded thing is excluded, within the same comma-free stretch.
+    for i, head in enumerate(heads):
+        if head in out and head < i and labels[i] == "conj" and "," not in words[head:i]:
+            out.add(i)
+    return out

@@ -1,0 +1,142 @@
+"""From a prompt to its phrases: clean, cut, tag and parse, repair, group by nouns, hang phrases on phrases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from grefine.errors import PromptError
+from grefine.text.backend import Backend, checked, load_backend, register_backend
+from grefine.text.clean import CleanPrompt, clean
+from grefine.text.forest import Forest, repair
+from grefine.text.marks import WordList, is_drawable, negated_tokens
+from grefine.text.phrases import ancestors, assign, noun_groups, top_of
+from grefine.text.tokens import MOST_TOKENS, tokenise
+from grefine.types import ParsedPrompt, Phrase, Token
+
+
+def _embedded() -> Backend:
+    from grefine.text.embedded import EmbeddedBackend
+
+    return EmbeddedBackend()
+
+
+def _nltk() -> Backend:
+    from grefine.text.nltk_backend import NltkBackend
+
+    return NltkBackend()
+
+
+register_backend("embedded", _embedded)
+register_backend("nltk", _nltk)
+
+
+def parse(
+    prompt: str,
+    backend: str | Backend = "embedded",
+    *,
+    marks: WordList | str | Path | None = None,
+    merge_compounds: bool = True,
+) -> ParsedPrompt:
+    """Parse a prompt into its dependency forest and its phrases.
+
+    Args:
+        prompt: any text, prompt syntax included. More than 400 words are cut; `truncated` of the result counts them.
+        backend: "embedded", "nltk", a name given to `register_backend`, or an object with `name` and `analyse`.
+        marks: further marking words (a `WordList` or a file in its form), added to the shipped ones.
+        merge_compounds: make "coffee mug" one noun; the paper's letter makes it two.
+
+    Returns:
+        The cleaned text, its tokens with tags and heads, and the phrases in the order of their nouns. No noun: no phrases.
+
+    Raises:
+        PromptError: `prompt` is not a text.
+        ConfigError: an unknown backend, or a backend that breaks its promise.
+        MetricUnavailable, WeightsMissing: the backend's package or data are not there.
+    """
+    if not isinstance(prompt, str):
+        raise PromptError(f"A prompt must be a text, not {type(prompt).__name__}: give a string.")
+    cleaned = clean(prompt)
+    found = tokenise(cleaned.text)
+    truncated = max(len(found) - MOST_TOKENS, 0)
+    found = found[:MOST_TOKENS]
+    parser = load_backend(backend)
+    if not found:
+        return ParsedPrompt(cleaned.text, (), (), truncated, parser.name)
+    words = [word for word, _, _ in found]
+    listed = _marks(marks)
+    forest = Forest(words, checked(parser.analyse(words), len(words), parser.name))
+    repair(forest, listed)
+    weights = _weights(cleaned, found)
+    phrases = _phrases(forest, found, weights, listed, merge_compounds)
+    tokens = tuple(
+        Token(word, start, end, forest.tags[i], forest.heads[i], forest.labels[i], weights[i])
+        for i, (word, start, end) in enumerate(found)
+    )
+    return ParsedPrompt(cleaned.text, tokens, phrases, truncated, parser.name)
+
+
+def parse_prompt(
+    prompt: str,
+    backend: str | Backend = "embedded",
+    *,
+    marks: WordList | str | Path | None = None,
+    merge_compounds: bool = True,
+) -> list[Phrase]:
+    """Return the phrases of a prompt; arguments and errors are those of `parse`."""
+    return list(parse(prompt, backend, marks=marks, merge_compounds=merge_compounds).phrases)
+
+
+def _marks(marks: WordList | str | Path | None) -> WordList:
+    if marks is None:
+        return WordList.shipped()
+    return WordList.shipped().joined(marks if isinstance(marks, WordList) else WordList.read(marks))
+
+
+def _weights(cleaned: CleanPrompt, found: list[tuple[str, int, int]]) -> list[float]:
+    if not cleaned.emphasis:
+        return [1.0] * len(found)
+    return [cleaned.weight(start, end) for _, start, end in found]
+
+
+def _phrases(
+    forest: Forest, found: list[tuple[str, int, int]], weights: list[float], listed: WordList, merge: bool
+) -> tuple[Phrase, ...]:
+    groups = noun_groups(forest, merge)
+    if not groups:
+        return ()
+    owner = assign(forest, groups)
+    above = ancestors(forest, groups)
+    excluded = negated_tokens(forest.lower, forest.tags, forest.heads, forest.labels, listed)
+    members: list[list[int]] = [[] for _ in groups]
+    for i, j in enumerate(owner):
+        if j >= 0 and _is_word(forest, i):
+            members[j].append(i)
+    out = []
+    for j, (group, inside) in enumerate(zip(groups, members, strict=True)):
+        inside = inside or group
+        top = top_of(group, forest)
+        case = forest.case_of(top)
+        agent = case >= 0 and forest.lower[case] == "by" and any(forest.tags[i] == "PROPN" for i in group)
+        topmost = above[j] == j or forest.labels[top] in ("list", "root")
+        lower = [forest.lower[i] for i in inside]
+        drawable = is_drawable(lower, forest.lower[group[-1]], forest.labels[top], case >= 0, agent, topmost, listed)
+        out.append(
+            Phrase(
+                noun=" ".join(forest.words[i] for i in group),
+                words=tuple(forest.words[i] for i in inside),
+                spans=tuple((found[i][1], found[i][2]) for i in inside),
+                ancestor=above[j],
+                weight=max(weights[i] for i in inside),
+                negated=not excluded.isdisjoint(group),
+                drawable=drawable,
+            )
+        )
+    return tuple(out)
+
+
+def _is_word(forest: Forest, i: int) -> bool:
+    """Say whether a token is shown in its phrase: not punctuation, not a possessive ending."""
+    word = forest.words[i]
+    if word[0] in "'\u2019" and forest.labels[i] == "case":
+        return False
+    return word[0].isalnum() or any(c.isalnum() for c in word)
