@@ -25,6 +25,15 @@ WORST_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """Turns a similarity into a logit: tau * (similarity - offset)."""
+
+    tau: float | None = None
+    """None is the CLIP's own learned scale."""
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """Thresholds and scales for one CLIP and its prompts. The defaults are guesses and are called uncalibrated."""
 
@@ -34,14 +43,20 @@ class Calibration:
     """Input side of the map's own pass; None is the CLIP's native side."""
     alpha: tuple[float, float, float] = (0.935, 0.892, 0.826)
     """Mean technical, rational and natural quality of good images, before user bounds (Eq. 3)."""
-    tau: float | None = None
-    """Scale of cosines in Eq. 5; None is the CLIP's own learned scale."""
-    offset: float = 0.0
-    """Cosine (or cosine difference) at which a cell counts as half aligned."""
+    map_scale: float = 1.0
+    """Eq. 3's value at an ordinary place of a good image; P is divided by it and cut at 1."""
+    score_scale: float = 1.0
+    """The same for p."""
     redundant: Redundant = "empty"
     """What a phrase is compared with: the empty text, nothing, or all phrases together."""
     phrase_score: PhraseScore = "class"
     """Where a phrase is scored: the class token (Eq. 5 to the letter) or the peak of its map."""
+    cells: Scale = field(default_factory=Scale)
+    """Logits of phrase maps; half aligned is the border of what a met phrase claims."""
+    phrases: Scale = field(default_factory=Scale)
+    """Logits of a_phs and a_pns."""
+    prompts: Scale = field(default_factory=Scale)
+    """Logits of the whole prompt, Eq. 8's a_0."""
     a_bound: float = 0.5
     """A noun scored below it is missing."""
     beta: float = 0.5
@@ -49,9 +64,7 @@ class Calibration:
     margin: float = 0.0
     """How far a phrase must fall below its noun before its attributes count as wrong."""
     mask_threshold: float = 0.5
-    """Cells of 1 - P + E above it are repainted."""
-    claim_threshold: float = 0.5
-    """Cells of a met noun's map above it belong to that noun."""
+    """Pixels of 1 - P + E above it are repainted."""
     p_gate: float | None = None
     """p below it: the image as a whole is bad. None: never on these grounds."""
     worst_gate: float | None = None

@@ -201,7 +201,8 @@ class ClipSurgery(ModelMixin, ConfigMixin):
             )
         ends = torch.as_tensor(eot, device=embeddings.device).expand(embeddings.shape[0])
         length = int(ends.max()) + 1
-        x = embeddings[:, :length] + self.clip.positional_embedding[:length]
+        positions = self.clip.positional_embedding[:length]
+        x = embeddings[:, :length].to(positions.dtype) + positions
         for block in self.clip.transformer.resblocks:
             x = _ordinary_block(block, x, causal=True)
         x = x[torch.arange(x.shape[0], device=x.device), ends]

@@ -105,7 +105,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
                 tail = [*ids, *[clip.eos_token_id] * (room + 1 - len(ids))]
                 prompts.token_prefix[side] = embedding.weight[texts[side][0]]
                 prompts.token_suffix[side] = embedding.weight[torch.tensor(tail)]
-        return prompts.to(embedding.weight.device, embedding.weight.dtype)
+        return prompts.to(embedding.weight.device)
 
     @classmethod
     def from_reference(cls, state: Mapping[str, Any]) -> PQPrompts:

@@ -1,0 +1,246 @@
+"""AQ-Map: which phrases of its prompt an image misses, and where they would have to be drawn.
+
+G-Refine (arXiv:2404.18343), Eq. 5, 6 and 8. Nothing of the authors' AQ-Map was released; the encoder is the CLIP of
+PQ-Map, so that one look at an image serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from grefine.config import build
+from grefine.errors import ConfigError, PromptError
+from grefine.indicators import similarity
+from grefine.indicators.calibration import Calibration, Scale
+from grefine.indicators.defects import Readings, alignment_score, combine_regions, find_defect, region_phrase
+from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
+from grefine.indicators.grids import GridMap, GridPhraseAlignment
+from grefine.indicators.text_features import TextFeatures
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.types import AlignmentMap, DefectKind, ParsedPrompt, Phrase
+
+Prompt = str | ParsedPrompt
+Surgery = Literal["plain", "minus_empty", "joint"]
+
+
+class AQMap:
+    """A view of a CLIP and its tokenizer: images and prompts in, alignment maps out.
+
+    Args:
+        clip: the CLIP with value-value attention.
+        tokenizer: its tokenizer, transformers' or open_clip's.
+        calibration: as `grefine calibrate` writes it, or a dictionary with some of its keys; None uses guesses, and
+            the result says so.
+        readings: how the paper's open places are read, a `Readings` or a dictionary with some of its keys.
+        templates: sentences with one `{}` around every text; the default shows it bare.
+        side: input side of the map's pass (a finer grid); None takes the calibration's.
+        tiles: most tiles along each side of a large picture; 1 turns them off.
+        batch_size: images per forward pass.
+    """
+
+    def __init__(
+        self,
+        clip: ClipSurgery,
+        tokenizer: Any,
+        *,
+        calibration: Calibration | Mapping[str, Any] | None = None,
+        readings: Readings | Mapping[str, Any] | None = None,
+        templates: Sequence[str] = ("{}",),
+        side: int | None = None,
+        tiles: int = MOST_TILES,
+        batch_size: int = 8,
+    ) -> None:
+        self.clip = clip
+        self.calibration = Calibration.of(calibration)
+        self.readings = readings if isinstance(readings, Readings) else build(Readings, dict(readings or {}))
+        self.text_features = TextFeatures(clip, tokenizer, templates)
+        self.side = side or self.calibration.side
+        self.tiles, self.batch_size = tiles, batch_size
+
+    @classmethod
+    def from_pretrained(cls, pipeline: str | Path, *, readings: Readings | Mapping[str, Any] | None = None) -> AQMap:
+        """Load only what AQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
+        from grefine.indicators.load import load_clip, load_tokenizer, stored_calibration
+
+        calibration = stored_calibration(pipeline)
+        return cls(load_clip(pipeline), load_tokenizer(pipeline), calibration=calibration, readings=readings)
+
+    def encode(self, images: Sequence[Image.Image]) -> Encoding:
+        """Look at the images once; PQ-Map can read the same encoding."""
+        return encode_images(self.clip, images, side=self.side, tiles=self.tiles, batch_size=self.batch_size)
+
+    @torch.no_grad()
+    def __call__(
+        self, images: Sequence[Image.Image], prompts: Sequence[Prompt], encoding: Encoding | None = None
+    ) -> list[AlignmentMap]:
+        """Judge each image against its own prompt."""
+        if isinstance(prompts, str) or len(prompts) != len(images):
+            given = "one text" if isinstance(prompts, str) else f"{len(prompts)} prompts"
+            raise PromptError(f"AQ-Map needs one prompt per image: got {given} for {len(images)} images.")
+        encoding = encoding or self.encode(images)
+        if len(encoding) != len(images):
+            raise ConfigError(f"The encoding is of {len(encoding)} images, but {len(images)} were given.")
+        return [self._judge(encoding, index, _parsed(prompt)) for index, prompt in enumerate(prompts)]
+
+    @torch.no_grad()
+    def text_maps(self, image: Image.Image, texts: Sequence[str], method: Surgery = "minus_empty") -> list[np.ndarray]:
+        """Return one `(H, W)` map per text, each stretched to 0..1 by itself: for looking, not for judging."""
+        encoding = encode_images(self.clip, [image], side=self.side, tiles=1)
+        features = encoding.views[0][0].features[None]
+        encoded = self.text_features([*texts, ""]).to(features.device)
+        if method == "minus_empty":
+            values = similarity.minus_empty(features, encoded[:-1], encoded[-1])
+        elif method == "plain":
+            values = similarity.plain(features, encoded[:-1])
+        elif method == "joint":
+            values = similarity.joint(features, encoded)[..., :-1]
+        else:
+            raise ConfigError(f"method must be one of plain, minus_empty, joint, not {method!r}.")
+        return [
+            encoding.grid_map(0, [values[0, 1:, column]], "bilinear").stretched().draw()
+            for column in range(len(texts))
+        ]
+
+    def _judge(self, encoding: Encoding, index: int, prompt: ParsedPrompt) -> AlignmentMap:
+        width, height = encoding.sizes[index]
+        if not prompt.phrases:
+            note = "The prompt is empty." if not prompt.text.strip() else "The prompt names nothing that can be seen."
+            return AlignmentMap(np.ones((height, width), dtype=np.float32), None, (), f"{note} Only p counts.")
+        a_phs, a_pns = self._phrase_scores(encoding.whole[index], prompt.phrases)
+        defects = self._defects(prompt.phrases, a_phs, a_pns)
+        regions = [self._region(encoding, index, prompt.phrases, defects, j) for j in range(len(defects))]
+        drawn = (region.draw() for region in regions if region is not None)
+        E = combine_regions(drawn, (height, width), self.readings.a_combine)
+        judged = [j for j, phrase in enumerate(prompt.phrases) if _is_judged(phrase)]
+        score = alignment_score(
+            self._prompt_score(encoding.whole[index], prompt.text),
+            [a_phs[j] for j in judged],
+            self.calibration.beta,
+            self.readings.a_product,
+        )
+        alignments = tuple(
+            GridPhraseAlignment(
+                phrase,
+                a_phs[j],
+                a_pns[j],
+                defects[j],
+                regions[j],  # type: ignore[arg-type]
+                self._noun_map(encoding, index, phrase) if j in judged and defects[j] is None else None,  # type: ignore[arg-type]
+            )
+            for j, phrase in enumerate(prompt.phrases)
+        )
+        return AlignmentMap(1.0 - E, score, alignments, self._note(prompt))
+
+    def _defects(
+        self, phrases: Sequence[Phrase], a_phs: Sequence[float], a_pns: Sequence[float]
+    ) -> list[DefectKind | None]:
+        limits = self.calibration.a_bound, self.calibration.margin
+        return [
+            find_defect(phs, pns, *limits) if _is_judged(phrase) else None
+            for phrase, phs, pns in zip(phrases, a_phs, a_pns, strict=True)
+        ]
+
+    def _phrase_scores(self, whole: Tensor, phrases: Sequence[Phrase]) -> tuple[list[float], list[float]]:
+        """Return a_phs and a_pns of all phrases. (Eq. 5)"""
+        scores = []
+        for texts in ([phrase.text for phrase in phrases], [phrase.noun for phrase in phrases]):
+            logits = self._logits(whole, texts, self.calibration.phrases)
+            rows = logits[:1] if self.calibration.phrase_score == "class" else logits[1:]
+            scores.append(self._aligned(rows).amax(dim=0).tolist())
+        return scores[0], scores[1]
+
+    def _prompt_score(self, whole: Tensor, text: str) -> float:
+        """Return a_0, the whole prompt's score at the class token. (Eq. 8)"""
+        if self.readings.prompt_score == "cosine":
+            return float(similarity.plain(whole[None, :1], self._texts([text], whole)).clamp(0.0, 1.0))
+        paired = "empty" if self.calibration.redundant == "compete" else self.calibration.redundant
+        logits = self._logits(whole[:1], [text], self.calibration.prompts, paired)
+        return float(logits.sigmoid())
+
+    def _noun_map(self, encoding: Encoding, index: int, phrase: Phrase) -> GridMap:
+        """Return A_pns of one phrase on the grids of all views. (Eq. 5)"""
+        cells = [
+            self._logits(view.features, [phrase.noun], self.calibration.cells, self._single)[1:, 0].sigmoid()
+            for view in encoding.views[index]
+        ]
+        return encoding.grid_map(index, cells, "bilinear")
+
+    def _region(
+        self,
+        encoding: Encoding,
+        index: int,
+        phrases: Sequence[Phrase],
+        defects: Sequence[DefectKind | None],
+        j: int,
+    ) -> GridMap | None:
+        if defects[j] is None:
+            return None
+        owner = region_phrase(j, phrases, defects, self.readings)
+        if owner is not None:
+            return self._noun_map(encoding, index, phrases[owner])
+        if self.readings.missing_root == "skip":
+            return None
+        own = self._noun_map(encoding, index, phrases[j])
+        if self.readings.missing_root == "whole":
+            return own.apply(np.ones_like)
+        return own.stretched() if self.readings.missing_root == "stretched" else own
+
+    @property
+    def _single(self) -> str:
+        """What one text alone is compared with; competing needs company, so it falls back to the empty text."""
+        return "empty" if self.calibration.redundant == "compete" else self.calibration.redundant
+
+    def _logits(self, features: Tensor, texts: Sequence[str], scale: Scale, redundant: str | None = None) -> Tensor:
+        """Return `(T, M)` logits of `(T, D)` features for texts. (Eq. 5)"""
+        redundant = redundant or self.calibration.redundant
+        encoded = self._texts([*texts, ""], features)
+        cosines = similarity.plain(features[None], encoded)[0]
+        tau = scale.tau if scale.tau is not None else float(self.clip.logit_scale.exp())
+        if redundant == "none":
+            return tau * (cosines[:, :-1] - scale.offset)
+        if redundant == "empty":
+            return tau * (cosines[:, :-1] - cosines[:, -1:] - scale.offset)
+        return tau * cosines
+
+    def _aligned(self, logits: Tensor) -> Tensor:
+        if self.calibration.redundant == "compete":
+            return logits.softmax(dim=-1)[..., :-1]
+        return logits.sigmoid()
+
+    def _texts(self, texts: Sequence[str], like: Tensor) -> Tensor:
+        return self.text_features(texts).to(like.device)
+
+    def _note(self, prompt: ParsedPrompt) -> str:
+        notes: list[str] = []
+        length, most = len(self.text_features.tokens(prompt.text)), self.clip.context_length
+        if length > most:
+            notes.append(
+                f"The prompt has {length} tokens and CLIP reads {most}: the whole was scored on its beginning, every "
+                "phrase by itself."
+            )
+        if prompt.truncated:
+            notes.append(f"{prompt.truncated} words at the end of the prompt were not parsed.")
+        if not self.calibration.calibrated:
+            notes.append("Uncalibrated: thresholds are guesses for this CLIP (`grefine calibrate` measures them).")
+        return " ".join(notes)
+
+
+def _is_judged(phrase: Phrase) -> bool:
+    return phrase.drawable and not phrase.negated
+
+
+def _parsed(prompt: Prompt) -> ParsedPrompt:
+    if isinstance(prompt, ParsedPrompt):
+        return prompt
+    if not isinstance(prompt, str):
+        raise PromptError(f"A prompt must be a text or a parsed prompt, not {type(prompt).__name__}.")
+    from grefine.text.parse import parse
+
+    return parse(prompt)

@@ -1,0 +1,114 @@
+"""From phrase scores to defects, regions and the alignment score: small functions on numbers and grids.
+
+G-Refine (arXiv:2404.18343), Eq. 6 and 8. The paper prints more than one reading; each is an option here, and
+docs/method.md says what stands behind the defaults.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, get_args, get_type_hints
+
+import numpy as np
+
+from grefine.errors import ConfigError, nearest
+from grefine.types import DefectKind, Phrase
+
+Regions = Literal["bullets", "equation"]
+MissingRoot = Literal["stretched", "raw", "whole", "skip"]
+Ancestor = Literal["present", "literal"]
+Combine = Literal["noisy_or", "max", "product"]
+Product = Literal["worst3", "product", "geometric", "worst"]
+PromptScore = Literal["pair", "cosine"]
+WORST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """How the paper's open places are read."""
+
+    defect_regions: Regions = "bullets"
+    """Where defects are drawn: as the paper's bullets say (a missing noun on its ancestor), or as Eq. 6 prints."""
+    ancestor: Ancestor = "present"
+    """A missing noun goes to the nearest ancestor that is there, or to its ancestor even if that is missing too."""
+    missing_root: MissingRoot = "stretched"
+    """Region of a missing noun without an ancestor: its own map stretched to 0..1, that map as it is, everything,
+    or nothing."""
+    a_combine: Combine = "noisy_or"
+    """How regions of several defects join: 1 - prod(1 - R), their maximum, or the printed product."""
+    a_product: Product = "worst3"
+    """Eq. 8's product over the three least met phrases, all phrases, their geometric mean, or the least met one."""
+    prompt_score: PromptScore = "pair"
+    """Eq. 8's a_0: the whole prompt against the empty text as in Eq. 5, or its plain cosine."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(Readings)
+        for field in fields(self):
+            value, accepted = getattr(self, field.name), get_args(hints[field.name])
+            if value not in accepted:
+                raise ConfigError(
+                    f"{field.name} must be one of {', '.join(accepted)}, not {value!r}{nearest(str(value), accepted)}"
+                )
+
+
+def find_defect(a_phs: float, a_pns: float, a_bound: float, margin: float = 0.0) -> DefectKind | None:
+    """Say what is wrong with a phrase: its noun is missing, or present without its attributes. (Sec. 3.2)"""
+    if a_pns < a_bound:
+        return "noun"
+    return "attribute" if a_phs < a_pns - margin else None
+
+
+def region_phrase(
+    index: int, phrases: Sequence[Phrase], defects: Sequence[DefectKind | None], readings: Readings
+) -> int | None:
+    """Return whose noun map says where defect `index` belongs; None for a missing noun without an ancestor. (Eq. 6)"""
+    on_ancestor = (defects[index] == "noun") == (readings.defect_regions == "bullets")
+    if not on_ancestor:
+        return index
+    at, seen = phrases[index].ancestor, {index}
+    while at not in seen:
+        candidate = phrases[at]
+        if readings.ancestor == "literal" or (defects[at] != "noun" and candidate.drawable and not candidate.negated):
+            return at
+        seen.add(at)
+        at = phrases[at].ancestor
+    return None
+
+
+def combine_regions(regions: Iterable[np.ndarray], shape: tuple[int, int], how: Combine = "noisy_or") -> np.ndarray:
+    """Join the regions of all defects into E, `(H, W)`, high where something has to be drawn. (Eq. 6)
+
+    Regions are taken one after the other, so that many cost no more memory than one.
+    """
+    result: np.ndarray | None = None
+    for region in regions:
+        if how == "product":
+            result = region.copy() if result is None else np.multiply(result, region, out=result)
+        elif how == "max":
+            result = region.copy() if result is None else np.maximum(result, region, out=result)
+        else:
+            result = 1.0 - region if result is None else np.multiply(result, 1.0 - region, out=result)
+    if result is None:
+        return np.zeros(shape, dtype=np.float32)
+    return 1.0 - result if how == "noisy_or" else result
+
+
+def alignment_score(prompt: float, phrases: Sequence[float], beta: float, how: Product = "worst3") -> float:
+    """Return a: the whole prompt's score times what unmet phrases leave of it. (Eq. 8)"""
+    factors = sorted(min(a / beta, 1.0) for a in phrases)
+    if not factors:
+        return prompt
+    if how == "worst3":
+        return prompt * math.prod(factors[:WORST])
+    if how == "worst":
+        return prompt * factors[0]
+    if how == "geometric":
+        return prompt * math.prod(factors) ** (1.0 / len(factors))
+    return prompt * math.prod(factors)
+
+
+def repair_weight(P: np.ndarray, E: np.ndarray) -> np.ndarray:
+    """Return 1 - P + E, `(H, W)` in 0..2: high where the image is bad or misses its prompt. (Eq. 9, inner part)"""
+    return 1.0 - P + E

@@ -1,0 +1,115 @@
+"""One look at the images for both maps: CLIP features of the whole, and of finer views where they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from grefine.errors import ConfigError, ImageError
+from grefine.indicators.grids import GridMap, Interpolation, tile_boxes
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.types import Box
+
+TILE_SCALE = 2
+"""A tile covers so many times the CLIP's input side in image pixels."""
+MOST_TILES = 4
+"""Tiles along each side of a large picture, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One encoded part of an image."""
+
+    box: Box
+    features: Tensor
+    """`(1 + N, D)`, class token first."""
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What CLIP saw in a batch of images; PQ-Map and AQ-Map read the same one."""
+
+    whole: Tensor
+    """`(B, 1 + N, D)` float32 features of the whole images at the native side: scores come from here."""
+    sizes: tuple[tuple[int, int], ...]
+    """Width and height of each image."""
+    views: tuple[tuple[View, ...], ...]
+    """Per image what its map is drawn from: first the whole, then tiles."""
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def grid_map(self, index: int, values: Sequence[Tensor], interpolation: Interpolation) -> GridMap:
+        """Put one value per patch of each view of image `index` together as a map."""
+        patches = tuple(
+            (view.box, cells.reshape(view.grid).float().cpu().numpy())
+            for view, cells in zip(self.views[index], values, strict=True)
+        )
+        return GridMap(patches, self.sizes[index], interpolation)
+
+
+@torch.no_grad()
+def encode_images(
+    clip: ClipSurgery,
+    images: Sequence[Image.Image],
+    *,
+    side: int | None = None,
+    tiles: int = MOST_TILES,
+    batch_size: int = 8,
+) -> Encoding:
+    """Encode images of any sizes.
+
+    Args:
+        clip: the image tower.
+        images: PIL images; any mode that converts to RGB.
+        side: input side of the views, a multiple of the patch size; None is the native side.
+        tiles: most tiles along each side of a large picture; 1 looks at the whole only.
+        batch_size: images and tiles per forward pass.
+    """
+    _check(clip, images, side, tiles)
+    sizes = tuple(image.size for image in images)
+    whole = _encode(clip, images, None, batch_size)
+    view_side = side or clip.side
+    grid = (view_side // clip.patch, view_side // clip.patch)
+    boxes = [tile_boxes(size, TILE_SCALE * clip.side, tiles) for size in sizes]
+    first = whole if view_side == clip.side else _encode(clip, images, view_side, batch_size)
+    crops = [image.convert("RGB").crop(box) for image, own in zip(images, boxes, strict=True) for box in own]
+    fine = iter(_encode(clip, crops, view_side, batch_size) if crops else ())
+    views = tuple(
+        (View((0, 0, *size), first[index], grid), *(View(box, next(fine), grid) for box in boxes[index]))
+        for index, size in enumerate(sizes)
+    )
+    return Encoding(whole, sizes, views)
+
+
+def _encode(clip: ClipSurgery, images: Sequence[Image.Image], side: int | None, batch_size: int) -> Tensor:
+    parts = []
+    for start in range(0, len(images), batch_size):
+        pixels = clip.preprocess_pil(images[start : start + batch_size], side)
+        parts.append(clip(pixels).float())
+    features = torch.cat(parts)
+    if not bool(torch.isfinite(features).all()):
+        raise ImageError(
+            f"CLIP in {clip.dtype} gave values that are not finite; run it in float32 or bfloat16 "
+            "(`clip.to(torch.float32)`), or check its weights."
+        )
+    return features
+
+
+def _check(clip: ClipSurgery, images: Sequence[Image.Image], side: int | None, tiles: int) -> None:
+    if isinstance(images, Image.Image) or not images:
+        raise ImageError("Expected a non-empty list of PIL images.")
+    for image in images:
+        if not isinstance(image, Image.Image):
+            raise ImageError(f"Expected PIL images, got {type(image).__name__}; use PIL.Image.fromarray for arrays.")
+        if 0 in image.size:
+            raise ImageError(f"Cannot judge an image without pixels (size {image.size[0]}x{image.size[1]}).")
+    if side is not None and (side < clip.patch or side % clip.patch):
+        raise ConfigError(f"side must be a multiple of this CLIP's patch size {clip.patch}, not {side}.")
+    if tiles < 1:
+        raise ConfigError(f"tiles must be at least 1 (the whole image only), not {tiles}.")

@@ -1,0 +1,119 @@
+"""Maps as they are computed, on grids of patches, and as they are looked at, in pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from grefine.types import Box, PhraseAlignment
+
+Interpolation = Literal["bilinear", "bicubic"]
+OVERLAP = 0.25
+"""Share of a tile that it has in common with its neighbour."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridMap:
+    """One map as grids of a few hundred numbers; `draw` makes it as large as the image."""
+
+    patches: tuple[tuple[Box, np.ndarray], ...]
+    """Boxes in pixels with their grids; the first covers the whole image, tiles follow."""
+    size: tuple[int, int]
+    """Width and height of the image."""
+    interpolation: Interpolation = "bilinear"
+    tile_weight: float = 0.5
+    """Share of the tiles in the drawn map, where there are any."""
+
+    def draw(self) -> np.ndarray:
+        """Return the `(H, W)` float32 map, clamped to 0..1."""
+        width, height = self.size
+        drawn = resize(self.patches[0][1], height, width, self.interpolation)
+        if len(self.patches) > 1 and self.tile_weight > 0:
+            tiles, weights = np.zeros_like(drawn), np.zeros_like(drawn)
+            for (left, top, right, bottom), grid in self.patches[1:]:
+                ramp = np.outer(_ramp(bottom - top), _ramp(right - left))
+                piece = resize(grid, bottom - top, right - left, self.interpolation)
+                tiles[top:bottom, left:right] += ramp * piece
+                weights[top:bottom, left:right] += ramp
+            drawn += self.tile_weight * (tiles / weights - drawn)
+        return np.clip(drawn, 0.0, 1.0)
+
+    def apply(self, function: Callable[[np.ndarray], np.ndarray]) -> GridMap:
+        """Return the map with `function` applied to every grid."""
+        return replace(self, patches=tuple((box, function(grid)) for box, grid in self.patches))
+
+    def stretched(self) -> GridMap:
+        """Return the map with its values stretched to 0..1 over all grids; 0.5 where all are equal."""
+        low = min(float(grid.min()) for _, grid in self.patches)
+        high = max(float(grid.max()) for _, grid in self.patches)
+        if high <= low:
+            return self.apply(lambda grid: np.full_like(grid, 0.5))
+        return self.apply(lambda grid: (grid - low) / (high - low))
+
+
+class GridPhraseAlignment(PhraseAlignment):
+    """A phrase's alignment whose maps are drawn only when they are read, so that thirty phrases cost no more than one.
+
+    Region and claim are given as `GridMap` (or drawn already) and read as arrays.
+    """
+
+    __slots__ = ("_claimed", "_region")
+
+    @property
+    def region(self) -> np.ndarray | None:  # type: ignore[override]
+        """`(H, W)` where the repair belongs; None without a defect."""
+        return _drawn(self._region)
+
+    @region.setter
+    def region(self, value: GridMap | np.ndarray | None) -> None:
+        object.__setattr__(self, "_region", value)
+
+    @property
+    def claimed(self) -> np.ndarray | None:  # type: ignore[override]
+        """`(H, W)` where a met phrase's noun is seen; None when it has a defect or was not judged."""
+        return _drawn(self._claimed)
+
+    @claimed.setter
+    def claimed(self, value: GridMap | np.ndarray | None) -> None:
+        object.__setattr__(self, "_claimed", value)
+
+
+def resize(grid: np.ndarray, height: int, width: int, interpolation: Interpolation) -> np.ndarray:
+    """Resize a grid to `(height, width)`, pixel centres aligned (never corners)."""
+    source = torch.from_numpy(np.ascontiguousarray(grid, dtype=np.float32))[None, None]
+    return F.interpolate(source, (height, width), mode=interpolation, align_corners=False)[0, 0].numpy()
+
+
+def tile_boxes(size: tuple[int, int], tile: int, most: int) -> list[Box]:
+    """Cover an image with overlapping tiles of about `tile` pixels, at most `most` along each side.
+
+    An image that is not clearly larger than one tile along both sides gets none: its whole is enough.
+    """
+    width, height = size
+    columns, rows = (_spread(length, tile, most) for length in (width, height))
+    if len(columns) == len(rows) == 1:
+        return []
+    return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+
+
+def _spread(length: int, tile: int, most: int) -> Sequence[tuple[int, int]]:
+    shared = OVERLAP * tile
+    count = min(max(1, round((length - shared) / (tile - shared))), max(most, 1))
+    piece = length / (count - OVERLAP * (count - 1))
+    starts = [round(index * (1 - OVERLAP) * piece) for index in range(count)]
+    return [(start, length if start == starts[-1] else min(length, round(start + piece))) for start in starts]
+
+
+def _ramp(length: int) -> np.ndarray:
+    """Weights that fall towards both ends, so that neighbouring tiles fade into each other."""
+    distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1.0
+    return np.minimum(distance / max(1.0, OVERLAP * length), 1.0).astype(np.float32)
+
+
+def _drawn(value: GridMap | np.ndarray | None) -> np.ndarray | None:
+    return value.draw() if isinstance(value, GridMap) else value

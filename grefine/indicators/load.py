@@ -1,0 +1,95 @@
+"""Loads from a pipeline only what the maps need, so that looking at a picture does not load a diffusion model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grefine.errors import WeightsMissing
+from grefine.indicators.aq_map import AQMap
+from grefine.indicators.calibration import Calibration
+from grefine.indicators.defects import Readings
+from grefine.indicators.pq_map import PQMap
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.pq_prompts import PQPrompts
+from grefine.resources import pipeline_folder, pipeline_names
+
+INDEX = "model_index.json"
+COMPONENTS = ("clip", "clip_tokenizer", "pq_prompts")
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """Both maps over one CLIP."""
+
+    pq: PQMap
+    aq: AQMap
+    name: str
+
+    @property
+    def calibration(self) -> Calibration:
+        """The constants both were built with."""
+        return self.pq.calibration
+
+
+def load_maps(pipeline: str | Path, *, device: str | None = None, readings: Readings | None = None) -> Maps:
+    """Load both maps of a pipeline: a bundled name, a folder or a Hub id."""
+    clip, prompts = load_clip(pipeline), load_prompts(pipeline)
+    if device:
+        clip, prompts = clip.to(device), prompts.to(device)
+    calibration = stored_calibration(pipeline)
+    aq = AQMap(clip, load_tokenizer(pipeline), calibration=calibration, readings=readings)
+    return Maps(PQMap(clip, prompts, calibration=calibration), aq, str(pipeline))
+
+
+def load_clip(pipeline: str | Path) -> ClipSurgery:
+    """Load the component `clip`, ready for use."""
+    return _load(ClipSurgery, pipeline, "clip").eval()
+
+
+def load_prompts(pipeline: str | Path) -> PQPrompts:
+    """Load the component `pq_prompts`, ready for use."""
+    return _load(PQPrompts, pipeline, "pq_prompts").eval()
+
+
+def load_tokenizer(pipeline: str | Path) -> Any:
+    """Load the component `clip_tokenizer`."""
+    from transformers import CLIPTokenizer
+
+    return _load(CLIPTokenizer, pipeline, "clip_tokenizer")
+
+
+def stored_calibration(pipeline: str | Path) -> Calibration:
+    """Read what `grefine calibrate` stored; guesses when nothing is stored."""
+    folder = pipeline_folder(pipeline)
+    if folder is None:
+        from diffusers import DiffusionPipeline
+
+        index = DiffusionPipeline.load_config(str(pipeline))
+    else:
+        path = folder / INDEX
+        if not path.is_file():
+            raise _missing(pipeline, INDEX)
+        index = json.loads(path.read_text(encoding="utf-8"))
+    stored = index.get("calibration") if isinstance(index, dict) else None
+    return Calibration.of(stored)
+
+
+def _load(kind: Any, pipeline: str | Path, component: str) -> Any:
+    folder = pipeline_folder(pipeline)
+    if folder is not None and not (folder / component).is_dir():
+        raise _missing(pipeline, component)
+    try:
+        return kind.from_pretrained(str(folder or pipeline), subfolder=component)
+    except OSError as error:
+        raise _missing(pipeline, component) from error
+
+
+def _missing(pipeline: str | Path, what: str) -> WeightsMissing:
+    names = ", ".join(pipeline_names()) or "none"
+    return WeightsMissing(
+        f"'{pipeline}' has no {what}: give a pipeline folder that holds {', '.join(COMPONENTS)}, the id of one on the "
+        f"Hub, or a bundled name ({names}); `grefine fetch {Path(str(pipeline)).name}` gets the weights of a recipe."
+    )

@@ -1,0 +1,190 @@
+"""PQ-Map: where an image is good, and how good it is as a whole, without its prompt.
+
+G-Refine (arXiv:2404.18343), Eq. 1-3, and the procedure its authors released (`map_mode="released"`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from grefine.errors import ConfigError
+from grefine.indicators.calibration import Calibration, MapMode, PMode
+from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
+from grefine.indicators.freshness import fingerprint
+from grefine.indicators.grids import GridMap
+from grefine.indicators.similarity import factor_logits, min_max
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.pq_prompts import FACTORS, FeatureNorm, PQPrompts
+from grefine.types import QualityMap
+
+BOUNDS = (1.0, 0.6, 0.8)
+"""How much of the usual technical, rational and natural quality a user asks for."""
+
+
+def cask(probabilities: Tensor, alpha: Tensor) -> Tensor:
+    """Combine `(..., 4)` factor probabilities: overall times the staves of the cask that are too short. (Eq. 3)"""
+    return probabilities[..., 0] * (probabilities[..., 1:] / alpha).clamp(max=1.0).prod(dim=-1)
+
+
+class PQMap:
+    """A view of a CLIP and its learned prompts: images in, quality maps out.
+
+    Args:
+        clip: the CLIP with value-value attention.
+        prompts: its learned prompts.
+        map_mode: "paper" is Eq. 3 at every patch, absolute and comparable between images; "released" stretches the
+            overall-good similarity to 0..1 within each image. None takes the calibration's.
+        p_mode: "multi" is Eq. 3 for the whole image; "single" the overall factor alone.
+        feature_norm: how image features are normalised; None takes what the prompts were learned with.
+        alpha: technical, rational and natural quality of a good image; None takes the calibration's.
+        bounds: user bounds that alpha is multiplied by.
+        side: input side of the map's pass in "paper" mode (a finer grid); None takes the calibration's.
+        tiles: most tiles along each side of a large picture in "paper" mode; 1 turns them off.
+        calibration: as `grefine calibrate` writes it; None uses the paper's constants.
+        batch_size: images per forward pass.
+    """
+
+    def __init__(
+        self,
+        clip: ClipSurgery,
+        prompts: PQPrompts,
+        *,
+        map_mode: MapMode | None = None,
+        p_mode: PMode = "multi",
+        feature_norm: FeatureNorm | None = None,
+        alpha: Sequence[float] | None = None,
+        bounds: Sequence[float] = BOUNDS,
+        side: int | None = None,
+        tiles: int = MOST_TILES,
+        calibration: Calibration | Mapping[str, Any] | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        self.clip, self.prompts = clip, prompts
+        self.calibration = Calibration.of(calibration)
+        self.map_mode: MapMode = map_mode or self.calibration.map_mode
+        self.p_mode: PMode = p_mode
+        self.feature_norm: FeatureNorm = feature_norm or prompts.config["feature_norm"]
+        _accept("map_mode", self.map_mode, ("paper", "released"))
+        _accept("p_mode", p_mode, ("multi", "single"))
+        _accept("feature_norm", self.feature_norm, ("token", "channel"))
+        self.alpha = tuple(
+            a * b
+            for a, b in zip(_three("alpha", alpha or self.calibration.alpha), _three("bounds", bounds), strict=True)
+        )
+        released = self.map_mode == "released"
+        if released and side not in (None, clip.side):
+            raise ConfigError("A finer grid (side) needs map_mode 'paper': the released map is stretched per image.")
+        self.side = None if released else side or self.calibration.side
+        self.tiles = 1 if released else tiles
+        self.batch_size = batch_size
+        self._text: tuple[Any, Tensor] | None = None
+
+    @classmethod
+    def from_reference(
+        cls,
+        groups: Mapping[str, Mapping[str, Any]],
+        *,
+        map_mode: MapMode = "released",
+        p_mode: PMode = "multi",
+        feature_norm: FeatureNorm = "token",
+        alpha: Sequence[float] | None = None,
+        bounds: Sequence[float] = BOUNDS,
+        geometry: Mapping[str, Any] | None = None,
+    ) -> PQMap:
+        """Build from published state dicts: `clip` in OpenAI's names, `prompts` as released.
+
+        `geometry` overrides what is read off the shapes (e.g. `vision_heads` when heads are not 64 wide).
+        """
+        lacking = [name for name in ("clip", "prompts") if name not in groups]
+        if lacking:
+            raise ConfigError(f"PQMap needs the state dicts 'clip' and 'prompts'; missing: {', '.join(lacking)}.")
+        return cls(
+            ClipSurgery.from_reference(groups["clip"], **(geometry or {})),
+            PQPrompts.from_reference(groups["prompts"]),
+            map_mode=map_mode,
+            p_mode=p_mode,
+            feature_norm=feature_norm,
+            alpha=alpha,
+            bounds=bounds,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, pipeline: str | Path, *, map_mode: MapMode | None = None, p_mode: PMode = "multi"
+    ) -> PQMap:
+        """Load only what PQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
+        from grefine.indicators.load import load_clip, load_prompts, stored_calibration
+
+        clip, prompts = load_clip(pipeline), load_prompts(pipeline)
+        return cls(clip, prompts, map_mode=map_mode, p_mode=p_mode, calibration=stored_calibration(pipeline))
+
+    def encode(self, images: Sequence[Image.Image]) -> Encoding:
+        """Look at the images once; AQ-Map can read the same encoding."""
+        return encode_images(self.clip, images, side=self.side, tiles=self.tiles, batch_size=self.batch_size)
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Image.Image], encoding: Encoding | None = None) -> list[QualityMap]:
+        """Judge images of any sizes."""
+        encoding = encoding or self.encode(images)
+        _same_count(images, encoding)
+        logits = factor_logits(encoding.whole, self.text_features().to(encoding.whole.device), self.feature_norm)
+        chances = logits[:, 0].softmax(dim=-1)[..., 0]
+        if self.p_mode == "multi":
+            scores = (cask(chances, chances.new_tensor(self.alpha)) / self.calibration.score_scale).clamp(max=1.0)
+        else:
+            scores = chances[:, 0]
+        draw = self._released_map if self.map_mode == "released" else self._paper_map
+        return [
+            QualityMap(
+                draw(encoding, index, logits[index]).draw(),
+                float(scores[index]),
+                dict(zip(FACTORS, chances[index].tolist(), strict=True)),
+            )
+            for index in range(len(encoding))
+        ]
+
+    @torch.no_grad()
+    def text_features(self) -> Tensor:
+        """Return the encoded prompts `(4, 2, D)`; they are encoded again only when weights change. (Eq. 2)"""
+        key = fingerprint(self.clip, self.prompts)
+        if self._text is None or self._text[0] != key:
+            self._text = key, self.prompts(self.clip).float()
+        return self._text[1]
+
+    def _released_map(self, encoding: Encoding, index: int, logits: Tensor) -> GridMap:
+        good = min_max(logits[1:, 0, 0].reshape(self.clip.grid))
+        width, height = encoding.sizes[index]
+        return GridMap((((0, 0, width, height), good.cpu().numpy()),), (width, height), "bilinear")
+
+    def _paper_map(self, encoding: Encoding, index: int, logits: Tensor) -> GridMap:
+        del logits
+        text = self.text_features().to(encoding.whole.device)
+        alpha = text.new_tensor(self.alpha)
+        cells = []
+        for view in encoding.views[index]:
+            pairs = factor_logits(view.features[None], text, self.feature_norm)[0, 1:]
+            quality = cask(pairs.softmax(dim=-1)[..., 0], alpha) / self.calibration.map_scale
+            cells.append(quality.clamp(max=1.0))
+        return encoding.grid_map(index, cells, "bicubic")
+
+
+def _three(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    if len(values) != 3 or any(not 0.0 < v <= 10.0 for v in values):
+        raise ConfigError(f"{name} must be three positive numbers (technical, rational, natural), not {values!r}.")
+    return tuple(float(v) for v in values)
+
+
+def _accept(name: str, value: str, accepted: Sequence[str]) -> None:
+    if value not in accepted:
+        raise ConfigError(f"{name} must be one of {', '.join(accepted)}, not {value!r}.")
+
+
+def _same_count(images: Sequence[Image.Image], encoding: Encoding) -> None:
+    if len(images) != len(encoding):
+        raise ConfigError(f"The encoding is of {len(encoding)} images, but {len(images)} were given.")

@@ -1,0 +1,73 @@
+"""Texts for AQ-Map: split once, encoded once, remembered by their words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grefine.errors import ConfigError
+from grefine.indicators.freshness import fingerprint
+from grefine.models.clip_surgery import ClipSurgery
+
+REMEMBERED = 8192
+"""Texts kept before the oldest are dropped."""
+BATCH = 64
+
+
+class TextFeatures:
+    """Normalised text features of a CLIP, cached by text.
+
+    Args:
+        clip: the text tower.
+        tokenizer: a transformers CLIP tokenizer or an open_clip one.
+        templates: sentences with one `{}`; a text's feature is the mean over all of them.
+    """
+
+    def __init__(self, clip: ClipSurgery, tokenizer: Any, templates: Sequence[str] = ("{}",)) -> None:
+        if not templates or any("{}" not in template for template in templates):
+            raise ConfigError(f"templates must be sentences with a place '{{}}' for the text, not {templates!r}.")
+        self.clip, self.tokenizer, self.templates = clip, tokenizer, tuple(templates)
+        self._cache: dict[str, Tensor] = {}
+        self._key: object = None
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Return `(M, D)` float32 features of length one, in the order of `texts`."""
+        key = fingerprint(self.clip)
+        if key != self._key:
+            self._cache, self._key = {}, key
+        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
+        for start in range(0, len(new), BATCH):
+            part = new[start : start + BATCH]
+            self._cache |= dict(zip(part, self._encode(part), strict=True))
+        features = torch.stack([self._cache[text] for text in texts])
+        while len(self._cache) > REMEMBERED:
+            self._cache.pop(next(iter(self._cache)))
+        return features
+
+    def tokens(self, text: str) -> list[int]:
+        """Return all token ids of a text, start and end included, however long."""
+        if hasattr(self.tokenizer, "sot_token_id"):
+            return [self.tokenizer.sot_token_id, *self.tokenizer.encode(text), self.tokenizer.eot_token_id]
+        ids = list(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+        return ids if ids and ids[-1] == self.clip.eos_token_id else [*ids, self.clip.eos_token_id]
+
+    def _encode(self, texts: Sequence[str]) -> Tensor:
+        total = torch.zeros(())
+        for template in self.templates:
+            rows = [self._fit(self.tokens(template.replace("{}", text))) for text in texts]
+            length = max(map(len, rows))
+            ids = torch.tensor([row + [self.clip.eos_token_id] * (length - len(row)) for row in rows])
+            total = total + F.normalize(self.clip(ids=ids.to(self.clip.device)).float(), dim=-1)
+        return F.normalize(total, dim=-1)
+
+    def _fit(self, ids: list[int]) -> list[int]:
+        most = self.clip.context_length
+        return ids if len(ids) <= most else [*ids[: most - 1], self.clip.eos_token_id]
