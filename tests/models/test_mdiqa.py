@@ -211,7 +211,7 @@ def test_only_the_asked_dimensions_run(small, image):
     assert ran[2] == "technology", "the aesthetic net must not run for a technical dimension"
     assert list(out.dimensions) == ["sharpness"]
     torch.testing.assert_close(out.dimensions["sharpness"], everything.dimensions["sharpness"])
-    assert TECHNICAL + AESTHETIC == tuple(everything.dimensions)
+    assert tuple(everything.dimensions) == TECHNICAL + AESTHETIC
 
 
 def test_batch_equals_singles(small, image):

@@ -1,0 +1,140 @@
+"""LAR-IQA: a light no-reference scorer that looks at the whole picture small and at its middle in full size.
+
+After "LAR-IQA: A Lightweight, Accurate, and Robust No-Reference Image Quality Assessment Model" and the released code
+nasimjamshidi/LAR-IQA at 792f2f1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from PIL import Image
+from torch import Tensor, nn
+
+from grefine.errors import ConfigError, WeightsCorrupt
+from grefine.models.color_spaces import COLOR_SPACES, convert
+from grefine.models.kan import KANLayer
+from grefine.models.mdiqa_blocks import imagenet
+from grefine.models.reference import load_reference, rename
+
+_RENAMES = (
+    (r"^syntetic\.", "synthetic."),
+    (r"^aut_up\.", "authentic_head.1."),
+    (r"^syn_up\.", "synthetic_head.1."),
+    (r"^aut_dw\.layers\.0\.", "authentic_head."),
+    (r"^syn_dw\.layers\.0\.", "synthetic_head."),
+    (r"^head\.layers\.0\.", "head."),
+    (r"^aut_dw\.", "authentic_head.3."),
+    (r"^syn_dw\.", "synthetic_head.3."),
+)
+
+
+class LARIQA(ModelMixin, ConfigMixin):
+    """Regress one unbounded quality score from two views of an image.
+
+    Args:
+        encoder: timm name of both branches; its classifier stays, since its logits are the features.
+        encoder_options: further arguments of `timm.create_model`.
+        features: width of those logits.
+        branch_head: "mlp" or "kan".
+        expanded: width of the MLP's first layer.
+        reduced: width that each branch gives to the common head.
+        whole_size: side of the square to which the whole picture is resized, whatever its shape.
+        crop_size: side of the centre crop at full scale; smaller pictures are padded with black. The published 1280 is
+            for photographs of several megapixels: use one near your own pictures' size for anything smaller.
+        color_space: in which the picture is shown to the network.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        encoder: str = "mobilenetv3_large_100",
+        encoder_options: dict[str, Any] | None = None,
+        features: int = 1000,
+        branch_head: Literal["mlp", "kan"] = "mlp",
+        expanded: int = 3100,
+        reduced: int = 512,
+        whole_size: int = 384,
+        crop_size: int = 1280,
+        color_space: str = "RGB",
+    ) -> None:
+        super().__init__()
+        import timm
+
+        if branch_head not in ("mlp", "kan"):
+            raise ConfigError(f"branch_head must be mlp or kan, not '{branch_head}'.")
+        if color_space not in COLOR_SPACES:
+            raise ConfigError(f"color_space must be one of {', '.join(COLOR_SPACES)}, not '{color_space}'.")
+        options = {"num_classes": features, **(encoder_options or {})}
+        self.authentic = timm.create_model(encoder, pretrained=False, **options)
+        self.synthetic = timm.create_model(encoder, pretrained=False, **options)
+        if branch_head == "kan":
+            self.authentic_head: nn.Module = KANLayer(features, reduced)
+            self.synthetic_head: nn.Module = KANLayer(features, reduced)
+            self.head: nn.Module = KANLayer(2 * reduced, 1)
+        else:
+            self.authentic_head = _mlp(features, expanded, reduced)
+            self.synthetic_head = _mlp(features, expanded, reduced)
+            self.head = nn.Linear(2 * reduced, 1)
+
+    @classmethod
+    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> LARIQA:
+        """Build the model from the published state dict, given as the group "model"; its keys tell the kind of head.
+
+        Raises:
+            WeightsCorrupt: another group, or tensors and shapes that do not fit.
+        """
+        if set(groups) != {"model"}:
+            raise WeightsCorrupt(f"LAR-IQA is made of the one group 'model'; given: {', '.join(groups) or 'none'}.")
+        kind = "kan" if any(key.startswith("aut_dw.layers.") for key in groups["model"]) else "mlp"
+        model = cls(**{"branch_head": kind, **options})
+        load_reference({"model": model}, {"model": rename(groups["model"], _RENAMES)}, "LAR-IQA")
+        return model.eval()
+
+    def views(self, image: Image.Image, color_space: str | None = None) -> tuple[Tensor, Tensor]:
+        """Return the two views `(1, 3, S, S)` of an RGB picture, standardised."""
+        space = color_space or self.config["color_space"]
+        pixels = Image.fromarray(convert(np.asarray(image.convert("RGB")), space))
+        whole = pixels.resize((self.config["whole_size"],) * 2, Image.Resampling.BILINEAR)
+        return _standardised(whole), _standardised(centre_crop(pixels, self.config["crop_size"]))
+
+    def forward(self, whole: Tensor, crop: Tensor) -> Tensor:
+        """Return scores `(B,)` from standardised views `(B, 3, S, S)`."""
+        authentic = self.authentic_head(self.authentic(whole))
+        synthetic = self.synthetic_head(self.synthetic(crop))
+        return self.head(torch.cat([authentic, synthetic], dim=-1))[:, 0]
+
+    def score_images(self, images: Sequence[Image.Image], color_space: str | None = None) -> Tensor:
+        """Return scores `(B,)` of pictures of any size, one at a time to bound the memory of large crops."""
+        parameter = next(self.parameters())
+        scores = []
+        for image in images:
+            whole, crop = self.views(image, color_space)
+            scores.append(self(whole.to(parameter), crop.to(parameter)))
+        return torch.cat(scores)
+
+
+def _mlp(inputs: int, expanded: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.ReLU(), nn.Linear(inputs, expanded), nn.ReLU(), nn.Linear(expanded, outputs), nn.ReLU())
+
+
+def centre_crop(image: Image.Image, side: int) -> Image.Image:
+    """Cut the middle square; what is shorter gets black borders first, the odd pixel at the end."""
+    width, height = image.size
+    if width < side or height < side:
+        left, top = max(0, (side - width) // 2), max(0, (side - height) // 2)
+        canvas = Image.new("RGB", (max(width, side), max(height, side)))
+        canvas.paste(image, (left, top))
+        image = canvas
+    left, top = round((image.width - side) / 2), round((image.height - side) / 2)  # half to even
+    return image.crop((left, top, left + side, top + side))
+
+
+def _standardised(image: Image.Image) -> Tensor:
+    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
+    return imagenet(pixels)
