@@ -1,0 +1,160 @@
+"""One loop for every recipe: a budget, a learning rate that decays within it, metrics, curves, resumable saves."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from grefine.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: by the clock, or by steps (which is exactly reproducible)."""
+
+    minutes: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.steps is None):
+            raise ConfigError("Give a training budget either in minutes or in steps.")
+        if (self.minutes or self.steps or 0) <= 0:
+            raise ConfigError("A training budget must be above zero.")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Return the share of the budget that is spent, 0..1."""
+        return min(1.0, step / self.steps if self.steps else seconds / (60 * (self.minutes or 1)))
+
+
+def schedule(progress: float, decay_from: float = 0.4, floor: float = 0.02) -> float:
+    """Return the learning-rate factor: a short warm-up, constant, then linear to `floor` at the end."""
+    warm = min(1.0, progress / 0.01 + 0.05)
+    fall = 1.0 if progress < decay_from else 1 - (1 - floor) * (progress - decay_from) / (1 - decay_from)
+    return warm * fall
+
+
+@dataclass
+class Record:
+    """What a training run writes down, as JSON beside the weights; it grows over resumed runs."""
+
+    path: Path
+    name: str
+    rows: list[dict[str, float]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    samples: int = 0
+    cpu_seconds: float = 0.0
+
+    @classmethod
+    def load(cls, folder: Path, name: str) -> Record:
+        """Continue the record of `folder`, or begin one."""
+        path = folder / f"{name}.json"
+        if not path.is_file():
+            return cls(path, name)
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return cls(path, name, stored["rows"], stored["runs"], stored["samples"], stored["cpu_seconds"])
+
+    def save(self) -> None:
+        """Write the record."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fields = {k: getattr(self, k) for k in ("name", "samples", "cpu_seconds", "runs", "rows")}
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(fields, indent=1), encoding="utf-8")
+        temporary.replace(self.path)
+
+
+def train(
+    step: Callable[[int], Mapping[str, torch.Tensor]],
+    optimisers: list[torch.optim.Optimizer],
+    budget: Budget,
+    record: Record,
+    *,
+    settings: Mapping[str, Any],
+    evaluate: Callable[[], Mapping[str, float]],
+    save: Callable[[], None],
+    batch: int,
+    accelerator: Accelerator,
+    after_step: Callable[[], None] | None = None,
+    every: float = 0.1,
+    clip: float = 1.0,
+    decay_from: float = 0.4,
+) -> dict[str, float]:
+    """Run `step` until the budget is spent and return the last evaluation.
+
+    Args:
+        step: gets the step number and returns losses by name; "loss" is the one that is minimised.
+        evaluate: returns metrics by name on held-out scenes; called at every `every` share of the budget.
+        save: writes the weights; called after each evaluation.
+        after_step: called after each optimiser step, e.g. for a moving average of the weights.
+    """
+    from tqdm import tqdm
+
+    peak = [[group["lr"] for group in o.param_groups] for o in optimisers]
+    parameters = [p for o in optimisers for group in o.param_groups for p in group["params"]]
+    began, cpu = time.monotonic(), time.process_time()
+    record.runs.append({"settings": dict(settings), "minutes": budget.minutes, "steps": budget.steps})
+    number, mark, running, metrics = 0, every, {}, {}
+    bar = tqdm(total=100, desc=record.name, unit="%", disable=not accelerator.is_main_process, mininterval=1)
+    while (progress := budget.progress(number, time.monotonic() - began)) < 1.0:
+        for optimiser, rates in zip(optimisers, peak, strict=True):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * schedule(progress, decay_from)
+        losses = step(number)
+        accelerator.backward(losses["loss"])
+        accelerator.clip_grad_norm_(parameters, clip)
+        for optimiser in optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        if after_step:
+            after_step()
+        number += 1
+        record.samples += batch * accelerator.num_processes
+        for name, value in losses.items():
+            running[name] = 0.98 * running.get(name, float(value.detach())) + 0.02 * float(value.detach())
+        if not torch.isfinite(losses["loss"].detach()):
+            raise ConfigError(f"Training '{record.name}' diverged at step {number}: lower its learning rate.")
+        bar.update(int(100 * progress) - bar.n)
+        bar.set_postfix({k: f"{v:.3f}" for k, v in running.items()})
+        if budget.progress(number, time.monotonic() - began) >= min(mark, 1.0):
+            mark += every
+            record.cpu_seconds += time.process_time() - cpu
+            cpu = time.process_time()
+            metrics = dict(evaluate())
+            row = {"step": number, "samples": record.samples, "cpu_seconds": round(record.cpu_seconds, 1)}
+            record.rows.append(row | {k: round(v, 5) for k, v in (running | metrics).items()})
+            if accelerator.is_main_process:
+                save()
+                record.save()
+            bar.write(json.dumps(record.rows[-1]))
+    bar.close()
+    if not metrics:
+        raise ConfigError(
+            f"The budget for '{record.name}' ended after {number} steps, before its first evaluation: give it more."
+        )
+    return metrics
+
+
+def curves(record: Record, path: Path) -> None:
+    """Draw every recorded quantity against the samples seen, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = [n for n in dict.fromkeys(k for row in record.rows for k in row) if n not in ("step", "samples")]
+    columns = min(4, len(names))
+    figure, axes = plt.subplots(-(-len(names) // columns), columns, figsize=(3.2 * columns, 2.4 * -(-len(names) // columns)))
+    for axis, name in zip(getattr(axes, "flat", [axes]), names, strict=False):
+        rows = [row for row in record.rows if name in row]
+        axis.plot([row["samples"] / 1000 for row in rows], [row[name] for row in rows], marker=".")
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("thousand samples", fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
