@@ -1,0 +1,174 @@
+"""ImageReward's geometry on transformers' own BLIP: image and text go in, token features and a reward come out.
+
+After THUDM/ImageReward at c1392c6 (Apache-2.0). Its BLIP differs from transformers' defaults in several small numbers;
+all of them are set here by name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from PIL import Image
+from torch import Tensor, nn
+
+from grefine.models.reference import load_reference, rename
+
+REWARD_MEAN, REWARD_STD = 0.16717, 1.03334
+"""By which the raw reward is standardised: zero is the average of the published training pairs."""
+
+_VISION_RENAMES = (
+    (r"^cls_token$", "embeddings.class_embedding"),
+    (r"^pos_embed$", "embeddings.position_embedding"),
+    (r"^patch_embed\.proj\.", "embeddings.patch_embedding."),
+    (r"^blocks\.(\d+)\.attn\.qkv\.", r"encoder.layers.\1.self_attn.qkv."),
+    (r"^blocks\.(\d+)\.attn\.proj\.", r"encoder.layers.\1.self_attn.projection."),
+    (r"^blocks\.(\d+)\.norm([12])\.", r"encoder.layers.\1.layer_norm\2."),
+    (r"^blocks\.(\d+)\.mlp\.", r"encoder.layers.\1.mlp."),
+    (r"^norm\.", "post_layernorm."),
+)
+POSITION_IDS = re.compile(r"(^|\.)embeddings\.position_ids$")  # an arange that transformers no longer stores
+
+
+class RewardModel(ModelMixin, ConfigMixin):
+    """Encode an image together with a text; optionally rate how well they match.
+
+    Args:
+        image_size, patch_size, vision_width, vision_depth, vision_heads: of the image encoder.
+        text_width, text_depth, text_heads, text_hidden, vocabulary, positions: of the text encoder, which reads the
+            image by cross-attention.
+        text_length: tokens to which every prompt is padded or cut.
+        projection: width of the two contrastive projections that the checkpoint carries; None leaves them out.
+        rating: widths of the layers between the first token and the reward; None leaves the rating out.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        image_size: int = 224,
+        patch_size: int = 16,
+        vision_width: int = 1024,
+        vision_depth: int = 24,
+        vision_heads: int = 16,
+        text_width: int = 768,
+        text_depth: int = 12,
+        text_heads: int = 12,
+        text_hidden: int = 3072,
+        vocabulary: int = 30524,
+        positions: int = 512,
+        text_length: int = 35,
+        projection: int | None = 256,
+        rating: tuple[int, ...] | None = (1024, 128, 64, 16),
+    ) -> None:
+        super().__init__()
+        self.vision = vision_encoder(image_size, patch_size, vision_width, vision_depth, vision_heads)
+        self.text = text_encoder(text_width, text_depth, text_heads, text_hidden, vocabulary, positions, vision_width)
+        self.vision_projection = self.text_projection = self.rating = None
+        if projection is not None:
+            self.vision_projection = nn.Linear(vision_width, projection)
+            self.text_projection = nn.Linear(text_width, projection)
+        if rating is not None:
+            self.rating = _rating(text_width, rating)
+
+    @classmethod
+    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> RewardModel:
+        """Build the model from the published state dict, given as the group "reward".
+
+        Raises:
+            WeightsCorrupt: another group, or tensors and shapes that do not fit.
+        """
+        model = cls(**options)
+        renamed = {name: rename(state, REWARD_RENAMES, POSITION_IDS) for name, state in groups.items()}
+        load_reference({"reward": model}, renamed, "ImageReward")
+        return model.eval()
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Return all tokens `(B, 1 + patches, vision_width)` of `(B, 3, S, S)`, CLIP-standardised."""
+        return self.vision(pixels).last_hidden_state
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor, image_tokens: Tensor) -> Tensor:
+        """Return the text tokens `(B, length, text_width)` after reading the image, those of padding included."""
+        everything = torch.ones(image_tokens.shape[:2], dtype=torch.long, device=image_tokens.device)
+        return self.text(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            encoder_hidden_states=image_tokens,
+            encoder_attention_mask=everything,
+            is_decoder=False,  # bidirectional: built as a decoder only to get its cross-attention
+        ).last_hidden_state
+
+    def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the standardised reward `(B,)`."""
+        if self.rating is None:
+            raise ValueError("This reward model was built without its rating layers.")
+        first = self.encode_text(input_ids, attention_mask, self.encode_image(pixels))[:, 0]
+        return (self.rating(first)[:, 0] - REWARD_MEAN) / REWARD_STD
+
+
+def vision_encoder(image: int, patch: int, width: int, depth: int, heads: int) -> nn.Module:
+    """Build BLIP's image encoder."""
+    from transformers import BlipVisionConfig, BlipVisionModel
+
+    return BlipVisionModel(
+        BlipVisionConfig(
+            image_size=image, patch_size=patch, hidden_size=width, intermediate_size=4 * width,
+            num_hidden_layers=depth, num_attention_heads=heads, hidden_act="gelu", layer_norm_eps=1e-6,
+        )
+    )  # fmt: skip
+
+
+def text_encoder(
+    width: int, depth: int, heads: int, hidden: int, vocabulary: int, positions: int, vision_width: int
+) -> nn.Module:
+    """Build BLIP's text encoder with cross-attention to the image."""
+    from transformers import BlipTextConfig, BlipTextModel
+
+    config = BlipTextConfig(
+        hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=hidden,
+        vocab_size=vocabulary, max_position_embeddings=positions, encoder_hidden_size=vision_width,
+        hidden_act="gelu", layer_norm_eps=1e-12, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1,
+        pad_token_id=0, bos_token_id=None, eos_token_id=None, sep_token_id=None, is_decoder=True,
+    )  # fmt: skip
+    return BlipTextModel(config, add_pooling_layer=False)
+
+
+def rename_vision(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return a published image encoder's state under transformers' names."""
+    return rename(state, _VISION_RENAMES)
+
+
+def semantic_view(image: Image.Image, size: int) -> Tensor:
+    """Return `(1, 3, size, size)`: shorter side resized (bicubic), middle cut, CLIP-standardised."""
+    from torchvision.transforms.v2 import functional as TF  # noqa: N812
+
+    from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
+
+    small = TF.resize(image.convert("RGB"), [size], interpolation=TF.InterpolationMode.BICUBIC, antialias=True)
+    pixels = TF.to_dtype(TF.pil_to_tensor(TF.center_crop(small, [size, size])), torch.float32, scale=True)
+    return TF.normalize(pixels, list(CLIP_MEAN), list(CLIP_STD))[None]
+
+
+def _rating(width: int, hidden: Sequence[int]) -> nn.Sequential:
+    """Return linear layers without activations in between, dropout after all but the last two, as published."""
+    layers: list[nn.Module] = []
+    widths = [width, *hidden]
+    dropouts = [0.2, 0.2, 0.1]
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        layers.append(nn.Linear(inputs, outputs))
+        if index < len(dropouts):
+            layers.append(nn.Dropout(dropouts[index]))
+    return nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+
+
+REWARD_RENAMES = (
+    *((rf"^blip\.visual_encoder\.{pattern.removeprefix('^')}", f"vision.{new}") for pattern, new in _VISION_RENAMES),
+    (r"^blip\.text_encoder\.", "text."),
+    (r"^blip\.vision_proj\.", "vision_projection."),
+    (r"^blip\.text_proj\.", "text_projection."),
+    (r"^mlp\.layers\.", "rating."),
+)
