@@ -172,6 +172,8 @@ class RepairPlan:
     """Emphasis as (start, end, weight) over the characters of `prompt` (Eq. 7)."""
     note: str = ""
     """Why nothing is planned, or what was left out (too small, too many, too large an area)."""
+    restore: bool = False
+    """Whether stage 2 has something to mend: the image is bad, even where no single place is."""
 
     @property
     def area(self) -> float:
