@@ -96,7 +96,8 @@ def user_comment(exif: bytes) -> str:
     block = Image.Exif()
     try:
         block.load(b"Exif\x00\x00" + exif)
-        raw = block.get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
+        # Fooocus writes the tag into the first directory, where it does not belong.
+        raw = block.get_ifd(EXIF_IFD).get(USER_COMMENT) or block.get(USER_COMMENT, b"")
     except Exception:  # noqa: BLE001 - a damaged EXIF block holds no comment, whichever way it is damaged
         return ""
     if isinstance(raw, str):
@@ -111,6 +112,18 @@ def user_comment(exif: bytes) -> str:
     if mark in (b"ASCII\x00\x00\x00", b"\x00" * 8):
         return body.decode("utf-8", "replace").rstrip("\x00 ")
     return raw.decode("utf-8", "replace").strip("\x00 ")
+
+
+def exif_texts(exif: bytes) -> dict[int, str]:
+    """Return the texts of the first EXIF directory by tag; empty for a block that cannot be read."""
+    from PIL import Image
+
+    block = Image.Exif()
+    try:
+        block.load(b"Exif\x00\x00" + exif)
+        return {tag: value for tag, value in block.items() if isinstance(value, str)}
+    except Exception:  # noqa: BLE001 - a damaged EXIF block holds no texts, whichever way it is damaged
+        return {}
 
 
 def with_user_comment(exif: bytes, text: str) -> bytes:

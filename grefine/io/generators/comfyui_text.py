@@ -1,0 +1,170 @@
+"""From a conditioning or text input of a ComfyUI graph to its words, through the nodes that pass them on."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_MOST_STEPS = 2_000
+_ENCODER_TEXTS = (
+    "text",
+    "text_g",
+    "text_l",
+    "clip_l",
+    "clip_g",
+    "t5xxl",
+    "bert",
+    "mt5xl",
+    "llama",
+    "prompt",
+    "user_prompt",
+    "caption",
+)
+_STRING_INPUTS = (
+    "populated_text",
+    "text",
+    "string",
+    "value",
+    "prompt",
+    "text_positive",
+    "positive_prompt",
+    "Text",
+    "String",
+)
+_JOINED = re.compile(r"^(string|text|prompt)_?([a-z]|\d{1,2})$")
+_SWITCHES = re.compile(r"switch|select", re.IGNORECASE)
+_AT_RANDOM = re.compile(
+    r"random|wildcard|dynamic|^dp[A-Z]|generate|llm|ollama|gpt|caption|interrogat|tagger|replace|regex", re.IGNORECASE
+)
+_TEMPLATE = re.compile(r"__[\w/*-]+__|\{[^{}]*\|[^{}]*\}")
+
+
+class Unclear(Exception):
+    """The words cannot be told from the graph; the message says why."""
+
+
+def conditioning_text(graph: dict[str, dict[str, Any]], place: tuple[str, int]) -> str:
+    """Return the words behind a conditioning input.
+
+    Raises:
+        Unclear: a node on the way computes them, or the ways disagree.
+    """
+    return _Walk(graph).conditioning(*place)
+
+
+class _Walk:
+    """One walk, with a budget, so that circles and giant graphs end."""
+
+    def __init__(self, graph: dict[str, dict[str, Any]]) -> None:
+        self.graph = graph
+        self.steps = 0
+
+    def node(self, key: str) -> tuple[str, dict[str, Any]]:
+        self.steps += 1
+        if self.steps > _MOST_STEPS:
+            raise Unclear("its graph runs in circles or is too large to follow")
+        node = self.graph.get(key)
+        if node is None:
+            raise Unclear(f"node {key[:20]} is missing from its graph")
+        return str(node["class_type"])[:60], node["inputs"]
+
+    def conditioning(self, key: str, slot: int, depth: int = 0) -> str:
+        if depth > 200:
+            raise Unclear("its graph is nested too deeply to follow")
+        kind, inputs = self.node(key)
+        if "ZeroOut" in kind:
+            return ""
+        # Loaders that encode both prompts themselves, and control nets that pass both on, say which by the slot.
+        if "positive" in inputs and "negative" in inputs:
+            return self.one_of_two(kind, inputs, slot, depth)
+        texts = [name for name in _ENCODER_TEXTS if name in inputs and not self.is_conditioning(inputs[name])]
+        if texts:
+            return self.distinct([self.text(kind, inputs, name, depth) for name in texts])
+        ways = [(n, v) for n, v in inputs.items() if _is_link(v) and self.may_condition(n)]
+        if not ways:
+            raise Unclear(f"node '{kind}' makes the prompt in a way that is not known")
+        if _SWITCHES.search(kind):
+            ways = [self.selected(kind, inputs, ways)]
+        return self.distinct([self.conditioning(str(v[0]), v[1], depth + 1) for _, v in ways])
+
+    def one_of_two(self, kind: str, inputs: dict[str, Any], slot: int, depth: int) -> str:
+        wires = _is_link(inputs["positive"])
+        if wires and self.is_conditioning(inputs["positive"]):
+            name = "positive" if slot == 0 else "negative"
+            return self.conditioning(str(inputs[name][0]), inputs[name][1], depth + 1)
+        # Efficiency-style loaders give (model, positive, negative, ...).
+        return self.text(kind, inputs, "negative" if slot == 2 else "positive", depth)
+
+    def is_conditioning(self, value: Any) -> bool:
+        """Say whether a wire comes from something that encodes, not from something that holds a text."""
+        if not _is_link(value):
+            return False
+        node = self.graph.get(str(value[0]))
+        if node is None:
+            return False
+        inputs = node["inputs"]
+        return "clip" in inputs or any(self.may_condition(n) and _is_link(v) for n, v in inputs.items())
+
+    def may_condition(self, name: str) -> bool:
+        return name.startswith(("conditioning", "cond", "positive", "any", "input")) or name in ("", "value", "from")
+
+    def selected(self, kind: str, inputs: dict[str, Any], ways: list[tuple[str, Any]]) -> tuple[str, Any]:
+        choice = inputs.get("select", inputs.get("index"))
+        named = [way for way in ways if isinstance(choice, int) and way[0] == f"input{choice}"]
+        if len(named) == 1:
+            return named[0]
+        if len(ways) == 1:
+            return ways[0]
+        raise Unclear(f"node '{kind}' chose one of {len(ways)} prompts")
+
+    def text(self, kind: str, inputs: dict[str, Any], name: str, depth: int) -> str:
+        value = inputs[name]
+        if isinstance(value, str):
+            if _TEMPLATE.search(value) and _AT_RANDOM.search(kind):
+                raise Unclear(f"node '{kind}' fills in its prompt at random")
+            return value.strip()
+        if _is_link(value):
+            return self.string(str(value[0]), depth + 1)
+        if value is None:
+            return ""
+        raise Unclear(f"node '{kind}' holds no text where one is expected")
+
+    def string(self, key: str, depth: int) -> str:
+        if depth > 200:
+            raise Unclear("its graph is nested too deeply to follow")
+        kind, inputs = self.node(key)
+        if "populated_text" in inputs:
+            return self.text("", inputs, "populated_text", depth)
+        if _AT_RANDOM.search(kind):
+            raise Unclear(f"node '{kind}' makes the words while it runs")
+        if inputs.get("action") == "replace":
+            raise Unclear(f"node '{kind}' rewrites the words while it runs")
+        joined = sorted(name for name in inputs if _JOINED.match(name))
+        if joined and (len(joined) > 1 or not any(name in inputs for name in _STRING_INPUTS)):
+            mark = inputs.get("delimiter", inputs.get("separator", ""))
+            parts = [self.text(kind, inputs, name, depth) for name in joined]
+            glue = mark if isinstance(mark, str) else ""
+            return glue.join(p for p in parts if p) if glue.strip() else (glue or " ").join(p for p in parts if p)
+        if _SWITCHES.search(kind):
+            ways = [(n, v) for n, v in inputs.items() if _is_link(v)]
+            if ways:
+                return self.string(str(self.selected(kind, inputs, ways)[1][0]), depth + 1)
+        named = [name for name in _STRING_INPUTS if name in inputs and isinstance(inputs[name], (str, list))]
+        if named:
+            return self.text(kind, inputs, named[0], depth)
+        wires = [v for v in inputs.values() if _is_link(v)]
+        if len(wires) == 1 and len(inputs) == 1:
+            return self.string(str(wires[0][0]), depth + 1)
+        raise Unclear(f"node '{kind}' makes the words in a way that is not known")
+
+    @staticmethod
+    def distinct(texts: list[str]) -> str:
+        kept: list[str] = []
+        for text in texts:
+            if text and text not in kept:
+                kept.append(text)
+        return ", ".join(kept)
+
+
+def _is_link(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[1], int)

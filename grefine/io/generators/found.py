@@ -1,0 +1,60 @@
+"""What a reader answers, and how the readers open texts that nobody vouches for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from grefine.io.embedded import Embedded
+
+LONGEST_JSON = 32 * 2**20
+LONGEST_PROMPT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPrompt:
+    """A prompt and where it was found, or why it could not be told."""
+
+    prompt: str
+    """As the generator wrote it, weights and `<lora:...>` included; empty when `unsure`."""
+    origin: str
+    """In words: "A1111 infotext", "ComfyUI graph", ..."""
+    negative: str = ""
+    unsure: str = ""
+    """Why there is something but no answer, one sentence; empty for an answer."""
+
+
+def answer(prompt: Any, origin: str, negative: Any = "") -> FoundPrompt | None:
+    """Return an answer for a non-empty text of bearable length, an unsure one for a giant, None for anything else."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        return None
+    if len(prompt) > LONGEST_PROMPT:
+        return FoundPrompt("", origin, unsure=f"its prompt has {len(prompt):,} characters, which no generator draws")
+    return FoundPrompt(prompt.strip(), origin, negative.strip() if isinstance(negative, str) else "")
+
+
+def load_json(text: str | None) -> Any:
+    """Return what a JSON text holds; None when it is none, too large or nested beyond reason."""
+    if not text or len(text) > LONGEST_JSON:
+        return None
+    text = text.strip().strip("\x00")
+    if not text.startswith(("{", "[", '"')):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def text_of(embedded: Embedded, key: str) -> str | None:
+    """Return a text by name; UTF-8 that was put into a Latin-1 chunk, as many programs do, is read as meant."""
+    for chunk in embedded.texts:
+        if chunk.key == key:
+            if chunk.kind in ("tEXt", "zTXt") and not chunk.value.isascii():
+                try:
+                    return chunk.value.encode("latin-1").decode("utf-8")
+                except UnicodeError:
+                    return chunk.value
+            return chunk.value
+    return None

@@ -1,0 +1,53 @@
+"""The infotext of Automatic1111, Forge and SD.Next: prompt, `Negative prompt:`, and a line of settings."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from grefine.io.generators.found import FoundPrompt, answer
+
+ORIGIN = "A1111 infotext"
+_SETTINGS = re.compile(r"^Steps: \d+(,|$)", re.MULTILINE)
+_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_NEGATIVE = re.compile(r"^Negative prompt:", re.MULTILINE)
+_RAW_PROMPT = re.compile(r'(?:^|, )Raw prompt: ("(?:\\.|[^\\"])*"|[^,]*)')
+_LONGEST_LINE = 20_000
+
+
+def read_infotext(text: str, strict: bool = False) -> FoundPrompt | None:
+    """Return the prompt of an infotext.
+
+    Args:
+        text: The whole text.
+        strict: Answer only when it has a line of settings; for places where cameras and people write, too.
+    """
+    body, settings = _split_settings(text.replace("\r\n", "\n"))
+    negative = _NEGATIVE.search(body)
+    if strict and not settings:
+        return None
+    prompt = body[: negative.start()] if negative else body
+    # Fooocus joins the lines of the prompt that was typed and keeps it apart under this name.
+    raw = _RAW_PROMPT.search(settings)
+    if raw and raw.group(1).strip('"'):
+        prompt = _unquote(raw.group(1))
+    return answer(prompt, ORIGIN, body[negative.end() :] if negative else "")
+
+
+def _split_settings(text: str) -> tuple[str, str]:
+    """Cut before the settings; without a `Steps:` line, the last line counts when it has three pairs, as upstream."""
+    starts = list(_SETTINGS.finditer(text))
+    if starts:
+        start = starts[-1].start()
+        return text[:start], text[start:]
+    body, _, last = text.strip().rpartition("\n")
+    if len(last) <= _LONGEST_LINE and len(_PAIR.findall(last)) >= 3 and body:
+        return body, last
+    return text, ""
+
+
+def _unquote(value: str) -> str:
+    try:
+        return json.loads(value) if value.startswith('"') else value
+    except ValueError:
+        return value.strip('"')
