@@ -87,7 +87,7 @@ class AQMap:
         encoding = encoding or self.encode(images)
         if len(encoding) != len(images):
             raise ConfigError(f"The encoding is of {len(encoding)} images, but {len(images)} were given.")
-        return [self._judge(encoding, index, _parsed(prompt)) for index, prompt in enumerate(prompts)]
+        return [self._judge(encoding, index, parsed_prompt(prompt)) for index, prompt in enumerate(prompts)]
 
     @torch.no_grad()
     def text_maps(self, image: Image.Image, texts: Sequence[str], method: Surgery = "minus_empty") -> list[np.ndarray]:
@@ -236,7 +236,8 @@ def _is_judged(phrase: Phrase) -> bool:
     return phrase.drawable and not phrase.negated
 
 
-def _parsed(prompt: Prompt) -> ParsedPrompt:
+def parsed_prompt(prompt: Prompt) -> ParsedPrompt:
+    """Return the prompt parsed, if it is not yet."""
     if isinstance(prompt, ParsedPrompt):
         return prompt
     if not isinstance(prompt, str):

@@ -73,10 +73,9 @@ class PQMap:
         _accept("map_mode", self.map_mode, ("paper", "released"))
         _accept("p_mode", p_mode, ("multi", "single"))
         _accept("feature_norm", self.feature_norm, ("token", "channel"))
-        self.alpha = tuple(
-            a * b
-            for a, b in zip(_three("alpha", alpha or self.calibration.alpha), _three("bounds", bounds), strict=True)
-        )
+        self.bounds = _three("bounds", bounds)
+        means = _three("alpha", alpha or self.calibration.alpha)
+        self.alpha = tuple(mean * bound for mean, bound in zip(means, self.bounds, strict=True))
         released = self.map_mode == "released"
         if released and side not in (None, clip.side):
             raise ConfigError("A finer grid (side) needs map_mode 'paper': the released map is stretched per image.")
@@ -133,7 +132,7 @@ class PQMap:
         """Judge images of any sizes."""
         encoding = encoding or self.encode(images)
         _same_count(images, encoding)
-        logits = factor_logits(encoding.whole, self.text_features().to(encoding.whole.device), self.feature_norm)
+        logits = self._logits(encoding.whole)
         chances = logits[:, 0].softmax(dim=-1)[..., 0]
         if self.p_mode == "multi":
             scores = (cask(chances, chances.new_tensor(self.alpha)) / self.calibration.score_scale).clamp(max=1.0)
@@ -157,20 +156,25 @@ class PQMap:
             self._text = key, self.prompts(self.clip).float()
         return self._text[1]
 
+    @torch.no_grad()
+    def chances(self, features: Tensor) -> Tensor:
+        """Return `(B, 1 + N, 4)`: how likely each token is to be good, by factor. (Eq. 3)"""
+        return self._logits(features).softmax(dim=-1)[..., 0]
+
+    def _logits(self, features: Tensor) -> Tensor:
+        return factor_logits(features, self.text_features().to(features.device), self.feature_norm)
+
     def _released_map(self, encoding: Encoding, index: int, logits: Tensor) -> GridMap:
         good = min_max(logits[1:, 0, 0].reshape(self.clip.grid))
         width, height = encoding.sizes[index]
         return GridMap((((0, 0, width, height), good.cpu().numpy()),), (width, height), "bilinear")
 
     def _paper_map(self, encoding: Encoding, index: int, logits: Tensor) -> GridMap:
-        del logits
-        text = self.text_features().to(encoding.whole.device)
-        alpha = text.new_tensor(self.alpha)
-        cells = []
-        for view in encoding.views[index]:
-            pairs = factor_logits(view.features[None], text, self.feature_norm)[0, 1:]
-            quality = cask(pairs.softmax(dim=-1)[..., 0], alpha) / self.calibration.map_scale
-            cells.append(quality.clamp(max=1.0))
+        alpha = logits.new_tensor(self.alpha)
+        cells = [
+            (cask(self.chances(view.features[None])[0, 1:], alpha) / self.calibration.map_scale).clamp(max=1.0)
+            for view in encoding.views[index]
+        ]
         return encoding.grid_map(index, cells, "bicubic")
 
 

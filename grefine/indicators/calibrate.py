@@ -1,0 +1,230 @@
+"""Sets the constants that the paper leaves open from good images, their prompts, and words that are not theirs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from grefine.errors import ConfigError
+from grefine.indicators.aq_map import AQMap, Prompt, parsed_prompt
+from grefine.indicators.calibration import Calibration, PhraseScore, Redundant, Scale, worst_quality
+from grefine.indicators.evidence import Evidence, gather
+from grefine.indicators.grids import GridMap
+from grefine.indicators.pq_map import PQMap, cask
+
+FALSE_NOUN = 0.04
+"""Share of the phrases of good images that may be called missing."""
+FALSE_ATTRIBUTE = 0.04
+FALSE_GATE = 0.03
+"""Share of good images that each of the two gates may let through to a repair."""
+GOOD_PIXELS = 0.995
+"""Share of the pixels of good images that lie below the mask's threshold."""
+PREFER = 0.01
+"""A reading further from the paper's letter must separate better by this much."""
+USABLE = 0.65
+"""Below this share of right choices between own and foreign words, AQ-Map is switched off rather than believed."""
+CERTAIN = math.log(0.9 / 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A calibration and what it rests on."""
+
+    calibration: Calibration
+    report: dict[str, Any]
+    """Counts, and how well words and images are told apart; plain JSON values."""
+    warnings: tuple[str, ...] = ()
+
+
+def calibrate(
+    pq: PQMap,
+    aq: AQMap,
+    images: Iterable[Image.Image],
+    prompts: Sequence[Prompt],
+    *,
+    phrase_score: PhraseScore | None = None,
+    redundant: Redundant | None = None,
+) -> Calibrated:
+    """Measure a CLIP and its prompts on good images.
+
+    Args:
+        pq: PQ-Map as it will be used (map mode, side, bounds).
+        aq: AQ-Map over the same CLIP.
+        images: good images, in the order of `prompts`; they may stream.
+        prompts: what each image shows.
+        phrase_score: where phrases are scored; None chooses what tells own from foreign words better.
+        redundant: "empty" or "none"; None chooses likewise.
+
+    Raises:
+        ConfigError: too few images, images or prompts that are all alike, a map that is not absolute.
+        PromptError: another number of prompts than of images.
+    """
+    if pq.map_mode != "paper":
+        raise ConfigError(
+            f"map_mode {pq.map_mode!r} stretches every image's map by itself, so no threshold can hold for it: "
+            "calibrate with map_mode 'paper'."
+        )
+    evidence = gather(pq, aq, images, [parsed_prompt(prompt) for prompt in prompts])
+    readings = product(
+        [redundant] if redundant else ["empty", "none"], [phrase_score] if phrase_score else ["class", "peak"]
+    )
+    column, chosen, separation = _choose(evidence, list(readings))
+    base = Calibration(map_mode=pq.map_mode, side=pq.side, redundant=chosen[0], phrase_score=chosen[1])
+    aligned, words, warnings = _phrases(evidence, base, column)
+    rated, looks = _qualities(evidence, aligned, pq)
+    made_from = {
+        "images": len(evidence.image_hashes),
+        "phrases": len(evidence.pairs),
+        "images_sha256": _digest(evidence.image_hashes),
+        "prompts_sha256": _digest(evidence.prompt_hashes),
+        "clip_sha256": weights_digest(pq.clip),
+    }
+    report = {"separation": separation, "phrases": words, "quality": looks, "made_from": made_from}
+    return Calibrated(replace(rated, made_from=made_from), report, tuple(warnings))
+
+
+def separation_of(present: np.ndarray, absent: np.ndarray) -> float:
+    """Return how often a present value exceeds an absent one (area under the ROC curve); 0.5 tells nothing."""
+    if not len(present) or not len(absent):
+        return 0.5
+    values = np.concatenate([present, absent])
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    above = ranks[: len(present)].sum() - len(present) * (len(present) + 1) / 2
+    return float(above / (len(present) * len(absent)))
+
+
+def weights_digest(clip: torch.nn.Module) -> str:
+    """Return a hash of a module's weights, so that a calibration can be told to belong to others."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(clip.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _choose(
+    evidence: Evidence, readings: list[tuple[Redundant, PhraseScore]]
+) -> tuple[int, tuple[Redundant, PhraseScore], dict[str, float]]:
+    """Pick the reading that tells own words from foreign ones best, the paper's own when it is about as good."""
+    table = {}
+    for redundant, where in readings:
+        column = _column(redundant, where)
+        nouns = separation_of(evidence.group("noun")[:, column], evidence.group("other noun")[:, column])
+        phrases = separation_of(evidence.group("phrase")[:, column], evidence.group("other phrase")[:, column])
+        table[redundant, where] = (nouns + phrases) / 2
+    best = readings[0]
+    for reading in readings[1:]:
+        if table[reading] > table[best] + PREFER:
+            best = reading
+    named = {f"{redundant}/{where}": round(value, 4) for (redundant, where), value in table.items()}
+    return _column(*best), best, named
+
+
+def _column(redundant: Redundant, where: PhraseScore) -> int:
+    return (redundant == "empty") + 2 * (where == "peak")
+
+
+def _phrases(evidence: Evidence, base: Calibration, column: int) -> tuple[Calibration, dict[str, Any], list[str]]:
+    minus = int(base.redundant == "empty")
+    peak = 2 + minus
+    nouns, foreign = evidence.group("noun"), evidence.group("other noun")
+    foreign_cells = np.concatenate([cells[minus] for cells in evidence.foreign_cells])
+    phrases = _scale(np.quantile(foreign[:, column], 0.9), np.median(nouns[:, column]))
+    cells = _scale(np.quantile(foreign_cells, 0.98), np.median(nouns[:, peak]))
+    prompts = _scale(
+        np.quantile(evidence.group("other prompt")[:, minus], 0.9), np.median(evidence.group("prompt")[:, minus])
+    )
+    pairs = _aligned(evidence.pairs, phrases, column)
+    wrong = _aligned(evidence.wrong_pairs, phrases, column)
+    absent = _sigmoid(foreign[:, column], phrases)
+    a_bound = float(np.quantile(pairs[:, 1], FALSE_NOUN))
+    margin = max(0.0, float(np.quantile(pairs[:, 1] - pairs[:, 0], 1 - FALSE_ATTRIBUTE)))
+    beta = float(np.clip(np.quantile(pairs[:, 0], 0.1), 1e-3, 1.0))
+    told = separation_of(nouns[:, column], foreign[:, column])
+    warnings = []
+    if told < USABLE:
+        a_bound, margin = 0.0, 1.0
+        warnings.append(
+            f"This CLIP prefers the words of the prompts to foreign words in only {told:.0%} of the cases: missing "
+            "phrases are not judged (a_bound 0)."
+        )
+    report = {
+        "noun_auc": round(told, 4),
+        "attribute_auc": round(separation_of(pairs[:, 0], wrong[:, 0]), 4),
+        "prompt_auc": round(
+            separation_of(evidence.group("prompt")[:, minus], evidence.group("other prompt")[:, minus]), 4
+        ),
+        "foreign_nouns_found": round(float((absent < a_bound).mean()), 4),
+        "wrong_attributes_found": round(float((wrong[:, 0] < wrong[:, 1] - margin).mean()), 4) if len(wrong) else None,
+    }
+    calibration = replace(
+        base, phrases=phrases, cells=cells, prompts=prompts, a_bound=a_bound, margin=margin, beta=beta
+    )
+    return calibration, report, warnings
+
+
+def _scale(low: float, high: float) -> Scale:
+    """Make foreign words (`low`) 0.1 and ordinary own words (`high`) 0.9."""
+    spread = max(float(high - low), 1e-4)
+    return Scale(tau=2 * CERTAIN / spread, offset=float(low) + spread / 2)
+
+
+def _sigmoid(values: np.ndarray, scale: Scale) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-np.clip((scale.tau or 1.0) * (values - scale.offset), -60, 60)))
+
+
+def _aligned(pairs: Sequence[tuple[list[float], list[float]]], scale: Scale, column: int) -> np.ndarray:
+    """Return `(n, 2)` a_phs and a_pns."""
+    raw = np.asarray(pairs, dtype=np.float64).reshape(-1, 2, 4)
+    return _sigmoid(raw[:, :, column], scale)
+
+
+def _qualities(evidence: Evidence, base: Calibration, pq: PQMap) -> tuple[Calibration, dict[str, Any]]:
+    chances = np.stack(evidence.class_chances)
+    alpha = tuple(float(a) for a in chances[:, 1:].mean(axis=0).clip(1e-3, 1.0))
+    limits = torch.tensor([a * b for a, b in zip(alpha, pq.bounds, strict=True)])
+    raw_scores = cask(torch.from_numpy(chances), limits).numpy() if pq.p_mode == "multi" else chances[:, 0]
+    score_scale = float(np.median(raw_scores).clip(1e-6, 1.0))
+    scores = np.minimum(raw_scores / score_scale, 1.0)
+    maps = [_cask_map(factors, limits) for factors in evidence.patch_chances]
+    map_scale = float(np.median(np.concatenate([grid.ravel() for m in maps for _, grid in m.patches])).clip(1e-6, 1.0))
+    drawn = [m.apply(lambda grid: np.minimum(grid / map_scale, 1.0)).draw() for m in maps]
+    worst = np.array([worst_quality(values) for values in drawn])
+    bad = np.concatenate([np.quantile(1.0 - values, np.linspace(0, 1, 513)) for values in drawn])
+    calibration = replace(
+        base,
+        alpha=alpha,
+        map_scale=map_scale,
+        score_scale=score_scale,
+        mask_threshold=float(np.quantile(bad, GOOD_PIXELS).clip(0.02, 0.98)),
+        p_gate=float(np.quantile(scores, FALSE_GATE)),
+        worst_gate=float(np.quantile(worst, FALSE_GATE)),
+    )
+    return calibration, {
+        "mean_p": round(float(raw_scores.mean()), 6),
+        "mean_worst": round(float(worst.mean()), 4),
+        "good_images_past_gates": round(
+            float(((scores < calibration.p_gate) | (worst < calibration.worst_gate)).mean()), 4
+        ),
+    }
+
+
+def _cask_map(factors: tuple[GridMap, ...], alpha: torch.Tensor) -> GridMap:
+    patches = tuple(
+        (box, cask(torch.stack([torch.from_numpy(f.patches[i][1]) for f in factors], dim=-1), alpha).numpy())
+        for i, (box, _) in enumerate(factors[0].patches)
+    )
+    return replace(factors[0], patches=patches)
+
+
+def _digest(hashes: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()

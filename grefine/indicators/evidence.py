@@ -1,0 +1,161 @@
+"""What a calibration looks at: how good images score with their own prompts, and with words that are not theirs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from grefine.errors import ConfigError, PromptError
+from grefine.indicators.aq_map import AQMap
+from grefine.indicators.encoding import Encoding
+from grefine.indicators.grids import GridMap
+from grefine.indicators.pq_map import PQMap
+from grefine.indicators.similarity import plain
+from grefine.types import ParsedPrompt, Phrase
+
+ENOUGH_IMAGES = 32
+ENOUGH_NOUNS = 4
+DISTRACTORS = 4
+"""Nouns of other prompts that every image is asked for in vain."""
+
+Group = Literal["noun", "other noun", "phrase", "other phrase", "prompt", "other prompt"]
+
+
+@dataclass
+class Evidence:
+    """Similarities by group, each row (class raw, class less empty, peak raw, peak less empty), and qualities."""
+
+    rows: dict[Group, list[list[float]]] = field(default_factory=dict)
+    pairs: list[tuple[list[float], list[float]]] = field(default_factory=list)
+    """Rows of a phrase and of its noun, of the same image."""
+    wrong_pairs: list[tuple[list[float], list[float]]] = field(default_factory=list)
+    """The same for a noun that is there with attributes that are not."""
+    foreign_cells: list[np.ndarray] = field(default_factory=list)
+    """`(2, N)` similarities (raw, less empty) of every patch to a noun that is not there."""
+    class_chances: list[np.ndarray] = field(default_factory=list)
+    """`(4,)` factor probabilities at the class token."""
+    patch_chances: list[tuple[GridMap, ...]] = field(default_factory=list)
+    """Factor probabilities of every patch, as one map per factor."""
+    image_hashes: list[str] = field(default_factory=list)
+    prompt_hashes: list[str] = field(default_factory=list)
+
+    def group(self, name: Group) -> np.ndarray:
+        """Return `(n, 4)` similarities of one group."""
+        return np.asarray(self.rows.get(name, ()), dtype=np.float64).reshape(-1, 4)
+
+
+def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequence[ParsedPrompt]) -> Evidence:
+    """Look at every image once and at its words, own and foreign. Images stream; only numbers stay."""
+    nouns = list(dict.fromkeys(phrase.noun for prompt in prompts for phrase in judged(prompt)))
+    _check_words(prompts, nouns)
+    evidence, source, done = Evidence(), iter(images), 0
+    while batch := list(islice(source, pq.batch_size)):
+        if done + len(batch) > len(prompts):
+            raise PromptError(f"Calibration got more images than prompts ({len(prompts)}): give one prompt per image.")
+        encoding = pq.encode(batch)
+        for index, image in enumerate(batch):
+            evidence.image_hashes.append(hashlib.sha256(image.convert("RGB").tobytes()).hexdigest())
+            _look(evidence, aq, encoding.whole[index], prompts, done + index, nouns)
+            _rate(evidence, pq, encoding, index)
+        done += len(batch)
+    if done != len(prompts):
+        raise PromptError(f"Calibration got {done} images for {len(prompts)} prompts: give one prompt per image.")
+    _check_images(evidence)
+    return evidence
+
+
+def judged(prompt: ParsedPrompt) -> list[Phrase]:
+    """Return the phrases that can be missing."""
+    return [phrase for phrase in prompt.phrases if phrase.drawable and not phrase.negated]
+
+
+def _look(
+    evidence: Evidence, aq: AQMap, whole: Tensor, prompts: Sequence[ParsedPrompt], index: int, nouns: list[str]
+) -> None:
+    own = judged(prompts[index])
+    rng = np.random.default_rng(index)
+    foreign = [noun for noun in nouns if noun not in prompts[index].text]
+    foreign = [foreign[i] for i in rng.permutation(len(foreign))[:DISTRACTORS]]
+    twisted = [(phrase, _twist(phrase, prompts, index, rng)) for phrase in own]
+    swapped = next((p.text for p in (*prompts[index + 1 :], *prompts[:index]) if p.text != prompts[index].text), None)
+    texts: dict[tuple[Group, str], None] = {("prompt", prompts[index].text): None}
+    for group, members in (
+        ("noun", [phrase.noun for phrase in own]),
+        ("phrase", [phrase.text for phrase in own]),
+        ("other noun", foreign),
+        ("other phrase", [text for _, text in twisted if text]),
+        ("other prompt", [swapped] if swapped else []),
+    ):
+        texts |= dict.fromkeys((group, text) for text in members)
+    cosines = _similarities(aq, whole, [text for _, text in texts])
+    by_text = {}
+    for column, (group, text) in enumerate(texts):
+        row = [*cosines[:, 0, column], *cosines[:, 1:, column].max(axis=1)]
+        by_text[group, text] = row
+        evidence.rows.setdefault(group, []).append(row)
+        if group == "other noun":
+            evidence.foreign_cells.append(cosines[:, 1:, column].astype(np.float32))
+    for phrase, wrong in twisted:
+        noun = by_text["noun", phrase.noun]
+        evidence.pairs.append((by_text["phrase", phrase.text], noun))
+        if wrong:
+            evidence.wrong_pairs.append((by_text["other phrase", wrong], noun))
+    evidence.prompt_hashes.append(hashlib.sha256(prompts[index].text.encode()).hexdigest())
+
+
+def _similarities(aq: AQMap, whole: Tensor, texts: Sequence[str]) -> np.ndarray:
+    """Return `(2, 1 + N, M)` cosines, raw and less the empty text's."""
+    raw = plain(whole[None], aq.text_features([*texts, ""]).to(whole.device))[0].cpu().numpy().astype(np.float64)
+    return np.stack([raw[:, :-1], raw[:, :-1] - raw[:, -1:]])
+
+
+def _twist(phrase: Phrase, prompts: Sequence[ParsedPrompt], index: int, rng: np.random.Generator) -> str | None:
+    """Say of a phrase's noun what another prompt says of its own; None when nothing else is said of anything."""
+    own = prompts[index].text
+    others = [
+        " ".join(phrase.noun if word == other.noun else word for word in other.words)
+        for prompt in (prompts[i] for i in rng.permutation(len(prompts))[:16])
+        for other in judged(prompt)
+        if len(other.words) > 1 and other.noun in other.words and not all(word in own for word in other.words[:-1])
+    ]
+    return next((text for text in others if text != phrase.text), None)
+
+
+@torch.no_grad()
+def _rate(evidence: Evidence, pq: PQMap, encoding: Encoding, index: int) -> None:
+    evidence.class_chances.append(pq.chances(encoding.whole[index : index + 1])[0, 0].cpu().numpy())
+    views = [pq.chances(view.features[None])[0, 1:] for view in encoding.views[index]]
+    evidence.patch_chances.append(
+        tuple(encoding.grid_map(index, [view[:, factor] for view in views], "bicubic") for factor in range(4))
+    )
+
+
+def _check_words(prompts: Sequence[ParsedPrompt], nouns: Sequence[str]) -> None:
+    if len(prompts) < ENOUGH_IMAGES:
+        raise ConfigError(
+            f"Calibration needs at least {ENOUGH_IMAGES} good images with their prompts, got {len(prompts)}: its "
+            "thresholds are the outermost few percent of them."
+        )
+    if len(nouns) < ENOUGH_NOUNS:
+        named = ", ".join(nouns) or "none"
+        raise ConfigError(
+            f"The calibration prompts name too few different things ({named}): at least {ENOUGH_NOUNS} are needed, "
+            "so that every image can be asked for something it does not show."
+        )
+
+
+def _check_images(evidence: Evidence) -> None:
+    different = len(set(evidence.image_hashes))
+    if different < ENOUGH_IMAGES:
+        raise ConfigError(
+            f"Only {different} of the {len(evidence.image_hashes)} calibration images are different; at least "
+            f"{ENOUGH_IMAGES} are needed."
+        )
