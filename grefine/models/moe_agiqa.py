@@ -44,7 +44,7 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
     """Rate a generated image under its prompt; the mean over several crops is the score.
 
     Args:
-        crop_size, crop_patch, crop_width, crop_depth, crop_heads: of the ViT that sees the crops; blocks
+        crop_size, crop_patch, crop_width, crop_heads: of the ViT that sees the crops; blocks
             after the last of `taps` are not built.
         taps: blocks (from 0) whose outputs are stacked.
         prior_depth: blocks of the second ViT that carries the quality prior (version 2); None for version 1.
@@ -62,7 +62,6 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
         crop_size: int = 224,
         crop_patch: int = 16,
         crop_width: int = 768,
-        crop_depth: int = 12,
         crop_heads: int = 12,
         taps: tuple[int, ...] = (4, 5, 6, 7),
         prior_depth: int | None = None,
