@@ -264,7 +264,8 @@ def test_invokeai_old():
 
 
 # NovelAI publishes no writer; the form is the one its files have, as read by vladmandic/sdnext
-# modules/image/metadata.py (Software, Comment, Description) and by d3x-at/sd-parsers extractors/png_stenographic_alpha.py (hidden in alpha).
+# modules/image/metadata.py (Software, Comment, Description) and, hidden in alpha, by d3x-at/sd-parsers
+# extractors/png_stenographic_alpha.py.
 NOVELAI = {"prompt": "{{red}} ball, grass", "uc": "lowres", "steps": 28, "request_type": "PromptGenerateRequest"}
 
 

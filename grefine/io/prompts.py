@@ -1,0 +1,87 @@
+"""Which prompt belongs to an image: the first source that answers; a source that is unsure is reported, not guessed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from grefine.errors import ConfigError
+from grefine.io.generators.found import FoundPrompt, answer
+from grefine.io.images import LoadedImage
+from grefine.io.metadata import find_prompt
+from grefine.io.prompt_table import PromptTable
+from grefine.io.record import read_record
+from grefine.io.sidecar import read_sidecar
+
+ORDER = ("table", "sidecar", "metadata")
+_NETWORK = re.compile(r"<(?:lora|lyco):([^<>:]{1,200})(?::([+-]?[\d.]{1,8}))?[^<>]{0,100}>", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPrompt:
+    """What an image is refined towards."""
+
+    prompt: str
+    """Empty: only perceptual quality is judged."""
+    origin: str
+    """Where it came from, in words; "none" without any."""
+    unsure: str = ""
+    """Why a source that was there gave no answer, one sentence."""
+    loras: tuple[tuple[str, float], ...] = ()
+    """Networks that the prompt names, with their weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSources:
+    """Where prompts are looked for, in this order: table, sidecar, the image's own metadata, one for all."""
+
+    table: PromptTable | None = None
+    common: str | None = None
+    order: tuple[str, ...] = ORDER
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.order if name not in ORDER]
+        if unknown:
+            raise ConfigError(f"Prompts cannot be looked for in '{unknown[0]}': {', '.join(ORDER)} are known.")
+
+    def find(self, image: LoadedImage, relative: str) -> ChosenPrompt:
+        """Return the prompt of an image, with why there is none when there is none."""
+        unsure = ""
+        for name in self.order:
+            found = self._ask(name, image, relative)
+            if found is None:
+                continue
+            if not found.unsure:
+                return ChosenPrompt(found.prompt, found.origin, unsure, networks(found.prompt))
+            unsure = unsure or f"{found.origin}: {found.unsure}"
+        if self.common:
+            return ChosenPrompt(self.common, "given for all", unsure, networks(self.common))
+        return ChosenPrompt("", "none", unsure)
+
+    def _ask(self, name: str, image: LoadedImage, relative: str) -> FoundPrompt | None:
+        if name == "table" and self.table is not None:
+            prompt, why = self.table.find(relative, image.path)
+            origin = f"table {self.table.path.name}"
+            return FoundPrompt("", origin, unsure=why) if why else answer(prompt, origin)
+        if name == "sidecar" and image.path is not None:
+            return read_sidecar(image.path)
+        if name == "metadata":
+            return find_prompt(image) or _from_record(image)
+        return None
+
+
+def networks(prompt: str) -> tuple[tuple[str, float], ...]:
+    """Return the networks that a prompt asks for (`<lora:name:weight>`), weight 1 where none is given."""
+    found: dict[str, float] = {}
+    for match in _NETWORK.finditer(prompt):
+        try:
+            found[match.group(1).strip()] = float(match.group(2) or 1.0)
+        except ValueError:
+            continue
+    return tuple(sorted(found.items()))
+
+
+def _from_record(image: LoadedImage) -> FoundPrompt | None:
+    """An output of ours remembers the prompt that came from a table or a sidecar."""
+    record = read_record(image.embedded)
+    return answer(record.prompt, "grefine record") if record is not None else None

@@ -1,0 +1,80 @@
+"""The one text that an output gains: what was done to it, by what, and how it scored; read back when met again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from grefine.io.embedded import Embedded
+from grefine.io.generators.found import load_json
+
+KEY = "grefine"
+FORMAT = "grefine-record/1"
+_LONGEST_PROMPT = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class RefineRecord:
+    """How an image came to be what it is."""
+
+    version: str
+    """Of grefine."""
+    pipeline: str
+    config: str
+    """Hash of the settings."""
+    seed: int | None
+    state: str
+    """untouched, refined or kept."""
+    reason: str
+    guarded: bool = False
+    prompt: str = ""
+    prompt_origin: str = ""
+    before: Mapping[str, float] = field(default_factory=dict)
+    after: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    """SHA-256 of the file that was refined."""
+    pixels: str = ""
+    """Hash of the coded picture that this record was written into; another one means that it was edited since."""
+    passes: int = 1
+    """How often the image has been refined."""
+
+    def to_text(self) -> str:
+        """Return the text that is written into files."""
+        values = dataclasses.asdict(self) | {
+            "format": FORMAT,
+            "prompt": self.prompt[:_LONGEST_PROMPT],
+            "before": _numbers(self.before),
+            "after": _numbers(self.after),
+        }
+        return json.dumps(values, ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+
+def read_record(embedded: Embedded) -> RefineRecord | None:
+    """Return the record of an output of ours; None for any other file, or for a text that is not a whole record."""
+    data = load_json(embedded.text(KEY))
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        return None
+    values: dict[str, Any] = {}
+    for entry in dataclasses.fields(RefineRecord):
+        value = data.get(entry.name)
+        kind = {"before": dict, "after": dict, "guarded": bool, "passes": int, "seed": int}.get(entry.name, str)
+        if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+            values[entry.name] = _numbers(value) if kind is dict else value
+        elif entry.name == "seed":
+            values["seed"] = None
+        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
+            return None
+    return RefineRecord(**values)
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Keep finite numbers; JSON knows no others."""
+    return {
+        str(name): round(float(value), 6)
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    }
