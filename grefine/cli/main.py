@@ -7,6 +7,8 @@ import sys
 
 import typer
 
+from grefine.cli import rank
+
 app = typer.Typer(
     name="grefine",
     help="Find where a generated image is bad and what of its prompt is missing, repaint only there, prove it helped.",
@@ -24,6 +26,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+app.add_typer(rank.app, name="rank")
 
 
 def main() -> None:

@@ -110,7 +110,9 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         """Encode the five sentences as `(5, D)`, not normalised."""
         return self.clip.encode_text(self.token_ids().to(self.device))
 
-    def forward(self, windows: Tensor, features: Features | None = None, text: Tensor | None = None) -> FiveLevelOutput:
+    def forward(
+        self, windows: Tensor, features: Features | None = None, text: Tensor | None = None
+    ) -> FiveLevelOutput:
         """Judge pictures by their windows.
 
         Args:
@@ -148,8 +150,9 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
     @torch.no_grad()
     def judge(self, images: Sequence[Image.Image], features: Features | None = None) -> FiveLevelOutput:
         """Judge PIL images of any sizes, each by its own windows."""
-        if self.config["image_size"] != WINDOW:
-            raise ConfigError(f"Pictures are judged in windows of {WINDOW}; this model takes {self.config['image_size']}.")
+        side = self.config["image_size"]
+        if side != WINDOW:
+            raise ConfigError(f"Pictures are judged in windows of {WINDOW}; this model takes {side}.")
         if not images:
             raise ImageError("No images to judge.")
         text = self.text_features()

@@ -71,9 +71,7 @@ def two_afc(table: VoteTable, q: np.ndarray, resamples: int = 1000, seed: int = 
     if not np.isfinite(q).all():
         raise ConfigError("The judge gave no value for some images; every image of every pair needs one.")
     credits = credit(shares(table), q)
-    return AfcResult(
-        float(credits.mean()), _interval(credits, table, resamples, seed), credits, int((q == 0.5).sum())
-    )
+    return AfcResult(float(credits.mean()), _interval(credits, table, resamples, seed), credits, int((q == 0.5).sum()))
 
 
 def judge_choices(

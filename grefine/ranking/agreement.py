@@ -62,6 +62,7 @@ def _triads(table: VoteTable) -> int:
 def _each(table: VoteTable) -> dict[str, float]:
     if not table.has_subjects:
         return {}
+
     def key(v):  # noqa: ANN001, ANN202
         return (*sorted((v.method_a, v.method_b)), v.image, v.group)
 

@@ -13,23 +13,13 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import ImageError
+from grefine.io.images import read_image
 
 SCALES = ((256, 8), (128, 8), (64, 4))
 """Side in pixels and grid of cells per side, fine to coarse."""
 ORIENTATIONS = 4
 APPEARANCE = "offline-appearance-1"
 LAYOUT = "offline-layout-1"
-
-
-def read_rgb(path: Path) -> Image.Image:
-    """Return the image in RGB, upright."""
-    from PIL import ImageOps
-
-    try:
-        with Image.open(path) as opened:
-            return ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"Cannot read the image '{path}': {error}.") from error
 
 
 def appearance(image: Image.Image) -> np.ndarray:
@@ -94,7 +84,7 @@ def described(
     known = _read_cache(cache, name)
     missing = [i for i, s in enumerate(stamps) if s not in known]
     for count, i in enumerate(missing):
-        known[stamps[i]] = describe(read_rgb(paths[i])).astype(np.float16)
+        known[stamps[i]] = describe(read_image(paths[i]).rgb).astype(np.float16)
         progress(count)
     if missing and cache is not None:
         _write_cache(cache, name, {s: known[s] for s in stamps})

@@ -24,9 +24,7 @@ class Pick:
     """Mean distance to the images already chosen; 0 for the first."""
 
 
-def greedy_mad(
-    d1: np.ndarray, distances: Callable[[int], np.ndarray], k: int, lambda_: float = LAMBDA
-) -> list[Pick]:
+def greedy_mad(d1: np.ndarray, distances: Callable[[int], np.ndarray], k: int, lambda_: float = LAMBDA) -> list[Pick]:
     """Choose k images: next = argmax D1(x) + lambda D2(x, S), D2 the mean distance to the chosen set S (Eq. 1).
 
     Args:

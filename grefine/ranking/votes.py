@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -123,21 +124,34 @@ def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTa
         for name in REQUIRED:
             if name not in columns:
                 raise ConfigError(
-                    f"'{path}' has no column '{name}': a vote table needs {', '.join(REQUIRED)}{nearest(name, columns)}"
+                    f"'{path}' has no column '{name}': a vote table needs {', '.join(REQUIRED)}"
+                    f"{nearest(name, columns)}"
                 )
         votes = [_vote(row, f"'{path}' line {line}") for line, row in rows]
     _refuse_doubles(votes, path)
     return table_from_votes(votes, methods)
 
 
-def write_votes(path: str | Path, votes: Iterable[Vote]) -> None:
-    """Write a vote table that `read_votes` reads back unchanged."""
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("method_a", "method_b", "group", "image", "order", "subject", "votes_a", "votes_b"))
-        for v in votes:
-            order = "" if v.order is None else v.order
-            writer.writerow((v.method_a, v.method_b, v.group, v.image, order, v.subject, v.votes_a, v.votes_b))
+def in_group(table: VoteTable, group: str | None) -> VoteTable:
+    """Return only the rows of one group, e.g. "mad"; all of them for None."""
+    if group is None:
+        return table
+    rows = [i for i, v in enumerate(table.votes) if v.group == group]
+    if not rows:
+        groups = sorted({v.group for v in table.votes if v.group})
+        raise ConfigError(f"No votes of group '{group}'; there are {', '.join(groups) or 'no groups'}.")
+    return table.subset(rows)
+
+
+def votes_csv(votes: Iterable[Vote]) -> bytes:
+    """Return votes as the table that `read_votes` reads back unchanged."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("method_a", "method_b", "group", "image", "order", "subject", "votes_a", "votes_b"))
+    for v in votes:
+        order = "" if v.order is None else v.order
+        writer.writerow((v.method_a, v.method_b, v.group, v.image, order, v.subject, v.votes_a, v.votes_b))
+    return out.getvalue().encode()
 
 
 def _vote(row: dict[str, str | None], where: str) -> Vote:
@@ -180,7 +194,8 @@ def _refuse_doubles(votes: Sequence[Vote], path: Path) -> None:
         key = (v.subject, v.image, v.group, *sorted((v.method_a, v.method_b)))
         if key in seen:
             raise ConfigError(
-                f"'{path}': subject '{v.subject}' votes twice on image '{v.image}' for {v.method_a} against {v.method_b}."
+                f"'{path}': subject '{v.subject}' votes twice on image '{v.image}' "
+                f"for {v.method_a} against {v.method_b}."
             )
         seen.add(key)
 

@@ -16,18 +16,14 @@ EPSILON = 1e-8
 
 
 def preference_probability(difference: Tensor, phi: Phi = "paper") -> Tensor:
-    """Return the probability that the first is better: Phi(d / sqrt 2), or Phi(d) as the released code has it (Eq. 4)."""
+    """Return the probability that the first is better, Phi(d / sqrt 2); the released code has Phi(d) (Eq. 4)."""
     scale = {"paper": 2.0, "released": math.sqrt(2.0)}[phi]
     return 0.5 * (1 + torch.erf(difference / scale))
 
 
 def fidelity(label: Tensor, probability: Tensor) -> Tensor:
     """Return 1 - sqrt(r r_hat) - sqrt((1 - r)(1 - r_hat)), elementwise (Eq. 5)."""
-    return (
-        1
-        - torch.sqrt(label * probability + EPSILON)
-        - torch.sqrt((1 - label) * (1 - probability) + EPSILON)
-    )
+    return 1 - torch.sqrt(label * probability + EPSILON) - torch.sqrt((1 - label) * (1 - probability) + EPSILON)
 
 
 def order_labels(values: Tensor) -> Tensor:

@@ -1,0 +1,148 @@
+"""`grefine rank`: choose pairs, collect votes, rank the methods, test the judges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(
+    name="rank",
+    help="Which refiner is better? Choose the pairs that tell most, collect votes, rank, and test judges against them.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def pairs(
+    methods: list[Path] = typer.Argument(help="One folder of outputs per method; the folder's name is the method's."),
+    out: Path = typer.Option(..., "--out", "-o", help="The study folder to make."),
+    k: int = typer.Option(None, "-k", help="Images per pair of methods [16]."),
+    random: int = typer.Option(None, help="Further images per pair, drawn at random, for comparison [0]."),
+    inputs: Path = typer.Option(None, help="Folder of the inputs, for the semantic distance."),
+    lambda_: float = typer.Option(None, "--lambda", help="Weight of the semantic distance [0.1]."),
+    distance: str = typer.Option(None, help="auto, offline (no weights needed) or deep (DISTS and VGG) [auto]."),
+    cache: Path = typer.Option(None, help="Where descriptors are kept for the next time."),
+    common: bool = typer.Option(False, help="Use only the images that every method has."),
+    training: int = typer.Option(None, help="Exercises with a known answer at the start [3]."),
+    attention: int = typer.Option(None, help="Hidden pairs with a known answer [one in 25, at least 2]."),
+    title: str = typer.Option(None, help="Title of the page."),
+    question: str = typer.Option(None, help="What subjects are asked."),
+    config: str = typer.Option("default", help="A YAML file or the name of a bundled one (default, paper)."),
+    seed: int = typer.Option(None, help="For everything that is drawn [0]."),
+    json_: bool = typer.Option(False, "--json", help="Print the pairs as JSON."),
+) -> None:
+    """Choose the few images on which methods differ most (MAD, Eq. 1) and make a study folder of them."""
+    import dataclasses
+    import json
+
+    from grefine.config import load_config
+    from grefine.ranking.select import PairsConfig, build_study
+    from grefine.resources import config_file
+
+    given = {"k": k, "random": random, "lambda_": lambda_, "distance": distance, "training": training, "seed": seed}
+    given |= {"attention": attention, "title": title, "question": question}
+    settings = load_config(config_file("rank", config), PairsConfig, {n: v for n, v in given.items() if v is not None})
+    study = build_study(methods, out, settings, inputs, cache, common, _say)
+    if json_:
+        typer.echo(json.dumps([dataclasses.asdict(pair) for pair in study.pairs], indent=1))
+    else:
+        images = len({pair.image for pair in study.pairs})
+        typer.echo(f"{len(study.pairs)} pairs of {len(study.methods)} methods on {images} images in '{out}'.")
+        typer.echo(f"Distances: {study.appearance}; {study.semantics}; lambda {study.lambda_:g}.")
+        typer.echo(f"Next: grefine rank study {out}")
+
+
+@app.command()
+def study(
+    folder: Path = typer.Argument(help="A study folder made by `grefine rank pairs`."),
+    port: int = typer.Option(8750, help="0 takes any free port."),
+    host: str = typer.Option("127.0.0.1", help="Address to listen on; only this machine by default."),
+    allow_host: list[str] = typer.Option([], help="Further host names by which subjects may reach this server."),
+    export: Path = typer.Option(None, help="Write the votes as CSV and stop, also while a server is running."),
+    min_attention: float = typer.Option(0.0, help="With --export: leave out subjects that pass a smaller share."),
+) -> None:
+    """Serve the two-alternative forced choice as a page, or export its votes."""
+    from grefine.ranking.export import export_votes
+    from grefine.ranking.server import make_server
+
+    if export is not None:
+        for line in export_votes(folder, export, min_attention):
+            typer.echo(line)
+        return
+    server = make_server(folder, host, port, tuple(allow_host))
+    typer.echo(server.link)
+    typer.echo("Give this link to the subjects; Ctrl+C stops. Every vote is stored at once.", err=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped; {len(server.desk.journal)} answers are in '{server.desk.journal.path}'.", err=True)
+    finally:
+        server.server_close()
+        server.desk.journal.close()
+
+
+@app.command()
+def fit(
+    votes: Path = typer.Argument(
+        help="CSV with method_a, method_b, votes_a, votes_b; image, subject, group if known."
+    ),
+    by: str = typer.Option("auto", help="Intervals by subject, image, or auto (subject where known)."),
+    pseudo_count: float = typer.Option(None, help="Added to both directions of every pair [0 unless needed]."),
+    group: str = typer.Option(None, help="Use only the rows of this group, e.g. mad."),
+    method: list[str] = typer.Option([], help="The accepted methods; others in the votes are an error."),
+    resamples: int = typer.Option(500, help="For the intervals; 0 leaves them out."),
+    draws: int = typer.Option(100, help="Per K of the stability curve; 0 leaves it out."),
+    level: float = typer.Option(0.95, help="Level of the intervals."),
+    plot: Path = typer.Option(None, help="Write a picture (.png, .svg, .pdf)."),
+    seed: int = typer.Option(0, help="For everything that is drawn."),
+    json_: bool = typer.Option(False, "--json", help="Print everything as JSON."),
+) -> None:
+    """Rank the methods by Thurstone's maximum likelihood (Eq. 2), with intervals, agreement and stability."""
+    import json
+
+    from grefine.ranking.report import rank_methods
+    from grefine.ranking.votes import in_group, read_votes
+
+    table = in_group(read_votes(votes, method or None), group)
+    ranking = rank_methods(table, by, pseudo_count, resamples, draws, level, seed)
+    if plot is not None:
+        from grefine.ranking.plots import plot_ranking
+
+        plot_ranking(ranking, plot)
+    typer.echo(json.dumps(ranking.as_dict(), indent=1) if json_ else "\n".join(ranking.lines()))
+
+
+@app.command()
+def score(
+    votes: Path = typer.Argument(help="CSV of votes."),
+    metric: list[str] = typer.Option([], help="A metric of the registry (`grefine metrics`); repeat for several."),
+    images: list[Path] = typer.Option([], help="The methods' folders, or one folder that holds them."),
+    values: Path = typer.Option(None, help="Ready values instead: CSV with method, image and one column per judge."),
+    prompts: Path = typer.Option(None, help="JSON of prompts by image name, for metrics that need them."),
+    pipeline: str = typer.Option("tiny", help="The pipeline whose networks judge, where it carries them."),
+    weights: list[str] = typer.Option([], help="METRIC=FOLDER; repeat for several."),
+    allow_noncommercial: bool = typer.Option(False, help="Accept the terms of pyiqa's metrics."),
+    device: str = typer.Option("cpu", help="cpu or cuda."),
+    seed: int = typer.Option(0, help="For the intervals."),
+    json_: bool = typer.Option(False, "--json", help="Print everything as JSON."),
+) -> None:
+    """Score judges by how often they side with the voters (2AFC; ties count half), beside what could be reached."""
+    import json
+
+    from grefine.ranking.judges import afc_table, metric_values, named, read_prompts, read_values, voted_images
+    from grefine.ranking.votes import read_votes
+
+    table = read_votes(votes)
+    judges = read_values(values) if values is not None else {}
+    if metric:
+        paths = voted_images(table, images)
+        texts = read_prompts(prompts) if prompts is not None else None
+        given = dict(named(w, "--weights") for w in weights)
+        judges |= metric_values(metric, paths, pipeline, device, texts, _say, given, allow_noncommercial)
+    found = afc_table(table, judges, seed)
+    typer.echo(json.dumps([row.as_dict() for row in found], indent=1) if json_ else "\n".join(r.line() for r in found))
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

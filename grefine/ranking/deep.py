@@ -1,0 +1,110 @@
+"""D1 by DISTS and D2 by VGG16-BN, as the paper measures them, from weight files that lie on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from grefine.errors import WeightsCorrupt
+from grefine.io.images import read_image
+from grefine.models.dists import DISTS, MEAN, STD
+from grefine.ranking.features import described
+from grefine.ranking.mad import FeatureDistances
+from grefine.ranking.methods import MethodImages
+from grefine.resources import cache_folder
+
+FILES = {
+    "vgg": ("vgg16-397923af.pth",),
+    "dists": ("DISTS_weights-f5e65c96.pth", "DISTS_weights.pth"),
+    "vgg_bn": ("vgg16_bn-6c64b313.pth",),
+}
+"""File names as torchvision and pyiqa download them."""
+SHORT_SIDE = 256
+SEMANTIC = "vgg16bn-features"
+
+
+def find_weights(what: str) -> Path | None:
+    """Return the file of "vgg", "dists" or "vgg_bn" in grefine's cache or the torch hub folder; nothing is fetched."""
+    for folder in (cache_folder() / "ranking", Path(torch.hub.get_dir()) / "checkpoints"):
+        for name in FILES[what]:
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def missing_weights() -> list[str]:
+    """Return the names of the files that are not on this machine."""
+    return [names[0] for what, names in FILES.items() if find_weights(what) is None]
+
+
+class DeepDistances:
+    """DISTS between outputs; mean squared difference of VGG16-BN's last feature map between inputs."""
+
+    appearance_name = "DISTS"
+    semantics_name = "VGG16-BN features, mean squared difference"
+
+    def __init__(self, cache: Path | None = None, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Load DISTS; VGG16-BN only when D2 is asked for."""
+        self.cache, self.progress = cache, progress
+        groups = {"vgg": _load("vgg"), "dists": _load("dists")}
+        self.dists = DISTS.from_reference(groups)
+
+    @torch.no_grad()
+    def appearance(self, found: MethodImages, a: str, b: str) -> np.ndarray:
+        """Return D1: DISTS on every input; both outputs are brought to a shorter side of at most 256."""
+        self.progress(f"DISTS of {a} and {b}")
+        return np.array([self._pair(x, y) for x, y in zip(found.paths[a], found.paths[b], strict=True)])
+
+    def _pair(self, first: Path, second: Path) -> float:
+        x, y = read_image(first).rgb, read_image(second).rgb
+        scale = min(1.0, SHORT_SIDE / min(x.size))
+        size = (round(x.width * scale), round(x.height * scale))
+        pixels = [_tensor(i if i.size == size else i.resize(size, Image.Resampling.BILINEAR)) for i in (x, y)]
+        return float(self.dists(*pixels))
+
+    def semantics(self, inputs: Sequence[Path] | None, found: MethodImages) -> Callable[[int], np.ndarray]:
+        """Return D2 on the inputs, or on the first method's outputs where no inputs are given."""
+        from torchvision.models import vgg16_bn
+
+        network = vgg16_bn(weights=None).features.eval()
+        state = {k.removeprefix("features."): v for k, v in _load("vgg_bn").items() if k.startswith("features.")}
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise WeightsCorrupt(f"'{find_weights('vgg_bn')}' is not torchvision's VGG16-BN.") from error
+
+        @torch.no_grad()
+        def describe(image: Image.Image) -> np.ndarray:
+            return network(_classifier_input(image)).flatten().numpy()
+
+        paths = inputs if inputs is not None else found.paths[found.methods[0]]
+        return FeatureDistances(described(paths, describe, f"inputs-{SEMANTIC}", self.cache))
+
+
+def _load(what: str) -> dict[str, Any]:
+    path = find_weights(what)
+    if path is None:
+        raise WeightsCorrupt(f"The weights '{FILES[what][0]}' disappeared while they were being read.")
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # noqa: BLE001 - unpickling raises whatever it meets in a damaged file
+        raise WeightsCorrupt(f"'{path}' cannot be read as a state dict; delete it and fetch it again.") from error
+
+
+def _tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+
+
+def _classifier_input(image: Image.Image) -> torch.Tensor:
+    """Shorter side 256, centre 224, normalised: what torchvision's own weights were trained on."""
+    width, height = image.size
+    scale = SHORT_SIDE / min(width, height)
+    image = image.resize((max(256, int(width * scale)), max(256, int(height * scale))), Image.Resampling.BILINEAR)
+    left, top = round((image.width - 224) / 2), round((image.height - 224) / 2)
+    pixels = _tensor(image.crop((left, top, left + 224, top + 224)))
+    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)

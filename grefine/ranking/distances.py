@@ -1,0 +1,91 @@
+"""Which D1 and D2 a selection uses: deep ones where their weights lie on this machine, our own otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from grefine.errors import ConfigError
+from grefine.ranking.features import (
+    APPEARANCE,
+    LAYOUT,
+    appearance,
+    appearance_distance,
+    described,
+    layout,
+    standardised,
+)
+from grefine.ranking.mad import FeatureDistances
+from grefine.ranking.methods import MethodImages
+
+Progress = Callable[[str], None]
+
+
+class Distances(Protocol):
+    """What the selection needs to know about images."""
+
+    appearance_name: str
+    semantics_name: str
+
+    def appearance(self, found: MethodImages, a: str, b: str) -> np.ndarray:
+        """Return D1 `(n,)`: how much two methods' outputs differ on every input."""
+        ...
+
+    def semantics(self, inputs: Sequence[Path] | None, found: MethodImages) -> Callable[[int], np.ndarray]:
+        """Return what gives D2 of one input to all, `(n,)`; without inputs the methods' outputs stand in."""
+        ...
+
+
+class OfflineDistances:
+    """Descriptors without weights; D2 is scaled so that two random inputs are 1 apart."""
+
+    appearance_name = APPEARANCE
+    semantics_name = LAYOUT
+
+    def __init__(self, cache: Path | None = None, progress: Progress = lambda _: None) -> None:
+        """Keep descriptors in `cache` where given."""
+        self.cache, self.progress = cache, progress
+        self._appearance: dict[str, np.ndarray] = {}
+
+    def appearance(self, found: MethodImages, a: str, b: str) -> np.ndarray:
+        """Return D1: mean absolute difference of appearance descriptors."""
+        for method in (a, b):
+            if method not in self._appearance:
+                self.progress(f"describing {method}")
+                file = f"{method}-{APPEARANCE}"
+                self._appearance[method] = described(found.paths[method], appearance, file, self.cache)
+        return appearance_distance(self._appearance[a], self._appearance[b])
+
+    def semantics(self, inputs: Sequence[Path] | None, found: MethodImages) -> Callable[[int], np.ndarray]:
+        """Return D2: mean squared difference of layout descriptors."""
+        if inputs is not None:
+            features = described(inputs, layout, f"inputs-{LAYOUT}", self.cache).astype(np.float32)
+        else:
+            each = [described(found.paths[m], layout, f"{m}-{LAYOUT}", self.cache) for m in found.methods]
+            features = np.mean([e.astype(np.float32) for e in each], axis=0)
+        return FeatureDistances(standardised(features))
+
+
+def choose_distances(name: str, cache: Path | None = None, progress: Progress = lambda _: None) -> Distances:
+    """Return the distances called `name`: "offline", "deep" (DISTS and VGG16-BN), or "auto" (deep where present)."""
+    if name == "offline":
+        return OfflineDistances(cache, progress)
+    if name in ("deep", "auto"):
+        from grefine.ranking.deep import DeepDistances, missing_weights
+
+        missing = missing_weights()
+        if not missing:
+            return DeepDistances(cache, progress)
+        if name == "auto":
+            progress("weights of DISTS or VGG are absent: comparing by our own offline distances")
+            return OfflineDistances(cache, progress)
+        from grefine.errors import WeightsMissing
+
+        raise WeightsMissing(
+            f"Deep distances need {', '.join(missing)}, which are not on this machine; put them into the torch hub "
+            "checkpoints folder or pass --distance offline."
+        )
+    raise ConfigError(f"No distance '{name}': choose auto, offline or deep.")

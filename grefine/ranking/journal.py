@@ -1,0 +1,169 @@
+"""The vote journal: a vote that was acknowledged is on disk, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from grefine.errors import ConfigError
+from grefine.io.atomic import sync_folder, write_all
+from grefine.ranking.study import CheckPair, Study, StudyPair, trial_table
+from grefine.ranking.votes import Vote
+
+JOURNAL = "votes.jsonl"
+Choice = Literal["a", "b"]
+Receipt = Literal["new", "known", "conflict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One vote of one subject."""
+
+    study: str
+    """Digest of the study it belongs to."""
+    subject: str
+    trial: str
+    preferred: Choice
+    side: Literal["left", "right"]
+    seconds: float
+    at: str
+    """UTC time in ISO 8601."""
+
+
+class VoteJournal:
+    """Ballots in an append-only file, at most one per subject and trial.
+
+    A vote counts once it is written and synced; what a crash left half-written was never acknowledged and is cut off
+    when the journal is opened for writing. One process writes at a time. Use as a context manager.
+    """
+
+    def __init__(self, folder: str | Path, study: Study) -> None:
+        self.path = Path(folder) / JOURNAL
+        self.digest = study.digest
+        self._lock = threading.Lock()
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        try:
+            _lock_file(self._file, self.path)
+            ballots, self._size = _parse(self.path.read_bytes(), self.path, study)
+            os.ftruncate(self._file, self._size)
+            os.lseek(self._file, 0, os.SEEK_END)
+            sync_folder(self.path.parent)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self._ballots = {(b.subject, b.trial): b for b in ballots}
+
+    def record(self, ballot: Ballot) -> Receipt:
+        """Store a ballot; a repeated one is "known", another choice on a decided trial is a "conflict" and dropped.
+
+        Raises:
+            OSError: it could not be written; nothing of it remains.
+        """
+        key = (ballot.subject, ballot.trial)
+        with self._lock:
+            if key in self._ballots:
+                return "known" if self._ballots[key].preferred == ballot.preferred else "conflict"
+            line = (json.dumps(asdict(ballot), ensure_ascii=True) + "\n").encode()
+            try:
+                write_all(self._file, line)
+                os.fsync(self._file)
+            except OSError:
+                os.ftruncate(self._file, self._size)
+                os.lseek(self._file, 0, os.SEEK_END)
+                raise
+            self._size += len(line)
+            self._ballots[key] = ballot
+            return "new"
+
+    def answered(self, subject: str) -> set[str]:
+        """Return the ids of the trials that a subject has decided."""
+        with self._lock:
+            return {trial for who, trial in self._ballots if who == subject}
+
+    def __len__(self) -> int:
+        return len(self._ballots)
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._file)
+
+    def __enter__(self) -> VoteJournal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_ballots(folder: str | Path, study: Study) -> list[Ballot]:
+    """Read the journal without locking it, also while a server writes; an unfinished last line is left out."""
+    path = Path(folder) / JOURNAL
+    return _parse(path.read_bytes(), path, study)[0] if path.is_file() else []
+
+
+def attention_of(study: Study, ballots: list[Ballot]) -> dict[str, tuple[int, int]]:
+    """Return (passed, seen) attention checks by subject."""
+    checks = {c.id for c in study.check_pairs("attention")}
+    found: dict[str, tuple[int, int]] = {}
+    for b in ballots:
+        passed, seen = found.get(b.subject, (0, 0))
+        if b.trial in checks:
+            passed, seen = passed + (b.preferred == "a"), seen + 1
+        found[b.subject] = (passed, seen)
+    return found
+
+
+def study_votes(study: Study, ballots: list[Ballot], min_attention: float = 0.0) -> list[Vote]:
+    """Return the votes on real pairs; subjects below `min_attention` (share of checks passed) are left out."""
+    table = trial_table(study)
+    attention = attention_of(study, ballots)
+    return list(_votes(table, ballots, {s for s, (p, n) in attention.items() if not n or p / n >= min_attention}))
+
+
+def _votes(table: Mapping[str, StudyPair | CheckPair], ballots: list[Ballot], kept: set[str]) -> Iterator[Vote]:
+    for b in ballots:
+        item = table[b.trial]
+        if isinstance(item, CheckPair) or b.subject not in kept:
+            continue
+        a = b.preferred == "a"
+        yield Vote(item.method_a, item.method_b, item.image, int(a), int(not a), b.subject, item.group, item.order)
+
+
+def _parse(data: bytes, path: Path, study: Study) -> tuple[list[Ballot], int]:
+    """Return the ballots and the length of the part that is whole."""
+    whole = data.rfind(b"\n") + 1
+    known, ballots, seen = trial_table(study), [], {}
+    for number, line in enumerate(data[:whole].splitlines(), 1):
+        where = f"'{path}' line {number}"
+        try:
+            ballot = Ballot(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{where} is not a vote: the journal was damaged or edited; restore it.") from error
+        if ballot.study != study.digest:
+            raise ConfigError(f"{where} belongs to another study; keep each study's votes in its own folder.")
+        if ballot.trial not in known or ballot.preferred not in ("a", "b"):
+            raise ConfigError(f"{where} votes on something that this study does not ask; restore the journal.")
+        key = (ballot.subject, ballot.trial)
+        if key in seen:
+            raise ConfigError(f"{where} repeats the vote of line {seen[key]}; the journal was edited; restore it.")
+        seen[key] = number
+        ballots.append(ballot)
+    return ballots, whole
+
+
+def _lock_file(descriptor: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ConfigError(f"Another server already collects votes into '{path}'; stop it first.") from error

@@ -1,0 +1,226 @@
+"""Judges against voters: a metric's value for every voted image, and the table of 2AFC scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grefine.errors import ConfigError
+from grefine.io.images import read_image
+from grefine.ranking.afc import AfcResult, baselines, judge_choices, merged, two_afc
+from grefine.ranking.methods import images_in
+from grefine.ranking.thurstone import fit_scores
+from grefine.ranking.votes import VoteTable
+from grefine.types import Direction
+
+ImageKey = tuple[str, str]
+"""Method and image name."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeValues:
+    """What one judge gives every image."""
+
+    values: Mapping[ImageKey, float]
+    direction: Direction = "higher"
+
+
+@dataclass(frozen=True, slots=True)
+class AfcRow:
+    """One row of the table: a judge, or a baseline that looks at no image."""
+
+    name: str
+    baseline: bool
+    result: AfcResult
+    groups: Mapping[str, float]
+    """Score within each group of pairs."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "judge": self.name,
+            "baseline": self.baseline,
+            "2afc": self.result.score,
+            "interval": list(self.result.interval),
+            "ties": self.result.ties,
+            "pairs": len(self.result.credits),
+            "groups": dict(self.groups),
+        }
+
+    def line(self) -> str:
+        """Return the row as text."""
+        low, high = self.result.interval
+        groups = "".join(f"  {name} {value:.4f}" for name, value in self.groups.items())
+        ties = f"  {self.result.ties} ties" if self.result.ties and not self.baseline else ""
+        mark = " (baseline)" if self.baseline else ""
+        return f"{self.name + mark:<28} {self.result.score:.4f}  [{low:.4f}, {high:.4f}]{groups}{ties}"
+
+
+def afc_table(table: VoteTable, judges: Mapping[str, JudgeValues], seed: int = 0) -> list[AfcRow]:
+    """Return one row per judge, best first, after the baselines."""
+    pairs = merged(table)
+    mu = dict(zip(table.methods, fit_scores(table.counts(), table.methods).mu.tolist(), strict=True))
+    rows = [_row(name, True, result, pairs) for name, result in baselines(pairs, mu, seed=seed).items()]
+    found = [
+        _row(name, False, two_afc(pairs, judge_choices(pairs, judge.values, judge.direction), seed=seed), pairs)
+        for name, judge in judges.items()
+    ]
+    return rows + sorted(found, key=lambda row: -row.result.score)
+
+
+def voted_images(table: VoteTable, folders: Sequence[str | Path]) -> dict[ImageKey, Path]:
+    """Return the file of every voted image.
+
+    Args:
+        table: the votes.
+        folders: the methods' folders, or one folder that holds them.
+
+    Raises:
+        ConfigError: a method without a folder, or missing images.
+    """
+    if not folders:
+        raise ConfigError("A metric needs the images: pass --images with the methods' folders, or the folder above.")
+    roots = {Path(f).resolve().name: Path(f) for f in folders}
+    if len(folders) == 1 and Path(folders[0]).is_dir() and not set(roots) & set(table.methods):
+        roots = {p.name: p for p in sorted(Path(folders[0]).iterdir()) if p.is_dir()}
+    found: dict[ImageKey, Path] = {}
+    wanted = sorted({key for v in table.votes for key in ((v.method_a, v.image), (v.method_b, v.image))})
+    for method in sorted({m for m, _ in wanted}):
+        if method not in roots:
+            raise ConfigError(f"No folder for the voted method '{method}'; there are {', '.join(roots) or 'none'}.")
+        images = images_in(roots[method])
+        missing = [name for m, name in wanted if m == method and name not in images]
+        if missing:
+            raise ConfigError(f"'{roots[method]}' lacks {len(missing)} voted images, first '{missing[0]}'.")
+        found |= {(m, name): images[name] for m, name in wanted if m == method}
+    return found
+
+
+def metric_values(
+    metrics: Sequence[str],
+    paths: Mapping[ImageKey, Path],
+    pipeline: str | None = None,
+    device: str = "cpu",
+    prompts: Mapping[str, str] | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+    weights: Mapping[str, str] | None = None,
+    allow_noncommercial: bool = False,
+) -> dict[str, JudgeValues]:
+    """Run metrics of the registry; a metric with several values becomes several judges.
+
+    Args:
+        metrics: names; "mdiqa.sharpness" asks for one value of a metric that has several.
+        paths: file of every image.
+        pipeline: where networks come from that `weights` does not name.
+        device: on which they run.
+        prompts: by image name, for metrics that need them.
+        progress: told one line per metric.
+        weights: folder or file by metric.
+        allow_noncommercial: accept the terms of pyiqa's metrics.
+    """
+    found: dict[str, JudgeValues] = {}
+    for asked in metrics:
+        base, _, part = asked.partition(".")
+        scorer = _scorer(base, pipeline, device, weights or {}, allow_noncommercial)
+        if scorer.spec.needs_reference:
+            raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
+        if scorer.spec.needs_prompt and prompts is None:
+            raise ConfigError(f"'{asked}' needs prompts: pass --prompts with a JSON object of prompts by image name.")
+        progress(f"{asked}: {len(paths)} images")
+        each: dict[str, dict[ImageKey, float]] = {}
+        for (method, image), path in paths.items():
+            texts = [_prompt(prompts, image)] if scorer.spec.needs_prompt else None
+            scores = scorer([read_image(path).rgb], texts)[0]
+            for name in scores.keys():
+                each.setdefault(name, {})[method, image] = scores[name]
+        chosen = {n: v for n, v in each.items() if not part or n.lower().replace("-", "_").endswith(f".{part}")}
+        if not chosen:
+            raise ConfigError(f"'{base}' has no value '{part}'; it gives {', '.join(each)}.")
+        found |= {name: JudgeValues(values, scorer.spec.direction) for name, values in chosen.items()}
+    return found
+
+
+def read_values(path: str | Path) -> dict[str, JudgeValues]:
+    """Read ready values: columns method, image and one per judge; a column named "-NAME" is better when lower.
+
+    Raises:
+        ConfigError: unreadable, missing columns, doubled rows or values that are not numbers.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames or [], list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"Cannot read the values '{path}': {getattr(error, 'strerror', None) or error}.") from error
+    judges = [c for c in columns if c not in ("method", "image")]
+    if "method" not in columns or "image" not in columns or not judges:
+        raise ConfigError(f"'{path}' needs the columns method, image and at least one judge.")
+    found: dict[str, dict[ImageKey, float]] = {j: {} for j in judges}
+    for number, row in enumerate(rows, 2):
+        key = (row["method"], row["image"])
+        for judge in judges:
+            if key in found[judge]:
+                raise ConfigError(f"'{path}' line {number} repeats '{key[1]}' of '{key[0]}'.")
+            try:
+                found[judge][key] = float(row[judge])
+            except (TypeError, ValueError):
+                raise ConfigError(f"'{path}' line {number}: {judge} is {row[judge]!r}, not a number.") from None
+            if not math.isfinite(found[judge][key]):
+                raise ConfigError(
+                    f"'{path}' line {number}: {judge} is {row[judge]}; every image needs a finite value."
+                )
+    return {
+        j.removeprefix("-"): JudgeValues(values, "lower" if j.startswith("-") else "higher")
+        for j, values in found.items()
+    }
+
+
+def read_prompts(path: str | Path) -> dict[str, str]:
+    """Read a JSON object of prompts by image name."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read the prompts '{path}': {error}.") from error
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise ConfigError(f"'{path}' must hold one JSON object of prompts by image name.")
+    return found
+
+
+def named(text: str, option: str) -> tuple[str, str]:
+    """Split `METRIC=FOLDER` as given to `option`."""
+    from grefine.scorers.registry import known_metric
+
+    name, found, value = text.partition("=")
+    if not found or not value:
+        raise ConfigError(f"{option} takes METRIC=FOLDER, not '{text}'.")
+    return known_metric(name), value
+
+
+def _scorer(name: str, pipeline: str | None, device: str, weights: Mapping[str, str], noncommercial: bool) -> Any:
+    from grefine.resources import pipeline_folder
+    from grefine.scorers.registry import known_metric, load_scorer
+
+    name = known_metric(name)
+    source: str | None = weights.get(name)
+    if source is None and pipeline:
+        folder = pipeline_folder(pipeline)
+        source = pipeline if folder is not None and (folder / name).is_dir() else None
+    return load_scorer(name, source, device, noncommercial)
+
+
+def _prompt(prompts: Mapping[str, str] | None, image: str) -> str:
+    if prompts is None or image not in prompts:
+        raise ConfigError(f"There is no prompt for the image '{image}'; give one for every voted image.")
+    return prompts[image]
+
+
+def _row(name: str, baseline: bool, result: AfcResult, pairs: VoteTable) -> AfcRow:
+    groups = sorted({v.group for v in pairs.votes})
+    parts = {g: float(result.credits[[i for i, v in enumerate(pairs.votes) if v.group == g]].mean()) for g in groups}
+    return AfcRow(name, baseline, result, parts if len(groups) > 1 else {})

@@ -1,0 +1,146 @@
+"""A ranking with everything a reader needs to believe it, as one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from grefine.errors import ConfigError
+from grefine.ranking.agreement import Agreement, agreement
+from grefine.ranking.intervals import Cluster, Intervals, resampled_intervals
+from grefine.ranking.stability import StabilityPoint, group_correlations, stability, stability_in_order
+from grefine.ranking.thurstone import Fit, fit_scores
+from grefine.ranking.votes import VoteTable
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The result of `rank_methods`."""
+
+    table: VoteTable
+    counts: np.ndarray
+    thurstone: Fit
+    bradley_terry: Fit
+    intervals: Intervals | None
+    """None where a single subject or image leaves nothing to resample."""
+    agreement: Agreement
+    stability: list[StabilityPoint]
+    in_order: list[tuple[int, float]]
+    groups: dict[str, float]
+    level: float
+
+    @property
+    def order(self) -> list[int]:
+        """Positions of the methods, best first."""
+        return [int(i) for i in np.argsort(-self.thurstone.mu, kind="stable")]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON, methods best first."""
+        names, found = self.table.methods, self.intervals
+
+        def each(values: np.ndarray) -> dict[str, Any]:
+            return {names[i]: values[i].tolist() for i in self.order}
+
+        return {
+            "scores": each(self.thurstone.mu),
+            "intervals": each(np.stack([found.low, found.high], 1)) if found else {},
+            "counts": {names[i]: {names[j]: int(self.counts[i, j]) for j in self.order if j != i} for i in self.order},
+            "log_likelihood": self.thurstone.log_likelihood,
+            "standard_errors": each(found.standard_errors) if found else {},
+            "first": each(found.first) if found else {},
+            "level": self.level,
+            "resampled": found.by if found else None,
+            "clusters": found.clusters if found else 0,
+            "pseudo_count": self.thurstone.pseudo_count,
+            "votes": self.table.total,
+            "bradley_terry": {
+                "scores": each(self.bradley_terry.mu),
+                "log_likelihood": self.bradley_terry.log_likelihood,
+            },
+            "agreement": {
+                "two_subjects": self.agreement.two_subjects,
+                "human_oracle": self.agreement.human_oracle,
+                "against_ranking": [list(row) for row in self.agreement.against_ranking],
+                "circular_triads": self.agreement.circular_triads,
+                "subjects": self.agreement.subjects,
+            },
+            "stability": [{"K": p.K, "srcc": p.mean, "low": p.low, "draws": p.draws} for p in self.stability],
+            "stability_in_order": [{"K": K, "srcc": value} for K, value in self.in_order],
+            "groups": self.groups,
+        }
+
+    def lines(self) -> list[str]:
+        """Return the ranking as text, one line per fact."""
+        names, found, fit = self.table.methods, self.intervals, self.thurstone
+        wide = max(len(n) for n in names)
+        lines = [f"{'':>4} {'method':<{wide}} {'score':>8}  {f'{self.level:.0%} interval':^18} {'first':>6}"]
+        for rank, i in enumerate(self.order, 1):
+            interval = f"[{found.low[i]:+.3f}, {found.high[i]:+.3f}]" if found else ""
+            first = f"{found.first[i]:.0%}" if found else ""
+            lines.append(f"{rank:>4} {names[i]:<{wide}} {fit.mu[i]:+8.4f}  {interval:^18} {first:>6}")
+        lines.append(f"{self.table.total} votes, log-likelihood {fit.log_likelihood:.4f}")
+        if found:
+            lines.append(f"Intervals: {found.resamples} resamples of {found.clusters} {found.by}s.")
+        else:
+            lines.append("No intervals: they need votes of at least two subjects, or on at least two images.")
+        if fit.pseudo_count:
+            lines.append(
+                f"Some method won or lost everything, so {fit.pseudo_count:g} vote was added to both directions of "
+                "every compared pair; without that its score would be infinite."
+            )
+        if self.agreement.two_subjects is not None:
+            lines.append(f"Two subjects agree on a pair with probability {self.agreement.two_subjects:.4f}.")
+        lines.append(f"Human oracle (always the majority): 2AFC {self.agreement.human_oracle:.4f}.")
+        lines += [f"Against the ranking: {a} beats {b}, {m} to {n}." for a, b, m, n in self.agreement.against_ranking]
+        return lines
+
+
+def rank_methods(
+    table: VoteTable,
+    by: Cluster = "auto",
+    pseudo_count: float | None = None,
+    resamples: int = 500,
+    draws: int = 100,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Ranking:
+    """Fit the scores (Eq. 2) and everything that says how far to trust them.
+
+    Args:
+        table: the votes.
+        by: what is resampled for the intervals; the subjects where they are known by default.
+        pseudo_count: see `fit_scores`.
+        resamples: for the intervals; 0 leaves them out.
+        draws: per K of the stability curve; 0 leaves it out.
+        level: of the intervals.
+        seed: of all random draws.
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"The level of the intervals is {level}: it must lie between 0 and 1.")
+    if resamples < 0 or draws < 0:
+        raise ConfigError("The numbers of resamples and draws cannot be negative.")
+    C = table.counts()
+    fit = fit_scores(C, table.methods, "thurstone", pseudo_count)
+    logistic = fit_scores(C, table.methods, "bradley-terry", pseudo_count)
+    intervals = None
+    if resamples:
+        try:
+            intervals = resampled_intervals(table, by, resamples, level, seed)
+        except ConfigError:
+            if by != "auto":
+                raise
+    curve = stability(table, draws, seed) if draws else []
+    return Ranking(
+        table,
+        C,
+        fit,
+        logistic,
+        intervals,
+        agreement(table, fit.mu),
+        curve,
+        stability_in_order(table),
+        group_correlations(table),
+        level,
+    )

@@ -1,0 +1,204 @@
+"""From folders of outputs to a study: measure, choose, copy."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from grefine.errors import ConfigError
+from grefine.io.atomic import write_atomic
+from grefine.io.images import decode_image, read_bytes
+from grefine.ranking.distances import Distances, choose_distances
+from grefine.ranking.mad import LAMBDA, greedy_mad, random_picks
+from grefine.ranking.methods import MethodImages, inputs_for, match_methods
+from grefine.ranking.study import IMAGES, QUESTION, STUDY_FILE, TITLE, VERSION, CheckPair, Study, StudyPair, save_study
+
+WEB_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class PairsConfig:
+    """How the pairs of a study are chosen."""
+
+    k: int = 16
+    """Images per pair of methods."""
+    random: int = 0
+    """Further images per pair of methods, drawn at random, for comparison."""
+    lambda_: float = LAMBDA
+    distance: str = "auto"
+    """"auto", "offline" or "deep"; see `choose_distances`."""
+    training: int = 3
+    """Pairs with a known answer that a subject begins with."""
+    attention: int | None = None
+    """Pairs with a known answer among the others; one in 25 by default, at least 2."""
+    title: str = TITLE
+    question: str = QUESTION
+    seed: int = 0
+
+
+def build_study(
+    folders: Sequence[str | Path],
+    out: str | Path,
+    config: PairsConfig = PairsConfig(),  # noqa: B008 - frozen
+    inputs: str | Path | None = None,
+    cache: Path | None = None,
+    common: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Study:
+    """Choose the pairs that tell most (Eq. 1), copy their images into `out` and write its study file.
+
+    Args:
+        folders: one folder of outputs per method.
+        out: the study folder; a study that is already there is not overwritten.
+        config: how to choose.
+        inputs: folder of the inputs, for D2; the mean over the methods' outputs stands in without it.
+        cache: where descriptors are kept for the next time.
+        common: use only images that every method has.
+        progress: told one line per step.
+
+    Raises:
+        ConfigError: settings or folders that cannot be used.
+        ImageError: an image that cannot be read.
+    """
+    out = Path(out)
+    _check(config, out)
+    found = match_methods(folders, common)
+    distances = choose_distances(config.distance, cache, progress)
+    progress(f"{len(found.methods)} methods, {len(found.names)} images each; {distances.appearance_name}")
+    pairs = choose_pairs(found, distances, config, inputs_for(inputs, found.names) if inputs else None)
+    store = _ImageStore(out / IMAGES)
+    files = {(m, n): path for m in found.methods for n, path in zip(found.names, found.paths[m], strict=True)}
+    pairs = [
+        StudyPair(
+            id=_pair_id(p),
+            method_a=p.method_a,
+            method_b=p.method_b,
+            image=p.image,
+            file_a=store.copy(files[p.method_a, p.image]),
+            file_b=store.copy(files[p.method_b, p.image]),
+            group=p.group,
+            order=p.order,
+            d1=round(p.d1, 6),
+            d2=round(p.d2, 6),
+        )
+        for p in pairs
+    ]
+    checks = _checks(pairs, files, store, config)
+    study = Study(
+        version=VERSION,
+        title=config.title,
+        question=config.question,
+        methods=list(found.methods),
+        appearance=distances.appearance_name,
+        semantics=distances.semantics_name,
+        lambda_=config.lambda_,
+        k=config.k,
+        seed=config.seed,
+        candidates=len(found.names),
+        pairs=pairs,
+        checks=checks,
+        images=store.digests,
+    )
+    save_study(study, out)
+    return study
+
+
+def choose_pairs(
+    found: MethodImages, distances: Distances, config: PairsConfig, inputs: Sequence[Path] | None = None
+) -> list[StudyPair]:
+    """Choose the images of every pair of methods; the records name no files yet."""
+    semantic = distances.semantics(inputs, found)
+    generator = np.random.default_rng(config.seed)
+    pairs: list[StudyPair] = []
+    for a, b in combinations(found.methods, 2):
+        d1 = distances.appearance(found, a, b)
+        picks = greedy_mad(d1, semantic, config.k, config.lambda_)
+        for order, pick in enumerate(picks):
+            pairs.append(StudyPair("", a, b, found.names[pick.index], "", "", "mad", order, pick.d1, pick.d2))
+        extra = random_picks(len(d1), config.random, generator, {p.index for p in picks})
+        for order, index in enumerate(extra):
+            pairs.append(StudyPair("", a, b, found.names[index], "", "", "random", order, float(d1[index])))
+    return pairs
+
+
+def _check(config: PairsConfig, out: Path) -> None:
+    if config.k < 0 or config.random < 0 or config.k + config.random < 1:
+        raise ConfigError(
+            f"k = {config.k} and random = {config.random}: choose at least one image per pair of methods."
+        )
+    if config.lambda_ < 0:
+        raise ConfigError(f"lambda is {config.lambda_}: it must be 0 or more.")
+    if config.training < 0 or (config.attention or 0) < 0:
+        raise ConfigError("The numbers of training and attention pairs cannot be negative.")
+    if (out / STUDY_FILE).exists():
+        raise ConfigError(f"'{out}' already holds a study, perhaps with votes; choose another folder.")
+
+
+def _pair_id(pair: StudyPair) -> str:
+    text = "\0".join((pair.method_a, pair.method_b, pair.image, pair.group))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _checks(
+    pairs: Sequence[StudyPair], files: dict[tuple[str, str], Path], store: _ImageStore, config: PairsConfig
+) -> list[CheckPair]:
+    attention = max(2, len(pairs) // 25) if config.attention is None else config.attention
+    generator = random.Random(config.seed)
+    sources = sorted({(p.method_a, p.image) for p in pairs} | {(p.method_b, p.image) for p in pairs})
+    generator.shuffle(sources)
+    checks = []
+    for number in range(config.training + attention):
+        path = files[sources[number % len(sources)]]
+        kind = "training" if number < config.training else "attention"
+        name = hashlib.sha256(f"{config.seed}\0{kind}\0{number}".encode()).hexdigest()[:12]
+        checks.append(CheckPair(name, kind, store.copy(path), store.damaged(path)))
+    return checks
+
+
+class _ImageStore:
+    """Copies images under names that say nothing about where they come from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.digests: dict[str, str] = {}
+        self._names: dict[Path, str] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def copy(self, path: Path) -> str:
+        if path not in self._names:
+            data = read_bytes(path)
+            loaded = decode_image(data, path)
+            # Only plain upright files go as they are; everything else would look different in a browser.
+            plain = loaded.format in WEB_FORMATS and not loaded.notes and not loaded.embedded.exif
+            self._names[path] = (
+                self._put(data, WEB_FORMATS[loaded.format]) if plain else self._put(_png(loaded.rgb), ".png")
+            )
+        return self._names[path]
+
+    def damaged(self, path: Path) -> str:
+        image = decode_image(read_bytes(path), path).rgb
+        small = (max(1, image.width // 8), max(1, image.height // 8))
+        coarse = image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
+        return self._put(_png(coarse), ".png")
+
+    def _put(self, data: bytes, suffix: str) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        name = digest[:20] + suffix
+        if name not in self.digests:
+            write_atomic(self.folder / name, data)
+            self.digests[name] = digest
+        return name
+
+
+def _png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()

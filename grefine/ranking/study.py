@@ -1,0 +1,139 @@
+"""A study folder: the pairs to be voted on, self-contained, with nothing that tells a voter which method made what."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from grefine.config import build
+from grefine.errors import ConfigError
+
+STUDY_FILE = "study.json"
+IMAGES = "images"
+VERSION = 1
+TITLE = "Which picture is better?"
+QUESTION = "Choose the picture of higher quality. If in doubt, choose all the same."
+TrialKind = Literal["training", "attention", "pair"]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPair:
+    """Two methods' outputs for one input."""
+
+    id: str
+    method_a: str
+    method_b: str
+    image: str
+    """Name of the input, without extension."""
+    file_a: str
+    """File name under images/; says nothing about the method."""
+    file_b: str
+    group: str = "mad"
+    order: int = 0
+    """Position in which the selection picked it for these two methods."""
+    d1: float = 0.0
+    d2: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPair:
+    """A picture and a copy of it that was visibly damaged on purpose, to train or to check attention."""
+
+    id: str
+    kind: Literal["training", "attention"]
+    file_a: str
+    """The undamaged one."""
+    file_b: str
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """Everything about a study but its votes."""
+
+    version: int
+    title: str
+    question: str
+    methods: list[str]
+    appearance: str
+    """What D1 was measured with."""
+    semantics: str
+    """What D2 was measured with."""
+    lambda_: float
+    k: int
+    seed: int
+    candidates: int
+    """How many inputs the pairs were chosen from."""
+    pairs: list[StudyPair]
+    checks: list[CheckPair]
+    images: dict[str, str] = field(default_factory=dict)
+    """SHA-256 by file name."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything in this record."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def check_pairs(self, kind: str) -> list[CheckPair]:
+        """Return the training or the attention pairs."""
+        return [c for c in self.checks if c.kind == kind]
+
+
+def save_study(study: Study, folder: Path) -> None:
+    """Write study.json; the images must lie in the folder already."""
+    from grefine.io.atomic import write_atomic
+
+    record = dataclasses.asdict(study) | {"digest": study.digest}
+    write_atomic(folder / STUDY_FILE, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def load_study(folder: str | Path) -> Study:
+    """Read and check a study folder.
+
+    Raises:
+        ConfigError: no study, a study that was edited after it was made, or images that are missing or were changed.
+    """
+    path = Path(folder) / STUDY_FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"'{folder}' is not a study folder: {STUDY_FILE} cannot be read ({error.strerror or error}); "
+            "`grefine rank pairs` makes one."
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"'{path}' is not valid JSON ({error}); make the study anew or restore the file.") from error
+    if not isinstance(record, dict):
+        raise ConfigError(f"'{path}' does not hold a study; make the study anew or restore the file.")
+    digest = record.pop("digest", None)
+    if record.get("version") != VERSION:
+        raise ConfigError(f"'{path}' has version {record.get('version')!r}; this grefine reads version {VERSION}.")
+    study = build(Study, record, where=f"'{path}'")
+    if digest != study.digest:
+        raise ConfigError(
+            f"'{path}' was changed after the study was made, so votes could no longer be told apart; "
+            "restore the file or make a new study with `grefine rank pairs`."
+        )
+    _check_images(study, Path(folder) / IMAGES)
+    return study
+
+
+def _check_images(study: Study, folder: Path) -> None:
+    for name, digest in study.images.items():
+        try:
+            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise ConfigError(f"The study's image '{folder / name}' cannot be read: {error.strerror}.") from error
+        if found != digest:
+            raise ConfigError(f"The study's image '{folder / name}' was changed after the study was made; restore it.")
+
+
+def trial_table(study: Study) -> Mapping[str, StudyPair | CheckPair]:
+    """Return everything that can be voted on, by id."""
+    both: list[Any] = [*study.pairs, *study.checks]
+    return {item.id: item for item in both}
