@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import WeightsMissing
+from grefine.indicators import released
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.defects import Readings
@@ -35,7 +36,7 @@ class Maps:
 
 
 def load_maps(pipeline: str | Path, *, device: str | None = None, readings: Readings | None = None) -> Maps:
-    """Load both maps of a pipeline: a bundled name, a folder or a Hub id."""
+    """Load both maps of a pipeline: a bundled name, a folder, a Hub id, or "released" for the published weights."""
     clip, prompts = load_clip(pipeline), load_prompts(pipeline)
     if device:
         clip, prompts = clip.to(device), prompts.to(device)
@@ -46,11 +47,15 @@ def load_maps(pipeline: str | Path, *, device: str | None = None, readings: Read
 
 def load_clip(pipeline: str | Path) -> ClipSurgery:
     """Load the component `clip`, ready for use."""
+    if pipeline == released.NAME:
+        return released.released_clip()
     return _load(ClipSurgery, pipeline, "clip").eval()
 
 
 def load_prompts(pipeline: str | Path) -> PQPrompts:
     """Load the component `pq_prompts`, ready for use."""
+    if pipeline == released.NAME:
+        return released.released_prompts()
     return _load(PQPrompts, pipeline, "pq_prompts").eval()
 
 
@@ -58,12 +63,16 @@ def load_tokenizer(pipeline: str | Path) -> Any:
     """Load the component `clip_tokenizer`."""
     from transformers import CLIPTokenizer
 
+    if pipeline == released.NAME:
+        return released.released_tokenizer()
     return _load(CLIPTokenizer, pipeline, "clip_tokenizer")
 
 
 def stored_calibration(pipeline: str | Path) -> Calibration:
     """Read what `grefine calibrate` stored; guesses when nothing is stored."""
     folder = pipeline_folder(pipeline)
+    if pipeline == released.NAME:
+        return Calibration()
     if folder is None:
         from diffusers import DiffusionPipeline
 

@@ -112,12 +112,14 @@ class PQPrompts(ModelMixin, ConfigMixin):
         """Build from the published embeddings.
 
         Args:
-            state: either flat (`overall.ctx`, ..., `token_prefix`, `token_suffix`) or one published state dict per
-                factor (`{"overall": {"ctx", "token_prefix", "token_suffix"}, ...}`).
+            state: either flat (`overall.ctx`, ..., `token_prefix`, `token_suffix`) or one published file's content per
+                factor (`{"overall": {"params": {"prompt_learner.ctx": ...}}, ...}`).
         """
         flat: dict[str, Any] = {}
         for key, value in state.items():
-            flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, Mapping) else {key: value}
+            flat |= (
+                {f"{key}.{n}": v for n, v in _published(value).items()} if isinstance(value, Mapping) else {key: value}
+            )
         shared = {name: flat.get(name, flat.get(f"{FACTORS[0]}.{name}")) for name in ("token_prefix", "token_suffix")}
         lacking = [n for n, v in shared.items() if v is None] + [f for f in FACTORS if f"{f}.ctx" not in flat]
         if lacking:
@@ -132,3 +134,8 @@ class PQPrompts(ModelMixin, ConfigMixin):
             {"ctx": ctx, "token_prefix": torch.as_tensor(shared["token_prefix"]).float(), "token_suffix": suffix}
         )
         return prompts.eval()
+
+
+def _published(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `ctx`, `token_prefix` and `token_suffix` of one published file, whatever stands around their names."""
+    return {name.split(".")[-1]: value for name, value in content.get("params", content).items()}

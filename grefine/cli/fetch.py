@@ -1,0 +1,33 @@
+"""`grefine fetch`: get published weights once, and hold them to their hashes ever after."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+
+def fetch(
+    name: str | None = typer.Argument(None, help="What to get; without it the list is printed."),
+    accept_terms: bool = typer.Option(False, "--accept-terms", help="Your yes to terms that are unknown or not free."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Get weights into the cache folder (GREFINE_CACHE) and record their hashes; print where they lie."""
+    from grefine import resources
+
+    if name is None:
+        rows = {known: resources.fetch_recipe(known) for known in resources.fetch_names()}
+        if as_json:
+            listed = {
+                n: {"description": r.description, "licence": r.licence, "source": r.source} for n, r in rows.items()
+            }
+            typer.echo(json.dumps(listed, indent=1))
+            return
+        for known, recipe in rows.items():
+            typer.echo(f"{known:14} {recipe.description} [{recipe.licence}]")
+        return
+    done = resources.fetch(name, accept_terms=accept_terms, report=lambda line: typer.echo(line, err=True))
+    if as_json:
+        typer.echo(json.dumps([str(path) for path in done], indent=1))
+    else:
+        typer.echo("\n".join(map(str, done)))

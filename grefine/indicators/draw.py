@@ -1,0 +1,108 @@
+"""Maps as pictures: overlays, a mask preview, and one sheet that tells the whole story of an image."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from grefine.types import AlignmentMap, QualityMap
+
+STOPS = np.array([[12, 10, 40], [92, 18, 110], [190, 55, 84], [244, 136, 32], [252, 255, 164]], dtype=np.float32)
+"""Dark to light: from nothing to see here to look here."""
+MASK = np.array([64, 220, 255], dtype=np.float32)
+LEAST_SIDE = 256
+"""Small images are enlarged on sheets, so that a person can see them."""
+CAPTION = 34
+
+
+def colours(values: np.ndarray) -> np.ndarray:
+    """Turn `(H, W)` in 0..1 into `(H, W, 3)` uint8."""
+    at = np.clip(values, 0.0, 1.0) * (len(STOPS) - 1)
+    low = np.minimum(at.astype(int), len(STOPS) - 2)
+    share = (at - low)[..., None]
+    return np.round(STOPS[low] * (1 - share) + STOPS[low + 1] * share).astype(np.uint8)
+
+
+def overlay(image: Image.Image, badness: np.ndarray) -> Image.Image:
+    """Lay a map over its greyed image; the higher a value, the less of the image shines through."""
+    grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float32) * 0.75
+    share = (0.15 + 0.7 * np.clip(badness, 0.0, 1.0))[..., None]
+    return Image.fromarray(np.round(grey * (1 - share) + colours(badness) * share).astype(np.uint8))
+
+
+def mask_preview(image: Image.Image, mask: np.ndarray) -> Image.Image:
+    """Show what would be repainted: tinted inside, with a bright edge."""
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    inner = mask.copy()
+    inner[1:] &= mask[:-1]
+    inner[:-1] &= mask[1:]
+    inner[:, 1:] &= mask[:, :-1]
+    inner[:, :-1] &= mask[:, 1:]
+    share = (0.45 * inner + 1.0 * (mask & ~inner))[..., None]
+    return Image.fromarray(np.round(pixels * (1 - share) + MASK * share).astype(np.uint8))
+
+
+def sheet(image: Image.Image, quality: QualityMap, alignment: AlignmentMap | None, mask: np.ndarray) -> Image.Image:
+    """Put image, maps, defective phrases and mask preview side by side, each with a caption."""
+    panels = [(image.convert("RGB"), "image"), (overlay(image, 1 - quality.values), f"1 - P, p = {quality.score:.3f}")]
+    if alignment is not None and alignment.score is not None:
+        panels.append((overlay(image, alignment.edit), f"E = 1 - A, a = {alignment.score:.3f}"))
+        for phrase in alignment.phrases:
+            shown = phrase.region if phrase.defect else phrase.claimed
+            if shown is not None:
+                verdict = {"noun": "missing", "attribute": "not as asked"}.get(phrase.defect or "", "met")
+                panels.append((overlay(image, shown), f"{phrase.phrase.text}: {verdict} ({phrase.a_phs:.2f})"))
+    panels.insert(1, (mask_preview(image, mask), f"mask, {mask.mean():.1%} of the image"))
+    return _grid(panels)
+
+
+def grey_png(values: np.ndarray) -> bytes:
+    """Encode a map as a 16-bit grey PNG, 65535 = 1."""
+    sink = io.BytesIO()
+    Image.fromarray(np.round(np.clip(values, 0.0, 1.0) * 65535.0).astype(np.uint16)).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def npy(values: np.ndarray) -> bytes:
+    """Encode a map as a .npy file, float32."""
+    sink = io.BytesIO()
+    np.save(sink, np.asarray(values, dtype=np.float32), allow_pickle=False)
+    return sink.getvalue()
+
+
+def png(image: Image.Image) -> bytes:
+    """Encode an image as PNG."""
+    sink = io.BytesIO()
+    image.save(sink, "PNG")
+    return sink.getvalue()
+
+
+def _grid(panels: Sequence[tuple[Image.Image, str]], columns: int = 4) -> Image.Image:
+    width, height = panels[0][0].size
+    scale = max(1, -(-LEAST_SIDE // min(width, height))) if min(width, height) < LEAST_SIDE else 1
+    while max(width, height) * scale > 1024 and scale > 1:
+        scale -= 1
+    shrink = min(1.0, 640 / max(width, height))
+    cell = (round(width * scale * shrink), round(height * scale * shrink))
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    page = Image.new("RGB", (columns * (cell[0] + 8) + 8, rows * (cell[1] + CAPTION) + 8), (250, 250, 250))
+    font = ImageFont.load_default(14)
+    pen = ImageDraw.Draw(page)
+    for index, (panel, caption) in enumerate(panels):
+        left, top = 8 + index % columns * (cell[0] + 8), 8 + index // columns * (cell[1] + CAPTION)
+        resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+        page.paste(panel.resize(cell, resample), (left, top))
+        pen.text((left, top + cell[1] + 4), _fit(pen, caption, font, cell[0]), fill=(20, 20, 20), font=font)
+    return page
+
+
+def _fit(
+    pen: ImageDraw.ImageDraw, caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+) -> str:
+    while len(caption) > 4 and pen.textlength(caption, font=font) > width:
+        caption = caption[:-2].rstrip() + "…" if not caption.endswith("…") else caption[:-3] + "…"
+    return caption

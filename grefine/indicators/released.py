@@ -1,0 +1,41 @@
+"""The maps over published weights: OpenAI's CLIP ViT-B/16 and the prompts that PQ-Map's authors released."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.pq_prompts import FACTORS, PQPrompts
+from grefine.resources import fetched
+
+NAME = "released"
+"""Where a pipeline is named, this means the published weights, without any diffusion model."""
+
+
+def released_clip() -> ClipSurgery:
+    """Build CLIP ViT-B/16 from the files of `grefine fetch clip`."""
+    from safetensors.torch import load_file
+
+    return ClipSurgery.from_reference(load_file(fetched("clip", "open_clip_model.safetensors")))
+
+
+def released_prompts() -> PQPrompts:
+    """Build the learned prompts from the files of `grefine fetch pq-prompts`."""
+    import torch
+
+    files = {factor: fetched("pq-prompts", f"PQ-{factor}.pth") for factor in FACTORS}
+    return PQPrompts.from_reference(
+        {factor: torch.load(file, map_location="cpu", weights_only=True) for factor, file in files.items()}
+    )
+
+
+def released_tokenizer() -> Any:
+    """Build OpenAI CLIP's tokenizer for transformers from the vocabulary that open_clip carries."""
+    from open_clip.tokenizer import SimpleTokenizer
+    from transformers import CLIPTokenizer
+
+    source = SimpleTokenizer()
+    merges = [pair for pair, _ in sorted(source.bpe_ranks.items(), key=lambda item: item[1])]
+    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    vocab = {names.get(token, token): index for token, index in source.encoder.items()}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
