@@ -33,9 +33,7 @@ class Rendered:
 
 def render(scenes: Scenes, size: int = 64, device: torch.device | str = "cpu") -> Rendered:
     """Draw the scenes, later objects over earlier ones."""
-    ground, sky, horizon, look = (
-        t.to(device) for t in (scenes.ground, scenes.sky, scenes.horizon, scenes.look)
-    )
+    ground, sky, horizon, look = (t.to(device) for t in (scenes.ground, scenes.sky, scenes.horizon, scenes.look))
     images, floor = draw(ground, sky, horizon, look, size)
     side = 2 * math.ceil(1.12 * 0.27 * size) + 2
     pad = side // 2 + 1

@@ -103,9 +103,7 @@ def cat(u: Tensor, v: Tensor) -> Painted:
         return ((((u - x) / rx) ** 2 + ((v - y) / ry) ** 2).sqrt() - 1) * min(rx, ry)
 
     head, body = oval(0, -0.38, 0.52, 0.44), oval(0, 0.46, 0.58, 0.50)
-    ears = torch.minimum(
-        _triangle(u + 0.34, v, -0.99, -0.45, 0.24), _triangle(u - 0.34, v, -0.99, -0.45, 0.24)
-    )
+    ears = torch.minimum(_triangle(u + 0.34, v, -0.99, -0.45, 0.24), _triangle(u - 0.34, v, -0.99, -0.45, 0.24))
     tail = (((u - 0.62) ** 2 + (v - 0.40) ** 2).sqrt() - 0.30).abs() - 0.09
     tail = torch.maximum(tail, 0.55 - u)
     eyes = ((u.abs() - 0.20) ** 2 + (v + 0.42) ** 2) < 0.0085

@@ -149,7 +149,8 @@ def curves(record: Record, path: Path) -> None:
 
     names = [n for n in dict.fromkeys(k for row in record.rows for k in row) if n not in ("step", "samples")]
     columns = min(4, len(names))
-    figure, axes = plt.subplots(-(-len(names) // columns), columns, figsize=(3.2 * columns, 2.4 * -(-len(names) // columns)))
+    lines = -(-len(names) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(3.2 * columns, 2.4 * lines))
     for axis, name in zip(getattr(axes, "flat", [axes]), names, strict=False):
         rows = [row for row in record.rows if name in row]
         axis.plot([row["samples"] / 1000 for row in rows], [row[name] for row in rows], marker=".")

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal before each step (Jordan et al. 2024), for linear and conv weights.
+"""Muon: momentum whose matrices are made orthogonal before each step (Jordan et al. 2024); linear and conv weights.
 
 On the small convolutional nets of this project it needs a fraction of the samples that Adam does. Vectors, embeddings
 and everything else that is not a matrix goes to AdamW; `optimisers` splits a model accordingly.
