@@ -1,0 +1,96 @@
+"""Put repainted pixels back: only inside the mask, in the colours of their surroundings, without a seam."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from grefine.types import Box
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize `(H, W, 3)` uint8 with a good filter; the same size comes back untouched."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize a mask so that no masked pixel is lost: a cell is masked if any of its pixels is."""
+    if mask.shape == (height, width):
+        return mask
+    grey = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(grey.resize((width, height), Image.Resampling.BOX)) > 0
+
+
+def feather_inside(mask: np.ndarray, share: float) -> np.ndarray:
+    """Return blending weights: 0 outside the mask, rising to 1 over `share` of the mask's half thickness."""
+    from scipy.ndimage import distance_transform_edt
+
+    if share <= 0.0 or not mask.any() or mask.all():
+        return mask.astype(np.float64)
+    # A padded border of True keeps the picture's edge from counting as the mask's edge.
+    padded = np.pad(mask, 1, mode="edge")
+    depth = distance_transform_edt(padded)[1:-1, 1:-1]
+    ramp = max(depth.max() * share, 1.0)
+    return np.clip(depth / ramp, 0.0, 1.0) * mask
+
+
+def ring_shift(old: np.ndarray, new: np.ndarray, mask: np.ndarray, width: int) -> np.ndarray:
+    """Return the colour that has to be added to `new` so that the ring round the mask agrees with `old`."""
+    from scipy.ndimage import distance_transform_edt
+
+    if not mask.any() or mask.all():
+        return np.zeros(3)
+    ring = ~mask & (distance_transform_edt(~mask) <= max(width, 1))
+    difference = old[ring].astype(np.float64) - new[ring].astype(np.float64)
+    return np.median(difference, axis=0)
+
+
+def paste(
+    image: np.ndarray,
+    crop: np.ndarray,
+    box: Box,
+    mask: np.ndarray,
+    feather: float,
+    match_ring: bool,
+) -> np.ndarray:
+    """Return a copy of `image` with `crop` blended in where `mask` is True; every other pixel is bit-identical.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        crop: `(box height, box width, 3)` uint8.
+        box: where the crop lies.
+        mask: `(box height, box width)` bool.
+        feather: share of the mask's half thickness over which the crop fades in.
+        match_ring: shift the crop's colour so that its ring agrees with the image.
+    """
+    left, top, right, bottom = box
+    old = image[top:bottom, left:right]
+    new = crop.astype(np.float64)
+    if match_ring:
+        new = new + ring_shift(old, crop, mask, round(0.06 * max(mask.shape)) + 1)
+    weight = feather_inside(mask, feather)[..., None]
+    blended = np.clip(np.rint(weight * new + (1.0 - weight) * old), 0, 255).astype(np.uint8)
+    result = image.copy()
+    result[top:bottom, left:right] = np.where(mask[..., None], blended, old)
+    return result
+
+
+def match_low_frequencies(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """Return `new` with the slow colour and light of `old`, keeping only what `new` adds in detail."""
+    from scipy.ndimage import gaussian_filter
+
+    sigma = max(new.shape[:2]) / 16
+    spread = (sigma, sigma, 0)
+    slow = gaussian_filter(old.astype(np.float64) - new.astype(np.float64), spread, mode="nearest")
+    return np.clip(np.rint(new + slow), 0, 255).astype(np.uint8)
+
+
+def change_outside(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:
+    """Return the root-mean-square change (0..1) of the pixels outside the mask; 0 when there are none."""
+    outside = ~mask
+    if not outside.any():
+        return 0.0
+    difference = (after[outside].astype(np.float64) - before[outside].astype(np.float64)) / 255.0
+    return float(np.sqrt(np.mean(difference**2)))

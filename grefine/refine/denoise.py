@@ -1,0 +1,244 @@
+"""The denoising loop of both stages: SDXL geometry, inpainting (9 channels) and ordinary (4 channels) UNets."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grefine.errors import ConfigError
+from grefine.refine.encode import Embeddings
+from grefine.refine.strength import choose_timesteps
+from grefine.refine.vae import decode_latents, encode_images
+
+Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
+TENSORS = ("latents", "prompt_embeds", "add_text_embeds", "add_time_ids", "mask", "masked_image_latents")
+"""What a step callback may ask for and give back; `stage` comes with every call."""
+
+
+class Backbone(Protocol):
+    """The parts of a pipeline that denoising needs, read at every use because users swap them."""
+
+    vae: Any
+    unet: Any
+    scheduler: Any
+    controlnet: Any
+    config: Any
+    vae_scale_factor: int
+    interrupt: bool
+    guidance_scale: float
+    cross_attention_kwargs: dict[str, Any] | None
+    _execution_device: torch.device
+
+    def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
+        """Return a bar that counts steps."""
+
+
+class Steering(Protocol):
+    """Something that pulls a prediction towards a preference while an image forms."""
+
+    def __call__(self, pipe: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
+        """Return the prediction, moved."""
+        ...
+
+
+@dataclass
+class Watch:
+    """Counts the steps of a whole call and lets the user's callback see and change each."""
+
+    callback: Callback | None = None
+    names: Sequence[str] = ("latents",)
+    index: int = 0
+
+    def after_step(self, pipe: Any, stage: str, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        """Call back with the asked tensors and return all of them, changed or not."""
+        if self.callback is not None:
+            asked: dict[str, Any] = {"stage": stage}
+            for name in self.names:
+                if name != "stage":
+                    asked[name] = tensors[name]
+            answer = self.callback(pipe, self.index, timestep, asked)
+            tensors |= {name: answer[name] for name in TENSORS if name in answer}
+        self.index += 1
+        return tensors
+
+
+@dataclass
+class Crops:
+    """Equally large crops that are denoised in one go."""
+
+    images: Tensor
+    """`(B, 3, H, W)` in -1..1."""
+    masks: Tensor
+    """`(B, 1, H, W)`, 1 = repaint, snapped to the latent grid."""
+    embeddings: Embeddings
+    strength: float
+    steps: int
+    seeds: list[int]
+    stage: str
+    steps_mode: str = "executed"
+    guidance: float | None = None
+    """A constant guidance scale; None follows the pipeline's, which a callback may change."""
+    control: bool = False
+    """Hold structure with the pipeline's tile ControlNet, shown the crop itself."""
+    control_scale: float = 1.0
+    noise: Tensor | None = None
+    """Given noise instead of seeded noise."""
+    steering: Steering | None = None
+    generators: list[torch.Generator] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+
+
+def latent_multiple(pipe: Backbone) -> int:
+    """Return what crop sides must be multiples of: one latent cell of the UNet's coarsest level."""
+    return pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
+
+
+def snap_mask(mask: Tensor, cell: int) -> Tensor:
+    """Grow a `(B, 1, H, W)` mask to whole latent cells, so that nothing leaks through half-covered ones."""
+    return F.interpolate(F.max_pool2d(mask, cell), scale_factor=cell, mode="nearest")
+
+
+@torch.no_grad()
+def denoise(pipe: Backbone, crops: Crops, watch: Watch) -> Tensor:
+    """Denoise crops under their masks and return their latents. (QKV of Eq. 9)"""
+    device, dtype = pipe._execution_device, pipe.unet.dtype
+    count = crops.images.shape[0]
+    timesteps, steps = choose_timesteps(pipe.scheduler, crops.steps, crops.strength, device, crops.steps_mode)
+    clean = encode_images(pipe.vae, crops.images, device).to(dtype)
+    noise = _noise(crops, clean).to(device, dtype)
+    latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1].repeat(count))
+    mask = F.interpolate(crops.masks, size=clean.shape[-2:]).to(device, dtype)
+    masked = None
+    if pipe.unet.config.in_channels == 9:
+        masked = encode_images(pipe.vae, crops.images * (crops.masks < 0.5), device).to(dtype)
+    elif pipe.unet.config.in_channels != 4:
+        raise ConfigError(f"The UNet has {pipe.unet.config.in_channels} input channels; 4 and 9 can be used.")
+    tensors = _condition(pipe, crops, device, dtype) | {"mask": mask, "masked_image_latents": masked}
+    extra = _step_arguments(pipe.scheduler, crops.generators)
+    order = getattr(pipe.scheduler, "order", 1)
+    with pipe.progress_bar(total=steps) as bar:
+        bar.set_description(crops.stage)
+        for index, timestep in enumerate(timesteps):
+            if pipe.interrupt:
+                break
+            prediction = _predict(pipe, crops, latents, timestep, tensors)
+            if crops.steering is not None:
+                prediction = crops.steering(pipe, prediction, latents, timestep)
+            latents = pipe.scheduler.step(prediction, timestep, latents, **extra, return_dict=False)[0].to(dtype)
+            if masked is None:
+                following = timesteps[index + 1 : index + 2]
+                kept = pipe.scheduler.add_noise(clean, noise, following.repeat(count)) if len(following) else clean
+                latents = (1 - tensors["mask"]) * kept + tensors["mask"] * latents
+            tensors = watch.after_step(pipe, crops.stage, timestep, tensors | {"latents": latents})
+            latents = tensors["latents"]
+            if (index + 1) % order == 0 or index == len(timesteps) - 1:
+                bar.update()
+    return latents
+
+
+def decode(pipe: Backbone, latents: Tensor) -> Tensor:
+    """Decode latents to `(B, 3, H, W)` in 0..1, float32 on the CPU."""
+    return (decode_latents(pipe.vae, latents) / 2 + 0.5).clamp(0, 1).float().cpu()
+
+
+def _noise(crops: Crops, like: Tensor) -> Tensor:
+    if crops.noise is not None:
+        if crops.noise.shape != like.shape:
+            raise ConfigError(
+                f"`latents` has the shape {tuple(crops.noise.shape)}, but these crops are denoised as "
+                f"{tuple(like.shape)}: leave `latents` out, or give noise of that shape."
+            )
+        return crops.noise
+    shape = tuple(like.shape[1:])
+    return torch.stack([torch.randn(shape, generator=generator) for generator in crops.generators])
+
+
+def _condition(pipe: Backbone, crops: Crops, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    words = crops.embeddings
+    count, (height, width) = crops.images.shape[0], crops.images.shape[-2:]
+    if pipe.config.requires_aesthetics_score:
+        ids, negative_ids = [height, width, 0, 0, 6.0], [height, width, 0, 0, 2.5]
+    else:
+        ids = negative_ids = [height, width, 0, 0, height, width]
+    times = torch.tensor([ids] * count, device=device, dtype=dtype)
+    prompt, pooled = words.prompt, words.pooled
+    if _scale(pipe, crops) > 1.0 and words.negative is not None and words.negative_pooled is not None:
+        prompt, pooled = torch.cat([words.negative, prompt]), torch.cat([words.negative_pooled, pooled])
+        times = torch.cat([torch.tensor([negative_ids] * count, device=device, dtype=dtype), times])
+    return {
+        "prompt_embeds": prompt.to(device, dtype),
+        "add_text_embeds": pooled.to(device, dtype),
+        "add_time_ids": times,
+    }
+
+
+def _predict(pipe: Backbone, crops: Crops, latents: Tensor, timestep: Any, tensors: dict[str, Any]) -> Tensor:
+    count, scale = latents.shape[0], _scale(pipe, crops)
+    words = [tensors[name] for name in ("prompt_embeds", "add_text_embeds", "add_time_ids")]
+    doubled = words[0].shape[0] == 2 * count
+    if doubled and scale <= 1.0:
+        words, doubled = [word[count:] for word in words], False
+    times = 2 if doubled else 1
+    noisy = pipe.scheduler.scale_model_input(torch.cat([latents] * times), timestep)
+    added = {"text_embeds": words[1], "time_ids": words[2]}
+    residuals = {}
+    if crops.control:
+        shown = (crops.images / 2 + 0.5).to(noisy.device, noisy.dtype)
+        down, middle = pipe.controlnet(
+            noisy,
+            timestep,
+            encoder_hidden_states=words[0],
+            controlnet_cond=torch.cat([shown] * times),
+            conditioning_scale=crops.control_scale,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )
+        residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+    if tensors["masked_image_latents"] is not None:
+        seen = torch.cat([tensors["mask"], tensors["masked_image_latents"]], dim=1)
+        noisy = torch.cat([noisy, torch.cat([seen] * times)], dim=1)
+    prediction = pipe.unet(
+        noisy,
+        timestep,
+        encoder_hidden_states=words[0],
+        added_cond_kwargs=added,
+        cross_attention_kwargs=pipe.cross_attention_kwargs,
+        timestep_cond=_guidance_embedding(pipe, crops, noisy),
+        return_dict=False,
+        **residuals,
+    )[0]
+    if doubled:
+        without, prompted = prediction.chunk(2)
+        prediction = without + scale * (prompted - without)
+    return prediction
+
+
+def _scale(pipe: Backbone, crops: Crops) -> float:
+    if pipe.unet.config.time_cond_proj_dim is not None:
+        return 1.0
+    return pipe.guidance_scale if crops.guidance is None else crops.guidance
+
+
+def _guidance_embedding(pipe: Backbone, crops: Crops, like: Tensor) -> Tensor | None:
+    """Tell a guidance-distilled UNet (LCM) its scale; others need none."""
+    size = pipe.unet.config.time_cond_proj_dim
+    if size is None:
+        return None
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    scale = pipe.guidance_scale if crops.guidance is None else crops.guidance
+    values = torch.full((like.shape[0],), (scale - 1.0) * 1000.0, device=like.device)
+    return get_timestep_embedding(values, size, flip_sin_to_cos=False, downscale_freq_shift=1).to(like.dtype)
+
+
+def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
+    accepted = inspect.signature(scheduler.step).parameters
+    return {"generator": generators} if "generator" in accepted else {}

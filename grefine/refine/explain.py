@@ -1,0 +1,75 @@
+"""A plan in plain words: what would be done, why, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from grefine.refine.denoise import latent_multiple
+from grefine.refine.job import Job
+from grefine.refine.regions import working_size
+from grefine.refine.settings import RefineConfig
+
+
+def explain_job(job: Job, config: RefineConfig, calibrated: bool) -> str:
+    """Describe one image's plan, one fact per line."""
+    plan, alignment = job.plan, job.alignment
+    height, width = job.pixels.shape[:2]
+    lines = [f"Image {width}x{height}, quality p = {job.quality.score:.2f}" + _alignment(alignment.score)]
+    for phrase in alignment.phrases:
+        if phrase.defect is not None:
+            fault = "is missing" if phrase.defect == "noun" else "is there, but not as asked"
+            lines.append(f"  '{phrase.phrase.text}' {fault} (phrase {phrase.a_phs:.2f}, noun {phrase.a_pns:.2f}).")
+    if not plan.regions:
+        lines.append(f"Nothing is repainted. {plan.note}".rstrip())
+    else:
+        count = f"{len(plan.regions)} region{'s' if len(plan.regions) > 1 else ''}"
+        lines.append(f"{count} covering {plan.area:.1%} of the image would be repainted. {plan.note}".rstrip())
+    for index, region in enumerate(plan.regions):
+        left, top, right, bottom = region.box
+        lines.append(
+            f"  {index + 1}. crop {right - left}x{bottom - top} at ({left}, {top}), strength {region.strength:.2f}, "
+            f"as '{region.prompt}': {region.reason}"
+        )
+    first, second = config.steps
+    if plan.regions:
+        lines.append(f"Stage 1 runs {first} steps per region.")
+    if (plan.restore or not config.gate) and config.restorer != "none":
+        where = "inside the mask only" if config.preserve == "exact" else "on the whole image"
+        lines.append(f"Stage 2 ({config.restorer}) runs {second} steps at strength {config.delta:g}, {where}.")
+    lines.append("The guard would compare before and after." if config.guard else "The guard is off.")
+    if not calibrated:
+        lines.append("The maps' thresholds are uncalibrated guesses (`grefine calibrate` measures them).")
+    return "\n".join(lines)
+
+
+def memory_estimate(pipe: Any, jobs: Sequence[Job], config: RefineConfig, working: int) -> str:
+    """Say roughly how much memory the call takes: weights exactly, working memory by rule of thumb."""
+    import torch
+
+    sizes = {
+        name: sum(p.numel() * p.element_size() for p in part.parameters())
+        for name, part in pipe.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
+    total, largest = sum(sizes.values()), max(sizes.values(), default=0)
+    crops = [region.box for job in jobs for region in job.plan.regions]
+    sides = [working_size(box[3] - box[1], box[2] - box[0], working, latent_multiple(pipe)) for box in crops] or [
+        (working, working)
+    ]
+    height, width = max(sides, key=lambda size: size[0] * size[1])
+    # The VAE's last level dominates: about three copies of its widest full-resolution activations.
+    widest = 2 * pipe.vae.config.block_out_channels[0]
+    activations = 3 * height * width * widest * pipe.vae.dtype.itemsize
+    return (
+        f"Memory: weights {_bytes(total)}; with enable_model_cpu_offload() about {_bytes(largest)} of them at a time; "
+        f"roughly {_bytes(activations)} more to work at {width}x{height}, up to {config.batch_size} crops at once."
+    )
+
+
+def _alignment(score: float | None) -> str:
+    return "; no prompt to judge." if score is None else f", alignment a = {score:.2f}."
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 2**30:.1f} GB" if count >= 2**29 else f"{count / 2**20:.0f} MB"

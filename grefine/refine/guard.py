@@ -1,0 +1,203 @@
+"""Did it help? Score every candidate, and give the original back unless it was beaten."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from grefine.refine.seeds import pixel_digest
+from grefine.refine.settings import RefineConfig
+from grefine.scorers.protocol import Scorer
+from grefine.types import Decision, Kept, Scores
+
+Values = dict[str, float]
+Own = Callable[[Sequence[Image.Image], str], list[Values]]
+"""The pipeline's own p and a of images under one prompt."""
+
+
+@dataclass
+class Panel:
+    """All who judge a candidate: scorers that did not make the mask, and the maps' own p and a where none covers."""
+
+    own: Own
+    scorers: Sequence[Scorer] = ()
+    directions: dict[str, float] = field(default_factory=dict)
+    """Per value +1 (higher is better) or -1."""
+    widths: dict[str, float] = field(default_factory=dict)
+    """Per value the range of its metric, where that is finite."""
+    known: dict[tuple[bytes, str], Values] = field(default_factory=dict)
+    """What was scored before in this call."""
+
+    def score(self, images: Sequence[np.ndarray], prompt: str) -> list[Values]:
+        """Return p, a (with a prompt to judge) and every scorer's values, one record per image."""
+        keys = [(pixel_digest(image), prompt) for image in images]
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.known}
+        if new:
+            self.known.update(zip(new, self._score(list(new.values()), prompt), strict=True))
+        return [self.known[key] for key in keys]
+
+    def _score(self, images: Sequence[np.ndarray], prompt: str) -> list[Values]:
+        pictures = [Image.fromarray(image) for image in images]
+        records = self.own(pictures, prompt)
+        self.directions |= dict.fromkeys(("p", "a"), 1.0)
+        self.widths |= dict.fromkeys(("p", "a"), 1.0)
+        for scorer in self.active(prompt):
+            for record, scores in zip(records, scorer(pictures, [prompt] * len(pictures)), strict=True):
+                record.update(scores.values)
+                for name in scores.values:
+                    low, high = scorer.spec.range
+                    self.directions[name] = -1.0 if scorer.spec.direction == "lower" else 1.0
+                    self.widths[name] = high - low if math.isfinite(high - low) else math.nan
+        return records
+
+    def active(self, prompt: str) -> list[Scorer]:
+        """Return the scorers that can judge under this prompt."""
+        return [s for s in self.scorers if (prompt.strip() or not s.spec.needs_prompt) and not s.spec.used_in_loop]
+
+    def deciding(self, record: Mapping[str, float], prompt: str) -> tuple[list[str], bool]:
+        """Return which values decide, and whether independent scorers cover every axis.
+
+        An axis without a scorer of its own falls back on the map's score, which made the mask and so proves little.
+        """
+        axes = {s.spec.axis for s in self.active(prompt)}
+        names = [name for name in record if name not in ("p", "a")]
+        perceptual, alignment = bool(axes & {"perceptual", "both"}), bool(axes & {"alignment", "both"})
+        if not perceptual:
+            names.append("p")
+        if not alignment and "a" in record:
+            names.append("a")
+        return names, perceptual and (alignment or "a" not in record)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How one candidate compares with the original."""
+
+    better: tuple[str, ...]
+    worse: tuple[str, ...]
+    merit: float
+    """Mean gain in units of the scorers' own noise."""
+
+    @property
+    def accepted(self) -> bool:
+        """It gains somewhere and loses nowhere."""
+        return bool(self.better) and not self.worse
+
+
+def disturbed(image: np.ndarray) -> list[np.ndarray]:
+    """Return the picture moved by one pixel, and as JPEG 95: changes that nobody would call a change."""
+    moved = image.copy()
+    moved[1:, 1:] = image[:-1, :-1]
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "JPEG", quality=95)
+    out.seek(0)
+    return [moved, np.asarray(Image.open(out).convert("RGB"))]
+
+
+def measure_noise(original: Values, variants: Sequence[Values]) -> Values:
+    """Return how far each score moves when nothing happened."""
+    return {name: max(abs(v[name] - value) for v in variants) for name, value in original.items()}
+
+
+def compare(panel: Panel, original: Values, candidate: Values, noise: Values, names: Sequence[str]) -> Verdict:
+    """Compare a candidate with the original on the deciding values; `noise` is the band that counts as equal."""
+    better, worse, gains = [], [], []
+    for name in names:
+        gain = panel.directions[name] * (candidate[name] - original[name])
+        band = noise[name] + 1e-6
+        if gain > band:
+            better.append(name)
+        elif gain < -band:
+            worse.append(name)
+        width = panel.widths[name]
+        floor = 0.005 * (width if math.isfinite(width) else max(abs(original[name]), 1.0))
+        gains.append(gain / (band + floor))
+    return Verdict(tuple(better), tuple(worse), float(np.mean(gains)) if gains else 0.0)
+
+
+def reject_regions(
+    panel: Panel, original: np.ndarray, singles: Sequence[np.ndarray], prompt: str, config: RefineConfig
+) -> tuple[list[int], list[str]]:
+    """Judge each region's repaint by itself and return those that lower nothing, with a sentence per rejected one.
+
+    Args:
+        panel: the judges.
+        original: the picture.
+        singles: the picture with one region repainted each.
+        prompt: what was asked for.
+        config: the settings.
+    """
+    records = panel.score([original, *disturbed(original), *singles], prompt)
+    first, noise = records[0], measure_noise(records[0], records[1:3])
+    noise = {name: config.guard_tolerance * value for name, value in noise.items()}
+    names, _ = panel.deciding(first, prompt)
+    accepted, notes = [], []
+    for index, record in enumerate(records[3:]):
+        verdict = compare(panel, first, record, noise, names)
+        if verdict.worse:
+            fallen = _moves(panel, first, record, noise, verdict.worse)
+            notes.append(f"Region {index + 1} was left as it was: {fallen}.")
+        else:
+            accepted.append(index)
+    return accepted, notes
+
+
+def decide(
+    panel: Panel, candidates: Mapping[str, np.ndarray], prompt: str, config: RefineConfig
+) -> tuple[Decision, Scores, Scores]:
+    """Choose among the candidates (the original first) and say why.
+
+    Returns:
+        The decision, and the scores before and after.
+    """
+    order = list(candidates)
+    original = candidates["original"]
+    records = panel.score([*candidates.values(), *disturbed(original)], prompt)
+    scored = dict(zip(order, records, strict=False))
+    noise = measure_noise(records[0], records[len(order) :])
+    noise = {name: config.guard_tolerance * value for name, value in noise.items()}
+    names, guarded = panel.deciding(records[0], prompt)
+    verdicts = {n: compare(panel, records[0], scored[n], noise, names) for n in order[1:]}
+    accepted = [name for name in order[1:] if verdicts[name].accepted]
+    kept = max(accepted, key=lambda name: (verdicts[name].merit, -order.index(name)), default="original")
+    if kept == "original":
+        reason = " ".join(_why_not(panel, name, scored, noise, verdicts[name]) for name in order[1:])
+        reason = reason or "There was nothing to compare with."
+    else:
+        reason = f"Kept what was {kept}: {_moves(panel, records[0], scored[kept], noise, verdicts[kept].better)}"
+        reason += ", and nothing fell beyond its noise."
+    if not guarded:
+        reason += " No independent scorer covers every axis, so the maps' own scores helped to decide."
+    decision = Decision(_kept(kept), reason, guarded, scored)
+    return decision, Scores(records[0]), Scores(scored[kept])
+
+
+def _why_not(panel: Panel, name: str, scored: Mapping[str, Values], noise: Values, verdict: Verdict) -> str:
+    if verdict.worse:
+        return f"Not {name}: {_moves(panel, scored['original'], scored[name], noise, verdict.worse)}."
+    return f"Not {name}: no score gained more than its own noise."
+
+
+def _moves(panel: Panel, before: Values, after: Values, noise: Values, names: Sequence[str]) -> str:
+    """Say how the most moved scores moved."""
+    ranked = sorted(names, key=lambda n: -abs(after[n] - before[n]) / (noise[n] + 1e-6))[:3]
+    return ", ".join(
+        f"{name} {'rose' if after[name] > before[name] else 'fell'} by {abs(after[name] - before[name]):.3g} "
+        f"(noise {noise[name]:.2g})"
+        for name in ranked
+    )
+
+
+def _kept(name: str) -> Kept:
+    found: dict[str, Kept] = {
+        "original": "original",
+        "repainted": "repainted",
+        "both": "both",
+        "restored": "restored",
+    }
+    return found[name]

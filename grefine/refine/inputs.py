@@ -1,0 +1,165 @@
+"""What a caller may pass as images, masks and prompts, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from grefine.errors import ConfigError, ImageError, PromptError
+from grefine.io.images import LoadedImage, normalise, restore
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as the flow works on it, with what it needs to be given back in its own form."""
+
+    pixels: np.ndarray
+    """`(H, W, 3)` uint8."""
+    source: Image.Image | None = None
+    """The PIL image that was passed, if one was."""
+    loaded: LoadedImage | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def as_pil(self, pixels: np.ndarray) -> Image.Image:
+        """Return `pixels` with mode, alpha and profile of the source; untouched pixels return the source itself."""
+        if self.source is not None and pixels is self.pixels:
+            return self.source
+        refined = Image.fromarray(pixels)
+        return restore(refined, self.loaded) if self.loaded is not None else refined
+
+
+def read_pictures(image: Any) -> list[Picture]:
+    """Return one picture per image.
+
+    Args:
+        image: a PIL image; an array `(H, W, 3)` or `(B, H, W, 3)`; a tensor `(3, H, W)` or `(B, 3, H, W)`, floats in
+            0..1 or uint8; or a list of these.
+    """
+    if image is None:
+        raise ImageError("No image was given: pass `image`, a PIL image or a list of them.")
+    images = list(image) if isinstance(image, (list, tuple)) else [image]
+    if not images:
+        raise ImageError("An empty list of images was given: pass at least one.")
+    return [picture for index, one in enumerate(images) for picture in _read_one(one, f"image {index}")]
+
+
+def resize_picture(picture: Picture, height: int | None, width: int | None) -> Picture:
+    """Return the picture at another size, as `height` and `width` of the call ask."""
+    target = (height or picture.size[0], width or picture.size[1])
+    if target == picture.size:
+        return picture
+    if min(target) < 1:
+        raise ImageError(f"height and width must be positive, not {target[0]} and {target[1]}.")
+    resized = picture.as_pil(picture.pixels).resize((target[1], target[0]), Image.Resampling.LANCZOS)
+    return _read_one(resized, "the resized image")[0]
+
+
+def read_masks(mask: Any, pictures: Sequence[Picture]) -> list[np.ndarray | None]:
+    """Return one `(H, W)` bool mask per picture, white = repaint; None where no mask was given."""
+    if mask is None:
+        return [None] * len(pictures)
+    masks = list(mask) if isinstance(mask, (list, tuple)) else [mask]
+    flat = [one for index, entry in enumerate(masks) for one in _read_mask(entry, index)]
+    if len(flat) == 1:
+        flat = flat * len(pictures)
+    if len(flat) != len(pictures):
+        raise ImageError(f"{len(flat)} masks were given for {len(pictures)} images: give one for all or one for each.")
+    for index, (one, picture) in enumerate(zip(flat, pictures, strict=True)):
+        if one is not None and one.shape != picture.size:
+            raise ImageError(
+                f"Mask {index} is {one.shape[1]}x{one.shape[0]} but its image is {picture.size[1]}x{picture.size[0]}: "
+                "they must be equally large."
+            )
+    return flat
+
+
+def read_prompts(prompt: Any, count: int) -> list[str]:
+    """Return one prompt per image; one text serves all of them."""
+    if prompt is None:
+        return [""] * count
+    if isinstance(prompt, str):
+        return [prompt] * count
+    if not isinstance(prompt, (list, tuple)) or not all(isinstance(p, str) for p in prompt):
+        raise PromptError(f"prompt must be a text or a list of texts, not {type(prompt).__name__}.")
+    if len(prompt) != count:
+        raise PromptError(f"{len(prompt)} prompts were given for {count} images: give one for all or one for each.")
+    return list(prompt)
+
+
+def _read_one(image: Any, name: str) -> list[Picture]:
+    if isinstance(image, Image.Image):
+        loaded = normalise(image)
+        upright = loaded.rgb.size == image.size and "turned" not in " ".join(loaded.notes)
+        return [Picture(np.asarray(loaded.rgb), image if upright else None, loaded)]
+    if isinstance(image, torch.Tensor):
+        values = image.detach().cpu()
+        values = values.permute(*range(values.ndim - 3), -2, -1, -3) if values.ndim in (3, 4) else values
+        return _read_values(values.float().numpy() if values.dtype != torch.uint8 else values.numpy(), name)
+    if isinstance(image, np.ndarray):
+        return _read_values(image, name)
+    raise ImageError(f"{name} is a {type(image).__name__}: pass PIL images, arrays or tensors.")
+
+
+def _read_values(values: np.ndarray, name: str) -> list[Picture]:
+    if values.ndim == 4:
+        return [picture for row in values for picture in _read_values(row, name)]
+    if values.ndim != 3 or values.shape[-1] != 3 or 0 in values.shape:
+        raise ImageError(
+            f"{name} has the shape {values.shape}: arrays are (H, W, 3) or (B, H, W, 3), tensors (3, H, W) or "
+            "(B, 3, H, W)."
+        )
+    if values.dtype == np.uint8:
+        return [Picture(np.ascontiguousarray(values))]
+    if not np.issubdtype(values.dtype, np.floating):
+        raise ImageError(f"{name} holds {values.dtype}: give uint8, or floats in 0..1.")
+    if not np.isfinite(values).all():
+        raise ImageError(f"{name} holds NaN or infinite values: give floats in 0..1.")
+    low, high = float(values.min()), float(values.max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        hint = "divide it by 255" if high > 2 else "bring it to 0..1 first ((x + 1) / 2 for -1..1)"
+        raise ImageError(f"{name} spans {low:.3g}..{high:.3g}, but floats must lie in 0..1: {hint}.")
+    return [Picture(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))]
+
+
+def _read_mask(mask: Any, index: int) -> list[np.ndarray | None]:
+    if mask is None:
+        return [None]
+    if isinstance(mask, Image.Image):
+        return [np.asarray(mask.convert("L")) >= 128]
+    values = mask.detach().cpu().float().numpy() if isinstance(mask, torch.Tensor) else mask
+    if not isinstance(values, np.ndarray):
+        raise ImageError(f"Mask {index} is a {type(mask).__name__}: pass PIL images, arrays or tensors.")
+    if values.dtype == bool and values.ndim == 2:
+        return [values]
+    values = values.astype(np.float64) / (255.0 if values.dtype == np.uint8 else 1.0)
+    if not np.isfinite(values).all() or values.min() < -1e-3 or values.max() > 1 + 1e-3:
+        raise ImageError(f"Mask {index} must hold values in 0..1 (or uint8), white = repaint.")
+    if values.ndim == 4:
+        return [one for row in values for one in _read_mask(row, index)]
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
+        values = values[0] if values.shape[0] == 1 else values[..., 0]
+    if values.ndim != 2:
+        raise ImageError(f"Mask {index} has the shape {values.shape}: masks are (H, W).")
+    return [values >= 0.5]
+
+
+def write_images(pictures: Sequence[Picture], outputs: Sequence[np.ndarray], output_type: str) -> Any:
+    """Return the outputs as PIL images, an array `(B, H, W, 3)` or a tensor `(B, 3, H, W)`; a list for mixed sizes."""
+    if output_type == "pil":
+        return [picture.as_pil(pixels) for picture, pixels in zip(pictures, outputs, strict=True)]
+    values = [pixels.astype(np.float32) / 255.0 for pixels in outputs]
+    if output_type == "np":
+        return np.stack(values) if len({v.shape for v in values}) == 1 else values
+    if output_type == "pt":
+        tensors = [torch.from_numpy(v).permute(2, 0, 1) for v in values]
+        return torch.stack(tensors) if len({t.shape for t in tensors}) == 1 else tensors
+    raise ConfigError(f"output_type must be one of pil, np, pt, latent, not {output_type!r}.")

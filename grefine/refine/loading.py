@@ -1,0 +1,166 @@
+"""Where a pipeline comes from and goes to: bundled names, folders, single files, loaded pipelines."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from grefine.errors import ConfigError, WeightsMissing, nearest
+from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
+from grefine.refine.recipe import assembled_folder, is_recipe
+from grefine.resources import pipeline_folder, pipeline_names
+from grefine.scorers.protocol import Scorer
+
+INDEX = "model_index.json"
+
+
+class Loading:
+    """The doors of a GRefinePipeline."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
+        """Load a pipeline by a bundled name ("tiny", "sdxl"), from a folder or from the Hub.
+
+        Everything else is passed on to diffusers: `dtype`, `variant`, `device_map`, `quantization_config`,
+        `local_files_only`, components by name, and so on.
+
+        Raises:
+            WeightsMissing: a recipe whose weights are not on this machine; the sentence names the command.
+        """
+        name = str(pretrained_model_name_or_path)
+        folder = pipeline_folder(name)
+        if folder is not None and is_recipe(folder):
+            folder = assembled_folder(folder)
+        if folder is None and "/" not in name:
+            names = pipeline_names()
+            raise WeightsMissing(
+                f"No pipeline '{name}': give one of {', '.join(names) or '(none bundled)'}, a folder that holds "
+                f"{INDEX}, or a Hub id such as 'owner/name'{nearest(name, names)}"
+            )
+        if folder is not None and not (folder / INDEX).is_file():
+            raise WeightsMissing(f"The folder '{name}' holds no {INDEX}: it is not a saved pipeline.")
+        return super().from_pretrained(str(folder or name), **kwargs)  # type: ignore[misc]
+
+    @classmethod
+    def from_pipe(cls, pipeline: Any, maps: str | Path | None = None, **kwargs: Any) -> Self:
+        """Share the components of a loaded SDXL pipeline; neither dtype nor device of any is changed unless asked.
+
+        Args:
+            pipeline: any pipeline with SDXL's components (text-to-image, inpainting, another GRefinePipeline).
+            maps: the pipeline (name or folder) whose CLIP, prompts and calibration draw the maps, where `pipeline`
+                has none of its own.
+            kwargs: components and settings of this class that replace the shared ones, and `dtype`.
+        """
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+        accepted = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+        unknown = [name for name in kwargs if name not in accepted]
+        if unknown:
+            raise ConfigError(f"from_pipe got the unknown argument '{unknown[0]}'{nearest(unknown[0], accepted)}")
+        shared = {name: part for name, part in pipeline.components.items() if name in accepted and part is not None}
+        settings = {name: pipeline.config[name] for name in accepted if name in pipeline.config and name not in shared}
+        parts = settings | shared | (_maps_from(maps) if maps is not None else {}) | kwargs
+        required = inspect.signature(cls.__init__).parameters
+        missing = [n for n in accepted if required[n].default is inspect.Parameter.empty and parts.get(n) is None]
+        if missing:
+            hint = " Name a pipeline for the maps, e.g. maps='tiny'." if "clip" in missing else ""
+            raise ConfigError(
+                f"{type(pipeline).__name__} has no {', '.join(missing)}, which {cls.__name__} needs: it must be an "
+                f"SDXL pipeline.{hint}"
+            )
+        made = cls(**parts)
+        return made if dtype is None else made.to(dtype=dtype)  # type: ignore[attr-defined]
+
+    @classmethod
+    def from_single_file(
+        cls, pretrained_model_link_or_path: str | Path, maps: str | Path = "sdxl", **kwargs: Any
+    ) -> Self:
+        """Load an SDXL checkpoint kept in one file (4 or 9 channels), with the maps of another pipeline.
+
+        Args:
+            pretrained_model_link_or_path: the file.
+            maps: the pipeline whose CLIP, prompts and calibration draw the maps.
+            kwargs: passed on to diffusers' `from_single_file` (`config`, `dtype`, `local_files_only`, ...); `clip`,
+                `clip_tokenizer` and `pq_prompts` replace `maps`.
+        """
+        from diffusers import StableDiffusionXLInpaintPipeline
+
+        own = {name: kwargs.pop(name) for name in ("clip", "clip_tokenizer", "pq_prompts") if name in kwargs}
+        try:
+            base = StableDiffusionXLInpaintPipeline.from_single_file(str(pretrained_model_link_or_path), **kwargs)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"'{pretrained_model_link_or_path}' could not be read as an SDXL checkpoint: "
+                f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+            ) from error
+        return cls.from_pipe(base, maps=None if len(own) == 3 else maps, **own)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save every component and setting, loadable by `from_pretrained` wherever grefine is installed.
+
+        A pipeline that came through remote code names throw-away modules; the saved index names ours.
+        """
+        super().save_pretrained(str(save_directory), **kwargs)  # type: ignore[misc]
+        path = Path(save_directory) / INDEX
+        index = json.loads(path.read_text(encoding="utf-8"))
+        index["_class_name"] = "GRefinePipeline"
+        for name, entry in index.items():
+            if isinstance(entry, list) and len(entry) == 2 and str(entry[0]).startswith("diffusers_modules"):
+                home = _home_of(getattr(self, name))
+                index[name] = [home.__module__, home.__name__]
+        path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def enable_group_offload(
+        self, *args: Any, exclude_modules: str | Sequence[str] | None = None, **kwargs: Any
+    ) -> None:
+        """Offload in groups, all but the parts that are walked through layer by layer from outside."""
+        named = [exclude_modules] if isinstance(exclude_modules, str) else list(exclude_modules or ())
+        excluded = list(dict.fromkeys([*named, *self._exclude_from_cpu_offload]))  # type: ignore[attr-defined]
+        super().enable_group_offload(*args, exclude_modules=excluded, **kwargs)  # type: ignore[misc]
+
+    @staticmethod
+    def check_unet(unet: Any) -> None:
+        """Refuse a UNet that is not SDXL's.
+
+        Raises:
+            ConfigError: it lacks SDXL's conditioning, or has neither 4 nor 9 input channels.
+        """
+        if unet is None:
+            return
+        if getattr(unet.config, "addition_embed_type", None) != "text_time":
+            raise ConfigError(
+                "This UNet lacks SDXL's size and pooled-text conditioning (it looks like Stable Diffusion 1 or 2): "
+                "load an SDXL checkpoint, inpainting or ordinary."
+            )
+        if unet.config.in_channels not in (4, 9):
+            raise ConfigError(
+                f"This UNet has {unet.config.in_channels} input channels: SDXL checkpoints with 4 (ordinary) or 9 "
+                "(inpainting) can be used."
+            )
+
+    def judges(self) -> list[Scorer]:
+        """Return the guard's scorers: those of this pipeline's own components that did not make the mask."""
+        if not any(getattr(self, name) is not None for name in ("moe_agiqa", "mdiqa", "lar_iqa", "reward")):
+            return []
+        from grefine.scorers.learned import scorers_of
+
+        return scorers_of(self)
+
+
+def _maps_from(pipeline: str | Path) -> dict[str, Any]:
+    return {
+        "clip": load_clip(pipeline),
+        "clip_tokenizer": load_tokenizer(pipeline),
+        "pq_prompts": load_prompts(pipeline),
+        "calibration": stored_calibration(pipeline).to_dict(),
+    }
+
+
+def _home_of(part: Any) -> type:
+    """Return the class of an installed package that a remote shim only repeats."""
+    for kind in type(part).__mro__:
+        if not kind.__module__.startswith("diffusers_modules"):
+            return kind
+    return type(part)

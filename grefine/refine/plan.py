@@ -1,0 +1,223 @@
+"""From maps to a plan: what is repainted, how strongly, as what, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from grefine.indicators.calibration import Calibration, needs_repair
+from grefine.refine.emphasis import region_prompt, token_weights
+from grefine.refine.regions import binarise, bounds, connected_parts, crop_box, grow, split_large
+from grefine.refine.settings import RefineConfig
+from grefine.refine.strength import deficit, region_strength
+from grefine.types import AlignmentMap, Box, ParsedPrompt, Phrase, QualityMap, Region, RegionKind, RepairPlan
+
+DIFFUSE = "No single place is bad enough to be repainted."
+COVERED = 0.5
+"""A phrase asks for a part of the mask when its region map is at least this high there on average."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of one image before anything is planned."""
+
+    quality: QualityMap
+    alignment: AlignmentMap
+    parsed: ParsedPrompt | None
+    """None without a prompt."""
+    user_mask: np.ndarray | None = None
+    """A person's own mask; it replaces ours."""
+
+
+def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration, working: int) -> RepairPlan:
+    """Plan the repair of one image. An empty plan says why in its note."""
+    calibration = with_overrides(calibration, config)
+    caption = found.parsed.text if found.parsed else ""
+    defects = [p.phrase for p in found.alignment.defects] if config.use_aq else []
+    weights = token_weights(found.parsed, defects, config.emphasis) if found.parsed else ()
+    empty = RepairPlan(np.zeros(found.quality.values.shape, bool), (), caption, weights)
+    if found.user_mask is None:
+        mask, note = automatic_mask(found, config, calibration)
+    else:
+        mask, note = found.user_mask, ""
+    if not mask.any():
+        return replace(empty, note=note or "The given mask is empty.", restore=note == DIFFUSE)
+    parts, note = select_parts(mask, badness(found, config), config, working, user=found.user_mask is not None)
+    kept = np.logical_or.reduce(parts) if parts else empty.mask
+    if found.user_mask is None and kept.mean() > config.max_area:
+        return replace(
+            empty,
+            note=f"{kept.mean():.0%} of the image would have to be repainted, more than max_area "
+            f"{config.max_area:.0%}: this image needs a new generation, not a repair.",
+        )
+    regions = [describe(part, found, config, caption, working) for part in parts]
+    return RepairPlan(kept, tuple(regions), caption, weights, note, restore=bool(regions))
+
+
+def with_overrides(calibration: Calibration, config: RefineConfig) -> Calibration:
+    """Return the thresholds with those of the settings in place of the calibrated ones."""
+    names = ("p_gate", "worst_gate", "mask_threshold")
+    return replace(calibration, **{n: getattr(config, n) for n in names if getattr(config, n) is not None})
+
+
+def automatic_mask(found: Findings, config: RefineConfig, calibration: Calibration) -> tuple[np.ndarray, str]:
+    """Cut 1 - P + E into the mask; whether the image is bad at all is asked first and apart. (Eq. 9's Bi)"""
+    perceptual, reason = config.use_pq, ""
+    nothing = np.zeros(found.quality.values.shape, bool)
+    if config.gate:
+        bad, reason = needs_repair(found.quality, None, calibration)
+        perceptual = perceptual and bad
+        if not perceptual and not (config.use_aq and found.alignment.defects):
+            return nothing, reason if config.use_pq else "Every phrase of the prompt is met."
+    values = np.zeros(nothing.shape, np.float32)
+    if perceptual:
+        values += 1.0 - found.quality.values
+    if config.use_aq:
+        values += edit_map(found.alignment, calibration.claim_threshold if config.protect else None)
+    mask = binarise(values, config.mask_mode, calibration.mask_threshold, config.mask_quantile)
+    if not mask.any():
+        return mask, DIFFUSE
+    return grow(mask, round(config.dilate * min(mask.shape))), ""
+
+
+def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarray:
+    """Return E, high where something has to be drawn, without the cells that other, met phrases claim.
+
+    A missing thing belongs on its ancestor ("wearing a red dress" on the woman), so the ancestor's claim does not
+    protect; everyone else's does.
+    """
+    if claim_threshold is None or not any(p.region is not None for p in alignment.phrases):
+        return alignment.edit
+    kept = np.ones_like(alignment.values)
+    for index, asked in enumerate(alignment.phrases):
+        if asked.defect is None or asked.region is None:
+            continue
+        region = asked.region
+        for other, met in enumerate(alignment.phrases):
+            if met.claimed is not None and other not in (index, asked.phrase.ancestor):
+                region = np.where(met.claimed > claim_threshold, 0.0, region)
+        kept = kept * (1.0 - region)
+    return 1.0 - kept
+
+
+def badness(found: Findings, config: RefineConfig) -> np.ndarray:
+    """Return how bad each pixel is, for choosing the worst parts."""
+    values = np.zeros(found.quality.values.shape, np.float32)
+    if config.use_pq:
+        values += 1.0 - found.quality.values
+    if config.use_aq:
+        values += found.alignment.edit
+    return values
+
+
+def select_parts(
+    mask: np.ndarray, worst: np.ndarray, config: RefineConfig, working: int, user: bool
+) -> tuple[list[np.ndarray], str]:
+    """Choose the parts that become crops: large enough, grouped where one crop holds several, the worst first."""
+    parts = connected_parts(mask)
+    least = 0.0 if user else config.min_region_area * mask.size
+    large = [part for part in parts if part.sum() >= least]
+    notes = (
+        [f"{len(parts) - len(large)} part(s) below min_region_area were dropped."] if len(large) < len(parts) else []
+    )
+    pieces = [piece for part in large for piece in split_large(part, working)]
+    groups = group_parts(pieces, config, working)
+    groups.sort(key=lambda part: float(worst[part].sum()), reverse=True)
+    if len(groups) > config.max_regions and not user:
+        notes.append(f"{len(groups) - config.max_regions} region(s) beyond max_regions were left as they are.")
+        groups = groups[: config.max_regions]
+    if not groups:
+        notes.append("Nothing large enough is left to repair.")
+    return groups, " ".join(notes)
+
+
+def group_parts(parts: list[np.ndarray], config: RefineConfig, working: int) -> list[np.ndarray]:
+    """Join parts whose common crop costs no more than their own two, until none is left to join."""
+    groups = list(parts)
+    pair = _cheaper_pair(groups, config, working)
+    while pair is not None:
+        first, second = pair
+        groups[first] = groups[first] | groups.pop(second)
+        pair = _cheaper_pair(groups, config, working)
+    return groups
+
+
+def _cheaper_pair(groups: list[np.ndarray], config: RefineConfig, working: int) -> tuple[int, int] | None:
+    boxes = [bounds(part) for part in groups]
+    for i, j in combinations(range(len(groups)), 2):
+        joint = _union(boxes[i], boxes[j])
+        if max(joint[2] - joint[0], joint[3] - joint[1]) > working:
+            continue
+        shape = groups[i].shape
+        alone = sum(_area(crop_of(box, shape, config, working)) for box in (boxes[i], boxes[j]))
+        if _area(crop_of(joint, shape, config, working)) <= alone:
+            return i, j
+    return None
+
+
+def crop_of(part: Box, shape: tuple[int, ...], config: RefineConfig, working: int) -> Box:
+    """Return the crop of a part under the settings."""
+    smallest = math.ceil(working / (config.max_upscale or 1.0))
+    return crop_box(part, (shape[0], shape[1]), config.context, smallest, working)
+
+
+def describe(part: np.ndarray, found: Findings, config: RefineConfig, caption: str, working: int) -> Region:
+    """Turn one part of the mask into a region with crop, kind, prompt, strength and reason."""
+    box = crop_of(bounds(part), part.shape, config, working)
+    left, top, right, bottom = box
+    asked = asking_phrases(part, found.alignment) if config.use_aq else []
+    phrases = found.alignment.phrases
+    bad = float((1.0 - found.quality.values)[part].mean())
+    kind: RegionKind
+    if found.user_mask is not None:
+        kind, reason, shown = "user", "You marked this place.", []
+    elif asked:
+        kind = "noun" if any(phrases[i].defect == "noun" for i in asked) else "attribute"
+        shown = [phrases[i].phrase for i in asked]
+        names = ", ".join(f"'{p.text}'" for p in shown)
+        fault = "is not seen" if kind == "noun" else "is there, but not as asked"
+        reason = f"{names} {fault}; this is where it belongs."
+    else:
+        kind, shown = "perceptual", shown_phrase(part, found.alignment)
+        reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}."
+    strength = (
+        region_strength(kind, bad, config)
+        if config.strength_mode == "region"
+        else deficit(found.quality.score, found.alignment.score, config)
+    )
+    prompt = region_prompt(caption, shown, config.region_prompt == "phrase-first")
+    return Region(box, part[top:bottom, left:right], prompt, strength, kind, reason, tuple(asked))
+
+
+def asking_phrases(part: np.ndarray, alignment: AlignmentMap) -> list[int]:
+    """Return the defective phrases that belong into a part, the most certain first."""
+    heights = {}
+    for index, asked in enumerate(alignment.phrases):
+        if asked.defect is not None and asked.region is not None:
+            height = float(asked.region[part].mean())
+            if height >= COVERED:
+                heights[index] = height
+    return sorted(heights, key=lambda index: -heights[index])
+
+
+def shown_phrase(part: np.ndarray, alignment: AlignmentMap) -> Sequence[Phrase]:
+    """Return the met phrase that most of a bad place shows, so that it is redrawn as what it was."""
+    best, share = None, COVERED
+    for met in alignment.phrases:
+        if met.claimed is not None:
+            covered = float(met.claimed[part].mean())
+            if covered > share:
+                best, share = met.phrase, covered
+    return [best] if best is not None else []
+
+
+def _union(a: Box, b: Box) -> Box:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])

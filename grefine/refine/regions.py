@@ -1,0 +1,113 @@
+"""From a mask to a few crops: connected parts, grouped, with room around them, never shrunk."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from grefine.types import Box
+
+
+def binarise(values: np.ndarray, mode: str, threshold: float, quantile: float) -> np.ndarray:
+    """Cut a map of badness into a mask, True = repaint. (Bi of Eq. 9)"""
+    clamped = np.clip(values, 0.0, 1.0)
+    if mode == "fixed":
+        return clamped > threshold
+    if mode == "mean":
+        return clamped > clamped.mean()
+    if mode == "quantile":
+        return clamped > np.quantile(clamped, 1.0 - quantile)
+    return clamped > otsu(clamped)
+
+
+def otsu(values: np.ndarray, bins: int = 256) -> float:
+    """Return the cut that separates a histogram into its two most distinct halves; 1 for a flat map."""
+    counts, edges = np.histogram(values, bins=bins, range=(0.0, 1.0))
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    if values.max() - values.min() < 1e-6:
+        return 1.0
+    mass = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = below * above * (mass / below - (mass[-1] - mass) / above) ** 2
+    best = np.nan_to_num(spread)
+    return float(centres[best == best.max()].mean())
+
+
+def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """Widen a mask by so many pixels in every direction."""
+    from scipy.ndimage import distance_transform_edt
+
+    if pixels < 1 or not mask.any():
+        return mask
+    return distance_transform_edt(~mask) <= pixels
+
+
+def connected_parts(mask: np.ndarray) -> list[np.ndarray]:
+    """Return one mask per connected part (8 neighbours), in reading order."""
+    from scipy.ndimage import label
+
+    labels, count = label(mask, structure=np.ones((3, 3), dtype=int))
+    return [labels == index for index in range(1, count + 1)]
+
+
+def bounds(mask: np.ndarray) -> Box:
+    """Return the tightest box round a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def crop_box(part: Box, size: tuple[int, int], context: float, smallest: int, largest: int) -> Box:
+    """Give a part its crop: square where the picture allows it, with context around.
+
+    Args:
+        part: the tight box, at most `largest` on a side.
+        size: the picture's height and width.
+        context: room on each side as a share of the part's longer side.
+        smallest: least side of a crop, so that little places are not blown up.
+        largest: most side of a crop, so that nothing is shrunk for the repainter.
+    """
+    height, width = size
+    left, top, right, bottom = part
+    wanted = math.ceil(max(right - left, bottom - top) * (1.0 + 2.0 * context))
+    side = min(max(wanted, smallest), largest)
+    x, span_x = _place((left + right) / 2, max(side, right - left), width)
+    y, span_y = _place((top + bottom) / 2, max(side, bottom - top), height)
+    return x, y, x + span_x, y + span_y
+
+
+def _place(centre: float, span: int, limit: int) -> tuple[int, int]:
+    span = min(span, limit)
+    start = min(max(round(centre - span / 2), 0), limit - span)
+    return start, span
+
+
+def split_large(part: np.ndarray, limit: int) -> list[np.ndarray]:
+    """Cut a part whose box exceeds `limit` on a side into pieces on an even grid, so that no crop is shrunk."""
+    left, top, right, bottom = bounds(part)
+    columns, rows = math.ceil((right - left) / limit), math.ceil((bottom - top) / limit)
+    if columns * rows == 1:
+        return [part]
+    pieces = []
+    xs = np.linspace(left, right, columns + 1).round().astype(int)
+    ys = np.linspace(top, bottom, rows + 1).round().astype(int)
+    for y0, y1 in zip(ys[:-1], ys[1:], strict=True):
+        for x0, x1 in zip(xs[:-1], xs[1:], strict=True):
+            piece = np.zeros_like(part)
+            piece[y0:y1, x0:x1] = part[y0:y1, x0:x1]
+            if piece.any():
+                pieces.append(piece)
+    return pieces
+
+
+def working_size(height: int, width: int, side: int, multiple: int) -> tuple[int, int]:
+    """Return the height and width that a crop is denoised at: about side², same aspect, never below its own scale."""
+    scale = max(side / math.sqrt(height * width), 1.0)
+
+    def fit(edge: int) -> int:
+        steps = max(1, round(edge * scale / multiple))
+        return multiple * (steps if steps * multiple >= edge else steps + 1)
+
+    return fit(height), fit(width)

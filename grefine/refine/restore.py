@@ -1,0 +1,201 @@
+"""Stage 2: mild restoration of the whole picture, or of its repaired places alone. (Eq. 9, second line)"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from grefine.errors import ConfigError, ImageError, nearest
+from grefine.refine.composite import change_outside, match_low_frequencies, paste
+from grefine.refine.denoise import Backbone, latent_multiple
+from grefine.refine.job import Job
+from grefine.refine.regions import working_size
+from grefine.refine.repaint import Encode, Piece, Repainter, SDXLRepainter
+from grefine.refine.seeds import derive
+from grefine.refine.settings import RefineConfig
+from grefine.types import Box
+
+RESTORERS = ("inpaint", "controlnet-tile", "refiner", "none")
+LARGEST_PASS = 1.5
+"""Pictures up to so many working sides are restored in one pass; larger ones in overlapping tiles."""
+OVERLAP = 0.25
+
+Restore = Callable[..., Image.Image]
+"""`restore(image, prompt=..., strength=..., generator=...) -> image`: your own stage 2."""
+
+
+@dataclass
+class CallableRestorer:
+    """Anyone's function as stage 2."""
+
+    function: Restore
+    name: str = "your restorer"
+
+    def __call__(self, pieces: Sequence[Piece], stage: str) -> list[np.ndarray]:
+        """Hand over one picture after the other."""
+        del stage
+        done = []
+        for piece in pieces:
+            generator = torch.Generator().manual_seed(piece.seed)
+            image = self.function(
+                Image.fromarray(piece.pixels), prompt=piece.prompt, strength=piece.strength, generator=generator
+            )
+            if not isinstance(image, Image.Image) or image.size != piece.mask.shape[::-1]:
+                given = image.size if isinstance(image, Image.Image) else type(image).__name__
+                raise ImageError(
+                    f"{self.name} returned {given} for a picture of {piece.mask.shape[::-1]}: a restorer returns a "
+                    "PIL image of the size that it was given."
+                )
+            done.append(np.asarray(image.convert("RGB")))
+        return done
+
+
+def choose_restorer(chosen: str | Restore, sdxl: SDXLRepainter, refiner: Restore | None = None) -> Repainter | None:
+    """Return the stage 2 that a name or a callable means; None for "none".
+
+    Raises:
+        ConfigError: an unknown name, or one whose weights are not loaded.
+    """
+    if callable(chosen):
+        return CallableRestorer(chosen)
+    if chosen == "none":
+        return None
+    if chosen == "inpaint":
+        return sdxl
+    if chosen == "controlnet-tile":
+        if sdxl.pipe.controlnet is None:
+            raise ConfigError(
+                "restorer 'controlnet-tile' needs the component controlnet (an SDXL tile ControlNet), and this "
+                "pipeline has none: load it with `controlnet=...`, or choose restorer='inpaint' or 'none'."
+            )
+        return replace(sdxl, control=True)
+    if chosen == "refiner":
+        if refiner is None:
+            raise ConfigError(
+                "restorer 'refiner' needs an SDXL refiner: give a loaded StableDiffusionXLImg2ImgPipeline to "
+                "`pipe.use_refiner(...)` first, or choose restorer='inpaint'."
+            )
+        return CallableRestorer(refiner, "the SDXL refiner")
+    raise ConfigError(f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)}{nearest(chosen, RESTORERS)}")
+
+
+def restore_pictures(
+    jobs: Sequence[Job], restorer: Repainter, pipe: Backbone, config: RefineConfig, working: int, encode: Encode
+) -> dict[int, np.ndarray]:
+    """Return the restored pictures by position in `jobs`; those whose change could not be kept mild are left out.
+
+    The change outside the mask is measured; where it exceeds `max_change` the strength is halved once, then stage 2
+    is dropped for that picture.
+    """
+    if config.preserve == "exact":
+        return _restore_views(jobs, restorer, pipe, config, working, encode)
+    restored: dict[int, np.ndarray] = {}
+    open_jobs, attempt = list(range(len(jobs))), config
+    for strength in (config.delta, config.delta / 2):
+        attempt = replace(config, delta=strength)
+        done = _restore_views([jobs[i] for i in open_jobs], restorer, pipe, attempt, working, encode)
+        waiting = []
+        for position, pixels in done.items():
+            job = jobs[open_jobs[position]]
+            change = change_outside(job.current, pixels, job.plan.mask)
+            if change <= config.max_change:
+                restored[open_jobs[position]] = pixels
+                if strength < config.delta:
+                    job.warnings.append("Stage 2 ran at half strength to keep its change outside the mask mild.")
+            else:
+                waiting.append(open_jobs[position])
+                if strength < config.delta:
+                    job.warnings.append(
+                        f"Stage 2 was dropped: even at half strength it changed good pixels by {change:.3f} "
+                        f"(root mean square), more than max_change {config.max_change:g}."
+                    )
+        open_jobs = waiting
+        if not open_jobs:
+            break
+    return restored
+
+
+def refiner_of(img2img: Any, steps: int) -> Restore:
+    """Make a restorer of a loaded image-to-image pipeline, running exactly `steps` steps."""
+
+    def restore(image: Image.Image, prompt: str, strength: float, generator: torch.Generator) -> Image.Image:
+        total = math.ceil(steps / strength - 1e-9)
+        output = img2img(prompt=prompt, image=image, strength=strength, num_inference_steps=total, generator=generator)
+        return output.images[0].resize(image.size, Image.Resampling.LANCZOS)
+
+    return restore
+
+
+def views_of(job: Job, config: RefineConfig, working: int) -> list[Box]:
+    """Return the boxes that stage 2 looks at: the repaired places (`exact`), or the whole picture in one or more."""
+    height, width = job.pixels.shape[:2]
+    if config.preserve == "exact":
+        return [region.box for region in job.plan.regions]
+    if max(height, width) <= LARGEST_PASS * working:
+        return [(0, 0, width, height)]
+    return [(x, y, x1, y1) for y, y1 in _spans(height, working) for x, x1 in _spans(width, working)]
+
+
+def _restore_views(
+    jobs: Sequence[Job], restorer: Repainter, pipe: Backbone, config: RefineConfig, working: int, encode: Encode
+) -> dict[int, np.ndarray]:
+    pieces, owners = [], []
+    for position, job in enumerate(jobs):
+        words = encode(job, job.plan.prompt, job.plan.token_weights)
+        for index, box in enumerate(views_of(job, config, working)):
+            left, top, right, bottom = box
+            size = working_size(bottom - top, right - left, working, latent_multiple(pipe))
+            pixels = job.current[top:bottom, left:right]
+            everything = np.ones(pixels.shape[:2], dtype=bool)
+            seed = derive(job.seed, "restore", *box)
+            pieces.append(Piece(job, index, pixels, everything, size, job.plan.prompt, words, config.delta, seed))
+            owners.append((position, box))
+    crops = restorer(pieces, "restore")
+    matched = [match_low_frequencies(crop, piece.pixels) for crop, piece in zip(crops, pieces, strict=True)]
+    restored = {}
+    for position, job in enumerate(jobs):
+        views = [(box, crop) for (owner, box), crop in zip(owners, matched, strict=True) if owner == position]
+        if views:
+            restored[position] = (_put_back if config.preserve == "exact" else _blend)(job, views, config)
+    return restored
+
+
+def _put_back(job: Job, views: Sequence[tuple[Box, np.ndarray]], config: RefineConfig) -> np.ndarray:
+    """Take the restored pixels inside the mask only."""
+    result = job.current
+    for (box, crop), region in zip(views, job.plan.regions, strict=True):
+        result = paste(result, crop, box, region.mask, config.feather, match_ring=False)
+    return result
+
+
+def _blend(job: Job, views: Sequence[tuple[Box, np.ndarray]], config: RefineConfig) -> np.ndarray:
+    """Join overlapping tiles with weights that fall off towards their borders."""
+    del config
+    if len(views) == 1:
+        return views[0][1]
+    total = np.zeros(job.pixels.shape, dtype=np.float64)
+    weight = np.zeros((*job.pixels.shape[:2], 1), dtype=np.float64)
+    for (left, top, right, bottom), crop in views:
+        tent = _tent(bottom - top)[:, None, None] * _tent(right - left)[None, :, None]
+        total[top:bottom, left:right] += tent * crop
+        weight[top:bottom, left:right] += tent
+    return np.clip(np.rint(total / weight), 0, 255).astype(np.uint8)
+
+
+def _tent(length: int) -> np.ndarray:
+    ramp = np.arange(1, length + 1)
+    return np.minimum(np.minimum(ramp, ramp[::-1]) / max(length * OVERLAP, 1.0), 1.0)
+
+
+def _spans(length: int, tile: int) -> list[tuple[int, int]]:
+    if length <= tile:
+        return [(0, length)]
+    count = int(np.ceil((length - tile * OVERLAP) / (tile * (1 - OVERLAP))))
+    starts = np.linspace(0, length - tile, max(count, 2)).round().astype(int)
+    return [(int(start), int(start) + tile) for start in starts]

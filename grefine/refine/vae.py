@@ -1,0 +1,52 @@
+"""Into the latents and back, in the precision that a VAE needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def encode_images(vae: Any, images: Tensor, device: torch.device) -> Tensor:
+    """Encode `(B, 3, H, W)` in -1..1 as scaled latents: the mode of the posterior, so that nothing is drawn."""
+    with _safe_precision(vae) as dtype:
+        posterior = vae.encode(images.to(device, dtype)).latent_dist
+        return _shift(vae, posterior.mode(), into=True)
+
+
+def decode_latents(vae: Any, latents: Tensor) -> Tensor:
+    """Decode scaled latents to `(B, 3, H, W)` around -1..1."""
+    with _safe_precision(vae) as dtype:
+        return vae.decode(_shift(vae, latents.to(dtype), into=False), return_dict=False)[0]
+
+
+def roundtrip(vae: Any, images: Tensor, device: torch.device) -> Tensor:
+    """Encode and decode `(B, 3, H, W)` in 0..1: what the VAE makes of pictures that it knows, or does not."""
+    decoded = decode_latents(vae, encode_images(vae, images * 2 - 1, device))
+    return (decoded / 2 + 0.5).clamp(0, 1).float().cpu()
+
+
+def _shift(vae: Any, latents: Tensor, into: bool) -> Tensor:
+    mean, std = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+    scale = vae.config.scaling_factor
+    if mean is None or std is None:
+        return latents * scale if into else latents / scale
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1).to(latents) for v in (mean, std))
+    return (latents - mean) * scale / std if into else latents * std / scale + mean
+
+
+@contextmanager
+def _safe_precision(vae: Any) -> Iterator[torch.dtype]:
+    """Run a VAE that overflows in half precision in float32, and leave it as it was."""
+    before = vae.dtype
+    upcast = before == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+    if upcast:
+        vae.to(dtype=torch.float32)
+    try:
+        yield vae.dtype
+    finally:
+        if upcast:
+            vae.to(dtype=before)
