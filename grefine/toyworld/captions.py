@@ -59,9 +59,8 @@ def describe(scenes: Scenes, index: int, rng: random.Random) -> Caption:
             slots = [relation[0], relation[1], *[s for s in slots if s not in relation[:2]]]
         names = [things[slot].text for slot in slots]
     ground_index, sky_index = int(scenes.ground[index]), int(scenes.sky[index])
-    ground = (
-        Thing(rng.choice(words.GROUND_PHRASES[ground_index]), ground=ground_index) if rng.random() < 0.75 else None
-    )
+    grounds, skies = words.GROUND_PHRASES[ground_index], words.SKY_PHRASES[sky_index]
+    ground = Thing(rng.choice(grounds), ground=ground_index) if rng.random() < 0.75 else None
     sky = Thing(rng.choice(skies), sky=sky_index) if rng.random() < 0.6 else None
     text = _compose(names, ground, sky, relation, rng)
     return Caption(text, objects, ground, sky, relation, tuple(slots))
