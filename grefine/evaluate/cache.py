@@ -75,6 +75,10 @@ class ScoreCache:
         self.reused += values is not None
         return values
 
+    def peek(self, key: str) -> dict[str, float] | None:
+        """Return the values of `key` without counting it as reuse."""
+        return self._values.get(key)
+
     def put(self, key: str, values: Mapping[str, float]) -> None:
         """Store values; a killed process loses none of them. NaN is stored too: it is a result."""
         clean = {name: float(value) for name, value in values.items()}

@@ -1,0 +1,220 @@
+"""From the long table to findings: gains per metric and axis, strata by input quality, groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from grefine.evaluate.findings import AXES, Analysis, Axis, AxisResult, MetricResult, level_of
+from grefine.evaluate.long_table import AFTER, BEFORE, RECOMPRESSED, SHIFTED, ScoreRow, finite_pairs, values_of
+from grefine.evaluate.statistics import GainSummary, holm, noise_band, summarise
+from grefine.evaluate.strata import Strata, strata_of
+from grefine.types import MetricSpec
+
+Values = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+def analyse(
+    rows: Iterable[ScoreRow] | Values,
+    specs: Mapping[str, MetricSpec],
+    *,
+    method: str = AFTER,
+    baseline: str = BEFORE,
+    groups: Mapping[str, str] | None = None,
+) -> Analysis:
+    """Analyse one method against the baseline.
+
+    Args:
+        rows: the long table, or `values_of` it.
+        specs: metric column → what to know about it. Columns without a spec are left out.
+        method: stage name of the refined images.
+        baseline: stage name of the inputs.
+        groups: image → group, e.g. its generator.
+    """
+    values = rows if isinstance(rows, Mapping) else values_of(rows)
+    groups = groups or {}
+    shown = [m for m in values if m in specs and not specs[m].needs_reference and method in values[m]]
+    evidence = [m for m in shown if is_evidence(m, specs[m], shown)]
+    bands = {m: noise_band(_noise(values[m], specs[m], baseline)) for m in shown}
+    gains = {m: _gains(values[m], specs[m], baseline, method) for m in shown}
+    summaries = {m: summarise(list(gains[m].values()), bands[m]) for m in shown}
+    adjusted = holm({m: summaries[m].p for m in evidence})
+    scale = {m: _scale(values[m], baseline, bands[m]) for m in shown}
+    results = tuple(
+        replace(
+            _metric_result(m, specs[m], values[m], summaries[m], (baseline, method)),
+            p_holm=adjusted.get(m, math.nan),
+            evidence=m in evidence,
+            note=_note(m, specs[m], m in evidence, values[m], gains[m], (baseline, method)),
+            spread=scale[m],
+            input_range=_input_range(values[m].get(baseline, {})),
+        )
+        for m in shown
+    )
+    members = {axis: [m for m in evidence if specs[m].axis in (axis, "both")] for axis in AXES}
+    strata = {axis: strata_of(axis, values, specs, members[axis], baseline) for axis in AXES}
+    axes, thirds = [], []
+    by_group: dict[str, tuple[AxisResult, ...]] = {}
+    for axis in AXES:
+        noise = _composite_noise(members[axis], values, specs, scale, baseline)
+        parts = {m: {i: g / scale[m] for i, g in gains[m].items()} for m in members[axis]}
+        axes.append(_axis_result(axis, parts, noise))
+        thirds += [_stratum_result(axis, parts, noise, strata[axis], third) for third in ("low", "mid", "high")]
+        for group in sorted(set(groups.values())):
+            inside = {m: {i: g for i, g in part.items() if groups.get(i) == group} for m, part in parts.items()}
+            by_group[group] = (*by_group.get(group, ()), _axis_result(axis, inside, noise))
+    images = {image for m in shown for image in gains[m]}
+    return Analysis(
+        method=method,
+        baseline=baseline,
+        n=len(images),
+        metrics=results,
+        axes=tuple(axes),
+        strata=tuple(thirds),
+        groups=by_group,
+        group_means=_group_means(shown, values, groups, baseline, method),
+        notes=tuple(s.note for s in strata.values() if s.note),
+    )
+
+
+def is_evidence(metric: str, spec: MetricSpec, shown: Sequence[str]) -> bool:
+    """Return whether a column may speak in a verdict.
+
+    What steered the refinement may not, measures of change may not, and of a metric with several values only its
+    main one does, so that nine dimensions of one network are not nine witnesses.
+    """
+    return not spec.used_in_loop and not spec.needs_reference and metric == main_column(metric.split(".")[0], shown)
+
+
+def main_column(metric: str, columns: Sequence[str]) -> str:
+    """Return the column that stands for a metric: named like it, or its "overall", or its first."""
+    for name in (metric, f"{metric}.overall", f"{metric}.main"):
+        if name in columns:
+            return name
+    return next((c for c in columns if c.startswith(f"{metric}.")), metric)
+
+
+def _sign(spec: MetricSpec) -> float:
+    return -1.0 if spec.direction == "lower" else 1.0
+
+
+def _gains(
+    stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str, method: str
+) -> dict[str, float]:
+    pairs = finite_pairs(stages.get(baseline, {}), stages.get(method, {}))
+    return {image: _sign(spec) * (after - before) for image, before, after in pairs}
+
+
+def _noise(stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str) -> list[float]:
+    return [change for probe in (SHIFTED, RECOMPRESSED) for change in _gains(stages, spec, baseline, probe).values()]
+
+
+def _scale(stages: Mapping[str, Mapping[str, float]], baseline: str, band: float) -> float:
+    """Return the unit in which a metric's gains are put beside other metrics': the spread of the inputs' scores."""
+    values = [v for v in stages.get(baseline, {}).values() if math.isfinite(v)]
+    spread = float(np.std(values)) if len(values) > 1 else 0.0
+    return spread or band or 1.0
+
+
+def _input_range(scores: Mapping[str, float]) -> tuple[float, float] | None:
+    values = [v for v in scores.values() if math.isfinite(v)]
+    if not values:
+        return None
+    low, high = np.quantile(values, (0.1, 0.9))
+    return float(low), float(high)
+
+
+def _composite_noise(
+    metrics: Sequence[str],
+    values: Values,
+    specs: Mapping[str, MetricSpec],
+    scale: Mapping[str, float],
+    baseline: str,
+) -> float:
+    changes: list[float] = []
+    for probe in (SHIFTED, RECOMPRESSED):
+        parts = {
+            m: {i: g / scale[m] for i, g in _gains(values[m], specs[m], baseline, probe).items()} for m in metrics
+        }
+        changes += composite(parts).values()
+    return noise_band(changes)
+
+
+def composite(parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return each image's mean over the metrics that have a value for it."""
+    collected: dict[str, list[float]] = {}
+    for part in parts.values():
+        for image, gain in part.items():
+            collected.setdefault(image, []).append(gain)
+    return {image: float(np.mean(gains)) for image, gains in sorted(collected.items())}
+
+
+def _axis_result(
+    axis: Axis,
+    parts: Mapping[str, Mapping[str, float]],
+    band: float,
+    stratum: str = "all",
+    stratified_by: str = "",
+) -> AxisResult:
+    per_image = composite(parts)
+    gain = summarise(list(per_image.values()), band)
+    return AxisResult(axis, level_of(gain), tuple(parts), gain, stratum, stratified_by, per_image)
+
+
+def _stratum_result(
+    axis: Axis, parts: Mapping[str, Mapping[str, float]], band: float, strata: Strata, third: str
+) -> AxisResult:
+    inside = {
+        m: {image: gain for image, gain in part.items() if strata.third(m, image) == third}
+        for m, part in parts.items()
+    }
+    return _axis_result(axis, inside, band, third, strata.source)
+
+
+def _metric_result(
+    metric: str,
+    spec: MetricSpec,
+    stages: Mapping[str, Mapping[str, float]],
+    summary: GainSummary,
+    names: tuple[str, str],
+) -> MetricResult:
+    pairs = finite_pairs(stages.get(names[0], {}), stages.get(names[1], {}))
+    before = float(np.mean([b for _, b, _ in pairs])) if pairs else math.nan
+    after = float(np.mean([a for _, _, a in pairs])) if pairs else math.nan
+    return MetricResult(metric, spec, before, after, summary, p_holm=math.nan, evidence=False)
+
+
+def _note(
+    metric: str,
+    spec: MetricSpec,
+    evidence: bool,
+    stages: Mapping[str, Mapping[str, float]],
+    gains: Mapping[str, float],
+    names: tuple[str, str],
+) -> str:
+    notes = []
+    if spec.used_in_loop:
+        notes.append("used in the loop")
+    elif not evidence:
+        notes.append(f"part of {metric.split('.')[0]}")
+    lost = len(stages.get(names[0], {}).keys() & stages.get(names[1], {}).keys()) - len(gains)
+    if lost:
+        notes.append(f"no number for {lost} image{'s' if lost > 1 else ''}")
+    return "; ".join(notes)
+
+
+def _group_means(
+    metrics: Sequence[str], values: Values, groups: Mapping[str, str], baseline: str, method: str
+) -> dict[str, dict[str, tuple[float, float]]]:
+    means: dict[str, dict[str, tuple[float, float]]] = {}
+    for group in sorted(set(groups.values())):
+        for metric in metrics:
+            pairs = finite_pairs(values[metric].get(baseline, {}), values[metric].get(method, {}))
+            inside = [(before, after) for image, before, after in pairs if groups.get(image) == group]
+            if inside:
+                before, after = np.mean(inside, axis=0)
+                means.setdefault(group, {})[metric] = (float(before), float(after))
+    return means

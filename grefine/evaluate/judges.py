@@ -1,0 +1,183 @@
+"""Who judges: metrics by name or preset, the judges inside a pipeline, and scorers of your own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from grefine.config import load_config
+from grefine.errors import ConfigError, GRefineError
+from grefine.evaluate.fidelity import FIDELITY
+from grefine.resources import config_file, pipeline_folder
+from grefine.scorers.protocol import Scorer
+from grefine.types import MetricSpec
+
+NOISE_IMAGES = 32
+_HASHED_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateConfig:
+    """One evaluation, as `configs/evaluate/*.yaml` states it."""
+
+    metrics: tuple[str, ...] = ()
+    """Names; empty means every registered metric."""
+    noise_images: int = NOISE_IMAGES
+    """On how many inputs each metric's own noise is measured; 0: not at all, and then only equal scores are ties."""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A metric that can run, loaded only when something has to be computed."""
+
+    spec: MetricSpec
+    load: Callable[[], Scorer]
+    source: str = ""
+    """What tells its weights from others."""
+    device: str = "cpu"
+    seeded: bool = False
+
+
+def preset(name: str | Path) -> EvaluateConfig:
+    """Read a bundled preset or a YAML file of one's own."""
+    return load_config(config_file("evaluate", name), EvaluateConfig)
+
+
+def resolve(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[str | Scorer, ...], int]:
+    """Return metric names (or scorers) and the number of noise images that `metrics` means.
+
+    A text may name a metric, several with commas between them, or a preset; a path is a YAML file.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if isinstance(metrics, str):
+        names = [name.strip() for name in metrics.split(",") if name.strip()]
+        if len(names) == 1 and not _is_metric(names[0]):
+            return _from_preset(names[0])
+        return tuple(names), NOISE_IMAGES
+    return _from_preset(metrics) if isinstance(metrics, Path) else (tuple(metrics), NOISE_IMAGES)
+
+
+def _from_preset(name: str | Path) -> tuple[tuple[str, ...], int]:
+    settings = preset(name)
+    return settings.metrics, settings.noise_images
+
+
+def _is_metric(name: str) -> bool:
+    from grefine.scorers.registry import known_metric
+
+    try:
+        known_metric(name)
+    except ConfigError:
+        return False
+    return True
+
+
+def choose(
+    metrics: Sequence[str | Scorer],
+    *,
+    pipeline: str | Path | None = None,
+    device: str = "cpu",
+    weights: Mapping[str, str | Path] | None = None,
+    used_in_loop: Iterable[str] = (),
+    allow_noncommercial: bool = False,
+) -> tuple[list[Judge], dict[str, str]]:
+    """Return the judges that can run, and name → reason for those that cannot.
+
+    Args:
+        metrics: names, or scorers of your own. Empty: every registered metric.
+        pipeline: takes the judges that it carries from there, and its p and a of every image (which made the masks).
+        device: on which scorers run.
+        weights: metric → file or folder.
+        used_in_loop: metrics that steered the refinement: scored, shown and kept out of verdicts.
+        allow_noncommercial: accept the terms of pyiqa's metrics.
+
+    Raises:
+        ConfigError: an unknown metric, with the nearest name.
+    """
+    from grefine.scorers.registry import availability, known_metric, load_scorer, metric_specs
+
+    specs = {spec.name: spec for spec in metric_specs()}
+    wanted = list(metrics) or list(specs)
+    weights = {known_metric(name): path for name, path in (weights or {}).items()}
+    loop = {known_metric(name) if name not in _OWN else name for name in used_in_loop}
+    folder = _pipeline(pipeline)
+    judges: dict[str, Judge] = {}
+    missing: dict[str, str] = {}
+    for item in wanted:
+        if not isinstance(item, str):
+            judges[item.spec.name] = Judge(item.spec, lambda scorer=item: scorer, _origin(item), device)
+            continue
+        if item in FIDELITY:
+            continue
+        name = known_metric(item)
+        where = weights.get(name)
+        if where is None and folder is not None and (folder / name).is_dir():
+            where = folder
+        state = availability(name, where)
+        if not state.runs:
+            advice = f" Needed: {state.how}." if state.how and state.how not in state.reason else ""
+            missing[name] = state.reason + advice
+            continue
+        if specs[name].licence.startswith("PolyForm") and not allow_noncommercial:
+            missing[name] = "its terms are non-commercial; --allow-noncommercial accepts them."
+            continue
+
+        def load(name: str = name, where: str | Path | None = where) -> Scorer:
+            return load_scorer(name, where, device, allow_noncommercial)
+
+        judges[name] = Judge(specs[name], load, _fingerprint(name, where), device, seeded=name == "moe_agiqa")
+    chosen = [replace(j, spec=replace(j.spec, used_in_loop=True)) if n in loop else j for n, j in judges.items()]
+    if pipeline is not None:
+        from grefine.evaluate.pipeline_judges import input_quality
+
+        chosen += input_quality(pipeline, device)
+    return chosen, missing
+
+
+_OWN = ("pq_map", "aq_map")
+
+
+def _pipeline(name: str | Path | None) -> Path | None:
+    if name is None:
+        return None
+    folder = pipeline_folder(name)
+    if folder is None:
+        raise ConfigError(
+            f"There is no pipeline '{name}' on this machine: give a folder or the name of a bundled one."
+        )
+    return folder
+
+
+def _origin(scorer: Scorer) -> str:
+    kind = type(scorer)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _fingerprint(name: str, where: str | Path | None) -> str:
+    """Return what tells these weights from others: a hash of small files, size and time of large ones."""
+    from grefine.scorers.registry import find_weights
+
+    try:
+        root = find_weights(name, where)
+    except GRefineError:
+        return ""
+    return fingerprint_of(root)
+
+
+def fingerprint_of(root: Path) -> str:
+    """Return a hash of a file or of all files below a folder."""
+    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    digest = hashlib.sha256()
+    for path in files:
+        state = path.stat()
+        digest.update(path.name.encode("utf-8", "surrogateescape"))
+        if state.st_size <= _HASHED_BYTES:
+            digest.update(path.read_bytes())
+        else:
+            digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+    return digest.hexdigest()[:24]

@@ -1,0 +1,166 @@
+"""Pictures of a report: small copies and map layers, inside the page while they are few, beside it when many."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from grefine.errors import ImageError
+from grefine.evaluate.cache import content_hash
+from grefine.io.atomic import write_atomic
+from grefine.io.images import read_image
+
+SIDE = 640
+"""Longest side of a copy in a report."""
+MAP_SIDE = 256
+INLINE_BYTES = 12 * 2**20
+"""Up to this much the pictures lie inside the page, so that one file can be mailed."""
+FOLDER = "report_files"
+_OURS = re.compile(r"^([0-9a-f]{24}-\w+\.(webp|png)|page-\d+\.js)$")
+_TYPES = {".webp": "image/webp", ".png": "image/png"}
+_TINT = {"quality": (234, 88, 12), "alignment": (37, 99, 235), "mask": (13, 148, 136)}
+
+
+class MediaStore:
+    """Keeps pictures in memory until they are too many, then on disk under names made of their content."""
+
+    def __init__(self, out: Path, limit: int = INLINE_BYTES) -> None:
+        self.folder = out / FOLDER
+        self.limit = limit
+        self.inline = True
+        self._held: dict[str, bytes] = {}
+        self._bytes = 0
+        self._used: set[str] = set()
+
+    def put(self, name: str, data: bytes) -> str:
+        """Store a file and return its name."""
+        self._used.add(name)
+        if not self.inline:
+            self._write(name, data)
+        elif name not in self._held:
+            self._held[name] = data
+            self._bytes += len(data)
+            if self._bytes > self.limit:
+                self._spill()
+        return name
+
+    def has(self, name: str) -> bool:
+        """Return whether the picture is there already, from this run or an earlier one."""
+        if name in self._held:
+            return True
+        if not (self.folder / name).is_file():
+            return False
+        if self.inline:
+            self.put(name, (self.folder / name).read_bytes())
+        self._used.add(name)
+        return True
+
+    def read(self, name: str) -> bytes:
+        """Return a stored file."""
+        return self._held[name] if name in self._held else (self.folder / name).read_bytes()
+
+    def _spill(self) -> None:
+        self.inline = False
+        for name, data in self._held.items():
+            self._write(name, data)
+        self._held.clear()
+
+    def _write(self, name: str, data: bytes) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.folder / name, data)
+
+    def data_uris(self) -> dict[str, str]:
+        """Return name → data URI of what lies inside the page."""
+        return {
+            name: f"data:{_TYPES[Path(name).suffix]};base64,{base64.b64encode(data).decode('ascii')}"
+            for name, data in self._held.items()
+        }
+
+    def finish(self) -> None:
+        """Remove what earlier reports left in the folder; files that no report of ours wrote are not touched."""
+        if not self.folder.is_dir():
+            return
+        for path in list(self.folder.iterdir()):
+            if _OURS.match(path.name) and path.name not in self._used:
+                path.unlink()
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def add_picture(store: MediaStore, source: Path | str | Image.Image) -> tuple[str, tuple[int, int]]:
+    """Store a copy of a picture for the page; return its name and the copy's size.
+
+    Small pictures are kept without loss, larger ones at most 640 pixels wide.
+    """
+    if isinstance(source, Image.Image):
+        key = hashlib.sha256(source.tobytes() + repr((source.mode, source.size)).encode()).hexdigest()
+    else:
+        key = content_hash(source)
+    name = f"{key[:24]}-copy.webp"
+    if not store.has(name):
+        picture = source.convert("RGB") if isinstance(source, Image.Image) else read_image(source).rgb
+        store.put(name, picture_bytes(picture))
+    with Image.open(BytesIO(store.read(name))) as copy:
+        return name, copy.size
+
+
+def picture_bytes(picture: Image.Image) -> bytes:
+    """Return a picture's copy for a page as WebP."""
+    small = max(picture.size) <= 160
+    if max(picture.size) > SIDE:
+        picture = picture.copy()
+        picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    picture.save(buffer, "WEBP", lossless=small, quality=100 if small else 86, method=3)
+    return buffer.getvalue()
+
+
+def layer_png(kind: str, values: np.ndarray) -> bytes:
+    """Return a map as a transparent PNG that lies over the picture.
+
+    Args:
+        kind: "quality" (P, orange where bad), "alignment" (A, blue where something is missing) or "mask".
+        values: `(H, W)`, 0..1 with high = good for the maps, True = repaint for the mask.
+
+    Raises:
+        ImageError: another kind, or values that are no map.
+    """
+    if kind not in _TINT:
+        raise ImageError(f"'{kind}' is no map layer: use one of {', '.join(_TINT)}.")
+    field = np.asarray(values, dtype=np.float32)
+    if field.ndim != 2 or not np.isfinite(field).all():
+        raise ImageError(f"The {kind} layer must be a finite (H, W) array, not shape {field.shape}.")
+    strength = field if kind == "mask" else 1.0 - np.clip(field, 0, 1)
+    grey = Image.fromarray((np.clip(strength, 0, 1) * 255).round().astype(np.uint8))
+    if max(grey.size) > MAP_SIDE:
+        resample = Image.Resampling.NEAREST if kind == "mask" else Image.Resampling.BILINEAR
+        scale = MAP_SIDE / max(grey.size)
+        grey = grey.resize((max(1, round(grey.width * scale)), max(1, round(grey.height * scale))), resample)
+    alpha = np.asarray(grey, dtype=np.float32) / 255
+    rgba = np.zeros((*alpha.shape, 4), dtype=np.uint8)
+    rgba[..., :3] = _TINT[kind]
+    rgba[..., 3] = (alpha * (0.45 if kind == "mask" else 0.85) * 255).round()
+    if kind == "mask":
+        edge = _edges(alpha > 0.5)
+        rgba[edge] = (255, 255, 255, 230)
+    buffer = BytesIO()
+    Image.fromarray(rgba, "RGBA").save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _edges(mask: np.ndarray) -> np.ndarray:
+    padded = np.pad(mask, 1, constant_values=False)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
+
+
+def add_layer(store: MediaStore, kind: str, source: np.ndarray | Path | str) -> str:
+    """Store a map layer given as an array, or as a PNG that `layer_png` made earlier; return its name."""
+    data = layer_png(kind, source) if isinstance(source, np.ndarray) else Path(source).read_bytes()
+    return store.put(f"{hashlib.sha256(data).hexdigest()[:24]}-{kind}.png", data)

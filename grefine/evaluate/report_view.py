@@ -1,0 +1,259 @@
+"""Findings → what the page's template prints. No numbers are made here, only words, shares and drawings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from grefine.evaluate import plots
+from grefine.evaluate.findings import AXES, Analysis, Axis, AxisResult, Level, MetricResult
+from grefine.evaluate.statistics import GainSummary
+from grefine.evaluate.table_text import number
+from grefine.evaluate.verdict import CELL_WORDS, headline, sentences, verdict_of
+
+if TYPE_CHECKING:
+    from grefine.evaluate.report import ReportText
+    from grefine.types import MetricSpec
+
+TONES: dict[str, str] = {"better": "gain", "worse": "loss", "mixed": "mixed"}
+AXIS_NAMES: dict[Axis, str] = {"perceptual": "Perceptual quality", "alignment": "Alignment with the prompt"}
+KEPT_NAMES = {
+    "original": "original kept",
+    "repainted": "repainted",
+    "both": "repainted and restored",
+    "restored": "restored",
+    "untouched": "nothing to repair",
+    "refined": "refined",
+    "kept": "original kept after comparing",
+    "": "not known",
+}
+
+
+def page_context(
+    text: ReportText,
+    analysis: Analysis | None,
+    specs: Mapping[str, MetricSpec],
+    change: Mapping[str, Mapping[str, float]],
+    kept: Mapping[str, int],
+    count: int,
+) -> dict[str, Any]:
+    """Return everything that the template names."""
+    verdict = verdict_of(analysis) if analysis else None
+    return {
+        "title": text.title,
+        "subtitle": text.subtitle,
+        "headline": text.headline or (headline(verdict) if verdict else text.title),
+        "tone": TONES.get(verdict, "even") if verdict and not text.headline else text.tone,
+        "sentences": [*(sentences(analysis) if analysis else ()), *text.sentences],
+        "cells": _cells(analysis) if analysis else [],
+        "facts": [("images", str(count)), *text.facts],
+        "decisions": _decisions(kept, count),
+        "metrics": [_metric_row(m) for m in analysis.metrics if "." not in m.metric or m.evidence] if analysis else [],
+        "parts": [_metric_row(m) for m in analysis.metrics if "." in m.metric and not m.evidence] if analysis else [],
+        "forest": _forest(analysis) if analysis else "",
+        "radars": _radars(analysis, specs) if analysis else [],
+        "strata": _strata(analysis) if analysis else [],
+        "groups": _groups(analysis) if analysis else [],
+        "change": _change(change),
+        "missing": text.missing,
+        "notes": [*text.notes, *(analysis.notes if analysis else ())],
+        "count": count,
+        "band_known": any(m.gain.band > 0 for m in analysis.metrics) if analysis else False,
+    }
+
+
+def _cells(analysis: Analysis) -> list[dict[str, Any]]:
+    return [
+        {
+            "axis": AXIS_NAMES[axis],
+            "cells": [_cell(analysis.cell(axis, third), name) for third, name in (("low", "bad"), ("high", "good"))],
+        }
+        for axis in AXES
+    ]
+
+
+def _cell(result: AxisResult, name: str) -> dict[str, Any]:
+    gain = result.gain
+    counts = f"{gain.win} gained, {gain.tie} same, {gain.loss} lost" if gain.n else "nobody judged this"
+    return {
+        "name": f"the third of the inputs that were {'worst' if name == 'bad' else 'best'}",
+        "word": CELL_WORDS[result.level],
+        "tone": _tone(result.level),
+        "counts": counts,
+        "source": result.stratified_by,
+    }
+
+
+def _tone(level: Level) -> str:
+    return TONES.get(level, "none" if level == "no evidence" else "even" if level == "no change" else "unclear")
+
+
+def _decisions(kept: Mapping[str, int], count: int) -> list[dict[str, Any]]:
+    if not count or set(kept) <= {""}:
+        return []
+    order = [name for name in KEPT_NAMES if kept.get(name)]
+    return [
+        {"key": name or "unknown", "name": KEPT_NAMES[name], "n": kept[name], "share": _percent(kept[name], count)}
+        for name in order
+    ]
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.4g}"
+
+
+def _metric_row(result: MetricResult) -> dict[str, Any]:
+    gain = result.gain
+    sign = -1 if result.spec.direction == "lower" else 1
+    return {
+        "name": result.metric,
+        "description": result.spec.description,
+        "arrow": "↓" if result.spec.direction == "lower" else "↑",
+        "better": "lower is better" if result.spec.direction == "lower" else "higher is better",
+        "before": number(result.before),
+        "after": number(result.after),
+        "delta": _signed(result.delta),
+        "interval": _interval(gain, sign),
+        "median": _signed(sign * gain.median),
+        "win": gain.win,
+        "tie": gain.tie,
+        "loss": gain.loss,
+        "n": gain.n,
+        "shares": [_percent(k, gain.n) if gain.n else "0" for k in (gain.win, gain.tie, gain.loss)],
+        "band": number(gain.band, 3),
+        "p": _p_value(gain.p),
+        "p_holm": _p_value(result.p_holm),
+        "effect": _signed(gain.effect, 2),
+        "tone": "gain" if gain.mean > 0 else "loss" if gain.mean < 0 else "even",
+        "worse": result.negative,
+        "evidence": result.evidence,
+        "loop": result.spec.used_in_loop,
+        "note": result.note,
+        "axis": result.spec.axis,
+    }
+
+
+def _interval(gain: GainSummary, sign: int) -> str:
+    ends = sorted(sign * v for v in (gain.interval.low, gain.interval.high))
+    if not all(math.isfinite(v) for v in ends):
+        return "no interval"
+    return f"{_signed(ends[0])} to {_signed(ends[1])}"
+
+
+def _signed(value: float, digits: int = 3) -> str:
+    if not math.isfinite(value):
+        return "n/a"
+    return "0" if value == 0 else ("+" if value > 0 else "−") + number(abs(value), digits)
+
+
+def _p_value(p: float) -> str:
+    if not math.isfinite(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _forest(analysis: Analysis) -> str:
+    rows = [
+        plots.ForestRow(
+            label=f"{AXIS_NAMES[axis.axis]}, all judges",
+            mean=axis.gain.mean,
+            low=axis.gain.interval.low,
+            high=axis.gain.interval.high,
+            band=axis.gain.band,
+            text=f"{_signed(axis.gain.mean)} SD",
+            kind="axis",
+        )
+        for axis in analysis.axes
+        if axis.gain.n
+    ]
+    for result in sorted(analysis.metrics, key=lambda m: not m.evidence):
+        if not result.gain.n or ("." in result.metric and not result.evidence):
+            continue
+        unit = result.spread
+        rows.append(
+            plots.ForestRow(
+                label=result.metric + (" (used in the loop)" if result.spec.used_in_loop else ""),
+                mean=result.gain.mean / unit,
+                low=result.gain.interval.low / unit,
+                high=result.gain.interval.high / unit,
+                band=result.gain.band / unit,
+                text=_signed(result.delta),
+                kind="metric" if result.evidence else "loop",
+            )
+        )
+    if not rows:
+        return ""
+    title = "Mean gain per metric with its 95 % interval; the numbers are in the table above"
+    return plots.forest_svg(rows, title=title, unit="gain in SD of the input's scores")
+
+
+def _radars(analysis: Analysis, specs: Mapping[str, MetricSpec]) -> list[dict[str, Any]]:
+    metrics = [m.metric for m in analysis.metrics if m.evidence and m.gain.n]
+    lower = [m for m in metrics if specs[m].direction == "lower"]
+    whole = {m.metric: (m.before, m.after) for m in analysis.metrics if m.metric in metrics}
+    panels = dict(analysis.group_means) if len(analysis.group_means) > 1 else {"all images": whole}
+    every = {
+        f"{group}/{stage}": {m: pair[k] for m, pair in means.items() if m in metrics}
+        for group, means in panels.items()
+        for k, stage in enumerate((analysis.baseline, analysis.method))
+    }
+    spread = {m.metric: m.input_range for m in analysis.metrics if m.metric in metrics and m.input_range}
+    axes = plots.radar_axes(metrics, lower, every, spread if len(panels) == 1 else None)
+    drawn = []
+    for group in panels:
+        polygons = {stage: every[f"{group}/{stage}"] for stage in (analysis.baseline, analysis.method)}
+        title = f"Radar of {group}: {analysis.baseline} and {analysis.method}; outward is better"
+        svg = plots.radar_svg(axes, polygons, title=title)
+        if svg:
+            drawn.append({"group": group, "svg": svg, "names": list(polygons)})
+    return drawn
+
+
+def _strata(analysis: Analysis) -> list[dict[str, Any]]:
+    rows = []
+    for axis in AXES:
+        thirds = [s for s in analysis.strata if s.axis == axis and s.gain.n]
+        rows += [_summary_row(f"{AXIS_NAMES[axis]}: {third.stratum} inputs", third) for third in thirds]
+    return rows
+
+
+def _groups(analysis: Analysis) -> list[dict[str, Any]]:
+    return [
+        _summary_row(f"{group}: {AXIS_NAMES[axis.axis].lower()}", axis)
+        for group, results in analysis.groups.items()
+        for axis in results
+        if axis.gain.n
+    ]
+
+
+def _summary_row(label: str, result: AxisResult) -> dict[str, Any]:
+    gain = result.gain
+    return {
+        "label": label,
+        "n": gain.n,
+        "mean": _signed(gain.mean),
+        "interval": _interval(gain, 1),
+        "win": gain.win,
+        "tie": gain.tie,
+        "loss": gain.loss,
+        "shares": [_percent(k, gain.n) for k in (gain.win, gain.tie, gain.loss)],
+        "word": CELL_WORDS[result.level],
+        "tone": _tone(result.level),
+    }
+
+
+def _change(change: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for label, measures in change.items():
+        rows.append(
+            {
+                "label": label,
+                "n": f"{measures.get('n', math.nan):.0f}",
+                "psnr": "identical" if measures["psnr"] >= 100 else f"{measures['psnr']:.1f} dB",
+                "ssim": f"{measures['ssim']:.4f}",
+                "changed": f"{100 * measures['changed']:.1f} %",
+                "untouched": f"{100 * measures['untouched']:.0f} %",
+            }
+        )
+    return rows

@@ -1,0 +1,197 @@
+"""Evaluate two folders: score both sides once, keep the long table, make every view of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grefine.evaluate.analysis import analyse
+from grefine.evaluate.cache import ScoreCache, content_hash
+from grefine.evaluate.fidelity import FIDELITY
+from grefine.evaluate.findings import Analysis
+from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
+from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows, write_text
+from grefine.evaluate.pairs import Pairing, pair_folders
+from grefine.evaluate.prompting import Prompting, read_prompting
+from grefine.evaluate.scoring import Item, Progress, ScoringLog, measure_change, score
+from grefine.evaluate.steering import steered_by
+from grefine.evaluate.verdict import Verdict, headline, sentences, verdict_of
+from grefine.scorers.protocol import Scorer
+from grefine.types import MetricSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What an evaluation found, and the numbers behind it."""
+
+    rows: tuple[ScoreRow, ...]
+    """The long table."""
+    specs: Mapping[str, MetricSpec]
+    """Metric column → what to know about it."""
+    analysis: Analysis
+    pairing: Pairing
+    prompting: Prompting
+    unavailable: Mapping[str, str]
+    """Metric → why it did not run."""
+    notes: tuple[str, ...] = ()
+    computed: int = 0
+    """Scores that were computed in this run."""
+    reused: int = 0
+    """Scores that were known from an earlier one."""
+    out: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """ "better", "worse", "no change", "mixed", "unclear" or "no evidence"."""
+        return verdict_of(self.analysis)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The verdict in plain words, then its grounds."""
+        return [f"{headline(self.verdict)}.", *sentences(self.analysis)]
+
+
+def evaluate_folders(
+    before: str | Path,
+    after: str | Path,
+    *,
+    prompts: str | Path | None = None,
+    metrics: str | Path | Sequence[str | Scorer] = (),
+    group: str | None = None,
+    out: str | Path | None = None,
+    pipeline: str | Path | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    used_in_loop: Iterable[str] = (),
+    noise_images: int | None = None,
+    allow_noncommercial: bool = False,
+    report: bool = True,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Compare the images of two folders and say whether the second is better.
+
+    Args:
+        before: folder of the inputs.
+        after: folder of the outputs, paired by relative path (then by name without suffix).
+        prompts: CSV, TSV, JSON or JSONL of prompts by file name; without it sidecars and image metadata are read.
+        metrics: a preset ("offline", "paper13", ...), a YAML file, names, or scorers of your own. Empty: every
+            registered metric; those that cannot run are named with the reason.
+        group: column of the prompt table, or "folder" for the first part of the relative path.
+        out: where the tables, the report and the score cache go; nothing is written without it.
+        pipeline: a pipeline folder or name: its judges take part, its p and a sort the inputs into thirds.
+        weights: metric → file or folder.
+        device: on which the metrics run.
+        seed: of metrics that look at random crops.
+        used_in_loop: metrics that steered the refinement, beside those that the outputs themselves name.
+        noise_images: on how many inputs the metrics' own noise is measured; 0: none. Default: the preset's, else 32.
+        allow_noncommercial: accept the terms of metrics that are not free for every use.
+        report: write `report.html`.
+        progress: called with one line whenever a batch is done.
+
+    Raises:
+        ConfigError: a missing or empty folder, no pairs, an unknown metric or preset.
+        PromptError: a prompt table that cannot be read.
+    """
+    wanted, preset_noise = resolve(metrics)
+    noise_images = preset_noise if noise_images is None else noise_images
+    pairing = pair_folders(before, after)
+    prompting = read_prompting(pairing, prompts, group)
+    steered = steered_by(pair.after for pair in pairing.pairs)
+    judges, unavailable = choose(
+        wanted,
+        pipeline=pipeline,
+        device=device,
+        weights=weights,
+        used_in_loop={*used_in_loop, *steered},
+        allow_noncommercial=allow_noncommercial,
+    )
+    stages = {BEFORE: {p.name: p.before for p in pairing.pairs}, AFTER: {p.name: p.after for p in pairing.pairs}}
+    with ScoreCache(None if out is None else Path(out) / "scores.jsonl") as cache:
+        rows, specs, log = score_stages(
+            stages, judges, cache, prompts=prompting.prompts, noise_images=noise_images, seed=seed, progress=progress
+        )
+    result = Evaluation(
+        rows=tuple(rows),
+        specs=specs,
+        analysis=analyse(rows, specs, groups=prompting.groups),
+        pairing=pairing,
+        prompting=prompting,
+        unavailable={**unavailable, **log.failed},
+        notes=(*pairing.notes, *prompting.notes, *log.notes),
+        computed=cache.computed,
+        reused=cache.reused,
+        out=None if out is None else Path(out),
+        settings={
+            "before": str(before),
+            "after": str(after),
+            "prompts": None if prompts is None else str(prompts),
+            "metrics": [judge.spec.name for judge in judges],
+            "group": group,
+            "pipeline": None if pipeline is None else str(pipeline),
+            "device": device,
+            "seed": seed,
+            "noise_images": noise_images,
+        },
+    )
+    if out is not None:
+        from grefine.evaluate.views import write_views
+
+        write_rows(Path(out) / "scores.csv", rows)
+        write_text(
+            Path(out) / "run.json", json.dumps(result.settings | {"python": platform.python_version()}, indent=1)
+        )
+        write_views(result, Path(out), report=report)
+    return result
+
+
+def score_stages(
+    stages: Mapping[str, Mapping[str, Path]],
+    judges: Sequence[Judge],
+    cache: ScoreCache,
+    *,
+    prompts: Mapping[str, str],
+    baseline: str = BEFORE,
+    noise_images: int = NOISE_IMAGES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[list[ScoreRow], dict[str, MetricSpec], ScoringLog]:
+    """Score stage → image → file by every judge, and measure how far each stage moved from the baseline.
+
+    Returns:
+        The long table, a spec per metric column, and what went wrong.
+    """
+    items = [
+        Item(image, stage, path, content_hash(path), prompts.get(image) or None)
+        for stage, files in stages.items()
+        for image, path in files.items()
+    ]
+    originals = {item.image: item for item in items if item.stage == baseline}
+    sample = sorted(originals.values(), key=lambda item: item.content)[:noise_images]
+    noise = [Item(item.image, BEFORE, item.path, item.content, item.prompt) for item in sample]
+    log = ScoringLog()
+    rows: list[ScoreRow] = []
+    specs: dict[str, MetricSpec] = {name: spec for name, (spec, _) in FIDELITY.items()}
+    for judge in judges:
+        found = score(judge, items, cache, log, noise_items=noise, seed=seed, progress=progress)
+        specs |= dict.fromkeys((row.metric for row in found), judge.spec)
+        rows += found
+    moved = [item for item in items if item.stage != baseline and item.image in originals]
+    rows += measure_change(moved, originals, cache, log)
+    return rows, specs, log
+
+
+def change_means(rows: Iterable[ScoreRow], images: Iterable[str], stage: str = AFTER) -> dict[str, float]:
+    """Return the mean measures of change over some images, and the share that is bit-identical to its input."""
+    values = values_of(rows)
+    wanted = [image for image in images if image in values.get("psnr", {}).get(stage, {})]
+    if not wanted:
+        return {}
+    means = {name: sum(values[name][stage][i] for i in wanted) / len(wanted) for name in FIDELITY}
+    identical = sum(values["psnr"][stage][i] >= 100.0 for i in wanted) / len(wanted)
+    return {"n": float(len(wanted)), **means, "untouched": identical}

@@ -1,0 +1,187 @@
+"""Run judges over images, asking the cache first; a judge that fails costs its own column only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grefine.errors import GRefineError
+from grefine.evaluate import fidelity
+from grefine.evaluate.cache import ScoreCache, score_key
+from grefine.evaluate.judges import Judge
+from grefine.evaluate.long_table import BEFORE, RECOMPRESSED, SHIFTED, ScoreRow
+from grefine.io.images import printable, read_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Progress = Callable[[str], None]
+BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image that is to be scored."""
+
+    image: str
+    """Name that before and after share."""
+    stage: str
+    path: Path
+    content: str
+    """Hash of the file."""
+    prompt: str | None = None
+
+
+@dataclass(slots=True)
+class ScoringLog:
+    """What did not go as asked, one sentence each."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+    """Metric → why it gave nothing at all."""
+    notes: list[str] = field(default_factory=list)
+
+
+def probes_of(items: Iterable[Item]) -> list[tuple[Item, str]]:
+    """Return the two noise probes of each input: (item, stage name of the probe)."""
+    return [(item, probe) for item in items if item.stage == BEFORE for probe in (SHIFTED, RECOMPRESSED)]
+
+
+def probe_image(image: Image.Image, probe: str) -> Image.Image:
+    """Return the picture with a change that nobody sees: moved by a pixel, or through JPEG at quality 95."""
+    from PIL import Image as Pillow
+    from PIL import ImageChops
+
+    if probe == SHIFTED:
+        moved = ImageChops.offset(image, 1, 1)
+        moved.paste(image.crop((0, 0, image.width, 1)), (0, 0))
+        moved.paste(moved.crop((1, 0, 2, image.height)), (0, 0))
+        return moved
+    buffer = BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=95)
+    return Pillow.open(BytesIO(buffer.getvalue())).convert("RGB")
+
+
+def score(
+    judge: Judge,
+    items: Sequence[Item],
+    cache: ScoreCache,
+    log: ScoringLog,
+    *,
+    noise_items: Sequence[Item] = (),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[ScoreRow]:
+    """Return one judge's rows for the images and the noise probes; known values are not computed again."""
+    spec = judge.spec
+    jobs = [(item, "") for item in items] + probes_of(noise_items)
+    if spec.needs_prompt:
+        without = {item.image for item, _ in jobs if not item.prompt}
+        jobs = [(item, probe) for item, probe in jobs if item.prompt]
+        if without:
+            which = "any image" if not jobs else f"{len(without)} images (such as '{printable(min(without))}')"
+            log.notes.append(f"{spec.name} needs a prompt, and there is none for {which}.")
+        if not jobs:
+            log.failed[spec.name] = "needs prompts: give them with --prompts"
+            return []
+    keys = [
+        score_key(
+            spec,
+            item.content,
+            prompt=item.prompt if spec.needs_prompt else None,
+            source=f"{judge.source}:{seed}" if judge.seeded else judge.source,
+            device=judge.device,
+            probe=probe,
+        )
+        for item, probe in jobs
+    ]
+    todo: dict[str, tuple[Item, str]] = {}
+    for key, job in zip(keys, jobs, strict=True):
+        if cache.get(key) is None:
+            todo[key] = job
+    try:
+        _compute(judge, todo, cache, log, progress)
+    except Exception as error:  # noqa: BLE001 - whatever a third-party metric raises, the other columns still come
+        log.failed[spec.name] = _sentence(error)
+        return []
+    rows = []
+    for key, (item, probe) in zip(keys, jobs, strict=True):
+        for metric, value in (cache.peek(key) or {}).items():
+            rows.append(ScoreRow(item.image, probe or item.stage, metric, value, seed, judge.device, spec.version))
+    for metric in sorted({row.metric for row in rows if math.isnan(row.value)}):
+        names = sorted({row.image for row in rows if row.metric == metric and math.isnan(row.value)})
+        some = ", ".join(f"'{printable(name)}'" for name in names[:3]) + (", ..." if len(names) > 3 else "")
+        log.notes.append(
+            f"{metric} gave no number for {len(names)} of the images ({some}); they are left out of its row."
+        )
+    return rows
+
+
+def _compute(
+    judge: Judge, todo: dict[str, tuple[Item, str]], cache: ScoreCache, log: ScoringLog, progress: Progress | None
+) -> None:
+    if not todo:
+        return
+    scorer = judge.load()
+    work = list(todo.items())
+    for start in range(0, len(work), BATCH):
+        batch = work[start : start + BATCH]
+        images = [_load(item, probe) for _, (item, probe) in batch]
+        prompts = [item.prompt or "" for _, (item, _) in batch] if judge.spec.needs_prompt else None
+        try:
+            results = [dict(found.values) for found in scorer(images, prompts)]
+        except GRefineError:
+            results = [_one(scorer, judge, image, job[1][0], log) for image, job in zip(images, batch, strict=True)]
+        for (key, _), values in zip(batch, results, strict=True):
+            cache.put(key, values)
+        if progress:
+            progress(f"{judge.spec.name}: {min(start + BATCH, len(work))} of {len(work)}")
+
+
+def _one(scorer: Callable, judge: Judge, image: Image.Image, item: Item, log: ScoringLog) -> dict[str, float]:
+    """Score one image of a batch that failed; an image that a metric refuses is NaN, with the reason."""
+    try:
+        return dict(scorer([image], [item.prompt or ""] if judge.spec.needs_prompt else None)[0].values)
+    except GRefineError as error:
+        log.notes.append(f"'{printable(item.image)}' ({item.stage}): {error}")
+        return {judge.spec.name: math.nan}
+
+
+def _load(item: Item, probe: str) -> Image.Image:
+    image = read_image(item.path).rgb
+    return probe_image(image, probe) if probe else image
+
+
+def measure_change(
+    items: Sequence[Item], originals: Mapping[str, Item], cache: ScoreCache, log: ScoringLog
+) -> list[ScoreRow]:
+    """Return how far each image moved from its input: PSNR, SSIM and the share of changed pixels."""
+    rows = []
+    resized = 0
+    spec = fidelity.FIDELITY["psnr"][0]
+    for item in items:
+        original = originals[item.image]
+        key = score_key(spec, f"{original.content}>{item.content}", prompt=None, source="", device="cpu")
+        known = cache.get(key)
+        if known is None:
+            picture, reference = read_image(item.path).rgb, read_image(original.path).rgb
+            known = {name: fidelity.compare(name, picture, reference) for name in fidelity.FIDELITY}
+            known["resized"] = float(picture.size != reference.size)
+            cache.put(key, known)
+        resized += bool(known["resized"])
+        rows += [ScoreRow(item.image, item.stage, name, known[name]) for name in fidelity.FIDELITY]
+    if resized:
+        log.notes.append(
+            f"{resized} images have another size than their input: measures of change see them at the input's size, "
+            "every other metric at their own."
+        )
+    return rows
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    first = text[0] if text else ""
+    return first if isinstance(error, GRefineError) else f"{type(error).__name__}: {first}".rstrip(": ")

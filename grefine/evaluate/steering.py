@@ -1,0 +1,38 @@
+"""Which metrics steered a refinement, read from the outputs themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from grefine.errors import ConfigError, ImageError
+from grefine.io.images import read_image
+from grefine.io.record import read_record
+from grefine.scorers.registry import known_metric
+
+_LOOKED_AT = 64
+
+
+def steered_by(outputs: Iterable[Path]) -> set[str]:
+    """Return the metrics that the records in the outputs name: they guarded or guided, so they prove nothing.
+
+    The first 64 files are read; a run has one configuration.
+    """
+    names: set[str] = set()
+    for number, path in enumerate(outputs):
+        if number >= _LOOKED_AT:
+            break
+        try:
+            record = read_record(read_image(path).embedded)
+        except ImageError:
+            continue
+        if record is not None:
+            names |= {name.split(".")[0] for name in (*record.before, *record.after)}
+    return {known for name in names if (known := _registered(name))}
+
+
+def _registered(name: str) -> str | None:
+    try:
+        return known_metric(name)
+    except ConfigError:
+        return None

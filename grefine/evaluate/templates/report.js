@@ -1,0 +1,241 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  if (!data.index.length) return;
+  const PER_PAGE = 24;
+  const NAME = 0, GROUP = 1, KEPT = 2, GAINS = 3;
+  const KEPT_NAMES = { original: "original kept", repainted: "repainted", both: "repainted and restored", restored: "restored", untouched: "nothing to repair", refined: "refined", kept: "original kept after comparing" };
+  const LAYERS = { quality: "bad places (PQ map)", alignment: "missing from the prompt (AQ map)", mask: "repainted area" };
+  const $ = (id) => document.getElementById(id);
+  const measures = [
+    ...data.axes.map((axis, i) => ({ label: axis.name === "perceptual" ? "perceptual quality" : "alignment", column: ["perceptual", "alignment"].indexOf(axis.name), band: axis.band, unit: " SD", n: axis.n })).filter((m) => m.n),
+    ...data.metrics.map((metric, i) => ({ label: metric.name + (metric.loop ? " (used in the loop)" : ""), column: 2 + i, band: metric.band, unit: "" })),
+  ].filter((m) => data.index.some((row) => row[GAINS][m.column] !== null));
+  const state = { order: [], page: 0, open: -1, measure: measures[0] || null, layers: new Set() };
+  const chunks = data.chunks || [];
+  const waiting = new Map();
+
+  function element(tag, options, ...children) {
+    const made = document.createElement(tag);
+    for (const [key, value] of Object.entries(options || {})) {
+      if (key === "class") made.className = value;
+      else if (key === "text") made.textContent = value;
+      else if (key in made && key !== "list") made[key] = value;
+      else made.setAttribute(key, value);
+    }
+    made.append(...children.filter((child) => child !== null));
+    return made;
+  }
+
+  function option(select, value, text) { select.append(element("option", { value, text })); }
+
+  function signed(value) {
+    if (value === null || value === undefined) return "n/a";
+    if (value === 0) return "±0";
+    const size = Math.abs(value);
+    return (value > 0 ? "+" : "−") + (size >= 1e4 || size < 1e-3 ? size.toExponential(1) : size.toPrecision(3).replace(/\.?0+$/, (z) => (z.includes(".") ? "" : z)));
+  }
+
+  function tone(value, band) { return value === null ? "" : value > band ? "gain" : value < -band ? "loss" : "even"; }
+
+  function address(name) { return data.media[name] || data.folder + "/" + name; }
+
+  // Large reports keep the details of every few hundred images in a file of their own.
+  window.grefinePage = (number, rows) => { chunks[number] = rows; (waiting.get(number) || []).forEach((done) => done()); waiting.delete(number); };
+  function details(image) {
+    const number = Math.floor(image / data.rows);
+    const pick = () => chunks[number][image % data.rows];
+    if (chunks[number]) return Promise.resolve(pick());
+    return new Promise((resolve, reject) => {
+      const queue = waiting.get(number);
+      if (queue) { queue.push(() => resolve(pick())); return; }
+      waiting.set(number, [() => resolve(pick())]);
+      const script = element("script", { src: data.folder + "/page-" + number + ".js" });
+      script.onerror = () => { waiting.delete(number); reject(new Error("The folder " + data.folder + " is not beside this page.")); };
+      document.head.append(script);
+    });
+  }
+
+  function compare(image, detail, lazy) {
+    const name = data.index[image][NAME];
+    const [width, height] = detail.size;
+    const box = element("div", { class: "compare" + (Math.max(width, height) <= 160 ? " tiny" : "") });
+    box.style.setProperty("--ratio", Math.min(2, Math.max(0.6, width / height)));
+    const picture = (which, label) => element("img", { class: which, src: address(detail[which]), alt: label + ": " + name, draggable: false, loading: lazy ? "lazy" : "eager", decoding: "async" });
+    const range = element("input", { type: "range", min: 0, max: 100, value: 50, step: 1, "aria-label": "Before and after slider, " + name });
+    const move = () => {
+      box.style.setProperty("--x", range.value + "%");
+      range.setAttribute("aria-valuetext", range.value + " % before, " + (100 - range.value) + " % after");
+    };
+    range.addEventListener("input", move);
+    box.append(picture("before", "Before"), picture("after", "After"));
+    for (const kind of Object.keys(detail.layers)) {
+      box.append(element("img", { class: "layer " + kind, src: address(detail.layers[kind]), alt: LAYERS[kind], loading: "lazy" }));
+    }
+    box.append(element("span", { class: "rod" }), element("span", { class: "tag b", text: "before" }), element("span", { class: "tag a", text: "after" }), range);
+    move();
+    return box;
+  }
+
+  function badges(row) {
+    const meta = element("span", { class: "meta" });
+    for (const measure of state.measure ? new Set([state.measure, ...measures.filter((m) => m.column < 2)]) : []) {
+      const value = row[GAINS][measure.column];
+      if (value !== null) meta.append(element("span", { class: "badge " + tone(value, measure.band), text: measure.label.replace(" (used in the loop)", "") + " " + signed(value) + measure.unit }));
+    }
+    if (row[KEPT]) meta.append(element("span", { class: "badge", text: KEPT_NAMES[row[KEPT]] || row[KEPT] }));
+    if (row[GROUP]) meta.append(element("span", { class: "badge", text: row[GROUP] }));
+    return meta;
+  }
+
+  function arrange() {
+    const measure = state.measure;
+    const gain = (i) => (measure ? data.index[i][GAINS][measure.column] : null);
+    const wanted = $("filter").value, group = $("group").value, text = $("find").value.trim().toLowerCase();
+    const passes = (i) => {
+      const row = data.index[i];
+      if (text && !row[NAME].toLowerCase().includes(text)) return false;
+      if (group && row[GROUP] !== group) return false;
+      if (!wanted) return true;
+      if (wanted.startsWith("kept:")) return row[KEPT] === wanted.slice(5);
+      return gain(i) !== null && tone(gain(i), measure.band) === wanted;
+    };
+    const order = data.index.map((_, i) => i).filter(passes);
+    const how = $("sort").value;
+    const last = (value, sign) => (value === null ? Infinity : sign * value);
+    const by = {
+      gain: (a, b) => last(gain(a), -1) - last(gain(b), -1),
+      loss: (a, b) => last(gain(a), 1) - last(gain(b), 1),
+      change: (a, b) => last(gain(a) === null ? null : Math.abs(gain(a)), -1) - last(gain(b) === null ? null : Math.abs(gain(b)), -1),
+      name: (a, b) => (data.index[a][NAME] < data.index[b][NAME] ? -1 : 1),
+      order: (a, b) => a - b,
+    };
+    const compared = by[how];
+    state.order = order.sort((a, b) => { const d = compared(a, b); return Number.isNaN(d) || d === 0 ? a - b : d; });
+    show(0);
+  }
+
+  let drawing = 0;
+  async function show(page) {
+    const pages = Math.max(1, Math.ceil(state.order.length / PER_PAGE));
+    state.page = Math.min(Math.max(0, page), pages - 1);
+    const start = state.page * PER_PAGE, shown = state.order.slice(start, start + PER_PAGE);
+    const mine = ++drawing;
+    const count = state.order.length, all = data.index.length;
+    $("status").textContent = count === 0 ? "No image matches." : (count === all ? all + (all === 1 ? " image" : " images") : count + " of " + all + " images") + (pages > 1 ? ", showing " + (start + 1) + " to " + (start + shown.length) : "") + ".";
+    $("pager").hidden = pages === 1;
+    $("page").textContent = "Page " + (state.page + 1) + " of " + pages;
+    $("previous").disabled = state.page === 0;
+    $("next").disabled = state.page === pages - 1;
+    try {
+      const found = await Promise.all(shown.map(details));
+      if (mine !== drawing) return;
+      $("cards").replaceChildren(...shown.map((image, i) => card(image, found[i], start + i)));
+    } catch (error) {
+      $("cards").replaceChildren();
+      $("status").textContent = error.message;
+    }
+  }
+
+  function card(image, detail, place) {
+    const row = data.index[image];
+    const open = element("button", { type: "button", class: "open", title: row[NAME], "aria-haspopup": "dialog" }, element("span", { class: "name", text: row[NAME] }), badges(row));
+    open.addEventListener("click", () => view(place));
+    return element("li", { class: "card" }, compare(image, detail, true), open);
+  }
+
+  function prompted(detail) {
+    const box = element("p", { class: "prompt" });
+    const characters = Array.from(detail.prompt);
+    let at = 0;
+    for (const [start, end, weight] of [...detail.emphasis].sort((a, b) => a[0] - b[0])) {
+      if (start < at || end > characters.length) continue;
+      box.append(characters.slice(at, start).join(""));
+      box.append(element("mark", { text: characters.slice(start, end).join("") }, element("sup", { text: " ×" + weight })));
+      at = end;
+    }
+    box.append(characters.slice(at).join(""));
+    return box;
+  }
+
+  function scores(detail) {
+    const body = element("tbody");
+    for (const [name, [before, after]] of Object.entries(detail.scores)) {
+      const metric = data.metrics.find((m) => m.name === name) || { lower: false, band: 0, loop: false };
+      const delta = before === null || after === null ? null : after - before;
+      const good = delta === null ? null : metric.lower ? -delta : delta;
+      body.append(element("tr", {}, element("th", { scope: "row", text: name + (metric.lower ? " ↓" : " ↑") + (metric.loop ? " †" : "") }), element("td", { text: before === null ? "n/a" : String(+before.toPrecision(4)) }), element("td", { text: after === null ? "n/a" : String(+after.toPrecision(4)) }), element("td", { class: tone(good, metric.band), text: signed(delta) })));
+    }
+    const head = element("thead", {}, element("tr", {}, ...["metric", "before", "after", "change"].map((text) => element("th", { scope: "col", text }))));
+    return element("table", {}, head, body);
+  }
+
+  async function view(place) {
+    const image = state.order[place];
+    const row = data.index[image];
+    const detail = await details(image);
+    state.open = place;
+    $("viewer-name").textContent = row[NAME];
+    $("viewer-name").title = row[NAME];
+    $("viewer-where").textContent = place + 1 + " / " + state.order.length;
+    $("viewer-previous").disabled = place === 0;
+    $("viewer-next").disabled = place === state.order.length - 1;
+    const box = compare(image, detail, false);
+    $("viewer-stage").replaceChildren(box);
+    const layers = Object.keys(detail.layers);
+    $("viewer-layers").hidden = layers.length === 0;
+    $("viewer-layers").replaceChildren($("viewer-layers").querySelector("legend"));
+    for (const kind of layers) {
+      const tick = element("input", { type: "checkbox", checked: state.layers.has(kind) });
+      const apply = () => { state.layers[tick.checked ? "add" : "delete"](kind); box.querySelector("." + kind).classList.toggle("on", tick.checked); };
+      tick.addEventListener("change", apply);
+      apply();
+      $("viewer-layers").append(element("label", {}, tick, element("span", { class: "swatch " + kind }), LAYERS[kind]));
+    }
+    const text = $("viewer-text");
+    text.replaceChildren(badges(row));
+    const add = (title, node) => text.append(element("h3", { text: title }), node);
+    if (row[KEPT] || detail.reason) add("Decision", element("p", { text: [KEPT_NAMES[row[KEPT]] || row[KEPT], detail.reason].filter(Boolean).join(": ") + (detail.guarded === false ? " (no independent judge guarded this)" : "") }));
+    if (detail.prompt) add(detail.emphasis.length ? "Prompt, emphasised where something was missing" : "Prompt", prompted(detail));
+    if (Object.keys(detail.scores).length) add("Scores", scores(detail));
+    if (data.metrics.some((m) => m.loop && m.name in detail.scores)) text.append(element("p", { class: "hint", text: "† steered the refinement: no evidence." }));
+    if (detail.notes.length) add("Notes", element("ul", {}, ...detail.notes.map((note) => element("li", { text: note }))));
+    if (!$("viewer").open) $("viewer").showModal();
+    $("viewer").scrollTop = 0;
+  }
+
+  function step(by) { const to = state.open + by; if (to >= 0 && to < state.order.length) view(to); }
+
+  for (const [value, text] of measures.length ? [["gain", "largest gain"], ["loss", "largest loss"], ["change", "largest change"], ["name", "name"], ["order", "order of the run"]] : [["order", "order of the run"], ["name", "name"]]) option($("sort"), value, text);
+  measures.forEach((measure, i) => option($("measure"), String(i), measure.label));
+  $("measure").parentElement.hidden = measures.length < 2;
+  option($("filter"), "", "all images");
+  if (measures.length) { option($("filter"), "gain", "gained"); option($("filter"), "even", "same"); option($("filter"), "loss", "lost"); }
+  for (const kept of new Set(data.index.map((row) => row[KEPT]).filter(Boolean))) option($("filter"), "kept:" + kept, KEPT_NAMES[kept] || kept);
+  const groups = [...new Set(data.index.map((row) => row[GROUP]).filter(Boolean))].sort();
+  option($("group"), "", "all groups");
+  groups.forEach((group) => option($("group"), group, group));
+  $("group-label").hidden = groups.length < 2;
+
+  $("measure").addEventListener("change", () => { state.measure = measures[+$("measure").value]; arrange(); });
+  for (const id of ["sort", "filter", "group", "find"]) $(id).addEventListener("input", arrange);
+  $("tools").addEventListener("submit", (event) => event.preventDefault());
+  const turn = (by) => { show(state.page + by); $("gallery").scrollIntoView(); };
+  $("previous").addEventListener("click", () => turn(-1));
+  $("next").addEventListener("click", () => turn(1));
+  $("viewer-previous").addEventListener("click", () => step(-1));
+  $("viewer-next").addEventListener("click", () => step(1));
+  $("viewer-close").addEventListener("click", () => $("viewer").close());
+  $("viewer").addEventListener("click", (event) => { if (event.target === $("viewer")) $("viewer").close(); });
+  $("viewer").addEventListener("close", () => {
+    const page = Math.floor(state.open / PER_PAGE);
+    const focus = () => { const made = $("cards").querySelectorAll(".open")[state.open % PER_PAGE]; if (made) made.focus(); };
+    page === state.page ? focus() : show(page).then(focus);
+  });
+  $("viewer").addEventListener("keydown", (event) => {
+    if (event.target.matches("input")) { if (event.key !== "PageUp" && event.key !== "PageDown") return; event.preventDefault(); }
+    if (event.key === "ArrowLeft" || event.key === "PageUp") step(-1);
+    if (event.key === "ArrowRight" || event.key === "PageDown") step(1);
+  });
+  arrange();
+})();

@@ -1,0 +1,216 @@
+"""Everything that is written beside the long table: wide tables, per-image table, summary, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grefine.evaluate.findings import AXES
+from grefine.evaluate.long_table import AFTER, BEFORE, finite_pairs, values_of, write_csv, write_text
+from grefine.evaluate.report import ReportImage, ReportText, write_report
+from grefine.evaluate.table_text import to_latex, to_markdown, to_rows
+from grefine.evaluate.tables import WideTable, wide_table
+from grefine.io.images import printable
+
+if TYPE_CHECKING:
+    from grefine.evaluate.run import Evaluation
+
+METHOD_NAMES = {BEFORE: "original", AFTER: "refined"}
+
+
+def write_views(result: Evaluation, out: Path, *, report: bool = True) -> None:
+    """Write table.md, table.tex, table.csv, images.csv, summary.json and report.html into `out`."""
+    table = evaluation_table(result)
+    write_text(out / "table.md", to_markdown(table))
+    write_text(out / "table.tex", to_latex(table))
+    write_csv(out / "table.csv", *to_rows(table))
+    write_csv(out / "images.csv", *image_table(result))
+    write_text(out / "summary.json", json.dumps(summary(result), indent=1, allow_nan=False) + "\n")
+    if report:
+        write_evaluation_report(result, out)
+
+
+def evaluation_table(result: Evaluation) -> WideTable:
+    """Return the means before and after in the form of the paper's tables."""
+    metrics = result.analysis.metrics
+    return wide_table(
+        {
+            METHOD_NAMES[BEFORE]: {m.metric: m.before for m in metrics},
+            METHOD_NAMES[AFTER]: {m.metric: m.after for m in metrics},
+        },
+        baseline=METHOD_NAMES[BEFORE],
+        directions={m.metric: m.spec.direction for m in metrics},
+        in_loop=[m.metric for m in metrics if m.spec.used_in_loop],
+        n=result.analysis.n,
+    )
+
+
+def image_table(result: Evaluation) -> tuple[list[str], list[list[object]]]:
+    """Return one row per image: both stages of every metric, the gain per axis, and on how many metrics it lost."""
+    values = values_of(result.rows)
+    metrics = [m.metric for m in result.analysis.metrics]
+    worse = worse_on(result)
+    header = ["image", "group", "worse_on"]
+    header += [f"gain_{axis}" for axis in AXES]
+    header += [f"{metric}_{stage}" for metric in metrics for stage in (BEFORE, AFTER)]
+    header += ["psnr", "ssim", "changed"]
+    rows: list[list[object]] = []
+    for pair in result.pairing.pairs:
+        row: list[object] = [pair.name, result.prompting.groups.get(pair.name, ""), worse.get(pair.name, 0)]
+        row += [axis.per_image.get(pair.name, "") for axis in result.analysis.axes]
+        row += [values[m].get(stage, {}).get(pair.name, "") for m in metrics for stage in (BEFORE, AFTER)]
+        row += [values.get(name, {}).get(AFTER, {}).get(pair.name, "") for name in ("psnr", "ssim", "changed")]
+        rows.append(row)
+    return header, rows
+
+
+def worse_on(result: Evaluation) -> dict[str, int]:
+    """Return image → the number of metrics of evidence on which it lost more than their noise."""
+    values = values_of(result.rows)
+    counts: dict[str, int] = {}
+    for metric in result.analysis.metrics:
+        stages = values.get(metric.metric, {})
+        for image, before, after in finite_pairs(stages.get(BEFORE, {}), stages.get(AFTER, {})):
+            gain = before - after if metric.spec.direction == "lower" else after - before
+            counts[image] = counts.get(image, 0) + (metric.evidence and gain < -metric.gain.band)
+    return counts
+
+
+def summary(result: Evaluation) -> dict[str, Any]:
+    """Return the findings as plain data for JSON; NaN and infinities become null."""
+    worse, counted = result.analysis.negative_optimisations
+    return _plain(
+        {
+            "verdict": result.verdict,
+            "sentences": result.sentences,
+            "images": len(result.pairing.pairs),
+            "negative_optimisations": {"worse": worse, "metrics": counted},
+            "metrics": {
+                m.metric: {
+                    "before": m.before,
+                    "after": m.after,
+                    "direction": m.spec.direction,
+                    "used_in_loop": m.spec.used_in_loop,
+                    "evidence": m.evidence,
+                    "gain": dataclasses.asdict(m.gain),
+                    "p_holm": m.p_holm,
+                    "note": m.note,
+                }
+                for m in result.analysis.metrics
+            },
+            "axes": {a.axis: {"level": a.level, "judges": a.metrics, "gain": dataclasses.asdict(a.gain)}
+                     for a in result.analysis.axes},
+            "strata": [{"axis": s.axis, "inputs": s.stratum, "sorted_by": s.stratified_by, "level": s.level,
+                        "gain": dataclasses.asdict(s.gain)} for s in result.analysis.strata],
+            "groups": {g: {a.axis: {"level": a.level, "gain": dataclasses.asdict(a.gain)} for a in found}
+                       for g, found in result.analysis.groups.items()},
+            "change": change_rows(result),
+            "unavailable": dict(result.unavailable),
+            "only_before": result.pairing.only_before,
+            "only_after": result.pairing.only_after,
+            "notes": result.notes,
+            "computed": result.computed,
+            "reused": result.reused,
+        }
+    )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return printable(value) if isinstance(value, str) else value
+
+
+def change_rows(result: Evaluation) -> dict[str, dict[str, float]]:
+    """Return how far all inputs, and the best third by quality, moved from themselves."""
+    from grefine.evaluate.run import change_means
+
+    best = {
+        f"best third by {axis} quality": result.analysis.cell(axis, "high").per_image
+        for axis in AXES
+        if result.analysis.cell(axis, "high").gain.n
+    }
+    everything = {"all inputs": [pair.name for pair in result.pairing.pairs], **best}
+    found = {label: change_means(result.rows, images) for label, images in everything.items()}
+    return {label: means for label, means in found.items() if means}
+
+
+def write_evaluation_report(result: Evaluation, out: Path) -> Path:
+    """Write the report of an evaluation."""
+    facts = [
+        ("before", str(result.settings["before"])),
+        ("after", str(result.settings["after"])),
+        ("metrics", ", ".join(result.settings["metrics"]) or "none"),
+        ("pipeline", str(result.settings["pipeline"] or "none")),
+        ("device", str(result.settings["device"])),
+        ("scores computed now / known before", f"{result.computed} / {result.reused}"),
+    ]
+    missing = [(name, reason) for name, reason in result.unavailable.items()]
+    missing += [(printable(name), "only in the folder before") for name in result.pairing.only_before]
+    missing += [(printable(name), "only in the folder after") for name in result.pairing.only_after]
+    text = ReportText(
+        title="Before and after",
+        subtitle=f"{printable(result.settings['before'])} → {printable(result.settings['after'])}",
+        facts=tuple((what, printable(value)) for what, value in facts),
+        missing=tuple(missing),
+        notes=result.notes,
+    )
+    return write_report(
+        out, _report_images(result), text, analysis=result.analysis, specs=result.specs, change=change_rows(result)
+    )
+
+
+def _report_images(result: Evaluation) -> Iterator[ReportImage]:
+    values = values_of(result.rows)
+    shown = [m.metric for m in result.analysis.metrics]
+    axes = {axis.axis: axis.per_image for axis in result.analysis.axes}
+    for pair in result.pairing.pairs:
+        scores = {m: (_value(values, m, BEFORE, pair.name), _value(values, m, AFTER, pair.name)) for m in shown}
+        kept, reason, guarded = _record(pair.after)
+        yield ReportImage(
+            name=pair.name,
+            before=pair.before,
+            after=pair.after,
+            prompt=result.prompting.prompts.get(pair.name, ""),
+            kept=kept,
+            reason=reason,
+            guarded=guarded,
+            scores={m: (b, a) for m, (b, a) in scores.items() if not (math.isnan(b) and math.isnan(a))},
+            gains={axis: per_image[pair.name] for axis, per_image in axes.items() if pair.name in per_image},
+            group=result.prompting.groups.get(pair.name, ""),
+            notes=_change_note(values, pair.name),
+        )
+
+
+def _value(values: dict[str, dict[str, dict[str, float]]], metric: str, stage: str, image: str) -> float:
+    return values[metric].get(stage, {}).get(image, math.nan)
+
+
+def _change_note(values: dict[str, dict[str, dict[str, float]]], image: str) -> tuple[str, ...]:
+    if image not in values.get("psnr", {}).get(AFTER, {}):
+        return ()
+    psnr, ssim, changed = (values[name][AFTER][image] for name in ("psnr", "ssim", "changed"))
+    if psnr >= 100:
+        return ("Bit-identical to the input.",)
+    return (f"PSNR {psnr:.1f} dB and SSIM {ssim:.4f} to the input; {100 * changed:.1f} % of the pixels changed.",)
+
+
+def _record(path: Path) -> tuple[str, str, bool | None]:
+    """Return decision, reason and guard from an output's own record, when it is one of ours."""
+    from grefine.errors import ImageError
+    from grefine.io.images import read_image
+    from grefine.io.record import read_record
+
+    try:
+        record = read_record(read_image(path).embedded)
+    except ImageError:
+        return "", "", None
+    return ("", "", None) if record is None else (record.state, record.reason, record.guarded)
