@@ -8,7 +8,7 @@ import typer
 
 app = typer.Typer(
     name="rank",
-    help="Which refiner is better? Choose the pairs that tell most, collect votes, rank, and test judges against them.",
+    help="Which refiner is better? Choose the pairs that tell most, collect votes, rank, and test judges.",
     no_args_is_help=True,
 )
 
@@ -84,9 +84,7 @@ def study(
 
 @app.command()
 def fit(
-    votes: Path = typer.Argument(
-        help="CSV with method_a, method_b, votes_a, votes_b; image, subject, group if known."
-    ),
+    votes: Path = typer.Argument(help="CSV: method_a, method_b, votes_a, votes_b; image, subject, group if known."),
     by: str = typer.Option("auto", help="Intervals by subject, image, or auto (subject where known)."),
     pseudo_count: float = typer.Option(None, help="Added to both directions of every pair [0 unless needed]."),
     group: str = typer.Option(None, help="Use only the rows of this group, e.g. mad."),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from grefine.errors import ConfigError
-from grefine.ranking.votes import VoteTable
+from grefine.ranking.votes import Vote, VoteTable
 from grefine.types import Direction
 
 HUMAN_ORACLE = "human oracle"
@@ -52,8 +52,6 @@ def merged(table: VoteTable) -> VoteTable:
         row = sums.setdefault(key, [0, 0])
         row[0] += votes[0]
         row[1] += votes[1]
-    from grefine.ranking.votes import Vote
-
     rows = tuple(Vote(a, b, image, n, m, group=group) for (a, b, image, group), (n, m) in sums.items())
     return VoteTable(table.methods, rows)
 

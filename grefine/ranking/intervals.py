@@ -63,10 +63,10 @@ def resampled_intervals(
     """
     from scipy.stats import t
 
-    by, parts = cluster_counts(table, by)
+    unit, parts = cluster_counts(table, by)
     n = len(parts)
     if n < 2:
-        raise ConfigError(f"Intervals need votes of at least two {by}s; there is {n}.")
+        raise ConfigError(f"Intervals need votes of at least two {unit}s; there is {n}.")
     centre = fit_scores(parts.sum(0), table.methods).mu
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
     draws, regularised, disconnected = [], 0, 0
@@ -79,11 +79,11 @@ def resampled_intervals(
         regularised += fit.pseudo_count > 0
         draws.append(fit.mu)
     if len(draws) < 2:
-        raise ConfigError(f"Too few votes: resampling {by}s leaves methods that are never compared.")
+        raise ConfigError(f"Too few votes: resampling {unit}s leaves methods that are never compared.")
     mu = np.array(draws)
     spread = mu.std(0, ddof=1) * np.sqrt(n / (n - 1))
     half = t.ppf(0.5 + level / 2, n - 1) * spread
     first = np.bincount(mu.argmax(1), minlength=mu.shape[1]) / len(mu)
     return Intervals(
-        centre - half, centre + half, spread, by, n, resamples, int(regularised), int(disconnected), first
+        centre - half, centre + half, spread, unit, n, resamples, int(regularised), int(disconnected), first
     )

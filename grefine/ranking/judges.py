@@ -136,7 +136,7 @@ def metric_values(
         for (method, image), path in paths.items():
             texts = [_prompt(prompts, image)] if scorer.spec.needs_prompt else None
             scores = scorer([read_image(path).rgb], texts)[0]
-            for name in scores.keys():
+            for name in dict(scores):
                 each.setdefault(name, {})[method, image] = scores[name]
         chosen = {n: v for n, v in each.items() if not part or n.lower().replace("-", "_").endswith(f".{part}")}
         if not chosen:

@@ -65,8 +65,8 @@ def match_methods(folders: Sequence[str | Path], common: bool = False) -> Method
             missing = [image for image in everything if image not in images]
             if missing:
                 raise ConfigError(
-                    f"Method '{name}' lacks {len(missing)} of {len(everything)} images, first '{missing[0]}'; complete "
-                    f"it, or pass --common to use the {len(shared)} that every method has."
+                    f"Method '{name}' lacks {len(missing)} of {len(everything)} images, first '{missing[0]}'; "
+                    f"complete it, or pass --common to use the {len(shared)} that every method has."
                 )
     return MethodImages(
         tuple(names), tuple(shared), {name: tuple(images[s] for s in shared) for name, images in each.items()}

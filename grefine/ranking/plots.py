@@ -38,6 +38,7 @@ def plot_ranking(ranking: Ranking, path: str | Path) -> None:
         right.plot(
             *zip(*ranking.in_order, strict=True), "s--", color="#b0522a", markersize=3, label="first K as picked"
         )
+    right.xaxis.get_major_locator().set_params(integer=True)
     right.set_xlabel("images per pair of methods, K")
     right.set_ylabel("SRCC with all votes' ranking")
     right.legend(frameon=False)

@@ -17,7 +17,7 @@ STUDY_FILE = "study.json"
 IMAGES = "images"
 VERSION = 1
 TITLE = "Which picture is better?"
-QUESTION = "Choose the picture of higher quality. If in doubt, choose all the same."
+QUESTION = "Choose the picture of higher quality. If in doubt, choose anyway."
 TrialKind = Literal["training", "attention", "pair"]
 
 

@@ -1,4 +1,4 @@
-"""What one subject is shown, in which order and on which side: drawn from the subject's name, so that it can resume."""
+"""What one subject is shown, in which order and on which side: drawn from its name, so that it can resume."""
 
 from __future__ import annotations
 

@@ -1,0 +1,403 @@
+"""The study's server: votes once and for all, and nothing for strangers."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+
+import pytest
+from study_fixtures import Client, make_study, serving
+
+from grefine.errors import ConfigError
+from grefine.ranking.export import export_votes
+from grefine.ranking.journal import JOURNAL, Ballot, VoteJournal, read_ballots
+from grefine.ranking.server import make_server
+from grefine.ranking.study import load_study
+from grefine.ranking.trials import trials_of
+from grefine.ranking.votes import read_votes
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return make_study(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture
+def folder(built, tmp_path):
+    import shutil
+
+    return shutil.copytree(built, tmp_path / "study")
+
+
+@pytest.fixture
+def client(folder):
+    with serving(folder) as server:
+        yield Client(server)
+
+
+def whole_session(client, subject, choice="left"):
+    count = 0
+    while (found := client.trial(subject))["trial"]:
+        status, _ = client.vote(subject, found["trial"]["id"], choice)
+        assert status == 200
+        count += 1
+    return count
+
+
+def test_a_session_ends_with_every_pair_voted_once(client, folder, tmp_path):
+    total = client.trial("ann")["total"]
+    assert whole_session(client, "ann") == total == 6 + 2
+    lines = export_votes(folder, tmp_path / "votes.csv")
+    table = read_votes(tmp_path / "votes.csv")
+    assert table.total == 6
+    assert {v.subject for v in table.votes} == {"ann"}
+    assert {v.group for v in table.votes} == {"mad"}
+    assert "ann: 6 votes" in lines[0]
+
+
+def test_a_resent_vote_counts_once_and_a_changed_one_not_at_all(client, folder):
+    trial = client.trial("ann")["trial"]["id"]
+    assert client.vote("ann", trial, "left")[1]["receipt"] == "new"
+    assert client.vote("ann", trial, "left")[1]["receipt"] == "known"
+    status, reply = client.vote("ann", trial, "right")
+    assert (status, reply["receipt"]) == (409, "conflict")
+    assert reply["trial"]["id"] != trial, "the page goes on with the next trial"
+    ballots = read_ballots(folder, load_study(folder))
+    assert [(b.trial, b.side) for b in ballots] == [(trial, "left")]
+
+
+def test_a_subject_resumes_after_a_restart(folder):
+    with serving(folder) as server:
+        client = Client(server)
+        first = client.trial("ann")
+        client.vote("ann", first["trial"]["id"])
+        secret = server.desk.secret
+    with serving(folder) as server:
+        assert server.desk.secret == secret, "the link stays valid"
+        again = Client(server).trial("ann")
+    assert again["done"] == 1
+    assert again["trial"]["id"] != first["trial"]["id"]
+
+
+def test_orders_and_sides_differ_between_subjects_and_are_balanced(folder):
+    study = load_study(folder)
+    each = [trials_of(study, f"s{i}") for i in range(60)]
+    assert trials_of(study, "s0") == each[0]
+    assert len({tuple(t.id for t in trials) for trials in each}) > 40
+    sides = [t.a_is_left for trials in each for t in trials]
+    assert 0.42 < sum(sides) / len(sides) < 0.58
+    for trials in each:
+        assert [t.kind for t in trials].index("training") == 0
+        assert sorted(t.id for t in trials) == sorted(t.id for t in each[0])
+        assert trials[1].kind == "pair", "no check right after the exercise"
+
+
+def test_many_subjects_at_once_lose_nothing(client, folder):
+    threads = [threading.Thread(target=whole_session, args=(client, f"s{i}", "right")) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ballots = read_ballots(folder, load_study(folder))
+    assert len(ballots) == len({(b.subject, b.trial) for b in ballots}) == 6 * 8
+
+
+def test_training_tells_the_answer_and_attention_looks_like_any_pair(client, folder):
+    study = load_study(folder)
+    trials = {t.id: t for t in trials_of(study, "ann")}
+    training = client.trial("ann")["trial"]
+    assert training["training"]
+    good = "left" if trials[training["id"]].a_is_left else "right"
+    reply = client.vote("ann", training["id"], good)[1]
+    assert reply["correct"] is True
+    shown = []
+    while reply["trial"]:
+        shown.append(reply["trial"])
+        reply = client.vote("ann", reply["trial"]["id"])[1]
+        assert "correct" not in reply
+    assert len({frozenset(t) for t in shown}) == 1
+    assert not any(t["training"] for t in shown)
+
+
+def test_inattentive_subjects_can_be_left_out(client, folder, tmp_path):
+    study = load_study(folder)
+    for subject, right in (("careful", True), ("careless", False)):
+        for trial in trials_of(study, subject):
+            client.vote(subject, trial.id, "left" if trial.a_is_left == right else "right")
+    export_votes(folder, tmp_path / "all.csv")
+    lines = export_votes(folder, tmp_path / "some.csv", min_attention=1.0)
+    assert read_votes(tmp_path / "all.csv").total == 12
+    assert read_votes(tmp_path / "some.csv").total == 6
+    assert any("careless: left out, 0 of 1" in line for line in lines)
+
+
+def test_nothing_names_a_method(client, folder):
+    seen = json.dumps([client.trial(s) for s in "abcdef"])
+    for path in ("/", "/study.js", "/study.css"):
+        seen += client.get(path)[1].decode()
+    assert not any(method in seen for method in load_study(folder).methods)
+    assert not any(m in name for m in load_study(folder).methods for name in os.listdir(folder / "images"))
+
+
+def test_the_page_asks_nobody_else(client):
+    reply, data = client.send("GET", client.base + "/")
+    assert "http" not in data.decode().replace("http-equiv", "")
+    assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+    assert reply.headers["Referrer-Policy"] == "no-referrer"
+    assert reply.headers["Server"].strip() == "grefine"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "", None, "127.0.0.1.evil.example"])
+def test_foreign_hosts_are_refused(client, host):
+    reply, _ = client.send("GET", client.base + "/", headers={"Host": host})
+    assert reply.status in (400, 421)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/s/",
+        "/s/wrong/",
+        "/s/wrong/api/trial?subject=a",
+        "/study.json",
+        "/s",
+        "//",
+        "/s/%00/",
+        "/s/%e9/",
+        "/s/%ff/",
+    ],
+)
+def test_without_the_secret_there_is_nothing(client, path):
+    reply, _ = client.send("GET", path)
+    assert reply.status == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/study.json",
+        "/votes.jsonl",
+        "/secret",
+        "/images/",
+        "/images/../study.json",
+        "/images/..%2fstudy.json",
+        "/images/%2e%2e/votes.jsonl",
+        "/images/..\\secret",
+        "/images//etc/passwd",
+        "/../../../../etc/passwd",
+        "/images/%00.png",
+        "/api/vote",
+        "/study.js/",
+    ],
+)
+def test_only_the_studys_files_are_served(client, path):
+    status, data = client.get(path)
+    assert status == 404
+    assert b"root:" not in data
+
+
+def test_images_are_served_as_they_are(client, folder):
+    name = next(iter(load_study(folder).images))
+    reply, data = client.send("GET", f"{client.base}/images/{name}")
+    assert reply.status == 200
+    assert reply.headers["Content-Type"] == "image/png"
+    assert data == (folder / "images" / name).read_bytes()
+    (folder / "images" / name).unlink()
+    assert client.get(f"/images/{name}")[0] == 410
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"X-Study": None},
+        {"X-Study": "0" * 16},
+    ],
+)
+def test_cross_site_posts_are_refused(client, folder, headers):
+    trial = client.trial("ann")["trial"]["id"]
+    assert client.vote("ann", trial, headers=headers)[0] == 403
+    assert not read_ballots(folder, load_study(folder))
+
+
+def test_a_form_post_is_refused(client):
+    trial = client.trial("ann")["trial"]["id"]
+    for kind in ("application/x-www-form-urlencoded", "text/plain", None):
+        assert client.vote("ann", trial, headers={"Content-Type": kind})[0] == 415
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"subject": ""},
+        {"subject": "../x"},
+        {"subject": "a" * 65},
+        {"subject": "<b>"},
+        {"subject": 3},
+        {"trial": "nothing"},
+        {"trial": None},
+        {"choice": "both"},
+        {"choice": 0.5},
+        {"seconds": -1},
+        {"seconds": "1"},
+        {"seconds": True},
+        {"seconds": None},
+    ],
+)
+def test_bad_votes_are_refused(client, folder, change):
+    message = {"subject": "ann", "trial": client.trial("ann")["trial"]["id"], "choice": "left", "seconds": 1}
+    status, reply = client.post(json.dumps(message | change).encode())
+    assert status == 400
+    assert reply["error"].endswith(".")
+    assert not read_ballots(folder, load_study(folder))
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{", None, 400),
+        (b"[]", None, 400),
+        (b"[" * 4000, None, 400),
+        (b'{"seconds": Infinity}', None, 400),
+        (b"\xff\xfe", None, 400),
+        (b"x" * 5000, None, 413),
+        (b"{}", {"Content-Length": "-1"}, 413),
+        (b"{}", {"Content-Length": "many"}, 411),
+    ],
+)
+def test_bad_bodies_are_refused(client, body, headers, status):
+    assert client.post(body, headers)[0] == status
+
+
+def test_other_methods_are_refused(client):
+    for method in ("PUT", "DELETE", "OPTIONS"):
+        assert client.send(method, client.base + "/")[0].status == 501
+
+
+def test_a_torn_last_line_is_cut_and_nothing_else(folder):
+    study = load_study(folder)
+    ids = [t.id for t in trials_of(study, "ann")]
+    with VoteJournal(folder, study) as journal:
+        for trial in ids[:3]:
+            journal.record(Ballot(study.digest, "ann", trial, "a", "left", 1.0, "now"))
+    path = folder / JOURNAL
+    whole = path.read_bytes()
+    for cut in range(1, len(whole.splitlines(keepends=True)[-1])):
+        path.write_bytes(whole[:-cut])
+        assert len(read_ballots(folder, study)) == 2
+        with VoteJournal(folder, study) as journal:
+            assert len(journal) == 2
+            assert journal.record(Ballot(study.digest, "ann", ids[2], "a", "left", 1.0, "now")) == "new"
+        assert path.read_bytes() == whole
+
+
+def test_a_full_disk_loses_no_vote_and_keeps_the_journal_whole(folder, monkeypatch):
+    from grefine.ranking import journal as module
+
+    study = load_study(folder)
+    ids = [t.id for t in trials_of(study, "ann")]
+
+    def half(descriptor, data):
+        os.write(descriptor, data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    with serving(folder) as server:
+        client = Client(server)
+        assert client.vote("ann", ids[0])[0] == 200
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "write_all", half)
+            status, reply = client.vote("ann", ids[1])
+            assert status == 503
+            assert "not counted" in reply["error"]
+        assert client.vote("ann", ids[1])[1]["receipt"] == "new"
+    assert [b.trial for b in read_ballots(folder, study)] == ids[:2]
+
+
+def test_two_servers_do_not_share_a_journal(folder):
+    with serving(folder), pytest.raises(ConfigError, match="Another server"):
+        make_server(folder)
+
+
+@pytest.mark.parametrize("damage", ["junk\n", "{}\n", '["a"]\n'])
+def test_an_edited_journal_is_refused(folder, damage):
+    (folder / JOURNAL).write_text(damage)
+    with pytest.raises(ConfigError, match="line 1"):
+        make_server(folder)
+
+
+def test_a_doubled_journal_line_is_refused(folder):
+    study = load_study(folder)
+    with VoteJournal(folder, study) as journal:
+        journal.record(Ballot(study.digest, "ann", study.pairs[0].id, "a", "left", 1.0, "now"))
+    line = (folder / JOURNAL).read_text()
+    (folder / JOURNAL).write_text(line * 2)
+    with pytest.raises(ConfigError, match="line 2 repeats the vote of line 1"):
+        make_server(folder)
+    (folder / JOURNAL).write_text(line.replace(study.digest, "0" * 16))
+    with pytest.raises(ConfigError, match="another study"):
+        make_server(folder)
+
+
+def edit(folder, change):
+    record = json.loads((folder / "study.json").read_text())
+    change(record)
+    (folder / "study.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda r: r.update(question="?"), "changed after"),
+        (lambda r: r["pairs"][0].update(method_a="gamma"), "changed after"),
+        (lambda r: r["pairs"][0].update(file_a="../../secret"), "changed after"),
+        (lambda r: r["pairs"][0].pop("id"), "missing"),
+        (lambda r: r.update(version=9), "version 9"),
+        (lambda r: r.update(extra=1), "unknown key 'extra'"),
+        (lambda r: r.update(pairs="none"), "must be a list"),
+    ],
+)
+def test_an_edited_study_is_refused(folder, change, says):
+    edit(folder, change)
+    with pytest.raises(ConfigError, match=says):
+        load_study(folder)
+
+
+def test_changed_or_missing_images_are_refused(folder):
+    name = next(iter(load_study(folder).images))
+    (folder / "images" / name).write_bytes(b"other")
+    with pytest.raises(ConfigError, match="was changed"):
+        load_study(folder)
+    (folder / "images" / name).unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_study(folder)
+    with pytest.raises(ConfigError, match="not a study folder"):
+        load_study(folder / "images")
+
+
+def test_opening_every_interface_needs_a_name(folder):
+    with pytest.raises(ConfigError, match="--allow-host"):
+        make_server(folder, host="0.0.0.0")
+    with serving(folder, names=("lab.example",)) as server:
+        client = Client(server)
+        assert server.link.startswith(f"http://lab.example:{server.port}/s/")
+        assert client.send("GET", client.base + "/", headers={"Host": f"lab.example:{server.port}"})[0].status == 200
+
+
+def test_a_taken_port_is_one_sentence(folder, tmp_path, built):
+    import shutil
+
+    other = shutil.copytree(built, tmp_path / "other")
+    with serving(folder) as server, pytest.raises(ConfigError, match="another --port"):
+        make_server(other, port=server.port)
+
+
+def test_exporting_nothing_is_an_error(folder, tmp_path):
+    with pytest.raises(ConfigError, match="no votes"):
+        export_votes(folder, tmp_path / "votes.csv")
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        export_votes(folder, tmp_path / "votes.csv", min_attention=2)
