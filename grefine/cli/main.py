@@ -7,7 +7,8 @@ import sys
 
 import typer
 
-from grefine.cli import rank
+from grefine.cli import calibrate, fetch, rank, selfcheck
+from grefine.cli import map as map_command
 
 app = typer.Typer(
     name="grefine",
@@ -29,6 +30,10 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 app.add_typer(rank.app, name="rank")
+app.command("map")(map_command.map_)
+app.command("calibrate")(calibrate.calibrate)
+app.command("selfcheck")(selfcheck.selfcheck)
+app.command("fetch")(fetch.fetch)
 
 
 def main() -> None:

@@ -95,6 +95,16 @@ class Calibration:
         return asdict(self) | {"alpha": list(self.alpha)}
 
 
+def accept_readings(phrase_score: str | None, redundant: str | None) -> None:
+    """Check readings that come as plain text; None leaves the choice to the calibration."""
+    for name, value, accepted in (
+        ("phrase_score", phrase_score, ("class", "peak")),
+        ("redundant", redundant, ("empty", "none")),
+    ):
+        if value is not None and value not in accepted:
+            raise ConfigError(f"{name} must be one of {', '.join(accepted)}, not {value!r}.")
+
+
 def worst_quality(values: np.ndarray, share: float = WORST_SHARE) -> float:
     """Return the mean of the worst `share` of a quality map's pixels."""
     flat = np.asarray(values, dtype=np.float32).ravel()

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import WeightsMissing
+from grefine.errors import ConfigError, WeightsMissing
 from grefine.indicators import released
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.defects import Readings
 from grefine.indicators.pq_map import PQMap
+from grefine.io.atomic import write_atomic
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder, pipeline_names
@@ -28,6 +29,8 @@ class Maps:
     pq: PQMap
     aq: AQMap
     name: str
+    folder: Path | None = None
+    """Where they were loaded from; None for published weights and Hub ids."""
 
     @property
     def calibration(self) -> Calibration:
@@ -35,14 +38,34 @@ class Maps:
         return self.pq.calibration
 
 
-def load_maps(pipeline: str | Path, *, device: str | None = None, readings: Readings | None = None) -> Maps:
-    """Load both maps of a pipeline: a bundled name, a folder, a Hub id, or "released" for the published weights."""
+def load_maps(
+    pipeline: str | Path,
+    *,
+    device: str | None = None,
+    readings: Readings | None = None,
+    calibration: str | Path | None = None,
+    fresh: bool = False,
+) -> Maps:
+    """Load both maps of a pipeline: a bundled name, a folder, a Hub id, or "released" for the published weights.
+
+    Args:
+        pipeline: what to load.
+        device: where to run; None leaves it on the CPU.
+        readings: how the paper's open places are read.
+        calibration: a JSON file in place of the stored one.
+        fresh: start from the uncalibrated constants, as calibration itself does.
+    """
     clip, prompts = load_clip(pipeline), load_prompts(pipeline)
     if device:
         clip, prompts = clip.to(device), prompts.to(device)
-    calibration = stored_calibration(pipeline)
-    aq = AQMap(clip, load_tokenizer(pipeline), calibration=calibration, readings=readings)
-    return Maps(PQMap(clip, prompts, calibration=calibration), aq, str(pipeline))
+    if fresh:
+        constants = Calibration()
+    elif calibration is not None:
+        constants = read_calibration(calibration)
+    else:
+        constants = stored_calibration(pipeline)
+    aq = AQMap(clip, load_tokenizer(pipeline), calibration=constants, readings=readings)
+    return Maps(PQMap(clip, prompts, calibration=constants), aq, str(pipeline), pipeline_folder(pipeline))
 
 
 def load_clip(pipeline: str | Path) -> ClipSurgery:
@@ -84,6 +107,28 @@ def stored_calibration(pipeline: str | Path) -> Calibration:
         index = json.loads(path.read_text(encoding="utf-8"))
     stored = index.get("calibration") if isinstance(index, dict) else None
     return Calibration.of(stored)
+
+
+def read_calibration(file: str | Path) -> Calibration:
+    """Read a calibration from a JSON file of its own."""
+    try:
+        return Calibration.of(json.loads(Path(file).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read the calibration '{file}': {error}") from error
+
+
+def store_calibration(place: str | Path, calibration: Calibration) -> Path:
+    """Write a calibration: into the `model_index.json` of a pipeline folder, or as a JSON file of its own."""
+    place = Path(place)
+    if not place.is_dir():
+        write_atomic(place, (json.dumps(calibration.to_dict(), indent=2) + "\n").encode())
+        return place
+    path = place / INDEX
+    if not path.is_file():
+        raise _missing(place, INDEX)
+    index = json.loads(path.read_text(encoding="utf-8")) | {"calibration": calibration.to_dict()}
+    write_atomic(path, (json.dumps(index, indent=2) + "\n").encode())
+    return path
 
 
 def _load(kind: Any, pipeline: str | Path, component: str) -> Any:

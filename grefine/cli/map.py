@@ -1,0 +1,50 @@
+"""`grefine map`: where pictures are bad and what of their prompts they miss, as files and as a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+
+def map_(
+    images: list[Path] = typer.Argument(help="Images, or folders of images."),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder for overlays, maps, arrays and JSON."),
+    prompt: str = typer.Option(None, help="One prompt for all; tables, sidecars and metadata come first."),
+    prompts: Path = typer.Option(None, help="Table of prompts (CSV, TSV, JSON or JSON lines)."),
+    pipeline: str = typer.Option("tiny", help="Bundled name, folder, Hub id, or 'released' for published weights."),
+    calibration: Path = typer.Option(None, help="JSON file that `grefine calibrate --out` wrote."),
+    device: str = typer.Option(None, help="cpu, cuda, ..."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object per image."),
+) -> None:
+    """Map pictures without changing them. Without a prompt only perceptual quality is judged."""
+    from grefine.indicators.aq_map import parsed_prompt
+    from grefine.indicators.load import load_maps
+    from grefine.indicators.report import describe, save, table
+    from grefine.indicators.sources import ReadPicture, list_pictures, prompt_sources, read_pictures
+    from grefine.refine.plan import Findings, automatic_mask
+    from grefine.refine.settings import RefineConfig
+
+    pictures, sources = list_pictures(images), prompt_sources(prompt, prompts)
+    maps = load_maps(pipeline, device=device, calibration=calibration)
+    failed = 0
+    for found in read_pictures(pictures, sources):
+        if not isinstance(found, ReadPicture):
+            typer.echo(f"{found[0].path}: {found[1]}", err=True)
+            failed += 1
+            continue
+        image, parsed = found.image.rgb, parsed_prompt(found.prompt.prompt)
+        encoding = maps.pq.encode([image])
+        quality, alignment = maps.pq([image], encoding)[0], maps.aq([image], [parsed], encoding)[0]
+        mask, why = automatic_mask(Findings(quality, alignment, parsed), RefineConfig(), maps.calibration)
+        known = {"image": str(found.picture.path), "prompt": found.prompt.prompt, "prompt_from": found.prompt.origin}
+        known |= describe(quality, alignment, mask, maps.calibration.calibrated) | {"mask_note": why}
+        place = out / found.picture.name
+        save(place.parent, place.name, image, quality, alignment, mask, known)
+        lines = [json.dumps(known, ensure_ascii=False)] if as_json else [str(found.picture.path), *table(known)]
+        typer.echo("\n".join(lines))
+        if found.prompt.unsure:
+            typer.echo(f"{found.picture.path}: {found.prompt.unsure}", err=True)
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,106 @@
+"""The pictures a command was given, each with its prompt and a name for its results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from grefine.errors import ImageError, PromptError
+from grefine.io.images import SUFFIXES, LoadedImage, read_image
+from grefine.io.prompt_table import read_prompt_table
+from grefine.io.prompts import ChosenPrompt, PromptSources
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One file, not yet read."""
+
+    path: Path
+    relative: str
+    """Its path below the folder that was given, or its name."""
+    name: str
+    """What its results are called: `relative` without suffix, with it where two would collide."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPicture:
+    """One picture with what it is asked to show."""
+
+    picture: Picture
+    image: LoadedImage
+    prompt: ChosenPrompt
+
+
+def list_pictures(sources: Sequence[Path]) -> list[Picture]:
+    """Return the image files of `sources` (files, or folders with everything below them), sorted within a folder.
+
+    Raises:
+        ImageError: a source does not exist, or there is no image at all.
+    """
+    found: list[tuple[Path, str]] = []
+    for source in sources:
+        if source.is_dir():
+            files = sorted(p for p in source.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+            found += [(file, file.relative_to(source).as_posix()) for file in files]
+        elif source.is_file():
+            found.append((source, source.name))
+        else:
+            raise ImageError(f"No image or folder '{source}'.")
+    if not found:
+        raise ImageError(f"No image in {', '.join(map(str, sources))}: {', '.join(SUFFIXES)} are looked for.")
+    stems = Counter(Path(relative).with_suffix("").as_posix() for _, relative in found)
+    return [Picture(path, relative, _name(relative, stems)) for path, relative in found]
+
+
+def prompt_sources(prompt: str | None, table: Path | None) -> PromptSources:
+    """Return where prompts are looked for: the table, sidecars, the files' own metadata, then one for all."""
+    return PromptSources(table=None if table is None else read_prompt_table(table), common=prompt)
+
+
+def read_pictures(pictures: Sequence[Picture], prompts: PromptSources) -> Iterator[ReadPicture | tuple[Picture, str]]:
+    """Read one picture after the other; a file that cannot be read comes back with the reason."""
+    for picture in pictures:
+        try:
+            image = read_image(picture.path)
+        except ImageError as error:
+            yield picture, str(error)
+            continue
+        yield ReadPicture(picture, image, prompts.find(image, picture.relative))
+
+
+def prompts_of(pictures: Sequence[Picture], prompts: PromptSources) -> list[str]:
+    """Return the prompts of pictures that must all have one, without keeping the pictures.
+
+    Raises:
+        ImageError: one cannot be read.
+        PromptError: one has no prompt.
+    """
+    return [read_with_prompts([picture], prompts)[1][0] for picture in pictures]
+
+
+def read_with_prompts(pictures: Sequence[Picture], prompts: PromptSources) -> tuple[list[Image.Image], list[str]]:
+    """Read pictures that must all be readable and have a prompt.
+
+    Raises:
+        ImageError: one cannot be read.
+        PromptError: one has no prompt.
+    """
+    images, texts = [], []
+    for found in read_pictures(pictures, prompts):
+        if not isinstance(found, ReadPicture):
+            raise ImageError(found[1])
+        if not found.prompt.prompt:
+            why = f" ({found.prompt.unsure})" if found.prompt.unsure else ""
+            raise PromptError(f"'{found.picture.relative}' has no prompt{why}: give a table with --prompts.")
+        images.append(found.image.rgb)
+        texts.append(found.prompt.prompt)
+    return images, texts
+
+
+def _name(relative: str, stems: Counter[str]) -> str:
+    stem = Path(relative).with_suffix("").as_posix()
+    return stem if stems[stem] == 1 else relative
