@@ -7,8 +7,10 @@ import sys
 
 import typer
 
-from grefine.cli import calibrate, fetch, rank, selfcheck
+from grefine.cli import calibrate, fetch, rank, selfcheck, train
 from grefine.cli import map as map_command
+from grefine.cli import parse as parse_command
+from grefine.cli import train as train_command
 
 app = typer.Typer(
     name="grefine",
@@ -30,7 +32,10 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 app.add_typer(rank.app, name="rank")
+app.add_typer(train.app, name="train")
 app.command("map")(map_command.map_)
+app.command("parse")(parse_command.parse)
+app.add_typer(train_command.train_app, name="train")
 app.command("calibrate")(calibrate.calibrate)
 app.command("selfcheck")(selfcheck.selfcheck)
 app.command("fetch")(fetch.fetch)

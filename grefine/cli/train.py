@@ -1,0 +1,41 @@
+"""`grefine train RECIPE`: make weights, from seeds, resumably."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Train a recipe: the embedded pipeline, its parts, judges, the parser.")
+
+
+@app.command()
+def tiny(
+    out: Path = typer.Option(Path("runs/tiny"), "--out", "-o", help="Pipeline folder; what lies there is resumed."),
+    minutes: float | None = typer.Option(None, help="Budget by the clock for all parts together."),
+    steps: int | None = typer.Option(None, help="Budget in steps for each part; exactly reproducible."),
+    parts: str = typer.Option("", help="Comma-separated: vae, clip, unet. All without."),
+    seed: int | None = typer.Option(None, help="In place of the seeds of configs/train/tiny."),
+    device: str | None = typer.Option(None, help="cpu keeps off an accelerator that is present."),
+    bundle: bool = typer.Option(True, help="Calibrate and assemble the pipeline folder afterwards."),
+    as_json: bool = typer.Option(False, "--json", help="Print the last evaluation of every part as JSON."),
+) -> None:
+    """Train the embedded pipeline on the toy world, or go on training it."""
+    from grefine.errors import ConfigError
+    from grefine.training.tiny.recipe import train_tiny
+
+    if (minutes is None) == (steps is None):
+        raise ConfigError("Give a budget: --minutes N or --steps N.")
+    names = [name.strip() for name in parts.split(",") if name.strip()]
+    found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=device == "cpu")
+    if bundle and all((out / name).is_dir() for name in ("vae", "unet", "clip", "pq_prompts")):
+        from grefine.training.tiny.bundle import assemble
+
+        assemble(out)
+        typer.echo(f"pipeline: {out}", err=True)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        for part, metrics in found.items():
+            typer.echo(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
