@@ -7,9 +7,10 @@ import sys
 
 import typer
 
-from grefine.cli import calibrate, fetch, rank, selfcheck, train
+from grefine.cli import calibrate, fetch, rank, selfcheck
 from grefine.cli import map as map_command
 from grefine.cli import parse as parse_command
+from grefine.cli import refine as refine_command
 from grefine.cli import train as train_command
 
 app = typer.Typer(
@@ -32,9 +33,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 app.add_typer(rank.app, name="rank")
-app.add_typer(train.app, name="train")
 app.command("map")(map_command.map_)
 app.command("parse")(parse_command.parse)
+app.command("refine")(refine_command.refine)
 app.add_typer(train_command.train_app, name="train")
 app.command("calibrate")(calibrate.calibrate)
 app.command("selfcheck")(selfcheck.selfcheck)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Train a recipe: the embedded pipeline, its parts, judges, the parser.")
+from grefine.cli.train_parser import parser as train_parser
+
+train_app = typer.Typer(no_args_is_help=True, help="Train a recipe: the embedded pipeline, its parts, judges, the parser.")
 
 
-@app.command()
+@train_app.command()
 def tiny(
     out: Path = typer.Option(Path("runs/tiny"), "--out", "-o", help="Pipeline folder; what lies there is resumed."),
     minutes: float | None = typer.Option(None, help="Budget by the clock for all parts together."),
@@ -39,3 +41,6 @@ def tiny(
     else:
         for part, metrics in found.items():
             typer.echo(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+
+
+train_app.command("parser")(train_parser)
