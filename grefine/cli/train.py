@@ -9,7 +9,7 @@ import typer
 
 from grefine.cli.train_parser import parser as train_parser
 
-train_app = typer.Typer(no_args_is_help=True, help="Train a recipe: the embedded pipeline, its parts, judges, the parser.")
+train_app = typer.Typer(no_args_is_help=True, help="Train a recipe: the embedded pipeline, judges, the parser.")
 
 
 @train_app.command()
