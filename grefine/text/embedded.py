@@ -1,53 +1,224 @@
-"""First working backend: closed-class words and endings, then the chunk rules."""
+"""The parser that comes with the package: tagger, arc-hybrid parser and labeller over hashed tables; numpy only."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 from grefine.text.backend import Analysis
-from grefine.text.chunks import ChunkTree
+from grefine.text.features import (
+    COMMAS,
+    DISTANCE,
+    LABELLER,
+    MOST_CHILDREN,
+    MOST_COMMAS,
+    NO_TAG,
+    NO_WORD,
+    NUMBER_ATOMS,
+    PARSER,
+    ROOT_TAG,
+    ROOT_WORD,
+    TAGGER_DYNAMIC,
+    TAGGER_STATIC,
+    Lexicon,
+    atom,
+    number_form,
+    tagger_atoms,
+)
+from grefine.text.labels import labeller_atoms
+from grefine.text.tagset import universal
+from grefine.text.weights_file import ParserWeights, read_weights
 
-_WORDS = {
-    "DT": "a an the this that these those some any no each every another all both",
-    "IN": "of in on at by for with without from into onto over under above below between behind near beside through"
-    " across past around against along inside outside beneath like as during amid among toward towards",
-    "TO": "to",
-    "CC": "and or but",
-    "PRP$": "his her its their my your our",
-    "PRP": "he she it they him them we i you me us",
-    "WDT": "that which",
-    "CD": "one two three four five six seven eight nine ten",
-    "JJ": "red green blue yellow orange purple pink black white grey gray brown golden striped checkered dotted plain big"
-    " small tiny large huge old young long short tall wide next left right night-time beautiful dark light bright high"
-    " low soft warm cold wooden striped silver",
-    "VBZ": "is has sits stands runs walks holds looks",
-    "VBP": "are",
-    "RB": "very highly extremely not",
-}
-_LEXICON = {word: tag for tag, words in _WORDS.items() for word in words.split()}
+SHIPPED = Path(__file__).parent / "weights" / "parser.bin"
 
 
 class EmbeddedBackend:
-    """The parser that comes with the package."""
+    """Greedy tagging and parsing with the shipped weights, or with those of another file."""
 
     name = "embedded"
 
+    def __init__(self, weights: ParserWeights | Path | None = None) -> None:
+        """Load.
+
+        Args:
+            weights: a file of `grefine train parser`, or its content; None for the shipped ones.
+
+        Raises:
+            WeightsMissing, WeightsCorrupt: the file is not there or not whole.
+        """
+        loaded = weights if isinstance(weights, ParserWeights) else read_weights(weights or SHIPPED)
+        self.lexicon = Lexicon(loaded.classes, loaded.endings)
+        self.tagger = GreedyTagger(loaded.tables["tagger"], loaded.tags, self.lexicon)
+        self.parser = ArcParser(loaded.tables["parser"])
+        self.labels = loaded.labels
+        self._labeller = loaded.tables["labeller"]
+        self._label_shift = _shift(self._labeller)
+        self._tag_atoms = {tag: atom("tag " + tag) for tag in loaded.tags}
+
     def analyse(self, words: Sequence[str]) -> Analysis:
         """Tag and parse `words`."""
-        return ChunkTree(words, [_tag(w) for w in words]).analyse()
+        if not words:
+            return Analysis([], [], [])
+        penn = self.tagger.tag(words)
+        norms = [self.lexicon.atoms(w)[0] for w in words]
+        tags = [self._tag_atoms[t] for t in penn]
+        heads = self.parser.heads(words, norms, tags)
+        labels = self.label(words, norms, tags, heads)
+        return Analysis(
+            [universal(t, w.lower(), x) for t, w, x in zip(penn, words, labels, strict=True)], heads, labels
+        )
+
+    def label(self, words: Sequence[str], norms: list[int], tags: list[int], heads: list[int]) -> list[str]:
+        """Return the relation of each word to its head."""
+        rows = _rows(LABELLER.matrix, labeller_atoms(words, norms, tags, heads), self._label_shift)
+        best = self._labeller.take(rows, axis=0).sum(axis=1, dtype=np.int32).argmax(axis=1)
+        names = self.labels
+        return [names[k] for k in best.tolist()]
 
 
-def _tag(word: str) -> str:
-    lower = word.lower()
-    if lower in _LEXICON:
-        return _LEXICON[lower]
-    if not any(c.isalnum() for c in word):
-        return "," if word == "," else "."
-    if lower in ("'s", "\u2019s"):
-        return "POS"
-    if word[0].isdigit():
-        return "CD"
-    for ending, tag in (("ing", "VBG"), ("ed", "VBN"), ("ly", "RB"), ("ful", "JJ"), ("ous", "JJ"), ("ish", "JJ")):
-        if len(lower) > len(ending) + 2 and lower.endswith(ending):
-            return tag
-    return "NNS" if lower.endswith("s") and not lower.endswith("ss") else "NN"
+class GreedyTagger:
+    """Penn tags from left to right."""
+
+    def __init__(self, table: np.ndarray, tags: list[str], lexicon: Lexicon) -> None:
+        self.table, self.tags, self.lexicon = table, tags, lexicon
+        self._shift = _shift(table)
+        self._index = {t: k for k, t in enumerate(tags)}
+        history = np.array([atom("tag " + t) for t in tags] + [atom("tag edge")], dtype=np.uint32)
+        matrix = TAGGER_DYNAMIC.matrix
+        one = history[:, None] * matrix[:, TAGGER_DYNAMIC.atoms["tag1"]]
+        two = history[:, None] * matrix[:, TAGGER_DYNAMIC.atoms["tag2"]]
+        # Both tags before a word, as one table.
+        self._history = one[:, None, :] + two[None, :, :]
+        width = TAGGER_STATIC.matrix.shape[1] - 1
+        self._matrix = np.concatenate(
+            [TAGGER_STATIC.matrix, np.delete(matrix, np.s_[width : width + 2], axis=1)], axis=0
+        )
+
+    def tag(self, words: Sequence[str]) -> list[str]:
+        """Return one tag per word."""
+        certain = [self.lexicon.certain.get(number_form(w.lower())) for w in words]
+        open_ = [i for i, t in enumerate(certain) if t is None]
+        if not open_:
+            return [t or "" for t in certain]
+        atoms = tagger_atoms(words, self.lexicon)[open_]
+        linear = atoms @ self._matrix[:, :-1].T + self._matrix[:, -1]
+        cut = len(TAGGER_STATIC)
+        static = self.table.take(linear[:, :cut] >> self._shift, axis=0).sum(axis=1, dtype=np.int32)
+        moving, table, shift, history = linear[:, cut:], self.table, self._shift, self._history
+        index, names = self._index, self.tags
+        before, last, k, out = len(names), len(names), 0, []
+        for sure in certain:
+            if sure is not None:
+                found = index[sure]
+            else:
+                rows = (moving[k] + history[last, before]) >> shift
+                found = int((np.add.reduce(table.take(rows, axis=0), axis=0, dtype=np.int32) + static[k]).argmax())
+                k += 1
+            before, last = last, found
+            out.append(names[found])
+        return out
+
+
+class ArcParser:
+    """Arc-hybrid transitions, the best one each time. The same system as in training, for one prompt."""
+
+    def __init__(self, table: np.ndarray) -> None:
+        # The three scores of a row as one number, so that one sum adds all three.
+        wide = table.astype(np.int64)
+        self._packed = wide[:, 0] + (wide[:, 1] << _FIELD) + (wide[:, 2] << 2 * _FIELD)
+        self._shift = _shift(table)
+        self._matrix = np.ascontiguousarray(PARSER.matrix[:, :-1].T)
+        self._constant = PARSER.matrix[:, -1]
+
+    def heads(self, words: Sequence[str], norms: Sequence[int], tags: Sequence[int]) -> list[int]:
+        """Return the governor of each word, -1 for roots."""
+        n = len(words)
+        w = [*norms, ROOT_WORD, NO_WORD, NO_WORD, NO_WORD, NO_WORD]
+        t = [*tags, ROOT_TAG, NO_TAG, NO_TAG, NO_TAG, NO_TAG]
+        commas, total = [0], 0
+        for word in words:
+            total += word in COMMAS
+            commas.append(total)
+        number, distance = _NUMBER, _DISTANCE
+        l1, l2, r1, r2 = ([-1] * (n + 1) for _ in range(4))
+        n_left, n_right = [0] * (n + 1), [0] * (n + 1)
+        out = [-1] * n
+        stack = [-1, -1, -1]
+        b = 0
+        packed, matrix, constant, shift = self._packed, self._matrix, self._constant, self._shift
+        while b < n or len(stack) > 3:
+            s2, s1, s0 = stack[-3:]
+            if s0 == -1:
+                action = 0
+            elif b == n and s1 == -1:
+                action = 1
+            else:
+                s0l, s0r = l1[s0], r1[s0]
+                b0l = l1[b]
+                if s1 >= 0:
+                    s1l, s1r, s1r2 = l1[s1], r1[s1], r2[s1]
+                    vr1, d1, c1 = n_right[s1], distance[s0 - s1], commas[s0] - commas[s1 + 1]
+                    c1 = c1 if c1 < MOST_COMMAS else MOST_COMMAS
+                else:
+                    s1l = s1r = s1r2 = -1
+                    vr1, d1, c1 = 0, 9, 3
+                c0 = commas[b] - commas[s0 + 1]
+                atoms = array(
+                    "I",
+                    (
+                        *(w[s0], t[s0], w[s1], t[s1], w[s2], t[s2]),
+                        *(w[b], t[b], w[b + 1], t[b + 1], t[b + 2], t[b + 3], t[b - 1]),
+                        *(w[s0l], t[s0l], w[s0r], t[s0r], t[l2[s0]], t[r2[s0]]),
+                        *(w[s1l], t[s1l], w[s1r], t[s1r], t[s1r2], w[b0l], t[b0l], t[l2[b]]),
+                        *(number[n_left[s0]], number[n_right[s0]], number[vr1], number[n_left[b]]),
+                        *(number[distance[b - s0]], number[d1], number[c0 if c0 < MOST_COMMAS else MOST_COMMAS]),
+                        *(number[c1], t[s0 + 1], t[s0 - 1] if s0 else NO_TAG),
+                    ),
+                )
+                rows = (np.frombuffer(atoms, dtype=np.uint32) @ matrix + constant) >> shift
+                action = _best(int(np.add.reduce(packed.take(rows))), b < n, s1 >= 0)
+            if action == 0:
+                stack.append(b)
+                b += 1
+                continue
+            child = stack.pop()
+            if action == 1:
+                head = b
+                l2[head], l1[head] = l1[head], child
+                if n_left[head] < MOST_CHILDREN:
+                    n_left[head] += 1
+            else:
+                head = stack[-1]
+                r2[head], r1[head] = r1[head], child
+                if n_right[head] < MOST_CHILDREN:
+                    n_right[head] += 1
+            out[child] = head if head < n else -1
+        return out
+
+
+_FIELD = 20
+_HALF, _FULL = 1 << _FIELD - 1, 1 << _FIELD
+_NUMBER = [int(x) for x in NUMBER_ATOMS]
+_DISTANCE = [int(x) for x in DISTANCE]
+
+
+def _best(packed: int, may_shift: bool, may_right: bool) -> int:
+    """Unpack the three scores and return the best transition that is possible; the first of equals."""
+    shift = (packed + _HALF) % _FULL - _HALF
+    packed = (packed - shift) >> _FIELD
+    left = (packed + _HALF) % _FULL - _HALF
+    right = (packed - left) >> _FIELD
+    if may_shift and shift >= left:
+        return 2 if may_right and right > shift else 0
+    return 2 if may_right and right > left else 1
+
+
+def _shift(table: np.ndarray) -> np.uint32:
+    return np.uint32(32 - (len(table).bit_length() - 1))
+
+
+def _rows(matrix: np.ndarray, atoms: np.ndarray, shift: np.uint32) -> np.ndarray:
+    return (atoms @ matrix[:, :-1].T + matrix[:, -1]) >> shift

@@ -195,9 +195,7 @@ def _hang_segment(forest: Forest, main: int, start: int, end: int) -> None:
         head = forest.heads[top]
         if forest.tags[top] == "PUNCT" or top == main:
             continue
-        if head >= end or (forest.is_noun(top) and not clause and forest.tags[first] != "ADP"):
-            forest.hang(top, main, "list")
-        elif head == -1:
+        if head >= end or (forest.is_noun(top) and not clause and forest.tags[first] != "ADP") or head == -1:
             forest.hang(top, main, "list")
         elif forest.is_noun(head) and not clause and forest.tags[start] != "CCONJ":
             forest.hang(top, main, forest.labels[top])

@@ -1,0 +1,30 @@
+"""`grefine parse`: a prompt as tree and phrases."""
+
+from __future__ import annotations
+
+import typer
+
+
+def parse(
+    prompt: str = typer.Argument(..., help="The prompt, syntax included; '-' reads it from standard input."),
+    backend: str = typer.Option("embedded", "--backend", help="Parser: embedded, nltk."),
+    marks: str = typer.Option("", "--marks", help="File of further marking words, in the form of the shipped list."),
+    as_json: bool = typer.Option(False, "--json", help="Write text, tokens and phrases as JSON."),
+) -> None:
+    """Show the syntax tree of a prompt, its phrases, and what each phrase hangs on."""
+    import json
+    import sys
+    from dataclasses import asdict
+
+    from grefine.text.parse import parse as parse_text
+    from grefine.text.show import draw_tree, phrase_table
+
+    text = sys.stdin.read() if prompt == "-" else prompt
+    parsed = parse_text(text, backend, marks=marks or None)
+    if as_json:
+        typer.echo(json.dumps(asdict(parsed), ensure_ascii=False))
+        return
+    typer.echo(draw_tree(parsed))
+    typer.echo(phrase_table(parsed))
+    if parsed.truncated:
+        typer.echo(f"{parsed.truncated} words beyond the limit were not parsed.", err=True)

@@ -1,0 +1,328 @@
+"""What the tagger, the parser and the labeller look at, as rows of hashed weight tables.
+
+Every word, tag and count becomes a 32-bit number (an atom). A template names a few atoms; its row is the upper bits of
+a fixed random linear form of them, so that all rows of a state come from one small matrix product in wrapping integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from zlib import crc32
+
+import numpy as np
+
+_MIX = 0x9E3779B1
+_MASK = 0xFFFFFFFF
+
+
+def atom(text: str) -> int:
+    """Return the 32-bit atom of a text."""
+    h = crc32(text.encode("utf-8", "surrogatepass")) * _MIX & _MASK
+    return (h ^ h >> 15) * 0x85EBCA6B & _MASK
+
+
+class Templates:
+    """Named atoms and the templates over them.
+
+    `matrix` is (templates, atoms + 1); its last column is each template's own constant.
+    """
+
+    def __init__(self, name: str, atoms: Sequence[str], templates: Sequence[str]) -> None:
+        self.atoms = {a: k for k, a in enumerate(atoms)}
+        random = np.random.RandomState(atom(name))
+        matrix = np.zeros((len(templates), len(atoms) + 1), dtype=np.uint32)
+        for row, template in enumerate(templates):
+            for part in template.split():
+                matrix[row, self.atoms[part]] = random.randint(0, 2**31, dtype=np.int64) * 2 + 1
+            matrix[row, -1] = random.randint(0, 2**31, dtype=np.int64) * 2 + 1
+        self.matrix = matrix
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+
+# Words ------------------------------------------------------------------------------------------------------------
+
+WORD_ATOMS = ("norm", "lower", "suf1", "suf2", "suf3", "suf4", "pre1", "pre2", "pre3", "shape", "class", "tail")
+"""What is known of one word by itself; columns of `Lexicon.atoms`."""
+
+
+class Lexicon:
+    """Words that are known well, with the tags they take; everything else is known by its form."""
+
+    def __init__(self, classes: Mapping[str, str], endings: Mapping[str, str]) -> None:
+        self.classes = classes
+        """Known word (lower case) -> its usual tags, most frequent first, joined by "|"; a single tag that ends in
+        "!" is certain."""
+        self.endings = endings
+        """Last three letters -> usual tags of rare words that end so."""
+        self.certain = {w: c[:-1] for w, c in classes.items() if c.endswith("!")}
+        self._known: dict[str, tuple[int, ...]] = {}
+
+    def atoms(self, word: str) -> tuple[int, ...]:
+        """Return the atoms of a word, in the order of WORD_ATOMS."""
+        found = self._known.get(word)
+        if found is None:
+            if len(self._known) > 100_000:
+                self._known.clear()
+            found = self._known[word] = self._atoms(word[:64])
+        return found
+
+    def _atoms(self, word: str) -> tuple[int, ...]:
+        lower = word.lower()
+        plain = number_form(lower)
+        known = plain in self.classes
+        tail = plain.rsplit("-", 1)[-1] if "-" in plain[1:-1] else ""
+        norm = plain if known else "_" + plain[-3:]
+        tags = self.classes.get(plain) or self.endings.get(plain[-3:], "?")
+        parts = (
+            norm,
+            plain,
+            "1" + plain[-1:],
+            "2" + plain[-2:],
+            "3" + plain[-3:],
+            "4" + plain[-4:],
+            "<" + plain[:1],
+            "<" + plain[:2],
+            "<" + plain[:3],
+            "#" + _shape(word),
+            "=" + tags,
+            "-" + tail,
+        )
+        return tuple(atom(p) for p in parts)
+
+
+def number_form(lower: str) -> str:
+    """Return a word with its digits made equal."""
+    if lower.isascii() and lower.isalpha():
+        return lower
+    return "".join("0" if c.isdigit() else c for c in lower)
+
+
+def _shape(word: str) -> str:
+    has_digit = any(c.isdigit() for c in word)
+    if not any(c.isalpha() for c in word):
+        return "9" if has_digit else "."
+    case = "A" if word.isupper() and len(word) > 1 else "C" if word[0].isupper() else "a"
+    return case + ("9" if has_digit else "") + ("-" if "-" in word else "")
+
+
+# Tagger -----------------------------------------------------------------------------------------------------------
+
+_WINDOW = ("-2", "-1", "+0", "+1", "+2")
+_TAGGER_ATOMS = tuple(f"{a}{p}" for p in _WINDOW for a in WORD_ATOMS) + ("caps", "first")
+TAGGER_STATIC = Templates(
+    "tagger",
+    _TAGGER_ATOMS,
+    (
+        "lower+0",
+        "lower-1",
+        "lower+1",
+        "norm-2",
+        "norm+2",
+        "norm-1 norm+0",
+        "norm+0 norm+1",
+        "norm-1 norm+1",
+        "suf1+0 shape+0",
+        "suf2+0",
+        "suf3+0",
+        "suf4+0",
+        "pre1+0",
+        "pre2+0",
+        "pre3+0",
+        "shape+0",
+        "shape+0 caps",
+        "shape+0 caps first",
+        "shape+0 shape+1 caps",
+        "shape-1 shape+0 caps",
+        "suf3-1",
+        "suf3+1",
+        "suf2+1 suf2+0",
+        "class+0",
+        "class-1 class+0",
+        "class+0 class+1",
+        "class-1 class+0 class+1",
+        "class+1",
+        "class+1 class+2",
+        "class+0 class+1 class+2",
+        "tail+0",
+        "class+0 norm-1",
+        "class+0 norm+1",
+    ),
+)
+TAGGER_DYNAMIC = Templates(
+    "tagger history",
+    _TAGGER_ATOMS + ("tag1", "tag2"),
+    (
+        "tag1",
+        "tag1 tag2",
+        "tag1 lower+0",
+        "tag1 suf3+0",
+        "tag1 class+0",
+        "tag1 class+0 class+1",
+        "tag1 tag2 class+0",
+        "tag1 norm+1",
+    ),
+)
+_EDGE = tuple(atom(f"edge {name}") for name in WORD_ATOMS)
+_CAPS = (atom("no capitals"), atom("capitals"))
+_FIRST = (atom("inside"), atom("first"))
+
+
+def tagger_atoms(words: Sequence[str], lexicon: Lexicon) -> np.ndarray:
+    """Return (words, atoms) of the tagger's static view."""
+    count, width = len(words), len(WORD_ATOMS)
+    padded = np.array([_EDGE, _EDGE, *(lexicon.atoms(w) for w in words), _EDGE, _EDGE], dtype=np.uint32)
+    out = np.empty((count, len(_TAGGER_ATOMS)), dtype=np.uint32)
+    for k in range(5):
+        out[:, k * width : (k + 1) * width] = padded[k : k + count]
+    out[:, -2] = _CAPS[has_capitals(words)]
+    out[:, -1] = _FIRST[0]
+    out[0, -1] = _FIRST[1]
+    return out
+
+
+def has_capitals(words: Sequence[str]) -> bool:
+    """Say whether the text uses capitals at all: in a lower-case prompt a small letter means nothing."""
+    return any(w != w.lower() for w in words)
+
+
+# Parser -----------------------------------------------------------------------------------------------------------
+
+PARSER_ATOMS = (
+    *("s0w", "s0t", "s1w", "s1t", "s2w", "s2t", "b0w", "b0t", "b1w", "b1t", "b2t", "b3t", "p0t"),
+    *(
+        "s0lw",
+        "s0lt",
+        "s0rw",
+        "s0rt",
+        "s0l2t",
+        "s0r2t",
+        "s1lw",
+        "s1lt",
+        "s1rw",
+        "s1rt",
+        "s1r2t",
+        "b0lw",
+        "b0lt",
+        "b0l2t",
+    ),
+    *("s0vl", "s0vr", "s1vr", "b0vl", "d0", "d1", "c0", "c1", "n1t", "m1t"),
+)
+"""s, b: stack from the top, buffer; w, t: word, tag; l, r: outermost child; v: valency; d: distance; c: commas between;
+p0: word before the buffer; n1: word after s0; m1: word before s0."""
+
+PARSER = Templates(
+    "parser",
+    PARSER_ATOMS,
+    (
+        *("s0w", "s0t", "s0w s0t", "s1w", "s1t", "s1w s1t", "b0w", "b0t", "b0w b0t", "b1w", "b1t", "b1w b1t"),
+        *("b2t", "s2t", "s2w s2t", "b1t b2t b3t"),
+        *("s0w s0t b0w b0t", "s0w s0t b0t", "s0t b0w b0t", "s0w b0w", "s0t b0t", "b0t b1t", "s0w b0t", "s0t b0w"),
+        *(
+            "s0w s0t s1w s1t",
+            "s0w s1w",
+            "s0t s1t",
+            "s0w s0t s1t",
+            "s0t s1w s1t",
+            "s1w s1t b0w b0t",
+            "s1t b0t",
+            "s1w b0w",
+        ),
+        *("b0t b1t b2t", "s0t b0t b1t", "s1t s0t b0t", "s2t s1t s0t", "s0w b0t b1t", "s1t s0w b0t", "s1w s0t b0t"),
+        *("s1t s0t b0w", "s1t s0t b0t b1t", "s2t s1t s0t b0t", "s0t b0t b1t b2t", "s0t b0t b1w"),
+        *(
+            "s0t s0lt b0t",
+            "s0t s0rt b0t",
+            "s0t b0t b0lt",
+            "s1t s1lt s0t",
+            "s1t s1rt s0t",
+            "s1t s0t s0lt",
+            "s1t s0t s0rt",
+        ),
+        *(
+            "s0t s0lt s0l2t",
+            "s0t s0rt s0r2t",
+            "b0t b0lt b0l2t",
+            "s1t s1rt s1r2t",
+            "s0rt s0t s1t b0t",
+            "s0lt s0t s1t b0t",
+        ),
+        *("s0w d0", "s0t d0", "b0w d0", "b0t d0", "s0t b0t d0", "s1t s0t d1", "s1w s0t d1", "s0w b0t d0"),
+        *("s0w s0vr", "s0t s0vr", "s0w s0vl", "s0t s0vl", "b0w b0vl", "b0t b0vl", "s1t s1vr", "s1w s1vr s0t"),
+        *("s0t s0vr b0t", "s1t s1vr s0t s0lw"),
+        *(
+            "s0lw s0t s1t",
+            "s0lw s1w",
+            "s0lw s0w s1w",
+            "s0lw s0t s1t s2t",
+            "s0lw s1w s2t",
+            "s2w s0lw s1t",
+            "s0lw s0t b0t",
+        ),
+        *(
+            "s0lw s0t s1lw s1t",
+            "s0rw s0t b0t",
+            "s1rw s1t s0t",
+            "s1lw s1t s0t",
+            "b0lw b0t s0t",
+            "b0lw s0w",
+            "b0lw s0t s1t",
+        ),
+        *("s0lw s1t s1rw", "s0lw s1w s1t s0w", "s0rw b0w"),
+        *("c0 s0t b0t", "c1 s1t s0t", "c0 s0t b0t b1t", "c1 s1t s0t s0lw", "c1 s1t s0t b0t", "c0 s0t b0t b0lt"),
+        *("c1 s2t s1t s0t", "c0 s0w", "c0 b0w"),
+        *("p0t b0t s0t", "n1t s0t b0t", "m1t s0t b0t", "m1t s0t s1t", "s1t m1t s0t n1t"),
+    ),
+)
+
+_NUMBERS = tuple(atom(f"number {k}") for k in range(12))
+NUMBER_ATOMS = np.array(_NUMBERS, dtype=np.uint32)
+NO_WORD, NO_TAG = atom("no word"), atom("no tag")
+ROOT_WORD, ROOT_TAG = atom("root word"), atom("root tag")
+MOST_CHILDREN, MOST_COMMAS = 3, 2
+DISTANCE = np.array([0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 7] + [8] * 590, dtype=np.int64)
+"""Distance in words -> class."""
+
+COMMAS = frozenset({",", ";", ":", "|", ".", "-", "--", "\u2013", "\u2014", "(", ")"})
+
+# Labeller ---------------------------------------------------------------------------------------------------------
+
+LABELLER_ATOMS = (
+    *("dw", "dt", "hw", "ht", "d-t", "d+t", "h-t", "h+t", "d+w", "d-w"),
+    *("dlw", "dlt", "drt", "hlt", "hrt", "hlw", "side", "first", "last", "comma", "gt", "gap", "dvl"),
+)
+LABELLER = Templates(
+    "labeller",
+    LABELLER_ATOMS,
+    (
+        *("dw", "dt", "hw side", "ht side", "dw dt", "dw ht side", "dt hw side", "dt ht side", "dw hw side"),
+        *(
+            "dt ht side gap",
+            "dt ht d-t side",
+            "dt ht d+t side",
+            "dt ht h-t side",
+            "dt ht h+t side",
+            "dw d+w",
+            "dw d-w",
+        ),
+        *(
+            "dlw dt ht side",
+            "dlw dt hw",
+            "dlt dt ht side",
+            "drt dt ht",
+            "dt ht hlt side",
+            "dt ht hrt side",
+            "dt ht side first",
+        ),
+        *(
+            "dt ht side last",
+            "dt ht comma side",
+            "dw ht comma",
+            "dt ht gt side",
+            "dt hw hlw side",
+            "dt ht side first hlt",
+        ),
+        *("dt dvl ht side", "dlw dw ht", "hw dt side first comma"),
+    ),
+)

@@ -1,0 +1,72 @@
+"""A parsed prompt for reading: NLTK's tree as text, the phrases as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grefine.errors import ConfigError
+from grefine.types import ParsedPrompt
+
+
+def nltk_tree(parsed: ParsedPrompt) -> Any:
+    """Return the forest as one `nltk.Tree`; several roots hang under "ROOT".
+
+    Raises:
+        ConfigError: NLTK is not installed.
+    """
+    try:
+        from nltk import Tree
+    except ImportError as error:
+        raise ConfigError(
+            "Drawing the tree needs the package nltk: run `pip install nltk`, or pass --json."
+        ) from error
+    children: dict[int, list[int]] = {}
+    for i, token in enumerate(parsed.tokens):
+        children.setdefault(token.head, []).append(i)
+    roots = children.get(-1, [])
+    built: dict[int, Any] = {}
+    order = list(roots)
+    for i in order:
+        order.extend(children.get(i, ()))
+    for i in reversed(order):
+        token = parsed.tokens[i]
+        name = f"{token.text}/{token.tag}"
+        built[i] = Tree(name, [built[c] for c in children[i]]) if i in children else name
+    if len(roots) == 1 and not isinstance(built[roots[0]], str):
+        return built[roots[0]]
+    return Tree("ROOT", [built[i] for i in roots])
+
+
+def draw_tree(parsed: ParsedPrompt, width: int = 100) -> str:
+    """Return the tree as text: drawn by NLTK while it fits into `width`, as nested lines beyond."""
+    if not parsed.tokens:
+        return "(no words)"
+    tree = nltk_tree(parsed)
+    drawn = ""
+    if len(parsed.tokens) <= 30:
+        lines = tree.pformat(margin=10_000) if tree.height() > 12 else tree_picture(tree)
+        drawn = lines if max(map(len, lines.splitlines()), default=0) <= width else ""
+    return drawn or tree.pformat(margin=width)
+
+
+def tree_picture(tree: Any) -> str:
+    """Return NLTK's own drawing of a tree."""
+    from io import StringIO
+
+    out = StringIO()
+    tree.pretty_print(stream=out)
+    return out.getvalue().rstrip()
+
+
+def phrase_table(parsed: ParsedPrompt) -> str:
+    """Return one line per phrase: noun, words, the phrase it hangs on, weight, marks."""
+    head = ("", "noun", "phrase", "hangs on", "weight", "marks")
+    rows = [head]
+    for j, phrase in enumerate(parsed.phrases):
+        above = parsed.phrases[phrase.ancestor].noun if phrase.ancestor != j else "-"
+        marks = [name for name, on in (("negated", phrase.negated), ("not drawable", not phrase.drawable)) if on]
+        rows.append((str(j), phrase.noun, phrase.text, above, f"{phrase.weight:g}", ", ".join(marks)))
+    if len(rows) == 1:
+        return "No nouns, so no phrases."
+    widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
+    return "\n".join("  ".join(c.ljust(n) for c, n in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -1,0 +1,80 @@
+"""Read dependency treebanks in the CoNLL-U form."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+from grefine.errors import ConfigError
+
+
+@dataclass(slots=True)
+class Sentence:
+    """One annotated sentence; heads count from 0, -1 is the root."""
+
+    words: list[str]
+    tags: list[str]
+    """Penn Treebank tags."""
+    heads: list[int]
+    labels: list[str]
+    glued: list[bool]
+    """True where no space follows the word."""
+
+
+def treebank_file(folder: Path, bank: str, part: str) -> Path:
+    """Return the file of one part ("train", "dev", "test") of a bank ("ewt", "gum") in `folder`.
+
+    Raises:
+        ConfigError: no such file.
+    """
+    for ending in (".conllu.gz", ".conllu"):
+        path = folder / f"en_{bank}-ud-{part}{ending}"
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"No 'en_{bank}-ud-{part}.conllu' (or .gz) in '{folder}': give the folder of the"
+        f" UniversalDependencies/UD_English-{bank.upper()} release."
+    )
+
+
+def read_treebank(path: Path) -> list[Sentence]:
+    """Read all sentences; multiword-token lines and empty nodes are skipped.
+
+    Raises:
+        ConfigError: the file cannot be read or is no CoNLL-U.
+    """
+    try:
+        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+        with opened as lines:
+            return [_sentence(rows) for rows in _blocks(lines)]
+    except (OSError, UnicodeDecodeError, ValueError, IndexError) as error:
+        raise ConfigError(f"Cannot read '{path}' as CoNLL-U: {error}.") from error
+
+
+def _blocks(lines: object) -> list[list[list[str]]]:
+    blocks: list[list[list[str]]] = []
+    rows: list[list[str]] = []
+    for line in lines:  # type: ignore[attr-defined]
+        line = line.rstrip("\n")
+        if not line:
+            if rows:
+                blocks.append(rows)
+            rows = []
+        elif line[0] != "#":
+            cells = line.split("\t")
+            if cells[0].isdigit():
+                rows.append(cells)
+    if rows:
+        blocks.append(rows)
+    return blocks
+
+
+def _sentence(rows: list[list[str]]) -> Sentence:
+    return Sentence(
+        [r[1].replace("\u00a0", " ").replace(" ", "") or "_" for r in rows],
+        [r[4] for r in rows],
+        [int(r[6]) - 1 for r in rows],
+        [r[7] for r in rows],
+        ["SpaceAfter=No" in r[9] for r in rows],
+    )
