@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 PARTIAL_PREFIX = ".grefine-partial-"
@@ -15,8 +16,12 @@ def write_atomic(path: str | Path, data: bytes) -> None:
 
     The folder must exist. The rename is on disk when this returns.
     """
-    path = Path(path)
-    partial = path.with_name(f"{PARTIAL_PREFIX}{uuid.uuid4().hex}")
+    publish([(stage(path, data), Path(path))])
+
+
+def stage(path: str | Path, data: bytes) -> Path:
+    """Write `data` beside `path` and wait until it is on disk; return where it lies."""
+    partial = Path(path).with_name(f"{PARTIAL_PREFIX}{uuid.uuid4().hex}")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
@@ -24,11 +29,31 @@ def write_atomic(path: str | Path, data: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    return partial
+
+
+def publish(staged: Iterable[tuple[Path, Path]]) -> None:
+    """Give staged files their names, and make the names durable, one sync per folder."""
+    staged = list(staged)
+    done = 0
+    try:
+        for partial, path in staged:
+            os.replace(partial, path)
+            done += 1
+    except BaseException:
+        discard(partial for partial, _ in staged[done:])
+        raise
+    for folder in sorted({path.parent for _, path in staged}):
+        sync_folder(folder)
+
+
+def discard(partials: Iterable[Path]) -> None:
+    """Delete staged files that will not be published."""
+    for partial in partials:
+        partial.unlink(missing_ok=True)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Journal:
         self.repaired = ""
         """What opening had to repair, one sentence; empty for a sound journal."""
         self._next = 0
+        self._lock = threading.Lock()
         if self.path.exists():
             self._repair()
         try:
@@ -40,18 +42,17 @@ class Journal:
         Raises:
             OSError: the disk is full or gone; the journal is as it was before.
         """
-        unit = self._next
-        lines = [
-            json.dumps({"unit": unit, "at": i, "of": len(rows)} | row, allow_nan=False) for i, row in enumerate(rows)
-        ]
-        size = os.fstat(self._file).st_size
-        try:
-            write_all(self._file, "".join(f"{line}\n" for line in lines).encode())
-            os.fsync(self._file)
-        except OSError:
-            os.ftruncate(self._file, size)
-            raise
-        self._next += 1
+        with self._lock:
+            marks = ({"unit": self._next, "at": i, "of": len(rows)} for i in range(len(rows)))
+            lines = [json.dumps(mark | row, allow_nan=False) for mark, row in zip(marks, rows, strict=True)]
+            size = os.fstat(self._file).st_size
+            try:
+                write_all(self._file, "".join(f"{line}\n" for line in lines).encode())
+                os.fsync(self._file)
+            except OSError:
+                os.ftruncate(self._file, size)
+                raise
+            self._next += 1
 
     def close(self) -> None:
         """Close the file."""

@@ -180,9 +180,7 @@ def _from_json(text: str, path: Path) -> tuple[Iterator[tuple[int, dict[str, Any
     except (ValueError, RecursionError) as error:
         raise PromptError(f"'{printable(path)}' is not JSON.") from error
     if isinstance(data, dict):
-        data = [
-            v | {"file_name": k} if isinstance(v, dict) else {"file_name": k, "prompt": v} for k, v in data.items()
-        ]
+        data = [{"file_name": k} | (v if isinstance(v, dict) else {"prompt": v}) for k, v in data.items()]
     if not isinstance(data, list) or not all(isinstance(record, dict) for record in data):
         raise PromptError(f"'{printable(path)}' must hold a list of records, or names to prompts.")
     return iter(list(enumerate(data, 1))), []

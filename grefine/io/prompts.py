@@ -1,4 +1,4 @@
-"""Which prompt belongs to an image: the first source that answers; a source that is unsure is reported, not guessed."""
+"""Which prompt belongs to an image: the first source that answers; what is unsure is said, not guessed."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from grefine.io.generators.found import load_json
 
 KEY = "grefine"
 FORMAT = "grefine-record/1"
-_LONGEST_PROMPT = 4_000
+LONGEST_PROMPT = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class RefineRecord:
         """Return the text that is written into files."""
         values = dataclasses.asdict(self) | {
             "format": FORMAT,
-            "prompt": self.prompt[:_LONGEST_PROMPT],
+            "prompt": self.prompt[:LONGEST_PROMPT],
             "before": _numbers(self.before),
             "after": _numbers(self.after),
         }

@@ -1,0 +1,71 @@
+"""`grefine refine`: refine files and folders, each image with its own prompt; nothing lost, whatever happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def refine(
+    src: list[str] = typer.Argument(help="Images, folders (recursive), '@list.txt' of paths, '@-' for stdin."),
+    out: Path = typer.Option(
+        ..., "--out", "-o", help="Folder of results, with the tree of SRC; inputs are never written."
+    ),
+    pipeline: str = typer.Option("tiny", help="Bundled name, folder or Hub id."),
+    config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
+    set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
+    preserve: str = typer.Option(None, help="paper: stage 2 may touch everything mildly; exact: only what is bad."),
+    prompt: str = typer.Option(None, help="Prompt of every image for which nothing else gives one."),
+    prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
+    name_column: str = typer.Option(None, help="The table's column of file names; guessed, and said, without it."),
+    prompt_column: str = typer.Option(None, help="The table's column of prompts."),
+    prompt_order: str = typer.Option(
+        "table,sidecar,metadata", help="Where prompts are sought, first answer wins."
+    ),
+    lora_dir: Path = typer.Option(None, help="Folder of the LoRAs that prompts name; ignored without it."),
+    suffix: str = typer.Option("", help="Put between the name and the ending of every result."),
+    format_: str = typer.Option("same", "--format", help="same, png, jpeg or webp."),
+    overwrite: str = typer.Option("never", help="never, older (when the input is younger) or always."),
+    pattern: list[str] = typer.Option([], help="Only files whose name or path matches, e.g. '*_final.png'."),
+    recursive: bool = typer.Option(True, help="Go into folders of folders."),
+    follow_links: bool = typer.Option(False, help="Read what symbolic links point to outside SRC."),
+    panels: bool = typer.Option(True, help="Write before/map/after pictures of what changed into OUT/panels."),
+    batch_size: int = typer.Option(8, help="Images per unit of work."),
+    max_pixels: int = typer.Option(64 * 2**20, help="Larger images are refused."),
+    retry_failed: bool = typer.Option(False, help="Try images again that failed in an earlier start."),
+    again: bool = typer.Option(False, help="Refine images once more that carry the record of an equal run."),
+    force: bool = typer.Option(False, help="Refine images that the pipeline does not know how to judge."),
+    seed: int = typer.Option(0),
+    device: str = typer.Option(None, help="cpu, cuda, ..."),
+    as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
+) -> None:
+    """Refine images; started again with the same line, a run goes on where it ended."""
+    from grefine.config import build
+    from grefine.folder.options import FolderOptions
+    from grefine.folder.progress import choose_reporter
+    from grefine.folder.runner import refine_folder
+    from grefine.folder.settings import changed_settings
+
+    names = ("suffix", "overwrite", "recursive", "follow_links", "panels", "batch_size", "max_pixels")
+    given = locals()
+    values = {name: given[name] for name in (*names, "retry_failed", "again", "force", "seed")}
+    values |= {"format": format_.lower(), "pattern": tuple(pattern)}
+    summary = refine_folder(
+        src,
+        out,
+        pipeline,
+        config=changed_settings(config, set_, preserve),
+        options=build(FolderOptions, values, where="options"),
+        prompts=prompts,
+        prompt=prompt,
+        name_column=name_column,
+        prompt_column=prompt_column,
+        prompt_order=tuple(part.strip() for part in prompt_order.split(",") if part.strip()),
+        lora_dir=lora_dir,
+        device=device,
+        report=choose_reporter(as_json),
+    )
+    if not as_json:
+        typer.echo("\n".join(summary.lines()))
+    raise typer.Exit(summary.exit_code)

@@ -1,0 +1,204 @@
+"""The unit of work: one batch of images in, rows and files out. Plain functions; what they need is passed to them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from grefine import __version__
+from grefine.errors import ConfigError, GRefineError, ImageError, PromptError, WorldMismatch
+from grefine.folder.loras import LoraShelf
+from grefine.folder.task import Task
+from grefine.folder.worklist import WorkItem
+from grefine.folder.write import write_outcomes
+from grefine.io.images import LoadedImage, decode_image, pixel_digest, read_bytes
+from grefine.io.prompts import ChosenPrompt
+from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
+from grefine.refine.world import check_world, read_world
+from grefine.types import RefineResult
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One image of a batch, read, or why it could not be."""
+
+    item: WorkItem
+    data: bytes = b""
+    image: LoadedImage | None = None
+    digest: str = ""
+    signature: tuple[int, int] = (0, 0)
+    """Size in bytes and time of change, which tell cheaply whether a file is still the same."""
+    prompt: ChosenPrompt = ChosenPrompt("", "none")
+    record: RefineRecord | None = None
+    """What an earlier run wrote into it."""
+    known: bool = False
+    """True when that run was equal to this one and the picture is still what it wrote."""
+    failure: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One image of a batch, refined, or why it was not."""
+
+    reading: Reading
+    state: str
+    """untouched, refined, kept or failed."""
+    reason: str
+    image: Image.Image | None = None
+    """The refined RGB picture; None where the input's own bytes are given back."""
+    result: RefineResult | None = None
+    seconds: float = 0.0
+    unexpected: bool = False
+    """True for a failure that is not about the image."""
+    notes: tuple[str, ...] = ()
+
+
+def run_batch(pipe: Any, items: Sequence[WorkItem], task: Task, shelf: LoraShelf | None = None) -> list[Row]:
+    """Refine one batch: read its files, refine them together, write results, and return one journal row per image.
+
+    The same items and task give the same files, whatever ran before.
+    """
+    return write_outcomes(refine_batch(pipe, read_batch(items, task), task, shelf), task)
+
+
+def read_batch(items: Sequence[WorkItem], task: Task) -> list[Reading]:
+    """Read and decode the images of a batch and find their prompts; an image that cannot be read fails alone."""
+    return [_read(item, task) for item in items]
+
+
+def refine_batch(pipe: Any, readings: Sequence[Reading], task: Task, shelf: LoraShelf | None = None) -> list[Outcome]:
+    """Run the pipeline over the readable images of a batch, equal networks together."""
+    outcomes: dict[int, Outcome] = {}
+    todo: list[int] = []
+    for index, reading in enumerate(readings):
+        if reading.failure:
+            outcomes[index] = Outcome(reading, "failed", reading.failure)
+        elif reading.known:
+            outcomes[index] = Outcome(reading, "untouched", _already(reading.record))
+        else:
+            todo.append(index)
+    todo = _of_this_world(todo, readings, outcomes, pipe, task)
+    wanted = {index: readings[index].prompt.loras if shelf else () for index in todo}
+    for loras, group in groupby(sorted(todo, key=lambda i: (wanted[i], i)), key=lambda i: wanted[i]):
+        members = list(group)
+        notes = shelf.apply(pipe, loras) if shelf else ()
+        for index, outcome in zip(members, _refine([readings[i] for i in members], pipe, task), strict=True):
+            outcomes[index] = _with_notes(outcome, notes)
+    return [outcomes[index] for index in range(len(readings))]
+
+
+def _read(item: WorkItem, task: Task) -> Reading:
+    start = time.perf_counter()
+    try:
+        data = read_bytes(item.source)
+        status = os.stat(item.source)
+        image = decode_image(data, item.source, task.options.max_pixels)
+        prompt = task.prompts.find(image, item.relative)
+    except GRefineError as error:
+        return Reading(item, failure=str(error), seconds=time.perf_counter() - start)
+    except OSError as error:
+        return Reading(item, failure=f"It cannot be read: {error.strerror or error}.")
+    except Exception as error:  # noqa: BLE001 - whatever a hostile file brings about, it fails alone
+        return Reading(item, failure=f"It cannot be read: {type(error).__name__} while reading what it carries.")
+    record = read_record(image.embedded)
+    known = record is not None and not task.options.again and _equals(record, data, image, prompt, task)
+    return Reading(
+        item,
+        data,
+        image,
+        hashlib.sha256(data).hexdigest(),
+        (status.st_size, status.st_mtime_ns),
+        prompt,
+        record,
+        known,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _equals(record: RefineRecord, data: bytes, image: LoadedImage, prompt: ChosenPrompt, task: Task) -> bool:
+    now = (__version__, task.pipeline, task.config_hash, prompt.prompt[:LONGEST_PROMPT])
+    then = (record.version, record.pipeline, record.config, record.prompt)
+    return now == then and record.pixels == pixel_digest(data, image.format, hashlib.sha256)
+
+
+def _already(record: RefineRecord | None) -> str:
+    passes = record.passes if record else 1
+    return f"Already refined by grefine {__version__} with the same settings ({passes} so far)."
+
+
+def _of_this_world(
+    todo: list[int], readings: Sequence[Reading], outcomes: dict[int, Outcome], pipe: Any, task: Task
+) -> list[int]:
+    """Return the images that the pipeline knows how to judge; a stranger must not cost its neighbours their batch."""
+    world = None if task.options.force else read_world(pipe.config.get("world"))
+    if world is None:
+        return todo
+    kept = []
+    for index in todo:
+        picture = readings[index].image
+        try:
+            if picture is not None:
+                check_world(world, pipe.vae, np.asarray(picture.rgb), pipe.working_side, pipe._execution_device)
+            kept.append(index)
+        except WorldMismatch as error:
+            outcomes[index] = Outcome(readings[index], "failed", str(error))
+    return kept
+
+
+def _refine(readings: Sequence[Reading], pipe: Any, task: Task) -> list[Outcome]:
+    """Refine images together; when that fails, one by one, so that only the one at fault fails."""
+    start = time.perf_counter()
+    try:
+        return _call(readings, pipe, task, start)
+    except (ImageError, PromptError, WorldMismatch) as error:
+        fault, unexpected = str(error), False
+    except (ConfigError, GRefineError):
+        # Settings and weights are wrong for every image alike.
+        raise
+    except Exception as error:  # noqa: BLE001 - one image must not end the run; the sentence goes into its row
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else "no message"
+        fault, unexpected = f"Refining it failed: {type(error).__name__}: {first}.", True
+    if len(readings) == 1:
+        return [Outcome(readings[0], "failed", fault, unexpected=unexpected)]
+    return [outcome for reading in readings for outcome in _refine([reading], pipe, task)]
+
+
+def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> list[Outcome]:
+    import torch
+
+    pictures = [reading.image.rgb for reading in readings if reading.image is not None]
+    out = pipe(
+        prompt=[reading.prompt.prompt for reading in readings],
+        image=pictures,
+        config=task.config,
+        generator=torch.Generator().manual_seed(task.options.seed),
+        force=True,  # asked above, image by image
+    )
+    share = (time.perf_counter() - start) / len(readings)
+    return [
+        _outcome(reading, image, result, share)
+        for reading, image, result in zip(readings, out.images, out.results, strict=True)
+    ]
+
+
+def _outcome(reading: Reading, image: Image.Image, result: RefineResult, seconds: float) -> Outcome:
+    notes = (*reading.image.notes, *result.warnings) if reading.image else result.warnings
+    if result.decision.kept != "original":
+        return Outcome(reading, "refined", result.decision.reason, image, result, seconds, notes=notes)
+    state = "kept" if len(result.decision.candidates) > 1 else "untouched"
+    return Outcome(reading, state, result.decision.reason, None, result, seconds, notes=notes)
+
+
+def _with_notes(outcome: Outcome, notes: tuple[str, ...]) -> Outcome:
+    return replace(outcome, notes=(*outcome.notes, *notes)) if notes else outcome

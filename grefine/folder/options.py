@@ -1,0 +1,81 @@
+"""What a run over a folder can be told, beside how each image is refined."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from grefine.errors import ConfigError
+from grefine.io.images import MAX_PIXELS
+
+Overwrite = Literal["never", "older", "always"]
+FORMATS = {"same": None, "png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
+EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """How files are found, named and written."""
+
+    suffix: str = ""
+    """Put between the name and the ending of every output."""
+    format: Literal["same", "png", "jpeg", "jpg", "webp"] = "same"
+    """`same`: as the input, and PNG for what is neither PNG, JPEG nor WebP."""
+    overwrite: Overwrite = "never"
+    """What happens to outputs that are there: kept, replaced when the input is younger, or replaced."""
+    pattern: tuple[str, ...] = ()
+    """Only files whose name or path below SRC matches one of these; every image file without any."""
+    recursive: bool = True
+    follow_links: bool = False
+    """Read files and folders that symbolic links point to outside SRC."""
+    batch_size: int = 8
+    """Images per unit of work. Bound to the result: another one may move a value by one level."""
+    seed: int = 0
+    panels: bool = True
+    """Write a before/map/after picture for every image that changed."""
+    max_pixels: int = MAX_PIXELS
+    force: bool = False
+    """Refine images that the pipeline says it does not know."""
+    again: bool = False
+    """Refine outputs of an equal earlier run once more."""
+    retry_failed: bool = False
+    """Try images that failed in an earlier run of this journal again."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
+        if any(mark in self.suffix for mark in ("/", "\\", "\0")):
+            raise ConfigError(f"The suffix {self.suffix!r} must not name a folder.")
+        if self.format not in FORMATS:
+            raise ConfigError(f"The format '{self.format}' is not one of {', '.join(FORMATS)}.")
+        if self.overwrite not in ("never", "older", "always"):
+            raise ConfigError(f"overwrite must be never, older or always, not '{self.overwrite}'.")
+
+    @property
+    def written_format(self) -> str | None:
+        """PNG, JPEG or WEBP; None to keep each input's own."""
+        return FORMATS[self.format]
+
+    def changes_results(self) -> dict[str, object]:
+        """Return the choices that decide what is written, for noticing that they changed."""
+        values = asdict(self)
+        for name in ("overwrite", "pattern", "recursive", "follow_links", "retry_failed"):
+            del values[name]
+        return values
+
+
+def digest_of(values: object) -> str:
+    """Return a short hash of plain values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            state.update(piece)
+    return state.hexdigest()

@@ -1,0 +1,115 @@
+"""Before, map and after side by side: what was bad, where it was repainted, what came of it."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from grefine.types import RefineResult
+
+if TYPE_CHECKING:
+    from grefine.folder.batch import Outcome
+
+SMALLEST, LARGEST = 256, 768
+"""Sides of one picture in a panel: small ones grow by a whole factor, large ones shrink."""
+_HEAT = np.array([[24, 30, 62], [60, 90, 160], [70, 170, 150], [250, 205, 80], [225, 60, 40]], np.float32)
+_PAPER, _INK, _FAINT = (250, 250, 248), (30, 30, 34), (110, 110, 116)
+_GAP = 10
+
+
+def panel_bytes(outcome: Outcome) -> bytes:
+    """Return the panel of a refined image as PNG bytes."""
+    source, result = outcome.reading.image, outcome.result
+    if source is None or outcome.image is None or result is None:
+        raise ValueError("A panel needs a refined image.")
+    image = draw_panel(source.rgb, outcome.image.convert("RGB"), result, outcome.reading.prompt.prompt)
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def draw_panel(before: Image.Image, after: Image.Image, result: RefineResult, prompt: str) -> Image.Image:
+    """Put before, map and after side by side, with their scores and the reason of the decision below."""
+    pictures = [before, heat_map(before, result), after]
+    shown = [_fit(picture) for picture in pictures]
+    width, height = shown[0].size
+    size = max(12, min(18, width // 22))
+    font = ImageFont.load_default(size)
+    captions = [
+        f"before   {_scores(result.before.values)}",
+        f"bad places, repainted inside the line ({result.plan.area:.0%})",
+        f"after   {_scores(result.after.values)}",
+    ]
+    total = width * 3 + _GAP * 4
+    lines = _wrap(prompt, font, total - 2 * _GAP, 2) + _wrap(result.decision.reason, font, total - 2 * _GAP, 3)
+    line = size + 6
+    panel = Image.new("RGB", (total, height + 2 * _GAP + line * (1 + len(lines)) + _GAP), _PAPER)
+    draw = ImageDraw.Draw(panel)
+    for index, (picture, caption) in enumerate(zip(shown, captions, strict=True)):
+        left = _GAP + index * (width + _GAP)
+        panel.paste(picture, (left, _GAP))
+        draw.text((left, height + _GAP + 4), _cut(caption, font, width), fill=_INK, font=font)
+    for index, text in enumerate(lines):
+        draw.text((_GAP, height + _GAP + 4 + line * (index + 1)), text, fill=_FAINT, font=font)
+    return panel
+
+
+def heat_map(image: Image.Image, result: RefineResult) -> Image.Image:
+    """Colour the picture by how much there is to repair, and draw a line around what was repainted."""
+    grey = np.asarray(image.convert("L"), np.float32)[..., None]
+    need = np.clip(1.0 - result.quality.values + result.alignment.edit, 0.0, 1.0)
+    place = need * (len(_HEAT) - 1)
+    low = np.minimum(place.astype(int), len(_HEAT) - 2)
+    share = (place - low)[..., None]
+    colour = _HEAT[low] * (1 - share) + _HEAT[low + 1] * share
+    mixed = 0.35 * grey + 0.65 * colour
+    mixed[_edge(result.plan.mask)] = 255
+    return Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
+
+
+def _edge(mask: np.ndarray) -> np.ndarray:
+    inner = mask.copy()
+    for axis in (0, 1):
+        for step in (1, -1):
+            inner &= np.roll(mask, step, axis)
+    return mask & ~inner
+
+
+def _fit(image: Image.Image) -> Image.Image:
+    longest = max(image.size)
+    if longest > LARGEST:
+        scale = LARGEST / longest
+        return image.resize((round(image.width * scale) or 1, round(image.height * scale) or 1), Image.Resampling.BOX)
+    factor = -(-SMALLEST // longest)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def _scores(values: object) -> str:
+    known = dict(values)  # type: ignore[call-overload]
+    return "  ".join(f"{name} {known[name]:.2f}" for name in ("p", "a") if name in known)
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, most: int) -> list[str]:
+    lines: list[str] = []
+    line = ""
+    for word in text[:600].split():
+        longer = f"{line} {word}".strip()
+        if font.getlength(longer) <= width:
+            line = longer
+            continue
+        lines.append(_cut(line or word, font, width))
+        line = word
+    lines += [line] if line else []
+    if len(lines) > most:
+        lines = [*lines[: most - 1], _cut(f"{lines[most - 1]} ...", font, width)]
+    return lines
+
+
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    text = "".join(c if c.isprintable() else " " for c in text)
+    while text and font.getlength(text) > width:
+        text = text[:-2]
+    return text

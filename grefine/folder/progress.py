@@ -1,0 +1,105 @@
+"""How a run is shown while it goes: one live line on a terminal, plain lines elsewhere, JSON events for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from grefine.io.images import printable
+
+Event = dict[str, Any]
+Reporter = Callable[[Event], None]
+_EVERY = 10.0
+"""Seconds between two plain lines."""
+
+
+def silent(event: Event) -> None:
+    """Show nothing."""
+
+
+def choose_reporter(as_json: bool = False, stream: TextIO | None = None) -> Reporter:
+    """Return the reporter that suits where the output goes."""
+    if as_json:
+        return JsonReporter()
+    stream = stream or sys.stderr
+    return LiveReporter() if stream.isatty() else PlainReporter(stream)
+
+
+class JsonReporter:
+    """One JSON object per line on stdout."""
+
+    def __call__(self, event: Event) -> None:
+        print(json.dumps(event), flush=True)  # noqa: T201 - the events are the result
+
+
+class PlainReporter:
+    """Failures at once, progress every few seconds."""
+
+    def __init__(self, stream: TextIO | None = None, every: float = _EVERY) -> None:
+        self.stream = stream or sys.stderr
+        self.every = every
+        self.last = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        text = _fault(event) or (event["text"] if event["event"] == "note" else "")
+        if text:
+            print(text, file=self.stream, flush=True)  # noqa: T201 - this is what it is for
+        elif event["event"] == "progress" and time.monotonic() - self.last >= self.every:
+            self.last = time.monotonic()
+            print(progress_line(event), file=self.stream, flush=True)  # noqa: T201 - the same
+
+
+class LiveReporter:
+    """One line that is redrawn in place, with failures above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        self.text = Text
+        self.console = Console(stderr=True)
+        self.live = Live(Text("..."), console=self.console, refresh_per_second=4, transient=True)
+
+    def __call__(self, event: Event) -> None:
+        if event["event"] == "start":
+            self.live.start()
+        elif event["event"] == "end":
+            self.live.stop()
+        elif event["event"] == "progress":
+            self.live.update(self.text(progress_line(event)))
+        else:
+            text = _fault(event) or (event["text"] if event["event"] == "note" else "")
+            if text:
+                self.console.print(self.text(text))
+
+
+def progress_line(event: Event) -> str:
+    """Return done, untouched, refined, kept, failed, images per second and time left, on one line."""
+    counts: Counter[str] = Counter(event["counts"])
+    of = f"/{event['total']:,}" if event.get("total") is not None else ""
+    parts = [f"{event['done']:,}{of}"]
+    parts += [f"{counts[state]:,} {state}" for state in ("untouched", "refined", "kept", "failed") if counts[state]]
+    parts.append(f"{event['rate']:.2f} images/s")
+    if event.get("left_seconds") is not None:
+        parts.append(f"{_clock(event['left_seconds'])} left")
+    return "  ".join(parts)
+
+
+def _fault(event: Event) -> str:
+    """Return the one line that a bad file gets."""
+    if event["event"] != "image" or event["state"] != "failed":
+        return ""
+    name, reason = printable(event["file"]), printable(event["reason"])
+    # Sentences about a file name it already.
+    return f"failed: {reason}" if name.rsplit("/", 1)[-1] in reason else f"failed: '{name}': {reason}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,317 @@
+"""Refine many images: list, read, refine, write and journal together, and go on where an earlier start ended."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from grefine.errors import ConfigError, GRefineError
+from grefine.folder.batch import Outcome, Reading, Row, read_batch, refine_batch
+from grefine.folder.interrupt import Interrupt
+from grefine.folder.ledger import Ledger, open_ledger
+from grefine.folder.loras import LoraShelf
+from grefine.folder.options import FolderOptions, file_digest
+from grefine.folder.progress import Reporter, silent
+from grefine.folder.summary import RunSummary, write_table
+from grefine.folder.task import Task, pipeline_name, weights_fingerprint
+from grefine.folder.worklist import STATE_FOLDER, WorkItem, expand_stdin, list_work
+from grefine.folder.write import DiskFull, write_outcomes
+from grefine.io.images import printable
+from grefine.io.journal import Journal
+from grefine.io.prompt_table import read_prompt_table
+from grefine.io.prompts import ORDER, PromptSources
+from grefine.refine.settings import RefineConfig, read_settings
+
+TABLE = "results.csv"
+_AHEAD = 2
+"""Batches that are read before their turn, and written after it."""
+_HOPELESS = 3
+"""Batches in a row in which every image failed unexpectedly, before the run gives up."""
+
+
+def refine_folder(
+    sources: str | Path | Iterable[str | Path],
+    out: str | Path,
+    pipeline: Any,
+    *,
+    config: RefineConfig | str | Path | dict[str, Any] | None = None,
+    options: FolderOptions | None = None,
+    prompts: str | Path | None = None,
+    prompt: str | None = None,
+    name_column: str | None = None,
+    prompt_column: str | None = None,
+    prompt_order: tuple[str, ...] = ORDER,
+    lora_dir: str | Path | None = None,
+    device: str | None = None,
+    report: Reporter = silent,
+) -> RunSummary:
+    """Refine files and folders into `out`, each image with its own prompt; started again, it goes on where it was.
+
+    Args:
+        sources: Files, folders, `@list.txt` files of paths, or several of them.
+        out: The folder of results; mirrors the tree of the sources. Inputs are never written.
+        pipeline: A loaded `GRefinePipeline`, or what `from_pretrained` takes.
+        config: Settings of the refinement: a record, the name of a bundled file, a YAML path, or plain values.
+        options: How files are found, named and written.
+        prompts: A table of prompts (CSV, TSV, JSONL, JSON).
+        prompt: The prompt of every image for which nothing else gives one.
+        name_column: The table's column of file names.
+        prompt_column: The table's column of prompts.
+        prompt_order: Where prompts are looked for, first answer wins: table, sidecar, metadata.
+        lora_dir: Folder of the LoRAs that prompts name; without it they are ignored.
+        device: Where a pipeline that is loaded here runs.
+        report: Called with an event (a dict) for everything that happens.
+
+    Returns:
+        Counts by state, and why the run ended early if it did.
+
+    Raises:
+        ConfigError: settings that cannot be used, or an `out` that holds a run with other settings.
+    """
+    named = expand_stdin([sources] if isinstance(sources, (str, Path)) else list(sources))
+    if not named:
+        raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
+    options = options or FolderOptions()
+    settings = read_settings(config)
+    table = read_prompt_table(prompts, name_column, prompt_column) if prompts is not None else None
+    shelf = LoraShelf(lora_dir) if lora_dir is not None else None
+    out = Path(out)
+    # The first image is asked for before anything heavy is loaded, so that a wrong path is told at once.
+    if next(list_work(named, out, options), None) is None:
+        where = ", ".join(f"'{printable(source)}'" for source in named[:3])
+        raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
+    pipe = _load(pipeline, device)
+    task = Task(
+        pipeline_name(pipe),
+        weights_fingerprint(pipe),
+        settings,
+        options,
+        PromptSources(table, prompt, prompt_order),
+        Path(lora_dir) if lora_dir is not None else None,
+    )
+    header = task.header(file_digest(table.path) if table else "")
+    with _lock(out), _quiet(pipe):
+        if table is not None:
+            report({"event": "note", "text": table.note})
+        ledger = open_ledger(out, header, options)
+        with Journal(ledger.path) as journal:
+            if journal.repaired:
+                report({"event": "note", "text": f"After an earlier end, {journal.repaired}"})
+            run = _Run(named, out, pipe, task, shelf, ledger, journal, report)
+            summary = run.go(header | {"settings": asdict(settings)})
+        with suppress(OSError):
+            write_table(ledger.path, out / TABLE)
+    report({"event": "end"} | summary.to_dict())
+    return summary
+
+
+class _Run:
+    """One start of a run: the batches on their way through reading, refining and writing."""
+
+    def __init__(
+        self,
+        sources: list[str | Path],
+        out: Path,
+        pipe: Any,
+        task: Task,
+        shelf: LoraShelf | None,
+        ledger: Ledger,
+        journal: Journal,
+        report: Reporter,
+    ) -> None:
+        self.sources, self.out, self.pipe, self.task, self.shelf = sources, out, pipe, task, shelf
+        self.ledger, self.journal, self.report = ledger, journal, report
+        self.summary = RunSummary(out)
+        self.waiting: list[Row] = []
+        """Rows of images that were passed over; they go into the journal with the next batch."""
+        self.total: int | None = None
+        self.started = time.monotonic()
+        self.hopeless = 0
+        self.broken = ""
+        """Why nothing more can be written, once that is so."""
+
+    def go(self, header: dict[str, Any]) -> RunSummary:
+        """Work until the list is done, the disk is full or the user stops it."""
+        settings = header.pop("settings")
+        self.report({"event": "start", "out": str(self.out), "resumed": sum(self.ledger.counts.values())})
+        threading.Thread(target=self._count, daemon=True).start()
+        with Interrupt(lambda text: self.report({"event": "note", "text": text})) as interrupt:
+            try:
+                if self.ledger.header is None:
+                    self.journal.append([{"kind": "run", "header": header, "settings": settings}])
+                self._loop(interrupt)
+                if not self.summary.stopped:
+                    self._pass_over()
+                    if self.summary.counts or not self.ledger.finished:
+                        self.journal.append([{"kind": "end"}])
+            except DiskFull as error:
+                self.summary.stopped = str(error)
+            except OSError as error:
+                self.summary.stopped = f"The journal cannot be written: {error.strerror or error}."
+        self.summary.seconds = time.monotonic() - self.started
+        if self.summary.stopped:
+            self.summary.left = self._left()
+        return self.summary
+
+    def _loop(self, interrupt: Interrupt) -> None:
+        batches = self._batches()
+        reading: deque[Future[list[Reading]]] = deque()
+        writing: deque[Future[list[Row]]] = deque()
+        readers = ThreadPoolExecutor(_AHEAD, "grefine-read")
+        writer = ThreadPoolExecutor(1, "grefine-write")
+        try:
+            while True:
+                for batch in islice(batches, _AHEAD + 1 - len(reading)):
+                    reading.append(readers.submit(read_batch, batch, self.task))
+                if not reading:
+                    break
+                outcomes = refine_batch(self.pipe, reading.popleft().result(), self.task, self.shelf)
+                self._notice(outcomes)
+                passed, self.waiting = self.waiting, []
+                writing.append(writer.submit(self._write, outcomes, passed))
+                while len(writing) > _AHEAD:
+                    self._tell(writing.popleft().result())
+                if interrupt.asked or self.summary.stopped:
+                    self.summary.interrupted = interrupt.asked
+                    self.summary.stopped = self.summary.stopped or "Stopped as asked."
+                    break
+            while writing:
+                self._tell(writing.popleft().result())
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
+            writer.shutdown(wait=True, cancel_futures=True)
+
+    def _batches(self) -> Iterator[list[WorkItem]]:
+        """Cut the list into batches. Whole batches are done or not, so what is left is cut at the same places."""
+        batch: list[WorkItem] = []
+        for item in list_work(self.sources, self.out, self.task.options):
+            verdict = self.ledger.verdict(item, self.task.options)
+            if verdict == "done":
+                self.summary.resumed += 1
+                continue
+            if item.refused or verdict != "work":
+                self._skip(item, item.refused or verdict)
+                continue
+            batch.append(item)
+            if len(batch) == self.task.options.batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _skip(self, item: WorkItem, reason: str) -> None:
+        state = "failed" if item.failed else "skipped"
+        self.waiting.append({"kind": "image", "file": item.relative, "state": state, "reason": f"{reason}."})
+        if len(self.waiting) >= 1000:
+            self._pass_over()
+
+    def _pass_over(self) -> None:
+        rows, self.waiting = self.waiting, []
+        if rows:
+            self.journal.append(rows)
+            self._tell(rows)
+
+    def _write(self, outcomes: list[Outcome], passed: list[Row]) -> list[Row]:
+        """Announce one batch, write its files, journal it; on the writer's thread, batch after batch."""
+        if self.broken:
+            raise DiskFull(self.broken)
+        names = [outcome.reading.item.name for outcome in outcomes]
+        files = [outcome.reading.item.relative for outcome in outcomes]
+        folders = sorted({os.path.dirname(name) for name in names})
+        try:
+            self.journal.append([{"kind": "begin", "files": files, "folders": folders}])
+            rows = write_outcomes(outcomes, self.task)
+            self.journal.append([*passed, *rows])
+        except DiskFull as error:
+            self.broken = str(error)
+            raise
+        except OSError as error:
+            self.broken = f"Results cannot be written: {error.strerror or error}."
+            raise DiskFull(self.broken) from error
+        return [*passed, *rows]
+
+    def _notice(self, outcomes: list[Outcome]) -> None:
+        """Give up when nothing but unexpected failures come, batch after batch."""
+        failing = all(outcome.unexpected for outcome in outcomes)
+        self.hopeless = self.hopeless + 1 if failing else 0
+        if self.hopeless >= _HOPELESS:
+            self.summary.stopped = f"{_HOPELESS} batches in a row failed entirely ({outcomes[-1].reason})"
+
+    def _tell(self, rows: list[Row]) -> None:
+        for row in rows:
+            self.summary.add(row)
+            self.report({"event": "image"} | {k: v for k, v in row.items() if k not in ("kind", "input")})
+        done = self.summary.done + self.summary.counts["failed"]
+        spent = time.monotonic() - self.started
+        everything = sum(self.summary.counts.values()) + self.summary.resumed
+        rate = done / spent if spent else 0.0
+        left = None if self.total is None or not rate else max(self.total - everything, 0) / rate
+        counts = {state: count for state, count in self.summary.counts.items() if count}
+        event = {"done": everything, "total": self.total, "counts": counts, "rate": round(rate, 3)}
+        self.report({"event": "progress", "left_seconds": left and round(left, 1)} | event)
+
+    def _count(self) -> None:
+        """Count the list beside the work, for the time that is left."""
+        with suppress(GRefineError, OSError):
+            self.total = sum(1 for _ in list_work(self.sources, self.out, self.task.options))
+
+    def _left(self) -> int:
+        with suppress(GRefineError, OSError):
+            everything = sum(1 for _ in list_work(self.sources, self.out, self.task.options))
+            return max(everything - self.summary.resumed - sum(self.summary.counts.values()), 0)
+        return 0
+
+
+def _load(pipeline: Any, device: str | None) -> Any:
+    if not isinstance(pipeline, (str, Path)):
+        return pipeline
+    from grefine.pipeline import GRefinePipeline
+
+    pipe = GRefinePipeline.from_pretrained(str(pipeline))
+    return pipe.to(device) if device else pipe
+
+
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """Keep a second run out of the same folder."""
+    folder = out / STATE_FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ConfigError(f"Cannot write into '{printable(out)}': {error.strerror}.") from error
+    try:
+        with suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ConfigError(f"Another run is writing into '{printable(out)}': wait for it to end.") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _quiet(pipe: Any) -> Iterator[None]:
+    """Hide the pipeline's own progress bar while ours is shown."""
+    before = getattr(pipe, "_progress_bar_config", None)
+    if hasattr(pipe, "set_progress_bar_config"):
+        pipe.set_progress_bar_config(disable=True)
+    try:
+        yield
+    finally:
+        if before is not None:
+            pipe._progress_bar_config = before
+        elif hasattr(pipe, "_progress_bar_config"):
+            del pipe._progress_bar_config

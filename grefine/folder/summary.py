@@ -1,0 +1,136 @@
+"""How a run went, in numbers and in a table that spreadsheets open."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grefine.io.atomic import write_atomic
+from grefine.io.images import printable
+from grefine.io.journal import read_journal
+from grefine.io.prompt_table import safe_cell
+
+STATES = ("untouched", "refined", "kept", "failed", "skipped")
+SHOWN = 10
+"""How many names a summary lists of each kind."""
+
+
+@dataclass
+class RunSummary:
+    """What one start of a run did."""
+
+    out: Path
+    counts: Counter[str] = field(default_factory=Counter)
+    """Images by state: untouched, refined, kept (repainted, but the original was better), failed, skipped."""
+    resumed: int = 0
+    """Images that an earlier start had done."""
+    seconds: float = 0.0
+    left: int = 0
+    """Images that were not reached."""
+    stopped: str = ""
+    """Why the run ended early, one sentence."""
+    interrupted: bool = False
+    without_prompt: list[str] = field(default_factory=list)
+    """The first images that were judged by quality alone, for want of a prompt."""
+    without_prompt_count: int = 0
+    unsure: list[str] = field(default_factory=list)
+    """The first images whose prompt could not be told, with the reason."""
+    unsure_count: int = 0
+
+    @property
+    def done(self) -> int:
+        """Images of this start that came through."""
+        return self.counts["untouched"] + self.counts["refined"] + self.counts["kept"]
+
+    @property
+    def exit_code(self) -> int:
+        """0: all came through; 1: some failed or the run stopped; 130: interrupted."""
+        if self.interrupted:
+            return 130
+        return 1 if self.counts["failed"] or self.stopped else 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count one journal row."""
+        self.counts[row["state"]] += 1
+        if row["state"] in ("failed", "skipped"):
+            return
+        if row.get("prompt_unsure"):
+            self.unsure_count += 1
+            if len(self.unsure) < SHOWN:
+                self.unsure.append(f"{printable(row['file'])} ({row['prompt_unsure']})")
+        elif not row.get("prompt"):
+            self.without_prompt_count += 1
+            if len(self.without_prompt) < SHOWN:
+                self.without_prompt.append(printable(row["file"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "out": str(self.out),
+            "counts": {state: self.counts[state] for state in STATES},
+            "resumed": self.resumed,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.done / self.seconds, 3) if self.seconds else 0.0,
+            "left": self.left,
+            "stopped": self.stopped,
+            "interrupted": self.interrupted,
+            "without_prompt": self.without_prompt_count,
+            "unsure": self.unsure_count,
+            "exit_code": self.exit_code,
+        }
+
+    def lines(self) -> list[str]:
+        """Return the summary as a person reads it."""
+        counts = (
+            ", ".join(f"{self.counts[state]:,} {state}" for state in STATES if self.counts[state]) or "nothing to do"
+        )
+        rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
+        lines = [f"{counts} in {_duration(self.seconds)}{rate}. Results: {printable(self.out)}"]
+        if self.resumed:
+            lines.append(f"{self.resumed:,} were already done by an earlier start.")
+        if self.stopped:
+            lines.append(f"{self.stopped} {self.left:,} images are left; start again with the same line to go on.")
+        if self.without_prompt_count:
+            lines += _listed(
+                f"{self.without_prompt_count:,} had no prompt: only quality was judged.", self.without_prompt
+            )
+        if self.unsure_count:
+            lines += _listed(f"{self.unsure_count:,} had a prompt that could not be told:", self.unsure)
+        return lines
+
+
+def write_table(journal: Path, path: Path) -> None:
+    """Write one line per image from the journal: what was done, why, and the scores before and after."""
+    names: dict[str, None] = {}
+    for row in read_journal(journal):
+        for side in (row.get("scores") or {}).values():
+            names.update(dict.fromkeys(side))
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    heads = [f"{name} {side}" for name in names for side in ("before", "after")]
+    writer.writerow(["file", "state", "reason", "kept", "prompt", "prompt from", "area", *heads])
+    for row in read_journal(journal):
+        if row.get("kind") != "image":
+            continue
+        scores = row.get("scores") or {"before": {}, "after": {}}
+        values = [scores[side].get(name, "") for name in names for side in ("before", "after")]
+        kept = (row.get("decision") or {}).get("kept", "")
+        cells = [row["file"], row["state"], row["reason"], kept, row.get("prompt", ""), row.get("prompt_origin", "")]
+        texts = [safe_cell(printable(cell)) for cell in cells]
+        writer.writerow([*texts, row.get("area", ""), *values])
+    write_atomic(path, out.getvalue().encode("utf-8"))
+
+
+def _listed(head: str, names: list[str]) -> list[str]:
+    return [head, *(f"  {name}" for name in names)]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,69 @@
+"""What all batches of a run share: settings, prompts, and what names the pipeline. No state."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from grefine import __version__
+from grefine.config import digest
+from grefine.folder.options import FolderOptions, digest_of
+from grefine.io.prompts import PromptSources
+from grefine.refine.settings import RefineConfig
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run's choices."""
+
+    pipeline: str
+    """Its name, as records show it."""
+    weights: str
+    """Fingerprint of its components, so that a retrained pipeline is noticed."""
+    config: RefineConfig
+    options: FolderOptions = field(default_factory=FolderOptions)
+    prompts: PromptSources = field(default_factory=PromptSources)
+    lora_dir: Path | None = None
+
+    @cached_property
+    def config_hash(self) -> str:
+        """Hash of everything that decides how one image with one prompt comes out."""
+        options = self.options
+        values = [digest(self.config), self.weights, options.seed, options.force, self.lora_dir and str(self.lora_dir)]
+        return digest_of(values)
+
+    def header(self, prompts: str) -> dict[str, Any]:
+        """Return what a journal notes of its run, and compares when the run goes on; `prompts` names the table."""
+        return {
+            "version": __version__,
+            "pipeline": self.pipeline,
+            "weights": self.weights,
+            "config": digest(self.config),
+            "options": digest_of(self.options.changes_results()),
+            "seed": self.options.seed,
+            "prompts": digest_of([prompts, self.prompts.common, self.prompts.order]),
+            "loras": str(self.lora_dir or ""),
+        }
+
+
+def pipeline_name(pipe: Any) -> str:
+    """Return the name that a pipeline was loaded by, without folders."""
+    loaded_from = getattr(pipe, "name_or_path", "") or pipe.config.get("_name_or_path", "") or type(pipe).__name__
+    return Path(str(loaded_from).rstrip("/")).name or type(pipe).__name__
+
+
+def weights_fingerprint(pipe: Any) -> str:
+    """Return a hash over the first numbers of every weight: equal for equal pipelines, cheap for large ones."""
+    import torch
+
+    state = hashlib.sha256()
+    for name, part in sorted(pipe.components.items()):
+        if not isinstance(part, torch.nn.Module):
+            continue
+        for key, tensor in sorted(part.state_dict().items()):
+            few = tensor.detach().reshape(-1)[:8].to("cpu", torch.float32)
+            state.update(f"{name}.{key}{tuple(tensor.shape)}".encode() + few.numpy().tobytes())
+    return state.hexdigest()[:12]

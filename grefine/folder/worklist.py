@@ -1,0 +1,238 @@
+"""Which files are to be refined and where each result goes, one at a time: a listing of any length streams."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from grefine.errors import ConfigError
+from grefine.folder.options import EXTENSIONS, FolderOptions
+from grefine.io.images import SUFFIXES, printable
+
+STATE_FOLDER = ".grefine"
+"""Below OUT: journal and settings of the run. A folder that holds one is an output of ours."""
+PANEL_FOLDER = "panels"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One image: where it is, what it is called in the run, where its result goes."""
+
+    source: Path
+    relative: str
+    """Its path below SRC, with `/`; the name that journal and messages use."""
+    name: str
+    """The path of its result below OUT."""
+    output: Path
+    panel: Path
+    refused: str = ""
+    """Why it cannot be taken, one sentence; empty for work to do."""
+    failed: bool = False
+    """True when that is a fault, not a choice."""
+
+
+def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
+    """Yield the images of files, folders and `@lists` in an order that only their names decide.
+
+    A folder's tree is mirrored below `out`; of several folders each gets its own name there. Files that are named one
+    by one go straight into `out`.
+
+    Raises:
+        ConfigError: two folders of the same name, or a list that cannot be read.
+    """
+    sources = list(sources)
+    walk = _Walk(out, options)
+    _check_out(sources, out)
+    folders = [Path(s) for s in sources if not str(s).startswith("@") and Path(s).is_dir()]
+    prefixes = _prefixes(folders, alone=len(sources) == 1)
+    for source in sources:
+        if isinstance(source, str) and source.startswith("@"):
+            yield from walk.files(_read_list(source[1:]))
+        elif Path(source) in prefixes:
+            yield from walk.folder(Path(source), prefixes[Path(source)])
+        else:
+            yield from walk.files([Path(source)])
+
+
+def _check_out(sources: list[str | Path], out: Path) -> None:
+    """Inputs are never written: OUT may lie inside SRC, but not be it or hold it."""
+    place = out.resolve()
+    for source in sources:
+        path = Path(source)
+        if not str(source).startswith("@") and path.is_dir() and path.resolve().is_relative_to(place):
+            raise ConfigError(
+                f"OUT '{printable(out)}' is or holds the input folder '{printable(path)}': results could be written "
+                "over inputs. Choose a folder beside it or inside it."
+            )
+
+
+def expand_stdin(sources: list[str | Path]) -> list[str | Path]:
+    """Replace `@-` by the paths on standard input, which can be read only once."""
+    return [path for source in sources for path in (_read_list("-") if str(source) == "@-" else (source,))]
+
+
+def _prefixes(folders: list[Path], alone: bool) -> dict[Path, str]:
+    if alone and len(folders) == 1:
+        return {folders[0]: ""}
+    prefixes: dict[Path, str] = {}
+    for folder in folders:
+        name = folder.resolve().name or "root"
+        if name in prefixes.values() and folder not in prefixes:
+            raise ConfigError(f"Two folders are called '{printable(name)}': refine them one after the other.")
+        prefixes[folder] = f"{name}/"
+    return prefixes
+
+
+def _read_list(name: str) -> Iterator[Path]:
+    """Yield the paths of a list file, one per line, or between NUL bytes as `find -print0` writes them."""
+    try:
+        file = os.fdopen(0, "rb", closefd=False) if name == "-" else open(name, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise ConfigError(f"Cannot read the list '{printable(name)}': {error.strerror}.") from error
+    with file:
+        for line in file:
+            for part in line.rstrip(b"\r\n").split(b"\0"):
+                if part.strip():
+                    yield Path(os.fsdecode(part))
+
+
+class _Walk:
+    """One pass over the sources; remembers what is taken, so that no two images share an output."""
+
+    def __init__(self, out: Path, options: FolderOptions) -> None:
+        self.out = out
+        self.options = options
+        self.taken: set[int] = set()
+
+    def files(self, paths: Iterable[Path]) -> Iterator[WorkItem]:
+        for path in paths:
+            yield self.item(path, path.name or str(path))
+
+    def folder(self, root: Path, prefix: str) -> Iterator[WorkItem]:
+        try:
+            inside = root.resolve(strict=True)
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(f"Cannot read the folder '{printable(root)}': {error}.") from error
+        yield from self.below(root, prefix, "", inside, (inside,))
+
+    def below(self, folder: Path, prefix: str, path: str, root: Path, above: tuple[Path, ...]) -> Iterator[WorkItem]:
+        """Walk one folder: its files, then its folders, by name."""
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+        except OSError as error:
+            reason = f"the folder cannot be read: {error.strerror or error}"
+            yield self.item(folder, f"{prefix}{path}".rstrip("/") or folder.name, reason, failed=True)
+            return
+        names = {entry.name for entry in entries}
+        stems = _count_stems(names)
+        folders = []
+        for entry in entries:
+            relative = f"{path}{entry.name}"
+            if _is_folder(entry):
+                folders.append((entry, relative))
+            elif self.wanted(entry.name, relative):
+                refused = self.link_refusal(entry, root) if entry.is_symlink() else ""
+                yield self.item(Path(entry.path), f"{prefix}{relative}", refused, stems.get(_stem(entry.name), 0) > 1)
+        if not self.options.recursive:
+            return
+        ours = STATE_FOLDER in names
+        for entry, relative in folders:
+            if entry.name == STATE_FOLDER or (ours and entry.name == PANEL_FOLDER) or self.is_out(entry.path):
+                continue
+            target = Path(entry.path)
+            chain = above
+            if entry.is_symlink():
+                refused = self.folder_refusal(target, root, above)
+                if refused:
+                    yield self.item(target, f"{prefix}{relative}", refused)
+                    continue
+                chain = (*above, target.resolve())
+            yield from self.below(target, prefix, f"{relative}/", root, chain)
+
+    def wanted(self, name: str, relative: str) -> bool:
+        if self.options.pattern:
+            return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(relative, p) for p in self.options.pattern)
+        return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+
+    def is_out(self, path: str) -> bool:
+        try:
+            return os.path.samefile(path, self.out)
+        except OSError:
+            return False
+
+    @staticmethod
+    def is_out_file(source: Path, output: Path) -> bool:
+        try:
+            return os.path.samefile(source, output)
+        except OSError:
+            return False
+
+    def link_refusal(self, entry: os.DirEntry[str], root: Path) -> str:
+        if self.options.follow_links:
+            return ""
+        try:
+            target = Path(entry.path).resolve(strict=True)
+        except (OSError, RuntimeError):
+            return "the symbolic link leads nowhere or in a circle"
+        inside = target.is_relative_to(root) and not target.is_relative_to(self.out.resolve())
+        return "" if inside else "the symbolic link leads out of SRC; --follow-links reads it"
+
+    def folder_refusal(self, folder: Path, root: Path, above: tuple[Path, ...]) -> str:
+        try:
+            target = folder.resolve(strict=True)
+        except (OSError, RuntimeError):
+            return "the symbolic link leads nowhere or in a circle"
+        if any(parent.is_relative_to(target) for parent in above) or self.is_out(str(target)):
+            return "the symbolic link leads in a circle"
+        if not self.options.follow_links:
+            return "a symbolic link to a folder; --follow-links reads it"
+        return ""
+
+    def item(
+        self, source: Path, relative: str, refused: str = "", shared_stem: bool = False, failed: bool = False
+    ) -> WorkItem:
+        name = self.output_name(relative, shared_stem)
+        key = hash(name)
+        if not refused and key in self.taken:
+            refused, failed = f"another input of this run is already written to '{printable(name)}'", True
+        elif not refused and self.is_out_file(source, self.out / name):
+            refused, failed = "its result would be written over it; choose another OUT or a suffix", True
+        self.taken.add(key)
+        panel = self.out / PANEL_FOLDER / f"{name}.png"
+        return WorkItem(source, relative, name, self.out / name, panel, refused, failed)
+
+    def output_name(self, relative: str, shared_stem: bool) -> str:
+        stem, extension = os.path.splitext(relative)
+        wanted = self.options.written_format
+        kept = SUFFIXES.get(extension.lower())
+        if wanted is None:
+            ending = extension if kept in EXTENSIONS or kept is None else EXTENSIONS["PNG"]
+        else:
+            ending = extension if kept == wanted else EXTENSIONS[wanted]
+        if ending != extension and shared_stem:
+            # photo.jpg and photo.png in one folder would both become photo.webp.
+            stem = relative
+        return f"{stem}{self.options.suffix}{ending}"
+
+
+def _count_stems(names: set[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        if os.path.splitext(name)[1].lower() in SUFFIXES:
+            counts[_stem(name)] = counts.get(_stem(name), 0) + 1
+    return counts
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

@@ -1,0 +1,174 @@
+"""From outcomes to files and rows: all files of a batch are staged first, then named, so that none is half there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import math
+import os
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grefine import __version__
+from grefine.errors import GRefineError
+from grefine.folder.panel import panel_bytes
+from grefine.folder.task import Task
+from grefine.io import atomic
+from grefine.io.images import SUFFIXES, Format, LoadedImage, encode_image, output_format, pixel_digest, with_text
+from grefine.io.record import KEY, RefineRecord
+
+if TYPE_CHECKING:
+    from grefine.folder.batch import Outcome
+
+Row = dict[str, Any]
+_STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
+
+
+class DiskFull(GRefineError):
+    """There is no room for results; the run has to stop."""
+
+
+def write_outcomes(outcomes: Sequence[Outcome], task: Task) -> list[Row]:
+    """Write the files of a batch and return its rows.
+
+    Raises:
+        DiskFull: no room is left; no file of the batch was written.
+    """
+    staged: list[tuple[Path, Path]] = []
+    rows: list[Row] = []
+    try:
+        for outcome in outcomes:
+            start = time.perf_counter()
+            fault = _stage(outcome, task, staged) if outcome.state != "failed" else ""
+            rows.append(_row(outcome, fault, time.perf_counter() - start))
+        atomic.publish(staged)
+    except BaseException as error:
+        atomic.discard(partial for partial, _ in staged)
+        if isinstance(error, OSError):
+            raise _full(error) from error
+        raise
+    return rows
+
+
+def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str:
+    """Stage one image's result and panel; return why that was not possible, or an empty string."""
+    item = outcome.reading.item
+    before = len(staged)
+    try:
+        files = [(item.output, output_bytes(outcome, task))]
+        if task.options.panels and outcome.state == "refined":
+            files.append((item.panel, panel_bytes(outcome)))
+        for path, data in files:
+            os.makedirs(path.parent, exist_ok=True)
+            staged.append((atomic.stage(path, data), path))
+    except GRefineError as error:
+        return str(error)
+    except OSError as error:
+        if error.errno in _STOPS:
+            raise
+        atomic.discard(partial for partial, _ in staged[before:])
+        del staged[before:]
+        return f"Its result cannot be written: {error.strerror or error}."
+    except (ValueError, MemoryError, struct.error) as error:
+        atomic.discard(partial for partial, _ in staged[before:])
+        del staged[before:]
+        return f"Its result cannot be encoded: {error}."
+    return ""
+
+
+def output_bytes(outcome: Outcome, task: Task) -> bytes:
+    """Return the bytes of a result: the input's own where nothing changed and the format allows, else encoded anew."""
+    reading = outcome.reading
+    image = reading.image
+    if image is None:
+        raise GRefineError("Only an image that was read can be written.")
+    form = _form(image, reading.item.output, task)
+    plain = reading.data if outcome.image is None and form == image.format else None
+    if plain is not None and reading.known:
+        return plain
+    if plain is not None:
+        tagged = with_text(plain, form, KEY, _record(outcome, task, plain, form))
+        if tagged is not None:
+            return tagged
+    encoded = encode_image(outcome.image or image.rgb, image, form)
+    tagged = with_text(encoded, form, KEY, _record(outcome, task, encoded, form))
+    return tagged if tagged is not None else encoded
+
+
+def _form(image: LoadedImage, output: Path, task: Task) -> Format:
+    if task.options.written_format:
+        return task.options.written_format  # type: ignore[return-value]
+    if image.format in ("PNG", "JPEG", "WEBP"):
+        return output_format(image)
+    named = SUFFIXES.get(output.suffix.lower())
+    return named if named in ("PNG", "JPEG", "WEBP") else "PNG"  # type: ignore[return-value]
+
+
+def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
+    result, reading = outcome.result, outcome.reading
+    earlier = reading.record.passes if reading.record else 0
+    return RefineRecord(
+        version=__version__,
+        pipeline=task.pipeline,
+        config=task.config_hash,
+        seed=task.options.seed,
+        state=outcome.state,
+        reason=outcome.reason,
+        guarded=bool(result and result.decision.guarded),
+        prompt=reading.prompt.prompt,
+        prompt_origin=reading.prompt.origin,
+        before=dict(result.before.values) if result else {},
+        after=dict(result.after.values) if result else {},
+        source=reading.digest,
+        pixels=pixel_digest(encoded, form, hashlib.sha256),
+        passes=earlier + 1,
+    ).to_text()
+
+
+def _row(outcome: Outcome, fault: str, writing: float) -> Row:
+    reading, result = outcome.reading, outcome.result
+    size, changed = reading.signature
+    row: Row = {
+        "kind": "image",
+        "file": reading.item.relative,
+        "state": "failed" if fault else outcome.state,
+        "reason": fault or outcome.reason,
+        "input": {"sha256": reading.digest, "bytes": size, "mtime_ns": changed},
+        "prompt": reading.prompt.prompt[:2000],
+        "prompt_origin": reading.prompt.origin,
+        "seconds": {
+            "read": round(reading.seconds, 4),
+            "refine": round(outcome.seconds, 4),
+            "write": round(writing, 4),
+        },
+    }
+    if reading.prompt.unsure:
+        row["prompt_unsure"] = reading.prompt.unsure
+    if outcome.notes:
+        row["notes"] = list(outcome.notes)
+    if outcome.unexpected:
+        row["unexpected"] = True
+    if not fault and outcome.state != "failed":
+        row["output"] = reading.item.name
+    if reading.known and reading.record is not None:
+        row["scores"] = {"before": dict(reading.record.before), "after": dict(reading.record.after)}
+    if result is not None and not fault:
+        row["decision"] = {"kept": result.decision.kept, "guarded": result.decision.guarded}
+        row["scores"] = {"before": _finite(result.before.values), "after": _finite(result.after.values)}
+        row["area"] = round(result.plan.area, 4)
+        row["regions"] = len(result.plan.regions)
+        row["seconds"]["stages"] = {name: round(value, 4) for name, value in result.timings.items()}
+    return row
+
+
+def _finite(values: Any) -> dict[str, float]:
+    return {str(k): round(float(v), 6) for k, v in values.items() if math.isfinite(v)}
+
+
+def _full(error: OSError) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"The disk is full: {error.strerror}.")
+    return DiskFull(f"Results cannot be written: {error.strerror or error}.")
