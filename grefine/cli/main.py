@@ -8,6 +8,7 @@ import sys
 import typer
 
 from grefine.cli import calibrate, fetch, rank, selfcheck
+from grefine.cli import evaluate as evaluate_command
 from grefine.cli import map as map_command
 from grefine.cli import parse as parse_command
 from grefine.cli import refine as refine_command
@@ -38,6 +39,7 @@ app.command("parse")(parse_command.parse)
 app.command("refine")(refine_command.refine)
 app.add_typer(train_command.train_app, name="train")
 app.command("calibrate")(calibrate.calibrate)
+app.command("evaluate")(evaluate_command.evaluate)
 app.command("selfcheck")(selfcheck.selfcheck)
 app.command("fetch")(fetch.fetch)
 

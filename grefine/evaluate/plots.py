@@ -60,10 +60,10 @@ def _reach(row: ForestRow) -> float:
 
 
 def _ticks(reach: float) -> list[float]:
-    step = 10 ** math.floor(math.log10(reach))
-    step = next((step * k for k in (1, 0.5, 0.25, 0.2, 0.1) if 2 <= reach / (step * k) <= 4), step / 2)
-    count = int(reach / step)
-    return [k * step for k in range(-count, count + 1)]
+    """Return round values, two to four on each side of zero."""
+    power = 10.0 ** math.floor(math.log10(reach))
+    step = next(power * k for k in (5, 2.5, 2, 1, 0.5, 0.25, 0.2) if reach / (power * k) >= 2)
+    return [k * step for k in range(-int(reach / step), int(reach / step) + 1)]
 
 
 def _tick(position: float, value: float, height: int) -> str:
@@ -133,24 +133,24 @@ def radar_svg(axes: Sequence[RadarAxis], polygons: Mapping[str, Mapping[str, flo
     """Return a radar chart; needs at least three axes (an empty string otherwise)."""
     if len(axes) < 3:
         return ""
-    size, radius = 360, 112
-    centre = size / 2
+    width, height, radius = 420, 290, 104
+    cx, cy = width / 2, 150
 
     def point(index: int, share: float) -> tuple[float, float]:
         angle = 2 * math.pi * index / len(axes) - math.pi / 2
-        return round(centre + radius * share * math.cos(angle), 1), round(centre + radius * share * math.sin(angle), 1)
+        return round(cx + radius * share * math.cos(angle), 1), round(cy + radius * share * math.sin(angle), 1)
 
     parts = [
-        f'<svg class="radar" viewBox="0 0 {size} {size}" role="img" aria-label="{escape(title, quote=True)}">',
+        f'<svg class="radar" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title, quote=True)}">',
         f"<title>{escape(title)}</title>",
     ]
     for ring in (0.25, 0.5, 0.75, 1.0):
         parts.append(f'<polygon class="ring" points="{_points(point(i, ring) for i in range(len(axes)))}"/>')
     for index, axis in enumerate(axes):
         px, py = point(index, 1)
-        parts.append(f'<line class="spoke" x1="{centre}" y1="{centre}" x2="{px}" y2="{py}"/>')
+        parts.append(f'<line class="spoke" x1="{cx}" y1="{cy}" x2="{px}" y2="{py}"/>')
         tx, ty = point(index, 1.14)
-        anchor = "middle" if abs(tx - centre) < 12 else "start" if tx > centre else "end"
+        anchor = "middle" if abs(tx - cx) < 12 else "start" if tx > cx else "end"
         scale = f"{number(axis.centre, 3)} → {number(axis.rim, 3)}"
         parts.append(
             f'<text class="label" x="{tx}" y="{ty}" text-anchor="{anchor}">{escape(_short(axis.label))}'
@@ -161,7 +161,7 @@ def radar_svg(axes: Sequence[RadarAxis], polygons: Mapping[str, Mapping[str, flo
         parts.append(
             f'<polygon class="series s{order}" points="{_points(corners)}"><title>{escape(name)}</title></polygon>'
         )
-        parts += [f'<circle class="dot s{order}" cx="{cx}" cy="{cy}" r="3"/>' for cx, cy in corners]
+        parts += [f'<circle class="dot s{order}" cx="{x}" cy="{y}" r="3"/>' for x, y in corners]
     return "".join([*parts, "</svg>"])
 
 

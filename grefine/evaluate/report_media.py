@@ -117,7 +117,7 @@ def picture_bytes(picture: Image.Image) -> bytes:
         picture = picture.copy()
         picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = BytesIO()
-    picture.save(buffer, "WEBP", lossless=small, quality=100 if small else 86, method=3)
+    picture.save(buffer, "WEBP", lossless=small, quality=20 if small else 86, method=1 if small else 2)
     return buffer.getvalue()
 
 

@@ -125,7 +125,7 @@ def _metric_row(result: MetricResult) -> dict[str, Any]:
         "p": _p_value(gain.p),
         "p_holm": _p_value(result.p_holm),
         "effect": _signed(gain.effect, 2),
-        "tone": "gain" if gain.mean > 0 else "loss" if gain.mean < 0 else "even",
+        "tone": "gain" if gain.interval.low > 0 else "loss" if gain.interval.high < 0 else "even",
         "worse": result.negative,
         "evidence": result.evidence,
         "loop": result.spec.used_in_loop,
@@ -250,7 +250,7 @@ def _change(change: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
             {
                 "label": label,
                 "n": f"{measures.get('n', math.nan):.0f}",
-                "psnr": "identical" if measures["psnr"] >= 100 else f"{measures['psnr']:.1f} dB",
+                "psnr": "identical" if math.isnan(measures["psnr"]) else f"{measures['psnr']:.1f} dB",
                 "ssim": f"{measures['ssim']:.4f}",
                 "changed": f"{100 * measures['changed']:.1f} %",
                 "untouched": f"{100 * measures['untouched']:.0f} %",

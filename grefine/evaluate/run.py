@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.cache import ScoreCache, content_hash
-from grefine.evaluate.fidelity import FIDELITY
+from grefine.evaluate.fidelity import FIDELITY, IDENTICAL_PSNR
 from grefine.evaluate.findings import Analysis
 from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
 from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows, write_text
@@ -187,11 +188,15 @@ def score_stages(
 
 
 def change_means(rows: Iterable[ScoreRow], images: Iterable[str], stage: str = AFTER) -> dict[str, float]:
-    """Return the mean measures of change over some images, and the share that is bit-identical to its input."""
+    """Return the mean measures of change over some images, and the share that is bit-identical to its input.
+
+    PSNR is averaged over the images that changed (NaN when none did): the value for identical images is a convention.
+    """
     values = values_of(rows)
     wanted = [image for image in images if image in values.get("psnr", {}).get(stage, {})]
     if not wanted:
         return {}
     means = {name: sum(values[name][stage][i] for i in wanted) / len(wanted) for name in FIDELITY}
-    identical = sum(values["psnr"][stage][i] >= 100.0 for i in wanted) / len(wanted)
-    return {"n": float(len(wanted)), **means, "untouched": identical}
+    moved = [values["psnr"][stage][i] for i in wanted if values["psnr"][stage][i] < IDENTICAL_PSNR]
+    means["psnr"] = sum(moved) / len(moved) if moved else math.nan
+    return {"n": float(len(wanted)), **means, "untouched": 1 - len(moved) / len(wanted)}

@@ -19,6 +19,8 @@ def number(value: float, digits: int = 4) -> str:
 
 def to_markdown(table: WideTable) -> str:
     """Return the table as Markdown: **best**, _second_, ▼ worse than the original."""
+    if not table.metrics:
+        return "No metric gave a number.\n"
     lines = [
         "| method | " + " | ".join(escape_markdown(table.header(m)) for m in table.metrics) + " |",
         "| --- |" + " ---: |" * len(table.metrics),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from grefine.io.images import printable
 if TYPE_CHECKING:
     from grefine.evaluate.run import Evaluation
 
+_SHOWN = 20
 METHOD_NAMES = {BEFORE: "original", AFTER: "refined"}
 
 
@@ -154,8 +155,8 @@ def write_evaluation_report(result: Evaluation, out: Path) -> Path:
         ("scores computed now / known before", f"{result.computed} / {result.reused}"),
     ]
     missing = [(name, reason) for name, reason in result.unavailable.items()]
-    missing += [(printable(name), "only in the folder before") for name in result.pairing.only_before]
-    missing += [(printable(name), "only in the folder after") for name in result.pairing.only_after]
+    missing += _unpaired(result.pairing.only_before, "only in the folder before")
+    missing += _unpaired(result.pairing.only_after, "only in the folder after")
     text = ReportText(
         title="Before and after",
         subtitle=f"{printable(result.settings['before'])} → {printable(result.settings['after'])}",
@@ -166,6 +167,13 @@ def write_evaluation_report(result: Evaluation, out: Path) -> Path:
     return write_report(
         out, _report_images(result), text, analysis=result.analysis, specs=result.specs, change=change_rows(result)
     )
+
+
+def _unpaired(names: Sequence[str], where: str) -> list[tuple[str, str]]:
+    """Name the first files; summary.json has them all."""
+    shown = [(printable(name), where) for name in names[:_SHOWN]]
+    more = len(names) - _SHOWN
+    return [*shown, (f"{more} more files", where)] if more > 0 else shown
 
 
 def _report_images(result: Evaluation) -> Iterator[ReportImage]:

@@ -1,0 +1,59 @@
+"""`grefine evaluate`: did the images of one folder become better than those of another?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+
+def evaluate(
+    before: Path = typer.Argument(help="Folder of the images before."),
+    after: Path = typer.Argument(help="Folder of the images after, with the same tree."),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder for tables, report and the cache of scores."),
+    prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
+    metrics: str = typer.Option(
+        "", help="A preset (offline, judges, alignment, paper13), a YAML file, or names with commas; empty: all."
+    ),
+    group: str = typer.Option(None, help="Column of --prompts to report by, or 'folder' for the first sub-folder."),
+    pipeline: str = typer.Option(None, help="Take the judges of this pipeline, and sort the inputs by its p and a."),
+    weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
+    used_in_loop: str = typer.Option("", help="Metrics, with commas, that steered the refinement: no evidence."),
+    noise_images: int = typer.Option(None, help="Inputs on which each metric's own noise is measured; 0: none."),
+    allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
+    report: bool = typer.Option(True, help="Write report.html."),
+    seed: int = typer.Option(0, help="Of metrics that look at random crops."),
+    device: str = typer.Option("cpu", help="cpu, cuda, ..."),
+    as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
+) -> None:
+    """Compare two folders image by image; started again, it computes only what is not known yet."""
+    from grefine.evaluate.options import assignments, metric_choice, names
+    from grefine.evaluate.run import evaluate_folders
+    from grefine.evaluate.table_text import to_markdown
+    from grefine.evaluate.views import evaluation_table, summary
+
+    result = evaluate_folders(
+        before,
+        after,
+        prompts=prompts,
+        metrics=metric_choice(metrics),
+        group=group,
+        out=out,
+        pipeline=pipeline,
+        weights=assignments(weights, "--weights"),
+        device=device,
+        seed=seed,
+        used_in_loop=names(used_in_loop),
+        noise_images=noise_images,
+        allow_noncommercial=allow_noncommercial,
+        report=report,
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    for line in (*result.notes, *(f"{name} did not run: {why}" for name, why in result.unavailable.items())):
+        typer.echo(line, err=True)
+    if as_json:
+        typer.echo(json.dumps(summary(result)))
+        return
+    typer.echo("\n".join([*result.sentences, "", to_markdown(evaluation_table(result))]))
+    typer.echo(f"{out / 'report.html' if report else out}")
