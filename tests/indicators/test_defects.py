@@ -1,0 +1,102 @@
+"""Eq. 6 and 8 by hand: the worked example, each reading, and the cases in which the printed formula fails."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tiny_clip import parsed
+
+from grefine.errors import ConfigError
+from grefine.indicators.defects import (
+    Readings,
+    alignment_score,
+    combine_regions,
+    find_defect,
+    region_phrase,
+    repair_weight,
+)
+
+GIRL = parsed(("a girl", "girl", 0), ("with long hair", "hair", 0), ("blowing in the wind", "wind", 1)).phrases
+P = np.array([[0.8, 0.3], [0.9, 0.6]])
+R_HAIR = np.array([[0.9, 0.2], [0.1, 0.0]])
+
+
+def test_worked_example_wind_is_drawn_on_the_hair():
+    kinds = [find_defect(0.9, 0.9, 0.5), find_defect(0.8, 0.8, 0.5), find_defect(0.25, 0.3, 0.5)]
+    assert kinds == [None, None, "noun"]
+    assert region_phrase(2, GIRL, kinds, Readings()) == 1
+    D = repair_weight(P, combine_regions([R_HAIR], (2, 2)))
+    np.testing.assert_allclose(D, [[1.1, 0.9], [0.2, 0.4]])
+    assert (D > 0.5).tolist() == [[True, True], [False, False]]
+
+
+def test_worked_example_without_a_defect_only_bad_pixels_count():
+    D = repair_weight(P, combine_regions([], (2, 2)))
+    np.testing.assert_allclose(D, [[0.2, 0.7], [0.1, 0.4]])
+    assert (D > 0.5).tolist() == [[False, True], [False, False]]
+
+
+def test_worked_example_two_defects_in_two_places():
+    regions = [np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[0.0, 0.0], [0.0, 1.0]])]
+    np.testing.assert_allclose(combine_regions(regions, (2, 2)), [[1, 0], [0, 1]])
+    np.testing.assert_allclose(combine_regions(regions, (2, 2), "max"), [[1, 0], [0, 1]])
+    # The printed product repairs neither: this is why it is not the default.
+    np.testing.assert_allclose(combine_regions(regions, (2, 2), "product"), [[0, 0], [0, 0]])
+
+
+def test_one_defect_is_the_same_under_every_combination():
+    for how in ("noisy_or", "max", "product"):
+        np.testing.assert_allclose(combine_regions([R_HAIR], (2, 2), how), R_HAIR)
+
+
+def test_worked_example_scores():
+    assert alignment_score(0.8, [0.9, 0.25], 0.5, "product") == pytest.approx(0.4)
+    assert alignment_score(0.8, [], 0.5) == 0.8
+    assert alignment_score(0.8, [0.6, 0.7], 0.5) == pytest.approx(0.8)
+
+
+def test_long_prompts_do_not_collapse_the_score():
+    weak = [0.4] * 12
+    assert alignment_score(1.0, weak, 0.5, "product") == pytest.approx(0.8**12)
+    assert alignment_score(1.0, weak, 0.5, "worst3") == pytest.approx(0.8**3)
+    assert alignment_score(1.0, weak, 0.5, "geometric") == pytest.approx(0.8)
+    assert alignment_score(1.0, weak, 0.5, "worst") == pytest.approx(0.8)
+
+
+def test_attributes_count_only_when_the_noun_is_there():
+    assert find_defect(0.1, 0.2, 0.5) == "noun"
+    assert find_defect(0.6, 0.9, 0.5) == "attribute"
+    assert find_defect(0.88, 0.9, 0.5, margin=0.05) is None
+    assert find_defect(0.9, 0.9, 0.5) is None
+
+
+def test_region_of_an_attribute_is_its_own():
+    assert region_phrase(1, GIRL, [None, "attribute", None], Readings()) == 1
+
+
+def test_printed_equation_swaps_the_regions():
+    printed = Readings(defect_regions="equation")
+    assert region_phrase(2, GIRL, [None, None, "noun"], printed) == 2
+    assert region_phrase(2, GIRL, [None, None, "attribute"], printed) == 1
+
+
+def test_a_missing_ancestor_is_climbed_over():
+    kinds = [None, "noun", "noun"]
+    assert region_phrase(2, GIRL, kinds, Readings()) == 0
+    assert region_phrase(2, GIRL, kinds, Readings(ancestor="literal")) == 1
+
+
+def test_style_and_excluded_ancestors_have_no_place():
+    painting = parsed(("oil painting", "painting", 0), ("of a girl", "girl", 0), style=(0,)).phrases
+    assert region_phrase(1, painting, [None, "noun"], Readings()) is None
+    crowd = parsed(("no people", "people", 0), ("in hats", "hats", 0), negated=(0,)).phrases
+    assert region_phrase(1, crowd, [None, "noun"], Readings()) is None
+
+
+def test_a_missing_root_has_no_ancestor():
+    assert region_phrase(0, GIRL, ["noun", None, None], Readings()) is None
+
+
+def test_unknown_readings_are_named():
+    with pytest.raises(ConfigError, match="a_combine.*noisy_or, max, product.*did you mean 'max'"):
+        Readings(a_combine="maxx")  # type: ignore[arg-type]
