@@ -58,8 +58,8 @@ class ClipSettings:
     prompt: float = 0.5
     dense: float = 4.0
     peak: float = 1.0
-    quality: float = 4.0
-    quality_image: float = 1.0
+    quality: float = 12.0
+    quality_image: float = 3.0
     seed: int = 2
 
 
