@@ -15,6 +15,7 @@ from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.pq_map import PQMap
+from grefine.refine.composite import rounded
 from grefine.refine.denoise import Watch
 from grefine.refine.emphasis import Weights
 from grefine.refine.encode import Embeddings
@@ -199,7 +200,7 @@ class Call:
                     kept = "original"
                 job.decision = Decision(kept, "The guard is off: the last candidate was kept unjudged.", False)
                 job.before = before
-                job.after = Scores(self.panel.own([Image.fromarray(job.candidates[kept])], job.text)[0])
+                job.after = Scores(self.panel.own([Image.fromarray(rounded(job.candidates[kept]))], job.text)[0])
             else:
                 with timed([job], "guard"):
                     job.decision, job.before, job.after = decide(self.panel, job.candidates, job.text, self.config)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from grefine.types import Box
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize `(H, W, 3)` uint8 with a good filter; the same size comes back untouched."""
+    """Resize `(H, W, 3)` with values in 0..255 by antialiased bicubic; the same size comes back untouched."""
     if image.shape[:2] == (height, width):
         return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    planes = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)[None]
+    resized = F.interpolate(planes, (height, width), mode="bicubic", antialias=True).clamp(0, 255)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def rounded(image: np.ndarray) -> np.ndarray:
+    """Return a picture in 8 bits; one that is already comes back as it is."""
+    return image if image.dtype == np.uint8 else np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -55,11 +64,13 @@ def paste(
     feather: float,
     match_ring: bool,
 ) -> np.ndarray:
-    """Return a copy of `image` with `crop` blended in where `mask` is True; every other pixel is bit-identical.
+    """Return a float32 copy of `image` with `crop` blended in where `mask` is True; other pixels keep their value.
+
+    Nothing is rounded here: a picture is rounded once, when it leaves.
 
     Args:
-        image: `(H, W, 3)` uint8.
-        crop: `(box height, box width, 3)` uint8.
+        image: `(H, W, 3)` in 0..255.
+        crop: `(box height, box width, 3)` in 0..255.
         box: where the crop lies.
         mask: `(box height, box width)` bool.
         feather: share of the mask's half thickness over which the crop fades in.
@@ -71,8 +82,8 @@ def paste(
     if match_ring:
         new = new + ring_shift(old, crop, mask, round(0.06 * max(mask.shape)) + 1)
     weight = feather_inside(mask, feather)[..., None]
-    blended = np.clip(np.rint(weight * new + (1.0 - weight) * old), 0, 255).astype(np.uint8)
-    result = image.copy()
+    blended = np.clip(weight * new + (1.0 - weight) * old, 0, 255).astype(np.float32)
+    result = image.astype(np.float32)
     result[top:bottom, left:right] = np.where(mask[..., None], blended, old)
     return result
 
@@ -84,7 +95,7 @@ def match_low_frequencies(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     sigma = max(new.shape[:2]) / 16
     spread = (sigma, sigma, 0)
     slow = gaussian_filter(old.astype(np.float64) - new.astype(np.float64), spread, mode="nearest")
-    return np.clip(np.rint(new + slow), 0, 255).astype(np.uint8)
+    return np.clip(new + slow, 0, 255).astype(np.float32)
 
 
 def change_outside(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
+from grefine.refine.composite import rounded
 from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.protocol import Scorer
@@ -35,8 +36,9 @@ class Panel:
 
     def score(self, images: Sequence[np.ndarray], prompt: str) -> list[Values]:
         """Return p, a (with a prompt to judge) and every scorer's values, one record per image."""
-        keys = [(pixel_digest(image), prompt) for image in images]
-        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.known}
+        final = [rounded(image) for image in images]
+        keys = [(pixel_digest(image), prompt) for image in final]
+        new = {key: image for key, image in zip(keys, final, strict=True) if key not in self.known}
         if new:
             self.known.update(zip(new, self._score(list(new.values()), prompt), strict=True))
         return [self.known[key] for key in keys]

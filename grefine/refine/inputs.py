@@ -12,6 +12,7 @@ from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, PromptError
 from grefine.io.images import LoadedImage, normalise, restore
+from grefine.refine.composite import rounded
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Picture:
         """Return `pixels` with mode, alpha and profile of the source; untouched pixels return the source itself."""
         if self.source is not None and pixels is self.pixels:
             return self.source
-        refined = Image.fromarray(pixels)
+        refined = Image.fromarray(rounded(pixels))
         return restore(refined, self.loaded) if self.loaded is not None else refined
 
 

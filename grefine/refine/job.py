@@ -34,7 +34,7 @@ class Job:
     before: Scores = field(init=False)
     after: Scores = field(init=False)
     candidates: dict[str, np.ndarray] = field(default_factory=dict)
-    """Pictures `(H, W, 3)` by name: original, repainted, both, restored."""
+    """Pictures `(H, W, 3)` in 0..255 by name: original (uint8), repainted, both, restored (not yet rounded)."""
     base: str = "original"
     """The candidate that stage 2 builds on."""
     timings: dict[str, float] = field(default_factory=dict)

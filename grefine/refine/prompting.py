@@ -81,15 +81,14 @@ class PromptEncoding:
         if not do_classifier_free_guidance:
             negative_prompt_embeds = negative_pooled_prompt_embeds = None
 
-        def placed(values: Tensor | None) -> Tensor | None:
-            if values is None:
-                return None
-            dtype = self.text_encoder_2.dtype if self.text_encoder_2 is not None else values.dtype
-            return values.to(device, dtype).repeat_interleave(num_images_per_prompt, dim=0)
-
-        prompt_embeds, negative_prompt_embeds = placed(prompt_embeds), placed(negative_prompt_embeds)
-        pooled_prompt_embeds = placed(pooled_prompt_embeds)
-        negative_pooled_prompt_embeds = placed(negative_pooled_prompt_embeds)
+        dtype = self.text_encoder_2.dtype if self.text_encoder_2 is not None else prompt_embeds.dtype
+        prompt_embeds = _placed(prompt_embeds, device, dtype, num_images_per_prompt)
+        pooled_prompt_embeds = _placed(pooled_prompt_embeds, device, dtype, num_images_per_prompt)
+        if negative_prompt_embeds is not None and negative_pooled_prompt_embeds is not None:
+            negative_prompt_embeds = _placed(negative_prompt_embeds, device, dtype, num_images_per_prompt)
+            negative_pooled_prompt_embeds = _placed(
+                negative_pooled_prompt_embeds, device, dtype, num_images_per_prompt
+            )
         return prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds
 
     def _tokenizers(self) -> list[Any]:
@@ -124,6 +123,10 @@ class PromptEncoding:
                 for encoder in self._encoders():
                     unscale_lora_layers(encoder, lora_scale)
         return torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows])
+
+
+def _placed(values: Tensor, device: torch.device, dtype: torch.dtype, times: int) -> Tensor:
+    return values.to(device, dtype).repeat_interleave(times, dim=0)
 
 
 def _as_rows(text: str | Sequence[str], rows: int) -> list[str]:

@@ -33,7 +33,7 @@ class Piece:
     job: Job
     index: int
     pixels: np.ndarray
-    """`(h, w, 3)` uint8 at the picture's own scale."""
+    """`(h, w, 3)` in 0..255 at the picture's own scale."""
     mask: np.ndarray
     """`(h, w)` bool."""
     size: tuple[int, int]
@@ -53,7 +53,7 @@ class Repainter(Protocol):
     """Anything that can redraw crops under their masks."""
 
     def __call__(self, pieces: Sequence[Piece], stage: str) -> list[np.ndarray]:
-        """Return one crop `(h, w, 3)` uint8 per piece, at the piece's own size."""
+        """Return one crop `(h, w, 3)` in 0..255 per piece, at the piece's own size."""
         ...
 
 
@@ -83,7 +83,7 @@ class SDXLRepainter:
                 piece = pieces[index]
                 if self.latents is not None:
                     self.latents[id(piece.job), piece.index] = latents[row : row + 1]
-                done[index] = resize(to_pixels(decode(self.pipe, latents[row : row + 1]))[0], *piece.mask.shape)
+                done[index] = resize(to_pixels(decode(self.pipe, latents[row : row + 1])[0]), *piece.mask.shape)
         return [done[index] for index in range(len(pieces))]
 
     def _crops(self, pieces: Sequence[Piece], stage: str) -> Crops:
@@ -161,10 +161,10 @@ def composite_regions(
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """Return `(3, H, W)` float32 in 0..1."""
+    """Return `(3, H, W)` float32 in 0..1 of a picture in 0..255."""
     return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255.0
 
 
-def to_pixels(images: Tensor) -> np.ndarray:
-    """Return `(B, H, W, 3)` uint8."""
-    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+def to_pixels(image: Tensor) -> np.ndarray:
+    """Return `(H, W, 3)` in 0..255, not rounded."""
+    return (image * 255).permute(1, 2, 0).numpy()

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, nearest
-from grefine.refine.composite import change_outside, match_low_frequencies, paste
+from grefine.refine.composite import change_outside, match_low_frequencies, paste, rounded
 from grefine.refine.denoise import Backbone, latent_multiple
 from grefine.refine.job import Job
 from grefine.refine.regions import working_size
@@ -43,13 +43,12 @@ class CallableRestorer:
         done = []
         for piece in pieces:
             generator = torch.Generator().manual_seed(piece.seed)
-            image = self.function(
-                Image.fromarray(piece.pixels), prompt=piece.prompt, strength=piece.strength, generator=generator
-            )
+            given = Image.fromarray(rounded(piece.pixels))
+            image = self.function(given, prompt=piece.prompt, strength=piece.strength, generator=generator)
             if not isinstance(image, Image.Image) or image.size != piece.mask.shape[::-1]:
-                given = image.size if isinstance(image, Image.Image) else type(image).__name__
+                what = image.size if isinstance(image, Image.Image) else type(image).__name__
                 raise ImageError(
-                    f"{self.name} returned {given} for a picture of {piece.mask.shape[::-1]}: a restorer returns a "
+                    f"{self.name} returned {what} for a picture of {piece.mask.shape[::-1]}: a restorer gives a "
                     "PIL image of the size that it was given."
                 )
             done.append(np.asarray(image.convert("RGB")))
@@ -185,7 +184,7 @@ def _blend(job: Job, views: Sequence[tuple[Box, np.ndarray]], config: RefineConf
         tent = _tent(bottom - top)[:, None, None] * _tent(right - left)[None, :, None]
         total[top:bottom, left:right] += tent * crop
         weight[top:bottom, left:right] += tent
-    return np.clip(np.rint(total / weight), 0, 255).astype(np.uint8)
+    return (total / weight).astype(np.float32)
 
 
 def _tent(length: int) -> np.ndarray:
