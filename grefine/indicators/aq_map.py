@@ -108,6 +108,15 @@ class AQMap:
             for column in range(len(texts))
         ]
 
+    @torch.no_grad()
+    def aligned_map(self, encoding: Encoding, index: int, text: str) -> GridMap:
+        """Return how far each place of image `index` shows one text, 0..1, on the grids of all views. (Eq. 5)"""
+        cells = [
+            self._logits(view.features, [text], self.calibration.cells, self._single)[1:, 0].sigmoid()
+            for view in encoding.views[index]
+        ]
+        return encoding.grid_map(index, cells, "bilinear")
+
     def _judge(self, encoding: Encoding, index: int, prompt: ParsedPrompt) -> AlignmentMap:
         width, height = encoding.sizes[index]
         if not prompt.phrases:
@@ -132,7 +141,7 @@ class AQMap:
                 a_pns[j],
                 defects[j],
                 regions[j],  # type: ignore[arg-type]
-                self._noun_map(encoding, index, phrase) if j in judged and defects[j] is None else None,  # type: ignore[arg-type]
+                self.aligned_map(encoding, index, phrase.noun) if j in judged and defects[j] is None else None,  # type: ignore[arg-type]
             )
             for j, phrase in enumerate(prompt.phrases)
         )
@@ -164,14 +173,6 @@ class AQMap:
         logits = self._logits(whole[:1], [text], self.calibration.prompts, paired)
         return float(logits.sigmoid())
 
-    def _noun_map(self, encoding: Encoding, index: int, phrase: Phrase) -> GridMap:
-        """Return A_pns of one phrase on the grids of all views. (Eq. 5)"""
-        cells = [
-            self._logits(view.features, [phrase.noun], self.calibration.cells, self._single)[1:, 0].sigmoid()
-            for view in encoding.views[index]
-        ]
-        return encoding.grid_map(index, cells, "bilinear")
-
     def _region(
         self,
         encoding: Encoding,
@@ -184,10 +185,10 @@ class AQMap:
             return None
         owner = region_phrase(j, phrases, defects, self.readings)
         if owner is not None:
-            return self._noun_map(encoding, index, phrases[owner])
+            return self.aligned_map(encoding, index, phrases[owner].noun)
         if self.readings.missing_root == "skip":
             return None
-        own = self._noun_map(encoding, index, phrases[j])
+        own = self.aligned_map(encoding, index, phrases[j].noun)
         if self.readings.missing_root == "whole":
             return own.apply(np.ones_like)
         return own.stretched() if self.readings.missing_root == "stretched" else own
