@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -181,6 +181,17 @@ def matches(scenes: Scenes, things: list[Thing]) -> Tensor:
     ground = (scenes.ground[:, None] == column("ground"))[:, None]
     sky = (scenes.sky[:, None] == column("sky"))[:, None]
     return torch.cat([objects, ground, sky], 1)
+
+
+def near_misses(scenes: Scenes, things: list[Thing]) -> Tensor:
+    """Return (B, K + 2, Q) bool: what each thing would mean if one of its attributes did not count."""
+    found = torch.zeros(len(scenes), scenes.present.shape[1] + 2, len(things), dtype=torch.bool)
+    for name in ("noun", "colour", "texture"):
+        several = torch.tensor(
+            [(t.noun != ANY) + (t.colour != ANY) + (t.texture != ANY) > 1 and getattr(t, name) != ANY for t in things]
+        )
+        found |= matches(scenes, [replace(thing, **{name: ANY}) for thing in things]) & several
+    return found
 
 
 def coverage(rendered: Rendered, grid: int) -> Tensor:

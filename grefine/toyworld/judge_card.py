@@ -13,7 +13,6 @@ def write_card(
     judges: Judges,
     found: Mapping[str, float],
     made: Mapping[str, tuple[int, float]],
-    minutes: float,
     seed: int,
 ) -> None:
     """Write what the judges are, what made them and how well they judge."""
@@ -41,7 +40,7 @@ them, and no scene that made a pipeline made them.
 kind of defect, thing, colour and texture of every 4x4 pixels; its first three layers measure how far apart two pictures
 are.
 
-Made by `grefine train judges --minutes {minutes:g} --seed {seed}` from rendered scenes alone (no outside data). Half of
+Made by `grefine train judges --seed {seed}` from rendered scenes alone (no outside data). Half of
 the pictures are softened, dimmed or grained a little, so that the judges read decoded pictures without having met a
 decoder.
 

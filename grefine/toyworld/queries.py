@@ -61,8 +61,8 @@ def _object(scenes: Scenes, rng: random.Random) -> Thing:
 def _one_wrong(noun: int, colour: int, texture: int, rng: random.Random) -> tuple[int, int, int]:
     """Change one attribute: the phrase that a tired judge would let pass."""
     which = rng.random()
-    if which < 0.45:
+    if which < 0.4:
         return (noun + rng.randrange(1, len(NOUNS))) % len(NOUNS), colour, texture
-    if which < 0.7:
+    if which < 0.6:
         return noun, (colour + rng.randrange(1, len(COLOURS))) % len(COLOURS), texture
     return noun, colour, (texture + rng.randrange(1, len(TEXTURES))) % len(TEXTURES)

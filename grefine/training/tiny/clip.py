@@ -20,7 +20,7 @@ from torch import Tensor
 
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from grefine.toyworld.captions import Caption, Thing, coverage, describe, matches
+from grefine.toyworld.captions import Caption, Thing, coverage, describe, matches, near_misses
 from grefine.toyworld.defects import Damaged
 from grefine.toyworld.queries import draw_queries
 from grefine.toyworld.render import render
@@ -151,8 +151,8 @@ def losses(
     scale = clip.logit_scale.exp()
 
     logits = scale * (features @ (asked - empty).T)
-    truth = matches(data.scenes, things).to(device)
-    dense, peak = phrase_losses(logits[:, 1:], truth, data.cells)
+    truth, nearly = matches(data.scenes, things).to(device), near_misses(data.scenes, things).to(device)
+    dense, peak = phrase_losses(logits[:, 1:], truth, nearly & ~truth, data.cells)
 
     count = len(data.changed)
     images = torch.cat([features[:count, 0], features[2 * count :, 0]])
@@ -178,22 +178,27 @@ def losses(
     }
 
 
-def phrase_losses(logits: Tensor, truth: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+def phrase_losses(logits: Tensor, truth: Tensor, nearly: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     """Return the cell-wise loss of all phrases on all images, and the loss of their peaks.
 
     Args:
         logits: (B, N, Q).
         truth: (B, K + 2, Q) bool, which things of the scene a phrase means.
+        nearly: (B, K + 2, Q) bool, which things it would mean but for one attribute.
         cells: (B, K + 2, g, g) coverage.
     """
-    target = torch.einsum("bkq,bkn->bnq", truth.float(), cells.flatten(2)).clamp(0, 1)
+
+    def covered(which: Tensor) -> Tensor:
+        return torch.einsum("bkq,bkn->bnq", which.float(), cells.flatten(2)).clamp(0, 1)
+
+    target = covered(truth)
     error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    # Few phrases are in a given image, and they cover few of its cells: weigh both sides alike.
-    here = target * 6 + (1 - target) * (1 + 2 * truth.any(1)[:, None].float())
+    # Few phrases are in a given image, and they cover few of its cells; near misses are fewer still.
+    here = target * 6 + (1 - target) * (1 + 2 * truth.any(1)[:, None].float() + 6 * covered(nearly))
     dense = (error * here).sum() / here.sum()
-    present = truth.any(1).float()
+    present, close = truth.any(1).float(), nearly.any(1).float()
     top = torch.logsumexp(4 * logits, 1) / 4 - math.log(8) / 4
-    weight = present * 3 + 1
+    weight = 1 + 3 * torch.maximum(present, close)
     peak = (F.binary_cross_entropy_with_logits(top, present, reduction="none") * weight).sum() / weight.sum()
     return dense, peak
 
