@@ -81,6 +81,7 @@ class MDIQA(ModelMixin, ConfigMixin):
         backbone: timm name of the trunk of both dimension nets.
         backbone_options: further arguments of `timm.create_model`.
         width, heads, hidden: of the attention layers of every head; hidden None means 4 x width, at most 2048.
+        gate_width: channels inside the gate of each level.
         weight_backbone, weight_backbone_options, weight_width: of the branch that weighs the dimensions.
         local_heads, local_hidden: of the attention layers of the fusion.
         clip_layers, clip_width, clip_head_width, clip_tokens, clip_size: geometry of CLIP's ResNet.
@@ -97,6 +98,7 @@ class MDIQA(ModelMixin, ConfigMixin):
         width: int = 256,
         heads: int = 4,
         hidden: int | None = None,
+        gate_width: int = 64,
         weight_backbone: str = "mobilenetv3_large_100",
         weight_backbone_options: dict[str, Any] | None = None,
         weight_width: int = 256,
@@ -114,8 +116,8 @@ class MDIQA(ModelMixin, ConfigMixin):
         super().__init__()
         inner = min(4 * width, 2048) if hidden is None else hidden
         options = backbone_options or {}
-        self.technology = DimensionNet(backbone, options, len(TECHNICAL), width, heads, inner)
-        self.aesthetic = DimensionNet(backbone, options, len(AESTHETIC), width, heads, inner)
+        self.technology = DimensionNet(backbone, options, len(TECHNICAL), width, heads, inner, gate_width)
+        self.aesthetic = DimensionNet(backbone, options, len(AESTHETIC), width, heads, inner, gate_width)
         self.fusion = None
         if with_overall:
             self.fusion = Fusion(

@@ -46,7 +46,7 @@ def self_attention(width: int, heads: int, hidden: int) -> nn.TransformerEncoder
 class Gate(nn.Module):
     """Weigh one level of the pyramid by a learned attention map."""
 
-    def __init__(self, channels: int, hidden: int = 64) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.split = nn.Conv2d(channels, 2 * channels, 1)
         self.weight = nn.Sequential(
@@ -120,12 +120,19 @@ class DimensionNet(nn.Module):
     """Score several dimensions of one kind (technical or aesthetic) over one shared trunk."""
 
     def __init__(
-        self, backbone: str, options: Mapping[str, Any], dimensions: int, width: int, heads: int, hidden: int
+        self,
+        backbone: str,
+        options: Mapping[str, Any],
+        dimensions: int,
+        width: int,
+        heads: int,
+        hidden: int,
+        gate_width: int,
     ) -> None:
         super().__init__()
         self.trunk = trunk(backbone, options)
         channels = self.trunk.feature_info.channels()  # type: ignore[union-attr]
-        self.gates = nn.ModuleList(Gate(c) for c in channels)
+        self.gates = nn.ModuleList(Gate(c, gate_width) for c in channels)
         self.reduce = nn.ModuleList(nn.Sequential(nn.Conv2d(c, width, 1), nn.GELU()) for c in channels)
         self.heads = nn.ModuleList(DimensionHead(width, heads, hidden, len(channels)) for _ in range(dimensions))
 

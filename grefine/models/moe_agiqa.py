@@ -164,7 +164,10 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
 
     def encode_prompt(self, view: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the prompt's tokens `(B, length, width)` after reading the whole image."""
-        image_tokens = self.vision(view).last_hidden_state
+        return self.read_prompt(self.vision(view).last_hidden_state, input_ids, attention_mask)
+
+    def read_prompt(self, image_tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the prompt's tokens given an image that is already encoded."""
         everything = torch.ones(image_tokens.shape[:2], dtype=torch.long, device=image_tokens.device)
         return self.text(
             input_ids=input_ids,

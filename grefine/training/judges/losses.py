@@ -1,0 +1,35 @@
+"""Losses of quality networks over a batch of predictions and labels `(B,)`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def norm_in_norm(predicted: Tensor, label: Tensor, p: float = 1.0, q: float = 2.0) -> Tensor:
+    """Compare centred, unit-length predictions and labels (Li et al. 2020); a batch of one is compared by L1.
+
+    The divisor makes the largest possible value one.
+    """
+    if len(predicted) < 2:
+        return (predicted - label).abs().mean()
+    a, b = (x - x.mean() for x in (predicted, label))
+    a, b = (x / (x.norm(q) + 1e-8) for x in (a, b))
+    scale = 2**p * len(predicted) ** max(0.0, 1 - p / q)
+    return (a - b).abs().pow(p).sum() / scale
+
+
+def fidelity(predicted: Tensor, label: Tensor) -> Tensor:
+    """Compare the order of all pairs: 1 - sqrt(p q) - sqrt((1 - p)(1 - q)), p from a Gaussian model of the gap."""
+    first, second = torch.triu_indices(len(label), len(label), offset=1)
+    wanted = (label[first] > label[second]).to(predicted) + 0.5 * (label[first] == label[second]).to(predicted)
+    found = 0.5 * (1 + torch.erf((predicted[first] - predicted[second]) / 2**0.5))
+    small = 1e-8
+    agree = (found * wanted + small).sqrt() + ((1 - found) * (1 - wanted) + small).sqrt()
+    return (1 - agree).mean()
+
+
+def correlation_loss(predicted: Tensor, label: Tensor) -> Tensor:
+    """Return (1 - Pearson) / 2, in 0..1."""
+    a, b = (x - x.mean() for x in (predicted, label))
+    return (1 - (a * b).sum() / (a.norm() * b.norm() + 1e-8)) / 2

@@ -1,0 +1,138 @@
+"""The tiny MDIQA: nine dimensions, each taught by a distortion of its own, and the overall quality."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+
+from grefine.models.mdiqa import DIMENSIONS, MDIQA
+from grefine.training.judges.losses import norm_in_norm
+from grefine.training.judges.measures import (
+    dimension_measures,
+    in_chunks,
+    moves_most,
+    own_distortion,
+    rank_correlation,
+)
+from grefine.training.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, judged
+from grefine.training.loop import Budget, Record, train
+from grefine.training.muon import optimisers
+
+
+@dataclass(frozen=True)
+class MDIQASettings:
+    """What makes the shipped MDIQA (configs/train/tiny/mdiqa.yaml)."""
+
+    channels: tuple[int, int, int, int] = (12, 16, 24, 32)
+    stem_width: int = 4
+    width: int = 16
+    heads: int = 4
+    hidden: int = 32
+    gate_width: int = 8
+    batch: int = 80
+    muon_lr: float = 0.01
+    adam_lr: float = 0.002
+    norm_weight: float = 0.3
+    """Of norm-in-norm beside the squared error."""
+    overall_weight: float = 2.0
+    seed: int = 11
+
+
+def build(settings: MDIQASettings) -> MDIQA:
+    """Make an untrained tiny MDIQA."""
+    options = {"channels": list(settings.channels), "stem_width": settings.stem_width}
+    return MDIQA(
+        backbone="test_resnet",
+        backbone_options=options,
+        width=settings.width,
+        heads=settings.heads,
+        hidden=settings.hidden,
+        gate_width=settings.gate_width,
+        weight_backbone="test_resnet",
+        weight_backbone_options={"channels": [8, 12, 16, 24], "stem_width": 4},
+        weight_width=8,
+        local_heads=settings.heads,
+        local_hidden=settings.hidden,
+        clip_layers=(1, 1, 1, 1),
+        clip_width=4,
+        clip_head_width=32,
+        clip_tokens=16,
+        clip_size=64,
+    )
+
+
+def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
+    """Train, or go on training, `out`/mdiqa."""
+    torch.manual_seed(settings.seed)
+    folder = out / "mdiqa"
+    fresh = not (folder / "config.json").is_file()
+    model = build(settings) if fresh else MDIQA.from_pretrained(folder, torch_dtype=torch.float32)
+    without_dropout(model).to(accelerator.device)
+    record = Record.load(out / "training", "mdiqa")
+    offset = record.samples // settings.batch
+
+    def step(number: int) -> dict[str, Tensor]:
+        model.train()
+        data = judged(JUDGE_TRAIN + settings.seed, offset + number, settings.batch, device=accelerator.device)
+        out = model(data.images)
+        scores = torch.stack([out.dimensions[name] for name in DIMENSIONS], dim=-1)
+        error = F.mse_loss(scores, data.dimensions)
+        order = sum(norm_in_norm(scores[:, i], data.dimensions[:, i]) for i in range(len(DIMENSIONS))) / len(
+            DIMENSIONS
+        )
+        overall = F.mse_loss(out.overall, data.quality) + settings.norm_weight * norm_in_norm(
+            out.overall, data.quality
+        )
+        loss = len(DIMENSIONS) * (error + settings.norm_weight * order) + settings.overall_weight * overall
+        return {"loss": loss, "mse": error, "order": order, "overall": overall}
+
+    def save() -> None:
+        model.half().save_pretrained(folder)
+        model.float()
+
+    return train(
+        step,
+        optimisers([model], settings.muon_lr, settings.adam_lr),
+        budget,
+        record,
+        settings=asdict(settings),
+        evaluate=lambda: measure(model, JUDGE_VALIDATE, 192)[0],
+        save=save,
+        batch=settings.batch,
+        accelerator=accelerator,
+    )
+
+
+def without_dropout(model: MDIQA) -> MDIQA:
+    """Switch dropout off: every batch is new, so there is nothing to memorise."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, torch.nn.MultiheadAttention):
+            module.dropout = 0.0
+    return model
+
+
+@torch.no_grad()
+def measure(
+    model: MDIQA, seed: int = JUDGE_TEST, count: int = 512
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Return rank correlations on unseen scenes, and what each distortion does to each dimension."""
+    model.eval()
+
+    def score(images: Tensor) -> Tensor:
+        found = model.score(images).dimensions
+        return torch.stack([found[name] for name in DIMENSIONS], dim=-1)
+
+    data = judged(seed, 0, count)
+    found = dimension_measures(score, data)
+    overall = in_chunks(lambda images: model(images).overall, data.images)
+    found["srcc_overall"] = rank_correlation(overall, data.quality)
+    table = own_distortion(score, seed, min(64, count))
+    found["own_distortion"] = sum(moves_most(table).values()) / len(table)
+    return found, table
