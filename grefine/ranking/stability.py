@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,16 +36,14 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 def stability(table: VoteTable, draws: int = 100, seed: int = 0, largest: int | None = None) -> list[StabilityPoint]:
     """Return the curve over K = 1 ... the images per pair, K drawn at random for each pair of methods."""
-    rows = _rows_by_pair(table)
+    units = _Units(table)
     full = fit_scores(table.counts(), table.methods).mu
-    most = max(len({table.votes[i].image for i in group}) for group in rows)
     generator = np.random.default_rng(seed)
     points = []
-    for K in range(1, (largest or most) + 1):
+    for K in range(1, (largest or units.most) + 1):
         found = []
         for _ in range(draws):
-            keep = [i for group in rows for i in _draw(table, group, K, generator)]
-            srcc = _against(table, keep, full)
+            srcc = _correlation(units.counts(units.drawn(K, generator)), table.methods, full)
             if srcc is not None:
                 found.append(srcc)
         if found:
@@ -77,21 +76,43 @@ def group_correlations(table: VoteTable) -> dict[str, float]:
     return {g: value for g, value in found.items() if value is not None}
 
 
-def _rows_by_pair(table: VoteTable) -> list[np.ndarray]:
-    a, b = table.indices()
-    key = np.minimum(a, b) * len(table.methods) + np.maximum(a, b)
-    return [np.nonzero(key == k)[0] for k in np.unique(key)]
+class _Units:
+    """The votes added up per pair of methods and image: what a smaller study would have or not have."""
 
+    def __init__(self, table: VoteTable) -> None:
+        a, b = table.indices()
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        images = [f"{v.group}\0{v.image or i}" for i, v in enumerate(table.votes)]
+        _, image = np.unique(np.array(images), return_inverse=True)
+        self.n = len(table.methods)
+        key = (low * self.n + high) * (image.max() + 1) + image
+        _, first, unit = np.unique(key, return_index=True, return_inverse=True)
+        wins = np.array([(v.votes_a, v.votes_b) for v in table.votes], dtype=np.float64)
+        wins[a > b] = wins[a > b][:, ::-1]
+        self.low, self.high = low[first], high[first]
+        self.wins = np.stack([np.bincount(unit, wins[:, side]) for side in (0, 1)], 1)
+        pair = self.low * self.n + self.high
+        self.pairs = [np.nonzero(pair == p)[0] for p in np.unique(pair)]
+        self.most = max(len(p) for p in self.pairs)
 
-def _draw(table: VoteTable, group: np.ndarray, K: int, generator: np.random.Generator) -> list[int]:
-    images = np.array([f"{table.votes[i].group}\0{table.votes[i].image}" for i in group])
-    distinct = np.unique(images)
-    kept = generator.choice(distinct, min(K, len(distinct)), replace=False)
-    return [int(i) for i, image in zip(group, images, strict=True) if image in set(kept)]
+    def drawn(self, K: int, generator: np.random.Generator) -> np.ndarray:
+        """Return K random units of every pair of methods."""
+        return np.concatenate([generator.permutation(p)[:K] for p in self.pairs])
+
+    def counts(self, chosen: np.ndarray) -> np.ndarray:
+        """Return the count matrix of some units."""
+        C = np.zeros((self.n, self.n))
+        np.add.at(C, (self.low[chosen], self.high[chosen]), self.wins[chosen, 0])
+        np.add.at(C, (self.high[chosen], self.low[chosen]), self.wins[chosen, 1])
+        return C
 
 
 def _against(table: VoteTable, rows: list[int], full: np.ndarray) -> float | None:
+    return _correlation(table.subset(rows).counts(), table.methods, full)
+
+
+def _correlation(C: np.ndarray, methods: Sequence[str], full: np.ndarray) -> float | None:
     try:
-        return spearman(fit_scores(table.subset(rows).counts(), table.methods).mu, full)
+        return spearman(fit_scores(C, methods).mu, full)
     except ConfigError:
         return None

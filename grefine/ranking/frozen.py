@@ -1,0 +1,192 @@
+"""Frozen judges: a score and the features it was made from; with a rectifier on top, a calibrated judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from grefine.errors import ConfigError, MetricUnavailable
+from grefine.models.five_level import FiveLevelCLIP
+from grefine.models.rectifier import Rectifier
+
+FIVE_LEVEL = "five_level"
+JUDGE_FILE = "judge.json"
+RECTIFIER = "rectifier"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSource:
+    """Which judge is frozen, and what the rectifier reads from it."""
+
+    metric: str = FIVE_LEVEL
+    """"five_level", or a metric of the registry."""
+    weights: str = ""
+    """Its folder of weights; empty for what lies in the cache."""
+    features: str = "patches"
+    """Of the five-level judge "patches" or "embedding"; of a metric the name of a layer of its network."""
+    value: str = ""
+    """Which value of a metric that has several; empty for its only or first one."""
+    centre: float = 0.0
+    scale: float = 1.0
+    """The rectifier sees (score - centre) / scale, turned round for metrics that are better when lower."""
+    allow_noncommercial: bool = False
+
+
+@runtime_checkable
+class FrozenJudge(Protocol):
+    """Rates pictures and shows what it saw."""
+
+    width: int
+
+    def read(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        """Return scores `(B,)`, high = good, and features `(B, tokens, width)`."""
+        ...
+
+
+class FiveLevelJudge:
+    """The five-level CLIP judge, frozen."""
+
+    def __init__(self, model: FiveLevelCLIP, features: str = "patches") -> None:
+        """Take the model; `features` are its "patches" or its "embedding"."""
+        if features not in ("patches", "embedding"):
+            raise ConfigError(f"The five-level judge offers 'patches' or 'embedding', not '{features}'.")
+        self.model = model.eval().requires_grad_(False)
+        self.features: Any = features
+        self.width = model.config["vision_width" if features == "patches" else "embed_dim"]
+
+    def read(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        """Rate pictures by their evenly spaced windows."""
+        out = self.model.judge(images, self.features)
+        if out.features is None:
+            raise ConfigError("The five-level judge gave no features.")
+        return out.quality, out.features
+
+
+class ScorerJudge:
+    """Any scorer whose network lies open: a hook on one of its layers gives the features."""
+
+    def __init__(self, scorer: Any, layer: str, value: str = "") -> None:
+        """Take a scorer with a `model`; `layer` is the dotted name of a module in it.
+
+        Raises:
+            MetricUnavailable: the scorer has no network to look into.
+            ConfigError: no such layer.
+        """
+        network = getattr(scorer, "model", None)
+        if not isinstance(network, nn.Module):
+            raise MetricUnavailable(f"'{scorer.spec.name}' exposes no features: it has no network to look into.")
+        modules = dict(network.named_modules())
+        if layer not in modules:
+            from grefine.errors import nearest
+
+            raise ConfigError(f"'{scorer.spec.name}' has no layer '{layer}'{nearest(layer, modules)}")
+        self.scorer, self.layer, self.value = scorer, modules[layer], value
+        probe = Image.new("RGB", (256, 256), (128, 120, 110))
+        self.width = self.read([probe])[1].shape[-1]
+
+    def read(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        """Rate pictures one by one; a network that runs on several crops of one has its features averaged."""
+        each = [self._one(image) for image in images]
+        return torch.stack([q for q, _ in each]), torch.stack([f for _, f in each])
+
+    def _one(self, image: Image.Image) -> tuple[Tensor, Tensor]:
+        seen: list[Tensor] = []
+        hook = self.layer.register_forward_hook(lambda _module, _given, out: seen.append(_tokens(out)))
+        try:
+            scores = self.scorer([image], None)[0]
+        finally:
+            hook.remove()
+        if not seen:
+            raise ConfigError("The chosen layer takes no part in this metric's score; choose another.")
+        name = self.value or next(iter(scores.keys()))
+        if name not in scores:
+            raise ConfigError(f"'{self.scorer.spec.name}' has no value '{name}'; it gives {', '.join(scores.keys())}.")
+        sign = -1.0 if self.scorer.spec.direction == "lower" else 1.0
+        features = torch.cat(seen).mean(0)
+        return torch.tensor(sign * scores[name]), torch.from_numpy(features.float().cpu().numpy().copy())
+
+
+def _tokens(out: Any) -> Tensor:
+    """Return a layer's output as `(B, tokens, width)`."""
+    if isinstance(out, (tuple, list)):
+        out = out[0]
+    if not isinstance(out, Tensor) or out.ndim not in (2, 3, 4):
+        raise ConfigError("The chosen layer does not give (B, width), (B, tokens, width) or (B, width, H, W).")
+    if out.ndim == 2:
+        return out[:, None]
+    return out.flatten(2).transpose(1, 2) if out.ndim == 4 else out
+
+
+def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:
+    """Build the judge that `source` names."""
+    if source.metric == FIVE_LEVEL:
+        folder = Path(source.weights)
+        if not source.weights or not (folder / "config.json").is_file():
+            from grefine.errors import WeightsMissing
+
+            raise WeightsMissing(
+                f"The five-level judge needs a folder of weights, and '{source.weights}' is none; `grefine train "
+                "five_level` makes one, or name a metric of the registry instead."
+            )
+        return FiveLevelJudge(FiveLevelCLIP.from_pretrained(folder).to(device), source.features)
+    from grefine.scorers.registry import load_scorer
+
+    scorer = load_scorer(source.metric, source.weights or None, device, source.allow_noncommercial)
+    if scorer.spec.needs_prompt or scorer.spec.needs_reference:
+        raise ConfigError(f"'{source.metric}' looks at more than the picture; a frozen judge must not.")
+    return ScorerJudge(scorer, source.features, source.value)
+
+
+class CalibratedJudge:
+    """A frozen judge whose score is corrected by a rectifier (Eq. 3)."""
+
+    def __init__(self, judge: FrozenJudge, rectifier: Rectifier, source: JudgeSource) -> None:
+        """Join the three; `source` says how the rectifier sees the judge's score."""
+        self.judge, self.rectifier, self.source = judge, rectifier.eval(), source
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return `(B,)` corrected scores, high = good."""
+        q, features = self.judge.read(images)
+        device = self.rectifier.device
+        return self.rectifier(features.to(device), seen_score(q, self.source).to(device)).score.cpu()
+
+    def save(self, folder: str | Path) -> None:
+        """Write the rectifier and the name of its judge; the judge's own weights stay where they are."""
+        from grefine.io.atomic import write_atomic
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rectifier.save_pretrained(folder / RECTIFIER)
+        write_atomic(folder / JUDGE_FILE, (json.dumps(asdict(self.source), indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> CalibratedJudge:
+        """Read what `save` wrote.
+
+        Raises:
+            ConfigError: not such a folder.
+        """
+        from grefine.config import build
+
+        path = Path(folder) / JUDGE_FILE
+        try:
+            source = build(JudgeSource, json.loads(path.read_text(encoding="utf-8")), where=f"'{path}'")
+        except (OSError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"'{folder}' holds no calibrated judge; `grefine train rectifier` makes one.") from error
+        rectifier = Rectifier.from_pretrained(Path(folder) / RECTIFIER)
+        return cls(load_judge(source, device), rectifier.to(device), source)
+
+
+def seen_score(q: Tensor, source: JudgeSource) -> Tensor:
+    """Return the judge's score as the rectifier sees it."""
+    return (q - source.centre) / source.scale

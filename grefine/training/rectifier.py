@@ -1,0 +1,223 @@
+"""Calibrate a frozen judge from a ranking of methods alone, without losing what it knows of rated pictures (Eq. 3-6)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from grefine.errors import ConfigError
+from grefine.models.rectifier import Rectifier
+from grefine.ranking.frozen import FIVE_LEVEL, CalibratedJudge, FrozenJudge, JudgeSource, load_judge, seen_score
+from grefine.ranking.stability import spearman
+from grefine.training.fidelity import Phi, group_fidelity, order_labels, rated_fidelity
+from grefine.training.ranked_pool import RankedPool, RatedSet, Seen, read_pool, read_ranking, read_rated
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RatedSource:
+    """A set of rated pictures on disk."""
+
+    name: str
+    images: str
+    opinions: str
+
+
+@dataclass(frozen=True, slots=True)
+class RectifierConfig:
+    """The recipe; defaults are the paper's."""
+
+    judge: JudgeSource = JudgeSource()
+    pool: str = ""
+    """Folder that holds one folder of outputs per ranked method."""
+    ranking: str = ""
+    """JSON of `grefine rank fit --json`."""
+    rated: tuple[RatedSource, ...] = ()
+    group: int = 64
+    """B of Eq. 4: inputs whose scores are averaged before methods are compared."""
+    rated_batch: int = 16
+    """Pictures per rated set and step."""
+    lambda_: float = 1.0
+    """Weight of the ranking in Eq. 6."""
+    phi: Phi = "paper"
+    epochs: int = 8
+    steps_per_epoch: int = 0
+    """0: as many as cover the pool once."""
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    dropout: float = 0.1
+    hidden: int = 0
+    """0: as wide as the features."""
+    use_alpha: bool = True
+    use_beta: bool = True
+    start: float = 0.1
+    """Scale of the last layer's first weights; the published code has 1."""
+    held_out: float = 0.1
+    """Share of the inputs that only measure."""
+    cache: str = ""
+    """Folder for features that do not fit into memory."""
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass
+class Trained:
+    """A calibrated judge and how it came about."""
+
+    rectifier: Rectifier
+    source: JudgeSource
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress = lambda _: None) -> Trained:
+    """Read the data, train, and write a calibrated judge with its configuration and history into `out`.
+
+    Raises:
+        ConfigError: settings or data that cannot be used.
+    """
+    if not config.pool or not config.ranking:
+        raise ConfigError("A rectifier needs `pool` (a folder of the methods' folders) and `ranking` (their scores).")
+    root = Path(config.pool)
+    if not root.is_dir():
+        raise ConfigError(f"The pool '{root}' is not a folder: it holds one folder of outputs per method.")
+    judge = load_judge(config.judge, config.device)
+    cache = Path(config.cache) if config.cache else None
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    pool = read_pool(judge, folders, read_ranking(config.ranking), cache, progress)
+    rated = [read_rated(judge, r.name, r.images, r.opinions, cache, progress) for r in config.rated]
+    trained = fit_rectifier(judge.width, pool, rated, config, progress)
+    save_trained(trained, judge, config, out)
+    return trained
+
+
+def fit_rectifier(
+    width: int,
+    pool: RankedPool,
+    rated: Sequence[RatedSet],
+    config: RectifierConfig,
+    progress: Progress = lambda _: None,
+) -> Trained:
+    """Train on what the judge has seen; the last epoch is kept, so nothing is selected on any test."""
+    source = _source(config.judge, pool.seen.q)
+    train, held = split_inputs(len(pool.names), config.held_out, config.seed)
+    if len(pool.methods) < 2 or config.group < 1 or config.epochs < 1 or not len(train):
+        raise ConfigError("A rectifier needs two methods, one input, one epoch and groups of at least one.")
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        h = Rectifier(width, config.hidden or None, config.dropout, config.use_alpha, config.use_beta, config.start)
+        h.to(config.device)
+        optimiser = torch.optim.AdamW(h.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        steps = config.steps_per_epoch or max(1, -(-len(train) // config.group))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs * steps)
+        trained = Trained(h, source)
+        for epoch in range(config.epochs):
+            h.train()
+            total = 0.0
+            for _ in range(steps):
+                loss = _step_loss(h, pool, rated, train, config, source, generator)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                total += loss.item()
+            row = {"epoch": epoch + 1.0, "loss": total / steps}
+            row |= measure(h, pool, rated, held if len(held) else train, source)
+            trained.history.append(row)
+            progress("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
+    return trained
+
+
+def split_inputs(count: int, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the inputs that train and those that only measure."""
+    if not 0 <= held_out < 1:
+        raise ConfigError(f"held_out is {held_out}: it is a share from 0 to below 1.")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    kept = int(count * held_out)
+    return order[kept:], order[:kept]
+
+
+def corrected(h: Rectifier, seen: Seen, rows: Tensor, source: JudgeSource) -> Tensor:
+    """Return the corrected scores of some rows, in the rows' shape (Eq. 3)."""
+    flat = rows.flatten()
+    q = seen_score(seen.q[flat], source).to(h.device)
+    return h(seen.features[flat].to(h.device).float(), q).score.view(rows.shape)
+
+
+@torch.no_grad()
+def measure(
+    h: Rectifier | None, pool: RankedPool, rated: Sequence[RatedSet], inputs: Tensor, source: JudgeSource
+) -> dict[str, float]:
+    """Return how well scores follow the ranking on `inputs`, and the opinions of every rated set.
+
+    Without a rectifier the frozen judge itself is measured.
+    """
+
+    def scores(seen: Seen, rows: Tensor) -> Tensor:
+        if h is None:
+            return seen_score(seen.q[rows], source)
+        return torch.cat([corrected(h, seen, part, source).cpu() for part in rows.split(64, -1)], -1)
+
+    if h is not None:
+        h.eval()
+    Q = scores(pool.seen, pool.rows(inputs))
+    i, j = torch.triu_indices(len(Q), len(Q), 1)
+    label = order_labels(pool.mu)[:, None]
+    choice = 0.5 + 0.5 * torch.sign(Q[i] - Q[j])
+    decided = (label != 0.5).expand_as(choice)
+    credit = label * choice + (1 - label) * (1 - choice)
+    found = {
+        "pair_accuracy": credit[decided].mean().item(),
+        "ranking_srcc": spearman(Q.mean(1).numpy(), pool.mu.numpy()),
+    }
+    for data in rated:
+        values = scores(data.seen, torch.arange(len(data.opinions)))
+        found[f"{data.name}_srcc"] = spearman(values.numpy(), data.opinions.numpy())
+    return found
+
+
+def save_trained(trained: Trained, judge: FrozenJudge, config: RectifierConfig, out: str | Path) -> None:
+    """Write the calibrated judge, the resolved configuration and the history."""
+    from grefine.io.atomic import write_atomic
+
+    CalibratedJudge(judge, trained.rectifier, trained.source).save(out)
+    record: dict[str, Any] = {"config": dataclasses.asdict(config), "history": trained.history}
+    write_atomic(Path(out) / "training.json", (json.dumps(record, indent=1) + "\n").encode())
+
+
+def _step_loss(
+    h: Rectifier,
+    pool: RankedPool,
+    rated: Sequence[RatedSet],
+    train: Tensor,
+    config: RectifierConfig,
+    source: JudgeSource,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return l_t + lambda l_p for one draw of data (Eq. 6)."""
+    group = train[torch.randperm(len(train), generator=generator)[: config.group]]
+    Q = corrected(h, pool.seen, pool.rows(group), source)
+    loss = config.lambda_ * group_fidelity(Q, pool.mu.to(Q.device), config.phi)
+    for data in rated:
+        rows = torch.randperm(len(data.opinions), generator=generator)[: max(2, config.rated_batch)]
+        scores = corrected(h, data.seen, rows, source)
+        loss = loss + rated_fidelity(scores, data.opinions[rows].to(scores.device), config.phi)
+    return loss
+
+
+def _source(source: JudgeSource, q: Tensor) -> JudgeSource:
+    """Bring a metric's score to the spread that the losses are made for; the five-level judge has it by itself."""
+    if source.metric == FIVE_LEVEL or (source.centre, source.scale) != (0.0, 1.0):
+        return source
+    spread = q.std().item()
+    if not spread > 0:
+        raise ConfigError("The judge gives every picture of the pool the same score; there is nothing to calibrate.")
+    return dataclasses.replace(source, centre=q.mean().item(), scale=spread)
