@@ -116,6 +116,7 @@ def score(
     votes: Path = typer.Argument(help="CSV of votes."),
     metric: list[str] = typer.Option([], help="A metric of the registry (`grefine metrics`); repeat for several."),
     images: list[Path] = typer.Option([], help="The methods' folders, or one folder that holds them."),
+    calibrated: list[Path] = typer.Option([], help="Folder of `grefine train rectifier`; repeat for several."),
     values: Path = typer.Option(None, help="Ready values instead: CSV with method, image and one column per judge."),
     prompts: Path = typer.Option(None, help="JSON of prompts by image name, for metrics that need them."),
     pipeline: str = typer.Option("tiny", help="The pipeline whose networks judge, where it carries them."),
@@ -128,16 +129,24 @@ def score(
     """Score judges by how often they side with the voters (2AFC; ties count half), beside what could be reached."""
     import json
 
-    from grefine.ranking.judges import afc_table, metric_values, named, read_prompts, read_values, voted_images
+    from grefine.ranking.judges import (
+        afc_table,
+        calibrated_values,
+        metric_values,
+        named,
+        read_prompts,
+        read_values,
+        voted_images,
+    )
     from grefine.ranking.votes import read_votes
 
     table = read_votes(votes)
     judges = read_values(values) if values is not None else {}
-    if metric:
-        paths = voted_images(table, images)
-        texts = read_prompts(prompts) if prompts is not None else None
-        given = dict(named(w, "--weights") for w in weights)
-        judges |= metric_values(metric, paths, pipeline, device, texts, _say, given, allow_noncommercial)
+    paths = voted_images(table, images) if metric or calibrated else {}
+    texts = read_prompts(prompts) if prompts is not None else None
+    given = dict(named(w, "--weights") for w in weights)
+    judges |= metric_values(metric, paths, pipeline, device, texts, _say, given, allow_noncommercial)
+    judges |= calibrated_values(calibrated, paths, device, _say)
     found = afc_table(table, judges, seed)
     typer.echo(json.dumps([row.as_dict() for row in found], indent=1) if json_ else "\n".join(r.line() for r in found))
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import typer
 
 from grefine.cli.train_parser import parser as train_parser
+from grefine.cli.train_rectifier import five_level as train_five_level
+from grefine.cli.train_rectifier import rectifier as train_rectifier
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a recipe: the embedded pipeline, judges, the parser.")
 
@@ -44,3 +46,5 @@ def tiny(
 
 
 train_app.command("parser")(train_parser)
+train_app.command("rectifier")(train_rectifier)
+train_app.command("five-level")(train_five_level)

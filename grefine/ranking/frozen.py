@@ -19,6 +19,8 @@ from grefine.models.rectifier import Rectifier
 FIVE_LEVEL = "five_level"
 JUDGE_FILE = "judge.json"
 RECTIFIER = "rectifier"
+GRID = 7
+"""Cells a side that a convolutional feature map is averaged to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class ScorerJudge:
             MetricUnavailable: the scorer has no network to look into.
             ConfigError: no such layer.
         """
-        network = getattr(scorer, "model", None)
+        network = getattr(scorer, "model", None) or getattr(scorer, "metric", None)
         if not isinstance(network, nn.Module):
             raise MetricUnavailable(f"'{scorer.spec.name}' exposes no features: it has no network to look into.")
         modules = dict(network.named_modules())
@@ -121,7 +123,10 @@ def _tokens(out: Any) -> Tensor:
         raise ConfigError("The chosen layer does not give (B, width), (B, tokens, width) or (B, width, H, W).")
     if out.ndim == 2:
         return out[:, None]
-    return out.flatten(2).transpose(1, 2) if out.ndim == 4 else out
+    if out.ndim == 3:
+        return out
+    # A fixed grid, so that pictures of any size have the same number of tokens.
+    return torch.nn.functional.adaptive_avg_pool2d(out, GRID).flatten(2).transpose(1, 2)
 
 
 def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:
@@ -151,12 +156,17 @@ class CalibratedJudge:
         """Join the three; `source` says how the rectifier sees the judge's score."""
         self.judge, self.rectifier, self.source = judge, rectifier.eval(), source
 
-    @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
         """Return `(B,)` corrected scores, high = good."""
+        return self.both(images)[1]
+
+    @torch.no_grad()
+    def both(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        """Return the frozen judge's own scores and the corrected ones, each `(B,)`."""
         q, features = self.judge.read(images)
         device = self.rectifier.device
-        return self.rectifier(features.to(device), seen_score(q, self.source).to(device)).score.cpu()
+        seen = seen_score(q, self.source).to(device)
+        return q.cpu(), self.rectifier(features.to(device), seen).score.cpu()
 
     def save(self, folder: str | Path) -> None:
         """Write the rectifier and the name of its judge; the judge's own weights stay where they are."""

@@ -145,6 +145,31 @@ def metric_values(
     return found
 
 
+def calibrated_values(
+    folders: Sequence[str | Path],
+    paths: Mapping[ImageKey, Path],
+    device: str = "cpu",
+    progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, JudgeValues]:
+    """Run calibrated judges, each under its folder's name, and beside each the frozen judge that it corrects."""
+    found: dict[str, JudgeValues] = {}
+    if not folders:
+        return found
+    from grefine.ranking.frozen import CalibratedJudge
+
+    for folder in folders:
+        judge = CalibratedJudge.load(folder, device)
+        name = Path(folder).resolve().name
+        progress(f"{name}: {len(paths)} images")
+        plain: dict[ImageKey, float] = {}
+        corrected: dict[ImageKey, float] = {}
+        for key, path in paths.items():
+            before, after = judge.both([read_image(path).rgb])
+            plain[key], corrected[key] = float(before[0]), float(after[0])
+        found |= {name: JudgeValues(corrected), f"{name} (frozen {judge.source.metric})": JudgeValues(plain)}
+    return found
+
+
 def read_values(path: str | Path) -> dict[str, JudgeValues]:
     """Read ready values: columns method, image and one per judge; a column named "-NAME" is better when lower.
 

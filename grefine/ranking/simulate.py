@@ -6,8 +6,9 @@ subject prefers i with probability Phi(mu_i + e_ix + b_is - mu_j - e_jx - b_js).
 is Phi((mu_i - mu_j) / w) with w² = 1 + 2 image_effect² + 2 subject_effect², so that a fit of Eq. 2 on all inputs aims
 at mu / w.
 
-What a selection can see of an input is D1 = |mu_i + e_ix - mu_j - e_jx| + |N(0, blur²)|: outputs that differ in quality
-look different, but not every visible difference is one of quality. D2 comes from a content position of two dimensions.
+What a selection can see of an input is D1 = |mu_i + e_ix - mu_j - e_jx| + |N(0, blur²)|: outputs that differ in
+quality look different, but not every visible difference is one of quality. D2 comes from a content position of two
+dimensions.
 """
 
 from __future__ import annotations
@@ -100,12 +101,8 @@ def vote(
     quality = world.mu[:, None] + world.image_effects
     for (i, j), inputs in chosen.items():
         for order, x in enumerate(inputs):
-            lean = (
-                quality[i, x]
-                - quality[j, x]
-                + world.subject_effects[i, :subjects]
-                - world.subject_effects[j, :subjects]
-            )
+            lean = quality[i, x] - quality[j, x]
+            lean = lean + world.subject_effects[i, :subjects] - world.subject_effects[j, :subjects]
             wins = generator.random(subjects) < ndtr(lean)
             votes += [
                 Vote(names[i], names[j], f"x{x}", int(w), int(not w), f"s{s}", order=order) for s, w in enumerate(wins)

@@ -1,4 +1,4 @@
-"""Calibrate a frozen judge from a ranking of methods alone, without losing what it knows of rated pictures (Eq. 3-6)."""
+"""Calibrate a frozen judge from a ranking of methods alone, keeping what it knows of rated pictures (Eq. 3-6)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from grefine.errors import ConfigError
-from grefine.ranking.votes import Vote, in_group, read_votes, table_from_votes, votes_csv
+from grefine.ranking.votes import Vote, in_group, read_votes, votes_csv
 
 HEADER = "method_a,method_b,group,lr_image,votes_a,votes_b"
 
