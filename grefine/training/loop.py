@@ -89,7 +89,8 @@ def train(
 
     Args:
         step: gets the step number and returns losses by name; "loss" is the one that is minimised.
-        evaluate: returns metrics by name on held-out scenes; called at every `every` share of the budget.
+        evaluate: returns metrics by name on held-out scenes; called at every `every` share of the budget and at its
+            end, less often where it would take more than a fifth of a short budget.
         save: writes the weights; called after each evaluation.
         after_step: called after each optimiser step, e.g. for a moving average of the weights.
     """
@@ -121,8 +122,8 @@ def train(
             raise ConfigError(f"Training '{record.name}' diverged at step {number}: lower its learning rate.")
         bar.update(int(100 * progress) - bar.n)
         bar.set_postfix({k: f"{v:.3f}" for k, v in running.items()})
-        if budget.progress(number, time.monotonic() - began) >= min(mark, 1.0):
-            mark += every
+        spent = time.monotonic() - began
+        if (reached := budget.progress(number, spent)) >= min(mark, 1.0):
             record.cpu_seconds += time.process_time() - cpu
             cpu = time.process_time()
             metrics = dict(evaluate())
@@ -132,6 +133,8 @@ def train(
                 save()
                 record.save()
             bar.write(json.dumps(record.rows[-1]))
+            cost = reached * (time.monotonic() - began - spent) / spent
+            mark = min(1.0, reached + max(every, 5 * cost))
     bar.close()
     if not metrics:
         raise ConfigError(
