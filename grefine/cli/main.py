@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from grefine.cli import calibrate, fetch, rank, selfcheck
+from grefine.cli import bench, calibrate, fetch, rank, selfcheck
 from grefine.cli import evaluate as evaluate_command
 from grefine.cli import map as map_command
 from grefine.cli import parse as parse_command
@@ -34,6 +34,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 app.add_typer(rank.app, name="rank")
+app.add_typer(bench.app, name="bench")
 app.command("map")(map_command.map_)
 app.command("parse")(parse_command.parse)
 app.command("refine")(refine_command.refine)

@@ -36,9 +36,9 @@ them, and no scene that made a pipeline made them.
 
 {parts}
 
-`attributes` reads colour, thing (or none) and texture on a crop at a known place. `referee` looks at the whole picture:
-kind of defect, thing, colour and texture of every 4x4 pixels; its first three layers measure how far apart two pictures
-are.
+`attributes` reads colour, thing (or none) and texture on a crop at a known place. `referee` looks at the whole
+picture: kind of defect, thing, colour and texture of every 4x4 pixels; its first three layers measure how far apart
+two pictures are.
 
 Made by `grefine train judges --seed {seed}` from rendered scenes alone (no outside data). Half of
 the pictures are softened, dimmed or grained a little, so that the judges read decoded pictures without having met a

@@ -1,9 +1,9 @@
 """The judges of the benchmark: plain convolutional nets that no pipeline ever loads.
 
 They are of another architecture than everything in a pipeline, are trained on scenes of their own seeds
-(`grefine train judges`), and know every kind of defect, the held-out one included. `AttributeJudge` reads colour, thing
-and texture at a known place; `Referee` sees the whole picture, finds defects and things anywhere, and its features
-measure how far two pictures are apart.
+(`grefine train judges`), and know every kind of defect, the held-out one included. `AttributeJudge` reads colour,
+thing and texture at a known place; `Referee` sees the whole picture, finds defects and things anywhere, and its
+features measure how far two pictures are apart.
 """
 
 from __future__ import annotations
@@ -123,7 +123,10 @@ class Judges:
     @classmethod
     def load(cls, folder: Path = WEIGHTS) -> Judges:
         """Load the shipped judges, or those of another folder."""
-        return cls(_load(AttributeJudge(), folder / "attributes.safetensors"), _load(Referee(), folder / "referee.safetensors"))
+        return cls(
+            _load(AttributeJudge(), folder / "attributes.safetensors"),
+            _load(Referee(), folder / "referee.safetensors"),
+        )
 
     @torch.no_grad()
     def read(self, images: Tensor, scenes: Scenes) -> Reading:
@@ -170,7 +173,7 @@ class Judges:
 
     @torch.no_grad()
     def area_of(self, images: Tensor, noun: Tensor, colour: Tensor) -> Tensor:
-        """Return (B,): the share of each picture that shows the asked thing (B,) in the asked colour (B,), anywhere."""
+        """Return (B,): the share of each picture that shows the asked things (B,) in the asked colours (B,)."""
         found = []
         for part, asked_noun, asked_colour in zip(images.split(64), noun.split(64), colour.split(64), strict=True):
             seen = self.referee(part)
@@ -192,8 +195,12 @@ def _load(model: nn.Module, path: Path) -> nn.Module:
     if not path.is_file():
         raise WeightsMissing(f"The judge '{path.name}' is not in '{path.parent}': `grefine train judges` makes it.")
     try:
-        state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()}
+        state = {
+            name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()
+        }
         model.load_state_dict(state)
     except (SafetensorError, RuntimeError) as error:
-        raise WeightsCorrupt(f"'{path}' does not hold this judge's weights: `grefine train judges` makes them again.") from error
+        raise WeightsCorrupt(
+            f"'{path}' does not hold this judge's weights: `grefine train judges` makes them again."
+        ) from error
     return model

@@ -1,13 +1,14 @@
 """Trains the judges of the toy world's benchmark: apart from every pipeline, on scenes of their own.
 
 Their seeds, their architecture and their defects (the held-out kind included) differ from what pipelines are made of.
-Half of the crops and pictures are softened, shifted or dimmed a little, so that a judge reads what an autoencoder gives
-back without ever having met one.
+Half of the crops and pictures are softened, shifted or dimmed a little, so that a judge reads what an autoencoder
+gives back without ever having met one.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from grefine.errors import ConfigError
 from grefine.toyworld.defects import damage
 from grefine.toyworld.judge_card import write_card
 from grefine.toyworld.judge_check import check_judges
@@ -27,6 +29,9 @@ from grefine.toyworld.vocabulary import DEFECT_KINDS
 from grefine.training.loop import Budget, Record, train
 from grefine.training.muon import optimisers
 
+PARTS: dict[str, type[nn.Module]] = {"attributes": AttributeJudge, "referee": Referee}
+"""The judges by the name of their file."""
+
 
 @dataclass(frozen=True)
 class JudgeSettings:
@@ -34,33 +39,43 @@ class JudgeSettings:
 
     scenes: int = 16
     """Per step."""
-    share: float = 0.45
-    """Of the budget that the attribute judge gets; the referee gets the rest."""
+    shares: Mapping[str, float] = field(default_factory=lambda: {"attributes": 0.4, "referee": 0.6})
+    """How the minutes are divided."""
     muon_lr: float = 0.02
     adam_lr: float = 0.002
     seed: int = 0
 
 
 def train_judges(
-    out: Path = WEIGHTS, minutes: float = 4.0, seed: int = 0, accelerator: Accelerator | None = None
+    out: Path = WEIGHTS,
+    minutes: float = 4.0,
+    seed: int = 0,
+    parts: Sequence[str] = tuple(PARTS),
+    accelerator: Accelerator | None = None,
 ) -> dict[str, float]:
-    """Train both judges from scratch, write them with a model card to `out`, and return how well they judge."""
+    """Train the judges from scratch, write them with a model card to `out`, and return how well they judge.
+
+    With one of `PARTS` alone, that judge gets all the minutes and the other one must lie in `out` already.
+    """
+    unknown = [name for name in parts if name not in PARTS]
+    if unknown or not parts:
+        raise ConfigError(f"parts must be some of {', '.join(PARTS)}, not {list(parts)!r}.")
     accelerator = accelerator or Accelerator()
     settings = JudgeSettings(seed=seed)
     torch.manual_seed(seed)
-    attributes, referee = AttributeJudge(), Referee()
-    parts = (("attributes", attributes, settings.share), ("referee", referee, 1 - settings.share))
-    for name, model, share in parts:
-        _train_one(name, model.to(accelerator.device), out, Budget(minutes=minutes * share), settings, accelerator)
-    judges = Judges(attributes.cpu(), referee.cpu())
-    for name, model, _ in parts:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    models = {name: PARTS[name]() for name in PARTS}
+    whole = sum(settings.shares[name] for name in parts)
+    for name in parts:
+        budget = Budget(minutes=minutes * settings.shares[name] / whole)
+        _train_one(name, models[name].to(accelerator.device), out, budget, settings, accelerator)
+        state = models[name].cpu().state_dict()
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
         save_file({k: v.contiguous() for k, v in state.items()}, out / f"{name}.safetensors")
     judges = Judges.load(out)
     found = check_judges(judges)
-    records = {name: Record.load(out / "training", name) for name, _, _ in parts}
+    records = {name: Record.load(out / "training", name) for name in PARTS}
     made = {name: (record.samples, record.cpu_seconds) for name, record in records.items()}
-    write_card(out / "README.md", judges, found, made, minutes, seed)
+    write_card(out / "README.md", judges, found, made, seed)
     return found
 
 
@@ -107,7 +122,9 @@ class Truth:
     """(2B, S, S) long: kind of defect, or `SOUND`."""
 
 
-def draw(seed: int, number: int, count: int, device: torch.device | str = "cpu") -> tuple[Tensor, Truth, torch.Generator]:
+def draw(
+    seed: int, number: int, count: int, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Truth, torch.Generator]:
     """Return the pictures (2B, 3, S, S), their truth and the random source of batch `number`."""
     generator = source(JUDGES + seed, number)
     quarter = count // 4

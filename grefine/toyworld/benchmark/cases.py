@@ -164,7 +164,9 @@ def _misaligned(kind: Misalignment, most: int, number: int, combinations: Combin
     if combinations == "held_out":
         possible = possible & (slot == 0)
     rows = torch.arange(count)
-    things = [caption.objects[min(int(s), len(caption.objects) - 1)] for caption, s in zip(captions, slot, strict=True)]
+    things = [
+        caption.objects[min(int(s), len(caption.objects) - 1)] for caption, s in zip(captions, slot, strict=True)
+    ]
     if kind == "relation":
         possible &= torch.tensor([_relates(caption) for caption in captions])
     elif kind != "count":

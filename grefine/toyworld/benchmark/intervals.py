@@ -34,6 +34,11 @@ def share(hits: ArrayLike) -> Row:
     return Row(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)), n)
 
 
+def share_of(p: float, n: int) -> Row:
+    """Return a share of `n` outcomes that was counted elsewhere, with Wilson's interval."""
+    return share(np.arange(n) < round(p * n))
+
+
 def mean(values: ArrayLike) -> Row:
     """Return a mean with its bootstrap interval."""
     x = np.asarray(values, dtype=float).ravel()
@@ -65,6 +70,18 @@ def correlation(values: ArrayLike, truth: ArrayLike) -> Row:
         return 0.0 if constant else float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
 
     return _bootstrap([np.stack([np.asarray(values, dtype=float), np.asarray(truth, dtype=float)], 1)], srcc)
+
+
+def mean_correlation(values: np.ndarray, truth: ArrayLike) -> Row:
+    """Return the mean of Spearman's correlations of several columns (C, n) with one truth (n,)."""
+    from scipy.stats import rankdata
+
+    def srcc(rows: np.ndarray) -> float:
+        ranks = rankdata(rows, axis=0)
+        ranks = (ranks - ranks.mean(0)) / np.maximum(ranks.std(0), 1e-12)
+        return float((ranks[:, :-1] * ranks[:, -1:]).mean(0).mean())
+
+    return _bootstrap([np.concatenate([values.T, np.asarray(truth, dtype=float)[:, None]], 1)], srcc)
 
 
 def average_precision(scores: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Row:

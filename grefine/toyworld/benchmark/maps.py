@@ -14,7 +14,7 @@ from grefine.indicators.aq_map import AQMap
 from grefine.indicators.pq_map import PQMap
 from grefine.text.parse import parse
 from grefine.toyworld.benchmark import intervals
-from grefine.toyworld.benchmark.cases import Cases, clean_cases, damaged_cases, misaligned_cases, spans
+from grefine.toyworld.benchmark.cases import Cases, clean_cases, damaged_cases, misaligned_cases, pictures_of, spans
 from grefine.toyworld.benchmark.report import Row
 from grefine.toyworld.captions import Thing, matches
 from grefine.types import AlignmentMap
@@ -109,10 +109,10 @@ def phrase_rows(aq: AQMap, cases: Cases, prefix: str = "") -> dict[str, Row]:
 
 @torch.no_grad()
 def phrase_maps(aq: AQMap, cases: Cases, texts: Sequence[str]) -> list[np.ndarray]:
-    """Return the map of one text per picture, not stretched, so that values compare between pictures. (Eq. 5)"""
+    """Return the map of one text per picture, stretched over all pictures together, so that values compare. (Eq. 5)"""
     encoding = aq.encode(cases.pictures)
     encoded = aq.text_features([*texts, ""])
-    maps = []
+    grids = []
     for index in range(len(cases)):
         features = encoding.views[index][0].features[None]
         own, empty = encoded[index : index + 1].to(features.device), encoded[-1].to(features.device)
@@ -120,8 +120,10 @@ def phrase_maps(aq: AQMap, cases: Cases, texts: Sequence[str]) -> list[np.ndarra
             values = similarity.plain(features, own)
         else:
             values = similarity.minus_empty(features, own, empty)
-        maps.append(encoding.grid_map(index, [values[0, 1:, 0]], "bilinear").draw())
-    return maps
+        grids.append(values[0, 1:, 0])
+    low, high = torch.stack(grids).min(), torch.stack(grids).max()
+    stretched = [(grid - low) / (high - low).clamp(min=1e-9) for grid in grids]
+    return [encoding.grid_map(index, [grid], "bilinear").draw() for index, grid in enumerate(stretched)]
 
 
 def _truth(cases: Cases, things: Sequence[Thing]) -> list[np.ndarray]:
@@ -137,8 +139,6 @@ def _quality(pq: PQMap, cases: Cases) -> list[Any]:
 
 
 def _alignment(aq: AQMap, cases: Cases, on_clean: bool = False) -> list[AlignmentMap]:
-    from grefine.toyworld.benchmark.cases import pictures_of
-
     pictures = pictures_of(cases.clean if on_clean else cases.images)
     prompts = [parse(text) for text in cases.prompts]
     return [

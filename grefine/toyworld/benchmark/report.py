@@ -74,7 +74,9 @@ class Report:
         for name, target in wanted.items():
             if name in self.rows:
                 row = self.rows[name]
-                lines.append(f"| {name} | {_cells(row)} | {target.at_least:g} | {target.aim:g} | {_verdict(row, target)} |")
+                lines.append(
+                    f"| {name} | {_cells(row)} | {target.at_least:g} | {target.aim:g} | {_verdict(row, target)} |"
+                )
         others = [name for name in self.rows if name not in TARGETS]
         if others:
             lines += ["", "| further rows | value | 95 % interval | n |", "|---|---|---|---|"]
