@@ -1,0 +1,253 @@
+"""Steer denoising by named qualities: MDIQA's dimensions and MoE-AGIQA as differentiable preferences.
+
+At each guided step the clean image is predicted, judged, and moved a little along the judges' gradient; the moved
+image is turned back into the UNet's prediction. A judge that steers is never evidence for the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grefine.errors import ConfigError, PromptError, WeightsMissing, nearest
+from grefine.models.mdiqa import DIMENSIONS, MDIQA
+from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
+from grefine.models.moe_agiqa import MoEAGIQA
+from grefine.refine.vae import decode_latents
+from grefine.scorers.learned import tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+WHOLE = ("mdiqa", "moe-agiqa")
+"""Preferences beside the nine dimensions: MDIQA's overall score, and MoE-AGIQA's mean over what it rates."""
+PREFERENCES = (*DIMENSIONS, *WHOLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one guided step adds."""
+
+    seconds: float
+    """Judging and its gradient, measured on this machine."""
+    judges: tuple[str, ...]
+    """Which networks run."""
+
+
+class Guidance:
+    """A weighted preference that can be differentiated with respect to an image.
+
+    Args:
+        weights: by dimension, "mdiqa" or "moe-agiqa"; negative ones push the other way, zero ones are not run.
+        mdiqa, moe_agiqa, tokenizer: the judges that the weights need.
+
+    Raises:
+        ConfigError: an unknown name, or nothing to prefer.
+        WeightsMissing: a judge that is not there.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        mdiqa: MDIQA | None = None,
+        moe_agiqa: MoEAGIQA | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        self.weights = {name: value for name, value in check_preferences(weights).items() if value}
+        if not self.weights:
+            raise ConfigError("guidance has no weight other than zero: leave it out instead.")
+        self.mdiqa, self.moe_agiqa, self.tokenizer = mdiqa, moe_agiqa, tokenizer
+        if self._needs_mdiqa and mdiqa is None:
+            asked = ", ".join(name for name in self.weights if name != "moe-agiqa")
+            raise WeightsMissing(f"guidance by {asked} needs MDIQA, which this pipeline does not carry.")
+        if "moe-agiqa" in self.weights and (moe_agiqa is None or tokenizer is None):
+            raise WeightsMissing("guidance by moe-agiqa needs MoE-AGIQA and its tokenizer, which are not both here.")
+        for model in (mdiqa, moe_agiqa):
+            if model is not None:
+                model.eval()
+
+    @property
+    def strength(self) -> float:
+        """The sum of the weights' sizes: how hard each step pushes."""
+        return sum(abs(value) for value in self.weights.values())
+
+    @property
+    def steers(self) -> tuple[str, ...]:
+        """Component names of the judges that steer, which must not judge the result."""
+        used = [("mdiqa", self._needs_mdiqa), ("moe_agiqa", "moe-agiqa" in self.weights)]
+        return tuple(name for name, needed in used if needed)
+
+    @property
+    def _needs_mdiqa(self) -> bool:
+        return any(name != "moe-agiqa" for name in self.weights)
+
+    def preference(self, image: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
+        """Return the weighted sum of scores `(B,)` of images `(B, 3, H, W)` in 0..1."""
+        total = image.new_zeros(len(image))
+        chosen = [name for name in DIMENSIONS if name in self.weights]
+        if "mdiqa" in self.weights and self.mdiqa is not None:
+            out = self.mdiqa(image, detach_weights=True)
+            total = total + self.weights["mdiqa"] * out.overall
+        elif chosen and self.mdiqa is not None:
+            out = self.mdiqa.score(image, chosen)
+        else:
+            out = None
+        for name in chosen:
+            if out is not None:
+                total = total + self.weights[name] * out.dimensions[name]
+        if "moe-agiqa" in self.weights:
+            total = total + self.weights["moe-agiqa"] * self._moe(image, prompts)
+        return total
+
+    def gradient(self, image: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
+        """Return how the preference grows with each pixel: `(B, 3, H, W)`."""
+        with torch.enable_grad():
+            leaf = image.detach().requires_grad_(True)
+            return torch.autograd.grad(self.preference(leaf, prompts).sum(), leaf)[0]
+
+    def cost(self, image: Tensor, prompts: Sequence[str] | None = None, repeats: int = 3) -> Cost:
+        """Measure what one gradient on such images costs."""
+        self.gradient(image, prompts)
+        began = time.perf_counter()
+        for _ in range(repeats):
+            self.gradient(image, prompts)
+        return Cost((time.perf_counter() - began) / repeats, self.steers)
+
+    def _moe(self, image: Tensor, prompts: Sequence[str] | None) -> Tensor:
+        model, tokenizer = self.moe_agiqa, self.tokenizer
+        if model is None or tokenizer is None:
+            raise WeightsMissing("guidance by moe-agiqa needs MoE-AGIQA and its tokenizer, which are not both here.")
+        if prompts is None or len(prompts) != len(image) or not all(p.strip() for p in prompts):
+            raise PromptError("guidance by moe-agiqa needs one prompt with words in it per image.")
+        ids, mask = tokens(tokenizer, prompts, model.config["text_length"], image.device)
+        crops = _middle(image, model.config["crop_size"])
+        return model(crops[:, None], _clip_view(image, model.config["image_size"]), ids, mask).scores.mean(dim=(1, 2))
+
+
+class Steering:
+    """Move the UNet's prediction along the gradient of a `Guidance`, at every step of the denoising loop.
+
+    Args:
+        guidance: the preference.
+        prompts: one per crop.
+        step: root mean square by which latents move at full noise and unit strength; the move shrinks with the noise.
+        start, end: share of the noise level, 1 = pure noise, between which steps are guided; images that are still
+            all noise cannot be judged.
+    """
+
+    def __init__(
+        self,
+        guidance: Guidance,
+        prompts: Sequence[str] | None = None,
+        step: float = 0.15,
+        start: float = 0.95,
+        end: float = 0.0,
+    ) -> None:
+        self.guidance, self.prompts, self.step = guidance, prompts, step
+        self.start, self.end = start, end
+
+    def __call__(self, pipe: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
+        """Return the moved prediction."""
+        signal, noise = noise_levels(pipe.scheduler, timestep)
+        share = noise / (signal**2 + noise**2) ** 0.5
+        if not self.end <= share <= self.start:
+            return prediction
+        kind = pipe.scheduler.config.get("prediction_type", "epsilon")
+        clean = clean_latents(kind, prediction.float(), latents.float(), signal, noise)
+        with torch.enable_grad():
+            leaf = clean.detach().requires_grad_(True)
+            image = (decode_latents(pipe.vae, leaf) / 2 + 0.5).clamp(0, 1).float()
+            liked = self.guidance.preference(image, self.prompts).sum()
+            (gradient,) = torch.autograd.grad(liked, leaf)
+        scale = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
+        moved = clean + self.step * self.guidance.strength * share * gradient / scale
+        return as_prediction(kind, moved, latents.float(), signal, noise).to(prediction.dtype)
+
+
+def check_preferences(weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights under their own names, any spelling of hyphens accepted.
+
+    Raises:
+        ConfigError: a name that is no preference (the nearest is given), or a weight that is no number.
+    """
+    found = {}
+    for name, value in weights.items():
+        plain = str(name).strip().lower().replace("_", "-")
+        if plain not in PREFERENCES:
+            raise ConfigError(f"guidance knows {', '.join(PREFERENCES)}; not '{name}'{nearest(plain, PREFERENCES)}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+            raise ConfigError(f"guidance: the weight of '{name}' must be a number, not {value!r}.")
+        found[plain] = float(value)
+    return found
+
+
+def noise_levels(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    """Return (signal, noise) such that latents = signal * clean + noise * epsilon at this step.
+
+    Schedulers that count in sigmas without scaling the signal (Euler and its kin) have signal 1.
+
+    Raises:
+        ConfigError: a scheduler that tells neither.
+    """
+    time_ = torch.as_tensor(timestep).float().cpu()
+    sigmas = getattr(scheduler, "sigmas", None)
+    if sigmas is not None and float(torch.as_tensor(scheduler.init_noise_sigma)) > 1.0 + 1e-6:
+        place = int((scheduler.timesteps.float().cpu() - time_).abs().argmin())
+        return 1.0, float(sigmas[place])
+    cumulative = getattr(scheduler, "alphas_cumprod", None)
+    if cumulative is None:
+        raise ConfigError(
+            f"guidance cannot read the noise level of {type(scheduler).__name__}; use a scheduler with sigmas or "
+            "alphas_cumprod, such as DDIM, Euler or DPM-Solver."
+        )
+    share = float(cumulative[int(time_.round().clamp(0, len(cumulative) - 1))])
+    return share**0.5, (1 - share) ** 0.5
+
+
+def clean_latents(kind: str, prediction: Tensor, latents: Tensor, signal: float, noise: float) -> Tensor:
+    """Return the clean latents that a prediction of `kind` implies."""
+    if kind == "sample":
+        return prediction
+    if kind == "epsilon":
+        return (latents - noise * prediction) / max(signal, 1e-4)
+    if kind == "v_prediction":
+        total = signal**2 + noise**2
+        # With signal and noise on the unit circle this is signal * latents - noise * v.
+        return signal * latents / total - noise * prediction / total**0.5
+    raise ConfigError(f"guidance cannot read a prediction of type '{kind}'; epsilon, v_prediction and sample it can.")
+
+
+def as_prediction(kind: str, clean: Tensor, latents: Tensor, signal: float, noise: float) -> Tensor:
+    """Return the prediction of `kind` that implies these clean latents: the inverse of `clean_latents`."""
+    if kind == "sample":
+        return clean
+    if kind == "epsilon":
+        return (latents - signal * clean) / max(noise, 1e-4)
+    total = signal**2 + noise**2
+    return (signal * latents / total - clean) * total**0.5 / max(noise, 1e-4)
+
+
+def _middle(image: Tensor, size: int) -> Tensor:
+    """Cut the middle square; smaller images are put on black first."""
+    height, width = image.shape[-2:]
+    short = [max(0, size - width), max(0, size - height)]
+    image = F.pad(image, [short[0] // 2, short[0] - short[0] // 2, short[1] // 2, short[1] - short[1] // 2])
+    top, left = (image.shape[-2] - size) // 2, (image.shape[-1] - size) // 2
+    return image[..., top : top + size, left : left + size]
+
+
+def _clip_view(image: Tensor, size: int) -> Tensor:
+    """Resize the shorter side, cut the middle and standardise, all differentiable."""
+    height, width = image.shape[-2:]
+    scale = size / min(height, width)
+    if scale != 1:
+        shape = (max(size, int(height * scale)), max(size, int(width * scale)))
+        image = F.interpolate(image, shape, mode="bicubic", align_corners=False, antialias=True)
+    mean, std = (torch.tensor(v, device=image.device, dtype=image.dtype)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
+    return (_middle(image, size) - mean) / std
