@@ -28,10 +28,10 @@ from grefine.training.rectifier import RectifierConfig, Trained, corrected, fit_
 
 RATED_KINDS = ("noise", "jpeg", "cast")
 REFINERS = {
-    "grain": ("noise", 0.35),
-    "blocks": ("jpeg", 0.55),
-    "tint": ("cast", 0.45),
-    "soft": ("blur", 0.9),
+    "grain": ("noise", 0.25),
+    "blocks": ("jpeg", 0.45),
+    "tint": ("cast", 0.3),
+    "soft": ("blur", 1.0),
     "bands": ("banding", 1.0),
     "bent": ("warp", 1.0),
 }
@@ -62,22 +62,26 @@ class Outcome:
 
 
 class ToyJudge(nn.Module):
-    """A plain convolutional judge; its last feature map is what a rectifier reads."""
+    """A plain convolutional judge; the mean and spread of every layer's channels are what a rectifier reads."""
 
-    width = 48
+    channels = (16, 24, 32, 48)
+    width = 2 * sum(channels)
 
     def __init__(self) -> None:
         super().__init__()
-        steps = [(3, 16, 2), (16, 24, 2), (24, 32, 2), (32, self.width, 1)]
-        self.body = nn.Sequential(
-            *(nn.Sequential(nn.Conv2d(i, o, 3, stride, 1), nn.GroupNorm(8, o), nn.SiLU()) for i, o, stride in steps)
+        steps = zip((3, *self.channels), self.channels, (2, 2, 2, 1), strict=False)
+        self.body = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(i, o, 3, stride, 1), nn.GroupNorm(8, o), nn.SiLU()) for i, o, stride in steps
         )
-        self.head = nn.Linear(self.width, 1)
+        self.head = nn.Linear(self.channels[-1], 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores `(B,)` and features `(B, tokens, width)`."""
-        tokens = self.body(images).flatten(2).transpose(1, 2)
-        return self.head(tokens).mean((1, 2)), tokens
+        """Return scores `(B,)` and features `(B, 1, width)`."""
+        x, statistics = images, []
+        for layer in self.body:
+            x = layer(x)
+            statistics += [x.mean((2, 3)), x.std((2, 3))]
+        return self.head(statistics[-2])[:, 0], torch.cat(statistics, 1)[:, None]
 
     @torch.no_grad()
     def read(self, images: list[Image.Image]) -> tuple[Tensor, Tensor]:
@@ -181,7 +185,7 @@ def calibrate(
         seen_by(judge, outputs.flatten(0, 1)),
     )
     rated_set = RatedSet("rated", opinions, seen_by(judge, pictures))
-    config = RectifierConfig(epochs=epochs, steps_per_epoch=25, rated_batch=32, held_out=0.0, seed=seed)
+    config = RectifierConfig(epochs=epochs, steps_per_epoch=100, rated_batch=32, held_out=0.0, seed=seed)
     trained = fit_rectifier(judge.width, pool, [rated_set], config)
     return _measure(judge, trained, held, rated // 2, sharpness, fitted, seed), trained
 

@@ -35,6 +35,8 @@ class Intervals:
 
 def cluster_counts(table: VoteTable, by: Cluster = "auto") -> tuple[str, np.ndarray]:
     """Return what the votes are grouped by and one count matrix per group, `(groups, n, n)`."""
+    if by not in ("auto", "subject", "image"):
+        raise ConfigError(f"Intervals are by auto, subject or image, not by '{by}'.")
     if by == "auto":
         by = "subject" if table.has_subjects else "image"
     if by == "subject" and not table.has_subjects:

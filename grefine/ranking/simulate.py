@@ -92,7 +92,11 @@ def choose(
 
 
 def vote(
-    world: World, chosen: dict[tuple[int, int], list[int]], subjects: int, generator: np.random.Generator
+    world: World,
+    chosen: dict[tuple[int, int], list[int]],
+    subjects: int,
+    generator: np.random.Generator,
+    group: str = "",
 ) -> VoteTable:
     """Return one vote of each of the first `subjects` subjects on every chosen input."""
     from scipy.special import ndtr
@@ -105,6 +109,23 @@ def vote(
             lean = lean + world.subject_effects[i, :subjects] - world.subject_effects[j, :subjects]
             wins = generator.random(subjects) < ndtr(lean)
             votes += [
-                Vote(names[i], names[j], f"x{x}", int(w), int(not w), f"s{s}", order=order) for s, w in enumerate(wins)
+                Vote(names[i], names[j], f"x{x}", int(w), int(not w), f"s{s}", group, order)
+                for s, w in enumerate(wins)
             ]
     return table_from_votes(votes, names)
+
+
+def count_votes(
+    world: World, chosen: dict[tuple[int, int], list[int]], subjects: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Return only the count matrix of such votes, much faster."""
+    from scipy.special import ndtr
+
+    quality = world.mu[:, None] + world.image_effects
+    C = np.zeros((len(world.mu),) * 2)
+    for (i, j), inputs in chosen.items():
+        taste = world.subject_effects[i, :subjects] - world.subject_effects[j, :subjects]
+        lean = (quality[i, inputs] - quality[j, inputs])[:, None] + taste
+        C[i, j] = (generator.random(lean.shape) < ndtr(lean)).sum()
+        C[j, i] = lean.size - C[i, j]
+    return C

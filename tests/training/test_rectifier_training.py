@@ -48,27 +48,27 @@ def blind_judge(inputs=48, seed=0):
     generator = torch.Generator().manual_seed(seed)
     flaw = torch.tensor([0.0, 1.0, 2.0])[:, None] + 0.7 * torch.rand(3, inputs, generator=generator)
     q = 3 + 0.4 * flaw + 0.2 * torch.randn(3, inputs, generator=generator)
-    features = torch.randn(3 * inputs, 4, 8, generator=generator)
+    features = 0.3 * torch.randn(3 * inputs, 4, 8, generator=generator)
     features[:, :, 0] = flaw.flatten()[:, None]
     names = tuple(f"x{i}" for i in range(inputs))
     return RankedPool(METHODS, names, torch.tensor([1.0, 0.0, -1.0]), Seen(q.flatten(), features.half())), flaw
 
 
-def rated_by(q_follows, n=64, seed=1):
+def rated_pictures(n=256, seed=1):
     """Rated pictures without that flaw, on which the judge is right."""
     generator = torch.Generator().manual_seed(seed)
     q = 3 + torch.randn(n, generator=generator)
-    features = torch.randn(n, 4, 8, generator=generator)
+    features = 0.3 * torch.randn(n, 4, 8, generator=generator)
     features[:, :, 0] = 0
-    return RatedSet("rated", q + 0.1 * torch.randn(n, generator=generator) * q_follows, Seen(q, features.half()))
+    return RatedSet("rated", q + 0.4 * torch.randn(n, generator=generator), Seen(q, features.half()))
 
 
-CONFIG = RectifierConfig(epochs=6, steps_per_epoch=60, group=16, learning_rate=3e-3, held_out=0.25, dropout=0.0)
+CONFIG = RectifierConfig(epochs=4, steps_per_epoch=60, group=16, learning_rate=3e-3, held_out=0.25, rated_batch=48)
 
 
 def test_a_ranking_turns_a_wrong_judge_round_and_costs_no_rated_knowledge():
     pool, _ = blind_judge()
-    rated = rated_by(1.0)
+    rated = rated_pictures()
     _, held = split_inputs(48, 0.25, 0)
     before = measure(None, pool, [rated], held, JudgeSource())
     trained = fit_rectifier(8, pool, [rated], CONFIG)
@@ -83,7 +83,7 @@ def test_a_ranking_turns_a_wrong_judge_round_and_costs_no_rated_knowledge():
 def test_without_rated_pictures_their_order_is_lost():
     """The mixture of Eq. 6 is what keeps it: without it a rectifier may give up everything else."""
     pool, _ = blind_judge()
-    rated = rated_by(1.0)
+    rated = rated_pictures()
     both = fit_rectifier(8, pool, [rated], CONFIG)
     alone = fit_rectifier(8, pool, [], CONFIG)
     source = JudgeSource()
