@@ -50,10 +50,15 @@ def evaluate(
         report=report,
         progress=lambda line: typer.echo(line, err=True),
     )
-    for line in (*result.notes, *(f"{name} did not run: {why}" for name, why in result.unavailable.items())):
+    for line in (
+        *result.failed.values(),
+        *result.notes,
+        *(f"{name} did not run: {why}" for name, why in result.unavailable.items()),
+    ):
         typer.echo(line, err=True)
     if as_json:
         typer.echo(json.dumps(summary(result)))
-        return
-    typer.echo("\n".join([*result.sentences, "", to_markdown(evaluation_table(result))]))
-    typer.echo(f"{out / 'report.html' if report else out}")
+    else:
+        typer.echo("\n".join([*result.sentences, "", to_markdown(evaluation_table(result))]))
+        typer.echo(f"{out / 'report.html' if report else out}")
+    raise typer.Exit(1 if result.failed else 0)

@@ -167,11 +167,25 @@ def _axis_result(
 def _stratum_result(
     axis: Axis, parts: Mapping[str, Mapping[str, float]], band: float, strata: Strata, third: str
 ) -> AxisResult:
-    inside = {
-        m: {image: gain for image, gain in part.items() if strata.third(m, image) == third}
-        for m, part in parts.items()
-    }
-    return _axis_result(axis, inside, band, third, strata.source)
+    """Judge one third of the inputs.
+
+    Where each metric has thirds of its own, an image can be in the third for some metrics only, and which ones depends
+    on their scores. Averaging such images would bring back the bias that separate thirds avoid, so every judgement
+    (one metric, one image) has the same weight, and images are resampled whole.
+    """
+    inside = {m: {i: gain for i, gain in part.items() if strata.third(m, i) == third} for m, part in parts.items()}
+    found = _axis_result(axis, inside, band, third, strata.source)
+    if "" in strata.thirds or len(parts) < 2:
+        return found
+    judgements = [gain for part in inside.values() for gain in part.values()]
+    if not judgements:
+        return found
+    weight = found.gain.n / len(judgements)
+    pooled = summarise([weight * sum(p[i] for p in inside.values() if i in p) for i in found.per_image], band)
+    counted = summarise(judgements, band)
+    gain = replace(pooled, win=counted.win, tie=counted.tie, loss=counted.loss)
+    usual = {i: v for i, v in found.per_image.items() if 2 * sum(i in p for p in inside.values()) >= len(parts)}
+    return replace(found, gain=gain, level=level_of(gain), per_image=usual)
 
 
 def _metric_result(

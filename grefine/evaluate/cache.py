@@ -79,11 +79,11 @@ class ScoreCache:
         """Return the values of `key` without counting it as reuse."""
         return self._values.get(key)
 
-    def put(self, key: str, values: Mapping[str, float]) -> None:
+    def put(self, key: str, values: Mapping[str, float], *, count: bool = True) -> None:
         """Store values; a killed process loses none of them. NaN is stored too: it is a result."""
         clean = {name: float(value) for name, value in values.items()}
         self._values[key] = clean
-        self.computed += 1
+        self.computed += count
         stored = {name: value if math.isfinite(value) else None for name, value in clean.items()}
         if self._file is not None:
             self._file.write(json.dumps({"key": key, "values": stored}) + "\n")

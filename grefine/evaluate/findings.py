@@ -99,7 +99,8 @@ def level_of(gain: GainSummary) -> Level:
     if gain.win == 0 and gain.loss == 0:
         return "no change"
     if gain.n < FEW_IMAGES:
-        return "better" if gain.win == gain.n > 1 else "worse" if gain.loss == gain.n > 1 else "unclear"
+        judged = gain.win + gain.tie + gain.loss
+        return "better" if gain.win == judged > 1 else "worse" if gain.loss == judged > 1 else "unclear"
     if gain.interval.low > 0 and gain.win > gain.loss:
         return "better"
     if gain.interval.high < 0 and gain.loss > gain.win:

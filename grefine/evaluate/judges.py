@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, GRefineError
+from grefine.errors import ConfigError, GRefineError, nearest
 from grefine.evaluate.fidelity import FIDELITY
-from grefine.resources import config_file, pipeline_folder
+from grefine.resources import bundled, config_file, pipeline_folder
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
 
@@ -57,7 +58,7 @@ def resolve(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[str | S
     if isinstance(metrics, str):
         names = [name.strip() for name in metrics.split(",") if name.strip()]
         if len(names) == 1 and not _is_metric(names[0]):
-            return _from_preset(names[0])
+            return _from_preset(names[0]) if _is_preset(names[0]) else _neither(names[0])
         return tuple(names), NOISE_IMAGES
     return _from_preset(metrics) if isinstance(metrics, Path) else (tuple(metrics), NOISE_IMAGES)
 
@@ -65,6 +66,22 @@ def resolve(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[str | S
 def _from_preset(name: str | Path) -> tuple[tuple[str, ...], int]:
     settings = preset(name)
     return settings.metrics, settings.noise_images
+
+
+def _is_preset(name: str) -> bool:
+    try:
+        config_file("evaluate", name)
+    except ConfigError:
+        return False
+    return True
+
+
+def _neither(name: str) -> NoReturn:
+    from grefine.scorers.registry import metric_specs
+
+    presets = [path.stem for path in bundled("configs").glob("evaluate/*.yaml")]
+    near = nearest(name, [*(spec.name for spec in metric_specs()), *presets])
+    raise ConfigError(f"There is no metric and no preset '{name}' (`grefine metrics` lists the metrics){near}")
 
 
 def _is_metric(name: str) -> bool:

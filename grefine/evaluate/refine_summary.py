@@ -48,7 +48,7 @@ class RefineTally:
         if self.untouched:
             yield f"{_images(self.untouched)} had nothing to repair and came back untouched."
         if rejected:
-            yield f"For {_images(rejected)} the refined picture was not better, so the original was kept."
+            yield f"For {_images(rejected).lower()} the refined picture was not better, so the original was kept."
         if self.unguarded:
             yield f"{_images(self.unguarded)} had no judge beside the one that made the mask: look at them yourself."
         if failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from grefine.errors import ImageError
 from grefine.evaluate.cache import content_hash
-from grefine.io.atomic import write_atomic
+from grefine.io.atomic import PARTIAL_PREFIX
 from grefine.io.images import read_image
 
 SIDE = 640
@@ -72,8 +73,11 @@ class MediaStore:
         self._held.clear()
 
     def _write(self, name: str, data: bytes) -> None:
+        """Write without waiting for the disk: these are copies, and a power cut costs no more than another report."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.folder / name, data)
+        partial = self.folder / f"{PARTIAL_PREFIX}{name}"
+        partial.write_bytes(data)
+        os.replace(partial, self.folder / name)
 
     def data_uris(self) -> dict[str, str]:
         """Return name → data URI of what lies inside the page."""
@@ -87,7 +91,7 @@ class MediaStore:
         if not self.folder.is_dir():
             return
         for path in list(self.folder.iterdir()):
-            if _OURS.match(path.name) and path.name not in self._used:
+            if _OURS.match(path.name.removeprefix(PARTIAL_PREFIX)) and path.name not in self._used:
                 path.unlink()
         if not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -75,7 +75,8 @@ def _cells(analysis: Analysis) -> list[dict[str, Any]]:
 
 def _cell(result: AxisResult, name: str) -> dict[str, Any]:
     gain = result.gain
-    counts = f"{gain.win} gained, {gain.tie} same, {gain.loss} lost" if gain.n else "nobody judged this"
+    shares = _shares(gain)
+    counts = f"{shares[0]} gained, {shares[1]} same, {shares[2]} lost" if gain.n else "nobody judged this"
     return {
         "name": f"the third of the inputs that were {'worst' if name == 'bad' else 'best'}",
         "word": CELL_WORDS[result.level],
@@ -227,17 +228,23 @@ def _groups(analysis: Analysis) -> list[dict[str, Any]]:
     ]
 
 
+def _shares(gain: GainSummary) -> list[str]:
+    judged = gain.win + gain.tie + gain.loss
+    return [f"{100 * part / judged:.0f} %" if judged else "0 %" for part in (gain.win, gain.tie, gain.loss)]
+
+
 def _summary_row(label: str, result: AxisResult) -> dict[str, Any]:
     gain = result.gain
+    shares = _shares(gain)
     return {
         "label": label,
         "n": gain.n,
         "mean": _signed(gain.mean),
         "interval": _interval(gain, 1),
-        "win": gain.win,
-        "tie": gain.tie,
-        "loss": gain.loss,
-        "shares": [_percent(k, gain.n) for k in (gain.win, gain.tie, gain.loss)],
+        "win": shares[0] if gain.win else "",
+        "tie": shares[1] if gain.tie else "",
+        "loss": shares[2] if gain.loss else "",
+        "shares": [share.removesuffix(" %") for share in shares],
         "word": CELL_WORDS[result.level],
         "tone": _tone(result.level),
     }

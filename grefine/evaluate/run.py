@@ -6,10 +6,11 @@ import json
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.cache import ScoreCache, content_hash
 from grefine.evaluate.fidelity import FIDELITY, IDENTICAL_PSNR
@@ -18,7 +19,7 @@ from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
 from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows, write_text
 from grefine.evaluate.pairs import Pairing, pair_folders
 from grefine.evaluate.prompting import Prompting, read_prompting
-from grefine.evaluate.scoring import Item, Progress, ScoringLog, measure_change, score
+from grefine.evaluate.scoring import Item, Progress, ScoringLog, measure_change, readable, score
 from grefine.evaluate.steering import steered_by
 from grefine.evaluate.verdict import Verdict, headline, sentences, verdict_of
 from grefine.scorers.protocol import Scorer
@@ -38,6 +39,8 @@ class Evaluation:
     prompting: Prompting
     unavailable: Mapping[str, str]
     """Metric → why it did not run."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Image → why it could not be compared."""
     notes: tuple[str, ...] = ()
     computed: int = 0
     """Scores that were computed in this run."""
@@ -101,7 +104,9 @@ def evaluate_folders(
     """
     wanted, preset_noise = resolve(metrics)
     noise_images = preset_noise if noise_images is None else noise_images
-    pairing = pair_folders(before, after)
+    found = pair_folders(before, after)
+    with ScoreCache(None if out is None else Path(out) / "scores.jsonl") as cache:
+        pairing, failed = usable(found, cache)
     prompting = read_prompting(pairing, prompts, group)
     steered = steered_by(pair.after for pair in pairing.pairs)
     judges, unavailable = choose(
@@ -124,6 +129,7 @@ def evaluate_folders(
         pairing=pairing,
         prompting=prompting,
         unavailable={**unavailable, **log.failed},
+        failed=failed,
         notes=(*pairing.notes, *prompting.notes, *log.notes),
         computed=cache.computed,
         reused=cache.reused,
@@ -149,6 +155,24 @@ def evaluate_folders(
         )
         write_views(result, Path(out), report=report)
     return result
+
+
+def usable(pairing: Pairing, cache: ScoreCache) -> tuple[Pairing, dict[str, str]]:
+    """Leave out pairs of which a file cannot be decoded; return the rest and image → reason.
+
+    Raises:
+        ConfigError: no pair is left.
+    """
+    items = [
+        Item(pair.name, stage, path, content_hash(path))
+        for pair in pairing.pairs
+        for stage, path in ((BEFORE, pair.before), (AFTER, pair.after))
+    ]
+    refused = readable(items, cache)
+    pairs = tuple(pair for pair in pairing.pairs if pair.name not in refused)
+    if not pairs:
+        raise ConfigError(f"No pair of images can be read; the first failed with: {next(iter(refused.values()))}")
+    return replace(pairing, pairs=pairs), refused
 
 
 def score_stages(

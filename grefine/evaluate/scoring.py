@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grefine.errors import GRefineError
+from grefine.errors import GRefineError, ImageError
 from grefine.evaluate import fidelity
 from grefine.evaluate.cache import ScoreCache, score_key
 from grefine.evaluate.judges import Judge
@@ -43,6 +43,22 @@ class ScoringLog:
     failed: dict[str, str] = field(default_factory=dict)
     """Metric → why it gave nothing at all."""
     notes: list[str] = field(default_factory=list)
+
+
+def readable(items: Iterable[Item], cache: ScoreCache) -> dict[str, str]:
+    """Return image → why it cannot be used, for every image of which a stage cannot be decoded."""
+    refused: dict[str, str] = {}
+    for item in items:
+        key = f"readable:{item.content}"
+        if item.image in refused or cache.peek(key) is not None:
+            continue
+        try:
+            read_image(item.path)
+        except ImageError as error:
+            refused[item.image] = str(error)
+        else:
+            cache.put(key, {}, count=False)
+    return refused
 
 
 def probes_of(items: Iterable[Item]) -> list[tuple[Item, str]]:

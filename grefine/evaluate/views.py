@@ -111,6 +111,7 @@ def summary(result: Evaluation) -> dict[str, Any]:
                        for g, found in result.analysis.groups.items()},
             "change": change_rows(result),
             "unavailable": dict(result.unavailable),
+            "failed": dict(result.failed),
             "only_before": result.pairing.only_before,
             "only_after": result.pairing.only_after,
             "notes": result.notes,
@@ -155,6 +156,7 @@ def write_evaluation_report(result: Evaluation, out: Path) -> Path:
         ("scores computed now / known before", f"{result.computed} / {result.reused}"),
     ]
     missing = [(name, reason) for name, reason in result.unavailable.items()]
+    missing += [(printable(name), reason) for name, reason in result.failed.items()]
     missing += _unpaired(result.pairing.only_before, "only in the folder before")
     missing += _unpaired(result.pairing.only_after, "only in the folder after")
     text = ReportText(

@@ -1,0 +1,245 @@
+"""The report in a real browser: quiet console, no requests, keyboard, sorting, a thousand images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from grefine.evaluate.analysis import analyse
+from grefine.evaluate.long_table import AFTER, BEFORE, SHIFTED, ScoreRow
+from grefine.evaluate.report import ReportImage, ReportText, write_report
+from grefine.types import MetricSpec
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER),
+    reason="needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)",
+)
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+)  # fmt: skip
+EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    pytest.importorskip("selenium")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.set_window_size(1280, 900)
+    yield driver
+    driver.quit()
+
+
+def make_report(folder, count, **options):
+    rng = np.random.default_rng(0)
+    rows, specs = [], {"edges": MetricSpec("edges"), "noise": MetricSpec("noise", "lower")}
+    gains = rng.normal(0.2, 1.0, count)
+    for metric, sign in (("edges", 1), ("noise", -1)):
+        for i, base in enumerate(rng.normal(10, 1, count)):
+            name = f"{i:04d}.png"
+            rows += [ScoreRow(name, BEFORE, metric, base), ScoreRow(name, AFTER, metric, base + sign * gains[i])]
+            rows.append(ScoreRow(name, SHIFTED, metric, base + 0.05))
+    found = analyse(rows, specs, groups={f"{i:04d}.png": "AB"[i % 2] for i in range(count)})
+    field = np.linspace(0, 1, 32 * 48, dtype=np.float32).reshape(32, 48)
+
+    def images():
+        for i in range(count):
+            before = Image.new("RGB", (48, 32), (i % 256, i // 256, 90))
+            yield ReportImage(
+                f"{i:04d}.png" if i else EVIL, before, Image.new("RGB", (48, 32), (i % 256, 200, 90)),
+                quality=field, mask=field > 0.7, prompt=EVIL, emphasis=((0, 4, 1.1),), reason=EVIL,
+                kept="both" if i % 3 else "original", scores={"edges": (10.0, 10.0 + gains[i]), "noise": (10.0, 10.0 - gains[i])},
+                gains={"perceptual": float(gains[i])}, group="AB"[i % 2],
+            )  # fmt: skip
+
+    return write_report(
+        folder, images(), ReportText("Test", notes=(EVIL,)), analysis=found, specs=specs, **options
+    ), gains
+
+
+def visit(browser, path):
+    browser.get_log("browser"), browser.get_log("performance")
+    browser.get(path.as_uri())
+    wait(browser, "return document.querySelectorAll('.card').length > 0")
+
+
+def wait(browser, condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not browser.execute_script(condition):
+        assert time.monotonic() < end, condition
+        time.sleep(0.05)
+
+
+def quiet(browser, folder):
+    """No console message, no request that leaves the report's folder, no injected script."""
+    assert browser.get_log("browser") == []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            url = message["params"]["request"]["url"]
+            assert url.startswith((folder.as_uri(), "data:")), url
+    assert browser.title != "owned"
+
+
+def names(browser):
+    return browser.execute_script("return [...document.querySelectorAll('.card .name')].map(n => n.textContent)")
+
+
+def choose(browser, box, value):
+    browser.execute_script(
+        f"const s = document.getElementById('{box}'); s.value = arguments[0]; s.dispatchEvent(new Event('input'));"
+        "s.dispatchEvent(new Event('change'));",
+        value,
+    )
+    time.sleep(0.2)
+
+
+def press(browser, *keys):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    for key in keys:
+        ActionChains(browser).send_keys(key).perform()
+
+
+def test_sorting_filtering_and_text_that_stays_text(browser, tmp_path):
+    path, gains = make_report(tmp_path, 40)
+    visit(browser, path)
+    label = [EVIL, *(f"{i:04d}.png" for i in range(1, 40))]
+    assert names(browser) == [label[i] for i in np.argsort(-gains)[:24]]
+    choose(browser, "sort", "loss")
+    assert names(browser) == [label[i] for i in np.argsort(gains)[:24]]
+    assert "40 images, showing 1 to 24" in browser.execute_script(
+        "return document.getElementById('status').textContent"
+    )
+    choose(browser, "filter", "kept:original")
+    assert set(names(browser)) == {label[i] for i in range(0, 40, 3)}
+    choose(browser, "group", "A")
+    choose(browser, "find", "00")
+    assert set(names(browser)) == {"0006.png"} | {f"{i:04d}.png" for i in (12, 18, 24, 30, 36)}
+    assert browser.execute_script("return document.querySelectorAll('img[src=x]').length") == 0
+    quiet(browser, tmp_path)
+
+
+def test_slider_viewer_and_keyboard(browser, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    path, _ = make_report(tmp_path, 30)
+    visit(browser, path)
+    browser.execute_script("document.querySelector('.card .open').focus()")
+    press(browser, Keys.ENTER)
+    wait(browser, "return document.getElementById('viewer').open")
+    first = browser.execute_script("return document.getElementById('viewer-name').textContent")
+    assert EVIL in browser.execute_script("return document.getElementById('viewer-text').textContent")
+    assert browser.execute_script("return document.querySelector('#viewer mark').textContent").startswith("<img")
+    browser.execute_script("document.querySelector('#viewer .compare input').focus()")
+    press(browser, *[Keys.ARROW_RIGHT] * 10)
+    box = "const b = document.querySelector('#viewer .compare');"
+    assert browser.execute_script(box + "return b.style.getPropertyValue('--x')") == "60%"
+    clip = browser.execute_script(box + "return getComputedStyle(b.querySelector('.after')).clipPath")
+    assert clip == "inset(0px 0px 0px 60%)"
+    said = browser.execute_script(box + "return b.querySelector('input').getAttribute('aria-valuetext')")
+    assert said == "60 % before, 40 % after"
+    press(browser, Keys.PAGE_DOWN)
+    wait(browser, f"return document.getElementById('viewer-name').textContent !== {json.dumps(first)}")
+    shown = "return getComputedStyle(document.querySelector('#viewer .layer.quality')).display"
+    assert browser.execute_script(shown) == "none"
+    browser.execute_script("document.querySelector('#viewer-layers input').click()")
+    assert browser.execute_script(shown) == "block"
+    press(browser, Keys.ESCAPE)
+    wait(browser, "return !document.getElementById('viewer').open")
+    # The keyboard is where it was: on the card of the image that was looked at last.
+    assert browser.execute_script("return document.activeElement.className") == "open"
+    quiet(browser, tmp_path)
+
+
+@pytest.mark.parametrize(("width", "height", "scheme"), [(1280, 900, "light"), (390, 844, "dark")])
+def test_no_sideways_scrolling_and_readable_contrast(browser, tmp_path, width, height, scheme):
+    path, _ = make_report(tmp_path, 8)
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    try:
+        visit(browser, path)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        assert browser.execute_script(_CONTRAST) == []
+        quiet(browser, tmp_path)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+# Text whose contrast with the nearest opaque background is under WCAG's 4.5 : 1.
+_CONTRAST = """
+const parse = (c) => {
+  const m = c.match(/[\\d.]+/g).map(Number);
+  return m.length > 3 && m[3] === 0 ? null : m.slice(0, 3);
+};
+const linear = (v) => (v <= 10.02 ? v / 3294.6 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+const light = (c) => 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]);
+const behind = (e) => {
+  for (; e; e = e.parentElement) {
+    const c = getComputedStyle(e).backgroundColor;
+    if (c.startsWith("rgb") && parse(c)) return parse(c);
+  }
+  return [255, 255, 255];
+};
+const bad = [];
+const texts = "h1,h2,h3,p,li,th,td,b,small,label,span,button,summary,dt,dd,caption,figcaption";
+for (const e of document.querySelectorAll(texts)) {
+  const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+  if (!own || !e.offsetParent || e.closest(".compare,:disabled")) continue;
+  const a = light(parse(getComputedStyle(e).color)), b = light(behind(e));
+  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  if (ratio < 4.5) bad.push(e.tagName + "." + e.className + " " + e.textContent.slice(0, 20) + " " + ratio.toFixed(2));
+}
+return bad;
+"""
+
+
+@pytest.mark.slow
+def test_a_thousand_images_stay_responsive(browser, tmp_path):
+    path, gains = make_report(tmp_path, 1000, inline_bytes=0)
+    start = time.monotonic()
+    visit(browser, path)
+    assert time.monotonic() - start < 5
+    timed = """
+      const s = document.getElementById('sort'); const t = performance.now();
+      s.value = arguments[0]; s.dispatchEvent(new Event('input')); return performance.now() - t;
+    """
+    assert max(browser.execute_script(timed, how) for how in ("loss", "name", "change", "gain")) < 200
+    wait(browser, "return document.querySelectorAll('.card').length === 24")
+    browser.execute_script("document.getElementById('next').click()")
+    wait(browser, "return document.getElementById('page').textContent.startsWith('Page 2 of 42')")
+    order = np.argsort(-gains)[24:48]
+    wait(browser, f"return document.querySelector('.card .name').textContent === '{order[0]:04d}.png'")
+    quiet(browser, tmp_path)
+
+
+def test_data_beside_the_page_loads_from_disk(browser, tmp_path):
+    path, _ = make_report(tmp_path, 230, inline_bytes=0)
+    visit(browser, path)
+    choose(browser, "sort", "order")
+    for _ in range(9):
+        browser.execute_script("document.getElementById('next').click()")
+        time.sleep(0.05)
+    wait(browser, "return [...document.querySelectorAll('.card .name')].some(n => n.textContent === '0229.png')")
+    wait(browser, "return [...document.querySelectorAll('.card img.before')].some(i => i.naturalWidth === 48)")
+    quiet(browser, tmp_path)

@@ -1,0 +1,63 @@
+"""Correlation tools against scipy and against data made from a known logistic."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from grefine.errors import ConfigError
+from grefine.evaluate.correlation import agreement, agreement_by_dataset, fit_logistic5, krcc, logistic5
+
+RNG = np.random.default_rng(3)
+SCORES = RNG.normal(size=80)
+OPINIONS = SCORES * 0.8 + RNG.normal(0, 0.5, 80)
+
+
+def test_measures_are_scipys():
+    found = agreement(SCORES, OPINIONS, resamples=200)
+    assert found.srcc == pytest.approx(stats.spearmanr(SCORES, OPINIONS).statistic)
+    assert found.plcc == pytest.approx(stats.pearsonr(SCORES, OPINIONS).statistic)
+    assert found.krcc == pytest.approx(stats.kendalltau(SCORES, OPINIONS).statistic)
+    assert found.fitted
+    assert all(low < getattr(found, name) < high for name, (low, high) in found.intervals.items())
+
+
+def test_many_items_go_another_way_to_the_same_tau():
+    x = np.repeat(np.arange(60.0), 5)
+    y = x + np.random.default_rng(0).integers(-9, 9, 300)
+    assert krcc(x, y) == pytest.approx(stats.kendalltau(x, y).statistic)
+    assert krcc(x[::2], y[::2]) == pytest.approx(stats.kendalltau(x[::2], y[::2]).statistic)
+
+
+def test_logistic_straightens_what_is_curved():
+    x = np.linspace(-4, 4, 60)
+    y = logistic5(x, 40.0, 1.8, 0.5, 0.7, 50.0)
+    found = agreement(x, y, resamples=0)
+    assert found.plcc < 0.99
+    assert found.plcc_fitted == pytest.approx(1.0, abs=1e-6)
+    assert found.rmse == pytest.approx(0.0, abs=1e-3)
+    # The scale of the metric does not matter to the fit, and falling metrics are fitted too.
+    assert agreement(-1000 * x + 7, y, resamples=0).plcc_fitted == pytest.approx(1.0, abs=1e-6)
+
+
+def test_what_cannot_be_said_is_nan():
+    assert fit_logistic5([1, 2, 3], [1, 2, 3]) is None
+    flat = agreement([1.0] * 8, np.arange(8))
+    assert math.isnan(flat.srcc)
+    assert math.isnan(flat.plcc_fitted)
+    assert not flat.fitted
+    assert agreement([1, 2, math.nan, 4], [1, 2, 3, 4]).n == 3
+
+
+def test_per_dataset():
+    rows = [{"dataset": d, "predicted": p, "opinion": o} for d in "ab" for p, o in zip(SCORES, OPINIONS, strict=True)]
+    found = agreement_by_dataset(rows, resamples=20)
+    assert set(found) == {"a", "b"}
+    assert found["a"].srcc == found["b"].srcc
+    with pytest.raises(ConfigError, match="Row 1"):
+        agreement_by_dataset([{"predicted": "x", "opinion": 1}])
+    with pytest.raises(ConfigError, match="one prediction per item"):
+        agreement([1, 2], [1])

@@ -1,0 +1,170 @@
+"""The page as text: nothing runs that is not ours, nothing is fetched, everything is said."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from grefine.errors import ImageError
+from grefine.evaluate.plots import ForestRow, forest_svg, radar_axes, radar_svg
+from grefine.evaluate.report import ReportImage, ReportText, write_refine_report, write_report
+from grefine.evaluate.report_media import FOLDER, layer_png
+from grefine.types import MetricSpec
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
+
+
+def entries(count, **facts):
+    for index in range(count):
+        before = Image.new("RGB", (32, 24), (index * 7 % 256, 40, 90))
+        after = Image.new("RGB", (32, 24), (index * 7 % 256, 200, 90))
+        yield ReportImage(f"{index:04d}.png", before, after, **facts)
+
+
+def data_of(path):
+    text = path.read_text(encoding="utf-8")
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL).group(1))
+
+
+def test_hostile_text_stays_text(tmp_path):
+    image = ReportImage(
+        EVIL, Image.new("RGB", (20, 20)), Image.new("RGB", (20, 20), "red"),
+        prompt=EVIL, reason=EVIL, group=EVIL, notes=(EVIL,), scores={EVIL: (0.1, 0.2)}, emphasis=((0, 9, 1.1),),
+    )  # fmt: skip
+    text = ReportText(EVIL, EVIL, EVIL, facts=((EVIL, EVIL),), missing=((EVIL, EVIL),), notes=(EVIL,))
+    page = write_report(tmp_path, [image], text, specs={EVIL: MetricSpec(EVIL)}).read_text(encoding="utf-8")
+    assert page.count("<script") == 2
+    assert page.count("</script>") == 2
+    assert "<img" not in page
+    assert data_of(tmp_path / "report.html")["chunks"][0][0]["prompt"] == EVIL
+
+
+def test_only_our_script_may_run_and_nothing_is_fetched(tmp_path):
+    page = write_report(tmp_path, entries(2), ReportText("t")).read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page).group(1).replace("&#39;", "'")
+    script = re.search(r"<script>(.*?)</script>", page, re.DOTALL).group(1)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy
+    assert "default-src 'none'" in policy
+    assert "img-src data:;" in policy
+    assert not re.search(r"https?://", page)
+
+
+def test_few_pictures_lie_inside_and_many_beside_the_page(tmp_path):
+    inside = data_of(write_report(tmp_path / "few", entries(5), ReportText("t")))
+    assert len(inside["media"]) == 10
+    assert not (tmp_path / "few" / FOLDER).exists()
+    beside = data_of(write_report(tmp_path / "many", entries(450), ReportText("t"), inline_bytes=2000))
+    assert beside["media"] == {}
+    assert beside["chunks"] is None
+    assert len(beside["index"]) == 450
+    files = {p.name for p in (tmp_path / "many" / FOLDER).iterdir()}
+    assert {"page-0.js", "page-1.js", "page-2.js"} <= files
+    rows = json.loads(
+        re.match(r"grefinePage\(2,(.*)\)\n", (tmp_path / "many" / FOLDER / "page-2.js").read_text()).group(1)
+    )
+    assert len(rows) == 50
+    assert rows[0]["before"] in files
+
+
+def test_a_smaller_report_clears_its_own_leftovers_only(tmp_path):
+    write_report(tmp_path, entries(30), ReportText("t"), inline_bytes=0)
+    (tmp_path / FOLDER / "mine.webp").write_bytes(b"keep")
+    write_report(tmp_path, entries(3), ReportText("t"), inline_bytes=0)
+    files = [p.name for p in (tmp_path / FOLDER).iterdir()]
+    assert len(files) == 3 * 2 + 1 + 1
+    assert "mine.webp" in files
+
+
+def test_the_same_report_twice_is_the_same_file(tmp_path):
+    pages = [write_report(tmp_path / n, entries(4), ReportText("t")).read_bytes() for n in "ab"]
+    assert pages[0] == pages[1]
+
+
+def test_layers_show_bad_places(tmp_path):
+    quality = np.ones((40, 60), np.float32)
+    quality[:10] = 0.0
+    with Image.open(__import__("io").BytesIO(layer_png("quality", quality))) as layer:
+        alpha = np.asarray(layer)[..., 3]
+    assert layer.size == (60, 40)
+    assert alpha[5, 5] > 200
+    assert alpha[30, 30] == 0
+    with Image.open(__import__("io").BytesIO(layer_png("mask", np.ones((1024, 512), bool)))) as layer:
+        assert layer.size == (128, 256)
+    for kind, values in (("heat", quality), ("quality", quality[0]), ("mask", np.full((3, 3), np.nan))):
+        with pytest.raises(ImageError):
+            layer_png(kind, values)
+
+
+def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
+    facts = {"scores": {"mdiqa.overall": (0.4, 0.6)}, "guarded": True}
+    mask = np.zeros((24, 32), bool)
+    mask[:5] = True
+    images = [
+        *entries(3, kept="both", reason="Both gained.", mask=mask, **facts),
+        *entries(2, kept="original", reason="Nothing to repair.", **facts),
+        *entries(1, kept="original", reason="No candidate was better.", mask=mask, **facts),
+    ]
+    specs = {"mdiqa.overall": MetricSpec("mdiqa")}
+    page = write_refine_report(tmp_path, iter(images), specs=specs, failed=[("x.png", "is empty")])
+    text = page.read_text(encoding="utf-8")
+    assert "3 of 6 images refined" in text
+    assert "2 images had nothing to repair" in text
+    assert "For One image the refined picture" not in text
+    assert "prove nothing" in text
+    assert "It helped" not in text
+    assert data_of(page)["metrics"] == [{"name": "mdiqa.overall", "lower": False, "loop": True, "band": 0.0}]
+    assert "is empty" in text
+
+
+def test_report_of_a_real_refine_result(tmp_path):
+    from grefine.evaluate.report import layers_of, report_image
+    from grefine.types import (
+        AlignmentMap,
+        Decision,
+        Phrase,
+        PhraseAlignment,
+        QualityMap,
+        RefineResult,
+        Region,
+        RepairPlan,
+        Scores,
+    )
+
+    shape = (24, 32)
+    field = np.linspace(0, 1, 24 * 32, dtype=np.float32).reshape(shape)
+    phrase = PhraseAlignment(Phrase("ball", ("red", "ball"), ((2, 5), (6, 10)), 0), 0.2, 0.8, "attribute", field)
+    region = Region((0, 0, 32, 24), np.ones(shape, bool), "red ball", 0.65, "attribute", "The ball is not red.")
+    result = RefineResult(
+        QualityMap(field, 0.6), AlignmentMap(field, 0.5, (phrase,)),
+        RepairPlan(np.ones(shape, bool), (region,), "a red ball", ((2, 10, 1.1),)),
+        Scores({"lar_iqa": 0.4}), Scores({"lar_iqa": 0.7}), Decision("repainted", "lar_iqa gained 0.3.", True),
+    )  # fmt: skip
+    pictures = Image.new("RGB", (32, 24)), Image.new("RGB", (32, 24), "red")
+    for index, (name, data) in enumerate(layers_of(result).items()):
+        (tmp_path / f"{name}.png").write_bytes(data)
+        assert index < 3
+    stored = {name: tmp_path / f"{name}.png" for name in ("quality", "alignment", "mask")}
+    found = [report_image("a.png", *pictures, result), report_image("b.png", *pictures, result, layers=stored)]
+    rows = data_of(write_refine_report(tmp_path / "out", found))["chunks"][0]
+    assert rows[0]["layers"] == rows[1]["layers"]
+    assert set(rows[0]["layers"]) == {"quality", "alignment", "mask"}
+    assert rows[0]["emphasis"] == [[2, 10, 1.1]]
+    assert rows[0]["scores"] == {"lar_iqa": [0.4, 0.7]}
+
+
+def test_plots_scale_and_turn():
+    axes = radar_axes(["a", "b"], ["b"], {"x": {"a": 1.0, "b": 5.0}, "y": {"a": 3.0, "b": 9.0}})
+    assert [(axis.centre, axis.rim) for axis in axes] == [(1.0, 3.0), (9.0, 5.0)]
+    assert radar_svg(axes, {}, title="two axes are no radar") == ""
+    row = ForestRow("<m>", 0.5, 0.2, 0.8, 0.1, "+0.5")
+    svg = forest_svg([row, ForestRow("n", -0.5, -0.8, -0.2, 0.0, "x", "loop")], title="t", unit="SD")
+    assert "&lt;m&gt;" in svg
+    assert 'class="row metric gain"' in svg
+    assert 'class="row loop loss"' in svg
