@@ -141,7 +141,7 @@ class AQMap:
                 a_pns[j],
                 defects[j],
                 regions[j],  # type: ignore[arg-type]
-                self.aligned_map(encoding, index, phrase.noun) if j in judged and defects[j] is None else None,  # type: ignore[arg-type]
+                self._noun_region(encoding, index, phrase) if j in judged and defects[j] is None else None,  # type: ignore[arg-type]
             )
             for j, phrase in enumerate(prompt.phrases)
         )
@@ -150,7 +150,7 @@ class AQMap:
     def _defects(
         self, phrases: Sequence[Phrase], a_phs: Sequence[float], a_pns: Sequence[float]
     ) -> list[DefectKind | None]:
-        limits = self.calibration.a_bound, self.calibration.margin
+        limits = self.calibration.a_bound, self.calibration.margin, self.readings.noun_evidence
         return [
             find_defect(phs, pns, *limits) if _is_judged(phrase) else None
             for phrase, phs, pns in zip(phrases, a_phs, a_pns, strict=True)
@@ -185,13 +185,21 @@ class AQMap:
             return None
         owner = region_phrase(j, phrases, defects, self.readings)
         if owner is not None:
-            return self.aligned_map(encoding, index, phrases[owner].noun)
+            return self._noun_region(encoding, index, phrases[owner])
         if self.readings.missing_root == "skip":
             return None
         own = self.aligned_map(encoding, index, phrases[j].noun)
         if self.readings.missing_root == "whole":
             return own.apply(np.ones_like)
         return own.stretched() if self.readings.missing_root == "stretched" else own
+
+    def _noun_region(self, encoding: Encoding, index: int, phrase: Phrase) -> GridMap:
+        """Return where a phrase's noun is seen; with the reading "peak" its best place counts as 1."""
+        found = self.aligned_map(encoding, index, phrase.noun)
+        peak = max(float(grid.max()) for _, grid in found.patches)
+        if self.readings.region_scale == "none" or peak <= 0.0:
+            return found
+        return found.apply(lambda grid: grid / peak)
 
     @property
     def _single(self) -> str:

@@ -20,17 +20,17 @@ from grefine.indicators.evidence import Evidence, gather
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap, cask
 
-FALSE_NOUN = 0.04
-"""Share of the phrases of good images that may be called missing."""
-FALSE_ATTRIBUTE = 0.04
-FALSE_GATE = 0.03
-"""Share of good images that each of the two gates may let through to a repair."""
+FALSE = 0.02
+"""Share of good images that each of four thresholds may send to a repair: missing nouns, wrong attributes, a low p,
+a bad place."""
 GOOD_PIXELS = 0.995
 """Share of the pixels of good images that lie below the mask's threshold."""
 PREFER = 0.01
 """A reading further from the paper's letter must separate better by this much."""
 USABLE = 0.65
 """Below this share of right choices between own and foreign words, AQ-Map is switched off rather than believed."""
+BETA = 0.25
+"""Share of the phrases of good images that may lower a."""
 CERTAIN = math.log(0.9 / 0.1)
 
 
@@ -135,20 +135,19 @@ def _column(redundant: Redundant, where: PhraseScore) -> int:
 
 def _phrases(evidence: Evidence, base: Calibration, column: int) -> tuple[Calibration, dict[str, Any], list[str]]:
     minus = int(base.redundant == "empty")
-    peak = 2 + minus
     nouns, foreign = evidence.group("noun"), evidence.group("other noun")
-    foreign_cells = np.concatenate([cells[minus] for cells in evidence.foreign_cells])
-    phrases = _scale(np.quantile(foreign[:, column], 0.9), np.median(nouns[:, column]))
-    cells = _scale(np.quantile(foreign_cells, 0.98), np.median(nouns[:, peak]))
-    prompts = _scale(
-        np.quantile(evidence.group("other prompt")[:, minus], 0.9), np.median(evidence.group("prompt")[:, minus])
-    )
+    own_prompts, other_prompts = (evidence.group(name)[:, minus] for name in ("prompt", "other prompt"))
+    absent, present = _levels(nouns[:, column], foreign[:, column])
+    phrases, cells = _scale(absent, present), _scale(*_levels(nouns[:, 2 + minus], foreign[:, 2 + minus]))
+    prompts = _scale(float(np.median(other_prompts)), float(np.median(own_prompts)))
     pairs = _aligned(evidence.pairs, phrases, column)
     wrong = _aligned(evidence.wrong_pairs, phrases, column)
-    absent = _sigmoid(foreign[:, column], phrases)
-    a_bound = float(np.quantile(pairs[:, 1], FALSE_NOUN))
-    margin = max(0.0, float(np.quantile(pairs[:, 1] - pairs[:, 0], 1 - FALSE_ATTRIBUTE)))
-    beta = float(np.clip(np.quantile(pairs[:, 0], 0.1), 1e-3, 1.0))
+    images = np.asarray(evidence.pair_images)
+    seen, drop = pairs.max(axis=1), pairs[:, 1] - pairs[:, 0]
+    worst = [(seen[images == image].min(), drop[images == image].max()) for image in np.unique(images)]
+    a_bound = float(np.quantile([low for low, _ in worst], FALSE))
+    margin = max(0.0, float(np.quantile([high for _, high in worst], 1 - FALSE)))
+    beta = float(np.clip(np.quantile(pairs[:, 0], BETA), 1e-3, 1.0))
     told = separation_of(nouns[:, column], foreign[:, column])
     warnings = []
     if told < USABLE:
@@ -160,10 +159,8 @@ def _phrases(evidence: Evidence, base: Calibration, column: int) -> tuple[Calibr
     report = {
         "noun_auc": round(told, 4),
         "attribute_auc": round(separation_of(pairs[:, 0], wrong[:, 0]), 4),
-        "prompt_auc": round(
-            separation_of(evidence.group("prompt")[:, minus], evidence.group("other prompt")[:, minus]), 4
-        ),
-        "foreign_nouns_found": round(float((absent < a_bound).mean()), 4),
+        "prompt_auc": round(separation_of(own_prompts, other_prompts), 4),
+        "foreign_nouns_found": round(float((_sigmoid(foreign[:, column], phrases) < a_bound).mean()), 4),
         "wrong_attributes_found": round(float((wrong[:, 0] < wrong[:, 1] - margin).mean()), 4) if len(wrong) else None,
     }
     calibration = replace(
@@ -172,10 +169,21 @@ def _phrases(evidence: Evidence, base: Calibration, column: int) -> tuple[Calibr
     return calibration, report, warnings
 
 
+def _levels(present: np.ndarray, foreign: np.ndarray) -> tuple[float, float]:
+    """Return the usual similarity of a word that is not there, and of one that is.
+
+    Foreign words may be there all the same (a synonym, a thing that the prompt did not mention): as many of them as
+    lie above the median of present words, twice, are taken for present and left out.
+    """
+    high = float(np.median(present))
+    there = min(0.8, 2.0 * float((foreign > high).mean()))
+    return float(np.quantile(foreign, (1.0 - there) / 2)), high
+
+
 def _scale(low: float, high: float) -> Scale:
-    """Make foreign words (`low`) 0.1 and ordinary own words (`high`) 0.9."""
-    spread = max(float(high - low), 1e-4)
-    return Scale(tau=2 * CERTAIN / spread, offset=float(low) + spread / 2)
+    """Make usual absent words (`low`) 0.1 and usual present words (`high`) 0.9."""
+    spread = max(high - low, 1e-3)
+    return Scale(tau=2 * CERTAIN / spread, offset=low + spread / 2)
 
 
 def _sigmoid(values: np.ndarray, scale: Scale) -> np.ndarray:
@@ -206,8 +214,8 @@ def _qualities(evidence: Evidence, base: Calibration, pq: PQMap) -> tuple[Calibr
         map_scale=map_scale,
         score_scale=score_scale,
         mask_threshold=float(np.quantile(bad, GOOD_PIXELS).clip(0.02, 0.98)),
-        p_gate=float(np.quantile(scores, FALSE_GATE)),
-        worst_gate=float(np.quantile(worst, FALSE_GATE)),
+        p_gate=float(np.quantile(scores, FALSE)),
+        worst_gate=float(np.quantile(worst, FALSE)),
     )
     return calibration, {
         "mean_p": round(float(raw_scores.mean()), 6),

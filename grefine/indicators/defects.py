@@ -22,6 +22,8 @@ Ancestor = Literal["present", "literal"]
 Combine = Literal["noisy_or", "max", "product"]
 Product = Literal["worst3", "product", "geometric", "worst"]
 PromptScore = Literal["pair", "cosine"]
+NounEvidence = Literal["best", "noun"]
+RegionScale = Literal["peak", "none"]
 WORST = 3
 
 
@@ -31,6 +33,11 @@ class Readings:
 
     defect_regions: Regions = "bullets"
     """Where defects are drawn: as the paper's bullets say (a missing noun on its ancestor), or as Eq. 6 prints."""
+    noun_evidence: NounEvidence = "best"
+    """A noun is there if it or its whole phrase is seen (a bare word may mean little to a CLIP that knows it in
+    company), or only if the bare noun is seen, as printed."""
+    region_scale: RegionScale = "peak"
+    """Regions are divided by their own peak, since words differ in how high they reach, or left as they are."""
     ancestor: Ancestor = "present"
     """A missing noun goes to the nearest ancestor that is there, or to its ancestor even if that is missing too."""
     missing_root: MissingRoot = "stretched"
@@ -53,9 +60,11 @@ class Readings:
                 )
 
 
-def find_defect(a_phs: float, a_pns: float, a_bound: float, margin: float = 0.0) -> DefectKind | None:
+def find_defect(
+    a_phs: float, a_pns: float, a_bound: float, margin: float = 0.0, evidence: NounEvidence = "best"
+) -> DefectKind | None:
     """Say what is wrong with a phrase: its noun is missing, or present without its attributes. (Sec. 3.2)"""
-    if a_pns < a_bound:
+    if (max(a_phs, a_pns) if evidence == "best" else a_pns) < a_bound:
         return "noun"
     return "attribute" if a_phs < a_pns - margin else None
 

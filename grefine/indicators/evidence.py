@@ -36,10 +36,10 @@ class Evidence:
     rows: dict[Group, list[list[float]]] = field(default_factory=dict)
     pairs: list[tuple[list[float], list[float]]] = field(default_factory=list)
     """Rows of a phrase and of its noun, of the same image."""
+    pair_images: list[int] = field(default_factory=list)
+    """Which image each pair is of."""
     wrong_pairs: list[tuple[list[float], list[float]]] = field(default_factory=list)
     """The same for a noun that is there with attributes that are not."""
-    foreign_cells: list[np.ndarray] = field(default_factory=list)
-    """`(2, N)` similarities (raw, less empty) of every patch to a noun that is not there."""
     class_chances: list[np.ndarray] = field(default_factory=list)
     """`(4,)` factor probabilities at the class token."""
     patch_chances: list[tuple[GridMap, ...]] = field(default_factory=list)
@@ -101,11 +101,10 @@ def _look(
         row = [*cosines[:, 0, column], *cosines[:, 1:, column].max(axis=1)]
         by_text[group, text] = row
         evidence.rows.setdefault(group, []).append(row)
-        if group == "other noun":
-            evidence.foreign_cells.append(cosines[:, 1:, column].astype(np.float32))
     for phrase, wrong in twisted:
         noun = by_text["noun", phrase.noun]
         evidence.pairs.append((by_text["phrase", phrase.text], noun))
+        evidence.pair_images.append(index)
         if wrong:
             evidence.wrong_pairs.append((by_text["other phrase", wrong], noun))
     evidence.prompt_hashes.append(hashlib.sha256(prompts[index].text.encode()).hexdigest())
