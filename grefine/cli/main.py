@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from grefine.cli import bench, calibrate, fetch, rank, selfcheck
+from grefine.cli import bench, calibrate, convert, fetch, metrics, rank, score, selfcheck
 from grefine.cli import evaluate as evaluate_command
 from grefine.cli import map as map_command
 from grefine.cli import parse as parse_command
@@ -43,6 +43,9 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate_command.evaluate)
 app.command("selfcheck")(selfcheck.selfcheck)
 app.command("fetch")(fetch.fetch)
+app.command("metrics")(metrics.metrics)
+app.command("score")(score.score)
+app.command("convert")(convert.convert)
 
 
 def main() -> None:

@@ -62,6 +62,6 @@ def build(name: str, device: str) -> PyIQAScorer:
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MetricUnavailable(
-            f"pyiqa cannot build {name}: {first[:200]}. It downloads weights at first use, so it needs the network once."
+            f"pyiqa cannot build {name}: {first[:200]}. It needs the network once, for its weights."
         ) from error
     return PyIQAScorer(name, metric, device)

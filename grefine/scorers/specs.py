@@ -22,7 +22,7 @@ _OURS = (
         axis="both",
         licence="code Apache-2.0; terms of the published weights unknown, none are linked by their authors",
         weights=_folder("moe_agiqa"),
-        description="MoE-AGIQA (published code 37s/MoE-AGIQA at 0d9feb6): mean of 15 seeded crops, trained towards 0..1",
+        description="MoE-AGIQA (after 37s/MoE-AGIQA at 0d9feb6): mean of 15 seeded crops, trained towards 0..1",
     ),
     MetricSpec(
         name="mdiqa",
@@ -47,7 +47,7 @@ _TEXT = (
         axis="alignment",
         licence="code Apache-2.0; OpenAI CLIP weights MIT",
         weights="a transformers CLIP folder: --weights clipscore=DIR (openai/clip-vit-base-patch32)",
-        description="2.5 max(cos, 0) of image and 'A photo depicts ' + prompt; not the number of the paper's CLIPS column",
+        description="2.5 max(cos, 0) of image and 'A photo depicts ' + prompt; not comparable with the paper's CLIPS",
     ),
     MetricSpec(
         name="pickscore",
@@ -56,7 +56,7 @@ _TEXT = (
         axis="alignment",
         licence="code Apache-2.0; terms of the PickScore weights: see their model card (yuvalkirstain/PickScore_v1)",
         weights="a transformers CLIP folder: --weights pickscore=DIR (yuvalkirstain/PickScore_v1)",
-        description="logit scale times cos, about 20 for PickScore_v1; not the number of the paper's PicS column",
+        description="logit scale times cos, about 20 for PickScore_v1; not comparable with the paper's PicS",
     ),
     MetricSpec(
         name="imagereward",

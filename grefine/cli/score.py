@@ -1,0 +1,43 @@
+"""`grefine score`: numbers for image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def score(
+    paths: list[Path] = typer.Argument(help="Images and folders of images."),
+    metrics: str = typer.Option(..., help="Names with commas; `grefine metrics` lists them."),
+    out: Path = typer.Option(None, "--out", "-o", help="A .csv or .json file; run again, only what is new is scored."),
+    prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
+    prompt: str = typer.Option(None, help="One prompt for all images that have none."),
+    pipeline: str = typer.Option(None, help="Take the judges that this pipeline carries."),
+    weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
+    device: str = typer.Option("cpu", help="cpu, cuda, ..."),
+    allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of CSV."),
+) -> None:
+    """Score images by one or more metrics, with the prompts that their files, sidecars or a table name."""
+    from grefine.io.prompt_table import read_prompt_table
+    from grefine.io.prompts import PromptSources
+    from grefine.scorers.choice import load_scorers
+    from grefine.scorers.files import score_files
+
+    scorers, setup = load_scorers(metrics, weights, pipeline, device, allow_noncommercial)
+    table = None if prompts is None else read_prompt_table(prompts)
+    found = score_files(
+        paths,
+        scorers,
+        sources=PromptSources(table, prompt),
+        out=out,
+        setup=setup,
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    for row in found.rows:
+        if row["note"]:
+            typer.echo(f"{row['path']}: {row['note']}", err=True)
+    if out is None or as_json:
+        typer.echo(found.as_json() if as_json else found.as_csv(), nl=as_json)
+    raise typer.Exit(1 if found.failed else 0)

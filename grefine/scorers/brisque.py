@@ -1,0 +1,112 @@
+"""BRISQUE: support-vector regression on the statistics of natural scenes (Mittal et al. 2012)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from grefine.errors import WeightsCorrupt, WeightsMissing
+from grefine.scorers.inputs import check_images
+from grefine.scorers.natural_statistics import features
+from grefine.scorers.specs import SPECS
+from grefine.types import Scores
+
+MINIMUM = 16
+"""Below this the half-size statistics have too few pixels to mean anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """An epsilon-SVR with a radial kernel, and the ranges to which its features were scaled."""
+
+    gamma: float
+    offset: float
+    coefficients: np.ndarray
+    """`(V,)`."""
+    vectors: np.ndarray
+    """`(V, 36)`."""
+    low: np.ndarray
+    high: np.ndarray
+    """`(36,)` each: what is mapped to -1 and 1."""
+
+    def predict(self, found: np.ndarray) -> float:
+        """Return the score of one feature vector `(36,)`."""
+        scaled = -1 + 2 * (found - self.low) / (self.high - self.low)
+        kernel = np.exp(-self.gamma * ((self.vectors - scaled) ** 2).sum(axis=1))
+        return float(self.coefficients @ kernel - self.offset)
+
+
+class BRISQUE:
+    """Score by BRISQUE; lower is better."""
+
+    spec = SPECS["brisque"]
+
+    def __init__(self, regression: Regression) -> None:
+        self.regression = regression
+
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+        pictures = check_images(images, "BRISQUE", MINIMUM)
+        return [Scores({"brisque": self.regression.predict(features(luminance(picture)))}) for picture in pictures]
+
+
+def luminance(image: Image.Image) -> np.ndarray:
+    """Return `(H, W)` float64 in 0..255, weighted as MATLAB's rgb2gray does."""
+    rgb = np.asarray(image.convert("RGB"), dtype=np.float64)
+    return np.round(rgb @ np.array([0.298936021293775, 0.587043074451121, 0.114020904255103]))
+
+
+def read_model(path: Path) -> Regression:
+    """Read the published model: libsvm's text file and its range file, `allmodel` and `allrange`, in one folder.
+
+    Raises:
+        WeightsMissing: one of the two is not there.
+        WeightsCorrupt: a file that is something else.
+    """
+    folder = path if path.is_dir() else path.parent
+    model, ranges = folder / "allmodel", folder / "allrange"
+    for file in (model, ranges):
+        if not file.is_file():
+            raise WeightsMissing(
+                f"BRISQUE needs the files allmodel and allrange of its published release in one folder; '{file}' is "
+                "missing."
+            )
+    try:
+        gamma, offset, coefficients, vectors = _read_svm(model.read_text(encoding="ascii"))
+        low, high = _read_ranges(ranges.read_text(encoding="ascii"))
+    except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise WeightsCorrupt(f"'{folder}' does not hold BRISQUE's libsvm model and range file: {error}") from error
+    return Regression(gamma, offset, coefficients, vectors, low, high)
+
+
+def _read_svm(text: str) -> tuple[float, float, np.ndarray, np.ndarray]:
+    head, _, body = text.partition("SV\n")
+    settings = dict(line.split(maxsplit=1) for line in head.splitlines() if line.strip())
+    if settings["kernel_type"] != "rbf" or not settings["svm_type"].endswith("svr"):
+        raise ValueError(f"a {settings['svm_type']} with a {settings['kernel_type']} kernel, not an SVR with rbf")
+    coefficients, vectors = [], []
+    for line in body.splitlines():
+        if not line.strip():
+            continue
+        weight, *entries = line.split()
+        vector = np.zeros(36)
+        for entry in entries:
+            index, value = entry.split(":")
+            vector[int(index) - 1] = float(value)
+        coefficients.append(float(weight))
+        vectors.append(vector)
+    if not vectors:
+        raise ValueError("no support vectors")
+    return float(settings["gamma"]), float(settings["rho"]), np.array(coefficients), np.array(vectors)
+
+
+def _read_ranges(text: str) -> tuple[np.ndarray, np.ndarray]:
+    rows = [line.split() for line in text.splitlines() if len(line.split()) == 3]
+    table = {int(index): (float(low), float(high)) for index, low, high in rows}
+    if sorted(table) != list(range(1, 37)):
+        raise ValueError(f"ranges of {len(table)} features instead of 36")
+    bounds = np.array([table[index] for index in range(1, 37)])
+    return bounds[:, 0], bounds[:, 1]

@@ -1,0 +1,67 @@
+"""PIQE: how much of the busy part of a picture is visibly distorted; untrained (Venkatanath et al. 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from grefine.scorers.brisque import luminance
+from grefine.scorers.inputs import check_images
+from grefine.scorers.natural_statistics import normalised
+from grefine.scorers.specs import SPECS
+from grefine.types import Scores
+
+BLOCK, SEGMENT = 16, 6
+ACTIVE = 0.1
+"""Variance of a block above which people look at it."""
+FLAT = 0.1
+"""Deviation of an edge segment below which the block shows a coding artefact."""
+CONSTANT = 1.0
+
+
+class PIQE:
+    """Score by PIQE; 0 is best, 100 worst, and a picture without any busy block scores 100 as in the definition."""
+
+    spec = SPECS["piqe"]
+
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+        pictures = check_images(images, "PIQE", BLOCK)
+        return [Scores({"piqe": piqe(luminance(picture))}) for picture in pictures]
+
+
+def piqe(grey: np.ndarray) -> float:
+    """Return the score of an `(H, W)` luminance in 0..255; the edge is repeated to whole blocks."""
+    height, width = grey.shape
+    grey = np.pad(grey, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
+    field = normalised(grey)
+    rows, columns = (side // BLOCK for side in field.shape)
+    blocks = field.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
+    variance = blocks.var(axis=(1, 2), ddof=1)
+    busy = variance > ACTIVE
+    damage = 0.0
+    for block, spread in zip(blocks[busy], variance[busy], strict=True):
+        artefact, noise = _coded(block), _noisy(block, spread)
+        if artefact:
+            damage += 1 - spread if not noise else 1.0
+        elif noise:
+            damage += spread
+    return float((damage + CONSTANT) / (busy.sum() + CONSTANT) * 100)
+
+
+def _coded(block: np.ndarray) -> bool:
+    """Say whether any stretch of six pixels along an edge of the block is flat."""
+    edges = np.stack([block[0], block[-1], block[:, 0], block[:, -1]])
+    stretches = np.lib.stride_tricks.sliding_window_view(edges, SEGMENT, axis=1)
+    return bool((stretches.std(axis=-1, ddof=1) < FLAT).any())
+
+
+def _noisy(block: np.ndarray, variance: float) -> bool:
+    """Say whether the middle of the block and its surround differ as those of noise do."""
+    deviation = np.sqrt(variance)
+    middle = block[:, BLOCK // 2 - 1 : BLOCK // 2 + 1]
+    surround = np.delete(block, (BLOCK // 2 - 1, BLOCK // 2), axis=1)
+    ratio = middle.std(ddof=1) / surround.std(ddof=1) if surround.std() else 0.0
+    beta = abs(deviation - ratio) / max(deviation, ratio)
+    return bool(deviation > 2 * beta)
