@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from grefine.cli.train_judges import JUDGES, judge_command
 from grefine.cli.train_parser import parser as train_parser
 from grefine.cli.train_rectifier import five_level as train_five_level
 from grefine.cli.train_rectifier import rectifier as train_rectifier
@@ -48,3 +49,5 @@ def tiny(
 train_app.command("parser")(train_parser)
 train_app.command("rectifier")(train_rectifier)
 train_app.command("five-level")(train_five_level)
+for _name in JUDGES:
+    train_app.command(_name)(judge_command(_name))

@@ -9,7 +9,7 @@ from typing import Any
 from grefine.errors import ConfigError
 from grefine.resources import pipeline_folder, pipeline_names
 from grefine.scorers.protocol import Scorer
-from grefine.scorers.registry import known_metric, load_scorer
+from grefine.scorers.registry import carried, known_metric, load_scorer
 
 
 def load_scorers(
@@ -49,8 +49,8 @@ def load_scorers(
     setup: dict[str, Any] = {"device": device}
     for name in names:
         where = given.get(name)
-        if where is None and folder is not None and (folder / name).is_dir():
-            where = str(folder / name)
+        if where is None and folder is not None and (inside := carried(folder, name)) is not None:
+            where = str(inside)
         scorers[name] = load_scorer(name, where, device, allow_noncommercial)
         setup[name] = [scorers[name].spec.version, _state_of(where)]
     return scorers, setup

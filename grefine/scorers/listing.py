@@ -8,7 +8,7 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.resources import pipeline_folder, pipeline_names
-from grefine.scorers.registry import availability, metric_specs
+from grefine.scorers.registry import availability, carried, metric_specs
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,7 @@ def list_metrics(only: str | None = None, pipeline: str | Path | None = None) ->
             raise ConfigError(f"There is no pipeline '{pipeline}' here: {', '.join(pipeline_names())} or a folder.")
     rows = []
     for spec in metric_specs(only):
-        carried = folder if folder is not None and (folder / spec.name).is_dir() else None
-        state = availability(spec.name, carried)
+        state = availability(spec.name, carried(folder, spec.name) if folder is not None else None)
         rows.append(
             MetricRow(
                 spec.name, spec.direction, _span(spec.range), spec.needs_prompt, spec.axis, state.runs, state.reason,

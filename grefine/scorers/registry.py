@@ -114,8 +114,8 @@ def find_weights(name: str, weights: str | Path | None) -> Path:
     if weights is not None:
         folder = pipeline_folder(weights)
         if folder is not None and (folder / "model_index.json").is_file():
-            inside = folder / name
-            if inside.is_dir():
+            inside = carried(folder, name)
+            if inside is not None:
                 return inside
             raise WeightsMissing(f"The pipeline '{weights}' carries no {name}; it needs {SPECS[name].weights}.")
         path = Path(weights)
@@ -126,6 +126,12 @@ def find_weights(name: str, weights: str | Path | None) -> Path:
     if cached.exists():
         return cached
     raise WeightsMissing(f"{name} needs {SPECS[name].weights}; nothing was given and '{cached}' does not exist.")
+
+
+def carried(pipeline: Path, name: str) -> Path | None:
+    """Return where a pipeline folder keeps the network of a metric; None when it carries none."""
+    inside = pipeline / {"imagereward": "reward"}.get(name, name)
+    return inside if inside.is_dir() else None
 
 
 def check_device(device: str) -> None:
