@@ -32,7 +32,7 @@ def refine(
     follow_links: bool = typer.Option(False, help="Read what symbolic links point to outside SRC."),
     panels: bool = typer.Option(True, help="Write before/map/after pictures of what changed into OUT/panels."),
     batch_size: int = typer.Option(8, help="Images per unit of work."),
-    max_pixels: int = typer.Option(64 * 2**20, help="Larger images are refused."),
+    max_pixels: int = typer.Option(32 * 2**20, help="Larger images are refused."),
     retry_failed: bool = typer.Option(False, help="Try images again that failed in an earlier start."),
     again: bool = typer.Option(False, help="Refine images once more that carry the record of an equal run."),
     force: bool = typer.Option(False, help="Refine images that the pipeline does not know how to judge."),

@@ -144,12 +144,16 @@ def _of_this_world(
     world = None if task.options.force else read_world(pipe.config.get("world"))
     if world is None:
         return todo
+    import torch
+
     kept = []
+    device = pipe._execution_device
     for index in todo:
         picture = readings[index].image
         try:
-            if picture is not None:
-                check_world(world, pipe.vae, np.asarray(picture.rgb), pipe.working_side, pipe._execution_device)
+            with torch.no_grad():
+                if picture is not None:
+                    check_world(world, pipe.vae, np.asarray(picture.rgb), pipe.working_side, device)
             kept.append(index)
         except WorldMismatch as error:
             outcomes[index] = Outcome(readings[index], "failed", str(error))

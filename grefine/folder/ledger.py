@@ -16,6 +16,7 @@ from grefine.io.images import printable
 from grefine.io.journal import read_journal
 
 JOURNAL = "journal.jsonl"
+THERE = "its result is already there"
 _WORDS = {
     "version": "the version of grefine",
     "pipeline": "the pipeline",
@@ -85,7 +86,7 @@ class Ledger:
                 remove_partials(panels)
 
     def verdict(self, item: WorkItem, options: FolderOptions) -> str:
-        """Return "work", "done" (say nothing), or why the image is skipped, as a sentence."""
+        """Return "work", "done" (say nothing), or THERE when a result stands in its place that no journal tells of."""
         key = _name(item.relative)
         if key in self._failed and not options.retry_failed:
             return "done"
@@ -96,7 +97,7 @@ class Ledger:
             return "work"
         if options.overwrite == "older" and _younger(item.source, item.output):
             return "work"
-        return "its result is already there" + ("" if options.overwrite == "never" else " and is not older")
+        return THERE
 
     def _unchanged(self, item: WorkItem) -> bool:
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError, GRefineError
+from grefine.folder.adopt import adopted_row, own_record
 from grefine.folder.batch import Outcome, Reading, Row, read_batch, refine_batch
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
@@ -193,24 +194,36 @@ class _Run:
     def _batches(self) -> Iterator[list[WorkItem]]:
         """Cut the list into batches. Whole batches are done or not, so what is left is cut at the same places."""
         batch: list[WorkItem] = []
+        adopted: list[Row] = []
         for item in list_work(self.sources, self.out, self.task.options):
             verdict = self.ledger.verdict(item, self.task.options)
             if verdict == "done":
                 self.summary.resumed += 1
                 continue
-            if item.refused or verdict != "work":
+            record = None if item.refused or verdict == "work" else own_record(item, self.task.config_hash)
+            if item.refused or (verdict != "work" and record is None):
                 self._skip(item, item.refused or verdict)
                 continue
+            adopted += [adopted_row(item, record)] if record is not None else []
             batch.append(item)
             if len(batch) == self.task.options.batch_size:
-                yield batch
-                batch = []
-        if batch:
+                yield from self._unless_whole(batch, adopted)
+                batch, adopted = [], []
+        yield from self._unless_whole(batch, adopted)
+
+    def _unless_whole(self, batch: list[WorkItem], adopted: list[Row]) -> Iterator[list[WorkItem]]:
+        """Give a batch to do, or take over its rows when all of its results are there already."""
+        if batch and len(adopted) == len(batch):
+            self._pass(adopted)
+        elif batch:
             yield batch
 
     def _skip(self, item: WorkItem, reason: str) -> None:
         state = "failed" if item.failed else "skipped"
-        self.waiting.append({"kind": "image", "file": item.relative, "state": state, "reason": f"{reason}."})
+        self._pass([{"kind": "image", "file": item.relative, "state": state, "reason": f"{reason}."}])
+
+    def _pass(self, rows: list[Row]) -> None:
+        self.waiting += rows
         if len(self.waiting) >= 1000:
             self._pass_over()
 

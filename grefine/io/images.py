@@ -38,7 +38,7 @@ from grefine.io.modes import is_grey, to_rgb_and_alpha
 
 Format = Literal["PNG", "JPEG", "WEBP"]
 
-MAX_PIXELS = 64 * 2**20
+MAX_PIXELS = 32 * 2**20
 MAX_BYTES = 512 * 2**20
 MIN_SIDE = 1
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
@@ -304,6 +304,14 @@ def pixel_digest(data: bytes, form: str, new_hash: Callable[[], object]) -> str:
 def output_format(like: LoadedImage) -> Format:
     """Return what a picture is written as when nobody says otherwise."""
     return like.format if like.format in _CONTAINERS else "PNG"  # type: ignore[return-value]
+
+
+def read_embedded(data: bytes) -> Embedded:
+    """Return what a PNG, JPEG or WebP file carries beside its pixels, which are not decoded; nothing for others."""
+    for mark, form in ((png.SIGNATURE, "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"RIFF", "WEBP")):
+        if data.startswith(mark):
+            return _CONTAINERS[form].read_embedded(data)
+    return Embedded()
 
 
 def _for_format(embedded: Embedded, source: str, form: str) -> Embedded:

@@ -15,6 +15,7 @@ from grefine.io.generators.found import load_json
 KEY = "grefine"
 FORMAT = "grefine-record/1"
 LONGEST_PROMPT = 4_000
+_KINDS = {"before": dict, "after": dict, "guarded": bool, "passes": int, "seed": int, "area": float}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,11 @@ class RefineRecord:
     state: str
     """untouched, refined or kept."""
     reason: str
+    kept: str = ""
+    """Which candidate: original, repainted, both or restored."""
     guarded: bool = False
+    area: float = 0.0
+    """Share of the image that was planned to be repainted."""
     prompt: str = ""
     prompt_origin: str = ""
     before: Mapping[str, float] = field(default_factory=dict)
@@ -61,7 +66,7 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(RefineRecord):
         value = data.get(entry.name)
-        kind = {"before": dict, "after": dict, "guarded": bool, "passes": int, "seed": int}.get(entry.name, str)
+        kind = _KINDS.get(entry.name, str)
         if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
             values[entry.name] = _numbers(value) if kind is dict else value
         elif entry.name == "seed":

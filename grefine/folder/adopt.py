@@ -1,0 +1,42 @@
+"""Results that are in OUT though no journal tells of them: told apart from strangers by the record they carry."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from grefine.errors import ImageError
+from grefine.folder.options import file_digest
+from grefine.folder.worklist import WorkItem
+from grefine.io.images import read_bytes, read_embedded
+from grefine.io.record import RefineRecord, read_record
+
+
+def own_record(item: WorkItem, config_hash: str) -> RefineRecord | None:
+    """Return the record of a result that an equal run made of this very input; None for any other file."""
+    try:
+        record = read_record(read_embedded(read_bytes(item.output)))
+        if record is None or record.config != config_hash or record.source != file_digest(item.source):
+            return None
+    except (ImageError, OSError):
+        return None
+    return record
+
+
+def adopted_row(item: WorkItem, record: RefineRecord) -> dict[str, Any]:
+    """Return the journal row that the result's own run would have written."""
+    status = os.stat(item.source)
+    return {
+        "kind": "image",
+        "file": item.relative,
+        "state": record.state,
+        "reason": record.reason,
+        "input": {"sha256": record.source, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns},
+        "prompt": record.prompt[:2000],
+        "prompt_origin": record.prompt_origin,
+        "output": item.name,
+        "decision": {"kept": record.kept, "guarded": record.guarded},
+        "scores": {"before": dict(record.before), "after": dict(record.after)},
+        "area": record.area,
+        "notes": ["found in OUT with its record; the journal did not tell of it."],
+    }
