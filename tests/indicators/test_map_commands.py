@@ -1,0 +1,152 @@
+"""`grefine map`, `calibrate` and `selfcheck` on a small folder with random weights: files, tables, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_folder import write_folder
+from typer.testing import CliRunner
+
+from grefine.cli.main import app
+from grefine.errors import ConfigError, ImageError, PromptError, WeightsMissing
+from grefine.indicators.load import load_maps, stored_calibration
+from grefine.toyworld.pictures import pictures_with_captions
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A pipeline folder, 36 toy pictures with a table of prompts."""
+    root = tmp_path_factory.mktemp("maps")
+    write_folder(root / "pipe")
+    (root / "good" / "deep").mkdir(parents=True)
+    pictures, captions = pictures_with_captions(36, 3)
+    with (root / "prompts.csv").open("w", newline="") as sink:
+        table = csv.writer(sink)
+        table.writerow(["file", "prompt"])
+        for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+            name = f"{'deep/' if index % 2 else ''}{index:02d}.png"
+            picture.save(root / "good" / name)
+            table.writerow([name, caption])
+    return root
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_map_writes_everything(place, tmp_path):
+    (place / "other").mkdir(exist_ok=True)
+    (place / "other" / "broken.png").write_bytes(b"not an image")
+    done = run(
+        "map", place / "good" / "00.png", place / "other", "-o", tmp_path, "--pipeline", place / "pipe",
+        "--prompts", place / "prompts.csv", "--json",
+    )  # fmt: skip
+    assert done.exit_code == 1, "one input failed, the other is done"
+    assert "broken.png" in done.stderr
+    (line,) = done.stdout.splitlines()
+    known = json.loads(line)
+    assert known["prompt_from"] == "table prompts.csv"
+    assert not known["calibrated"]
+    assert known["phrases"][0].keys() >= {"phrase", "noun", "a_phs", "a_pns", "verdict"}
+    saved = json.loads((tmp_path / "00.maps.json").read_text())
+    assert saved["p"] == known["p"]
+    for name in saved["files"]:
+        assert (tmp_path / name).is_file(), name
+    values = np.load(tmp_path / "00.quality.npy")
+    with Image.open(tmp_path / "00.quality.png") as grey:
+        assert np.abs(np.asarray(grey) / 65535 - values).max() < 1e-4
+    with Image.open(tmp_path / "00.mask.png") as mask:
+        assert mask.size == (64, 64)
+        assert set(np.unique(np.asarray(mask))) <= {0, 255}
+    with Image.open(tmp_path / "00.sheet.png") as sheet:
+        assert min(sheet.size) > 256
+
+
+def test_map_of_a_folder_without_prompts_judges_quality_only(place, tmp_path):
+    done = run("map", place / "good", "-o", tmp_path, "--pipeline", place / "pipe")
+    assert done.exit_code == 0, done.output
+    assert len(list(tmp_path.rglob("*.maps.json"))) == 36
+    assert (tmp_path / "deep" / "01.maps.json").is_file()
+    assert "The prompt is empty. Only p counts." in done.stdout
+
+
+def test_calibrate_stores_and_says_what_it_was_made_from(place):
+    before = (place / "pipe" / "model_index.json").read_text()
+    done = run(
+        "calibrate", "--pipeline", place / "pipe", "--images", place / "good", "--prompts", place / "prompts.csv"
+    )
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    stored = stored_calibration(place / "pipe")
+    assert stored.to_dict() == told["calibration"]
+    assert stored.made_from["images"] == 36
+    assert json.loads(before).items() <= json.loads((place / "pipe" / "model_index.json").read_text()).items()
+    assert load_maps(place / "pipe").calibration.calibrated
+    (place / "pipe" / "model_index.json").write_text(before)
+
+
+def test_calibrate_into_a_file_leaves_the_pipeline(place, tmp_path):
+    before = (place / "pipe" / "model_index.json").read_text()
+    arguments = ("--pipeline", place / "pipe", "--images", place / "good", "--prompts", place / "prompts.csv")
+    assert run("calibrate", *arguments, "--out", tmp_path / "c.json").exit_code == 0
+    assert (place / "pipe" / "model_index.json").read_text() == before
+    done = run(
+        "map", place / "good" / "00.png", "-o", tmp_path, "--pipeline", place / "pipe",
+        "--calibration", tmp_path / "c.json", "--json",
+    )  # fmt: skip
+    assert json.loads(done.stdout)["calibrated"]
+
+
+def test_selfcheck_reports_and_fails_on_random_weights(place):
+    done = run("selfcheck", "--pipeline", place / "pipe", "--count", 6, "--json")
+    checks = json.loads(done.stdout)
+    assert [check["name"] for check in checks] == [
+        "blur lowers p",
+        "a swapped prompt lowers a",
+        "a pasted defect is found",
+    ]
+    assert done.exit_code == (0 if all(check["passed"] for check in checks) else 1)
+    assert "Uncalibrated" in done.stderr
+    named = run(
+        "selfcheck",
+        "--pipeline",
+        place / "pipe",
+        "--count",
+        4,
+        "--images",
+        place / "good",
+        "--prompts",
+        place / "prompts.csv",
+    )
+    assert named.exit_code in (0, 1)
+    assert "of 4" in named.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("map", "absent.png", "-o", "x"), ImageError, "No image or folder 'absent.png'"),
+        (("calibrate", "--pipeline", "PIPE", "--images", "GOOD"), PromptError, "has no prompt"),
+        (
+            ("calibrate", "--pipeline", "PIPE", "--images", "GOOD", "--phrase-score", "mean"),
+            ConfigError,
+            "class, peak, not 'mean'",
+        ),
+        (("selfcheck", "--pipeline", "EMPTY"), WeightsMissing, "has no clip"),
+    ],
+)
+def test_refusals(place, tmp_path, arguments, error, message):
+    known = {"PIPE": place / "pipe", "GOOD": place / "good", "EMPTY": tmp_path}
+    done = run(*(known.get(a, a) for a in arguments))
+    assert isinstance(done.exception, error)
+    assert message in str(done.exception)
+
+
+def test_released_weights_say_what_to_fetch(monkeypatch, tmp_path):
+    monkeypatch.setenv("GREFINE_CACHE", str(tmp_path))
+    with pytest.raises(WeightsMissing, match="grefine fetch clip"):
+        load_maps("released")
