@@ -8,6 +8,7 @@ import sys
 import typer
 
 from grefine.cli import bench, calibrate, convert, fetch, metrics, rank, score, selfcheck
+from grefine.cli import compare as compare_command
 from grefine.cli import evaluate as evaluate_command
 from grefine.cli import map as map_command
 from grefine.cli import parse as parse_command
@@ -40,6 +41,7 @@ app.command("parse")(parse_command.parse)
 app.command("refine")(refine_command.refine)
 app.add_typer(train_command.train_app, name="train")
 app.command("calibrate")(calibrate.calibrate)
+app.command("compare")(compare_command.compare)
 app.command("evaluate")(evaluate_command.evaluate)
 app.command("selfcheck")(selfcheck.selfcheck)
 app.command("fetch")(fetch.fetch)

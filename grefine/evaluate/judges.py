@@ -121,7 +121,8 @@ def choose(
     specs = {spec.name: spec for spec in metric_specs()}
     wanted = list(metrics) or list(specs)
     weights = {known_metric(name): path for name, path in (weights or {}).items()}
-    loop = {known_metric(name) if name not in _OWN else name for name in used_in_loop}
+    own = {item.spec.name for item in wanted if not isinstance(item, str)}
+    loop = {name if name in own else known_metric(name) for name in used_in_loop}
     folder = _pipeline(pipeline)
     judges: dict[str, Judge] = {}
     missing: dict[str, str] = {}
@@ -154,9 +155,6 @@ def choose(
 
         chosen += input_quality(pipeline, device)
     return chosen, missing
-
-
-_OWN = ("pq_map", "aq_map")
 
 
 def _pipeline(name: str | Path | None) -> Path | None:

@@ -28,10 +28,11 @@ def steered_by(outputs: Iterable[Path]) -> set[str]:
             continue
         if record is not None:
             names |= {name.split(".")[0] for name in (*record.before, *record.after)}
-    return {known for name in names if (known := _registered(name))}
+    return {known for name in names if (known := registered(name))}
 
 
-def _registered(name: str) -> str | None:
+def registered(name: str) -> str | None:
+    """Return a metric's own name, or None for anything that is no registered metric."""
     try:
         return known_metric(name)
     except ConfigError:

@@ -62,8 +62,8 @@ def make_report(folder, count, **options):
             yield ReportImage(
                 f"{i:04d}.png" if i else EVIL, before, Image.new("RGB", (48, 32), (i % 256, 200, 90)),
                 quality=field, mask=field > 0.7, prompt=EVIL, emphasis=((0, 4, 1.1),), reason=EVIL,
-                kept="both" if i % 3 else "original", scores={"edges": (10.0, 10.0 + gains[i]), "noise": (10.0, 10.0 - gains[i])},
-                gains={"perceptual": float(gains[i])}, group="AB"[i % 2],
+                kept="both" if i % 3 else "original", gains={"perceptual": float(gains[i])}, group="AB"[i % 2],
+                scores={"edges": (10.0, 10.0 + gains[i]), "noise": (10.0, 10.0 - gains[i])},
             )  # fmt: skip
 
     return write_report(

@@ -1,0 +1,68 @@
+"""`grefine compare`: several refiners on the same images, in one table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+
+def compare(
+    src: list[Path] = typer.Argument(help="Images and folders of images."),
+    out: Path = typer.Option(..., "--out", "-o", help="Folder for outputs, tables and reports."),
+    refiners: str = typer.Option(
+        "identity,blur,sharpen",
+        help="With commas: grefine, sdxl, sdxl-refiner, sd, instruct-pix2pix, sd-upscale, swin2sr, identity, blur, "
+        "sharpen.",
+    ),
+    outputs: list[str] = typer.Option([], metavar="NAME=DIR", help="What another tool made; may be repeated."),
+    model: list[str] = typer.Option([], metavar="REFINER=DIR", help="Folder or Hub id of a refiner; may be repeated."),
+    prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
+    metrics: str = typer.Option("", help="A preset, a YAML file, or names with commas; empty: all."),
+    group: str = typer.Option(None, help="Column of --prompts to report by, or 'folder'."),
+    pipeline: str = typer.Option(None, help="Take the judges of this pipeline, and sort the inputs by its p and a."),
+    weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
+    used_in_loop: str = typer.Option("", help="Metrics, with commas, that steered a refiner: no evidence."),
+    steps: int = typer.Option(20, help="Executed denoising steps of every refiner."),
+    strength: float = typer.Option(0.3, help="Of image-to-image refiners."),
+    noise_images: int = typer.Option(None, help="Inputs on which each metric's own noise is measured; 0: none."),
+    allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
+    report: bool = typer.Option(True, help="Write a report per method."),
+    seed: int = typer.Option(0),
+    device: str = typer.Option("cpu", help="cpu, cuda, ..."),
+    as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
+) -> None:
+    """Refine, score and count; started again, it makes and computes only what is missing."""
+    from grefine.evaluate.compare import compare_refiners
+    from grefine.evaluate.compare_views import as_data, count_lines
+    from grefine.evaluate.options import assignments, metric_choice, names
+    from grefine.evaluate.table_text import to_markdown
+
+    result = compare_refiners(
+        src,
+        out=out,
+        refiners=names(refiners),
+        outputs=assignments(outputs, "--outputs"),
+        models=assignments(model, "--model"),
+        weights=assignments(weights, "--weights"),
+        metrics=metric_choice(metrics),
+        used_in_loop=names(used_in_loop),
+        prompts=prompts,
+        group=group,
+        pipeline=pipeline,
+        steps=steps,
+        strength=strength,
+        noise_images=noise_images,
+        allow_noncommercial=allow_noncommercial,
+        report=report,
+        seed=seed,
+        device=device,
+        progress=lambda line: typer.echo(line, err=True),
+    )
+    absent = (f"{name} did not run: {why}" for name, why in (result.unavailable | result.failed).items())
+    for line in (*result.notes, *absent):
+        typer.echo(line, err=True)
+    text = json.dumps(as_data(result)) if as_json else "\n".join([to_markdown(result.table), *count_lines(result)])
+    typer.echo(text)
+    raise typer.Exit(1 if result.failed else 0)

@@ -1,0 +1,240 @@
+"""Refiners side by side: the same images, seeds and steps, one table in the form of the paper's Table 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grefine.errors import ConfigError
+from grefine.evaluate.analysis import analyse
+from grefine.evaluate.baselines import Restore, Run, check_run
+from grefine.evaluate.cache import ScoreCache
+from grefine.evaluate.findings import Analysis
+from grefine.evaluate.judges import choose, resolve
+from grefine.evaluate.long_table import ScoreRow, values_of
+from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names
+from grefine.evaluate.prompting import read_prompting
+from grefine.evaluate.refiner_runs import Made, make_outputs
+from grefine.evaluate.run import score_stages
+from grefine.evaluate.scoring import Progress
+from grefine.evaluate.steering import registered, steered_by
+from grefine.evaluate.tables import WideTable, negative_optimisations, wide_table
+from grefine.evaluate.verdict import Verdict, verdict_of
+from grefine.scorers.protocol import Scorer
+from grefine.types import MetricSpec
+
+ORIGINAL = "original"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison found."""
+
+    rows: tuple[ScoreRow, ...]
+    specs: Mapping[str, MetricSpec]
+    table: WideTable
+    analyses: Mapping[str, Analysis]
+    """Method → findings against the original."""
+    files: Mapping[str, Mapping[str, Path]]
+    """Method → image → file, for the images that every method has."""
+    prompts: Mapping[str, str]
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """"method: image" or method → why there is no output."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def negative_optimisations(self) -> dict[str, int]:
+        """Method → number of metrics of evidence whose mean fell below the original's, as the paper counts."""
+        counted = [m.metric for m in next(iter(self.analyses.values())).metrics if m.evidence] if self.analyses else []
+        columns = [self.table.metrics.index(metric) for metric in counted]
+        rows = [
+            {"method": method, **{self.table.metrics[c]: cells[c].value for c in columns}}
+            for method, cells in self.table.rows
+        ]
+        return negative_optimisations(rows, ORIGINAL, directions=self.table.directions)
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Method → verdict."""
+        return {method: verdict_of(found) for method, found in self.analyses.items()}
+
+
+def compare_refiners(
+    sources: Sequence[str | Path],
+    *,
+    out: str | Path,
+    refiners: Sequence[str] | Mapping[str, Restore | str] = ("identity", "blur", "sharpen"),
+    outputs: Mapping[str, str | Path] | None = None,
+    prompts: str | Path | None = None,
+    metrics: str | Path | Sequence[str | Scorer] = (),
+    group: str | None = None,
+    pipeline: str | Path | None = None,
+    models: Mapping[str, str] | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    steps: int = 20,
+    strength: float = 0.3,
+    seed: int = 0,
+    device: str = "cpu",
+    used_in_loop: Iterable[str] = (),
+    noise_images: int | None = None,
+    allow_noncommercial: bool = False,
+    report: bool = True,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run refiners over the same images, add outputs of other tools, and judge all of them alike.
+
+    Args:
+        sources: image files and folders.
+        out: gets `outputs/METHOD/`, the tables, and a report per method in `reports/METHOD/`.
+        refiners: names (`baselines.REFINERS`), or name → name or callable of your own.
+        outputs: method → folder with what another tool made of the same images, paired by relative path.
+        prompts: table of prompts; sidecars and metadata otherwise.
+        metrics: as in `evaluate_folders`.
+        group: column of the prompt table, or "folder".
+        pipeline: takes judges from it, and its p and a for the thirds.
+        models: refiner → folder or Hub id, in place of the default.
+        weights: metric → file or folder.
+        steps: executed denoising steps of every refiner.
+        strength: of image-to-image refiners.
+        seed: per image, the same for every refiner.
+        device: for refiners and metrics.
+        used_in_loop: metrics that steered one of the refiners.
+        noise_images: as in `evaluate_folders`.
+        allow_noncommercial: as in `evaluate_folders`.
+        report: write a report per method.
+        progress: called with one line per finished step.
+
+    Raises:
+        ConfigError: no images, no method, or a name used twice.
+    """
+    out = Path(out)
+    originals = gather(sources)
+    chosen = dict(refiners) if isinstance(refiners, Mapping) else {name: name for name in refiners}
+    twice = sorted(set(chosen) & set(outputs or {}) | ({*chosen, *(outputs or {})} & {ORIGINAL}))
+    if twice:
+        raise ConfigError(f"'{twice[0]}' names two methods: rename the entry of --outputs.")
+    if not chosen and not outputs:
+        raise ConfigError("There is nothing to compare with: name refiners, or outputs as NAME=DIR.")
+    run = Run(steps, strength, device, dict(models or {}))
+    check_run((name for name in chosen.values() if isinstance(name, str)), run)
+    wanted, preset_noise = resolve(metrics)
+    found = read_prompting(Pairing(tuple(Pair(n, p, p) for n, p in originals.items())), prompts, group)
+    made = make_outputs(originals, chosen, found.prompts, run, out / "outputs", seed, progress)
+    notes = [*found.notes, *_add_folders(made, originals, outputs or {})]
+    files, dropped = common_images(originals, made)
+    written = [path for method in files if method != ORIGINAL for path in list(files[method].values())[:8]]
+    guards = {known for name in made.steered if (known := registered(name))}
+    steered = {*used_in_loop, *guards, *steered_by(written)}
+    judges, unavailable = choose(
+        wanted,
+        pipeline=pipeline,
+        device=device,
+        weights=weights,
+        used_in_loop=steered,
+        allow_noncommercial=allow_noncommercial,
+    )
+    with ScoreCache(out / "scores.jsonl") as cache:
+        rows, specs, log = score_stages(
+            files,
+            judges,
+            cache,
+            prompts=found.prompts,
+            baseline=ORIGINAL,
+            noise_images=preset_noise if noise_images is None else noise_images,
+            seed=seed,
+            progress=progress,
+        )
+    values = values_of(rows)
+    methods = [name for name in files if name != ORIGINAL]
+    analyses = {m: analyse(values, specs, method=m, baseline=ORIGINAL, groups=found.groups) for m in methods}
+    result = Comparison(
+        rows=tuple(rows),
+        specs=specs,
+        table=_table(values, specs, files),
+        analyses=analyses,
+        files=files,
+        prompts=found.prompts,
+        unavailable={**unavailable, **log.failed},
+        failed=made.failed,
+        notes=(*notes, *dropped, *log.notes),
+    )
+    from grefine.evaluate.compare_views import write_comparison
+
+    write_comparison(result, out, report=report)
+    return result
+
+
+def gather(sources: Sequence[str | Path]) -> dict[str, Path]:
+    """Return the images that files and folders mean, by name; several folders keep their own names in front.
+
+    Raises:
+        ConfigError: nothing there, or one name for two images.
+    """
+    found: dict[str, Path] = {}
+    for source in map(Path, sources):
+        inside = {source.name: source} if source.is_file() else image_files(source)
+        for name, path in inside.items():
+            key = f"{source.name}/{name}" if len(sources) > 1 and source.is_dir() else name
+            if key in found:
+                raise ConfigError(f"'{found[key]}' and '{path}' would both be called '{key}': compare them apart.")
+            found[key] = path
+    if not found:
+        raise ConfigError("There are no images to compare: give image files or folders that hold some.")
+    return found
+
+
+def _add_folders(made: Made, originals: dict[str, Path], outputs: Mapping[str, str | Path]) -> list[str]:
+    notes = []
+    for method, folder in outputs.items():
+        right = image_files(folder)
+        matches, _ = match_names(originals, right)
+        made.files[method] = {name: right[other] for name, other in matches.items()}
+        if len(matches) < len(originals):
+            notes.append(f"'{folder}' has outputs for {len(matches)} of {len(originals)} images.")
+    return notes
+
+
+def common_images(originals: Mapping[str, Path], made: Made) -> tuple[dict[str, dict[str, Path]], list[str]]:
+    """Return stage → image → file for images that every method has, and notes on what was left out.
+
+    Raises:
+        ConfigError: no method has an output, or they share no image.
+    """
+    methods = {name: files for name, files in made.files.items() if files}
+    if not methods:
+        reason = next(iter(made.failed.values()), "no outputs were found")
+        raise ConfigError(f"No refiner gave an output: {reason}")
+    shared = [name for name in originals if all(name in files for files in methods.values())]
+    if not shared:
+        raise ConfigError("The methods have no image in common: give outputs of the same images under the same names.")
+    notes = [f"{name} gave no output and is left out." for name in made.files if name not in methods]
+    if len(shared) < len(originals):
+        notes.append(f"Compared on the {len(shared)} of {len(originals)} images that every method has.")
+    stages = {ORIGINAL: {name: originals[name] for name in shared}}
+    return stages | {m: {name: files[name] for name in shared} for m, files in methods.items()}, notes
+
+
+def _table(
+    values: Mapping[str, Mapping[str, Mapping[str, float]]],
+    specs: Mapping[str, MetricSpec],
+    files: Mapping[str, Mapping[str, Path]],
+) -> WideTable:
+    """Return the means over the images for which every method has a number, metric by metric."""
+    means: dict[str, dict[str, float]] = {method: {} for method in files}
+    for metric, stages in values.items():
+        if specs[metric].needs_reference:
+            continue
+        finite = [{i for i, v in stages.get(method, {}).items() if v == v} for method in files]
+        shared = sorted(set.intersection(*finite))
+        for method in files if shared else ():
+            means[method][metric] = sum(stages[method][i] for i in shared) / len(shared)
+    shown = [metric for metric in values if metric in means[ORIGINAL]]
+    return wide_table(
+        means,
+        baseline=ORIGINAL,
+        directions={metric: specs[metric].direction for metric in shown},
+        in_loop=[metric for metric in shown if specs[metric].used_in_loop],
+        n=len(files[ORIGINAL]),
+    )

@@ -1,0 +1,114 @@
+"""What a comparison leaves on disk: long table, wide tables, summary, a report per method."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grefine.evaluate.compare import ORIGINAL
+from grefine.evaluate.long_table import values_of, write_csv, write_rows, write_text
+from grefine.evaluate.report import ReportImage, ReportText, write_report
+from grefine.evaluate.run import change_means
+from grefine.evaluate.table_text import number, to_latex, to_markdown, to_rows
+from grefine.evaluate.verdict import headline, sentences, verdict_of
+
+if TYPE_CHECKING:
+    from grefine.evaluate.compare import Comparison
+
+
+def write_comparison(result: Comparison, out: Path, *, report: bool = True) -> None:
+    """Write scores.csv, table.md, table.tex, table.csv, comparison.json and reports/METHOD/report.html."""
+    write_rows(out / "scores.csv", result.rows)
+    write_text(out / "table.md", "\n".join([to_markdown(result.table), *count_lines(result)]) + "\n")
+    write_text(out / "table.tex", to_latex(result.table))
+    write_csv(out / "table.csv", *to_rows(result.table))
+    write_text(out / "comparison.json", json.dumps(as_data(result), indent=1, allow_nan=False) + "\n")
+    for method in result.analyses if report else ():
+        _write_report(result, method, out / "reports" / method)
+
+
+def count_lines(result: Comparison) -> list[str]:
+    """Return one Markdown line per method: its verdict and its negative optimisations."""
+    counts = result.negative_optimisations
+    total = sum(m.evidence for m in next(iter(result.analyses.values())).metrics) if result.analyses else 0
+    return [
+        f"- {method}: {verdict}; worse than the original on {counts.get(method, 0)} of {total} metric means"
+        for method, verdict in result.verdicts.items()
+    ]
+
+
+def as_data(result: Comparison) -> dict[str, Any]:
+    """Return the comparison as plain data for JSON."""
+    counts = result.negative_optimisations
+    values = {
+        method: {
+            m: (c.value if math.isfinite(c.value) else None) for m, c in zip(result.table.metrics, cells, strict=True)
+        }
+        for method, cells in result.table.rows
+    }
+    return {
+        "images": result.table.n,
+        "means": values,
+        "directions": dict(result.table.directions),
+        "used_in_loop": sorted(result.table.in_loop),
+        "negative_optimisations": counts,
+        "methods": {
+            method: {
+                "verdict": verdict_of(found),
+                "sentences": sentences(found),
+                "axes": {
+                    axis.axis: {
+                        "level": axis.level,
+                        "win": axis.gain.win,
+                        "tie": axis.gain.tie,
+                        "loss": axis.gain.loss,
+                        "mean": number(axis.gain.mean),
+                    }
+                    for axis in found.axes
+                },
+            }
+            for method, found in result.analyses.items()
+        },
+        "unavailable": dict(result.unavailable),
+        "failed": dict(result.failed),
+        "notes": list(result.notes),
+    }
+
+
+def _write_report(result: Comparison, method: str, folder: Path) -> None:
+    analysis = result.analyses[method]
+    text = ReportText(
+        title=f"{ORIGINAL} and {method}",
+        subtitle=headline(verdict_of(analysis)),
+        headline=method,
+        tone={"better": "gain", "worse": "loss", "mixed": "mixed"}.get(verdict_of(analysis), "even"),
+        facts=(("method", method), ("compared methods", ", ".join(result.analyses))),
+        missing=(*result.unavailable.items(), *((k, v) for k, v in result.failed.items() if k.startswith(method))),
+        notes=result.notes,
+    )
+    change = {"all inputs": change_means(result.rows, result.files[ORIGINAL], method)}
+    images = _images(result, method)
+    write_report(folder, images, text, analysis=analysis, specs=result.specs, change=change)
+
+
+def _images(result: Comparison, method: str) -> Iterator[ReportImage]:
+    values = values_of(result.rows)
+    analysis = result.analyses[method]
+    axes = {axis.axis: axis.per_image for axis in analysis.axes}
+    for name, path in result.files[ORIGINAL].items():
+        stages = {m.metric: values[m.metric] for m in analysis.metrics}
+        yield ReportImage(
+            name=name,
+            before=path,
+            after=result.files[method][name],
+            prompt=result.prompts.get(name, ""),
+            scores={
+                metric: (found[ORIGINAL][name], found[method][name])
+                for metric, found in stages.items()
+                if name in found.get(ORIGINAL, {}) and name in found.get(method, {})
+            },
+            gains={axis: per_image[name] for axis, per_image in axes.items() if name in per_image},
+        )

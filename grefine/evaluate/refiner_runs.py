@@ -1,0 +1,106 @@
+"""Run refiners over images into folders; what is there already is not made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+from grefine.errors import ConfigError, GRefineError
+from grefine.evaluate.baselines import Restore, Run, load_refiner
+from grefine.evaluate.cache import ScoreCache, content_hash
+from grefine.evaluate.long_table import write_text
+from grefine.io.atomic import write_atomic
+from grefine.io.images import printable, read_image
+from grefine.refine.seeds import derive
+
+
+@dataclass(slots=True)
+class Made:
+    """What refiners left behind."""
+
+    files: dict[str, dict[str, Path]] = field(default_factory=dict)
+    """Method → image → output."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """"method: image" or method → reason."""
+    steered: set[str] = field(default_factory=set)
+    """Metrics that guarded or guided one of them."""
+
+
+def make_outputs(
+    originals: Mapping[str, Path],
+    refiners: Mapping[str, Restore | str],
+    prompts: Mapping[str, str],
+    run: Run,
+    out: Path,
+    seed: int,
+    progress: Callable[[str], None] | None = None,
+) -> Made:
+    """Refine every image by every refiner into `out/METHOD/`.
+
+    A refiner that cannot be loaded, and an image that it fails on, cost themselves only. Outputs of an earlier run
+    with the same settings and inputs are kept.
+    """
+    made = Made()
+    for method, refiner in refiners.items():
+        if not method or method in (".", "..") or "/" in method or "\\" in method:
+            raise ConfigError(f"'{method}' cannot name a method: it becomes a folder, so use a plain word.")
+        folder = out / method
+        files: dict[str, Path] = {}
+        with ScoreCache(folder / "done.jsonl") as done:
+            restore: Restore | None = None
+            for count, (name, path) in enumerate(originals.items(), start=1):
+                target = folder / Path(name).with_suffix(".png")
+                key = _key(method, refiner, run, seed, name, path, prompts.get(name, ""))
+                if done.get(key) is None or not target.is_file():
+                    try:
+                        restore = restore or (load_refiner(refiner, run) if isinstance(refiner, str) else refiner)
+                        _make(restore, path, target, prompts.get(name, ""), run, derive(seed, name))
+                    except Exception as error:  # noqa: BLE001 - one refiner's failure must not cost the others
+                        made.failed[method if restore is None else f"{method}: {printable(name)}"] = _reason(error)
+                        if restore is None:
+                            break
+                        continue
+                    done.put(key, {})
+                    if progress:
+                        progress(f"{method}: {count} of {len(originals)}")
+                files[name] = target
+        made.files[method] = files
+        made.steered |= _steered(folder, restore)
+    return made
+
+
+def _make(restore: Restore, path: Path, target: Path, prompt: str, run: Run, seed: int) -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    image = restore(read_image(path).rgb, prompt=prompt, strength=run.strength, generator=generator)
+    buffer = BytesIO()
+    image.convert("RGB").save(buffer, "PNG")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, buffer.getvalue())
+
+
+def _key(method: str, refiner: Restore | str, run: Run, seed: int, name: str, path: Path, prompt: str) -> str:
+    what = refiner if isinstance(refiner, str) else f"{refiner.__module__}.{getattr(refiner, '__qualname__', method)}"
+    facts = asdict(run) | {"models": None, "source": run.source(what), "refiner": what, "seed": seed}
+    facts |= {"image": name, "content": content_hash(path), "prompt": prompt}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _steered(folder: Path, restore: Restore | None) -> set[str]:
+    """Return the metrics that steered a refiner, now or when its kept outputs were made."""
+    path = folder / "steered.json"
+    known = set(json.loads(path.read_text())) if path.is_file() else set()
+    new = known | set(getattr(restore, "steered", ()))
+    if new != known:
+        write_text(path, json.dumps(sorted(new)) + "\n")
+    return new
+
+
+def _reason(error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return first if isinstance(error, GRefineError) else f"{type(error).__name__}: {first}".rstrip(": ")
