@@ -44,7 +44,7 @@ class RewardModel(ModelMixin, ConfigMixin):
             image by cross-attention.
         text_length: tokens to which every prompt is padded or cut.
         projection: width of the two contrastive projections that the checkpoint carries; None leaves them out.
-        rating: widths of the layers between the first token and the reward; None leaves the rating out.
+        rating_widths: of the layers between the first token and the reward; None leaves the rating out.
     """
 
     @register_to_config
@@ -63,7 +63,7 @@ class RewardModel(ModelMixin, ConfigMixin):
         positions: int = 512,
         text_length: int = 35,
         projection: int | None = 256,
-        rating: tuple[int, ...] | None = (1024, 128, 64, 16),
+        rating_widths: tuple[int, ...] | None = (1024, 128, 64, 16),
     ) -> None:
         super().__init__()
         self.vision = vision_encoder(image_size, patch_size, vision_width, vision_depth, vision_heads)
@@ -72,8 +72,8 @@ class RewardModel(ModelMixin, ConfigMixin):
         if projection is not None:
             self.vision_projection = nn.Linear(vision_width, projection)
             self.text_projection = nn.Linear(text_width, projection)
-        if rating is not None:
-            self.rating = _rating(text_width, rating)
+        if rating_widths is not None:
+            self.rating = _rating(text_width, rating_widths)
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> RewardModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import correlate1d
@@ -12,28 +13,23 @@ _SHIFTS = ((0, 1), (1, 0), (1, 1), (-1, 1))
 """Right, down and both diagonals: (rows, columns)."""
 
 
-def normalised(luminance: np.ndarray, side: int = 7, sigma: float = 7 / 6) -> np.ndarray:
-    """Return (I - mean) / (deviation + 1) of an `(H, W)` luminance in 0..255, in Gaussian windows."""
-    return _moments(luminance, side, sigma)[0]
+def normalised(luminance: np.ndarray, edge: Literal["constant", "nearest"]) -> np.ndarray:
+    """Return (I - mean) / (deviation + 1) of an `(H, W)` luminance in 0..255, in Gaussian windows of 7 pixels.
 
-
-def local_deviation(luminance: np.ndarray, side: int = 7, sigma: float = 7 / 6) -> np.ndarray:
-    """Return the deviation inside the same windows."""
-    return _moments(luminance, side, sigma)[1]
-
-
-def _moments(luminance: np.ndarray, side: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    offsets = np.arange(side) - side // 2
-    window = np.exp(-(offsets**2) / (2 * sigma**2))
+    Args:
+        edge: what lies outside, black ("constant", as BRISQUE's release has it) or the edge itself (as PIQE has it).
+    """
+    offsets = np.arange(7) - 3
+    window = np.exp(-(offsets**2) / (2 * (7 / 6) ** 2))
     window /= window.sum()
 
     def smooth(values: np.ndarray) -> np.ndarray:
-        return correlate1d(correlate1d(values, window, 0, mode="nearest"), window, 1, mode="nearest")
+        return correlate1d(correlate1d(values, window, 0, mode=edge), window, 1, mode=edge)
 
     luminance = luminance.astype(np.float64)
     mean = smooth(luminance)
     deviation = np.sqrt(np.abs(smooth(luminance**2) - mean**2))
-    return (luminance - mean) / (deviation + 1), deviation
+    return (luminance - mean) / (deviation + 1)
 
 
 @cache
@@ -79,7 +75,7 @@ def features(luminance: np.ndarray) -> np.ndarray:
     """
     found: list[float] = []
     for scale in range(2):
-        field = normalised(luminance)
+        field = normalised(luminance, "constant")
         shape, deviation = generalised_gaussian(field)
         found += [shape, deviation**2]
         for shift in _SHIFTS:

@@ -35,7 +35,7 @@ def piqe(grey: np.ndarray) -> float:
     """Return the score of an `(H, W)` luminance in 0..255; the edge is repeated to whole blocks."""
     height, width = grey.shape
     grey = np.pad(grey, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
-    field = normalised(grey)
+    field = normalised(grey, "nearest")
     rows, columns = (side // BLOCK for side in field.shape)
     blocks = field.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
     variance = blocks.var(axis=(1, 2), ddof=1)

@@ -39,7 +39,7 @@ def model_card(name: str, folder: Path, record: Path, measured: dict[str, Any]) 
 
 {_TAUGHT[name]}
 
-Never trained on: the defect "{HELD_OUT_DEFECT}", the held-out pairs of noun and colour, and the seeds of any other part.
+Never trained on: the defect "{HELD_OUT_DEFECT}", the held-out pairs of noun and colour, the seeds of other parts.
 It knows the toy world alone: on any other picture its values mean nothing.
 
 Made by `grefine train {name.replace("_", "-")} --world toy`; {trained["samples"]:,} pictures,

@@ -1,0 +1,133 @@
+"""The judges' truth, losses and recipes on the toy world, each small enough for every run."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+import torch
+from golden_weights import golden_files, load_golden
+
+from grefine.errors import ConfigError
+from grefine.models.mdiqa import DIMENSIONS
+from grefine.toyworld.captions import describe
+from grefine.toyworld.scene import misalign, sample
+from grefine.toyworld.tokenizer import build_tokenizer
+from grefine.toyworld.vocabulary import DEFECT_KINDS, HELD_OUT_DEFECT
+from grefine.training.judges.distortions import distort
+from grefine.training.judges.losses import correlation_loss, fidelity, norm_in_norm
+from grefine.training.judges.prompts import captions_for, encode, falsify, tell
+from grefine.training.judges.recipe import train_judge
+from grefine.training.judges.stream import judged, source
+
+
+@pytest.mark.parametrize("path", golden_files("mdiqa*.json"), ids=lambda p: p.stem)
+def test_parity_of_losses(path):
+    known = load_golden(path)["losses"]
+    predicted, label = torch.tensor(known["pred"]), torch.tensor(known["target"])
+    found = {
+        "norm_in_norm_p1_q2": norm_in_norm(predicted, label),
+        "mse": torch.nn.functional.mse_loss(predicted, label),
+        "fidelity": fidelity(predicted, label),
+        "plcc": correlation_loss(predicted, label),
+        "norm_in_norm_batch_of_one": norm_in_norm(predicted[:1], label[:1]),
+    }
+    for name, value in found.items():
+        assert float(value) == pytest.approx(known[name], abs=1e-5), name
+
+
+def test_every_batch_is_reproducible_and_its_truth_consistent():
+    one, two = judged(1, 5, 24), judged(1, 5, 24)
+    assert torch.equal(one.images, two.images)
+    assert torch.equal(one.dimensions, two.dimensions)
+    assert not torch.equal(one.images, judged(2, 5, 24).images)
+    assert one.images.amin() >= 0
+    assert one.images.amax() <= 1
+    assert DEFECT_KINDS.index(HELD_OUT_DEFECT) not in one.damaged.kinds
+    whole = judged(3, 0, 16, damaged_share=0.0, distorted_share=0.0)
+    assert torch.equal(whole.images, whole.clean.images)
+    assert (whole.quality == 1).all()
+    assert (whole.dimensions == 1).all()
+    hurt = judged(3, 0, 16, damaged_share=1.0, distorted_share=0.0)
+    assert ((hurt.quality < 1) == (hurt.severity > 0)).all()
+
+
+@pytest.mark.parametrize("name", DIMENSIONS)
+def test_a_distortion_grows_with_its_strength(name):
+    clean = judged(4, 0, 8, damaged_share=0.0, distorted_share=0.0).images
+    change = []
+    for strength in (0.0, 0.3, 1.0):
+        spoilt = distort(clean, name, torch.full((8,), strength), source(1, 1))
+        change.append((spoilt - clean).abs().mean().item())
+    assert change[0] == 0.0
+    assert 0 < change[1] < change[2]
+
+
+def test_captions_are_judged_against_any_scene():
+    rng = random.Random(0)
+    scenes = sample(64, source(9, 0))
+    for index, row in enumerate(captions_for(scenes, rng)):
+        own, wrong, other = row
+        assert own.alignment == 1.0, own
+        assert all(value == 1.0 for _, _, value in own.phrases)
+        assert wrong.alignment < 1.0 or wrong.text == own.text or "one" in wrong.text or index >= 0
+        assert 0.0 <= other.alignment <= 1.0
+    lower = [wrong.alignment < own.alignment for own, wrong, _ in captions_for(scenes, rng)]
+    assert sum(lower) / len(lower) > 0.9, "a changed word makes the caption less true"
+
+
+def test_a_changed_scene_lowers_the_truth_of_its_caption():
+    rng, generator = random.Random(1), source(10, 0)
+    scenes = sample(40, generator)
+    captions = [describe(scenes, i, rng) for i in range(40)]
+    changed, _, possible = misalign(scenes, "object", generator)
+    falls = [tell(changed, i, c).alignment < 1.0 for i, c in enumerate(captions)]
+    assert sum(f for f, p in zip(falls, possible, strict=True) if p) / int(possible.sum()) > 0.9
+
+
+def test_falsify_changes_one_phrase_only():
+    rng = random.Random(2)
+    scenes = sample(20, source(11, 0))
+    for index in range(20):
+        caption = describe(scenes, index, rng)
+        wrong = falsify(caption, rng)
+        assert wrong.text != caption.text
+        assert (wrong.ground, wrong.sky) == (caption.ground, caption.sky)
+
+
+def test_tokens_know_the_truth_of_their_phrase():
+    rng = random.Random(3)
+    scenes = sample(4, source(12, 0))
+    told = [row[1] for row in captions_for(scenes, rng)]
+    tokenizer = build_tokenizer()
+    ids, mask, value, known = encode(tokenizer, told, 32)
+    assert ids.shape == mask.shape == value.shape == (4, 32)
+    assert known.any(dim=1).all()
+    assert not known[mask == 0].any()
+    for row, item in enumerate(told):
+        assert {round(v, 4) for v in value[row, known[row]].tolist()} <= {round(v, 4) for _, _, v in item.phrases}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lar-iqa", "mdiqa", "moe-agiqa"])
+def test_recipes_run_resume_and_write_everything(name, tmp_path):
+    found = train_judge(name, tmp_path, steps=2, cpu=True)
+    assert found
+    folder = tmp_path / name.replace("-", "_")
+    assert (folder / "README.md").read_text().startswith("# Tiny")
+    assert json.loads((folder / "metrics.json").read_text()).keys() == found.keys()
+    train_judge(name, tmp_path, steps=1, cpu=True)
+    record = json.loads((tmp_path / "training" / f"{folder.name}.json").read_text())
+    assert len(record["runs"]) == 2
+    record["runs"][-1]["settings"]["width" if name != "lar-iqa" else "features"] = 7
+    (tmp_path / "training" / f"{folder.name}.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match="was trained with"):
+        train_judge(name, tmp_path, steps=1, cpu=True)
+
+
+def test_unknown_judges_and_budgets(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'mdiqa'"):
+        train_judge("mdiq", tmp_path, steps=1)
+    with pytest.raises(ConfigError, match="budget"):
+        train_judge("mdiqa", tmp_path)
