@@ -17,6 +17,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from grefine.indicators.calibration import Calibration
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import MDIQA
@@ -24,12 +25,13 @@ from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.pq_prompts import PQPrompts
 from grefine.models.reward import RewardModel
 from grefine.refine.call import Call, Options
+from grefine.refine.explain import explain_result, memory_estimate
 from grefine.refine.inputs import write_images
 from grefine.refine.loading import Loading
 from grefine.refine.look import AlignmentProvider, QualityProvider
 from grefine.refine.prompting import PromptEncoding
 from grefine.refine.restore import Restore, refiner_of
-from grefine.refine.settings import RefineConfig
+from grefine.refine.settings import RefineConfig, read_settings, resolve
 from grefine.refine.world import read_world
 from grefine.scorers.protocol import Scorer
 from grefine.types import RefineResult
@@ -263,11 +265,23 @@ class GRefinePipeline(
         results = [call.result(job) for job in jobs]
         return GRefineOutput(images=images, results=results) if return_dict else (images, results)
 
-    def explain(self, prompt: str | Sequence[str] | None = None, image: Any = None, **options: Any) -> str:
+    def explain(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        image: Any = None,
+        mask_image: Any = None,
+        config: RefineConfig | str | Path | Mapping[str, Any] | None = None,
+        quality_map: QualityProvider | None = None,
+        alignment_map: AlignmentProvider | None = None,
+        force: bool = False,
+    ) -> str:
         """Say in words what a call with these arguments would do, why, and how much memory it takes."""
-        from grefine.refine.explain import explain_call
-
-        return explain_call(self, prompt, image, options)
+        settings = resolve(read_settings(config), self.config.refine_defaults or {}, {})
+        maps: dict[str, Any] = {"quality_map": quality_map, "alignment_map": alignment_map}
+        found = self(prompt, image, mask_image, settings, plan_only=True, force=force, **maps)
+        calibrated = Calibration.of(self.config.calibration).calibrated
+        parts = [explain_result(result, settings, calibrated) for result in found.results]
+        return "\n\n".join([*parts, memory_estimate(self, found.results, settings, self.working_side)])
 
     def use_refiner(self, img2img: Any) -> None:
         """Give `restorer="refiner"` its model: a loaded StableDiffusionXLImg2ImgPipeline, shared and never saved."""

@@ -79,7 +79,7 @@ def unet(channels: int = 9, seed: int = 0, cross: int = 64) -> UNet2DConditionMo
 
 
 def controlnet(seed: int = 5) -> ControlNetModel:
-    net = ControlNetModel.from_unet(unet(4, seed), conditioning_embedding_out_channels=(8, 16))
+    net = ControlNetModel.from_unet(unet(4, seed), conditioning_embedding_out_channels=(8, 16, 16))
     torch.manual_seed(seed)
     for block in [*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out]:
         torch.nn.init.normal_(block.weight, std=0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from grefine.refine.denoise import Watch
 from grefine.refine.emphasis import Weights
 from grefine.refine.encode import Embeddings
 from grefine.refine.guard import Panel, decide, reject_regions
+from grefine.refine.guidance import Guidance, Steering
 from grefine.refine.inputs import read_masks, read_pictures, read_prompts, resize_picture
 from grefine.refine.job import Job, timed
+from grefine.refine.judges import judge_tokenizer
 from grefine.refine.look import AlignmentProvider, Look, QualityProvider, own_scores
 from grefine.refine.plan import Findings, plan_repair
 from grefine.refine.repaint import Piece, SDXLRepainter, batches, composite_regions, region_pieces, to_tensor
@@ -93,7 +96,12 @@ class Call:
             noise=options.latents,
             latents={} if options.output_type == "latent" else None,
         )
-        scorers = pipe.judges() if options.scorers is None else options.scorers
+        guidance = read_guidance(pipe, options.guidance)
+        if guidance is not None:
+            painter.steer = partial(Steering, guidance)
+        scorers = options.scorers or ()
+        if settings.guard and options.scorers is None:
+            scorers = pipe.judges(steered=guidance.steers if guidance is not None else ())
         panel = Panel(lambda images, text: look_at.scores(images, parse(text) if text else None), scorers)
         return cls(pipe, settings, options, calibration, look_at, watch, painter, panel)
 
@@ -294,6 +302,15 @@ class Call:
             views = sum(len(views_of(job, self.config, side)) for job in jobs if self._is_restored(job))
             ahead += second * -(-views // self.config.batch_size)
         self.pipe._num_timesteps = ahead
+
+
+def read_guidance(pipe: Any, weights: Mapping[str, float] | None) -> Guidance | None:
+    """Return the preferences that steer denoising; None for none."""
+    if not weights:
+        return None
+    wants_words = any(name.replace("_", "-").lower() == "moe-agiqa" for name in weights)
+    tokenizer = judge_tokenizer(pipe, "moe_agiqa") if wants_words and pipe.moe_agiqa is not None else None
+    return Guidance(weights, pipe.mdiqa, pipe.moe_agiqa, tokenizer)
 
 
 def _check_options(pipe: Any, options: Options) -> None:

@@ -72,7 +72,7 @@ def encode_text(
             blank, _ = _chunk_rows([], [], 1, tokenizer)
             empty, _ = _run(encoder, blank, clip_skip)
             factor = torch.tensor(scale, device=states.device, dtype=states.dtype)[..., None]
-            states = empty + factor * (states - empty)
+            states = torch.where(factor == 1.0, states, empty + factor * (states - empty))
         hidden.append(states.reshape(1, -1, states.shape[-1]))
         pooled = projected[:1] if projected is not None else pooled
     if pooled is None:

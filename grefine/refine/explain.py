@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from grefine.refine.denoise import latent_multiple
-from grefine.refine.job import Job
 from grefine.refine.regions import working_size
 from grefine.refine.settings import RefineConfig
+from grefine.types import RefineResult
 
 
-def explain_job(job: Job, config: RefineConfig, calibrated: bool) -> str:
+def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool) -> str:
     """Describe one image's plan, one fact per line."""
-    plan, alignment = job.plan, job.alignment
-    height, width = job.pixels.shape[:2]
-    lines = [f"Image {width}x{height}, quality p = {job.quality.score:.2f}" + _alignment(alignment.score)]
+    plan, alignment = result.plan, result.alignment
+    height, width = plan.mask.shape
+    lines = [f"Image {width}x{height}, quality p = {result.quality.score:.2f}" + _alignment(alignment.score)]
     for phrase in alignment.phrases:
         if phrase.defect is not None:
             fault = "is missing" if phrase.defect == "noun" else "is there, but not as asked"
@@ -43,7 +43,7 @@ def explain_job(job: Job, config: RefineConfig, calibrated: bool) -> str:
     return "\n".join(lines)
 
 
-def memory_estimate(pipe: Any, jobs: Sequence[Job], config: RefineConfig, working: int) -> str:
+def memory_estimate(pipe: Any, results: Sequence[RefineResult], config: RefineConfig, working: int) -> str:
     """Say roughly how much memory the call takes: weights exactly, working memory by rule of thumb."""
     import torch
 
@@ -53,7 +53,7 @@ def memory_estimate(pipe: Any, jobs: Sequence[Job], config: RefineConfig, workin
         if isinstance(part, torch.nn.Module)
     }
     total, largest = sum(sizes.values()), max(sizes.values(), default=0)
-    crops = [region.box for job in jobs for region in job.plan.regions]
+    crops = [region.box for result in results for region in result.plan.regions]
     sides = [working_size(box[3] - box[1], box[2] - box[0], working, latent_multiple(pipe)) for box in crops] or [
         (working, working)
     ]

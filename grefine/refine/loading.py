@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from grefine.errors import ConfigError, WeightsMissing, nearest
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
+from grefine.refine.judges import component_scorers, save_judge_tokenizers
 from grefine.refine.recipe import assembled_folder, is_recipe
 from grefine.resources import pipeline_folder, pipeline_names
 from grefine.scorers.protocol import Scorer
@@ -103,6 +104,7 @@ class Loading:
         A pipeline that came through remote code names throw-away modules; the saved index names ours.
         """
         super().save_pretrained(str(save_directory), **kwargs)  # type: ignore[misc]
+        save_judge_tokenizers(self, Path(save_directory))
         path = Path(save_directory) / INDEX
         index = json.loads(path.read_text(encoding="utf-8"))
         index["_class_name"] = "GRefinePipeline"
@@ -140,13 +142,9 @@ class Loading:
                 "(inpainting) can be used."
             )
 
-    def judges(self) -> list[Scorer]:
-        """Return the guard's scorers: those of this pipeline's own components that did not make the mask."""
-        if not any(getattr(self, name) is not None for name in ("moe_agiqa", "mdiqa", "lar_iqa", "reward")):
-            return []
-        from grefine.scorers.learned import scorers_of
-
-        return scorers_of(self)
+    def judges(self, steered: Collection[str] = ()) -> list[Scorer]:
+        """Return the guard's scorers: the judges among this pipeline's components that did not steer (`steered`)."""
+        return component_scorers(self, steered)
 
 
 def _maps_from(pipeline: str | Path) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class SDXLRepainter:
     steps: int
     guidance: float | None = None
     control: bool = False
-    steering: Steering | None = None
+    steer: Callable[[Sequence[str]], Steering] | None = None
+    """Makes what steers a batch, given the whole prompt of each of its crops."""
     noise: Tensor | None = None
     latents: dict[tuple[int, int], Tensor] | None = None
 
@@ -103,7 +104,7 @@ class SDXLRepainter:
             steps_mode=self.config.steps_mode,
             guidance=self.guidance,
             control=self.control,
-            steering=self.steering,
+            steering=None if self.steer is None else self.steer([piece.job.text for piece in pieces]),
             noise=None if self.noise is None else torch.cat([self.noise[piece.job.row][None] for piece in pieces]),
         )
 
