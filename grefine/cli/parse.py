@@ -13,6 +13,7 @@ def parse(
 ) -> None:
     """Show the syntax tree of a prompt, its phrases, and what each phrase hangs on."""
     import json
+    import shutil
     import sys
     from dataclasses import asdict
 
@@ -24,7 +25,7 @@ def parse(
     if as_json:
         typer.echo(json.dumps(asdict(parsed), ensure_ascii=False))
         return
-    typer.echo(draw_tree(parsed))
+    typer.echo(draw_tree(parsed, shutil.get_terminal_size((160, 24)).columns))
     typer.echo(phrase_table(parsed))
     if parsed.truncated:
         typer.echo(f"{parsed.truncated} words beyond the limit were not parsed.", err=True)

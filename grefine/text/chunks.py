@@ -87,7 +87,13 @@ class ChunkTree:
                     head = end
                 elif tag == "POS" and head == end - 1 and end + 1 < count:
                     pass
-                elif head >= 0 and self.tags[end - 1] != "POS" and not self._noun_follows(end, count) or head >= 0 and tag in ("DT", "PRP$", "PDT"):
+                elif (
+                    head >= 0
+                    and self.tags[end - 1] != "POS"
+                    and not self._noun_follows(end, count)
+                    or head >= 0
+                    and tag in ("DT", "PRP$", "PDT")
+                ):
                     break
                 elif tag == "CC":
                     if not self._joins_adjectives(end, count):

@@ -17,7 +17,10 @@ _OPEN = {"(": ")", "[": "]", "{": "}"}
 _FACTOR = {"(": ROUND, "[": SQUARE, "{": CURLY}
 _WIDE = str.maketrans("，、；：（）［］｛｝｜！？。“”„", ',,;:()[]{}|!?."""', "\u200b\u200c\u2060\ufeff\ufe0e\ufe0f")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufff0-\uffff]")
-_FLAGS = "ar|aspect|v|version|s|stylize|q|quality|chaos|c|seed|sameseed|style|niji|iw|tile|test|testp|w|h|hd|weird|raw|sref|cref"
+_FLAGS = (
+    "ar|aspect|v|version|s|stylize|q|quality|chaos|c|seed|sameseed|style|niji|iw|tile|test|testp|w|h|hd|weird|raw"
+    "|sref|cref"
+)
 
 _PIECE = re.compile(
     rf"""
@@ -27,7 +30,7 @@ _PIECE = re.compile(
     | (?P<exclude>(?<!\S)--no(?=\s))
     | (?P<flag>(?<!\S)--(?:{_FLAGS})\b(?:[ \t]+[\w.:]+)?)
     | (?P<part>::[ \t]*(?P<part_weight>-?\d{{0,4}}\.?\d{{1,4}})?)
-    | (?P<weighted>:[ \t]*(?P<weight>[+-]?\d{{0,4}}(?:\.\d{{0,6}}|(?<=\d)))[ \t]*(?P<closer>[)\]}}]))
+    | (?P<weighted>:[ \t]*(?P<weight>[+-]?\d{{0,12}}(?:\.\d{{0,12}}|(?<=\d)))[ \t]*(?P<closer>[)\]}}]))
     | (?P<bare>(?<=[^\W\d_]):\d\.\d+(?=[\s,]|$))
     | (?P<open>[(\[{{])
     | (?P<close>[)\]}}])

@@ -10,8 +10,11 @@ import numpy as np
 
 from grefine.text.backend import Analysis
 from grefine.text.features import (
+    CAPS_ATOMS,
     COMMAS,
     DISTANCE,
+    EDGE_ATOMS,
+    FIRST_ATOMS,
     LABELLER,
     MOST_CHILDREN,
     MOST_COMMAS,
@@ -23,14 +26,18 @@ from grefine.text.features import (
     ROOT_WORD,
     TAGGER_DYNAMIC,
     TAGGER_STATIC,
+    WORD_ATOMS,
     Lexicon,
     atom,
+    has_capitals,
     number_form,
-    tagger_atoms,
 )
 from grefine.text.labels import labeller_atoms
 from grefine.text.tagset import universal
 from grefine.text.weights_file import ParserWeights, read_weights
+
+MOST_KNOWN = 20_000
+"""Words whose hashed views are kept."""
 
 SHIPPED = Path(__file__).parent / "weights" / "parser.bin"
 
@@ -71,10 +78,14 @@ class EmbeddedBackend:
             [universal(t, w.lower(), x) for t, w, x in zip(penn, words, labels, strict=True)], heads, labels
         )
 
+    def penn_tags(self, words: Sequence[str]) -> list[str]:
+        """Return the Penn Treebank tags that `analyse` parses from."""
+        return self.tagger.tag(words) if words else []
+
     def label(self, words: Sequence[str], norms: list[int], tags: list[int], heads: list[int]) -> list[str]:
         """Return the relation of each word to its head."""
         rows = _rows(LABELLER.matrix, labeller_atoms(words, norms, tags, heads), self._label_shift)
-        best = self._labeller.take(rows, axis=0).sum(axis=1, dtype=np.int32).argmax(axis=1)
+        best = self._labeller.take(rows, axis=0).sum(axis=1, dtype=np.int16).argmax(axis=1)
         names = self.labels
         return [names[k] for k in best.tolist()]
 
@@ -93,9 +104,23 @@ class GreedyTagger:
         # Both tags before a word, as one table.
         self._history = one[:, None, :] + two[None, :, :]
         width = TAGGER_STATIC.matrix.shape[1] - 1
-        self._matrix = np.concatenate(
-            [TAGGER_STATIC.matrix, np.delete(matrix, np.s_[width : width + 2], axis=1)], axis=0
-        )
+        both = np.concatenate([TAGGER_STATIC.matrix, np.delete(matrix, np.s_[width : width + 2], axis=1)], axis=0)
+        size = len(WORD_ATOMS)
+        # What a word adds to the rows of each word of its window does not change, so it is kept.
+        self._by_place = both[:, : 5 * size].reshape(len(both), 5, size).transpose(1, 0, 2)
+        self._constant = [both[:, 5 * size] * np.uint32(caps) + both[:, -1] for caps in CAPS_ATOMS]
+        self._inside, self._first = (both[:, 5 * size + 1] * np.uint32(a) for a in FIRST_ATOMS)
+        self._known: dict[str, bytes] = {}
+        self._edge = (self._by_place @ np.array(EDGE_ATOMS, dtype=np.uint32)).tobytes()
+
+    def _shares(self, word: str) -> bytes:
+        found = self._known.get(word)
+        if found is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            atoms = np.array(self.lexicon.atoms(word), dtype=np.uint32)
+            found = self._known[word] = (self._by_place @ atoms).tobytes()
+        return found
 
     def tag(self, words: Sequence[str]) -> list[str]:
         """Return one tag per word."""
@@ -103,10 +128,17 @@ class GreedyTagger:
         open_ = [i for i, t in enumerate(certain) if t is None]
         if not open_:
             return [t or "" for t in certain]
-        atoms = tagger_atoms(words, self.lexicon)[open_]
-        linear = atoms @ self._matrix[:, :-1].T + self._matrix[:, -1]
+        count, edge = len(words), self._edge
+        joined = b"".join([edge, edge, *map(self._shares, words), edge, edge])
+        shares = np.frombuffer(joined, dtype=np.uint32).reshape(count + 4, 5, -1)
+        linear = self._constant[has_capitals(words)] + self._inside
+        linear = shares[:count, 0] + linear
+        for k in range(1, 5):
+            linear += shares[k : k + count, k]
+        linear[0] += self._first - self._inside
+        linear = linear[open_]
         cut = len(TAGGER_STATIC)
-        static = self.table.take(linear[:, :cut] >> self._shift, axis=0).sum(axis=1, dtype=np.int32)
+        static = self.table.take(linear[:, :cut] >> self._shift, axis=0).sum(axis=1, dtype=np.int16)
         moving, table, shift, history = linear[:, cut:], self.table, self._shift, self._history
         index, names = self._index, self.tags
         before, last, k, out = len(names), len(names), 0, []
@@ -115,7 +147,7 @@ class GreedyTagger:
                 found = index[sure]
             else:
                 rows = (moving[k] + history[last, before]) >> shift
-                found = int((np.add.reduce(table.take(rows, axis=0), axis=0, dtype=np.int32) + static[k]).argmax())
+                found = int((np.add.reduce(table.take(rows, axis=0), axis=0, dtype=np.int16) + static[k]).argmax())
                 k += 1
             before, last = last, found
             out.append(names[found])
@@ -126,12 +158,11 @@ class ArcParser:
     """Arc-hybrid transitions, the best one each time. The same system as in training, for one prompt."""
 
     def __init__(self, table: np.ndarray) -> None:
-        # The three scores of a row as one number, so that one sum adds all three.
-        wide = table.astype(np.int64)
-        self._packed = wide[:, 0] + (wide[:, 1] << _FIELD) + (wide[:, 2] << 2 * _FIELD)
+        # Both scores of a row as one number, so that one sum adds both and a small table stays in the cache.
+        wide = table.astype(np.int32)
+        self._packed = wide[:, 0] + (wide[:, 1] << _FIELD)
         self._shift = _shift(table)
-        self._matrix = np.ascontiguousarray(PARSER.matrix[:, :-1].T)
-        self._constant = PARSER.matrix[:, -1]
+        self._matrix = np.ascontiguousarray(PARSER.matrix.T)
 
     def heads(self, words: Sequence[str], norms: Sequence[int], tags: Sequence[int]) -> list[int]:
         """Return the governor of each word, -1 for roots."""
@@ -148,7 +179,7 @@ class ArcParser:
         out = [-1] * n
         stack = [-1, -1, -1]
         b = 0
-        packed, matrix, constant, shift = self._packed, self._matrix, self._constant, self._shift
+        packed, matrix, shift = self._packed, self._matrix, self._shift
         while b < n or len(stack) > 3:
             s2, s1, s0 = stack[-3:]
             if s0 == -1:
@@ -166,19 +197,19 @@ class ArcParser:
                     s1l = s1r = s1r2 = -1
                     vr1, d1, c1 = 0, 9, 3
                 c0 = commas[b] - commas[s0 + 1]
-                atoms = array(
-                    "I",
-                    (
-                        *(w[s0], t[s0], w[s1], t[s1], w[s2], t[s2]),
-                        *(w[b], t[b], w[b + 1], t[b + 1], t[b + 2], t[b + 3], t[b - 1]),
-                        *(w[s0l], t[s0l], w[s0r], t[s0r], t[l2[s0]], t[r2[s0]]),
-                        *(w[s1l], t[s1l], w[s1r], t[s1r], t[s1r2], w[b0l], t[b0l], t[l2[b]]),
-                        *(number[n_left[s0]], number[n_right[s0]], number[vr1], number[n_left[b]]),
-                        *(number[distance[b - s0]], number[d1], number[c0 if c0 < MOST_COMMAS else MOST_COMMAS]),
-                        *(number[c1], t[s0 + 1], t[s0 - 1] if s0 else NO_TAG),
-                    ),
-                )
-                rows = (np.frombuffer(atoms, dtype=np.uint32) @ matrix + constant) >> shift
+                c0 = c0 if c0 < MOST_COMMAS else MOST_COMMAS
+                # fmt: off
+                atoms = array("I", (
+                    w[s0], t[s0], w[s1], t[s1], w[s2], t[s2],
+                    w[b], t[b], w[b + 1], t[b + 1], t[b + 2], t[b + 3], t[b - 1],
+                    w[s0l], t[s0l], w[s0r], t[s0r], t[l2[s0]], t[r2[s0]],
+                    w[s1l], t[s1l], w[s1r], t[s1r], t[s1r2], w[b0l], t[b0l], t[l2[b]],
+                    number[n_left[s0]], number[n_right[s0]], number[vr1], number[n_left[b]],
+                    number[distance[b - s0]], number[d1], number[c0], number[c1],
+                    t[s0 + 1], t[s0 - 1] if s0 else NO_TAG, 1,
+                ))
+                # fmt: on
+                rows = np.frombuffer(atoms, dtype=np.uint32) @ matrix >> shift
                 action = _best(int(np.add.reduce(packed.take(rows))), b < n, s1 >= 0)
             if action == 0:
                 stack.append(b)
@@ -199,20 +230,18 @@ class ArcParser:
         return out
 
 
-_FIELD = 20
+_FIELD = 16
 _HALF, _FULL = 1 << _FIELD - 1, 1 << _FIELD
 _NUMBER = [int(x) for x in NUMBER_ATOMS]
 _DISTANCE = [int(x) for x in DISTANCE]
 
 
 def _best(packed: int, may_shift: bool, may_right: bool) -> int:
-    """Unpack the three scores and return the best transition that is possible; the first of equals."""
-    shift = (packed + _HALF) % _FULL - _HALF
-    packed = (packed - shift) >> _FIELD
-    left = (packed + _HALF) % _FULL - _HALF
-    right = (packed - left) >> _FIELD
-    if may_shift and shift >= left:
-        return 2 if may_right and right > shift else 0
+    """Unpack how left and right differ from shift and return the best transition that is possible; first of equals."""
+    left = (packed + _HALF & _FULL - 1) - _HALF
+    right = packed - left >> _FIELD
+    if may_shift and left <= 0:
+        return 2 if may_right and right > 0 else 0
     return 2 if may_right and right > left else 1
 
 

@@ -130,7 +130,7 @@ def _surface(piece: str) -> bytes:
 
 @cache
 def _byte_letters() -> dict[str, int]:
-    """Return the alphabet of byte-level tokenizers: printable Latin-1 stands for itself, other bytes from U+0100 on."""
+    """Return the alphabet of byte-level tokenizers: printable Latin-1 is itself, other bytes are from U+0100 on."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     table = {chr(b): b for b in plain}
     rest = [b for b in range(256) if b not in set(plain)]

@@ -1,7 +1,8 @@
 """What the tagger, the parser and the labeller look at, as rows of hashed weight tables.
 
-Every word, tag and count becomes a 32-bit number (an atom). A template names a few atoms; its row is the upper bits of
-a fixed random linear form of them, so that all rows of a state come from one small matrix product in wrapping integers.
+Every word, tag and count becomes a 32-bit number (an atom). A template names a few atoms; its row is the upper bits
+of a fixed random linear form of them, so that all rows of a state come from one small matrix product in wrapping
+integers.
 """
 
 from __future__ import annotations
@@ -40,8 +41,6 @@ class Templates:
     def __len__(self) -> int:
         return len(self.matrix)
 
-
-# Words ------------------------------------------------------------------------------------------------------------
 
 WORD_ATOMS = ("norm", "lower", "suf1", "suf2", "suf3", "suf4", "pre1", "pre2", "pre3", "shape", "class", "tail")
 """What is known of one word by itself; columns of `Lexicon.atoms`."""
@@ -107,8 +106,6 @@ def _shape(word: str) -> str:
     return case + ("9" if has_digit else "") + ("-" if "-" in word else "")
 
 
-# Tagger -----------------------------------------------------------------------------------------------------------
-
 _WINDOW = ("-2", "-1", "+0", "+1", "+2")
 _TAGGER_ATOMS = tuple(f"{a}{p}" for p in _WINDOW for a in WORD_ATOMS) + ("caps", "first")
 TAGGER_STATIC = Templates(
@@ -164,21 +161,21 @@ TAGGER_DYNAMIC = Templates(
         "tag1 norm+1",
     ),
 )
-_EDGE = tuple(atom(f"edge {name}") for name in WORD_ATOMS)
-_CAPS = (atom("no capitals"), atom("capitals"))
-_FIRST = (atom("inside"), atom("first"))
+EDGE_ATOMS = tuple(atom(f"edge {name}") for name in WORD_ATOMS)
+CAPS_ATOMS = (atom("no capitals"), atom("capitals"))
+FIRST_ATOMS = (atom("inside"), atom("first"))
 
 
 def tagger_atoms(words: Sequence[str], lexicon: Lexicon) -> np.ndarray:
     """Return (words, atoms) of the tagger's static view."""
     count, width = len(words), len(WORD_ATOMS)
-    padded = np.array([_EDGE, _EDGE, *(lexicon.atoms(w) for w in words), _EDGE, _EDGE], dtype=np.uint32)
+    padded = np.array([EDGE_ATOMS, EDGE_ATOMS, *map(lexicon.atoms, words), EDGE_ATOMS, EDGE_ATOMS], dtype=np.uint32)
     out = np.empty((count, len(_TAGGER_ATOMS)), dtype=np.uint32)
     for k in range(5):
         out[:, k * width : (k + 1) * width] = padded[k : k + count]
-    out[:, -2] = _CAPS[has_capitals(words)]
-    out[:, -1] = _FIRST[0]
-    out[0, -1] = _FIRST[1]
+    out[:, -2] = CAPS_ATOMS[has_capitals(words)]
+    out[:, -1] = FIRST_ATOMS[0]
+    out[0, -1] = FIRST_ATOMS[1]
     return out
 
 
@@ -186,8 +183,6 @@ def has_capitals(words: Sequence[str]) -> bool:
     """Say whether the text uses capitals at all: in a lower-case prompt a small letter means nothing."""
     return any(w != w.lower() for w in words)
 
-
-# Parser -----------------------------------------------------------------------------------------------------------
 
 PARSER_ATOMS = (
     *("s0w", "s0t", "s1w", "s1t", "s2w", "s2t", "b0w", "b0t", "b1w", "b1t", "b2t", "b3t", "p0t"),
@@ -209,48 +204,39 @@ PARSER_ATOMS = (
     ),
     *("s0vl", "s0vr", "s1vr", "b0vl", "d0", "d1", "c0", "c1", "n1t", "m1t"),
 )
-"""s, b: stack from the top, buffer; w, t: word, tag; l, r: outermost child; v: valency; d: distance; c: commas between;
-p0: word before the buffer; n1: word after s0; m1: word before s0."""
+"""s, b: stack from the top, buffer; w, t: word, tag; l, r: outermost child; v: valency; d: distance; c: commas
+between; p0: word before the buffer; n1: word after s0; m1: word before s0."""
 
 PARSER = Templates(
     "parser",
     PARSER_ATOMS,
     (
-        *("s0w", "s0t", "s0w s0t", "s1w", "s1t", "s1w s1t", "b0w", "b0t", "b0w b0t", "b1w", "b1t", "b1w b1t"),
-        *("b2t", "s2t", "s2w s2t", "b1t b2t b3t"),
-        *("s0w s0t b0w b0t", "s0w s0t b0t", "s0t b0w b0t", "s0w b0w", "s0t b0t", "b0t b1t", "s0w b0t", "s0t b0w"),
+        *("s0t", "s0w s0t", "s1t", "s1w s1t", "b0t", "b0w b0t", "b1t", "b1w b1t", "b2t", "s2t", "b1t b2t b3t"),
+        *("s0w b0w", "s0t b0t", "b0t b1t", "s0w b0t", "s0t b0w", "s0w s1w", "s0t s1t", "s0w s1t", "s0t s1w"),
+        *("s1t b0t", "s1w b0w", "b0t b1t b2t", "s0t b0t b1t", "s1t s0t b0t", "s2t s1t s0t", "s0w b0t b1t"),
+        *("s1t s0w b0t", "s1w s0t b0t", "s1t s0t b0w", "s1t s0t b0t b1t", "s2t s1t s0t b0t", "s0t b0t b1t b2t"),
+        *("s0t b0t b1w", "s0t s0lt b0t", "s0t s0rt b0t", "s0t b0t b0lt", "s1t s1lt s0t", "s1t s1rt s0t"),
+        *("s1t s0t s0lt", "s1t s0t s0rt", "s0t s0lt s0l2t", "s0t s0rt s0r2t", "b0t b0lt b0l2t", "s1t s1rt s1r2t"),
         *(
-            "s0w s0t s1w s1t",
-            "s0w s1w",
-            "s0t s1t",
-            "s0w s0t s1t",
-            "s0t s1w s1t",
-            "s1w s1t b0w b0t",
-            "s1t b0t",
-            "s1w b0w",
-        ),
-        *("b0t b1t b2t", "s0t b0t b1t", "s1t s0t b0t", "s2t s1t s0t", "s0w b0t b1t", "s1t s0w b0t", "s1w s0t b0t"),
-        *("s1t s0t b0w", "s1t s0t b0t b1t", "s2t s1t s0t b0t", "s0t b0t b1t b2t", "s0t b0t b1w"),
-        *(
-            "s0t s0lt b0t",
-            "s0t s0rt b0t",
-            "s0t b0t b0lt",
-            "s1t s1lt s0t",
-            "s1t s1rt s0t",
-            "s1t s0t s0lt",
-            "s1t s0t s0rt",
-        ),
-        *(
-            "s0t s0lt s0l2t",
-            "s0t s0rt s0r2t",
-            "b0t b0lt b0l2t",
-            "s1t s1rt s1r2t",
             "s0rt s0t s1t b0t",
             "s0lt s0t s1t b0t",
+            "s0w d0",
+            "s0t d0",
+            "b0t d0",
+            "s0t b0t d0",
+            "s1t s0t d1",
+            "s1w s0t d1",
         ),
-        *("s0w d0", "s0t d0", "b0w d0", "b0t d0", "s0t b0t d0", "s1t s0t d1", "s1w s0t d1", "s0w b0t d0"),
-        *("s0w s0vr", "s0t s0vr", "s0w s0vl", "s0t s0vl", "b0w b0vl", "b0t b0vl", "s1t s1vr", "s1w s1vr s0t"),
-        *("s0t s0vr b0t", "s1t s1vr s0t s0lw"),
+        *(
+            "s0w s0vr",
+            "s0t s0vr",
+            "s0t s0vl",
+            "b0t b0vl",
+            "s1t s1vr",
+            "s1w s1vr s0t",
+            "s0t s0vr b0t",
+            "s1t s1vr s0t s0lw",
+        ),
         *(
             "s0lw s0t s1t",
             "s0lw s1w",
@@ -269,10 +255,9 @@ PARSER = Templates(
             "b0lw s0w",
             "b0lw s0t s1t",
         ),
-        *("s0lw s1t s1rw", "s0lw s1w s1t s0w", "s0rw b0w"),
-        *("c0 s0t b0t", "c1 s1t s0t", "c0 s0t b0t b1t", "c1 s1t s0t s0lw", "c1 s1t s0t b0t", "c0 s0t b0t b0lt"),
-        *("c1 s2t s1t s0t", "c0 s0w", "c0 b0w"),
-        *("p0t b0t s0t", "n1t s0t b0t", "m1t s0t b0t", "m1t s0t s1t", "s1t m1t s0t n1t"),
+        *("s0lw s1t s1rw", "c0 s0t b0t", "c1 s1t s0t", "c0 s0t b0t b1t", "c1 s1t s0t s0lw", "c1 s1t s0t b0t"),
+        *("c0 s0t b0t b0lt", "c1 s2t s1t s0t", "c0 s0w", "c0 b0w", "p0t b0t s0t", "n1t s0t b0t", "m1t s0t b0t"),
+        *("m1t s0t s1t", "s1t m1t s0t n1t"),
     ),
 )
 
@@ -285,8 +270,6 @@ DISTANCE = np.array([0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 7] + [8] * 590, dtype=np.int6
 """Distance in words -> class."""
 
 COMMAS = frozenset({",", ";", ":", "|", ".", "-", "--", "\u2013", "\u2014", "(", ")"})
-
-# Labeller ---------------------------------------------------------------------------------------------------------
 
 LABELLER_ATOMS = (
     *("dw", "dt", "hw", "ht", "d-t", "d+t", "h-t", "h+t", "d+w", "d-w"),

@@ -22,6 +22,7 @@ class Forest:
         self.heads = analysis.heads
         self.labels = analysis.labels
         self.segment = _segments(words)
+        self._introduced: dict[int, int] | None = None
 
     def is_noun(self, i: int) -> bool:
         """Say whether word `i` is a common or proper noun."""
@@ -43,10 +44,16 @@ class Forest:
 
     def case_of(self, i: int) -> int:
         """Return the first preposition of `i` that stands before it, or -1."""
-        for c, h in enumerate(self.heads[:i]):
-            if h == i and self.labels[c] == "case":
-                return c
-        return -1
+        return self._cases().get(i, -1)
+
+    def _cases(self) -> dict[int, int]:
+        # Prepositions keep their nouns once the whole ones are joined, so one pass serves all questions.
+        if self._introduced is None:
+            self._introduced = {}
+            for c, label in enumerate(self.labels):
+                if label == "case" and c < self.heads[c]:
+                    self._introduced.setdefault(self.heads[c], c)
+        return self._introduced
 
 
 def _segments(words: Sequence[str]) -> list[int]:
@@ -61,22 +68,26 @@ def _segments(words: Sequence[str]) -> list[int]:
 def repair(forest: Forest, listed: WordList) -> None:
     """Make one tree of a prompt: whole prepositions, and tags that hang on what the picture is of."""
     _join_prepositions(forest, listed)
+    _turn_predicates(forest)
+    _hang_clinging(forest, listed.entries["clinging"])
     main = main_noun(forest, listed)
     if main == -1:
         return
     if forest.segment and forest.segment[-1]:
         _hang_segments(forest, main)
     for i, head in enumerate(forest.heads):
-        if head == -1 and i != main and not forest.hang(i, main, "list"):
-            # The main noun stands below this root, so nothing else may take its place.
-            continue
+        if head == -1 and i != main:
+            # Nothing happens to a root above the main noun: it stays what it is.
+            forest.hang(i, main, "list")
 
 
 def _join_prepositions(forest: Forest, listed: WordList) -> None:
     """Let "in front of X" introduce X, as "on X" does."""
     words, entries, longest = forest.lower, listed.entries["preposition"], listed.longest["preposition"]
+    starts = listed.starts["preposition"]
     count, i = len(words), 0
-    starts = _first_words(entries)
+    if starts.isdisjoint(words):
+        return
     while i < count - 2:
         size = 0
         if words[i] in starts:
@@ -91,15 +102,6 @@ def _join_prepositions(forest: Forest, listed: WordList) -> None:
             i += 1
 
 
-_starts: dict[frozenset[str], frozenset[str]] = {}
-
-
-def _first_words(entries: frozenset[str]) -> frozenset[str]:
-    if entries not in _starts:
-        _starts[entries] = frozenset(e.split()[0] for e in entries)
-    return _starts[entries]
-
-
 def _collapse(forest: Forest, first: int, end: int) -> None:
     inside = range(first, end)
     target = _next_noun(forest, end)
@@ -108,11 +110,15 @@ def _collapse(forest: Forest, first: int, end: int) -> None:
     outer = [forest.heads[i] for i in inside if not first <= forest.heads[i] < end]
     # The noun hangs where the preposition's own noun hung.
     above = next((h for h in outer if h != target), -1)
-    for i in range(len(forest.heads)):
-        if first <= forest.heads[i] < end and not first <= i < end and i != target:
-            forest.heads[i] = target
-    if first <= forest.heads[target] < end:
+    at = target
+    while at != -1 and not first <= at < end:
+        at = forest.heads[at]
+    if at != -1:
+        # The noun hung below its own preposition; without this cut the next lines would close a cycle.
         forest.heads[target] = -1
+    for i, head in enumerate(forest.heads):
+        if first <= head < end and not first <= i < end:
+            forest.heads[i] = target
     for i in inside:
         forest.heads[i], forest.labels[i] = target, "case"
         if forest.is_noun(i):
@@ -136,6 +142,37 @@ def _next_noun(forest: Forest, start: int) -> int:
     return -1
 
 
+def _turn_predicates(forest: Forest) -> None:
+    """Let "the ball is on the grass" hang the grass on the ball: a place is not what the picture is of."""
+    for i, label in enumerate(forest.labels):
+        place = forest.heads[i]
+        if label != "nsubj" or place < i or not forest.is_noun(i) or not forest.is_noun(place):
+            continue
+        if forest.case_of(place) == -1:
+            continue
+        above, relation = forest.heads[place], forest.labels[place]
+        forest.heads[place] = -1
+        forest.heads[i], forest.labels[i] = -1, "root"
+        forest.hang(place, i, "nmod")
+        if above != -1:
+            forest.hang(i, above, relation)
+
+
+def _hang_clinging(forest: Forest, clinging: frozenset[str]) -> None:
+    """Hang "blowing" on the hair and not on the girl: what such participles tell is true of the noun before them."""
+    if clinging.isdisjoint(forest.lower):
+        return
+    for i, word in enumerate(forest.lower):
+        head = forest.heads[i]
+        if word not in clinging or forest.labels[i] not in ("acl", "advcl") or not 0 <= head < i:
+            continue
+        nearest = i - 1
+        if forest.is_noun(nearest) and nearest != head and forest.segment[nearest] == forest.segment[i]:
+            while forest.is_noun(forest.heads[nearest]) and forest.heads[nearest] == nearest - 1:
+                nearest -= 1
+            forest.hang(i, nearest, "acl")
+
+
 def main_noun(forest: Forest, listed: WordList) -> int:
     """Return the noun that the picture is of, or -1.
 
@@ -144,13 +181,15 @@ def main_noun(forest: Forest, listed: WordList) -> int:
     nouns = [i for i in range(len(forest.words)) if forest.is_noun(i)]
     if not nouns:
         return -1
-    quality = listed.entries["quality"] | listed.entries["camera"] | listed.entries["style"]
+    wishes = [listed.entries[kind] for kind in ("quality", "camera", "style")]
     best = -1
     for i in nouns:
         head = forest.heads[i]
         if head > i and forest.is_noun(head):
             continue
-        if forest.case_of(i) == -1 and forest.lower[i] not in quality:
+        if i and forest.lower[i - 1] in listed.entries["negator"]:
+            continue
+        if forest.case_of(i) == -1 and not any(forest.lower[i] in words for words in wishes):
             best = i
             break
     if best == -1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,7 +37,7 @@ def labeller_atoms(
     # One step beyond each end, the root and the missing word are words of their own.
     w = [*norms, NO_WORD]
     t = [*tags, NO_TAG]
-    out = []
+    out: list[int] = []
     for i, head in enumerate(heads):
         left = first[i] if -1 < first[i] < i else -1
         right = last[i] if last[i] > i else -1
@@ -56,7 +57,7 @@ def labeller_atoms(
             h_before = h_after = h_left_tag = h_right_tag = upper = NO_TAG
             h_left_word = NO_WORD
             comma = gap = side = 0
-        out.append(
+        out.extend(
             (
                 w[i],
                 t[i],
@@ -83,4 +84,4 @@ def labeller_atoms(
                 _N[min(before[i], 3)],
             )
         )
-    return np.array(out, dtype=np.uint32)
+    return np.frombuffer(array("I", out), dtype=np.uint32).reshape(count, -1)

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
 
-KINDS = ("quality", "style", "camera", "medium", "negator", "preposition")
+KINDS = ("quality", "style", "camera", "medium", "negator", "preposition", "clinging")
+
+UNDRAWN = ("quality", "style", "camera")
+"""Kinds that are never drawable; "medium" is so only where it is the picture itself."""
 
 _SHIPPED = Path(__file__).parent / "words" / "marks.txt"
 _GOVERNED = frozenset({"obj", "iobj", "nsubj", "nsubj:pass", "obl:agent"})
@@ -17,15 +20,19 @@ _GOVERNED = frozenset({"obj", "iobj", "nsubj", "nsubj:pass", "obl:agent"})
 
 @dataclass(frozen=True)
 class WordList:
-    """Marking words by kind: quality, style, camera, medium, negator, preposition."""
+    """Marking words by kind: quality, style, camera, medium, negator, preposition, clinging."""
 
     entries: Mapping[str, frozenset[str]]
     longest: Mapping[str, int] = field(init=False)
     """Words in the longest entry of each kind."""
+    starts: Mapping[str, frozenset[str]] = field(init=False)
+    """First words of the entries of several words."""
 
     def __post_init__(self) -> None:
         longest = {kind: max((entry.count(" ") + 1 for entry in self.entries[kind]), default=0) for kind in KINDS}
+        starts = {kind: frozenset(e.split()[0] for e in self.entries[kind] if " " in e) for kind in KINDS}
         object.__setattr__(self, "longest", longest)
+        object.__setattr__(self, "starts", starts)
 
     @classmethod
     def shipped(cls) -> WordList:
@@ -51,7 +58,8 @@ class WordList:
                 kind = entry.strip("[] ")
                 if kind not in found:
                     raise ConfigError(
-                        f"'{path}' line {number}: unknown list '{kind}'; accepted are {', '.join(KINDS)}{nearest(kind, KINDS)}"
+                        f"'{path}' line {number}: unknown list '{kind}'; accepted are {', '.join(KINDS)}"
+                        f"{nearest(kind, KINDS)}"
                     )
             elif entry and not kind:
                 raise ConfigError(f"'{path}' line {number}: '{entry}' stands before the first [list] line.")
@@ -79,16 +87,20 @@ class WordList:
 
         `words` and `head` are lower case.
         """
-        entries = self.entries[kind]
-        return _entry(head, entries) or self._several(kind, words)
+        return _entry(head, self.entries[kind]) or bool(self.covered(kind, words))
 
-    def _several(self, kind: str, words: Sequence[str]) -> bool:
-        entries, count = self.entries[kind], len(words)
-        for size in range(2, min(self.longest[kind], count) + 1):
-            for first in range(count - size + 1):
-                if " ".join(words[first : first + size]) in entries:
-                    return True
-        return False
+    def covered(self, kind: str, words: Sequence[str]) -> set[int]:
+        """Return the places of `words` (lower case) that lie in an entry of several words."""
+        out: set[int] = set()
+        starts, entries, count = self.starts[kind], self.entries[kind], len(words)
+        if starts.isdisjoint(words):
+            return out
+        for first, word in enumerate(words):
+            if word in starts:
+                for end in range(first + 2, min(first + self.longest[kind], count) + 1):
+                    if " ".join(words[first:end]) in entries:
+                        out.update(range(first, end))
+        return out
 
 
 @cache
@@ -114,9 +126,7 @@ def is_drawable(
         topmost: the phrase hangs on itself or heads a tag.
         listed: the marking words.
     """
-    if agent:
-        return False
-    if any(listed.matches(kind, words, noun) for kind in ("quality", "style", "camera")):
+    if agent or any(_entry(noun, listed.entries[kind]) for kind in UNDRAWN):
         return False
     is_medium = (topmost or label == "compound") and not introduced and label not in _GOVERNED
     return not (is_medium and listed.matches("medium", words, noun))
@@ -128,6 +138,8 @@ def negated_tokens(
     """Return the tokens that the prompt excludes: "no people", "without a hat or gloves", "not wearing shoes"."""
     negators = listed.entries["negator"]
     out: set[int] = set()
+    if negators.isdisjoint(words) and listed.starts["negator"].isdisjoint(words):
+        return out
     for i, word in enumerate(words):
         if word not in negators and not (i + 1 < len(words) and f"{word} {words[i + 1]}" in negators):
             continue

@@ -30,8 +30,11 @@ class NltkBackend:
         """Tag and parse `words`."""
         if not words:
             return Analysis([], [], [])
-        tags = [tag for _, tag in self._tagger.tag(list(words))]
-        return ChunkTree(words, tags).analyse()
+        return ChunkTree(words, self.penn_tags(words)).analyse()
+
+    def penn_tags(self, words: Sequence[str]) -> list[str]:
+        """Return NLTK's tags, which are Penn Treebank tags."""
+        return [tag for _, tag in self._tagger.tag(list(words))]
 
 
 def _load() -> Any:

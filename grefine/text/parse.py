@@ -8,7 +8,7 @@ from grefine.errors import PromptError
 from grefine.text.backend import Backend, checked, load_backend, register_backend
 from grefine.text.clean import CleanPrompt, clean
 from grefine.text.forest import Forest, repair
-from grefine.text.marks import WordList, is_drawable, negated_tokens
+from grefine.text.marks import UNDRAWN, WordList, is_drawable, negated_tokens
 from grefine.text.phrases import ancestors, assign, noun_groups, top_of
 from grefine.text.tokens import MOST_TOKENS, tokenise
 from grefine.types import ParsedPrompt, Phrase, Token
@@ -46,7 +46,8 @@ def parse(
         merge_compounds: make "coffee mug" one noun; the paper's letter makes it two.
 
     Returns:
-        The cleaned text, its tokens with tags and heads, and the phrases in the order of their nouns. No noun: no phrases.
+        The cleaned text, its tokens with tags and heads, and the phrases in the order of their nouns.
+        No noun: no phrases.
 
     Raises:
         PromptError: `prompt` is not a text.
@@ -107,6 +108,7 @@ def _phrases(
     owner = assign(forest, groups)
     above = ancestors(forest, groups)
     excluded = negated_tokens(forest.lower, forest.tags, forest.heads, forest.labels, listed)
+    undrawn = set().union(*(listed.covered(kind, forest.lower) for kind in UNDRAWN))
     members: list[list[int]] = [[] for _ in groups]
     for i, j in enumerate(owner):
         if j >= 0 and _is_word(forest, i):
@@ -128,7 +130,7 @@ def _phrases(
                 ancestor=above[j],
                 weight=max(weights[i] for i in inside),
                 negated=not excluded.isdisjoint(group),
-                drawable=drawable,
+                drawable=drawable and undrawn.isdisjoint(group),
             )
         )
     return tuple(out)

@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-from grefine.text.forest import BREAKS, Forest
+from grefine.text.forest import BREAKS, NOUNS, Forest
 
 _JOINS = ("compound", "flat", "goeswith")
+_APART = frozenset({"nmod:poss", "list", "conj", "nsubj"})
 _SUBJECTS = ("nsubj", "nsubj:pass", "nsubj:outer")
 
 
 def noun_groups(forest: Forest, merge_compounds: bool = True) -> list[list[int]]:
     """Return the centres pns: each noun, with its compound parts and name parts when they stand beside it."""
-    count = len(forest.words)
-    group = list(range(count))
-    low, high = list(range(count)), list(range(count))
-    is_noun = [forest.is_noun(i) for i in range(count)]
-
-    def find(i: int) -> int:
-        while group[i] != i:
-            i = group[i]
-        return i
-
-    if merge_compounds:
-        pairs = []
-        for i, head in enumerate(forest.heads):
-            if head < 0 or not is_noun[head] or forest.words[i] in BREAKS:
-                continue
-            named = forest.labels[i].startswith(_JOINS) and forest.labels[i] != "compound:prt"
-            if named or (
-                is_noun[i] and head == i + 1 and forest.labels[i] not in ("nmod:poss", "list", "conj", "nsubj")
-            ):
-                pairs.append((abs(i - head), i, head))
-        for _, i, head in sorted(pairs):
-            a, b = find(i), find(head)
-            if a != b and (high[a] + 1 == low[b] or high[b] + 1 == low[a]):
-                group[a] = b
-                low[b], high[b] = min(low[a], low[b]), max(high[a], high[b])
-                is_noun[b] = is_noun[b] or is_noun[a]
-    members: dict[int, list[int]] = {}
-    for i in range(count):
-        members.setdefault(find(i), []).append(i)
-    return [tokens for tokens in members.values() if any(forest.is_noun(i) for i in tokens)]
+    tags, heads, labels = forest.tags, forest.heads, forest.labels
+    group = {i: [i] for i, tag in enumerate(tags) if tag in NOUNS}
+    if not merge_compounds or not group:
+        return list(group.values())
+    pairs = []
+    for i, head in enumerate(heads):
+        if head not in group or forest.words[i] in BREAKS:
+            continue
+        label = labels[i]
+        if (
+            label.startswith(_JOINS)
+            and label != "compound:prt"
+            or (head == i + 1 and i in group and label not in _APART)
+        ):
+            pairs.append((abs(i - head), i, head))
+    for _, i, head in sorted(pairs):
+        part, whole = group.get(i) or [i], group[head]
+        if part is not whole and (part[-1] + 1 == whole[0] or whole[-1] + 1 == part[0]):
+            merged = sorted(part + whole)
+            for t in merged:
+                group[t] = merged
+    out, seen = [], set()
+    for tokens in group.values():
+        if tokens[0] not in seen:
+            seen.add(tokens[0])
+            out.append(tokens)
+    return sorted(out)
 
 
 def top_of(group: list[int], forest: Forest) -> int:
@@ -53,32 +51,34 @@ def assign(forest: Forest, groups: list[list[int]]) -> list[int]:
 
     Ties: a noun below the word, then the noun of the word's head, then the nearest in the sentence, then the leftmost.
     """
-    count = len(forest.words)
+    heads = forest.heads
+    count = len(heads)
     owner = [-1] * count
     for j, tokens in enumerate(groups):
         for i in tokens:
             owner[i] = j
-    order = _heads_first(forest.heads)
+    order = _heads_first(heads)
     far = count + 1
-    down = [0 if owner[i] >= 0 else far for i in range(count)]
-    below: list[list[int]] = [[owner[i]] if owner[i] >= 0 else [] for i in range(count)]
+    down = [0 if j >= 0 else far for j in owner]
+    below: dict[int, list[int]] = {}
     for i in reversed(order):
-        head = forest.heads[i]
+        head = heads[i]
         if head < 0 or owner[head] >= 0 or down[i] == far:
             continue
+        found = below[i] if owner[i] < 0 else [owner[i]]
         if down[i] + 1 < down[head]:
-            down[head], below[head] = down[i] + 1, list(below[i])
+            down[head], below[head] = down[i] + 1, found
         elif down[i] + 1 == down[head]:
-            below[head] += below[i]
-    out, distance = owner[:], [far] * count
+            below[head] = below[head] + found
+    out, distance = owner[:], down[:]
     for i in order:
-        head = forest.heads[i]
-        up = distance[head] + 1 if head >= 0 else far
         if owner[i] >= 0:
-            distance[i] = 0
-        elif down[i] <= up and down[i] < far:
-            distance[i] = down[i]
-            out[i] = _closest(i, below[i], groups)
+            continue
+        head = heads[i]
+        up = distance[head] + 1 if head >= 0 else far
+        if down[i] <= up and down[i] < far:
+            found = below[i]
+            out[i] = found[0] if len(found) == 1 else _closest(i, found, groups)
         elif head >= 0:
             distance[i], out[i] = up, out[head]
     return out
@@ -89,15 +89,13 @@ def _closest(i: int, candidates: list[int], groups: list[list[int]]) -> int:
 
 
 def _heads_first(heads: list[int]) -> list[int]:
-    children: list[list[int]] = [[] for _ in heads]
-    order = []
+    children: dict[int, list[int]] = {}
     for i, head in enumerate(heads):
-        if head < 0:
-            order.append(i)
-        else:
-            children[head].append(i)
+        children.setdefault(head, []).append(i)
+    order = list(children.get(-1, ()))
     for i in order:
-        order.extend(children[i])
+        if i in children:
+            order += children[i]
     return order
 
 

@@ -7,7 +7,11 @@ import re
 MOST_TOKENS = 400
 """Words of a prompt that are parsed; text encoders stop far earlier."""
 
-_TOKEN = re.compile(r"[^\W_](?:[^\W_]|[-\u2010\u2011'\u2019&](?=[^\W_])|(?<=\d)[.:/,](?=\d))*|\.{2,}|[^\w\s]|_")
+_TOKEN = re.compile(
+    r"(?<!\S)['\u2019](?:s|re|ve|ll|m|d)(?!\w)"
+    r"|[^\W_](?:[^\W_]|[-\u2010\u2011'\u2019&](?=[^\W_])|(?<=\d)[.:/,](?=\d))*"
+    r"|\.{2,}|[^\w\s]|_"
+)
 _CLITIC = re.compile(r"(?<=[^\W\d_])(?:n['\u2019]t|['\u2019](?:s|re|ve|ll|m|d))$", re.IGNORECASE)
 
 

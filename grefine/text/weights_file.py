@@ -1,7 +1,8 @@
 """The file of the embedded parser: a few tables of small whole numbers, mostly zeros, packed.
 
 Layout: magic, length of the header, header (JSON), blocks. A block is a bit per cell that says where a value is, then
-the values that are not zero; both are compressed and the whole is guarded by a checksum.
+the values that are not zero. Both are as good as random in their order, so they are only Huffman coded, which loads
+quickest; the vocabulary is compressed; a checksum guards the whole.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
+from grefine.text.features import LABELLER, PARSER, TAGGER_DYNAMIC, TAGGER_STATIC
 
 _MAGIC = b"grefine-parser-1\n"
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 0, "pb": 0}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class ParserWeights:
     """What training leaves: tables, vocabulary, and where they come from."""
 
     tables: dict[str, np.ndarray]
-    """tagger (rows, tags) int16, parser (rows, 3) int8, labeller (rows, labels) int8."""
+    """tagger (rows, tags) int16, parser (rows, 2) int8: left and right against shift, labeller (rows, labels) int8."""
     tags: list[str]
     labels: list[str]
     classes: dict[str, str]
@@ -47,7 +48,7 @@ def write_weights(path: Path, weights: ParserWeights) -> int:
         parts = [np.packbits(kept.ravel()).tobytes()]
         # The low and the high byte of a number look different; apart they pack better.
         parts += [values.view(np.uint8)[k::2].tobytes() for k in (0, 1)] if wide else [values.tobytes()]
-        packed = [lzma.compress(p, lzma.FORMAT_RAW, filters=_FILTERS) for p in parts]
+        packed = [_pack(p) for p in parts]
         shapes[name] = {"shape": table.shape, "type": table.dtype.str, "blocks": [len(p) for p in packed]}
         blocks += packed
     words = "\n".join(
@@ -55,7 +56,7 @@ def write_weights(path: Path, weights: ParserWeights) -> int:
         + [""]
         + ["\t".join(item) for item in weights.endings.items()]
     )
-    vocabulary = lzma.compress(words.encode(), lzma.FORMAT_RAW, filters=_FILTERS)
+    vocabulary = lzma.compress(words.encode(), lzma.FORMAT_ALONE)
     body = vocabulary + b"".join(blocks)
     header = {
         "about": weights.about,
@@ -64,6 +65,7 @@ def write_weights(path: Path, weights: ParserWeights) -> int:
         "vocabulary": len(vocabulary),
         "tables": shapes,
         "checksum": zlib.crc32(body),
+        "features": features_signature(),
     }
     head = json.dumps(header, sort_keys=True).encode()
     data = _MAGIC + len(head).to_bytes(4, "little") + head + body
@@ -94,25 +96,36 @@ def read_weights(path: Path) -> ParserWeights:
         body = memoryview(data)[at + size :]
         if zlib.crc32(body) != header["checksum"]:
             raise WeightsCorrupt(f"'{path}' is damaged, its checksum does not match: {retrain}")
+        if header["features"] != features_signature():
+            raise WeightsCorrupt(f"'{path}' was trained for other features than this version's: {retrain}")
         at = header["vocabulary"]
-        words, _, endings = _unpack(body[:at]).decode().partition("\n\n")
+        words, _, endings = lzma.decompress(body[:at], lzma.FORMAT_ALONE).decode().partition("\n\n")
         tables = {}
         for name, info in sorted(header["tables"].items(), key=lambda item: _ORDER.index(item[0])):
             parts = []
             for length in info["blocks"]:
-                parts.append(_unpack(body[at : at + length]))
+                parts.append(zlib.decompress(body[at : at + length], -15))
                 at += length
             tables[name] = _table(parts, info["shape"], np.dtype(info["type"]))
         return ParserWeights(tables, header["tags"], header["labels"], _pairs(words), _pairs(endings), header["about"])
-    except (ValueError, KeyError, lzma.LZMAError) as error:
+    except (ValueError, KeyError, lzma.LZMAError, zlib.error) as error:
         raise WeightsCorrupt(f"'{path}' cannot be unpacked ({error}): {retrain}") from error
+
+
+def features_signature() -> int:
+    """Return a number that changes with the templates: weights fit only the rows they were trained on."""
+    total = 0
+    for templates in (TAGGER_STATIC, TAGGER_DYNAMIC, PARSER, LABELLER):
+        total = zlib.crc32(templates.matrix.astype("<u4").tobytes(), total)
+    return total
 
 
 _ORDER = ["tagger", "parser", "labeller"]
 
 
-def _unpack(part: memoryview) -> bytes:
-    return lzma.decompress(part, lzma.FORMAT_RAW, filters=_FILTERS)
+def _pack(part: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
+    return packer.compress(part) + packer.flush()
 
 
 def _table(parts: list[bytes], shape: list[int], kind: np.dtype) -> np.ndarray:

@@ -29,7 +29,7 @@ class ParserTrainer:
         tags: Sequence[list[str]],
         epochs: int,
         random: np.random.RandomState,
-        size: int = 24,
+        size: int = 64,
     ) -> None:
         """Run `epochs` times over the sentences and finish with averaged weights."""
         lengths = [len(s.words) for s in sentences]

@@ -9,15 +9,17 @@ import numpy as np
 
 from grefine.training.treebank import Sentence
 
-LOWER, NO_STOP = 0.30, 0.35
+LOWER, NO_STOP, WHOLE = 0.30, 0.35, 0.5
 _NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
 _HYPHENS = frozenset({"-", "\u2010", "\u2011"})
 
 
 def prompt_like(sentences: Sequence[Sentence], random: np.random.RandomState) -> list[Sentence]:
-    """Return the sentences, some in small letters, some without their full stop."""
+    """Return the sentences, some in small letters, some without their full stop, some with whole hyphenated words."""
     out = []
     for sentence in sentences:
+        if random.random_sample() < WHOLE:
+            sentence = joined_hyphens(sentence)
         if random.random_sample() < LOWER:
             sentence = lowered(sentence)
         if random.random_sample() < NO_STOP:
@@ -66,7 +68,7 @@ def joined_hyphens(sentence: Sentence) -> Sentence:
     out = Sentence([], [], [], [], [])
     for g, group in enumerate(groups):
         outside = [t for t in group if sentence.heads[t] == -1 or owner[sentence.heads[t]] != g]
-        top = next((t for t in reversed(outside) if t % 1 == 0 and words[t] not in _HYPHENS), group[-1])
+        top = next((t for t in reversed(outside) if words[t] not in _HYPHENS), group[-1])
         head = sentence.heads[top]
         label, tag = sentence.labels[top], sentence.tags[top]
         if len(group) > 1 and label in ("compound", "amod", "nmod", "obl:unmarked") and tag not in ("NNP", "NNPS"):

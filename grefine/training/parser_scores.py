@@ -57,8 +57,8 @@ def prompt_scores(records: Sequence[dict], parse: Callable[[str], ParsedPrompt])
     """Compare parsed prompts with their annotation.
 
     Returns:
-        Over all prompts: F1 of required nouns; share of words in an accepted phrase; share of required nouns with an accepted
-        ancestor, all and non-root only; share of prompts without any fault.
+        Over all prompts: F1 of required nouns; share of words in an accepted phrase; share of required nouns with an
+        accepted ancestor, all and non-root only; share of prompts without any fault.
     """
     hits = missed = extra = 0
     words = words_right = 0

@@ -14,7 +14,28 @@ from grefine.training.treebank import Sentence
 KNOWN_FROM = 3
 """Occurrences from which a word is known by itself."""
 
-_CLOSED = frozenset(["DT", "PDT", "CC", "PRP", "PRP$", "MD", "EX", "WP", "WP$", ",", ":", ".", "``", "''", "-LRB-", "-RRB-", "POS", "HYPH"])
+_CLOSED = frozenset(
+    [
+        "DT",
+        "PDT",
+        "CC",
+        "PRP",
+        "PRP$",
+        "MD",
+        "EX",
+        "WP",
+        "WP$",
+        ",",
+        ":",
+        ".",
+        "``",
+        "''",
+        "-LRB-",
+        "-RRB-",
+        "POS",
+        "HYPH",
+    ]
+)
 
 
 def build_lexicon(sentences: Sequence[Sentence]) -> Lexicon:
@@ -78,7 +99,7 @@ class TaggerTrainer:
             self._prepared[key] = static.astype(np.int32), dynamic, np.array(certain)
         return self._prepared[key]
 
-    def train(self, sentences: Sequence[Sentence], epochs: int, random: np.random.RandomState, size: int = 24) -> None:
+    def train(self, sentences: Sequence[Sentence], epochs: int, random: np.random.RandomState, size: int = 32) -> None:
         """Run `epochs` times over the sentences and finish with averaged weights."""
         lengths = [len(s.words) for s in sentences]
         for _ in range(epochs):
@@ -98,6 +119,8 @@ class TaggerTrainer:
 
     def _batch(self, group: list[Sentence], learn: bool) -> np.ndarray:
         prepared = [self._rows(s) for s in group]
+        if not learn:
+            self._prepared.clear()
         count, longest = len(group), max(len(s.words) for s in group)
         static = np.zeros((count, longest, len(TAGGER_STATIC)), dtype=np.int32)
         dynamic = np.zeros((count, longest, len(TAGGER_DYNAMIC)), dtype=np.uint32)

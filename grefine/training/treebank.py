@@ -45,18 +45,18 @@ def read_treebank(path: Path) -> list[Sentence]:
         ConfigError: the file cannot be read or is no CoNLL-U.
     """
     try:
-        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-        with opened as lines:
-            return [_sentence(rows) for rows in _blocks(lines)]
-    except (OSError, UnicodeDecodeError, ValueError, IndexError) as error:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+        return [_sentence(rows) for rows in _blocks(text)]
+    except (OSError, EOFError, ValueError, IndexError) as error:
         raise ConfigError(f"Cannot read '{path}' as CoNLL-U: {error}.") from error
 
 
-def _blocks(lines: object) -> list[list[list[str]]]:
+def _blocks(text: str) -> list[list[list[str]]]:
     blocks: list[list[list[str]]] = []
     rows: list[list[str]] = []
-    for line in lines:  # type: ignore[attr-defined]
-        line = line.rstrip("\n")
+    for line in text.split("\n"):
+        line = line.rstrip("\r")
         if not line:
             if rows:
                 blocks.append(rows)
