@@ -62,31 +62,55 @@ class Outcome:
 
 
 class ToyJudge(nn.Module):
-    """A plain convolutional judge; the mean and spread of every layer's channels are what a rectifier reads."""
+    """A small network on local statistics of a picture; those statistics are what a rectifier reads."""
 
-    channels = (16, 24, 32, 48)
-    width = 2 * sum(channels)
+    width = 27
 
     def __init__(self) -> None:
         super().__init__()
-        steps = zip((3, *self.channels), self.channels, (2, 2, 2, 1), strict=False)
-        self.body = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(i, o, 3, stride, 1), nn.GroupNorm(8, o), nn.SiLU()) for i, o, stride in steps
-        )
-        self.head = nn.Linear(self.channels[-1], 1)
+        self.register_buffer("centre", torch.zeros(self.width))
+        self.register_buffer("spread", torch.ones(self.width))
+        self.mlp = nn.Sequential(nn.Linear(self.width, 32), nn.ReLU(), nn.Linear(32, 1))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores `(B,)` and features `(B, 1, width)`."""
-        x, statistics = images, []
-        for layer in self.body:
-            x = layer(x)
-            statistics += [x.mean((2, 3)), x.std((2, 3))]
-        return self.head(statistics[-2])[:, 0], torch.cat(statistics, 1)[:, None]
+    def features(self, images: Tensor) -> Tensor:
+        """Return `(B, 16, width)`: per cell of a 4 x 4 grid, what its fine and coarse detail looks like."""
+        return (local_statistics(images) - self.centre) / self.spread
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return scores `(B,)`."""
+        return self.mlp(features).mean((1, 2))
 
     @torch.no_grad()
     def read(self, images: list[Image.Image]) -> tuple[Tensor, Tensor]:
         """Rate pictures, as every frozen judge does."""
-        return self(torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) / 255 for i in images]))
+        features = self.features(torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) / 255 for i in images]))
+        return self(features), features
+
+
+def local_statistics(images: Tensor) -> Tensor:
+    """Return `(B, 16, 27)`: nine measures of every cell at three scales."""
+    found = []
+    for scale in (1, 2, 4):
+        x = F.avg_pool2d(images, scale) if scale > 1 else images
+        luma = x.mean(1, keepdim=True)
+        detail = (x - F.avg_pool2d(F.pad(x, [1] * 4, mode="replicate"), 3, 1)).abs()
+        fine = detail.mean(1, keepdim=True)
+        across = F.pad((luma[..., 1:] - luma[..., :-1]).abs(), (0, 1))
+        down = F.pad((luma[..., 1:, :] - luma[..., :-1, :]).abs(), (0, 0, 0, 1))
+        chroma = x - luma
+        maps = [
+            fine.add(1e-3).log(),
+            (fine < 1 / 255).float(),
+            fine**2,
+            (detail - fine).abs().mean(1, keepdim=True),
+            across.add(1e-3).log(),
+            down.add(1e-3).log(),
+            ((across < 1 / 255) & (down < 1 / 255)).float(),
+            chroma.abs().mean(1, keepdim=True),
+            luma,
+        ]
+        found.append(F.adaptive_avg_pool2d(torch.cat(maps, 1), 4))
+    return torch.cat(found, 1).flatten(2).transpose(1, 2)
 
 
 def clean_scenes(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -118,16 +142,19 @@ def rated_pictures(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return made, true_quality(made, images)
 
 
-def train_judge(images: Tensor, opinions: Tensor, steps: int, seed: int, batch: int = 32) -> ToyJudge:
+def train_judge(images: Tensor, opinions: Tensor, steps: int, seed: int, batch: int = 64) -> ToyJudge:
     """Train the judge on rated pictures only."""
     torch.manual_seed(seed)
     judge = ToyJudge()
-    optimiser = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
-    for step in range(steps):
+    raw = local_statistics(images)
+    judge.centre.copy_(raw.mean((0, 1)))
+    judge.spread.copy_(raw.std((0, 1)).clamp(min=1e-6))
+    features = judge.features(images)
+    optimiser = torch.optim.AdamW(judge.parameters(), 3e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
         rows = torch.randperm(len(images))[:batch]
-        shown = images[rows].flip(-1) if step % 2 else images[rows]
-        loss = rated_fidelity(judge(shown)[0], opinions[rows])
+        loss = rated_fidelity(judge(features[rows]), opinions[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -162,12 +189,18 @@ def simulated_votes(quality: Tensor, pairs: int, sharpness: float, seed: int) ->
 @torch.no_grad()
 def seen_by(judge: ToyJudge, images: Tensor) -> Seen:
     """Let the judge see pictures."""
-    parts = [judge(part) for part in images.split(64)]
-    return Seen(torch.cat([q for q, _ in parts]), torch.cat([f for _, f in parts]).half())
+    features = torch.cat([judge.features(part) for part in images.split(64)])
+    return Seen(judge(features), features.half())
 
 
 def calibrate(
-    judge_steps: int = 300, inputs: int = 128, held: int = 128, rated: int = 512, epochs: int = 8, seed: int = 0
+    judge_steps: int = 400,
+    inputs: int = 128,
+    held: int = 128,
+    rated: int = 512,
+    epochs: int = 8,
+    lambda_: float = 0.3,
+    seed: int = 0,
 ) -> tuple[Outcome, Trained]:
     """Run the experiment: train the judge, vote, rank, calibrate, measure on what none of them has met."""
     pictures, opinions = rated_pictures(rated, 60_000 + seed)
@@ -185,7 +218,16 @@ def calibrate(
         seen_by(judge, outputs.flatten(0, 1)),
     )
     rated_set = RatedSet("rated", opinions, seen_by(judge, pictures))
-    config = RectifierConfig(epochs=epochs, steps_per_epoch=100, rated_batch=32, held_out=0.0, seed=seed)
+    config = RectifierConfig(
+        epochs=epochs,
+        steps_per_epoch=50,
+        learning_rate=3e-3,
+        lambda_=lambda_,
+        rated_batch=128,
+        hidden=64,
+        held_out=0.0,
+        seed=seed,
+    )
     trained = fit_rectifier(judge.width, pool, [rated_set], config)
     return _measure(judge, trained, held, rated // 2, sharpness, fitted, seed), trained
 

@@ -23,6 +23,7 @@ from grefine.ranking.mad import LAMBDA, FeatureDistances, greedy_mad
 from grefine.ranking.votes import Vote, VoteTable, table_from_votes
 
 Selection = Literal["mad", "random"]
+FAILURE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,23 @@ def draw_world(
     image_effect: float = 0.5,
     subject_effect: float = 0.3,
     blur: float = 0.5,
+    failures: float = 0.0,
 ) -> World:
-    """Draw a world; `spread` is the standard deviation of the true scores."""
+    """Draw a world; `spread` is the standard deviation of the true scores.
+
+    With `failures`, every second method fails badly (3 below its usual) on this share of the inputs.
+    """
     if min(methods, inputs, subjects) < 2:
         raise ConfigError("A simulated study needs at least two methods, inputs and subjects.")
     mu = spread * generator.standard_normal(methods)
     mu -= mu.mean()
+    image_effects = image_effect * generator.standard_normal((methods, inputs))
+    if failures:
+        image_effects[::2] -= FAILURE * (generator.random(image_effects[::2].shape) < failures)
     width = np.sqrt(1 + 2 * image_effect**2 + 2 * subject_effect**2)
     return World(
         mu,
-        image_effect * generator.standard_normal((methods, inputs)),
+        image_effects,
         subject_effect * generator.standard_normal((methods, subjects)),
         generator.standard_normal((inputs, 2)),
         np.abs(blur * generator.standard_normal(inputs)),

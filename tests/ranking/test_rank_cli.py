@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from study_fixtures import write_methods
+
+from grefine.cli.main import main
 
 VOTES = "method_a,method_b,image,subject,votes_a,votes_b\n" + "".join(
     f"{a},{b},x{i},s{s},{int((i + s) % 3 > 0)},{int((i + s) % 3 == 0)}\n"
@@ -17,11 +19,19 @@ VOTES = "method_a,method_b,image,subject,votes_a,votes_b\n" + "".join(
 )
 
 
-def grefine(*arguments, code=0):
-    done = subprocess.run([sys.executable, "-m", "grefine", *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == code, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done
+@pytest.fixture
+def grefine(monkeypatch, capsys):
+    """Run the command line in this process, as its entry point does."""
+
+    def run(*arguments, code=0):
+        monkeypatch.setattr(sys, "argv", ["grefine", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert (ended.value.code or 0) == code, (out, err)
+        return SimpleNamespace(stdout=out, stderr=err)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +41,7 @@ def votes(tmp_path_factory):
     return path
 
 
-def test_fit_as_json_and_plot(votes, tmp_path):
+def test_fit_as_json_and_plot(grefine, votes, tmp_path):
     done = grefine("rank", "fit", votes, "--json", "--resamples", 20, "--draws", 3, "--plot", tmp_path / "fit.svg")
     found = json.loads(done.stdout)
     assert {"scores", "intervals", "counts", "log_likelihood"} <= set(found)
@@ -41,7 +51,7 @@ def test_fit_as_json_and_plot(votes, tmp_path):
     assert (tmp_path / "fit.svg").read_text().startswith("<?xml")
 
 
-def test_pairs_then_score(tmp_path):
+def test_pairs_then_score(grefine, tmp_path):
     folders = write_methods(tmp_path / "methods", images=4, size=(64, 64))
     done = grefine("rank", "pairs", *folders, "-k", 2, "-o", tmp_path / "study", "--distance", "offline", "--json")
     pairs = json.loads(done.stdout)
@@ -61,7 +71,7 @@ def test_pairs_then_score(tmp_path):
     assert rows[0]["2afc"] == pytest.approx(2 / 3)
 
 
-def test_each_mistake_is_one_sentence(votes, tmp_path):
+def test_each_mistake_is_one_sentence(grefine, votes, tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text("method_a,method_b,votes_a,votes_b\nA,B,-1,2\n")
     apart = tmp_path / "apart.csv"
