@@ -87,7 +87,7 @@ def plain_loop(pipe: Any, source: Path, out: Path, config: Any) -> dict[str, str
 def compare(pipe: Any, source: Path, work: Path, config: Any, batch_size: int, rounds: int) -> dict[str, Any]:
     """Time both ways in turn, and compare their decisions and pixels."""
     seconds: dict[str, list[float]] = {"loop": [], "folder": []}
-    options = FolderOptions(batch_size=batch_size, panels=False, force=True)
+    options = FolderOptions(batch_size=batch_size, panels=False, report=False, force=True)
     loop: dict[str, str] = {}
     for number in range(rounds):
         start = time.perf_counter()
@@ -136,7 +136,7 @@ def one_run(pipeline: str, count: int, batch_size: int) -> dict[str, Any]:
     pipe = GRefinePipeline.from_pretrained(pipeline)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        options = FolderOptions(batch_size=batch_size, panels=False, force=True)
+        options = FolderOptions(batch_size=batch_size, panels=False, report=False, force=True)
         make_folder(work / "warm", batch_size, seed=1)
         refine_folder(work / "warm", work / "warm_out", pipe, options=options)
         make_folder(work / "in", count)

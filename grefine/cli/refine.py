@@ -20,9 +20,7 @@ def refine(
     prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
     name_column: str = typer.Option(None, help="The table's column of file names; guessed, and said, without it."),
     prompt_column: str = typer.Option(None, help="The table's column of prompts."),
-    prompt_order: str = typer.Option(
-        "table,sidecar,metadata", help="Where prompts are sought, first answer wins."
-    ),
+    prompt_order: str = typer.Option("table,sidecar,metadata", help="Where prompts are sought, first answer wins."),
     lora_dir: Path = typer.Option(None, help="Folder of the LoRAs that prompts name; ignored without it."),
     suffix: str = typer.Option("", help="Put between the name and the ending of every result."),
     format_: str = typer.Option("same", "--format", help="same, png, jpeg or webp."),
@@ -31,6 +29,7 @@ def refine(
     recursive: bool = typer.Option(True, help="Go into folders of folders."),
     follow_links: bool = typer.Option(False, help="Read what symbolic links point to outside SRC."),
     panels: bool = typer.Option(True, help="Write before/map/after pictures of what changed into OUT/panels."),
+    report: bool = typer.Option(True, help="Write OUT/report.html at the end."),
     batch_size: int = typer.Option(8, help="Images per unit of work."),
     max_pixels: int = typer.Option(32 * 2**20, help="Larger images are refused."),
     retry_failed: bool = typer.Option(False, help="Try images again that failed in an earlier start."),
@@ -47,7 +46,7 @@ def refine(
     from grefine.folder.runner import refine_folder
     from grefine.folder.settings import changed_settings
 
-    names = ("suffix", "overwrite", "recursive", "follow_links", "panels", "batch_size", "max_pixels")
+    names = ("suffix", "overwrite", "recursive", "follow_links", "panels", "report", "batch_size", "max_pixels")
     given = locals()
     values = {name: given[name] for name in (*names, "retry_failed", "again", "force", "seed")}
     values |= {"format": format_.lower(), "pattern": tuple(pattern)}

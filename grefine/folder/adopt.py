@@ -29,6 +29,7 @@ def adopted_row(item: WorkItem, record: RefineRecord) -> dict[str, Any]:
     return {
         "kind": "image",
         "file": item.relative,
+        "source": os.fspath(item.source.absolute()),
         "state": record.state,
         "reason": record.reason,
         "input": {"sha256": record.source, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns},

@@ -106,13 +106,12 @@ class Ledger:
             return True
         return _name(item.relative, status.st_size, status.st_mtime_ns) in self._same
 
-    def start_over(self) -> None:
-        """Put the journal aside and forget it."""
+    def put_aside(self) -> None:
+        """Give the journal another name, so that a new one can begin."""
         number = 1
         while (aside := self.path.with_name(f"journal-{number}.jsonl")).exists():
             number += 1
         os.replace(self.path, aside)
-        self.__init__(self.path.parent.parent)
 
 
 def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions) -> Ledger:
@@ -125,7 +124,8 @@ def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions) -> Le
     ledger.read()
     changed = ledger.check(header)
     if ledger.header is not None and options.overwrite == "always" and (changed or ledger.finished):
-        ledger.start_over()
+        ledger.put_aside()
+        ledger = Ledger(out)
     elif changed:
         raise ConfigError(
             f"'{printable(out)}' holds results of other settings: {changed} changed. Give --overwrite always to begin "

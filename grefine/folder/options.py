@@ -36,6 +36,8 @@ class FolderOptions:
     seed: int = 0
     panels: bool = True
     """Write a before/map/after picture for every image that changed."""
+    report: bool = True
+    """Write `report.html` at the end."""
     max_pixels: int = MAX_PIXELS
     force: bool = False
     """Refine images that the pipeline says it does not know."""

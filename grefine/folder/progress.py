@@ -25,8 +25,8 @@ def choose_reporter(as_json: bool = False, stream: TextIO | None = None) -> Repo
     """Return the reporter that suits where the output goes."""
     if as_json:
         return JsonReporter()
-    stream = stream or sys.stderr
-    return LiveReporter() if stream.isatty() else PlainReporter(stream)
+    shown: TextIO = stream or sys.stderr
+    return LiveReporter() if shown.isatty() else PlainReporter(shown)
 
 
 class JsonReporter:
@@ -68,7 +68,7 @@ class LiveReporter:
     def __call__(self, event: Event) -> None:
         if event["event"] == "start":
             self.live.start()
-        elif event["event"] == "end":
+        elif event["event"] in ("end", "aborted"):
             self.live.stop()
         elif event["event"] == "progress":
             self.live.update(self.text(progress_line(event)))

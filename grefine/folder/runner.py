@@ -22,6 +22,7 @@ from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
 from grefine.folder.options import FolderOptions, file_digest
 from grefine.folder.progress import Reporter, silent
+from grefine.folder.report import write_run_report
 from grefine.folder.summary import RunSummary, write_table
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.worklist import STATE_FOLDER, WorkItem, expand_stdin, list_work
@@ -100,7 +101,7 @@ def refine_folder(
         Path(lora_dir) if lora_dir is not None else None,
     )
     header = task.header(file_digest(table.path) if table else "")
-    with _lock(out), _quiet(pipe):
+    with _lock(out), _quiet(pipe), _told(report):
         if table is not None:
             report({"event": "note", "text": table.note})
         ledger = open_ledger(out, header, options)
@@ -109,8 +110,7 @@ def refine_folder(
                 report({"event": "note", "text": f"After an earlier end, {journal.repaired}"})
             run = _Run(named, out, pipe, task, shelf, ledger, journal, report)
             summary = run.go(header | {"settings": asdict(settings)})
-        with suppress(OSError):
-            write_table(ledger.path, out / TABLE)
+        _conclude(ledger.path, out, task, summary, report)
     report({"event": "end"} | summary.to_dict())
     return summary
 
@@ -284,6 +284,17 @@ class _Run:
         return 0
 
 
+def _conclude(journal: Path, out: Path, task: Task, summary: RunSummary, report: Reporter) -> None:
+    """Write the table and the page; a run does not fail for them."""
+    try:
+        write_table(journal, out / TABLE)
+        if task.options.report and not summary.stopped and (summary.counts or not (out / "report.html").exists()):
+            facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
+            write_run_report(journal, out, facts, summary.lines()[1:])
+    except (GRefineError, OSError) as error:
+        report({"event": "note", "text": f"The table or the page of the run could not be written: {error}"})
+
+
 def _load(pipeline: Any, device: str | None) -> Any:
     if not isinstance(pipeline, (str, Path)):
         return pipeline
@@ -313,6 +324,16 @@ def _lock(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _told(report: Reporter) -> Iterator[None]:
+    """Tell the reporter when a run breaks off, so that a live display gives the terminal back."""
+    try:
+        yield
+    except BaseException:
+        report({"event": "aborted"})
+        raise
 
 
 @contextmanager

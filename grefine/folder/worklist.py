@@ -15,6 +15,8 @@ from grefine.io.images import SUFFIXES, printable
 STATE_FOLDER = ".grefine"
 """Below OUT: journal and settings of the run. A folder that holds one is an output of ours."""
 PANEL_FOLDER = "panels"
+_OURS = (PANEL_FOLDER, "report_files")
+"""Folders of an OUT that hold no results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,21 @@ class WorkItem:
     """Its path below SRC, with `/`; the name that journal and messages use."""
     name: str
     """The path of its result below OUT."""
-    output: Path
-    panel: Path
+    out: Path
     refused: str = ""
     """Why it cannot be taken, one sentence; empty for work to do."""
     failed: bool = False
     """True when that is a fault, not a choice."""
+
+    @property
+    def output(self) -> Path:
+        """Where the result goes."""
+        return self.out / self.name
+
+    @property
+    def panel(self) -> Path:
+        """Where its before/map/after picture goes."""
+        return self.out / PANEL_FOLDER / f"{self.name}.png"
 
 
 def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
@@ -141,7 +152,7 @@ class _Walk:
             return
         ours = STATE_FOLDER in names
         for entry, relative in folders:
-            if entry.name == STATE_FOLDER or (ours and entry.name == PANEL_FOLDER) or self.is_out(entry.path):
+            if entry.name == STATE_FOLDER or (ours and entry.name in _OURS) or self.is_out(entry.path):
                 continue
             target = Path(entry.path)
             chain = above
@@ -202,8 +213,7 @@ class _Walk:
         elif not refused and self.is_out_file(source, self.out / name):
             refused, failed = "its result would be written over it; choose another OUT or a suffix", True
         self.taken.add(key)
-        panel = self.out / PANEL_FOLDER / f"{name}.png"
-        return WorkItem(source, relative, name, self.out / name, panel, refused, failed)
+        return WorkItem(source, relative, name, self.out, refused, failed)
 
     def output_name(self, relative: str, shared_stem: bool) -> str:
         stem, extension = os.path.splitext(relative)

@@ -8,13 +8,14 @@ import math
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine import __version__
 from grefine.errors import GRefineError
 from grefine.folder.panel import panel_bytes
+from grefine.folder.report import layer_path
 from grefine.folder.task import Task
 from grefine.io import atomic
 from grefine.io.images import SUFFIXES, Format, LoadedImage, encode_image, output_format, pixel_digest, with_text
@@ -64,6 +65,9 @@ def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str
         for path, data in files:
             os.makedirs(path.parent, exist_ok=True)
             staged.append((atomic.stage(path, data), path))
+        for path, data in _layers(outcome, task):
+            os.makedirs(path.parent, exist_ok=True)
+            path.write_bytes(data)
     except GRefineError as error:
         return str(error)
     except OSError as error:
@@ -77,6 +81,16 @@ def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str
         del staged[before:]
         return f"Its result cannot be encoded: {error}."
     return ""
+
+
+def _layers(outcome: Outcome, task: Task) -> Iterator[tuple[Path, bytes]]:
+    """Yield the maps that the page of the run shows; it can do without, so they are written plainly."""
+    if task.options.report and outcome.result is not None:
+        from grefine.evaluate.report import layers_of
+
+        item = outcome.reading.item
+        for name, data in layers_of(outcome.result).items():
+            yield layer_path(item.out, item.name, name), data
 
 
 def output_bytes(outcome: Outcome, task: Task) -> bytes:
@@ -136,6 +150,7 @@ def _row(outcome: Outcome, fault: str, writing: float) -> Row:
     row: Row = {
         "kind": "image",
         "file": reading.item.relative,
+        "source": os.fspath(reading.item.source.absolute()),
         "state": "failed" if fault else outcome.state,
         "reason": fault or outcome.reason,
         "input": {"sha256": reading.digest, "bytes": size, "mtime_ns": changed},

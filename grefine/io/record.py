@@ -15,7 +15,7 @@ from grefine.io.generators.found import load_json
 KEY = "grefine"
 FORMAT = "grefine-record/1"
 LONGEST_PROMPT = 4_000
-_KINDS = {"before": dict, "after": dict, "guarded": bool, "passes": int, "seed": int, "area": float}
+_KINDS = {"before": dict, "after": dict, "guarded": bool, "passes": int, "seed": int, "area": (int, float)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,10 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
     for entry in dataclasses.fields(RefineRecord):
         value = data.get(entry.name)
         kind = _KINDS.get(entry.name, str)
-        if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-            values[entry.name] = _numbers(value) if kind is dict else value
+        if isinstance(value, dict) and kind is dict:
+            values[entry.name] = _numbers(value)
+        elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+            values[entry.name] = value
         elif entry.name == "seed":
             values["seed"] = None
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:

@@ -58,7 +58,7 @@ def make_folder(folder: Path, count: int, size: int = 32) -> Path:
 
 
 def run(source, out, pipe, *, settings=None, report=None, prompt=None, prompts=None, **options):
-    options = {"batch_size": 4, "panels": True} | options
+    options = {"batch_size": 4, "report": False} | options
     extra = {} if report is None else {"report": report}
     return refine_folder(
         source,
@@ -89,7 +89,10 @@ def tree(out: Path) -> dict[str, str]:
     found = {}
     for path in sorted(out.rglob("*")):
         if path.is_file() and ".grefine/" not in f"{path.relative_to(out)}/":
-            found[str(path.relative_to(out))] = hashlib.sha256(path.read_bytes()).hexdigest()
+            data = path.read_bytes()
+            # Its lines come in the order in which images were done.
+            data = b"".join(sorted(data.splitlines())) if path.name == "results.csv" else data
+            found[str(path.relative_to(out))] = hashlib.sha256(data).hexdigest()
     return found
 
 
