@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from grefine.text.backend import Analysis
@@ -9,7 +10,8 @@ from grefine.text.marks import WordList
 
 NOUNS = frozenset({"NOUN", "PROPN"})
 BREAKS = frozenset({",", ";", "|", ".", "!", "?", "\u2022", "\u00b7", "/", ":"})
-_PARTICIPLE_ENDS = ("ing", "ed", "en")
+_COUNTED = re.compile(r"\d+(?:girls?|boys?|others?|(?:wo)?m[ae]n|persons?|people|child(?:ren)?|animals?)$")
+"""Count and noun in one word, as tag collections write them: "1girl"."""
 
 
 class Forest:
@@ -18,7 +20,10 @@ class Forest:
     def __init__(self, words: Sequence[str], analysis: Analysis) -> None:
         self.words = words
         self.lower = [w.lower() for w in words]
-        self.tags = analysis.tags
+        self.tags = [
+            "NOUN" if word[0].isdigit() and _COUNTED.match(word) else tag
+            for word, tag in zip(self.lower, analysis.tags, strict=True)
+        ]
         self.heads = analysis.heads
         self.labels = analysis.labels
         self.segment = _segments(words)
@@ -73,7 +78,8 @@ def repair(forest: Forest, listed: WordList) -> None:
     main = main_noun(forest, listed)
     if main == -1:
         return
-    if forest.segment and forest.segment[-1]:
+    if forest.segment[-1]:
+        _raise_main(forest, main)
         _hang_segments(forest, main)
     for i, head in enumerate(forest.heads):
         if head == -1 and i != main:
@@ -206,6 +212,16 @@ def main_noun(forest: Forest, listed: WordList) -> int:
             break
         best = depicted[0]
     return best
+
+
+def _raise_main(forest: Forest, main: int) -> None:
+    """Take the main noun off a tag before it: "no people, a house" is of the house."""
+    top, segment = main, forest.segment[main]
+    while forest.heads[top] != -1 and forest.segment[forest.heads[top]] == segment:
+        top = forest.heads[top]
+    head = forest.heads[top]
+    if head != -1 and forest.segment[head] < segment and forest.is_noun(head):
+        forest.heads[top], forest.labels[top] = -1, "root"
 
 
 def _hang_segments(forest: Forest, main: int) -> None:
