@@ -155,8 +155,8 @@ def test_convert_lar_iqa_round_trip(tmp_path):
 
 def test_convert_puts_mdiqas_many_files_together(tmp_path):
     """Backbone and heads in files of their own, prefixes cut off, as released."""
-    from golden_weights import golden_files, load_golden
-    from test_mdiqa import geometry, reference_groups
+    from golden_mdiqa import geometry, reference_groups
+    from golden_weights import golden_files, load_golden, reference_image
 
     golden = load_golden(golden_files("mdiqa_reduced*.json")[0])
     groups = reference_groups(golden)
@@ -175,8 +175,6 @@ def test_convert_puts_mdiqas_many_files_together(tmp_path):
     paths = [tmp_path / name for name in reversed(files)]
     folder = convert_weights("mdiqa", paths, tmp_path / "out", options=geometry(golden["config"]))
     item = golden["inputs"][0]
-    from golden_weights import reference_image
-
     image = Image.fromarray(reference_image(golden["salt"], item["height"], item["width"]))
     found = load_scorer("mdiqa", folder)([image])[0]
     known = golden["outputs"][item["name"]]

@@ -67,11 +67,11 @@ def test_a_distortion_grows_with_its_strength(name):
 def test_captions_are_judged_against_any_scene():
     rng = random.Random(0)
     scenes = sample(64, source(9, 0))
-    for index, row in enumerate(captions_for(scenes, rng)):
+    for row in captions_for(scenes, rng):
         own, wrong, other = row
         assert own.alignment == 1.0, own
         assert all(value == 1.0 for _, _, value in own.phrases)
-        assert wrong.alignment < 1.0 or wrong.text == own.text or "one" in wrong.text or index >= 0
+        assert wrong.text != own.text
         assert 0.0 <= other.alignment <= 1.0
     lower = [wrong.alignment < own.alignment for own, wrong, _ in captions_for(scenes, rng)]
     assert sum(lower) / len(lower) > 0.9, "a changed word makes the caption less true"
@@ -83,7 +83,9 @@ def test_a_changed_scene_lowers_the_truth_of_its_caption():
     captions = [describe(scenes, i, rng) for i in range(40)]
     changed, _, possible = misalign(scenes, "object", generator)
     falls = [tell(changed, i, c).alignment < 1.0 for i, c in enumerate(captions)]
-    assert sum(f for f, p in zip(falls, possible, strict=True) if p) / int(possible.sum()) > 0.9
+    assert sum(f for f, p in zip(falls, possible, strict=True) if p) / int(possible.sum()) > 0.8, (
+        "alike objects may stand in for a changed one"
+    )
 
 
 def test_falsify_changes_one_phrase_only():
