@@ -1,0 +1,88 @@
+"""One clear error for each thing that cannot work."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from components import pipeline
+from PIL import Image
+from test_pipe_exactness import bad_place, picture
+
+from grefine.errors import ConfigError, GRefineError, ImageError, PromptError, WorldMismatch
+from grefine.types import QualityMap
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return pipeline()
+
+
+def pixels(value=0.5, shape=(64, 64, 3)):
+    return np.full(shape, value, np.float32)
+
+
+CASES = {
+    "no image": ({"image": None}, ImageError, "No image was given"),
+    "empty list": ({"image": []}, ImageError, "empty list"),
+    "a path": ({"image": "a.png"}, ImageError, "is a str"),
+    "prompts": ({"prompt": ["a", "b"]}, PromptError, "2 prompts were given for 1 images"),
+    "prompt type": ({"prompt": 3}, PromptError, "must be a text"),
+    "NaN": ({"image": pixels(np.nan)}, ImageError, "NaN"),
+    "0..255": ({"image": pixels(128.0)}, ImageError, "divide it by 255"),
+    "-1..1": ({"image": pixels(-0.5)}, ImageError, r"\(x \+ 1\) / 2"),
+    "channels": ({"image": pixels(shape=(64, 64, 4))}, ImageError, r"\(H, W, 3\)"),
+    "mask size": ({"mask_image": Image.new("L", (32, 64), 255)}, ImageError, "Mask 0 is 32x64 but its image is 64x64"),
+    "masks": ({"mask_image": [Image.new("L", (64, 64))] * 2}, ImageError, "2 masks were given for 1 images"),
+    "mask range": ({"mask_image": pixels(7.0, (64, 64))}, ImageError, "values in 0..1"),
+    "strength": ({"strength": 1.5}, ConfigError, "strength must lie above 0 and up to 0.95"),
+    "strength 0": ({"strength": 0.0}, ConfigError, "strength must lie above 0"),
+    "output": ({"output_type": "jpeg"}, ConfigError, "pil, np, pt, latent"),
+    "generators": ({"generator": [torch.Generator()] * 3}, ConfigError, "3 generators were given for 1 images"),
+    "samples": ({"num_images_per_prompt": 0}, ConfigError, "at least 1"),
+    "restorer": ({"restorer": "controlnet_tile"}, ConfigError, "did you mean 'controlnet-tile'"),
+    "no controlnet": ({"restorer": "controlnet-tile"}, ConfigError, "needs the component controlnet"),
+    "settings": ({"config": {"totl_steps": 3}}, ConfigError, "did you mean 'total_steps'"),
+    "config name": ({"config": "defalt"}, ConfigError, "did you mean 'default'"),
+    "steps": ({"num_inference_steps": 0}, ConfigError, "total_steps must be at least 1"),
+    "guidance": ({"guidance": {"sharpnes": 1.0}}, ConfigError, "did you mean 'sharpness'"),
+    "embeds": ({"prompt_embeds": torch.zeros(2, 32, 64), "prompt": None}, PromptError, "2 rows for 1 images"),
+    "both": ({"prompt_embeds": torch.zeros(1, 32, 64)}, PromptError, "not both"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_clear_error(pipe, name):
+    arguments, kind, sentence = CASES[name]
+    given = {"prompt": "a ball", "image": picture(), "quality_map": bad_place, "guard": False} | arguments
+    with pytest.raises(kind, match=sentence) as caught:
+        pipe(**given)
+    assert isinstance(caught.value, GRefineError)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("maps", "sentence"),
+    [
+        (lambda images: [], "0 maps for 1 images"),
+        (lambda images: [QualityMap(np.ones((8, 8), np.float32), 0.5)], "8x8 but its image is 64x64"),
+        (lambda images: [QualityMap(np.full((64, 64), np.nan, np.float32), 0.5)], "finite values"),
+        (lambda images: [QualityMap(np.full((64, 64), 9.0, np.float32), 0.5)], "0..1"),
+    ],
+)
+def test_bad_heatmaps(pipe, maps, sentence):
+    with pytest.raises(GRefineError, match=sentence):
+        pipe(image=picture(), quality_map=maps)
+
+
+def test_a_picture_of_another_world_is_refused_unless_forced():
+    pipe = pipeline(world={"name": "toy", "max_roundtrip": 0.0001, "instead": "sdxl"})
+    with pytest.raises(WorldMismatch, match="not of the world.*'toy'.*Use the pipeline 'sdxl'.*force=True"):
+        pipe(image=picture())
+    out = pipe(image=picture(), quality_map=bad_place, force=True, num_inference_steps=2, guard=False)
+    assert out.results[0].decision.kept != "original"
+
+
+def test_a_world_statement_is_checked_when_the_pipeline_is_made():
+    with pytest.raises(ConfigError, match="unknown key 'max_error'"):
+        pipeline(world={"name": "toy", "max_error": 0.1})

@@ -1,0 +1,193 @@
+"""Every door of the pipeline: folders, names, other pipelines, single files, remote code; and what comes back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from components import clip, components, controlnet, pipeline, tokenizer, unet
+from diffusers import DiffusionPipeline, StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
+from transformers import CLIPTextModel
+
+from grefine.errors import ConfigError, WeightsMissing
+from grefine.models.pq_prompts import PQPrompts
+from grefine.pipeline import GRefinePipeline
+
+SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
+FROZEN = {
+    *SDXL,
+    *("clip", "clip_tokenizer", "pq_prompts", "controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa"),
+}
+SETTINGS = {"calibration": {"p_gate": 0.4}, "world": {"name": "toy", "max_roundtrip": 0.2}, "working_size": 64}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipe")
+    pipe = pipeline(controlnet=controlnet(), **SETTINGS, refine_defaults={"guidance_scale": 2.0})
+    pipe.save_pretrained(folder)
+    return pipe, folder
+
+
+def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_component_names_are_frozen():
+    assert set(pipeline().components) == FROZEN
+
+
+def test_every_component_and_setting_makes_the_round_trip(saved):
+    pipe, folder = saved
+    loaded = GRefinePipeline.from_pretrained(folder)
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module):
+            assert same(part, getattr(loaded, name)), name
+        elif part is None:
+            assert getattr(loaded, name) is None
+        else:
+            assert type(part) is type(getattr(loaded, name))
+    for name, value in {**SETTINGS, "refine_defaults": {"guidance_scale": 2.0}}.items():
+        assert loaded.config[name] == value
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["_class_name"] == "GRefinePipeline"
+    assert index["clip"] == ["grefine.models.clip_surgery", "ClipSurgery"]
+    assert index["pq_prompts"] == ["grefine.models.pq_prompts", "PQPrompts"]
+
+
+def test_dtypes_go_where_they_are_sent(saved):
+    loaded = GRefinePipeline.from_pretrained(saved[1], dtype={"unet": torch.bfloat16, "default": torch.float32})
+    assert loaded.unet.dtype == torch.bfloat16
+    assert loaded.vae.dtype == torch.float32
+
+
+def test_custom_pipeline_asks_for_consent(saved, tmp_path):
+    home = tmp_path / "shared"
+    shutil.copytree(saved[1], home)
+    (home / "pipeline.py").write_text("from grefine import GRefinePipeline  # noqa: F401\n")
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        DiffusionPipeline.from_pretrained(home, custom_pipeline=str(home))
+    loaded = DiffusionPipeline.from_pretrained(home, custom_pipeline=str(home), trust_remote_code=True)
+    assert type(loaded).__name__ == "GRefinePipeline"
+    loaded.save_pretrained(tmp_path / "again")
+    text = (tmp_path / "again" / "model_index.json").read_text()
+    assert "diffusers_modules" not in text
+    assert type(GRefinePipeline.from_pretrained(tmp_path / "again")) is GRefinePipeline
+
+
+@pytest.mark.parametrize("kind", [StableDiffusionXLPipeline, StableDiffusionXLInpaintPipeline])
+def test_from_pipe_shares_parts_and_changes_no_dtype(saved, kind):
+    base = kind(**{n: v for n, v in components(channels=4).items() if n in SDXL}, add_watermarker=False)
+    base.unet.to(torch.bfloat16)
+    pipe = GRefinePipeline.from_pipe(base, maps=saved[1])
+    assert pipe.unet is base.unet
+    assert base.unet.dtype == torch.bfloat16
+    assert base.vae.dtype == torch.float32
+    assert same(pipe.clip, saved[0].clip)
+    assert pipe.config.calibration["p_gate"] == 0.4
+
+
+def test_from_pipe_says_what_is_missing(saved):
+    base = StableDiffusionXLPipeline(**{n: v for n, v in components(channels=4).items() if n in SDXL})
+    with pytest.raises(ConfigError, match="clip, clip_tokenizer, pq_prompts.*maps='tiny'"):
+        GRefinePipeline.from_pipe(base)
+    with pytest.raises(ConfigError, match="unknown argument 'unett'; did you mean 'unet'"):
+        GRefinePipeline.from_pipe(base, unett=None)
+
+
+def test_from_pipe_of_our_own_keeps_settings(saved):
+    again = GRefinePipeline.from_pipe(saved[0])
+    assert again.config.world == SETTINGS["world"]
+    assert again.controlnet is saved[0].controlnet
+
+
+def test_single_file_goes_through_diffusers_with_our_maps(saved, monkeypatch, tmp_path):
+    base = StableDiffusionXLInpaintPipeline(**{n: v for n, v in components().items() if n in SDXL})
+    asked = {}
+
+    def read(path, **kwargs):
+        asked.update(path=path, **kwargs)
+        return base
+
+    monkeypatch.setattr(StableDiffusionXLInpaintPipeline, "from_single_file", read)
+    pipe = GRefinePipeline.from_single_file(tmp_path / "model.safetensors", maps=saved[1], dtype=torch.float32)
+    assert asked["path"].endswith("model.safetensors")
+    assert pipe.unet is base.unet
+    assert same(pipe.pq_prompts, saved[0].pq_prompts)
+
+
+def test_an_unreadable_single_file_is_one_sentence(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="could not be read as an SDXL checkpoint"):
+        GRefinePipeline.from_single_file(tmp_path / "model.safetensors", local_files_only=True)
+
+
+def test_unknown_names_and_empty_folders(tmp_path):
+    with pytest.raises(WeightsMissing, match="No pipeline 'tinny'"):
+        GRefinePipeline.from_pretrained("tinny")
+    with pytest.raises(WeightsMissing, match="holds no model_index.json"):
+        GRefinePipeline.from_pretrained(tmp_path)
+
+
+def test_a_unet_of_another_family_is_refused():
+    old = unet(4)
+    old.register_to_config(addition_embed_type=None)
+    with pytest.raises(ConfigError, match="Stable Diffusion 1 or 2"):
+        pipeline(unet=old)
+    odd = unet(4)
+    odd.register_to_config(in_channels=8)
+    with pytest.raises(ConfigError, match="8 input channels"):
+        pipeline(unet=odd)
+
+
+def test_annotations_let_from_pipe_check_classes():
+    types = GRefinePipeline._get_signature_types()
+    assert type(clip()) in types["clip"]
+    assert CLIPTextModel in types["text_encoder"]
+    assert PQPrompts in types["pq_prompts"]
+    assert type(tokenizer()) in types["clip_tokenizer"]
+
+
+def test_model_offload_runs_and_gives_the_same(saved):
+    from test_pipe_exactness import bad_place, picture
+
+    def run(pipe):
+        generator = torch.Generator().manual_seed(0)
+        return pipe(
+            image=picture(),
+            quality_map=bad_place,
+            guard=False,
+            num_inference_steps=2,
+            generator=generator,
+            output_type="pt",
+        ).images
+
+    pipe = pipeline()
+    plain = run(pipe)
+    pipe.enable_model_cpu_offload(device="cpu")
+    assert torch.allclose(run(pipe), plain, atol=1e-5)
+    pipe.remove_all_hooks()
+    pipe.enable_sequential_cpu_offload(device="cpu")
+    assert torch.allclose(run(pipe), plain, atol=1e-5)
+    assert pipe.clip.device.type == "cpu", "walked through from outside, so never sliced up"
+
+
+@pytest.mark.parametrize("name", ["tiny"])
+def test_bundled_pipelines_name_modules_that_exist(name):
+    from importlib import import_module
+
+    from grefine.resources import pipeline_folder
+
+    folder = pipeline_folder(name)
+    if folder is None:
+        pytest.skip(f"the pipeline '{name}' is not in this tree")
+    index = json.loads((Path(folder) / "model_index.json").read_text())
+    for part, entry in index.items():
+        if isinstance(entry, list) and len(entry) == 2 and entry[0]:
+            module, kind = entry
+            home = import_module(module)
+            assert hasattr(home, kind), part

@@ -1,0 +1,147 @@
+"""The guard: gains beyond a scorer's own noise, no losses, ties for the original, and words for every decision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from grefine.refine.guard import Panel, compare, decide, disturbed, measure_noise, reject_regions
+from grefine.refine.settings import RefineConfig
+from grefine.types import MetricSpec, Scores
+
+
+class Channel:
+    """A real judge: the mean of one colour channel."""
+
+    def __init__(self, name, channel, axis="perceptual", direction="higher", used_in_loop=False):
+        self.spec = MetricSpec(name, direction=direction, axis=axis, used_in_loop=used_in_loop)
+        self.channel = channel
+        self.calls = 0
+
+    def __call__(self, images, prompts=None):
+        self.calls += len(images)
+        means = [float(np.asarray(image)[..., self.channel].mean() / 255) for image in images]
+        return [Scores({self.spec.name: mean}) for mean in means]
+
+
+def own(images, prompt):
+    record = {"p": 0.5, "a": 0.5} if prompt else {"p": 0.5}
+    return [dict(record) for _ in images]
+
+
+def own_bright(images, prompt):
+    return [{"p": float(np.asarray(image).mean() / 255)} for image in images]
+
+
+def colour(red, green=100, blue=100):
+    return np.broadcast_to(np.array([red, green, blue], np.uint8), (16, 16, 3)).copy()
+
+
+CONFIG = RefineConfig()
+RED, GREEN = Channel("red", 0), Channel("green", 1, axis="alignment")
+
+
+def choose(candidates, scorers=(RED, GREEN), prompt="a ball", panel_own=own, config=CONFIG):
+    return decide(Panel(panel_own, scorers), candidates, prompt, config)
+
+
+def test_a_gain_without_loss_is_kept_and_says_why():
+    decision, before, after = choose({"original": colour(50), "repainted": colour(200)})
+    assert decision.kept == "repainted"
+    assert decision.guarded
+    assert "red rose by 0.588" in decision.reason
+    assert before["red"] < after["red"]
+    assert set(decision.candidates) == {"original", "repainted"}
+
+
+def test_any_guarded_loss_keeps_the_original():
+    decision, _, _ = choose({"original": colour(50, 100), "repainted": colour(200, 50)})
+    assert decision.kept == "original"
+    assert "green fell by 0.196" in decision.reason
+
+
+def test_ties_keep_the_original():
+    decision, _, _ = choose({"original": colour(50), "repainted": colour(50)})
+    assert decision.kept == "original"
+    assert "more than its own noise" in decision.reason
+
+
+def test_moves_within_the_noise_count_as_nothing():
+    edge = colour(50)
+    edge[:, :4] = 255  # a shift by one pixel moves this mean
+    slightly = edge.copy()
+    slightly[0, 8] += 20
+    noise = measure_noise({"red": 0.5}, [{"red": 0.48}, {"red": 0.51}])
+    assert noise == {"red": pytest.approx(0.02)}
+    decision, _, _ = choose({"original": edge, "repainted": slightly})
+    assert decision.kept == "original"
+
+
+def test_the_better_of_two_is_kept():
+    decision, _, _ = choose({"original": colour(50), "repainted": colour(120), "both": colour(200)})
+    assert decision.kept == "both"
+    decision, _, _ = choose({"original": colour(50), "repainted": colour(120), "both": colour(40)})
+    assert decision.kept == "repainted"
+
+
+def test_lower_is_better_where_the_metric_says_so():
+    artefacts = Channel("artefacts", 0, axis="both", direction="lower")
+    decision, _, _ = choose({"original": colour(200), "repainted": colour(50)}, [artefacts])
+    assert decision.kept == "repainted"
+
+
+def test_without_independent_scorers_it_decides_on_p_and_says_so():
+    decision, _, _ = choose({"original": colour(50), "repainted": colour(200)}, (), "", own_bright)
+    assert decision.kept == "repainted"
+    assert not decision.guarded
+    assert "No independent scorer covers every axis" in decision.reason
+
+
+def test_an_uncovered_axis_is_not_guarded():
+    decision, _, _ = choose({"original": colour(50), "repainted": colour(200)}, [RED])
+    assert not decision.guarded
+    alone, _, _ = choose({"original": colour(50), "repainted": colour(200)}, [RED], prompt="")
+    assert alone.guarded, "without a prompt there is no alignment to guard"
+
+
+def test_scorers_that_made_the_mask_do_not_judge():
+    steered = Channel("red", 0, used_in_loop=True)
+    decision, before, _ = choose({"original": colour(50), "repainted": colour(200)}, [steered, GREEN])
+    assert "red" not in before
+    assert decision.kept == "original"
+
+
+def test_regions_are_judged_one_by_one():
+    panel = Panel(own, [RED, GREEN])
+    better, worse = colour(50), colour(50)
+    better[:4] = (255, 100, 100)
+    worse[8:] = (50, 0, 100)
+    accepted, notes = reject_regions(panel, colour(50), [better, worse], "a ball", CONFIG)
+    assert accepted == [0]
+    assert notes[0].startswith("Region 2 was left as it was: green fell")
+
+
+def test_nothing_is_scored_twice():
+    judge = Channel("red", 0, axis="both")
+    panel = Panel(own, [judge])
+    candidates = {"original": colour(50), "repainted": colour(200)}
+    decide(panel, candidates, "a ball", CONFIG)
+    first = judge.calls
+    decide(panel, candidates | {"both": colour(220)}, "a ball", CONFIG)
+    assert judge.calls == first + 1
+
+
+def test_tolerance_widens_the_band():
+    panel = Panel(own, [RED])
+    panel.directions, panel.widths = {"red": 1.0}, {"red": 1.0}
+    assert compare(panel, {"red": 0.5}, {"red": 0.6}, {"red": 0.05}, ["red"]).accepted
+    assert not compare(panel, {"red": 0.5}, {"red": 0.6}, {"red": 0.15}, ["red"]).accepted
+
+
+def test_disturbances_are_small_and_two():
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((64, 64), Image.Resampling.BICUBIC)
+    for variant in disturbed(np.asarray(smooth)):
+        difference = np.abs(variant.astype(int) - np.asarray(smooth, int))
+        assert 0 < difference.mean() < 8

@@ -1,0 +1,150 @@
+"""Compositing, filling, seeds, timesteps and settings: small exact things."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
+
+from grefine.errors import ConfigError
+from grefine.refine.composite import change_outside, feather_inside, match_low_frequencies, paste, resize, resize_mask
+from grefine.refine.fill import smooth_fill
+from grefine.refine.seeds import derive, image_seeds, pixel_digest
+from grefine.refine.settings import RefineConfig, read_settings, resolve
+from grefine.refine.strength import choose_timesteps
+
+MASK = np.zeros((32, 32), bool)
+MASK[8:24, 8:24] = True
+
+
+def gradient():
+    ramp = np.linspace(0, 255, 32, dtype=np.float32).astype(np.uint8)
+    return np.stack([np.tile(ramp, (32, 1))] * 3, axis=-1).copy()
+
+
+def test_paste_changes_nothing_outside_and_blends_inside_only():
+    image, crop = gradient(), np.full((32, 32, 3), 255.0, np.float32)
+    result = paste(image, crop, (0, 0, 32, 32), MASK, 0.5, match_ring=False)
+    assert np.array_equal(result[~MASK], image[~MASK].astype(np.float32))
+    assert np.allclose(result[16, 16], 255)
+    assert image[8, 8, 0] < result[8, 8, 0] < 255, "the border of the mask is a blend"
+
+
+def test_feather_is_zero_outside_and_one_in_the_middle():
+    weights = feather_inside(MASK, 0.5)
+    assert weights[~MASK].max() == 0
+    assert weights[16, 16] == 1
+    assert 0 < weights[8, 8] < 1
+    assert np.array_equal(feather_inside(MASK, 0.0), MASK.astype(float))
+
+
+def test_a_mask_at_the_pictures_edge_is_not_faded_there():
+    edge = np.zeros((32, 32), bool)
+    edge[:, :16] = True
+    assert feather_inside(edge, 0.5)[16, 0] == 1
+
+
+def test_ring_match_takes_out_a_tint():
+    image = gradient()
+    tinted = np.clip(image.astype(np.float32) * 0.8 + [12.0, 20.0, 30.0], 0, 255)
+    flat = np.full_like(image, 100)
+    matched = paste(flat, np.full((32, 32, 3), (130.0, 90.0, 100.0)), (0, 0, 32, 32), MASK, 0.0, match_ring=True)
+    assert np.allclose(matched, 100)
+    assert not np.allclose(paste(image, tinted, (0, 0, 32, 32), MASK, 0.0, False)[MASK], image[MASK])
+
+
+def test_low_frequencies_come_from_the_old_picture():
+    image = gradient().astype(np.float32)
+    matched = match_low_frequencies(image * 0.5 + 60, image)
+    assert np.abs(matched - image)[4:-4, 4:-4].mean() < 0.5 * np.abs(image * 0.5 + 60 - image)[4:-4, 4:-4].mean()
+
+
+def test_change_outside_is_root_mean_square():
+    after = gradient().astype(np.float32)
+    after[MASK] = 0
+    assert change_outside(gradient(), after, MASK) == 0
+    assert change_outside(gradient(), gradient() + 25.5, MASK) == pytest.approx(0.1)
+    assert change_outside(gradient(), after, np.ones_like(MASK)) == 0
+
+
+def test_resizing_keeps_what_is_already_right_and_every_masked_pixel():
+    image = gradient()
+    assert resize(image, 32, 32) is image
+    dot = np.zeros((64, 64), bool)
+    dot[13, 29] = True
+    assert resize_mask(dot, 16, 16)[3, 7]
+    assert resize_mask(dot, 16, 16).sum() == 1
+
+
+def test_fill_continues_the_surroundings():
+    image = np.full((32, 32, 3), 90, np.uint8)
+    image[MASK] = (255, 0, 0)
+    filled = smooth_fill(image, MASK)
+    assert np.array_equal(filled[~MASK], image[~MASK])
+    assert np.abs(filled[MASK].astype(int) - 90).max() <= 45
+    assert np.abs(filled[16, 16].astype(int) - 90).max() <= 2, "nothing of the old content is left"
+    assert smooth_fill(image, np.ones_like(MASK)) is image
+
+
+def test_seeds_tell_everything_apart_and_repeat():
+    places = {derive(seed, digest, box) for seed in (1, 2) for digest in "ab" for box in ((0, 0), (0, 1))}
+    assert len(places) == 8
+    assert derive(1, "a", 2) == derive(1, "a", 2)
+    assert pixel_digest(gradient()) != pixel_digest(gradient().transpose(1, 0, 2))
+
+
+def test_generators_are_drawn_from_once_each():
+    one = torch.Generator().manual_seed(5)
+    assert image_seeds(one, 2) == [image_seeds(torch.Generator().manual_seed(5), 1)[0]] * 2
+    assert image_seeds(None, 1)[0][1] is not None
+    with pytest.raises(ConfigError, match="3 generators were given for 2 images"):
+        image_seeds([torch.Generator()] * 3, 2)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.33, 0.65, 0.95, 1.0])
+@pytest.mark.parametrize("kind", [DDIMScheduler, EulerDiscreteScheduler])
+def test_exactly_the_asked_steps_are_chosen(kind, strength):
+    timesteps, steps = choose_timesteps(kind(), 10, strength, "cpu")
+    assert len(timesteps) == steps == 10
+    assert float(timesteps[0]) <= 1000 * strength + 1
+
+
+def test_few_step_schedules_spread_over_the_strength():
+    timesteps, _ = choose_timesteps(LCMScheduler(), 4, 0.5, "cpu")
+    assert len(timesteps) == 4
+    assert timesteps[0] < 520
+    with pytest.raises(ConfigError, match="LCMScheduler cannot run 40 steps"):
+        choose_timesteps(LCMScheduler(), 40, 0.5, "cpu")
+
+
+@pytest.mark.parametrize("name", ["default", "paper", "fast", "pq_only", "aq_only", "stage1_only"])
+def test_bundled_settings_read(name):
+    assert isinstance(read_settings(name), RefineConfig)
+
+
+def test_settings_split_steps_and_fall_back():
+    assert RefineConfig(total_steps=20, split=0.5).steps == (10, 10)
+    assert RefineConfig(total_steps=7, restorer="none").steps[0] == 7
+    assert RefineConfig(stage1=False, total_steps=6).steps == (0, 6)
+    settings = resolve(RefineConfig(), {"guidance_scale": 2.5}, {"total_steps": 4, "guard": None})
+    assert (settings.guidance_scale, settings.restorer, settings.total_steps, settings.guard) == (2.5, "inpaint", 4, True)
+    assert resolve(RefineConfig(guidance_scale=3.0), {"guidance_scale": 2.5}, {}).guidance_scale == 3.0
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"delta": 1.0}, "delta must lie in 0..0.95"),
+        ({"max_area": 2.0}, "max_area is a share"),
+        ({"max_regions": 0}, "max_regions must be at least 1"),
+        ({"context": -1.0}, "context must not be negative"),
+        ({"strength_min": 0.9, "strength_max": 0.5}, "strength_min 0.9 is above strength_max 0.5"),
+        ({"max_upscale": 0.5}, "max_upscale must be at least 1"),
+        ({"strength_step": 0.0}, "strength_step must lie in 0..0.5"),
+        ({"mask_mode": "mena"}, "did you mean 'mean'"),
+    ],
+)
+def test_settings_are_checked(values, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        read_settings(values)

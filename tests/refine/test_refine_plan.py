@@ -1,0 +1,201 @@
+"""Maps to plans: the worked example's numbers, gate and cut apart, protection, areas, crops, kinds and strengths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from grefine.indicators.calibration import Calibration
+from grefine.refine.plan import DIFFUSE, Findings, automatic_mask, edit_map, group_parts, plan_repair
+from grefine.refine.regions import binarise, bounds, connected_parts, crop_box, otsu, split_large, working_size
+from grefine.refine.settings import RefineConfig
+from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
+
+SIDE = 64
+GATED = Calibration(p_gate=0.7)
+
+
+def square(top, left, size, value=1.0, base=0.0):
+    values = np.full((SIDE, SIDE), base, np.float32)
+    values[top : top + size, left : left + size] = value
+    return values
+
+
+def phrase(noun, ancestor):
+    return Phrase(noun, ("a", noun), ((0, 1), (2, 2 + len(noun))), ancestor)
+
+
+def findings(P=None, p=0.5, phrases=(), text="a ball on the grass", user=None):
+    P = np.ones((SIDE, SIDE), np.float32) if P is None else P
+    kept = np.ones_like(P)
+    for asked in phrases:
+        if asked.region is not None:
+            kept = kept * (1 - asked.region)
+    aligned = AlignmentMap(kept, 0.5 if phrases else None, tuple(phrases))
+    return Findings(QualityMap(P, p), aligned, ParsedPrompt(text, (), ()), user)
+
+
+def plan(found, calibration=GATED, working=64, **settings):
+    settings = {"dilate": 0.0, "max_upscale": 4.0} | settings
+    return plan_repair(found, RefineConfig(**settings), calibration, working)
+
+
+def test_the_worked_example():
+    P = np.array([[0.8, 0.3], [0.9, 0.6]], np.float32)
+    region = np.array([[0.9, 0.2], [0.1, 0.0]], np.float32)
+    D = 1 - P + region
+    assert binarise(D, "fixed", 0.5, 0.2).tolist() == [[True, True], [False, False]]
+    assert binarise(1 - P, "fixed", 0.5, 0.2).tolist() == [[False, True], [False, False]]
+
+
+@pytest.mark.parametrize("mode", ["mean", "otsu", "quantile"])
+def test_relative_cuts_find_the_bad_square(mode):
+    values = square(10, 10, 20, 0.9, 0.1)
+    assert np.array_equal(binarise(values, mode, 0.5, 400 / SIDE**2), values > 0.5)
+
+
+def test_otsu_leaves_a_flat_map_alone():
+    assert otsu(np.full((8, 8), 0.7)) == 1.0
+
+
+def test_a_good_image_needs_nothing_whatever_its_weakest_cells_say():
+    found = findings(square(5, 5, 20, 0.1, 1.0), p=0.9)
+    assert not plan(found).regions
+    assert "no place is worse" in plan(found).note
+    assert plan(found, gate=False).regions
+
+
+def test_a_misaligned_good_image_is_not_repainted_for_quality():
+    missing = PhraseAlignment(phrase("ball", 0), 0.1, 0.1, "noun", square(40, 40, 16))
+    found = findings(square(5, 5, 20, 0.1, 1.0), p=0.9, phrases=[missing])
+    planned = plan(found)
+    assert [region.kind for region in planned.regions] == ["noun"]
+    assert not planned.mask[5:25, 5:25].any()
+
+
+def test_bad_as_a_whole_but_nowhere_in_particular_is_left_to_stage_2():
+    planned = plan(findings(np.full((SIDE, SIDE), 0.6, np.float32), p=0.2))
+    assert planned.note == DIFFUSE
+    assert planned.restore
+
+
+def test_too_much_is_a_new_generation_not_a_repair():
+    planned = plan(findings(np.zeros((SIDE, SIDE), np.float32), p=0.1))
+    assert "new generation" in planned.note
+    assert not planned.regions
+    assert not planned.restore
+
+
+def test_met_phrases_protect_their_cells_but_not_against_what_belongs_on_them():
+    woman = PhraseAlignment(phrase("woman", 0), 0.9, 0.9, None, None, square(0, 0, 32))
+    dress = PhraseAlignment(phrase("dress", 0), 0.1, 0.1, "noun", square(0, 0, 32))
+    cat = PhraseAlignment(phrase("cat", 2), 0.1, 0.1, "noun", square(16, 16, 32))
+    own = findings(phrases=[woman, dress]).alignment
+    assert edit_map(own, 0.5)[:32, :32].min() == 1.0
+    other = findings(phrases=[woman, cat]).alignment
+    E = edit_map(other, 0.5)
+    assert E[16:32, 16:32].max() == 0.0
+    assert E[32:48, 32:48].min() == 1.0
+    assert np.array_equal(edit_map(other, None), other.edit)
+
+
+def test_kinds_strengths_prompts_and_reasons():
+    missing = PhraseAlignment(phrase("ball", 0), 0.1, 0.1, "noun", square(0, 0, 16))
+    wrong = PhraseAlignment(phrase("box", 1), 0.2, 0.8, "attribute", square(48, 48, 16))
+    planned = plan(findings(square(0, 40, 16, 0.2, 1.0), p=0.3, phrases=[missing, wrong]), context=0.0)
+    by_kind = {region.kind: region for region in planned.regions}
+    assert set(by_kind) == {"noun", "attribute", "perceptual"}
+    assert by_kind["noun"].strength >= 0.85
+    assert by_kind["attribute"].strength >= 0.65
+    assert by_kind["perceptual"].strength == pytest.approx(0.8)
+    assert by_kind["noun"].prompt == "a ball , a ball on the grass"
+    assert by_kind["perceptual"].prompt == "a ball on the grass"
+    assert "'a ball' is not seen" in by_kind["noun"].reason
+    assert "not as asked" in by_kind["attribute"].reason
+    assert by_kind["noun"].phrases == (0,)
+
+
+def test_a_bad_place_is_redrawn_as_what_it_shows():
+    ball = PhraseAlignment(phrase("ball", 0), 0.9, 0.9, None, None, square(8, 8, 24))
+    planned = plan(findings(square(10, 10, 16, 0.2, 1.0), p=0.3, phrases=[ball]))
+    assert planned.regions[0].prompt == "a ball , a ball on the grass"
+    assert plan(findings(square(10, 10, 16, 0.2, 1.0), p=0.3, phrases=[ball]), region_prompt="caption").regions[
+        0
+    ].prompt == ("a ball on the grass")
+
+
+@pytest.mark.parametrize(("mode", "strength"), [("deficit", 0.6), ("literal", 0.4)])
+def test_the_formulas_strength(mode, strength):
+    missing = PhraseAlignment(phrase("ball", 0), 0.1, 0.1, "noun", square(0, 0, 16))
+    planned = plan(findings(p=0.3, phrases=[missing]), strength_mode=mode, strength_min=0.0)
+    assert planned.regions[0].strength == pytest.approx(strength)  # p = .3, a = .5
+
+
+def test_small_parts_and_too_many_regions_are_dropped_and_said():
+    P = np.ones((SIDE, SIDE), np.float32)
+    for index in range(4):
+        P[2:10, 2 + 16 * index : 2 + 16 * index + 4 + index] = 0.0
+    P[60, 60] = 0.0
+    planned = plan(findings(P, p=0.1), working=16, max_regions=2, context=0.0)
+    assert len(planned.regions) == 2
+    assert "below min_region_area" in planned.note
+    assert "beyond max_regions" in planned.note
+    assert [int(r.mask.sum()) for r in planned.regions] == [56, 48], "the worst first"
+
+
+def test_users_masks_are_taken_whole():
+    mask = np.ones((SIDE, SIDE), bool)
+    planned = plan(findings(p=0.99, user=mask))
+    assert planned.mask.all()
+    assert planned.regions[0].kind == "user"
+    assert not plan(findings(p=0.99, user=np.zeros_like(mask))).regions
+
+
+def test_regions_cover_the_mask_exactly_once():
+    rng = np.random.default_rng(0)
+    mask = rng.random((SIDE, SIDE)) > 0.8
+    planned = plan(findings(user=mask), working=24)
+    covered = np.zeros((SIDE, SIDE), int)
+    for region in planned.regions:
+        left, top, right, bottom = region.box
+        covered[top:bottom, left:right] += region.mask
+        assert region.mask.shape == (bottom - top, right - left)
+        assert max(right - left, bottom - top) <= 24, "never shrunk for the repainter"
+    assert np.array_equal(covered, mask.astype(int))
+
+
+def test_two_far_parts_get_two_crops_and_two_near_ones_one():
+    far = square(0, 0, 6) + square(58, 58, 6) > 0
+    near = square(0, 0, 6) + square(0, 8, 6) > 0
+    settings = RefineConfig(max_upscale=2.0, context=0.25)
+    assert len(group_parts(connected_parts(far), settings, 32)) == 2
+    assert len(group_parts(connected_parts(near), settings, 32)) == 1
+
+
+def test_crops_are_square_within_the_picture():
+    assert crop_box((10, 10, 20, 14), (64, 64), 0.5, 8, 64) == (5, 2, 25, 22)
+    assert crop_box((0, 0, 4, 4), (64, 64), 0.5, 16, 64) == (0, 0, 16, 16)
+    assert crop_box((0, 0, 50, 10), (12, 64), 0.5, 16, 64) == (0, 0, 64, 12)
+
+
+@pytest.mark.parametrize(("size", "side"), [((64, 64), 64), ((20, 20), 64), ((40, 100), 64), ((1024, 700), 1024)])
+def test_working_sizes_never_shrink(size, side):
+    height, width = working_size(*size, side, 16)
+    assert height >= size[0]
+    assert width >= size[1]
+    assert height % 16 == width % 16 == 0
+    assert height * width >= 0.7 * side * side
+
+
+def test_large_parts_are_cut_into_pieces():
+    pieces = split_large(square(0, 0, 64) > 0, 40)
+    assert len(pieces) == 4
+    assert all(bounds(piece)[2] - bounds(piece)[0] <= 40 for piece in pieces)
+    assert np.array_equal(sum(piece.astype(int) for piece in pieces), np.ones((64, 64), int))
+
+
+def test_settings_win_over_the_calibration():
+    found = findings(square(5, 5, 20, 0.4, 1.0), p=0.6)
+    assert automatic_mask(found, RefineConfig(), GATED)[0].any()
+    assert not plan(found, p_gate=0.5).regions
+    assert plan(found, mask_threshold=0.9).note == DIFFUSE
