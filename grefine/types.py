@@ -115,7 +115,7 @@ class PhraseAlignment:
     region: np.ndarray | None = None
     """`(H, W)` where the repair belongs; None without a defect."""
     claimed: np.ndarray | None = None
-    """`(H, W)` where a met phrase's noun is seen; None when it has a defect or was not judged."""
+    """`(H, W)` where a met phrase is seen; None when it has a defect or was not judged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,7 +141,7 @@ class AQMap:
                 a_pns[j],
                 defects[j],
                 regions[j],  # type: ignore[arg-type]
-                self._noun_region(encoding, index, phrase) if j in judged and defects[j] is None else None,  # type: ignore[arg-type]
+                self._seen(encoding, index, phrase.text) if j in judged and defects[j] is None else None,  # type: ignore[arg-type]
             )
             for j, phrase in enumerate(prompt.phrases)
         )
@@ -185,7 +185,7 @@ class AQMap:
             return None
         owner = region_phrase(j, phrases, defects, self.readings)
         if owner is not None:
-            return self._noun_region(encoding, index, phrases[owner])
+            return self._seen(encoding, index, phrases[owner].noun)
         if self.readings.missing_root == "skip":
             return None
         own = self.aligned_map(encoding, index, phrases[j].noun)
@@ -193,9 +193,12 @@ class AQMap:
             return own.apply(np.ones_like)
         return own.stretched() if self.readings.missing_root == "stretched" else own
 
-    def _noun_region(self, encoding: Encoding, index: int, phrase: Phrase) -> GridMap:
-        """Return where a phrase's noun is seen; with the reading "peak" its best place counts as 1."""
-        found = self.aligned_map(encoding, index, phrase.noun)
+    def _seen(self, encoding: Encoding, index: int, text: str) -> GridMap:
+        """Return where a text is seen; with the reading "peak" its best place counts as 1.
+
+        A met phrase claims the places of the whole phrase, so that of two houses "a pink house" claims only its own.
+        """
+        found = self.aligned_map(encoding, index, text)
         peak = max(float(grid.max()) for _, grid in found.patches)
         if self.readings.region_scale == "none" or peak <= 0.0:
             return found

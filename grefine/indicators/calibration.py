@@ -66,7 +66,7 @@ class Calibration:
     mask_threshold: float = 0.5
     """Pixels of 1 - P + E above it are repainted."""
     claim_threshold: float = 0.5
-    """Pixels of a met noun's map above it belong to that noun."""
+    """Pixels of a met phrase's map above it belong to that phrase."""
     p_gate: float | None = None
     """p below it: the image as a whole is bad. None: never on these grounds."""
     worst_gate: float | None = None

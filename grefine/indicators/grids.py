@@ -75,7 +75,7 @@ class GridPhraseAlignment(PhraseAlignment):
 
     @property
     def claimed(self) -> np.ndarray | None:  # type: ignore[override]
-        """`(H, W)` where a met phrase's noun is seen; None when it has a defect or was not judged."""
+        """`(H, W)` where a met phrase is seen; None when it has a defect or was not judged."""
         return _drawn(self._claimed)
 
     @claimed.setter

@@ -13,6 +13,7 @@ from tiny_clip import clip, parsed, picture, tokenizer
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators import similarity
 from grefine.indicators.aq_map import AQMap
+from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
 from grefine.indicators.text_features import TextFeatures
 
@@ -96,8 +97,13 @@ def test_a_region_lies_on_the_ancestor():
     found = aq(IMAGES[:1], [BALL], encoding)[0]
     ball = aq.aligned_map(encoding, 0, "ball").patches[0][1]
     assert [p.defect for p in found.phrases] == [None, "noun"]
-    np.testing.assert_allclose(found.phrases[1].region, found.phrases[0].claimed, atol=1e-6)
-    assert found.phrases[1].region.max() > ball.max() - 1e-6
+    box = ((0, 0, 64, 64),)
+    np.testing.assert_allclose(
+        found.phrases[1].region, GridMap(((*box, ball / ball.max()),), (64, 64)).draw(), atol=1e-6
+    )
+    words = aq.aligned_map(encoding, 0, "a red ball").patches[0][1]
+    claim = GridMap(((*box, words / words.max()),), (64, 64)).draw()
+    np.testing.assert_allclose(found.phrases[0].claimed, claim, atol=1e-6)
     raw = build({"a_bound": 0.5}, readings={"region_scale": "none"})
     raw._phrase_scores = aq._phrase_scores  # type: ignore[method-assign]
     assert raw(IMAGES[:1], [BALL], encoding)[0].phrases[1].region.max() <= ball.max() + 1e-6
