@@ -102,6 +102,7 @@ def train_lar_iqa(out: Path, settings: LARIQASettings, budget: Budget, accelerat
         save=save,
         batch=settings.batch,
         accelerator=accelerator,
+        every=0.2,
     )
 
 
