@@ -36,12 +36,19 @@ def pipeline_names() -> list[str]:
 
 
 def pipeline_folder(name: str | Path) -> Path | None:
-    """Return the folder that `name` means: an existing folder, or a bundled pipeline; None for anything else."""
+    """Return the folder that `name` means: an existing folder, or a bundled pipeline; None for anything else.
+
+    A bundled recipe whose weights were fetched and assembled means the assembled folder.
+    """
     path = Path(name)
     if path.is_dir():
         return path
-    inside = bundled("pipelines") / str(name)
-    return inside if str(name) and "/" not in str(name) and (inside / "model_index.json").is_file() else None
+    if not str(name) or "/" in str(name):
+        return None
+    inside, assembled = bundled("pipelines") / str(name), cache_folder() / "pipelines" / str(name)
+    if (inside / "recipe.yaml").is_file() and (assembled / "model_index.json").is_file():
+        return assembled
+    return inside if (inside / "model_index.json").is_file() else None
 
 
 def config_file(kind: str, name: str | Path) -> Path:

@@ -11,8 +11,8 @@ from typing import Any, Self
 from grefine.errors import ConfigError, WeightsMissing, nearest
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.refine.judges import component_scorers, save_judge_tokenizers
-from grefine.refine.recipe import assembled_folder, is_recipe
-from grefine.resources import pipeline_folder, pipeline_names
+from grefine.refine.recipe import assembled_folder, is_recipe, read_recipe
+from grefine.resources import bundled, pipeline_folder, pipeline_names
 from grefine.scorers.protocol import Scorer
 
 INDEX = "model_index.json"
@@ -33,8 +33,11 @@ class Loading:
         """
         name = str(pretrained_model_name_or_path)
         folder = pipeline_folder(name)
-        if folder is not None and is_recipe(folder):
-            folder = assembled_folder(folder)
+        recipe = bundled("pipelines") / name
+        if folder is not None and not Path(name).is_dir() and is_recipe(recipe):
+            variant = read_recipe(recipe).variant
+            kwargs = ({"variant": variant} if variant else {}) | kwargs
+            folder = assembled_folder(recipe)
         if folder is None and "/" not in name:
             names = pipeline_names()
             raise WeightsMissing(

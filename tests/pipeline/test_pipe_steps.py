@@ -18,6 +18,7 @@ def pipe():
 
 def call(pipe, **others):
     arguments = {"quality_map": bad_place, "guard": False, "generator": torch.Generator().manual_seed(1)}
+    others["config"] = {"use_aq": False} | others.get("config", {})  # random weights find every phrase missing
     return pipe(prompt="a red ball", image=picture(), **arguments | others)
 
 
@@ -106,7 +107,7 @@ def test_schedulers_run_and_repeat(pipe, kind):
 
 def test_a_schedule_that_is_too_long_is_refused(pipe):
     with pytest.raises(ConfigError, match="need a schedule of 1400, but DDIMScheduler has 1000 timesteps"):
-        call(pipe, num_inference_steps=140, strength=0.05, restorer="none", config={"split": 0.5})
+        call(pipe, num_inference_steps=70, strength=0.05, restorer="none")
 
 
 @pytest.mark.parametrize("restorer", ["inpaint", "controlnet-tile"])
