@@ -61,3 +61,22 @@ def test_per_dataset():
         agreement_by_dataset([{"predicted": "x", "opinion": 1}])
     with pytest.raises(ConfigError, match="one prediction per item"):
         agreement([1, 2], [1])
+
+
+def test_table_from_files(tmp_path):
+    from grefine.evaluate.agreement_table import agreement_table, to_markdown
+
+    scores = "".join(f"images/{i}.png,a ball,{i % 10 + i / 50},{-i}\n" for i in range(40))
+    (tmp_path / "scores.csv").write_text("path,prompt,good,bad\n" + scores)
+    opinions = "".join(f"{i}.png,{i % 10},{'ab'[i % 2]}\n" for i in range(40))
+    (tmp_path / "mos.csv").write_text("image,mos,dataset\n" + opinions)
+    table = agreement_table(tmp_path / "scores.csv", tmp_path / "mos.csv", resamples=50)
+    assert set(table) == {(m, d) for m in ("good", "bad") for d in "ab"}
+    assert table["good", "a"].n == 20
+    assert table["good", "a"].srcc > 0.95 > table["bad", "a"].srcc
+    assert "| good | a | 20 | 0.9" in to_markdown(table)
+    with pytest.raises(ConfigError, match="no column 'opinion'"):
+        agreement_table(tmp_path / "scores.csv", tmp_path / "mos.csv", opinion="opinion")
+    (tmp_path / "other.csv").write_text("image,mos\nzzz.png,1\n")
+    with pytest.raises(ConfigError, match="No image of"):
+        agreement_table(tmp_path / "scores.csv", tmp_path / "other.csv")
