@@ -55,6 +55,8 @@ class Outcome:
     ranking_srcc_after: float
     rated_srcc_before: float
     rated_srcc_after: float
+    rated_change_interval: tuple[float, float]
+    """95 % of SRCC after minus before, by resampling pictures."""
     truth: dict[str, float]
     """Mean true quality by refiner."""
     fitted: dict[str, float]
@@ -248,7 +250,8 @@ def _measure(
     rated_seen = seen_by(judge, pictures)
     every = torch.arange(rated)
     rated_before = spearman(rated_seen.q.numpy(), opinions.numpy())
-    rated_after = spearman(corrected(trained.rectifier, rated_seen, every, trained.source).numpy(), opinions.numpy())
+    rated_values = corrected(trained.rectifier, rated_seen, every, trained.source)
+    rated_after = spearman(rated_values.numpy(), opinions.numpy())
     truth = quality.mean(1)
     p = np.array([v.share_a for v in table.votes])
     return Outcome(
@@ -261,6 +264,7 @@ def _measure(
         ranking_srcc_after=spearman(after.mean(1).numpy(), truth.numpy()),
         rated_srcc_before=rated_before,
         rated_srcc_after=rated_after,
+        rated_change_interval=_srcc_change(rated_seen.q.numpy(), rated_values.numpy(), opinions.numpy(), seed),
         truth=dict(zip(REFINERS, truth.tolist(), strict=True)),
         fitted=fitted,
     )
@@ -269,6 +273,16 @@ def _measure(
 def _score(table: VoteTable, values: Tensor) -> AfcResult:
     by_image = {(name, str(x)): values[i, x].item() for i, name in enumerate(REFINERS) for x in range(values.shape[1])}
     return two_afc(table, judge_choices(table, by_image))
+
+
+def _srcc_change(before: np.ndarray, after: np.ndarray, opinions: np.ndarray, seed: int) -> tuple[float, float]:
+    generator = np.random.default_rng(seed)
+    changes = []
+    for _ in range(1000):
+        rows = generator.integers(len(opinions), size=len(opinions))
+        changes.append(spearman(after[rows], opinions[rows]) - spearman(before[rows], opinions[rows]))
+    low, high = np.percentile(changes, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def _interval(difference: np.ndarray, images: list[str], seed: int) -> tuple[float, float]:

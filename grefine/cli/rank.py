@@ -103,7 +103,7 @@ def fit(
     from grefine.ranking.votes import in_group, read_votes
 
     table = in_group(read_votes(votes, method or None), group)
-    ranking = rank_methods(table, by, pseudo_count, resamples, draws, level, seed)
+    ranking = rank_methods(table, by, pseudo_count, resamples, draws, level, seed)  # type: ignore[arg-type]
     if plot is not None:
         from grefine.ranking.plots import plot_ranking
 

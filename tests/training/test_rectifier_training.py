@@ -322,4 +322,5 @@ def test_calibration_on_the_toy_world():
     assert outcome.gain_interval[0] > 0, "2AFC rises beyond its interval on held-out scenes"
     assert outcome.after.score > outcome.before.interval[1]
     assert outcome.ranking_srcc_before < 0.5 < outcome.ranking_srcc_after
+    assert outcome.rated_change_interval[1] > 0, "no fall beyond chance on held-out rated pictures"
     assert outcome.rated_srcc_after > outcome.rated_srcc_before - 0.02
