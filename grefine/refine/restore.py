@@ -22,7 +22,7 @@ from grefine.refine.settings import RefineConfig
 from grefine.types import Box
 
 RESTORERS = ("inpaint", "controlnet-tile", "refiner", "none")
-LARGEST_PASS = 1.5
+LARGEST_PASS = 2.0
 """Pictures up to so many working sides are restored in one pass; larger ones in overlapping tiles."""
 OVERLAP = 0.25
 

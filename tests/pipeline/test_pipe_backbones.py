@@ -1,0 +1,193 @@
+"""Other backbones and loaders: ordinary UNets, LoRAs, half precision, judges as guards, steering, real geometry."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from components import components, pipeline
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from test_pipe_exactness import bad_place, call, picture
+
+from grefine.models.mdiqa import MDIQA
+from grefine.refine.denoise import Crops, Watch, denoise, latent_multiple
+from grefine.refine.encode import Embeddings
+
+
+def test_ordinary_sdxl_unet_runs_both_stages_exactly():
+    image = picture()
+    refined, result = call(pipeline(channels=4), image, preserve="exact")
+    outside = ~result.plan.mask
+    assert result.decision.kept == "both"
+    assert np.array_equal(np.asarray(refined)[outside], np.asarray(image)[outside])
+
+
+def test_lora_loads_scales_and_unloads(tmp_path):
+    pytest.importorskip("peft")
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    donor = pipeline()
+    layers = ["to_q", "to_k", "to_v", "to_out.0"]
+    torch.manual_seed(0)
+    donor.unet.add_adapter(LoraConfig(r=4, lora_alpha=64, target_modules=layers, init_lora_weights=False))
+    type(donor).save_lora_weights(tmp_path, unet_lora_layers=get_peft_model_state_dict(donor.unet))
+    pipe, image = pipeline(), picture()
+    plain, _ = call(pipe, image, prompt="a ball", config={"use_aq": False})
+    pipe.load_lora_weights(tmp_path)
+    with_lora, _ = call(pipe, image, prompt="a ball", config={"use_aq": False})
+    silent, _ = call(pipe, image, prompt="a ball", config={"use_aq": False}, cross_attention_kwargs={"scale": 0.0})
+    pipe.unload_lora_weights()
+    after, _ = call(pipe, image, prompt="a ball", config={"use_aq": False})
+    assert not np.array_equal(np.asarray(with_lora), np.asarray(plain))
+    assert np.abs(np.asarray(silent, int) - np.asarray(plain, int)).max() <= 1
+    assert np.array_equal(np.asarray(after), np.asarray(plain))
+
+
+def test_half_precision_runs_without_nan():
+    pipe = pipeline().to(torch.bfloat16)
+    refined, result = call(pipe, picture())
+    assert result.decision.kept == "both"
+    assert np.asarray(refined).std() > 1
+
+
+@pytest.fixture(scope="module")
+def judge():
+    torch.manual_seed(0)
+    small = {"channels": [8, 8, 12, 16], "stem_width": 4}
+    return MDIQA(
+        backbone="test_resnet", backbone_options=small, width=8, heads=2, hidden=16, gate_width=8,
+        weight_backbone="test_resnet", weight_backbone_options=small, weight_width=8, local_heads=2, local_hidden=16,
+        clip_layers=(1, 1, 1, 1), clip_width=4, clip_head_width=32, clip_tokens=8, clip_size=64,
+    ).eval()  # fmt: skip
+
+
+def test_guard_uses_the_pipelines_own_judge(judge):
+    pipe = pipeline(mdiqa=judge)
+    _, result = call(pipe, picture(), guard=True, num_inference_steps=2)
+    assert result.decision.guarded, "without a prompt the perceptual axis is all there is"
+    assert any(name.startswith("mdiqa.") for name in result.before.keys())
+    assert set(result.decision.candidates) >= {"original", "repainted"}
+    assert result.decision.reason
+
+
+def test_a_judge_that_steers_does_not_judge(judge):
+    pipe = pipeline(mdiqa=judge)
+    plain, _ = call(pipe, picture(), num_inference_steps=2)
+    steered, result = call(pipe, picture(), guard=True, num_inference_steps=2, guidance={"sharpness": 1.0})
+    assert not any(name.startswith("mdiqa.") for name in result.before.keys())
+    assert not result.decision.guarded
+    unguarded, _ = call(pipe, picture(), num_inference_steps=2, guidance={"sharpness": 1.0})
+    assert not np.array_equal(np.asarray(unguarded), np.asarray(plain))
+
+
+def meta_sdxl(channels):
+    """SDXL's published geometry without its 5 GB: parameters that have shapes only."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            sample_size=128,
+            in_channels=channels,
+            out_channels=4,
+            block_out_channels=(320, 640, 1280),
+            layers_per_block=2,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            attention_head_dim=(5, 10, 20),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            transformer_layers_per_block=(1, 2, 10),
+            projection_class_embeddings_input_dim=2816,
+            cross_attention_dim=2048,
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+            sample_size=1024,
+            scaling_factor=0.13025,
+        )
+        return unet, vae
+
+
+@pytest.mark.parametrize(("channels", "control"), [(9, False), (4, False), (9, True)])
+def test_real_sdxl_geometry_on_the_meta_device(channels, control):
+    unet, vae = meta_sdxl(channels)
+    parts = components() | {"unet": unet, "vae": vae, "scheduler": DDIMScheduler()}
+    if control:
+        with torch.device("meta"):
+            parts["controlnet"] = ControlNetModel.from_unet(meta_sdxl(4)[0], load_weights_from_unet=False)
+    pipe = pipeline(**{name: part for name, part in parts.items() if part is not None})
+    pipe._guidance_scale = 5.0
+    assert pipe.working_side == 1024
+    assert latent_multiple(pipe) == 32
+    assert sum(p.numel() for p in unet.parameters()) > 2.5e9
+
+    def ghost(*shape):
+        return torch.zeros(shape, device="meta")
+
+    crops = Crops(
+        images=ghost(1, 3, 1024, 1024),
+        masks=ghost(1, 1, 1024, 1024),
+        embeddings=Embeddings(ghost(1, 77, 2048), ghost(1, 1280), ghost(1, 77, 2048), ghost(1, 1280)),
+        strength=0.5,
+        steps=1,
+        seeds=[0],
+        stage="repaint",
+        control=control,
+        noise=ghost(1, 4, 128, 128),
+    )
+    type(pipe)._execution_device = property(lambda self: torch.device("meta"))
+    try:
+        latents = denoise(pipe, crops, Watch())
+    finally:
+        del type(pipe)._execution_device
+    assert latents.shape == (1, 4, 128, 128)
+
+
+def test_tiles_join_without_a_trace():
+    from grefine.refine.restore import _spans, _tent
+
+    spans = _spans(300, 128)
+    assert spans[0][0] == 0
+    assert spans[-1][1] == 300
+    total = np.zeros(300)
+    for start, end in spans:
+        total[start:end] += _tent(end - start)
+    assert total.min() > 0
+
+
+def test_a_large_picture_is_restored_in_tiles():
+    image = picture(200, 150)
+    refined, result = call(pipeline(), image, config={"max_change": 1.0}, restorer=lambda image, **_: image)
+    outside = ~result.plan.mask
+    assert result.decision.kept == "both"
+    assert np.array_equal(np.asarray(refined)[outside], np.asarray(image)[outside]), "an identity restorer, in tiles"
+
+
+def test_your_own_map_of_alignment():
+    from grefine.types import AlignmentMap, Phrase, PhraseAlignment
+
+    region = np.zeros((64, 64), np.float32)
+    region[20:40, 20:40] = 1.0
+
+    def missing(images, prompts):
+        ball = PhraseAlignment(Phrase("ball", ("a", "ball"), ((0, 1), (2, 6)), 0), 0.1, 0.1, "noun", region)
+        return [AlignmentMap(1 - region, 0.1, (ball,)) for _ in images]
+
+    def good(images):
+        return [bad_place(images)[0].__class__(np.ones((64, 64), np.float32), 0.99)]
+
+    _, result = call(
+        pipeline(calibration={"p_gate": 0.5}),
+        picture(),
+        prompt="a ball",
+        quality_map=good,
+        alignment_map=missing,
+        restorer="none",
+    )
+    assert [r.kind for r in result.plan.regions] == ["noun"]
+    assert result.plan.regions[0].prompt == "a ball , a ball"
+    assert result.plan.token_weights == ((0, 1, 1.1), (2, 6, 1.1))
