@@ -80,11 +80,7 @@ class Call:
         """Check what was asked for and prepare the tools."""
         settings = resolve(read_settings(config), pipe.config.refine_defaults or {}, overrides)
         _check_options(pipe, options)
-        calibration = Calibration.of(pipe.config.calibration)
-        aq = None
-        if pipe.clip_tokenizer is not None:
-            aq = AQMap(pipe.clip, pipe.clip_tokenizer, calibration=calibration)
-        pq = PQMap(pipe.clip, pipe.pq_prompts, calibration=calibration)
+        pq, aq = maps_of(pipe)
         look_at = Look(pq, aq, options.quality_map, options.alignment_map)
         watch = Watch(options.callback, tuple(options.callback_names))
         first, _ = settings.steps
@@ -103,7 +99,7 @@ class Call:
         if settings.guard and options.scorers is None:
             scorers = pipe.judges(steered=guidance.steers if guidance is not None else ())
         panel = Panel(lambda images, text: look_at.scores(images, parse(text) if text else None), scorers)
-        return cls(pipe, settings, options, calibration, look_at, watch, painter, panel)
+        return cls(pipe, settings, options, pq.calibration, look_at, watch, painter, panel)
 
     def jobs(
         self, prompt: Any, image: Any, mask: Any, height: int | None, width: int | None, samples: int, generator: Any
@@ -302,6 +298,20 @@ class Call:
             views = sum(len(views_of(job, self.config, side)) for job in jobs if self._is_restored(job))
             ahead += second * -(-views // self.config.batch_size)
         self.pipe._num_timesteps = ahead
+
+
+def maps_of(pipe: Any) -> tuple[PQMap, AQMap | None]:
+    """Return the views of both maps over the pipeline's CLIP; they keep their encoded texts between calls."""
+    parts = (pipe.clip, pipe.pq_prompts, pipe.clip_tokenizer, pipe.config.calibration)
+    known = vars(pipe).get("_maps")
+    if known is None or any(one is not other for one, other in zip(known[0], parts, strict=True)):
+        calibration = Calibration.of(pipe.config.calibration)
+        pq = PQMap(pipe.clip, pipe.pq_prompts, calibration=calibration)
+        aq = None
+        if pipe.clip_tokenizer is not None:
+            aq = AQMap(pipe.clip, pipe.clip_tokenizer, calibration=calibration)
+        pipe._maps = known = (parts, (pq, aq))
+    return known[1]
 
 
 def read_guidance(pipe: Any, weights: Mapping[str, float] | None) -> Guidance | None:

@@ -66,7 +66,7 @@ def test_guard_uses_the_pipelines_own_judge(judge):
     pipe = pipeline(mdiqa=judge)
     _, result = call(pipe, picture(), guard=True, num_inference_steps=2)
     assert result.decision.guarded, "without a prompt the perceptual axis is all there is"
-    assert any(name.startswith("mdiqa.") for name in result.before.keys())
+    assert any(name.startswith("mdiqa.") for name in result.before.values)
     assert set(result.decision.candidates) >= {"original", "repainted"}
     assert result.decision.reason
 
@@ -75,7 +75,7 @@ def test_a_judge_that_steers_does_not_judge(judge):
     pipe = pipeline(mdiqa=judge)
     plain, _ = call(pipe, picture(), num_inference_steps=2)
     steered, result = call(pipe, picture(), guard=True, num_inference_steps=2, guidance={"sharpness": 1.0})
-    assert not any(name.startswith("mdiqa.") for name in result.before.keys())
+    assert not any(name.startswith("mdiqa.") for name in result.before.values)
     assert not result.decision.guarded
     unguarded, _ = call(pipe, picture(), num_inference_steps=2, guidance={"sharpness": 1.0})
     assert not np.array_equal(np.asarray(unguarded), np.asarray(plain))
