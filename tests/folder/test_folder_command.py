@@ -25,7 +25,7 @@ def tiny(tmp_path_factory):
 
 def invoke(*arguments):
     options = [part for setting in SETTINGS for part in ("--set", setting)]
-    return CliRunner().invoke(app, ["refine", *map(str, arguments), *options])
+    return CliRunner().invoke(app, ["refine", *options, *map(str, arguments)])
 
 
 def test_a_folder(tiny, tmp_path):
@@ -39,6 +39,9 @@ def test_a_folder(tiny, tmp_path):
     assert "bad.png" in done.stderr
     assert "bad.png" not in done.stdout
     assert len(rows(out)) == 6
+    page = (out / "report.html").read_text()
+    assert "0000.png" in page
+    assert "bad.png" in page
     again = invoke(source, "-o", out, "--pipeline", tiny, "--batch-size", 3)
     assert again.exit_code == 0
     assert "6 were already done" in again.stdout
@@ -46,7 +49,9 @@ def test_a_folder(tiny, tmp_path):
 
 def test_events_as_json(tiny, tmp_path):
     source = make_folder(tmp_path / "in", 2)
-    done = invoke(source / "0000.png", "-o", tmp_path / "out", "--pipeline", tiny, "--json", "--no-panels")
+    done = invoke(
+        source / "0000.png", "-o", tmp_path / "out", "--pipeline", tiny, "--json", "--no-panels", "--no-report"
+    )
     assert done.exit_code == 0, done.output
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [e["event"] for e in events if e["event"] != "note"][0] == "start"
