@@ -91,18 +91,16 @@ class Guidance:
         """Return the weighted sum of scores `(B,)` of images `(B, 3, H, W)` in 0..1."""
         total = image.new_zeros(len(image))
         chosen = [name for name in DIMENSIONS if name in self.weights]
-        if "mdiqa" in self.weights and self.mdiqa is not None:
-            out = self.mdiqa(image, detach_weights=True)
-            total = total + self.weights["mdiqa"] * out.overall
-        elif chosen and self.mdiqa is not None:
-            out = self.mdiqa.score(image, chosen)
-        else:
-            out = None
-        for name in chosen:
-            if out is not None:
-                total = total + self.weights[name] * out.dimensions[name]
-        if "moe-agiqa" in self.weights:
-            total = total + self.weights["moe-agiqa"] * self._moe(image, prompts)
+        if self._needs_mdiqa and self.mdiqa is not None:
+            seen = image.to(next(self.mdiqa.parameters()))
+            whole = "mdiqa" in self.weights
+            out = self.mdiqa(seen, detach_weights=True) if whole else self.mdiqa.score(seen, chosen)
+            values = {name: out.dimensions[name] for name in chosen} | ({"mdiqa": out.overall} if whole else {})
+            for name, value in values.items():
+                total = total + self.weights[name] * value.to(total)
+        if "moe-agiqa" in self.weights and self.moe_agiqa is not None:
+            seen = image.to(next(self.moe_agiqa.parameters()))
+            total = total + self.weights["moe-agiqa"] * self._moe(seen, prompts).to(total)
         return total
 
     def gradient(self, image: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
