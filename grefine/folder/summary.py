@@ -15,6 +15,7 @@ from grefine.io.journal import read_journal
 from grefine.io.prompt_table import safe_cell
 
 STATES = ("untouched", "refined", "kept", "failed", "skipped")
+_MOST_NOTES = 100
 SHOWN = 10
 """How many names a summary lists of each kind."""
 
@@ -40,6 +41,8 @@ class RunSummary:
     unsure: list[str] = field(default_factory=list)
     """The first images whose prompt could not be told, with the reason."""
     unsure_count: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
+    """What was said about images, by how often."""
 
     @property
     def done(self) -> int:
@@ -58,6 +61,9 @@ class RunSummary:
         self.counts[row["state"]] += 1
         if row["state"] in ("failed", "skipped"):
             return
+        for note in row.get("notes", ()):
+            if note in self.notes or len(self.notes) < _MOST_NOTES:
+                self.notes[note] += 1
         if row.get("prompt_unsure"):
             self.unsure_count += 1
             if len(self.unsure) < SHOWN:
@@ -98,6 +104,7 @@ class RunSummary:
             lines += _listed(
                 f"{self.without_prompt_count:,} had no prompt: only quality was judged.", self.without_prompt
             )
+        lines += [note for note, count in self.notes.items() if count == self.done > 1]
         if self.unsure_count:
             lines += _listed(f"{self.unsure_count:,} had a prompt that could not be told:", self.unsure)
         return lines
