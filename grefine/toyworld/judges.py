@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from grefine.errors import WeightsCorrupt, WeightsMissing
 from grefine.toyworld.scene import Scenes
 from grefine.toyworld.vocabulary import COLOURS, DEFECT_KINDS, NOUNS, TEXTURES
 
+Net = TypeVar("Net", bound=nn.Module)
 WEIGHTS = Path(__file__).parent / "weights"
 CROP = 32
 """Side of the crop that the attribute judge reads."""
@@ -124,8 +126,8 @@ class Judges:
     def load(cls, folder: Path = WEIGHTS) -> Judges:
         """Load the shipped judges, or those of another folder."""
         return cls(
-            _load(AttributeJudge(), folder / "attributes.safetensors"),
-            _load(Referee(), folder / "referee.safetensors"),
+            load_weights(AttributeJudge(), folder / "attributes.safetensors"),
+            load_weights(Referee(), folder / "referee.safetensors"),
         )
 
     @torch.no_grad()
@@ -142,11 +144,12 @@ class Judges:
     def distance_map(self, first: Tensor, second: Tensor) -> Tensor:
         """Return (B, S, S): how far apart two pictures are at each pixel, in the referee's features.
 
-        Features are normalised per place, as LPIPS does (Zhang et al. 2018), and none of the layers is weighted.
+        The root of the mean squared difference over the channels of each layer, each averaged over 3x3 cells, so that
+        a shift by a pixel counts little; the three layers count alike.
         """
         total = torch.zeros(len(first), *first.shape[-2:])
-        for a, b in zip(self._unit(first), self._unit(second), strict=True):
-            apart = (a - b).square().sum(1, keepdim=True)
+        for a, b in zip(self._soft_features(first), self._soft_features(second), strict=True):
+            apart = (a - b).square().mean(1, keepdim=True).sqrt()
             total += F.interpolate(apart, first.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
         return total / 3
 
@@ -183,12 +186,14 @@ class Judges:
             found.append(fits.float().mean((1, 2)))
         return torch.cat(found)
 
-    def _unit(self, images: Tensor) -> list[Tensor]:
+    def _soft_features(self, images: Tensor) -> list[Tensor]:
         parts = [self.referee.features(part) for part in images.split(64)]
-        return [F.normalize(torch.cat(layer), dim=1, eps=1e-3) for layer in zip(*parts, strict=True)]
+        layers = [torch.cat(layer) for layer in zip(*parts, strict=True)]
+        return [F.avg_pool2d(F.pad(layer, [1] * 4, mode="replicate"), 3, 1) for layer in layers]
 
 
-def _load(model: nn.Module, path: Path) -> nn.Module:
+def load_weights(model: Net, path: Path) -> Net:
+    """Fill a judge with the weights of a file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -21,7 +21,7 @@ from grefine.errors import ConfigError
 from grefine.toyworld.defects import damage
 from grefine.toyworld.judge_card import write_card
 from grefine.toyworld.judge_check import check_judges
-from grefine.toyworld.judges import CELL, NONE, SOUND, WEIGHTS, AttributeJudge, Judges, Referee, crop
+from grefine.toyworld.judges import CELL, NONE, SOUND, WEIGHTS, AttributeJudge, Judges, Referee, crop, load_weights
 from grefine.toyworld.render import Rendered, render
 from grefine.toyworld.scene import Scenes, sample
 from grefine.toyworld.seeds import JUDGES, source
@@ -53,7 +53,7 @@ def train_judges(
     parts: Sequence[str] = tuple(PARTS),
     accelerator: Accelerator | None = None,
 ) -> dict[str, float]:
-    """Train the judges from scratch, write them with a model card to `out`, and return how well they judge.
+    """Train the judges, or go on training what lies in `out`; write them with a card and return how well they judge.
 
     With one of `PARTS` alone, that judge gets all the minutes and the other one must lie in `out` already.
     """
@@ -63,13 +63,14 @@ def train_judges(
     accelerator = accelerator or Accelerator()
     settings = JudgeSettings(seed=seed)
     torch.manual_seed(seed)
-    models = {name: PARTS[name]() for name in PARTS}
     whole = sum(settings.shares[name] for name in parts)
     for name in parts:
         budget = Budget(minutes=minutes * settings.shares[name] / whole)
-        _train_one(name, models[name].to(accelerator.device), out, budget, settings, accelerator)
-        state = models[name].cpu().state_dict()
-        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+        model = PARTS[name]()
+        if (out / f"{name}.safetensors").is_file():
+            load_weights(model, out / f"{name}.safetensors")
+        _train_one(name, model.to(accelerator.device), out, budget, settings, accelerator)
+        state = {k: v.half() if v.is_floating_point() else v for k, v in model.cpu().state_dict().items()}
         save_file({k: v.contiguous() for k, v in state.items()}, out / f"{name}.safetensors")
     judges = Judges.load(out)
     found = check_judges(judges)
@@ -82,13 +83,14 @@ def train_judges(
 def _train_one(
     name: str, model: nn.Module, out: Path, budget: Budget, settings: JudgeSettings, accelerator: Accelerator
 ) -> None:
-    (out / "training" / f"{name}.json").unlink(missing_ok=True)
+    record = Record.load(out / "training", name)
+    offset = record.samples // (2 * settings.scenes)
     losses = attribute_losses if name == "attributes" else referee_losses
     device = accelerator.device
 
     def step(number: int) -> dict[str, Tensor]:
         model.train()
-        return losses(model, *draw(settings.seed, number, settings.scenes, device))
+        return losses(model, *draw(settings.seed, offset + number, settings.scenes, device))
 
     def evaluate() -> dict[str, float]:
         model.eval()
@@ -100,7 +102,7 @@ def _train_one(
         step,
         optimisers([model], settings.muon_lr, settings.adam_lr),
         budget,
-        Record.load(out / "training", name),
+        record,
         settings=asdict(settings),
         evaluate=evaluate,
         save=lambda: None,
