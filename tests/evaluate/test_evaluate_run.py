@@ -31,12 +31,15 @@ def test_identity_is_no_change_and_a_blurred_copy_is_worse(folders, judges, blur
     assert blurred.sentences[0] == "It made things worse."
 
 
-def test_piqe_sees_blur(folders, blur):
-    pytest.importorskip("grefine.scorers.piqe")
-    before, after, _ = folders(6, lambda image, i: blur(image.resize((96, 96)), i))
-    for path in before.iterdir():
-        Image.open(path).resize((96, 96)).save(path)
-    assert evaluate_folders(before, after, metrics="offline").verdict in ("worse", "unclear")
+def test_the_offline_preset_needs_no_weights_and_sees_blur(folders, blur):
+    before, after, _ = folders(8)
+    for index, path in enumerate(sorted(before.iterdir())):
+        large = Image.open(path).resize((128, 128), Image.Resampling.NEAREST)
+        large.save(path)
+        blur(large, index).save(after / path.name)
+    result = evaluate_folders(before, after, metrics="offline", noise_images=4)
+    assert result.verdict == "worse"
+    assert result.analysis.axes[0].metrics == ("piqe",)
 
 
 def test_everything_is_written_and_the_long_table_is_the_truth(folders, judges, blur, tmp_path):
