@@ -52,7 +52,7 @@ class RefineTally:
         if self.unguarded:
             yield f"{_images(self.unguarded)} had no judge beside the one that made the mask: look at them yourself."
         if failed:
-            yield f"{_images(failed)} failed; they are listed below."
+            yield f"{_images(failed)} failed: see the list below."
         if self.total:
             yield (
                 "The scores on this page steered the refinement and prove nothing; `grefine evaluate` with other "
