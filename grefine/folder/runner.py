@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -338,12 +339,14 @@ def _told(report: Reporter) -> Iterator[None]:
 
 @contextmanager
 def _quiet(pipe: Any) -> Iterator[None]:
-    """Hide the pipeline's own progress bar while ours is shown."""
+    """Hide the pipeline's own progress bar and the decoders' remarks: a bad file gets one line, and that is ours."""
     before = getattr(pipe, "_progress_bar_config", None)
     if hasattr(pipe, "set_progress_bar_config"):
         pipe.set_progress_bar_config(disable=True)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+            yield
     finally:
         if before is not None:
             pipe._progress_bar_config = before

@@ -118,13 +118,14 @@ def write_table(journal: Path, path: Path) -> None:
             names.update(dict.fromkeys(side))
     out = io.StringIO(newline="")
     writer = csv.writer(out)
-    heads = [f"{name} {side}" for name in names for side in ("before", "after")]
+    ordered = sorted(names, key=lambda name: ({"p": 0, "a": 1}.get(name, 2), name))
+    heads = [f"{name} {side}" for name in ordered for side in ("before", "after")]
     writer.writerow(["file", "state", "reason", "kept", "prompt", "prompt from", "area", *heads])
     for row in read_journal(journal):
         if row.get("kind") != "image":
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
-        values = [scores[side].get(name, "") for name in names for side in ("before", "after")]
+        values = [scores[side].get(name, "") for name in ordered for side in ("before", "after")]
         kept = (row.get("decision") or {}).get("kept", "")
         cells = [row["file"], row["state"], row["reason"], kept, row.get("prompt", ""), row.get("prompt_origin", "")]
         texts = [safe_cell(printable(cell)) for cell in cells]

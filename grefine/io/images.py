@@ -139,6 +139,8 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
                 size = f"{status.st_size / 2**20:.0f} MiB"
                 raise ImageError(f"'{name}' is too large: {size}, and {max_bytes // 2**20} MiB are accepted.")
             data = file.read(max_bytes + 1)
+    except ImageError:
+        raise
     except FileNotFoundError as error:
         raise ImageError(f"'{name}' does not exist (any more): give the path of an image file.") from error
     except PermissionError as error:

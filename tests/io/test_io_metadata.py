@@ -215,6 +215,8 @@ def test_comfyui_several_savers_are_told_apart_by_name():
         ({"6": node("ConditioningCombine", conditioning_1=["6", 0], conditioning_2=["6", 0])}, "circles|nested"),
         ({"9": node("SaveImage", images=["91", 0]), "91": node("LoadImage", image="a.png")}, "no sampler"),
         ({"6": node("CLIPTextEncode", text="", clip=["4", 1])}, "empty"),
+        ({"3": node("SamplerCustomAdvanced", guider=["20", 0]), "20": node("X", guider=["20", 0])}, "circles"),
+        ({str(i): node("SaveImage", images=["8", 0]) for i in (9, *range(100, 400))}, "301 of its nodes save"),
     ],
 )
 def test_comfyui_says_when_it_cannot_tell(change, why):

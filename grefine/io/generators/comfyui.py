@@ -12,6 +12,7 @@ from grefine.io.generators.found import FoundPrompt, answer, load_json
 ORIGIN = "ComfyUI graph"
 Graph = dict[str, dict[str, Any]]
 _MOST_NODES = 20_000
+_MOST_SAVES = 32
 _SAVES = re.compile(r"save|websocket|upload|send.?image", re.IGNORECASE)
 _SHOWS = re.compile(r"preview", re.IGNORECASE)
 _DETAILS = re.compile(r"detailer|faceswap|reactor", re.IGNORECASE)
@@ -67,7 +68,10 @@ def links(node: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
 def _texts(graph: Graph, file_name: str) -> list[tuple[str, str]]:
     """Return (positive, negative) of every sampler next to a save node, each pair once."""
     found: list[tuple[str, str]] = []
-    for save in _save_nodes(graph, file_name):
+    saves = _save_nodes(graph, file_name)
+    if len(saves) > _MOST_SAVES:
+        raise Unclear(f"{len(saves):,} of its nodes save images")
+    for save in saves:
         for sampler in _samplers_before(graph, save):
             pair = _sampler_texts(graph, sampler)
             if pair not in found:
@@ -128,11 +132,14 @@ def _is_sampler(node: dict[str, Any], inputs: dict[str, str]) -> bool:
 
 def _sampler_texts(graph: Graph, key: str) -> tuple[str, str]:
     inputs = {name: (source, slot) for name, source, slot in links(graph[key])}
+    passed = {key}
     while "guider" in inputs:
-        guider = graph.get(inputs["guider"][0])
-        if guider is None:
-            raise Unclear("the guider of its sampler is missing from the graph")
-        inputs = {name: (source, slot) for name, source, slot in links(guider) if source != key}
+        place = inputs["guider"][0]
+        guider = graph.get(place)
+        if guider is None or place in passed:
+            raise Unclear("the guider of its sampler is missing from the graph, or runs in circles")
+        passed.add(place)
+        inputs = {name: (source, slot) for name, source, slot in links(guider)}
     wanted = [inputs[name] for name in ("positive", "conditioning", "cond1", "cond2") if name in inputs]
     if not wanted:
         raise Unclear("its sampler has no positive prompt that can be followed")
