@@ -30,7 +30,7 @@ from grefine.toyworld.captions import matches
 from grefine.toyworld.judge_check import as_jpeg, tie_bands
 from grefine.toyworld.judges import Judges
 from grefine.toyworld.seeds import BENCHMARK, CHECK, JUDGES
-from grefine.toyworld.vocabulary import HELD_OUT_DEFECT, HELD_OUT_PAIRS, TRAINING_DEFECTS
+from grefine.toyworld.vocabulary import COLOUR_RGB, HELD_OUT_DEFECT, HELD_OUT_PAIRS, TRAINING_DEFECTS
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +145,10 @@ def test_fixing_the_asked_at_the_cost_of_another_is_no_improvement(judges, bands
     rows = torch.arange(len(cases))
     other = (cases.slot + 1) % cases.scenes.present.sum(1)
     ruined = cases.clean.clone()
-    grey = torch.tensor([0.5, 0.5, 0.5])[:, None]
+    palette = torch.tensor(COLOUR_RGB)
     for i in rows.tolist():
-        ruined[i][:, cases.objects[i, other[i]]] = grey
+        another = (int(cases.scenes.colour[i, other[i]]) + 4) % len(palette)
+        ruined[i][:, cases.objects[i, other[i]]] = palette[another][:, None]
     found = judge(judges, bands, cases, ruined)
     assert np.mean([v.worse for v in found]) > 0.9
     assert np.mean([v.improved for v in found]) < 0.05
