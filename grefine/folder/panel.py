@@ -40,7 +40,7 @@ def draw_panel(before: Image.Image, after: Image.Image, result: RefineResult, pr
     font = ImageFont.load_default(size)
     captions = [
         f"before   {_scores(result.before.values)}",
-        f"bad places, repainted inside the line ({result.plan.area:.0%})",
+        _middle(result),
         f"after   {_scores(result.after.values)}",
     ]
     total = width * 3 + _GAP * 4
@@ -68,6 +68,13 @@ def heat_map(image: Image.Image, result: RefineResult) -> Image.Image:
     mixed = 0.35 * grey + 0.65 * colour
     mixed[_edge(result.plan.mask)] = 255
     return Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
+
+
+def _middle(result: RefineResult) -> str:
+    """Say what the line in the map means for the picture beside it."""
+    painted = result.decision.kept in ("repainted", "both")
+    done = "repainted inside the line" if painted else "inside the line"
+    return f"bad places, {done} ({result.plan.area:.0%})"
 
 
 def _edge(mask: np.ndarray) -> np.ndarray:
