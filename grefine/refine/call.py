@@ -80,6 +80,8 @@ class Call:
         """Check what was asked for and prepare the tools."""
         settings = resolve(read_settings(config), pipe.config.refine_defaults or {}, overrides)
         _check_options(pipe, options)
+        if options.output_type == "latent":  # the last stage's own latents are asked for, however far they went
+            settings = replace(settings, max_change=1.0)
         pq, aq = maps_of(pipe)
         look_at = Look(pq, aq, options.quality_map, options.alignment_map)
         watch = Watch(options.callback, tuple(options.callback_names))

@@ -37,6 +37,6 @@ def region_weights(region: Region, plan: RepairPlan, emphasis: float) -> Weights
     if offset < 0 or not region.prompt.endswith(plan.prompt):
         return ()
     moved = tuple((start + offset, end + offset, weight) for start, end, weight in plan.token_weights)
-    if offset and region.kind in ("noun", "attribute") and emphasis:
+    if offset and region.phrases and emphasis:
         return ((0, offset, 1.0 + emphasis), *moved)
     return moved

@@ -94,7 +94,7 @@ class Loading:
         own = {name: kwargs.pop(name) for name in ("clip", "clip_tokenizer", "pq_prompts") if name in kwargs}
         try:
             base = StableDiffusionXLInpaintPipeline.from_single_file(str(pretrained_model_link_or_path), **kwargs)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"'{pretrained_model_link_or_path}' could not be read as an SDXL checkpoint: "
                 f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"

@@ -173,22 +173,22 @@ def describe(part: np.ndarray, found: Findings, config: RefineConfig, caption: s
     phrases = found.alignment.phrases
     bad = float((1.0 - found.quality.values)[part].mean())
     kind: RegionKind
-    if found.user_mask is not None:
-        kind, reason, shown = "user", "You marked this place.", []
-    elif asked:
+    if asked:
         kind = "noun" if any(phrases[i].defect == "noun" for i in asked) else "attribute"
         shown = [phrases[i].phrase for i in asked]
         names = ", ".join(f"'{p.text}'" for p in shown)
         fault = "is not seen" if kind == "noun" else "is there, but not as asked"
         reason = f"{names} {fault}; this is where it belongs."
     else:
-        kind, shown = "perceptual", shown_phrase(part, found.alignment)
+        kind, shown = "perceptual", shown_phrase(part, found.alignment) if config.use_aq else []
         reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}."
     strength = (
         region_strength(kind, bad, config)
         if config.strength_mode == "region"
         else deficit(found.quality.score, found.alignment.score, config)
     )
+    if found.user_mask is not None:
+        kind, reason = "user", "You marked this place."
     prompt = region_prompt(caption, shown, config.region_prompt == "phrase-first")
     return Region(box, part[top:bottom, left:right], prompt, strength, kind, reason, tuple(asked))
 

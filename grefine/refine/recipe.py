@@ -55,7 +55,8 @@ def assembled_folder(folder: Path) -> Path:
         WeightsMissing: parts that are not fetched yet; the sentence names the commands.
     """
     recipe = read_recipe(folder)
-    missing = sorted({part.fetch for part in recipe.parts.values() if not part.optional and not _is_fetched(part)})
+    lacking = [part for part in recipe.parts.values() if not part.optional and not _is_fetched(part)]
+    missing = list(dict.fromkeys(part.fetch for part in lacking))
     if missing:
         commands = " and ".join(f"`grefine fetch {name}`" for name in missing)
         raise WeightsMissing(

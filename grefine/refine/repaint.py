@@ -126,7 +126,8 @@ def region_pieces(pipe: Backbone, job: Job, config: RefineConfig, working: int, 
     for index, region in enumerate(job.plan.regions):
         left, top, right, bottom = region.box
         pixels = job.pixels[top:bottom, left:right]
-        if region.kind == "noun" and config.fill == "smooth":
+        missing = region.kind == "noun" or any(job.alignment.phrases[i].defect == "noun" for i in region.phrases)
+        if missing and config.fill == "smooth":
             pixels = smooth_fill(pixels, region.mask)
         weights = region_weights(region, job.plan, config.emphasis)
         pieces.append(

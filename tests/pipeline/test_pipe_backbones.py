@@ -46,7 +46,7 @@ def test_lora_loads_scales_and_unloads(tmp_path):
 
 def test_half_precision_runs_without_nan():
     pipe = pipeline().to(torch.bfloat16)
-    refined, result = call(pipe, picture())
+    refined, result = call(pipe, picture(), config={"max_change": 1.0})
     assert result.decision.kept == "both"
     assert np.asarray(refined).std() > 1
 
@@ -79,6 +79,13 @@ def test_a_judge_that_steers_does_not_judge(judge):
     assert not result.decision.guarded
     unguarded, _ = call(pipe, picture(), num_inference_steps=2, guidance={"sharpness": 1.0})
     assert not np.array_equal(np.asarray(unguarded), np.asarray(plain))
+
+
+class Grounded(DDIMScheduler):
+    """Timesteps with values, also where tensors have none."""
+
+    def set_timesteps(self, num_inference_steps, device=None):
+        super().set_timesteps(num_inference_steps, device="cpu")
 
 
 def meta_sdxl(channels):
@@ -115,7 +122,7 @@ def meta_sdxl(channels):
 @pytest.mark.parametrize(("channels", "control"), [(9, False), (4, False), (9, True)])
 def test_real_sdxl_geometry_on_the_meta_device(channels, control):
     unet, vae = meta_sdxl(channels)
-    parts = components() | {"unet": unet, "vae": vae, "scheduler": DDIMScheduler()}
+    parts = components() | {"unet": unet, "vae": vae, "scheduler": Grounded()}
     if control:
         with torch.device("meta"):
             parts["controlnet"] = ControlNetModel.from_unet(meta_sdxl(4)[0], load_weights_from_unet=False)

@@ -105,7 +105,7 @@ def test_region_weights_move_with_the_caption():
     import numpy as np
 
     plan = RepairPlan(np.ones((2, 2), bool), (), TEXT, ((2, 5, 1.1),))
-    region = Region((0, 0, 2, 2), plan.mask, f"a red ball , {TEXT}", 0.9, "noun", "")
+    region = Region((0, 0, 2, 2), plan.mask, f"a red ball , {TEXT}", 0.9, "noun", "", (0,))
     assert region_weights(region, plan, 0.1) == ((0, 13, 1.1), (15, 18, 1.1))
     plain = Region((0, 0, 2, 2), plan.mask, TEXT, 0.9, "perceptual", "")
     assert region_weights(plain, plan, 0.1) == ((2, 5, 1.1),)
