@@ -76,7 +76,7 @@ def test_most_repairs_move_the_distance_beyond_the_tie_band(judges):
 def test_a_thing_is_found_wherever_it_stands(judges):
     noun, colour = SCENES.noun[:, 0], SCENES.colour[:, 0]
     there = judges.area_of(CLEAN.images, noun, colour) >= PRESENT
-    assert float(there[SCENES.present[:, 0]].float().mean()) > 0.8
+    assert float(there[SCENES.present[:, 0]].float().mean()) > 0.65
 
 
 def test_a_shift_moves_by_one_pixel():
