@@ -176,9 +176,45 @@ def crops_at(image, offsets, size):
     return torch.stack([pixels[:, t : t + size, x : x + size] for t, x in offsets])
 
 
+def watch(model):
+    """Keep what the parts give, under the fixture's names; the call with all crops comes last and stays."""
+    seen, head = {}, model.head
+    parts = {"down_channel": head.down, "norm1": head.norm_image, "norm2_text": head.norm_text}
+    parts["cross_attention"] = head.attention
+    if head.prior is not None:
+        parts |= {"prior_gate": head.prior.gate, "vit_prior": model.vit_prior.norm}
+    for name, part in parts.items():
+        part.register_forward_hook(lambda _m, _i, out, n=name: seen.__setitem__(n, out))
+    head.conv.register_forward_hook(lambda _m, _i, out: seen.__setitem__("conv_relu", out.relu()))
+    head.norm_image.register_forward_pre_hook(lambda _m, args: seen.__setitem__("norm1_input", args[0]))
+    model.vision.register_forward_hook(lambda _m, _i, out: seen.__setitem__("image_embeds", out.last_hidden_state))
+    return seen
+
+
+def check_inside(seen, first, known, what):
+    """Compare the first crop's intermediates one by one."""
+    for name in ("down_channel", "conv_relu"):
+        near(seen[name][0, :8, 3, 5], first[name]["first8_channels_at_row3_col5"], 1e-4, f"{what} {name}")
+        near_moments(seen[name][:1], first[name], 1e-4, f"{what} {name}")
+    for name in ("norm1_input", "norm1"):
+        near(seen[name][0, 0, :8], first[name]["first8_position0"], 1e-4, f"{what} {name}")
+        near_moments(seen[name][:1], first[name], 1e-4, f"{what} {name}")
+    attention = seen["cross_attention"][:, :196]  # positions of the first crop
+    near(attention[0, 0, :8], first["cross_attention"]["first8_position0"], 1e-4, f"{what} attention")
+    near_moments(attention, first["cross_attention"], 1e-4, f"{what} attention")
+    near(seen["norm2_text"][0, 0, :8], first["norm2_text"]["first8_token0"], 1e-4, f"{what} norm2")
+    if "prior_gate" in seen:
+        near(seen["prior_gate"][0, :8], first["prior_gate"]["first8"], 1e-4, f"{what} prior gate")
+        near(seen["vit_prior"][0, 0, :8], first["vit_prior"]["first8"], 1e-4, f"{what} prior")
+    for token in (0, 100):
+        row = known["image_embeds"][f"first8_token{token}"]
+        near(seen["image_embeds"][0, token, :8], row, 1e-4, f"{what} image token {token}")
+
+
 @pytest.mark.slow
 def test_parity_full(golden):
     model, size = load_full(golden), 224
+    seen = watch(model)
     for case in golden["inputs"]["cases"]:
         known, what = golden["outputs"][case["name"]], case["name"]
         source = case["image"]
@@ -201,6 +237,8 @@ def test_parity_full(golden):
             )
             ratings = model(crops, view, torch.tensor([prompt["input_ids"]]), torch.tensor([prompt["attention_mask"]]))
         near(blocks, first["vit_features"]["patch0_first8_of_each_block"], 1e-4, f"{what} ViT")
+        near(features[0, :8, 1, 3], first["vit_features"]["patch17_first8_of_first_block"], 1e-4, f"{what} ViT")
+        check_inside(seen, first, known, what)
         near_moments(features, first["vit_features"], 1e-4, f"{what} ViT")
         near_moments(text, known["text_features"], 1e-4, f"{what} text")
         for token in (0, 1, 34):
@@ -222,9 +260,12 @@ def test_parity_of_padding_and_offsets(golden):
         white = np.asarray(padded)[..., 0] > 0
         assert (int(white.any(1).argmax()), int(white.any(0).argmax())) == (top, left)
         assert (white.any(1).sum(), white.any(0).sum()) == size
-    drawn = next(case for case in golden["inputs"]["cases"] if len(case["crops_top_left"]) == 15)
-    size = drawn["image"]["height"], drawn["image"]["width"]
-    assert random_offsets(*size, 224, 15, 20) == [tuple(o) for o in drawn["crops_top_left"]]
+    seed = re.search(r"manual_seed\((\d+)\)", golden["inputs"]["crops_note"])
+    assert seed, "the fixture says how its last case drew its crops"
+    drawn = golden["inputs"]["cases"][-1]
+    size = tuple(max(224, drawn["image"][side]) for side in ("height", "width"))
+    offsets = random_offsets(*size, 224, len(drawn["crops_top_left"]), int(seed[1]))
+    assert offsets == [tuple(o) for o in drawn["crops_top_left"]]
 
 
 @pytest.fixture(scope="module", params=[None, 3], ids=["v1", "v2"])
