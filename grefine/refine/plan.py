@@ -17,6 +17,8 @@ from grefine.refine.strength import deficit, region_strength
 from grefine.types import AlignmentMap, Box, ParsedPrompt, Phrase, QualityMap, Region, RegionKind, RepairPlan
 
 DIFFUSE = "No single place is bad enough to be repainted."
+BACKGROUND = 0.3
+"""A met phrase that claims more of the picture than this is what things stand on or under, not a thing."""
 COVERED = 0.5
 """A phrase asks for a part of the mask when its region map is at least this high there on average."""
 
@@ -88,18 +90,21 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
     """Return E, high where something has to be drawn, without the cells that other, met phrases claim.
 
     A missing thing belongs on its ancestor ("wearing a red dress" on the woman), so the ancestor's claim does not
-    protect; everyone else's does.
+    protect; nor does that of a background ("on grass"), which is where missing things go. Everyone else's does.
     """
     if claim_threshold is None or not any(p.region is not None for p in alignment.phrases):
         return alignment.edit
     kept = np.ones_like(alignment.values)
+    drawn = {index: met.claimed for index, met in enumerate(alignment.phrases)}
+    claims = {index: claim > claim_threshold for index, claim in drawn.items() if claim is not None}
+    claims = {index: claim for index, claim in claims.items() if claim.mean() <= BACKGROUND}
     for index, asked in enumerate(alignment.phrases):
         if asked.defect is None or asked.region is None:
             continue
         region = asked.region
-        for other, met in enumerate(alignment.phrases):
-            if met.claimed is not None and other not in (index, asked.phrase.ancestor):
-                region = np.where(met.claimed > claim_threshold, 0.0, region)
+        for other, claim in claims.items():
+            if other not in (index, asked.phrase.ancestor):
+                region = np.where(claim, 0.0, region)
         kept = kept * (1.0 - region)
     return 1.0 - kept
 
