@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+
 from grefine.errors import ConfigError, WeightsMissing, nearest
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.refine.judges import component_scorers, save_judge_tokenizers
@@ -46,6 +48,9 @@ class Loading:
             )
         if folder is not None and not (folder / INDEX).is_file():
             raise WeightsMissing(f"The folder '{name}' holds no {INDEX}: it is not a saved pipeline.")
+        if "dtype" not in kwargs and "torch_dtype" not in kwargs:
+            # transformers keeps a checkpoint's own precision where diffusers means float32: parts would not fit.
+            kwargs["dtype"] = torch.float32
         return super().from_pretrained(str(folder or name), **kwargs)  # type: ignore[misc]
 
     @classmethod

@@ -64,6 +64,12 @@ def test_dtypes_go_where_they_are_sent(saved):
     assert loaded.vae.dtype == torch.float32
 
 
+def test_weights_kept_in_half_precision_load_in_one_precision(tmp_path):
+    pipeline().to(torch.float16).save_pretrained(tmp_path)
+    loaded = GRefinePipeline.from_pretrained(tmp_path)
+    assert {part.dtype for part in loaded.components.values() if isinstance(part, torch.nn.Module)} == {torch.float32}
+
+
 def test_custom_pipeline_asks_for_consent(saved, tmp_path):
     home = tmp_path / "shared"
     shutil.copytree(saved[1], home)
