@@ -83,7 +83,7 @@ def automatic_mask(found: Findings, config: RefineConfig, calibration: Calibrati
     mask = binarise(values, config.mask_mode, calibration.mask_threshold, config.mask_quantile)
     if not mask.any():
         return mask, DIFFUSE
-    return grow(mask, round(config.dilate * min(mask.shape))), ""
+    return grow(mask, round((config.dilate or 0.0) * min(mask.shape))), ""
 
 
 def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarray:

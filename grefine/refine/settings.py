@@ -39,8 +39,8 @@ class RefineConfig:
     mask_quantile: float = 0.2
     protect: bool = True
     """Do not draw one phrase over cells that another, met phrase claims."""
-    dilate: float = 0.02
-    """How far the mask grows, as a share of the image's shorter side."""
+    dilate: float | None = None
+    """How far the mask grows, as a share of the image's shorter side; None: 0.02, or what the pipeline prefers."""
 
     min_region_area: float = 0.002
     """Smaller parts of the mask (share of the image) are dropped."""
@@ -115,7 +115,7 @@ class RefineConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
         for name in ("context", "emphasis", "dilate", "guard_tolerance", "restore_guidance_scale"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} must not be negative, but is {getattr(self, name)}.")
         if self.max_upscale is not None and self.max_upscale < 1.0:
             raise ConfigError(f"max_upscale must be at least 1, not {self.max_upscale}.")
@@ -134,7 +134,7 @@ class RefineConfig:
         return first, max(self.total_steps - first, 1)
 
 
-FALLBACKS: dict[str, Any] = {"guidance_scale": 7.5, "restorer": "inpaint", "max_upscale": 4.0}
+FALLBACKS: dict[str, Any] = {"guidance_scale": 7.5, "restorer": "inpaint", "max_upscale": 4.0, "dilate": 0.02}
 """What stands where neither the call nor the pipeline says anything. Thresholds fall back on the calibration."""
 
 

@@ -46,7 +46,18 @@ def test_wheel_refines_from_another_folder(installed, tmp_path):
     where = run(installed, tmp_path, "-c", "import grefine; print(grefine.__file__)")
     assert where.stdout.strip().startswith(str(installed))
     done = run(
-        installed, tmp_path, "-m", "grefine", "refine", str(EXAMPLE), "-o", "out", "--pipeline", "tiny", "--device", "cpu"
+        installed,
+        tmp_path,
+        "-m",
+        "grefine",
+        "refine",
+        str(EXAMPLE),
+        "-o",
+        "out",
+        "--pipeline",
+        "tiny",
+        "--device",
+        "cpu",
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / EXAMPLE.name).is_file()

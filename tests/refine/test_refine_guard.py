@@ -141,7 +141,9 @@ def test_tolerance_widens_the_band():
 
 def test_disturbances_are_small_and_two():
     rng = np.random.default_rng(0)
-    smooth = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((64, 64), Image.Resampling.BICUBIC)
+    smooth = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(
+        (64, 64), Image.Resampling.BICUBIC
+    )
     for variant in disturbed(np.asarray(smooth)):
         difference = np.abs(variant.astype(int) - np.asarray(smooth, int))
         assert 0 < difference.mean() < 8

@@ -128,7 +128,12 @@ def test_settings_split_steps_and_fall_back():
     assert RefineConfig(total_steps=7, restorer="none").steps[0] == 7
     assert RefineConfig(stage1=False, total_steps=6).steps == (0, 6)
     settings = resolve(RefineConfig(), {"guidance_scale": 2.5}, {"total_steps": 4, "guard": None})
-    assert (settings.guidance_scale, settings.restorer, settings.total_steps, settings.guard) == (2.5, "inpaint", 4, True)
+    assert (settings.guidance_scale, settings.restorer, settings.total_steps, settings.guard) == (
+        2.5,
+        "inpaint",
+        4,
+        True,
+    )
     assert resolve(RefineConfig(guidance_scale=3.0), {"guidance_scale": 2.5}, {}).guidance_scale == 3.0
 
 

@@ -108,7 +108,7 @@ def test_unknown_part_and_missing_autoencoder(tmp_path):
 
 
 def test_a_minute_of_training_beats_chance(tmp_path):
-    """The smoke run, counted in steps so that a busy machine changes nothing: every part learns from random weights."""
+    """The smoke run, counted in steps so that a busy machine changes nothing: every part learns."""
     vae = train_tiny(tmp_path, steps=24, parts=["vae"], cpu=True)["vae"]
     assert vae["psnr"] > 14, "no better than one flat colour"
     clip = train_tiny(tmp_path, steps=30, parts=["clip"], cpu=True)["clip"]

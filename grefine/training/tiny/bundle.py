@@ -65,7 +65,7 @@ def assemble(folder: Path, scenes: int = 256) -> GRefinePipeline:
         **parts,
         working_size=64,
         calibration=done.calibration.to_dict(),
-        refine_defaults={"restorer": "inpaint", "max_upscale": 1.0, "guidance_scale": 2.0},
+        refine_defaults={"restorer": "inpaint", "max_upscale": 1.0, "guidance_scale": 2.0, "dilate": 0.06},
         world={"name": "toy", "max_roundtrip": world_limit(parts["vae"], images + damaged), "instead": "sdxl"},
     )
     pipe.to(dtype=torch.float16).save_pretrained(folder)
