@@ -1,4 +1,4 @@
-"""Stack the before/map/after panels of a refined folder into one picture: python examples/gallery.py refined out.png."""
+"""Stack the panels of a refined folder into one picture: python examples/gallery.py refined out.png [NAME...]."""
 
 import sys
 from pathlib import Path

@@ -60,7 +60,7 @@ def compare(
         device=device,
         progress=lambda line: typer.echo(line, err=True),
     )
-    absent = (f"{name} did not run: {why}" for name, why in (result.unavailable | result.failed).items())
+    absent = (f"{name} did not run: {why}" for name, why in (dict(result.unavailable) | dict(result.failed)).items())
     for line in (*result.notes, *absent):
         typer.echo(line, err=True)
     text = json.dumps(as_data(result)) if as_json else "\n".join([to_markdown(result.table), *count_lines(result)])

@@ -46,6 +46,21 @@ def tiny(
             typer.echo(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
 
 
+@train_app.command()
+def judges(
+    out: Path = typer.Option(
+        Path("runs/judges"), "--out", "-o", help="Folder of weights; what lies there is resumed."
+    ),
+    minutes: float = typer.Option(4.0, help="Budget by the clock; at least 4 for usable judges."),
+    seed: int = typer.Option(0),
+) -> None:
+    """Train the benchmark's own judges, which no pipeline ever loads."""
+    from grefine.training.referees import train_judges
+
+    for name, value in train_judges(out, minutes, seed).items():
+        typer.echo(f"{name} {value:.3f}")
+
+
 train_app.command("parser")(train_parser)
 train_app.command("rectifier")(train_rectifier)
 train_app.command("five-level")(train_five_level)

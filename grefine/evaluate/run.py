@@ -151,7 +151,7 @@ def evaluate_folders(
 
         write_rows(Path(out) / "scores.csv", rows)
         write_text(
-            Path(out) / "run.json", json.dumps(result.settings | {"python": platform.python_version()}, indent=1)
+            Path(out) / "run.json", json.dumps(dict(result.settings) | {"python": platform.python_version()}, indent=1)
         )
         write_views(result, Path(out), report=report)
     return result

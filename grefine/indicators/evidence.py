@@ -94,7 +94,7 @@ def _look(
         ("other phrase", [text for _, text in twisted if text]),
         ("other prompt", [swapped] if swapped else []),
     ):
-        texts |= dict.fromkeys((group, text) for text in members)
+        texts |= dict.fromkeys((group, text) for text in members)  # pyright: ignore[reportAssignmentType]
     cosines = _similarities(aq, whole, [text for _, text in texts])
     by_text = {}
     for column, (group, text) in enumerate(texts):

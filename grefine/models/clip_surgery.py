@@ -243,7 +243,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
     def _positions(self, rows: int, columns: int) -> Tensor:
         table = self.clip.visual.positional_embedding
         if (rows, columns) == self.grid:
-            return table
+            return table  # pyright: ignore[reportReturnType]
         square = table[1:].T.reshape(1, -1, *self.grid)
         resized = F.interpolate(square.float(), (rows, columns), mode="bilinear", align_corners=False)
         return torch.cat([table[:1], resized.to(table.dtype).flatten(2)[0].T])

@@ -40,7 +40,7 @@ def feather_inside(mask: np.ndarray, share: float) -> np.ndarray:
         return mask.astype(np.float64)
     # A padded border of True keeps the picture's edge from counting as the mask's edge.
     padded = np.pad(mask, 1, mode="edge")
-    depth = distance_transform_edt(padded)[1:-1, 1:-1]
+    depth = distance_transform_edt(padded)[1:-1, 1:-1]  # pyright: ignore[reportOptionalSubscript]
     ramp = max(depth.max() * share, 1.0)
     return np.clip(depth / ramp, 0.0, 1.0) * mask
 
@@ -51,7 +51,7 @@ def ring_shift(old: np.ndarray, new: np.ndarray, mask: np.ndarray, width: int) -
 
     if not mask.any() or mask.all():
         return np.zeros(3)
-    ring = ~mask & (distance_transform_edt(~mask) <= max(width, 1))
+    ring = ~mask & (distance_transform_edt(~mask) <= max(width, 1))  # pyright: ignore[reportOperatorIssue]
     difference = old[ring].astype(np.float64) - new[ring].astype(np.float64)
     return np.median(difference, axis=0)
 

@@ -97,7 +97,7 @@ class Guidance:
             out = self.mdiqa(seen, detach_weights=True) if whole else self.mdiqa.score(seen, chosen)
             values = {name: out.dimensions[name] for name in chosen} | ({"mdiqa": out.overall} if whole else {})
             for name, value in values.items():
-                total = total + self.weights[name] * value.to(total)
+                total = total + self.weights[name] * value.to(total)  # pyright: ignore[reportOptionalMemberAccess]
         if "moe-agiqa" in self.weights and self.moe_agiqa is not None:
             seen = image.to(next(self.moe_agiqa.parameters()))
             total = total + self.weights["moe-agiqa"] * self._moe(seen, prompts).to(total)

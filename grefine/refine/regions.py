@@ -42,14 +42,14 @@ def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
 
     if pixels < 1 or not mask.any():
         return mask
-    return distance_transform_edt(~mask) <= pixels
+    return distance_transform_edt(~mask) <= pixels  # pyright: ignore[reportOperatorIssue]
 
 
 def connected_parts(mask: np.ndarray) -> list[np.ndarray]:
     """Return one mask per connected part (8 neighbours), in reading order."""
     from scipy.ndimage import label
 
-    labels, count = label(mask, structure=np.ones((3, 3), dtype=int))
+    labels, count = label(mask, structure=np.ones((3, 3), dtype=int))  # pyright: ignore[reportGeneralTypeIssues]
     return [labels == index for index in range(1, count + 1)]
 
 

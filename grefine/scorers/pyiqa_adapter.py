@@ -51,7 +51,7 @@ def build(name: str, device: str) -> PyIQAScorer:
         MetricUnavailable: pyiqa or one of its undeclared needs is missing, or it cannot get its weights.
     """
     try:
-        import pyiqa
+        import pyiqa  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MetricUnavailable(
             f"{name} needs pyiqa, which cannot be imported ({error}); `pip install grefine[iqa]` installs it together "

@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     by_shape[p.shape[0], p[0].numel()].append(p)
             for (rows, columns), params in by_shape.items():
-                gradients = torch.stack([p.grad.reshape(rows, columns) for p in params])
+                gradients = torch.stack([p.grad.reshape(rows, columns) for p in params if p.grad is not None])
                 buffers = [self.state[p].setdefault("momentum", torch.zeros(rows, columns).to(p)) for p in params]
                 momenta = torch.stack(buffers).lerp_(gradients, 1 - group["momentum"])
                 for buffer, new in zip(buffers, momenta, strict=True):

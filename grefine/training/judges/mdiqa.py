@@ -89,7 +89,7 @@ def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator:
             out.overall, data.quality
         )
         loss = len(DIMENSIONS) * (error + settings.norm_weight * order) + settings.overall_weight * overall
-        return {"loss": loss, "mse": error, "order": order, "overall": overall}
+        return {"loss": loss, "mse": error, "order": order, "overall": overall}  # pyright: ignore[reportReturnType]
 
     def save() -> None:
         model.half().save_pretrained(folder)
