@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -132,7 +133,7 @@ def train(
             if accelerator.is_main_process:
                 save()
                 record.save()
-            bar.write(json.dumps(record.rows[-1]))
+            bar.write(json.dumps(record.rows[-1]), file=sys.stderr)
             cost = reached * (time.monotonic() - began - spent) / spent
             mark = min(1.0, reached + max(every, 5 * cost))
     bar.close()

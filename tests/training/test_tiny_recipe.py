@@ -116,3 +116,6 @@ def test_a_minute_of_training_beats_chance(tmp_path):
     unet = train_tiny(tmp_path, steps=10, parts=["unet"], cpu=True)["unet"]
     rows = Record.load(tmp_path / "training", "unet").rows
     assert unet["val_loss"] < rows[0]["val_loss"]
+    for name in ("vae", "clip", "unet"):
+        assert (tmp_path / "training" / f"{name}.png").stat().st_size > 1000
+        assert (tmp_path / "training" / f"{name}_samples.png").stat().st_size > 10_000

@@ -30,6 +30,7 @@ from grefine.toyworld.vocabulary import DEFECT_KINDS
 from grefine.training.loop import Budget, Record, curves, train
 from grefine.training.muon import optimisers
 from grefine.training.tiny.clip_measures import measure
+from grefine.training.tiny.samples import clip_samples
 from grefine.training.tiny.stream import TRAIN, VALIDATE, batch, generator
 
 # Which factor of T_p each defect lowers beside "overall": technical, rational or natural.
@@ -278,4 +279,5 @@ def train_clip(out: Path, settings: ClipSettings, budget: Budget, accelerator: A
         accelerator=accelerator,
     )
     curves(record, out / "training" / "clip.png")
+    clip_samples(clip, prompts, tokenizer, out / "training" / "clip_samples.png")
     return metrics

@@ -23,6 +23,7 @@ from grefine.errors import ConfigError
 from grefine.toyworld.tokenizer import CONTEXT, build_tokenizer
 from grefine.training.loop import Budget, Record, curves, train
 from grefine.training.muon import optimisers
+from grefine.training.tiny.samples import unet_samples
 from grefine.training.tiny.stream import TRAIN, VALIDATE, signed
 from grefine.training.tiny.tasks import Task, draw_task
 
@@ -256,6 +257,8 @@ def train_unet(out: Path, settings: UnetSettings, budget: Budget, accelerator: A
         every=0.05,
     )
     curves(record, out / "training" / "unet.png")
+    with averaged(net, average):
+        unet_samples(net, vae, tokenizer, plan, out / "training" / "unet_samples.png")
     return metrics
 
 
