@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 
-from grefine.errors import ConfigError, WeightsMissing, nearest
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.refine.judges import component_scorers, save_judge_tokenizers
 from grefine.refine.recipe import assembled_folder, is_recipe, read_recipe
@@ -51,7 +52,15 @@ class Loading:
         if "dtype" not in kwargs and "torch_dtype" not in kwargs:
             # transformers keeps a checkpoint's own precision where diffusers means float32: parts would not fit.
             kwargs["dtype"] = torch.float32
-        return super().from_pretrained(str(folder or name), **kwargs)  # type: ignore[misc]
+        try:
+            return super().from_pretrained(str(folder or name), **kwargs)  # type: ignore[misc]
+        except (OSError, SafetensorError) as error:
+            if isinstance(error, GRefineError) or folder is None:
+                raise
+            raise WeightsCorrupt(
+                f"The pipeline '{name}' cannot be loaded: {str(error).strip().splitlines()[0]} Copy the folder anew, "
+                "or reinstall grefine if it is a bundled one."
+            ) from error
 
     @classmethod
     def from_pipe(cls, pipeline: Any, maps: str | Path | None = None, **kwargs: Any) -> Self:

@@ -56,5 +56,5 @@ def check_world(world: World | None, vae: Any, image: np.ndarray, side: int, dev
         raise WorldMismatch(
             f"This picture is not of the world that this pipeline knows ('{world.name}'): its VAE reproduces it with "
             f"an error of {error:.3f}, and pictures of that world stay below {world.max_roundtrip:.3f}. Use the "
-            f"pipeline '{world.instead}', or pass force=True to refine it anyway."
+            f"pipeline '{world.instead}', or pass force=True (--force) to refine it anyway."
         )

@@ -177,3 +177,18 @@ def test_model_offload_runs_and_gives_the_same(saved):
     assert torch.allclose(run(pipe), plain, atol=1e-5)
     assert not hasattr(pipe.clip, "_hf_hook"), "walked through from outside, so never moved away"
     assert hasattr(pipe.unet, "_hf_hook")
+
+
+def test_a_damaged_folder_is_one_sentence(tmp_path):
+    """A cut weights file names the folder and what to do, and is not a traceback from inside a loader."""
+    import shutil
+
+    from grefine.errors import WeightsCorrupt
+    from grefine.resources import pipeline_folder
+
+    folder = tmp_path / "copy"
+    shutil.copytree(pipeline_folder("tiny"), folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(WeightsCorrupt, match="cannot be loaded"):
+        GRefinePipeline.from_pretrained(folder)
