@@ -200,6 +200,7 @@ def test_a_really_full_disk(small, tmp_path):
 def test_ctrl_c_ends_after_the_batch(small, tmp_path):
     pipe, source, calm, _ = small
     out, notes = tmp_path / "out", []
+    before = signal.getsignal(signal.SIGINT)
 
     def report(event):
         if event["event"] == "image" and not notes:
@@ -211,7 +212,7 @@ def test_ctrl_c_ends_after_the_batch(small, tmp_path):
     assert summary.exit_code == 130
     assert 0 < summary.left < 16
     assert "press Ctrl-C again" in notes[0]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     assert resume(source, out, pipe) == summary.left
     check_equal(out, calm)
 
