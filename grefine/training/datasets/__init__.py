@@ -1,0 +1,1 @@
+"""Rated pictures on disk: readers of the published sets and of tables, splits, leakage."""

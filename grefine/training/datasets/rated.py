@@ -1,0 +1,117 @@
+"""Rated pictures in memory: what every reader returns and every recipe takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from grefine.errors import ConfigError, nearest
+from grefine.io.images import SUFFIXES, printable
+
+MOS = "mos"
+
+
+@dataclass(frozen=True, slots=True)
+class RatedImage:
+    """One picture and what people said of it."""
+
+    path: Path
+    scores: Mapping[str, float]
+    """By column; `mos` is the overall opinion, high = good."""
+    prompt: str = ""
+    content: str = ""
+    """What pictures of one origin share: the pristine picture that they are distortions of; empty when alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RatedImages:
+    """A set of rated pictures, in the order of its file: published splits count rows."""
+
+    name: str
+    rows: tuple[RatedImage, ...]
+    columns: tuple[str, ...]
+    """Score columns that every row has, `mos` first."""
+    top: Mapping[str, float] = field(default_factory=dict)
+    """The scale's upper end by column where it is known; others are divided by their largest score."""
+    permutations: tuple[tuple[int, ...], ...] = ()
+    """Orders of the rows (from 0) that the set publishes for its splits."""
+    notes: tuple[str, ...] = ()
+    """What the reader had to decide, one sentence each."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def labels(self, column: str = MOS) -> list[float]:
+        """Return one column's scores divided by the scale's upper end, so that 1 is best.
+
+        Raises:
+            ConfigError: a column that is not there.
+        """
+        if column not in self.columns:
+            accepted = ", ".join(self.columns)
+            raise ConfigError(f"'{self.name}' has no scores '{column}': {accepted}{nearest(column, self.columns)}")
+        values = [row.scores[column] for row in self.rows]
+        top = self.top.get(column) or max(values)
+        if top <= 0:
+            raise ConfigError(f"'{self.name}': no score of '{column}' is above zero, so they cannot be scaled to 1.")
+        return [value / top for value in values]
+
+    def only(self, keep: Callable[[RatedImage], bool]) -> RatedImages:
+        """Return the rows that `keep` accepts; published orders no longer apply."""
+        return replace(self, rows=tuple(row for row in self.rows if keep(row)), permutations=())
+
+
+def rated(
+    name: str,
+    rows: Iterable[RatedImage],
+    *,
+    where: Path,
+    top: Mapping[str, float] | None = None,
+    permutations: tuple[tuple[int, ...], ...] = (),
+    notes: tuple[str, ...] = (),
+    repeats: bool = False,
+) -> RatedImages:
+    """Check rows and put them together.
+
+    Args:
+        where: the file the rows come from, for messages.
+        repeats: keep several rows of one picture, with whatever scores (a fault of the published file).
+
+    Raises:
+        ConfigError: fewer than two pictures, missing pictures, or one picture with two different scores.
+    """
+    kept: dict[Path, RatedImage] = {}
+    everything: list[RatedImage] = []
+    for row in rows:
+        before = kept.setdefault(row.path, row)
+        if before is not row and not repeats:
+            if before.scores != row.scores:
+                column = next(c for c in row.scores if before.scores.get(c) != row.scores[c])
+                raise ConfigError(
+                    f"'{printable(where)}' names '{row.path.name}' twice with different scores of '{column}' "
+                    f"({before.scores.get(column)} and {row.scores[column]}): keep one row per picture."
+                )
+            continue
+        everything.append(row)
+    if len(kept) < 2:
+        raise ConfigError(f"'{printable(where)}' rates {len(kept)} pictures; training needs at least two.")
+    missing = [path for path in kept if not path.is_file()]
+    if missing:
+        raise ConfigError(
+            f"{len(missing)} of {len(kept)} pictures that '{printable(where)}' names are missing, first "
+            f"'{printable(missing[0])}': complete the folder or remove their rows."
+        )
+    columns = tuple(everything[0].scores)
+    columns = tuple(c for c in columns if all(c in row.scores for row in everything))
+    columns = (MOS, *(c for c in columns if c != MOS))
+    return RatedImages(name, tuple(everything), columns, top or {}, permutations, notes)
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Return pictures anywhere below a folder by file name; where a name occurs twice the shallower path wins."""
+    found = sorted((p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES), key=lambda p: (len(p.parts), p))
+    by_name: dict[str, Path] = {}
+    for path in found:
+        by_name.setdefault(path.name, path)
+    return by_name
