@@ -81,6 +81,8 @@ class Crops:
     steps: int
     seeds: list[int]
     stage: str
+    shown: bool = False
+    """Leave what lies under the masks visible in the masked-image channels."""
     steps_mode: str = "executed"
     guidance: float | None = None
     """A constant guidance scale; None follows the pipeline's, which a callback may change."""
@@ -118,7 +120,8 @@ def denoise(pipe: Backbone, crops: Crops, watch: Watch) -> Tensor:
     mask = F.interpolate(crops.masks, size=clean.shape[-2:]).to(device, dtype)
     masked = None
     if pipe.unet.config.in_channels == 9:
-        masked = encode_images(pipe.vae, crops.images * (crops.masks < 0.5), device).to(dtype)
+        hidden = crops.images * (crops.masks < 0.5)
+        masked = clean if crops.shown else encode_images(pipe.vae, hidden, device).to(dtype)
     elif pipe.unet.config.in_channels != 4:
         raise ConfigError(f"The UNet has {pipe.unet.config.in_channels} input channels; 4 and 9 can be used.")
     tensors = _condition(pipe, crops, device, dtype) | {"mask": mask, "masked_image_latents": masked}

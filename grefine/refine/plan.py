@@ -55,6 +55,7 @@ def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration,
             empty,
             note=f"{kept.mean():.0%} of the image would have to be repainted, more than max_area "
             f"{config.max_area:.0%}: this image needs a new generation, not a repair.",
+            beyond_repair=True,
         )
     regions = [describe(part, found, config, caption, working) for part in parts]
     return RepairPlan(kept, tuple(regions), caption, weights, note, restore=bool(regions))

@@ -42,11 +42,13 @@ class Piece:
     embeddings: Embeddings
     strength: float
     seed: int
+    shown: bool = False
+    """The denoiser sees what lies under the mask: it is to be restored, not replaced."""
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What pieces must share to be denoised in one go."""
-        return self.size, self.strength, self.embeddings.shape
+        return self.size, self.strength, self.embeddings.shape, self.shown
 
 
 class Repainter(Protocol):
@@ -101,6 +103,7 @@ class SDXLRepainter:
             steps=self.steps,
             seeds=[piece.seed for piece in pieces],
             stage=stage,
+            shown=pieces[0].shown,
             steps_mode=self.config.steps_mode,
             guidance=self.guidance,
             control=self.control,
@@ -141,6 +144,7 @@ def region_pieces(pipe: Backbone, job: Job, config: RefineConfig, working: int, 
                 encode(job, region.prompt, weights),
                 region.strength,
                 derive(job.seed, "repaint", *region.box),
+                bool(config.show_damage) and region.kind == "perceptual" and not missing,
             )
         )
     return pieces

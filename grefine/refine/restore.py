@@ -153,7 +153,20 @@ def _restore_views(
             pixels = job.current[top:bottom, left:right]
             everything = np.ones(pixels.shape[:2], dtype=bool)
             seed = derive(job.seed, "restore", *box)
-            pieces.append(Piece(job, index, pixels, everything, size, job.plan.prompt, words, config.delta, seed))
+            pieces.append(
+                Piece(
+                    job,
+                    index,
+                    pixels,
+                    everything,
+                    size,
+                    job.plan.prompt,
+                    words,
+                    config.delta,
+                    seed,
+                    bool(config.show_damage),
+                )
+            )
             owners.append((position, box))
     crops = restorer(pieces, "restore")
     matched = [match_low_frequencies(crop, piece.pixels) for crop, piece in zip(crops, pieces, strict=True)]

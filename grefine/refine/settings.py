@@ -77,6 +77,9 @@ class RefineConfig:
     region_prompt: Literal["phrase-first", "caption"] = "phrase-first"
     fill: Literal["smooth", "none"] = "smooth"
     """What replaces the old content before a missing thing is drawn."""
+    show_damage: bool | None = None
+    """Let a 9-channel UNet see, in its masked-image channels, what it is to restore: places that only look bad, and
+    all of stage 2. Only for UNets that learned it; None: false, or what the pipeline prefers."""
     feather: float = 0.25
     """Share of a mask's thickness over which the repaint fades in, inside the mask only."""
     match_ring: bool = True
@@ -134,7 +137,13 @@ class RefineConfig:
         return first, max(self.total_steps - first, 1)
 
 
-FALLBACKS: dict[str, Any] = {"guidance_scale": 7.5, "restorer": "inpaint", "max_upscale": 4.0, "dilate": 0.02}
+FALLBACKS: dict[str, Any] = {
+    "guidance_scale": 7.5,
+    "restorer": "inpaint",
+    "max_upscale": 4.0,
+    "dilate": 0.02,
+    "show_damage": False,
+}
 """What stands where neither the call nor the pipeline says anything. Thresholds fall back on the calibration."""
 
 

@@ -40,6 +40,8 @@ REQUIRED: dict[str, Any] = {
     "pq_prompts": PQPrompts,
 }
 JUDGES: dict[str, Any] = {"moe_agiqa": MoEAGIQA, "mdiqa": MDIQA, "lar_iqa": LARIQA}
+DEFAULTS = {"restorer": "inpaint", "max_upscale": 1.0, "guidance_scale": 2.0, "dilate": 0.06, "show_damage": True}
+"""What this pipeline prefers where a call leaves it open; its UNet learned to see what it restores."""
 PIPELINE_FILE = '''"""So that diffusers finds the class: the code is grefine's."""
 
 from grefine import GRefinePipeline  # noqa: F401
@@ -65,7 +67,7 @@ def assemble(folder: Path, scenes: int = 256) -> GRefinePipeline:
         **parts,
         working_size=64,
         calibration=done.calibration.to_dict(),
-        refine_defaults={"restorer": "inpaint", "max_upscale": 1.0, "guidance_scale": 2.0, "dilate": 0.06},
+        refine_defaults=DEFAULTS,
         world={"name": "toy", "max_roundtrip": world_limit(parts["vae"], images + damaged), "instead": "sdxl"},
     )
     pipe.to(dtype=torch.float16).save_pretrained(folder)

@@ -35,6 +35,8 @@ class Task:
     """(B, S, S) bool, objects of the clean scene."""
     strength: Tensor
     """(B,) share of the schedule that is run, 0..1."""
+    shown: Tensor
+    """(B,) bool, True = the network sees what lies under the mask, because it is to be restored."""
     prompts: list[str]
     time_ids: Tensor
     """(B, 6) SDXL's size and crop conditioning."""
@@ -58,7 +60,7 @@ def draw_task(
 
 
 def _joined(parts: list[Task]) -> Task:
-    fields = ("clean", "source", "mask", "objects", "strength", "time_ids")
+    fields = ("clean", "source", "mask", "objects", "strength", "shown", "time_ids")
     joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in fields}
     return Task(**joined, prompts=[prompt for part in parts for prompt in part.prompts])
 
@@ -113,7 +115,7 @@ def _restore(scenes: Scenes, source: torch.Generator, rng: random.Random, device
     """Repair a damaged place, starting from what is left of it."""
     clean = render(scenes, 64, device)
     damaged = damage(clean.images, clean.objects.any(1), source)
-    mask = _snap(_grow(damaged.masks, source))
+    mask = _snap(_misjudged(_grow(damaged.masks, source), source))
     strength = 0.2 + 0.7 * torch.rand(len(scenes), generator=source)
     cover = (clean.objects & mask[:, None]).flatten(2).sum(2).cpu() * scenes.present
     slot = cover.argmax(1)
@@ -122,7 +124,8 @@ def _restore(scenes: Scenes, source: torch.Generator, rng: random.Random, device
         named = int(slot[i]) if cover[i, slot[i]] > 20 else None
         prompts.append(_prompt(describe(scenes, i, rng), scenes, i, named, rng))
     target = torch.where(mask[:, None], clean.images, damaged.images)
-    return _task(target, damaged.images, mask, clean.objects.any(1), strength, prompts, rng)
+    shown = torch.rand(len(scenes), generator=source) < 0.85
+    return _task(target, damaged.images, mask, clean.objects.any(1), strength, prompts, rng, shown)
 
 
 def _polish(scenes: Scenes, source: torch.Generator, rng: random.Random, device: torch.device | str) -> Task:
@@ -137,7 +140,8 @@ def _polish(scenes: Scenes, source: torch.Generator, rng: random.Random, device:
     mask = torch.ones_like(clean.objects[:, 0])
     strength = 0.05 + 0.3 * torch.rand(len(scenes), generator=source)
     prompts = [_prompt(describe(scenes, i, rng), scenes, i, None, rng) for i in range(len(scenes))]
-    return _task(clean.images, start, mask, clean.objects.any(1), strength, prompts, rng)
+    shown = torch.rand(len(scenes), generator=source) < 0.85
+    return _task(clean.images, start, mask, clean.objects.any(1), strength, prompts, rng, shown)
 
 
 _DRAW = {"fill": _fill, "edit": _edit, "restore": _restore, "polish": _polish}
@@ -151,9 +155,11 @@ def _task(
     strength: Tensor,
     prompts: list[str],
     rng: random.Random,
+    shown: Tensor | None = None,
 ) -> Task:
-    sizes = [_sizes(rng) for _ in prompts]
-    return Task(clean, start, mask, objects, strength, prompts, torch.tensor(sizes, dtype=torch.float32))
+    sizes = torch.tensor([_sizes(rng) for _ in prompts], dtype=torch.float32)
+    hidden = torch.zeros(len(prompts), dtype=torch.bool)
+    return Task(clean, start, mask, objects, strength, hidden if shown is None else shown, prompts, sizes)
 
 
 def _sizes(rng: random.Random) -> list[int]:
@@ -192,6 +198,16 @@ def _grow(mask: Tensor, source: torch.Generator) -> Tensor:
     for step in range(1, 6):
         grown = torch.where((amount >= step)[:, None, None, None], F.max_pool2d(grown, 3, 1, 1), grown)
     return grown[:, 0] > 0.5
+
+
+def _misjudged(mask: Tensor, source: torch.Generator) -> Tensor:
+    """Spoil half of the masks as a map does: a good place taken in, a part of the bad one left out."""
+    count = len(mask)
+    style = torch.rand(count, generator=source).to(mask.device)[:, None, None]
+    extra, hole = _blob(count, source).to(mask.device), _blob(count, source).to(mask.device)
+    spoiled = torch.where(style < 0.25, mask | extra, torch.where(style < 0.4, mask & ~hole, mask))
+    spoiled = torch.where((style >= 0.4) & (style < 0.5), (mask & ~hole) | extra, spoiled)
+    return torch.where(spoiled.any((1, 2), keepdim=True), spoiled, mask)
 
 
 def _box_of(mask: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 Four tasks share one network: fill a masked place from its phrase; turn one object into another; restore a damaged
 place from what is left of it, at the strength of its damage; and restore a whole image mildly (stage 2).
-Restoration starts from *defective* latents: what the deterministic sampler would see when it is asked to repair.
+Restoration starts from *defective* latents: what the deterministic sampler would see when it is asked to repair,
+and mostly sees the damaged picture in its masked-image channels too (`show_damage` of the refiner's settings).
 """
 
 from __future__ import annotations
@@ -162,14 +163,20 @@ def encode(vae: AutoencoderKL, task: Task, s: UnetSettings) -> Encoded:
 
     side = task.mask.shape[-1] // 4
     mask = torch.nn.functional.max_pool2d(task.mask[:, None].float(), 4)
-    hidden = torch.where(task.mask[:, None], torch.tensor(0.5), task.source)
+    covered = task.mask & ~task.shown.to(task.mask.device)[:, None, None]
+    hidden = torch.where(covered[:, None], torch.tensor(0.5), task.source)
     objects = torch.nn.functional.adaptive_avg_pool2d(task.objects[:, None].float(), side)
     inside = 1 + (s.object_weight - 1) * objects
+    start = latents(task.source)
+    seen = start.clone()
+    other = (hidden != task.source).flatten(1).any(1)
+    if other.any():  # a blank start, or one that is shown, is encoded already
+        seen[other] = latents(hidden[other])
     return Encoded(
         task,
         latents(task.clean),
-        latents(task.source),
-        latents(hidden),
+        start,
+        seen,
         mask,
         torch.where(mask > 0.5, inside, torch.tensor(s.outside_weight)),
     )
