@@ -158,6 +158,8 @@ class Region:
     """One plain sentence."""
     phrases: tuple[int, ...] = ()
     """Indices of the phrases that asked for it."""
+    restores: bool = False
+    """What it shows is to be mended, not replaced: it looks bad, and no phrase asks for anything else there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,8 @@ class RepairPlan:
     """Why nothing is planned, or what was left out (too small, too many, too large an area)."""
     restore: bool = False
     """Whether stage 2 has something to mend: the image is bad, even where no single place is."""
+    beyond_repair: bool = False
+    """True when more of the image is bad than `max_area` allows: it needs a new generation."""
 
     @property
     def area(self) -> float:

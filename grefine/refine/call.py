@@ -147,8 +147,10 @@ class Call:
                 found = Findings(job.quality, job.alignment, job.parsed, job.user_mask)
                 job.plan = plan_repair(found, self.config, self.calibration, self.pipe.working_side)
                 if self.options.strength is not None:
-                    regions = tuple(replace(r, strength=self.options.strength) for r in job.plan.regions)
-                    job.plan = replace(job.plan, regions=regions)
+                    strength, drawn = self.options.strength, job.plan.regions
+                    # Who marks a place and says how strongly wants something else there.
+                    regions = [replace(r, strength=strength, restores=r.restores and r.kind != "user") for r in drawn]
+                    job.plan = replace(job.plan, regions=tuple(regions))
 
     def repaint(self, jobs: Sequence[Job]) -> None:
         """Stage 1: redraw the regions and put them back, those that the guard does not reject."""

@@ -196,7 +196,7 @@ def describe(part: np.ndarray, found: Findings, config: RefineConfig, caption: s
     if found.user_mask is not None:
         kind, reason = "user", "You marked this place."
     prompt = region_prompt(caption, shown, config.region_prompt == "phrase-first")
-    return Region(box, part[top:bottom, left:right], prompt, strength, kind, reason, tuple(asked))
+    return Region(box, part[top:bottom, left:right], prompt, strength, kind, reason, tuple(asked), not asked)
 
 
 def asking_phrases(part: np.ndarray, alignment: AlignmentMap) -> list[int]:

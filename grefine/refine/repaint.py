@@ -144,7 +144,7 @@ def region_pieces(pipe: Backbone, job: Job, config: RefineConfig, working: int, 
                 encode(job, region.prompt, weights),
                 region.strength,
                 derive(job.seed, "repaint", *region.box),
-                bool(config.show_damage) and region.kind == "perceptual" and not missing,
+                bool(config.show_damage) and region.restores,
             )
         )
     return pieces

@@ -186,3 +186,24 @@ def test_vae_statistics_are_used_both_ways(pipe):
         shifted = decode_latents(pipe.vae, encode_images(pipe.vae, pixels, torch.device("cpu")))
     pipe.vae.register_to_config(latents_mean=None, latents_std=None)
     assert torch.allclose(plain, shifted, atol=1e-4)
+
+
+def test_shown_damage_fills_the_masked_image_channels():
+    pipe = pipeline(channels=9)
+    image, mask = scene()
+    seen = {}
+
+    def note(_, index, timestep, tensors):
+        del index, timestep
+        seen.setdefault("masked", tensors["masked_image_latents"])
+        return tensors
+
+    kept = {}
+    for shown in (False, True):
+        seen.clear()
+        crops = crops_of(pipe, image, mask, shown=shown)
+        kept[shown] = denoise(pipe, crops, Watch(note, ("masked_image_latents",))), seen["masked"]
+    whole = encode_images(pipe.vae, crops.images, torch.device("cpu"))
+    assert torch.equal(kept[True][1], whole)
+    assert not torch.allclose(kept[False][1], whole)
+    assert not torch.allclose(kept[True][0], kept[False][0])

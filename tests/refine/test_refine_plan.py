@@ -199,3 +199,11 @@ def test_settings_win_over_the_calibration():
     assert automatic_mask(found, RefineConfig(), GATED)[0].any()
     assert not plan(found, p_gate=0.5).regions
     assert plan(found, mask_threshold=0.9).note == DIFFUSE
+
+
+def test_only_places_that_no_phrase_asks_for_are_mended():
+    missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(4, 4, 24))
+    drawn = plan(findings(phrases=[missing])).regions[0]
+    looks_bad = plan(findings(P=1 - square(30, 30, 20))).regions[0]
+    marked = plan(findings(user=square(30, 30, 20) > 0)).regions[0]
+    assert (drawn.restores, looks_bad.restores, marked.restores) == (False, True, True)
