@@ -22,6 +22,11 @@ def refine(
     prompt_column: str = typer.Option(None, help="The table's column of prompts."),
     prompt_order: str = typer.Option("table,sidecar,metadata", help="Where prompts are sought, first answer wins."),
     lora_dir: Path = typer.Option(None, help="Folder of the LoRAs that prompts name; ignored without it."),
+    gate: str = typer.Option(
+        None, metavar="NAME:VALUE", help="A cheap first judge, e.g. lar_iqa:0.8: what reaches the value is left alone."
+    ),
+    weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of the gate's metric."),
+    allow_noncommercial: bool = typer.Option(False, help="Accept a gate whose terms are non-commercial."),
     suffix: str = typer.Option("", help="Put between the name and the ending of every result."),
     format_: str = typer.Option("same", "--format", help="same, png, jpeg or webp."),
     overwrite: str = typer.Option("never", help="never, older (when the input is younger) or always."),
@@ -62,6 +67,9 @@ def refine(
         prompt_column=prompt_column,
         prompt_order=tuple(part.strip() for part in prompt_order.split(",") if part.strip()),
         lora_dir=lora_dir,
+        gate=gate,
+        gate_weights=weights,
+        allow_noncommercial=allow_noncommercial,
         device=device,
         report=choose_reporter(as_json),
     )

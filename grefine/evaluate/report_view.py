@@ -26,6 +26,7 @@ KEPT_NAMES = {
     "untouched": "nothing to repair",
     "refined": "refined",
     "kept": "original kept after comparing",
+    "beyond": "beyond repair, needs a new generation",
     "": "not known",
 }
 

@@ -14,7 +14,7 @@ _LOOKED_AT = 64
 
 
 def steered_by(outputs: Iterable[Path]) -> set[str]:
-    """Return the metrics that the records in the outputs name: they guarded or guided, so they prove nothing.
+    """Return the metrics that the records in the outputs name: they guarded, guided or gated, so they prove nothing.
 
     The first 64 files are read; a run has one configuration.
     """
@@ -27,7 +27,7 @@ def steered_by(outputs: Iterable[Path]) -> set[str]:
         except ImageError:
             continue
         if record is not None:
-            names |= {name.split(".")[0] for name in (*record.before, *record.after)}
+            names |= {name.split(".")[0] for name in (*record.before, *record.after, record.gate.partition(":")[0])}
     return {known for name in names if (known := registered(name))}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grefine.evaluate.findings import AXES
 from grefine.evaluate.long_table import AFTER, BEFORE, finite_pairs, values_of, write_csv, write_text
+from grefine.evaluate.refine_record import SOURCE_DIFFERS, RefineRecords
 from grefine.evaluate.report import ReportImage, ReportText, write_report
 from grefine.evaluate.table_text import to_latex, to_markdown, to_rows
 from grefine.evaluate.tables import WideTable, wide_table
@@ -159,16 +160,20 @@ def write_evaluation_report(result: Evaluation, out: Path) -> Path:
     missing += [(printable(name), reason) for name, reason in result.failed.items()]
     missing += _unpaired(result.pairing.only_before, "only in the folder before")
     missing += _unpaired(result.pairing.only_after, "only in the folder after")
-    text = ReportText(
-        title="Before and after",
-        subtitle=f"{printable(result.settings['before'])} → {printable(result.settings['after'])}",
-        facts=tuple((what, printable(value)) for what, value in facts),
-        missing=tuple(missing),
-        notes=result.notes,
-    )
-    return write_report(
-        out, _report_images(result), text, analysis=result.analysis, specs=result.specs, change=change_rows(result)
-    )
+    records = RefineRecords()
+
+    def text() -> ReportText:
+        other = records.strangers
+        return ReportText(
+            title="Before and after",
+            subtitle=f"{printable(result.settings['before'])} → {printable(result.settings['after'])}",
+            facts=tuple((what, printable(value)) for what, value in facts),
+            missing=tuple(missing),
+            notes=(*result.notes, *([f"{other} refined image(s) {SOURCE_DIFFERS}."] if other else [])),
+        )
+
+    images = _report_images(result, records)
+    return write_report(out, images, text, analysis=result.analysis, specs=result.specs, change=change_rows(result))
 
 
 def _unpaired(names: Sequence[str], where: str) -> list[tuple[str, str]]:
@@ -178,25 +183,22 @@ def _unpaired(names: Sequence[str], where: str) -> list[tuple[str, str]]:
     return [*shown, (f"{more} more files", where)] if more > 0 else shown
 
 
-def _report_images(result: Evaluation) -> Iterator[ReportImage]:
+def _report_images(result: Evaluation, records: RefineRecords) -> Iterator[ReportImage]:
     values = values_of(result.rows)
     shown = [m.metric for m in result.analysis.metrics]
     axes = {axis.axis: axis.per_image for axis in result.analysis.axes}
     for pair in result.pairing.pairs:
         scores = {m: (_value(values, m, BEFORE, pair.name), _value(values, m, AFTER, pair.name)) for m in shown}
-        kept, reason, guarded = _record(pair.after)
+        known = {"prompt": result.prompting.prompts.get(pair.name, "")} | records.about(pair.before, pair.after)
         yield ReportImage(
             name=pair.name,
             before=pair.before,
             after=pair.after,
-            prompt=result.prompting.prompts.get(pair.name, ""),
-            kept=kept,
-            reason=reason,
-            guarded=guarded,
             scores={m: (b, a) for m, (b, a) in scores.items() if not (math.isnan(b) and math.isnan(a))},
             gains={axis: per_image[pair.name] for axis, per_image in axes.items() if pair.name in per_image},
             group=result.prompting.groups.get(pair.name, ""),
             notes=_change_note(values, pair.name),
+            **known,
         )
 
 
@@ -211,16 +213,3 @@ def _change_note(values: dict[str, dict[str, dict[str, float]]], image: str) -> 
     if psnr >= 100:
         return ("Bit-identical to the input.",)
     return (f"PSNR {psnr:.1f} dB and SSIM {ssim:.4f} to the input; {100 * changed:.1f} % of the pixels changed.",)
-
-
-def _record(path: Path) -> tuple[str, str, bool | None]:
-    """Return decision, reason and guard from an output's own record, when it is one of ours."""
-    from grefine.errors import ImageError
-    from grefine.io.images import read_image
-    from grefine.io.record import read_record
-
-    try:
-        record = read_record(read_image(path).embedded)
-    except ImageError:
-        return "", "", None
-    return ("", "", None) if record is None else (record.state, record.reason, record.guarded)

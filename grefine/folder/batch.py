@@ -15,6 +15,7 @@ from PIL import Image
 
 from grefine import __version__
 from grefine.errors import ConfigError, GRefineError, ImageError, PromptError, WorldMismatch
+from grefine.folder.gate import gate_note, look_first, passed_reason
 from grefine.folder.loras import LoraShelf
 from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
@@ -23,6 +24,7 @@ from grefine.io.images import LoadedImage, decode_image, pixel_digest, read_byte
 from grefine.io.prompts import ChosenPrompt
 from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
 from grefine.refine.world import check_world, read_world
+from grefine.scorers.gate import GateVerdict, ScoreGate
 from grefine.types import RefineResult
 
 Row = dict[str, Any]
@@ -53,7 +55,7 @@ class Outcome:
 
     reading: Reading
     state: str
-    """untouched, refined, kept or failed."""
+    """untouched, refined, kept, beyond (repair) or failed."""
     reason: str
     image: Image.Image | None = None
     """The refined RGB picture; None where the input's own bytes are given back."""
@@ -62,14 +64,22 @@ class Outcome:
     unexpected: bool = False
     """True for a failure that is not about the image."""
     notes: tuple[str, ...] = ()
+    gate: GateVerdict | None = None
+    """What the run's first judge said; None without one."""
 
 
-def run_batch(pipe: Any, items: Sequence[WorkItem], task: Task, shelf: LoraShelf | None = None) -> list[Row]:
+def run_batch(
+    pipe: Any,
+    items: Sequence[WorkItem],
+    task: Task,
+    shelf: LoraShelf | None = None,
+    gate: ScoreGate | None = None,
+) -> list[Row]:
     """Refine one batch: read its files, refine them together, write results, and return one journal row per image.
 
     The same items and task give the same files, whatever ran before.
     """
-    return write_outcomes(refine_batch(pipe, read_batch(items, task), task, shelf), task)
+    return write_outcomes(refine_batch(pipe, read_batch(items, task), task, shelf, gate), task)
 
 
 def read_batch(items: Sequence[WorkItem], task: Task) -> list[Reading]:
@@ -77,8 +87,14 @@ def read_batch(items: Sequence[WorkItem], task: Task) -> list[Reading]:
     return [_read(item, task) for item in items]
 
 
-def refine_batch(pipe: Any, readings: Sequence[Reading], task: Task, shelf: LoraShelf | None = None) -> list[Outcome]:
-    """Run the pipeline over the readable images of a batch, equal networks together."""
+def refine_batch(
+    pipe: Any,
+    readings: Sequence[Reading],
+    task: Task,
+    shelf: LoraShelf | None = None,
+    gate: ScoreGate | None = None,
+) -> list[Outcome]:
+    """Run the pipeline over the readable images of a batch that no gate lets pass, equal networks together."""
     outcomes: dict[int, Outcome] = {}
     todo: list[int] = []
     for index, reading in enumerate(readings):
@@ -89,12 +105,20 @@ def refine_batch(pipe: Any, readings: Sequence[Reading], task: Task, shelf: Lora
         else:
             todo.append(index)
     todo = _of_this_world(todo, readings, outcomes, pipe, task)
+    verdicts: dict[int, GateVerdict] = {}
+    if gate is not None and todo:
+        start = time.perf_counter()
+        verdicts = dict(zip(todo, look_first(gate, [readings[i] for i in todo]), strict=True))
+        share = (time.perf_counter() - start) / len(todo)
+        for index in [i for i in todo if verdicts[i].passed]:
+            outcomes[index] = _passed(readings[index], verdicts[index], share)
+            todo.remove(index)
     wanted = {index: readings[index].prompt.loras if shelf else () for index in todo}
     for loras, group in groupby(sorted(todo, key=lambda i: (wanted[i], i)), key=lambda i: wanted[i]):
         members = list(group)
         notes = shelf.apply(pipe, loras) if shelf else ()
         for index, outcome in zip(members, _refine([readings[i] for i in members], pipe, task), strict=True):
-            outcomes[index] = _with_notes(outcome, notes)
+            outcomes[index] = _gated(_with_notes(outcome, notes), verdicts.get(index))
     return [outcomes[index] for index in range(len(readings))]
 
 
@@ -201,7 +225,20 @@ def _outcome(reading: Reading, image: Image.Image, result: RefineResult, seconds
     if result.decision.kept != "original":
         return Outcome(reading, "refined", result.decision.reason, image, result, seconds, notes=notes)
     state = "kept" if len(result.decision.candidates) > 1 else "untouched"
+    if result.plan.beyond_repair and state == "untouched":
+        state = "beyond"
     return Outcome(reading, state, result.decision.reason, None, result, seconds, notes=notes)
+
+
+def _passed(reading: Reading, verdict: GateVerdict, seconds: float) -> Outcome:
+    notes = reading.image.notes if reading.image else ()
+    return Outcome(reading, "untouched", passed_reason(verdict), seconds=seconds, notes=notes, gate=verdict)
+
+
+def _gated(outcome: Outcome, verdict: GateVerdict | None) -> Outcome:
+    if verdict is None:
+        return outcome
+    return replace(_with_notes(outcome, (gate_note(verdict),) if verdict.note else ()), gate=verdict)
 
 
 def _with_notes(outcome: Outcome, notes: tuple[str, ...]) -> Outcome:

@@ -10,12 +10,12 @@ from typing import Any
 
 from grefine.errors import ConfigError
 from grefine.folder.options import FolderOptions
-from grefine.folder.worklist import STATE_FOLDER, WorkItem
+from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
 from grefine.io.images import printable
 from grefine.io.journal import read_journal
+from grefine.io.run_files import JOURNAL, STATE_FOLDER
 
-JOURNAL = "journal.jsonl"
 THERE = "its result is already there"
 _WORDS = {
     "version": "the version of grefine",
@@ -26,6 +26,7 @@ _WORDS = {
     "seed": "the seed",
     "prompts": "the prompts",
     "loras": "the folder of LoRAs",
+    "gate": "the gate",
 }
 
 

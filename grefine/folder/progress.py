@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from grefine.folder.summary import STATES
 from grefine.io.images import printable
 
 Event = dict[str, Any]
@@ -79,11 +80,11 @@ class LiveReporter:
 
 
 def progress_line(event: Event) -> str:
-    """Return done, untouched, refined, kept, failed, images per second and time left, on one line."""
+    """Return done, untouched, refined, kept, beyond repair, failed, images per second and time left, on one line."""
     counts: Counter[str] = Counter(event["counts"])
     of = f"/{event['total']:,}" if event.get("total") is not None else ""
     parts = [f"{event['done']:,}{of}"]
-    parts += [f"{counts[state]:,} {state}" for state in ("untouched", "refined", "kept", "failed") if counts[state]]
+    parts += [f"{counts[state]:,} {word}" for state, word in STATES.items() if counts[state] and state != "skipped"]
     parts.append(f"{event['rate']:.2f} images/s")
     if event.get("left_seconds") is not None:
         parts.append(f"{_clock(event['left_seconds'])} left")

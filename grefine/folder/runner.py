@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -18,6 +18,7 @@ from typing import Any
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.adopt import adopted_row, own_record
 from grefine.folder.batch import Outcome, Reading, Row, read_batch, refine_batch
+from grefine.folder.gate import gate_key, open_gate
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
@@ -26,13 +27,15 @@ from grefine.folder.progress import Reporter, silent
 from grefine.folder.report import write_run_report
 from grefine.folder.summary import RunSummary, write_table
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
-from grefine.folder.worklist import STATE_FOLDER, WorkItem, expand_stdin, list_work
+from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.io.images import printable
 from grefine.io.journal import Journal
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
+from grefine.io.run_files import STATE_FOLDER
 from grefine.refine.settings import RefineConfig, read_settings
+from grefine.scorers.gate import ScoreGate, parse_gate
 
 TABLE = "results.csv"
 _AHEAD = 2
@@ -54,6 +57,9 @@ def refine_folder(
     prompt_column: str | None = None,
     prompt_order: tuple[str, ...] = ORDER,
     lora_dir: str | Path | None = None,
+    gate: str | ScoreGate | None = None,
+    gate_weights: Sequence[str] = (),
+    allow_noncommercial: bool = False,
     device: str | None = None,
     report: Reporter = silent,
 ) -> RunSummary:
@@ -71,6 +77,9 @@ def refine_folder(
         prompt_column: The table's column of prompts.
         prompt_order: Where prompts are looked for, first answer wins: table, sidecar, metadata.
         lora_dir: Folder of the LoRAs that prompts name; without it they are ignored.
+        gate: A cheap first judge as NAME:VALUE; images that reach the value are left alone and no maps are drawn.
+        gate_weights: METRIC=PATH of that judge, where the pipeline does not hold it.
+        allow_noncommercial: Accept a gate whose terms are non-commercial.
         device: Where a pipeline that is loaded here runs.
         report: Called with an event (a dict) for everything that happens.
 
@@ -87,12 +96,15 @@ def refine_folder(
     settings = read_settings(config)
     table = read_prompt_table(prompts, name_column, prompt_column) if prompts is not None else None
     shelf = LoraShelf(lora_dir) if lora_dir is not None else None
+    if isinstance(gate, str):
+        parse_gate(gate)
     out = Path(out)
     # The first image is asked for before anything heavy is loaded, so that a wrong path is told at once.
     if next(list_work(named, out, options), None) is None:
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
     pipe = _load(pipeline, device)
+    first = open_gate(gate, pipe, gate_weights, device or "cpu", allow_noncommercial)
     task = Task(
         pipeline_name(pipe),
         weights_fingerprint(pipe),
@@ -100,18 +112,20 @@ def refine_folder(
         options,
         PromptSources(table, prompt, prompt_order),
         Path(lora_dir) if lora_dir is not None else None,
+        gate_key(first),
     )
     header = task.header(file_digest(table.path) if table else "")
     with _lock(out), _quiet(pipe), _told(report):
         if table is not None:
             report({"event": "note", "text": table.note})
+        _warn(first, report)
         ledger = open_ledger(out, header, options)
         with Journal(ledger.path) as journal:
             if journal.repaired:
                 report({"event": "note", "text": f"After an earlier end, {journal.repaired}"})
-            run = _Run(named, out, pipe, task, shelf, ledger, journal, report)
+            run = _Run(named, out, pipe, task, (shelf, first), ledger, journal, report)
             summary = run.go(header | {"settings": asdict(settings)})
-        _conclude(ledger.path, out, task, summary, report)
+        _conclude(ledger.path, out, task, first, summary, report)
     report({"event": "end"} | summary.to_dict())
     return summary
 
@@ -125,12 +139,13 @@ class _Run:
         out: Path,
         pipe: Any,
         task: Task,
-        shelf: LoraShelf | None,
+        aids: tuple[LoraShelf | None, ScoreGate | None],
         ledger: Ledger,
         journal: Journal,
         report: Reporter,
     ) -> None:
-        self.sources, self.out, self.pipe, self.task, self.shelf = sources, out, pipe, task, shelf
+        self.sources, self.out, self.pipe, self.task = sources, out, pipe, task
+        self.shelf, self.gate = aids
         self.ledger, self.journal, self.report = ledger, journal, report
         self.summary = RunSummary(out)
         self.waiting: list[Row] = []
@@ -176,7 +191,7 @@ class _Run:
                     reading.append(readers.submit(read_batch, batch, self.task))
                 if not reading:
                     break
-                outcomes = refine_batch(self.pipe, reading.popleft().result(), self.task, self.shelf)
+                outcomes = refine_batch(self.pipe, reading.popleft().result(), self.task, self.shelf, self.gate)
                 self._notice(outcomes)
                 passed, self.waiting = self.waiting, []
                 writing.append(writer.submit(self._write, outcomes, passed))
@@ -285,13 +300,25 @@ class _Run:
         return 0
 
 
-def _conclude(journal: Path, out: Path, task: Task, summary: RunSummary, report: Reporter) -> None:
+def _warn(gate: ScoreGate | None, report: Reporter) -> None:
+    """Say once, aloud, what a gate cannot see; a caller who shows nothing gets a Python warning."""
+    if gate is not None and gate.warning:
+        report({"event": "note", "text": gate.warning})
+        if report is silent:
+            warnings.warn(gate.warning, stacklevel=3)
+
+
+def _conclude(
+    journal: Path, out: Path, task: Task, gate: ScoreGate | None, summary: RunSummary, report: Reporter
+) -> None:
     """Write the table and the page; a run does not fail for them."""
     try:
         write_table(journal, out / TABLE)
         if task.options.report and not summary.stopped and (summary.counts or not (out / "report.html").exists()):
             facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
-            write_run_report(journal, out, facts, summary.lines()[1:])
+            facts += [("gate", gate.name)] if gate else []
+            notes = [*([gate.warning] if gate and gate.warning else []), *summary.lines()[1:]]
+            write_run_report(journal, out, facts, notes)
     except (GRefineError, OSError) as error:
         report({"event": "note", "text": f"The table or the page of the run could not be written: {error}"})
 

@@ -14,7 +14,15 @@ from grefine.io.images import printable
 from grefine.io.journal import read_journal
 from grefine.io.prompt_table import safe_cell
 
-STATES = ("untouched", "refined", "kept", "failed", "skipped")
+STATES = {
+    "untouched": "untouched",
+    "refined": "refined",
+    "kept": "kept",
+    "beyond": "beyond repair",
+    "failed": "failed",
+    "skipped": "skipped",
+}
+"""The states of a journal row, and how a person reads them."""
 _MOST_NOTES = 100
 SHOWN = 10
 """How many names a summary lists of each kind."""
@@ -26,7 +34,7 @@ class RunSummary:
 
     out: Path
     counts: Counter[str] = field(default_factory=Counter)
-    """Images by state: untouched, refined, kept (repainted, but the original was better), failed, skipped."""
+    """Images by state: untouched, refined, kept (repainted, but the original was better), beyond, failed, skipped."""
     resumed: int = 0
     """Images that an earlier start had done."""
     seconds: float = 0.0
@@ -41,13 +49,19 @@ class RunSummary:
     unsure: list[str] = field(default_factory=list)
     """The first images whose prompt could not be told, with the reason."""
     unsure_count: int = 0
+    beyond: list[str] = field(default_factory=list)
+    """The first images that need a new generation."""
+    gated: int = 0
+    """Untouched images that the gate let pass before any map was drawn."""
+    gate: str = ""
+    """That gate, as NAME:VALUE."""
     notes: Counter[str] = field(default_factory=Counter)
     """What was said about images, by how often."""
 
     @property
     def done(self) -> int:
         """Images of this start that came through."""
-        return self.counts["untouched"] + self.counts["refined"] + self.counts["kept"]
+        return sum(self.counts[state] for state in ("untouched", "refined", "kept", "beyond"))
 
     @property
     def exit_code(self) -> int:
@@ -64,6 +78,12 @@ class RunSummary:
         for note in row.get("notes", ()):
             if note in self.notes or len(self.notes) < _MOST_NOTES:
                 self.notes[note] += 1
+        gate = row.get("gate") or {}
+        if gate.get("passed"):
+            self.gated += 1
+            self.gate = f"{gate['value']}:{gate['bound']:g}"
+        if row["state"] == "beyond" and len(self.beyond) < SHOWN:
+            self.beyond.append(printable(row["file"]))
         if row.get("prompt_unsure"):
             self.unsure_count += 1
             if len(self.unsure) < SHOWN:
@@ -86,13 +106,15 @@ class RunSummary:
             "interrupted": self.interrupted,
             "without_prompt": self.without_prompt_count,
             "unsure": self.unsure_count,
+            "gated": self.gated,
             "exit_code": self.exit_code,
         }
 
     def lines(self) -> list[str]:
         """Return the summary as a person reads it."""
         counts = (
-            ", ".join(f"{self.counts[state]:,} {state}" for state in STATES if self.counts[state]) or "nothing to do"
+            ", ".join(f"{self.counts[state]:,} {word}" for state, word in STATES.items() if self.counts[state])
+            or "nothing to do"
         )
         rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
         lines = [f"{counts} in {_duration(self.seconds)}{rate}. Results: {printable(self.out)}"]
@@ -100,6 +122,12 @@ class RunSummary:
             lines.append(f"{self.resumed:,} were already done by an earlier start.")
         if self.stopped:
             lines.append(f"{self.stopped} {self.left:,} images are left; start again with the same line to go on.")
+        if self.gated:
+            lines.append(f"{self.gated:,} passed the gate {self.gate} and were left alone without drawing maps.")
+        if self.counts["beyond"]:
+            count = self.counts["beyond"]
+            head = f"{count:,} {'is' if count == 1 else 'are'} beyond repair and should be generated anew"
+            lines += _listed(f"{head} (more of the picture is bad than max_area allows):", self.beyond)
         if self.without_prompt_count:
             lines += _listed(
                 f"{self.without_prompt_count:,} had no prompt: only quality was judged.", self.without_prompt

@@ -27,13 +27,15 @@ class Task:
     options: FolderOptions = field(default_factory=FolderOptions)
     prompts: PromptSources = field(default_factory=PromptSources)
     lora_dir: Path | None = None
+    gate: str = ""
+    """What tells the run's first judge from others; empty without one."""
 
     @cached_property
     def config_hash(self) -> str:
         """Hash of everything that decides how one image with one prompt comes out."""
         options = self.options
         values = [digest(self.config), self.weights, options.seed, options.force, self.lora_dir and str(self.lora_dir)]
-        return digest_of(values)
+        return digest_of(values + [self.gate] * bool(self.gate))
 
     def header(self, prompts: str) -> dict[str, Any]:
         """Return what a journal notes of its run, and compares when the run goes on; `prompts` names the table."""
@@ -46,7 +48,7 @@ class Task:
             "seed": self.options.seed,
             "prompts": digest_of([prompts, self.prompts.common, self.prompts.order]),
             "loras": str(self.lora_dir or ""),
-        }
+        } | ({"gate": self.gate} if self.gate else {})
 
 
 def pipeline_name(pipe: Any) -> str:

@@ -11,9 +11,8 @@ from pathlib import Path
 from grefine.errors import ConfigError
 from grefine.folder.options import EXTENSIONS, FolderOptions
 from grefine.io.images import SUFFIXES, printable
+from grefine.io.run_files import STATE_FOLDER
 
-STATE_FOLDER = ".grefine"
-"""Below OUT: journal and settings of the run. A folder that holds one is an output of ours."""
 PANEL_FOLDER = "panels"
 _OURS = (PANEL_FOLDER, "report_files")
 """Folders of an OUT that hold no results."""

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from grefine import __version__
 from grefine.errors import GRefineError
 from grefine.folder.panel import panel_bytes
-from grefine.folder.report import layer_path
 from grefine.folder.task import Task
 from grefine.io import atomic
 from grefine.io.images import SUFFIXES, Format, LoadedImage, encode_image, output_format, pixel_digest, with_text
 from grefine.io.record import KEY, RefineRecord
+from grefine.io.run_files import layer_path
 
 if TYPE_CHECKING:
     from grefine.folder.batch import Outcome
@@ -124,6 +124,7 @@ def _form(image: LoadedImage, output: Path, task: Task) -> Format:
 def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
     result, reading = outcome.result, outcome.reading
     earlier = reading.record.passes if reading.record else 0
+    judged = _gate_scores(outcome)
     return RefineRecord(
         version=__version__,
         pipeline=task.pipeline,
@@ -136,8 +137,9 @@ def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
         area=round(result.plan.area, 4) if result else 0.0,
         prompt=reading.prompt.prompt,
         prompt_origin=reading.prompt.origin,
-        before=dict(result.before.values) if result else {},
-        after=dict(result.after.values) if result else {},
+        before=dict(result.before.values) if result else judged,
+        after=dict(result.after.values) if result else judged,
+        gate=outcome.gate.name if outcome.gate else "",
         source=reading.digest,
         pixels=pixel_digest(encoded, form, hashlib.sha256),
         passes=earlier + 1,
@@ -172,13 +174,28 @@ def _row(outcome: Outcome, fault: str, writing: float) -> Row:
         row["output"] = reading.item.name
     if reading.known and reading.record is not None:
         row["scores"] = {"before": dict(reading.record.before), "after": dict(reading.record.after)}
+    if outcome.gate is not None and not fault:
+        gate = outcome.gate
+        score = None if gate.score is None else round(gate.score, 6)
+        row["gate"] = {"value": gate.value, "bound": gate.bound, "score": score, "passed": gate.passed}
+        if gate.passed:
+            row["decision"] = {"kept": "original", "guarded": False}
+            row["scores"] = {"before": _gate_scores(outcome), "after": _gate_scores(outcome)}
     if result is not None and not fault:
         row["decision"] = {"kept": result.decision.kept, "guarded": result.decision.guarded}
         row["scores"] = {"before": _finite(result.before.values), "after": _finite(result.after.values)}
         row["area"] = round(result.plan.area, 4)
         row["regions"] = len(result.plan.regions)
+        if result.plan.token_weights:
+            row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
         row["seconds"]["stages"] = {name: round(value, 4) for name, value in result.timings.items()}
     return row
+
+
+def _gate_scores(outcome: Outcome) -> dict[str, float]:
+    """Return the value by which the gate left an image alone."""
+    gate = outcome.gate
+    return {gate.value: round(gate.score, 6)} if gate is not None and gate.passed and gate.score is not None else {}
 
 
 def _finite(values: Any) -> dict[str, float]:

@@ -29,7 +29,7 @@ class RefineRecord:
     """Hash of the settings."""
     seed: int | None
     state: str
-    """untouched, refined or kept."""
+    """untouched, refined, kept, or beyond (so bad that it needs a new generation; given back as it was)."""
     reason: str
     kept: str = ""
     """Which candidate: original, repainted, both or restored."""
@@ -40,6 +40,8 @@ class RefineRecord:
     prompt_origin: str = ""
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
+    gate: str = ""
+    """The first judge that chose what was looked at, as NAME:VALUE; it steered the run like the guard's judges."""
     source: str = ""
     """SHA-256 of the file that was refined."""
     pixels: str = ""

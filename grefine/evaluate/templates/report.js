@@ -4,7 +4,7 @@
   if (!data.index.length) return;
   const PER_PAGE = 24;
   const NAME = 0, GROUP = 1, KEPT = 2, GAINS = 3;
-  const KEPT_NAMES = { original: "original kept", repainted: "repainted", both: "repainted and restored", restored: "restored", untouched: "nothing to repair", refined: "refined", kept: "original kept after comparing" };
+  const KEPT_NAMES = { original: "original kept", repainted: "repainted", both: "repainted and restored", restored: "restored", untouched: "nothing to repair", refined: "refined", kept: "original kept after comparing", beyond: "beyond repair, needs a new generation" };
   const LAYERS = { quality: "bad places (PQ map)", alignment: "missing from the prompt (AQ map)", mask: "repainted area" };
   const $ = (id) => document.getElementById(id);
   const measures = [
