@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
-from grefine.io.images import SUFFIXES, printable
+from grefine.io.images import printable
 
 MOS = "mos"
 
@@ -22,6 +22,8 @@ class RatedImage:
     prompt: str = ""
     content: str = ""
     """What pictures of one origin share: the pristine picture that they are distortions of; empty when alone."""
+    part: str = ""
+    """"train", "validation" or "test" where the set itself says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,7 @@ def rated(
     return RatedImages(name, tuple(everything), columns, top or {}, permutations, notes)
 
 
-def files_below(folder: Path) -> dict[str, Path]:
-    """Return pictures anywhere below a folder by file name; where a name occurs twice the shallower path wins."""
-    found = sorted((p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES), key=lambda p: (len(p.parts), p))
-    by_name: dict[str, Path] = {}
-    for path in found:
-        by_name.setdefault(path.name, path)
-    return by_name
+def pictures_below(root: Path, folders: tuple[str, ...]) -> Callable[[str], Path]:
+    """Return a function from a file name to its path: in the first of `folders` that exists, else in `root` itself."""
+    place = next((root / name for name in folders if (root / name).is_dir()), root)
+    return lambda name: place / name.strip()

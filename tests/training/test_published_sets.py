@@ -1,0 +1,244 @@
+"""Every published set is read from small files of the form in which it is distributed."""
+
+from __future__ import annotations
+
+import zipfile
+from xml.sax.saxutils import escape
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from grefine.errors import ConfigError
+from grefine.training.datasets.generated import agiqa_1k_prompt
+from grefine.training.datasets.published import PUBLISHED, read_data
+from grefine.training.datasets.spreadsheet import read_sheet
+
+
+def pictures(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("RGB", (9, 8), (3 * len(name), 0, 0)).save(folder / name)
+
+
+def workbook(path, rows):
+    """Write an .xlsx as office programs do: shared texts (some in runs), numbers in place, gaps left out."""
+    texts: list[str] = []
+
+    def cell(column, line, value):
+        if value is None:
+            return ""
+        place = f"{chr(ord('A') + column)}{line}"
+        if isinstance(value, str):
+            texts.append(value)
+            return f'<c r="{place}" t="s"><v>{len(texts) - 1}</v></c>'
+        return f'<c r="{place}"><v>{value}</v></c>'
+
+    lines = "".join(
+        f'<row r="{n}">' + "".join(cell(c, n, v) for c, v in enumerate(row)) + "</row>"
+        for n, row in enumerate(rows, 1)
+    )
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    relation = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+
+    def item(number, text):
+        half = len(text) // 2
+        plain = f"<t>{escape(text)}</t>"
+        runs = f"<r><t>{escape(text[:half])}</t></r><r><t>{escape(text[half:])}</t></r>"
+        return f"<si>{runs if number % 2 else plain}<phoneticPr fontId='1'/></si>"
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "xl/workbook.xml",
+            f'<workbook xmlns="{main}" xmlns:r="{relation}"><sheets><sheet name="a" r:id="rId7"/></sheets></workbook>',
+        )
+        archive.writestr(
+            "xl/_rels/workbook.xml.rels",
+            '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+            '<Relationship Id="rId7" Target="worksheets/sheet1.xml"/></Relationships>',
+        )
+        archive.writestr(
+            "xl/worksheets/sheet1.xml", f'<worksheet xmlns="{main}"><sheetData>{lines}</sheetData></worksheet>'
+        )
+        shared = "".join(item(n, text) for n, text in enumerate(texts))
+        archive.writestr("xl/sharedStrings.xml", f'<sst xmlns="{main}">{shared}</sst>')
+
+
+def hdf5(path, cells, arrays):
+    """Write a MATLAB 7.3 file: cells are references to code units, every array with its axes reversed."""
+    import h5py
+
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, texts in cells.items():
+            references = []
+            for number, text in enumerate(texts):
+                codes = np.frombuffer(text.encode("utf-16-le"), np.uint16)[:, None]
+                stored = file.create_dataset(f"#refs#/{name}{number}", data=codes)
+                references.append(stored.ref)
+            table = file.create_dataset(name, (len(texts), 1), dtype=h5py.ref_dtype)
+            for number, reference in enumerate(references):
+                table[number, 0] = reference
+        for name, values in arrays.items():
+            file.create_dataset(name, data=np.asarray(values, dtype=float).T)
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
+
+
+NAMES = ["deepai_9_6_0_1.jpg", "dreamStudio_6_2_0_1.jpg", "deepai_1_8_1_0.jpg"]
+
+
+def test_agiqa_3k_csv(tmp_path):
+    pictures(tmp_path / "images", "AttnGAN_normal_000.jpg", "xl2.2_normal_298.jpg")
+    (tmp_path / "data.csv").write_text(
+        "name,prompt,adj1,adj2,style,mos_quality,std_quality,mos_align,std_align\r\n"
+        "AttnGAN_normal_000.jpg,statue of a man,,,,0.96,0.2,0.40,0.6\r\n"
+        'xl2.2_normal_298.jpg,"photoreal portrait, soft light",soft,,x,3.9,0.6,3.7,0.6\r\n'
+    )
+    found = read_data(f"agiqa-3k:{tmp_path}")
+    assert [row.prompt for row in found.rows] == ["statue of a man", "photoreal portrait, soft light"]
+    assert found.columns == ("mos", "alignment")
+    assert found.rows[1].scores == {"mos": 3.9, "alignment": 3.7}
+    assert found.labels() == pytest.approx([0.96 / 3.9, 1.0])
+
+
+def test_agiqa_3k_mat(tmp_path):
+    pictures(tmp_path / "images", "a.jpg", "b.jpg")
+    cells = {"im_names": ["a.jpg", "b.jpg"], "text_prompt": ["one", "zwei Äpfel"]}
+    hdf5(tmp_path / "AGIQA-3K.mat", cells, {"subjective_scores_quality": [[1.0, 2.0]]})
+    found = read_data(f"AGIQA-3K:{tmp_path}")
+    assert [row.prompt for row in found.rows] == ["one", "zwei Äpfel"]
+    assert [row.scores["mos"] for row in found.rows] == [1.0, 2.0]
+
+
+def test_agiqa_1k_mat_keeps_rows_of_one_name_and_its_orders(tmp_path):
+    names = [*NAMES, NAMES[2]]
+    pictures(tmp_path / "file", *NAMES)
+    cells = {"im_names": names, "text_prompt": [agiqa_1k_prompt(name) for name in names]}
+    orders = [[2, 4], [1, 3], [4, 2], [3, 1]]
+    arrays = {"subjective_scores": [[1.0, 5.0, 0.4, 2.1]], "index": orders, "ref_ids": [[1, 2, 3, 4]]}
+    (tmp_path / "data").mkdir()
+    hdf5(tmp_path / "data" / "AGIQA-1K.mat", cells, arrays)
+    with pytest.raises(ConfigError, match="missing"):
+        read_data(f"agiqa-1k:{tmp_path}")
+    (tmp_path / "file").rename(tmp_path / "data" / "file")
+    found = read_data(f"agiqa-1k:{tmp_path}")
+    assert len(found) == 4
+    assert [row.path.name for row in found.rows] == names
+    assert found.rows[0].prompt == "alien, playing baseball, city, realistic style"
+    assert found.permutations == ((1, 0, 3, 2), (3, 2, 1, 0))
+    assert "several rows with different scores" in found.notes[0]
+
+
+def test_agiqa_1k_classic_mat(tmp_path):
+    from scipy.io import savemat
+
+    pictures(tmp_path / "images", *NAMES)
+    cells = np.empty((1, 3), dtype=object)
+    cells[0] = NAMES
+    path = tmp_path / "AGIQA-1K.mat"
+    savemat(path, {"im_names": cells, "text_prompt": cells, "subjective_scores": np.array([[1.0, 2.0, 3.0]])})
+    assert [row.path.name for row in read_data(f"agiqa-1k:{path}").rows] == NAMES
+
+
+def test_agiqa_1k_workbook_and_csv(tmp_path):
+    pictures(tmp_path / "file", *NAMES)
+    workbook(
+        tmp_path / "AIGC_MOS_Zscore.xlsx",
+        [["Image", "Prompt", "MOS"], [NAMES[0], "alien & co", 2.5], [], [NAMES[1], "man", 4]],
+    )
+    found = read_data(f"agiqa-1k:{tmp_path}")
+    assert [(row.prompt, row.scores["mos"]) for row in found.rows] == [("alien & co", 2.5), ("man", 4.0)]
+    (tmp_path / "AIGC_all.csv").write_text(f"Image,Score\n{NAMES[1]},1.8\n{NAMES[2]},2.8\n")
+    found = read_data(f"agiqa-1k:{tmp_path / 'AIGC_all.csv'}")
+    assert found.rows[0].prompt == "man, playing football, city, realistic style"
+    assert "spelled from the file names" in found.notes[0]
+    with pytest.raises(ConfigError, match="no file name of AGIQA-1K"):
+        agiqa_1k_prompt("deepai_99_0_0_0.jpg")
+
+
+@pytest.mark.parametrize("folder", ["512x384", "1024x768"])
+def test_koniq_with_and_without_its_split(tmp_path, folder):
+    pictures(tmp_path / folder, "1.jpg", "2.jpg", "3.jpg")
+    plain = tmp_path / "koniq10k_scores_and_distributions.csv"
+    plain.write_text(
+        '"image_name","c1","c2","c3","c4","c5","c_total","MOS","SD","MOS_zscore"\n'
+        "1.jpg,0,0,25,73,7,105,3.83,0.53,68.4\n2.jpg,0,0,1,2,3,6,2.1,0.5,20.5\n3.jpg,0,0,1,2,3,6,2.2,0.5,30\n"
+    )
+    found = read_data(f"koniq-10k:{tmp_path}")
+    assert found.labels() == pytest.approx([0.684, 0.205, 0.3])
+    (tmp_path / "koniq10k_distributions_sets.csv").write_text(
+        "image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,set\n"
+        "1.jpg,0,0,25,73,7,105,68.4,9,training\n2.jpg,0,0,1,2,3,6,20.5,5,test\n3.jpg,0,0,1,2,3,6,30,5,validation\n"
+    )
+    found = read_data(f"koniq-10k:{tmp_path}")
+    assert found.labels() == pytest.approx([0.684, 0.205, 0.3])
+    assert [row.part for row in found.rows] == ["train", "test", "validation"]
+    assert folder in found.notes[0]
+    plain.write_text("image_name,MOS\n1.jpg,3.5\n2.jpg,4\n")
+    assert read_data(f"koniq-10k:{plain}").labels() == pytest.approx([0.7, 0.8])
+
+
+def test_spaq(tmp_path):
+    pictures(tmp_path / "TestImage", "00001.jpg", "00002.jpg")
+    heading = ["Image name", "MOS", "Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness"]
+    rows = [["00001.jpg", 40, 50, 51.5, 52, 53, 54], ["00002.jpg", 100, 1, 2, 3, 4, 5]]
+    workbook(tmp_path / "Annotations" / "MOS and Image attribute scores.xlsx", [heading, *rows])
+    found = read_data(f"spaq:{tmp_path}")
+    assert found.columns == ("mos", "brightness", "colorfulness", "contrast", "noisiness", "sharpness")
+    assert found.labels() == [0.4, 1.0]
+    assert found.labels("colorfulness") == pytest.approx([0.515, 0.02])
+
+
+def test_para(tmp_path):
+    names = ["quality", "aesthetic", "color", "composition", "content", "light"]
+    heading = ["imageName", "sessionId", "semantic", "aestheticScore_1.0", *(f"{name}Score_mean" for name in names)]
+    (tmp_path / "annotation").mkdir()
+    for part, session, picture in (("Train", "session1", "iaa_pub1_.jpg"), ("Test", "session2", "iaa_pub71_.jpg")):
+        pictures(tmp_path / "imgs" / session, picture)
+        values = [picture, session, "night", "0", *(str(1 + n / 2) for n in range(6))]
+        (tmp_path / "annotation" / f"PARA-Giaa{part}.csv").write_text(",".join(heading) + "\n" + ",".join(values))
+    found = read_data(f"para:{tmp_path}")
+    assert [row.part for row in found.rows] == ["train", "test"]
+    assert found.rows[0].scores == {
+        "mos": 1.0, "aesthetic": 1.5, "color": 2.0, "composition": 2.5, "content": 3.0, "light": 3.5
+    }  # fmt: skip
+    assert found.labels("light") == [0.7, 0.7]
+
+
+def test_kadid_scores_rise_with_quality(tmp_path):
+    pictures(tmp_path / "images", "I01_01_01.png", "I01_01_05.png", "I02_01_01.png")
+    (tmp_path / "dmos.csv").write_text(
+        "dist_img,ref_img,dmos,var\nI01_01_01.png,I01.png,4.57,0.496\nI01_01_05.png,I01.png,1.2,0.8\n"
+        "I02_01_01.png,I02.png,5,0.1\n"
+    )
+    found = read_data(f"kadid-10k:{tmp_path}")
+    assert [row.content for row in found.rows] == ["I01.png", "I01.png", "I02.png"]
+    assert found.labels() == pytest.approx([0.914, 0.24, 1.0])
+
+
+def test_what_is_not_there_is_said_in_one_sentence(tmp_path):
+    for name in PUBLISHED:
+        with pytest.raises(ConfigError, match="it lacks") as error:
+            read_data(f"{name}:{tmp_path}")
+        assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="does not exist; koniq-10k holds"):
+        read_data("koniq-10k:nowhere")
+    with pytest.raises(ConfigError, match="did you mean 'koniq-10k'"):
+        read_data(f"koniq10k:{tmp_path}")
+    pictures(tmp_path / "images", "a.png")
+    (tmp_path / "dmos.csv").write_text("dist_img,ref_img,dmos,var\na.png,r.png,4,1\na.png,r.png,3,1\n")
+    with pytest.raises(ConfigError, match="names 'a.png' twice with different scores"):
+        read_data(f"kadid-10k:{tmp_path}")
+
+
+def test_workbooks_that_are_none(tmp_path):
+    (tmp_path / "x.xlsx").write_text("no zip")
+    with pytest.raises(ConfigError, match="as an .xlsx workbook"):
+        list(read_sheet(tmp_path / "x.xlsx", ()))
+    workbook(tmp_path / "y.xlsx", [["Image", "Score"], ["a", 1]])
+    with pytest.raises(ConfigError, match="no column 'MOS'; its heading says Image, Score"):
+        list(read_sheet(tmp_path / "y.xlsx", ("MOS",)))
+    (tmp_path / "x.mat").write_text("MATLAB 5.0")
+    with pytest.raises(ConfigError, match="no MATLAB file"):
+        read_data(f"agiqa-1k:{tmp_path / 'x.mat'}")
