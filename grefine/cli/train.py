@@ -8,11 +8,12 @@ from pathlib import Path
 import typer
 
 from grefine.cli.train_judges import JUDGES, judge_command
+from grefine.cli.train_maps import map_command
 from grefine.cli.train_parser import parser as train_parser
 from grefine.cli.train_rectifier import five_level as train_five_level
 from grefine.cli.train_rectifier import rectifier as train_rectifier
 
-train_app = typer.Typer(no_args_is_help=True, help="Train a recipe: the embedded pipeline, judges, the parser.")
+train_app = typer.Typer(no_args_is_help=True, help="Train a recipe: the embedded pipeline, maps, judges, parser.")
 
 
 @train_app.command()
@@ -66,3 +67,5 @@ train_app.command("rectifier")(train_rectifier)
 train_app.command("five-level")(train_five_level)
 for _name in JUDGES:
     train_app.command(_name)(judge_command(_name))
+for _name in ("pq", "aq"):
+    train_app.command(_name)(map_command(_name))

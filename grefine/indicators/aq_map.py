@@ -211,15 +211,9 @@ class AQMap:
 
     def _logits(self, features: Tensor, texts: Sequence[str], scale: Scale, redundant: str | None = None) -> Tensor:
         """Return `(T, M)` logits of `(T, D)` features for texts. (Eq. 5)"""
-        redundant = redundant or self.calibration.redundant
         encoded = self._texts([*texts, ""], features)
         cosines = similarity.plain(features[None], encoded)[0]
-        tau = scale.tau if scale.tau is not None else float(self.clip.logit_scale.exp())
-        if redundant == "none":
-            return tau * (cosines[:, :-1] - scale.offset)
-        if redundant == "empty":
-            return tau * (cosines[:, :-1] - cosines[:, -1:] - scale.offset)
-        return tau * cosines
+        return scaled_logits(cosines, scale, self.clip.logit_scale.exp(), redundant or self.calibration.redundant)
 
     def _aligned(self, logits: Tensor) -> Tensor:
         if self.calibration.redundant == "compete":
@@ -242,6 +236,19 @@ class AQMap:
         if not self.calibration.calibrated:
             notes.append("Uncalibrated: thresholds are guesses for this CLIP (`grefine calibrate` measures them).")
         return " ".join(notes)
+
+
+def scaled_logits(cosines: Tensor, scale: Scale, own: Tensor, redundant: str) -> Tensor:
+    """Return the logits of cosines `(T, M + 1)` whose last column is the empty text's. (Eq. 5)
+
+    `own` is the CLIP's own scale, for where none was measured. The empty text stays in only where phrases compete.
+    """
+    tau = scale.tau if scale.tau is not None else own
+    if redundant == "none":
+        return tau * (cosines[:, :-1] - scale.offset)
+    if redundant == "empty":
+        return tau * (cosines[:, :-1] - cosines[:, -1:] - scale.offset)
+    return tau * cosines
 
 
 def _is_judged(phrase: Phrase) -> bool:

@@ -46,7 +46,7 @@ class TextFeatures:
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         for start in range(0, len(new), BATCH):
             part = new[start : start + BATCH]
-            self._cache |= dict(zip(part, self._encode(part), strict=True))
+            self._cache |= dict(zip(part, self.encode(part), strict=True))
         features = torch.stack([self._cache[text] for text in texts])
         while len(self._cache) > REMEMBERED:
             self._cache.pop(next(iter(self._cache)))
@@ -59,7 +59,8 @@ class TextFeatures:
         ids = list(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
         return ids if ids and ids[-1] == self.clip.eos_token_id else [*ids, self.clip.eos_token_id]
 
-    def _encode(self, texts: Sequence[str]) -> Tensor:
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Return `(M, D)` features of length one, encoded anew, with gradients where these are wanted."""
         total = torch.zeros(())
         for template in self.templates:
             rows = [self._fit(self.tokens(template.replace("{}", text))) for text in texts]

@@ -1,0 +1,19 @@
+"""How well scores agree with opinions."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+
+def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
+    """Return rank and linear correlation (0 where either does not vary) and the root of the mean squared error."""
+    from scipy.stats import pearsonr, spearmanr
+
+    a, b = scores.double().numpy(), opinions.double().numpy()
+    varies = np.ptp(a) > 0 and np.ptp(b) > 0
+    return {
+        "srcc": float(spearmanr(a, b).statistic) if varies else 0.0,
+        "plcc": float(pearsonr(a, b).statistic) if varies else 0.0,
+        "rmse": float(np.sqrt(np.mean((a - b) ** 2))),
+    }

@@ -1,0 +1,73 @@
+"""What PQ-Map and AQ-Map say of pictures as a whole, with gradients: the very numbers that both views give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grefine.indicators.aq_map import scaled_logits
+from grefine.indicators.calibration import Calibration
+from grefine.indicators.defects import Product, alignment_score
+from grefine.indicators.pq_map import cask
+from grefine.indicators.text_features import TextFeatures
+from grefine.types import ParsedPrompt
+
+
+def quality_scores(tokens: Tensor, texts: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return p `(...)` and the four factors `(..., 4)` of tokens. (Eq. 3)
+
+    Args:
+        tokens: `(..., D)` features, already normalised as the prompts want them.
+        texts: `(4, 2, D)` encoded prompts, good before bad.
+        limits: `(3,)` alpha times user bounds.
+    """
+    logits = torch.einsum("...d,fsd->...fs", tokens, texts)
+    chances = logits.softmax(dim=-1)[..., 0]
+    return cask(chances, limits), chances
+
+
+def alignment_scores(
+    features: Tensor,
+    image_of: Tensor,
+    prompts: Sequence[ParsedPrompt],
+    texts: TextFeatures,
+    calibration: Calibration,
+    product: Product = "worst3",
+) -> Tensor:
+    """Return a `(P,)` of prompts, each about its own picture. (Eq. 5, 8)
+
+    Args:
+        features: `(B, 1 + N, D)` image features.
+        image_of: `(P,)` which picture each prompt is about.
+        prompts: `P` parsed prompts that name something.
+        texts: encodes texts; its gradients are kept.
+        calibration: scales and readings, as the pipeline has them.
+        product: how Eq. 8's factors are joined.
+    """
+    parts = [[phrase.text for phrase in prompt.phrases] for prompt in prompts]
+    asked = list(
+        dict.fromkeys(text for prompt, own in zip(prompts, parts, strict=True) for text in (prompt.text, *own))
+    )
+    encoded = texts.encode([*asked, ""])
+    at = {text: column for column, text in enumerate(asked)}
+    seen = F.normalize(features, dim=-1)
+    own_scale = texts.clip.logit_scale.exp()
+    # The whole prompt has nobody to compete with.
+    paired = "empty" if calibration.redundant == "compete" else calibration.redundant
+    scores: list[Any] = []
+    for row, (prompt, own) in enumerate(zip(prompts, parts, strict=True)):
+        tokens = seen[int(image_of[row])]
+        columns = [at[prompt.text], *(at[text] for text in own), len(asked)]
+        cosines = tokens @ encoded[columns].T
+        whole = scaled_logits(cosines[:1][:, [0, -1]], calibration.prompts, own_scale, paired)[0, 0].sigmoid()
+        places = cosines[:1, 1:] if calibration.phrase_score == "class" else cosines[1:, 1:]
+        logits = scaled_logits(places, calibration.phrases, own_scale, calibration.redundant)
+        chances = logits.softmax(dim=-1)[:, :-1] if calibration.redundant == "compete" else logits.sigmoid()
+        judged = [j for j, phrase in enumerate(prompt.phrases) if phrase.drawable and not phrase.negated]
+        aligned: list[Any] = [chances[:, j].amax() for j in judged]
+        scores.append(alignment_score(whole, aligned, calibration.beta, product))  # type: ignore[arg-type]
+    return torch.stack(scores)
