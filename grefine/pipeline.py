@@ -25,6 +25,7 @@ from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.pq_prompts import PQPrompts
 from grefine.models.reward import RewardModel
 from grefine.refine.call import Call, Options
+from grefine.refine.device import OneDevice, on_one_device
 from grefine.refine.explain import explain_result, memory_estimate
 from grefine.refine.inputs import write_images
 from grefine.refine.loading import Loading
@@ -48,6 +49,7 @@ class GRefineOutput(BaseOutput):
 
 
 class GRefinePipeline(
+    OneDevice,
     Loading,
     PromptEncoding,
     DiffusionPipeline,
@@ -153,6 +155,7 @@ class GRefinePipeline(
         self._refiner: Any = None
 
     @torch.no_grad()
+    @on_one_device
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,

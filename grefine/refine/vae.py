@@ -41,12 +41,12 @@ def _shift(vae: Any, latents: Tensor, into: bool) -> Tensor:
 @contextmanager
 def _safe_precision(vae: Any) -> Iterator[torch.dtype]:
     """Run a VAE that overflows in half precision in float32, and leave it as it was."""
-    before = vae.dtype
+    before = vae.dtype  # asked once: it looks at every parameter
     upcast = before == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
     if upcast:
         vae.to(dtype=torch.float32)
     try:
-        yield vae.dtype
+        yield torch.float32 if upcast else before
     finally:
         if upcast:
             vae.to(dtype=before)
