@@ -47,6 +47,11 @@ class ConvStem(nn.Sequential):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
+    @property
+    def weight(self) -> Tensor:
+        """The first convolution's weight: encoders read the type of their input from the projection's."""
+        return self[0].weight  # type: ignore[return-value]
+
 
 class ClipSurgery(ModelMixin, ConfigMixin):
     """A CLIP whose patch tokens answer to text, for both quality maps."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from grefine.errors import WeightsCorrupt
+from grefine.errors import ConfigError, WeightsCorrupt
+from grefine.models.clip_surgery import ConvStem
 from grefine.models.moe_agiqa_head import MoEHead, Ratings
 from grefine.models.reference import load_reference, rename
 from grefine.models.reward import POSITION_IDS, REWARD_RENAMES, text_encoder, vision_encoder
@@ -52,6 +53,8 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
         text_width, text_depth, text_heads, text_hidden, vocabulary, positions, text_length: of the prompt encoder.
         width, heads, reduced, prior_hidden, experts, chosen: of the head.
         outputs: names of what is rated; the published networks rate quality alone.
+        stem: "conv" puts small convolutions in place of the patch projections of the crops and of the whole picture;
+            a small network trained from nothing does not see blur or noise through a linear projection.
         crops: how many random crops an evaluation takes.
         seed: of those crops, the same for every image, so that a score never depends on what else is scored.
     """
@@ -86,14 +89,22 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
         outputs: tuple[str, ...] = ("quality",),
         crops: int = 15,
         seed: int = 20,
+        stem: Literal["patch", "conv"] = "patch",
     ) -> None:
         super().__init__()
+        if stem not in ("patch", "conv"):
+            raise ConfigError(f"stem must be 'patch' or 'conv', not {stem!r}.")
         self.vit = vit(crop_size, crop_patch, crop_width, max(taps) + 1, crop_heads, final_norm=False)
         self.vit_prior = None
         if prior_depth is not None:
             self.vit_prior = vit(crop_size, crop_patch, crop_width, prior_depth, crop_heads, final_norm=True)
         self.vision = vision_encoder(image_size, patch_size, vision_width, vision_depth, vision_heads)
         self.text = text_encoder(text_width, text_depth, text_heads, text_hidden, vocabulary, positions, vision_width)
+        if stem == "conv":
+            for model in (self.vit, self.vit_prior):
+                if model is not None:
+                    model.patch_embed.proj = ConvStem(crop_patch, crop_width)
+            self.vision.embeddings.patch_embedding = ConvStem(patch_size, vision_width)
         self.head = MoEHead(
             features=crop_width * len(taps),
             reduced=reduced or crop_width,

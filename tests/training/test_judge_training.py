@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -15,8 +16,12 @@ from grefine.toyworld.captions import describe
 from grefine.toyworld.scene import misalign, sample
 from grefine.toyworld.tokenizer import build_tokenizer
 from grefine.toyworld.vocabulary import DEFECT_KINDS, HELD_OUT_DEFECT
+from grefine.training.judges.aids import ContentAid, DamageAid
 from grefine.training.judges.distortions import distort
 from grefine.training.judges.losses import correlation_loss, fidelity, norm_in_norm
+from grefine.training.judges.mdiqa import MDIQASettings
+from grefine.training.judges.mdiqa import build as build_mdiqa
+from grefine.training.judges.moe_agiqa import MoEAGIQASettings
 from grefine.training.judges.prompts import captions_for, encode, falsify, tell
 from grefine.training.judges.recipe import train_judge
 from grefine.training.judges.stream import judged, source
@@ -111,6 +116,52 @@ def test_tokens_know_the_truth_of_their_phrase():
         assert {round(v, 4) for v in value[row, known[row]].tolist()} <= {round(v, 4) for _, _, v in item.phrases}
 
 
+def test_versions_show_one_scene_and_single_faults_are_single():
+    data = judged(6, 0, 12, damaged_share=1.0, distorted_share=0.0, versions=3)
+    assert torch.equal(data.clean.images[:4], data.clean.images[4:8])
+    assert torch.equal(data.scenes.noun[:4], data.scenes.noun[8:])
+    assert not torch.equal(data.images[:4], data.images[4:8])
+    alone = judged(6, 1, 32, damaged_share=0.9, distorted_share=0.5, single_share=1.0)
+    assert ((alone.dimensions < 1).sum(1) == 1).all()
+    assert (alone.severity == 0).all()
+
+
+def test_the_cells_of_visible_damage_add_up_to_the_severity():
+    data = judged(7, 0, 16, damaged_share=0.7, distorted_share=0.0)
+    assert torch.allclose(data.visible(8).mean((1, 2)), data.severity, atol=1e-6)
+    assert (data.visible(8)[data.severity == 0] == 0).all()
+    assert DamageAid(4)(torch.randn(16, 4, 8, 8), data).isfinite()
+
+
+def test_the_aid_reads_what_cells_show():
+    data = judged(8, 0, 4, damaged_share=0.0, distorted_share=0.0)
+    covered, slot = torch.nn.functional.adaptive_avg_pool2d(data.clean.objects.float(), 8).max(1)
+    colour = data.scenes.colour[torch.arange(4)[:, None, None], slot]
+    aid = ContentAid(3)
+    blind = float(aid(torch.zeros(4, 64, 3), data).detach())
+    with torch.no_grad():
+        aid.read.weight.zero_()
+        aid.read.bias.zero_()
+        sizes = torch.tensor(aid.sizes)
+        aid.read.bias[sizes[0] - 1] = aid.read.bias[sizes[:2].sum() - 1] = aid.read.bias[sizes.sum() - 1] = 3.0
+    background = float(aid(torch.zeros(4, 64, 3), data).detach())
+    assert background < blind, "most cells show no object"
+    assert ((covered > 0.35) & (colour >= 0)).any()
+
+
+def test_distortions_touch_only_their_pictures():
+    data = judged(9, 0, 24, damaged_share=0.0, distorted_share=0.1)
+    whole = (data.dimensions == 1).all(1)
+    assert whole.any()
+    assert torch.equal(data.images[whole], data.clean.images[whole])
+
+
+def test_a_network_begins_at_the_usual_label():
+    model = build_mdiqa(MDIQASettings()).eval()
+    scores = model.score(torch.rand(2, 3, 64, 64)).dimensions
+    assert all(abs(value.mean().item() - 0.9) < 0.2 for value in scores.values())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lar-iqa", "mdiqa", "moe-agiqa"])
 def test_recipes_run_resume_and_write_everything(name, tmp_path):
@@ -133,3 +184,14 @@ def test_unknown_judges_and_budgets(tmp_path):
         train_judge("mdiq", tmp_path, steps=1)
     with pytest.raises(ConfigError, match="budget"):
         train_judge("mdiqa", tmp_path)
+
+
+@pytest.mark.slow
+def test_looking_first_hands_over_to_prompts(tmp_path):
+    settings = MoEAGIQASettings(batch=8, looking=8)
+    path = tmp_path / "moe.yaml"
+    path.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in asdict(settings).items()))
+    train_judge("moe-agiqa", tmp_path, steps=2, cpu=True, config=path)
+    rows = json.loads((tmp_path / "training" / "moe_agiqa.json").read_text())["rows"]
+    assert {"damage", "content", "quality", "alignment", "phrase"} <= rows[-1].keys()
+    assert json.loads((tmp_path / "moe_agiqa" / "config.json").read_text())["stem"] == "conv"

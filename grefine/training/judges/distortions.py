@@ -53,7 +53,14 @@ def _noisiness(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _sharpness(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur."""
+    """Blur: out of focus, or, in half of the pictures, softly, with the sharp picture shining through."""
+    soft = _signs(images, generator) < 0
+    focus = torch.where(soft, torch.ones_like(s), s)
+    blurred = _gaussian(images, focus)
+    return torch.where(soft, images + (blurred - images) * s, blurred)
+
+
+def _gaussian(images: Tensor, s: Tensor) -> Tensor:
     sigma = 0.25 + 2.0 * s[:, 0, 0] * images.shape[-1] / 64
     offsets = torch.arange(-6, 7, device=images.device)
     kernels = torch.exp(-(offsets**2) / (2 * sigma**2))

@@ -11,10 +11,12 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
+from grefine.training.judges.aids import start_at
 from grefine.training.judges.losses import norm_in_norm
 from grefine.training.judges.measures import (
     dimension_measures,
     in_chunks,
+    mixed_measures,
     moves_most,
     own_distortion,
     rank_correlation,
@@ -34,19 +36,23 @@ class MDIQASettings:
     heads: int = 4
     hidden: int = 32
     gate_width: int = 8
-    batch: int = 80
+    batch: int = 96
     muon_lr: float = 0.01
     adam_lr: float = 0.002
     norm_weight: float = 0.3
     """Of norm-in-norm beside the squared error."""
     overall_weight: float = 2.0
+    damaged_share: float = 0.3
+    distorted_share: float = 0.12
+    single_share: float = 0.5
+    """Of pictures that are bad in one dimension alone."""
     seed: int = 11
 
 
 def build(settings: MDIQASettings) -> MDIQA:
     """Make an untrained tiny MDIQA."""
     options = {"channels": list(settings.channels), "stem_width": settings.stem_width}
-    return MDIQA(
+    model = MDIQA(
         backbone="test_resnet",
         backbone_options=options,
         width=settings.width,
@@ -64,6 +70,10 @@ def build(settings: MDIQASettings) -> MDIQA:
         clip_tokens=16,
         clip_size=64,
     )
+    for net in (model.technology, model.aesthetic):
+        for head in net.heads:
+            start_at(head.score[-1], 0.9)  # pyright: ignore[reportIndexIssue, reportArgumentType]
+    return model
 
 
 def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
@@ -78,7 +88,15 @@ def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator:
 
     def step(number: int) -> dict[str, Tensor]:
         model.train()
-        data = judged(JUDGE_TRAIN + settings.seed, offset + number, settings.batch, device=accelerator.device)
+        data = judged(
+            JUDGE_TRAIN + settings.seed,
+            offset + number,
+            settings.batch,
+            damaged_share=settings.damaged_share,
+            distorted_share=settings.distorted_share,
+            single_share=settings.single_share,
+            device=accelerator.device,
+        )
         out = model(data.images)
         scores = torch.stack([out.dimensions[name] for name in DIMENSIONS], dim=-1)
         error = F.mse_loss(scores, data.dimensions)
@@ -131,7 +149,7 @@ def measure(
         return torch.stack([found[name] for name in DIMENSIONS], dim=-1)
 
     data = judged(seed, 0, count)
-    found = dimension_measures(score, data)
+    found = mixed_measures(score, data) | dimension_measures(score, seed, count // 2)
     overall = in_chunks(lambda images: model(images).overall, data.images)
     found["srcc_overall"] = rank_correlation(overall, data.quality)
     if not thorough:

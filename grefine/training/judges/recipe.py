@@ -32,12 +32,22 @@ class JudgeRecipe:
     """Settings that may change between runs; all others fix the network or what it is taught."""
 
 
-_FREE = ("batch", "muon_lr", "adam_lr", "seed")
+_FREE = ("batch", "muon_lr", "adam_lr", "seed", "damaged_share", "distorted_share", "versions", "single_share")
 RECIPES: dict[str, JudgeRecipe] = {
     "mdiqa": JudgeRecipe(MDIQASettings, train_mdiqa, (*_FREE, "norm_weight", "overall_weight")),
-    "lar_iqa": JudgeRecipe(LARIQASettings, train_lar_iqa, (*_FREE, "correlation_weight")),
+    "lar_iqa": JudgeRecipe(LARIQASettings, train_lar_iqa, (*_FREE, "correlation_weight", "damage_weight")),
     "moe_agiqa": JudgeRecipe(
-        MoEAGIQASettings, train_moe_agiqa, (*_FREE, "norm_weight", "alignment_weight", "phrase_weight")
+        MoEAGIQASettings,
+        train_moe_agiqa,
+        (
+            *_FREE,
+            "norm_weight",
+            "alignment_weight",
+            "phrase_weight",
+            "damage_weight",
+            "content_weight",
+            "looking",
+        ),
     ),
 }
 
@@ -50,6 +60,7 @@ def train_judge(
     steps: int | None = None,
     seed: int | None = None,
     cpu: bool = False,
+    config: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train, or go on training, the judge `out`/`name` and return what it is worth on test scenes.
 
@@ -60,6 +71,7 @@ def train_judge(
         minutes, steps: the budget, one of the two.
         seed: in place of the one of configs/train/tiny.
         cpu: stay on the CPU even where an accelerator is present.
+        config: a YAML file, or the name of a bundled one, in place of configs/train/tiny/NAME.yaml.
 
     Raises:
         ConfigError: an unknown judge, a budget too small for one evaluation, or a resume of another configuration.
@@ -68,7 +80,7 @@ def train_judge(
     if name not in RECIPES:
         raise ConfigError(f"No judge '{name}': {', '.join(RECIPES)}{nearest(name, RECIPES)}")
     recipe = RECIPES[name]
-    settings = load_config(config_file("train", f"tiny/{name}"), recipe.settings)
+    settings = load_config(config_file("train", config or f"tiny/{name}"), recipe.settings)
     if seed is not None:
         settings = replace(settings, seed=seed)
     _check_same(out, name, settings, recipe)
