@@ -195,6 +195,7 @@ def _grefine(source: str, run: Run) -> Restore:
         out = pipe(prompt=prompt or None, image=image, num_inference_steps=run.steps, generator=generator)
         judged = (name for scores in out.results[0].decision.candidates.values() for name in scores)
         steered.update(name.split(".")[0] for name in judged)
+        restore.last = (str(source), out.results[0])  # type: ignore[attr-defined]
         return out.images[0]
 
     restore.steered = steered  # type: ignore[attr-defined]

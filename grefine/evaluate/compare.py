@@ -39,6 +39,7 @@ class Comparison:
     files: Mapping[str, Mapping[str, Path]]
     """Method → image → file, for the images that every method has."""
     prompts: Mapping[str, str]
+    groups: Mapping[str, str] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     """"method: image" or method → why there is no output."""
@@ -87,7 +88,7 @@ def compare_refiners(
 
     Args:
         sources: image files and folders.
-        out: gets `outputs/METHOD/`, the tables, and a report per method in `reports/METHOD/`.
+        out: gets `outputs/METHOD/`, the tables, `report.html` of all methods, and one per method in `reports/METHOD/`.
         refiners: names (`baselines.REFINERS`), or name → name or callable of your own.
         outputs: method → folder with what another tool made of the same images, paired by relative path.
         prompts: table of prompts; sidecars and metadata otherwise.
@@ -156,6 +157,7 @@ def compare_refiners(
         analyses=analyses,
         files=files,
         prompts=found.prompts,
+        groups=found.groups,
         unavailable={**unavailable, **log.failed},
         failed=made.failed,
         notes=(*notes, *dropped, *log.notes),

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine.evaluate.compare import ORIGINAL
+from grefine.evaluate.compare_page import joint_context
 from grefine.evaluate.long_table import values_of, write_csv, write_rows, write_text
-from grefine.evaluate.report import ReportImage, ReportText, write_report
+from grefine.evaluate.refine_record import RefineRecords
+from grefine.evaluate.report import ReportImage, ReportText, write_joint_report, write_report
 from grefine.evaluate.run import change_means
 from grefine.evaluate.table_text import number, to_latex, to_markdown, to_rows
 from grefine.evaluate.verdict import headline, sentences, verdict_of
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def write_comparison(result: Comparison, out: Path, *, report: bool = True) -> None:
-    """Write scores.csv, table.md, table.tex, table.csv, comparison.json and reports/METHOD/report.html."""
+    """Write scores.csv, table.md, .tex and .csv, comparison.json, report.html and reports/METHOD/report.html."""
     write_rows(out / "scores.csv", result.rows)
     write_text(out / "table.md", "\n".join([to_markdown(result.table), *count_lines(result)]) + "\n")
     write_text(out / "table.tex", to_latex(result.table))
@@ -28,6 +30,8 @@ def write_comparison(result: Comparison, out: Path, *, report: bool = True) -> N
     write_text(out / "comparison.json", json.dumps(as_data(result), indent=1, allow_nan=False) + "\n")
     for method in result.analyses if report else ():
         _write_report(result, method, out / "reports" / method)
+    if report:
+        _write_joint(result, out)
 
 
 def count_lines(result: Comparison) -> list[str]:
@@ -94,21 +98,35 @@ def _write_report(result: Comparison, method: str, folder: Path) -> None:
     write_report(folder, images, text, analysis=analysis, specs=result.specs, change=change)
 
 
+def _write_joint(result: Comparison, out: Path) -> None:
+    facts = (("methods", ", ".join(result.analyses)), ("metrics", ", ".join(result.table.metrics) or "none"))
+
+    def context(count: int) -> dict[str, Any]:
+        return joint_context(result, ORIGINAL, count, facts, links=True)
+
+    images = zip(*(_images(result, method) for method in result.analyses), strict=True)
+    write_joint_report(out, images, context, analyses=result.analyses, specs=result.specs, baseline=ORIGINAL)
+
+
 def _images(result: Comparison, method: str) -> Iterator[ReportImage]:
     values = values_of(result.rows)
+    records = RefineRecords()
     analysis = result.analyses[method]
     axes = {axis.axis: axis.per_image for axis in analysis.axes}
     for name, path in result.files[ORIGINAL].items():
         stages = {m.metric: values[m.metric] for m in analysis.metrics}
+        after = result.files[method][name]
+        known = {"prompt": result.prompts.get(name, "")} | records.about(path, after)
         yield ReportImage(
             name=name,
             before=path,
-            after=result.files[method][name],
-            prompt=result.prompts.get(name, ""),
+            after=after,
             scores={
                 metric: (found[ORIGINAL][name], found[method][name])
                 for metric, found in stages.items()
                 if name in found.get(ORIGINAL, {}) and name in found.get(method, {})
             },
             gains={axis: per_image[name] for axis, per_image in axes.items() if name in per_image},
+            group=result.groups.get(name, ""),
+            **known,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.io.images import SUFFIXES
+from grefine.io.run_files import RUN_FOLDERS, STATE_FOLDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Pairing:
 
 
 def image_files(folder: str | Path) -> dict[str, Path]:
-    """Return the images below `folder` by relative path, sorted; hidden files and folders are left out.
+    """Return the images below `folder` by relative path, sorted, without hidden ones and a run's own panels.
 
     Raises:
         ConfigError: there is no such folder.
@@ -47,7 +48,8 @@ def image_files(folder: str | Path) -> dict[str, Path]:
 
 def _walk(root: Path) -> Iterator[Path]:
     for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if not name.startswith(".")]
+        ours = STATE_FOLDER in names  # a run of `grefine refine` keeps pictures of its own beside the results
+        names[:] = [name for name in names if not name.startswith(".") and not (ours and name in RUN_FOLDERS)]
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(folder, name)

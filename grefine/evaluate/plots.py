@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -105,6 +105,8 @@ class RadarAxis:
     label: str
     centre: float
     rim: float
+    mark: str = ""
+    """Printed after the label, e.g. a dagger."""
 
 
 def radar_axes(
@@ -112,11 +114,12 @@ def radar_axes(
     lower: Sequence[str],
     polygons: Mapping[str, Mapping[str, float]],
     spread: Mapping[str, tuple[float, float]] | None = None,
+    loop: Collection[str] = (),
 ) -> list[RadarAxis]:
     """Scale each spoke by the smallest and largest value over all polygons, turned so that outward is better.
 
     With two polygons that would put one of them at the centre of every spoke; `spread` (metric → range of the single
-    images) widens the scale then.
+    images) widens the scale then. Metrics of the `loop` get a dagger.
     """
     axes = []
     for metric in metrics:
@@ -125,7 +128,8 @@ def radar_axes(
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         if low == high:
             low, high = low - 0.5, high + 0.5
-        axes.append(RadarAxis(metric, high, low) if metric in lower else RadarAxis(metric, low, high))
+        ends = (high, low) if metric in lower else (low, high)
+        axes.append(RadarAxis(metric, *ends, " †" if metric in loop else ""))
     return axes
 
 
@@ -153,16 +157,23 @@ def radar_svg(axes: Sequence[RadarAxis], polygons: Mapping[str, Mapping[str, flo
         anchor = "middle" if abs(tx - cx) < 12 else "start" if tx > cx else "end"
         scale = f"{number(axis.centre, 3)} → {number(axis.rim, 3)}"
         parts.append(
-            f'<text class="label" x="{tx}" y="{ty}" text-anchor="{anchor}">{escape(_short(axis.label))}'
+            f'<text class="label" x="{tx}" y="{ty}" text-anchor="{anchor}">{escape(_short(axis.label) + axis.mark)}'
             f'<tspan class="tick" x="{tx}" dy="12">{escape(scale)}</tspan></text>'
         )
-    for order, (name, values) in enumerate(polygons.items()):
+    # The first polygon, the original's, is drawn last, so that an equal one does not hide it.
+    for place, (name, values) in reversed(list(enumerate(polygons.items()))):
+        order = series(place)
         corners = [point(i, _share(values.get(axis.label, math.nan), axis)) for i, axis in enumerate(axes)]
         parts.append(
             f'<polygon class="series s{order}" points="{_points(corners)}"><title>{escape(name)}</title></polygon>'
         )
         parts += [f'<circle class="dot s{order}" cx="{x}" cy="{y}" r="3"/>' for x, y in corners]
     return "".join([*parts, "</svg>"])
+
+
+def series(place: int) -> int:
+    """Return the style of a polygon; the first is the original's, and the others repeat after seven."""
+    return place if place < 8 else 1 + (place - 1) % 7
 
 
 def _share(value: float, axis: RadarAxis) -> float:

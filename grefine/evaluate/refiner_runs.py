@@ -59,6 +59,7 @@ def make_outputs(
                     try:
                         restore = restore or (load_refiner(refiner, run) if isinstance(refiner, str) else refiner)
                         _make(restore, path, target, prompts.get(name, ""), run, derive(seed, name))
+                        _keep_what_it_said(restore, path, folder, target, derive(seed, name))
                     except Exception as error:  # noqa: BLE001 - one refiner's failure must not cost the others
                         made.failed[method if restore is None else f"{method}: {printable(name)}"] = _reason(error)
                         if restore is None:
@@ -82,6 +83,19 @@ def _make(restore: Restore, path: Path, target: Path, prompt: str, run: Run, see
     image.convert("RGB").save(buffer, "PNG")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, buffer.getvalue())
+
+
+def _keep_what_it_said(restore: Restore, path: Path, folder: Path, target: Path, seed: int) -> None:
+    """Keep decision and maps of a refiner that knows them."""
+    last = getattr(restore, "last", None)
+    if last is None:
+        return
+    from grefine.evaluate.keep_result import keep_row, tag_output
+
+    pipeline, result = last
+    source = content_hash(path)
+    write_atomic(target, tag_output(target.read_bytes(), source, pipeline, seed, result))
+    keep_row(folder, target.relative_to(folder).as_posix(), source, result)
 
 
 def _key(method: str, refiner: Restore | str, run: Run, seed: int, name: str, path: Path, prompt: str) -> str:

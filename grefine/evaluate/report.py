@@ -1,35 +1,28 @@
 """`report.html`: one page that opens from disk without a network and lets a person see whether it helped.
 
-Two doors: `write_report` for anything that has images before and after (it is what `grefine evaluate` uses), and
-`write_refine_report` for a refinement run, whose own scores are shown but never taken as evidence.
+Three doors: `write_report` for anything that has images before and after (it is what `grefine evaluate` uses),
+`write_refine_report` for a refinement run, whose own scores are shown but never taken as evidence, and
+`write_joint_report` for several methods on the same images.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grefine.evaluate.findings import AXES, Analysis
-from grefine.evaluate.long_table import write_text
-from grefine.evaluate.report_media import FOLDER, INLINE_BYTES, MediaStore, add_layer, add_picture, layer_png
-from grefine.io.images import printable
+from grefine.evaluate.findings import Analysis
+from grefine.evaluate.report_data import Gallery
+from grefine.evaluate.report_media import INLINE_BYTES, layer_png
+from grefine.evaluate.report_page import open_store, write_page
+from grefine.evaluate.verdict import verdict_of
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
     from grefine.types import MetricSpec, RefineResult
-
-PAGE_ROWS = 200
-"""Images per data file of a large report."""
-LAYERS = ("quality", "alignment", "mask")
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,37 +150,56 @@ def write_report(
     """
     from grefine.evaluate.report_view import page_context
 
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    store = MediaStore(out, inline_bytes)
+    store = open_store(out, inline_bytes)
     specs = {} if specs is None else specs
-    seen: list[tuple[str, str, str, Mapping[str, float], Mapping[str, tuple[float, float]]]] = []
-    chunks: list[list[dict[str, Any]]] = []
-    kept: dict[str, int] = {}
-    for number, image in enumerate(images):
-        if number % PAGE_ROWS == 0:
-            _flush(store, chunks)
-            chunks.append([])
-        chunks[-1].append(_details(store, image))
-        seen.append((printable(image.name), image.group, image.kept, image.gains, image.scores))
-        kept[image.kept] = kept.get(image.kept, 0) + 1
-    _flush(store, chunks)
+    gallery = Gallery(store)
+    for image in images:
+        gallery.add([image])
     text = text() if callable(text) else text
     metrics = [m.metric for m in analysis.metrics] if analysis else list(specs)
-    index = [_index_row(*row, metrics=metrics, specs=specs) for row in seen]
-    data = {
-        "metrics": [_metric_facts(m, specs, analysis) for m in metrics],
-        "axes": [{"name": a.axis, "band": a.gain.band, "n": a.gain.n} for a in analysis.axes] if analysis else [],
-        "index": index,
-        "rows": PAGE_ROWS,
-        "folder": FOLDER,
-        "media": store.data_uris(),
-        "chunks": chunks if store.inline else None,
+    data = gallery.data(("before", "after"), metrics, specs, [analysis] if analysis else [])
+    context = page_context(text, analysis, specs, change or {}, gallery.kept, len(gallery))
+    return write_page(Path(out), "report.html.j2", context, data, store)
+
+
+def write_joint_report(
+    out: str | Path,
+    images: Iterable[Sequence[ReportImage]],
+    context: Callable[[int], dict[str, Any]],
+    *,
+    analyses: Mapping[str, Analysis],
+    specs: Mapping[str, MetricSpec],
+    baseline: str,
+    inline_bytes: int = INLINE_BYTES,
+) -> Path:
+    """Write one `out/report.html` for all methods of a comparison; its gallery switches between them.
+
+    Args:
+        out: folder of the report.
+        images: for every input one entry per method, in the order of `analyses`.
+        context: number of images → what the template prints, from `compare_page.joint_context`.
+        analyses: method → findings against the inputs.
+        specs: metric → what to know about it.
+        baseline: what the inputs are called.
+        inline_bytes: see `write_report`.
+    """
+    store = open_store(out, inline_bytes)
+    gallery = Gallery(store)
+    for entries in images:
+        gallery.add(entries)
+    metrics = list(dict.fromkeys(m.metric for found in analyses.values() for m in found.metrics))
+    data = gallery.data((baseline, *analyses), metrics, specs, list(analyses.values()), _first_shown(analyses))
+    return write_page(Path(out), "compare.html.j2", context(len(gallery)), data, store)
+
+
+def _first_shown(analyses: Mapping[str, Analysis]) -> int:
+    """Return the place of the method that the gallery begins with: the best of those that helped, else the first."""
+    gains = {
+        place: sum(axis.gain.mean for axis in found.axes if axis.gain.n)
+        for place, found in enumerate(analyses.values(), start=1)
+        if verdict_of(found) == "better"
     }
-    page = _render(page_context(text, analysis, specs, change or {}, kept, len(index)), data, store.inline)
-    write_text(out / "report.html", page)
-    store.finish()
-    return out / "report.html"
+    return max(gains, key=gains.__getitem__, default=1)
 
 
 def write_refine_report(
@@ -232,96 +244,3 @@ def write_refine_report(
         )
 
     return write_report(out, tally.watch(images), text, specs=tally.specs, inline_bytes=inline_bytes)
-
-
-def _flush(store: MediaStore, chunks: list[list[dict[str, Any]]]) -> None:
-    """Once pictures lie beside the page, so does the data: every full chunk goes to its own file."""
-    if store.inline:
-        return
-    for number, chunk in enumerate(chunks):
-        if chunk:
-            store.put(f"page-{number}.js", f"grefinePage({number},{_json(chunk)})\n".encode())
-            chunk.clear()
-
-
-def _details(store: MediaStore, image: ReportImage) -> dict[str, Any]:
-    before, size = add_picture(store, image.before)
-    after, _ = add_picture(store, image.after)
-    layers = {kind: add_layer(store, kind, value) for kind in LAYERS if (value := getattr(image, kind)) is not None}
-    return {
-        "before": before,
-        "after": after,
-        "size": size,
-        "layers": layers,
-        "prompt": image.prompt,
-        "emphasis": image.emphasis,
-        "reason": image.reason,
-        "guarded": image.guarded,
-        "scores": {name: [_finite(b), _finite(a)] for name, (b, a) in image.scores.items()},
-        "notes": image.notes,
-    }
-
-
-def _index_row(
-    name: str,
-    group: str,
-    kept: str,
-    axes: Mapping[str, float],
-    scores: Mapping[str, tuple[float, float]],
-    *,
-    metrics: Sequence[str],
-    specs: Mapping[str, MetricSpec],
-) -> list[Any]:
-    """Return name, group, decision, and the gains by axis and metric: what sorting and filtering need."""
-    gains: list[float | None] = [_finite(axes.get(axis, math.nan)) for axis in AXES]
-    for metric in metrics:
-        before, after = scores.get(metric, (math.nan, math.nan))
-        sign = -1 if metric in specs and specs[metric].direction == "lower" else 1
-        gains.append(_finite(sign * (after - before)))
-    return [name, group, kept, gains]
-
-
-def _metric_facts(metric: str, specs: Mapping[str, MetricSpec], analysis: Analysis | None) -> dict[str, Any]:
-    spec = specs.get(metric)
-    result = next((m for m in analysis.metrics if m.metric == metric), None) if analysis else None
-    return {
-        "name": metric,
-        "lower": bool(spec and spec.direction == "lower"),
-        "loop": bool(spec and spec.used_in_loop),
-        "band": result.gain.band if result else 0.0,
-    }
-
-
-def _finite(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None
-
-
-def _json(value: Any) -> str:
-    """Return JSON that can stand inside a script element: no text in it can end the element or start markup."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _render(context: dict[str, Any], data: dict[str, Any], inline: bool) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
-    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'{'' if inline else ' file: *'}; "
-        f"img-src data:{'' if inline else ' file: *'}; base-uri 'none'; form-action 'none'"
-    )
-    return environment.get_template("report.html.j2").render(
-        **context,
-        policy=policy,
-        style=(_TEMPLATES / "report.css").read_text(encoding="utf-8"),
-        script=script,
-        data=_json(data),
-    )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from grefine.evaluate import plots
+from grefine.evaluate.analysis import main_column
 from grefine.evaluate.findings import AXES, Analysis, Axis, AxisResult, Level, MetricResult
 from grefine.evaluate.statistics import GainSummary
 from grefine.evaluate.table_text import number
@@ -50,8 +51,8 @@ def page_context(
         "cells": _cells(analysis) if analysis else [],
         "facts": [("images", str(count)), *text.facts],
         "decisions": _decisions(kept, count),
-        "metrics": [_metric_row(m) for m in analysis.metrics if "." not in m.metric or m.evidence] if analysis else [],
-        "parts": [_metric_row(m) for m in analysis.metrics if "." in m.metric and not m.evidence] if analysis else [],
+        "metrics": [_metric_row(m) for m in analysis.metrics if not _is_part(m, analysis)] if analysis else [],
+        "parts": [_metric_row(m) for m in analysis.metrics if _is_part(m, analysis)] if analysis else [],
         "forest": _forest(analysis) if analysis else "",
         "radars": _radars(analysis, specs) if analysis else [],
         "strata": _strata(analysis) if analysis else [],
@@ -62,6 +63,12 @@ def page_context(
         "count": count,
         "band_known": any(m.gain.band > 0 for m in analysis.metrics) if analysis else False,
     }
+
+
+def _is_part(result: MetricResult, analysis: Analysis) -> bool:
+    """Return whether a column is one of several of its network, and not the one that stands for it."""
+    columns = [m.metric for m in analysis.metrics]
+    return not result.evidence and result.metric != main_column(result.metric.split(".")[0], columns)
 
 
 def _cells(analysis: Analysis) -> list[dict[str, Any]]:
@@ -76,18 +83,19 @@ def _cells(analysis: Analysis) -> list[dict[str, Any]]:
 
 def _cell(result: AxisResult, name: str) -> dict[str, Any]:
     gain = result.gain
-    shares = _shares(gain)
+    shares = share_texts(gain)
     counts = f"{shares[0]} gained, {shares[1]} same, {shares[2]} lost" if gain.n else "nobody judged this"
     return {
         "name": f"the third of the inputs that were {'worst' if name == 'bad' else 'best'}",
         "word": CELL_WORDS[result.level],
-        "tone": _tone(result.level),
+        "tone": tone_of(result.level),
         "counts": counts,
         "source": result.stratified_by,
     }
 
 
-def _tone(level: Level) -> str:
+def tone_of(level: Level) -> str:
+    """Return the colour of a level."""
     return TONES.get(level, "none" if level == "no evidence" else "even" if level == "no change" else "unclear")
 
 
@@ -115,9 +123,9 @@ def _metric_row(result: MetricResult) -> dict[str, Any]:
         "better": "lower is better" if result.spec.direction == "lower" else "higher is better",
         "before": number(result.before),
         "after": number(result.after),
-        "delta": _signed(result.delta),
-        "interval": _interval(gain, sign),
-        "median": _signed(sign * gain.median),
+        "delta": signed(result.delta),
+        "interval": interval_text(gain, sign),
+        "median": signed(sign * gain.median),
         "win": gain.win,
         "tie": gain.tie,
         "loss": gain.loss,
@@ -126,7 +134,7 @@ def _metric_row(result: MetricResult) -> dict[str, Any]:
         "band": number(gain.band, 3),
         "p": _p_value(gain.p),
         "p_holm": _p_value(result.p_holm),
-        "effect": _signed(gain.effect, 2),
+        "effect": signed(gain.effect, 2),
         "tone": "gain" if gain.interval.low > 0 else "loss" if gain.interval.high < 0 else "even",
         "worse": result.negative,
         "evidence": result.evidence,
@@ -136,14 +144,16 @@ def _metric_row(result: MetricResult) -> dict[str, Any]:
     }
 
 
-def _interval(gain: GainSummary, sign: int) -> str:
+def interval_text(gain: GainSummary, sign: int) -> str:
+    """Return a 95 % interval in words."""
     ends = sorted(sign * v for v in (gain.interval.low, gain.interval.high))
     if not all(math.isfinite(v) for v in ends):
         return "no interval"
-    return f"{_signed(ends[0])} to {_signed(ends[1])}"
+    return f"{signed(ends[0])} to {signed(ends[1])}"
 
 
-def _signed(value: float, digits: int = 3) -> str:
+def signed(value: float, digits: int = 3) -> str:
+    """Return a number with its sign; "n/a" for NaN."""
     if not math.isfinite(value):
         return "n/a"
     return "0" if value == 0 else ("+" if value > 0 else "−") + number(abs(value), digits)
@@ -163,14 +173,14 @@ def _forest(analysis: Analysis) -> str:
             low=axis.gain.interval.low,
             high=axis.gain.interval.high,
             band=axis.gain.band,
-            text=f"{_signed(axis.gain.mean)} SD",
+            text=f"{signed(axis.gain.mean)} SD",
             kind="axis",
         )
         for axis in analysis.axes
         if axis.gain.n
     ]
     for result in sorted(analysis.metrics, key=lambda m: not m.evidence):
-        if not result.gain.n or ("." in result.metric and not result.evidence):
+        if not result.gain.n or _is_part(result, analysis):
             continue
         unit = result.spread
         rows.append(
@@ -180,7 +190,7 @@ def _forest(analysis: Analysis) -> str:
                 low=result.gain.interval.low / unit,
                 high=result.gain.interval.high / unit,
                 band=result.gain.band / unit,
-                text=_signed(result.delta),
+                text=signed(result.delta),
                 kind="metric" if result.evidence else "loop",
             )
         )
@@ -190,8 +200,15 @@ def _forest(analysis: Analysis) -> str:
     return plots.forest_svg(rows, title=title, unit="gain in SD of the input's scores")
 
 
+def radar_metrics(analysis: Analysis) -> list[str]:
+    """Return the spokes of a radar: the judges that count, or, when they are too few for one, everything that ran."""
+    judged = [m for m in analysis.metrics if m.gain.n and not _is_part(m, analysis)]
+    evidence = [m.metric for m in judged if m.evidence]
+    return evidence if len(evidence) >= 3 else [m.metric for m in judged]
+
+
 def _radars(analysis: Analysis, specs: Mapping[str, MetricSpec]) -> list[dict[str, Any]]:
-    metrics = [m.metric for m in analysis.metrics if m.evidence and m.gain.n]
+    metrics = radar_metrics(analysis)
     lower = [m for m in metrics if specs[m].direction == "lower"]
     whole = {m.metric: (m.before, m.after) for m in analysis.metrics if m.metric in metrics}
     panels = dict(analysis.group_means) if len(analysis.group_means) > 1 else {"all images": whole}
@@ -200,8 +217,9 @@ def _radars(analysis: Analysis, specs: Mapping[str, MetricSpec]) -> list[dict[st
         for group, means in panels.items()
         for k, stage in enumerate((analysis.baseline, analysis.method))
     }
+    loop = {m for m in metrics if specs[m].used_in_loop}
     spread = {m.metric: m.input_range for m in analysis.metrics if m.metric in metrics and m.input_range}
-    axes = plots.radar_axes(metrics, lower, every, spread if len(panels) == 1 else None)
+    axes = plots.radar_axes(metrics, lower, every, spread if len(panels) == 1 else None, loop)
     drawn = []
     for group in panels:
         polygons = {stage: every[f"{group}/{stage}"] for stage in (analysis.baseline, analysis.method)}
@@ -229,25 +247,26 @@ def _groups(analysis: Analysis) -> list[dict[str, Any]]:
     ]
 
 
-def _shares(gain: GainSummary) -> list[str]:
+def share_texts(gain: GainSummary) -> list[str]:
+    """Return the shares that gained, stayed and lost, in percent."""
     judged = gain.win + gain.tie + gain.loss
     return [f"{100 * part / judged:.0f} %" if judged else "0 %" for part in (gain.win, gain.tie, gain.loss)]
 
 
 def _summary_row(label: str, result: AxisResult) -> dict[str, Any]:
     gain = result.gain
-    shares = _shares(gain)
+    shares = share_texts(gain)
     return {
         "label": label,
         "n": gain.n,
-        "mean": _signed(gain.mean),
-        "interval": _interval(gain, 1),
+        "mean": signed(gain.mean),
+        "interval": interval_text(gain, 1),
         "win": shares[0] if gain.win else "",
         "tie": shares[1] if gain.tie else "",
         "loss": shares[2] if gain.loss else "",
         "shares": [share.removesuffix(" %") for share in shares],
         "word": CELL_WORDS[result.level],
-        "tone": _tone(result.level),
+        "tone": tone_of(result.level),
     }
 
 

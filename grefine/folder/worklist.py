@@ -11,11 +11,9 @@ from pathlib import Path
 from grefine.errors import ConfigError
 from grefine.folder.options import EXTENSIONS, FolderOptions
 from grefine.io.images import SUFFIXES, printable
-from grefine.io.run_files import STATE_FOLDER
+from grefine.io.run_files import RUN_FOLDERS, STATE_FOLDER
 
 PANEL_FOLDER = "panels"
-_OURS = (PANEL_FOLDER, "report_files")
-"""Folders of an OUT that hold no results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ class _Walk:
             return
         ours = STATE_FOLDER in names
         for entry, relative in folders:
-            if entry.name == STATE_FOLDER or (ours and entry.name in _OURS) or self.is_out(entry.path):
+            if entry.name == STATE_FOLDER or (ours and entry.name in RUN_FOLDERS) or self.is_out(entry.path):
                 continue
             target = Path(entry.path)
             chain = above

@@ -13,6 +13,8 @@ STATE_FOLDER = ".grefine"
 """Below OUT: journal and settings of the run. A folder that holds one is an output of ours."""
 JOURNAL = "journal.jsonl"
 MAPS = "maps"
+RUN_FOLDERS = ("panels", "report_files")
+"""Folders of an OUT that hold no results."""
 LAYERS = ("quality", "alignment", "mask")
 
 

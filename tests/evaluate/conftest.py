@@ -58,6 +58,11 @@ def picture(seed, side=48):
 
 
 @pytest.fixture
+def make_picture():
+    return picture
+
+
+@pytest.fixture
 def folders(tmp_path):
     """Return a function that writes `before` and `after`, and a prompt table; `change` makes the after picture."""
 

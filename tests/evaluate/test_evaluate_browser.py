@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from grefine.evaluate.analysis import analyse
+from grefine.evaluate.compare import compare_refiners
 from grefine.evaluate.long_table import AFTER, BEFORE, SHIFTED, ScoreRow
 from grefine.evaluate.report import ReportImage, ReportText, write_report
 from grefine.types import MetricSpec
@@ -71,6 +73,18 @@ def make_report(folder, count, **options):
     ), gains
 
 
+def make_joint(folder, judges, make_judge, make_picture):
+    for index in range(8):
+        (folder / "in").mkdir(parents=True, exist_ok=True)
+        make_picture(index).save(folder / "in" / f"{index}.png")
+    third = make_judge("contrast", lambda x: x.std())
+    compare_refiners(
+        [folder / "in"], out=folder / "out", refiners=("identity", "blur", "sharpen"), metrics=[*judges, third],
+        noise_images=4,
+    )  # fmt: skip
+    return folder / "out" / "report.html"
+
+
 def visit(browser, path):
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(path.as_uri())
@@ -106,6 +120,19 @@ def choose(browser, box, value):
         value,
     )
     time.sleep(0.2)
+
+
+@contextmanager
+def screen(browser, width, height, scheme):
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+    try:
+        yield
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def press(browser, *keys):
@@ -169,21 +196,59 @@ def test_slider_viewer_and_keyboard(browser, tmp_path):
 @pytest.mark.parametrize(("width", "height", "scheme"), [(1280, 900, "light"), (390, 844, "dark")])
 def test_no_sideways_scrolling_and_readable_contrast(browser, tmp_path, width, height, scheme):
     path, _ = make_report(tmp_path, 8)
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
-    try:
+    with screen(browser, width, height, scheme):
         visit(browser, path)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         assert browser.execute_script(_CONTRAST) == []
         quiet(browser, tmp_path)
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_switching_methods(browser, judges, make_judge, make_picture, tmp_path):
+    path = make_joint(tmp_path, judges, make_judge, make_picture)
+    visit(browser, path)
+    tags = "return [...document.querySelector('.card').querySelectorAll('.tag')].map(t => t.textContent).join()"
+    assert browser.execute_script(tags) == "original,sharpen"
+    shown = "return document.querySelector('.card img.after').src"
+    sharpened = browser.execute_script(shown)
+    choose(browser, "method", "2")
+    wait(browser, tags.replace("return ", "return (") + ") === 'original,blur'")
+    assert browser.execute_script(shown) != sharpened
+    assert browser.execute_script("return document.querySelector('.card .badge').className") == "badge loss"
+    choose(browser, "left", "3")
+    wait(browser, tags.replace("return ", "return (") + ") === 'sharpen,blur'")
+    choose(browser, "method", "3")  # a method against itself shows nothing: the left side becomes the input again
+    wait(browser, tags.replace("return ", "return (") + ") === 'original,sharpen'")
+    choose(browser, "sort", "name")
+    browser.execute_script("document.querySelectorAll('.card .open')[2].click()")
+    wait(browser, "return document.getElementById('viewer').open")
+    buttons = "document.querySelectorAll('#viewer-methods button')"
+    assert browser.execute_script(f"return [...{buttons}].map(b => b.textContent).join()") == "identity,blur,sharpen"
+    browser.execute_script(f"{buttons}[1].click()")
+    wait(browser, f"return {buttons}[1].getAttribute('aria-pressed') === 'true'")
+    name = "return document.getElementById('viewer-name').textContent"
+    assert browser.execute_script(name) == "2.png"
+    heads = "return [...document.querySelectorAll('#viewer-text thead th')].map(t => t.textContent).join()"
+    assert browser.execute_script(heads) == "metric,original,identity,blur,sharpen"
+    assert browser.execute_script("return document.querySelectorAll('#viewer-text td.now.loss').length") >= 2
+    browser.execute_script("document.getElementById('viewer-close').click()")
+    wait(browser, tags.replace("return ", "return (") + ") === 'original,blur'")
+    wait(browser, "return document.activeElement.closest('.card')?.querySelector('.name').textContent === '2.png'")
+    quiet(browser, path.parent)
+
+
+@pytest.mark.parametrize(("width", "height", "scheme"), [(1280, 900, "dark"), (390, 844, "light")])
+def test_the_joint_page_fits_and_is_readable(
+    browser, judges, make_judge, make_picture, tmp_path, width, height, scheme
+):
+    path = make_joint(tmp_path, judges, make_judge, make_picture)
+    with screen(browser, width, height, scheme):
+        visit(browser, path)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        assert browser.execute_script(_CONTRAST) == []
+        browser.execute_script("document.querySelector('.card .open').click()")
+        wait(browser, "return document.getElementById('viewer').open")
+        assert browser.execute_script(_CONTRAST) == []
+        quiet(browser, path.parent)
 
 
 # Text whose contrast with the nearest opaque background is under WCAG's 4.5 : 1.

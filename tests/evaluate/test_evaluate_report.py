@@ -14,6 +14,7 @@ from PIL import Image
 from grefine.errors import ImageError
 from grefine.evaluate.plots import ForestRow, forest_svg, radar_axes, radar_svg
 from grefine.evaluate.report import ReportImage, ReportText, write_refine_report, write_report
+from grefine.evaluate.report_data import joined_emphasis
 from grefine.evaluate.report_media import FOLDER, layer_png
 from grefine.types import MetricSpec
 
@@ -42,7 +43,7 @@ def test_hostile_text_stays_text(tmp_path):
     assert page.count("<script") == 2
     assert page.count("</script>") == 2
     assert "<img" not in page
-    assert data_of(tmp_path / "report.html")["chunks"][0][0]["prompt"] == EVIL
+    assert data_of(tmp_path / "report.html")["chunks"][0][0]["made"][0]["prompt"] == EVIL
 
 
 def test_only_our_script_may_run_and_nothing_is_fetched(tmp_path):
@@ -153,10 +154,17 @@ def test_report_of_a_real_refine_result(tmp_path):
     stored = {name: tmp_path / f"{name}.png" for name in ("quality", "alignment", "mask")}
     found = [report_image("a.png", *pictures, result), report_image("b.png", *pictures, result, layers=stored)]
     rows = data_of(write_refine_report(tmp_path / "out", found))["chunks"][0]
-    assert rows[0]["layers"] == rows[1]["layers"]
-    assert set(rows[0]["layers"]) == {"quality", "alignment", "mask"}
-    assert rows[0]["emphasis"] == [[2, 10, 1.1]]
-    assert rows[0]["scores"] == {"lar_iqa": [0.4, 0.7]}
+    first, second = (row["made"][0] for row in rows)
+    assert first["layers"] == second["layers"]
+    assert set(first["layers"]) == {"quality", "alignment", "mask"}
+    assert first["emphasis"] == [[2, 10, 1.1]]
+    assert first["scores"] == {"lar_iqa": [0.4, 0.7]}
+
+
+def test_neighbouring_words_are_emphasised_as_one_phrase():
+    prompt = "a tree and a pink ball"
+    parts = [(0, 1, 1.1), (13, 17, 1.1), (11, 12, 1.1), (18, 22, 1.2), (2, 6, 1.1)]
+    assert joined_emphasis(prompt, parts) == [(0, 6, 1.1), (11, 17, 1.1), (18, 22, 1.2)]
 
 
 def test_plots_scale_and_turn():

@@ -10,8 +10,12 @@
   const measures = [
     ...data.axes.map((axis, i) => ({ label: axis.name === "perceptual" ? "perceptual quality" : "alignment", column: ["perceptual", "alignment"].indexOf(axis.name), band: axis.band, unit: " SD", n: axis.n })).filter((m) => m.n),
     ...data.metrics.map((metric, i) => ({ label: metric.name + (metric.loop ? " (used in the loop)" : ""), column: 2 + i, band: metric.band, unit: "" })),
-  ].filter((m) => data.index.some((row) => row[GAINS][m.column] !== null));
-  const state = { order: [], page: 0, open: -1, measure: measures[0] || null, layers: new Set() };
+  ].filter((m) => data.index.some((row) => row[GAINS].some((gains) => gains[m.column] !== null)));
+  // Methods count from 1 as in data.labels; 0 is the input itself, which any method can be laid against.
+  const many = data.labels.length > 2;
+  const state = { order: [], page: 0, open: -1, method: data.first, left: 0, measure: measures[0] || null, layers: new Set() };
+  const gainOf = (row, measure) => (measure ? row[GAINS][state.method - 1][measure.column] : null);
+  const keptOf = (row) => row[KEPT][state.method - 1];
   const chunks = data.chunks || [];
   const waiting = new Map();
 
@@ -58,21 +62,23 @@
 
   function compare(image, detail, lazy) {
     const name = data.index[image][NAME];
+    const left = data.labels[state.left], right = data.labels[state.method], made = detail.made[state.method - 1];
     const [width, height] = detail.size;
     const box = element("div", { class: "compare" + (Math.max(width, height) <= 160 ? " tiny" : "") });
     box.style.setProperty("--ratio", Math.min(2, Math.max(0.6, width / height)));
-    const picture = (which, label) => element("img", { class: which, src: address(detail[which]), alt: label + ": " + name, draggable: false, loading: lazy ? "lazy" : "eager", decoding: "async" });
-    const range = element("input", { type: "range", min: 0, max: 100, value: 50, step: 1, "aria-label": "Before and after slider, " + name });
+    const file = (place) => address(place ? detail.made[place - 1].after : detail.before);
+    const picture = (which, place) => element("img", { class: which, src: file(place), alt: data.labels[place] + ": " + name, draggable: false, loading: lazy ? "lazy" : "eager", decoding: "async" });
+    const range = element("input", { type: "range", min: 0, max: 100, value: 50, step: 1, "aria-label": "Slider between " + left + " and " + right + ", " + name });
     const move = () => {
       box.style.setProperty("--x", range.value + "%");
-      range.setAttribute("aria-valuetext", range.value + " % before, " + (100 - range.value) + " % after");
+      range.setAttribute("aria-valuetext", range.value + " % " + left + ", " + (100 - range.value) + " % " + right);
     };
     range.addEventListener("input", move);
-    box.append(picture("before", "Before"), picture("after", "After"));
-    for (const kind of Object.keys(detail.layers)) {
-      box.append(element("img", { class: "layer " + kind, src: address(detail.layers[kind]), alt: LAYERS[kind], loading: "lazy" }));
+    box.append(picture("before", state.left), picture("after", state.method));
+    for (const kind of Object.keys(made.layers)) {
+      box.append(element("img", { class: "layer " + kind, src: address(made.layers[kind]), alt: LAYERS[kind], loading: "lazy" }));
     }
-    box.append(element("span", { class: "rod" }), element("span", { class: "tag b", text: "before" }), element("span", { class: "tag a", text: "after" }), range);
+    box.append(element("span", { class: "rod" }), element("span", { class: "tag b", text: left }), element("span", { class: "tag a", text: right }), range);
     move();
     return box;
   }
@@ -80,24 +86,24 @@
   function badges(row) {
     const meta = element("span", { class: "meta" });
     for (const measure of state.measure ? new Set([state.measure, ...measures.filter((m) => m.column < 2)]) : []) {
-      const value = row[GAINS][measure.column];
+      const value = gainOf(row, measure);
       if (value !== null) meta.append(element("span", { class: "badge " + tone(value, measure.band), text: measure.label.replace(" (used in the loop)", "") + " " + signed(value) + measure.unit }));
     }
-    if (row[KEPT]) meta.append(element("span", { class: "badge", text: KEPT_NAMES[row[KEPT]] || row[KEPT] }));
+    if (keptOf(row)) meta.append(element("span", { class: "badge", text: KEPT_NAMES[keptOf(row)] || keptOf(row) }));
     if (row[GROUP]) meta.append(element("span", { class: "badge", text: row[GROUP] }));
     return meta;
   }
 
   function arrange() {
     const measure = state.measure;
-    const gain = (i) => (measure ? data.index[i][GAINS][measure.column] : null);
+    const gain = (i) => gainOf(data.index[i], measure);
     const wanted = $("filter").value, group = $("group").value, text = $("find").value.trim().toLowerCase();
     const passes = (i) => {
       const row = data.index[i];
       if (text && !row[NAME].toLowerCase().includes(text)) return false;
       if (group && row[GROUP] !== group) return false;
       if (!wanted) return true;
-      if (wanted.startsWith("kept:")) return row[KEPT] === wanted.slice(5);
+      if (wanted.startsWith("kept:")) return keptOf(row) === wanted.slice(5);
       return gain(i) !== null && tone(gain(i), measure.band) === wanted;
     };
     const order = data.index.map((_, i) => i).filter(passes);
@@ -158,13 +164,29 @@
     return box;
   }
 
+  function everyScore(detail) {
+    const body = element("tbody");
+    for (const metric of data.metrics) {
+      const found = detail.made.map((made) => made.scores[metric.name] || [null, null]);
+      const before = (found.find((pair) => pair[0] !== null) || [null])[0];
+      if (found.every((pair) => pair[0] === null && pair[1] === null)) continue;
+      const cells = found.map(([b, a]) => element("td", { class: a === null || b === null ? "" : tone(metric.lower ? b - a : a - b, metric.band), text: short(a) }));
+      cells[state.method - 1].classList.add("now");
+      body.append(element("tr", {}, element("th", { scope: "row", text: metric.name + (metric.lower ? " ↓" : " ↑") + (metric.loop ? " †" : "") }), element("td", { text: short(before) }), ...cells));
+    }
+    const head = element("thead", {}, element("tr", {}, ...["metric", ...data.labels].map((text) => element("th", { scope: "col", text }))));
+    return element("div", { class: "sideways", tabIndex: 0, role: "region", "aria-label": "Scores of every method" }, element("table", {}, head, body));
+  }
+
+  function short(value) { return value === null ? "n/a" : String(+value.toPrecision(4)); }
+
   function scores(detail) {
     const body = element("tbody");
     for (const [name, [before, after]] of Object.entries(detail.scores)) {
       const metric = data.metrics.find((m) => m.name === name) || { lower: false, band: 0, loop: false };
       const delta = before === null || after === null ? null : after - before;
       const good = delta === null ? null : metric.lower ? -delta : delta;
-      body.append(element("tr", {}, element("th", { scope: "row", text: name + (metric.lower ? " ↓" : " ↑") + (metric.loop ? " †" : "") }), element("td", { text: before === null ? "n/a" : String(+before.toPrecision(4)) }), element("td", { text: after === null ? "n/a" : String(+after.toPrecision(4)) }), element("td", { class: tone(good, metric.band), text: signed(delta) })));
+      body.append(element("tr", {}, element("th", { scope: "row", text: name + (metric.lower ? " ↓" : " ↑") + (metric.loop ? " †" : "") }), element("td", { text: short(before) }), element("td", { text: short(after) }), element("td", { class: tone(good, metric.band), text: signed(delta) })));
     }
     const head = element("thead", {}, element("tr", {}, ...["metric", "before", "after", "change"].map((text) => element("th", { scope: "col", text }))));
     return element("table", {}, head, body);
@@ -175,6 +197,7 @@
     const row = data.index[image];
     const detail = await details(image);
     state.open = place;
+    state.image = image;
     $("viewer-name").textContent = row[NAME];
     $("viewer-name").title = row[NAME];
     $("viewer-where").textContent = place + 1 + " / " + state.order.length;
@@ -182,7 +205,8 @@
     $("viewer-next").disabled = place === state.order.length - 1;
     const box = compare(image, detail, false);
     $("viewer-stage").replaceChildren(box);
-    const layers = Object.keys(detail.layers);
+    const made = detail.made[state.method - 1];
+    const layers = Object.keys(made.layers);
     $("viewer-layers").hidden = layers.length === 0;
     $("viewer-layers").replaceChildren($("viewer-layers").querySelector("legend"));
     for (const kind of layers) {
@@ -192,14 +216,15 @@
       apply();
       $("viewer-layers").append(element("label", {}, tick, element("span", { class: "swatch " + kind }), LAYERS[kind]));
     }
+    for (const button of $("viewer-methods").querySelectorAll("button")) button.setAttribute("aria-pressed", String(+button.value === state.method));
     const text = $("viewer-text");
     text.replaceChildren(badges(row));
     const add = (title, node) => text.append(element("h3", { text: title }), node);
-    if (row[KEPT] || detail.reason) add("Decision", element("p", { text: [KEPT_NAMES[row[KEPT]] || row[KEPT], detail.reason].filter(Boolean).join(": ") + (detail.guarded === false ? " (no independent judge guarded this)" : "") }));
-    if (detail.prompt) add(detail.emphasis.length ? "Prompt, emphasised where something was missing" : "Prompt", prompted(detail));
-    if (Object.keys(detail.scores).length) add("Scores", scores(detail));
-    if (data.metrics.some((m) => m.loop && m.name in detail.scores)) text.append(element("p", { class: "hint", text: "† steered the refinement: no evidence." }));
-    if (detail.notes.length) add("Notes", element("ul", {}, ...detail.notes.map((note) => element("li", { text: note }))));
+    if (keptOf(row) || made.reason) add("Decision", element("p", { text: [KEPT_NAMES[keptOf(row)] || keptOf(row), made.reason].filter(Boolean).join(": ") + (made.guarded === false ? " (no independent judge guarded this)" : "") }));
+    if (made.prompt) add(made.emphasis.length ? "Prompt, emphasised where something was missing" : "Prompt", prompted(made));
+    if (Object.keys(made.scores).length) add("Scores", many ? everyScore(detail) : scores(made));
+    if (data.metrics.some((m) => m.loop && m.name in made.scores)) text.append(element("p", { class: "hint", text: "† steered the refinement: no evidence." }));
+    if (made.notes.length) add("Notes", element("ul", {}, ...made.notes.map((note) => element("li", { text: note }))));
     if (!$("viewer").open) $("viewer").showModal();
     $("viewer").scrollTop = 0;
   }
@@ -211,11 +236,29 @@
   $("measure").parentElement.hidden = measures.length < 2;
   option($("filter"), "", "all images");
   if (measures.length) { option($("filter"), "gain", "gained"); option($("filter"), "even", "same"); option($("filter"), "loss", "lost"); }
-  for (const kept of new Set(data.index.map((row) => row[KEPT]).filter(Boolean))) option($("filter"), "kept:" + kept, KEPT_NAMES[kept] || kept);
+  for (const kept of new Set(data.index.flatMap((row) => row[KEPT]).filter(Boolean))) option($("filter"), "kept:" + kept, KEPT_NAMES[kept] || kept);
   const groups = [...new Set(data.index.map((row) => row[GROUP]).filter(Boolean))].sort();
   option($("group"), "", "all groups");
   groups.forEach((group) => option($("group"), group, group));
   $("group-label").hidden = groups.length < 2;
+
+  data.labels.forEach((label, i) => {
+    if (i) option($("method"), String(i), label);
+    option($("left"), String(i), label);
+    const button = element("button", { type: "button", value: String(i), text: label });
+    // Inside the viewer the order stays as it is, so that only the picture changes.
+    button.addEventListener("click", () => { choose(i); state.stale = true; view(state.open); });
+    if (i) $("viewer-methods").append(button);
+  });
+  for (const id of ["method-label", "left-label", "viewer-methods"]) $(id).hidden = !many;
+  function choose(method, left = state.left) {
+    state.method = method;
+    state.left = left === method ? 0 : left;
+    $("method").value = String(method);
+    $("left").value = String(state.left);
+  }
+  choose(state.method);
+  for (const id of ["method", "left"]) $(id).addEventListener("input", () => { choose(+$("method").value, +$("left").value); arrange(); });
 
   $("measure").addEventListener("change", () => { state.measure = measures[+$("measure").value]; arrange(); });
   for (const id of ["sort", "filter", "group", "find"]) $(id).addEventListener("input", arrange);
@@ -228,9 +271,11 @@
   $("viewer-close").addEventListener("click", () => $("viewer").close());
   $("viewer").addEventListener("click", (event) => { if (event.target === $("viewer")) $("viewer").close(); });
   $("viewer").addEventListener("close", () => {
+    const stale = state.stale;
+    if (stale) { state.stale = false; arrange(); state.open = Math.max(0, state.order.indexOf(state.image)); }
     const page = Math.floor(state.open / PER_PAGE);
     const focus = () => { const made = $("cards").querySelectorAll(".open")[state.open % PER_PAGE]; if (made) made.focus(); };
-    page === state.page ? focus() : show(page).then(focus);
+    page === state.page && !stale ? focus() : show(page).then(focus);
   });
   $("viewer").addEventListener("keydown", (event) => {
     if (event.target.matches("input")) { if (event.key !== "PageUp" && event.key !== "PageDown") return; event.preventDefault(); }

@@ -1,0 +1,244 @@
+"""The joint page of a comparison: verdicts, the paper's table, forest plots and radars of all methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from grefine.evaluate import plots
+from grefine.evaluate.findings import AXES, Analysis, AxisResult
+from grefine.evaluate.report_view import AXIS_NAMES, TONES, interval_text, radar_metrics, share_texts, signed, tone_of
+from grefine.evaluate.run import change_means
+from grefine.evaluate.table_text import number
+from grefine.evaluate.verdict import CELL_WORDS, Verdict, verdict_of
+
+if TYPE_CHECKING:
+    from grefine.evaluate.compare import Comparison
+
+VERDICT_WORDS: dict[Verdict, str] = {
+    "better": "better",
+    "worse": "worse",
+    "mixed": "better and worse",
+    "no change": "no change",
+    "unclear": "unclear",
+    "no evidence": "no evidence",
+}
+
+
+def joint_context(
+    result: Comparison, baseline: str, count: int, facts: tuple[tuple[str, str], ...], links: bool
+) -> dict[str, Any]:
+    """Return everything that the joint page's template names."""
+    verdicts = result.verdicts
+    helped = [method for method, verdict in verdicts.items() if verdict == "better"]
+    return {
+        "title": "Comparison",
+        "headline": headline_of(verdicts),
+        "subtitle": f"{len(verdicts)} method{'s' if len(verdicts) != 1 else ''} on the same {count} images, "
+        f"each against the {baseline}",
+        "tone": "gain" if helped else "loss" if "worse" in verdicts.values() else "even",
+        "sentences": verdict_sentences(verdicts, result),
+        "baseline": baseline,
+        "methods": [_method_row(result, method, baseline, links) for method in result.analyses],
+        "axis_names": [AXIS_NAMES[axis] for axis in AXES],
+        "table": _table(result),
+        "forests": _axis_forests(result.analyses),
+        "metric_forests": _metric_forests(result.analyses),
+        "radars": _radars(result, baseline),
+        "missing": [*result.unavailable.items(), *result.failed.items()],
+        "notes": [*result.notes, *dict.fromkeys(note for found in result.analyses.values() for note in found.notes)],
+        "facts": [("images", str(count)), *facts],
+        "count": count,
+    }
+
+
+def headline_of(verdicts: Mapping[str, Verdict]) -> str:
+    """Return which methods helped, in a few words."""
+    helped = [method for method, verdict in verdicts.items() if verdict == "better"]
+    if not set(verdicts.values()) - {"no evidence"}:
+        return "Nothing here may judge"
+    if not helped:
+        return "No method clearly helped" if len(verdicts) > 1 else f"{next(iter(verdicts))} did not clearly help"
+    if len(helped) == 1:
+        return f"Only {helped[0]} clearly helped" if len(verdicts) > 1 else f"{helped[0]} clearly helped"
+    return f"{', '.join(helped[:-1])} and {helped[-1]} clearly helped"
+
+
+def verdict_sentences(verdicts: Mapping[str, Verdict], result: Comparison) -> list[str]:
+    """Return the methods by verdict, and what must not be taken for evidence."""
+    said = []
+    for verdict, word in VERDICT_WORDS.items():
+        named = [method for method, found in verdicts.items() if found == verdict]
+        if named:
+            said.append(f"{word[0].upper()}{word[1:]}: {', '.join(named)}.")
+    first = next(iter(result.analyses.values()), None)
+    judges = [m.metric for m in first.metrics if m.evidence] if first else []
+    if judges:
+        said.append(f"Judged by {', '.join(judges)}.")
+    if result.table.in_loop:
+        loop = ", ".join(sorted(result.table.in_loop))
+        said.append(f"Not counted for any method, because they steered one of them: {loop}.")
+    return said
+
+
+def _method_row(result: Comparison, method: str, baseline: str, links: bool) -> dict[str, Any]:
+    found = result.analyses[method]
+    verdict = verdict_of(found)
+    worse, counted = result.negative_optimisations.get(method, 0), sum(m.evidence for m in found.metrics)
+    change = change_means(result.rows, result.files[baseline], method)
+    return {
+        "name": method,
+        "link": f"reports/{quote(method)}/report.html" if links else "",
+        "word": VERDICT_WORDS[verdict],
+        "tone": TONES.get(verdict, "unclear" if verdict == "unclear" else "even"),
+        "axes": [_axis_cell(axis) for axis in found.axes],
+        "worse": f"{worse} of {counted}",
+        "any_worse": worse > 0,
+        "psnr": _psnr(change),
+        "untouched": f"{100 * change['untouched']:.0f} %" if change else "–",
+    }
+
+
+def _axis_cell(axis: AxisResult) -> dict[str, Any]:
+    gain = axis.gain
+    if not gain.n:
+        return {"n": 0, "word": CELL_WORDS[axis.level], "tone": "none"}
+    shares = share_texts(gain)
+    return {
+        "n": gain.n,
+        "word": CELL_WORDS[axis.level],
+        "tone": tone_of(axis.level),
+        "mean": signed(gain.mean),
+        "interval": interval_text(gain, 1),
+        "win": shares[0] if gain.win else "",
+        "tie": shares[1] if gain.tie else "",
+        "loss": shares[2] if gain.loss else "",
+        "shares": [share.removesuffix(" %") for share in shares],
+    }
+
+
+def _psnr(change: Mapping[str, float]) -> str:
+    if not change:
+        return "–"
+    return "identical" if math.isnan(change["psnr"]) else f"{change['psnr']:.1f} dB"
+
+
+def _table(result: Comparison) -> dict[str, Any]:
+    table = result.table
+    heads = [
+        {
+            "name": metric,
+            "arrow": "↓" if table.directions.get(metric) == "lower" else "↑",
+            "better": "lower is better" if table.directions.get(metric) == "lower" else "higher is better",
+            "loop": metric in table.in_loop,
+            "description": result.specs[metric].description if metric in result.specs else "",
+        }
+        for metric in table.metrics
+    ]
+    rows = [
+        {
+            "name": method,
+            "original": method == table.baseline,
+            "cells": [
+                {"text": number(c.value), "best": c.best, "second": c.second, "worse": c.worse, "loop": h["loop"]}
+                for c, h in zip(cells, heads, strict=True)
+            ],
+        }
+        for method, cells in table.rows
+    ]
+    return {"heads": heads, "rows": rows}
+
+
+def _axis_forests(analyses: Mapping[str, Analysis]) -> list[dict[str, str]]:
+    """Return one plot per axis with a line per method: the pooled gain of all judges that count."""
+    drawn = []
+    for place, axis in enumerate(AXES):
+        rows = [
+            plots.ForestRow(
+                label=method,
+                mean=gain.mean,
+                low=gain.interval.low,
+                high=gain.interval.high,
+                band=gain.band,
+                text=f"{signed(gain.mean)} SD",
+                kind="axis",
+            )
+            for method, found in analyses.items()
+            if (gain := found.axes[place].gain).n
+        ]
+        if rows:
+            title = f"{AXIS_NAMES[axis]}: mean gain of every method with its 95 % interval"
+            svg = plots.forest_svg(rows, title=title, unit="gain in SD of the input's scores")
+            drawn.append({"name": AXIS_NAMES[axis], "svg": svg})
+    return drawn
+
+
+def _metric_forests(analyses: Mapping[str, Analysis]) -> list[dict[str, str]]:
+    names = list(dict.fromkeys(m.metric for found in analyses.values() for m in found.metrics))
+    drawn = []
+    for metric in names:
+        rows = []
+        for method, found in analyses.items():
+            one = next((m for m in found.metrics if m.metric == metric and m.gain.n), None)
+            if one is None:
+                continue
+            unit = one.spread
+            rows.append(
+                plots.ForestRow(
+                    label=method,
+                    mean=one.gain.mean / unit,
+                    low=one.gain.interval.low / unit,
+                    high=one.gain.interval.high / unit,
+                    band=one.gain.band / unit,
+                    text=signed(one.delta),
+                    kind="metric" if one.evidence else "loop",
+                )
+            )
+        if rows:
+            loop = " (used in the loop)" if rows[0].kind == "loop" else ""
+            svg = plots.forest_svg(rows, title=f"{metric}: mean gain of every method", unit="gain in SD")
+            drawn.append({"name": metric + loop, "svg": svg})
+    return drawn
+
+
+def _radars(result: Comparison, baseline: str) -> list[dict[str, Any]]:
+    """Return one radar per group, or one of all images, with a polygon per method and the original's. (Fig. 6)"""
+    first = next(iter(result.analyses.values()), None)
+    if first is None:
+        return []
+    metrics = radar_metrics(first)
+    lower = [m for m in metrics if result.specs[m].direction == "lower"]
+    panels = {
+        group: _group_polygons(result.analyses, metrics, baseline, group)
+        for group in (first.group_means if len(first.group_means) > 1 else ())
+    } or {"all images": _table_polygons(result, metrics)}
+    every = {f"{g}/{name}": means for g, polygons in panels.items() for name, means in polygons.items()}
+    axes = plots.radar_axes(metrics, lower, every, loop=result.table.in_loop)
+    drawn = []
+    for group, polygons in panels.items():
+        title = f"Radar of {group}: {', '.join(polygons)}; outward is better"
+        svg = plots.radar_svg(axes, polygons, title=title)
+        if svg:
+            keys = [(name, plots.series(place)) for place, name in enumerate(polygons)]
+            drawn.append({"group": group, "svg": svg, "keys": keys})
+    return drawn
+
+
+def _table_polygons(result: Comparison, metrics: list[str]) -> dict[str, dict[str, float]]:
+    columns = {metric: place for place, metric in enumerate(result.table.metrics)}
+    return {
+        method: {m: cells[columns[m]].value for m in metrics if m in columns} for method, cells in result.table.rows
+    }
+
+
+def _group_polygons(
+    analyses: Mapping[str, Analysis], metrics: list[str], baseline: str, group: str
+) -> dict[str, dict[str, float]]:
+    polygons: dict[str, dict[str, float]] = {baseline: {}}
+    for method, found in analyses.items():
+        means = {m: pair for m, pair in found.group_means.get(group, {}).items() if m in metrics}
+        polygons[baseline] |= {m: pair[0] for m, pair in means.items()}
+        polygons[method] = {m: pair[1] for m, pair in means.items()}
+    return polygons

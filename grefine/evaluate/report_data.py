@@ -1,0 +1,162 @@
+"""The data of a report's gallery: pictures, maps and what is said of each image, in pages that the browser loads."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from grefine.evaluate.findings import AXES, Analysis
+from grefine.evaluate.report_media import FOLDER, MediaStore, add_layer, add_picture
+from grefine.io.images import printable
+from grefine.io.run_files import LAYERS
+
+if TYPE_CHECKING:
+    from grefine.evaluate.report import ReportImage
+    from grefine.types import MetricSpec
+
+PAGE_ROWS = 200
+"""Images per data file of a large report."""
+
+
+class Gallery:
+    """Collects images one at a time; what each needs for sorting stays in memory, the rest where the pictures are."""
+
+    def __init__(self, store: MediaStore) -> None:
+        self.store = store
+        self.kept: Counter[str] = Counter()
+        """Images by decision, of the first method."""
+        self._seen: list[tuple[ReportImage, ...]] = []
+        self._chunks: list[list[dict[str, Any]]] = []
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def add(self, images: Sequence[ReportImage]) -> None:
+        """Add one input with its output of every method."""
+        if len(self) % PAGE_ROWS == 0:
+            self._flush()
+            self._chunks.append([])
+        before, size = add_picture(self.store, images[0].before)
+        made = [_made(self.store, image) for image in images]
+        self._chunks[-1].append({"before": before, "size": size, "made": made})
+        self._seen.append(tuple(_light(image) for image in images))
+        self.kept[images[0].kept] += 1
+
+    def data(
+        self,
+        labels: Sequence[str],
+        metrics: Sequence[str],
+        specs: Mapping[str, MetricSpec],
+        analyses: Sequence[Analysis],
+        first: int = 1,
+    ) -> dict[str, Any]:
+        """Return what the page's script reads.
+
+        Args:
+            labels: names of the inputs, then of every method.
+            metrics: in the order of the page.
+            specs: metric → what to know about it.
+            analyses: one per method.
+            first: label of the method that is shown first.
+        """
+        self._flush()
+        return {
+            "labels": list(labels),
+            "first": first,
+            "metrics": [_metric_facts(m, specs, analyses) for m in metrics],
+            "axes": _axes(analyses),
+            "index": [_index_row(images, metrics, specs) for images in self._seen],
+            "rows": PAGE_ROWS,
+            "folder": FOLDER,
+            "media": self.store.data_uris(),
+            "chunks": self._chunks if self.store.inline else None,
+        }
+
+    def _flush(self) -> None:
+        """Once pictures lie beside the page, so does the data: every full chunk goes to its own file."""
+        if self.store.inline:
+            return
+        for number, chunk in enumerate(self._chunks):
+            if chunk:
+                self.store.put(f"page-{number}.js", f"grefinePage({number},{script_json(chunk)})\n".encode())
+                chunk.clear()
+
+
+def script_json(value: Any) -> str:
+    """Return JSON that can stand inside a script element: no text in it can end the element or start markup."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def joined_emphasis(prompt: str, parts: Sequence[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+    """Return emphasis with neighbouring words of one weight as one part, so that a phrase reads as a phrase."""
+    joined: list[tuple[int, int, float]] = []
+    for start, end, weight in sorted(parts):
+        if joined and joined[-1][2] == weight and not prompt[joined[-1][1] : start].strip():
+            joined[-1] = (joined[-1][0], end, weight)
+        else:
+            joined.append((start, end, weight))
+    return joined
+
+
+def _made(store: MediaStore, image: ReportImage) -> dict[str, Any]:
+    after, _ = add_picture(store, image.after)
+    layers = {kind: add_layer(store, kind, value) for kind in LAYERS if (value := getattr(image, kind)) is not None}
+    return {
+        "after": after,
+        "layers": layers,
+        "prompt": image.prompt,
+        "emphasis": joined_emphasis(image.prompt, image.emphasis),
+        "reason": image.reason,
+        "guarded": image.guarded,
+        "scores": {name: [_finite(b), _finite(a)] for name, (b, a) in image.scores.items()},
+        "notes": image.notes,
+    }
+
+
+def _light(image: ReportImage) -> ReportImage:
+    """Return the entry without pictures and texts, which are stored already."""
+    return replace(image, before="", after="", quality=None, alignment=None, mask=None, prompt="", reason="", notes=())
+
+
+def _index_row(images: Sequence[ReportImage], metrics: Sequence[str], specs: Mapping[str, MetricSpec]) -> list[Any]:
+    """Return name, group, decisions, and gains by axis and metric, per method: what sorting and filtering need."""
+    first = images[0]
+    gains = [_gains(image, metrics, specs) for image in images]
+    return [printable(first.name), first.group, [image.kept for image in images], gains]
+
+
+def _gains(image: ReportImage, metrics: Sequence[str], specs: Mapping[str, MetricSpec]) -> list[float | None]:
+    gains: list[float | None] = [_finite(image.gains.get(axis, math.nan)) for axis in AXES]
+    for metric in metrics:
+        before, after = image.scores.get(metric, (math.nan, math.nan))
+        sign = -1 if metric in specs and specs[metric].direction == "lower" else 1
+        gains.append(_finite(sign * (after - before)))
+    return gains
+
+
+def _axes(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
+    """Return the axes with their noise, which belongs to inputs and judges and so is the same for every method."""
+    return [
+        {"name": axis.axis, "band": axis.gain.band, "n": max(found.axes[place].gain.n for found in analyses)}
+        for place, axis in enumerate(analyses[0].axes if analyses else ())
+    ]
+
+
+def _metric_facts(metric: str, specs: Mapping[str, MetricSpec], analyses: Sequence[Analysis]) -> dict[str, Any]:
+    spec = specs.get(metric)
+    bands = [m.gain.band for found in analyses for m in found.metrics if m.metric == metric]
+    return {
+        "name": metric,
+        "lower": bool(spec and spec.direction == "lower"),
+        "loop": bool(spec and spec.used_in_loop),
+        "band": max(bands, default=0.0),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
