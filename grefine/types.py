@@ -56,6 +56,8 @@ class Phrase:
     """True for what the prompt excludes ("no people"): never a thing to add."""
     drawable: bool = True
     """False for style, medium, quality, camera and artist phrases: never a defect."""
+    apart: bool = False
+    """True for what stands beside its ancestor (in a list, "next to", "under"), not on it or in it."""
 
     @property
     def text(self) -> str:
@@ -116,6 +118,8 @@ class PhraseAlignment:
     """`(H, W)` where the repair belongs; None without a defect."""
     claimed: np.ndarray | None = None
     """`(H, W)` where a met phrase is seen; None when it has a defect or was not judged."""
+    host: int | None = None
+    """Index of the phrase on which the repair belongs; None for a place of its own."""
 
 
 @dataclass(frozen=True, slots=True)

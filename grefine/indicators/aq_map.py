@@ -124,7 +124,14 @@ class AQMap:
             return AlignmentMap(np.ones((height, width), dtype=np.float32), None, (), f"{note} Only p counts.")
         a_phs, a_pns = self._phrase_scores(encoding.whole[index], prompt.phrases)
         defects = self._defects(prompt.phrases, a_phs, a_pns)
-        regions = [self._region(encoding, index, prompt.phrases, defects, j) for j in range(len(defects))]
+        owners = [
+            None if defect is None else region_phrase(j, prompt.phrases, defects, self.readings)
+            for j, defect in enumerate(defects)
+        ]
+        regions = [
+            None if defect is None else self._region(encoding, index, prompt.phrases, j, owners[j])
+            for j, defect in enumerate(defects)
+        ]
         drawn = (region.draw() for region in regions if region is not None)
         E = combine_regions(drawn, (height, width), self.readings.a_combine)
         judged = [j for j, phrase in enumerate(prompt.phrases) if _is_judged(phrase)]
@@ -142,6 +149,7 @@ class AQMap:
                 defects[j],
                 regions[j],  # type: ignore[arg-type]
                 self._seen(encoding, index, phrase.text) if j in judged and defects[j] is None else None,  # type: ignore[arg-type]
+                None if owners[j] == j else owners[j],
             )
             for j, phrase in enumerate(prompt.phrases)
         )
@@ -178,17 +186,15 @@ class AQMap:
         encoding: Encoding,
         index: int,
         phrases: Sequence[Phrase],
-        defects: Sequence[DefectKind | None],
         j: int,
+        owner: int | None,
     ) -> GridMap | None:
-        if defects[j] is None:
-            return None
-        owner = region_phrase(j, phrases, defects, self.readings)
+        """Return where defect `j` belongs: on its owner, or, without one, where its own phrase is least unlike."""
         if owner is not None:
             return self._seen(encoding, index, phrases[owner].noun)
         if self.readings.missing_root == "skip":
             return None
-        own = self.aligned_map(encoding, index, phrases[j].noun)
+        own = self.aligned_map(encoding, index, phrases[j].text)
         if self.readings.missing_root == "whole":
             return own.apply(np.ones_like)
         return own.stretched() if self.readings.missing_root == "stretched" else own

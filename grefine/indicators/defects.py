@@ -39,7 +39,7 @@ class Readings:
     region_scale: RegionScale = "peak"
     """Regions are divided by their own peak, since words differ in how high they reach, or left as they are."""
     ancestor: Ancestor = "present"
-    """A missing noun goes to the nearest ancestor that is there, or to its ancestor even if that is missing too."""
+    """A missing noun goes to the nearest ancestor that it is on and that is there, or to its ancestor in any case."""
     missing_root: MissingRoot = "stretched"
     """Region of a missing noun without an ancestor: its own map stretched to 0..1, that map as it is, everything,
     or nothing."""
@@ -72,17 +72,24 @@ def find_defect(
 def region_phrase(
     index: int, phrases: Sequence[Phrase], defects: Sequence[DefectKind | None], readings: Readings
 ) -> int | None:
-    """Return whose noun map says where defect `index` belongs; None for a missing noun without an ancestor. (Eq. 6)"""
+    """Return whose noun map says where defect `index` belongs; None for a missing noun without an ancestor. (Eq. 6)
+
+    What stands apart from its ancestor shares that one's place, not its area: in "a woman wearing a dress and a hat"
+    the hat belongs on the woman, in "a cat, a dog" the dog on nobody.
+    """
     on_ancestor = (defects[index] == "noun") == (readings.defect_regions == "bullets")
     if not on_ancestor:
         return index
-    at, seen = phrases[index].ancestor, {index}
+    if readings.ancestor == "literal":
+        return phrases[index].ancestor if phrases[index].ancestor != index else None
+    at, seen = index, set[int]()
     while at not in seen:
-        candidate = phrases[at]
-        if readings.ancestor == "literal" or (defects[at] != "noun" and candidate.drawable and not candidate.negated):
-            return at
         seen.add(at)
-        at = phrases[at].ancestor
+        beside, at = phrases[at].apart, phrases[at].ancestor
+        candidate = phrases[at]
+        there = defects[at] != "noun" and candidate.drawable and not candidate.negated
+        if not beside and there and at not in seen:
+            return at
     return None
 
 

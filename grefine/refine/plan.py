@@ -90,8 +90,8 @@ def automatic_mask(found: Findings, config: RefineConfig, calibration: Calibrati
 def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarray:
     """Return E, high where something has to be drawn, without the cells that other, met phrases claim.
 
-    A missing thing belongs on its ancestor ("wearing a red dress" on the woman), so the ancestor's claim does not
-    protect; nor does that of a background ("on grass"), which is where missing things go. Everyone else's does.
+    A missing thing may belong on another ("wearing a red dress" on the woman), whose claim does not protect then; nor
+    does that of a background ("on grass"), which is where missing things go. Everyone else's does.
     """
     if claim_threshold is None or not any(p.region is not None for p in alignment.phrases):
         return alignment.edit
@@ -104,7 +104,7 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
             continue
         region = asked.region
         for other, claim in claims.items():
-            if other not in (index, asked.phrase.ancestor):
+            if other not in (index, asked.host):
                 region = np.where(claim, 0.0, region)
         kept = kept * (1.0 - region)
     return 1.0 - kept

@@ -9,7 +9,7 @@ from grefine.text.backend import Backend, checked, load_backend, register_backen
 from grefine.text.clean import CleanPrompt, clean
 from grefine.text.forest import Forest, repair
 from grefine.text.marks import UNDRAWN, WordList, is_drawable, negated_tokens
-from grefine.text.phrases import ancestors, assign, noun_groups, top_of
+from grefine.text.phrases import ancestors, assign, noun_groups, stands_apart, top_of
 from grefine.text.tokens import MOST_TOKENS, tokenise
 from grefine.types import ParsedPrompt, Phrase, Token
 
@@ -131,6 +131,7 @@ def _phrases(
                 weight=max(weights[i] for i in inside),
                 negated=not excluded.isdisjoint(group),
                 drawable=drawable and undrawn.isdisjoint(group),
+                apart=above[j] != j and stands_apart(forest, group, inside),
             )
         )
     return tuple(out)

@@ -6,6 +6,11 @@ from grefine.text.forest import BREAKS, NOUNS, Forest
 
 _JOINS = ("compound", "flat", "goeswith")
 _APART = frozenset({"nmod:poss", "list", "conj", "nsubj"})
+PLACES_APART = frozenset(
+    {"above", "behind", "below", "beneath", "beside", "besides", "between", "left", "near", "nearby"}
+)
+PLACES_APART |= {"next", "opposite", "over", "right", "under", "underneath"}
+"""Words that put a thing somewhere else than on or in what it is told of."""
 _SUBJECTS = ("nsubj", "nsubj:pass", "nsubj:outer")
 
 
@@ -124,6 +129,19 @@ def ancestors(forest: Forest, groups: list[list[int]]) -> list[int]:
             at = forest.heads[at]
         out.append(found)
     return out
+
+
+def stands_apart(forest: Forest, group: list[int], words: list[int]) -> bool:
+    """Say whether a centre stands beside what it hangs on: joined or listed with it, or placed apart from it.
+
+    Tags without an article ("1girl, long hair, blue eyes") are as often parts as things: they stay with their noun.
+    """
+    label, others = forest.labels[top_of(group, forest)], [i for i in words if i not in group]
+    if label.startswith("conj"):
+        return True
+    if label.startswith(("list", "parataxis")) and any(forest.tags[i] in ("DET", "NUM") for i in others):
+        return True
+    return any(forest.lower[i] in PLACES_APART and forest.tags[i] != "NOUN" for i in others)
 
 
 def _hangs_on(j: int, other: int, known: list[int]) -> bool:

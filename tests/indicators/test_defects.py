@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_clip import parsed
@@ -84,6 +86,14 @@ def test_a_missing_ancestor_is_climbed_over():
     kinds = [None, "noun", "noun"]
     assert region_phrase(2, GIRL, kinds, Readings()) == 0
     assert region_phrase(2, GIRL, kinds, Readings(ancestor="literal")) == 1
+
+
+def test_what_stands_beside_a_thing_does_not_belong_on_it():
+    hat = (*GIRL[:2], replace(GIRL[2], ancestor=1, apart=True))
+    assert region_phrase(2, hat, [None, None, "noun"], Readings()) == 0, "listed with the hair: on the girl"
+    dog = (GIRL[0], replace(GIRL[1], apart=True))
+    assert region_phrase(1, dog, [None, "noun"], Readings()) is None
+    assert region_phrase(1, dog, [None, "noun"], Readings(ancestor="literal")) == 0
 
 
 def test_style_and_excluded_ancestors_have_no_place():

@@ -88,7 +88,7 @@ def test_too_much_is_a_new_generation_not_a_repair():
 
 def test_met_phrases_protect_their_cells_but_not_against_what_belongs_on_them():
     woman = PhraseAlignment(phrase("woman", 0), 0.9, 0.9, None, None, square(0, 0, 32))
-    dress = PhraseAlignment(phrase("dress", 0), 0.1, 0.1, "noun", square(0, 0, 32))
+    dress = PhraseAlignment(phrase("dress", 0), 0.1, 0.1, "noun", square(0, 0, 32), host=0)
     cat = PhraseAlignment(phrase("cat", 2), 0.1, 0.1, "noun", square(16, 16, 32))
     own = findings(phrases=[woman, dress]).alignment
     assert edit_map(own, 0.5)[:32, :32].min() == 1.0

@@ -328,3 +328,18 @@ def test_command(capsys):
     assert "wearing a red dress" in done.stdout
     for odd in ("", "🐱", "tag, " * 300):
         assert CliRunner().invoke(app, ["parse", odd]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "apart"),
+    [
+        ("a red ball, a blue cone and a tree", ["cone", "tree"]),
+        ("a ball beside a cone", ["cone"]),
+        ("a ball to the left of a tree", ["tree"]),
+        ("a woman wearing a red dress and a hat", ["hat"]),
+        ("a girl with long hair blowing in the wind", []),
+        ("1girl, long hair, blue eyes", []),
+    ],
+)
+def test_listed_and_placed_things_stand_apart(prompt, apart):
+    assert [p.noun for p in parse_prompt(prompt) if p.apart] == apart
