@@ -15,6 +15,7 @@ def calibrate(
     out: Path = typer.Option(None, help="Write the calibration to this JSON file and leave the pipeline as it is."),
     phrase_score: str = typer.Option(None, help="class or peak; without it, what tells words apart better."),
     redundant: str = typer.Option(None, help="empty or none; without it, what tells words apart better."),
+    false_alarms: float = typer.Option(0.03, help="Share of good images that all gates together may send to repair."),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
 ) -> None:
     """Set tau, alpha, a_bound, beta, margin, gates and the mask's threshold from quantiles on good images."""
@@ -33,7 +34,8 @@ def calibrate(
         raise ConfigError(f"'{pipeline}' is not a folder on this machine: give --out FILE for its calibration.")
     typer.echo(f"looking at {len(pictures)} images", err=True)
     stream = (read_image(picture.path).rgb for picture in pictures)
-    done = measure(maps.pq, maps.aq, stream, asked, phrase_score=phrase_score, redundant=redundant)  # type: ignore[arg-type]
+    readings = {"phrase_score": phrase_score, "redundant": redundant}
+    done = measure(maps.pq, maps.aq, stream, asked, false_alarms=false_alarms, **readings)  # type: ignore[arg-type]
     for warning in done.warnings:
         typer.echo(warning, err=True)
     store_calibration(out or maps.folder, done.calibration)  # type: ignore[arg-type]

@@ -25,10 +25,11 @@ def map_(
     from grefine.indicators.sources import ReadPicture, list_pictures, prompt_sources, read_pictures
     from grefine.refine.plan import Findings, automatic_mask
     from grefine.refine.settings import RefineConfig
+    from grefine.refine.world_note import world_note
 
     pictures, sources = list_pictures(images), prompt_sources(prompt, prompts)
     maps = load_maps(pipeline, device=device, calibration=calibration)
-    failed = 0
+    strange, failed = world_note(pipeline, device), 0
     for found in read_pictures(pictures, sources):
         if not isinstance(found, ReadPicture):
             typer.echo(f"{found[0].path}: {found[1]}", err=True)
@@ -44,7 +45,7 @@ def map_(
         save(place.parent, place.name, image, quality, alignment, mask, known)
         lines = [json.dumps(known, ensure_ascii=False)] if as_json else [str(found.picture.path), *table(known)]
         typer.echo("\n".join(lines))
-        if found.prompt.unsure:
-            typer.echo(f"{found.picture.path}: {found.prompt.unsure}", err=True)
+        for remark in filter(None, (found.prompt.unsure, strange(image))):
+            typer.echo(f"{found.picture.path}: {remark}", err=True)
     if failed:
         raise typer.Exit(1)

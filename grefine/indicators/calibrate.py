@@ -17,12 +17,13 @@ from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap, Prompt, parsed_prompt
 from grefine.indicators.calibration import Calibration, PhraseScore, Redundant, Scale, worst_quality
 from grefine.indicators.evidence import Evidence, gather
+from grefine.indicators.gates import enough_for, set_gates
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap, cask
 
-FALSE = 0.02
-"""Share of good images that each of four thresholds may send to a repair: missing nouns, wrong attributes, a low p,
-a bad place."""
+FALSE_ALARMS = 0.03
+"""Share of good images that all gates together may send to a repair: missing nouns, wrong attributes, a low p, a bad
+place."""
 GOOD_PIXELS = 0.995
 """Share of the pixels of good images that lie below the mask's threshold."""
 PREFER = 0.01
@@ -32,6 +33,8 @@ USABLE = 0.65
 BETA = 0.25
 """Share of the phrases of good images that may lower a."""
 CERTAIN = math.log(0.9 / 0.1)
+NOUN, ATTRIBUTE, LOW_P, BAD_PLACE = "missing noun", "wrong attribute", "low p", "bad place"
+"""The four gates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ def calibrate(
     *,
     phrase_score: PhraseScore | None = None,
     redundant: Redundant | None = None,
+    false_alarms: float = FALSE_ALARMS,
 ) -> Calibrated:
     """Measure a CLIP and its prompts on good images.
 
@@ -62,9 +66,12 @@ def calibrate(
         prompts: what each image shows.
         phrase_score: where phrases are scored; None chooses what tells own from foreign words better.
         redundant: "empty" or "none"; None chooses likewise.
+        false_alarms: share of good images that all gates together may take for defective. Less leaves more good
+            images alone and misses more defects.
 
     Raises:
-        ConfigError: too few images, images or prompts that are all alike, a map that is not absolute.
+        ConfigError: too few images, images or prompts that are all alike, a map that is not absolute, a share that
+            is none.
         PromptError: another number of prompts than of images.
     """
     if pq.map_mode != "paper":
@@ -72,23 +79,36 @@ def calibrate(
             f"map_mode {pq.map_mode!r} stretches every image's map by itself, so no threshold can hold for it: "
             "calibrate with map_mode 'paper'."
         )
+    if not 0.0 < false_alarms <= 0.5:
+        raise ConfigError(f"false_alarms must be a share above 0 and at most 0.5, not {false_alarms}.")
     evidence = gather(pq, aq, images, [parsed_prompt(prompt) for prompt in prompts])
     readings = product(
         [redundant] if redundant else ["empty", "none"], [phrase_score] if phrase_score else ["class", "peak"]
     )
     column, chosen, separation = _choose(evidence, list(readings))
     base = Calibration(map_mode=pq.map_mode, side=pq.side, redundant=chosen[0], phrase_score=chosen[1])
-    aligned, words, warnings = _phrases(evidence, base, column)
-    rated, looks = _qualities(evidence, aligned, pq)
+    aligned, words, signs, warnings = _phrases(evidence, base, column)
+    rated, looks, seen = _qualities(evidence, aligned, pq)
+    gates = set_gates(signs | seen, false_alarms)
+    if gates.expected > false_alarms:
+        least = enough_for(false_alarms, len(gates.limits))
+        warnings.append(
+            f"{len(evidence.image_hashes)} images are too few to hold false alarms to {false_alarms:.1%}: expect "
+            f"{gates.expected:.1%}, or give at least {least} images."
+        )
     made_from = {
         "images": len(evidence.image_hashes),
         "phrases": len(evidence.pairs),
         "images_sha256": _digest(evidence.image_hashes),
         "prompts_sha256": _digest(evidence.prompt_hashes),
         "clip_sha256": weights_digest(pq.clip),
+        "false_alarms": false_alarms,
     }
-    report = {"separation": separation, "phrases": words, "quality": looks, "made_from": made_from}
-    return Calibrated(replace(rated, made_from=made_from), report, tuple(warnings))
+    alarms = {name: round(getattr(gates, name), 4) for name in ("share", "expected", "held_out")}
+    report = {"separation": separation, "phrases": words, "quality": looks, "false_alarms": alarms}
+    done = replace(_with_gates(rated, gates.limits), made_from=made_from)
+    words |= _found(evidence, done, column)
+    return Calibrated(done, report | {"made_from": made_from}, tuple(warnings))
 
 
 def separation_of(present: np.ndarray, absent: np.ndarray) -> float:
@@ -133,7 +153,21 @@ def _column(redundant: Redundant, where: PhraseScore) -> int:
     return (redundant == "empty") + 2 * (where == "peak")
 
 
-def _phrases(evidence: Evidence, base: Calibration, column: int) -> tuple[Calibration, dict[str, Any], list[str]]:
+def _with_gates(calibration: Calibration, limits: dict[str, float]) -> Calibration:
+    """Write limits down as the thresholds that the maps and the gate read."""
+    return replace(
+        calibration,
+        a_bound=limits.get(NOUN, 0.0),
+        margin=max(0.0, -limits[ATTRIBUTE]) if ATTRIBUTE in limits else 1.0,
+        p_gate=limits[LOW_P],
+        worst_gate=limits[BAD_PLACE],
+    )
+
+
+def _phrases(
+    evidence: Evidence, base: Calibration, column: int
+) -> tuple[Calibration, dict[str, Any], dict[str, np.ndarray], list[str]]:
+    """Set the scales of words, and return how near each image comes to a missing noun and a wrong attribute."""
     minus = int(base.redundant == "empty")
     nouns, foreign = evidence.group("noun"), evidence.group("other noun")
     own_prompts, other_prompts = (evidence.group(name)[:, minus] for name in ("prompt", "other prompt"))
@@ -142,31 +176,40 @@ def _phrases(evidence: Evidence, base: Calibration, column: int) -> tuple[Calibr
     prompts = _scale(float(np.median(other_prompts)), float(np.median(own_prompts)))
     pairs = _aligned(evidence.pairs, phrases, column)
     wrong = _aligned(evidence.wrong_pairs, phrases, column)
-    images = np.asarray(evidence.pair_images)
-    seen, drop = pairs.max(axis=1), pairs[:, 1] - pairs[:, 0]
-    worst = [(seen[images == image].min(), drop[images == image].max()) for image in np.unique(images)]
-    a_bound = float(np.quantile([low for low, _ in worst], FALSE))
-    margin = max(0.0, float(np.quantile([high for _, high in worst], 1 - FALSE)))
     beta = float(np.clip(np.quantile(pairs[:, 0], BETA), 1e-3, 1.0))
     told = separation_of(nouns[:, column], foreign[:, column])
-    warnings = []
+    warnings, signs = [], {}
     if told < USABLE:
-        a_bound, margin = 0.0, 1.0
         warnings.append(
             f"This CLIP prefers the words of the prompts to foreign words in only {told:.0%} of the cases: missing "
             "phrases are not judged (a_bound 0)."
         )
+    else:
+        signs = {NOUN: _lowest(evidence, pairs.max(axis=1)), ATTRIBUTE: _lowest(evidence, pairs[:, 0] - pairs[:, 1])}
     report = {
         "noun_auc": round(told, 4),
         "attribute_auc": round(separation_of(pairs[:, 0], wrong[:, 0]), 4),
         "prompt_auc": round(separation_of(own_prompts, other_prompts), 4),
-        "foreign_nouns_found": round(float((_sigmoid(foreign[:, column], phrases) < a_bound).mean()), 4),
-        "wrong_attributes_found": round(float((wrong[:, 0] < wrong[:, 1] - margin).mean()), 4) if len(wrong) else None,
     }
-    calibration = replace(
-        base, phrases=phrases, cells=cells, prompts=prompts, a_bound=a_bound, margin=margin, beta=beta
-    )
-    return calibration, report, warnings
+    return replace(base, phrases=phrases, cells=cells, prompts=prompts, beta=beta), report, signs, warnings
+
+
+def _found(evidence: Evidence, calibration: Calibration, column: int) -> dict[str, Any]:
+    """Return how many of the words that are not there the thresholds find."""
+    foreign = _sigmoid(evidence.group("other noun")[:, column], calibration.phrases)
+    wrong = _aligned(evidence.wrong_pairs, calibration.phrases, column)
+    attributes = float((wrong[:, 0] < wrong[:, 1] - calibration.margin).mean()) if len(wrong) else None
+    return {
+        "foreign_nouns_found": round(float((foreign < calibration.a_bound).mean()), 4),
+        "wrong_attributes_found": None if attributes is None else round(attributes, 4),
+    }
+
+
+def _lowest(evidence: Evidence, values: np.ndarray) -> np.ndarray:
+    """Return the lowest value of each image's phrases, infinite for an image without any."""
+    found = np.full(len(evidence.image_hashes), np.inf)
+    np.minimum.at(found, np.asarray(evidence.pair_images), values)
+    return found
 
 
 def _levels(present: np.ndarray, foreign: np.ndarray) -> tuple[float, float]:
@@ -196,7 +239,10 @@ def _aligned(pairs: Sequence[tuple[list[float], list[float]]], scale: Scale, col
     return _sigmoid(raw[:, :, column], scale)
 
 
-def _qualities(evidence: Evidence, base: Calibration, pq: PQMap) -> tuple[Calibration, dict[str, Any]]:
+def _qualities(
+    evidence: Evidence, base: Calibration, pq: PQMap
+) -> tuple[Calibration, dict[str, Any], dict[str, np.ndarray]]:
+    """Set the scales of quality and the mask's threshold, and return p and the worst place of each image."""
     chances = np.stack(evidence.class_chances)
     alpha = tuple(float(a) for a in chances[:, 1:].mean(axis=0).clip(1e-3, 1.0))
     limits = torch.tensor([a * b for a, b in zip(alpha, pq.bounds, strict=True)])
@@ -214,16 +260,9 @@ def _qualities(evidence: Evidence, base: Calibration, pq: PQMap) -> tuple[Calibr
         map_scale=map_scale,
         score_scale=score_scale,
         mask_threshold=float(np.quantile(bad, GOOD_PIXELS).clip(0.02, 0.98)),
-        p_gate=float(np.quantile(scores, FALSE)),
-        worst_gate=float(np.quantile(worst, FALSE)),
     )
-    return calibration, {
-        "mean_p": round(float(raw_scores.mean()), 6),
-        "mean_worst": round(float(worst.mean()), 4),
-        "good_images_past_gates": round(
-            float(((scores < calibration.p_gate) | (worst < calibration.worst_gate)).mean()), 4
-        ),
-    }
+    report = {"mean_p": round(float(raw_scores.mean()), 6), "mean_worst": round(float(worst.mean()), 4)}
+    return calibration, report, {LOW_P: scores, BAD_PLACE: worst}
 
 
 def _cask_map(factors: tuple[GridMap, ...], alpha: torch.Tensor) -> GridMap:

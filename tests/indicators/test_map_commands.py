@@ -146,6 +146,20 @@ def test_refusals(place, tmp_path, arguments, error, message):
     assert message in str(done.exception)
 
 
+def test_a_picture_of_another_world_is_mapped_with_a_warning(tmp_path):
+    rows, columns = np.mgrid[0:90, 0:120]
+    waves = np.stack([90 + 90 * np.sin(rows / 5 + columns / 7), 128 + 90 * np.cos(columns / 2), rows * 2.5], axis=-1)
+    Image.fromarray(waves.clip(0, 255).astype(np.uint8)).save(tmp_path / "waves.png")
+    pictures_with_captions(1, 8)[0][0].save(tmp_path / "toy.png")
+    done = run("map", tmp_path / "waves.png", tmp_path / "toy.png", "--prompt", "a red ball", "-o", tmp_path / "out")
+    assert done.exit_code == 0
+    lines = [line for line in done.stderr.splitlines() if "world" in line]
+    assert len(lines) == 1
+    assert "waves.png: not a picture of the world that this pipeline knows ('toy'" in lines[0]
+    assert "use --pipeline sdxl" in lines[0]
+    assert (tmp_path / "out" / "waves.maps.json").is_file()
+
+
 def test_released_weights_say_what_to_fetch(monkeypatch, tmp_path):
     monkeypatch.setenv("GREFINE_CACHE", str(tmp_path))
     with pytest.raises(WeightsMissing, match="grefine fetch clip"):

@@ -13,7 +13,7 @@ def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
     a, b = scores.double().numpy(), opinions.double().numpy()
     varies = np.ptp(a) > 0 and np.ptp(b) > 0
     return {
-        "srcc": float(spearmanr(a, b).statistic) if varies else 0.0,
-        "plcc": float(pearsonr(a, b).statistic) if varies else 0.0,
+        "srcc": float(spearmanr(a, b)[0]) if varies else 0.0,
+        "plcc": float(pearsonr(a, b)[0]) if varies else 0.0,
         "rmse": float(np.sqrt(np.mean((a - b) ** 2))),
     }

@@ -46,10 +46,15 @@ class Rated:
 class RatedSource(Protocol):
     """Where batches come from."""
 
-    identity: str
-    """Changes when the data do, so that nobody goes on from other data by mistake."""
-    size: int | None
-    """Opinions to train on; None for an endless source."""
+    @property
+    def identity(self) -> str:
+        """What changes when the data do, so that nobody goes on from other data by mistake."""
+        ...
+
+    @property
+    def size(self) -> int | None:
+        """Opinions to train on; None for an endless source."""
+        ...
 
     def draw(self, number: int, count: int) -> Rated:
         """Return training batch `number`; the same for a number every time."""
