@@ -1,6 +1,7 @@
 """How well scores follow people: `python benchmarks/agreement.py SCORES.csv OPINIONS.csv [--opinion mos]`.
 
-SCORES.csv is what `grefine score IMAGES --metrics NAMES -o SCORES.csv` writes. OPINIONS.csv has the columns image, the
+SCORES.csv is what `grefine score IMAGES --metrics NAMES -o SCORES.csv` writes; p and a come as the JSON lines of
+`grefine map IMAGES -o DIR --json > maps.jsonl`. OPINIONS.csv has the columns image, the
 opinion, and optionally dataset.
 """
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
@@ -20,7 +21,8 @@ def agreement_table(
     """Return (metric, dataset) → agreement.
 
     Args:
-        scores: CSV with a column `path` (or `image`) and one column per metric, as `grefine score -o` writes it.
+        scores: CSV with a column `path` (or `image`) and one column per metric, as `grefine score -o` writes it, or
+            the JSON lines that `grefine map --json` prints, whose p and a are judged.
         opinions: CSV with a column `image`, one of opinions, and optionally `dataset`.
         opinion: name of the opinions' column.
         resamples: of the intervals; 0 for none.
@@ -67,7 +69,7 @@ def to_markdown(table: Mapping[tuple[str, str], Agreement]) -> str:
 def _by_name(path: str | Path) -> dict[str, dict[str, str]]:
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            rows = _map_rows(file, path) if Path(path).suffix == ".jsonl" else list(csv.DictReader(file))
     except OSError as error:
         raise ConfigError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     column = next((name for name in ("path", "image", "name") if rows and name in rows[0]), None)
@@ -80,6 +82,21 @@ def _by_name(path: str | Path) -> dict[str, dict[str, str]]:
             raise ConfigError(f"'{path}' line {line} names '{name}' a second time: one row per image is needed.")
         found[name] = row
     return found
+
+
+def _map_rows(lines: Iterable[str], path: str | Path) -> list[dict[str, str]]:
+    """Return p and a of the lines that `grefine map --json` prints; an image without a prompt has no a."""
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found = json.loads(line)
+            values = {"p": found["p"], "a": found["a"]}
+            rows.append(
+                {"image": str(found["image"])} | {k: "" if v is None else str(float(v)) for k, v in values.items()}
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"'{path}' line {number} is not what `grefine map --json` prints.") from error
+    return rows
 
 
 def _number(text: str | None, path: str | Path, name: str) -> float:

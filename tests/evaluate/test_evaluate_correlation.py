@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -80,3 +82,21 @@ def test_table_from_files(tmp_path):
     (tmp_path / "other.csv").write_text("image,mos\nzzz.png,1\n")
     with pytest.raises(ConfigError, match="No image of"):
         agreement_table(tmp_path / "scores.csv", tmp_path / "other.csv")
+
+
+def test_table_from_the_lines_of_the_maps(tmp_path):
+    from grefine.evaluate.agreement_table import agreement_table
+
+    lines = [
+        {"image": f"x/{i}.png", "p": i / 20, "a": None if i == 3 else -i / 20, "mask_area": 0.1} for i in range(20)
+    ]
+    (tmp_path / "maps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "mos.csv").write_text("image,mos\n" + "".join(f"{i}.png,{i}\n" for i in range(20)))
+    table = agreement_table(tmp_path / "maps.jsonl", tmp_path / "mos.csv", resamples=0)
+    assert {name: (found.n, round(found.srcc, 9)) for (name, _), found in table.items()} == {
+        "p": (20, 1),
+        "a": (19, -1),
+    }
+    (tmp_path / "bad.jsonl").write_text('{"image": "a.png", "p": 1}\n')
+    with pytest.raises(ConfigError, match="line 1 is not what `grefine map --json` prints"):
+        agreement_table(tmp_path / "bad.jsonl", tmp_path / "mos.csv")
