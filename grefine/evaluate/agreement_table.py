@@ -87,7 +87,7 @@ def _by_name(path: str | Path) -> dict[str, dict[str, str]]:
 def _map_rows(lines: Iterable[str], path: str | Path) -> list[dict[str, str]]:
     """Return p and a of the lines that `grefine map --json` prints; an image without a prompt has no a."""
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for place, line in enumerate(lines, start=1):
         try:
             found = json.loads(line)
             values = {"p": found["p"], "a": found["a"]}
@@ -95,7 +95,7 @@ def _map_rows(lines: Iterable[str], path: str | Path) -> list[dict[str, str]]:
                 {"image": str(found["image"])} | {k: "" if v is None else str(float(v)) for k, v in values.items()}
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"'{path}' line {number} is not what `grefine map --json` prints.") from error
+            raise ConfigError(f"'{path}' line {place} is not what `grefine map --json` prints.") from error
     return rows
 
 
