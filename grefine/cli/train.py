@@ -21,7 +21,10 @@ def tiny(
     out: Path = typer.Option(Path("runs/tiny"), "--out", "-o", help="Pipeline folder; what lies there is resumed."),
     minutes: float | None = typer.Option(None, help="Budget by the clock for all parts together."),
     steps: int | None = typer.Option(None, help="Budget in steps for each part; exactly reproducible."),
-    parts: str = typer.Option("", help="Comma-separated: vae, clip, unet. All without."),
+    parts: str = typer.Option(
+        "",
+        help="Comma-separated: vae, clip, unet (all without), or the controls contrastive and early.",
+    ),
     seed: int | None = typer.Option(None, help="In place of the seeds of configs/train/tiny."),
     device: str | None = typer.Option(None, help="cpu keeps off an accelerator that is present."),
     bundle: bool = typer.Option(True, help="Calibrate and assemble the pipeline folder afterwards."),
@@ -29,13 +32,17 @@ def tiny(
 ) -> None:
     """Train the embedded pipeline on the toy world, or go on training it."""
     from grefine.errors import ConfigError
-    from grefine.training.tiny.recipe import train_tiny
+    from grefine.training.tiny.recipe import CONTROLS, train_tiny
 
     if (minutes is None) == (steps is None):
         raise ConfigError("Give a budget: --minutes N or --steps N.")
     names = [name.strip() for name in parts.split(",") if name.strip()]
     found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=device == "cpu")
-    if bundle and all((out / name).is_dir() for name in ("vae", "unet", "clip", "pq_prompts")):
+    if (
+        bundle
+        and not found.keys() <= CONTROLS.keys()
+        and all((out / name).is_dir() for name in ("vae", "unet", "clip", "pq_prompts"))
+    ):
         from grefine.training.tiny.bundle import assemble
 
         assemble(out)

@@ -8,10 +8,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from grefine.config import load_config
 from grefine.errors import ConfigError
+from grefine.resources import config_file
 from grefine.training.loop import Budget, Record, schedule
 from grefine.training.muon import Muon, orthogonalise
-from grefine.training.tiny.recipe import train_tiny
+from grefine.training.tiny.clip import ClipSettings
+from grefine.training.tiny.recipe import CONTROLS, PARTS, train_tiny
 from grefine.training.tiny.tasks import CELL, SHARES, draw_task
 from grefine.training.tiny.unet import noised, scheduler
 from grefine.training.tiny.vae import VaeSettings, train_vae
@@ -109,13 +112,22 @@ def test_unknown_part_and_missing_autoencoder(tmp_path):
 
 def test_a_minute_of_training_beats_chance(tmp_path):
     """The smoke run, counted in steps so that a busy machine changes nothing: every part learns."""
-    vae = train_tiny(tmp_path, steps=24, parts=["vae"], cpu=True)["vae"]
+    vae = train_tiny(tmp_path, steps=20, parts=["vae"], cpu=True)["vae"]
     assert vae["psnr"] > 14, "no better than one flat colour"
-    clip = train_tiny(tmp_path, steps=30, parts=["clip"], cpu=True)["clip"]
+    clip = train_tiny(tmp_path, steps=20, parts=["clip"], cpu=True)["clip"]
     assert clip["pointing"] > 0.15, "objects fill less than a tenth of the picture"
-    unet = train_tiny(tmp_path, steps=10, parts=["unet"], cpu=True)["unet"]
+    unet = train_tiny(tmp_path, steps=6, parts=["unet"], cpu=True)["unet"]
     rows = Record.load(tmp_path / "training", "unet").rows
     assert unet["val_loss"] < rows[0]["val_loss"]
     for name in ("vae", "clip", "unet"):
         assert (tmp_path / "training" / f"{name}.png").stat().st_size > 1000
         assert (tmp_path / "training" / f"{name}_samples.png").stat().st_size > 10_000
+
+
+def test_controls_are_made_only_when_named_and_lie_apart(tmp_path):
+    contrastive = load_config(config_file("train", "tiny/contrastive"), ClipSettings)
+    assert contrastive.contrastive > 0
+    assert {contrastive.dense, contrastive.peak, contrastive.quality, contrastive.quality_image} == {0.0}
+    with pytest.raises(ConfigError, match="train the part 'vae' first"):
+        train_tiny(tmp_path, steps=1, parts=["early"], cpu=True)
+    assert set(CONTROLS).isdisjoint(PARTS)

@@ -35,6 +35,22 @@ PARTS: dict[str, Part] = {
 }
 
 
+def _contrastive(out: Path, settings: ClipSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
+    return train_clip(out / "contrastive", settings, budget, accelerator)
+
+
+def _early(out: Path, settings: UnetSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
+    return train_unet(out / "early", settings, budget, accelerator, vae=out / "vae")
+
+
+CONTROLS: dict[str, Part] = {
+    "contrastive": Part(ClipSettings, _contrastive, 0.3),
+    "early": Part(UnetSettings, _early, 0.1),
+}
+"""What the benchmark compares with, made only when named, each in a folder of its own name: a CLIP that never sees a
+mask, and a generator that stopped early."""
+
+
 def train_tiny(
     out: Path,
     *,
@@ -50,44 +66,46 @@ def train_tiny(
         out: pipeline folder; its parts are resumed from.
         minutes: budget by the clock, divided among the parts.
         steps: budget in optimiser steps for each part; the same steps and seed give the same weights.
-        parts: names out of `PARTS`.
+        parts: names out of `PARTS` or `CONTROLS`.
         seed: in place of the seeds of the settings.
         cpu: stay on the CPU even where an accelerator is present.
     """
-    chosen = list(parts) or list(PARTS)
+    chosen, known = list(parts) or list(PARTS), PARTS | CONTROLS
     for name in chosen:
-        if name not in PARTS:
-            raise ConfigError(f"No part '{name}' in tiny: give one of {', '.join(PARTS)}{nearest(name, PARTS)}")
+        if name not in known:
+            raise ConfigError(f"No part '{name}' in tiny: give one of {', '.join(known)}{nearest(name, known)}")
     accelerator = Accelerator(cpu=cpu)
-    total = sum(PARTS[name].share for name in chosen)
+    total = sum(known[name].share for name in chosen)
     found = {}
     for name in chosen:
-        part = PARTS[name]
+        part = known[name]
         settings = load_config(config_file("train", f"tiny/{name}"), part.settings)
         if seed is not None:
             settings = replace(settings, seed=seed)
-        _check_same(out, name, settings)
+        _check_same(out if name in PARTS else out / name, settings)
         share = Budget(minutes=minutes * part.share / total) if minutes is not None else Budget(steps=steps)
         found[name] = part.run(out, settings, share, accelerator)
     return found
 
 
-_SHAPE = {
-    "vae": ("channels", "layers", "latent_channels"),
-    "clip": ("width", "layers", "heads", "surgery_layers", "patch", "text_width", "text_layers", "embed_dim", "n_ctx"),
-    "unet": ("channels", "text_widths", "text_layers"),
+_CLIP = ("width", "layers", "heads", "surgery_layers", "patch", "text_width", "text_layers", "embed_dim", "n_ctx")
+_SHAPE: dict[type, tuple[str, tuple[str, ...]]] = {
+    VaeSettings: ("vae", ("channels", "layers", "latent_channels")),
+    ClipSettings: ("clip", _CLIP),
+    UnetSettings: ("unet", ("channels", "text_widths", "text_layers")),
 }
 
 
-def _check_same(out: Path, name: str, settings: Any) -> None:
+def _check_same(out: Path, settings: Any) -> None:
     """Refuse to go on from a part of another shape."""
     import json
 
+    name, shape = _SHAPE[type(settings)]
     path = out / "training" / f"{name}.json"
     if not path.is_file():
         return
     before = json.loads(path.read_text(encoding="utf-8"))["runs"][-1]["settings"]
-    for key in _SHAPE[name]:
+    for key in shape:
         now = getattr(settings, key)
         was = before.get(key)
         if (list(now) if isinstance(now, tuple) else now) != was:

@@ -205,13 +205,16 @@ def loss_of(
     return (error * data.weight).sum() / data.weight.sum()
 
 
-def train_unet(out: Path, settings: UnetSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
-    """Train, or go on training, `out`/unet and both text encoders; needs `out`/vae."""
+def train_unet(
+    out: Path, settings: UnetSettings, budget: Budget, accelerator: Accelerator, vae: Path | None = None
+) -> dict[str, float]:
+    """Train, or go on training, `out`/unet and both text encoders, on the latents of `vae` (`out`/vae)."""
     torch.manual_seed(settings.seed)
-    if not (out / "vae" / "config.json").is_file():
-        raise ConfigError(f"The UNet needs an autoencoder in '{out / 'vae'}': train the part 'vae' first.")
+    folder = vae or out / "vae"
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"The UNet needs an autoencoder in '{folder}': train the part 'vae' first.")
     device = accelerator.device
-    vae = AutoencoderKL.from_pretrained(out / "vae").to(device, torch.float32).eval().requires_grad_(False)
+    coder = AutoencoderKL.from_pretrained(folder).to(device, torch.float32).eval().requires_grad_(False)
     tokenizer = build_tokenizer()
     net = load(out, settings, len(tokenizer), int(tokenizer.eos_token_id))
     for part in net.parts.values():
@@ -227,7 +230,7 @@ def train_unet(out: Path, settings: UnetSettings, budget: Budget, accelerator: A
         at = offset + number
         if number % settings.reuse == 0 or not ring:
             task = draw_task(TRAIN + settings.seed + accelerator.process_index * 101, at, settings.batch, device)
-            ring.append(encode(vae, task, settings))
+            ring.append(encode(coder, task, settings))
         source = torch.Generator().manual_seed(at * 31 + settings.seed + accelerator.process_index)
         return {"loss": loss_of(net, tokenizer, ring[number % len(ring)], alphas, source, settings)}
 
@@ -238,7 +241,7 @@ def train_unet(out: Path, settings: UnetSettings, budget: Budget, accelerator: A
 
     def evaluate() -> Mapping[str, float]:
         with averaged(net, average):
-            return measure(net, vae, tokenizer, alphas, settings, device)
+            return measure(net, coder, tokenizer, alphas, settings, device)
 
     def save() -> None:
         with averaged(net, average):
@@ -265,7 +268,7 @@ def train_unet(out: Path, settings: UnetSettings, budget: Budget, accelerator: A
     )
     curves(record, out / "training" / "unet.png")
     with averaged(net, average):
-        unet_samples(net, vae, tokenizer, plan, out / "training" / "unet_samples.png")
+        unet_samples(net, coder, tokenizer, plan, out / "training" / "unet_samples.png")
     return metrics
 
 
