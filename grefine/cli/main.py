@@ -54,6 +54,8 @@ def main() -> None:
     """Run the command line; every known failure is one sentence on stderr."""
     from grefine.errors import GRefineError
 
+    if not sys.stderr.isatty():  # other packages' progress bars are noise in a log
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         app()
     except GRefineError as error:

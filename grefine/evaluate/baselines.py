@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageFilter
 
 from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
+from grefine.scorers.registry import check_device
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +92,7 @@ def check_run(names: Iterable[str], run: Run) -> None:
     """Refuse what cannot work before anything is loaded.
 
     Raises:
-        ConfigError: an unknown refiner, or a strength that executes no step.
+        ConfigError: an unknown refiner, a strength that executes no step, or a device that is not there.
     """
     for name in (*names, *(run.models or {})):
         if name not in REFINERS:
@@ -99,6 +100,7 @@ def check_run(names: Iterable[str], run: Run) -> None:
     if not 0 < run.strength <= 1 or run.steps < 1:
         given = f"{run.strength} and {run.steps}"
         raise ConfigError(f"Refiners need a strength above 0 and up to 1, and at least one step, not {given}.")
+    check_device(run.device)
 
 
 def identity(image: Image.Image, **_: Any) -> Image.Image:
@@ -207,7 +209,7 @@ def _pipeline(kind: str, source: str, run: Run) -> Any:
     import torch
 
     dtype = torch.float32 if run.device == "cpu" else torch.float16
-    pipe = getattr(diffusers, kind).from_pretrained(source, torch_dtype=dtype).to(run.device)
+    pipe = getattr(diffusers, kind).from_pretrained(source, dtype=dtype).to(run.device)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

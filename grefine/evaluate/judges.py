@@ -114,10 +114,11 @@ def choose(
         allow_noncommercial: accept the terms of pyiqa's metrics.
 
     Raises:
-        ConfigError: an unknown metric, with the nearest name.
+        ConfigError: an unknown metric, with the nearest name, or a device that is not there.
     """
-    from grefine.scorers.registry import availability, known_metric, load_scorer, metric_specs
+    from grefine.scorers.registry import availability, check_device, known_metric, load_scorer, metric_specs
 
+    check_device(device)
     specs = {spec.name: spec for spec in metric_specs()}
     wanted = list(metrics) or list(specs)
     weights = {known_metric(name): path for name, path in (weights or {}).items()}

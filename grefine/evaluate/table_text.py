@@ -38,7 +38,8 @@ def _markdown_cell(cell: Cell) -> str:
 
 def legend(table: WideTable) -> str:
     """Return the sentence that explains the marks."""
-    parts = [f"Means{'' if table.n is None else f' over {table.n} images'}; best in bold, second in italics, "]
+    over = "" if table.n is None else f" over {table.n} image{'s' if table.n != 1 else ''}"
+    parts = [f"Means{over}; best in bold, second in italics, "]
     parts.append(f"▼ worse than {table.baseline}.")
     if table.in_loop:
         parts.append(" † used in the loop: steered the refinement, so it is no evidence.")

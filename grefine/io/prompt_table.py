@@ -109,6 +109,9 @@ def _add(table: PromptTable, name: Any, prompt: Any, line: int) -> None:
 
 
 def _text(path: Path) -> str:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise PromptError(f"The table of prompts '{printable(path)}' {what}: give a CSV, TSV, JSONL or JSON file.")
     try:
         data = read_bytes(path, _MOST_BYTES)
     except ValueError as error:

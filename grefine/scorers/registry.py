@@ -139,11 +139,13 @@ def check_device(device: str) -> None:
     import torch
 
     try:
-        kind = torch.device(device).type
+        kind, index = torch.device(device).type, torch.device(device).index or 0
     except RuntimeError as error:
         raise ConfigError(f"'{device}' is no device; accepted are cpu, cuda, cuda:0 ... and mps.") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"Device '{device}' was asked for, but this machine has no usable GPU; use cpu.")
+    if kind == "cuda" and index >= torch.cuda.device_count():
+        raise ConfigError(f"Device '{device}' was asked for, but this machine has {torch.cuda.device_count()} GPUs.")
 
 
 def _entry(name: str) -> _Entry:

@@ -200,3 +200,17 @@ def test_command_line(folders, tmp_path):
     assert found["methods"]["identity"]["verdict"] == "no change"
     done = CliRunner().invoke(app, [*run, "--outputs", "nonsense"])
     assert done.exit_code != 0
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_a_device_that_is_not_there_is_an_error_before_anything_is_made(folders, tmp_path, command):
+    from grefine.cli.main import app
+
+    before, after, _ = folders(2)
+    sides = [str(before), str(after)] if command == "evaluate" else [str(before)]
+    done = CliRunner().invoke(
+        app, [command, *sides, "-o", str(tmp_path / "out"), "--device", "cuda:99", "--no-report"]
+    )
+    assert done.exit_code != 0
+    assert "cuda:99" in str(done.exception)
+    assert not (tmp_path / "out" / "outputs").exists()
