@@ -85,6 +85,7 @@ def train(
     every: float = 0.1,
     clip: float = 1.0,
     decay_from: float = 0.4,
+    rate: Callable[[int], float] | None = None,
 ) -> dict[str, float]:
     """Run `step` until the budget is spent and return the last evaluation.
 
@@ -94,6 +95,7 @@ def train(
             end, less often where it would take more than a fifth of a short budget.
         save: writes the weights; called after each evaluation.
         after_step: called after each optimiser step, e.g. for a moving average of the weights.
+        rate: learning-rate factor by step number, in place of the one that follows the budget.
     """
     from tqdm import tqdm
 
@@ -105,8 +107,8 @@ def train(
     bar = tqdm(total=100, desc=record.name, unit="%", disable=not accelerator.is_main_process, mininterval=1)
     while (progress := budget.progress(number, time.monotonic() - began)) < 1.0:
         for optimiser, rates in zip(optimisers, peak, strict=True):
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * schedule(progress, decay_from)
+            for group, top in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = top * (rate(number) if rate else schedule(progress, decay_from))
         losses = step(number)
         accelerator.backward(losses["loss"])
         accelerator.clip_grad_norm_(parameters, clip)

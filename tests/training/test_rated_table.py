@@ -18,7 +18,7 @@ def table(folder, text, pictures=("a.png", "b.png", "c.png")):
 
 
 def test_a_full_table(tmp_path):
-    heading = "\ufeffimage,mos,prompt,content,sharpness"
+    heading = "\ufeffimage,mos,prompt,reference,sharpness"
     text = "\n".join([heading, 'a.png,4.5,"a cat, sleeping",one,80', "b.png,3,,one,20", "", "c.png,0,,,5"])
     found = read_table(table(tmp_path, text))
     assert found.name == "rated"

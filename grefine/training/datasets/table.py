@@ -1,4 +1,4 @@
-"""Rated pictures from a CSV table: `image,mos[,prompt][,content][,further score columns]`."""
+"""Rated pictures from a CSV table: `image,mos[,prompt][,reference][,further score columns]`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from grefine.errors import ConfigError, nearest
 from grefine.io.images import printable
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, rated
 
-IMAGE, PROMPT, CONTENT = "image", "prompt", "content"
+IMAGE, PROMPT, REFERENCE = "image", "prompt", "reference"
 
 
 def read_table(path: str | Path, images: str | Path | None = None, name: str = "") -> RatedImages:
     """Read a CSV table of rated pictures.
 
     The first line is the heading. `image` is a path relative to the table (or to `images`) or absolute, `mos` the
-    opinion score (any scale, high = good). `prompt` (what the picture was made from) and `content` (which pristine
-    picture it is a distortion of) are optional texts; every other column is a further score, e.g. `sharpness`.
+    opinion score (any scale, high = good). `prompt` (what the picture was made from) and `reference` (which
+    pristine picture it is a distortion of) are optional texts; every other column is a further score, e.g. `sharpness`.
 
     Args:
         path: the table.
@@ -38,8 +38,8 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
         picture = record[IMAGE].strip()
         if not picture:
             raise ConfigError(f"'{printable(path)}' line {line} names no image.")
-        scores = {c: number(v, c, path, line) for c, v in record.items() if c not in (IMAGE, PROMPT, CONTENT)}
-        content = record.get(CONTENT, "").strip()
+        scores = {c: number(v, c, path, line) for c, v in record.items() if c not in (IMAGE, PROMPT, REFERENCE)}
+        content = record.get(REFERENCE, "").strip()
         rows.append(RatedImage(root / picture, scores, record.get(PROMPT, "").strip(), content))
     return rated(name or path.stem, rows, where=path)
 

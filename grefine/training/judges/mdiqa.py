@@ -73,6 +73,7 @@ def build(settings: MDIQASettings) -> MDIQA:
     for net in (model.technology, model.aesthetic):
         for head in net.heads:
             start_at(head.score[-1], 0.9)  # pyright: ignore[reportIndexIssue, reportArgumentType]
+    start_at(model.fusion.local.overall[-1], 0.6, share=1.0)  # pyright: ignore
     return model
 
 

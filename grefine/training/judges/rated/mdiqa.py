@@ -1,0 +1,211 @@
+"""MDIQA on rated pictures: a net of technical dimensions, one of aesthetic ones, then the fusion to one score."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from grefine.errors import ConfigError
+from grefine.io.images import read_image
+from grefine.models.lar_iqa import centre_crop
+from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
+from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
+from grefine.scorers.inputs import to_tensor
+from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
+from grefine.training.judges.losses import norm_in_norm
+from grefine.training.judges.rated.pool import Part, Sample
+from grefine.training.judges.rated.recipe import RatedRecipe
+from grefine.training.judges.rated.stage import begin_with, freeze, load_state, save_state
+from grefine.training.judges.rated.views import flipped, random_crop, shorter_side
+
+_NET = {"backbone": "resnet50", "backbone_options": {}, "width": 256, "heads": 4, "hidden": None, "gate_width": 64}
+
+
+@dataclass(frozen=True)
+class MDIQARecipe(RatedRecipe):
+    """`start` knows trunk (technical, aesthetic), and technology, aesthetic, weights and clip (fusion)."""
+
+    stage: Literal["technical", "aesthetic", "fusion"] = "technical"
+    crop: int = 384
+    train_side: int = 0
+    """Shorter side to which pictures are brought before they are cropped; 0 leaves them."""
+    test_side: int = 0
+    """The same for evaluation."""
+    test_crop: int = 0
+    """Side of the middle square that is evaluated; 0 takes the whole picture."""
+    norm_weight: float = 1.0
+    """Of norm-in-norm."""
+    error_weight: float = 1.0
+    """Of the squared error."""
+    trunk_steps: int = 0
+    """Steps after which the trunk is frozen and the optimiser forgets; 0 trains it to the end."""
+
+
+class _Cuts:
+    """How both kinds of stage cut pictures."""
+
+    recipe: MDIQARecipe
+
+    def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
+        """Return a mirrored or plain random crop."""
+        if self.recipe.train_side:
+            image = shorter_side(image, self.recipe.train_side)
+        return {"image": to_tensor(random_crop(flipped(image, rng), self.recipe.crop, rng))}
+
+    def evaluated(self, row: RatedImage) -> Tensor:
+        """Return `(1, 3, H, W)` as it is evaluated."""
+        image = read_image(row.path).rgb
+        if self.recipe.test_side:
+            image = shorter_side(image, self.recipe.test_side)
+        if self.recipe.test_crop:
+            image = centre_crop(image, self.recipe.test_crop)
+        return to_tensor(image)[None]
+
+
+class DimensionStage(_Cuts):
+    """Train the technical or the aesthetic net: every step adds up one batch for every dimension."""
+
+    grouping = "columns"
+
+    def __init__(self, recipe: MDIQARecipe, sets: Sequence[RatedImages]) -> None:
+        self.recipe = recipe
+        technical = recipe.stage == "technical"
+        self.name, self.columns = ("technology", TECHNICAL) if technical else ("aesthetic", AESTHETIC)
+        for data in sets:
+            for name in self.columns:
+                data.labels(name)
+        foreign = set(recipe.geometry) - set(_NET)
+        if foreign:
+            raise ConfigError(f"A dimension net's geometry has no '{min(foreign)}': {', '.join(_NET)}.")
+        options = _NET | recipe.geometry
+        hidden = min(4 * options["width"], 2048) if options["hidden"] is None else options["hidden"]
+        shape = (options["width"], options["heads"], hidden, options["gate_width"])
+        self.options = options
+        self.net = DimensionNet(options["backbone"], options["backbone_options"], len(self.columns), *shape)
+        begin_attention(self.net)
+        begin_with(self.net.trunk, recipe.start, "trunk")
+        self.module = self.net
+        fix_statistics(self.net.trunk)
+
+    def train(self, step: int) -> bool:
+        """Keep the trunk's statistics; freeze it when its time is over."""
+        self.net.train()
+        fix_statistics(self.net.trunk)
+        over = self.recipe.trunk_steps
+        if over and step >= over:
+            freeze(self.net.trunk)
+        return bool(over) and step == over
+
+    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+        losses = []
+        for part, views, labels in parts:
+            levels = self.net.levels(views["image"])
+            scores = self.net.heads[part.column](levels)[0]
+            losses.append(_compare(self.recipe, scores, labels[:, part.column]))
+        named = dict(zip(self.columns, losses, strict=True))
+        return {"loss": torch.stack(losses).sum()} | named
+
+    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
+        weight = next(self.net.parameters())
+        found = []
+        for row in rows:
+            levels = self.net.levels(self.evaluated(row).to(weight))
+            found.append(torch.cat([head(levels)[0] for head in self.net.heads]))
+        return torch.stack(found)
+
+    def save(self, folder: Path) -> None:
+        save_state(self.net, folder, {"part": self.name} | self.options)
+
+    def load(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        load_state(self.net, load_file(folder / "model.safetensors"), str(folder))
+
+
+class FusionStage(_Cuts):
+    """Train what turns nine frozen dimensions into one score."""
+
+    name, columns, grouping = "mdiqa", (MOS,), "together"
+
+    def __init__(self, recipe: MDIQARecipe, sets: Sequence[RatedImages]) -> None:
+        self.recipe = recipe
+        self.model = MDIQA(**recipe.geometry)
+        if self.model.fusion is None:
+            raise ConfigError("The fusion stage cannot train an MDIQA with `with_overall: false`.")
+        begin_with(self.model.technology, recipe.start, "technology")
+        begin_with(self.model.aesthetic, recipe.start, "aesthetic")
+        fusion: Any = self.model.fusion
+        begin_with(fusion.weights.trunk, recipe.start, "weights")
+        begin_with(fusion.semantics.visual, recipe.start, "clip")
+        begin_attention(fusion.local)
+        begin_positive(fusion.local.overall)
+        for part in (self.model.technology, self.model.aesthetic, fusion.semantics):
+            freeze(part)
+        self.module = self.model
+
+    def train(self, step: int) -> bool:
+        """Train the fusion alone; everything frozen stays in evaluation mode."""
+        self.model.eval()
+        fusion: Any = self.model.fusion
+        fusion.train()
+        fusion.semantics.eval()
+        fix_statistics(fusion.weights.trunk)
+        return False
+
+    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+        _, views, labels = parts[0]
+        overall = self.model(views["image"]).overall
+        return {"loss": _compare(self.recipe, overall, labels[:, 0])}
+
+    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
+        weight = next(self.model.parameters())
+        return torch.stack([self.model(self.evaluated(row).to(weight)).overall for row in rows])
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+
+    def load(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        state: dict[str, Tensor] = {}
+        for file in folder.glob("*.safetensors"):
+            state |= load_file(file)
+        load_state(self.model, state, str(folder))
+
+
+def _compare(recipe: MDIQARecipe, scores: Tensor, labels: Tensor) -> Tensor:
+    return recipe.norm_weight * norm_in_norm(scores, labels) + recipe.error_weight * F.mse_loss(scores, labels)
+
+
+def fix_statistics(trunk: nn.Module) -> None:
+    """Keep batch normalisation as it was pre-trained: neither its statistics nor its scale and shift move."""
+    for module in trunk.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+            freeze(module)
+
+
+def begin_attention(net: nn.Module) -> None:
+    """Draw the linear layers of attention blocks as the published code does (Kaiming, normal)."""
+    for block in net.modules():
+        if isinstance(block, (nn.TransformerEncoderLayer, CrossAttention)):
+            for layer in block.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.kaiming_normal_(layer.weight)
+
+
+@torch.no_grad()
+def begin_positive(net: nn.Module) -> None:
+    """Draw the last layers positive, so that at first a better dimension never lowers the overall score."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            for parameter in (layer.weight, layer.bias):
+                parameter.copy_((torch.randn(parameter.shape) * 0.1).abs())

@@ -1,0 +1,337 @@
+"""Every recipe on rated pictures runs at tiny size, goes on exactly where it was, and refuses other settings."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from grefine.cli.main import app
+from grefine.errors import ConfigError, GRefineError
+from grefine.resources import bundled
+from grefine.toyworld.tokenizer import build_tokenizer
+from grefine.training.datasets.table import read_table
+from grefine.training.judges.rated.catalogue import JUDGES, recipe_file, train_on_data
+from grefine.training.judges.rated.lar import batch_pearson
+from grefine.training.judges.rated.moe import MainStage, MoERecipe, freeze_until
+from grefine.training.judges.rated.moe_ablations import Ablation, ablate
+from grefine.training.judges.rated.pool import Order, Pool
+from grefine.training.judges.rated.recipe import Schedule, rate_of
+
+DIMENSIONS = ["brightness", "colorfulness", "contrast", "noisiness", "sharpness", "color", "composition", "content"]
+CONFIGS = [
+    pytest.param(
+        judge, path.stem, id=f"{judge}-{path.stem}", marks=[pytest.mark.slow] if "ablation" in path.stem else []
+    )
+    for judge in JUDGES
+    for path in sorted((bundled("configs") / "train" / judge).glob("*.yaml"))
+]
+
+MOE = {
+    "crop_size": 32, "crop_patch": 8, "crop_width": 16, "crop_heads": 2, "taps": [0, 1], "image_size": 32,
+    "patch_size": 8, "vision_width": 16, "vision_depth": 2, "vision_heads": 2, "text_width": 16, "text_depth": 2,
+    "text_heads": 2, "text_hidden": 16, "vocabulary": len(build_tokenizer()), "positions": 32, "text_length": 16,
+    "width": 16, "heads": 2, "prior_hidden": 8, "crops": 2,
+}  # fmt: skip
+RESNET = {"channels": [8, 8, 12, 16], "stem_width": 4}
+MDIQA = {
+    "backbone": "test_resnet", "backbone_options": RESNET, "width": 8, "heads": 2, "hidden": 16, "gate_width": 4,
+    "weight_backbone": "test_resnet", "weight_backbone_options": RESNET, "weight_width": 8, "local_heads": 2,
+    "local_hidden": 8, "clip_layers": [1, 1, 1, 1], "clip_width": 4, "clip_head_width": 32, "clip_tokens": 16,
+    "clip_size": 64,
+}  # fmt: skip
+NET = {key: MDIQA[key] for key in ("backbone", "backbone_options", "width", "heads", "hidden", "gate_width")}
+LAR = {"encoder": "test_efficientnet", "encoder_options": {"output_stride": 8}, "features": 8, "whole_size": 32}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Write forty grey pictures that are the better the brighter they are, with prompts and nine dimensions."""
+    folder = tmp_path_factory.mktemp("rated")
+    rng = np.random.default_rng(0)
+    lines = []
+    for number in range(40):
+        mos = 1 + number % 20 / 5
+        pixels = rng.normal(mos * 40, 20, (48 + number % 3, 48, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        lines.append([f"{number}.png", mos, f"a red ball {number % 10}", f"ref{number % 8}", *[mos] * 9])
+    path = folder / "own.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["image", "mos", "prompt", "reference", *DIMENSIONS, "light"], *lines])
+    return path
+
+
+def tiny(judge, name, folder, table, **changes):
+    """Write a bundled recipe with a small network, small batches and nothing to fetch; return its path."""
+    recipe = yaml.safe_load(recipe_file(judge, name).read_text())
+    stage = recipe["stage"]
+    given = recipe.get("geometry", {})
+    if judge == "moe-agiqa":
+        keys = ("crop_size", "crop_patch", "crop_width", "crop_heads")
+        small = {key: MOE[key] for key in keys} | {"prior_depth": 3} if stage == "prior" else dict(MOE)
+        if stage == "main":
+            small |= {key: given[key] for key in ("experts", "chosen") if key in given}
+            small |= {"prior_depth": 2} if "prior_depth" in given else {}
+            recipe["tokenizer"] = "toy"
+    elif judge == "mdiqa":
+        small = MDIQA if stage == "fusion" else NET
+        recipe |= {"crop": 40, "every": 2}
+        for key in ("train_side", "test_side", "test_crop"):
+            if recipe.get(key):
+                recipe[key] = 40
+        if recipe.get("trunk_steps"):
+            recipe["trunk_steps"] = 2
+    else:
+        small = LAR | {"crop_size": 48}
+        if stage == "merged":
+            small |= {"expanded": 8, "reduced": 8, "branch_head": given["branch_head"]}
+    recipe |= {"geometry": small, "start": {}, "batch": 4}
+    if recipe["split"]["kind"] in ("folds", "parts"):
+        recipe["split"] = {"kind": "prompt"}
+    path = folder / f"{judge}-{name}.yaml"
+    path.write_text(yaml.safe_dump(recipe | changes))
+    return path
+
+
+def weights(folder):
+    from safetensors.torch import load_file
+
+    return {k: v for file in sorted(folder.glob("*.safetensors")) for k, v in load_file(file).items()}
+
+
+@pytest.mark.parametrize(("judge", "name"), CONFIGS)
+def test_bundled_recipe_runs_resumes_and_refuses(judge, name, tmp_path, table):
+    config = tiny(judge, name, tmp_path, table)
+    said: list[str] = []
+    found = train_on_data(judge, [str(table)], config, tmp_path / "out", steps=2, cpu=True, progress=said.append)
+    assert any("train" in line and "test" in line for line in said)
+    columns = 5 if name == "technical" else 4 if name == "aesthetic" else 1
+    assert len(found) == columns
+    record = json.loads(next((tmp_path / "out" / "training").glob("*.json")).read_text())
+    folder = tmp_path / "out" / record["name"]
+    stored = json.loads((folder / "metrics.json").read_text())
+    assert stored["measured"].keys() == found.keys()
+    assert stored["leakage"][0]["test"] == next(iter(found.values()))["n"]
+    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    assert len(rows) == columns * stored["leakage"][0]["test"]
+    assert "bootstrap" in (folder / "README.md").read_text()
+
+    train_on_data(judge, [str(table)], config, tmp_path / "out", steps=1, cpu=True)
+    record = json.loads(next((tmp_path / "out" / "training").glob("*.json")).read_text())
+    assert len(record["runs"]) == 2
+    other = tiny(judge, name, tmp_path, table, batch=5)
+    with pytest.raises(ConfigError, match="was trained with batch=4, now it is 5") as error:
+        train_on_data(judge, [str(table)], other, tmp_path / "out", steps=1, cpu=True)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("judge", "name"),
+    [
+        ("moe-agiqa", "v2"),
+        pytest.param("mdiqa", "technical", marks=pytest.mark.slow),
+        ("lar-iqa", "kan"),
+    ],
+)
+def test_a_resumed_run_ends_where_an_unbroken_one_does(judge, name, tmp_path, table):
+    config = tiny(judge, name, tmp_path, table, keep="last")
+    train_on_data(judge, [str(table)], config, tmp_path / "whole", steps=5, cpu=True)
+    for steps in (2, 3):
+        train_on_data(judge, [str(table)], config, tmp_path / "parts", steps=steps, cpu=True)
+    name = next((tmp_path / "whole" / "training").glob("*.json")).stem
+    whole, parts = weights(tmp_path / "whole" / name), weights(tmp_path / "parts" / name)
+    for key, value in whole.items():
+        assert torch.allclose(value.float(), parts[key].float(), atol=1e-6), key
+
+
+def test_a_network_learns_what_people_said(tmp_path, table):
+    """Brighter is better here: a few dozen steps must find it on pictures that were held out."""
+    changes = {"batch": 8, "optimiser": {"kind": "adamw", "learning_rate": 2e-3}, "schedule": {"kind": "constant"}}
+    config = tiny("lar-iqa", "mlp", tmp_path, table, **changes)
+    found = train_on_data("lar-iqa", [str(table)], config, tmp_path / "out", steps=30, cpu=True)
+    assert found["own.mos"]["srcc"] > 0.8
+    assert found["own.mos"]["intervals"]["srcc"][0] < found["own.mos"]["srcc"]
+
+
+def test_stages_hand_over(tmp_path, table):
+    """What the first stages write, the second begins with."""
+    out = tmp_path / "out"
+    data = [str(table)]
+    train_on_data("lar-iqa", data, tiny("lar-iqa", "authentic", tmp_path, table), out, steps=1, cpu=True)
+    merged = tiny("lar-iqa", "mlp", tmp_path, table, optimiser={"learning_rate": 0.0}, schedule={"kind": "constant"})
+    start = [f"authentic={out / 'authentic'}"]
+    train_on_data("lar-iqa", data, merged, out, steps=1, start=start, cpu=True)
+    first, second = weights(out / "authentic"), weights(out / "lar_iqa")
+    for key, value in first.items():
+        if "running" not in key and "num_batches" not in key:
+            assert torch.equal(value, second[f"authentic.{key}"]), key
+
+    train_on_data("moe-agiqa", data, tiny("moe-agiqa", "prior", tmp_path, table), out, steps=1, cpu=True)
+    main = tiny("moe-agiqa", "v2", tmp_path, table)
+    settings = yaml.safe_load(main.read_text())
+    settings["geometry"] |= {"prior_depth": 3}
+    main.write_text(yaml.safe_dump(settings))
+    train_on_data("moe-agiqa", data, main, out, steps=1, start=[f"vit_prior={out / 'vit_prior'}"], cpu=True)
+    first, second = weights(out / "vit_prior"), weights(out / "moe_agiqa")
+    assert all(torch.equal(value, second[f"vit_prior.{key}"]) for key, value in first.items())
+    with pytest.raises(GRefineError, match="another geometry"):
+        train_on_data("moe-agiqa", data, main, tmp_path / "b", steps=1, start=[f"vit={out / 'authentic'}"], cpu=True)
+    with pytest.raises(GRefineError, match="train that stage first"):
+        train_on_data("moe-agiqa", data, main, tmp_path / "c", steps=1, start=["vit=nowhere"], cpu=True)
+
+
+def test_several_splits_are_summarised(tmp_path, table):
+    config = tiny("lar-iqa", "mlp", tmp_path, table)
+    found = train_on_data("lar-iqa", [str(table)], config, tmp_path / "out", steps=1, repeats=2, cpu=True)
+    assert {"srcc", "srcc_mean", "srcc_deviation"} <= found["own.mos"].keys()
+    stored = json.loads((tmp_path / "out" / "repeats.json").read_text())
+    tests = [
+        list(csv.DictReader((tmp_path / "out" / f"repeat-{n}" / "lar_iqa" / "predictions.csv").open())) for n in (0, 1)
+    ]
+    assert {row["image"] for row in tests[0]} != {row["image"] for row in tests[1]}
+    assert len(stored["splits"]) == 2
+
+
+def test_frozen_half_of_the_published_network():
+    """The published code freezes 310 tensors of both encoders (and 14 that are never used) and trains 300."""
+    from grefine.models.reward import text_encoder, vision_encoder
+
+    with torch.device("meta"):
+        text = text_encoder(768, 12, 12, 3072, 30524, 512, 1024)
+        vision = vision_encoder(224, 16, 1024, 24, 16)
+    below = ["embeddings.", *(f"encoder.layer.{n}." for n in range(6))]
+    freeze_until(text, below, "encoder.layer.6.attention.self.query.weight")
+    below = ["embeddings.", *(f"encoder.layers.{n}." for n in range(12))]
+    freeze_until(vision, below, "encoder.layers.12.layer_norm1.weight")
+    tensors = [*text.parameters(), *vision.parameters()]
+    assert sum(not p.requires_grad for p in tensors) == 310
+    assert sum(p.requires_grad for p in tensors) == 300
+
+
+def test_published_learning_rates():
+    saw = rate_of(Schedule("cosine-steps", 50), per_epoch=7)
+    assert [round(saw(step), 6) for step in (0, 25, 50, 75, 100)] == [1.0, 0.5, 0.0, 0.5, 1.0]
+    epochs = rate_of(Schedule("cosine-epochs", 50), per_epoch=10)
+    assert epochs(0) == epochs(9) == 1.0
+    assert epochs(250) == pytest.approx(0.5)
+    warm = rate_of(Schedule("warm-cosine", 20, 5), per_epoch=10)
+    assert warm(0) == 0
+    assert warm(25) == pytest.approx(0.5)
+    assert warm(50) == 1.0
+    assert 0.2 < warm(99 + 1) / 1 < 0.9, "at the end of ten epochs the rate is far from zero"
+    assert warm(200) == pytest.approx(0.0)
+
+
+def test_orders_follow_seed_and_step_alone(table):
+    data = read_table(table)
+    pool = Pool([data, data], ["mos", "sharpness"], [range(20), range(20, 40)])
+    assert torch.allclose(pool.labels[:, 0], torch.tensor(data.labels()))
+    order = Order(pool, 4, 1, "columns")
+    assert [part.column for part in order.parts(0)] == [0, 1]
+    assert order.parts(0)[0].rows != order.parts(0)[1].rows
+    again = Order(pool, 4, 1, "columns")
+    assert again.parts(13) == order.parts(13)
+    assert again.parts(3) == order.parts(3)
+    seen = [row for step in range(order.per_epoch) for row in order.parts(step)[0].rows]
+    assert sorted(seen) == list(range(40))
+    by_set = Order(pool, 4, 1, "sets", passes=2)
+    assert by_set.per_epoch == 20
+    for step in range(by_set.per_epoch):
+        part = by_set.parts(step)[0]
+        assert {pool.sources[row] for row in part.rows} == {part.source}
+
+
+def test_batch_pearson_has_the_published_divisors():
+    x = torch.tensor([1.0, 2.0, 4.0, 7.0])
+    assert float(batch_pearson(3 * x - 1, x)) == pytest.approx(1 - 1 / 4, abs=1e-4)
+    assert float(batch_pearson(-x, x)) == pytest.approx(-(1 - 1 / 4), abs=1e-4)
+    assert float(batch_pearson(x, torch.ones(4))) == 1.0
+
+
+@pytest.mark.parametrize("kept", [Ablation(image=False), Ablation(prompt=False), Ablation(attention=False)])
+def test_an_ablated_network_does_not_use_what_was_taken(kept):
+    from grefine.models.moe_agiqa import MoEAGIQA
+
+    torch.manual_seed(0)
+    model = MoEAGIQA(**MOE).eval()
+    ablate(model, kept)
+    crops, view = torch.rand(2, 3, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    ids, mask = torch.randint(1, 300, (2, 16)), torch.ones(2, 16, dtype=torch.long)
+    with torch.no_grad():
+        base = model(crops, view, ids, mask).scores
+        other_text = model(crops, view, ids.flip(1), mask).scores
+        other_crops = model(crops.flip(-1), view, ids, mask).scores
+    assert base.shape == (2, 3, 1)
+    assert torch.equal(base, other_text) == (not kept.prompt)
+    assert torch.equal(base, other_crops) == (not kept.image)
+    with pytest.raises(ConfigError, match="must leave"):
+        Ablation(image=False, prompt=False)
+
+
+def test_data_that_cannot_train(tmp_path, table):
+    folder = table.parent
+    config = tiny("moe-agiqa", "v1", tmp_path, table)
+    bare = folder / "bare.csv"
+    bare.write_text("image,mos\n" + "".join(f"{n}.png,{n}\n" for n in range(1, 30)))
+    plain = tiny("moe-agiqa", "v1", tmp_path, table, split={"kind": "random"})
+    with pytest.raises(ConfigError, match="without a prompt"):
+        train_on_data("moe-agiqa", [str(bare)], plain, tmp_path / "o", steps=1, cpu=True)
+    technical = tiny("mdiqa", "technical", tmp_path, table, split={"kind": "random"})
+    with pytest.raises(ConfigError, match="no scores 'brightness'"):
+        train_on_data("mdiqa", [str(bare)], technical, tmp_path / "o", steps=1, cpu=True)
+    with pytest.raises(ConfigError, match="Two data sets are called 'own'"):
+        train_on_data("moe-agiqa", [str(table)] * 2, config, tmp_path / "o", steps=1, cpu=True)
+    big = tiny("moe-agiqa", "v1", tmp_path, table, batch=1000)
+    with pytest.raises(ConfigError, match="do not fill one batch of 1000"):
+        train_on_data("moe-agiqa", [str(table)], big, tmp_path / "o", steps=1, cpu=True)
+    with pytest.raises(ConfigError, match="did you mean 'v1'"):
+        train_on_data("moe-agiqa", [str(table)], "v11", tmp_path / "o", steps=1, cpu=True)
+    with pytest.raises(ConfigError, match="PART=WEIGHTS"):
+        train_on_data("moe-agiqa", [str(table)], config, tmp_path / "o", steps=1, start=["vit"], cpu=True)
+
+
+def test_the_command(tmp_path, table):
+    config = tiny("lar-iqa", "mlp", tmp_path, table)
+    arguments = ["train", "lar-iqa", "--data", str(table), "--config", str(config), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*arguments, "--steps", "2", "--device", "cpu", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["own.mos"]["n"] == 8
+    assert "share a prompt with training" in done.stderr
+    for given, sentence in (
+        (["--minutes", "0.0000001"], "before its first evaluation"),
+        (["--world", "toy"], "either --world toy or --data"),
+        (["--steps", "0"], "above zero"),
+        (["--data", "csv:nowhere.csv"], "Cannot read the table"),
+    ):
+        done = CliRunner().invoke(app, [*arguments, "--device", "cpu", *given])
+        assert done.exit_code != 0
+        assert sentence in str(done.exception), (given, done.output, done.exception)
+        assert "\n" not in str(done.exception)
+
+
+def test_the_toy_world_says_when_its_budget_is_too_small(tmp_path):
+    arguments = ["train", "lar-iqa", "--world", "toy", "-o", str(tmp_path), "--device", "cpu"]
+    done = CliRunner().invoke(app, [*arguments, "--minutes", "0.0000001"])
+    assert "ended after 0 steps, before its first evaluation" in str(done.exception)
+
+
+def test_views_are_the_same_for_the_same_random_source(table):
+    recipe = MoERecipe(geometry=MOE, tokenizer="toy", epochs=1)
+    data = read_table(table)
+    stage = MainStage(recipe, [data])
+    image = Image.open(data.rows[0].path).convert("RGB")
+    one, two, other = (stage.view(image, data.rows[0], random.Random(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one["crops"], two["crops"])
+    assert not torch.equal(one["crops"], other["crops"])
+    assert one["crops"].shape == (3, 3, 32, 32)
+    assert asdict(recipe)["crops"] == 3
+    assert Path(data.rows[0].path).is_file()
