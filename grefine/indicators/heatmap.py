@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from grefine.errors import ConfigError, ImageError
+from grefine.errors import ConfigError, ImageError, PromptError
 from grefine.indicators.aq_map import Prompt, parsed_prompt
 from grefine.indicators.calibration import Calibration
 from grefine.types import AlignmentMap, QualityMap
@@ -66,6 +66,8 @@ class HeatmapAlignment:
         self, images: Sequence[Image.Image], prompts: Sequence[Prompt], encoding: object = None
     ) -> list[AlignmentMap]:
         """Return the maps of the images."""
+        if len(prompts) != len(images):
+            raise PromptError(f"One prompt per image is needed: got {len(prompts)} for {len(images)} images.")
         results = []
         for index, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
             text = parsed_prompt(prompt).text if not isinstance(prompt, str) else prompt

@@ -97,6 +97,7 @@ def stored_calibration(pipeline: str | Path) -> Calibration:
     if pipeline == released.NAME:
         return Calibration()
     if folder is None:
+        _needs_owner(pipeline, INDEX)
         from diffusers import DiffusionPipeline
 
         index = DiffusionPipeline.load_config(str(pipeline))
@@ -133,12 +134,20 @@ def store_calibration(place: str | Path, calibration: Calibration) -> Path:
 
 def _load(kind: Any, pipeline: str | Path, component: str) -> Any:
     folder = pipeline_folder(pipeline)
-    if folder is not None and not (folder / component).is_dir():
+    if folder is None:
+        _needs_owner(pipeline, component)
+    elif not (folder / component).is_dir():
         raise _missing(pipeline, component)
     try:
         return kind.from_pretrained(str(folder or pipeline), subfolder=component)
     except OSError as error:
         raise _missing(pipeline, component) from error
+
+
+def _needs_owner(pipeline: str | Path, what: str) -> None:
+    """Refuse what cannot be on the Hub, whose ids have an owner, instead of asking there for it again and again."""
+    if "/" not in str(pipeline):
+        raise _missing(pipeline, what)
 
 
 def _missing(pipeline: str | Path, what: str) -> WeightsMissing:

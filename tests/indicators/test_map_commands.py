@@ -137,6 +137,7 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
             "class, peak, not 'mean'",
         ),
         (("selfcheck", "--pipeline", "EMPTY"), WeightsMissing, "has no clip"),
+        (("selfcheck", "--pipeline", "tinny"), WeightsMissing, "'tinny' has no clip: give a pipeline folder"),
     ],
 )
 def test_refusals(place, tmp_path, arguments, error, message):
