@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,16 @@ def component(kind: Any, folder: Path, device: str) -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, WeightsCorrupt):
             raise
-        first = str(error).strip().splitlines()[0]
-        raise WeightsCorrupt(f"'{folder}' cannot be loaded as {kind.__name__}: {first}") from error
+        raise WeightsCorrupt(f"'{folder}' cannot be loaded as {kind.__name__}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return a loader's complaint in one sentence; that of another geometry comes with advice that does not help."""
+    first = str(error).strip().splitlines()[0]
+    shapes = re.search(r"(\S+) expected shape torch\.Size\((\[.*?\])\), but got torch\.Size\((\[.*?\])\)", first)
+    if shapes is None:
+        return first
+    return f"its config.json asks for {shapes[1]} of shape {shapes[2]}, but its weights have {shapes[3]}."
 
 
 def tokenizer_beside(folder: Path) -> Any:

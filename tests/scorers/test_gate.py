@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from grefine.errors import ConfigError
+from grefine.errors import ConfigError, WeightsCorrupt
 from grefine.models.lar_iqa import LARIQA
 from grefine.scorers.gate import read_gate
 
@@ -49,3 +52,12 @@ def test_unknown_names_are_refused(weights):
         read_gate("lar_iq:0.5", weights)
     with pytest.raises(ConfigError, match="gives lar_iqa, not"):
         read_gate("lar_iqa.sharpness:0.5", weights)
+
+
+def test_weights_of_another_geometry_are_told_in_one_sentence(weights, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(weights[0].partition("=")[2], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"features": 24}))
+    with pytest.raises(WeightsCorrupt, match=r"asks for \S+ of shape \[.*24.*\], but its weights have \[.*\]\.$"):
+        read_gate("lar_iqa:0.5", [f"lar_iqa={folder}"])
