@@ -14,12 +14,13 @@ from grefine.cli.main import app
 from grefine.errors import ConfigError
 from grefine.evaluate.baselines import REFINERS
 from grefine.evaluate.judges import resolve
-from grefine.resources import config_file, fetch_names, pipeline_names
+from grefine.resources import bundled, config_file, fetch_names, pipeline_names
 from grefine.scorers.convert import KINDS
+from grefine.training.datasets.published import PUBLISHED
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-STARTS = ("grefine ", "python benchmarks/", "pytest ")
+STARTS = ("grefine ", "python benchmarks/", "python -m benchmarks.", "pytest ")
 NOT_BUNDLED = {"released", "sdxl"}
 """Pipelines that `grefine fetch` makes."""
 
@@ -79,6 +80,12 @@ def check_values(name, rest):
     chosen = value_after(rest, "--config")
     if name == "grefine refine" and chosen and not is_placeholder(chosen):
         config_file("refine", chosen)
+    trained = bundled("configs") / "train" / name.removeprefix("grefine train ")
+    if trained.is_dir() and chosen:
+        assert (trained / f"{chosen}.yaml").is_file(), f"{name} has no configuration {chosen}"
+    if trained.is_dir():
+        for data in (b for a, b in zip(rest, rest[1:], strict=False) if a == "--data" and ":" in b):
+            assert data.partition(":")[0] in PUBLISHED, data
     metrics = value_after(rest, "--metrics")
     if metrics and not is_placeholder(metrics):
         resolve(metrics)
@@ -106,6 +113,8 @@ def check_files(words):
     for word in words[1:]:
         if re.match(r"(benchmarks|tests|grefine)/", word):
             assert (ROOT / word.split("::")[0].rstrip("/")).exists(), f"there is no {word}"
+        elif word.startswith("benchmarks."):
+            assert (ROOT / f"{word.replace('.', '/')}.py").is_file(), f"there is no module {word}"
 
 
 def test_the_documentation_shows_commands():
