@@ -2,8 +2,8 @@
 
     python -m benchmarks.against REVISION [--case refine] [--rounds 5] [--runs 5]
 
-Each round starts one process per side; each process warms up, then times `runs` runs. The older `grefine/` is taken out
-of git into a temporary folder; pipelines and pictures are those of the working tree for both.
+Each round starts one process per side; each process warms up, then times `runs` runs. The older `grefine/` is taken
+out of git into a temporary folder; pipelines and pictures are those of the working tree for both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""How long the statistics and the report take: `python benchmarks/evaluate.py [--images 1000] [--metrics 13]`.
+"""How long the statistics and the report take: `python -m benchmarks.evaluate [--images 1000] [--metrics 13]`.
 
-Scores are random numbers, pictures are noise of 64 x 64 pixels: no metric runs, so what is timed is ours alone. Also
-prints the share of 400 simulated runs whose interval covers the true gain. Writes Markdown to stdout.
+Scores are random numbers, pictures are noise of 64 x 64 pixels: no metric runs, so what is timed is ours alone. The
+alternative to the statistics is SciPy's own bootstrap for the same intervals. Also gives the share of 400 simulated
+runs whose interval covers the true gain. Writes Markdown to stdout.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy import stats
 
+from benchmarks.measure import compared, interleave
+from benchmarks.page import compared_table
+from benchmarks.part import Curve, Part, Table
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.long_table import AFTER, BEFORE, SHIFTED, ScoreRow
 from grefine.evaluate.report import ReportImage, ReportText, write_report
-from grefine.evaluate.statistics import bca_mean
+from grefine.evaluate.statistics import RESAMPLES, bca_mean
 from grefine.types import MetricSpec
 
 
@@ -27,15 +32,11 @@ def coverage(runs: int = 400, n: int = 60) -> float:
     return float(np.mean([0.3 in bca_mean(rng.normal(0.3, 1.0, n), seed=run) for run in range(runs)]))
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--metrics", type=int, default=13)
-    given = parser.parse_args()
+def evaluated(count: int, metrics: int) -> tuple[float, float, float]:
+    """Return the CPU seconds of statistics and report for so many images and metrics, and the page's KiB."""
     rng = np.random.default_rng(0)
-    specs = {f"m{k}": MetricSpec(f"m{k}") for k in range(given.metrics)}
-    names = [f"{i:05d}.png" for i in range(given.images)]
+    specs = {f"m{k}": MetricSpec(f"m{k}") for k in range(metrics)}
+    names = [f"{i:05d}.png" for i in range(count)]
     rows = []
     for metric in specs:
         for name, base, gain in zip(names, rng.normal(size=len(names)), rng.normal(0.1, 1, len(names)), strict=True):
@@ -51,11 +52,51 @@ def main() -> None:
         page = write_report(Path(folder), images, ReportText("t"), analysis=analysis, specs=specs, inline_bytes=0)
         report = time.process_time() - start
         size = page.stat().st_size
-    print("| what | value |\n| --- | ---: |")
-    print(f"| statistics, {given.metrics} metrics x {given.images} images | {statistics:.1f} CPU-s |")
-    print(f"| report, {given.images} images | {report:.1f} CPU-s |")
-    print(f"| report.html | {size / 1024:.0f} KiB |")
-    print(f"| 400 simulated runs of 60 images: interval covers the true gain | {100 * coverage():.1f} % |")
+    return statistics, report, size / 1024
+
+
+def part(quick: bool = False, device: str = "cpu", metrics: int = 13, most: int = 1000) -> Part:
+    """Measure evaluating, its growth, and one interval against SciPy's."""
+    del device
+    counts = sorted({most // 10, most // 3, most}) if not quick else [most // 10, most // 2]
+    costs = {count: evaluated(count, metrics) for count in counts}
+    gains = np.random.default_rng(0).normal(0.3, 1.0, most)
+    ways = {
+        "ours": lambda: bca_mean(gains, seed=0),
+        "scipy": lambda: stats.bootstrap((gains,), np.mean, method="BCa", n_resamples=RESAMPLES, rng=0),
+    }
+    times = interleave(ways, 5)
+    row = compared(f"BCa interval of {most} gains", times["ours"], times["scipy"], "scipy.stats.bootstrap")
+    table = Table(
+        f"{metrics} metrics, before and after, with intervals and tests",
+        ["images", "statistics, CPU s", "report, CPU s", "report.html, KiB"],
+        [[count, *cost] for count, cost in costs.items()],
+    )
+    series = {
+        "statistics": [[count, cost[0]] for count, cost in costs.items()],
+        "report": [[count, cost[1]] for count, cost in costs.items()],
+    }
+    says = "Statistics and the report on random scores; no metric runs, so what is timed is ours alone."
+    notes = (
+        []
+        if quick
+        else [f"Of 400 simulated runs of 60 images, {coverage():.1%} of the 95 % intervals hold the truth."]
+    )
+    curve = Curve("evaluate", "Evaluating", "images", "CPU seconds", series)
+    return Part("evaluate", "Evaluating", says, [row], [table], [curve], notes)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--metrics", type=int, default=13)
+    given = parser.parse_args()
+    found = part(metrics=given.metrics, most=given.images)
+    print("\n".join(compared_table(found.rows)))
+    for row in found.tables[0].rows:
+        print(dict(zip(found.tables[0].head, row, strict=True)))
+    print(*found.notes, sep="\n")
 
 
 if __name__ == "__main__":

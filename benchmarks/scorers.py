@@ -1,8 +1,9 @@
 """What the quality networks cost: ours beside the published procedures and networks of their peers' shapes.
 
-    python benchmarks/scorers.py [--only moe,lar,mdiqa] [--repeats 2] [--out benchmarks/results]
+    python -m benchmarks.scorers [--only moe,lar,mdiqa] [--repeats 2] [--out benchmarks/results]
 
-One thread, CPU time, random weights, both sides alternating in one process.
+One thread, CPU time, random weights, both sides alternating in one process. `python -m benchmarks.run --only scorers`
+puts the same on the page.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import argparse
 import json
 import os
 import platform
-import statistics
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measure import Row, compared, interleave
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA, pad_to, random_offsets, vit
@@ -41,24 +42,18 @@ def as_batch(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
 
 
-def cpu_seconds(run: Callable[[], object]) -> float:
-    began = time.process_time()
-    run()
-    return time.process_time() - began
-
-
 def gmacs(run: Callable[[], object]) -> float:
+    return counted(run)[0]
+
+
+def counted(run: Callable[[], object]) -> tuple[float, object]:
     with FlopCounterMode(display=False) as counter:
-        run()
-    return counter.get_total_flops() / 2e9
+        result = run()
+    return counter.get_total_flops() / 2e9, result
 
 
 def alternate(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            found[name].append(cpu_seconds(run))
-    return {name: statistics.median(values) for name, values in found.items()}
+    return {name: times.seconds() for name, times in interleave(runs, repeats, warm=0, least=0.0).items()}
 
 
 class PublishedViT(nn.Module):
@@ -81,22 +76,26 @@ class PublishedViT(nn.Module):
 
 
 def moe(repeats: int) -> dict[str, dict[str, float]]:
-    return {f"moe_agiqa_{name}": moe_version(depth, repeats) for name, depth in (("v1", None), ("v2", 12))}
+    return {f"moe_agiqa_{name}": plain(moe_version(name, d, repeats)) for name, d in (("v1", None), ("v2", 12))}
 
 
-def moe_version(prior_depth: int | None, repeats: int) -> dict[str, float]:
+def plain(row: Row) -> dict[str, float]:
+    return {"published_cpu_s": row["other"], "ours_cpu_s": row["ours"], "speedup": row["ratio"]} | row["facts"]
+
+
+def moe_version(name: str, prior_depth: int | None, repeats: int, crops: int = 15, target: float | None = None) -> Row:
     """Compare the fifteen crops one after the other, all blocks run, with ours: equal scores, less work."""
     torch.manual_seed(0)
     image = picture(512, 512)
     ids = torch.randint(999, 30000, (1, 35), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
-    model = MoEAGIQA(prior_depth=prior_depth).eval()
+    model = MoEAGIQA(prior_depth=prior_depth, crops=crops).eval()
     if prior_depth is not None:  # zero when fresh: the head would not see the picture
         nn.init.normal_(model.head.prior.plain)
         nn.init.normal_(model.head.prior.gated)
     published = PublishedViT(model.vit).eval()
     padded = as_batch(pad_to(image, 224))
-    offsets = random_offsets(512, 512, 224, 15, 20)
+    offsets = random_offsets(512, 512, 224, crops, 20)
 
     def one_by_one() -> float:
         text = model.encode_prompt(semantic_view(image, 224), ids, mask)
@@ -109,23 +108,25 @@ def moe_version(prior_depth: int | None, repeats: int) -> dict[str, float]:
         return float(torch.cat(scores).mean())
 
     def batched() -> float:
-        crops, times = model.cut_crops(image)
-        scores = model(crops[None], semantic_view(image, 224), ids, mask).scores[0, :, 0]
+        cut, times = model.cut_crops(image)
+        scores = model(cut[None], semantic_view(image, 224), ids, mask).scores[0, :, 0]
         return float((scores * times).sum() / times.sum())
 
     with torch.inference_mode():
-        gap = abs(one_by_one() - batched())
-        found = alternate({"published": one_by_one, "ours": batched}, repeats)
-        work = {"published": gmacs(one_by_one), "ours": gmacs(batched)}
-    result = {
-        "published_cpu_s": found["published"],
-        "ours_cpu_s": found["ours"],
-        "speedup": found["published"] / found["ours"],
-        "published_gmacs": work["published"],
-        "ours_gmacs": work["ours"],
-        "score_difference": gap,
-    }
-    print(json.dumps(result), flush=True)
+        # The counted run is also the warm-up.
+        work = {"published": counted(one_by_one), "ours": counted(batched)}
+        found = interleave({"published": one_by_one, "ours": batched}, repeats, warm=0, least=0.0)
+    result = compared(
+        f"MoE-AGIQA {name}, {crops} crops",
+        found["ours"],
+        found["published"],
+        "published procedure",
+        target,
+        published_gmacs=work["published"][0],
+        ours_gmacs=work["ours"][0],
+        score_difference=abs(work["published"][1] - work["ours"][1]),  # type: ignore[operator]
+    )
+    print(json.dumps(plain(result)), file=sys.stderr, flush=True)
     return result
 
 
@@ -190,7 +191,7 @@ def lar(repeats: int) -> dict[str, dict[str, float]]:
         work = {name: gmacs(run) for name, run in runs.items()}
         found = alternate(runs, repeats)
     results = {name: {"cpu_s": found[name], "gmacs": work[name]} for name in runs}
-    print(json.dumps(results, indent=1), flush=True)
+    print(json.dumps(results, indent=1), file=sys.stderr, flush=True)
     return results
 
 
@@ -204,7 +205,7 @@ def mdiqa(repeats: int) -> dict[str, dict[str, float]]:
         work = {name: gmacs(run) for name, run in runs.items()}
         found = alternate(runs, repeats)
     results = {f"MDIQA {n}": {"cpu_s": found[n], "gmacs": work[n]} for n in runs}
-    print(json.dumps(results, indent=1), flush=True)
+    print(json.dumps(results, indent=1), file=sys.stderr, flush=True)
     return results
 
 
