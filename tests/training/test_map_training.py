@@ -170,6 +170,22 @@ def test_going_on_from_another_configuration_is_refused(few, start, table, tmp_p
     assert Record.load(tmp_path / "o" / "training", "pq").samples == 8
 
 
+def test_a_copy_of_a_pipeline_can_be_trained_in_place(few, start, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(start, folder)
+    before = load_maps(folder)
+    config = _yaml(tmp_path, "batch: 6\n")
+    for train in (recipe.train_aq, recipe.train_aq, recipe.train_pq, recipe.train_pq):
+        train(folder, folder, config=config, steps=1, cpu=True)
+    after = load_maps(folder)
+    assert not torch.equal(after.pq.prompts.ctx, before.pq.prompts.ctx)
+    assert weights_digest(after.pq.clip) != weights_digest(before.pq.clip)
+    recipe.train_aq(folder, folder, config=config, steps=1, cpu=True)
+    with pytest.raises(ConfigError, match="was trained with pipeline_clip"):
+        recipe.train_pq(folder, folder, config=config, steps=1, cpu=True)
+    assert len(list(folder.rglob("*.safetensors"))) == len(list(Path(start).rglob("*.safetensors")))
+
+
 def test_alignment_learns_and_leaves_quality_alone(tmp_path):
     """A CLIP whose texts were disturbed finds its way back; PQ-Map's factors stay, and only what may move moves."""
     clip = load_clip("tiny").float()
