@@ -12,6 +12,7 @@ from grefine.cli.train_maps import map_command
 from grefine.cli.train_parser import parser as train_parser
 from grefine.cli.train_rectifier import five_level as train_five_level
 from grefine.cli.train_rectifier import rectifier as train_rectifier
+from grefine.cli.train_restorer import restorer as train_restorer
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a recipe: the embedded pipeline, maps, judges, parser.")
 
@@ -72,6 +73,7 @@ def judges(
 train_app.command("parser")(train_parser)
 train_app.command("rectifier")(train_rectifier)
 train_app.command("five-level")(train_five_level)
+train_app.command("restorer")(train_restorer)
 for _name in JUDGES:
     train_app.command(_name)(judge_command(_name))
 for _name in ("pq", "aq"):

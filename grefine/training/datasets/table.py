@@ -20,7 +20,7 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
 
     The first line is the heading. `image` is a path relative to the table (or to `images`) or absolute, `mos` the
     opinion score (any scale, high = good). `prompt` (what the picture was made from) and `reference` (which
-    pristine picture it is a distortion of) are optional texts; every other column is a further score, e.g. `sharpness`.
+    pristine picture it is a distortion of) are optional texts; every other column is a further score: `sharpness`.
 
     Args:
         path: the table.
