@@ -19,7 +19,15 @@ from grefine.config import build
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators import similarity
 from grefine.indicators.calibration import Calibration, Scale
-from grefine.indicators.defects import Readings, alignment_score, combine_regions, find_defect, region_phrase
+from grefine.indicators.defects import (
+    BACKGROUND,
+    SHARPNESS,
+    Readings,
+    alignment_score,
+    combine_regions,
+    find_defect,
+    region_phrase,
+)
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
 from grefine.indicators.grids import GridMap, GridPhraseAlignment
 from grefine.indicators.text_features import TextFeatures
@@ -128,9 +136,15 @@ class AQMap:
             None if defect is None else region_phrase(j, prompt.phrases, defects, self.readings)
             for j, defect in enumerate(defects)
         ]
+        places = [None if owner is None else prompt.phrases[owner] for owner in owners]
+        claims = [
+            self._seen(encoding, index, phrase.text) if defects[j] is None and _is_judged(phrase) else None
+            for j, phrase in enumerate(prompt.phrases)
+        ]
+        things = [claim for claim in claims if claim is not None and claim.patches[0][1].mean() <= BACKGROUND]
         regions = [
-            None if defect is None else self._region(encoding, index, prompt.phrases, j, owners[j])
-            for j, defect in enumerate(defects)
+            None if defects[j] is None else self._region(encoding, index, phrase, places[j], things)
+            for j, phrase in enumerate(prompt.phrases)
         ]
         drawn = (region.draw() for region in regions if region is not None)
         E = combine_regions(drawn, (height, width), self.readings.a_combine)
@@ -148,7 +162,7 @@ class AQMap:
                 a_pns[j],
                 defects[j],
                 regions[j],  # type: ignore[arg-type]
-                self._seen(encoding, index, phrase.text) if j in judged and defects[j] is None else None,  # type: ignore[arg-type]
+                claims[j],  # type: ignore[arg-type]
                 None if owners[j] == j else owners[j],
             )
             for j, phrase in enumerate(prompt.phrases)
@@ -182,22 +196,20 @@ class AQMap:
         return float(logits.sigmoid())
 
     def _region(
-        self,
-        encoding: Encoding,
-        index: int,
-        phrases: Sequence[Phrase],
-        j: int,
-        owner: int | None,
+        self, encoding: Encoding, index: int, phrase: Phrase, owner: Phrase | None, things: Sequence[GridMap]
     ) -> GridMap | None:
-        """Return where defect `j` belongs: on its owner, or, without one, where its own phrase is least unlike."""
+        """Return where a defect belongs: on its owner, or, without one, where its own phrase is least unlike."""
         if owner is not None:
-            return self._seen(encoding, index, phrases[owner].noun)
-        if self.readings.missing_root == "skip":
+            return self._seen(encoding, index, owner.noun)
+        how = self.readings.missing_root
+        if how == "skip":
             return None
-        own = self.aligned_map(encoding, index, phrases[j].text)
-        if self.readings.missing_root == "whole":
+        own = self.aligned_map(encoding, index, phrase.text)
+        if how == "best":
+            return own.best(things, self.calibration.claim_threshold, SHARPNESS)
+        if how == "whole":
             return own.apply(np.ones_like)
-        return own.stretched() if self.readings.missing_root == "stretched" else own
+        return own.stretched() if how == "stretched" else own
 
     def _seen(self, encoding: Encoding, index: int, text: str) -> GridMap:
         """Return where a text is seen; with the reading "peak" its best place counts as 1.

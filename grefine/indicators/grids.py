@@ -47,6 +47,30 @@ class GridMap:
         """Return the map with `function` applied to every grid."""
         return replace(self, patches=tuple((box, function(grid)) for box, grid in self.patches))
 
+    def best(self, claims: Sequence[GridMap], threshold: float, power: float) -> GridMap:
+        """Return the map stretched to 0..1 over the cells that no claim holds, raised to `power`, 0 on the others.
+
+        Args:
+            claims: maps of the same image on the same grids.
+            threshold: above it a claim holds a cell.
+            power: above 1 leaves the best cells only.
+        """
+        boxes = [box for box, _ in self.patches]
+        free = [
+            np.logical_and.reduce([claim.patches[i][1] <= threshold for claim in claims] or [np.ones_like(grid, bool)])
+            for i, (_, grid) in enumerate(self.patches)
+        ]
+        seen = [grid[kept] for (_, grid), kept in zip(self.patches, free, strict=True) if kept.any()]
+        if not seen:
+            return self.apply(np.zeros_like)
+        low, high = min(float(values.min()) for values in seen), max(float(values.max()) for values in seen)
+        scale = 1.0 / (high - low) if high > low else 0.0
+        grids = [
+            np.where(kept, np.clip((grid - low) * scale, 0.0, 1.0) ** power, 0.0).astype(np.float32)
+            for (_, grid), kept in zip(self.patches, free, strict=True)
+        ]
+        return replace(self, patches=tuple(zip(boxes, grids, strict=True)))
+
     def stretched(self) -> GridMap:
         """Return the map with its values stretched to 0..1 over all grids; 0.5 where all are equal."""
         low = min(float(grid.min()) for _, grid in self.patches)

@@ -82,3 +82,14 @@ def test_phrase_maps_are_drawn_when_read():
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(found)).region, found.region)
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.a_phs = 1.0
+
+
+def test_the_best_of_a_map_lies_outside_what_is_claimed():
+    box = (0, 0, 4, 4)
+    own = GridMap(((box, np.array([[0.4, 0.1], [0.2, 0.3]], np.float32)),), (4, 4))
+    claim = GridMap(((box, np.array([[0.9, 0.0], [0.1, 0.0]], np.float32)),), (4, 4))
+    free = own.best([claim], 0.5, 3).patches[0][1]
+    np.testing.assert_allclose(free, [[0.0, 0.0], [0.125, 1.0]], atol=1e-6)
+    everything = GridMap(((box, np.ones((2, 2), np.float32)),), (4, 4))
+    assert own.best([everything], 0.5, 3).patches[0][1].max() == 0.0
+    assert own.best([], 0.5, 1).patches[0][1].max() == 1.0
