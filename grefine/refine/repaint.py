@@ -105,7 +105,7 @@ class SDXLRepainter:
             stage=stage,
             shown=pieces[0].shown,
             steps_mode=self.config.steps_mode,
-            guidance=self.guidance,
+            guidance=self.config.restore_guidance_scale if pieces[0].shown else self.guidance,
             control=self.control,
             steering=None if self.steer is None else self.steer([piece.job.text for piece in pieces]),
             noise=None if self.noise is None else torch.cat([self.noise[piece.job.row][None] for piece in pieces]),

@@ -57,6 +57,8 @@ class RefineConfig:
     """Per region by kind; or 1 - (p + a) / 2 for all; or the formula's literal (p + a) / 2 (Eq. 9)."""
     strength_noun: float = 0.9
     strength_attribute: float = 0.7
+    strength_shown: float = 0.4
+    """Most for a place that is mended with its damage in sight (`show_damage`): what is seen need not be guessed."""
     strength_min: float = 0.3
     strength_max: float = STRENGTH_CAP
     strength_step: float = 0.05
@@ -71,7 +73,7 @@ class RefineConfig:
     guidance_scale: float | None = None
     """Classifier-free guidance of stage 1."""
     restore_guidance_scale: float = 1.0
-    """The same for stage 2; 1: none."""
+    """The same for stage 2, and for places that are mended with their damage in sight; 1: none."""
     emphasis: float = 0.1
     """What Eq. 7 adds to the weight of the words of a defective phrase."""
     region_prompt: Literal["phrase-first", "caption"] = "phrase-first"
@@ -105,7 +107,7 @@ class RefineConfig:
     """Judge every repainted region by itself before judging the whole."""
 
     def __post_init__(self) -> None:
-        for name in ("strength_noun", "strength_attribute", "strength_min", "strength_max", "delta"):
+        for name in ("strength_noun", "strength_attribute", "strength_shown", "strength_min", "strength_max", "delta"):
             value = getattr(self, name)
             if not 0.0 <= value <= STRENGTH_CAP:
                 raise ConfigError(f"{name} must lie in 0..{STRENGTH_CAP}, not {value}.")
