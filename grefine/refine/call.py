@@ -274,7 +274,7 @@ class Call:
         everyone = list(range(len(crops)))
         if not (self.config.guard and self.config.guard_regions) or len(crops) < 2:
             return everyone
-        singles = [composite_regions(job.pixels, job.plan, crops, [index], self.config) for index in everyone]
+        singles = (composite_regions(job.pixels, job.plan, crops, [index], self.config) for index in everyone)
         accepted, notes = reject_regions(self.panel, job.pixels, singles, job.text, self.config)
         job.warnings += notes
         return accepted

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,9 @@ from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.protocol import Scorer
 from grefine.types import Decision, Kept, Scores
+
+AT_ONCE = 4
+"""Whole pictures that are held and judged together when regions are judged one by one."""
 
 Values = dict[str, float]
 Own = Callable[[Sequence[Image.Image], str], list[Values]]
@@ -123,23 +127,27 @@ def compare(panel: Panel, original: Values, candidate: Values, noise: Values, na
 
 
 def reject_regions(
-    panel: Panel, original: np.ndarray, singles: Sequence[np.ndarray], prompt: str, config: RefineConfig
+    panel: Panel, original: np.ndarray, singles: Iterable[np.ndarray], prompt: str, config: RefineConfig
 ) -> tuple[list[int], list[str]]:
     """Judge each region's repaint by itself and return those that lower nothing, with a sentence per rejected one.
 
     Args:
         panel: the judges.
         original: the picture.
-        singles: the picture with one region repainted each.
+        singles: the picture with one region repainted each; a generator is drawn from a few at a time.
         prompt: what was asked for.
         config: the settings.
     """
-    records = panel.score([original, *disturbed(original), *singles], prompt)
-    first, noise = records[0], measure_noise(records[0], records[1:3])
+    first, *moved = panel.score([original, *disturbed(original)], prompt)
+    noise = measure_noise(first, moved)
     noise = {name: config.guard_tolerance * value for name, value in noise.items()}
     names, _ = panel.deciding(first, prompt)
     accepted, notes = [], []
-    for index, record in enumerate(records[3:]):
+    waiting = iter(singles)
+    records: list[Values] = []
+    while few := [rounded(single) for single in islice(waiting, AT_ONCE)]:
+        records += panel.score(few, prompt)
+    for index, record in enumerate(records):
         verdict = compare(panel, first, record, noise, names)
         if verdict.worse:
             fallen = _moves(panel, first, record, noise, verdict.worse)

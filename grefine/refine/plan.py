@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
 
 from grefine.indicators.calibration import Calibration, needs_repair
+from grefine.indicators.defects import BACKGROUND
 from grefine.refine.emphasis import region_prompt, token_weights
-from grefine.refine.regions import binarise, bounds, connected_parts, crop_box, grow, split_large
+from grefine.refine.parts import Part, connected_parts, joined, split_large, union
+from grefine.refine.regions import binarise, bounds, crop_box, grow
 from grefine.refine.settings import RefineConfig
 from grefine.refine.strength import deficit, region_strength
 from grefine.types import AlignmentMap, Box, ParsedPrompt, Phrase, QualityMap, Region, RegionKind, RepairPlan
 
 DIFFUSE = "No single place is bad enough to be repainted."
-BACKGROUND = 0.3
-"""A met phrase that claims more of the picture than this is what things stand on or under, not a thing."""
 COVERED = 0.5
 """A phrase asks for a part of the mask when its region map is at least this high there on average."""
 
@@ -96,18 +95,31 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
     if claim_threshold is None or not any(p.region is not None for p in alignment.phrases):
         return alignment.edit
     kept = np.ones_like(alignment.values)
-    drawn = {index: met.claimed for index, met in enumerate(alignment.phrases)}
-    claims = {index: claim > claim_threshold for index, claim in drawn.items() if claim is not None}
-    claims = {index: claim for index, claim in claims.items() if claim.mean() <= BACKGROUND}
+    # Claims are counted, not kept: a map per phrase would make memory grow with the prompt.
+    claimed = np.zeros(kept.shape, np.uint16)
+    claimants = set()
+    for index in range(len(alignment.phrases)):
+        claim = _claim(alignment, index, claim_threshold)
+        if claim is not None:
+            claimed += claim
+            claimants.add(index)
     for index, asked in enumerate(alignment.phrases):
         if asked.defect is None or asked.region is None:
             continue
-        region = asked.region
-        for other, claim in claims.items():
-            if other not in (index, asked.host):
-                region = np.where(claim, 0.0, region)
-        kept = kept * (1.0 - region)
+        others = claimed.copy()
+        for own in {index, asked.host} & claimants:
+            others -= _claim(alignment, own, claim_threshold)
+        kept = kept * (1.0 - np.where(others > 0, 0.0, asked.region))
     return 1.0 - kept
+
+
+def _claim(alignment: AlignmentMap, index: int, threshold: float) -> np.ndarray | None:
+    """Return the cells that a met phrase claims; None where it claims nothing, or so much that it is a background."""
+    values = alignment.phrases[index].claimed
+    if values is None:
+        return None
+    claim = values > threshold
+    return claim if claim.mean() <= BACKGROUND else None
 
 
 def badness(found: Findings, config: RefineConfig) -> np.ndarray:
@@ -126,43 +138,53 @@ def select_parts(
     """Choose the parts that become crops: large enough, grouped where one crop holds several, the worst first."""
     parts = connected_parts(mask)
     least = 0.0 if user else config.min_region_area * mask.size
-    large = [part for part in parts if part.sum() >= least]
+    large = [part for part in parts if part.area >= least]
     notes = (
         [f"{len(parts) - len(large)} part(s) below min_region_area were dropped."] if len(large) < len(parts) else []
     )
     pieces = [piece for part in large for piece in split_large(part, working)]
-    groups = group_parts(pieces, config, working)
-    groups.sort(key=lambda part: float(worst[part].sum()), reverse=True)
+    groups = group_parts(pieces, mask.shape, config, working)
+    groups.sort(key=lambda part: part.total(worst), reverse=True)
     if len(groups) > config.max_regions and not user:
         notes.append(f"{len(groups) - config.max_regions} region(s) beyond max_regions were left as they are.")
         groups = groups[: config.max_regions]
     if not groups:
         notes.append("Nothing large enough is left to repair.")
-    return groups, " ".join(notes)
+    return [part.draw(mask.shape) for part in groups], " ".join(notes)
 
 
-def group_parts(parts: list[np.ndarray], config: RefineConfig, working: int) -> list[np.ndarray]:
-    """Join parts whose common crop costs no more than their own two, until none is left to join."""
-    groups = list(parts)
-    pair = _cheaper_pair(groups, config, working)
-    while pair is not None:
-        first, second = pair
-        groups[first] = groups[first] | groups.pop(second)
-        pair = _cheaper_pair(groups, config, working)
-    return groups
+def group_parts(parts: Sequence[Part], shape: tuple[int, ...], config: RefineConfig, working: int) -> list[Part]:
+    """Join parts whose common crop costs no more than their own two, the first pair first, until none is left."""
+    groups = [[part] for part in parts]
+    boxes = [part.box for part in parts]
+    costs = [_area(crop_of(box, shape, config, working)) for box in boxes]
 
-
-def _cheaper_pair(groups: list[np.ndarray], config: RefineConfig, working: int) -> tuple[int, int] | None:
-    boxes = [bounds(part) for part in groups]
-    for i, j in combinations(range(len(groups)), 2):
-        joint = _union(boxes[i], boxes[j])
+    def cheaper(i: int, j: int) -> bool:
+        joint = union((boxes[i], boxes[j]))
         if max(joint[2] - joint[0], joint[3] - joint[1]) > working:
+            return False
+        return _area(crop_of(joint, shape, config, working)) <= costs[i] + costs[j]
+
+    def join(i: int, j: int) -> None:
+        groups[i] += groups.pop(j)
+        boxes[i] = union((boxes[i], boxes.pop(j)))
+        costs.pop(j)
+        costs[i] = _area(crop_of(boxes[i], shape, config, working))
+
+    at = 0
+    while at < len(groups):
+        # Pairs before `at` were found wanting and have not changed since, but for those with a group that grew.
+        other = next((j for j in range(at + 1, len(groups)) if cheaper(at, j)), None)
+        if other is None:
+            at += 1
             continue
-        shape = groups[i].shape
-        alone = sum(_area(crop_of(box, shape, config, working)) for box in (boxes[i], boxes[j]))
-        if _area(crop_of(joint, shape, config, working)) <= alone:
-            return i, j
-    return None
+        join(at, other)
+        before = next((i for i in range(at) if cheaper(i, at)), None)
+        while before is not None:
+            join(before, at)
+            at = before
+            before = next((i for i in range(at) if cheaper(i, at)), None)
+    return [joined(group) for group in groups]
 
 
 def crop_of(part: Box, shape: tuple[int, ...], config: RefineConfig, working: int) -> Box:
@@ -219,10 +241,6 @@ def shown_phrase(part: np.ndarray, alignment: AlignmentMap) -> Sequence[Phrase]:
             if covered > share:
                 best, share = met.phrase, covered
     return [best] if best is not None else []
-
-
-def _union(a: Box, b: Box) -> Box:
-    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
 def _area(box: Box) -> int:

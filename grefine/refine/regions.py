@@ -45,14 +45,6 @@ def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
     return distance_transform_edt(~mask) <= pixels  # pyright: ignore[reportOperatorIssue]
 
 
-def connected_parts(mask: np.ndarray) -> list[np.ndarray]:
-    """Return one mask per connected part (8 neighbours), in reading order."""
-    from scipy.ndimage import label
-
-    labels, count = label(mask, structure=np.ones((3, 3), dtype=int))  # pyright: ignore[reportGeneralTypeIssues]
-    return [labels == index for index in range(1, count + 1)]
-
-
 def bounds(mask: np.ndarray) -> Box:
     """Return the tightest box round a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -82,24 +74,6 @@ def _place(centre: float, span: int, limit: int) -> tuple[int, int]:
     span = min(span, limit)
     start = min(max(round(centre - span / 2), 0), limit - span)
     return start, span
-
-
-def split_large(part: np.ndarray, limit: int) -> list[np.ndarray]:
-    """Cut a part whose box exceeds `limit` on a side into pieces on an even grid, so that no crop is shrunk."""
-    left, top, right, bottom = bounds(part)
-    columns, rows = math.ceil((right - left) / limit), math.ceil((bottom - top) / limit)
-    if columns * rows == 1:
-        return [part]
-    pieces = []
-    xs = np.linspace(left, right, columns + 1).round().astype(int)
-    ys = np.linspace(top, bottom, rows + 1).round().astype(int)
-    for y0, y1 in zip(ys[:-1], ys[1:], strict=True):
-        for x0, x1 in zip(xs[:-1], xs[1:], strict=True):
-            piece = np.zeros_like(part)
-            piece[y0:y1, x0:x1] = part[y0:y1, x0:x1]
-            if piece.any():
-                pieces.append(piece)
-    return pieces
 
 
 def working_size(height: int, width: int, side: int, multiple: int) -> tuple[int, int]:

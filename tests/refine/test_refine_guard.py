@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grefine.refine.guard import Panel, compare, decide, disturbed, measure_noise, reject_regions
+from grefine.refine.guard import AT_ONCE, Panel, compare, decide, disturbed, measure_noise, reject_regions
 from grefine.refine.settings import RefineConfig
 from grefine.types import MetricSpec, Scores
 
@@ -120,6 +120,26 @@ def test_regions_are_judged_one_by_one():
     accepted, notes = reject_regions(panel, colour(50), [better, worse], "a ball", CONFIG)
     assert accepted == [0]
     assert notes[0].startswith("Region 2 was left as it was: green fell")
+
+
+def test_many_regions_are_held_a_few_at_a_time():
+    alive, most = [], []
+
+    def singles():
+        for index in range(10):
+            picture = colour(50)
+            picture[index] = (255, 100, 100)
+            alive.append(index)
+            most.append(len(alive))
+            yield picture
+
+    def judged(images, prompt):
+        alive.clear()
+        return own(images, prompt)
+
+    accepted, _ = reject_regions(Panel(judged, [RED, GREEN]), colour(50), singles(), "a ball", CONFIG)
+    assert accepted == list(range(10))
+    assert max(most) == AT_ONCE
 
 
 def test_nothing_is_scored_twice():

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from grefine.indicators.calibration import Calibration
+from grefine.refine.parts import connected_parts, split_large
 from grefine.refine.plan import DIFFUSE, Findings, automatic_mask, edit_map, group_parts, plan_repair
-from grefine.refine.regions import binarise, bounds, connected_parts, crop_box, otsu, split_large, working_size
+from grefine.refine.regions import binarise, crop_box, otsu, working_size
 from grefine.refine.settings import RefineConfig
 from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
 
@@ -168,8 +169,8 @@ def test_two_far_parts_get_two_crops_and_two_near_ones_one():
     far = square(0, 0, 6) + square(58, 58, 6) > 0
     near = square(0, 0, 6) + square(0, 8, 6) > 0
     settings = RefineConfig(max_upscale=2.0, context=0.25)
-    assert len(group_parts(connected_parts(far), settings, 32)) == 2
-    assert len(group_parts(connected_parts(near), settings, 32)) == 1
+    assert len(group_parts(connected_parts(far), far.shape, settings, 32)) == 2
+    assert len(group_parts(connected_parts(near), near.shape, settings, 32)) == 1
 
 
 def test_crops_are_square_within_the_picture():
@@ -188,10 +189,11 @@ def test_working_sizes_never_shrink(size, side):
 
 
 def test_large_parts_are_cut_into_pieces():
-    pieces = split_large(square(0, 0, 64) > 0, 40)
+    (whole,) = connected_parts(square(0, 0, 64) > 0)
+    pieces = split_large(whole, 40)
     assert len(pieces) == 4
-    assert all(bounds(piece)[2] - bounds(piece)[0] <= 40 for piece in pieces)
-    assert np.array_equal(sum(piece.astype(int) for piece in pieces), np.ones((64, 64), int))
+    assert all(piece.box[2] - piece.box[0] <= 40 for piece in pieces)
+    assert np.array_equal(sum(piece.draw((64, 64)).astype(int) for piece in pieces), np.ones((64, 64), int))
 
 
 def test_settings_win_over_the_calibration():
@@ -207,3 +209,11 @@ def test_only_places_that_no_phrase_asks_for_are_mended():
     looks_bad = plan(findings(P=1 - square(30, 30, 20))).regions[0]
     marked = plan(findings(user=square(30, 30, 20) > 0)).regions[0]
     assert (drawn.restores, looks_bad.restores, marked.restores) == (False, True, True)
+
+
+def test_what_is_mended_in_sight_needs_less_strength():
+    bad = findings(P=1 - square(30, 30, 20))
+    assert plan(bad, show_damage=False).regions[0].strength > 0.8
+    assert plan(bad, show_damage=True).regions[0].strength == 0.4
+    missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(4, 4, 24))
+    assert plan(findings(phrases=[missing]), show_damage=True).regions[0].strength == 0.9
