@@ -215,6 +215,8 @@ def describe(part: np.ndarray, found: Findings, config: RefineConfig, caption: s
         if config.strength_mode == "region"
         else deficit(found.quality.score, found.alignment.score, config)
     )
+    if config.show_damage and not asked:
+        strength = min(strength, config.strength_shown)
     if found.user_mask is not None:
         kind, reason = "user", "You marked this place."
     prompt = region_prompt(caption, shown, config.region_prompt == "phrase-first")
