@@ -26,6 +26,7 @@ def tiny(
         "",
         help="Comma-separated: vae, clip, unet (all without), or the controls contrastive and early.",
     ),
+    again: bool = typer.Option(False, help="Train the bundled pipeline once more: its parts, settings and time."),
     seed: int | None = typer.Option(None, help="In place of the seeds of configs/train/tiny."),
     device: str | None = typer.Option(None, help="cpu keeps off an accelerator that is present."),
     bundle: bool = typer.Option(True, help="Calibrate and assemble the pipeline folder afterwards."),
@@ -33,12 +34,18 @@ def tiny(
 ) -> None:
     """Train the embedded pipeline on the toy world, or go on training it."""
     from grefine.errors import ConfigError
-    from grefine.training.tiny.recipe import CONTROLS, train_tiny
+    from grefine.resources import bundled
+    from grefine.training.tiny.recipe import CONTROLS, train_again, train_tiny
 
-    if (minutes is None) == (steps is None):
-        raise ConfigError("Give a budget: --minutes N or --steps N.")
     names = [name.strip() for name in parts.split(",") if name.strip()]
-    found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=device == "cpu")
+    if again and (minutes or steps or names or seed is not None):
+        raise ConfigError("--again takes budget, parts and seeds from the bundled records: leave them out.")
+    if not again and (minutes is None) == (steps is None):
+        raise ConfigError("Give a budget: --minutes N or --steps N, or --again.")
+    if again:
+        found = train_again(out, bundled("pipelines") / "tiny" / "training", device == "cpu")
+    else:
+        found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=device == "cpu")
     if (
         bundle
         and not found.keys() <= CONTROLS.keys()
@@ -52,7 +59,10 @@ def tiny(
         typer.echo(json.dumps(found, indent=1))
     else:
         for part, metrics in found.items():
-            typer.echo(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+            typer.echo(
+                f"{part}: "
+                + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float))
+            )
 
 
 @train_app.command()

@@ -14,7 +14,7 @@ from grefine.resources import config_file
 from grefine.training.loop import Budget, Record, schedule
 from grefine.training.muon import Muon, orthogonalise
 from grefine.training.tiny.clip import ClipSettings
-from grefine.training.tiny.recipe import CONTROLS, PARTS, train_tiny
+from grefine.training.tiny.recipe import CONTROLS, PARTS, train_again, train_tiny
 from grefine.training.tiny.tasks import CELL, SHARES, draw_task
 from grefine.training.tiny.unet import noised, scheduler
 from grefine.training.tiny.vae import VaeSettings, train_vae
@@ -122,6 +122,16 @@ def test_a_minute_of_training_beats_chance(tmp_path):
     for name in ("vae", "clip", "unet"):
         assert (tmp_path / "training" / f"{name}.png").stat().st_size > 1000
         assert (tmp_path / "training" / f"{name}_samples.png").stat().st_size > 10_000
+
+
+def test_again_trains_what_the_records_say(tmp_path):
+    settings = VaeSettings(channels=(8, 8, 16), batch=4)
+    train_vae(tmp_path / "first", settings, Budget(steps=2), Accelerator(cpu=True))
+    assert set(train_again(tmp_path / "second", tmp_path / "first" / "training", cpu=True)) == {"vae"}
+    stored = Record.load(tmp_path / "second" / "training", "vae").runs[0]["settings"]
+    assert VaeSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}) == settings
+    with pytest.raises(ConfigError, match="no records"):
+        train_again(tmp_path / "third", tmp_path / "second" / "vae", cpu=True)
 
 
 def test_controls_are_made_only_when_named_and_lie_apart(tmp_path):

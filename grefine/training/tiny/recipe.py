@@ -9,10 +9,10 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from grefine.config import load_config
+from grefine.config import build, load_config
 from grefine.errors import ConfigError, nearest
 from grefine.resources import config_file
-from grefine.training.loop import Budget
+from grefine.training.loop import Budget, Record
 from grefine.training.tiny.clip import ClipSettings, train_clip
 from grefine.training.tiny.unet import UnetSettings, train_unet
 from grefine.training.tiny.vae import VaeSettings, train_vae
@@ -85,6 +85,31 @@ def train_tiny(
         _check_same(out if name in PARTS else out / name, settings)
         share = Budget(minutes=minutes * part.share / total) if minutes is not None else Budget(steps=steps)
         found[name] = part.run(out, settings, share, accelerator)
+    return found
+
+
+JUDGES = ("moe-agiqa", "mdiqa", "lar-iqa")
+
+
+def train_again(out: Path, records: Path, cpu: bool = False) -> dict[str, dict[str, float]]:
+    """Train what the records in a pipeline's `training` folder describe: the same parts, settings and time.
+
+    Each part gets in one run the processor time that its recorded runs took together.
+    """
+    from grefine.training.judges.recipe import train_judge
+
+    accelerator, found = Accelerator(cpu=cpu), {}
+    for name, part in PARTS.items():
+        record = Record.load(records, name)
+        if record.runs:
+            settings = build(part.settings, record.runs[-1]["settings"])
+            found[name] = part.run(out, settings, Budget(minutes=record.cpu_seconds / 60), accelerator)
+    for name in JUDGES:
+        record = Record.load(records, name.replace("-", "_"))
+        if record.runs:
+            found[name] = train_judge(name, out, minutes=record.cpu_seconds / 60, cpu=cpu)
+    if not found:
+        raise ConfigError(f"'{records}' holds no records of training (vae.json, clip.json, ...).")
     return found
 
 
