@@ -12,6 +12,7 @@ from golden_weights import golden_files, load_golden
 
 from grefine.errors import ConfigError
 from grefine.models.mdiqa import DIMENSIONS
+from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.toyworld.captions import describe
 from grefine.toyworld.scene import misalign, sample
 from grefine.toyworld.tokenizer import build_tokenizer
@@ -22,6 +23,7 @@ from grefine.training.judges.losses import correlation_loss, fidelity, norm_in_n
 from grefine.training.judges.mdiqa import MDIQASettings
 from grefine.training.judges.mdiqa import build as build_mdiqa
 from grefine.training.judges.moe_agiqa import MoEAGIQASettings
+from grefine.training.judges.moe_agiqa import build as build_moe
 from grefine.training.judges.prompts import captions_for, encode, falsify, tell
 from grefine.training.judges.recipe import train_judge
 from grefine.training.judges.stream import judged, source
@@ -184,6 +186,20 @@ def test_unknown_judges_and_budgets(tmp_path):
         train_judge("mdiq", tmp_path, steps=1)
     with pytest.raises(ConfigError, match="budget"):
         train_judge("mdiqa", tmp_path)
+
+
+def test_a_convolutional_stem_is_saved_and_loaded(tmp_path):
+    settings = MoEAGIQASettings(width=16, heads=2, blocks=1, vision_depth=1, text_depth=1)
+    model = build_moe(settings, len(build_tokenizer())).eval()
+    model.save_pretrained(tmp_path)
+    again = MoEAGIQA.from_pretrained(tmp_path).eval()
+    crops, view = torch.rand(2, 1, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    ids, mask = torch.randint(1, 50, (2, 32)), torch.ones(2, 32, dtype=torch.long)
+    with torch.no_grad():
+        assert torch.equal(model(crops, view, ids, mask).scores, again(crops, view, ids, mask).scores)
+    assert type(again.vit.patch_embed.proj).__name__ == "ConvStem"
+    with pytest.raises(ConfigError, match="must be 'patch' or 'conv', not 'linear'"):
+        MoEAGIQA(stem="linear")
 
 
 @pytest.mark.slow

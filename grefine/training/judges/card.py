@@ -18,11 +18,15 @@ _TAUGHT = {
         "the overall score alone). All nine heads, both trunks and the fusion are trained together; CLIP's ResNet "
         "stays as it was drawn and serves as a fixed projection."
     ),
-    "lar_iqa": "One score: the true quality of a scene under local defects and mild whole-image distortions.",
+    "lar_iqa": (
+        "One score: the true quality of a scene under local defects and, in a few, of whole-image distortions. In "
+        "training a layer that is thrown away afterwards also tells where the picture shows damage."
+    ),
     "moe_agiqa": (
         "Two scores: the true quality of a scene, and how true its prompt is (worst phrase 0.7, mean 0.3; relations "
-        "and counts are not judged). At training time a layer that is thrown away afterwards also tells from the "
-        "tokens of each phrase whether it is met."
+        "and counts are not judged). At training time layers that are thrown away afterwards also tell where damage "
+        "shows, which things each cell shows, and from the tokens of each phrase whether it is met; the first "
+        "pictures teach only the two former."
     ),
 }
 

@@ -124,7 +124,8 @@ class MergedStage:
 
     def __init__(self, recipe: LARRecipe, sets: Sequence[RatedImages]) -> None:
         self.recipe = recipe
-        self.model = LARIQA(**{"color_space": recipe.color_spaces[0]} | recipe.geometry)
+        options: dict[str, Any] = {"color_space": recipe.color_spaces[0]} | recipe.geometry
+        self.model = LARIQA(**options)
         begin_with(self.model.authentic, recipe.start, "authentic")
         begin_with(self.model.synthetic, recipe.start, "synthetic")
         self.module = self.model

@@ -19,13 +19,25 @@ from grefine.training.judges.rated.pool import Grouping, Part, Sample
 class Stage(Protocol):
     """One stage of one recipe."""
 
-    name: str
-    """Of the folder that it writes."""
-    module: nn.Module
-    """Everything that is needed to go on training."""
-    columns: tuple[str, ...]
-    """Labels that are taught and measured."""
-    grouping: Grouping
+    @property
+    def name(self) -> str:
+        """Of the folder that it writes."""
+        ...
+
+    @property
+    def module(self) -> nn.Module:
+        """Everything that is needed to go on training."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Labels that are taught and measured."""
+        ...
+
+    @property
+    def grouping(self) -> Grouping:
+        """How its batches are put together."""
+        ...
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
         """Return one training view."""
