@@ -116,7 +116,7 @@ def _images(result: Comparison, method: str) -> Iterator[ReportImage]:
     for name, path in result.files[ORIGINAL].items():
         stages = {m.metric: values[m.metric] for m in analysis.metrics}
         after = result.files[method][name]
-        known = {"prompt": result.prompts.get(name, "")} | records.about(path, after)
+        known: dict[str, Any] = {"prompt": result.prompts.get(name, "")} | records.about(path, after)
         yield ReportImage(
             name=name,
             before=path,

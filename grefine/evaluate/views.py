@@ -189,7 +189,9 @@ def _report_images(result: Evaluation, records: RefineRecords) -> Iterator[Repor
     axes = {axis.axis: axis.per_image for axis in result.analysis.axes}
     for pair in result.pairing.pairs:
         scores = {m: (_value(values, m, BEFORE, pair.name), _value(values, m, AFTER, pair.name)) for m in shown}
-        known = {"prompt": result.prompting.prompts.get(pair.name, "")} | records.about(pair.before, pair.after)
+        known: dict[str, Any] = {"prompt": result.prompting.prompts.get(pair.name, "")} | records.about(
+            pair.before, pair.after
+        )
         yield ReportImage(
             name=pair.name,
             before=pair.before,
