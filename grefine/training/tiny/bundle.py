@@ -48,7 +48,7 @@ from grefine import GRefinePipeline  # noqa: F401
 '''
 
 
-FALSE_ALARMS = 0.05
+FALSE_ALARMS = 0.06
 """Share of good scenes that all gates together may send to repair; the guard still judges what is made of them."""
 
 
