@@ -28,9 +28,14 @@ from grefine.training.judges.rated.pool import Order, Pool
 from grefine.training.judges.rated.recipe import Schedule, rate_of
 
 DIMENSIONS = ["brightness", "colorfulness", "contrast", "noisiness", "sharpness", "color", "composition", "content"]
+LIKE_OTHERS = ("ablation", "aesthetic", "synthetic", "mlp", "v1")
+"""Recipes of the same stage as one that every run tests."""
 CONFIGS = [
     pytest.param(
-        judge, path.stem, id=f"{judge}-{path.stem}", marks=[pytest.mark.slow] if "ablation" in path.stem else []
+        judge,
+        path.stem,
+        id=f"{judge}-{path.stem}",
+        marks=[pytest.mark.slow] if path.stem.startswith(LIKE_OTHERS) else [],
     )
     for judge in JUDGES
     for path in sorted((bundled("configs") / "train" / judge).glob("*.yaml"))
