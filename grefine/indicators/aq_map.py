@@ -95,7 +95,8 @@ class AQMap:
         encoding = encoding or self.encode(images)
         if len(encoding) != len(images):
             raise ConfigError(f"The encoding is of {len(encoding)} images, but {len(images)} were given.")
-        return [self._judge(encoding, index, parsed_prompt(prompt)) for index, prompt in enumerate(prompts)]
+        with self.text_features.steady():
+            return [self._judge(encoding, index, parsed_prompt(prompt)) for index, prompt in enumerate(prompts)]
 
     @torch.no_grad()
     def text_maps(self, image: Image.Image, texts: Sequence[str], method: Surgery = "minus_empty") -> list[np.ndarray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class TextFeatures:
         self.clip, self.tokenizer, self.templates = clip, tokenizer, tuple(templates)
         self._cache: dict[str, Tensor] = {}
         self._key: object = None
+        self._steady = 0
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -40,9 +42,8 @@ class TextFeatures:
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Return `(M, D)` float32 features of length one, in the order of `texts`."""
-        key = fingerprint(self.clip)
-        if key != self._key:
-            self._cache, self._key = {}, key
+        if not self._steady:
+            self._forget_if_trained()
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         for start in range(0, len(new), BATCH):
             part = new[start : start + BATCH]
@@ -51,6 +52,21 @@ class TextFeatures:
         while len(self._cache) > REMEMBERED:
             self._cache.pop(next(iter(self._cache)))
         return features
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Look once whether the weights have changed, not again for every text: within it nobody trains them."""
+        self._forget_if_trained()
+        self._steady += 1
+        try:
+            yield
+        finally:
+            self._steady -= 1
+
+    def _forget_if_trained(self) -> None:
+        key = fingerprint(self.clip)
+        if key != self._key:
+            self._cache, self._key = {}, key
 
     def tokens(self, text: str) -> list[int]:
         """Return all token ids of a text, start and end included, however long."""
