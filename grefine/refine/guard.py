@@ -61,6 +61,11 @@ class Panel:
                     self.widths[name] = high - low if math.isfinite(high - low) else math.nan
         return records
 
+    def width(self, name: str, original: Values) -> float:
+        """Return the range of a score, or how large it is where its range has no end."""
+        width = self.widths[name]
+        return width if math.isfinite(width) else max(abs(original[name]), 1.0)
+
     def active(self, prompt: str) -> list[Scorer]:
         """Return the scorers that can judge under this prompt."""
         return [s for s in self.scorers if (prompt.strip() or not s.spec.needs_prompt) and not s.spec.used_in_loop]
@@ -110,6 +115,18 @@ def measure_noise(original: Values, variants: Sequence[Values]) -> Values:
     return {name: max(abs(v[name] - value) for v in variants) for name, value in original.items()}
 
 
+def bands(panel: Panel, original: Values, variants: Sequence[Values], config: RefineConfig) -> Values:
+    """Return per score what counts as equal: its own noise, and at least a small share of its range.
+
+    A score that hardly moves under noise would otherwise have a veto over changes that nobody can see.
+    """
+    noise = measure_noise(original, variants)
+    return {
+        name: max(config.guard_tolerance * value, config.guard_resolution * panel.width(name, original))
+        for name, value in noise.items()
+    }
+
+
 def compare(panel: Panel, original: Values, candidate: Values, noise: Values, names: Sequence[str]) -> Verdict:
     """Compare a candidate with the original on the deciding values; `noise` is the band that counts as equal."""
     better, worse, gains = [], [], []
@@ -120,9 +137,7 @@ def compare(panel: Panel, original: Values, candidate: Values, noise: Values, na
             better.append(name)
         elif gain < -band:
             worse.append(name)
-        width = panel.widths[name]
-        floor = 0.005 * (width if math.isfinite(width) else max(abs(original[name]), 1.0))
-        gains.append(gain / (band + floor))
+        gains.append(gain / (band + 0.005 * panel.width(name, original)))
     return Verdict(tuple(better), tuple(worse), float(np.mean(gains)) if gains else 0.0)
 
 
@@ -139,8 +154,7 @@ def reject_regions(
         config: the settings.
     """
     first, *moved = panel.score([original, *disturbed(original)], prompt)
-    noise = measure_noise(first, moved)
-    noise = {name: config.guard_tolerance * value for name, value in noise.items()}
+    noise = bands(panel, first, moved, config)
     names, _ = panel.deciding(first, prompt)
     accepted, notes = [], []
     waiting = iter(singles)
@@ -169,8 +183,7 @@ def decide(
     original = candidates["original"]
     records = panel.score([*candidates.values(), *disturbed(original)], prompt)
     scored = dict(zip(order, records, strict=False))
-    noise = measure_noise(records[0], records[len(order) :])
-    noise = {name: config.guard_tolerance * value for name, value in noise.items()}
+    noise = bands(panel, records[0], records[len(order) :], config)
     names, guarded = panel.deciding(records[0], prompt)
     verdicts = {n: compare(panel, records[0], scored[n], noise, names) for n in order[1:]}
     accepted = [name for name in order[1:] if verdicts[name].accepted]

@@ -103,6 +103,8 @@ class RefineConfig:
     """Score before and after and give back the original where nothing was gained."""
     guard_tolerance: float = 1.0
     """How many times its own noise a score must move to count."""
+    guard_resolution: float = 0.01
+    """Least share of a score's range that counts as a change, however quiet the score is."""
     guard_regions: bool = True
     """Judge every repainted region by itself before judging the whole."""
 
@@ -119,7 +121,7 @@ class RefineConfig:
         for name in ("max_regions", "total_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("context", "emphasis", "dilate", "guard_tolerance", "restore_guidance_scale"):
+        for name in ("context", "emphasis", "dilate", "guard_tolerance", "guard_resolution", "restore_guidance_scale"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} must not be negative, but is {getattr(self, name)}.")
         if self.max_upscale is not None and self.max_upscale < 1.0:
