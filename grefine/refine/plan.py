@@ -108,7 +108,8 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
             continue
         others = claimed.copy()
         for own in {index, asked.host} & claimants:
-            others -= _claim(alignment, own, claim_threshold)
+            claim = _claim(alignment, own, claim_threshold)
+            others -= 0 if claim is None else claim
         kept = kept * (1.0 - np.where(others > 0, 0.0, asked.region))
     return 1.0 - kept
 

@@ -101,7 +101,7 @@ def test_no_device(capsys):
 
 
 def test_too_little_memory_names_what_fits():
-    with pytest.raises(ConfigError, match=r"--width 0\.5 --side 512 would fit"):
+    with pytest.raises(ConfigError, match=r"--width 0\.75 --side 256 would fit"):
         Geometry(1.0, 1024, "cuda", torch.bfloat16).check_memory(8 * 2**30)
     with pytest.raises(ConfigError, match="nothing of this benchmark fits"):
         Geometry(1.0, 1024, "cuda", torch.bfloat16).check_memory(2**20)
