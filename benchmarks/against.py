@@ -42,8 +42,10 @@ def phrases_case() -> Callable[[], object]:
     pipe = _pipeline()
     image, _ = _picture("01_clean.png")
     colours, nouns = ("red", "blue", "green", "white", "pink", "yellow"), ("ball", "box", "cone", "star", "heart")
-    prompt = ", ".join(f"a {c} {n}" for c in colours for n in nouns) + ", " + ", ".join(
-        f"a big {c} {n}" for c in colours for n in nouns
+    prompt = (
+        ", ".join(f"a {c} {n}" for c in colours for n in nouns)
+        + ", "
+        + ", ".join(f"a big {c} {n}" for c in colours for n in nouns)
     )
     return lambda: pipe(prompt=prompt, image=image, plan_only=True, generator=torch.Generator().manual_seed(0))
 

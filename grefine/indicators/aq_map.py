@@ -21,7 +21,7 @@ from grefine.indicators import similarity
 from grefine.indicators.calibration import Calibration, Scale
 from grefine.indicators.defects import (
     BACKGROUND,
-    SHARPNESS,
+    THING,
     Readings,
     alignment_score,
     combine_regions,
@@ -206,8 +206,8 @@ class AQMap:
         if how == "skip":
             return None
         own = self.aligned_map(encoding, index, phrase.text)
-        if how == "best":
-            return own.best(things, self.calibration.claim_threshold, SHARPNESS)
+        if how == "place":
+            return own.one_place(things, self.calibration.claim_threshold, THING)
         if how == "whole":
             return own.apply(np.ones_like)
         return own.stretched() if how == "stretched" else own

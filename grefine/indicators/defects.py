@@ -17,7 +17,7 @@ from grefine.errors import ConfigError, nearest
 from grefine.types import DefectKind, Phrase
 
 Regions = Literal["bullets", "equation"]
-MissingRoot = Literal["best", "stretched", "raw", "whole", "skip"]
+MissingRoot = Literal["place", "stretched", "raw", "whole", "skip"]
 Ancestor = Literal["present", "literal"]
 Combine = Literal["noisy_or", "max", "product"]
 Product = Literal["worst3", "product", "geometric", "worst"]
@@ -27,8 +27,8 @@ RegionScale = Literal["peak", "none"]
 WORST = 3
 BACKGROUND = 0.3
 """A met phrase that claims more of the picture than this is what things stand on or under, not a thing."""
-SHARPNESS = 3
-"""Power that leaves of a stretched map its best places: a thing that is nowhere does not belong everywhere."""
+THING = 0.18
+"""Radius of the place that a thing gets which is nowhere to be seen, as a share of the image's shorter side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class Readings:
     """Regions are divided by their own peak, since words differ in how high they reach, or left as they are."""
     ancestor: Ancestor = "present"
     """A missing noun goes to the nearest ancestor that it is on and that is there, or to its ancestor in any case."""
-    missing_root: MissingRoot = "best"
-    """Region of a missing noun that belongs on no other: the best places of its own map outside what met phrases
-    claim, that map stretched to 0..1, as it is, everything, or nothing."""
+    missing_root: MissingRoot = "place"
+    """Region of a missing noun that belongs on no other: one place, where its own map is highest outside what met
+    phrases claim; that map stretched to 0..1; that map as it is; everything; or nothing."""
     a_combine: Combine = "noisy_or"
     """How regions of several defects join: 1 - prod(1 - R), their maximum, or the printed product."""
     a_product: Product = "worst3"

@@ -47,29 +47,37 @@ class GridMap:
         """Return the map with `function` applied to every grid."""
         return replace(self, patches=tuple((box, function(grid)) for box, grid in self.patches))
 
-    def best(self, claims: Sequence[GridMap], threshold: float, power: float) -> GridMap:
-        """Return the map stretched to 0..1 over the cells that no claim holds, raised to `power`, 0 on the others.
+    def one_place(self, claims: Sequence[GridMap], threshold: float, radius: float) -> GridMap:
+        """Return the round place where the map is highest and no claim lies: 1 at its centre, 0.5 at `radius`.
 
         Args:
             claims: maps of the same image on the same grids.
             threshold: above it a claim holds a cell.
-            power: above 1 leaves the best cells only.
+            radius: as a share of the image's shorter side.
         """
-        boxes = [box for box, _ in self.patches]
         free = [
             np.logical_and.reduce([claim.patches[i][1] <= threshold for claim in claims] or [np.ones_like(grid, bool)])
             for i, (_, grid) in enumerate(self.patches)
         ]
-        seen = [grid[kept] for (_, grid), kept in zip(self.patches, free, strict=True) if kept.any()]
-        if not seen:
+        if not free[0].any():
             return self.apply(np.zeros_like)
-        low, high = min(float(values.min()) for values in seen), max(float(values.max()) for values in seen)
-        scale = 1.0 / (high - low) if high > low else 0.0
+        at = [self._centres(box, grid.shape) for box, grid in self.patches]
+        values = np.where(free[0], self.patches[0][1] - self.patches[0][1][free[0]].min() + 1e-6, 0.0).ravel()
+        near = np.hypot(*(at[0].reshape(-1, 1, 2) - at[0].reshape(1, -1, 2)).transpose(2, 0, 1)) <= radius
+        centre = at[0].reshape(-1, 2)[(near @ values).argmax()]
         grids = [
-            np.where(kept, np.clip((grid - low) * scale, 0.0, 1.0) ** power, 0.0).astype(np.float32)
-            for (_, grid), kept in zip(self.patches, free, strict=True)
+            (np.clip(1.0 - np.hypot(*(cells - centre).transpose(2, 0, 1)) / (2 * radius), 0.0, 1.0) * kept)
+            for cells, kept in zip(at, free, strict=True)
         ]
-        return replace(self, patches=tuple(zip(boxes, grids, strict=True)))
+        boxes = [box for box, _ in self.patches]
+        return replace(self, patches=tuple((b, g.astype(np.float32)) for b, g in zip(boxes, grids, strict=True)))
+
+    def _centres(self, box: Box, shape: tuple[int, ...]) -> np.ndarray:
+        """Return `(h, w, 2)` centres of a grid's cells, in shorter sides of the image."""
+        left, top, right, bottom = box
+        y = top + (np.arange(shape[0]) + 0.5) * (bottom - top) / shape[0]
+        x = left + (np.arange(shape[1]) + 0.5) * (right - left) / shape[1]
+        return np.stack(np.meshgrid(x, y), -1) / min(self.size)
 
     def stretched(self) -> GridMap:
         """Return the map with its values stretched to 0..1 over all grids; 0.5 where all are equal."""

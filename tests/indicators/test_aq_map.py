@@ -80,12 +80,12 @@ def test_missing_nouns_have_regions_and_claim_nothing():
 def test_missing_roots_by_reading():
     grass = parsed(("on green grass", "grass", 0))
     areas = {}
-    for how in ("best", "stretched", "raw", "whole", "skip"):
+    for how in ("place", "stretched", "raw", "whole", "skip"):
         areas[how] = build(ALWAYS, readings={"missing_root": how})(IMAGES[:1], [grass])[0].edit
     assert areas["stretched"].min() < 0.1 < areas["raw"].min()
     assert areas["stretched"].max() > 0.95
-    assert areas["best"].max() > 0.95
-    assert (areas["best"] > 0.5).mean() < (areas["stretched"] > 0.5).mean()
+    assert areas["place"].max() > 0.5
+    assert (areas["place"] > 0.5).mean() < (areas["stretched"] > 0.5).mean()
     assert areas["whole"].min() == 1.0
     assert areas["skip"].max() == 0.0
     assert np.ptp(areas["raw"]) < np.ptp(areas["stretched"])

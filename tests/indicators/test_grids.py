@@ -84,12 +84,17 @@ def test_phrase_maps_are_drawn_when_read():
         found.a_phs = 1.0
 
 
-def test_the_best_of_a_map_lies_outside_what_is_claimed():
-    box = (0, 0, 4, 4)
-    own = GridMap(((box, np.array([[0.4, 0.1], [0.2, 0.3]], np.float32)),), (4, 4))
-    claim = GridMap(((box, np.array([[0.9, 0.0], [0.1, 0.0]], np.float32)),), (4, 4))
-    free = own.best([claim], 0.5, 3).patches[0][1]
-    np.testing.assert_allclose(free, [[0.0, 0.0], [0.125, 1.0]], atol=1e-6)
-    everything = GridMap(((box, np.ones((2, 2), np.float32)),), (4, 4))
-    assert own.best([everything], 0.5, 3).patches[0][1].max() == 0.0
-    assert own.best([], 0.5, 1).patches[0][1].max() == 1.0
+def test_a_missing_thing_gets_one_free_place():
+    box, values = (0, 0, 80, 80), np.zeros((8, 8), np.float32)
+    values[1:3, 1:3], values[5:7, 5:7] = 1.0, 0.8
+    own = GridMap(((box, values),), (80, 80))
+    place = own.one_place([], 0.5, 0.18).draw()
+    assert place[20, 20] > 0.6
+    assert place[60, 60] == 0.0
+    claim = np.zeros((8, 8), np.float32)
+    claim[:4, :4] = 1.0
+    moved = own.one_place([GridMap(((box, claim),), (80, 80))], 0.5, 0.18)
+    assert moved.draw()[60, 60] > 0.6
+    assert moved.patches[0][1][:4, :4].max() == 0.0
+    everything = GridMap(((box, np.ones_like(values)),), (80, 80))
+    assert own.one_place([everything], 0.5, 0.18).draw().max() == 0.0
