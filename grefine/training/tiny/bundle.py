@@ -52,7 +52,7 @@ FALSE_ALARMS = 0.06
 """Share of good scenes that all gates together may send to repair; the guard still judges what is made of them."""
 
 
-def assemble(folder: Path, scenes: int = 256) -> GRefinePipeline:
+def assemble(folder: Path, scenes: int = 512) -> GRefinePipeline:
     """Make `folder`, which holds trained parts, a pipeline: calibrated on `scenes` clean validation scenes."""
     missing = [name for name in REQUIRED if not (folder / name).is_dir()]
     if missing:
@@ -76,9 +76,18 @@ def assemble(folder: Path, scenes: int = 256) -> GRefinePipeline:
     )
     pipe.to(dtype=torch.float16).save_pretrained(folder)
     pipe.to(dtype=torch.float32)
+    forget_origins(folder)
     (folder / "pipeline.py").write_text(PIPELINE_FILE, encoding="utf-8")
     (folder / "README.md").write_text(model_card(folder), encoding="utf-8")
     return pipe
+
+
+def forget_origins(folder: Path) -> None:
+    """Take out of the saved configurations where on this machine the parts were read from."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def world_limit(vae: AutoencoderKL, images: list[Image.Image]) -> float:
