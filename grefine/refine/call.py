@@ -170,7 +170,7 @@ class Call:
 
     def restore(self, jobs: Sequence[Job]) -> None:
         """Stage 2: restore mildly what stage 1 left, or the original where stage 1 was skipped or rejected."""
-        todo = [job for job in jobs if self._is_restored(job)]
+        todo = [job for job in jobs if self._is_restored(job) and (job.base == "repainted" or self._looks_bad(job))]
         _, second = self.config.steps
         painter = replace(
             self.painter,
@@ -292,6 +292,12 @@ class Call:
 
     def _is_restored(self, job: Job) -> bool:
         return self._has_stage2() and (job.plan.restore or not self.config.gate)
+
+    def _looks_bad(self, job: Job) -> bool:
+        """Whether stage 2 alone has something to mend: no phrase that was not drawn is met by a restoration."""
+        regions = job.plan.regions
+        asked = bool(regions) and not any(region.restores or region.kind == "user" for region in regions)
+        return not (asked and self.config.stage1 and self.config.gate)
 
     def _expect_steps(self, jobs: Sequence[Job], pieces: Sequence[Piece]) -> None:
         """Tell `num_timesteps` how many steps are ahead, as far as can be known before anything ran."""

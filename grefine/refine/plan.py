@@ -42,17 +42,20 @@ def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration,
     weights = token_weights(found.parsed, defects, config.emphasis) if found.parsed else ()
     empty = RepairPlan(np.zeros(found.quality.values.shape, bool), (), caption, weights)
     if found.user_mask is None:
-        mask, note = automatic_mask(found, config, calibration)
+        cut, note = automatic_mask(found, config, calibration)
+        mask = grow(cut, round((config.dilate or 0.0) * min(cut.shape)))
     else:
-        mask, note = found.user_mask, ""
+        cut = mask = found.user_mask
+        note = ""
     if not mask.any():
         return replace(empty, note=note or "The given mask is empty.", restore=note == DIFFUSE)
     parts, note = select_parts(mask, badness(found, config), config, working, user=found.user_mask is not None)
     kept = np.logical_or.reduce(parts) if parts else empty.mask
-    if found.user_mask is None and kept.mean() > config.max_area:
+    bad = float((cut & kept).mean())
+    if found.user_mask is None and bad > config.max_area:
         return replace(
             empty,
-            note=f"{kept.mean():.0%} of the image would have to be repainted, more than max_area "
+            note=f"{bad:.0%} of the image would have to be repainted, more than max_area "
             f"{config.max_area:.0%}: this image needs a new generation, not a repair.",
             beyond_repair=True,
         )
@@ -81,9 +84,7 @@ def automatic_mask(found: Findings, config: RefineConfig, calibration: Calibrati
     if config.use_aq:
         values += edit_map(found.alignment, calibration.claim_threshold if config.protect else None)
     mask = binarise(values, config.mask_mode, calibration.mask_threshold, config.mask_quantile)
-    if not mask.any():
-        return mask, DIFFUSE
-    return grow(mask, round((config.dilate or 0.0) * min(mask.shape))), ""
+    return mask, "" if mask.any() else DIFFUSE
 
 
 def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarray:

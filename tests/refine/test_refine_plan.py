@@ -217,3 +217,9 @@ def test_what_is_mended_in_sight_needs_less_strength():
     assert plan(bad, show_damage=True).regions[0].strength == 0.4
     missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(4, 4, 24))
     assert plan(findings(phrases=[missing]), show_damage=True).regions[0].strength == 0.9
+
+
+def test_the_room_round_a_bad_place_does_not_count_as_bad():
+    bad = findings(P=1 - square(16, 16, 36))
+    assert plan(bad, dilate=0.2, max_area=0.35).regions
+    assert plan(bad, dilate=0.2, max_area=0.3).beyond_repair
