@@ -65,7 +65,7 @@ def test_the_good_ones_come_out(hostile):
     good = {name for name in names if name.rsplit("/")[-1].startswith("good_")}
     assert len(good) > 90
     for name in good:
-        assert found[name]["state"] == "untouched", (name, found[name]["reason"])
+        assert found[name]["state"] in ("untouched", "beyond"), (name, found[name]["reason"])
         output = root / "out" / found[name]["output"]
         assert read_image(output).size == read_image(root / "in" / name).size
 
