@@ -12,7 +12,7 @@ from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError
 from grefine.folder.settings import changed_settings
 
-SETTINGS = ["gate=false", "use_aq=false", "mask_mode=mean", "max_area=0.66", "max_regions=1", "total_steps=2"]
+SETTINGS = ["gate=false", "use_aq=false", "mask_mode=mean", "max_area=0.6", "max_regions=1", "total_steps=2"]
 SETTINGS += ["guard=false", "restorer=none"]
 
 
