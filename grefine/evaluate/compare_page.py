@@ -9,7 +9,13 @@ from urllib.parse import quote
 
 from grefine.evaluate import plots
 from grefine.evaluate.findings import AXES, Analysis, AxisResult
-from grefine.evaluate.report_view import AXIS_NAMES, TONES, interval_text, radar_metrics, share_texts, signed, tone_of
+from grefine.evaluate.report_view import (
+    AXIS_NAMES,
+    TONES,
+    axis_cells,
+    radar_metrics,
+    signed,
+)
 from grefine.evaluate.run import change_means
 from grefine.evaluate.table_text import number
 from grefine.evaluate.verdict import CELL_WORDS, Verdict, verdict_of
@@ -102,21 +108,9 @@ def _method_row(result: Comparison, method: str, baseline: str, links: bool) -> 
 
 
 def _axis_cell(axis: AxisResult) -> dict[str, Any]:
-    gain = axis.gain
-    if not gain.n:
+    if not axis.gain.n:
         return {"n": 0, "word": CELL_WORDS[axis.level], "tone": "none"}
-    shares = share_texts(gain)
-    return {
-        "n": gain.n,
-        "word": CELL_WORDS[axis.level],
-        "tone": tone_of(axis.level),
-        "mean": signed(gain.mean),
-        "interval": interval_text(gain, 1),
-        "win": shares[0] if gain.win else "",
-        "tie": shares[1] if gain.tie else "",
-        "loss": shares[2] if gain.loss else "",
-        "shares": [share.removesuffix(" %") for share in shares],
-    }
+    return axis_cells(axis)
 
 
 def _psnr(change: Mapping[str, float]) -> str:

@@ -254,10 +254,14 @@ def share_texts(gain: GainSummary) -> list[str]:
 
 
 def _summary_row(label: str, result: AxisResult) -> dict[str, Any]:
+    return {"label": label} | axis_cells(result)
+
+
+def axis_cells(result: AxisResult) -> dict[str, Any]:
+    """Return what a page shows of one axis: its gain, who won, the verdict's word and tone."""
     gain = result.gain
     shares = share_texts(gain)
     return {
-        "label": label,
         "n": gain.n,
         "mean": signed(gain.mean),
         "interval": interval_text(gain, 1),

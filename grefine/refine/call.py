@@ -294,7 +294,7 @@ class Call:
         return self._has_stage2() and (job.plan.restore or not self.config.gate)
 
     def _looks_bad(self, job: Job) -> bool:
-        """Whether stage 2 alone has something to mend: no phrase that was not drawn is met by a restoration."""
+        """Whether stage 2 alone has something to mend: a restoration does not draw what a phrase asks for."""
         regions = job.plan.regions
         asked = bool(regions) and not any(region.restores or region.kind == "user" for region in regions)
         return not (asked and self.config.stage1 and self.config.gate)

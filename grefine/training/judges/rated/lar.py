@@ -23,7 +23,7 @@ from grefine.scorers.inputs import to_tensor
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
 from grefine.training.judges.rated.pool import Part, Sample
 from grefine.training.judges.rated.recipe import RatedRecipe
-from grefine.training.judges.rated.stage import begin_with, load_state, save_state
+from grefine.training.judges.rated.stage import begin_with, load_saved, load_state, save_state
 
 _BRANCH = {
     "encoder": "mobilenetv3_large_100",
@@ -149,12 +149,7 @@ class MergedStage:
         self.model.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
-        state: dict[str, Tensor] = {}
-        for file in folder.glob("*.safetensors"):
-            state |= load_file(file)
-        load_state(self.model, state, str(folder))
+        load_saved(self.model, folder)
 
 
 def compare(recipe: LARRecipe, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
 from grefine.training.judges.losses import norm_in_norm
 from grefine.training.judges.rated.pool import Part, Sample
 from grefine.training.judges.rated.recipe import RatedRecipe
-from grefine.training.judges.rated.stage import begin_with, freeze, load_state, save_state
+from grefine.training.judges.rated.stage import begin_with, freeze, load_saved, load_state, save_state
 from grefine.training.judges.rated.views import flipped, random_crop, shorter_side
 
 _NET = {"backbone": "resnet50", "backbone_options": {}, "width": 256, "heads": 4, "hidden": None, "gate_width": 64}
@@ -173,12 +173,7 @@ class FusionStage(_Cuts):
         self.model.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
-        state: dict[str, Tensor] = {}
-        for file in folder.glob("*.safetensors"):
-            state |= load_file(file)
-        load_state(self.model, state, str(folder))
+        load_saved(self.model, folder)
 
 
 def _compare(recipe: MDIQARecipe, scores: Tensor, labels: Tensor) -> Tensor:

@@ -91,6 +91,16 @@ def begin_with(module: nn.Module, start: Mapping[str, str], part: str) -> None:
     load_state(module, state, named)
 
 
+def load_saved(model: nn.Module, folder: Path) -> None:
+    """Load what `model.save_pretrained(folder)` wrote, however many files it is in."""
+    from safetensors.torch import load_file
+
+    state: dict[str, Tensor] = {}
+    for file in folder.glob("*.safetensors"):
+        state |= load_file(file)
+    load_state(model, state, str(folder))
+
+
 def load_state(module: nn.Module, state: Mapping[str, Tensor], named: str, partial: bool = False) -> None:
     """Load a state dict whose every tensor must fit.
 
