@@ -15,6 +15,7 @@ from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMis
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.refine.judges import component_scorers, save_judge_tokenizers
 from grefine.refine.recipe import assembled_folder, is_recipe, read_recipe
+from grefine.refine.single_file import load_single_file, maps_source
 from grefine.resources import bundled, pipeline_folder, pipeline_names
 from grefine.scorers.protocol import Scorer
 
@@ -26,7 +27,7 @@ class Loading:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
-        """Load a pipeline by a bundled name ("tiny", "sdxl"), from a folder or from the Hub.
+        """Load a pipeline by a bundled name ("tiny", "sdxl"), from a folder, from one file or from the Hub.
 
         Everything else is passed on to diffusers: `dtype`, `variant`, `device_map`, `quantization_config`,
         `local_files_only`, components by name, and so on.
@@ -35,6 +36,8 @@ class Loading:
             WeightsMissing: a recipe whose weights are not on this machine; the sentence names the command.
         """
         name = str(pretrained_model_name_or_path)
+        if Path(name).is_file():
+            return cls.from_single_file(name, **kwargs)
         folder = pipeline_folder(name)
         recipe = bundled("pipelines") / name
         if folder is not None and not Path(name).is_dir() and is_recipe(recipe):
@@ -101,19 +104,26 @@ class Loading:
             pretrained_model_link_or_path: the file.
             maps: the pipeline whose CLIP, prompts and calibration draw the maps.
             kwargs: passed on to diffusers' `from_single_file` (`config`, `dtype`, `local_files_only`, ...); `clip`,
-                `clip_tokenizer` and `pq_prompts` replace `maps`.
-        """
-        from diffusers import StableDiffusionXLInpaintPipeline
+                `clip_tokenizer` and `pq_prompts` replace `maps`. `config` is a folder in diffusers' layout that says
+                how the parts are built; left open, a fetched pipeline of the file's widths says it.
 
+        Raises:
+            ConfigError: no SDXL checkpoint; the sentence says what it is.
+            WeightsMissing: nothing on this machine says how the parts are built, and no network may be asked.
+        """
         own = {name: kwargs.pop(name) for name in ("clip", "clip_tokenizer", "pq_prompts") if name in kwargs}
-        try:
-            base = StableDiffusionXLInpaintPipeline.from_single_file(str(pretrained_model_link_or_path), **kwargs)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                f"'{pretrained_model_link_or_path}' could not be read as an SDXL checkpoint: "
-                f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
-            ) from error
-        return cls.from_pipe(base, maps=None if len(own) == 3 else maps, **own)
+        source = maps_source(maps)
+        if "dtype" not in kwargs and "torch_dtype" not in kwargs:
+            # diffusers would keep each part as the file has it, and parts of two precisions do not fit.
+            kwargs["dtype"] = torch.float32
+        base = load_single_file(
+            str(pretrained_model_link_or_path),
+            kwargs.pop("config", None),
+            (source, "sdxl"),
+            bool(kwargs.pop("local_files_only", False)),
+            **kwargs,
+        )
+        return cls.from_pipe(base, maps=None if len(own) == 3 else source, **own)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save every component and setting, loadable by `from_pretrained` wherever grefine is installed.

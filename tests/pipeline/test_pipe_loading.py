@@ -110,27 +110,6 @@ def test_from_pipe_of_our_own_keeps_settings(saved):
     assert again.controlnet is saved[0].controlnet
 
 
-def test_single_file_goes_through_diffusers_with_our_maps(saved, monkeypatch, tmp_path):
-    base = StableDiffusionXLInpaintPipeline(**{n: v for n, v in components().items() if n in SDXL})
-    asked = {}
-
-    def read(path, **kwargs):
-        asked.update(path=path, **kwargs)
-        return base
-
-    monkeypatch.setattr(StableDiffusionXLInpaintPipeline, "from_single_file", read)
-    pipe = GRefinePipeline.from_single_file(tmp_path / "model.safetensors", maps=saved[1], dtype=torch.float32)
-    assert asked["path"].endswith("model.safetensors")
-    assert pipe.unet is base.unet
-    assert same(pipe.pq_prompts, saved[0].pq_prompts)
-
-
-def test_an_unreadable_single_file_is_one_sentence(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ConfigError, match="could not be read as an SDXL checkpoint"):
-        GRefinePipeline.from_single_file(tmp_path / "model.safetensors", local_files_only=True)
-
-
 def test_unknown_names_and_empty_folders(tmp_path):
     with pytest.raises(WeightsMissing, match="No pipeline 'tinny'"):
         GRefinePipeline.from_pretrained("tinny")

@@ -1,0 +1,197 @@
+"""Checkpoints kept in one file: what such a file holds, and which folder on this machine says how to build it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLInpaintPipeline, UNet2DConditionModel
+from huggingface_hub import constants, snapshot_download
+from safetensors import SafetensorError, safe_open
+
+from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
+from grefine.refine.recipe import assembled_folder, is_recipe
+from grefine.resources import bundled, pipeline_folder
+
+Shapes = dict[str, tuple[int, ...]]
+INDEX = "model_index.json"
+UNET = "model.diffusion_model."
+PARTS = {
+    "unet": (UNET,),
+    "vae": ("first_stage_model.", "vae."),
+    "text_encoder": ("conditioner.embedders.0.transformer.",),
+    "text_encoder_2": ("conditioner.embedders.1.model.",),
+}
+"""How the names of each part's weights begin in a file of SDXL's original layout."""
+CONFIGS = ("*.json", "**/*.json", "*.txt", "**/*.txt")
+SOURCES = {
+    4: "stabilityai/stable-diffusion-xl-base-1.0",
+    9: "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
+}
+"""Where diffusers asks how the parts of a file are built, by the UNet's input channels."""
+
+
+def load_single_file(
+    file: str, config: str | Path | None, nearby: Iterable[str | Path], local_files_only: bool, **kwargs: Any
+) -> Any:
+    """Return diffusers' SDXL pipeline of one file; whatever tells on this machine how it is built is used first.
+
+    Args:
+        file: a path, or an address that diffusers downloads.
+        config: the folder or Hub id that says how the parts are built.
+        nearby: pipelines that may say so where `config` is left open, if their widths are the file's.
+        local_files_only: never ask a network.
+        kwargs: passed on to diffusers.
+
+    Raises:
+        ConfigError: no SDXL checkpoint, or one that `config` does not describe.
+        WeightsMissing: no such file, or nothing on this machine says how its parts are built.
+        WeightsCorrupt: a file that cannot be read.
+    """
+    shapes: Shapes = {}
+    if Path(file).is_file():
+        shapes = read_shapes(Path(file))
+        check_sdxl(file, shapes, given=kwargs)
+    elif local_files_only or constants.HF_HUB_OFFLINE or "://" not in file:
+        raise WeightsMissing(f"There is no file '{file}': give the path of an SDXL checkpoint (.safetensors).")
+    folder = find_config(file, shapes, config, nearby, local_files_only or constants.HF_HUB_OFFLINE)
+    asked = {"config": folder, "local_files_only": local_files_only} | kwargs
+    try:
+        if shapes and folder is not None and Path(folder).is_dir() and not {"unet", "original_config"} & kwargs.keys():
+            asked["unet"] = _unet(file, shapes, folder, kwargs)
+        return StableDiffusionXLInpaintPipeline.from_single_file(file, **asked)
+    except Exception as error:  # diffusers raises what its readers meet: nothing narrower covers them
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        hint = "" if folder is not None else f". {_pass_a_folder()}"
+        raise ConfigError(
+            f"'{file}' could not be read as an SDXL checkpoint: {lines[0].rstrip('.')}{hint or '.'}"
+        ) from error
+
+
+def read_shapes(file: Path) -> Shapes:
+    """Read the names and shapes of a file's weights, not the weights."""
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as opened:
+                return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+        state = torch.load(file, map_location="meta", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own words recommend to run whatever the file holds
+        raise WeightsCorrupt(
+            f"'{file}' could not be read as an SDXL checkpoint, because it holds more than weights, or none: take the "
+            ".safetensors version of it."
+        ) from error
+    except (OSError, SafetensorError, RuntimeError, EOFError) as error:
+        raise WeightsCorrupt(
+            f"'{file}' could not be read as an SDXL checkpoint, because it is damaged or no file of weights "
+            f"({str(error).strip().splitlines()[0]}): copy it anew, best as .safetensors."
+        ) from error
+    while isinstance(state, dict) and "state_dict" in state:
+        state = state["state_dict"]
+    return {name: tuple(value.shape) for name, value in dict(state).items() if isinstance(value, torch.Tensor)}
+
+
+def check_sdxl(file: str, shapes: Shapes, given: Mapping[str, Any]) -> None:
+    """Refuse a file that is not SDXL's, by the names of its weights.
+
+    Raises:
+        ConfigError: another family's file, or one that lacks a part that is not `given`.
+    """
+    found = {name for name, starts in PARTS.items() if any(key.startswith(starts) for key in shapes)}
+    next_step = "give an SDXL checkpoint with 4 (ordinary) or 9 (inpainting) input channels."
+    if any(key.startswith("cond_stage_model.") for key in shapes):
+        raise ConfigError(f"'{file}' is a Stable Diffusion 1 or 2 checkpoint and this pipeline is SDXL's: {next_step}")
+    if any(key.startswith("conditioner.embedders.0.model.") for key in shapes):
+        raise ConfigError(
+            f"'{file}' is the SDXL refiner, which only restores: load it with diffusers and give it to "
+            f"`pipe.use_refiner(...)`; here {next_step}"
+        )
+    if not found:
+        raise ConfigError(f"'{file}' holds no SDXL checkpoint in the original one-file layout: {next_step}")
+    missing = [name for name in PARTS if name not in found and name not in given]
+    if missing:
+        example = ", ".join(f"{name}=..." for name in missing)
+        raise ConfigError(f"'{file}' holds no {', '.join(missing)}: pass what it lacks ({example}), or {next_step}")
+    if "unet" in found and f"{UNET}label_emb.0.0.weight" not in shapes:
+        raise ConfigError(f"The UNet of '{file}' lacks SDXL's size and pooled-text conditioning: {next_step}")
+
+
+def find_config(
+    file: str, shapes: Shapes, config: str | Path | None, nearby: Iterable[str | Path], offline: bool
+) -> str | None:
+    """Return the folder that says how a file's parts are built; None or a Hub id where diffusers may ask for it.
+
+    Raises:
+        ConfigError: the folder given is another model's.
+        WeightsMissing: nothing on this machine says it, and no network may be asked.
+    """
+    if config is not None and Path(config).is_dir():
+        if not (Path(config) / INDEX).is_file():
+            raise ConfigError(f"config='{config}' holds no {INDEX}. {_pass_a_folder()}")
+        if not describes(Path(config), shapes):
+            raise ConfigError(f"config='{config}' describes a UNet of other widths than '{file}'. {_pass_a_folder()}")
+        return str(config)
+    if config is None:
+        for known in nearby:
+            folder = pipeline_folder(known)
+            if folder is not None and shapes and describes(folder, shapes):
+                return str(folder)
+    if not offline:
+        return None if config is None else str(config)
+    channels = _channels(shapes)
+    source = str(config) if config is not None else SOURCES.get(channels, SOURCES[4])
+    try:
+        return snapshot_download(source, local_files_only=True, allow_patterns=list(CONFIGS))
+    except (OSError, ValueError) as error:
+        raise WeightsMissing(
+            f"How the parts of '{file}' are built is not on this machine, and no network may be asked. "
+            f"{_pass_a_folder()}"
+        ) from error
+
+
+def describes(folder: Path, shapes: Shapes) -> bool:
+    """Say whether a pipeline folder's UNet has the widths of a file's."""
+    known = folder / "unet" / "config.json"
+    if not known.is_file():
+        return False
+    if f"{UNET}input_blocks.0.0.weight" not in shapes:  # a UNet of one's own is given beside the file
+        return True
+    geometry = json.loads(known.read_text(encoding="utf-8"))
+    words = {
+        shape[1] for name, shape in shapes.items() if name.startswith(UNET) and name.endswith("attn2.to_k.weight")
+    }
+    first = shapes[f"{UNET}input_blocks.0.0.weight"][0]
+    return geometry.get("block_out_channels", [None])[0] == first and words == {geometry.get("cross_attention_dim")}
+
+
+def maps_source(maps: str | Path) -> str | Path:
+    """Return where maps are loaded from: a recipe is assembled, or stands for the published weights that it names."""
+    recipe = bundled("pipelines") / str(maps)
+    if Path(maps).is_dir() or "/" in str(maps) or not is_recipe(recipe):
+        return maps
+    try:
+        return assembled_folder(recipe)
+    except WeightsMissing:
+        return "released"
+
+
+def _unet(file: str, shapes: Shapes, folder: str, kwargs: Mapping[str, Any]) -> Any:
+    """Read the UNet with the file's own number of input channels, whichever its folder names."""
+    passed = {name: value for name, value in kwargs.items() if name not in PARTS}
+    return UNet2DConditionModel.from_single_file(
+        file, config=folder, subfolder="unet", in_channels=_channels(shapes), local_files_only=True, **passed
+    )
+
+
+def _channels(shapes: Shapes) -> int:
+    return shapes.get(f"{UNET}input_blocks.0.0.weight", (0, 4))[1]
+
+
+def _pass_a_folder() -> str:
+    return (
+        f"Pass config=FOLDER, a local SDXL pipeline in diffusers' layout ({INDEX}, unet/config.json, tokenizer/ and "
+        "so on; its weights are not needed), or run `grefine fetch sdxl` once with a network."
+    )
