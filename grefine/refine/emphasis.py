@@ -23,11 +23,11 @@ def token_weights(parsed: ParsedPrompt, defective: Iterable[Phrase], emphasis: f
     return tuple(found)
 
 
-def region_prompt(caption: str, phrases: Sequence[Phrase], phrase_first: bool) -> str:
+def region_prompt(caption: str, phrases: Sequence[str], phrase_first: bool) -> str:
     """Say what to draw in a region: its phrases first, so that no long caption buries them, then the caption."""
     if not phrase_first or not phrases:
         return caption
-    names = list(dict.fromkeys(phrase.text for phrase in phrases))
+    names = list(dict.fromkeys(phrases))
     return JOIN.join([*names, caption] if caption else names)
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -21,6 +22,7 @@ AT_ONCE = 4
 """Whole pictures that are held and judged together when regions are judged one by one."""
 
 Values = dict[str, float]
+Axis = Literal["perceptual", "alignment"]
 Own = Callable[[Sequence[Image.Image], str], list[Values]]
 """The pipeline's own p and a of images under one prompt."""
 
@@ -35,6 +37,8 @@ class Panel:
     """Per value +1 (higher is better) or -1."""
     widths: dict[str, float] = field(default_factory=dict)
     """Per value the range of its metric, where that is finite."""
+    axes: dict[str, Axis] = field(default_factory=dict)
+    """Per value what it is about."""
     known: dict[tuple[bytes, str], Values] = field(default_factory=dict)
     """What was scored before in this call."""
 
@@ -52,6 +56,7 @@ class Panel:
         records = self.own(pictures, prompt)
         self.directions |= dict.fromkeys(("p", "a"), 1.0)
         self.widths |= dict.fromkeys(("p", "a"), 1.0)
+        self.axes |= {"p": "perceptual", "a": "alignment"}
         for scorer in self.active(prompt):
             for record, scores in zip(records, scorer(pictures, [prompt] * len(pictures)), strict=True):
                 record.update(scores.values)
@@ -59,6 +64,8 @@ class Panel:
                     low, high = scorer.spec.range
                     self.directions[name] = -1.0 if scorer.spec.direction == "lower" else 1.0
                     self.widths[name] = high - low if math.isfinite(high - low) else math.nan
+                    aligned = scorer.spec.axis == "alignment" or name.endswith(".alignment")
+                    self.axes[name] = "alignment" if aligned else "perceptual"
         return records
 
     def width(self, name: str, original: Values) -> float:
@@ -93,6 +100,8 @@ class Verdict:
     worse: tuple[str, ...]
     merit: float
     """Mean gain in units of the scorers' own noise."""
+    outweighed: tuple[str, ...] = ()
+    """What fell, but was paid for by a gain on the other axis (`guard_trade`)."""
 
     @property
     def accepted(self) -> bool:
@@ -127,18 +136,34 @@ def bands(panel: Panel, original: Values, variants: Sequence[Values], config: Re
     }
 
 
-def compare(panel: Panel, original: Values, candidate: Values, noise: Values, names: Sequence[str]) -> Verdict:
-    """Compare a candidate with the original on the deciding values; `noise` is the band that counts as equal."""
-    better, worse, gains = [], [], []
+def compare(
+    panel: Panel, original: Values, candidate: Values, noise: Values, names: Sequence[str], trade: float = 0.0
+) -> Verdict:
+    """Compare a candidate with the original on the deciding values.
+
+    Args:
+        panel: the judges.
+        original: values of the original.
+        candidate: values of the candidate.
+        noise: per value the band that counts as equal.
+        names: of the deciding values.
+        trade: how much of the largest gain on one axis may be lost on the other, in shares of the scores' ranges.
+    """
+    better, lost, gains = [], [], []
+    gained: dict[Axis, float] = {"perceptual": 0.0, "alignment": 0.0}
     for name in names:
-        gain = panel.directions[name] * (candidate[name] - original[name])
+        gain, width = panel.directions[name] * (candidate[name] - original[name]), panel.width(name, original)
         band = noise[name] + 1e-6
         if gain > band:
             better.append(name)
+            gained[panel.axes[name]] = max(gained[panel.axes[name]], gain / width)
         elif gain < -band:
-            worse.append(name)
-        gains.append(gain / (band + 0.005 * panel.width(name, original)))
-    return Verdict(tuple(better), tuple(worse), float(np.mean(gains)) if gains else 0.0)
+            lost.append((name, -gain / width))
+        gains.append(gain / (band + 0.005 * width))
+    other: dict[Axis, Axis] = {"perceptual": "alignment", "alignment": "perceptual"}
+    outweighed = tuple(name for name, loss in lost if loss < trade * gained[other[panel.axes[name]]])
+    worse = tuple(name for name, _ in lost if name not in outweighed)
+    return Verdict(tuple(better), worse, float(np.mean(gains)) if gains else 0.0, outweighed)
 
 
 def reject_regions(
@@ -162,7 +187,7 @@ def reject_regions(
     while few := [rounded(single) for single in islice(waiting, AT_ONCE)]:
         records += panel.score(few, prompt)
     for index, record in enumerate(records):
-        verdict = compare(panel, first, record, noise, names)
+        verdict = compare(panel, first, record, noise, names, config.guard_trade)
         if verdict.worse:
             fallen = _moves(panel, first, record, noise, verdict.worse)
             notes.append(f"Region {index + 1} was left as it was: {fallen}.")
@@ -185,15 +210,18 @@ def decide(
     scored = dict(zip(order, records, strict=False))
     noise = bands(panel, records[0], records[len(order) :], config)
     names, guarded = panel.deciding(records[0], prompt)
-    verdicts = {n: compare(panel, records[0], scored[n], noise, names) for n in order[1:]}
+    verdicts = {n: compare(panel, records[0], scored[n], noise, names, config.guard_trade) for n in order[1:]}
     accepted = [name for name in order[1:] if verdicts[name].accepted]
     kept = max(accepted, key=lambda name: (verdicts[name].merit, -order.index(name)), default="original")
     if kept == "original":
         reason = " ".join(_why_not(panel, name, scored, noise, verdicts[name]) for name in order[1:])
         reason = reason or "There was nothing to compare with."
     else:
-        reason = f"Kept what was {kept}: {_moves(panel, records[0], scored[kept], noise, verdicts[kept].better)}"
-        reason += ", and nothing fell beyond its noise."
+        verdict = verdicts[kept]
+        rose = _moves(panel, records[0], scored[kept], noise, verdict.better)
+        fell = _moves(panel, records[0], scored[kept], noise, verdict.outweighed)
+        reason = f"Kept what was {kept}: {rose}, "
+        reason += f"which outweighs that {fell}." if fell else "and nothing fell beyond its noise."
     if not guarded:
         reason += " No independent scorer covers every axis, so the maps' own scores helped to decide."
     decision = Decision(_kept(kept), reason, guarded, scored)

@@ -15,11 +15,12 @@ from grefine.refine.parts import Part, connected_parts, joined, split_large, uni
 from grefine.refine.regions import binarise, bounds, crop_box, grow
 from grefine.refine.settings import RefineConfig
 from grefine.refine.strength import deficit, region_strength
-from grefine.types import AlignmentMap, Box, ParsedPrompt, Phrase, QualityMap, Region, RegionKind, RepairPlan
+from grefine.types import AlignmentMap, Box, ParsedPrompt, QualityMap, Region, RegionKind, RepairPlan
 
 DIFFUSE = "No single place is bad enough to be repainted."
 COVERED = 0.5
-"""A phrase asks for a part of the mask when its region map is at least this high there on average."""
+"""A phrase asks for a part of the mask when its region map is at least this high there on average, or makes at least
+this share of all that was found wrong there."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration,
             f"{config.max_area:.0%}: this image needs a new generation, not a repair.",
             beyond_repair=True,
         )
-    regions = [describe(part, found, config, caption, working) for part in parts]
+    regions = [describe(part, cut & part, found, config, caption, working) for part in parts]
     return RepairPlan(kept, tuple(regions), caption, weights, note, restore=bool(regions))
 
 
@@ -195,22 +196,29 @@ def crop_of(part: Box, shape: tuple[int, ...], config: RefineConfig, working: in
     return crop_box(part, (shape[0], shape[1]), config.context, smallest, working)
 
 
-def describe(part: np.ndarray, found: Findings, config: RefineConfig, caption: str, working: int) -> Region:
-    """Turn one part of the mask into a region with crop, kind, prompt, strength and reason."""
+def describe(
+    part: np.ndarray, core: np.ndarray, found: Findings, config: RefineConfig, caption: str, working: int
+) -> Region:
+    """Turn one part of the mask into a region with crop, kind, prompt, strength and reason.
+
+    What is wrong is read in the part's `core`, before it was grown: the margin was found fault with by nobody.
+    """
     box = crop_of(bounds(part), part.shape, config, working)
     left, top, right, bottom = box
-    asked = asking_phrases(part, found.alignment) if config.use_aq else []
+    core = core if core.any() else part
+    wrong = float(badness(found, config)[core].mean()) if found.user_mask is None else 1.0
+    asked = asking_phrases(core, found.alignment, wrong) if config.use_aq else []
     phrases = found.alignment.phrases
-    bad = float((1.0 - found.quality.values)[part].mean())
+    bad = float((1.0 - found.quality.values)[core].mean())
     kind: RegionKind
     if asked:
         kind = "noun" if any(phrases[i].defect == "noun" for i in asked) else "attribute"
-        shown = [phrases[i].phrase for i in asked]
-        names = ", ".join(f"'{p.text}'" for p in shown)
+        shown = [said_of(found.alignment, i) for i in asked]
+        names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)
         fault = "is not seen" if kind == "noun" else "is there, but not as asked"
         reason = f"{names} {fault}; this is where it belongs."
     else:
-        kind, shown = "perceptual", shown_phrase(part, found.alignment) if config.use_aq else []
+        kind, shown = "perceptual", shown_phrase(core, found.alignment) if config.use_aq else []
         reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}."
     strength = (
         region_strength(kind, bad, config)
@@ -225,25 +233,33 @@ def describe(part: np.ndarray, found: Findings, config: RefineConfig, caption: s
     return Region(box, part[top:bottom, left:right], prompt, strength, kind, reason, tuple(asked), not asked)
 
 
-def asking_phrases(part: np.ndarray, alignment: AlignmentMap) -> list[int]:
-    """Return the defective phrases that belong into a part, the most certain first."""
+def asking_phrases(part: np.ndarray, alignment: AlignmentMap, wrong: float = 1.0) -> list[int]:
+    """Return the defective phrases that belong into a part, the most certain first; `wrong` is its mean badness."""
     heights = {}
     for index, asked in enumerate(alignment.phrases):
         if asked.defect is not None and asked.region is not None:
             height = float(asked.region[part].mean())
-            if height >= COVERED:
+            if height >= COVERED * min(wrong, 1.0):
                 heights[index] = height
     return sorted(heights, key=lambda index: -heights[index])
 
 
-def shown_phrase(part: np.ndarray, alignment: AlignmentMap) -> Sequence[Phrase]:
+def said_of(alignment: AlignmentMap, index: int) -> str:
+    """Return what to draw for a phrase: with what it hangs on before it, "with stripes" alone names nothing."""
+    asked = alignment.phrases[index]
+    if asked.host is None or asked.phrase.apart:
+        return asked.phrase.text
+    return f"{alignment.phrases[asked.host].phrase.text} {asked.phrase.text}"
+
+
+def shown_phrase(part: np.ndarray, alignment: AlignmentMap) -> list[str]:
     """Return the met phrase that most of a bad place shows, so that it is redrawn as what it was."""
     best, share = None, COVERED
     for met in alignment.phrases:
         if met.claimed is not None:
             covered = float(met.claimed[part].mean())
             if covered > share:
-                best, share = met.phrase, covered
+                best, share = met.phrase.text, covered
     return [best] if best is not None else []
 
 

@@ -105,6 +105,9 @@ class RefineConfig:
     """How many times its own noise a score must move to count."""
     guard_resolution: float = 0.01
     """Least share of a score's range that counts as a change, however quiet the score is."""
+    guard_trade: float = 0.0
+    """How much of what is gained on one axis (quality, alignment) may be lost on the other, in shares of the scores'
+    ranges: at 0.5 a missing thing that raises alignment by 0.4 may look worse by 0.2. At 0 nothing may fall."""
     guard_regions: bool = True
     """Judge every repainted region by itself before judging the whole."""
 
@@ -121,7 +124,8 @@ class RefineConfig:
         for name in ("max_regions", "total_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("context", "emphasis", "dilate", "guard_tolerance", "guard_resolution", "restore_guidance_scale"):
+        guards = ("guard_tolerance", "guard_resolution", "guard_trade")
+        for name in ("context", "emphasis", "dilate", *guards, "restore_guidance_scale"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} must not be negative, but is {getattr(self, name)}.")
         if self.max_upscale is not None and self.max_upscale < 1.0:

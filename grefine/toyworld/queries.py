@@ -7,7 +7,19 @@ from dataclasses import replace
 
 from grefine.toyworld.captions import ANY, Thing, spell
 from grefine.toyworld.scene import BIG, SMALL, Scenes
-from grefine.toyworld.vocabulary import COLOURS, GROUND_PHRASES, NOUNS, SKY_PHRASES, TEXTURE_NOUNS, TEXTURES
+from grefine.toyworld.vocabulary import (
+    COLOURS,
+    GROUND_PHRASES,
+    NOUNS,
+    RELATION_PHRASES,
+    SKY_PHRASES,
+    TEXTURE_NOUNS,
+    TEXTURES,
+    VERBS,
+)
+
+LEADS = ("of", "of", "with", "there is", "next to", *(words for group in RELATION_PHRASES for words in group))
+"""What a parser leaves before a phrase that it takes out of a caption; it asks for nothing by itself."""
 
 
 def draw_queries(scenes: Scenes, count: int, rng: random.Random) -> list[Thing]:
@@ -20,6 +32,8 @@ def _place(rng: random.Random) -> Thing:
     if rng.random() < 0.5:
         index = rng.randrange(len(GROUND_PHRASES))
         thing = Thing(rng.choice(GROUND_PHRASES[index]), ground=index)
+        if rng.random() < 0.15:
+            return replace(thing, text=f"{rng.choice(VERBS)} {thing.text}")
     else:
         index = rng.randrange(len(SKY_PHRASES))
         thing = Thing(rng.choice(SKY_PHRASES[index]), sky=index)
@@ -55,7 +69,12 @@ def _object(scenes: Scenes, rng: random.Random) -> Thing:
         size if rng.random() < 0.25 else ANY,
     )
     plural = 2 if rng.random() < 0.06 else 1
-    return spell(thing, rng, count=plural, article=rng.random() < 0.8)
+    return led(spell(thing, rng, count=plural, article=rng.random() < 0.85), rng)
+
+
+def led(thing: Thing, rng: random.Random, share: float = 0.4) -> Thing:
+    """Put before a `share` of phrases what a parser leaves there."""
+    return replace(thing, text=f"{rng.choice(LEADS)} {thing.text}") if rng.random() < share else thing
 
 
 def _one_wrong(noun: int, colour: int, texture: int, rng: random.Random) -> tuple[int, int, int]:

@@ -61,6 +61,22 @@ def test_any_guarded_loss_keeps_the_original():
     assert "green fell by 0.196" in decision.reason
 
 
+def test_a_loss_may_be_outweighed_by_a_gain_on_the_other_axis():
+    candidates = {"original": colour(50, 100), "repainted": colour(200, 50)}
+    decision, _, _ = choose(candidates, config=RefineConfig(guard_trade=0.5))
+    assert decision.kept == "repainted"
+    assert "which outweighs that green fell by 0.196" in decision.reason
+    strict, _, _ = choose(candidates, config=RefineConfig(guard_trade=0.3))
+    assert strict.kept == "original"
+
+
+def test_a_gain_never_pays_for_a_loss_on_its_own_axis():
+    judges = (RED, Channel("green", 1))
+    candidates = {"original": colour(50, 100), "repainted": colour(250, 60)}
+    decision, _, _ = choose(candidates, scorers=judges, prompt="", config=RefineConfig(guard_trade=5.0))
+    assert decision.kept == "original"
+
+
 def test_ties_keep_the_original():
     decision, _, _ = choose({"original": colour(50), "repainted": colour(50)})
     assert decision.kept == "original"
@@ -154,7 +170,7 @@ def test_nothing_is_scored_twice():
 
 def test_tolerance_widens_the_band():
     panel = Panel(own, [RED])
-    panel.directions, panel.widths = {"red": 1.0}, {"red": 1.0}
+    panel.directions, panel.widths, panel.axes = {"red": 1.0}, {"red": 1.0}, {"red": "perceptual"}
     assert compare(panel, {"red": 0.5}, {"red": 0.6}, {"red": 0.05}, ["red"]).accepted
     assert not compare(panel, {"red": 0.5}, {"red": 0.6}, {"red": 0.15}, ["red"]).accepted
 

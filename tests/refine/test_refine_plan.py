@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -114,6 +116,22 @@ def test_kinds_strengths_prompts_and_reasons():
     assert "'a ball' is not seen" in by_kind["noun"].reason
     assert "not as asked" in by_kind["attribute"].reason
     assert by_kind["noun"].phrases == (0,)
+
+
+def test_growing_the_mask_does_not_hide_who_asked_for_it():
+    missing = PhraseAlignment(phrase("ball", 0), 0.1, 0.1, "noun", square(20, 20, 6, 0.8))
+    (region,) = plan(findings(phrases=[missing]), dilate=0.1).regions
+    assert region.mask.sum() > 4 * 36
+    assert region.kind == "noun"
+    assert region.prompt.startswith("a ball , ")
+
+
+def test_what_hangs_on_something_is_asked_for_with_it():
+    house = PhraseAlignment(phrase("house", 0), 0.9, 0.9, None, None, square(8, 8, 24))
+    dots = Phrase("dots", ("with", "dots"), ((0, 4), (5, 9)), 0)
+    for apart, prompt in ((False, "a house with dots , "), (True, "with dots , ")):
+        phrases = [house, PhraseAlignment(replace(dots, apart=apart), 0.1, 0.1, "noun", square(8, 8, 24), host=0)]
+        assert plan(findings(phrases=phrases)).regions[0].prompt.startswith(prompt)
 
 
 def test_a_bad_place_is_redrawn_as_what_it_shows():

@@ -95,10 +95,10 @@ def test_emphasis_adds_to_the_words_of_defective_phrases():
 
 
 def test_region_prompt_says_the_phrase_first():
-    assert region_prompt(TEXT, [BALL], True) == f"a red ball , {TEXT}"
-    assert region_prompt(TEXT, [BALL, BALL], True) == f"a red ball , {TEXT}"
-    assert region_prompt(TEXT, [BALL], False) == TEXT
-    assert region_prompt("", [BALL], True) == "a red ball"
+    assert region_prompt(TEXT, [BALL.text], True) == f"a red ball , {TEXT}"
+    assert region_prompt(TEXT, [BALL.text, BALL.text], True) == f"a red ball , {TEXT}"
+    assert region_prompt(TEXT, [BALL.text], False) == TEXT
+    assert region_prompt("", [BALL.text], True) == "a red ball"
 
 
 def test_region_weights_move_with_the_caption():

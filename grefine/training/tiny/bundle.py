@@ -40,8 +40,16 @@ REQUIRED: dict[str, Any] = {
     "pq_prompts": PQPrompts,
 }
 JUDGES: dict[str, Any] = {"moe_agiqa": MoEAGIQA, "mdiqa": MDIQA, "lar_iqa": LARIQA}
-DEFAULTS = {"restorer": "inpaint", "max_upscale": 1.0, "guidance_scale": 2.0, "dilate": 0.06, "show_damage": True}
-"""What this pipeline prefers where a call leaves it open; its UNet learned to see what it restores."""
+DEFAULTS = {
+    "restorer": "inpaint",
+    "max_upscale": 1.0,
+    "guidance_scale": 2.0,
+    "dilate": 0.06,
+    "show_damage": True,
+    "guard_trade": 0.5,
+}
+"""What this pipeline prefers where a call leaves it open. Its UNet learned to see what it restores; what it draws anew
+is never as crisp as the renderer's own, so that without a trade the guard would turn down every right repair."""
 PIPELINE_FILE = '''"""So that diffusers finds the class: the code is grefine's."""
 
 from grefine import GRefinePipeline  # noqa: F401

@@ -12,13 +12,16 @@ from torch import Tensor
 
 from grefine.toyworld.captions import Caption, Thing, describe
 from grefine.toyworld.defects import damage
+from grefine.toyworld.queries import led
 from grefine.toyworld.render import render
 from grefine.toyworld.scene import Misalignment, Scenes, misalign, sample
 from grefine.training.tiny.stream import generator
 
 CELL = 4
 """Pixels per latent cell: every mask is snapped to whole cells, so that nothing hidden leaks through."""
-SHARES = {"fill": 0.2, "edit": 0.35, "restore": 0.33, "polish": 0.12}
+SHARES = {"fill": 0.15, "edit": 0.37, "restore": 0.38, "polish": 0.1}
+MAP_CELLS = 8
+"""Cells of the CLIP's grid along a side: masks come from maps of this grain."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,9 @@ def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
     gone = ~wrong.present[rows, slot].to(device)[:, None, None]
     seen = before.objects[rows, slot] | (clean.objects[rows, slot] & gone)
     style = torch.rand(len(scenes), generator=source).to(device)[:, None, None]
-    wide = torch.where(style < 0.75, _grow(both, source), _box_of(seen))
-    mask = torch.where(style < 0.45, _grow(seen, source), wide)
-    mask = _snap(mask | seen)
+    wide = torch.where(style < 0.8, _grow(both, source), _box_of(seen))
+    mask = torch.where(style < 0.65, _grow(seen, source), wide) | seen
+    mask = _snap(torch.where(style < 0.45, _as_mapped(seen, source), mask))
     prompts = [_prompt(describe(scenes, i, rng), scenes, i, int(slot[i]), rng) for i in range(len(scenes))]
     strength = 0.6 + 0.4 * torch.rand(len(scenes), generator=source)
     # What lies outside the mask stays as it is, so it is the target there.
@@ -115,8 +118,13 @@ def _restore(scenes: Scenes, source: torch.Generator, rng: random.Random, device
     """Repair a damaged place, starting from what is left of it."""
     clean = render(scenes, 64, device)
     damaged = damage(clean.images, clean.objects.any(1), source)
-    mask = _snap(_misjudged(_grow(damaged.masks, source), source))
-    strength = 0.2 + 0.7 * torch.rand(len(scenes), generator=source)
+    mapped = (torch.rand(len(scenes), generator=source) < 0.4).to(device)[:, None, None]
+    mask = torch.where(mapped, _as_mapped(damaged.masks, source), _grow(damaged.masks, source))
+    mask = _snap(_misjudged(mask, source))
+    # The refiner runs what it only restores at low strength; the rest is for those who ask for more.
+    often = torch.rand(len(scenes), generator=source) < 0.75
+    width = torch.where(often, torch.tensor(0.3), torch.tensor(0.7))
+    strength = 0.2 + width * torch.rand(len(scenes), generator=source)
     cover = (clean.objects & mask[:, None]).flatten(2).sum(2).cpu() * scenes.present
     slot = cover.argmax(1)
     prompts = []
@@ -175,7 +183,7 @@ def _prompt(caption: Caption, scenes: Scenes, index: int, slot: int | None, rng:
     present = [k for k in range(scenes.present.shape[1]) if scenes.present[index, k]]
     if slot is not None and slot in present and rng.random() < 0.75:
         thing = _exact(caption.objects[present.index(slot)], scenes, index, slot)
-        return f"{thing.text} , {caption.text}"
+        return f"{led(thing, rng, 0.3).text} , {caption.text}"
     return caption.text
 
 
@@ -191,13 +199,22 @@ def _any_slot(scenes: Scenes, source: torch.Generator) -> Tensor:
     return torch.multinomial(scenes.present.float(), 1, generator=source)[:, 0]
 
 
-def _grow(mask: Tensor, source: torch.Generator) -> Tensor:
-    """Dilate every mask by 0 to 5 pixels."""
-    amount = torch.randint(0, 6, (len(mask),), generator=source).to(mask.device)
+def _grow(mask: Tensor, source: torch.Generator, least: int = 0) -> Tensor:
+    """Dilate every mask by `least` to 5 pixels."""
+    amount = torch.randint(least, 6, (len(mask),), generator=source).to(mask.device)
     grown = mask[:, None].float()
     for step in range(1, 6):
         grown = torch.where((amount >= step)[:, None, None, None], F.max_pool2d(grown, 3, 1, 1), grown)
     return grown[:, 0] > 0.5
+
+
+def _as_mapped(mask: Tensor, source: torch.Generator) -> Tensor:
+    """Redraw a mask as a map of cells shows it: coarse, cut somewhere below its peak, then grown by 2 to 5 pixels."""
+    cells = F.adaptive_avg_pool2d(mask[:, None].float(), MAP_CELLS)
+    smooth = F.interpolate(cells, size=mask.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    share = 0.25 + 0.4 * torch.rand(len(mask), 1, 1, generator=source).to(mask.device)
+    drawn = (smooth > share * smooth.amax((1, 2), keepdim=True)) & (smooth > 0)
+    return _grow(drawn, source, least=2)
 
 
 def _misjudged(mask: Tensor, source: torch.Generator) -> Tensor:
