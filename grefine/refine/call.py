@@ -17,7 +17,7 @@ from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.pq_map import PQMap
 from grefine.refine.composite import rounded
-from grefine.refine.denoise import Watch
+from grefine.refine.denoise import Watch, latent_multiple
 from grefine.refine.emphasis import Weights
 from grefine.refine.encode import Embeddings
 from grefine.refine.guard import Panel, decide, reject_regions
@@ -28,7 +28,7 @@ from grefine.refine.judges import judge_tokenizer
 from grefine.refine.look import AlignmentProvider, Look, QualityProvider, own_scores
 from grefine.refine.plan import Findings, plan_repair
 from grefine.refine.repaint import Piece, SDXLRepainter, batches, composite_regions, region_pieces, to_tensor
-from grefine.refine.restore import Restore, choose_restorer, restore_pictures, views_of
+from grefine.refine.restore import Restore, choose_restorer, expected_batches, restore_pictures, restore_room
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig, read_settings, resolve
 from grefine.refine.vae import encode_images
@@ -176,6 +176,7 @@ class Call:
             self.painter,
             steps=second,
             guidance=self.config.restore_guidance_scale,
+            room=restore_room(self.config, self.pipe.working_side),
             latents={} if self.painter.latents is not None else None,
         )
         restorer = choose_restorer(
@@ -305,8 +306,8 @@ class Call:
         ahead = first * len(batches(pieces, self.config.batch_size))
         if self._has_stage2() and self.options.restorer is None:
             side = self.pipe.working_side
-            views = sum(len(views_of(job, self.config, side)) for job in jobs if self._is_restored(job))
-            ahead += second * -(-views // self.config.batch_size)
+            todo = [job for job in jobs if self._is_restored(job)]
+            ahead += second * expected_batches(todo, self.config, side, latent_multiple(self.pipe))
         self.pipe._num_timesteps = ahead
 
 

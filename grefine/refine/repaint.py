@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -75,12 +76,14 @@ class SDXLRepainter:
     steer: Callable[[Sequence[str]], Steering] | None = None
     """Makes what steers a batch, given the whole prompt of each of its crops."""
     noise: Tensor | None = None
+    room: float = math.inf
+    """The pixels that a batch may hold."""
     latents: dict[tuple[int, int], Tensor] | None = None
 
     def __call__(self, pieces: Sequence[Piece], stage: str) -> list[np.ndarray]:
         """Denoise the pieces in batches of equal size, strength and text length."""
         done: dict[int, np.ndarray] = {}
-        for batch in batches(pieces, self.config.batch_size):
+        for batch in batches(pieces, self.config.batch_size, self.room):
             latents = denoise(self.pipe, self._crops([pieces[i] for i in batch], stage), self.watch)
             for row, index in enumerate(batch):
                 piece = pieces[index]
@@ -112,14 +115,20 @@ class SDXLRepainter:
         )
 
 
-def batches(pieces: Sequence[Piece], most: int) -> list[list[int]]:
-    """Group equal pieces into batches of at most `most`; which company a piece has does not change it."""
+def batches(pieces: Sequence[Piece], most: int, room: float = math.inf) -> list[list[int]]:
+    """Group equal pieces into batches of at most `most` and `room` pixels; no piece is changed by its company."""
     order = sorted(range(len(pieces)), key=lambda index: repr(pieces[index].key))
     found = []
     for _, group in groupby(order, key=lambda index: pieces[index].key):
         members = list(group)
-        found += [members[start : start + most] for start in range(0, len(members), most)]
+        limit = batch_limit(pieces[members[0]].size, most, room)
+        found += [members[start : start + limit] for start in range(0, len(members), limit)]
     return found
+
+
+def batch_limit(size: tuple[int, int], most: int, room: float) -> int:
+    """Return how many pieces of a size are denoised at once."""
+    return max(1, int(min(most, room // (size[0] * size[1]))))
 
 
 def region_pieces(pipe: Backbone, job: Job, config: RefineConfig, working: int, encode: Encode) -> list[Piece]:

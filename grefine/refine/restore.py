@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,16 +17,13 @@ from grefine.refine.composite import change_outside, match_low_frequencies, past
 from grefine.refine.denoise import Backbone, latent_multiple
 from grefine.refine.job import Job
 from grefine.refine.regions import working_size
-from grefine.refine.repaint import Encode, Piece, Repainter, SDXLRepainter
+from grefine.refine.repaint import Encode, Piece, Repainter, SDXLRepainter, batch_limit
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
+from grefine.refine.tiles import join, tile_boxes
 from grefine.types import Box
 
 RESTORERS = ("inpaint", "controlnet-tile", "refiner", "none")
-LARGEST_PASS = 2.0
-"""Pictures up to so many working sides are restored in one pass; larger ones in overlapping tiles."""
-OVERLAP = 0.25
-
 Restore = Callable[..., Image.Image]
 """`restore(image, prompt=..., strength=..., generator=...) -> image`: your own stage 2."""
 
@@ -131,25 +129,39 @@ def refiner_of(img2img: Any, steps: int) -> Restore:
     return restore
 
 
-def views_of(job: Job, config: RefineConfig, working: int) -> list[Box]:
+def views_of(job: Job, config: RefineConfig, working: int, multiple: int) -> list[Box]:
     """Return the boxes that stage 2 looks at: the repaired places (`exact`), or the whole picture in one or more."""
-    height, width = job.pixels.shape[:2]
     if config.preserve == "exact":
         return [region.box for region in job.plan.regions]
-    if max(height, width) <= LARGEST_PASS * working:
-        return [(0, 0, width, height)]
-    return [(x, y, x1, y1) for y, y1 in _spans(height, working) for x, x1 in _spans(width, working)]
+    return tile_boxes(*job.pixels.shape[:2], working, multiple)
+
+
+def restore_room(config: RefineConfig, working: int) -> float:
+    """Return the pixels that a batch of stage 2 may hold: its large tiles take no more memory than stage 1's crops.
+
+    A guided step sees every crop twice, so an unguided one has room for twice the area.
+    """
+    return config.batch_size * working**2 * (1.0 if config.restore_guidance_scale > 1.0 else 2.0)
+
+
+def expected_batches(jobs: Sequence[Job], config: RefineConfig, working: int, multiple: int) -> int:
+    """Return how many batches stage 2 will denoise, one picture's words being as long as another's."""
+    views = [box for job in jobs for box in views_of(job, config, working, multiple)]
+    sizes = Counter(working_size(bottom - top, right - left, working, multiple) for left, top, right, bottom in views)
+    room = restore_room(config, working)
+    return sum(math.ceil(n / batch_limit(size, config.batch_size, room)) for size, n in sizes.items())
 
 
 def _restore_views(
     jobs: Sequence[Job], restorer: Repainter, pipe: Backbone, config: RefineConfig, working: int, encode: Encode
 ) -> dict[int, np.ndarray]:
     pieces, owners = [], []
+    multiple = latent_multiple(pipe)
     for position, job in enumerate(jobs):
         words = encode(job, job.plan.prompt, job.plan.token_weights)
-        for index, box in enumerate(views_of(job, config, working)):
+        for index, box in enumerate(views_of(job, config, working, multiple)):
             left, top, right, bottom = box
-            size = working_size(bottom - top, right - left, working, latent_multiple(pipe))
+            size = working_size(bottom - top, right - left, working, multiple)
             pixels = job.current[top:bottom, left:right]
             everything = np.ones(pixels.shape[:2], dtype=bool)
             seed = derive(job.seed, "restore", *box)
@@ -173,8 +185,10 @@ def _restore_views(
     restored = {}
     for position, job in enumerate(jobs):
         views = [(box, crop) for (owner, box), crop in zip(owners, matched, strict=True) if owner == position]
-        if views:
-            restored[position] = (_put_back if config.preserve == "exact" else _blend)(job, views, config)
+        if views and config.preserve == "exact":
+            restored[position] = _put_back(job, views, config)
+        elif views:
+            restored[position] = join(job.pixels.shape, views)
     return restored
 
 
@@ -184,30 +198,3 @@ def _put_back(job: Job, views: Sequence[tuple[Box, np.ndarray]], config: RefineC
     for (box, crop), region in zip(views, job.plan.regions, strict=True):
         result = paste(result, crop, box, region.mask, config.feather, match_ring=False)
     return result
-
-
-def _blend(job: Job, views: Sequence[tuple[Box, np.ndarray]], config: RefineConfig) -> np.ndarray:
-    """Join overlapping tiles with weights that fall off towards their borders."""
-    del config
-    if len(views) == 1:
-        return views[0][1]
-    total = np.zeros(job.pixels.shape, dtype=np.float64)
-    weight = np.zeros((*job.pixels.shape[:2], 1), dtype=np.float64)
-    for (left, top, right, bottom), crop in views:
-        tent = _tent(bottom - top)[:, None, None] * _tent(right - left)[None, :, None]
-        total[top:bottom, left:right] += tent * crop
-        weight[top:bottom, left:right] += tent
-    return (total / weight).astype(np.float32)
-
-
-def _tent(length: int) -> np.ndarray:
-    ramp = np.arange(1, length + 1)
-    return np.minimum(np.minimum(ramp, ramp[::-1]) / max(length * OVERLAP, 1.0), 1.0)
-
-
-def _spans(length: int, tile: int) -> list[tuple[int, int]]:
-    if length <= tile:
-        return [(0, length)]
-    count = int(np.ceil((length - tile * OVERLAP) / (tile * (1 - OVERLAP))))
-    starts = np.linspace(0, length - tile, max(count, 2)).round().astype(int)
-    return [(int(start), int(start) + tile) for start in starts]

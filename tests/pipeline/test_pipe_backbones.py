@@ -154,26 +154,6 @@ def test_real_sdxl_geometry_on_the_meta_device(channels, control):
     assert latents.shape == (1, 4, 128, 128)
 
 
-def test_tiles_join_without_a_trace():
-    from grefine.refine.restore import _spans, _tent
-
-    spans = _spans(300, 128)
-    assert spans[0][0] == 0
-    assert spans[-1][1] == 300
-    total = np.zeros(300)
-    for start, end in spans:
-        total[start:end] += _tent(end - start)
-    assert total.min() > 0
-
-
-def test_a_large_picture_is_restored_in_tiles():
-    image = picture(200, 150)
-    refined, result = call(pipeline(), image, config={"max_change": 1.0}, restorer=lambda image, **_: image)
-    outside = ~result.plan.mask
-    assert result.decision.kept == "both"
-    assert np.array_equal(np.asarray(refined)[outside], np.asarray(image)[outside]), "an identity restorer, in tiles"
-
-
 def test_your_own_map_of_alignment():
     from grefine.types import AlignmentMap, Phrase, PhraseAlignment
 

@@ -7,20 +7,22 @@ import pytest
 import torch
 from components import pipeline
 from diffusers import DiffusionPipeline
+from diffusers.hooks import apply_group_offloading
 from PIL import Image
 
 from grefine.errors import ImageError
+from grefine.refine import device
 
 
 @pytest.fixture
 def looked_up(monkeypatch):
     found = []
 
-    def device(self):
-        found.append(self)
+    def look_up(components):
+        found.append(components)
         return torch.device("cpu")
 
-    monkeypatch.setattr(DiffusionPipeline, "_execution_device", property(device))
+    monkeypatch.setattr(device, "common_device", look_up)
     return found
 
 
@@ -46,3 +48,22 @@ def test_forgotten_after_a_failure(looked_up):
         pipe(image=None)
     pipe.encode_prompt("a red ball")
     assert len(looked_up) == 2
+
+
+def test_the_quick_look_up_says_what_diffusers_says():
+    pipe = pipeline()
+    theirs = DiffusionPipeline._execution_device
+    assert device.common_device(pipe.components) == theirs.fget(pipe) == torch.device("cpu")
+    pipe.unet.to("meta")
+    assert device.common_device(pipe.components) is None, "a split pipeline is diffusers' to judge"
+    assert pipe._execution_device == theirs.fget(pipe)
+
+
+def test_hooks_leave_the_device_to_diffusers():
+    moved, grouped = pipeline(), pipeline()
+    moved.enable_model_cpu_offload(device="cpu")
+    here = torch.device("cpu")
+    apply_group_offloading(grouped.unet, onload_device=here, offload_device=here, offload_type="leaf_level")
+    for pipe in (moved, grouped):
+        assert device.common_device(pipe.components) is None
+        assert pipe._execution_device == DiffusionPipeline._execution_device.fget(pipe)

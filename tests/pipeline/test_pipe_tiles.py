@@ -1,0 +1,118 @@
+"""Stage 2 on large pictures: few tiles, and nothing of their borders to be seen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from components import pipeline
+from PIL import Image
+from test_pipe_exactness import bad_place, call, picture
+
+from grefine.pipeline import GRefinePipeline
+from grefine.refine import tiles
+from grefine.refine.repaint import batch_limit
+from grefine.refine.tiles import LARGEST_PASS, OVERLAP, join, spans, tile_boxes
+
+WORKING, MULTIPLE = 64, 8
+
+
+@pytest.mark.parametrize("length", [20, 64, 127, 128])
+def test_what_one_pass_holds_is_one_tile(length):
+    assert spans(length, WORKING, MULTIPLE) == [(0, length)]
+
+
+@pytest.mark.parametrize("length", [129, 150, 200, 256, 257, 300, 511, 1000])
+def test_tiles_cover_overlap_and_are_the_fewest(length):
+    found = spans(length, WORKING, MULTIPLE)
+    longest, shared = LARGEST_PASS * WORKING, OVERLAP * WORKING
+    assert found[0][0] == 0
+    assert found[-1][1] == length
+    sizes = {end - start for start, end in found}
+    assert len(sizes) == 1, "equal tiles are denoised together"
+    tile = sizes.pop()
+    assert tile <= longest
+    assert tile % MULTIPLE == 0
+    assert all(before[1] - after[0] >= math.floor(shared) for before, after in zip(found, found[1:], strict=False))
+    fewer = len(found) - 1
+    assert fewer * longest - (fewer - 1) * shared < length
+
+
+def test_sixteen_working_areas_cost_little_more_than_the_frame():
+    boxes = tile_boxes(4 * WORKING, 4 * WORKING, WORKING, MULTIPLE)
+    denoised = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+    assert len(boxes) == 9
+    assert denoised <= 1.3 * (4 * WORKING) ** 2
+
+
+def test_a_batch_holds_no_more_than_its_room():
+    assert batch_limit((64, 64), 4, 8 * 64 * 64) == 4
+    assert batch_limit((96, 96), 4, 8 * 64 * 64) == 3
+    assert batch_limit((128, 128), 4, 8 * 64 * 64) == 2
+    assert batch_limit((512, 512), 4, 8 * 64 * 64) == 1
+
+
+def test_tiles_of_one_picture_give_that_picture():
+    image = np.random.default_rng(0).uniform(0, 255, (200, 150, 3)).astype(np.float32)
+    boxes = tile_boxes(200, 150, WORKING, MULTIPLE)
+    assert len(boxes) > 1
+    joined = join(image.shape, [(box, image[box[1] : box[3], box[0] : box[2]]) for box in boxes])
+    assert np.allclose(joined, image, atol=1e-3)
+
+
+def test_neighbours_that_disagree_fade_into_each_other():
+    boxes = tile_boxes(64, 256, WORKING, MULTIPLE)
+    flat = [(box, np.full((64, box[2] - box[0], 3), 100.0 * (i % 2), np.float32)) for i, box in enumerate(boxes)]
+    joined = join((64, 256, 3), flat)
+    steepest = np.abs(np.diff(joined, axis=1)).max()
+    assert joined.min() == 0
+    assert joined.max() == 100
+    assert steepest <= 1.5 * 100 / (OVERLAP * WORKING)
+
+
+def seam(pipe, monkeypatch, ramp):
+    """Restore a large smooth picture; return how much more the change jumps at tiles' borders than at other cells'."""
+    monkeypatch.setattr(tiles, "RAMP", ramp)
+    small = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    image = small.resize((256, 160), Image.Resampling.BICUBIC)
+    everything = {"max_change": 1.0, "stage1": False, "gate": False, "use_aq": False}
+    refined, result = call(pipe, image, config=everything, prompt="a red ball on green grass", force=True)
+    assert result.decision.kept == "restored"
+    change = np.asarray(refined, np.float64) - np.asarray(image)
+    jumps = np.abs(np.diff(change, axis=1)).mean(axis=(0, 2))
+    cells = range(pipe.vae_scale_factor - 1, 255, pipe.vae_scale_factor)
+    borders = {edge - 1 for span in spans(256, WORKING, MULTIPLE) for edge in span} - {-1, 255}
+    assert borders <= set(cells)
+    return jumps[sorted(borders)].mean() / jumps[[cell for cell in cells if cell not in borders]].mean()
+
+
+def test_borders_of_tiles_do_not_show(monkeypatch):
+    pipe = GRefinePipeline.from_pretrained("tiny")
+    pipe.set_progress_bar_config(disable=True)
+    faded, abutting = seam(pipe, monkeypatch, tiles.RAMP), seam(pipe, monkeypatch, 1e-9)
+    assert faded < 1.5
+    assert abutting > 1.5 * faded, "the measure sees a seam where there is one"
+
+
+def test_a_large_picture_is_restored_in_tiles():
+    image = picture(200, 150)
+    refined, result = call(pipeline(), image, config={"max_change": 1.0}, restorer=lambda image, **_: image)
+    outside = ~result.plan.mask
+    assert result.decision.kept == "both"
+    assert np.array_equal(np.asarray(refined)[outside], np.asarray(image)[outside]), "an identity restorer, in tiles"
+
+
+def test_steps_of_large_pictures_are_counted_before_they_run():
+    pipe, counted = pipeline(), []
+
+    def count(pipe, index, timestep, tensors):
+        counted.append(tensors["stage"])
+        return {}
+
+    call(
+        pipe, picture(256, 192), config={"max_change": 1.0}, quality_map=bad_place, num_inference_steps=4,
+        callback_on_step_end=count,
+    )  # fmt: skip
+    assert counted.count("restore") > 2
+    assert len(counted) == pipe.num_timesteps
