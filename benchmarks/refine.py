@@ -279,9 +279,9 @@ def why_missed(rows: list[dict[str, Any]]) -> list[str]:
         )
     if tiled:
         notes.append(
-            f"Missed: {'; '.join(tiled)}. `paper` restores the whole picture, and beyond two working sides in tiles "
-            "that overlap by a quarter: 25 tiles for 16 working areas, where diffusers denoises the frame in one "
-            "piece. `exact` restores the repaired places only."
+            f"Missed: {'; '.join(tiled)}. `paper` restores the whole picture, and beyond two working sides in "
+            "overlapping tiles, the fewest that a pass of two working sides allows: 9 for 16 working areas, a quarter "
+            "more pixels than the frame, which diffusers denoises in one piece. `exact` restores repaired places only."
         )
     if other:
         notes.append(f"Missed without a known reason: {'; '.join(other)}.")

@@ -88,11 +88,14 @@ def paste(
     return result
 
 
-def match_low_frequencies(new: np.ndarray, old: np.ndarray) -> np.ndarray:
-    """Return `new` with the slow colour and light of `old`, keeping only what `new` adds in detail."""
+def match_low_frequencies(new: np.ndarray, old: np.ndarray, side: int | None = None) -> np.ndarray:
+    """Return `new` with the slow colour and light of `old`, keeping only what `new` adds in detail.
+
+    `side` is the length that slow is measured by; None takes the longer side of the picture.
+    """
     from scipy.ndimage import gaussian_filter
 
-    sigma = max(new.shape[:2]) / 16
+    sigma = (side or max(new.shape[:2])) / 16
     spread = (sigma, sigma, 0)
     slow = gaussian_filter(old.astype(np.float64) - new.astype(np.float64), spread, mode="nearest")
     return np.clip(new + slow, 0, 255).astype(np.float32)

@@ -181,7 +181,12 @@ def _restore_views(
             )
             owners.append((position, box))
     crops = restorer(pieces, "restore")
-    matched = [match_low_frequencies(crop, piece.pixels) for crop, piece in zip(crops, pieces, strict=True)]
+    tiled = {id(piece.job) for piece in pieces if config.preserve == "paper" and piece.index > 0}
+    matched = []
+    for crop, piece in zip(crops, pieces, strict=True):
+        # Tiles of one picture must not drift apart, however large they are.
+        side = working if id(piece.job) in tiled else None
+        matched.append(match_low_frequencies(crop, piece.pixels, side))
     restored = {}
     for position, job in enumerate(jobs):
         views = [(box, crop) for (owner, box), crop in zip(owners, matched, strict=True) if owner == position]
