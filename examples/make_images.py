@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from grefine.io.images import write_image
+from grefine.io.encode import write_image
 from grefine.toyworld.captions import describe
 from grefine.toyworld.defects import damage
 from grefine.toyworld.render import render

@@ -8,7 +8,8 @@ from typing import Any
 from grefine.errors import ImageError
 from grefine.folder.options import file_digest
 from grefine.folder.worklist import WorkItem
-from grefine.io.images import read_bytes, read_embedded
+from grefine.io.encode import read_embedded
+from grefine.io.images import read_bytes
 from grefine.io.record import RefineRecord, read_record
 
 

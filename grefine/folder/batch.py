@@ -20,7 +20,8 @@ from grefine.folder.loras import LoraShelf
 from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
-from grefine.io.images import LoadedImage, decode_image, pixel_digest, read_bytes
+from grefine.io.encode import pixel_digest
+from grefine.io.images import LoadedImage, decode_image, read_bytes
 from grefine.io.prompts import ChosenPrompt
 from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
 from grefine.refine.world import check_world, read_world

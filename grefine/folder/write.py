@@ -17,7 +17,8 @@ from grefine.errors import GRefineError
 from grefine.folder.panel import panel_bytes
 from grefine.folder.task import Task
 from grefine.io import atomic
-from grefine.io.images import SUFFIXES, Format, LoadedImage, encode_image, output_format, pixel_digest, with_text
+from grefine.io.encode import encode_image, output_format, pixel_digest, with_text
+from grefine.io.images import SUFFIXES, Format, LoadedImage
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import layer_path
 

@@ -20,7 +20,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -30,10 +30,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from grefine.errors import ConfigError, ImageError
+from grefine.errors import ImageError
 from grefine.io import jpeg, png, webp
-from grefine.io.atomic import write_atomic
-from grefine.io.embedded import Embedded, TextChunk, exif_orientation, upright_exif, user_comment, with_user_comment
+from grefine.io.embedded import Embedded, TextChunk, exif_orientation, upright_exif
 from grefine.io.modes import is_grey, to_rgb_and_alpha
 
 Format = Literal["PNG", "JPEG", "WEBP"]
@@ -59,9 +58,7 @@ SUFFIXES = {
     ".pgm": "PPM",
     ".avif": "AVIF",
 }
-_CONTAINERS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "WEBP": webp}
-_JPEG_QUALITY = 95
-_WEBP_QUALITY = 92
+CONTAINERS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "WEBP": webp}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +164,7 @@ def decode_image(data: bytes, path: str | Path | None = None, max_pixels: int = 
         form = "JPEG" if image.format == "MPO" else "BMP" if image.format == "DIB" else image.format or ""
         _check_size(image.size, max_pixels, name)
         _check_frames(image, name)
-        container = _CONTAINERS.get(form)
+        container = CONTAINERS.get(form)
         # Other libraries tell PIL, for the whole process, to fill what is cut off with grey.
         if container and not container.is_whole(data):
             raise ImageError(f"{name} is damaged: the file is cut off before its end.")
@@ -223,7 +220,7 @@ def restore(rgb: Image.Image, like: LoadedImage) -> Image.Image:
         ImageError: the sizes differ.
     """
     if rgb.size != like.size:
-        raise ImageError(f"{like.name} is {_size(like.size)} but its refined picture is {_size(rgb.size)}.")
+        raise ImageError(f"{like.name} is {size_text(like.size)} but its refined picture is {size_text(rgb.size)}.")
     image = rgb.convert("L" if like.grey else "RGB")
     if like.alpha is not None:
         image.putalpha(like.alpha)
@@ -235,97 +232,6 @@ def restore(rgb: Image.Image, like: LoadedImage) -> Image.Image:
 def to_array(image: LoadedImage | Image.Image) -> np.ndarray:
     """Return `(H, W, 3)` uint8."""
     return np.asarray(image.rgb if isinstance(image, LoadedImage) else image.convert("RGB"))
-
-
-def encode_image(
-    rgb: Image.Image,
-    like: LoadedImage | None = None,
-    form: Format | None = None,
-    extra_text: Mapping[str, str] | None = None,
-) -> bytes:
-    """Return the bytes of a picture file with all that its source carried, also across formats.
-
-    `form` defaults to the source's own where that is PNG, JPEG or WebP, and to PNG otherwise.
-    """
-    like = like or LoadedImage(rgb=rgb.convert("RGB"))
-    form = form or output_format(like)
-    image = restore(rgb, like)
-    image.info.clear()
-    embedded = _for_format(like.embedded, like.format, form)
-    for key, value in (extra_text or {}).items():
-        embedded = embedded.with_text(key, value)
-    out = io.BytesIO()
-    if form == "PNG":
-        image.save(out, "PNG", compress_level=6)
-        return png.attach(out.getvalue(), embedded)
-    if form == "JPEG":
-        if like.alpha is not None:
-            raise ImageError(f"{like.name} has an alpha channel, which JPEG cannot hold: write PNG or WebP.")
-        options = dict(like.jpeg_tables) if like.jpeg_tables else {"quality": _JPEG_QUALITY, "subsampling": 0}
-        image.save(out, "JPEG", **options)  # type: ignore[arg-type]
-        return jpeg.attach(out.getvalue(), embedded)
-    if form == "WEBP":
-        if max(image.size) > 16383:
-            raise ImageError(f"{like.name} is {_size(image.size)}; WebP holds at most 16383 a side: write PNG.")
-        lossless = like.lossless if like.format == "WEBP" else False
-        image.save(out, "WEBP", lossless=lossless, quality=_WEBP_QUALITY, method=4, exact=True)
-        return webp.attach(out.getvalue(), embedded)
-    raise ConfigError(f"Cannot write '{form}': PNG, JPEG and WEBP are written.")
-
-
-def write_image(
-    path: str | Path,
-    rgb: Image.Image,
-    like: LoadedImage | None = None,
-    extra_text: Mapping[str, str] | None = None,
-    form: Format | None = None,
-) -> None:
-    """Write a picture file whole or not at all; `path` decides the format unless `form` or `like` does."""
-    path = Path(path)
-    if form is None and (like is None or not like.format):
-        named = SUFFIXES.get(path.suffix.lower(), "PNG")
-        form = named if named in _CONTAINERS else "PNG"  # type: ignore[assignment]
-    write_atomic(path, encode_image(rgb, like, form, extra_text))
-
-
-def with_text(data: bytes, form: str, key: str, value: str) -> bytes | None:
-    """Add one text to the bytes of a file without decoding it; None when its format or end does not allow it."""
-    container = _CONTAINERS.get(form)
-    return container.put_text(data, key, value) if container else None
-
-
-def pixel_digest(data: bytes, form: str, new_hash: Callable[[], object]) -> str:
-    """Return the hash of the coded picture alone, which stays when only texts change."""
-    state = new_hash()
-    container = _CONTAINERS.get(form)
-    for part in container.pixel_parts(data) if container else (data,):
-        state.update(part)  # type: ignore[attr-defined]
-    return state.hexdigest()  # type: ignore[attr-defined]
-
-
-def output_format(like: LoadedImage) -> Format:
-    """Return what a picture is written as when nobody says otherwise."""
-    return like.format if like.format in _CONTAINERS else "PNG"  # type: ignore[return-value]
-
-
-def read_embedded(data: bytes) -> Embedded:
-    """Return what a PNG, JPEG or WebP file carries beside its pixels, which are not decoded; nothing for others."""
-    for mark, form in ((png.SIGNATURE, "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"RIFF", "WEBP")):
-        if data.startswith(mark):
-            return _CONTAINERS[form].read_embedded(data)
-    return Embedded()
-
-
-def _for_format(embedded: Embedded, source: str, form: str) -> Embedded:
-    """Adapt what a source carried to another format: its native place for what others read, carried texts for all."""
-    if source == form:
-        return embedded
-    parameters = embedded.text("parameters")
-    exif = embedded.exif
-    if form in ("JPEG", "WEBP") and parameters and not user_comment(exif):
-        with_comment = with_user_comment(exif, parameters)
-        exif = with_comment if form != "JPEG" or jpeg.fits(with_comment) else exif
-    return replace(embedded, exif=exif, others=())
 
 
 def _normalise(image: Image.Image, embedded: Embedded, name: str) -> LoadedImage:
@@ -397,7 +303,8 @@ def _named(error: ImageError, name: str) -> ImageError:
     return error if text.startswith(name) else ImageError(f"{name} is refused: {text}.")
 
 
-def _size(size: tuple[int, int]) -> str:
+def size_text(size: tuple[int, int]) -> str:
+    """Return a size as people write it."""
     return f"{size[0]} x {size[1]}"
 
 

@@ -174,7 +174,7 @@ def test_an_output_that_was_edited_or_meets_other_settings_is_refined_again(done
     edited = read_image(out / changed[0])
     (tmp_path / "edited").mkdir()
     turned = edited.rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    from grefine.io.images import write_image
+    from grefine.io.encode import write_image
 
     write_image(tmp_path / "edited" / changed[0].rsplit("/")[-1], turned, edited)
     run(tmp_path / "edited", tmp_path / "edited_out", pipe)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from grefine.io.images import decode_image, encode_image
+from grefine.io.encode import encode_image
+from grefine.io.images import decode_image
 from grefine.io.metadata import find_prompt
 
 INFOTEXT = (
