@@ -19,7 +19,9 @@ from grefine.training.tiny.stream import generator
 
 CELL = 4
 """Pixels per latent cell: every mask is snapped to whole cells, so that nothing hidden leaks through."""
-SHARES = {"fill": 0.15, "edit": 0.37, "restore": 0.38, "polish": 0.1}
+SHARES = {"fill": 0.12, "edit": 0.37, "restore": 0.42, "polish": 0.09}
+TO_RESTORE = ("blur", "blur", "noise", "jpeg", "warp", "warp", "warp", "cast", "banding")
+"""Kinds of damage as often as they are hard to mend: a warped star must be drawn anew, noise only smoothed."""
 MAP_CELLS = 8
 """Cells of the CLIP's grid along a side: masks come from maps of this grain."""
 
@@ -117,14 +119,14 @@ def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
 def _restore(scenes: Scenes, source: torch.Generator, rng: random.Random, device: torch.device | str) -> Task:
     """Repair a damaged place, starting from what is left of it."""
     clean = render(scenes, 64, device)
-    damaged = damage(clean.images, clean.objects.any(1), source)
+    damaged = damage(clean.images, clean.objects.any(1), source, TO_RESTORE)
     mapped = (torch.rand(len(scenes), generator=source) < 0.4).to(device)[:, None, None]
     mask = torch.where(mapped, _as_mapped(damaged.masks, source), _grow(damaged.masks, source))
     mask = _snap(_misjudged(mask, source))
     # The refiner runs what it only restores at low strength; the rest is for those who ask for more.
     often = torch.rand(len(scenes), generator=source) < 0.75
-    width = torch.where(often, torch.tensor(0.3), torch.tensor(0.7))
-    strength = 0.2 + width * torch.rand(len(scenes), generator=source)
+    width = torch.where(often, torch.tensor(0.25), torch.tensor(0.8))
+    strength = 0.1 + width * torch.rand(len(scenes), generator=source)
     cover = (clean.objects & mask[:, None]).flatten(2).sum(2).cpu() * scenes.present
     slot = cover.argmax(1)
     prompts = []
