@@ -58,6 +58,8 @@ class Phrase:
     """False for style, medium, quality, camera and artist phrases: never a defect."""
     apart: bool = False
     """True for what stands beside its ancestor (in a list, "next to", "under"), not on it or in it."""
+    attributes: tuple[str, ...] = ()
+    """The words that say how the noun looks ("red", "striped")."""
 
     @property
     def text(self) -> str:

@@ -26,6 +26,7 @@ from grefine.indicators.defects import (
     alignment_score,
     combine_regions,
     find_defect,
+    hang_together,
     region_phrase,
 )
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
@@ -133,16 +134,22 @@ class AQMap:
             return AlignmentMap(np.ones((height, width), dtype=np.float32), None, (), f"{note} Only p counts.")
         a_phs, a_pns = self._phrase_scores(encoding.whole[index], prompt.phrases)
         defects = self._defects(prompt.phrases, a_phs, a_pns)
+        claims = [
+            self._seen(encoding, index, phrase.text) if defects[j] is None and _is_judged(phrase) else None
+            for j, phrase in enumerate(prompt.phrases)
+        ]
+        defects = [
+            "noun"
+            if defect == "attribute" and self._is_anothers(encoding, index, j, prompt.phrases, claims)
+            else defect
+            for j, defect in enumerate(defects)
+        ]
         owners = [
             None if defect is None else region_phrase(j, prompt.phrases, defects, self.readings)
             for j, defect in enumerate(defects)
         ]
         places = [None if owner is None else prompt.phrases[owner] for owner in owners]
-        claims = [
-            self._seen(encoding, index, phrase.text) if defects[j] is None and _is_judged(phrase) else None
-            for j, phrase in enumerate(prompt.phrases)
-        ]
-        things = [claim for claim in claims if claim is not None and claim.patches[0][1].mean() <= BACKGROUND]
+        things = [claim for claim in claims if claim is not None and _is_thing(claim)]
         regions = [
             None if defects[j] is None else self._region(encoding, index, phrase, places[j], things)
             for j, phrase in enumerate(prompt.phrases)
@@ -179,6 +186,26 @@ class AQMap:
             for phrase, phs, pns in zip(phrases, a_phs, a_pns, strict=True)
         ]
 
+    def _is_anothers(
+        self, encoding: Encoding, index: int, asked: int, phrases: Sequence[Phrase], claims: Sequence[GridMap | None]
+    ) -> bool:
+        """Say whether what looks like the noun of `asked` is another, met phrase's: then its own is missing.
+
+        In "a red car and a blue car" with one red car, the blue one is not a red one to be painted over. What a phrase
+        hangs on, or what hangs on it, shows the same pixels and is no rival.
+        """
+        rivals = [
+            claim for j, claim in enumerate(claims) if claim is not None and not hang_together(asked, j, phrases)
+        ]
+        if not rivals:
+            return False
+        limit = self.calibration.claim_threshold
+        own = self._seen(encoding, index, phrases[asked].noun).patches[0][1] > limit
+        taken = np.logical_or.reduce(
+            [rival.patches[0][1] > limit for rival in rivals if _is_thing(rival)] or [~own & own]
+        )
+        return bool((own & taken).sum() > own.sum() / 2)
+
     def _phrase_scores(self, whole: Tensor, phrases: Sequence[Phrase]) -> tuple[list[float], list[float]]:
         """Return a_phs and a_pns of all phrases. (Eq. 5)"""
         scores = []
@@ -205,9 +232,11 @@ class AQMap:
         how = self.readings.missing_root
         if how == "skip":
             return None
-        own = self.aligned_map(encoding, index, phrase.text)
         if how == "place":
-            return own.one_place(things, self.calibration.claim_threshold, THING)
+            # A thing of the asked look under another name is what stands where the asked one belongs.
+            look = self.aligned_map(encoding, index, " ".join(phrase.attributes) or phrase.text)
+            return look.one_place(things, self.calibration.claim_threshold, THING)
+        own = self.aligned_map(encoding, index, phrase.text)
         if how == "whole":
             return own.apply(np.ones_like)
         return own.stretched() if how == "stretched" else own
@@ -268,6 +297,10 @@ def scaled_logits(cosines: Tensor, scale: Scale, own: Tensor, redundant: str) ->
     if redundant == "empty":
         return tau * (cosines[:, :-1] - cosines[:, -1:] - scale.offset)
     return tau * cosines
+
+
+def _is_thing(claim: GridMap) -> bool:
+    return float(claim.patches[0][1].mean()) <= BACKGROUND
 
 
 def _is_judged(phrase: Phrase) -> bool:

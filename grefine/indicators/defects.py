@@ -97,6 +97,21 @@ def region_phrase(
     return None
 
 
+def hang_together(first: int, second: int, phrases: Sequence[Phrase]) -> bool:
+    """Say whether one of two phrases hangs on the other, over any number of steps, without standing apart from it."""
+
+    def leads(at: int, to: int) -> bool:
+        seen = set[int]()
+        while at not in seen and not phrases[at].apart:
+            seen.add(at)
+            at = phrases[at].ancestor
+            if at == to:
+                return True
+        return at == to
+
+    return leads(first, second) or leads(second, first)
+
+
 def combine_regions(regions: Iterable[np.ndarray], shape: tuple[int, int], how: Combine = "noisy_or") -> np.ndarray:
     """Join the regions of all defects into E, `(H, W)`, high where something has to be drawn. (Eq. 6)
 

@@ -132,6 +132,7 @@ def _phrases(
                 negated=not excluded.isdisjoint(group),
                 drawable=drawable and undrawn.isdisjoint(group),
                 apart=above[j] != j and stands_apart(forest, group, inside),
+                attributes=tuple(forest.words[i] for i in inside if i not in group and forest.labels[i] == "amod"),
             )
         )
     return tuple(out)

@@ -137,7 +137,7 @@ def stands_apart(forest: Forest, group: list[int], words: list[int]) -> bool:
     Tags without an article ("1girl, long hair, blue eyes") are as often parts as things: they stay with their noun.
     """
     label, others = forest.labels[top_of(group, forest)], [i for i in words if i not in group]
-    if label.startswith("conj"):
+    if label.startswith("conj") or any(forest.labels[i] == "expl" for i in others):
         return True
     if label.startswith(("list", "parataxis")) and any(forest.tags[i] in ("DET", "NUM") for i in others):
         return True

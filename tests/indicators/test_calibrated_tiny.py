@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from grefine.cli.main import app
 from grefine.indicators.calibration import needs_repair
 from grefine.indicators.load import load_maps
-from grefine.toyworld.benchmark.cases import damaged_cases, misaligned_cases
+from grefine.toyworld.benchmark.cases import clean_cases, damaged_cases, misaligned_cases
 from grefine.toyworld.pictures import pictures_with_captions
+from grefine.toyworld.render import render
+from grefine.toyworld.vocabulary import COLOUR_WORDS, NOUN_WORDS
 
 ALLOWED = 0.06
 
@@ -41,6 +43,32 @@ def sent(maps, pictures, prompts):
     encoding = maps.pq.encode(pictures)
     pairs = zip(maps.pq(pictures, encoding), maps.aq(pictures, prompts, encoding), strict=True)
     return np.mean([needs_repair(quality, alignment, maps.calibration)[0] for quality, alignment in pairs])
+
+
+def test_a_second_thing_of_the_same_name_is_missing_not_wrong(calibrated):
+    maps, _ = calibrated
+    cases = clean_cases(64, 292)
+    alone = [i for i in range(len(cases)) if cases.scenes.present[i].sum() == 1 and cases.scenes.present[i, 0]]
+    noun = [NOUN_WORDS[int(cases.scenes.noun[i, 0])][0] for i in alone]
+    colour = [int(cases.scenes.colour[i, 0]) for i in alone]
+    words = [(COLOUR_WORDS[c][0], COLOUR_WORDS[(c + 3) % 8][0]) for c in colour]
+    prompts = [f"a {there} {n} and a {asked} {n}" for n, (there, asked) in zip(noun, words, strict=True)]
+    found = maps.aq([cases.pictures[i] for i in alone], prompts)
+    second = [(p, i) for one, i in zip(found, alone, strict=True) for p in one.phrases[1:2] if p.defect]
+    assert len(second) > len(alone) / 2
+    assert np.mean([p.defect == "noun" for p, _ in second]) > 0.8
+    shown = render(cases.scenes).objects[:, 0].numpy()
+    assert np.mean([shown[i].flat[p.region.argmax()] for p, i in second if p.defect == "noun"]) < 0.2
+
+
+def test_a_thing_of_another_name_but_the_asked_look_is_what_is_replaced(calibrated):
+    maps, _ = calibrated
+    cases = misaligned_cases("object", 48, 293)
+    found = zip(maps.aq(cases.pictures, cases.prompts), cases.masks.numpy(), strict=True)
+    missing = [(p.region, mask) for one, mask in found for p in one.phrases if p.defect == "noun"]
+    hits = [mask.flat[region.argmax()] for region, mask in missing if region is not None]
+    assert len(hits) > 24
+    assert np.mean(hits) > 0.5, "by chance it would be one in eight"
 
 
 def test_good_pictures_that_were_not_measured_are_left_alone(calibrated):

@@ -14,6 +14,7 @@ from grefine.indicators.defects import (
     alignment_score,
     combine_regions,
     find_defect,
+    hang_together,
     region_phrase,
     repair_weight,
 )
@@ -94,6 +95,14 @@ def test_what_stands_beside_a_thing_does_not_belong_on_it():
     dog = (GIRL[0], replace(GIRL[1], apart=True))
     assert region_phrase(1, dog, [None, "noun"], Readings()) is None
     assert region_phrase(1, dog, [None, "noun"], Readings(ancestor="literal")) == 0
+
+
+def test_what_hangs_together_and_what_does_not():
+    assert hang_together(0, 2, GIRL)
+    assert hang_together(2, 0, GIRL)
+    beside = (GIRL[0], GIRL[1], replace(GIRL[2], apart=True))
+    assert not hang_together(0, 2, beside)
+    assert hang_together(0, 1, beside)
 
 
 def test_style_and_excluded_ancestors_have_no_place():

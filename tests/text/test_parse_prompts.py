@@ -330,6 +330,12 @@ def test_command(capsys):
         assert CliRunner().invoke(app, ["parse", odd]).exit_code == 0
 
 
+def test_a_phrase_knows_how_its_noun_looks():
+    house, dots = parse_prompt("a big red house with dots")
+    assert house.attributes == ("big", "red")
+    assert dots.attributes == ()
+
+
 @pytest.mark.parametrize(
     ("prompt", "apart"),
     [
@@ -339,6 +345,7 @@ def test_command(capsys):
         ("a woman wearing a red dress and a hat", ["hat"]),
         ("a girl with long hair blowing in the wind", []),
         ("1girl, long hair, blue eyes", []),
+        ("a red ball on the grass. there is a blue cone", ["cone"]),
     ],
 )
 def test_listed_and_placed_things_stand_apart(prompt, apart):
