@@ -22,6 +22,9 @@ COVERED = 0.5
 """A phrase asks for a part of the mask when its region map is at least this high there on average, or makes at least
 this share of all that was found wrong there."""
 
+TOUCHED = 0.1
+"""A met thing is part of what is wrong when at least this share of it is."""
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -45,6 +48,8 @@ def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration,
     if found.user_mask is None:
         cut, note = automatic_mask(found, config, calibration)
         mask = grow(cut, round((config.dilate or 0.0) * min(cut.shape)))
+        if config.use_aq and config.protect:
+            mask &= cut | ~spared(cut, found.alignment, calibration.claim_threshold)
     else:
         cut = mask = found.user_mask
         note = ""
@@ -114,6 +119,16 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
             others -= 0 if claim is None else claim
         kept = kept * (1.0 - np.where(others > 0, 0.0, asked.region))
     return 1.0 - kept
+
+
+def spared(cut: np.ndarray, alignment: AlignmentMap, threshold: float) -> np.ndarray:
+    """Return the places of met things with which nothing is wrong: a mask that grows must not grow into them."""
+    kept = np.zeros(cut.shape, bool)
+    for index in range(len(alignment.phrases)):
+        claim = _claim(alignment, index, threshold)
+        if claim is not None and (cut & claim).sum() < TOUCHED * claim.sum():
+            kept |= claim
+    return kept
 
 
 def _claim(alignment: AlignmentMap, index: int, threshold: float) -> np.ndarray | None:

@@ -126,6 +126,16 @@ def test_growing_the_mask_does_not_hide_who_asked_for_it():
     assert region.prompt.startswith("a ball , ")
 
 
+def test_a_mask_does_not_grow_into_what_is_well():
+    missing = PhraseAlignment(phrase("ball", 0), 0.1, 0.1, "noun", square(20, 8, 16))
+    met = PhraseAlignment(phrase("box", 1), 0.9, 0.9, None, None, square(20, 26, 16))
+    planned = plan(findings(phrases=[missing, met]), dilate=0.1)
+    assert planned.mask[28, 4], "it grows elsewhere"
+    assert not planned.mask[:, 26:42].any()
+    bad = plan(findings(square(24, 20, 12, 0.2, 1.0), p=0.3, phrases=[met]), dilate=0.1)
+    assert bad.mask[28, 33], "what is bad itself is no reason to stop"
+
+
 def test_what_hangs_on_something_is_asked_for_with_it():
     house = PhraseAlignment(phrase("house", 0), 0.9, 0.9, None, None, square(8, 8, 24))
     dots = Phrase("dots", ("with", "dots"), ((0, 4), (5, 9)), 0)
