@@ -131,7 +131,7 @@ def bands(panel: Panel, original: Values, variants: Sequence[Values], config: Re
     """
     noise = measure_noise(original, variants)
     return {
-        name: max(config.guard_tolerance * value, config.guard_resolution * panel.width(name, original))
+        name: max(config.guard_tolerance * value, (config.guard_resolution or 0.0) * panel.width(name, original))
         for name, value in noise.items()
     }
 
@@ -187,7 +187,7 @@ def reject_regions(
     while few := [rounded(single) for single in islice(waiting, AT_ONCE)]:
         records += panel.score(few, prompt)
     for index, record in enumerate(records):
-        verdict = compare(panel, first, record, noise, names, config.guard_trade)
+        verdict = compare(panel, first, record, noise, names, config.guard_trade or 0.0)
         if verdict.worse:
             fallen = _moves(panel, first, record, noise, verdict.worse)
             notes.append(f"Region {index + 1} was left as it was: {fallen}.")
@@ -210,7 +210,7 @@ def decide(
     scored = dict(zip(order, records, strict=False))
     noise = bands(panel, records[0], records[len(order) :], config)
     names, guarded = panel.deciding(records[0], prompt)
-    verdicts = {n: compare(panel, records[0], scored[n], noise, names, config.guard_trade) for n in order[1:]}
+    verdicts = {n: compare(panel, records[0], scored[n], noise, names, config.guard_trade or 0.0) for n in order[1:]}
     accepted = [name for name in order[1:] if verdicts[name].accepted]
     kept = max(accepted, key=lambda name: (verdicts[name].merit, -order.index(name)), default="original")
     if kept == "original":

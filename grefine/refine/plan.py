@@ -13,7 +13,7 @@ from grefine.indicators.defects import BACKGROUND
 from grefine.refine.emphasis import region_prompt, token_weights
 from grefine.refine.parts import Part, connected_parts, joined, split_large, union
 from grefine.refine.regions import binarise, bounds, crop_box, grow
-from grefine.refine.settings import RefineConfig
+from grefine.refine.settings import STRENGTH_CAP, RefineConfig
 from grefine.refine.strength import deficit, region_strength
 from grefine.types import AlignmentMap, Box, ParsedPrompt, QualityMap, Region, RegionKind, RepairPlan
 
@@ -241,7 +241,7 @@ def describe(
         else deficit(found.quality.score, found.alignment.score, config)
     )
     if config.show_damage and not asked:
-        strength = min(strength, config.strength_shown)
+        strength = min(strength, config.strength_shown or STRENGTH_CAP)
     if found.user_mask is not None:
         kind, reason = "user", "You marked this place."
     prompt = region_prompt(caption, shown, config.region_prompt == "phrase-first")

@@ -57,7 +57,7 @@ class RefineConfig:
     """Per region by kind; or 1 - (p + a) / 2 for all; or the formula's literal (p + a) / 2 (Eq. 9)."""
     strength_noun: float = 0.9
     strength_attribute: float = 0.7
-    strength_shown: float = 0.4
+    strength_shown: float | None = None
     """Most for a place that is mended with its damage in sight (`show_damage`): what is seen need not be guessed."""
     strength_min: float = 0.3
     strength_max: float = STRENGTH_CAP
@@ -103,9 +103,9 @@ class RefineConfig:
     """Score before and after and give back the original where nothing was gained."""
     guard_tolerance: float = 1.0
     """How many times its own noise a score must move to count."""
-    guard_resolution: float = 0.01
+    guard_resolution: float | None = None
     """Least share of a score's range that counts as a change, however quiet the score is."""
-    guard_trade: float = 0.0
+    guard_trade: float | None = None
     """How much of what is gained on one axis (quality, alignment) may be lost on the other, in shares of the scores'
     ranges: at 0.5 a missing thing that raises alignment by 0.4 may look worse by 0.2. At 0 nothing may fall."""
     guard_regions: bool = True
@@ -114,7 +114,7 @@ class RefineConfig:
     def __post_init__(self) -> None:
         for name in ("strength_noun", "strength_attribute", "strength_shown", "strength_min", "strength_max", "delta"):
             value = getattr(self, name)
-            if not 0.0 <= value <= STRENGTH_CAP:
+            if value is not None and not 0.0 <= value <= STRENGTH_CAP:
                 raise ConfigError(f"{name} must lie in 0..{STRENGTH_CAP}, not {value}.")
         shares = ("p_gate", "worst_gate", "mask_threshold", "mask_quantile", "min_region_area", "max_area")
         for name in (*shares, "split", "feather", "max_change"):
@@ -151,6 +151,9 @@ FALLBACKS: dict[str, Any] = {
     "max_upscale": 4.0,
     "dilate": 0.02,
     "show_damage": False,
+    "strength_shown": 0.4,
+    "guard_resolution": 0.01,
+    "guard_trade": 0.0,
 }
 """What stands where neither the call nor the pipeline says anything. Thresholds fall back on the calibration."""
 
@@ -168,6 +171,11 @@ def read_settings(config: RefineConfig | str | Path | Mapping[str, Any] | None) 
 
 def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> RefineConfig:
     """Fill what `config` leaves open from the pipeline's own preferences; `overrides` (of the call) win over all."""
+    unknown = sorted(set(preferred) - set(FALLBACKS))
+    if unknown:
+        raise ConfigError(
+            f"A pipeline's refine_defaults cannot set {', '.join(unknown)}: only {', '.join(FALLBACKS)} are left open."
+        )
     given = {name: value for name, value in overrides.items() if value is not None}
     open_fields = {name for name in FALLBACKS if getattr(config, name) is None and name not in given}
     filled = {name: preferred.get(name, FALLBACKS[name]) for name in open_fields}

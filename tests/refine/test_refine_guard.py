@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from grefine.errors import ConfigError
 from grefine.refine.guard import AT_ONCE, Panel, compare, decide, disturbed, measure_noise, reject_regions
-from grefine.refine.settings import RefineConfig
+from grefine.refine.settings import RefineConfig, resolve
 from grefine.types import MetricSpec, Scores
 
 
@@ -183,3 +184,11 @@ def test_disturbances_are_small_and_two():
     for variant in disturbed(np.asarray(smooth)):
         difference = np.abs(variant.astype(int) - np.asarray(smooth, int))
         assert 0 < difference.mean() < 8
+
+
+def test_a_pipeline_may_ask_for_a_trade_but_not_for_what_is_never_open():
+    assert resolve(RefineConfig(), {}, {}).guard_trade == 0.0
+    assert resolve(RefineConfig(), {"guard_trade": 1.0}, {}).guard_trade == 1.0
+    assert resolve(RefineConfig(guard_trade=0.5), {"guard_trade": 1.0}, {}).guard_trade == 0.5
+    with pytest.raises(ConfigError, match="refine_defaults cannot set delta"):
+        resolve(RefineConfig(), {"delta": 0.2}, {})
