@@ -40,6 +40,16 @@ OPEN_CLIP = {
     "self_attn.out_proj": "attn.out_proj",
 }
 
+SDXL_BLOCKS = {
+    "out_channels": 4,
+    "layers_per_block": 2,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+}
+"""What SDXL's UNet is at any width."""
+
 
 def sdxl_unet(channels: int, pooled: int, cross: int) -> UNet2DConditionModel:
     """SDXL's UNet in its own layout of blocks, at a width that a test can afford."""
@@ -47,19 +57,14 @@ def sdxl_unet(channels: int, pooled: int, cross: int) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=channels,
-        out_channels=4,
         block_out_channels=(16, 32, 64),
-        layers_per_block=2,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=(1, 2, 4),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
         addition_time_embed_dim=8,
         transformer_layers_per_block=(1, 2, 3),
         projection_class_embeddings_input_dim=6 * 8 + pooled,
         cross_attention_dim=cross,
         norm_num_groups=8,
+        **SDXL_BLOCKS,
     ).eval()
 
 

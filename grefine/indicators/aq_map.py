@@ -194,17 +194,16 @@ class AQMap:
         In "a red car and a blue car" with one red car, the blue one is not a red one to be painted over. What a phrase
         hangs on, or what hangs on it, shows the same pixels and is no rival.
         """
+        limit = self.calibration.claim_threshold
         rivals = [
-            claim for j, claim in enumerate(claims) if claim is not None and not hang_together(asked, j, phrases)
+            claim.patches[0][1] > limit
+            for j, claim in enumerate(claims)
+            if claim is not None and _is_thing(claim) and not hang_together(asked, j, phrases)
         ]
         if not rivals:
             return False
-        limit = self.calibration.claim_threshold
         own = self._seen(encoding, index, phrases[asked].noun).patches[0][1] > limit
-        taken = np.logical_or.reduce(
-            [rival.patches[0][1] > limit for rival in rivals if _is_thing(rival)] or [~own & own]
-        )
-        return bool((own & taken).sum() > own.sum() / 2)
+        return bool((own & np.logical_or.reduce(rivals)).sum() > own.sum() / 2)
 
     def _phrase_scores(self, whole: Tensor, phrases: Sequence[Phrase]) -> tuple[list[float], list[float]]:
         """Return a_phs and a_pns of all phrases. (Eq. 5)"""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from components import components, pipeline
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from ldm_layout import SDXL_BLOCKS
 from test_pipe_exactness import bad_place, call, picture
 
 from grefine.models.mdiqa import MDIQA
@@ -94,18 +95,13 @@ def meta_sdxl(channels):
         unet = UNet2DConditionModel(
             sample_size=128,
             in_channels=channels,
-            out_channels=4,
             block_out_channels=(320, 640, 1280),
-            layers_per_block=2,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             attention_head_dim=(5, 10, 20),
-            use_linear_projection=True,
-            addition_embed_type="text_time",
             addition_time_embed_dim=256,
             transformer_layers_per_block=(1, 2, 10),
             projection_class_embeddings_input_dim=2816,
             cross_attention_dim=2048,
+            **SDXL_BLOCKS,
         )
         vae = AutoencoderKL(
             block_out_channels=(128, 256, 512, 512),
