@@ -223,6 +223,8 @@ def describe(
     core = core if core.any() else part
     wrong = float(badness(found, config)[core].mean()) if found.user_mask is None else 1.0
     asked = asking_phrases(core, found.alignment, wrong) if config.use_aq else []
+    if found.user_mask is not None and config.use_aq and not asked:
+        asked = homeless_phrases(found.alignment)
     phrases = found.alignment.phrases
     bad = float((1.0 - found.quality.values)[core].mean())
     kind: RegionKind
@@ -259,6 +261,16 @@ def asking_phrases(part: np.ndarray, alignment: AlignmentMap, wrong: float = 1.0
     return sorted(heights, key=lambda index: -heights[index])
 
 
+def homeless_phrases(alignment: AlignmentMap) -> list[int]:
+    """Return the least seen of the missing things that belong on no other: a person's mark says where it goes."""
+    homeless = {
+        index: asked.a_phs
+        for index, asked in enumerate(alignment.phrases)
+        if asked.defect == "noun" and asked.region is not None and (asked.host is None or asked.phrase.apart)
+    }
+    return sorted(homeless, key=lambda index: homeless[index])[:1]
+
+
 def said_of(alignment: AlignmentMap, index: int) -> str:
     """Return what to draw for a phrase: with what it hangs on before it, "with stripes" alone names nothing."""
     asked = alignment.phrases[index]
@@ -268,10 +280,13 @@ def said_of(alignment: AlignmentMap, index: int) -> str:
 
 
 def shown_phrase(part: np.ndarray, alignment: AlignmentMap) -> list[str]:
-    """Return the met phrase that most of a bad place shows, so that it is redrawn as what it was."""
+    """Return the met thing that most of a bad place shows, so that it is redrawn as what it was.
+
+    What things stand on or under is not named: the caption says it, and the place shows more than that.
+    """
     best, share = None, COVERED
     for met in alignment.phrases:
-        if met.claimed is not None:
+        if met.claimed is not None and float(met.claimed.mean()) <= BACKGROUND:
             covered = float(met.claimed[part].mean())
             if covered > share:
                 best, share = met.phrase.text, covered

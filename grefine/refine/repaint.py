@@ -44,12 +44,14 @@ class Piece:
     strength: float
     seed: int
     shown: bool = False
-    """The denoiser sees what lies under the mask: it is to be restored, not replaced."""
+    """The denoiser sees what lies under the mask."""
+    guided: bool = True
+    """Its words steer it; what is only mended in sight is not steered."""
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What pieces must share to be denoised in one go."""
-        return self.size, self.strength, self.embeddings.shape, self.shown
+        return self.size, self.strength, self.embeddings.shape, self.shown, self.guided
 
 
 class Repainter(Protocol):
@@ -108,7 +110,7 @@ class SDXLRepainter:
             stage=stage,
             shown=pieces[0].shown,
             steps_mode=self.config.steps_mode,
-            guidance=self.config.restore_guidance_scale if pieces[0].shown else self.guidance,
+            guidance=self.guidance if pieces[0].guided else self.config.restore_guidance_scale,
             control=self.control,
             steering=None if self.steer is None else self.steer([piece.job.text for piece in pieces]),
             noise=None if self.noise is None else torch.cat([self.noise[piece.job.row][None] for piece in pieces]),
@@ -138,8 +140,10 @@ def region_pieces(pipe: Backbone, job: Job, config: RefineConfig, working: int, 
     for index, region in enumerate(job.plan.regions):
         left, top, right, bottom = region.box
         pixels = job.pixels[top:bottom, left:right]
+        mended = bool(config.show_damage) and region.restores
+        shown = mended or (bool(config.show_edited) and bool(region.phrases))
         missing = region.kind == "noun" or any(job.alignment.phrases[i].defect == "noun" for i in region.phrases)
-        if missing and config.fill == "smooth":
+        if missing and not shown and config.fill == "smooth":
             pixels = smooth_fill(pixels, region.mask)
         weights = region_weights(region, job.plan, config.emphasis)
         pieces.append(
@@ -153,7 +157,8 @@ def region_pieces(pipe: Backbone, job: Job, config: RefineConfig, working: int, 
                 encode(job, region.prompt, weights),
                 region.strength,
                 derive(job.seed, "repaint", *region.box),
-                bool(config.show_damage) and region.restores,
+                shown,
+                guided=not mended,
             )
         )
     return pieces

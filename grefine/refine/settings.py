@@ -82,6 +82,9 @@ class RefineConfig:
     show_damage: bool | None = None
     """Let a 9-channel UNet see, in its masked-image channels, what it is to restore: places that only look bad, and
     all of stage 2. Only for UNets that learned it; None: false, or what the pipeline prefers."""
+    show_edited: bool | None = None
+    """Let it also see what stands where a phrase asks for something else, so that what was not asked to change stays.
+    Only for UNets that learned it; None: false, or what the pipeline prefers."""
     feather: float = 0.25
     """Share of a mask's thickness over which the repaint fades in, inside the mask only."""
     match_ring: bool = True
@@ -151,6 +154,7 @@ FALLBACKS: dict[str, Any] = {
     "max_upscale": 4.0,
     "dilate": 0.02,
     "show_damage": False,
+    "show_edited": False,
     "strength_shown": 0.4,
     "guard_resolution": 0.01,
     "guard_trade": 0.0,

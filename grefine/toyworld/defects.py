@@ -73,17 +73,22 @@ def _draw(images: Tensor, objects: Tensor, contrast: Tensor, kind: Tensor, gener
     count, device = len(images), images.device
     strength = 0.3 + 0.7 * torch.rand(count, generator=generator)
     blob = _blobs(objects, contrast, generator)
-    spoilt = images.clone()
-    for code in kind.unique().tolist():
-        rows = (kind == code).nonzero()[:, 0]
-        spoilt[rows.to(device)] = _SPOIL[DEFECT_KINDS[code]](
-            images[rows.to(device)], strength[rows].to(device)[:, None, None, None], generator
-        )
+    spoilt = spoil(images, [DEFECT_KINDS[code] for code in kind.tolist()], strength, generator)
     damaged = (images + (spoilt - images) * blob[:, None]).clamp(0, 1)
     change = _smooth((damaged - images).abs().mean(1, keepdim=True), 9)[:, 0]
     masks = (change > VISIBLE) & (blob > 0.25)
     severity = (change * masks / 0.15).clamp(max=1).mean((1, 2))
     return Damaged(damaged, masks, severity, kind.to(device), strength.to(device))
+
+
+def spoil(images: Tensor, kinds: Sequence[str], strength: Tensor, generator: torch.Generator) -> Tensor:
+    """Spoil every image (B, 3, S, S) all over, each by its own kind and at its own strength (B,) in 0..1."""
+    device, spoilt = images.device, images.clone()
+    for kind in sorted(set(kinds), key=DEFECT_KINDS.index):
+        rows = torch.tensor([i for i, other in enumerate(kinds) if other == kind])
+        own = strength[rows].to(device)[:, None, None, None]
+        spoilt[rows.to(device)] = _SPOIL[kind](images[rows.to(device)], own, generator)
+    return spoilt
 
 
 def _smooth(images: Tensor, side: int = 5) -> Tensor:
@@ -150,7 +155,7 @@ def _jpeg(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tenso
     return blocks.transpose(3, 4).reshape(images.shape).clamp(0, 1)
 
 
-def _sampled(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+def move_pixels(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
     """Read every image at displaced places; displacements (B, S, S) in pixels."""
     size = images.shape[-1]
     axis = (torch.arange(size, device=images.device) + 0.5) / size * 2 - 1
@@ -162,7 +167,7 @@ def _warp(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tenso
     coarse = torch.randn(len(images), 2, 9, 9, generator=generator).to(images.device)
     field = F.interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=False)
     field = field * (1.6 + 3.2 * strength) * images.shape[-1] / 64
-    return _sampled(images, field[:, 0], field[:, 1])
+    return move_pixels(images, field[:, 0], field[:, 1])
 
 
 def _cast(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
@@ -186,7 +191,7 @@ def _smear(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tens
     steps = torch.linspace(-0.5, 0.5, 9).tolist()
     shape = (len(images), *images.shape[-2:])
     moved = [
-        _sampled(images, (angle.cos() * length * t).expand(shape), (angle.sin() * length * t).expand(shape))
+        move_pixels(images, (angle.cos() * length * t).expand(shape), (angle.sin() * length * t).expand(shape))
         for t in steps
     ]
     return torch.stack(moved).mean(0)

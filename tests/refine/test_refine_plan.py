@@ -247,6 +247,27 @@ def test_what_is_mended_in_sight_needs_less_strength():
     assert plan(findings(phrases=[missing]), show_damage=True).regions[0].strength == 0.9
 
 
+def met(noun, claimed):
+    return PhraseAlignment(phrase(noun, 0), 0.9, 0.9, None, claimed=claimed)
+
+
+def test_a_bad_place_is_named_by_the_thing_in_it_not_by_the_ground():
+    ball, grass = met("ball", square(28, 28, 24)), met("grass", np.ones((SIDE, SIDE), np.float32))
+    bad = 1 - square(30, 30, 20)
+    assert plan(findings(P=bad, phrases=[grass, ball])).regions[0].prompt.startswith("a ball , ")
+    assert plan(findings(P=bad, phrases=[grass])).regions[0].prompt == "a ball on the grass"
+
+
+def test_a_persons_mark_says_where_a_missing_thing_goes_that_has_no_place_of_its_own():
+    mark = square(30, 30, 20) > 0
+    nowhere = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(2, 2, 16))
+    region = plan(findings(phrases=[nowhere], user=mark)).regions[0]
+    assert (region.phrases, region.strength, region.restores) == ((0,), 0.9, False)
+    on_another = replace(nowhere, host=1)
+    cat = met("cat", square(2, 2, 16))
+    assert plan(findings(phrases=[on_another, cat], user=mark)).regions[0].restores, "it belongs on the cat"
+
+
 def test_the_room_round_a_bad_place_does_not_count_as_bad():
     bad = findings(P=1 - square(16, 16, 36))
     assert plan(bad, dilate=0.2, max_area=0.35).regions

@@ -15,11 +15,12 @@ from grefine.toyworld.defects import damage
 from grefine.toyworld.queries import led
 from grefine.toyworld.render import render
 from grefine.toyworld.scene import Misalignment, Scenes, misalign, sample
+from grefine.training.tiny.estrange import estranged
 from grefine.training.tiny.stream import generator
 
 CELL = 4
 """Pixels per latent cell: every mask is snapped to whole cells, so that nothing hidden leaks through."""
-SHARES = {"fill": 0.12, "edit": 0.37, "restore": 0.42, "polish": 0.09}
+SHARES = {"fill": 0.10, "edit": 0.42, "restore": 0.40, "polish": 0.08}
 TO_RESTORE = ("blur", "blur", "noise", "jpeg", "warp", "warp", "warp", "cast", "banding")
 """Kinds of damage as often as they are hard to mend: a warped star must be drawn anew, noise only smoothed."""
 MAP_CELLS = 8
@@ -41,7 +42,7 @@ class Task:
     strength: Tensor
     """(B,) share of the schedule that is run, 0..1."""
     shown: Tensor
-    """(B,) bool, True = the network sees what lies under the mask, because it is to be restored."""
+    """(B,) bool, True = the network sees what lies under the mask, to restore it or to change only what is wrong."""
     prompts: list[str]
     time_ids: Tensor
     """(B, 6) SDXL's size and crop conditioning."""
@@ -113,13 +114,14 @@ def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
     strength = 0.6 + 0.4 * torch.rand(len(scenes), generator=source)
     # What lies outside the mask stays as it is, so it is the target there.
     target = torch.where(mask[:, None], clean.images, before.images)
-    return _task(target, before.images, mask, clean.objects.any(1), strength, prompts, rng)
+    shown = torch.rand(len(scenes), generator=source) < 0.75
+    return _task(target, before.images, mask, clean.objects.any(1), strength, prompts, rng, shown)
 
 
 def _restore(scenes: Scenes, source: torch.Generator, rng: random.Random, device: torch.device | str) -> Task:
     """Repair a damaged place, starting from what is left of it."""
     clean = render(scenes, 64, device)
-    damaged = damage(clean.images, clean.objects.any(1), source, TO_RESTORE)
+    damaged = estranged(damage(clean.images, clean.objects.any(1), source, TO_RESTORE), source)
     mapped = (torch.rand(len(scenes), generator=source) < 0.4).to(device)[:, None, None]
     mask = torch.where(mapped, _as_mapped(damaged.masks, source), _grow(damaged.masks, source))
     mask = _snap(_misjudged(mask, source))
@@ -134,7 +136,7 @@ def _restore(scenes: Scenes, source: torch.Generator, rng: random.Random, device
         named = int(slot[i]) if cover[i, slot[i]] > 20 else None
         prompts.append(_prompt(describe(scenes, i, rng), scenes, i, named, rng))
     target = torch.where(mask[:, None], clean.images, damaged.images)
-    shown = torch.rand(len(scenes), generator=source) < 0.85
+    shown = torch.rand(len(scenes), generator=source) < 0.92
     return _task(target, damaged.images, mask, clean.objects.any(1), strength, prompts, rng, shown)
 
 
