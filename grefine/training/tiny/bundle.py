@@ -46,12 +46,14 @@ DEFAULTS = {
     "guidance_scale": 2.0,
     "dilate": 0.06,
     "show_damage": True,
+    "show_edited": True,
     "strength_shown": 0.2,
     "guard_trade": 1.0,
     "guard_resolution": 0.03,
 }
-"""What this pipeline prefers where a call leaves it open. Its UNet learned to see what it restores; what it draws anew
-is never as crisp as the renderer's own, so that without a trade the guard would turn down every right repair."""
+"""What this pipeline prefers where a call leaves it open. Its UNet learned to see what it restores and what it
+changes; what it draws is never as crisp as the renderer's own, so that without a trade the guard would turn down most
+right repairs."""
 PIPELINE_FILE = '''"""So that diffusers finds the class: the code is grefine's."""
 
 from grefine import GRefinePipeline  # noqa: F401

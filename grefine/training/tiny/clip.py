@@ -35,6 +35,8 @@ from grefine.training.tiny.stream import TRAIN, VALIDATE, batch, generator
 
 # Which factor of T_p each defect lowers beside "overall": technical, rational or natural.
 FACTOR_OF = {"blur": 1, "noise": 1, "jpeg": 1, "banding": 1, "smear": 1, "warp": 2, "cast": 3}
+TO_FIND = ("blur", "blur", "noise", "jpeg", "jpeg", "warp", "warp", "warp", "cast", "banding")
+"""Kinds of damage as often as they are hard to see."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Step:
 
 def draw_step(seed: int, number: int, count: int, grid: int, device: torch.device) -> Step:
     """Render training batch `number`."""
-    data = batch(seed, number, count, device=device)
+    data = batch(seed, number, count, device=device, kinds=TO_FIND)
     source, rng = generator(seed + 1, number), random.Random(f"{seed}-{number}")
     kinds = [
         MISALIGNMENTS[i] for i in torch.multinomial(torch.tensor([3.0, 3, 4, 1, 1, 1]), 4, True, generator=source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from grefine.toyworld.defects import Damaged, damage
 from grefine.toyworld.render import Rendered, render
 from grefine.toyworld.scene import Scenes, sample
+from grefine.toyworld.vocabulary import TRAINING_DEFECTS
 
 # Seeds of what is learnt, of what is looked at while learning, and of what the benchmark alone sees.
 TRAIN, VALIDATE, TEST = 0, 1_000_003, 2_000_003
@@ -29,12 +31,19 @@ def generator(seed: int, number: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_033 + number * 7919 + 17) % (2**63 - 1))
 
 
-def batch(seed: int, number: int, count: int, size: int = 64, device: torch.device | str = "cpu") -> Batch:
-    """Render batch `number` of the stream `seed`."""
+def batch(
+    seed: int,
+    number: int,
+    count: int,
+    size: int = 64,
+    device: torch.device | str = "cpu",
+    kinds: Sequence[str] = TRAINING_DEFECTS,
+) -> Batch:
+    """Render batch `number` of the stream `seed`; defects are drawn from `kinds`."""
     source = generator(seed, number)
     scenes = sample(count, source)
     clean = render(scenes, size, device)
-    return Batch(scenes, clean, damage(clean.images, clean.objects.any(1), source))
+    return Batch(scenes, clean, damage(clean.images, clean.objects.any(1), source, kinds))
 
 
 def signed(images: Tensor) -> Tensor:

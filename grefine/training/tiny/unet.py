@@ -2,8 +2,9 @@
 
 Four tasks share one network: fill a masked place from its phrase; turn one object into another; restore a damaged
 place from what is left of it, at the strength of its damage; and restore a whole image mildly (stage 2).
-Restoration starts from *defective* latents: what the deterministic sampler would see when it is asked to repair,
-and mostly sees the damaged picture in its masked-image channels too (`show_damage` of the refiner's settings).
+Restoration starts from *defective* latents: what the deterministic sampler would see when it is asked to repair.
+It mostly sees the damaged picture in its masked-image channels too, and edits mostly see what they are to change
+(`show_damage` and `show_edited` of the refiner's settings).
 """
 
 from __future__ import annotations
