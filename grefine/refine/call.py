@@ -302,11 +302,13 @@ class Call:
 
     def _expect_steps(self, jobs: Sequence[Job], pieces: Sequence[Piece]) -> None:
         """Tell `num_timesteps` how many steps are ahead, as far as can be known before anything ran."""
-        first, second = self.config.steps
-        ahead = first * len(batches(pieces, self.config.batch_size))
+        _, second = self.config.steps
+        groups = batches(pieces, self.config.batch_size)
+        ahead = sum(self.painter.steps_for(pieces[group[0]].mended) for group in groups)
         if self._has_stage2() and self.options.restorer is None:
             side = self.pipe.working_side
             todo = [job for job in jobs if self._is_restored(job)]
+            second = replace(self.painter, steps=second).steps_for(bool(self.config.show_damage))
             ahead += second * expected_batches(todo, self.config, side, latent_multiple(self.pipe))
         self.pipe._num_timesteps = ahead
 

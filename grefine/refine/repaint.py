@@ -45,13 +45,13 @@ class Piece:
     seed: int
     shown: bool = False
     """The denoiser sees what lies under the mask."""
-    guided: bool = True
-    """Its words steer it; what is only mended in sight is not steered."""
+    mended: bool = False
+    """It only looks bad and its damage is in sight: no words steer it, and few steps do."""
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What pieces must share to be denoised in one go."""
-        return self.size, self.strength, self.embeddings.shape, self.shown, self.guided
+        return self.size, self.strength, self.embeddings.shape, self.shown, self.mended
 
 
 class Repainter(Protocol):
@@ -94,6 +94,11 @@ class SDXLRepainter:
                 done[index] = resize(to_pixels(decode(self.pipe, latents[row : row + 1])[0]), *piece.mask.shape)
         return [done[index] for index in range(len(pieces))]
 
+    def steps_for(self, mended: bool) -> int:
+        """Return how many steps a piece takes; steering needs all of them."""
+        most = self.config.steps_shown if mended and self.steer is None else None
+        return min(self.steps, most or self.steps)
+
     def _crops(self, pieces: Sequence[Piece], stage: str) -> Crops:
         height, width = pieces[0].size
         images = torch.stack([to_tensor(resize(piece.pixels, height, width)) for piece in pieces])
@@ -105,12 +110,12 @@ class SDXLRepainter:
             masks=snap_mask(masks, self.pipe.vae_scale_factor),
             embeddings=stack([piece.embeddings for piece in pieces]),
             strength=pieces[0].strength,
-            steps=self.steps,
+            steps=self.steps_for(pieces[0].mended),
             seeds=[piece.seed for piece in pieces],
             stage=stage,
             shown=pieces[0].shown,
             steps_mode=self.config.steps_mode,
-            guidance=self.guidance if pieces[0].guided else self.config.restore_guidance_scale,
+            guidance=self.config.restore_guidance_scale if pieces[0].mended else self.guidance,
             control=self.control,
             steering=None if self.steer is None else self.steer([piece.job.text for piece in pieces]),
             noise=None if self.noise is None else torch.cat([self.noise[piece.job.row][None] for piece in pieces]),
@@ -158,7 +163,7 @@ def region_pieces(pipe: Backbone, job: Job, config: RefineConfig, working: int, 
                 region.strength,
                 derive(job.seed, "repaint", *region.box),
                 shown,
-                guided=not mended,
+                mended=mended,
             )
         )
     return pieces

@@ -176,7 +176,8 @@ def _restore_views(
                     words,
                     config.delta,
                     seed,
-                    bool(config.show_damage),
+                    shown=bool(config.show_damage),
+                    mended=bool(config.show_damage),
                 )
             )
             owners.append((position, box))

@@ -68,6 +68,9 @@ class RefineConfig:
     """Denoiser steps of both stages together, counted as executed."""
     split: float = 0.5
     """Share of them for stage 1."""
+    steps_shown: int | None = None
+    """Most steps for what is mended with its damage in sight, all of stage 2 included: the first prediction decides,
+    and more steps drift from it. None: no limit, or what the pipeline prefers, unless the call asks for steps."""
     steps_mode: Literal["executed", "schedule"] = "executed"
     """`executed`: every step counts; `schedule`: steps of the full schedule, of which strength runs a share."""
     guidance_scale: float | None = None
@@ -124,8 +127,8 @@ class RefineConfig:
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
-        for name in ("max_regions", "total_steps", "batch_size"):
-            if getattr(self, name) < 1:
+        for name in ("max_regions", "total_steps", "steps_shown", "batch_size"):
+            if (1 if getattr(self, name) is None else getattr(self, name)) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
         guards = ("guard_tolerance", "guard_resolution", "guard_trade")
         for name in ("context", "emphasis", "dilate", *guards, "restore_guidance_scale"):
@@ -156,6 +159,7 @@ FALLBACKS: dict[str, Any] = {
     "show_damage": False,
     "show_edited": False,
     "strength_shown": 0.4,
+    "steps_shown": None,
     "guard_resolution": 0.01,
     "guard_trade": 0.0,
 }
@@ -182,6 +186,8 @@ def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mappi
         )
     given = {name: value for name, value in overrides.items() if value is not None}
     open_fields = {name for name in FALLBACKS if getattr(config, name) is None and name not in given}
+    if "total_steps" in given:  # who asks for a number of steps gets it
+        open_fields -= {"steps_shown"}
     filled = {name: preferred.get(name, FALLBACKS[name]) for name in open_fields}
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     return build(RefineConfig, values | filled | given)

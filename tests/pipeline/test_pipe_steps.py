@@ -52,6 +52,18 @@ def test_steps_are_counted_as_executed_in_both_stages(pipe, strength):
     assert runs == [2] * 4 + [1] * 3, "guided in stage 1, plain in stage 2"
 
 
+def test_what_is_mended_in_sight_takes_few_steps_unless_steps_are_asked_for(pipe):
+    in_sight = {"show_damage": True, "steps_shown": 2, "max_change": 1.0}
+    _, seen, runs = watch(pipe, config=in_sight)
+    assert [stage for _, stage, _ in seen] == ["repaint"] * 2 + ["restore"] * 2
+    assert runs == [1] * 4
+    assert pipe.num_timesteps == 4
+    assert len(watch(pipe, config=in_sight | {"show_damage": False})[1]) == 20, "in the blank every step counts"
+    preferring = pipeline(refine_defaults={"show_damage": True, "steps_shown": 2})
+    assert len(watch(preferring, config={"max_change": 1.0})[1]) == 4
+    assert len(watch(preferring, config={"max_change": 1.0}, num_inference_steps=6)[1]) == 6
+
+
 def test_all_steps_go_to_stage_1_without_stage_2(pipe):
     _, seen, _ = watch(pipe, num_inference_steps=5, restorer="none")
     assert [stage for _, stage, _ in seen] == ["repaint"] * 5

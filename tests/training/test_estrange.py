@@ -20,7 +20,7 @@ def test_a_share_is_spoilt_further_and_only_where_it_was():
     near = torch.nn.functional.max_pool2d(FIRST.masks[:, None].float(), 3, 1, 1)[:, 0] > 0
     assert float(change[~near].max()) == 0
     touched = (change.flatten(1).amax(1) > 0.02).float().mean()
-    assert 0.2 < float(touched) < 0.55
+    assert 0.12 < float(touched) < 0.45
     assert 0 <= float(again.images.min()) <= float(again.images.max()) <= 1
     assert torch.equal(again.images, estranged(FIRST, torch.Generator().manual_seed(5)).images)
 

@@ -48,7 +48,8 @@ DEFAULTS = {
     "show_damage": True,
     "show_edited": True,
     "strength_shown": 0.2,
-    "guard_trade": 1.0,
+    "steps_shown": 2,
+    "guard_trade": 1.5,
     "guard_resolution": 0.03,
 }
 """What this pipeline prefers where a call leaves it open. Its UNet learned to see what it restores and what it

@@ -12,7 +12,7 @@ from torch import Tensor
 from grefine.toyworld.defects import Damaged, move_pixels, spoil
 from grefine.toyworld.vocabulary import TRAINING_DEFECTS
 
-SHARES = (0.62, 0.16, 0.22)
+SHARES = (0.74, 0.12, 0.14)
 """Of pictures that keep their damage, get a second kind on top of it, or one of the strange ones here in its place."""
 
 
@@ -81,4 +81,9 @@ def _flat(images: Tensor, generator: torch.Generator) -> Tensor:
     )
 
 
-_STRANGE: tuple[Callable[[Tensor, torch.Generator], Tensor], ...] = (_scattered, _scattered, _mosaic, _swapped, _flat)
+_STRANGE: tuple[Callable[[Tensor, torch.Generator], Tensor], ...] = (
+    *(_scattered,) * 3,
+    *(_mosaic,) * 2,
+    _swapped,
+    _flat,
+)

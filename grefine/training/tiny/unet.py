@@ -44,9 +44,17 @@ class UnetSettings:
     adam_lr: float = 0.001
     ema: float = 0.999
     no_prompt: float = 0.1
+    first: float = 0.15
+    """How often the first step of a run is trained, not any of its steps alike."""
+    first_mild: float = 0.6
+    """The same for runs of mild strength."""
     outside_weight: float = 0.1
     object_weight: float = 2.5
     seed: int = 3
+
+
+MILD = 0.4
+"""Strength below which the source can still be seen in the first latents."""
 
 
 def scheduler() -> DDIMScheduler:
@@ -190,8 +198,10 @@ def loss_of(
     count, device = len(data.clean), data.clean.device
     steps = len(alphas)
     start = (data.task.strength * steps).long().clamp(1, steps) - 1
-    # Whatever the strength, every step below its start is met equally often.
-    t = (torch.rand(count, generator=source) * (start + 1)).long().to(device)
+    t = (torch.rand(count, generator=source) * (start + 1)).long()
+    # The first step of a mild run decides: what it predicts is what all later steps find in the latents.
+    first = torch.where(data.task.strength < MILD, s.first_mild, s.first)
+    t = torch.where(torch.rand(count, generator=source) < first, start, t).to(device)
     start = start.to(device)
     noise = torch.randn(data.clean.shape, generator=source).to(device)
     noisy, velocity = noised(data.clean, data.source, noise, alphas[t], alphas[start])
