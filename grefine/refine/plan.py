@@ -22,6 +22,10 @@ COVERED = 0.5
 """A phrase asks for a part of the mask when its region map is at least this high there on average, or makes at least
 this share of all that was found wrong there."""
 
+OBSCURED = 0.5
+"""A place whose mean badness is at least this may show what is asked for, if only it could be seen: a UNet that sees the
+damage mends it instead of drawing the thing anew."""
+
 TOUCHED = 0.1
 """A met thing is part of what is wrong when at least this share of it is."""
 
@@ -228,7 +232,12 @@ def describe(
     phrases = found.alignment.phrases
     bad = float((1.0 - found.quality.values)[core].mean())
     kind: RegionKind
-    if asked:
+    if asked and config.show_damage and config.use_pq and bad >= OBSCURED:
+        kind, shown = "perceptual", [said_of(found.alignment, asked[0])]
+        names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)
+        reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}, which may be why {names} is not seen."
+        asked = []
+    elif asked:
         kind = "noun" if any(phrases[i].defect == "noun" for i in asked) else "attribute"
         shown = [said_of(found.alignment, i) for i in asked]
         names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)

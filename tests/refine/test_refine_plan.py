@@ -247,6 +247,18 @@ def test_what_is_mended_in_sight_needs_less_strength():
     assert plan(findings(phrases=[missing]), show_damage=True).regions[0].strength == 0.9
 
 
+def test_what_damage_hides_is_mended_before_it_is_drawn_anew():
+    missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(30, 30, 20))
+    under_damage = findings(P=1 - square(30, 30, 20, 0.8), phrases=[missing])
+    mended = plan(under_damage, show_damage=True, strength_shown=0.4).regions[0]
+    assert (mended.kind, mended.restores, mended.strength, mended.phrases) == ("perceptual", True, 0.4, ())
+    assert mended.prompt.startswith("a ball , ")
+    assert "'a ball' is not seen" in mended.reason
+    assert plan(under_damage).regions[0].kind == "noun", "a UNet that does not see the damage draws it anew"
+    in_plain_sight = findings(P=1 - square(30, 30, 20, 0.3), phrases=[missing])
+    assert plan(in_plain_sight, show_damage=True).regions[0].kind == "noun"
+
+
 def met(noun, claimed):
     return PhraseAlignment(phrase(noun, 0), 0.9, 0.9, None, claimed=claimed)
 
