@@ -23,7 +23,7 @@ COVERED = 0.5
 this share of all that was found wrong there."""
 
 OBSCURED = 0.5
-"""A place whose mean badness is at least this may show what is asked for, if only it could be seen: a UNet that sees the
+"""A place whose mean badness is at least this may show what is asked for, if it could be seen: a UNet that sees the
 damage mends it instead of drawing the thing anew."""
 
 TOUCHED = 0.1
