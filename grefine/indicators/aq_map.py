@@ -24,6 +24,7 @@ from grefine.indicators.defects import (
     THING,
     Readings,
     alignment_score,
+    carrier_phrase,
     combine_regions,
     find_defect,
     hang_together,
@@ -150,11 +151,22 @@ class AQMap:
         ]
         places = [None if owner is None else prompt.phrases[owner] for owner in owners]
         things = [claim for claim in claims if claim is not None and _is_thing(claim)]
+        carriers = [
+            carrier_phrase(j, prompt.phrases, defects) if defect == "noun" and owners[j] is None else None
+            for j, defect in enumerate(defects)
+        ]
         regions = [
-            None if defects[j] is None else self._region(encoding, index, phrase, places[j], things)
+            None
+            if defects[j] is None or carriers[j] is not None
+            else self._region(encoding, index, phrase, places[j], things)
             for j, phrase in enumerate(prompt.phrases)
         ]
-        drawn = (region.draw() for region in regions if region is not None)
+        for j, carrier in enumerate(carriers):
+            if carrier is not None:
+                regions[j], owners[j] = regions[carrier], carrier
+        drawn = (
+            region.draw() for region, carrier in zip(regions, carriers, strict=True) if region and carrier is None
+        )
         E = combine_regions(drawn, (height, width), self.readings.a_combine)
         judged = [j for j, phrase in enumerate(prompt.phrases) if _is_judged(phrase)]
         score = alignment_score(

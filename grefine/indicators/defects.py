@@ -97,19 +97,31 @@ def region_phrase(
     return None
 
 
+def carrier_phrase(index: int, phrases: Sequence[Phrase], defects: Sequence[DefectKind | None]) -> int | None:
+    """Return the outermost missing thing that a missing one belongs on: both are drawn together, in one place."""
+    found, at, seen = None, index, set[int]()
+    while at not in seen and not phrases[at].apart:
+        seen.add(at)
+        at = phrases[at].ancestor
+        if at != index and defects[at] == "noun":
+            found = at
+    return found
+
+
+def hangs_on(at: int, to: int, phrases: Sequence[Phrase]) -> bool:
+    """Say whether a phrase hangs on another, over any number of steps, without standing apart from it."""
+    seen = set[int]()
+    while at not in seen and not phrases[at].apart:
+        seen.add(at)
+        at = phrases[at].ancestor
+        if at == to:
+            return True
+    return at == to
+
+
 def hang_together(first: int, second: int, phrases: Sequence[Phrase]) -> bool:
-    """Say whether one of two phrases hangs on the other, over any number of steps, without standing apart from it."""
-
-    def leads(at: int, to: int) -> bool:
-        seen = set[int]()
-        while at not in seen and not phrases[at].apart:
-            seen.add(at)
-            at = phrases[at].ancestor
-            if at == to:
-                return True
-        return at == to
-
-    return leads(first, second) or leads(second, first)
+    """Say whether one of two phrases hangs on the other."""
+    return hangs_on(first, second, phrases) or hangs_on(second, first, phrases)
 
 
 def combine_regions(regions: Iterable[np.ndarray], shape: tuple[int, int], how: Combine = "noisy_or") -> np.ndarray:

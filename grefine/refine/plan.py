@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from grefine.indicators.calibration import Calibration, needs_repair
-from grefine.indicators.defects import BACKGROUND
+from grefine.indicators.defects import BACKGROUND, hangs_on
 from grefine.refine.emphasis import region_prompt, token_weights
 from grefine.refine.parts import Part, connected_parts, joined, split_large, union
 from grefine.refine.regions import binarise, bounds, crop_box, grow
@@ -101,7 +101,8 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
     """Return E, high where something has to be drawn, without the cells that other, met phrases claim.
 
     A missing thing may belong on another ("wearing a red dress" on the woman), whose claim does not protect then; nor
-    does that of a background ("on grass"), which is where missing things go. Everyone else's does.
+    does that of what the defect has all over (the checks of "a pink house with checks"), nor that of a background ("on
+    grass"), which is where missing things go. Everyone else's does.
     """
     if claim_threshold is None or not any(p.region is not None for p in alignment.phrases):
         return alignment.edit
@@ -114,15 +115,30 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
         if claim is not None:
             claimed += claim
             claimants.add(index)
+    phrases = [aligned.phrase for aligned in alignment.phrases]
     for index, asked in enumerate(alignment.phrases):
-        if asked.defect is None or asked.region is None:
+        if asked.defect is None or asked.region is None or _is_carried(alignment, index):
             continue
         others = claimed.copy()
-        for own in {index, asked.host} & claimants:
-            claim = _claim(alignment, own, claim_threshold)
-            others -= 0 if claim is None else claim
+        own_place = asked.region > claim_threshold
+        for other in claimants:
+            claim = _claim(alignment, other, claim_threshold)
+            if claim is None:
+                continue
+            all_over = hangs_on(other, index, phrases) and (claim & own_place).sum() > COVERED * own_place.sum()
+            if other in (index, asked.host) or all_over:
+                others -= claim
         kept = kept * (1.0 - np.where(others > 0, 0.0, asked.region))
     return 1.0 - kept
+
+
+def _is_carried(alignment: AlignmentMap, index: int) -> bool:
+    """Say whether a missing phrase shares the place of the missing thing that it hangs on, which draws it already."""
+    asked = alignment.phrases[index]
+    if asked.host is None or alignment.phrases[asked.host].defect != "noun" or asked.region is None:
+        return False
+    place = alignment.phrases[asked.host].region
+    return place is not None and np.array_equal(place, asked.region)
 
 
 def spared(cut: np.ndarray, alignment: AlignmentMap, threshold: float) -> np.ndarray:

@@ -68,7 +68,8 @@ def test_without_a_defect_nothing_is_to_be_drawn():
 
 
 def test_missing_nouns_have_regions_and_claim_nothing():
-    for image, result in zip(IMAGES, build(ALWAYS)(IMAGES, [BALL] * 3), strict=True):
+    two = parsed(("a red ball", "ball", 0), ("a red ball", "ball", 1))
+    for image, result in zip(IMAGES, build(ALWAYS)(IMAGES, [two] * 3), strict=True):
         assert {p.defect for p in result.phrases} == {"noun"}
         assert all(p.claimed is None and p.region.shape == (image.height, image.width) for p in result.phrases)
         assert result.values.shape == (image.height, image.width)
@@ -234,3 +235,12 @@ def test_wrong_options():
         build(readings={"missing_rot": "raw"})
     with pytest.raises(ConfigError, match="of 3 images, but 1"):
         build()(IMAGES[:1], [BALL], build().encode(IMAGES))
+
+
+def test_what_hangs_on_a_missing_thing_shares_its_place():
+    prompt = parsed(("a house", "house", 0), ("with checks", "checks", 0))
+    house, checks = build(ALWAYS)(IMAGES[:1], [prompt])[0].phrases
+    assert np.array_equal(house.region, checks.region)
+    assert (house.host, checks.host) == (None, 0)
+    result = build(ALWAYS)(IMAGES[:1], [prompt])[0]
+    np.testing.assert_allclose(result.edit, house.region, atol=1e-6)

@@ -12,6 +12,7 @@ from grefine.errors import ConfigError
 from grefine.indicators.defects import (
     Readings,
     alignment_score,
+    carrier_phrase,
     combine_regions,
     find_defect,
     hang_together,
@@ -119,3 +120,13 @@ def test_a_missing_root_has_no_ancestor():
 def test_unknown_readings_are_named():
     with pytest.raises(ConfigError, match="a_combine.*noisy_or, max, product.*did you mean 'max'"):
         Readings(a_combine="maxx")  # type: ignore[arg-type]
+
+
+def test_what_hangs_on_a_missing_thing_is_drawn_with_it():
+    checks = parsed(("a house", "house", 0), ("with checks", "checks", 0), ("with edges", "edges", 1)).phrases
+    assert carrier_phrase(1, checks, ["noun", "noun", None]) == 0
+    assert carrier_phrase(2, checks, ["noun", "noun", "noun"]) == 0, "the outermost"
+    assert carrier_phrase(1, checks, [None, "noun", None]) is None, "the house is there: on the house"
+    assert carrier_phrase(0, checks, ["noun", "noun", None]) is None
+    beside = (checks[0], replace(checks[1], apart=True))
+    assert carrier_phrase(1, beside, ["noun", "noun"]) is None

@@ -102,6 +102,23 @@ def test_met_phrases_protect_their_cells_but_not_against_what_belongs_on_them():
     assert np.array_equal(edit_map(other, None), other.edit)
 
 
+def test_what_a_defect_has_all_over_does_not_protect_it_but_what_it_has_in_part_does():
+    house = PhraseAlignment(phrase("house", 0), 0.1, 0.9, "attribute", square(0, 0, 32))
+    checks = PhraseAlignment(phrase("checks", 0), 0.9, 0.9, None, None, square(0, 0, 30))
+    door = PhraseAlignment(phrase("door", 0), 0.9, 0.9, None, None, square(0, 0, 12))
+    beside = PhraseAlignment(replace(phrase("tree", 0), apart=True), 0.9, 0.9, None, None, square(0, 0, 30))
+    assert edit_map(findings(phrases=[house, checks]).alignment, 0.5)[:32, :32].min() == 1.0
+    with_door = edit_map(findings(phrases=[house, door]).alignment, 0.5)
+    assert (with_door[:12, :12].max(), with_door[12:32, 12:32].min()) == (0.0, 1.0)
+    assert edit_map(findings(phrases=[house, beside]).alignment, 0.5)[:30, :30].max() == 0.0
+
+
+def test_a_place_that_two_missing_phrases_share_counts_once():
+    house = PhraseAlignment(phrase("house", 0), 0.1, 0.1, "noun", square(0, 0, 32, 0.5))
+    checks = PhraseAlignment(phrase("checks", 0), 0.1, 0.1, "noun", square(0, 0, 32, 0.5), host=0)
+    assert edit_map(findings(phrases=[house, checks]).alignment, 0.5).max() == 0.5
+
+
 def test_kinds_strengths_prompts_and_reasons():
     missing = PhraseAlignment(phrase("ball", 0), 0.1, 0.1, "noun", square(0, 0, 16))
     wrong = PhraseAlignment(phrase("box", 1), 0.2, 0.8, "attribute", square(48, 48, 16))
