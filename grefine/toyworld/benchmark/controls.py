@@ -32,7 +32,17 @@ def control_masks(cases: Cases) -> dict[str, Tensor]:
 
 def through_vae(runner: Runner, cases: Cases) -> Tensor:
     """Return the pictures after one pass through the autoencoder, which is all that a refinement at least costs."""
-    parts = [roundtrip(runner.pipe.vae, part, runner.pipe.device) for part in cases.images.split(runner.batch)]
+    return _roundtrip(runner, cases.images)
+
+
+def perfectly_painted(runner: Runner, cases: Cases) -> Tensor:
+    """Return what a painter without fault could make: the clean scene, through the autoencoder, in the true places."""
+    places = widened(cases.masks)[:, None]
+    return torch.where(places, _roundtrip(runner, cases.clean), cases.images)
+
+
+def _roundtrip(runner: Runner, images: Tensor) -> Tensor:
+    parts = [roundtrip(runner.pipe.vae, part, runner.pipe.device) for part in images.split(runner.batch)]
     return quantised(torch.cat(parts))
 
 

@@ -15,7 +15,7 @@ from grefine.refine.world import check_world, read_world
 from grefine.toyworld.benchmark import intervals
 from grefine.toyworld.benchmark.cases import CHANGED, Cases, clean_cases, damaged_cases, misaligned_cases
 from grefine.toyworld.benchmark.chain import Outcome, Runner
-from grefine.toyworld.benchmark.controls import ABLATIONS, ablation, control_masks, through_vae
+from grefine.toyworld.benchmark.controls import ABLATIONS, ablation, control_masks, perfectly_painted, through_vae
 from grefine.toyworld.benchmark.gallery import draw_gallery
 from grefine.toyworld.benchmark.maps import alignment_rows, eyes_of, quality_rows
 from grefine.toyworld.benchmark.native import early_pipeline, native_cases
@@ -207,7 +207,11 @@ def _refused(bench: Bench, cases: Cases) -> list[bool]:
 
 
 def _control_rows(bench: Bench, bad: Cases) -> None:
-    images: dict[str, torch.Tensor] = {"identity": bad.images, "vae": through_vae(bench.runner, bad)}
+    images: dict[str, torch.Tensor] = {
+        "identity": bad.images,
+        "vae": through_vae(bench.runner, bad),
+        "perfect": perfectly_painted(bench.runner, bad),
+    }
     for name, masks in control_masks(bad).items():
         if name in bench.sizes.controls:
             images[name] = bench.runner(f"{name} mask", bad, masks=masks, guard=False).images
