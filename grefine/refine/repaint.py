@@ -177,7 +177,8 @@ def composite_regions(
     for index in accepted:
         region = plan.regions[index]
         # Every crop was drawn from the original, so it is also blended against it, whatever lies below it now.
-        pasted = paste(image, repaints[index], region.box, region.mask, config.feather, config.match_ring)
+        least = (config.least_change or 0.0) if config.show_edited and region.phrases else 0.0
+        pasted = paste(image, repaints[index], region.box, region.mask, config.feather, config.match_ring, least)
         left, top, right, bottom = region.box
         place = np.zeros(image.shape[:2], dtype=bool)
         place[top:bottom, left:right] = region.mask

@@ -90,6 +90,9 @@ class RefineConfig:
     Only for UNets that learned it; None: false, or what the pipeline prefers."""
     feather: float = 0.25
     """Share of a mask's thickness over which the repaint fades in, inside the mask only."""
+    least_change: float | None = None
+    """What is changed in sight (`show_edited`) stays exactly as it was where the repaint moves it less than this (on
+    average round a pixel, in 0..1). None: 0, or what the pipeline prefers."""
     match_ring: bool = True
     """Shift a repaint's colour so that the ring around it agrees with the picture."""
     batch_size: int = 4
@@ -123,7 +126,7 @@ class RefineConfig:
             if value is not None and not 0.0 <= value <= STRENGTH_CAP:
                 raise ConfigError(f"{name} must lie in 0..{STRENGTH_CAP}, not {value}.")
         shares = ("p_gate", "worst_gate", "mask_threshold", "mask_quantile", "min_region_area", "max_area")
-        for name in (*shares, "split", "feather", "max_change"):
+        for name in (*shares, "split", "feather", "max_change", "least_change"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
@@ -158,6 +161,7 @@ FALLBACKS: dict[str, Any] = {
     "dilate": 0.02,
     "show_damage": False,
     "show_edited": False,
+    "least_change": 0.0,
     "strength_shown": 0.4,
     "steps_shown": None,
     "guard_resolution": 0.01,

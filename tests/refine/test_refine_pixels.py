@@ -8,7 +8,15 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
 
 from grefine.errors import ConfigError
-from grefine.refine.composite import change_outside, feather_inside, match_low_frequencies, paste, resize, resize_mask
+from grefine.refine.composite import (
+    change_outside,
+    changed_part,
+    feather_inside,
+    match_low_frequencies,
+    paste,
+    resize,
+    resize_mask,
+)
 from grefine.refine.fill import smooth_fill
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import RefineConfig, read_settings, resolve
@@ -37,6 +45,19 @@ def test_feather_is_zero_outside_and_one_in_the_middle():
     assert weights[16, 16] == 1
     assert 0 < weights[8, 8] < 1
     assert np.array_equal(feather_inside(MASK, 0.0), MASK.astype(float))
+
+
+def test_what_a_repaint_left_as_it_was_keeps_its_own_pixels():
+    image = gradient()
+    crop = image.astype(np.float32) + 4
+    crop[12:18, 12:18] += 80
+    result = paste(image, crop, (0, 0, 32, 32), MASK, 0.0, match_ring=False, least_change=0.06)
+    part = changed_part(image, crop, 0.06)
+    assert part[12:18, 12:18].all()
+    assert part[MASK].mean() < 0.7
+    assert np.array_equal(result[~part], image[~part].astype(np.float32))
+    assert np.allclose(result[14:16, 14:16], crop[14:16, 14:16])
+    assert changed_part(image, crop, 0.0).all(), "off"
 
 
 def test_a_mask_at_the_pictures_edge_is_not_faded_there():

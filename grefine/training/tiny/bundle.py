@@ -47,6 +47,7 @@ DEFAULTS = {
     "dilate": 0.06,
     "show_damage": True,
     "show_edited": True,
+    "least_change": 0.06,
     "strength_shown": 0.2,
     "steps_shown": 2,
     "guard_trade": 1.5,
