@@ -51,7 +51,7 @@ DEFAULTS = {
     "strength_shown": 0.2,
     "steps_shown": 2,
     "guard_trade": 1.5,
-    "guard_resolution": 0.03,
+    "guard_resolution": 0.05,
 }
 """What this pipeline prefers where a call leaves it open. Its UNet learned to see what it restores and what it
 changes; what it draws is never as crisp as the renderer's own, so that without a trade the guard would turn down most
@@ -62,7 +62,7 @@ from grefine import GRefinePipeline  # noqa: F401
 '''
 
 
-FALSE_ALARMS = 0.06
+FALSE_ALARMS = 0.1
 """Share of good scenes that all gates together may send to repair; the guard still judges what is made of them."""
 
 
