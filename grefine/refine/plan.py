@@ -61,7 +61,10 @@ def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration,
         return replace(empty, note=note or "The given mask is empty.", restore=note == DIFFUSE)
     parts, note = select_parts(mask, badness(found, config), config, working, user=found.user_mask is not None)
     kept = np.logical_or.reduce(parts) if parts else empty.mask
-    bad = float((cut & kept).mean())
+    regions = [describe(part, cut & part, found, config, caption, working) for part in parts]
+    # What is mended in sight of its damage is no new picture, however much of it there is.
+    anew = [part for part, region in zip(parts, regions, strict=True) if not (config.show_damage and region.restores)]
+    bad = float((cut & np.logical_or.reduce([empty.mask, *anew])).mean())
     if found.user_mask is None and bad > config.max_area:
         return replace(
             empty,
@@ -69,7 +72,6 @@ def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration,
             f"{config.max_area:.0%}: this image needs a new generation, not a repair.",
             beyond_repair=True,
         )
-    regions = [describe(part, cut & part, found, config, caption, working) for part in parts]
     return RepairPlan(kept, tuple(regions), caption, weights, note, restore=bool(regions))
 
 

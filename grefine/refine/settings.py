@@ -47,7 +47,7 @@ class RefineConfig:
     max_regions: int = 6
     """At most so many crops per image, the worst first."""
     max_area: float = 0.35
-    """Beyond this share of bad pixels the image needs a new generation, not a repair."""
+    """Beyond this share of pixels to be drawn anew the image needs a new generation, not a repair."""
     max_upscale: float | None = None
     """A crop is enlarged at most so much on its way to the repainter's working size."""
     context: float = 0.5

@@ -264,6 +264,14 @@ def test_what_is_mended_in_sight_needs_less_strength():
     assert plan(findings(phrases=[missing]), show_damage=True).regions[0].strength == 0.9
 
 
+def test_what_is_mended_in_sight_may_be_large():
+    bad = findings(P=1 - square(4, 4, 50))
+    assert plan(bad).beyond_repair
+    assert plan(bad, show_damage=True).regions
+    missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(4, 4, 50))
+    assert plan(findings(phrases=[missing]), show_damage=True).beyond_repair, "this would be a new picture"
+
+
 def test_what_damage_hides_is_mended_before_it_is_drawn_anew():
     missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(30, 30, 20))
     under_damage = findings(P=1 - square(30, 30, 20, 0.8), phrases=[missing])
