@@ -183,7 +183,7 @@ class RepairPlan:
     restore: bool = False
     """Whether stage 2 has something to mend: the image is bad, even where no single place is."""
     beyond_repair: bool = False
-    """True when more of the image is bad than `max_area` allows: it needs a new generation."""
+    """True when more would have to be drawn anew than `max_area` allows: it needs a new generation."""
 
     @property
     def area(self) -> float:

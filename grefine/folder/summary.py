@@ -127,7 +127,7 @@ class RunSummary:
         if self.counts["beyond"]:
             count = self.counts["beyond"]
             head = f"{count:,} {'is' if count == 1 else 'are'} beyond repair and should be generated anew"
-            lines += _listed(f"{head} (more of the picture is bad than max_area allows):", self.beyond)
+            lines += _listed(f"{head} (more would have to be drawn anew than max_area allows):", self.beyond)
         if self.without_prompt_count:
             lines += _listed(
                 f"{self.without_prompt_count:,} had no prompt: only quality was judged.", self.without_prompt
