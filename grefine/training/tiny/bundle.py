@@ -50,7 +50,7 @@ DEFAULTS = {
     "least_change": 0.06,
     "strength_shown": 0.2,
     "steps_shown": 2,
-    "guard_trade": 1.5,
+    "guard_trade": 2.0,
     "guard_resolution": 0.05,
 }
 """What this pipeline prefers where a call leaves it open. Its UNet learned to see what it restores and what it
