@@ -26,6 +26,8 @@ FALSE_ALARMS = 0.03
 place."""
 GOOD_PIXELS = 0.995
 """Share of the pixels of good images that lie below the mask's threshold."""
+HALO = 0.27
+"""Least threshold of the mask, however clean good images are: below it lies the halo of coarse cells."""
 PREFER = 0.01
 """A reading further from the paper's letter must separate better by this much."""
 USABLE = 0.65
@@ -259,7 +261,7 @@ def _qualities(
         alpha=alpha,
         map_scale=map_scale,
         score_scale=score_scale,
-        mask_threshold=float(np.quantile(bad, GOOD_PIXELS).clip(0.02, 0.98)),
+        mask_threshold=float(np.quantile(bad, GOOD_PIXELS).clip(HALO, 0.98)),
     )
     report = {"mean_p": round(float(raw_scores.mean()), 6), "mean_worst": round(float(worst.mean()), 4)}
     return calibration, report, {LOW_P: scores, BAD_PLACE: worst}
