@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from grefine.types import Box, PhraseAlignment
 
 Interpolation = Literal["bilinear", "bicubic"]
+ROOM = 2.0
+"""Radii round the centre of a place for a thing that should be free of others."""
 OVERLAP = 0.25
 """Share of a tile that it has in common with its neighbour."""
 
@@ -48,7 +50,9 @@ class GridMap:
         return replace(self, patches=tuple((box, function(grid)) for box, grid in self.patches))
 
     def one_place(self, claims: Sequence[GridMap], threshold: float, radius: float) -> GridMap:
-        """Return the round place where the map is highest and no claim lies: 1 at its centre, 0.5 at `radius`.
+        """Return a round place where no claim lies: 1 at its centre, 0.5 at `radius`.
+
+        It is where the map is highest, or, where no free cell reaches the threshold, where there is most room.
 
         Args:
             claims: maps of the same image on the same grids.
@@ -62,8 +66,13 @@ class GridMap:
         if not free[0].any():
             return self.apply(np.zeros_like)
         at = [self._centres(box, grid.shape) for box, grid in self.patches]
-        values = np.where(free[0], self.patches[0][1] - self.patches[0][1][free[0]].min() + 1e-6, 0.0).ravel()
-        near = np.hypot(*(at[0].reshape(-1, 1, 2) - at[0].reshape(1, -1, 2)).transpose(2, 0, 1)) <= radius
+        look = self.patches[0][1]
+        if float(look[free[0]].max()) > threshold:
+            likely, reach = look - look[free[0]].min() + 1e-6, radius
+        else:  # nothing free looks like it: where there is room for it and all round it
+            likely, reach = 1.0 + look, ROOM * radius
+        values = np.where(free[0], likely, 0.0).ravel()
+        near = np.hypot(*(at[0].reshape(-1, 1, 2) - at[0].reshape(1, -1, 2)).transpose(2, 0, 1)) <= reach
         centre = at[0].reshape(-1, 2)[(near @ values).argmax()]
         grids = [
             (np.clip(1.0 - np.hypot(*(cells - centre).transpose(2, 0, 1)) / (2 * radius), 0.0, 1.0) * kept)

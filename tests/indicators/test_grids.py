@@ -98,3 +98,16 @@ def test_a_missing_thing_gets_one_free_place():
     assert moved.patches[0][1][:4, :4].max() == 0.0
     everything = GridMap(((box, np.ones_like(values)),), (80, 80))
     assert own.one_place([everything], 0.5, 0.18).draw().max() == 0.0
+
+
+def test_where_nothing_looks_like_it_a_thing_goes_where_there_is_room():
+    box = (0, 0, 80, 80)
+    faint = np.full((8, 8), 0.01, np.float32)
+    faint[4, 0] = 0.3  # beside the claim, where there is no room
+    claim = np.zeros((8, 8), np.float32)
+    claim[:, 1:3] = 1.0
+    claims = [GridMap(((box, claim),), (80, 80))]
+    place = GridMap(((box, faint),), (80, 80)).one_place(claims, 0.5, 0.18).draw()
+    assert np.unravel_index(place.argmax(), place.shape)[1] > 45
+    faint[4, 0] = 0.8
+    assert GridMap(((box, faint),), (80, 80)).one_place(claims, 0.5, 0.18).draw()[45, 5] > 0.5, "this looks like it"

@@ -96,11 +96,11 @@ def exact_row(cases: Cases, out: Outcome) -> Row:
 def sharpness_row(runner: Runner, judges: Judges, count: int) -> Row:
     """Return the share of blurred pictures that guidance makes sharper than the same seed without it."""
     cases = damaged_cases(count, 60, kinds=("blur",))
+    # Steering takes all steps of a stage; the other run gets as many, so that they differ in nothing else.
+    alike = {"config": {"steps_shown": RefineConfig().total_steps}, "guard": False, "restorer": "none"}
     masks = widened(cases.masks)
-    plain = runner("without guidance", cases, masks=masks, guard=False, restorer="none")
-    steered = runner(
-        "guided to sharpness", cases, masks=masks, guard=False, restorer="none", guidance={"sharpness": 1.0}
-    )
+    plain = runner("without guidance", cases, masks=masks, **alike)
+    steered = runner("guided to sharpness", cases, masks=masks, guidance={"sharpness": 1.0}, **alike)
     return intervals.share(_sharper(judges, steered.images, plain.images))
 
 
