@@ -237,7 +237,7 @@ class AQMap:
     def _region(
         self, encoding: Encoding, index: int, phrase: Phrase, owner: Phrase | None, things: Sequence[GridMap]
     ) -> GridMap | None:
-        """Return where a defect belongs: on its owner, or, without one, where its own phrase is least unlike."""
+        """Return where a defect belongs: on its owner, or, without one, where it looks like it or there is room."""
         if owner is not None:
             return self._seen(encoding, index, owner.noun)
         how = self.readings.missing_root

@@ -45,8 +45,8 @@ class Readings:
     ancestor: Ancestor = "present"
     """A missing noun goes to the nearest ancestor that it is on and that is there, or to its ancestor in any case."""
     missing_root: MissingRoot = "place"
-    """Region of a missing noun that belongs on no other: one place, where its own map is highest outside what met
-    phrases claim; that map stretched to 0..1; that map as it is; everything; or nothing."""
+    """Region of a missing noun that belongs on no other: one place outside what met phrases claim, where its looks are
+    seen or else where most room is; its own map stretched to 0..1; that map as it is; everything; or nothing."""
     a_combine: Combine = "noisy_or"
     """How regions of several defects join: 1 - prod(1 - R), their maximum, or the printed product."""
     a_product: Product = "worst3"
