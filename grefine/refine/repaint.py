@@ -96,8 +96,7 @@ class SDXLRepainter:
 
     def steps_for(self, mended: bool) -> int:
         """Return how many steps a piece takes; steering needs all of them."""
-        most = self.config.steps_shown if mended and self.steer is None else None
-        return min(self.steps, most or self.steps)
+        return self.config.steps_for(self.steps, mended and self.steer is None)
 
     def _crops(self, pieces: Sequence[Piece], stage: str) -> Crops:
         height, width = pieces[0].size

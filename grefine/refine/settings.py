@@ -153,6 +153,10 @@ class RefineConfig:
         first = min(max(first, 1), self.total_steps)
         return first, max(self.total_steps - first, 1)
 
+    def steps_for(self, steps: int, mended: bool) -> int:
+        """Return how many of a stage's steps run, where the damage is mended in sight or elsewhere."""
+        return min(steps, self.steps_shown or steps) if mended else steps
+
 
 FALLBACKS: dict[str, Any] = {
     "guidance_scale": 7.5,

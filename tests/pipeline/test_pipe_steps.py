@@ -60,6 +60,9 @@ def test_what_is_mended_in_sight_takes_few_steps_unless_steps_are_asked_for(pipe
     assert pipe.num_timesteps == 4
     assert len(watch(pipe, config=in_sight | {"show_damage": False})[1]) == 20, "in the blank every step counts"
     preferring = pipeline(refine_defaults={"show_damage": True, "steps_shown": 2})
+    words = preferring.explain("a red ball", picture(), quality_map=bad_place, config={"use_aq": False})
+    assert "Stage 1 runs 2 steps" in words
+    assert "Stage 2 (inpaint) runs 2 steps" in words
     assert len(watch(preferring, config={"max_change": 1.0})[1]) == 4
     assert len(watch(preferring, config={"max_change": 1.0}, num_inference_steps=6)[1]) == 6
 
