@@ -122,13 +122,12 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
         if asked.defect is None or asked.region is None or _is_carried(alignment, index):
             continue
         others = claimed.copy()
-        own_place = asked.region > claim_threshold
-        for other in claimants:
+        place = asked.region > claim_threshold
+        # Only these few claims are drawn again; all of them for every defect would grow with the square of the prompt.
+        for other in (o for o in claimants if o in (index, asked.host) or hangs_on(o, index, phrases)):
             claim = _claim(alignment, other, claim_threshold)
-            if claim is None:
-                continue
-            all_over = hangs_on(other, index, phrases) and (claim & own_place).sum() > COVERED * own_place.sum()
-            if other in (index, asked.host) or all_over:
+            all_over = claim is not None and (claim & place).sum() > COVERED * place.sum()
+            if claim is not None and (all_over or other in (index, asked.host)):
                 others -= claim
         kept = kept * (1.0 - np.where(others > 0, 0.0, asked.region))
     return 1.0 - kept

@@ -131,8 +131,9 @@ class RefineConfig:
             if value is not None and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
         for name in ("max_regions", "total_steps", "steps_shown", "batch_size"):
-            if (1 if getattr(self, name) is None else getattr(self, name)) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}.")
         guards = ("guard_tolerance", "guard_resolution", "guard_trade")
         for name in ("context", "emphasis", "dilate", *guards, "restore_guidance_scale"):
             if (getattr(self, name) or 0) < 0:

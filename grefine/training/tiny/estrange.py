@@ -13,7 +13,7 @@ from grefine.toyworld.defects import Damaged, move_pixels, spoil
 from grefine.toyworld.vocabulary import TRAINING_DEFECTS
 
 SHARES = (0.74, 0.12, 0.14)
-"""Of pictures that keep their damage, get a second kind on top of it, or one of the strange ones here in its place."""
+"""Of pictures that keep their damage as it is, get a second kind on top of it, or one of the strange ones here."""
 
 
 def estranged(damaged: Damaged, generator: torch.Generator) -> Damaged:
