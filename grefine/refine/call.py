@@ -308,7 +308,7 @@ class Call:
         if self._has_stage2() and self.options.restorer is None:
             side = self.pipe.working_side
             todo = [job for job in jobs if self._is_restored(job)]
-            second = replace(self.painter, steps=second).steps_for(bool(self.config.show_damage))
+            second = self.config.steps_for(second, bool(self.config.show_damage) and self.painter.steer is None)
             ahead += second * expected_batches(todo, self.config, side, latent_multiple(self.pipe))
         self.pipe._num_timesteps = ahead
 
