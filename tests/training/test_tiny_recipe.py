@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from accelerate import Accelerator
 
 from grefine.config import load_config
 from grefine.errors import ConfigError
-from grefine.resources import config_file
+from grefine.resources import bundled, config_file
 from grefine.training.loop import Budget, Record, schedule
 from grefine.training.muon import Muon, orthogonalise
 from grefine.training.tiny.clip import ClipSettings
@@ -132,6 +134,32 @@ def test_again_trains_what_the_records_say(tmp_path):
     assert VaeSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}) == settings
     with pytest.raises(ConfigError, match="no records"):
         train_again(tmp_path / "third", tmp_path / "second" / "vae", cpu=True)
+
+
+def test_the_decoder_learns_from_what_the_unet_makes(tmp_path):
+    from diffusers import AutoencoderKL
+
+    for name in ("vae", "unet", "text_encoder", "text_encoder_2"):
+        shutil.copytree(bundled("pipelines") / "tiny" / name, tmp_path / name)
+    before = AutoencoderKL.from_pretrained(tmp_path / "vae").state_dict()
+    settings = replace(load_config(config_file("train", "tiny/decoder"), VaeSettings), batch=4)
+    train_vae(tmp_path, settings, Budget(steps=2), Accelerator(cpu=True))
+    after = AutoencoderKL.from_pretrained(tmp_path / "vae").state_dict()
+    moved = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"decoder"}
+    shutil.rmtree(tmp_path / "unet")
+    with pytest.raises(ConfigError, match="holds no UNet"):
+        train_vae(tmp_path, settings, Budget(steps=2), Accelerator(cpu=True))
+    with pytest.raises(ConfigError, match="train_encoder: false"):
+        VaeSettings(painted_share=0.5)
+
+
+def test_a_missing_thing_is_asked_for_in_a_place_that_holds_it():
+    task = draw_task(1, 2, 64, kinds=("edit",))
+    changed = (task.clean != task.source).any(1)
+    assert not (changed & ~task.mask).any()
+    cells = task.mask.view(64, 16, CELL, 16, CELL)
+    assert (cells.any((2, 4)) == cells.all(4).all(2)).all()
 
 
 def test_controls_are_made_only_when_named_and_lie_apart(tmp_path):

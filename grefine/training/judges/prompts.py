@@ -14,6 +14,8 @@ from grefine.toyworld.captions import ANY, Caption, Thing, describe, spell
 from grefine.toyworld.scene import BIG, SMALL, Scenes
 
 _CHOICES = {"noun": len(vocabulary.NOUNS), "colour": len(vocabulary.COLOURS), "texture": len(vocabulary.TEXTURES)}
+_OFTEN = {"noun": 1.0, "colour": 1.0, "texture": 2.0}
+"""How often each is made wrong: a pattern is the hardest to see."""
 _WEIGHT = {"noun": 1.5, "colour": 1.2, "texture": 1.0, "size": 0.4}
 """How much of an object is wrong when one of its words is: another thing is worse than another colour."""
 
@@ -55,7 +57,8 @@ def truth(scenes: Scenes, index: int, thing: Thing) -> float:
     for slot in range(scenes.present.shape[1]):
         if scenes.present[index, slot]:
             met = sum(_WEIGHT[name] for name, value in asked.items() if _has(scenes, index, slot, name) == value)
-            best = max(best, met / sum(_WEIGHT[name] for name in asked))
+            # Squared: a thing with one wrong word is not nearly the thing that was asked for.
+            best = max(best, (met / sum(_WEIGHT[name] for name in asked)) ** 2)
     return best
 
 
@@ -70,7 +73,7 @@ def falsify(caption: Caption, rng: random.Random) -> Caption:
     """Change one word of one object's phrase, keeping the rest of the caption."""
     thing = rng.choice([t for t in caption.objects if t.text in caption.text] or list(caption.objects))
     names = [name for name in _CHOICES if getattr(thing, name) != ANY]
-    name = rng.choice(names)
+    name = rng.choices(names, [_OFTEN[name] for name in names])[0]
     value = (getattr(thing, name) + 1 + rng.randrange(_CHOICES[name] - 1)) % _CHOICES[name]
     count = next((n for n, word in enumerate(vocabulary.COUNT_WORDS) if n > 1 and thing.text.startswith(word)), 1)
     wrong = spell(replace(thing, **{name: value}), rng, count)

@@ -31,7 +31,8 @@ class Part:
 PARTS: dict[str, Part] = {
     "vae": Part(VaeSettings, train_vae, 0.14),
     "clip": Part(ClipSettings, train_clip, 0.18),
-    "unet": Part(UnetSettings, train_unet, 0.68),
+    "unet": Part(UnetSettings, train_unet, 0.58),
+    "decoder": Part(VaeSettings, train_vae, 0.10),
 }
 
 

@@ -20,9 +20,11 @@ from grefine.training.tiny.stream import generator
 
 CELL = 4
 """Pixels per latent cell: every mask is snapped to whole cells, so that nothing hidden leaks through."""
-SHARES = {"fill": 0.10, "edit": 0.42, "restore": 0.40, "polish": 0.08}
+SHARES = {"fill": 0.09, "edit": 0.41, "restore": 0.44, "polish": 0.06}
 TO_RESTORE = ("blur", "blur", "noise", "jpeg", "warp", "warp", "warp", "cast", "banding")
 """Kinds of damage as often as they are hard to mend: a warped star must be drawn anew, noise only smoothed."""
+TO_EDIT: tuple[Misalignment, ...] = ("object", "colour", "texture", "missing", "missing")
+"""What is wrong, as often as it is hard to put right: a missing thing has neither shape nor place."""
 MAP_CELLS = 8
 """Cells of the CLIP's grid along a side: masks come from maps of this grain."""
 
@@ -93,10 +95,10 @@ def _fill(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
 
 def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: torch.device | str) -> Task:
     """Turn a wrong object into the asked one: the mask has the wrong one's shape, the prompt names the right one."""
-    kinds: list[Misalignment] = ["object", "colour", "texture", "missing"]
     parts, slots = [], []
-    thirds = torch.arange(len(scenes)).chunk(4) if len(scenes) >= 4 else (torch.arange(len(scenes)),)
-    for kind, rows in zip(kinds, thirds, strict=False):
+    for kind, rows in zip(TO_EDIT, torch.arange(len(scenes)).tensor_split(len(TO_EDIT)), strict=True):
+        if not len(rows):
+            continue
         wrong, slot, _ = misalign(scenes[rows], kind, source)
         parts.append(wrong)
         slots.append(slot)
@@ -109,7 +111,10 @@ def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
     style = torch.rand(len(scenes), generator=source).to(device)[:, None, None]
     wide = torch.where(style < 0.8, _grow(both, source), _box_of(seen))
     mask = torch.where(style < 0.65, _grow(seen, source), wide) | seen
-    mask = _snap(torch.where(style < 0.45, _as_mapped(seen, source), mask))
+    mask = torch.where(style < 0.45, _as_mapped(seen, source), mask)
+    others = (clean.objects & (torch.arange(clean.objects.shape[1]) != slot[:, None]).to(device)[:, :, None, None]).any(1)
+    mask = torch.where(gone & (style < 0.75), _place_for(clean.objects[rows, slot], others, source), mask)
+    mask = _snap(mask)
     prompts = [_prompt(describe(scenes, i, rng), scenes, i, int(slot[i]), rng) for i in range(len(scenes))]
     strength = 0.6 + 0.4 * torch.rand(len(scenes), generator=source)
     # What lies outside the mask stays as it is, so it is the target there.
@@ -219,6 +224,20 @@ def _as_mapped(mask: Tensor, source: torch.Generator) -> Tensor:
     share = 0.25 + 0.4 * torch.rand(len(mask), 1, 1, generator=source).to(mask.device)
     drawn = (smooth > share * smooth.amax((1, 2), keepdim=True)) & (smooth > 0)
     return _grow(drawn, source, least=2)
+
+
+def _place_for(thing: Tensor, others: Tensor, source: torch.Generator) -> Tensor:
+    """Return the round place that the plan gives a missing thing: well larger than the thing, without the others."""
+    count, side = len(thing), thing.shape[-1]
+    axis = ((torch.arange(side) + 0.5) / side).to(thing.device)
+    weight = thing.float() / thing.sum((1, 2), keepdim=True).clamp(min=1)
+    x, y = (weight.sum(1) * axis).sum(1)[:, None, None], (weight.sum(2) * axis).sum(1)[:, None, None]
+    reach = (torch.hypot(axis[None, None] - x, axis[None, :, None] - y) * thing).amax((1, 2), keepdim=True)
+    size, turn, off = (torch.rand(count, 1, 1, generator=source).to(thing.device) for _ in range(3))
+    radius = torch.maximum(0.24 + 0.12 * size, 1.1 * reach)
+    turn, off = 6.2832 * turn, 0.6 * off * (radius - reach)
+    disc = torch.hypot(axis[None, None] - x - off * turn.cos(), axis[None, :, None] - y - off * turn.sin()) < radius
+    return (disc & ~_grow(others, source)) | thing
 
 
 def _misjudged(mask: Tensor, source: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""The autoencoder: 64-pixel images to 16x16 latents and back."""
+"""The autoencoder: 64-pixel images to 16x16 latents and back; and later its decoder alone, beside the UNet."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from grefine.errors import ConfigError
 from grefine.training.loop import Budget, Record, curves, train
 from grefine.training.muon import optimisers
+from grefine.training.tiny.painted import Painter
 from grefine.training.tiny.pictures import save_grid
 from grefine.training.tiny.stream import TRAIN, VALIDATE, batch, signed
 
 
 @dataclass(frozen=True)
 class VaeSettings:
-    """What makes the shipped autoencoder (configs/train/tiny/vae.yaml)."""
+    """What makes the shipped autoencoder (configs/train/tiny/vae.yaml, decoder.yaml)."""
 
     channels: tuple[int, int, int] = (16, 32, 64)
     layers: int = 1
@@ -37,7 +39,13 @@ class VaeSettings:
     """Share of inputs with a defect: the encoder must carry what is to be repaired."""
     train_encoder: bool = True
     """False once a UNet stands on the latents: then only the decoder goes on."""
+    painted_share: float = 0.0
+    """Share of the decoder's inputs that the UNet beside it has repainted; needs `train_encoder` to be false."""
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.painted_share and self.train_encoder:
+            raise ConfigError("painted_share needs train_encoder: false, for a UNet stands on the latents.")
 
 
 def build(settings: VaeSettings) -> AutoencoderKL:
@@ -66,7 +74,7 @@ def reconstruction_loss(images: Tensor, output: Tensor, weight: Tensor, gradient
 
 
 def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
-    """Train, or go on training, `out`/vae."""
+    """Train, or go on training, `out`/vae: whole, or, once a UNet stands on its latents, the decoder alone."""
     torch.manual_seed(settings.seed)
     folder = out / "vae"
     fresh = not (folder / "config.json").is_file()
@@ -74,19 +82,28 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
     vae.to(accelerator.device, torch.float32).train()
     if not settings.train_encoder:
         vae.encoder.requires_grad_(False)
-    record = Record.load(out / "training", "vae")
+    name = "vae" if settings.train_encoder else "decoder"
+    record = Record.load(out / "training", name)
     offset = record.samples // settings.batch
+    count = round(settings.painted_share * settings.batch)
+    painter = Painter(out, vae, settings.seed, settings.object_weight) if count else None
 
     def step(number: int) -> dict[str, Tensor]:
-        data = batch(TRAIN + settings.seed, offset + number, settings.batch, device=accelerator.device)
-        use = torch.rand(settings.batch, 1, 1, 1, generator=torch.Generator().manual_seed(number))
+        plain = settings.batch - count
+        data = batch(TRAIN + settings.seed, offset + number, plain, device=accelerator.device)
+        use = torch.rand(plain, 1, 1, 1, generator=torch.Generator().manual_seed(number))
         use = (use < settings.damaged_share).to(accelerator.device)
         images = signed(torch.where(use, data.damaged.images, data.clean.images))
         weight = 1 + (settings.object_weight - 1) * (data.clean.objects.any(1) | (data.damaged.masks & use[:, 0]))
         posterior = vae.encode(images).latent_dist
         latents = posterior.sample()
         spread = latents.detach().std()
-        output = vae.decode(latents + settings.latent_noise * spread * torch.randn_like(latents)).sample
+        latents = latents + settings.latent_noise * spread * torch.randn_like(latents)
+        if painter:
+            painted = painter(offset + number, count)
+            latents, images = torch.cat([latents, painted.latents]), torch.cat([images, painted.wanted])
+            weight = torch.cat([weight, painted.weight])
+        output = vae.decode(latents).sample
         reconstruction = reconstruction_loss(images, output, weight / weight.mean(), settings.gradient_weight)
         return {"loss": reconstruction + settings.kl_weight * posterior.kl().mean(), "l1": F.l1_loss(output, images)}
 
@@ -110,12 +127,12 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
         batch=settings.batch,
         accelerator=accelerator,
     )
-    curves(record, out / "training" / "vae.png")
+    curves(record, out / "training" / f"{name}.png")
     data = batch(VALIDATE, 1, 12, device=accelerator.device)
     with torch.no_grad():
         pairs = [data.clean.images, round_trip(vae, data.clean.images)]
         pairs += [data.damaged.images, round_trip(vae, data.damaged.images)]
-    save_grid(torch.cat(pairs), out / "training" / "vae_samples.png", columns=12)
+    save_grid(torch.cat(pairs), out / "training" / f"{name}_samples.png", columns=12)
     return metrics
 
 
