@@ -112,7 +112,8 @@ def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
     wide = torch.where(style < 0.8, _grow(both, source), _box_of(seen))
     mask = torch.where(style < 0.65, _grow(seen, source), wide) | seen
     mask = torch.where(style < 0.45, _as_mapped(seen, source), mask)
-    others = (clean.objects & (torch.arange(clean.objects.shape[1]) != slot[:, None]).to(device)[:, :, None, None]).any(1)
+    others = torch.arange(clean.objects.shape[1]) != slot[:, None]
+    others = (clean.objects & others.to(device)[:, :, None, None]).any(1)
     mask = torch.where(gone & (style < 0.75), _place_for(clean.objects[rows, slot], others, source), mask)
     mask = _snap(mask)
     prompts = [_prompt(describe(scenes, i, rng), scenes, i, int(slot[i]), rng) for i in range(len(scenes))]
