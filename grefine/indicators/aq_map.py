@@ -28,6 +28,7 @@ from grefine.indicators.defects import (
     combine_regions,
     find_defect,
     hang_together,
+    hangs_on,
     region_phrase,
 )
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
@@ -139,6 +140,7 @@ class AQMap:
             self._seen(encoding, index, phrase.text) if defects[j] is None and _is_judged(phrase) else None
             for j, phrase in enumerate(prompt.phrases)
         ]
+        claims = [self._own_claim(j, prompt.phrases, claims) for j in range(len(claims))]
         defects = [
             "noun"
             if defect == "attribute" and self._is_anothers(encoding, index, j, prompt.phrases, claims)
@@ -150,7 +152,6 @@ class AQMap:
             for j, defect in enumerate(defects)
         ]
         places = [None if owner is None else prompt.phrases[owner] for owner in owners]
-        things = [claim for claim in claims if claim is not None and _is_thing(claim)]
         carriers = [
             carrier_phrase(j, prompt.phrases, defects) if defect == "noun" and owners[j] is None else None
             for j, defect in enumerate(defects)
@@ -158,8 +159,8 @@ class AQMap:
         regions = [
             None
             if defects[j] is None or carriers[j] is not None
-            else self._region(encoding, index, phrase, places[j], things)
-            for j, phrase in enumerate(prompt.phrases)
+            else self._region(encoding, index, j, prompt.phrases, places[j], claims)
+            for j in range(len(prompt.phrases))
         ]
         for j, carrier in enumerate(carriers):
             if carrier is not None:
@@ -234,19 +235,42 @@ class AQMap:
         logits = self._logits(whole[:1], [text], self.calibration.prompts, paired)
         return float(logits.sigmoid())
 
+    def _own_claim(self, at: int, phrases: Sequence[Phrase], claims: Sequence[GridMap | None]) -> GridMap | None:
+        """Return a claim without the places of others that look alike: "with stripes" is seen on every striped thing.
+
+        What hangs on a met thing is where that thing is; what is nowhere near it keeps all it claims.
+        """
+        claim, phrase = claims[at], phrases[at]
+        host = None if phrase.apart or phrase.ancestor == at else claims[phrase.ancestor]
+        if claim is None or host is None or not _is_thing(host):
+            return claim
+        return claim.touching(host, self.calibration.claim_threshold)
+
     def _region(
-        self, encoding: Encoding, index: int, phrase: Phrase, owner: Phrase | None, things: Sequence[GridMap]
+        self,
+        encoding: Encoding,
+        index: int,
+        asked: int,
+        phrases: Sequence[Phrase],
+        owner: Phrase | None,
+        claims: Sequence[GridMap | None],
     ) -> GridMap | None:
         """Return where a defect belongs: on its owner, or, without one, where it looks like it or there is room."""
         if owner is not None:
             return self._seen(encoding, index, owner.noun)
-        how = self.readings.missing_root
+        phrase, how, limit = phrases[asked], self.readings.missing_root, self.calibration.claim_threshold
         if how == "skip":
             return None
         if how == "place":
             # A thing of the asked look under another name is what stands where the asked one belongs.
             look = self.aligned_map(encoding, index, " ".join(phrase.attributes) or phrase.text)
-            return look.one_place(things, self.calibration.claim_threshold, THING)
+            things = [
+                # The dots of "a red ball with dots" on something red are no reason to look for the ball elsewhere.
+                claim.outside(look, limit) if hangs_on(j, asked, phrases) else claim
+                for j, claim in enumerate(claims)
+                if claim is not None and _is_thing(claim)
+            ]
+            return look.one_place(things, limit, THING)
         own = self.aligned_map(encoding, index, phrase.text)
         if how == "whole":
             return own.apply(np.ones_like)

@@ -49,6 +49,25 @@ class GridMap:
         """Return the map with `function` applied to every grid."""
         return replace(self, patches=tuple((box, function(grid)) for box, grid in self.patches))
 
+    def outside(self, other: GridMap, threshold: float) -> GridMap:
+        """Return the map, zero where `other`, on the same grids, is above the threshold."""
+        pairs = zip(self.patches, other.patches, strict=True)
+        return replace(self, patches=tuple((box, np.where(o > threshold, 0.0, g)) for (box, g), (_, o) in pairs))
+
+    def touching(self, other: GridMap, threshold: float) -> GridMap:
+        """Return the map, zero in those of its areas above the threshold that do not touch one of `other`.
+
+        If none does, it stays as it is.
+        """
+        kept = [
+            _reached(grid > threshold, near > threshold)
+            for (_, grid), (_, near) in zip(self.patches, other.patches, strict=True)
+        ]
+        if not kept[0].any():
+            return self
+        patches = zip(self.patches, kept, strict=True)
+        return replace(self, patches=tuple((box, np.where((g > threshold) & ~k, 0.0, g)) for (box, g), k in patches))
+
     def one_place(self, claims: Sequence[GridMap], threshold: float, radius: float) -> GridMap:
         """Return a round place where no claim lies: 1 at its centre, 0.5 at `radius`.
 
@@ -128,6 +147,19 @@ def resize(grid: np.ndarray, height: int, width: int, interpolation: Interpolati
     """Resize a grid to `(height, width)`, pixel centres aligned (never corners)."""
     source = torch.from_numpy(np.ascontiguousarray(grid, dtype=np.float32))[None, None]
     return F.interpolate(source, (height, width), mode=interpolation, align_corners=False)[0, 0].numpy()
+
+
+def _reached(area: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Return the cells of `area` that a chain of neighbours, corners included, joins to `start`."""
+    height, width = area.shape
+    reached = start
+    while True:
+        around = np.pad(reached, 1)
+        grown = np.logical_or.reduce([around[y : y + height, x : x + width] for y in range(3) for x in range(3)])
+        grown = start | (area & grown)
+        if (grown == reached).all():
+            return reached & area
+        reached = grown
 
 
 def tile_boxes(size: tuple[int, int], tile: int, most: int) -> list[Box]:

@@ -123,11 +123,16 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
             continue
         others = claimed.copy()
         place = asked.region > claim_threshold
+        placed = asked.defect == "noun" and asked.host is None
         # Only these few claims are drawn again; all of them for every defect would grow with the square of the prompt.
         for other in (o for o in claimants if o in (index, asked.host) or hangs_on(o, index, phrases)):
             claim = _claim(alignment, other, claim_threshold)
-            all_over = claim is not None and (claim & place).sum() > COVERED * place.sum()
-            if claim is not None and (all_over or other in (index, asked.host)):
+            if claim is None:
+                continue
+            shared = (claim & place).sum()
+            # A place that was looked for has made way already; what it shares then is the thing's own dots or stripes.
+            its_own = shared > COVERED * (min(claim.sum(), place.sum()) if placed else place.sum())
+            if its_own or other in (index, asked.host):
                 others -= claim
         kept = kept * (1.0 - np.where(others > 0, 0.0, asked.region))
     return 1.0 - kept
@@ -250,13 +255,13 @@ def describe(
     bad = float((1.0 - found.quality.values)[core].mean())
     kind: RegionKind
     if asked and config.show_damage and config.use_pq and bad >= OBSCURED:
-        kind, shown = "perceptual", [said_of(found.alignment, asked[0])]
+        kind, shown = "perceptual", [said_of(found.alignment, asked[0], part)]
         names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)
         reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}, which may be why {names} is not seen."
         asked = []
     elif asked:
         kind = "noun" if any(phrases[i].defect == "noun" for i in asked) else "attribute"
-        shown = [said_of(found.alignment, i) for i in asked]
+        shown = [said_of(found.alignment, i, part) for i in asked]
         names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)
         fault = "is not seen" if kind == "noun" else "is there, but not as asked"
         reason = f"{names} {fault}; this is where it belongs."
@@ -297,12 +302,22 @@ def homeless_phrases(alignment: AlignmentMap) -> list[int]:
     return sorted(homeless, key=lambda index: homeless[index])[:1]
 
 
-def said_of(alignment: AlignmentMap, index: int) -> str:
-    """Return what to draw for a phrase: with what it hangs on before it, "with stripes" alone names nothing."""
+def said_of(alignment: AlignmentMap, index: int, part: np.ndarray) -> str:
+    """Return what to draw for a phrase in a part of the mask: what it hangs on before it, its own patterns after it.
+
+    "With stripes" alone names nothing; and a missing "green cone" whose dots are seen here is to get dots as well.
+    """
     asked = alignment.phrases[index]
-    if asked.host is None or asked.phrase.apart:
-        return asked.phrase.text
-    return f"{alignment.phrases[asked.host].phrase.text} {asked.phrase.text}"
+    if asked.host is not None and not asked.phrase.apart:
+        return f"{alignment.phrases[asked.host].phrase.text} {asked.phrase.text}"
+    phrases = [aligned.phrase for aligned in alignment.phrases]
+    worn = [
+        other.phrase.text
+        for at, other in enumerate(alignment.phrases)
+        if asked.defect == "noun" and other.claimed is not None and at != index and hangs_on(at, index, phrases)
+        if float(other.claimed[part].sum()) > COVERED * float(other.claimed.sum())
+    ]
+    return " ".join([asked.phrase.text, *worn])
 
 
 def shown_phrase(part: np.ndarray, alignment: AlignmentMap) -> list[str]:

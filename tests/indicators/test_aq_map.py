@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -244,3 +245,22 @@ def test_what_hangs_on_a_missing_thing_shares_its_place():
     assert (house.host, checks.host) == (None, 0)
     result = build(ALWAYS)(IMAGES[:1], [prompt])[0]
     np.testing.assert_allclose(result.edit, house.region, atol=1e-6)
+
+
+def test_what_hangs_on_a_met_thing_claims_only_beside_it():
+    def claim(*cells):
+        values = np.zeros((8, 8), np.float32)
+        for cell in cells:
+            values[cell] = 1.0
+        return GridMap((((0, 0, 80, 80), values),), (80, 80))
+
+    house, checks = claim((1, 1), (1, 2)), claim((1, 3), (6, 6))
+    phrases = parsed(("a house", "house", 0), ("with checks", "checks", 0)).phrases
+    aq = build()
+    assert aq._own_claim(0, phrases, [house, checks]) is house
+    assert aq._own_claim(1, phrases, [house, checks]).patches[0][1].nonzero() == (1, 3)
+    assert aq._own_claim(1, phrases, [None, checks]) is checks
+    apart = (phrases[0], replace(phrases[1], apart=True))
+    assert aq._own_claim(1, apart, [house, checks]) is checks
+    background = claim(*((y, x) for y in range(8) for x in range(8)))
+    assert aq._own_claim(1, phrases, [background, checks]) is checks

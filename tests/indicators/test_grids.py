@@ -111,3 +111,22 @@ def test_where_nothing_looks_like_it_a_thing_goes_where_there_is_room():
     assert np.unravel_index(place.argmax(), place.shape)[1] > 45
     faint[4, 0] = 0.8
     assert GridMap(((box, faint),), (80, 80)).one_place(claims, 0.5, 0.18).draw()[45, 5] > 0.5, "this looks like it"
+
+
+def test_a_claim_keeps_the_areas_that_touch_its_host():
+    box = (0, 0, 80, 80)
+    stripes, cone, far = (np.zeros((8, 8), np.float32) for _ in range(3))
+    stripes[1:3, 1:4] = 0.9
+    stripes[5:7, 5:8] = 0.8  # another striped thing
+    stripes[7, 0] = 0.2
+    cone[3, 4], far[4, 0] = 1.0, 1.0  # beside a corner; beside nothing
+
+    def drawn(values):
+        return GridMap(((box, values),), (80, 80))
+
+    kept = drawn(stripes).touching(drawn(cone), 0.5).patches[0][1]
+    assert kept[1:3, 1:4].min() == np.float32(0.9)
+    assert kept[5:7, 5:8].max() == 0.0
+    assert kept[7, 0] == np.float32(0.2), "what claims nothing stays"
+    assert np.array_equal(drawn(stripes).touching(drawn(far), 0.5).patches[0][1], stripes)
+    assert drawn(stripes).outside(drawn(stripes), 0.85).patches[0][1].max() == np.float32(0.8)

@@ -113,6 +113,18 @@ def test_what_a_defect_has_all_over_does_not_protect_it_but_what_it_has_in_part_
     assert edit_map(findings(phrases=[house, beside]).alignment, 0.5)[:30, :30].max() == 0.0
 
 
+def test_a_missing_thing_takes_its_own_dots_with_it_but_not_what_stands_by_it():
+    cone = PhraseAlignment(phrase("cone", 0), 0.1, 0.1, "noun", square(0, 0, 32))
+    dots = PhraseAlignment(phrase("dots", 0), 0.9, 0.9, None, None, square(4, 4, 16))
+    dog = PhraseAlignment(phrase("dog", 0), 0.9, 0.9, None, None, square(24, 24, 24))
+    with_dots, with_dog = (findings(phrases=[cone, other]).alignment for other in (dots, dog))
+    assert edit_map(with_dots, 0.5)[:32, :32].min() == 1.0
+    assert edit_map(with_dog, 0.5)[24:32, 24:32].max() == 0.0
+    for other, prompt in ((dots, "a cone a dots , "), (dog, "a cone , ")):
+        region = plan(findings(phrases=[cone, other])).regions[0]
+        assert region.prompt.startswith(prompt)
+
+
 def test_a_place_that_two_missing_phrases_share_counts_once():
     house = PhraseAlignment(phrase("house", 0), 0.1, 0.1, "noun", square(0, 0, 32, 0.5))
     checks = PhraseAlignment(phrase("checks", 0), 0.1, 0.1, "noun", square(0, 0, 32, 0.5), host=0)
