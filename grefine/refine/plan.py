@@ -22,7 +22,7 @@ COVERED = 0.5
 """A phrase asks for a part of the mask when its region map is at least this high there on average, or makes at least
 this share of all that was found wrong there."""
 
-OBSCURED = 0.5
+OBSCURED = 0.25
 """A place whose mean badness is at least this may show what is asked for, if it could be seen: a UNet that sees the
 damage mends it instead of drawing the thing anew."""
 

@@ -292,7 +292,7 @@ def test_what_damage_hides_is_mended_before_it_is_drawn_anew():
     assert mended.prompt.startswith("a ball , ")
     assert "'a ball' is not seen" in mended.reason
     assert plan(under_damage).regions[0].kind == "noun", "a UNet that does not see the damage draws it anew"
-    in_plain_sight = findings(P=1 - square(30, 30, 20, 0.3), phrases=[missing])
+    in_plain_sight = findings(P=1 - square(30, 30, 20, 0.2), phrases=[missing])
     assert plan(in_plain_sight, show_damage=True).regions[0].kind == "noun"
 
 
