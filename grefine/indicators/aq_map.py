@@ -21,6 +21,7 @@ from grefine.indicators import similarity
 from grefine.indicators.calibration import Calibration, Scale
 from grefine.indicators.defects import (
     BACKGROUND,
+    OPEN,
     THING,
     Readings,
     alignment_score,
@@ -264,6 +265,8 @@ class AQMap:
         if how == "place":
             # A thing of the asked look under another name is what stands where the asked one belongs.
             look = self.aligned_map(encoding, index, " ".join(phrase.attributes) or phrase.text)
+            for ground in (claim for claim in claims if claim is not None and not _is_thing(claim)):
+                look = look.outside(ground, OPEN)  # yellow sand is no wrong thing where a yellow one is asked
             things = [
                 # The dots of "a red ball with dots" on something red are no reason to look for the ball elsewhere.
                 claim.outside(look, limit) if hangs_on(j, asked, phrases) else claim

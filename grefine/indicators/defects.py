@@ -27,6 +27,8 @@ RegionScale = Literal["peak", "none"]
 WORST = 3
 BACKGROUND = 0.3
 """A met phrase that claims more of the picture than this is what things stand on or under, not a thing."""
+OPEN = 0.85
+"""Where the claim of such a background is as high as this, nothing stands on it or before it."""
 THING = 0.18
 """Radius of the place that a thing gets which is nowhere to be seen, as a share of the image's shorter side."""
 

@@ -264,3 +264,17 @@ def test_what_hangs_on_a_met_thing_claims_only_beside_it():
     assert aq._own_claim(1, apart, [house, checks]) is checks
     background = claim(*((y, x) for y in range(8) for x in range(8)))
     assert aq._own_claim(1, phrases, [background, checks]) is checks
+
+
+def test_open_ground_is_no_wrong_thing_of_its_colour(monkeypatch):
+    """A yellow star is not put where only yellow sand is seen, but where something yellow stands on it."""
+    box, claims = (0, 0, 80, 80), np.zeros((8, 8), np.float32)
+    claims[3:] = 1.0  # sand
+    claims[5, 5] = 0.4  # with something on it
+    sand = GridMap(((box, claims),), (80, 80))
+    aq, prompt = build(), parsed(("a yellow star", "star", 0), ("on yellow sand", "sand", 0))
+    looks = np.zeros((8, 8), np.float32)
+    looks[3:, 0], looks[5, 5] = 0.9, 0.8
+    monkeypatch.setattr(aq, "aligned_map", lambda *_: GridMap(((box, looks),), (80, 80)))
+    place = aq._region(aq.encode(IMAGES[:1]), 0, 0, prompt.phrases, None, [None, sand])
+    assert place.patches[0][1].argmax() == 5 * 8 + 5
