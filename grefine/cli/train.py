@@ -24,7 +24,7 @@ def tiny(
     steps: int | None = typer.Option(None, help="Budget in steps for each part; exactly reproducible."),
     parts: str = typer.Option(
         "",
-        help="Comma-separated: vae, clip, unet (all without), or the controls contrastive and early.",
+        help="Comma-separated: vae, clip, unet, decoder (all without), or the controls contrastive and early.",
     ),
     again: bool = typer.Option(False, help="Train the bundled pipeline once more: its parts, settings and time."),
     seed: int | None = typer.Option(None, help="In place of the seeds of configs/train/tiny."),
