@@ -93,15 +93,23 @@ def exact_row(cases: Cases, out: Outcome) -> Row:
     return intervals.share(same)
 
 
-def sharpness_row(runner: Runner, judges: Judges, count: int) -> Row:
-    """Return the share of blurred pictures that guidance makes sharper than the same seed without it."""
+def sharpness_rows(runner: Runner, judges: Judges, count: int) -> dict[str, Row]:
+    """Return the share of blurred pictures that guidance makes sharper than the same seed without it.
+
+    Beside it stands what there was to gain: how much of the blur, beyond what the judge sees in the clean scenes, is
+    left without guidance.
+    """
     cases = damaged_cases(count, 60, kinds=("blur",))
     # Steering takes all steps of a stage; the other run gets as many, so that they differ in nothing else.
     alike = {"config": {"steps_shown": RefineConfig().total_steps}, "guard": False, "restorer": "none"}
     masks = widened(cases.masks)
     plain = runner("without guidance", cases, masks=masks, **alike)
     steered = runner("guided to sharpness", cases, masks=masks, guidance={"sharpness": 1.0}, **alike)
-    return intervals.share(_sharper(judges, steered.images, plain.images))
+    clean, before, after = (judges.blur(images).numpy() for images in (cases.clean, cases.images, plain.images))
+    return {
+        "guide.sharpness": intervals.share(_sharper(judges, steered.images, plain.images)),
+        "guide.blur_left": intervals.ratio(after - clean, before - clean),
+    }
 
 
 def _sharper(judges: Judges, first: Tensor, second: Tensor) -> Sequence[bool]:

@@ -19,7 +19,7 @@ from grefine.toyworld.benchmark.controls import ABLATIONS, ablation, control_mas
 from grefine.toyworld.benchmark.gallery import draw_gallery
 from grefine.toyworld.benchmark.maps import alignment_rows, eyes_of, quality_rows
 from grefine.toyworld.benchmark.native import early_pipeline, native_cases
-from grefine.toyworld.benchmark.repaint import exact_row, repaint_rows, sharpness_row
+from grefine.toyworld.benchmark.repaint import exact_row, repaint_rows, sharpness_rows
 from grefine.toyworld.benchmark.report import Report
 from grefine.toyworld.benchmark.scorer_rows import add_scorer_rows
 from grefine.toyworld.benchmark.verdicts import Verdict, clean_rows, judge, outcome_rows, records, repair_rows
@@ -152,7 +152,7 @@ def _sharpness(bench: Bench) -> None:
     if bench.pipe.mdiqa is None:
         bench.report.absent["guide.sharpness"] = "the pipeline has no mdiqa to guide with"
         return
-    bench.report.add({"guide.sharpness": sharpness_row(bench.runner, bench.judges, bench.sizes.repaint)})
+    bench.report.add(sharpness_rows(bench.runner, bench.judges, bench.sizes.repaint))
 
 
 def defective_cases(sizes: Sizes) -> Cases:
