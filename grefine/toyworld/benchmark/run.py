@@ -150,7 +150,8 @@ def _contrastive_rows(bench: Bench, folder: Path | None) -> None:
 
 def _sharpness(bench: Bench) -> None:
     if bench.pipe.mdiqa is None:
-        bench.report.absent["guide.sharpness"] = "the pipeline has no mdiqa to guide with"
+        without = "the pipeline has no mdiqa to guide with"
+        bench.report.absent |= dict.fromkeys(("guide.sharpness", "guide.blur_left"), without)
         return
     bench.report.add(sharpness_rows(bench.runner, bench.judges, bench.sizes.repaint))
 

@@ -10,10 +10,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from grefine.errors import ConfigError
-from grefine.toyworld.tokenizer import CONTEXT, build_tokenizer
+from grefine.toyworld.tokenizer import build_tokenizer
 from grefine.training.tiny.stream import TRAIN, signed
 from grefine.training.tiny.tasks import draw_task
-from grefine.training.tiny.unet import UnetSettings, encode, encode_prompts, load, scheduler
+from grefine.training.tiny.unet import UnetSettings, encode, load, predict, scheduler
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,8 @@ class Painter:
         a = self.alphas[t][:, None, None, None]
         s = (1 - a * a).sqrt()
         noisy = a * data.source + s * torch.randn(data.source.shape, generator=source).to(device)
-        ids = self.tokenizer(data.task.prompts, padding="max_length", truncation=True, max_length=CONTEXT)["input_ids"]
-        states, pooled = encode_prompts(self.net, torch.tensor(ids, device=device))
-        conditions = {"text_embeds": pooled, "time_ids": data.task.time_ids.to(device)}
-        velocity = self.net.unet(
-            torch.cat([noisy, data.mask, data.masked], 1), t, states, added_cond_kwargs=conditions
-        ).sample
+        told = torch.ones(count, device=device)
+        velocity = predict(self.net, self.tokenizer, data, noisy, t, told)
         weight = 1 + (self.object_weight - 1) * data.task.objects
         return Painted(
             (a * noisy - s * velocity) / self.vae.config["scaling_factor"],

@@ -191,6 +191,16 @@ def encode(vae: AutoencoderKL, task: Task, s: UnetSettings) -> Encoded:
     )
 
 
+def predict(net: Net, tokenizer: Any, data: Encoded, noisy: Tensor, t: Tensor, told: Tensor) -> Tensor:
+    """Return the velocities (B, 4, 16, 16) that the UNet sees in noisy latents; `told` (B,) is 0 without a prompt."""
+    ids = tokenizer(data.task.prompts, padding="max_length", truncation=True, max_length=CONTEXT)["input_ids"]
+    states, pooled = encode_prompts(net, torch.tensor(ids, device=t.device))
+    states, pooled = states * told[:, None, None], pooled * told[:, None]
+    inputs = torch.cat([noisy, data.mask, data.masked], 1)
+    conditions = {"text_embeds": pooled, "time_ids": data.task.time_ids.to(t.device)}
+    return net.unet(inputs, t, states, added_cond_kwargs=conditions).sample
+
+
 def loss_of(
     net: Net, tokenizer: Any, data: Encoded, alphas: Tensor, source: torch.Generator, s: UnetSettings
 ) -> Tensor:
@@ -205,14 +215,8 @@ def loss_of(
     start = start.to(device)
     noise = torch.randn(data.clean.shape, generator=source).to(device)
     noisy, velocity = noised(data.clean, data.source, noise, alphas[t], alphas[start])
-    ids = tokenizer(data.task.prompts, padding="max_length", truncation=True, max_length=CONTEXT)["input_ids"]
-    states, pooled = encode_prompts(net, torch.tensor(ids, device=device))
     told = (torch.rand(count, generator=source) >= s.no_prompt).float().to(device)
-    states, pooled = states * told[:, None, None], pooled * told[:, None]
-    inputs = torch.cat([noisy, data.mask, data.masked], 1)
-    conditions = {"text_embeds": pooled, "time_ids": data.task.time_ids.to(device)}
-    predicted = net.unet(inputs, t, states, added_cond_kwargs=conditions).sample
-    error = (predicted - velocity).square().mean(1, keepdim=True)
+    error = (predict(net, tokenizer, data, noisy, t, told) - velocity).square().mean(1, keepdim=True)
     return (error * data.weight).sum() / data.weight.sum()
 
 
