@@ -92,6 +92,7 @@ class Call:
             watch,
             first,
             noise=options.latents,
+            room=settings.batch_size * pipe.working_side**2,
             latents={} if options.output_type == "latent" else None,
         )
         guidance = read_guidance(pipe, options.guidance)
@@ -303,7 +304,7 @@ class Call:
     def _expect_steps(self, jobs: Sequence[Job], pieces: Sequence[Piece]) -> None:
         """Tell `num_timesteps` how many steps are ahead, as far as can be known before anything ran."""
         _, second = self.config.steps
-        groups = batches(pieces, self.config.batch_size)
+        groups = batches(pieces, self.config.batch_size, self.painter.room)
         ahead = sum(self.painter.steps_for(pieces[group[0]].mended) for group in groups)
         if self._has_stage2() and self.options.restorer is None:
             side = self.pipe.working_side

@@ -12,7 +12,7 @@ from grefine.indicators.calibration import Calibration, needs_repair
 from grefine.indicators.defects import BACKGROUND, hangs_on
 from grefine.refine.emphasis import region_prompt, token_weights
 from grefine.refine.parts import Part, connected_parts, joined, split_large, union
-from grefine.refine.regions import binarise, bounds, crop_box, grow
+from grefine.refine.regions import LARGEST_CROP, binarise, bounds, crop_box, grow
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig
 from grefine.refine.strength import deficit, region_strength
 from grefine.types import AlignmentMap, Box, ParsedPrompt, QualityMap, Region, RegionKind, RepairPlan
@@ -186,7 +186,7 @@ def select_parts(
     notes = (
         [f"{len(parts) - len(large)} part(s) below min_region_area were dropped."] if len(large) < len(parts) else []
     )
-    pieces = [piece for part in large for piece in split_large(part, working)]
+    pieces = [piece for part in large for piece in cut_up(part, mask.shape, config, working)]
     groups = group_parts(pieces, mask.shape, config, working)
     groups.sort(key=lambda part: part.total(worst), reverse=True)
     if len(groups) > config.max_regions and not user:
@@ -197,6 +197,16 @@ def select_parts(
     return [part.draw(mask.shape) for part in groups], " ".join(notes)
 
 
+def cut_up(part: Part, shape: tuple[int, ...], config: RefineConfig, working: int) -> list[Part]:
+    """Cut a part that is too wide for one crop into pieces, unless one larger crop costs no more than theirs."""
+    pieces = split_large(part, working)
+    if _widest(part.box) > LARGEST_CROP * working:
+        return pieces
+    # Crops smaller than the working size are enlarged to it, so none costs less.
+    cost = sum(max(_area(crop_of(piece.box, shape, config, working)), working**2) for piece in pieces)
+    return [part] if _area(crop_of(part.box, shape, config, working)) <= cost else pieces
+
+
 def group_parts(parts: Sequence[Part], shape: tuple[int, ...], config: RefineConfig, working: int) -> list[Part]:
     """Join parts whose common crop costs no more than their own two, the first pair first, until none is left."""
     groups = [[part] for part in parts]
@@ -205,7 +215,7 @@ def group_parts(parts: Sequence[Part], shape: tuple[int, ...], config: RefineCon
 
     def cheaper(i: int, j: int) -> bool:
         joint = union((boxes[i], boxes[j]))
-        if max(joint[2] - joint[0], joint[3] - joint[1]) > working:
+        if _widest(joint) > LARGEST_CROP * working:
             return False
         return _area(crop_of(joint, shape, config, working)) <= costs[i] + costs[j]
 
@@ -332,6 +342,10 @@ def shown_phrase(part: np.ndarray, alignment: AlignmentMap) -> list[str]:
             if covered > share:
                 best, share = met.phrase.text, covered
     return [best] if best is not None else []
+
+
+def _widest(box: Box) -> int:
+    return max(box[2] - box[0], box[3] - box[1])
 
 
 def _area(box: Box) -> int:

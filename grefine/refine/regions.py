@@ -8,6 +8,11 @@ import numpy as np
 
 from grefine.types import Box
 
+LARGEST_CROP = 1.5
+"""How many working sides a crop may measure where its pieces would cost more than the whole."""
+MARGIN = 0.125
+"""Room round a part wider than the working side, in working sides."""
+
 
 def binarise(values: np.ndarray, mode: str, threshold: float, quantile: float) -> np.ndarray:
     """Cut a map of badness into a mask, True = repaint. (Bi of Eq. 9)"""
@@ -55,16 +60,19 @@ def crop_box(part: Box, size: tuple[int, int], context: float, smallest: int, la
     """Give a part its crop: square where the picture allows it, with context around.
 
     Args:
-        part: the tight box, at most `largest` on a side.
+        part: the tight box.
         size: the picture's height and width.
         context: room on each side as a share of the part's longer side.
         smallest: least side of a crop, so that little places are not blown up.
-        largest: most side of a crop, so that nothing is shrunk for the repainter.
+        largest: most side of a crop, unless the part is wider: it has a margin then, up to `LARGEST_CROP` times this.
     """
     height, width = size
     left, top, right, bottom = part
-    wanted = math.ceil(max(right - left, bottom - top) * (1.0 + 2.0 * context))
-    side = min(max(wanted, smallest), largest)
+    longest = max(right - left, bottom - top)
+    wanted = math.ceil(longest * (1.0 + 2.0 * context))
+    roomy = min(longest + round(MARGIN * largest), round(LARGEST_CROP * largest))
+    most = largest if longest <= largest else roomy
+    side = min(max(wanted, smallest), most)
     x, span_x = _place((left + right) / 2, max(side, right - left), width)
     y, span_y = _place((top + bottom) / 2, max(side, bottom - top), height)
     return x, y, x + span_x, y + span_y

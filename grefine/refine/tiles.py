@@ -1,4 +1,4 @@
-"""Pictures too large for one pass: as few overlapping tiles as a pass allows, joined without a seam."""
+"""Pictures too large for one pass: equal overlapping tiles that cost as little as can be, joined without a seam."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 from grefine.types import Box
 
 LARGEST_PASS = 2.0
-"""Pictures up to so many working sides are denoised in one pass, larger ones in tiles of at most so many."""
+"""A pass holds at most the area of a square of so many working sides."""
+LONGEST_PASS = 3.0
+"""And measures at most so many working sides."""
 OVERLAP = 0.125
 """What neighbouring tiles share at least, in working sides: enough latents to fade over."""
 RAMP = 0.25
@@ -18,26 +20,38 @@ RAMP = 0.25
 
 
 def tile_boxes(height: int, width: int, working: int, multiple: int) -> list[Box]:
-    """Return the boxes that cover a picture, row by row; one for a picture that a single pass holds."""
-    rows, columns = spans(height, working, multiple), spans(width, working, multiple)
-    return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+    """Return the boxes that cover a picture, row by row; one for a picture that a single pass holds.
 
-
-def spans(length: int, working: int, multiple: int) -> list[tuple[int, int]]:
-    """Cover a side with the fewest equal tiles: what tiles share is denoised twice, so fewer of them cost less.
+    What tiles share is denoised twice: of all grids, the one with the fewest pixels is taken, then the fewest tiles.
 
     Args:
-        length: the side in pixels.
-        working: the side that the model was trained on.
+        working: the side that the model was trained on; no tile is smaller, unless the picture is.
         multiple: what sides of tiles are multiples of, so that no tile has to be resized.
     """
-    longest = int(LARGEST_PASS * working)
-    if length <= longest:
-        return [(0, length)]
-    shared = OVERLAP * working
-    count = math.ceil((length - shared) / (longest - shared))
-    even = (length + (count - 1) * shared) / count
-    tile = min(math.ceil(even / multiple) * multiple, longest)
+    costs = {}
+    for rows in range(1, math.ceil(height / working) + 1):
+        for columns in range(1, math.ceil(width / working) + 1):
+            tall, wide = (tile_side(*cut, working, multiple) for cut in ((height, rows), (width, columns)))
+            if tall * wide <= (LARGEST_PASS * working) ** 2 and max(tall, wide) <= LONGEST_PASS * working:
+                costs[rows, columns] = (rows * columns * tall * wide, rows * columns)
+    rows, columns = min(costs, key=lambda grid: costs[grid])
+    return [
+        (left, top, right, bottom)
+        for top, bottom in spans(height, rows, working, multiple)
+        for left, right in spans(width, columns, working, multiple)
+    ]
+
+
+def tile_side(length: int, count: int, working: int, multiple: int) -> int:
+    """Return what each of `count` equal tiles measures that cover a side."""
+    if count == 1:
+        return length
+    return math.ceil((length + (count - 1) * OVERLAP * working) / count / multiple) * multiple
+
+
+def spans(length: int, count: int, working: int, multiple: int) -> list[tuple[int, int]]:
+    """Cover a side with `count` equal tiles."""
+    tile = tile_side(length, count, working, multiple)
     starts = np.linspace(0, length - tile, count).round().astype(int)
     return [(int(start), int(start) + tile) for start in starts]
 

@@ -13,37 +13,36 @@ from test_pipe_exactness import bad_place, call, picture
 from grefine.pipeline import GRefinePipeline
 from grefine.refine import tiles
 from grefine.refine.repaint import batch_limit
-from grefine.refine.tiles import LARGEST_PASS, OVERLAP, join, spans, tile_boxes
+from grefine.refine.tiles import LARGEST_PASS, LONGEST_PASS, OVERLAP, join, tile_boxes
 
 WORKING, MULTIPLE = 64, 8
 
 
-@pytest.mark.parametrize("length", [20, 64, 127, 128])
-def test_what_one_pass_holds_is_one_tile(length):
-    assert spans(length, WORKING, MULTIPLE) == [(0, length)]
+@pytest.mark.parametrize("size", [(20, 64), (128, 128), (85, 192), (64, 150)])
+def test_what_one_pass_holds_is_one_tile(size):
+    assert tile_boxes(*size, WORKING, MULTIPLE) == [(0, 0, size[1], size[0])]
 
 
-@pytest.mark.parametrize("length", [129, 150, 200, 256, 257, 300, 511, 1000])
-def test_tiles_cover_overlap_and_are_the_fewest(length):
-    found = spans(length, WORKING, MULTIPLE)
-    longest, shared = LARGEST_PASS * WORKING, OVERLAP * WORKING
-    assert found[0][0] == 0
-    assert found[-1][1] == length
-    sizes = {end - start for start, end in found}
+@pytest.mark.parametrize("size", [(129, 129), (150, 160), (40, 200), (256, 256), (511, 300), (100, 1000)])
+def test_tiles_cover_overlap_and_fit_a_pass(size):
+    boxes = tile_boxes(*size, WORKING, MULTIPLE)
+    sizes = {(bottom - top, right - left) for left, top, right, bottom in boxes}
     assert len(sizes) == 1, "equal tiles are denoised together"
     tile = sizes.pop()
-    assert tile <= longest
-    assert tile % MULTIPLE == 0
-    assert all(before[1] - after[0] >= math.floor(shared) for before, after in zip(found, found[1:], strict=False))
-    fewer = len(found) - 1
-    assert fewer * longest - (fewer - 1) * shared < length
+    assert tile[0] * tile[1] <= (LARGEST_PASS * WORKING) ** 2
+    assert max(tile) <= LONGEST_PASS * WORKING
+    for length, side, edges in zip(size, tile, ([b[1::2] for b in boxes], [b[::2] for b in boxes]), strict=True):
+        ranges = sorted(set(edges))
+        assert (ranges[0][0], ranges[-1][1]) == (0, length)
+        assert side == length or (side % MULTIPLE == 0 and side >= WORKING)
+        assert all(a[1] - b[0] >= math.floor(OVERLAP * WORKING) for a, b in zip(ranges, ranges[1:], strict=False))
 
 
-def test_sixteen_working_areas_cost_little_more_than_the_frame():
-    boxes = tile_boxes(4 * WORKING, 4 * WORKING, WORKING, MULTIPLE)
+@pytest.mark.parametrize(("side", "most"), [(129, 1.3), (160, 1.2), (192, 1.3), (256, 1.3), (512, 1.2)])
+def test_tiles_cost_little_more_than_the_frame(side, most):
+    boxes = tile_boxes(side, side, WORKING, MULTIPLE)
     denoised = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
-    assert len(boxes) == 9
-    assert denoised <= 1.3 * (4 * WORKING) ** 2
+    assert side**2 < denoised <= most * side**2
 
 
 def test_a_batch_holds_no_more_than_its_room():
@@ -82,7 +81,8 @@ def seam(pipe, monkeypatch, ramp):
     change = np.asarray(refined, np.float64) - np.asarray(image)
     jumps = np.abs(np.diff(change, axis=1)).mean(axis=(0, 2))
     cells = range(pipe.vae_scale_factor - 1, 255, pipe.vae_scale_factor)
-    borders = {edge - 1 for span in spans(256, WORKING, MULTIPLE) for edge in span} - {-1, 255}
+    boxes = tile_boxes(160, 256, WORKING, MULTIPLE)
+    borders = {edge - 1 for left, _, right, _ in boxes for edge in (left, right)} - {-1, 255}
     assert borders <= set(cells)
     return jumps[sorted(borders)].mean() / jumps[[cell for cell in cells if cell not in borders]].mean()
 
@@ -101,6 +101,18 @@ def test_a_large_picture_is_restored_in_tiles():
     outside = ~result.plan.mask
     assert result.decision.kept == "both"
     assert np.array_equal(np.asarray(refined)[outside], np.asarray(image)[outside]), "an identity restorer, in tiles"
+
+
+def test_a_wide_place_is_repainted_in_one_crop():
+    pipe, image = pipeline(), picture(200, 150)
+    side = pipe.working_side + 12
+    mask = Image.new("L", image.size, 0)
+    mask.paste(255, (40, 30, 40 + side, 30 + side))
+    refined, result = call(pipe, image, mask_image=mask, restorer="none")
+    assert len(result.plan.regions) == 1
+    changed = (np.asarray(refined) != np.asarray(image)).any(axis=2)
+    assert changed[result.plan.mask].mean() > 0.5
+    assert not changed[~result.plan.mask].any()
 
 
 def test_steps_of_large_pictures_are_counted_before_they_run():

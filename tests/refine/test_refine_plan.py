@@ -10,7 +10,7 @@ import pytest
 from grefine.indicators.calibration import Calibration
 from grefine.refine.parts import connected_parts, split_large
 from grefine.refine.plan import DIFFUSE, Findings, automatic_mask, edit_map, group_parts, plan_repair
-from grefine.refine.regions import binarise, crop_box, otsu, working_size
+from grefine.refine.regions import LARGEST_CROP, binarise, crop_box, otsu, working_size
 from grefine.refine.settings import RefineConfig
 from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
 
@@ -218,7 +218,7 @@ def test_regions_cover_the_mask_exactly_once():
         left, top, right, bottom = region.box
         covered[top:bottom, left:right] += region.mask
         assert region.mask.shape == (bottom - top, right - left)
-        assert max(right - left, bottom - top) <= 24, "never shrunk for the repainter"
+        assert max(right - left, bottom - top) <= LARGEST_CROP * 24
     assert np.array_equal(covered, mask.astype(int))
 
 
@@ -228,6 +228,21 @@ def test_two_far_parts_get_two_crops_and_two_near_ones_one():
     settings = RefineConfig(max_upscale=2.0, context=0.25)
     assert len(group_parts(connected_parts(far), far.shape, settings, 32)) == 2
     assert len(group_parts(connected_parts(near), near.shape, settings, 32)) == 1
+
+
+@pytest.mark.parametrize(("side", "crops"), [(24, 1), (28, 1), (36, 1), (37, 4)])
+def test_a_part_little_wider_than_the_working_side_is_one_crop(side, crops):
+    regions = plan(findings(user=square(4, 4, side) > 0), working=24, context=0.1).regions
+    assert len(regions) == crops
+    left, top, right, bottom = regions[0].box
+    assert max(right - left, bottom - top) == {24: 24, 28: 31, 36: 36, 37: 22}[side]
+
+
+def test_a_long_part_is_cut_where_that_is_cheaper():
+    strip = np.zeros((SIDE, SIDE), bool)
+    strip[4:10, 4:38] = True
+    boxes = [region.box for region in plan(findings(user=strip), working=24, context=0.0).regions]
+    assert len(boxes) == 2, "two crops of 24 hold fewer pixels than one of 36"
 
 
 def test_crops_are_square_within_the_picture():
