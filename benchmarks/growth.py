@@ -42,22 +42,22 @@ def folder(images: int) -> Work:
 def clean(side: int) -> Work:
     """Look at a picture that needs nothing."""
     pipe, image = load(), picture(side)
-    looked(pipe, picture(64))
-    return lambda: looked(pipe, image)
+    looked(pipe, [picture(64)])
+    return lambda: looked(pipe, [image])
 
 
 def regions(count: int, side: int = 1024, guard: bool = False, preserve: str = "exact") -> Work:
     """Repair so many separate places of a picture."""
     pipe, image = load(), picture(side)
     mask = places(count, side)
-    looked(pipe, picture(64))
+    looked(pipe, [picture(64)])
     return lambda: repaired(pipe, image, mask, guard, preserve)
 
 
 def phrases(count: int, side: int = 1024) -> Work:
     """Plan under a prompt of so many phrases, none of which the picture shows."""
     pipe, image = load(), picture(side)
-    looked(pipe, picture(64))
+    looked(pipe, [picture(64)])
     texts = [f"a {COLOURS[i % 6]} {NOUNS[(i // 6) % 10]}" for i in range(count)]
     return lambda: pipe(
         prompt=", ".join(texts),

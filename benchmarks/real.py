@@ -38,7 +38,7 @@ def measure(geometry: Geometry, rounds: int, tune: bool) -> tuple[list[Row], lis
     clock = "wall" if geometry.device.startswith("cuda") else "cpu"
     limits = device_limits(geometry, clock)
     side = geometry.side
-    small, large = picture(side), picture(2 * side)
+    small, large = [picture(side)], [picture(2 * side)]
     full = full_frame(pipe)
     spans: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         (f"clean, {side}²", partial(looked, pipe, small), partial(full, small)),
@@ -104,13 +104,13 @@ def loop_table(pipe: Any, geometry: Geometry, clock: str, limits: tuple[float, f
 
 def memory_table(geometry: Geometry, pipe: Any) -> Table:
     """Measure the device memory of one refine with the parts on the device, and with offloading."""
-    image, rows = picture(geometry.side), []
+    images, rows = [picture(geometry.side)], []
     for name in ("on the device", "enable_model_cpu_offload()"):
         if name != "on the device":
             pipe.enable_model_cpu_offload(device=geometry.device)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        refined(pipe, image, 0.2, "paper")
+        refined(pipe, images, 0.2, "paper")
         rows.append([name, torch.cuda.max_memory_allocated() / 1e9, OFFLOADED if "offload" in name else ""])
     return Table("Device memory of one refine", ["parts", "GB at most", "aim"], rows)
 

@@ -23,6 +23,7 @@ from benchmarks.measure import Times, Work, compared, interleave, peak
 from benchmarks.part import Curve, Part, Table
 from grefine import GRefinePipeline
 from grefine.refine.composite import change_outside
+from grefine.refine.settings import RefineConfig
 from grefine.types import QualityMap
 
 SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
@@ -30,6 +31,8 @@ STEPS, DELTA, STRENGTH, SCALE, SEED = (10, 10), 0.1, 0.7, 2.0, 0
 PROMPT = "a red ball on green grass"
 WORKING = 64
 SHARES = (0.05, 0.1, 0.2, 0.4)
+COUNTS = (1, RefineConfig().batch_size)
+"""Pictures per call: one, and as many as a pipeline denoises at once unless told otherwise."""
 AGAINST = "diffusers, full frame"
 CLEAN, EXACT, PAPER = 20.0, 2.5, 1.4
 SETTINGS = {
@@ -46,9 +49,9 @@ def load() -> GRefinePipeline:
     return pipe
 
 
-def picture(side: int) -> Image.Image:
+def picture(side: int, number: int = 0) -> Image.Image:
     """Draw something smooth."""
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(SEED + number)
     small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     return small.resize((side, side), Image.Resampling.BICUBIC)
 
@@ -67,37 +70,38 @@ def heatmap(mask: np.ndarray) -> Callable[[list[Image.Image]], list[QualityMap]]
     return lambda images: [QualityMap(values, 0.3 if mask.any() else 0.95) for _ in images]
 
 
-def full_frame(pipe: GRefinePipeline) -> Callable[..., Image.Image]:
-    """Return the alternative: both stages on the full frame, the executed steps of ours, no maps, no crops."""
+def full_frame(pipe: GRefinePipeline) -> Callable[..., list[Image.Image]]:
+    """Return the alternative: both stages on the full frames, the executed steps of ours, no maps, no crops."""
     inner = StableDiffusionXLInpaintPipeline(**{name: getattr(pipe, name) for name in SDXL}, add_watermarker=False)
     inner.set_progress_bar_config(disable=True)
 
-    def run(image: Image.Image, prompt: str = PROMPT, seed: int = SEED) -> Image.Image:
-        white = Image.new("L", image.size, 255)
+    def run(images: list[Image.Image], prompt: str = PROMPT, seed: int = SEED) -> list[Image.Image]:
+        white = [Image.new("L", image.size, 255) for image in images]
+        width, height = images[0].size
         for steps, strength, scale in ((STEPS[0], STRENGTH, SCALE), (STEPS[1], DELTA, 1.0)):
-            image = inner(
-                prompt=prompt,
-                image=image,
+            images = inner(
+                prompt=[prompt] * len(images),
+                image=images,
                 mask_image=white,
-                height=image.height,
-                width=image.width,
+                height=height,
+                width=width,
                 strength=strength,
                 num_inference_steps=math.ceil(steps / strength - 1e-9),
                 guidance_scale=scale,
-                generator=torch.Generator().manual_seed(seed),
-            ).images[0]
-        return image
+                generator=[torch.Generator().manual_seed(seed + number) for number in range(len(images))],
+            ).images
+        return images
 
     return run
 
 
-def refined(pipe: GRefinePipeline, image: Image.Image, share: float, preserve: str) -> Any:
-    """Refine a picture of which so much is bad."""
+def refined(pipe: GRefinePipeline, images: list[Image.Image], share: float, preserve: str) -> Any:
+    """Refine pictures of which so much is bad."""
     return pipe(
-        prompt=PROMPT,
-        image=image,
+        prompt=[PROMPT] * len(images),
+        image=images,
         config=SETTINGS,
-        quality_map=heatmap(square(share, image.width)),
+        quality_map=heatmap(square(share, images[0].width)),
         strength=STRENGTH,
         guidance_scale=SCALE,
         restorer="inpaint",
@@ -108,17 +112,18 @@ def refined(pipe: GRefinePipeline, image: Image.Image, share: float, preserve: s
     )
 
 
-def looked(pipe: GRefinePipeline, image: Image.Image) -> Any:
-    """Give a picture that the pipeline's own maps pass: they look, and nothing else is to be done."""
+def looked(pipe: GRefinePipeline, images: list[Image.Image]) -> Any:
+    """Give pictures that the pipeline's own maps pass: they look, and nothing else is to be done."""
     settings = {"p_gate": 0.0, "worst_gate": 0.0, "use_aq": False}
-    return pipe(prompt=PROMPT, image=image, config=settings, force=True, generator=torch.Generator().manual_seed(SEED))
+    seeded = torch.Generator().manual_seed(SEED)
+    return pipe(prompt=[PROMPT] * len(images), image=images, config=settings, force=True, generator=seeded)
 
 
 def cost_by_area(
-    pipe: GRefinePipeline, side: int, rounds: int, shares: tuple[float, ...] = SHARES
+    pipe: GRefinePipeline, side: int, rounds: int, count: int = 1, shares: tuple[float, ...] = SHARES
 ) -> tuple[list[dict[str, Any]], Curve]:
-    """Time a picture of one size with more and more bad area."""
-    image = picture(side)
+    """Time one call with `count` pictures of one size, and with more and more bad area."""
+    images = [picture(side, number) for number in range(count)]
     full = full_frame(pipe)
     last: dict[str, Any] = {}
 
@@ -126,47 +131,53 @@ def cost_by_area(
         return lambda: last.__setitem__(name, run())
 
     plan = [("clean", 0.0, "exact")] + [(m, share, m) for m in ("exact", "paper") for share in shares]
-    runs = {AGAINST: keep(AGAINST, lambda: full(image))}
+    runs = {AGAINST: keep(AGAINST, lambda: full(images))}
     for kind, share, mode in plan:
-        run = partial(looked, pipe, image) if kind == "clean" else partial(refined, pipe, image, share, mode)
+        run = partial(looked, pipe, images) if kind == "clean" else partial(refined, pipe, images, share, mode)
         runs[_label(kind, share)] = keep(_label(kind, share), run)
     times = interleave(runs, rounds)
-    before = np.asarray(image)
+    before, theirs = pixels(images), pixels(last[AGAINST])
+    title = _title(side, count)
     rows, series = [], {"exact": [], "paper": []}
     for kind, share, _ in plan:
-        name, mask = _label(kind, share), square(share, side)
-        ours = np.asarray(last[name].images[0])
+        name, bad = _label(kind, share), np.tile(square(share, side), (count, 1))
         facts = {
-            "good pixels moved, ours": f"{change_outside(before, ours, mask):.4f}",
-            "theirs": f"{change_outside(before, np.asarray(last[AGAINST]), mask):.4f}",
+            "good pixels moved, ours": f"{change_outside(before, pixels(last[name].images), bad):.4f}",
+            "theirs": f"{change_outside(before, theirs, bad):.4f}",
         }
         target = {"clean": CLEAN, "exact": EXACT, "paper": PAPER}[kind] if share <= 0.2 else None
-        ratio = (side // WORKING) ** 2
-        what = f"{side}² ({ratio} working areas), {name}"
-        rows.append(compared(what, times[name], times[AGAINST], AGAINST, target, **facts))
+        rows.append(compared(f"{title}, {name}", times[name], times[AGAINST], AGAINST, target, **facts))
         if kind in series:
             series[kind].append([share, times[name].seconds()])
     levels = {AGAINST: times[AGAINST].seconds()}
-    title = f"One picture of {side}², {ratio} working areas"
-    return rows, Curve(f"refine_{side}", title, "share of the picture that is bad", "CPU seconds", series, levels)
+    drawing = f"refine_{side}" + (f"_{count}" if count > 1 else "")
+    return rows, Curve(drawing, title, "share of a picture that is bad", "CPU seconds", series, levels)
 
 
-def single_calls(pipe: GRefinePipeline) -> Table:
-    """Time one call of the denoiser by size: what the best possible ratio of the small crops is."""
-    runs = {}
-    for side in (WORKING, 2 * WORKING, 4 * WORKING):
-        noisy, words = torch.zeros(2, 9, side // 4, side // 4), torch.zeros(2, 32, 160)
-        added = {"text_embeds": torch.zeros(2, 64), "time_ids": torch.zeros(2, 6)}
-        runs[side] = torch.no_grad()(partial(pipe.unet, noisy, torch.tensor(500), words, added_cond_kwargs=added))
-    times = interleave({str(side): run for side, run in runs.items()}, 3)
-    first = times[str(WORKING)].seconds()
-    rows = [
-        [f"{side}²", (side // WORKING) ** 2, times[str(side)].seconds() / first, times[str(side)].seconds()]
-        for side in runs
-    ]
-    return Table(
-        "Single guided calls of the tiny UNet", ["picture", "times the pixels", "times the cost", "CPU s"], rows
-    )
+def pixels(images: list[Image.Image]) -> np.ndarray:
+    """Return the pixels of equally wide pictures, one below the other."""
+    return np.concatenate([np.asarray(image) for image in images])
+
+
+def denoiser_calls(pipe: GRefinePipeline) -> Table:
+    """Time one call of the denoiser by size and company: what the best possible ratio of the small crops is."""
+    rows = []
+    for count in COUNTS:
+        runs = {}
+        for side in (WORKING, 2 * WORKING, 4 * WORKING):
+            halves = 2 * count
+            noisy, words = torch.zeros(halves, 9, side // 4, side // 4), torch.zeros(halves, 32, 160)
+            added = {"text_embeds": torch.zeros(halves, 64), "time_ids": torch.zeros(halves, 6)}
+            runs[str(side)] = torch.no_grad()(
+                partial(pipe.unet, noisy, torch.tensor(500), words, added_cond_kwargs=added)
+            )
+        times = interleave(runs, 3)
+        first = times[str(WORKING)].seconds()
+        for side, found in times.items():
+            areas = (int(side) // WORKING) ** 2
+            rows.append([f"{side}²", count, areas, found.seconds() / first, found.seconds()])
+    head = ["picture", "at once", "times the pixels", "times the cost", "CPU s"]
+    return Table("Single guided calls of the tiny UNet", head, rows)
 
 
 def quality(pipe: GRefinePipeline, count: int) -> Table:
@@ -185,7 +196,7 @@ def quality(pipe: GRefinePipeline, count: int) -> Table:
     ours = Runner(pipe, SEED, batch=1)
     ways = {
         AGAINST: lambda: tensor_of(
-            [full(p, t, SEED + i) for i, (p, t) in enumerate(zip(cases.pictures, cases.prompts, strict=True))]
+            [full([p], t, SEED + i)[0] for i, (p, t) in enumerate(zip(cases.pictures, cases.prompts, strict=True))]
         ),
         "ours, paper": lambda: ours("paper", cases).images,
         "ours, exact": lambda: ours("exact", cases, config={"preserve": "exact"}).images,
@@ -229,17 +240,25 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
     del device
     pipe = load()
     rows, curves = [], []
-    for side, rounds, shares in (
-        ((128, 2, SHARES), (256, 1, (0.2,))) if quick else ((128, 5, SHARES), (256, 3, SHARES))
-    ):
-        found, curve = cost_by_area(pipe, side, rounds, shares)
+    several = COUNTS[-1]
+    plan = ((128, 1, 2, SHARES), (128, several, 1, (0.2,)), (256, 1, 1, (0.2,)))
+    if not quick:
+        plan = (
+            (128, 1, 5, SHARES),
+            (128, several, 5, SHARES),
+            (160, 1, 3, SHARES),
+            (192, 1, 3, SHARES),
+            (256, 1, 3, SHARES),
+        )
+    for side, count, rounds, shares in plan:
+        found, curve = cost_by_area(pipe, side, rounds, count, shares)
         rows += found
         curves.append(curve)
     memory = [
         [name, round(cost["ready"]), round(cost["peak"] - cost["ready"])]
         for name, cost in ((case, peak("benchmarks.refine", case)) for case in ([] if quick else CASES))
     ]
-    tables = [single_calls(pipe), quality(pipe, 2 if quick else 16)]
+    tables = [denoiser_calls(pipe), quality(pipe, 2 if quick else 16)]
     if memory:
         tables += [
             Table(
@@ -251,8 +270,8 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
         "Refining",
         "The bundled pipeline against diffusers on the full frame (inpaint under a white mask, then image-to-image "
         "at strength 0.1), same components, seeds and executed steps (10 + 10). The bad area is one square that a "
-        "given heat map names; *clean* is looked at by the pipeline's own maps. What moved is the root mean square "
-        "over the good pixels, 1 = black to white.",
+        "given heat map names; several pictures at once are one batch in both ways; *clean* is looked at by the "
+        "pipeline's own maps. What moved is the root mean square over the good pixels, 1 = black to white.",
         rows,
         tables,
         curves,
@@ -267,25 +286,23 @@ def why_missed(rows: list[dict[str, Any]]) -> list[str]:
         "quarter of the full frame's pixels in both stages of `exact`, and in stage 1 of `paper`."
     ]
     missed = [row["what"] for row in rows if row["met"] is False]
-    small = [what for what in missed if ", exact" in what and f"{2 * WORKING}²" in what]
-    tiled = [what for what in missed if ", paper" in what and f"{4 * WORKING}²" in what]
-    other = [what for what in missed if what not in small + tiled]
+    small = [what for what in missed if what.startswith(f"{_title(2 * WORKING, 1)}, exact")]
+    other = [what for what in missed if what not in small]
     if small:
         notes.append(
-            f"Missed: {'; '.join(small)}. Most of a call of this tiny network is the fixed cost of its three hundred "
-            "layers: a quarter of the pixels is far from a quarter of the time (the table of single calls is the most "
-            "that can be reached here). Pictures of 16 working areas, and the work counted at SDXL's width in the "
-            "next part, are free of that."
-        )
-    if tiled:
-        notes.append(
-            f"Missed: {'; '.join(tiled)}. `paper` restores the whole picture, and beyond two working sides in "
-            "overlapping tiles, the fewest that a pass of two working sides allows: 9 for 16 working areas, a quarter "
-            "more pixels than the frame, which diffusers denoises in one piece. `exact` restores repaired places only."
+            f"Missed: {'; '.join(small)}. Half of a call of this tiny network on one crop is the fixed cost of its "
+            "three hundred layers: a quarter of the pixels is far from a quarter of the time (the table of single "
+            "calls is the most that can be reached). Several pictures at once share that cost; larger pictures, and "
+            "SDXL's width in the next part, hardly have it."
         )
     if other:
         notes.append(f"Missed without a known reason: {'; '.join(other)}.")
     return notes
+
+
+def _title(side: int, count: int) -> str:
+    areas = (side / WORKING) ** 2
+    return f"{side}² ({areas:g} working areas)" + (f", {count} pictures at once" if count > 1 else "")
 
 
 def _label(kind: str, share: float) -> str:
@@ -298,9 +315,9 @@ def _share(hits: Any) -> str:
 
 
 CASES: dict[str, Callable[[], Work]] = {
-    AGAINST: lambda: partial(full_frame(load()), picture(256)),
-    "ours, exact, 20 % bad": lambda: partial(refined, load(), picture(256), 0.2, "exact"),
-    "ours, paper, 20 % bad": lambda: partial(refined, load(), picture(256), 0.2, "paper"),
+    AGAINST: lambda: partial(full_frame(load()), [picture(256)]),
+    "ours, exact, 20 % bad": lambda: partial(refined, load(), [picture(256)], 0.2, "exact"),
+    "ours, paper, 20 % bad": lambda: partial(refined, load(), [picture(256)], 0.2, "paper"),
 }
 
 __all__ = ["CASES", "Times", "part"]
