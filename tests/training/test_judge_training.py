@@ -19,8 +19,8 @@ from grefine.toyworld.tokenizer import build_tokenizer
 from grefine.toyworld.vocabulary import DEFECT_KINDS, HELD_OUT_DEFECT
 from grefine.training.judges.aids import ContentAid, DamageAid
 from grefine.training.judges.distortions import distort
-from grefine.training.judges.losses import correlation_loss, fidelity, norm_in_norm
-from grefine.training.judges.mdiqa import MDIQASettings
+from grefine.training.judges.losses import away_from, correlation_loss, fidelity, norm_in_norm
+from grefine.training.judges.mdiqa import MDIQASettings, spot_losses
 from grefine.training.judges.mdiqa import build as build_mdiqa
 from grefine.training.judges.moe_agiqa import MoEAGIQASettings
 from grefine.training.judges.moe_agiqa import build as build_moe
@@ -58,6 +58,18 @@ def test_every_batch_is_reproducible_and_its_truth_consistent():
     assert (whole.dimensions == 1).all()
     hurt = judged(3, 0, 16, damaged_share=1.0, distorted_share=0.0)
     assert ((hurt.quality < 1) == (hurt.severity > 0)).all()
+
+
+def test_a_place_may_count_by_its_share_of_the_picture():
+    steep = judged(3, 0, 16, damaged_share=1.0, distorted_share=0.0)
+    plain = judged(3, 0, 16, damaged_share=1.0, distorted_share=0.0, local_exponent=1.0)
+    assert torch.equal(steep.quality, plain.quality), "the overall quality has its own way"
+    assert (plain.dimensions >= steep.dimensions).all()
+    expected = 0.7 * (plain.severity / 0.2).clamp(max=1)
+    lost = (1 - plain.dimensions).sum(1)
+    known = lost > 0
+    assert known.any()
+    assert torch.allclose(lost[known], expected[known], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", DIMENSIONS)
@@ -162,6 +174,31 @@ def test_a_network_begins_at_the_usual_label():
     model = build_mdiqa(MDIQASettings()).eval()
     scores = model.score(torch.rand(2, 3, 64, 64)).dimensions
     assert all(abs(value.mean().item() - 0.9) < 0.2 for value in scores.values())
+
+
+def test_directions_are_compared_by_their_angle_alone():
+    wanted = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]])
+    assert away_from(5 * wanted + torch.tensor([[0.0], [0.0], [1.0]]), wanted) == pytest.approx(0.0, abs=1e-6)
+    assert away_from(-wanted, wanted) == pytest.approx(2.0)
+    assert away_from(wanted.flip(1), wanted) == pytest.approx(1.0)
+    assert away_from(wanted, torch.zeros(3, 2)) == 1.0, "nothing is wanted, nothing is wrong"
+
+
+def test_a_gradient_learns_where_the_unspoilt_picture_lies():
+    torch.manual_seed(0)
+    model = build_mdiqa(MDIQASettings()).train()
+    data = judged(13, 0, 12, damaged_share=1.0, distorted_share=0.0, kinds=("noise",))
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    astray = []
+    for _ in range(20):
+        losses = spot_losses(model, data)
+        losses["direction"].backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        astray.append(losses["direction"].item())
+    assert astray[0] > 0.9, "untrained gradients know nothing"
+    assert astray[-1] < 0.75
+    assert losses["spots"].isfinite()
 
 
 @pytest.mark.slow

@@ -16,7 +16,9 @@ _TAUGHT = {
         "squares and the lighting stand in for aesthetic judgements that a toy world does not have. Local defects "
         "count where they belong (blur: sharpness; noise and jpeg: noisiness; cast: color; warp: content; banding: "
         "the overall score alone). All nine heads, both trunks and the fusion are trained together; CLIP's ResNet "
-        "stays as it was drawn and serves as a fixed projection."
+        "stays as it was drawn and serves as a fixed projection. On further pictures, blurred or noisy in one place, "
+        "the gradients of sharpness and noisiness are taught to point at the unspoilt picture (direction_ rows: "
+        "cosines)."
     ),
     "lar_iqa": (
         "One score: the true quality of a scene under local defects and, in a few, of whole-image distortions. In "

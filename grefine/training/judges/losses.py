@@ -33,3 +33,10 @@ def correlation_loss(predicted: Tensor, label: Tensor) -> Tensor:
     """Return (1 - Pearson) / 2, in 0..1."""
     a, b = (x - x.mean() for x in (predicted, label))
     return (1 - (a * b).sum() / (a.norm() * b.norm() + 1e-8)) / 2
+
+
+def away_from(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return 1 - the mean cosine between directions (B, ...), in 0..2; those that are wanted nowhere are left out."""
+    found, wanted = found.flatten(1), wanted.flatten(1)
+    known = wanted.norm(dim=1) > 0
+    return 1 - torch.cosine_similarity(found, wanted, dim=1)[known].sum() / known.sum().clamp(min=1)

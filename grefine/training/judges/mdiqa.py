@@ -9,21 +9,27 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.training.judges.aids import start_at
-from grefine.training.judges.losses import norm_in_norm
+from grefine.training.judges.losses import away_from, norm_in_norm
 from grefine.training.judges.measures import (
     dimension_measures,
+    direction_measures,
     in_chunks,
     mixed_measures,
     moves_most,
     own_distortion,
     rank_correlation,
 )
-from grefine.training.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, judged
+from grefine.training.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, Judged, judged
 from grefine.training.loop import Budget, Record, train
 from grefine.training.muon import optimisers
+
+SPOTS = ("noisiness", "sharpness")
+"""The dimensions that a place alone can be bad in, and that people guide by."""
+SPOTS_TRAIN = 5_500_003
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class MDIQASettings:
     """What makes the shipped MDIQA (configs/train/tiny/mdiqa.yaml)."""
 
     channels: tuple[int, int, int, int] = (12, 16, 24, 32)
-    stem_width: int = 4
+    stem_width: int = 8
     width: int = 16
     heads: int = 4
     hidden: int = 32
@@ -42,6 +48,15 @@ class MDIQASettings:
     norm_weight: float = 0.3
     """Of norm-in-norm beside the squared error."""
     overall_weight: float = 2.0
+    local_exponent: float = 0.5
+    """How local damage counts in its dimension (`judged`); the overall quality has its own way."""
+    spots: int = 48
+    """Further pictures per step, `spot_share` of them blurred or noisy in one place."""
+    spot_share: float = 1.0
+    """With 1, a picture without noise must be a blurred one, and a clean one is taken for half blurred."""
+    spot_weight: float = 8.0
+    direction_weight: float = 1.0
+    """Of how far the gradient on those points away from the unspoilt picture."""
     damaged_share: float = 0.3
     distorted_share: float = 0.12
     single_share: float = 0.5
@@ -51,7 +66,13 @@ class MDIQASettings:
 
 def build(settings: MDIQASettings) -> MDIQA:
     """Make an untrained tiny MDIQA."""
-    options = {"channels": list(settings.channels), "stem_width": settings.stem_width}
+    options = {
+        "channels": list(settings.channels),
+        "stem_width": settings.stem_width,
+        # Gradients of kinks and of the largest of four are rough; a guide follows gradients.
+        "act_layer": "silu",
+        "replace_stem_pool": True,
+    }
     model = MDIQA(
         backbone="test_resnet",
         backbone_options=options,
@@ -96,19 +117,26 @@ def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator:
             damaged_share=settings.damaged_share,
             distorted_share=settings.distorted_share,
             single_share=settings.single_share,
+            local_exponent=settings.local_exponent,
             device=accelerator.device,
         )
-        out = model(data.images)
-        scores = torch.stack([out.dimensions[name] for name in DIMENSIONS], dim=-1)
-        error = F.mse_loss(scores, data.dimensions)
-        order = sum(norm_in_norm(scores[:, i], data.dimensions[:, i]) for i in range(len(DIMENSIONS))) / len(
-            DIMENSIONS
-        )
-        overall = F.mse_loss(out.overall, data.quality) + settings.norm_weight * norm_in_norm(
-            out.overall, data.quality
-        )
-        loss = len(DIMENSIONS) * (error + settings.norm_weight * order) + settings.overall_weight * overall
-        return {"loss": loss, "mse": error, "order": order, "overall": overall}  # pyright: ignore[reportReturnType]
+        losses = score_losses(model, data, settings)
+        if settings.spots:
+            spots = judged(
+                SPOTS_TRAIN + settings.seed,
+                offset + number,
+                settings.spots,
+                damaged_share=settings.spot_share,
+                distorted_share=0.0,
+                kinds=("blur", "noise"),
+                local_exponent=settings.local_exponent,
+                device=accelerator.device,
+            )
+            found = spot_losses(model, spots)
+            losses |= found
+            losses["loss"] = losses["loss"] + settings.spot_weight * found["spots"]
+            losses["loss"] = losses["loss"] + settings.direction_weight * found["direction"]
+        return losses
 
     def save() -> None:
         model.half().save_pretrained(folder)
@@ -128,6 +156,34 @@ def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator:
     )
 
 
+def score_losses(model: MDIQA, data: Judged, settings: MDIQASettings) -> dict[str, Tensor]:
+    """Return the error of all scores, that of their order and that of the overall quality, and their weighted sum."""
+    out = model(data.images)
+    scores = torch.stack([out.dimensions[name] for name in DIMENSIONS], dim=-1)
+    error = F.mse_loss(scores, data.dimensions)
+    orders = [norm_in_norm(scores[:, i], data.dimensions[:, i]) for i in range(len(DIMENSIONS))]
+    order = torch.stack(orders).mean()
+    overall = F.mse_loss(out.overall, data.quality) + settings.norm_weight * norm_in_norm(out.overall, data.quality)
+    loss = len(DIMENSIONS) * (error + settings.norm_weight * order) + settings.overall_weight * overall
+    return {"loss": loss, "mse": error, "order": order, "overall": overall}
+
+
+def spot_losses(model: MDIQA, data: Judged) -> dict[str, Tensor]:
+    """Return the error on pictures that are blurred or noisy in one place, and how far their gradients lead astray.
+
+    A score may be right while its gradient is a pattern that means nothing. Who steers or trains by a score follows
+    the gradient, so it is taught to point from the spoilt to the unspoilt picture.
+    """
+    images = data.images.requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):  # the only attention whose gradient has a gradient
+        found = model.score(images, SPOTS).dimensions
+    scores = torch.stack([found[name] for name in SPOTS], dim=-1)
+    truth = data.dimensions[:, [DIMENSIONS.index(name) for name in SPOTS]]
+    (gradient,) = torch.autograd.grad((scores * (truth < 1)).sum(), images, create_graph=True)
+    astray = away_from(gradient, data.clean.images - images.detach())
+    return {"spots": F.mse_loss(scores, truth), "direction": astray}
+
+
 def without_dropout(model: MDIQA) -> MDIQA:
     """Switch dropout off: every batch is new, so there is nothing to memorise."""
     for module in model.modules():
@@ -142,7 +198,7 @@ def without_dropout(model: MDIQA) -> MDIQA:
 def measure(
     model: MDIQA, seed: int = JUDGE_TEST, count: int = 512, thorough: bool = True
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Return rank correlations on unseen scenes and, if thorough, what each distortion does to each dimension."""
+    """Return what it is worth on unseen scenes and, if thorough, what each distortion does to each dimension."""
     model.eval()
 
     def score(images: Tensor) -> Tensor:
@@ -151,6 +207,7 @@ def measure(
 
     data = judged(seed, 0, count)
     found = mixed_measures(score, data) | dimension_measures(score, seed, count // 2)
+    found |= direction_measures(model, seed, count // 4)
     overall = in_chunks(lambda images: model(images).overall, data.images)
     found["srcc_overall"] = rank_correlation(overall, data.quality)
     if not thorough:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from grefine.models.mdiqa import DIMENSIONS, TECHNICAL
+from grefine.models.mdiqa import DIMENSIONS, MDIQA, TECHNICAL
 from grefine.training.judges.distortions import distort
+from grefine.training.judges.losses import away_from
 from grefine.training.judges.stream import Judged, judged, source
 
 
@@ -42,6 +43,18 @@ def dimension_measures(score: Callable[[Tensor], Tensor], seed: int, count: int)
     return {f"srcc_{name}": value for name, value in rho.items()} | {
         "srcc_technical": sum(rho[name] for name in TECHNICAL) / len(TECHNICAL)
     }
+
+
+def direction_measures(model: MDIQA, seed: int, count: int) -> dict[str, float]:
+    """Return the cosine between a dimension's gradient and what a picture spoilt in one place has lost."""
+    found = {}
+    for number, (kind, name) in enumerate((("blur", "sharpness"), ("noise", "noisiness"))):
+        data = judged(seed, 990_020 + number, count, damaged_share=1.0, distorted_share=0.0, kinds=(kind,))
+        images = data.images.requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(model.score(images, (name,)).dimensions[name].sum(), images)
+        found[f"direction_{name}"] = 1 - float(away_from(gradient, data.clean.images - images.detach()))
+    return found
 
 
 def mixed_measures(score: Callable[[Tensor], Tensor], data: Judged) -> dict[str, float]:

@@ -34,7 +34,20 @@ class JudgeRecipe:
 
 _FREE = ("batch", "muon_lr", "adam_lr", "seed", "damaged_share", "distorted_share", "versions", "single_share")
 RECIPES: dict[str, JudgeRecipe] = {
-    "mdiqa": JudgeRecipe(MDIQASettings, train_mdiqa, (*_FREE, "norm_weight", "overall_weight")),
+    "mdiqa": JudgeRecipe(
+        MDIQASettings,
+        train_mdiqa,
+        (
+            *_FREE,
+            "norm_weight",
+            "overall_weight",
+            "spots",
+            "spot_share",
+            "spot_weight",
+            "direction_weight",
+            "local_exponent",
+        ),
+    ),
     "lar_iqa": JudgeRecipe(LARIQASettings, train_lar_iqa, (*_FREE, "correlation_weight", "damage_weight")),
     "moe_agiqa": JudgeRecipe(
         MoEAGIQASettings,

@@ -76,11 +76,14 @@ def judged(
     device: torch.device | str = "cpu",
     single_share: float = 0.0,
     versions: int = 1,
+    local_exponent: float = 0.5,
 ) -> Judged:
     """Render batch `number`: a share with a local defect, and every dimension distorted in a share of its own.
 
     Args:
         single_share: share of pictures that are distorted in exactly one dimension instead, and not damaged locally.
+        local_exponent: how a local defect's severity becomes a loss in its dimension: 1 counts it by its share of the
+            picture, as a mean over places would; less makes little damage count for more.
         versions: how many pictures show the same scene, each spoilt in its own way: what they share can then not be
             what tells their qualities apart. `count` must be a multiple of it.
     """
@@ -111,8 +114,9 @@ def judged(
     dimensions = 1 - strengths
     for kind, name in LOCAL_DIMENSION.items():
         rows, column = hurt.kinds == DEFECT_KINDS.index(kind), DIMENSIONS.index(name)
-        whole = (1 - dimensions[:, column]) * (1 - 0.7 * local)
-        worse = 1 - whole - 0.7 * local
+        lost = 0.7 * (severity / SEVERE).clamp(0, 1) ** local_exponent
+        whole = (1 - dimensions[:, column]) * (1 - lost)
+        worse = 1 - whole - lost
         dimensions[:, column] = torch.where(rows, worse, dimensions[:, column])
     return Judged(scenes, clean, images, dimensions, quality_of(1 - strengths, local), severity, hurt)
 
