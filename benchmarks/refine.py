@@ -290,8 +290,8 @@ def why_missed(rows: list[dict[str, Any]]) -> list[str]:
     other = [what for what in missed if what not in small]
     if small:
         notes.append(
-            f"Missed: {'; '.join(small)}. Half of a call of this tiny network on one crop is the fixed cost of its "
-            "three hundred layers: a quarter of the pixels is far from a quarter of the time (the table of single "
+            f"Missed: {'; '.join(small)}. About two thirds of a call of this tiny network on one crop are fixed "
+            "cost: a quarter of the pixels is far from a quarter of the time (the table of single "
             "calls is the most that can be reached). Several pictures at once share that cost; larger pictures, and "
             "SDXL's width in the next part, hardly have it."
         )
