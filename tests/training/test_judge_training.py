@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
 from golden_weights import golden_files, load_golden
 
 from grefine.errors import ConfigError
-from grefine.models.mdiqa import DIMENSIONS
+from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.toyworld.captions import describe
 from grefine.toyworld.scene import misalign, sample
@@ -22,6 +23,7 @@ from grefine.training.judges.distortions import distort
 from grefine.training.judges.losses import away_from, correlation_loss, fidelity, norm_in_norm
 from grefine.training.judges.mdiqa import MDIQASettings, spot_losses
 from grefine.training.judges.mdiqa import build as build_mdiqa
+from grefine.training.judges.measures import direction_measures
 from grefine.training.judges.moe_agiqa import MoEAGIQASettings
 from grefine.training.judges.moe_agiqa import build as build_moe
 from grefine.training.judges.prompts import captions_for, encode, falsify, tell
@@ -199,6 +201,15 @@ def test_a_gradient_learns_where_the_unspoilt_picture_lies():
     assert astray[0] > 0.9, "untrained gradients know nothing"
     assert astray[-1] < 0.75
     assert losses["spots"].isfinite()
+
+
+def test_the_bundled_mdiqa_points_at_the_unspoilt_picture():
+    model = MDIQA.from_pretrained(Path(__file__).parents[2] / "pipelines" / "tiny" / "mdiqa").float().eval()
+    found = direction_measures(model, 14, 24)
+    untrained = direction_measures(build_mdiqa(MDIQASettings()).eval(), 14, 24)
+    assert found["direction_sharpness"] > 0.2
+    assert found["direction_noisiness"] > 0.4
+    assert max(untrained.values()) < 0.1
 
 
 @pytest.mark.slow

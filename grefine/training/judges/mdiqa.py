@@ -48,11 +48,11 @@ class MDIQASettings:
     norm_weight: float = 0.3
     """Of norm-in-norm beside the squared error."""
     overall_weight: float = 2.0
-    local_exponent: float = 0.5
+    local_exponent: float = 1.0
     """How local damage counts in its dimension (`judged`); the overall quality has its own way."""
-    spots: int = 48
+    spots: int = 64
     """Further pictures per step, `spot_share` of them blurred or noisy in one place."""
-    spot_share: float = 1.0
+    spot_share: float = 0.5
     """With 1, a picture without noise must be a blurred one, and a clean one is taken for half blurred."""
     spot_weight: float = 8.0
     direction_weight: float = 1.0
