@@ -79,7 +79,7 @@ def full_frame(pipe: GRefinePipeline) -> Callable[..., list[Image.Image]]:
         white = [Image.new("L", image.size, 255) for image in images]
         width, height = images[0].size
         for steps, strength, scale in ((STEPS[0], STRENGTH, SCALE), (STEPS[1], DELTA, 1.0)):
-            images = inner(
+            found = inner(
                 prompt=[prompt] * len(images),
                 image=images,
                 mask_image=white,
@@ -89,7 +89,8 @@ def full_frame(pipe: GRefinePipeline) -> Callable[..., list[Image.Image]]:
                 num_inference_steps=math.ceil(steps / strength - 1e-9),
                 guidance_scale=scale,
                 generator=[torch.Generator().manual_seed(seed + number) for number in range(len(images))],
-            ).images
+            )
+            images = list(found.images)  # pyright: ignore[reportAttributeAccessIssue]
         return images
 
     return run

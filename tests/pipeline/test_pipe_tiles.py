@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from components import pipeline
 from PIL import Image
 from test_pipe_exactness import bad_place, call, picture
@@ -113,6 +114,24 @@ def test_a_wide_place_is_repainted_in_one_crop():
     changed = (np.asarray(refined) != np.asarray(image)).any(axis=2)
     assert changed[result.plan.mask].mean() > 0.5
     assert not changed[~result.plan.mask].any()
+
+
+@pytest.mark.parametrize(("wider", "batches"), [(0, 1), (12, 2)])
+def test_wide_crops_share_the_room_of_ordinary_ones(wider, batches):
+    pipe, counted = pipeline(), []
+
+    def count(pipe, index, timestep, tensors):
+        counted.append(tensors["stage"])
+        return {}
+
+    image, side = picture(200, 150), pipe.working_side + wider
+    mask = Image.new("L", image.size, 0)
+    mask.paste(255, (40, 30, 40 + side, 30 + side))
+    pipe(
+        prompt=["a red ball"] * 2, image=[image] * 2, mask_image=[mask] * 2, restorer="none", num_inference_steps=4,
+        config={"batch_size": 2}, generator=torch.Generator().manual_seed(0), callback_on_step_end=count,
+    )  # fmt: skip
+    assert len(counted) == pipe.num_timesteps == batches * 4
 
 
 def test_steps_of_large_pictures_are_counted_before_they_run():
