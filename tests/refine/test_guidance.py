@@ -19,7 +19,7 @@ from grefine.refine.guidance import (
     clean_latents,
     noise_levels,
 )
-from grefine.toyworld.tokenizer import build_tokenizer
+from lab.world.tokenizer import build_tokenizer
 
 
 @pytest.fixture(scope="module")
