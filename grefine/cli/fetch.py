@@ -13,10 +13,10 @@ def fetch(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Get weights into the cache folder (GREFINE_CACHE) and record their hashes; print where they lie."""
-    from grefine import resources
+    from grefine import fetching
 
     if name is None:
-        rows = {known: resources.fetch_recipe(known) for known in resources.fetch_names()}
+        rows = {known: fetching.fetch_recipe(known) for known in fetching.fetch_names()}
         if as_json:
             listed = {
                 n: {"description": r.description, "licence": r.licence, "source": r.source} for n, r in rows.items()
@@ -26,7 +26,7 @@ def fetch(
         for known, recipe in rows.items():
             typer.echo(f"{known:14} {recipe.description} [{recipe.licence}]")
         return
-    done = resources.fetch(name, accept_terms=accept_terms, report=lambda line: typer.echo(line, err=True))
+    done = fetching.fetch(name, accept_terms=accept_terms, report=lambda line: typer.echo(line, err=True))
     if as_json:
         typer.echo(json.dumps([str(path) for path in done], indent=1))
     else:
