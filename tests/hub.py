@@ -5,9 +5,14 @@ File names, variants, keys, configs and the vocabulary of CLIP are the published
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.server
 import json
+import threading
+import time
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import torch
 import yaml
@@ -138,3 +143,144 @@ def write_recipes(folder: Path, root: Path, address: str = "http://127.0.0.1:1")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pq-prompts.yaml").write_text(yaml.safe_dump(recipe))
     return folder
+
+
+class Hub:
+    """A server on this machine that speaks as much of the hub's protocol as its client needs.
+
+    `faults` maps a part of an address to what goes wrong there: cut, drop (once), lie, redirect, loop, escape, gated,
+    gone, slow.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.faults, self.asked = root, dict[str, str](), list[str]()
+        hub = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                hub.answer(self)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def commit(self, repository: str) -> str:
+        return hashlib.sha1(repository.encode()).hexdigest()
+
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        path = unquote(urlsplit(request.path).path).strip("/")
+        self.asked.append(f"{request.command} {path}")
+        fault = next((what for part, what in self.faults.items() if part in path), None)
+        if fault == "gated":
+            return reply(request, 401, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."})
+        if fault == "gone":
+            return reply(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        if path.startswith("api/models/"):
+            return self.describe(request, path.removeprefix("api/models/"), fault)
+        if path.startswith(f"{PROMPTS}/"):
+            return self.give(request, self.root / path, {}, fault)
+        repository, _, rest = path.partition("/resolve/")
+        _, _, name = rest.partition("/")
+        file = self.root / repository / name
+        if not file.is_file():
+            return reply(request, 404, b"", {"X-Error-Code": "EntryNotFound"})
+        headers = {"X-Repo-Commit": self.commit(repository), "ETag": f'"{etag(file)}"'}
+        headers |= {"X-Linked-Size": str(file.stat().st_size), "X-Linked-Etag": f'"{etag(file)}"'}
+        if fault == "loop" or (fault == "redirect" and "cdn=1" not in request.path):
+            return reply(request, 302, b"", headers | {"Location": f"{self.address}/{path}?cdn=1"})
+        self.give(request, file, headers, fault)
+
+    def describe(self, request: http.server.BaseHTTPRequestHandler, rest: str, fault: str | None) -> None:
+        owner, name, *more = rest.split("/")
+        repository = f"{owner}/{name}"
+        if not (self.root / repository).is_dir():
+            return reply(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        if more[:1] != ["tree"]:
+            return reply(request, 200, json.dumps({"id": repository, "sha": self.commit(repository)}).encode())
+        home = self.root / repository
+        rows = []
+        for file in sorted(home.rglob("*")):
+            row = {"path": file.relative_to(home).as_posix(), "oid": blob(file), "size": 0, "type": "directory"}
+            if file.is_file():
+                row |= {"type": "file", "size": file.stat().st_size}
+                if is_large(file):
+                    row["lfs"] = {"oid": sha256(file), "size": file.stat().st_size, "pointerSize": 130}
+            rows.append(row)
+        if fault == "escape":
+            rows.append(rows[-1] | {"path": "tokenizer/../../../../escaped.txt"})
+        reply(request, 200, json.dumps(rows).encode())
+
+    def give(
+        self, request: http.server.BaseHTTPRequestHandler, file: Path, headers: dict[str, str], fault: str | None
+    ) -> None:
+        content, status = file.read_bytes(), 200
+        if request.command == "GET":
+            if fault == "lie":
+                content = bytes(255 - byte for byte in content[:64]) + content[64:]
+            if fault == "cut":
+                content = content[: len(content) // 2]
+            start = request.headers.get("Range", "")
+            if start.startswith("bytes="):
+                first = int(start.removeprefix("bytes=").split("-")[0])
+                headers |= {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"}
+                content, status = content[first:], 206
+        if fault == "drop" and request.command == "GET":
+            self.faults = {part: what for part, what in self.faults.items() if what != "drop"}
+            reply(request, status, content, headers, only=len(content) // 2)
+            request.close_connection = True
+            return
+        reply(request, status, content, headers, pause=fault == "slow")
+
+
+def reply(
+    request: http.server.BaseHTTPRequestHandler,
+    status: int,
+    content: bytes,
+    headers: dict[str, str] | None = None,
+    only: int | None = None,
+    pause: bool = False,
+) -> None:
+    request.send_response(status)
+    for name, value in (headers or {}).items():
+        request.send_header(name, value)
+    request.send_header("Content-Length", str(len(content)))
+    request.end_headers()
+    if request.command == "HEAD":
+        return
+    with contextlib.suppress(OSError):
+        if pause:
+            request.wfile.write(content[:1024])
+            request.wfile.flush()
+            time.sleep(30)
+        request.wfile.write(content[1024 if pause else 0 : only])
+
+
+def is_large(file: Path) -> bool:
+    return file.suffix in (".safetensors", ".pt", ".pth", ".bin")
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def blob(file: Path) -> str:
+    if not file.is_file():
+        return "0" * 40
+    content = file.read_bytes()
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+
+
+def etag(file: Path) -> str:
+    return sha256(file) if is_large(file) else blob(file)
