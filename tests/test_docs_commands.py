@@ -14,7 +14,8 @@ from grefine.cli.main import app as grefine_app
 from grefine.errors import ConfigError
 from grefine.evaluate.baselines import REFINERS
 from grefine.evaluate.judges import resolve
-from grefine.resources import bundled, config_file, fetch_names, pipeline_names
+from grefine.fetching import fetch_names
+from grefine.resources import bundled, config_file, pipeline_names
 from grefine.scorers.convert import KINDS
 from grefine.training.datasets.published import PUBLISHED
 from lab.cli import app as lab_app
