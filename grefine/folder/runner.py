@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -335,16 +335,23 @@ def _warn(gate: ScoreGate | None, report: Reporter) -> None:
 def _conclude(
     journal: Path, out: Path, task: Task, gate: ScoreGate | None, summary: RunSummary, report: Reporter
 ) -> None:
-    """Write the table and the page; a run does not fail for them."""
-    try:
-        write_table(journal, out / TABLE)
-        if task.options.report and not summary.stopped and (summary.counts or not (out / "report.html").exists()):
-            facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
-            facts += [("gate", gate.name)] if gate else []
-            notes = [*([gate.warning] if gate and gate.warning else []), *summary.lines()[1:]]
-            write_run_report(journal, out, facts, notes)
-    except (GRefineError, OSError) as error:
-        report({"event": "note", "text": f"The table or the page of the run could not be written: {error}"})
+    """Write the table and the page; neither takes the other with it, and the run ends in order without them."""
+
+    def page() -> None:
+        facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
+        facts += [("gate", gate.name)] if gate else []
+        notes = [*([gate.warning] if gate and gate.warning else []), *summary.lines()[1:]]
+        write_run_report(journal, out, facts, notes)
+
+    views: dict[str, Callable[[], object]] = {TABLE: lambda: write_table(journal, out / TABLE)}
+    if task.options.report and not summary.stopped and (summary.counts or not (out / "report.html").exists()):
+        views["report.html"] = page
+    for name, write in views.items():
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001 - the results are there, whatever befalls their table or page
+            summary.unwritten.append(name)
+            report({"event": "note", "text": f"{name} could not be written: {type(error).__name__}: {error}"})
 
 
 def _load(pipeline: Any, device: str | None) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grefine.io.atomic import write_atomic
+from grefine.io.atomic import write_text
 from grefine.io.images import printable
 from grefine.io.prompt_table import safe_cell
 from grefine.io.run_files import last_rows
@@ -45,6 +45,8 @@ class RunSummary:
     stopped: str = ""
     """Why the run ended early, one sentence."""
     interrupted: bool = False
+    unwritten: list[str] = field(default_factory=list)
+    """The table or the page of the run, where it could not be written."""
     without_prompt: list[str] = field(default_factory=list)
     """The first images that were judged by quality alone, for want of a prompt."""
     without_prompt_count: int = 0
@@ -70,7 +72,7 @@ class RunSummary:
         """0: every input has its result; 1: some have none; 130: interrupted."""
         if self.interrupted:
             return 130
-        return 1 if self.counts["failed"] or self.stopped else 0
+        return 1 if self.counts["failed"] or self.stopped or self.unwritten else 0
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one journal row."""
@@ -127,6 +129,7 @@ class RunSummary:
             lines.append(f"{self.failed_again:,} of the failed ones had failed before.")
         if self.stopped:
             lines.append(f"{self.stopped} {self.left:,} images are left; start again with the same line to go on.")
+        lines += [f"{name} could not be written." for name in self.unwritten]
         if self.gated:
             lines.append(f"{self.gated:,} passed the gate {self.gate} and were left alone without drawing maps.")
         if self.counts["beyond"]:
@@ -161,7 +164,7 @@ def write_table(journal: Path, path: Path) -> None:
         cells = [row["file"], row["state"], row["reason"], kept, row.get("prompt", ""), row.get("prompt_origin", "")]
         texts = [safe_cell(printable(cell)) for cell in cells]
         writer.writerow([*texts, row.get("area", ""), *values])
-    write_atomic(path, out.getvalue().encode("utf-8"))
+    write_text(path, out.getvalue())
 
 
 def _listed(head: str, names: list[str]) -> list[str]:
