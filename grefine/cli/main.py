@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -58,6 +59,8 @@ def run(commands: typer.Typer) -> None:
     """Run a command line; every known failure is one sentence on stderr."""
     from grefine.errors import GRefineError
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name or a prompt that the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not sys.stderr.isatty():  # other packages' progress bars are noise in a log
         os.environ.setdefault("TQDM_DISABLE", "1")
     try:
