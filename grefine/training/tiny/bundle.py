@@ -25,7 +25,8 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.pipeline import GRefinePipeline
 from grefine.refine.world import roundtrip_error
 from grefine.toyworld.captions import describe
-from grefine.training.tiny.stream import VALIDATE, batch
+from grefine.toyworld.files import as_files
+from grefine.training.tiny.stream import VALIDATE, batch, generator
 
 REQUIRED: dict[str, Any] = {
     "vae": AutoencoderKL,
@@ -67,7 +68,7 @@ FALSE_ALARMS = 0.1
 
 
 def assemble(folder: Path, scenes: int = 512) -> GRefinePipeline:
-    """Make `folder`, which holds trained parts, a pipeline: calibrated on `scenes` clean validation scenes."""
+    """Make `folder`, which holds trained parts, a pipeline: calibrated on `scenes` clean scenes, half of them files."""
     missing = [name for name in REQUIRED if not (folder / name).is_dir()]
     if missing:
         raise ConfigError(f"'{folder}' lacks {', '.join(missing)}: train those parts first.")
@@ -119,7 +120,7 @@ def _pictures(count: int) -> tuple[list[Image.Image], list[str], list[Image.Imag
     prompts: list[str] = []
     for number in range(-(-count // 64)):
         data = batch(VALIDATE, 200 + number, min(64, count - 64 * number))
-        clean += to_pil(data.clean.images)
+        clean += to_pil(as_files(data.clean.images, generator(VALIDATE, 300 + number), 0.5))
         damaged += to_pil(data.damaged.images)
         prompts += [describe(data.scenes, i, rng).text for i in range(len(data.scenes))]
     return clean, prompts, damaged
