@@ -14,10 +14,8 @@ from grefine.io.atomic import write_atomic
 
 BEFORE = "before"
 AFTER = "after"
-SHIFTED = "before+shift"
-"""The input moved by one pixel: how much a metric changes where nothing visible did."""
-RECOMPRESSED = "before+jpeg95"
-"""The input through JPEG at quality 95, for the same purpose."""
+NOISE = f"{BEFORE}+"
+"""Begins the stages that are the input with a change that nobody sees, such as "before+jpeg"."""
 
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "'")
 
@@ -29,7 +27,7 @@ class ScoreRow:
     image: str
     """Path relative to the compared folders, with forward slashes."""
     stage: str
-    """"before", "after" (or a method's name in a comparison), or one of the two noise probes."""
+    """"before", "after" (or a method's name in a comparison), or a noise probe's."""
     metric: str
     value: float
     """NaN when the metric gave no number for this image."""

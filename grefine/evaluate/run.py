@@ -13,7 +13,7 @@ from typing import Any
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.cache import ScoreCache, content_hash
-from grefine.evaluate.fidelity import FIDELITY, IDENTICAL_PSNR
+from grefine.scorers.fidelity import FIDELITY, IDENTICAL_PSNR
 from grefine.evaluate.findings import Analysis
 from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
 from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows, write_text

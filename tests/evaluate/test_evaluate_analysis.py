@@ -9,7 +9,7 @@ import pytest
 
 from grefine.evaluate.analysis import analyse, main_column
 from grefine.evaluate.findings import level_of
-from grefine.evaluate.long_table import AFTER, BEFORE, SHIFTED, ScoreRow
+from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow
 from grefine.evaluate.statistics import summarise
 from grefine.evaluate.verdict import axis_sentence, headline, sentences, verdict_of
 from grefine.types import MetricSpec
@@ -18,7 +18,7 @@ from grefine.types import MetricSpec
 def rows_of(metric, before, after, noise=()):
     rows = [ScoreRow(f"{i:03d}", BEFORE, metric, float(v)) for i, v in enumerate(before)]
     rows += [ScoreRow(f"{i:03d}", AFTER, metric, float(v)) for i, v in enumerate(after)]
-    return rows + [ScoreRow(f"{i:03d}", SHIFTED, metric, float(v)) for i, v in enumerate(noise)]
+    return rows + [ScoreRow(f"{i:03d}", NOISE + "moved", metric, float(v)) for i, v in enumerate(noise)]
 
 
 RNG = np.random.default_rng(5)
