@@ -68,7 +68,7 @@ FALSE_ALARMS = 0.1
 
 
 def assemble(folder: Path, scenes: int = 512) -> GRefinePipeline:
-    """Make `folder`, which holds trained parts, a pipeline, calibrated on clean scenes of which half went through files."""
+    """Make `folder`, which holds trained parts, a pipeline, calibrated on clean scenes, half of them files."""
     missing = [name for name in REQUIRED if not (folder / name).is_dir()]
     if missing:
         raise ConfigError(f"'{folder}' lacks {', '.join(missing)}: train those parts first.")
