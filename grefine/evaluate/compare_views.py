@@ -86,7 +86,7 @@ def _write_report(result: Comparison, method: str, folder: Path) -> None:
     analysis = result.analyses[method]
     text = ReportText(
         title=f"{ORIGINAL} and {method}",
-        subtitle=headline(verdict_of(analysis)),
+        subtitle=headline(analysis),
         headline=method,
         tone={"better": "gain", "worse": "loss", "mixed": "mixed"}.get(verdict_of(analysis), "even"),
         facts=(("method", method), ("compared methods", ", ".join(result.analyses))),

@@ -57,7 +57,7 @@ class Evaluation:
     @property
     def sentences(self) -> list[str]:
         """The verdict in plain words, then its grounds."""
-        return [f"{headline(self.verdict)}.", *sentences(self.analysis)]
+        return [f"{headline(self.analysis)}.", *sentences(self.analysis)]
 
 
 def evaluate_folders(

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from grefine.evaluate.run import Evaluation
 
 _SHOWN = 20
-METHOD_NAMES = {BEFORE: "original", AFTER: "refined"}
 
 
 def write_views(result: Evaluation, out: Path, *, report: bool = True) -> None:
@@ -41,10 +40,10 @@ def evaluation_table(result: Evaluation) -> WideTable:
     metrics = result.analysis.metrics
     return wide_table(
         {
-            METHOD_NAMES[BEFORE]: {m.metric: m.before for m in metrics},
-            METHOD_NAMES[AFTER]: {m.metric: m.after for m in metrics},
+            BEFORE: {m.metric: m.before for m in metrics},
+            AFTER: {m.metric: m.after for m in metrics},
         },
-        baseline=METHOD_NAMES[BEFORE],
+        baseline=BEFORE,
         directions={m.metric: m.spec.direction for m in metrics},
         in_loop=[m.metric for m in metrics if m.spec.used_in_loop],
         n=result.analysis.n,

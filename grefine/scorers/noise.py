@@ -68,6 +68,6 @@ def measure_noise(original: Mapping[str, float], variants: Iterable[Mapping[str,
 
 
 def metric_width(spec: MetricSpec, score: float) -> float:
-    """Return the range of a metric, or how large its score is (at least 1) where the range has no end."""
+    """Return the range of a metric; how large its score is (at least 1) where the range has no end or is not kept."""
     low, high = spec.range
-    return high - low if math.isfinite(high - low) else max(abs(score), 1.0)
+    return high - low if math.isfinite(high - low) and low <= score <= high else max(abs(score), 1.0)

@@ -64,3 +64,4 @@ def test_noise_is_the_largest_move_and_ranges_without_end_count_by_the_score():
     assert metric_width(MetricSpec("bounded", range=(1.0, 5.0)), 3.0) == 4.0
     assert metric_width(MetricSpec("open", range=(-np.inf, np.inf)), 0.3) == 1.0
     assert metric_width(MetricSpec("open", range=(-np.inf, np.inf)), -40.0) == 40.0
+    assert metric_width(MetricSpec("unstated"), 50.0) == 50.0

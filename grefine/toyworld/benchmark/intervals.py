@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from grefine.evaluate.statistics import SEED, bca_mean
+from grefine.evaluate.statistics import SEED
 from grefine.toyworld.benchmark.report import Row
 
 if TYPE_CHECKING:
@@ -41,11 +41,16 @@ def share_of(p: float, n: int) -> Row:
 
 def mean(values: ArrayLike) -> Row:
     """Return a mean with its bootstrap interval."""
+    from scipy.stats import bootstrap
+
     x = np.asarray(values, dtype=float).ravel()
     if x.size == 0:
         return EMPTY
-    interval = bca_mean(x)
-    return Row(float(x.mean()), interval.low, interval.high, x.size)
+    found = float(x.mean())
+    if x.size < 2 or np.ptp(x) == 0:
+        return Row(found, *((found, found) if x.size > 1 else (math.nan, math.nan)), x.size)
+    low, high = bootstrap((x,), np.mean, batch=1000, rng=SEED).confidence_interval
+    return Row(found, float(low), float(high), x.size)
 
 
 def ratio(after: ArrayLike, before: ArrayLike) -> Row:
