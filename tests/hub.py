@@ -184,7 +184,9 @@ class Hub:
         self.asked.append(f"{request.command} {path}")
         fault = next((what for part, what in self.faults.items() if part in path), None)
         if fault == "gated":
-            return reply(request, 401, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."})
+            return reply(
+                request, 401, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."}
+            )
         if fault == "gone":
             return reply(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
         if path.startswith("api/models/"):

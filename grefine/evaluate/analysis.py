@@ -114,7 +114,12 @@ def _gains(
 
 
 def _noise(stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str) -> list[float]:
-    return [change for stage in stages if stage.startswith(NOISE) for change in _gains(stages, spec, baseline, stage).values()]
+    return [
+        change
+        for stage in stages
+        if stage.startswith(NOISE)
+        for change in _gains(stages, spec, baseline, stage).values()
+    ]
 
 
 def _unfit(band: float, spec: MetricSpec, scores: Mapping[str, float]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from grefine.types import RefineResult
@@ -57,23 +58,36 @@ class Runner:
             restorer: stage 2; "none" runs stage 1 alone.
             guidance: preferences that steer denoising.
         """
-        self.say(f"{name}: {len(cases)} pictures")
-        pictures, texts = cases.pictures, list(prompts or cases.prompts)
+        options = {"strength": strength, "guard": guard, "restorer": restorer, "guidance": guidance}
+        images, results = self.refine(
+            name, cases.pictures, list(prompts or cases.prompts), masks=masks, config=dict(config or {}), **options
+        )
+        return Outcome(tensor_of(images), results)
+
+    def refine(
+        self,
+        name: str,
+        pictures: Sequence[Image.Image],
+        prompts: Sequence[str],
+        *,
+        masks: Tensor | None = None,
+        config: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> tuple[list[Image.Image], list[RefineResult]]:
+        """Refine pictures of any sizes."""
+        self.say(f"{name}: {len(pictures)} pictures")
         images, results = [], []
-        for start in range(0, len(cases), self.batch):
-            rows = range(start, min(start + self.batch, len(cases)))
+        for start in range(0, len(pictures), self.batch):
+            rows = range(start, min(start + self.batch, len(pictures)))
             out = self.pipe(
-                prompt=[texts[i] for i in rows],
+                prompt=[prompts[i] for i in rows],
                 image=[pictures[i] for i in rows],
                 mask_image=None if masks is None else [masks[i].numpy() for i in rows],
                 generator=[torch.Generator().manual_seed(self.seed + i) for i in rows],
                 config={"batch_size": self.batch} | dict(config or {}),
-                strength=strength,
-                guard=guard,
-                restorer=restorer,
-                guidance=guidance,
                 force=True,
+                **options,
             )
             images += out.images
             results += out.results
-        return Outcome(tensor_of(images), results)
+        return images, results

@@ -22,9 +22,11 @@ from lab.bench.native import early_pipeline, native_cases
 from lab.bench.repaint import exact_row, repaint_rows, sharpness_rows
 from lab.bench.report import Report
 from lab.bench.scorer_rows import add_scorer_rows
+from lab.bench.unharmed import outside_rows, saved_rows
 from lab.bench.verdicts import Verdict, clean_rows, judge, outcome_rows, records, repair_rows
 from lab.bench_judges.check import TieBands, check_judges, tie_bands
 from lab.bench_judges.networks import Judges
+from lab.world.vocabulary import HELD_OUT_DEFECT, TRAINING_DEFECTS
 
 Say = Callable[[str], None]
 
@@ -42,6 +44,8 @@ class Sizes:
     """Damaged by the kind that training never shows."""
     misaligned: int = 20
     """Per kind of misalignment."""
+    by_kind: int = 48
+    """Of each kind of defect, where kinds are told apart; none in a quick run."""
     clean: int = 96
     judges: int = 400
     native: int = 32
@@ -49,7 +53,7 @@ class Sizes:
     ablations: tuple[str, ...] = tuple(ABLATIONS)
 
 
-QUICK = Sizes(32, 24, 6, 6, 2, 2, 8, 100, 6, ("oracle",), ())
+QUICK = Sizes(32, 24, 6, 6, 2, 2, 0, 8, 100, 6, ("oracle",), ())
 """What a build machine has time for; its intervals are as wide as they look."""
 
 
@@ -172,13 +176,18 @@ def _chain_rows(bench: Bench, gallery: Path | None) -> None:
         found = bench.verdicts(f"{name or 'guarded.'}whole", everything, out.images, out)
         report.add(_whole_rows(bad, found[: len(bad)], name))
         report.add(clean_rows(found[len(bad) :], f"{name}clean."))
+        report.add(outside_rows(bench.judges, bench.bands, bad, out.images[: len(bad)], name))
         if not name and gallery:
             draw_gallery(gallery, everything, out, found)
+    rows, raw = saved_rows(run, good)
+    report.add(rows)
+    report.raw += raw
     report.about["guarded"] = any(result.decision.guarded for result in guarded.results)
     stage1 = run("stage 1 alone", bad, guard=False, restorer="none")
     report.add({"exact": exact_row(bad, stage1), "world.refused": intervals.share(_refused(bench, everything))})
     _control_rows(bench, bad)
     _ablation_rows(bench, bad, {"pq_aq": open_, "stage1": stage1})
+    _kind_rows(bench)
 
 
 def _whole_rows(bad: Cases, found: list[Verdict], prefix: str) -> dict[str, Any]:
@@ -191,6 +200,26 @@ def _whole_rows(bad: Cases, found: list[Verdict], prefix: str) -> dict[str, Any]
         rows[f"{prefix}whole.fixed.{kind}"] = intervals.share([v.fixed for v in found if v.kind == kind])
     own = repair_rows([found[i] for i in bad.perceptual], f"{prefix}whole.repair.")
     return rows | own
+
+
+def _kind_rows(bench: Bench) -> None:
+    """Tell the kinds apart, with as many pictures of each: guarded, open, in the true places, without fault."""
+    count, run = bench.sizes.by_kind, bench.runner
+    if not count:
+        bench.report.absent["*.kind.*"] = "not part of a quick run"
+        return
+    parts = [
+        damaged_cases(count, 1400 + i, kinds=(kind,)) for i, kind in enumerate((*TRAINING_DEFECTS, HELD_OUT_DEFECT))
+    ]
+    cases = Cases.cat(parts + [misaligned_cases(kind, count, 1410 + i) for i, kind in enumerate(CHANGED)])
+    guarded, open_ = run("kinds, guarded", cases), run("kinds, without guard", cases, guard=False)
+    placed = run("kinds, true places", cases, masks=control_masks(cases)["oracle"], guard=False)
+    ways = {"whole.": guarded.images, "noguard.whole.": open_.images, "control.oracle.": placed.images}
+    for prefix, images in (ways | {"control.perfect.": perfectly_painted(run, cases)}).items():
+        found = bench.verdicts(f"{prefix}kind", cases, images, guarded if prefix == "whole." else None)
+        for kind in dict.fromkeys(cases.kinds):
+            rows = outcome_rows([v for v in found if v.kind == kind], f"{prefix}kind.{kind}.")
+            bench.report.add(rows if prefix == "whole." else {k: v for k, v in rows.items() if k.endswith("improved")})
 
 
 def _refused(bench: Bench, cases: Cases) -> list[bool]:

@@ -42,6 +42,8 @@ class LARIQASettings:
     distorted_share: float = 0.03
     damaged_share: float = 0.8
     versions: int = 2
+    files: float = 0.6
+    """Share of pictures that went through a file."""
     seed: int = 12
 
 
@@ -93,6 +95,7 @@ def train_lar_iqa(out: Path, settings: LARIQASettings, budget: Budget, accelerat
             distorted_share=settings.distorted_share,
             device=accelerator.device,
             versions=settings.versions,
+            files=settings.files,
         )
         whole, crop = tensor_views(model, data.images)
         inner = encoder.forward_features(crop)

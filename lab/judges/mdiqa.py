@@ -59,6 +59,8 @@ class MDIQASettings:
     """Of how far the gradient on those points away from the unspoilt picture."""
     damaged_share: float = 0.3
     distorted_share: float = 0.12
+    files: float = 0.6
+    """Share of pictures that went through a file; none of the spots, whose gradient must point to the clean scene."""
     single_share: float = 0.5
     """Of pictures that are bad in one dimension alone."""
     seed: int = 11
@@ -117,6 +119,7 @@ def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator:
             damaged_share=settings.damaged_share,
             distorted_share=settings.distorted_share,
             single_share=settings.single_share,
+            files=settings.files,
             local_exponent=settings.local_exponent,
             device=accelerator.device,
         )

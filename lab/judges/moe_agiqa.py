@@ -52,6 +52,8 @@ class MoEAGIQASettings:
     damaged_share: float = 0.7
     distorted_share: float = 0.03
     versions: int = 2
+    files: float = 0.6
+    """Share of pictures that went through a file."""
     stem: Literal["patch", "conv"] = "conv"
     seed: int = 13
 
@@ -143,6 +145,7 @@ def train_moe_agiqa(
             distorted_share=settings.distorted_share,
             device=accelerator.device,
             versions=settings.versions,
+            files=settings.files,
         )
         if record.samples < settings.looking:
             return look(data, model.vision(views(data.images)).last_hidden_state, model.crop_features(data.images))

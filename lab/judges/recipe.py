@@ -32,7 +32,17 @@ class JudgeRecipe:
     """Settings that may change between runs; all others fix the network or what it is taught."""
 
 
-_FREE = ("batch", "muon_lr", "adam_lr", "seed", "damaged_share", "distorted_share", "versions", "single_share")
+_FREE = (
+    "batch",
+    "muon_lr",
+    "adam_lr",
+    "seed",
+    "damaged_share",
+    "distorted_share",
+    "versions",
+    "single_share",
+    "files",
+)
 RECIPES: dict[str, JudgeRecipe] = {
     "mdiqa": JudgeRecipe(
         MDIQASettings,

@@ -11,6 +11,7 @@ from torch import Tensor
 from grefine.models.mdiqa import DIMENSIONS
 from lab.judges.distortions import distort
 from lab.world.defects import Damaged, damage
+from lab.world.files import as_files
 from lab.world.render import Rendered, render
 from lab.world.scene import Scenes, sample
 from lab.world.vocabulary import DEFECT_KINDS, TRAINING_DEFECTS
@@ -77,6 +78,7 @@ def judged(
     single_share: float = 0.0,
     versions: int = 1,
     local_exponent: float = 0.5,
+    files: float = 0.0,
 ) -> Judged:
     """Render batch `number`: a share with a local defect, and every dimension distorted in a share of its own.
 
@@ -86,6 +88,7 @@ def judged(
             picture, as a mean over places would; less makes little damage count for more.
         versions: how many pictures show the same scene, each spoilt in its own way: what they share can then not be
             what tells their qualities apart. `count` must be a multiple of it.
+        files: share of pictures that went through a file at last, which costs them no quality.
     """
     generator = source(seed, number)
     scenes = sample(count // versions, generator)
@@ -110,6 +113,7 @@ def judged(
         images = _distorted(images, name, strengths, generator)
     for name in ("sharpness", "noisiness"):
         images = _distorted(images, name, strengths, generator)
+    images = as_files(images, generator, files) if files else images
     local = local_loss(severity)
     dimensions = 1 - strengths
     for kind, name in LOCAL_DIMENSION.items():

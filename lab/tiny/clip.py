@@ -27,6 +27,7 @@ from lab.tiny.samples import clip_samples
 from lab.tiny.stream import TRAIN, VALIDATE, batch, generator
 from lab.world.captions import Caption, Thing, coverage, describe, matches, near_misses
 from lab.world.defects import Damaged
+from lab.world.files import as_files
 from lab.world.queries import draw_queries
 from lab.world.render import render
 from lab.world.scene import MISALIGNMENTS, Scenes, misalign
@@ -63,6 +64,8 @@ class ClipSettings:
     peak: float = 1.0
     quality: float = 12.0
     quality_image: float = 3.0
+    files: float = 0.6
+    """Share of all pictures that went through a file, good ones and bad ones alike."""
     seed: int = 2
 
 
@@ -108,8 +111,8 @@ class Step:
     """(B,) bool: the misaligned scene really differs."""
 
 
-def draw_step(seed: int, number: int, count: int, grid: int, device: torch.device) -> Step:
-    """Render training batch `number`."""
+def draw_step(seed: int, number: int, count: int, grid: int, device: torch.device, files: float = 0.0) -> Step:
+    """Render training batch `number`; a share of its pictures went through files."""
     data = batch(seed, number, count, device=device, kinds=TO_FIND)
     source, rng = generator(seed + 1, number), random.Random(f"{seed}-{number}")
     kinds = [
@@ -126,7 +129,7 @@ def draw_step(seed: int, number: int, count: int, grid: int, device: torch.devic
     captions = [describe(data.scenes, i, rng) for i in range(count)]
     captions += [describe(wrong, i, rng) if wrong.present[i].any() else Caption("nothing", ()) for i in range(count)]
     return Step(
-        images=torch.cat([data.clean.images, data.damaged.images, altered.images]),
+        images=as_files(torch.cat([data.clean.images, data.damaged.images, altered.images]), source, files),
         scenes=Scenes.cat([data.scenes, data.scenes, wrong]),
         cells=torch.cat([coverage(data.clean, grid), coverage(data.clean, grid), coverage(altered, grid)]),
         damage=torch.cat([whole, _damage(data.damaged, grid), whole]),
@@ -259,7 +262,7 @@ def train_clip(out: Path, settings: ClipSettings, budget: Budget, accelerator: A
 
     def step(number: int) -> dict[str, Tensor]:
         at = offset + number
-        data = draw_step(TRAIN + settings.seed, at, settings.batch, clip.grid[0], accelerator.device)
+        data = draw_step(TRAIN + settings.seed, at, settings.batch, clip.grid[0], accelerator.device, settings.files)
         things = draw_queries(data.scenes, settings.queries, random.Random(f"{settings.seed}-{at}"))
         return losses(clip, prompts, tokenizer, data, things, settings)
 

@@ -14,6 +14,7 @@ from lab.tiny.stream import generator
 from lab.tiny.unknown_damage import estranged
 from lab.world.captions import Caption, Thing, describe
 from lab.world.defects import damage
+from lab.world.files import as_files
 from lab.world.queries import led
 from lab.world.render import render
 from lab.world.scene import Misalignment, Scenes, misalign, sample
@@ -51,20 +52,33 @@ class Task:
 
 
 def draw_task(
-    seed: int, number: int, count: int, device: torch.device | str = "cpu", kinds: Sequence[str] = tuple(SHARES)
+    seed: int,
+    number: int,
+    count: int,
+    device: torch.device | str = "cpu",
+    kinds: Sequence[str] = tuple(SHARES),
+    files: float = 0.0,
 ) -> Task:
-    """Draw batch `number` of the stream `seed`, mixed from `kinds`."""
+    """Draw batch `number` of the stream `seed`, mixed from `kinds`; a share of the sources went through files."""
     source = generator(seed, number)
     rng = random.Random(f"{seed}-{number}")
     weights = torch.tensor([SHARES[kind] for kind in kinds])
     drawn = torch.multinomial(weights, count, True, generator=source)
     scenes = sample(count, source)
-    parts = []
+    parts = {}
     for index, kind in enumerate(kinds):
         rows = (drawn == index).nonzero()[:, 0]
         if len(rows):
-            parts.append(_DRAW[kind](scenes[rows], source, rng, device))
-    return _joined(parts)
+            parts[kind] = _DRAW[kind](scenes[rows], source, rng, device)
+    for kind in [k for k in parts if k != "fill"] if files else ():  # what is filled is blank, which no file may blur
+        parts[kind] = _saved(parts[kind], source, files)
+    return _joined(list(parts.values()))
+
+
+def _saved(task: Task, source: torch.Generator, share: float) -> Task:
+    """Let a file have spoilt the source a little; what lies outside the mask stays so, and is the target there."""
+    saved = as_files(task.source, source, share)
+    return replace(task, source=saved, clean=torch.where(task.mask[:, None], task.clean, saved))
 
 
 def _joined(parts: list[Task]) -> Task:

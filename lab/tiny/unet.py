@@ -48,6 +48,8 @@ class UnetSettings:
     """How often the first step of a run is trained, not any of its steps alike."""
     first_mild: float = 0.6
     """The same for runs of mild strength."""
+    files: float = 0.4
+    """Share of the pictures that went through a file, where one is seen."""
     outside_weight: float = 0.1
     object_weight: float = 2.5
     seed: int = 3
@@ -244,7 +246,13 @@ def train_unet(
     def step(number: int) -> dict[str, Tensor]:
         at = offset + number
         if number % settings.reuse == 0 or not ring:
-            task = draw_task(TRAIN + settings.seed + accelerator.process_index * 101, at, settings.batch, device)
+            task = draw_task(
+                TRAIN + settings.seed + accelerator.process_index * 101,
+                at,
+                settings.batch,
+                device,
+                files=settings.files,
+            )
             ring.append(encode(coder, task, settings))
         source = torch.Generator().manual_seed(at * 31 + settings.seed + accelerator.process_index)
         return {"loss": loss_of(net, tokenizer, ring[number % len(ring)], alphas, source, settings)}

@@ -42,6 +42,7 @@ def test_a_quick_run_writes_everything(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = json.loads(names["json"].read_text())["rows"]
     assert {"pq.auc", "aq.named", "repaint.colour", "whole.improved", "clean.untouched", "exact"} <= set(rows)
+    assert {"clean.untouched.jpeg", "clean.untouched.webp", "clean.untouched.resized", "outside.worse"} <= set(rows)
     assert rows["exact"]["value"] == 1
     assert rows["control.identity.improved"]["value"] == 0
     assert done.stdout == names["markdown"].read_text()
