@@ -12,7 +12,7 @@ from typing import Any
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
-from grefine.evaluate.cache import ScoreCache, content_hash
+from grefine.evaluate.cache import ScoreCache
 from grefine.evaluate.findings import Analysis
 from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
 from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows
@@ -22,6 +22,7 @@ from grefine.evaluate.scoring import Item, Progress, ScoringLog, measure_change,
 from grefine.evaluate.steering import steered_by
 from grefine.evaluate.verdict import Verdict, headline, sentences, verdict_of
 from grefine.io.atomic import write_text
+from grefine.io.content import content_hash
 from grefine.scorers.fidelity import FIDELITY, IDENTICAL_PSNR
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
