@@ -72,15 +72,17 @@ class Record:
         temporary.write_text(json.dumps(fields, indent=1), encoding="utf-8")
         temporary.replace(self.path)
 
-    def check(self, settings: Mapping[str, Any], what: Path, free: Collection[str] = ()) -> None:
-        """Refuse to go on with other settings than the last run's, those in `free` aside.
+    def check(
+        self, settings: Mapping[str, Any], what: Path, free: Collection[str] = (), only: Collection[str] = ()
+    ) -> None:
+        """Refuse to go on with other settings than the last run's: all but those in `free`, or just those in `only`.
 
         Raises:
             ConfigError: the first setting that differs, and both values.
         """
         now = json.loads(json.dumps(dict(settings)))
         for key, before in (self.runs[-1]["settings"] if self.runs else {}).items():
-            if key not in free and now.get(key) != before:
+            if key not in free and (not only or key in only) and now.get(key) != before:
                 raise ConfigError(
                     f"'{what}' was trained with {key}={before}, now it is {now.get(key)}: give another --out, or the "
                     "old value."

@@ -16,18 +16,18 @@ class ClauseGrammar(NounGrammar):
 
     def subject(self, bare: float = 0.25) -> tuple[Node, bool]:
         """Return who or what a prompt is of, and whether it can act."""
-        roll = self.random.random_sample()
-        if roll < 0.34:
-            return self.phrase("person", bare=bare), True
-        if roll < 0.40:
-            return self.phrase("group", "animals", bare=bare), True
-        if roll < 0.60:
-            return self.phrase("animal", bare=bare), True
-        if roll < 0.66:
-            return (self.character() if self.chance(0.7) else self.name()), True
-        if roll < 0.84:
-            return self.phrase("thing", "food", "vehicle", "clothes", bare=bare), False
-        return self.phrase("building", "place", bare=bare), False
+        acts: list[tuple[float, Callable[[], Node]]] = [
+            (0.34, lambda: self.phrase("person", bare=bare)),
+            (0.06, lambda: self.phrase("group", "animals", bare=bare)),
+            (0.20, lambda: self.phrase("animal", bare=bare)),
+            (0.06, lambda: self.character() if self.chance(0.7) else self.name()),
+        ]
+        others: list[tuple[float, Callable[[], Node]]] = [
+            (0.18, lambda: self.phrase("thing", "food", "vehicle", "clothes", bare=bare)),
+            (0.16, lambda: self.phrase("building", "place", bare=bare)),
+        ]
+        chosen = self.option([*acts, *others])
+        return chosen(), any(chosen is make for _, make in acts)
 
     def with_case(self, noun: Node, preposition: str, label: str) -> Node:
         """Introduce a noun phrase by a preposition of one or more words."""
@@ -125,13 +125,7 @@ class ClauseGrammar(NounGrammar):
             verb.after.append(self.with_case(self.phrase("thing", "person", "sky", "animal"), "at", "obl"))
             return verb
         if self.chance(0.08):
-            verb.after.append(
-                Node(
-                    ("together", "alone", "away", "around", "up", "down", "apart")[self.random.randint(7)],
-                    "RB",
-                    "advmod",
-                )
-            )
+            verb.after.append(Node(self.one_of("together alone away around up down apart"), "RB", "advmod"))
         if self.chance(0.85):
             verb.after.append(self.somewhere("obl"))
         return verb
@@ -147,11 +141,11 @@ class ClauseGrammar(NounGrammar):
             material = (
                 Node(self.word("material"), "NN") if self.chance(0.5) else self.phrase("thing", "food", bare=0.9)
             )
-            preposition = ("of", "of", "out_of", "from", "entirely of")[self.random.randint(5)]
+            preposition = self.one_of("of of out_of from entirely_of")
             if preposition == "entirely of":
                 verb.after.append(Node("entirely", "RB", "advmod"))
                 preposition = "of"
-            if preposition == "out_of":
+            if preposition == "out of":
                 material.before.insert(0, Node("of", "IN", "case"))
                 material.before.insert(0, Node("out", "IN", "case"))
                 material.label = "obl"
@@ -160,7 +154,7 @@ class ClauseGrammar(NounGrammar):
                 verb.after.append(self.with_case(material, preposition, "obl"))
         elif roll < 0.85:
             verb = Node(self.word("thing_done"), "VBN", "acl")
-            preposition = ("with", "in", "by", "by", "on")[self.random.randint(5)]
+            preposition = self.one_of("with in by by on")
             noun = self.phrase("thing", "sky", "with_thing", "food", "animals", "person", "ground", bare=0.6)
             verb.after.append(self.with_case(noun, preposition, "obl"))
         else:
@@ -203,7 +197,7 @@ class ClauseGrammar(NounGrammar):
         head, acts = self.subject()
         if self.chance(0.06):
             self.join(head, self.subject()[0])
-        count = int(self.random.choice([0, 1, 2, 3], p=[0.22, 0.44, 0.26, 0.08]))
+        count = self.count(0.22, 0.44, 0.26, 0.08)
         parts: list[Node] = []
         for _ in range(min(count, most + 1)):
             roll = self.random.random_sample()
@@ -273,10 +267,10 @@ class ClauseGrammar(NounGrammar):
             auxiliary = ("is", "VBZ") if self.chance(0.8) else ("are", "VBP")
             verb.before.insert(0, Node(*auxiliary, "aux:pass" if verb.tag == "VBN" else "aux"))
         elif roll < 0.90:
-            verb = Node(("looks", "appears", "looks", "lives")[self.random.randint(4)], "VBZ")
+            verb = Node(self.one_of("looks appears looks lives"), "VBZ")
             verb.after.append(self.with_case(self.phrase("thing", "animal", "food", "person"), "like", "obl"))
         elif roll < 0.95:
-            verb = Node(("has", "had", "has")[self.random.randint(3)], "VBZ")
+            verb = Node(self.one_of("has had has"), "VBZ")
             verb.tag = "VBD" if verb.word == "had" else "VBZ"
             noun = self.phrase("part", "clothes", "with_thing", "thing")
             noun.label = "obj"
@@ -298,9 +292,7 @@ class ClauseGrammar(NounGrammar):
             verb.after.append(noun)
             return verb
         if roll < 0.18:
-            verb = Node(
-                ("draw", "create", "generate", "make", "paint", "show", "imagine")[self.random.randint(7)], "VB"
-            )
+            verb = Node(self.one_of("draw create generate make paint show imagine"), "VB")
             noun = self.titled() if self.chance(0.5) else self.complete(1)
             noun.label = "obj"
             verb.after.append(noun)
@@ -324,10 +316,7 @@ class ClauseGrammar(NounGrammar):
     def medium(self) -> Node:
         """Return "a cinematic photo", "an oil painting"."""
         head = self.noun("medium")
-        count = int(self.random.choice([0, 1, 2], p=[0.5, 0.38, 0.12]))
-        parts = []
-        for _ in range(count):
-            parts.append(Node(self.word("medium_adjective"), "JJ", "amod"))
+        parts = [Node(self.word("medium_adjective"), "JJ", "amod") for _ in range(self.count(0.5, 0.38, 0.12))]
         if self.chance(0.06):
             parts.append(Node(self.word("style_name"), "NN", "compound"))
         head.before = parts + head.before

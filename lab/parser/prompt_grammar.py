@@ -14,7 +14,7 @@ from lab.parser.treebank import Sentence
 class PromptGrammar(ClauseGrammar):
     """Draws prompts at random; the same random state draws the same prompts."""
 
-    def tag(self, main: Node, acts: bool) -> None:
+    def tag(self, main: Node) -> None:
         """Hang one more tag on the first item of a prompt."""
         item = self.pick(
             [
@@ -25,11 +25,11 @@ class PromptGrammar(ClauseGrammar):
                 (5, lambda: self.complete(0)),
                 (9, lambda: self.phrase("part", bare=0.85)),
                 (4, lambda: self.phrase("clothes", bare=0.7)),
-                (8, lambda: self.acting() if acts else self.happening()),
+                (8, self.acting),
                 (3, lambda: self.absolute(self.acting)),
                 (5, lambda: self.absolute(self.happening)),
                 (4, lambda: self.somewhere("nmod")),
-                (3, lambda: self.attribute(acts)),
+                (3, lambda: self.attribute(True)),
                 (4, self._by),
                 (2, self._in_style),
                 (2, self._backdrop),
@@ -37,9 +37,7 @@ class PromptGrammar(ClauseGrammar):
                 (1, self._trending),
             ]
         )
-        if item.label == "root":
-            item.label = "list"
-        if item.label == "obj":
+        if item.label in ("root", "obj"):
             item.label = "list"
         item.before.insert(0, Node(",", ",", "punct"))
         main.after.append(item)
@@ -53,7 +51,7 @@ class PromptGrammar(ClauseGrammar):
         elif roll < 0.52:
             head, parts = Node("view", "NN"), self.entry("view")
         elif roll < 0.66:
-            word = ("color", "colors", "tones", "palette", "color palette", "tone", "colours")[self.random.randint(7)]
+            word = self.one_of("color colors tones palette color_palette tone colours")
             head, parts = self.bare_noun(word.split()[-1], ""), self.entry("tone")
             if " " in word:
                 head.before.append(Node("color", "NN", "compound"))
@@ -108,11 +106,7 @@ class PromptGrammar(ClauseGrammar):
         if self.chance(0.25):
             self.join(name, self.name())
         if self.chance(0.2):
-            verb = Node(
-                ("painted", "photographed", "designed", "directed", "illustrated", "drawn")[self.random.randint(6)],
-                "VBN",
-                "acl",
-            )
+            verb = Node(self.one_of("painted photographed designed directed illustrated drawn"), "VBN", "acl")
             name.label = "obl:agent"
             verb.after.append(name)
             return verb
@@ -122,9 +116,8 @@ class PromptGrammar(ClauseGrammar):
         style = Node("style", "NN")
         style.before.append(Node("the", "DT", "det"))
         style = self.with_case(style, "in", "nmod")
-        style.after.append(
-            self.with_case(self.name() if self.chance(0.7) else self.phrase("style_name", bare=1), "of", "nmod")
-        )
+        owner = self.name() if self.chance(0.7) else self.phrase("style_name", bare=1)
+        style.after.append(self.with_case(owner, "of", "nmod"))
         return style
 
     def _backdrop(self) -> Node:
@@ -151,21 +144,11 @@ class PromptGrammar(ClauseGrammar):
 
     def prompt(self) -> Sentence:
         """Return one prompt."""
-        roll = self.random.random_sample()
-        if roll < 0.40:
-            main = self.complete()
-        elif roll < 0.60:
-            main = self.titled()
-        elif roll < 0.75:
-            main = self.sentence()
-        elif roll < 0.92:
-            main = self._bare_tag()
-        else:
-            main = self._world()
-        acts = True
+        kinds = [(40, self.complete), (20, self.titled), (15, self.sentence), (17, self._bare_tag), (8, self._world)]
+        main = self.pick(kinds)
         count = int(self.random.choice([0, 1, 2, 3, 5, 8], p=[0.3, 0.15, 0.2, 0.17, 0.12, 0.06]))
         for _ in range(count):
-            self.tag(main, acts)
+            self.tag(main)
         if self.chance(0.08):
             main.after.append(Node(".", ".", "punct"))
         return main.sentence()
@@ -184,7 +167,7 @@ class PromptGrammar(ClauseGrammar):
     def _world(self) -> Node:
         """Return a plain scene of things beside each other: "a striped ball next to a blue cone on grass"."""
         head = self._plain_thing()
-        count = int(self.random.choice([0, 1, 2], p=[0.3, 0.5, 0.2]))
+        count = self.count(0.3, 0.5, 0.2)
         for _ in range(count):
             if self.chance(0.35):
                 self.join(head, self._plain_thing())
@@ -197,7 +180,7 @@ class PromptGrammar(ClauseGrammar):
             noun = self.noun("ground") if self.chance(0.5) else self.noun("sky")
             self.modifiers(noun, 1)
             self.determiner(noun, 0.3, 0.5)
-            head.after.append(self.with_case(noun, ("on", "under", "in", "by", "at")[self.random.randint(5)], "nmod"))
+            head.after.append(self.with_case(noun, self.one_of("on under in by at"), "nmod"))
         return head
 
     def _plain_thing(self) -> Node:

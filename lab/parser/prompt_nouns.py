@@ -76,6 +76,15 @@ class NounGrammar:
         """Say yes with probability `p`."""
         return bool(self.random.random_sample() < p)
 
+    def one_of(self, words: str) -> str:
+        """Return one of some words."""
+        options = words.split()
+        return options[int(self.random.randint(len(options)))].replace("_", " ")
+
+    def count(self, *shares: float) -> int:
+        """Return a number from 0 on; `shares` say how often each is drawn."""
+        return int(self.random.choice(list(range(len(shares))), p=list(shares)))
+
     def entry(self, *names: str) -> list[tuple[str, str]]:
         """Return a random entry of one of the lists, longer lists more often."""
         sizes = [len(self.lists[n]) for n in names]
@@ -90,15 +99,18 @@ class NounGrammar:
         """Return a random one-word entry."""
         return self.entry(*names)[0][0]
 
-    def pick(self, options: Sequence[tuple[float, Callable[[], Node]]]) -> Node:
-        """Call one of the weighted options."""
-        total = sum(weight for weight, _ in options)
-        at = self.random.random_sample() * total
+    def option(self, options: Sequence[tuple[float, Callable[[], Node]]]) -> Callable[[], Node]:
+        """Return one of the weighted options."""
+        at = self.random.random_sample() * sum(weight for weight, _ in options)
         for weight, make in options:
             at -= weight
             if at < 0:
-                return make()
-        return options[-1][1]()
+                return make
+        return options[-1][1]
+
+    def pick(self, options: Sequence[tuple[float, Callable[[], Node]]]) -> Node:
+        """Call one of the weighted options."""
+        return self.option(options)()
 
     def noun(self, *names: str, plural: bool | None = None) -> Node:
         """Return a noun with the parts of its entry."""
@@ -169,7 +181,7 @@ class NounGrammar:
             node.before.append(Node(self.word("adverb"), "RB", "advmod"))
         elif self.chance(0.04):
             node = Node(self.word("colour"), "JJ", "amod")
-            node.before.append(Node(("dark", "light", "bright", "pale", "deep")[self.random.randint(5)], "JJ", "amod"))
+            node.before.append(Node(self.one_of("dark light bright pale deep"), "JJ", "amod"))
         elif self.chance(0.05):
             second = Node(self.word(*names), "JJ", "conj")
             second.before.append(Node("and", "CC", "cc"))
@@ -178,26 +190,20 @@ class NounGrammar:
 
     def modifiers(self, head: Node, most: int = 3) -> None:
         """Put determiner-free modifiers before a noun: adjectives, participles, materials, compounds."""
-        count = int(self.random.choice([0, 1, 2, 3], p=[0.34, 0.40, 0.19, 0.07]))
+        count = self.count(0.34, 0.40, 0.19, 0.07)
         before: list[Node] = []
         for _ in range(min(count, most)):
-            roll = self.random.random_sample()
-            if roll < 0.45:
-                before.append(self.adjective())
-            elif roll < 0.58:
-                before.append(self.adjective("colour"))
-            elif roll < 0.66:
-                before.append(Node(self.word("participle_ing"), "VBG", "amod"))
-            elif roll < 0.76:
-                before.append(Node(self.word("participle_ed"), "VBN" if self.chance(0.7) else "JJ", "amod"))
-            elif roll < 0.79:
-                before.append(Node(self.word("compound_ed"), "JJ", "amod"))
-            elif roll < 0.90:
-                before.append(Node(self.word("material"), "NN", "compound"))
-            elif roll < 0.96:
-                before.append(Node(self.word("thing", "animal", "food"), "NN", "compound"))
-            else:
-                before.append(Node(self.word("adjective"), "JJ", "amod"))
+            options = [
+                (0.45, self.adjective),
+                (0.13, lambda: self.adjective("colour")),
+                (0.08, lambda: Node(self.word("participle_ing"), "VBG", "amod")),
+                (0.10, lambda: Node(self.word("participle_ed"), "VBN" if self.chance(0.7) else "JJ", "amod")),
+                (0.03, lambda: Node(self.word("compound_ed"), "JJ", "amod")),
+                (0.11, lambda: Node(self.word("material"), "NN", "compound")),
+                (0.06, lambda: Node(self.word("thing", "animal", "food"), "NN", "compound")),
+                (0.04, lambda: Node(self.word("adjective"), "JJ", "amod")),
+            ]
+            before.append(self.pick(options))
         # Compounds stand next to their noun.
         before.sort(key=lambda n: n.label == "compound")
         if len(before) > 1 and self.chance(0.05) and before[0].tag == "JJ" and before[1].tag == "JJ":
@@ -211,12 +217,11 @@ class NounGrammar:
         if roll < bare:
             return
         if roll < bare + definite:
-            node = Node(("the", "the", "the", "his", "her", "its", "their")[self.random.randint(7)], "DT", "det")
+            node = Node(self.one_of("the the the his her its their"), "DT", "det")
             if node.word != "the":
                 node.tag, node.label = "PRP$", "nmod:poss"
         elif plural:
-            options = ("two", "three", "four", "five", "many", "some", "several", "2", "ten", "a")
-            word = options[self.random.randint(len(options))]
+            word = self.one_of("two three four five many some several 2 ten a")
             if word == "a":
                 return
             node = Node(word, "CD", "nummod")
@@ -228,7 +233,7 @@ class NounGrammar:
             following = (head.before[0].before or head.before)[0].word if head.before else head.word
             node = Node("an" if following[0] in "aeiou" else "a", "DT", "det")
             if self.chance(0.03):
-                node.word = ("one", "single")[self.random.randint(2)]
+                node.word = self.one_of("one single")
                 node.tag, node.label = ("CD", "nummod") if node.word == "one" else ("JJ", "amod")
         head.before.insert(0, node)
 
@@ -241,35 +246,15 @@ class NounGrammar:
 
 
 PLURALS = frozenset(
-    [
-        "people",
-        "men",
-        "women",
-        "children",
-        "sheep",
-        "feet",
-        "teeth",
-        "wolves",
-        "leaves",
-        "shelves",
-        "mice",
-        "geese",
-        "pants",
-        "jeans",
-    ]
+    "people men women children sheep feet teeth wolves leaves shelves mice geese pants jeans".split()  # noqa: SIM905
 )
+IRREGULAR = {
+    "man": "men", "woman": "women", "child": "children", "wolf": "wolves", "leaf": "leaves", "mouse": "mice",
+}  # fmt: skip
 
 
 def _plural(word: str) -> str:
-    irregular = {
-        "man": "men",
-        "woman": "women",
-        "child": "children",
-        "wolf": "wolves",
-        "leaf": "leaves",
-        "mouse": "mice",
-    }
-    for single, many in irregular.items():
+    for single, many in IRREGULAR.items():
         if word == single or word.endswith(single) and single in ("man", "woman"):
             return word[: len(word) - len(single)] + many
     if word.endswith(("s", "x", "ch", "sh")):
