@@ -17,7 +17,7 @@ from grefine.models.mdiqa_blocks import imagenet
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import correlation_loss
 from lab.fit import begun, fit, save_half
-from lab.judges.auxiliary_heads import DamageAid, start_at
+from lab.judges.auxiliary_heads import DamageHead, start_at
 from lab.judges.measures import draw, in_chunks
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, judged
 
@@ -79,7 +79,7 @@ def train_lar_iqa(out: Path, settings: LARIQASettings, budget: Budget, accelerat
     torch.manual_seed(settings.seed)
     model = begun(LARIQA, out / "lar_iqa", lambda: build(settings)).to(accelerator.device)
     encoder: Any = model.synthetic
-    aid = DamageAid(encoder.num_features).to(accelerator.device)
+    aid = DamageHead(encoder.num_features).to(accelerator.device)
 
     def step(number: int) -> dict[str, Tensor]:
         model.train()

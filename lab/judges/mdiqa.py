@@ -152,7 +152,7 @@ def score_losses(model: MDIQA, data: Judged, settings: MDIQASettings) -> dict[st
 
 
 def spot_losses(model: MDIQA, data: Judged) -> dict[str, Tensor]:
-    """Return the error on pictures that are blurred or noisy in one place, and how far their gradients lead astray.
+    """Return the error on pictures that are blurred or noisy in one place, and how wrong their gradients point.
 
     A score may be right while its gradient is a pattern that means nothing. Who steers or trains by a score follows
     the gradient, so it is taught to point from the spoilt to the unspoilt picture.

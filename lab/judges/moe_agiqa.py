@@ -18,7 +18,7 @@ from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import norm_in_norm
 from lab.fit import begun, fit, save_half
-from lab.judges.auxiliary_heads import ContentAid, DamageAid, start_at
+from lab.judges.auxiliary_heads import ContentHead, DamageHead, start_at
 from lab.judges.measures import draw
 from lab.judges.prompts import Told, captions_for, encode, tell
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged, source
@@ -120,8 +120,8 @@ def train_moe_agiqa(
     model = begun(MoEAGIQA, folder, lambda: build(settings, len(tokenizer)))
     model.to(accelerator.device).eval()  # no dropout: every batch is new
     phrase = nn.Linear(settings.width, 1).to(accelerator.device)
-    damage = DamageAid(settings.width * settings.blocks).to(accelerator.device)
-    content = ContentAid(settings.width).to(accelerator.device)
+    damage = DamageHead(settings.width * settings.blocks).to(accelerator.device)
+    content = ContentHead(settings.width).to(accelerator.device)
     record = Record.load(out / "training", "moe_agiqa")
 
     def look(data: Judged, seen: Tensor, features: Tensor) -> dict[str, Tensor]:
