@@ -22,6 +22,21 @@ class Node:
         self.before: list[Node] = []
         self.after: list[Node] = []
 
+    def hang(self, *after: Node) -> Node:
+        """Hang nodes behind this one; return it."""
+        self.after += after
+        return self
+
+    def lead(self, word: str, tag: str, label: str) -> Node:
+        """Put a word before everything that this node has; return the node."""
+        self.before.insert(0, Node(word, tag, label))
+        return self
+
+    def called(self, label: str) -> Node:
+        """Give this node another label; return it."""
+        self.label = label
+        return self
+
     def sentence(self) -> Sentence:
         """Return the tree under this node as a sentence."""
         words: list[Node] = []
@@ -125,11 +140,8 @@ class NounGrammar:
             self._part(head, entry, word, tag)
         if len(entry) == 3 and entry[1][0] == "of":
             # "depth of field"
-            first = Node(entry[0][0], entry[0][1] or "NN")
-            head.before = [Node("of", "IN", "case")]
-            head.label = "nmod"
-            first.after.append(head)
-            return first
+            head.before = []
+            return Node(entry[0][0], entry[0][1] or "NN").hang(head.lead("of", "IN", "case").called("nmod"))
         if plural and head.tag == "NN" and len(entry) == 1:
             head.word, head.tag = _plural(head.word), "NNS"
         return head
@@ -137,9 +149,8 @@ class NounGrammar:
     def _part(self, head: Node, entry: list[tuple[str, str]], word: str, tag: str) -> None:
         k = [w for w, _ in entry].index(word)
         if k + 1 < len(entry) and entry[k + 1][0] == "'s":
-            owner = Node(word, "NN" if word not in ("children",) else "NNS", "nmod:poss")
-            owner.after.append(Node("'s", "POS", "case"))
-            head.before.append(owner)
+            owner = Node(word, "NNS" if word == "children" else "NN", "nmod:poss")
+            head.before.append(owner.hang(Node("'s", "POS", "case")))
         elif tag in ("JJ", "JJS", "VBG", "VBN"):
             head.before.append(Node(word, tag, "amod"))
         else:
@@ -148,29 +159,23 @@ class NounGrammar:
     def bare_noun(self, word: str, tag: str) -> Node:
         if not tag:
             plural = word.endswith("s") and not word.endswith(("ss", "us", "is")) or word in PLURALS
-            tag = "CD" if word in ("8k", "4k") and self.chance(0.5) else "NNS" if plural else "NN"
-            if tag == "CD":
-                tag = "NN"
+            if word in ("8k", "4k") and self.chance(0.5):
+                plural = False
+            tag = "NNS" if plural else "NN"
         return Node(word, tag)
 
     def name(self) -> Node:
         """Return a person's name; the later parts hang on the first."""
         if self.chance(0.25):
-            head = Node(self.word("first_name", "last_name"), "NNP")
-        else:
-            head = Node(self.word("first_name"), "NNP")
-            head.after.append(Node(self.word("last_name"), "NNP", "flat"))
-        return head
+            return Node(self.word("first_name", "last_name"), "NNP")
+        return Node(self.word("first_name"), "NNP").hang(Node(self.word("last_name"), "NNP", "flat"))
 
     def character(self) -> Node:
         """Return a well-known figure."""
         entry = self.entry("character")
         up = self.chance(0.4)
         words = [w.capitalize() if up else w for w, _ in entry]
-        head = Node(words[-1] if len(words) == 1 else words[0], "NNP")
-        for word in words[1:]:
-            head.after.append(Node(word, "NNP", "flat"))
-        return head
+        return Node(words[0], "NNP").hang(*(Node(word, "NNP", "flat") for word in words[1:]))
 
     def adjective(self, *names: str) -> Node:
         """Return an adjective, sometimes with an adverb or a second one joined by "and"."""
@@ -178,14 +183,12 @@ class NounGrammar:
         word = self.word(*names)
         node = Node(word, "JJ", "amod")
         if self.chance(0.07):
-            node.before.append(Node(self.word("adverb"), "RB", "advmod"))
-        elif self.chance(0.04):
+            return node.lead(self.word("adverb"), "RB", "advmod")
+        if self.chance(0.04):
             node = Node(self.word("colour"), "JJ", "amod")
-            node.before.append(Node(self.one_of("dark light bright pale deep"), "JJ", "amod"))
-        elif self.chance(0.05):
-            second = Node(self.word(*names), "JJ", "conj")
-            second.before.append(Node("and", "CC", "cc"))
-            node.after.append(second)
+            return node.lead(self.one_of("dark light bright pale deep"), "JJ", "amod")
+        if self.chance(0.05):
+            node.hang(Node(self.word(*names), "JJ", "conj").lead("and", "CC", "cc"))
         return node
 
     def modifiers(self, head: Node, most: int = 3) -> None:
