@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from grefine.errors import ConfigError
+from grefine.io.atomic import write_text
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,9 @@ class Record:
 
     def save(self) -> None:
         """Write the record."""
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         fields = {k: getattr(self, k) for k in ("name", "samples", "cpu_seconds", "runs", "rows")}
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(fields, indent=1), encoding="utf-8")
-        temporary.replace(self.path)
+        if self.path is not None:
+            write_text(self.path, json.dumps(fields, indent=1))
 
     def check(
         self, settings: Mapping[str, Any], what: Path, free: Collection[str] = (), only: Collection[str] = ()
