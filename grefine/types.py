@@ -258,3 +258,5 @@ class RefineResult:
     prompt: str = ""
     """The prompt as given."""
     warnings: tuple[str, ...] = ()
+    moved: float = 0.0
+    """Share of the pixels that are not as they were."""
