@@ -20,7 +20,7 @@ from benchmarks.measure import compared, interleave
 from benchmarks.page import compared_table
 from benchmarks.part import Curve, Part, Table
 from grefine.evaluate.analysis import analyse
-from grefine.evaluate.long_table import AFTER, BEFORE, SHIFTED, ScoreRow
+from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow
 from grefine.evaluate.report import ReportImage, ReportText, write_report
 from grefine.evaluate.statistics import RESAMPLES, bca_mean
 from grefine.types import MetricSpec
@@ -41,7 +41,7 @@ def evaluated(count: int, metrics: int) -> tuple[float, float, float]:
     for metric in specs:
         for name, base, gain in zip(names, rng.normal(size=len(names)), rng.normal(0.1, 1, len(names)), strict=True):
             rows += [ScoreRow(name, BEFORE, metric, base), ScoreRow(name, AFTER, metric, base + gain)]
-            rows.append(ScoreRow(name, SHIFTED, metric, base + 0.05))
+            rows.append(ScoreRow(name, NOISE + "moved", metric, base + 0.05))
     start = time.process_time()
     analysis = analyse(rows, specs)
     statistics = time.process_time() - start

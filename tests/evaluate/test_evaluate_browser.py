@@ -13,7 +13,7 @@ from PIL import Image
 
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.compare import compare_refiners
-from grefine.evaluate.long_table import AFTER, BEFORE, SHIFTED, ScoreRow
+from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow
 from grefine.evaluate.report import ReportImage, ReportText, write_report
 from grefine.types import MetricSpec
 
@@ -54,7 +54,7 @@ def make_report(folder, count, **options):
         for i, base in enumerate(rng.normal(10, 1, count)):
             name = f"{i:04d}.png"
             rows += [ScoreRow(name, BEFORE, metric, base), ScoreRow(name, AFTER, metric, base + sign * gains[i])]
-            rows.append(ScoreRow(name, SHIFTED, metric, base + 0.05))
+            rows.append(ScoreRow(name, NOISE + "moved", metric, base + 0.05))
     found = analyse(rows, specs, groups={f"{i:04d}.png": "AB"[i % 2] for i in range(count)})
     field = np.linspace(0, 1, 32 * 48, dtype=np.float32).reshape(32, 48)
 

@@ -223,7 +223,7 @@
     if (keptOf(row) || made.reason) add("Decision", element("p", { text: [KEPT_NAMES[keptOf(row)] || keptOf(row), made.reason].filter(Boolean).join(": ") + (made.guarded === false ? " (no independent judge guarded this)" : "") }));
     if (made.prompt) add(made.emphasis.length ? "Prompt, emphasised where something was missing" : "Prompt", prompted(made));
     if (Object.keys(made.scores).length) add("Scores", many ? everyScore(detail) : scores(made));
-    if (data.metrics.some((m) => m.loop && m.name in made.scores)) text.append(element("p", { class: "hint", text: "† steered the refinement: no evidence." }));
+    if (data.metrics.some((m) => m.loop && m.name in made.scores)) text.append(element("p", { class: "hint", text: "† helped to make these images or sorts them: no evidence." }));
     if (made.notes.length) add("Notes", element("ul", {}, ...made.notes.map((note) => element("li", { text: note }))));
     if (!$("viewer").open) $("viewer").showModal();
     $("viewer").scrollTop = 0;
