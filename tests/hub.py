@@ -202,7 +202,7 @@ class Hub:
         headers |= {"X-Linked-Size": str(file.stat().st_size), "X-Linked-Etag": f'"{etag(file)}"'}
         if fault == "loop" or (fault == "redirect" and "cdn=1" not in request.path):
             return reply(request, 302, b"", headers | {"Location": f"{self.address}/{path}?cdn=1"})
-        self.give(request, file, headers, fault)
+        return self.give(request, file, headers, fault)
 
     def describe(self, request: http.server.BaseHTTPRequestHandler, rest: str, fault: str | None) -> None:
         owner, name, *more = rest.split("/")
@@ -222,7 +222,7 @@ class Hub:
             rows.append(row)
         if fault == "escape":
             rows.append(rows[-1] | {"path": "tokenizer/../../../../escaped.txt"})
-        reply(request, 200, json.dumps(rows).encode())
+        return reply(request, 200, json.dumps(rows).encode())
 
     def give(
         self, request: http.server.BaseHTTPRequestHandler, file: Path, headers: dict[str, str], fault: str | None
