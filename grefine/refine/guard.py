@@ -224,7 +224,7 @@ def decide(
         reason += f"which outweighs that {fell}." if fell else "and nothing fell beyond its noise."
     if not guarded:
         reason += " No independent scorer covers every axis, so the maps' own scores helped to decide."
-    decision = Decision(_kept(kept), reason, guarded, scored)
+    decision = Decision(_kept(kept), reason, guarded, scored, noise)
     return decision, Scores(records[0]), Scores(scored[kept])
 
 
