@@ -349,7 +349,8 @@ def test_a_refinement_run_in_units_of_noise(browser, tmp_path):
     assert "`" not in browser.find_element("tag name", "main").text
     assert EVIL in browser.find_element("id", "missing").text
     assert browser.title.startswith("Refinement")
-    cards[0].find_element("css selector", ".open").click()
+    browser.execute_script("document.querySelector('.open').click()")
+    wait(browser, "return document.querySelector('#viewer-text table')")
     table = browser.find_element("css selector", "#viewer-text table").text
     assert "p, of the quality map" in table
     assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
