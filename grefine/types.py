@@ -260,3 +260,5 @@ class RefineResult:
     prompt: str = ""
     """The prompt as given."""
     warnings: tuple[str, ...] = ()
+    moved: float = 0.0
+    """Share of the pixels that are not as they were."""

@@ -15,7 +15,7 @@ def refine(
     pipeline: str = typer.Option("tiny", help="Bundled name, folder or Hub id."),
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
-    preserve: str = typer.Option(None, help="paper: stage 2 may touch everything mildly; exact: only what is bad."),
+    preserve: str = typer.Option(None, help="paper: stage 2 sees all and keeps good places; exact: only what is bad."),
     prompt: str = typer.Option(None, help="Prompt of every image for which nothing else gives one."),
     prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
     name_column: str = typer.Option(None, help="The table's column of file names; guessed, and said, without it."),

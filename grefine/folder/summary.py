@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from grefine.io.atomic import write_text
@@ -59,6 +60,8 @@ class RunSummary:
     """Untouched images that the gate let pass before any map was drawn."""
     gate: str = ""
     """That gate, as NAME:VALUE."""
+    moved: list[float] = field(default_factory=list)
+    """Of every refined image the share of its pixels that are not as they were."""
     notes: Counter[str] = field(default_factory=Counter)
     """What was said about images, by how often."""
 
@@ -82,6 +85,8 @@ class RunSummary:
         for note in row.get("notes", ()):
             if note in self.notes or len(self.notes) < _MOST_NOTES:
                 self.notes[note] += 1
+        if row["state"] == "refined" and "moved" in row:
+            self.moved.append(row["moved"])
         gate = row.get("gate") or {}
         if gate.get("passed"):
             self.gated += 1
@@ -112,6 +117,7 @@ class RunSummary:
             "without_prompt": self.without_prompt_count,
             "unsure": self.unsure_count,
             "gated": self.gated,
+            "moved": round(median(self.moved), 4) if self.moved else None,
             "exit_code": self.exit_code,
         }
 
@@ -123,6 +129,9 @@ class RunSummary:
         )
         rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
         lines = [f"{counts} in {_duration(self.seconds)}{rate}. Results: {printable(self.out)}"]
+        if self.moved:
+            spread = f"{min(self.moved):.0%} to {max(self.moved):.0%}"
+            lines.append(f"In the refined ones {median(self.moved):.0%} of the pixels changed ({spread}).")
         if self.resumed:
             lines.append(f"{self.resumed:,} were already done by an earlier start.")
         if self.failed_again:
@@ -156,14 +165,14 @@ def write_table(journal: Path, path: Path) -> None:
     writer = csv.writer(out)
     ordered = sorted(names, key=lambda name: ({"p": 0, "a": 1}.get(name, 2), name))
     heads = [f"{name} {side}" for name in ordered for side in ("before", "after")]
-    writer.writerow(["file", "state", "reason", "kept", "prompt", "prompt from", "area", *heads])
+    writer.writerow(["file", "state", "reason", "kept", "prompt", "prompt from", "area", "moved", *heads])
     for row in last_rows(journal):
         scores = row.get("scores") or {"before": {}, "after": {}}
         values = [scores[side].get(name, "") for name in ordered for side in ("before", "after")]
         kept = (row.get("decision") or {}).get("kept", "")
         cells = [row["file"], row["state"], row["reason"], kept, row.get("prompt", ""), row.get("prompt_origin", "")]
         texts = [safe_cell(printable(cell)) for cell in cells]
-        writer.writerow([*texts, row.get("area", ""), *values])
+        writer.writerow([*texts, row.get("area", ""), row.get("moved", ""), *values])
     write_text(path, out.getvalue())
 
 

@@ -136,6 +136,7 @@ def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
         kept=result.decision.kept if result else "original",
         guarded=bool(result and result.decision.guarded),
         area=round(result.plan.area, 4) if result else 0.0,
+        moved=round(result.moved, 4) if result else 0.0,
         prompt=reading.prompt.prompt,
         prompt_origin=reading.prompt.origin,
         before=dict(result.before.values) if result else judged,
@@ -186,6 +187,7 @@ def _row(outcome: Outcome, fault: str, writing: float) -> Row:
         row["scores"] = {"before": _finite(result.before.values), "after": _finite(result.after.values)}
         row["noise"] = _finite(result.decision.noise)
         row["area"] = round(result.plan.area, 4)
+        row["moved"] = round(result.moved, 4)
         row["regions"] = len(result.plan.regions)
         if result.plan.token_weights:
             row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
