@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,16 +92,30 @@ def summarise(gains: ArrayLike, band: float = 0.0) -> GainSummary:
 
 def subset_means(values: np.ndarray) -> np.ndarray:
     """Return the means of random non-empty subsets of the values, sorted; of all subsets where there are few."""
-    if 2**values.size - 1 <= SUBSETS:
-        chosen = (np.arange(1, 2**values.size)[:, None] >> np.arange(values.size)) & 1
-        return np.sort(chosen @ values / chosen.sum(1))
+    if values.size * SUBSETS <= _DRAWS_AT_ONCE:
+        return np.sort(_subsets(values.size) @ values)
     rng = np.random.default_rng(SEED)
-    step = max(1, _DRAWS_AT_ONCE // values.size)
-    parts = []
-    for start in range(0, SUBSETS, step):
-        chosen = rng.integers(0, 2, (min(step, SUBSETS - start), values.size), dtype=np.int8)
-        parts.append(chosen @ values / np.maximum(chosen.sum(1, dtype=int), 1))
-    return np.sort(np.concatenate(parts))
+    step = _DRAWS_AT_ONCE // values.size + 1
+    parts = (_draw(rng, min(step, SUBSETS - start), values.size) for start in range(0, SUBSETS, step))
+    return np.sort(np.concatenate([chosen @ values / chosen.sum(1, dtype=int) for chosen in parts]))
+
+
+@lru_cache(maxsize=4)
+def _subsets(count: int) -> np.ndarray:
+    """Return the weights of every subset of `count` values, or of `SUBSETS` random ones; rows sum to one."""
+    if 2**count - 1 <= SUBSETS:
+        chosen = (np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1
+    else:
+        chosen = _draw(np.random.default_rng(SEED), SUBSETS, count)
+    return chosen / chosen.sum(1, keepdims=True)
+
+
+def _draw(rng: np.random.Generator, subsets: int, count: int) -> np.ndarray:
+    """Draw subsets as rows of zeros and ones; an empty one (once in 2 ** count) becomes the first value alone."""
+    bits = np.frombuffer(rng.bytes(subsets * ((count + 7) // 8)), np.uint8).reshape(subsets, -1)
+    chosen = np.unpackbits(bits, axis=1, count=count)
+    chosen[~chosen.any(1), 0] = 1
+    return chosen
 
 
 def mean_interval(gains: ArrayLike) -> Interval:
