@@ -14,14 +14,13 @@ PACKAGE = Path(__file__).parent.parent / "grefine"
 # A room may import its own row and every row above it.
 ORDER = [
     {"types", "errors"},
-    {"config", "resources"},
+    {"config", "resources", "fetching"},
     {"io", "text"},
     {"models"},
     {"indicators", "scorers"},
     {"refine"},
     {"pipeline"},
     {"evaluate", "ranking"},
-    {"toyworld"},
     {"training", "folder"},
     {"cli"},
 ]

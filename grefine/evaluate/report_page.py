@@ -7,9 +7,9 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from grefine.evaluate.long_table import write_text
 from grefine.evaluate.report_data import script_json
 from grefine.evaluate.report_media import MediaStore
+from grefine.io.atomic import write_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

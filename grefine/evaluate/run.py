@@ -16,12 +16,13 @@ from grefine.evaluate.cache import ScoreCache, content_hash
 from grefine.scorers.fidelity import FIDELITY, IDENTICAL_PSNR
 from grefine.evaluate.findings import Analysis
 from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
-from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows, write_text
+from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows
 from grefine.evaluate.pairs import Pairing, pair_folders
 from grefine.evaluate.prompting import Prompting, read_prompting
 from grefine.evaluate.scoring import Item, Progress, ScoringLog, measure_change, readable, score
 from grefine.evaluate.steering import steered_by
 from grefine.evaluate.verdict import Verdict, headline, sentences, verdict_of
+from grefine.io.atomic import write_text
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine.evaluate.findings import AXES
-from grefine.evaluate.long_table import AFTER, BEFORE, finite_pairs, values_of, write_csv, write_text
+from grefine.evaluate.long_table import AFTER, BEFORE, finite_pairs, values_of, write_csv
 from grefine.evaluate.refine_record import SOURCE_DIFFERS, RefineRecords
 from grefine.evaluate.report import ReportImage, ReportText, write_report
 from grefine.evaluate.table_text import to_latex, to_markdown, to_rows
 from grefine.evaluate.tables import WideTable, wide_table
+from grefine.io.atomic import write_text
 from grefine.io.images import printable
 
 if TYPE_CHECKING:

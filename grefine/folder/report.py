@@ -26,16 +26,15 @@ def _images(journal: Path, out: Path) -> Iterator[ReportImage]:
     from grefine.evaluate.report import ReportImage
 
     for row in last_rows(journal):
-        before, after = Path(row.get("source", "")), out / row.get("output", "")
-        if row["state"] in ("failed", "skipped") or not before.is_file() or not after.is_file():
+        if row["state"] in ("failed", "skipped"):
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
         decision = row.get("decision") or {}
         shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row) | layers_at(out, row["output"])
         yield ReportImage(
             name=printable(row["file"]),
-            before=before,
-            after=after,
+            before=Path(row["source"]),
+            after=out / row["output"],
             kept=decision_name(row["state"], decision.get("kept", "")),
             reason=row["reason"],
             guarded=decision.get("guarded") if row["state"] in ("refined", "kept") else None,

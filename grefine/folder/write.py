@@ -149,14 +149,13 @@ def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
 
 def _row(outcome: Outcome, fault: str, writing: float) -> Row:
     reading, result = outcome.reading, outcome.result
-    size, changed = reading.signature
     row: Row = {
         "kind": "image",
         "file": reading.item.relative,
         "source": os.fspath(reading.item.source.absolute()),
         "state": "failed" if fault else outcome.state,
         "reason": fault or outcome.reason,
-        "input": {"sha256": reading.digest, "bytes": size, "mtime_ns": changed},
+        "input": {"sha256": reading.digest} | dict(reading.state),
         "prompt": reading.prompt.prompt[:2000],
         "prompt_origin": reading.prompt.origin,
         "seconds": {

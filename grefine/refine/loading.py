@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
+from grefine.indicators.recipe import assembled_folder, is_recipe, read_recipe
 from grefine.refine.judges import component_scorers, save_judge_tokenizers
-from grefine.refine.recipe import assembled_folder, is_recipe, read_recipe
 from grefine.refine.single_file import load_single_file, maps_source
 from grefine.resources import bundled, pipeline_folder, pipeline_names
 from grefine.scorers.protocol import Scorer

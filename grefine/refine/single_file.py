@@ -14,7 +14,7 @@ from huggingface_hub import constants, snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
-from grefine.refine.recipe import assembled_folder, is_recipe
+from grefine.indicators.recipe import assembled_folder, is_recipe
 from grefine.resources import bundled, pipeline_folder
 
 Shapes = dict[str, tuple[int, ...]]

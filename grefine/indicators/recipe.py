@@ -1,0 +1,144 @@
+"""Pipelines without weights: a recipe names where each part was fetched to, and this puts them together once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grefine.config import load_config
+from grefine.errors import ConfigError, WeightsMissing
+from grefine.fetching import fetch_recipe, fetched_folder, lacking, require
+from grefine.indicators.released import released_clip, released_prompts, released_tokenizer
+from grefine.io.atomic import write_atomic
+from grefine.resources import cache_folder
+
+RECIPE = "recipe.yaml"
+INDEX = "model_index.json"
+STAMP = "assembled.json"
+"""Beside the assembled parts: how each was made. A part that is made otherwise now is made anew."""
+
+BUILDERS: dict[str, tuple[int, Callable[[], Any]]] = {
+    "clip": (1, released_clip),
+    "clip_tokenizer": (2, released_tokenizer),  # 1 gave begin and end ids beyond the table of CLIP
+    "pq_prompts": (1, released_prompts),
+}
+"""Parts that are built from published files, each with the version of how: what another version made is made anew."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component of a recipe."""
+
+    fetch: str
+    """The `grefine fetch` recipe that brings it."""
+    folder: str | None = None
+    """Its folder below that recipe's; None: it is built from that recipe's files."""
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A pipeline as a list of parts; its `model_index.json` lies beside it."""
+
+    name: str
+    description: str
+    parts: dict[str, Part]
+    variant: str | None = None
+    """What diffusers is asked for unless the caller says otherwise, e.g. fp16."""
+
+
+def is_recipe(folder: Path) -> bool:
+    """Say whether a pipeline folder holds a recipe instead of weights."""
+    return (folder / RECIPE).is_file()
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Read the recipe of a pipeline folder."""
+    return load_config(folder / RECIPE, Recipe)
+
+
+def assembled_folder(folder: Path) -> Path:
+    """Return the folder where a recipe's fetched parts stand as one pipeline, assembling them at first use.
+
+    Raises:
+        WeightsMissing: parts that are not fetched whole; the sentence names the first file and the commands.
+        WeightsCorrupt: a fetched file that is not what it was.
+    """
+    recipe = read_recipe(folder)
+    absent = [name for name, part in recipe.parts.items() if lacking(part.fetch, part.folder or "")]
+    needed = [recipe.parts[name] for name in absent if not recipe.parts[name].optional]
+    if needed:
+        commands = " and ".join(f"`grefine fetch {name}`" for name in dict.fromkeys(part.fetch for part in needed))
+        first = needed[0]
+        raise WeightsMissing(
+            f"The pipeline '{recipe.name}' is a recipe whose weights are not all on this machine: run {commands} once "
+            f"with a network. The first file that is missing is '{lacking(first.fetch, first.folder or '')[0]}' of "
+            f"{first.fetch}: {fetch_recipe(first.fetch).description}"
+        )
+    return _assemble(folder, recipe, absent)
+
+
+def _assemble(folder: Path, recipe: Recipe, absent: list[str]) -> Path:
+    home = cache_folder() / "pipelines" / recipe.name
+    home.mkdir(parents=True, exist_ok=True)
+    stamps = _stamps(home)
+    for name, part in recipe.parts.items():
+        if name in absent:
+            continue
+        require(part.fetch, part.folder or "")
+        made = _stamp(name, part)
+        if stamps.get(name) != made or not (home / name).is_dir():
+            _put(home / name, name, part)
+            stamps[name] = made
+            write_atomic(home / STAMP, json.dumps(stamps, indent=1).encode())
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index |= {name: [None, None] for name in absent}
+    if "controlnet" in absent:
+        index["refine_defaults"] = {**(index.get("refine_defaults") or {}), "restorer": "inpaint"}
+    known = home / INDEX
+    if known.is_file():  # a calibration of one's own survives
+        index["calibration"] = json.loads(known.read_text(encoding="utf-8")).get("calibration")
+    write_atomic(known, (json.dumps(index, indent=1) + "\n").encode())
+    return home
+
+
+def _stamp(name: str, part: Part) -> str:
+    """Say how a part is made now."""
+    if part.folder is not None:
+        return str((fetched_folder(part.fetch) / part.folder).resolve())
+    if name not in BUILDERS:
+        raise ConfigError(f"The recipe's part '{name}' needs a folder: only {', '.join(BUILDERS)} are built.")
+    return f"{part.fetch}, version {BUILDERS[name][0]}"
+
+
+def _stamps(home: Path) -> dict[str, str]:
+    try:
+        found = json.loads((home / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _put(target: Path, name: str, part: Part) -> None:
+    """Place one part: fetched folders are linked (copied where links are not allowed), ours are built."""
+    partial, old = (target.with_name(f"{name}.{os.getpid()}.{what}") for what in ("part", "old"))
+    if part.folder is not None:
+        source = (fetched_folder(part.fetch) / part.folder).resolve()
+        try:
+            partial.symlink_to(source, target_is_directory=True)
+        except OSError:
+            shutil.copytree(source, partial)
+    else:
+        BUILDERS[name][1]().save_pretrained(partial)
+    if target.is_symlink() or target.exists():
+        target.replace(old)
+    partial.replace(target)
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
