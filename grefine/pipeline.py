@@ -33,6 +33,7 @@ from grefine.refine.look import AlignmentProvider, QualityProvider
 from grefine.refine.prompting import PromptEncoding
 from grefine.refine.restore import Restore, refiner_of
 from grefine.refine.settings import RefineConfig, read_settings, resolve
+from grefine.refine.turns import in_turn
 from grefine.refine.world import read_world
 from grefine.scorers.protocol import Scorer
 from grefine.types import RefineResult
@@ -158,6 +159,7 @@ class GRefinePipeline(
         self._refiner: Any = None
 
     @torch.no_grad()
+    @in_turn
     @on_one_device
     def __call__(
         self,
@@ -195,6 +197,8 @@ class GRefinePipeline(
         force: bool = False,
     ) -> GRefineOutput | tuple[Any, list[RefineResult]]:
         """Refine one or more images; what needs no repair comes back untouched.
+
+        Calls from several threads take turns, also those of pipelines that share their UNet.
 
         Args:
             prompt: what each image should show; without one only perceptual quality counts.

@@ -21,7 +21,6 @@ ORDER = [
     {"refine"},
     {"pipeline"},
     {"evaluate", "ranking"},
-    {"toyworld"},
     {"training", "folder"},
     {"cli"},
 ]

@@ -45,7 +45,7 @@ def page_context(
     return {
         "title": text.title,
         "subtitle": text.subtitle,
-        "headline": text.headline or (headline(verdict) if verdict else text.title),
+        "headline": text.headline or (headline(analysis) if analysis else text.title),
         "tone": TONES.get(verdict, "even") if verdict and not text.headline else text.tone,
         "sentences": [*(sentences(analysis) if analysis else ()), *text.sentences],
         "cells": _cells(analysis) if analysis else [],
