@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from grefine.evaluate.findings import AXES, Analysis, Axis, AxisResult, MetricResult, level_of
 from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, finite_pairs, values_of
+from grefine.evaluate.results import AXES, Analysis, Axis, AxisResult, MetricResult, level_of
 from grefine.evaluate.statistics import GainSummary, holm, noise_band, summarise
-from grefine.evaluate.strata import Strata, strata_of
+from grefine.evaluate.thirds import Strata, strata_of
 from grefine.scorers.noise import CEILING, metric_width
 from grefine.types import MetricSpec
 
@@ -114,7 +114,12 @@ def _gains(
 
 
 def _noise(stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str) -> list[float]:
-    return [change for stage in stages if stage.startswith(NOISE) for change in _gains(stages, spec, baseline, stage).values()]
+    return [
+        change
+        for stage in stages
+        if stage.startswith(NOISE)
+        for change in _gains(stages, spec, baseline, stage).values()
+    ]
 
 
 def _unfit(band: float, spec: MetricSpec, scores: Mapping[str, float]) -> bool:
