@@ -15,7 +15,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, StableDiffusio
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from grefine.indicators.calibration import Calibration
 from grefine.models.clip_surgery import ClipSurgery
@@ -33,6 +33,7 @@ from grefine.refine.look import AlignmentProvider, QualityProvider
 from grefine.refine.prompting import PromptEncoding
 from grefine.refine.restore import Restore, refiner_of
 from grefine.refine.settings import RefineConfig, read_settings, resolve
+from grefine.refine.turns import in_turn
 from grefine.refine.world import read_world
 from grefine.scorers.protocol import Scorer
 from grefine.types import RefineResult
@@ -75,6 +76,7 @@ class GRefinePipeline(
         moe_agiqa: another, by mixture of experts.
         mdiqa: a judge of nine quality dimensions.
         lar_iqa: a light judge of quality.
+        clipiqa: a CLIP, another than the maps', that judges quality as CLIPIQA.
         force_zeros_for_empty_prompt: the negative half of guidance is zeros when no negative prompt is given.
         requires_aesthetics_score: the UNet is conditioned on an aesthetic score (SDXL refiner).
         working_size: side of the square that the UNet was trained on; None takes it from the UNet.
@@ -84,8 +86,8 @@ class GRefinePipeline(
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
-    _exclude_from_cpu_offload = ["clip", "pq_prompts"]
-    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa"]
+    _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa"]
+    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa"]
     _callback_tensor_inputs = [
         "latents",
         "prompt_embeds",
@@ -113,6 +115,7 @@ class GRefinePipeline(
         moe_agiqa: MoEAGIQA | None = None,
         mdiqa: MDIQA | None = None,
         lar_iqa: LARIQA | None = None,
+        clipiqa: CLIPModel | None = None,
         force_zeros_for_empty_prompt: bool = True,
         requires_aesthetics_score: bool = False,
         working_size: int | None = None,
@@ -138,6 +141,7 @@ class GRefinePipeline(
             moe_agiqa=moe_agiqa,
             mdiqa=mdiqa,
             lar_iqa=lar_iqa,
+            clipiqa=clipiqa,
         )
         read_world(world)
         self.register_to_config(
@@ -155,6 +159,7 @@ class GRefinePipeline(
         self._refiner: Any = None
 
     @torch.no_grad()
+    @in_turn
     @on_one_device
     def __call__(
         self,
@@ -192,6 +197,8 @@ class GRefinePipeline(
         force: bool = False,
     ) -> GRefineOutput | tuple[Any, list[RefineResult]]:
         """Refine one or more images; what needs no repair comes back untouched.
+
+        Calls from several threads take turns, also those of pipelines that share their UNet.
 
         Args:
             prompt: what each image should show; without one only perceptual quality counts.

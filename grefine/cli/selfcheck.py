@@ -11,10 +11,9 @@ import typer
 
 def selfcheck(
     pipeline: str = typer.Option("tiny", help="Bundled name, folder, Hub id, or 'released' for published weights."),
-    images: Path = typer.Option(None, help="Folder of good images; without it, toy scenes are drawn."),
+    images: Path = typer.Option(..., help="Folder of good images."),
     prompts: Path = typer.Option(None, help="Table of their prompts; sidecars and metadata are read without one."),
     count: int = typer.Option(16, min=4, help="Images used, at most."),
-    seed: int = typer.Option(0, help="Seed of the toy scenes."),
     calibration: Path = typer.Option(None, help="JSON file that `grefine calibrate --out` wrote."),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -24,12 +23,7 @@ def selfcheck(
     from grefine.indicators.selfcheck import selfcheck as run
     from grefine.indicators.sources import list_pictures, prompt_sources, read_with_prompts
 
-    if images is None:
-        from grefine.toyworld.pictures import pictures_with_captions
-
-        shown, asked = pictures_with_captions(count, seed)
-    else:
-        shown, asked = read_with_prompts(list_pictures([images])[:count], prompt_sources(None, prompts))
+    shown, asked = read_with_prompts(list_pictures([images])[:count], prompt_sources(None, prompts))
     maps = load_maps(pipeline, device=device, calibration=calibration)
     checks = run(maps.pq, maps.aq, shown, asked)
     if as_json:

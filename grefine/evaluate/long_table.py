@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from grefine.errors import ConfigError
-from grefine.io.atomic import write_atomic
+from grefine.io.atomic import write_text
 
 BEFORE = "before"
 AFTER = "after"
@@ -115,10 +115,3 @@ def to_cell(value: object) -> object:
 def from_cell(text: str) -> str:
     """Undo `to_cell`."""
     return text[1:] if len(text) > 1 and text[0] == "'" and text[1:].startswith(_DANGEROUS) else text
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new one, never half of it; folders are made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text.encode("utf-8", "surrogateescape"))

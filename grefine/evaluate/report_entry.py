@@ -34,6 +34,8 @@ class ReportImage:
     guarded: bool | None = None
     scores: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Metric → (before, after)."""
+    noise: Mapping[str, float] = field(default_factory=dict)
+    """Metric → the change that counts as none on this image."""
     gains: Mapping[str, float] = field(default_factory=dict)
     """"perceptual" and "alignment" → gain of the whole axis, positive = better; what the gallery sorts by."""
     group: str = ""

@@ -13,11 +13,12 @@ from grefine.evaluate.analysis import analyse
 from grefine.evaluate.cache import ScoreCache, content_hash
 from grefine.evaluate.evaluation import Evaluation
 from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
-from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows, write_text
+from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows
 from grefine.evaluate.pairs import Pairing, pair_folders
 from grefine.evaluate.prompting import read_prompting
 from grefine.evaluate.scoring import Item, Progress, ScoringLog, measure_change, readable, score
 from grefine.evaluate.steering import steered_by
+from grefine.io.atomic import write_text
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec

@@ -1,4 +1,4 @@
-"""How far a judge moves where nothing visible happened: small changes to a picture, and what they tell of the judge."""
+"""How far a judge moves where nothing visible happened: small changes to a picture, and what they say of it."""
 
 from __future__ import annotations
 
