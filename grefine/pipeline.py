@@ -15,7 +15,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, StableDiffusio
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from grefine.indicators.calibration import Calibration
 from grefine.models.clip_surgery import ClipSurgery
@@ -77,6 +77,7 @@ class GRefinePipeline(
         moe_agiqa: another, by mixture of experts.
         mdiqa: a judge of nine quality dimensions.
         lar_iqa: a light judge of quality.
+        clipiqa: a CLIP, another than the maps', that judges quality as CLIPIQA.
         force_zeros_for_empty_prompt: the negative half of guidance is zeros when no negative prompt is given.
         requires_aesthetics_score: the UNet is conditioned on an aesthetic score (SDXL refiner).
         working_size: side of the square that the UNet was trained on; None takes it from the UNet.
@@ -86,8 +87,8 @@ class GRefinePipeline(
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
-    _exclude_from_cpu_offload = ["clip", "pq_prompts"]
-    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa"]
+    _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa"]
+    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa"]
     _callback_tensor_inputs = [
         "latents",
         "prompt_embeds",
@@ -115,6 +116,7 @@ class GRefinePipeline(
         moe_agiqa: MoEAGIQA | None = None,
         mdiqa: MDIQA | None = None,
         lar_iqa: LARIQA | None = None,
+        clipiqa: CLIPModel | None = None,
         force_zeros_for_empty_prompt: bool = True,
         requires_aesthetics_score: bool = False,
         working_size: int | None = None,
@@ -140,6 +142,7 @@ class GRefinePipeline(
             moe_agiqa=moe_agiqa,
             mdiqa=mdiqa,
             lar_iqa=lar_iqa,
+            clipiqa=clipiqa,
         )
         read_world(world)
         self.register_to_config(

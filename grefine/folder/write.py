@@ -185,6 +185,7 @@ def _row(outcome: Outcome, fault: str, writing: float) -> Row:
     if result is not None and not fault:
         row["decision"] = {"kept": result.decision.kept, "guarded": result.decision.guarded}
         row["scores"] = {"before": _finite(result.before.values), "after": _finite(result.after.values)}
+        row["noise"] = _finite(result.decision.noise)
         row["area"] = round(result.plan.area, 4)
         row["moved"] = round(result.moved, 4)
         row["regions"] = len(result.plan.regions)

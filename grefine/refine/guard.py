@@ -240,7 +240,7 @@ def decide(
         reason += f" Not counted, because changes that nobody sees move it too far on this picture: {noise}."
     if names and not guarded:
         reason += " No independent scorer covers every axis, so the maps' own scores helped to decide."
-    decision = Decision(_kept(kept), reason, guarded, scored)
+    decision = Decision(_kept(kept), reason, guarded, scored, bands.width)
     return decision, Scores(first), Scores(scored[kept])
 
 

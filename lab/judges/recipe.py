@@ -32,17 +32,8 @@ class JudgeRecipe:
     """Settings that may change between runs; all others fix the network or what it is taught."""
 
 
-_FREE = (
-    "batch",
-    "muon_lr",
-    "adam_lr",
-    "seed",
-    "damaged_share",
-    "distorted_share",
-    "versions",
-    "single_share",
-    "files",
-)
+_SHARES = ("damaged_share", "distorted_share", "single_share", "files")
+_FREE = ("batch", "muon_lr", "adam_lr", "seed", "versions", *_SHARES)
 RECIPES: dict[str, JudgeRecipe] = {
     "mdiqa": JudgeRecipe(
         MDIQASettings,

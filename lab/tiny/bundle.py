@@ -162,9 +162,9 @@ them.
 
 **Data and training.** All weights were trained from random initialisation by `python -m lab train tiny` with the
 settings in `lab/configs/tiny/`, on scenes rendered on the fly from fixed seeds; no pictures or weights of others were
-used. A share of the scenes went through a file as pictures do (JPEG and WebP of quality 85 and more, resized by 0.9 to 1.1, a
-level of noise), which is no defect. One perceptual defect kind ("smear") and eight noun-colour pairs were never shown.
-Licence: Apache-2.0, like the code.
+used. A share of the scenes went through a file as pictures do (JPEG and WebP of quality 85 and more, resized by 0.9 to
+1.1, a level of noise), which is no defect. One perceptual defect kind ("smear") and eight noun-colour pairs were never
+shown. Licence: Apache-2.0, like the code.
 
 **Again.** `python -m lab train tiny --again -o DIR` trains the same parts with the recorded settings for the recorded
 processor time. The shipped weights came out of several runs, each resumed from the last, so they will not be the same

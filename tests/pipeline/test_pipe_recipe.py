@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 from components import components
-from hub import BASE, CLIP, CONTROL, PROMPTS, VAE, VOCABULARY, write_recipes, write_repositories
+from hub import PLACES, VOCABULARY, write_recipes, write_repositories
 from PIL import Image
 from transformers import CLIPTokenizer
 
@@ -37,26 +37,24 @@ def cache(tmp_path, monkeypatch, published):
 @pytest.fixture
 def placed(cache, published):
     """Copies by hand, where the sentence about missing files says to put them."""
-    places = {BASE: "sdxl/base", VAE: "sdxl/vae", CONTROL: "sdxl/controlnet", CLIP: "clip", PROMPTS: "pq-prompts"}
-    for repository, place in places.items():
-        shutil.copytree(published / repository, cache / place)
+    for repository, place in PLACES.items():
+        shutil.copytree(published / repository, cache / place, dirs_exist_ok=True)
     return cache
 
 
 def test_without_weights_one_sentence_names_the_commands(cache):
     with pytest.raises(WeightsMissing) as caught:
         GRefinePipeline.from_pretrained("sdxl")
-    for command in ("grefine fetch sdxl", "grefine fetch clip", "grefine fetch pq-prompts"):
-        assert command in str(caught.value)
+    assert "run `grefine fetch sdxl` once" in str(caught.value), "which brings the others along"
     assert "'base/unet/config.json' of sdxl" in str(caught.value)
-    assert "about 10 GB" in str(caught.value)
+    assert "about 13 GB" in str(caught.value)
 
 
 def test_the_recipe_names_real_components_and_known_fetches():
     found = read_recipe(SDXL)
     assert "sdxl" in pipeline_names()
     required = {name for name, part in components().items() if part is not None}
-    assert set(found.parts) == required | {"controlnet"}
+    assert set(found.parts) == required | {"controlnet", "reward", "clipiqa"}
     for part in found.parts.values():
         assert fetch_recipe(part.fetch).licence
 
