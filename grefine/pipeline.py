@@ -18,7 +18,9 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from grefine.indicators.calibration import Calibration
+from grefine.indicators.domain_check import read_world
 from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.domain import DomainNet
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
@@ -33,7 +35,6 @@ from grefine.refine.look import AlignmentProvider, QualityProvider
 from grefine.refine.prompting import PromptEncoding
 from grefine.refine.restore import Restore, refiner_of
 from grefine.refine.settings import RefineConfig, read_settings, resolve
-from grefine.refine.world import read_world
 from grefine.scorers.protocol import Scorer
 from grefine.types import RefineResult
 
@@ -75,6 +76,7 @@ class GRefinePipeline(
         moe_agiqa: another, by mixture of experts.
         mdiqa: a judge of nine quality dimensions.
         lar_iqa: a light judge of quality.
+        domain: tells pictures of the world that `world` states from all others.
         force_zeros_for_empty_prompt: the negative half of guidance is zeros when no negative prompt is given.
         requires_aesthetics_score: the UNet is conditioned on an aesthetic score (SDXL refiner).
         working_size: side of the square that the UNet was trained on; None takes it from the UNet.
@@ -84,8 +86,8 @@ class GRefinePipeline(
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
-    _exclude_from_cpu_offload = ["clip", "pq_prompts"]
-    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa"]
+    _exclude_from_cpu_offload = ["clip", "pq_prompts", "domain"]
+    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "domain"]
     _callback_tensor_inputs = [
         "latents",
         "prompt_embeds",
@@ -113,6 +115,7 @@ class GRefinePipeline(
         moe_agiqa: MoEAGIQA | None = None,
         mdiqa: MDIQA | None = None,
         lar_iqa: LARIQA | None = None,
+        domain: DomainNet | None = None,
         force_zeros_for_empty_prompt: bool = True,
         requires_aesthetics_score: bool = False,
         working_size: int | None = None,
@@ -138,6 +141,7 @@ class GRefinePipeline(
             moe_agiqa=moe_agiqa,
             mdiqa=mdiqa,
             lar_iqa=lar_iqa,
+            domain=domain,
         )
         read_world(world)
         self.register_to_config(
@@ -225,7 +229,7 @@ class GRefinePipeline(
             quality_map: your own heatmaps in place of PQ-Map.
             alignment_map: your own in place of AQ-Map.
             plan_only: stop after the plan; images come back untouched.
-            force: refine pictures of a world that this pipeline does not know.
+            force: refine pictures of a world that this pipeline does not know; their reasons say so.
         """
         overrides = {
             "total_steps": num_inference_steps,

@@ -258,3 +258,5 @@ class RefineResult:
     prompt: str = ""
     """The prompt as given."""
     warnings: tuple[str, ...] = ()
+    forced: bool = False
+    """True for a picture of a world that the pipeline does not know."""

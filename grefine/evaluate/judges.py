@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, GRefineError, nearest
@@ -14,6 +14,9 @@ from grefine.evaluate.fidelity import FIDELITY
 from grefine.resources import bundled, config_file, pipeline_folder
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
+
+if TYPE_CHECKING:
+    from grefine.indicators.domain_check import DomainCheck
 
 NOISE_IMAGES = 32
 _HASHED_BYTES = 64 * 2**20
@@ -40,6 +43,8 @@ class Judge:
     """What tells its weights from others."""
     device: str = "cpu"
     seeded: bool = False
+    domain: DomainCheck | None = None
+    """Tells the pictures that its weights do not know."""
 
 
 def preset(name: str | Path) -> EvaluateConfig:
@@ -116,7 +121,16 @@ def choose(
     Raises:
         ConfigError: an unknown metric, with the nearest name, or a device that is not there.
     """
-    from grefine.scorers.registry import availability, check_device, known_metric, load_scorer, metric_specs
+    from grefine.indicators.domain_check import domain_at
+    from grefine.scorers.registry import (
+        availability,
+        check_device,
+        find_weights,
+        known_metric,
+        load_scorer,
+        metric_specs,
+        trained,
+    )
 
     check_device(device)
     specs = {spec.name: spec for spec in metric_specs()}
@@ -147,9 +161,11 @@ def choose(
             continue
 
         def load(name: str = name, where: str | Path | None = where) -> Scorer:
-            return load_scorer(name, where, device, allow_noncommercial)
+            # Whatever is foreign to it never reaches it, unless that was forced.
+            return load_scorer(name, where, device, allow_noncommercial, force=True)
 
-        judges[name] = Judge(specs[name], load, _fingerprint(name, where), device, seeded=name == "moe_agiqa")
+        domain = domain_at(find_weights(name, where)) if trained(name) else None
+        judges[name] = Judge(specs[name], load, _fingerprint(name, where), device, name == "moe_agiqa", domain)
     chosen = [replace(j, spec=replace(j.spec, used_in_loop=True)) if n in loop else j for n, j in judges.items()]
     if pipeline is not None:
         from grefine.evaluate.pipeline_judges import input_quality

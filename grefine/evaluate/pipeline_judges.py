@@ -66,7 +66,10 @@ def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
 
         return load_maps(pipeline, device=device)
 
+    from grefine.indicators.domain_check import domain_at
+
+    domain = domain_at(pipeline)
     return [
-        Judge(PQ, lambda: PerceptualScore(maps()), source, device),
-        Judge(AQ, lambda: AlignmentScore(maps()), source, device),
+        Judge(PQ, lambda: PerceptualScore(maps()), source, device, domain=domain),
+        Judge(AQ, lambda: AlignmentScore(maps()), source, device, domain=domain),
     ]

@@ -117,6 +117,8 @@ class ReportText:
     tone: str = "even"
     """"gain", "loss" or "even"; used with `headline`."""
     sentences: tuple[str, ...] = ()
+    forced: str = ""
+    """What is to be known of pictures that the pipeline or the judges do not know; it marks the headline."""
     facts: tuple[tuple[str, str], ...] = ()
     """(what, value) lines about the run."""
     missing: tuple[tuple[str, str], ...] = ()
@@ -211,6 +213,7 @@ def write_refine_report(
     facts: Sequence[tuple[str, str]] = (),
     failed: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
+    forced: str = "",
     inline_bytes: int = INLINE_BYTES,
 ) -> Path:
     """Write the report of a refinement run: what was decided for each image, and why.
@@ -226,6 +229,7 @@ def write_refine_report(
         facts: (what, value) lines, e.g. ("pipeline", "tiny"), ("seed", "0"), ("seconds", "81").
         failed: (file, reason) for images that could not be refined.
         notes: sentences that a reader should know.
+        forced: what is to be known of pictures that were refined by force.
         inline_bytes: see `write_report`.
     """
     from grefine.evaluate.refine_summary import RefineTally
@@ -241,6 +245,7 @@ def write_refine_report(
             facts=tuple(facts),
             missing=tuple(failed),
             notes=tuple(notes),
+            forced=forced,
         )
 
     return write_report(out, tally.watch(images), text, specs=tally.specs, inline_bytes=inline_bytes)

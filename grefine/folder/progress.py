@@ -93,8 +93,8 @@ def progress_line(event: Event) -> str:
 
 def _fault(event: Event) -> str:
     """Return the one line that a bad file gets."""
-    if event["event"] != "image" or event["state"] != "failed":
-        return ""
+    if event["event"] != "image" or event["state"] != "failed" or event.get("foreign"):
+        return ""  # foreign pictures are told once, at the end
     name, reason = printable(event["file"]), printable(event["reason"])
     # Sentences about a file name it already.
     return f"failed: {reason}" if name.rsplit("/", 1)[-1] in reason else f"failed: '{name}': {reason}"

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from grefine.evaluate.report import ReportImage
 
 
-def write_run_report(journal: Path, out: Path, facts: list[tuple[str, str]], notes: list[str]) -> Path:
+def write_run_report(
+    journal: Path, out: Path, facts: list[tuple[str, str]], notes: list[str], forced: str = ""
+) -> Path:
     """Write `report.html` for all images that the journal tells of; images are read one at a time."""
     from grefine.evaluate.report import write_refine_report
 
     failed = [(printable(r["file"]), r["reason"]) for r in last_rows(journal) if r["state"] == "failed"]
-    return write_refine_report(out, _images(journal, out), facts=facts, failed=failed, notes=notes)
+    return write_refine_report(out, _images(journal, out), facts=facts, failed=failed, notes=notes, forced=forced)
 
 
 def _images(journal: Path, out: Path) -> Iterator[ReportImage]:

@@ -7,12 +7,15 @@ import io
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grefine.io.atomic import write_atomic
 from grefine.io.images import printable
 from grefine.io.journal import read_journal
 from grefine.io.prompt_table import safe_cell
+
+if TYPE_CHECKING:
+    from grefine.indicators.domain_check import DomainCheck
 
 STATES = {
     "untouched": "untouched",
@@ -55,6 +58,10 @@ class RunSummary:
     """Untouched images that the gate let pass before any map was drawn."""
     gate: str = ""
     """That gate, as NAME:VALUE."""
+    foreign: int = 0
+    """Images of a world that the pipeline does not know, refused or forced."""
+    domain: DomainCheck | None = None
+    force: bool = False
     notes: Counter[str] = field(default_factory=Counter)
     """What was said about images, by how often."""
 
@@ -73,6 +80,7 @@ class RunSummary:
     def add(self, row: dict[str, Any]) -> None:
         """Count one journal row."""
         self.counts[row["state"]] += 1
+        self.foreign += bool(row.get("foreign"))
         if row["state"] in ("failed", "skipped"):
             return
         for note in row.get("notes", ()):
@@ -93,6 +101,11 @@ class RunSummary:
             if len(self.without_prompt) < SHOWN:
                 self.without_prompt.append(printable(row["file"]))
 
+    @property
+    def told(self) -> str:
+        """What is said once of images that the pipeline does not know."""
+        return self.domain.told(self.foreign, sum(self.counts.values()), self.force) if self.domain else ""
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
@@ -107,6 +120,8 @@ class RunSummary:
             "without_prompt": self.without_prompt_count,
             "unsure": self.unsure_count,
             "gated": self.gated,
+            "foreign": self.foreign,
+            "forced": self.force and bool(self.foreign),
             "exit_code": self.exit_code,
         }
 
@@ -118,6 +133,7 @@ class RunSummary:
         )
         rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
         lines = [f"{counts} in {_duration(self.seconds)}{rate}. Results: {printable(self.out)}"]
+        lines += [self.told] if self.told else []
         if self.resumed:
             lines.append(f"{self.resumed:,} were already done by an earlier start.")
         if self.stopped:

@@ -1,0 +1,1 @@
+"""The workshop: what makes the shipped weights. Not part of the installed package."""
