@@ -38,7 +38,9 @@ def selfcheck(
     maps = load_maps(pipeline, device=device, calibration=calibration)
     checks = run(maps.pq, maps.aq, shown, asked)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(c) | {"passed": c.passed, "forced": told} for c in checks], indent=1))
+        typer.echo(
+            json.dumps([dataclasses.asdict(c) | {"passed": c.passed, "forced": told} for c in checks], indent=1)
+        )
     for check in checks if not as_json else ():
         verdict = "ok    " if check.passed else "FAILED"
         typer.echo(

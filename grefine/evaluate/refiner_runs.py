@@ -74,7 +74,7 @@ def make_outputs(
                         progress(f"{method}: {count} of {len(originals)}")
                 files[name] = target
         for name, reason in list(strange.items())[:1]:
-            others = f" and {len(strange) - 1} others" if len(strange) > 1 else ""
+            others = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
             made.failed[f"{method}: {printable(name)}{others}"] = reason
         made.files[method] = files
         made.steered |= _steered(folder, restore)

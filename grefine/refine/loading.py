@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.indicators.domain_check import domain_at
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.refine.judges import component_scorers, save_judge_tokenizers
 from grefine.refine.recipe import assembled_folder, is_recipe, read_recipe
@@ -72,7 +74,7 @@ class Loading:
         Args:
             pipeline: any pipeline with SDXL's components (text-to-image, inpainting, another GRefinePipeline).
             maps: the pipeline (name or folder) whose CLIP, prompts and calibration draw the maps, where `pipeline`
-                has none of its own.
+                has none of its own; the world that it states bounds the new pipeline.
             kwargs: components and settings of this class that replace the shared ones, and `dtype`.
         """
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
@@ -175,7 +177,9 @@ class Loading:
 
 
 def _maps_from(pipeline: str | Path) -> dict[str, Any]:
-    return {
+    domain = domain_at(pipeline)
+    bounds = {} if domain is None else {"world": asdict(domain.world), "domain": domain.net}
+    return bounds | {
         "clip": load_clip(pipeline),
         "clip_tokenizer": load_tokenizer(pipeline),
         "pq_prompts": load_prompts(pipeline),

@@ -88,6 +88,6 @@ def test_defects_are_still_found(calibrated):
 
 
 def test_the_self_check_passes():
-    done = CliRunner().invoke(app, ["selfcheck", "--count", "8", "--json"])
+    done = CliRunner().invoke(app, ["selfcheck", "--pipeline", "tiny", "--count", "8", "--json"])
     assert done.exit_code == 0, done.output
     assert [check["passed"] for check in json.loads(done.stdout)] == [True] * 3
