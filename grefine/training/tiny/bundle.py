@@ -150,8 +150,16 @@ cat) that `grefine.toyworld` draws. Pictures of anything else are refused unless
 them.
 
 **Data and training.** All weights were trained from random initialisation by `grefine train tiny` with the settings in
-`configs/train/tiny/`, on scenes rendered on the fly from fixed seeds; no pictures or weights of others were used. One
-perceptual defect kind ("smear") and eight noun-colour pairs were never shown. Licence: Apache-2.0, like the code.
+`configs/train/tiny/`, on scenes rendered on the fly from fixed seeds; but for the part `domain`, no pictures or
+weights of others were used. One perceptual defect kind ("smear") and eight noun-colour pairs were never shown.
+Licence: Apache-2.0, like the code.
+
+**What it refuses.** The part `domain` is a convolutional network of 52,000 weights that tells toy scenes from
+everything else (docs/domain.md has its error rates). It was trained by `python -m lab.train_domain` on toy scenes, on
+pictures that the script draws, and on photographs of which only these weights are shipped: every second picture of the
+Kodak Lossless True Color Image Suite (widely said to be released by Eastman Kodak for unrestricted use), and every
+second of the sample pictures in the packages scikit-image, scikit-learn, matplotlib, mahotas, imgaug, gradio,
+insightface and ultralytics (`domain/training.json` names them).
 
 **Again.** `grefine train tiny --again -o DIR` trains the same parts with the recorded settings for the recorded
 processor time. The shipped weights came out of several runs, each resumed from the last, so they will not be the same
