@@ -21,11 +21,11 @@ from grefine.indicators.calibrate import FALSE_ALARMS, Calibrated, calibrate
 from grefine.indicators.calibration import Calibration, needs_repair
 from grefine.indicators.load import Maps, load_maps
 from grefine.indicators.pq_map import PQMap
-from grefine.toyworld.benchmark import intervals
-from grefine.toyworld.benchmark.cases import Cases, clean_cases, damaged_cases, misaligned_cases
-from grefine.toyworld.benchmark.maps import BATCH, alignment_rows, quality_rows
-from grefine.toyworld.benchmark.report import Row
-from grefine.toyworld.pictures import pictures_with_captions
+from lab.bench import intervals
+from lab.bench.cases import Cases, clean_cases, damaged_cases, misaligned_cases
+from lab.bench.maps import BATCH, alignment_rows, quality_rows
+from lab.bench.report import Row
+from lab.world.pictures import pictures_with_captions
 
 SEED = 66_000_007
 """Of the scenes that are calibrated on."""

@@ -35,11 +35,11 @@ SHARES = {"good": 0.5, "light": 0.4, "heavy": 0.1}
 
 def make_folder(folder: Path, count: int, seed: int = 0) -> Counter[str]:
     """Render a mixed folder; return how many images of each kind it has."""
-    from grefine.toyworld.captions import describe
-    from grefine.toyworld.defects import damage
-    from grefine.toyworld.pictures import to_picture
-    from grefine.toyworld.render import render
-    from grefine.toyworld.scene import sample
+    from lab.world.captions import describe
+    from lab.world.defects import damage
+    from lab.world.pictures import to_picture
+    from lab.world.render import render
+    from lab.world.scene import sample
 
     folder.mkdir(parents=True)
     generator, words = torch.Generator().manual_seed(seed), random.Random(seed)

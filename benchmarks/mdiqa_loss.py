@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from grefine.models.mdiqa import MDIQA
 from grefine.scorers.builders import component
 from grefine.training.loop import Budget
-from grefine.training.restorer import RestorerSettings, compare_weightings
+from lab.restorer import RestorerSettings, compare_weightings
 
 WEIGHTINGS = {
     "sharpness": {"sharpness": 1.0, "noisiness": 0.0},

@@ -19,12 +19,12 @@ from grefine.ranking.afc import AfcResult, judge_choices, two_afc
 from grefine.ranking.stability import spearman
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import Vote, VoteTable, table_from_votes
-from grefine.toyworld.defects import damage
-from grefine.toyworld.render import render
-from grefine.toyworld.scene import sample
 from grefine.training.fidelity import rated_fidelity
 from grefine.training.ranked_pool import RankedPool, RatedSet, Seen
 from grefine.training.rectifier import RectifierConfig, Trained, corrected, fit_rectifier
+from lab.world.defects import damage
+from lab.world.render import render
+from lab.world.scene import sample
 
 RATED_KINDS = ("noise", "jpeg", "cast")
 REFINERS = {

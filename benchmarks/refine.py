@@ -37,7 +37,7 @@ AGAINST = "diffusers, full frame"
 CLEAN, EXACT, PAPER = 20.0, 2.5, 1.4
 SETTINGS = {
     "use_aq": False, "guard": False, "p_gate": 0.5, "worst_gate": 0.0, "mask_threshold": 0.5, "max_area": 1.0,
-    "dilate": 0.0, "max_change": 1.0, "delta": DELTA, "max_upscale": 1.0,
+    "dilate": 0.0, "delta": DELTA, "max_upscale": 1.0,
 }  # fmt: skip
 """Whatever the maps find, the given heat map decides, so that cost is measured against area and nothing else."""
 
@@ -183,11 +183,11 @@ def denoiser_calls(pipe: GRefinePipeline) -> Table:
 
 def quality(pipe: GRefinePipeline, count: int) -> Table:
     """Let the toy world's judges, which no pipeline loads, say what each way did to scenes whose truth is known."""
-    from grefine.toyworld.benchmark.cases import Cases, clean_cases, damaged_cases, misaligned_cases, tensor_of
-    from grefine.toyworld.benchmark.chain import Runner
-    from grefine.toyworld.benchmark.verdicts import judge
-    from grefine.toyworld.judge_check import tie_bands
-    from grefine.toyworld.judges import Judges
+    from lab.bench.cases import Cases, clean_cases, damaged_cases, misaligned_cases, tensor_of
+    from lab.bench.chain import Runner
+    from lab.bench.verdicts import judge
+    from lab.bench_judges.check import tie_bands
+    from lab.bench_judges.networks import Judges
 
     wrong = Cases.cat([damaged_cases(count, 1), misaligned_cases("colour", count, 2)])
     cases = Cases.cat([clean_cases(count, 3), wrong])

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from grefine.io.encode import write_image
-from grefine.toyworld.captions import describe
-from grefine.toyworld.defects import damage
-from grefine.toyworld.render import render
-from grefine.toyworld.scene import misalign, sample
+from lab.world.captions import describe
+from lab.world.defects import damage
+from lab.world.render import render
+from lab.world.scene import misalign, sample
 
 FOLDER = Path(__file__).parent / "images"
 KINDS = ["clean"] * 4 + ["blur", "noise", "warp", "cast"] + ["colour", "object", "texture", "missing"]

@@ -44,7 +44,7 @@ def build(schema: type[T], values: dict[str, Any], where: str = "arguments") -> 
     hints = typing.get_type_hints(schema)
     for name, value in values.items():
         if name not in fields:
-            raise ConfigError(f"{where}: unknown key '{name}'{nearest(name, fields)}")
+            raise _unknown(name, schema, where)
         values[name] = _coerce(value, hints[name], f"{where}: '{name}'")
     try:
         return schema(**values)
@@ -68,10 +68,18 @@ def _from_mapping(root: Any, schema: type, path: Path) -> dict[str, Any]:
     for key, node in root.value if root is not None else ():
         where = f"'{path}' line {key.start_mark.line + 1}"
         if key.value not in fields:
-            raise ConfigError(f"{where}: unknown key '{key.value}'{nearest(str(key.value), fields)}")
+            raise _unknown(str(key.value), schema, where)
         value = loader.construct_object(node, deep=True)
         values[key.value] = _coerce(value, hints[key.value], f"{where}: '{key.value}'")
     return values
+
+
+def _unknown(name: str, schema: type, where: str) -> ConfigError:
+    """Return the error for a key that `schema` does not have; a key that it once had says what replaced it."""
+    replaced = getattr(schema, "REMOVED", {}).get(name)
+    if replaced is not None:
+        return ConfigError(f"{where}: the key '{name}' is gone: {replaced}")
+    return ConfigError(f"{where}: unknown key '{name}'{nearest(name, {f.name for f in dataclasses.fields(schema)})}")
 
 
 def _coerce(value: Any, hint: Any, where: str) -> Any:

@@ -15,7 +15,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, StableDiffusio
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.domain_check import read_world
@@ -35,6 +35,7 @@ from grefine.refine.look import AlignmentProvider, QualityProvider
 from grefine.refine.prompting import PromptEncoding
 from grefine.refine.restore import Restore, refiner_of
 from grefine.refine.settings import RefineConfig, read_settings, resolve
+from grefine.refine.turns import in_turn
 from grefine.scorers.protocol import Scorer
 from grefine.types import RefineResult
 
@@ -76,6 +77,7 @@ class GRefinePipeline(
         moe_agiqa: another, by mixture of experts.
         mdiqa: a judge of nine quality dimensions.
         lar_iqa: a light judge of quality.
+        clipiqa: a CLIP, another than the maps', that judges quality as CLIPIQA.
         domain: tells pictures of the world that `world` states from all others.
         force_zeros_for_empty_prompt: the negative half of guidance is zeros when no negative prompt is given.
         requires_aesthetics_score: the UNet is conditioned on an aesthetic score (SDXL refiner).
@@ -86,8 +88,8 @@ class GRefinePipeline(
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
-    _exclude_from_cpu_offload = ["clip", "pq_prompts", "domain"]
-    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "domain"]
+    _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa", "domain"]
+    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa", "domain"]
     _callback_tensor_inputs = [
         "latents",
         "prompt_embeds",
@@ -115,6 +117,7 @@ class GRefinePipeline(
         moe_agiqa: MoEAGIQA | None = None,
         mdiqa: MDIQA | None = None,
         lar_iqa: LARIQA | None = None,
+        clipiqa: CLIPModel | None = None,
         domain: DomainNet | None = None,
         force_zeros_for_empty_prompt: bool = True,
         requires_aesthetics_score: bool = False,
@@ -141,6 +144,7 @@ class GRefinePipeline(
             moe_agiqa=moe_agiqa,
             mdiqa=mdiqa,
             lar_iqa=lar_iqa,
+            clipiqa=clipiqa,
             domain=domain,
         )
         read_world(world)
@@ -159,6 +163,7 @@ class GRefinePipeline(
         self._refiner: Any = None
 
     @torch.no_grad()
+    @in_turn
     @on_one_device
     def __call__(
         self,
@@ -196,6 +201,8 @@ class GRefinePipeline(
         force: bool = False,
     ) -> GRefineOutput | tuple[Any, list[RefineResult]]:
         """Refine one or more images; what needs no repair comes back untouched.
+
+        Calls from several threads take turns, also those of pipelines that share their UNet.
 
         Args:
             prompt: what each image should show; without one only perceptual quality counts.

@@ -240,6 +240,8 @@ class Decision:
     """False when no scorer that did not make the mask was present."""
     candidates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Guard scores by candidate: original, repainted, both, restored."""
+    noise: Mapping[str, float] = field(default_factory=dict)
+    """Per score the change that counts as none on this picture; empty without a guard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,5 +260,7 @@ class RefineResult:
     prompt: str = ""
     """The prompt as given."""
     warnings: tuple[str, ...] = ()
+    moved: float = 0.0
+    """Share of the pixels that are not as they were."""
     forced: bool = False
     """True for a picture of a world that the pipeline does not know."""

@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 import typer
 
-from grefine.cli.main import app
+from grefine.cli.main import app as grefine_app
 from grefine.errors import ConfigError
 from grefine.evaluate.baselines import REFINERS
 from grefine.evaluate.judges import resolve
-from grefine.resources import bundled, config_file, fetch_names, pipeline_names
+from grefine.fetching import fetch_names
+from grefine.resources import bundled, config_file, pipeline_names
 from grefine.scorers.convert import KINDS
 from grefine.training.datasets.published import PUBLISHED
+from lab.cli import app as lab_app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-STARTS = ("grefine ", "python benchmarks/", "python -m benchmarks.", "pytest ")
+STARTS = ("grefine ", "python benchmarks/", "python -m benchmarks.", "python -m lab ", "pytest ")
 NOT_BUNDLED = {"released", "sdxl"}
 """Pipelines that `grefine fetch` makes."""
 
@@ -58,7 +60,7 @@ def alternatives(words):
 
 def command_of(words):
     """Return (command, its name, the words after it), or fail where a sub-command does not exist."""
-    found, name = typer.main.get_command(app), ["grefine"]
+    found, name = typer.main.get_command({"grefine": grefine_app, "lab": lab_app}[words[0]]), [words[0]]
     rest = words[1:]
     while hasattr(found, "commands") and rest and not rest[0].startswith("-"):
         assert rest[0] in found.commands, f"'{' '.join(name)}' has no command '{rest[0]}': {sorted(found.commands)}"
@@ -111,7 +113,7 @@ def check_grefine(words):
 
 def check_files(words):
     for word in words[1:]:
-        if re.match(r"(benchmarks|tests|grefine)/", word):
+        if re.match(r"(benchmarks|tests|grefine|lab)/", word):
             assert (ROOT / word.split("::")[0].rstrip("/")).exists(), f"there is no {word}"
         elif word.startswith("benchmarks."):
             assert (ROOT / f"{word.replace('.', '/')}.py").is_file(), f"there is no module {word}"
@@ -133,8 +135,8 @@ def test_the_documentation_shows_commands():
 
 @pytest.mark.parametrize(("path", "command"), SHOWN, ids=lambda value: str(value)[-60:])
 def test_command_exists(path, command):
-    words = shlex.split(command, comments=True)
-    if words[0] != "grefine":
+    words = shlex.split(command.removeprefix("python -m ") if "-m lab" in command else command, comments=True)
+    if words[0] not in ("grefine", "lab"):
         check_files(words)
         return
     for chosen in alternatives(words):

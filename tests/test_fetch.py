@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from grefine import resources
+from grefine import fetching
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
 
 CONTENT = b"weights" * 1000
@@ -32,6 +32,8 @@ def server():
         def do_GET(self):
             asked.append(self.path)
             self.send_response(404 if "absent" in self.path else 200)
+            if "cut" in self.path:
+                self.send_header("Content-Length", "9000")
             self.end_headers()
             self.wfile.write(CONTENT)
 
@@ -55,12 +57,12 @@ def recipe(folder: Path, url: str, sha: str | None = SHA, **extra) -> Path:
 def test_download_then_cache_hit(tmp_path, server, cache):
     url, asked = server
     file = recipe(tmp_path, f"{url}/w.bin")
-    done = resources.fetch(file)
+    done = fetching.fetch(file)
     assert done == [cache / "own" / "w.bin"]
     assert done[0].read_bytes() == CONTENT
     assert json.loads((cache / "lock.json").read_text())["own"]["w.bin"]["sha256"] == SHA
     lines = []
-    assert resources.fetch(file, report=lines.append) == done
+    assert fetching.fetch(file, report=lines.append) == done
     assert len(asked) == 1
     assert "present, hash as recorded" in lines[0]
 
@@ -68,78 +70,124 @@ def test_download_then_cache_hit(tmp_path, server, cache):
 def test_wrong_hash_on_arrival_keeps_nothing(tmp_path, server, cache):
     file = recipe(tmp_path, f"{server[0]}/w.bin", "0" * 64)
     with pytest.raises(WeightsCorrupt, match=f"sha256 {SHA}, expected 0000"):
-        resources.fetch(file)
+        fetching.fetch(file)
     assert [p.name for p in cache.rglob("*") if p.is_file()] == []
 
 
 def test_a_changed_file_is_noticed(tmp_path, server, cache):
     file = recipe(tmp_path, f"{server[0]}/w.bin", None)
-    target = resources.fetch(file)[0]
+    target = fetching.fetch(file)[0]
     target.write_bytes(b"other" * 1000)
     with pytest.raises(WeightsCorrupt, match="delete it and run `grefine fetch own`"):
-        resources.fetch(file)
+        fetching.fetch(file)
 
 
 def test_a_first_download_is_pinned(tmp_path, server, cache):
     """Without a known hash the first download decides, and a later different one is refused."""
     file = recipe(tmp_path, f"{server[0]}/w.bin", None)
-    resources.fetch(file)[0].unlink()
+    fetching.fetch(file)[0].unlink()
     lock = cache / "lock.json"
     lock.write_text(lock.read_text().replace(SHA, "1" * 64))
     with pytest.raises(WeightsCorrupt, match="expected 1111"):
-        resources.fetch(file)
+        fetching.fetch(file)
 
 
 def test_a_copy_placed_by_hand_is_taken_and_recorded(tmp_path, cache):
     file = recipe(tmp_path, "http://127.0.0.1:1/w.bin")
     (cache / "own").mkdir(parents=True)
     (cache / "own" / "w.bin").write_bytes(CONTENT)
-    assert resources.fetch(file)[0].read_bytes() == CONTENT
+    assert fetching.fetch(file)[0].read_bytes() == CONTENT
     assert json.loads((cache / "lock.json").read_text())["own"]["w.bin"]["from"] == "placed by hand"
 
 
 @pytest.mark.parametrize("path", ["http://127.0.0.1:1/w.bin", "https://nowhere.invalid/w.bin"])
 def test_offline_names_the_file_and_its_place(tmp_path, cache, path):
     with pytest.raises(WeightsMissing) as error:
-        resources.fetch(recipe(tmp_path, path))
+        fetching.fetch(recipe(tmp_path, path))
     for part in ("'w.bin' of own", "grefine fetch own", path, str(cache / "own" / "w.bin")):
         assert part in str(error.value)
 
 
 def test_a_refusing_server_is_a_sentence(tmp_path, server):
     with pytest.raises(WeightsMissing, match="could not be fetched"):
-        resources.fetch(recipe(tmp_path, f"{server[0]}/absent"))
+        fetching.fetch(recipe(tmp_path, f"{server[0]}/absent"))
 
 
 def test_terms_need_a_yes(tmp_path, server):
     file = recipe(tmp_path, f"{server[0]}/w.bin", licence="non-commercial", ask=True)
     with pytest.raises(ConfigError, match="non-commercial.*--accept-terms"):
-        resources.fetch(file)
-    assert resources.fetch(file, accept_terms=True)
+        fetching.fetch(file)
+    assert fetching.fetch(file, accept_terms=True)
 
 
 def test_hub_offline_is_a_sentence(tmp_path, cache):
     file = recipe(tmp_path, "x", files=[], hub=[{"repo": "owner/name", "files": ["model.safetensors"]}])
     with pytest.raises(WeightsMissing, match=r"'model.safetensors' of own.*huggingface.co/owner/name"):
-        resources.fetch(file)
+        fetching.fetch(file)
+
+
+def test_a_folder_that_holds_something_is_no_complete_fetch(tmp_path, cache):
+    """What the hub's client takes for enough when it cannot reach anything."""
+    hub = [{"repo": "owner/name", "files": ["config.json", "model.safetensors", "tokenizer/*"], "into": "base"}]
+    file = recipe(tmp_path, "x", files=[], hub=hub)
+    (cache / "own" / "base").mkdir(parents=True)
+    (cache / "own" / "base" / "config.json").write_text("{}")
+    for _ in range(2):  # nothing is recorded that would make the second start content
+        with pytest.raises(WeightsMissing, match=r"'base/model.safetensors' of own.*forbids the network.*owner/name"):
+            fetching.fetch(file)
+    (cache / "own" / "base" / "model.safetensors").write_bytes(CONTENT)
+    with pytest.raises(WeightsMissing, match=r"'base/tokenizer/\*' of own"):
+        fetching.fetch(file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": [{"url": "http://127.0.0.1:1/x", "path": "../x"}]},
+        {"files": [{"url": "http://127.0.0.1:1/x", "path": "/etc/x"}]},
+        {"files": [{"url": "http://127.0.0.1:1/x", "path": "C:\\x"}]},
+        {"files": [{"url": "file:///etc/passwd", "path": "x"}]},
+        {"files": [], "hub": [{"repo": "o/n", "files": ["x"], "into": "../.."}]},
+        {"files": [], "hub": [{"repo": "o/n", "files": ["x"], "into": "/tmp"}]},
+        {"files": [], "hub": [{"repo": "o/n", "files": ["a/../../x"]}]},
+    ],
+)
+def test_a_strangers_recipe_stays_in_its_folder(tmp_path, cache, change):
+    with pytest.raises(ConfigError, match=r"own\.yaml"):
+        fetching.fetch(recipe(tmp_path, "x", **change))
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("name", ["sdxl", "pipelines", "lock"])
+def test_a_strangers_recipe_takes_no_name_of_ours(tmp_path, server, name):
+    file = recipe(tmp_path, f"{server[0]}/w.bin").rename(tmp_path / f"{name}.yaml")
+    with pytest.raises(ConfigError, match="another name"):
+        fetching.fetch(file)
+
+
+def test_a_transfer_that_was_cut_is_not_kept(tmp_path, server, cache):
+    file = recipe(tmp_path, f"{server[0]}/cut.bin", None)
+    with pytest.raises(WeightsMissing, match="cut it off after 7000 of 9000 bytes"):
+        fetching.fetch(file)
+    assert [p for p in cache.rglob("*") if p.is_file()] == []
 
 
 def test_bundled_recipes_are_complete():
-    prompts = resources.fetch_recipe("pq-prompts")
+    prompts = fetching.fetch_recipe("pq-prompts")
     assert len(prompts.files) == 4
     assert all(
         len(f.sha256 or "") == 64 and "65a82f17e4e660576bba796ca8ea9516f2d5381f" in f.url for f in prompts.files
     )
-    assert {"clip", "pq-prompts"} <= set(resources.fetch_names())
+    assert {"clip", "pq-prompts"} <= set(fetching.fetch_names())
     with pytest.raises(WeightsMissing, match="PQ-overall.pth"):
-        resources.fetched("pq-prompts", "PQ-overall.pth")
+        fetching.fetched("pq-prompts", "PQ-overall.pth")
     with pytest.raises(ConfigError, match="did you mean 'pq-prompts'"):
-        resources.fetch("pq-prompt")
+        fetching.fetch("pq-prompt")
 
 
 def test_a_broken_lock_is_named(tmp_path, server, cache):
     file = recipe(tmp_path, f"{server[0]}/w.bin")
-    resources.fetch(file)
+    fetching.fetch(file)
     (cache / "lock.json").write_text("{")
     with pytest.raises(WeightsCorrupt, match="lock file"):
-        resources.fetch(file)
+        fetching.fetch(file)

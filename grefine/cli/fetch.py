@@ -8,15 +8,17 @@ import typer
 
 
 def fetch(
-    name: str | None = typer.Argument(None, help="What to get; without it the list is printed."),
+    names: list[str] = typer.Argument(None, metavar="[NAME]...", help="What to get; without one the list is printed."),
+    controlnet: bool = typer.Option(True, "--controlnet/--no-controlnet", help="Also the ControlNet of stage 2."),
+    judges: bool = typer.Option(True, "--judges/--no-judges", help="Also the judges of the guard."),
     accept_terms: bool = typer.Option(False, "--accept-terms", help="Your yes to terms that are unknown or not free."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Get weights into the cache folder (GREFINE_CACHE) and record their hashes; print where they lie."""
-    from grefine import resources
+    from grefine import fetching
 
-    if name is None:
-        rows = {known: resources.fetch_recipe(known) for known in resources.fetch_names()}
+    if not names:
+        rows = {known: fetching.fetch_recipe(known) for known in fetching.fetch_names()}
         if as_json:
             listed = {
                 n: {"description": r.description, "licence": r.licence, "source": r.source} for n, r in rows.items()
@@ -26,7 +28,13 @@ def fetch(
         for known, recipe in rows.items():
             typer.echo(f"{known:14} {recipe.description} [{recipe.licence}]")
         return
-    done = resources.fetch(name, accept_terms=accept_terms, report=lambda line: typer.echo(line, err=True))
+    without = {part for part, wanted in (("controlnet", controlnet), ("judges", judges)) if not wanted}
+    done = []
+    for name in names:
+        own = without if len(names) == 1 else without & set(fetching.fetch_recipe(name).parts())
+        done += fetching.fetch(
+            name, without=own, accept_terms=accept_terms, report=lambda line: typer.echo(line, err=True)
+        )
     if as_json:
         typer.echo(json.dumps([str(path) for path in done], indent=1))
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
 import typer
 
-from grefine.cli import bench, calibrate, convert, fetch, metrics, rank, score, selfcheck
+from grefine.cli import calibrate, convert, fetch, metrics, rank, score, selfcheck
 from grefine.cli import compare as compare_command
 from grefine.cli import evaluate as evaluate_command
 from grefine.cli import map as map_command
@@ -35,7 +36,6 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 app.add_typer(rank.app, name="rank")
-app.add_typer(bench.app, name="bench")
 app.command("map")(map_command.map_)
 app.command("parse")(parse_command.parse)
 app.command("refine")(refine_command.refine)
@@ -51,13 +51,20 @@ app.command("convert")(convert.convert)
 
 
 def main() -> None:
-    """Run the command line; every known failure is one sentence on stderr."""
+    """Run grefine's command line."""
+    run(app)
+
+
+def run(commands: typer.Typer) -> None:
+    """Run a command line; every known failure is one sentence on stderr."""
     from grefine.errors import GRefineError
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name or a prompt that the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not sys.stderr.isatty():  # other packages' progress bars are noise in a log
         os.environ.setdefault("TQDM_DISABLE", "1")
     try:
-        app()
+        commands()
     except GRefineError as error:
         _fail(str(error))
     except KeyboardInterrupt:

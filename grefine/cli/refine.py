@@ -15,7 +15,7 @@ def refine(
     pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder or a Hub id; no default."),
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
-    preserve: str = typer.Option(None, help="paper: stage 2 may touch everything mildly; exact: only what is bad."),
+    preserve: str = typer.Option(None, help="paper: stage 2 sees all and keeps good places; exact: only what is bad."),
     prompt: str = typer.Option(None, help="Prompt of every image for which nothing else gives one."),
     prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
     name_column: str = typer.Option(None, help="The table's column of file names; guessed, and said, without it."),
@@ -29,7 +29,7 @@ def refine(
     allow_noncommercial: bool = typer.Option(False, help="Accept a gate whose terms are non-commercial."),
     suffix: str = typer.Option("", help="Put between the name and the ending of every result."),
     format_: str = typer.Option("same", "--format", help="same, png, jpeg or webp."),
-    overwrite: str = typer.Option("never", help="never, older (when the input is younger) or always."),
+    overwrite: str = typer.Option("never", help="never, older (when the input changed since) or always."),
     pattern: list[str] = typer.Option([], help="Only files whose name or path matches, e.g. '*_final.png'."),
     recursive: bool = typer.Option(True, help="Go into folders of folders."),
     follow_links: bool = typer.Option(False, help="Read what symbolic links point to outside SRC."),
@@ -37,7 +37,6 @@ def refine(
     report: bool = typer.Option(True, help="Write OUT/report.html at the end."),
     batch_size: int = typer.Option(8, help="Images per unit of work."),
     max_pixels: int = typer.Option(32 * 2**20, help="Larger images are refused."),
-    retry_failed: bool = typer.Option(False, help="Try images again that failed in an earlier start."),
     again: bool = typer.Option(False, help="Refine images once more that carry the record of an equal run."),
     force: bool = typer.Option(False, help="Refine images that the pipeline does not know; every result says so."),
     seed: int = typer.Option(0),
@@ -54,7 +53,7 @@ def refine(
 
     names = ("suffix", "overwrite", "recursive", "follow_links", "panels", "report", "batch_size", "max_pixels")
     given = locals()
-    values = {name: given[name] for name in (*names, "retry_failed", "again", "force", "seed")}
+    values = {name: given[name] for name in (*names, "again", "force", "seed")}
     values |= {"format": format_.lower(), "pattern": tuple(pattern)}
     summary = refine_folder(
         src,

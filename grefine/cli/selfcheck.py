@@ -11,10 +11,9 @@ import typer
 
 def selfcheck(
     pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder, a Hub id, or 'released'."),
-    images: Path = typer.Option(None, help="Folder of good images; without it, toy scenes are drawn."),
+    images: Path = typer.Option(..., help="Folder of good images."),
     prompts: Path = typer.Option(None, help="Table of their prompts; sidecars and metadata are read without one."),
     count: int = typer.Option(16, min=4, help="Images used, at most."),
-    seed: int = typer.Option(0, help="Seed of the toy scenes."),
     calibration: Path = typer.Option(None, help="JSON file that `grefine calibrate --out` wrote."),
     force: bool = typer.Option(False, help="Also check with pictures that the pipeline does not know; it is said."),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
@@ -28,12 +27,7 @@ def selfcheck(
     from grefine.resources import chosen_pipeline
 
     pipeline = chosen_pipeline(pipeline)
-    if images is None:
-        from grefine.toyworld.pictures import pictures_with_captions
-
-        shown, asked = pictures_with_captions(count, seed)
-    else:
-        shown, asked = read_with_prompts(list_pictures([images])[:count], prompt_sources(None, prompts))
+    shown, asked = read_with_prompts(list_pictures([images])[:count], prompt_sources(None, prompts))
     told = check_pictures(pipeline, shown, force)
     maps = load_maps(pipeline, device=device, calibration=calibration)
     checks = run(maps.pq, maps.aq, shown, asked)

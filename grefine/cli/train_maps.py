@@ -1,4 +1,4 @@
-"""`grefine train pq` and `aq`: fit both maps to opinion scores, of toy scenes or of one's own pictures."""
+"""`grefine train pq` and `aq`: fit both maps to opinion scores of one's own pictures."""
 
 from __future__ import annotations
 
@@ -19,24 +19,18 @@ def map_command(name: str) -> Callable[..., None]:
 
     def train(
         out: Path = typer.Option(..., "--out", "-o", help="Folder of the result; what lies there is resumed."),
-        world: str = typer.Option(None, help="toy: scenes with known truth, without end."),
-        data: Path = typer.Option(None, help="CSV with columns image, mos, prompt (docs/maps.md)."),
+        data: Path = typer.Option(..., help="CSV with columns image, mos, prompt (docs/maps.md)."),
         images: Path = typer.Option(None, help="Folder that the CSV's names are relative to; its own without."),
         pipeline: str = typer.Option("tiny", help="Bundled name, folder, Hub id, or 'released'."),
-        config: str = typer.Option(None, help=f"YAML file or a name in configs/train/{name}: paper, toy."),
+        config: str = typer.Option(None, help=f"YAML file or a name in configs/train/{name}."),
         minutes: float = typer.Option(None, help="Budget by the clock."),
         steps: int = typer.Option(None, help="Budget in steps. Neither: what is left of the epochs over the CSV."),
         seed: int = typer.Option(None, help="In place of the configuration's."),
         device: str = typer.Option(None, help="cpu keeps off an accelerator that is present."),
         as_json: bool = typer.Option(False, "--json", help="Print the measurements as JSON."),
     ) -> None:
-        from grefine.errors import ConfigError
         from grefine.training.maps import recipe
 
-        if (world is None) == (data is None):
-            raise ConfigError("Give what to learn from: --world toy, or --data with a CSV file of opinions.")
-        if world not in (None, "toy"):
-            raise ConfigError(f"--world must be toy, not '{world}'.")
         run = {"pq": recipe.train_pq, "aq": recipe.train_aq}[name]
         given = {"data": data, "images": images, "config": config, "minutes": minutes, "steps": steps, "seed": seed}
         found = run(out, pipeline, **given, cpu=device == "cpu")

@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from grefine.evaluate.findings import AXES, Analysis, Axis, AxisResult, MetricResult, level_of
-from grefine.evaluate.long_table import AFTER, BEFORE, RECOMPRESSED, SHIFTED, ScoreRow, finite_pairs, values_of
+from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, finite_pairs, values_of
 from grefine.evaluate.statistics import GainSummary, holm, noise_band, summarise
 from grefine.evaluate.strata import Strata, strata_of
+from grefine.scorers.noise import CEILING, metric_width
 from grefine.types import MetricSpec
 
 Values = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -37,8 +38,9 @@ def analyse(
     values = rows if isinstance(rows, Mapping) else values_of(rows)
     groups = groups or {}
     shown = [m for m in values if m in specs and not specs[m].needs_reference and method in values[m]]
-    evidence = [m for m in shown if is_evidence(m, specs[m], shown)]
     bands = {m: noise_band(_noise(values[m], specs[m], baseline)) for m in shown}
+    unfit = {m for m in shown if _unfit(bands[m], specs[m], values[m].get(baseline, {}))}
+    evidence = [m for m in shown if m not in unfit and is_evidence(m, specs[m], shown)]
     gains = {m: _gains(values[m], specs[m], baseline, method) for m in shown}
     summaries = {m: summarise(list(gains[m].values()), bands[m]) for m in shown}
     adjusted = holm({m: summaries[m].p for m in evidence})
@@ -48,7 +50,8 @@ def analyse(
             _metric_result(m, specs[m], values[m], summaries[m], (baseline, method)),
             p_holm=adjusted.get(m, math.nan),
             evidence=m in evidence,
-            note=_note(m, specs[m], m in evidence, values[m], gains[m], (baseline, method)),
+            unfit=m in unfit and is_evidence(m, specs[m], shown),
+            note=_note(m, specs[m], (m in evidence, m in unfit), values[m], gains[m], (baseline, method)),
             spread=scale[m],
             input_range=_input_range(values[m].get(baseline, {})),
         )
@@ -66,6 +69,8 @@ def analyse(
         for group in sorted(set(groups.values())):
             inside = {m: {i: g for i, g in part.items() if groups.get(i) == group} for m, part in parts.items()}
             by_group[group] = (*by_group.get(group, ()), _axis_result(axis, inside, noise))
+    adjusted_axes = holm({axis.axis: axis.gain.p_visible for axis in axes})
+    axes = [replace(axis, level=level_of(axis.gain, adjusted_axes[axis.axis])) for axis in axes]
     images = {image for m in shown for image in gains[m]}
     return Analysis(
         method=method,
@@ -109,7 +114,17 @@ def _gains(
 
 
 def _noise(stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str) -> list[float]:
-    return [change for probe in (SHIFTED, RECOMPRESSED) for change in _gains(stages, spec, baseline, probe).values()]
+    return [
+        change
+        for stage in stages
+        if stage.startswith(NOISE)
+        for change in _gains(stages, spec, baseline, stage).values()
+    ]
+
+
+def _unfit(band: float, spec: MetricSpec, scores: Mapping[str, float]) -> bool:
+    known = [abs(value) for value in scores.values() if math.isfinite(value)]
+    return bool(known) and band > CEILING * metric_width(spec, float(np.mean(known)))
 
 
 def _scale(stages: Mapping[str, Mapping[str, float]], baseline: str, band: float) -> float:
@@ -135,7 +150,7 @@ def _composite_noise(
     baseline: str,
 ) -> float:
     changes: list[float] = []
-    for probe in (SHIFTED, RECOMPRESSED):
+    for probe in {stage: None for m in metrics for stage in values[m] if stage.startswith(NOISE)}:
         parts = {
             m: {i: g / scale[m] for i, g in _gains(values[m], specs[m], baseline, probe).items()} for m in metrics
         }
@@ -204,14 +219,17 @@ def _metric_result(
 def _note(
     metric: str,
     spec: MetricSpec,
-    evidence: bool,
+    counts: tuple[bool, bool],
     stages: Mapping[str, Mapping[str, float]],
     gains: Mapping[str, float],
     names: tuple[str, str],
 ) -> str:
     notes = []
+    evidence, unfit = counts
     if spec.used_in_loop:
         notes.append("used in the loop")
+    elif unfit:
+        notes.append("its own noise is too wide to judge here")
     elif not evidence:
         notes.append(f"part of {metric.split('.')[0]}")
     lost = len(stages.get(names[0], {}).keys() & stages.get(names[1], {}).keys()) - len(gains)

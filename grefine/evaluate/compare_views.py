@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from grefine.evaluate.compare import ORIGINAL
 from grefine.evaluate.compare_page import joint_context
-from grefine.evaluate.long_table import values_of, write_csv, write_rows, write_text
+from grefine.evaluate.long_table import values_of, write_csv, write_rows
 from grefine.evaluate.refine_record import RefineRecords
 from grefine.evaluate.report import ReportImage, ReportText, write_joint_report, write_report
 from grefine.evaluate.run import change_means
 from grefine.evaluate.table_text import number, to_latex, to_markdown, to_rows
 from grefine.evaluate.verdict import headline, sentences, verdict_of
+from grefine.io.atomic import write_text
 
 if TYPE_CHECKING:
     from grefine.evaluate.compare import Comparison
@@ -87,7 +88,7 @@ def _write_report(result: Comparison, method: str, folder: Path) -> None:
     analysis = result.analyses[method]
     text = ReportText(
         title=f"{ORIGINAL} and {method}",
-        subtitle=headline(verdict_of(analysis)),
+        subtitle=headline(analysis),
         headline=method,
         tone={"better": "gain", "worse": "loss", "mixed": "mixed"}.get(verdict_of(analysis), "even"),
         facts=(("method", method), ("compared methods", ", ".join(result.analyses))),

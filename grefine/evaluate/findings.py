@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from grefine.evaluate.statistics import GainSummary
+from grefine.evaluate.statistics import ALPHA, GainSummary
 from grefine.types import MetricSpec
 
 Axis = Literal["perceptual", "alignment"]
 AXES: tuple[Axis, ...] = ("perceptual", "alignment")
 Level = Literal["better", "no change", "unclear", "worse", "no evidence"]
-FEW_IMAGES = 6
-"""Below this many images Wilcoxon's test cannot reach 5 %: only unanimous gains count as a finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,9 @@ class MetricResult:
     """Wilcoxon's p after Holm over the metrics that count as evidence; NaN for the others."""
     evidence: bool
     note: str = ""
+    """Why it does not count, and what it could not score."""
+    unfit: bool = False
+    """Changes that nobody sees move it by more than a quarter of its range, so it cannot judge here."""
     spread: float = 1.0
     """The unit for putting metrics side by side: standard deviation of the inputs' scores."""
     input_range: tuple[float, float] | None = None
@@ -88,22 +89,25 @@ class Analysis:
         return next(s for s in self.strata if s.axis == axis and s.stratum == stratum)
 
 
-def level_of(gain: GainSummary) -> Level:
+def level_of(gain: GainSummary, p: float | None = None) -> Level:
     """Return what paired gains amount to.
 
-    "better" and "worse" need the interval on one side of zero and more wins than losses (or the reverse); "no change"
-    needs every image inside the scorer's own noise, or the whole interval; everything else is "unclear".
+    "better" and "worse" need the sign-flip test over what moved beyond the noise, the interval on the same side of
+    zero, and more wins than losses (or the reverse); "no change" needs every image inside the scorer's own noise, or
+    the whole interval; everything else is "unclear".
+
+    Args:
+        gain: the gains.
+        p: of the test, where it was corrected for others; by default the gains' own.
     """
     if gain.n == 0:
         return "no evidence"
     if gain.win == 0 and gain.loss == 0:
         return "no change"
-    if gain.n < FEW_IMAGES:
-        judged = gain.win + gain.tie + gain.loss
-        return "better" if gain.win == judged > 1 else "worse" if gain.loss == judged > 1 else "unclear"
-    if gain.interval.low > 0 and gain.win > gain.loss:
+    shown = (gain.p_visible if p is None else p) <= ALPHA
+    if shown and gain.interval.low > 0 and gain.win > gain.loss:
         return "better"
-    if gain.interval.high < 0 and gain.loss > gain.win:
+    if shown and gain.interval.high < 0 and gain.loss > gain.win:
         return "worse"
     if -gain.band <= gain.interval.low and gain.interval.high <= gain.band:
         return "no change"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, GRefineError, nearest
-from grefine.evaluate.fidelity import FIDELITY
 from grefine.resources import bundled, config_file, pipeline_folder
+from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
 

@@ -10,14 +10,12 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from grefine.errors import ConfigError
-from grefine.io.atomic import write_atomic
+from grefine.io.atomic import write_text
 
 BEFORE = "before"
 AFTER = "after"
-SHIFTED = "before+shift"
-"""The input moved by one pixel: how much a metric changes where nothing visible did."""
-RECOMPRESSED = "before+jpeg95"
-"""The input through JPEG at quality 95, for the same purpose."""
+NOISE = f"{BEFORE}+"
+"""Begins the stages that are the input with a change that nobody sees, such as "before+jpeg"."""
 
 _DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "'")
 
@@ -29,7 +27,7 @@ class ScoreRow:
     image: str
     """Path relative to the compared folders, with forward slashes."""
     stage: str
-    """"before", "after" (or a method's name in a comparison), or one of the two noise probes."""
+    """"before", "after" (or a method's name in a comparison), or a noise probe's."""
     metric: str
     value: float
     """NaN when the metric gave no number for this image."""
@@ -117,10 +115,3 @@ def to_cell(value: object) -> object:
 def from_cell(text: str) -> str:
     """Undo `to_cell`."""
     return text[1:] if len(text) > 1 and text[0] == "'" and text[1:].startswith(_DANGEROUS) else text
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader sees the old or the new one, never half of it; folders are made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text.encode("utf-8", "surrogateescape"))

@@ -12,8 +12,7 @@ from pathlib import Path
 from grefine.errors import ConfigError, GRefineError, WorldMismatch
 from grefine.evaluate.baselines import Restore, Run, load_refiner
 from grefine.evaluate.cache import ScoreCache, content_hash
-from grefine.evaluate.long_table import write_text
-from grefine.io.atomic import write_atomic
+from grefine.io.atomic import write_atomic, write_text
 from grefine.io.images import printable, read_image
 from grefine.refine.seeds import derive
 

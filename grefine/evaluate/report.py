@@ -47,6 +47,8 @@ class ReportImage:
     guarded: bool | None = None
     scores: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Metric → (before, after)."""
+    noise: Mapping[str, float] = field(default_factory=dict)
+    """Metric → the change that counts as none on this image."""
     gains: Mapping[str, float] = field(default_factory=dict)
     """"perceptual" and "alignment" → gain of the whole axis, positive = better; what the gallery sorts by."""
     group: str = ""
@@ -91,6 +93,7 @@ def report_image(
         reason=result.decision.reason,
         guarded=result.decision.guarded,
         scores={metric: (result.before[metric], result.after[metric]) for metric in both},
+        noise=result.decision.noise,
         group=group,
         notes=result.warnings,
     )
@@ -135,6 +138,7 @@ def write_report(
     specs: Mapping[str, MetricSpec] | None = None,
     change: Mapping[str, Mapping[str, float]] | None = None,
     inline_bytes: int = INLINE_BYTES,
+    in_noise: bool = False,
 ) -> Path:
     """Write `out/report.html` and return its path.
 
@@ -149,12 +153,13 @@ def write_report(
         specs: metric → what to know about it, for directions and the "used in the loop" mark.
         change: what happened to good images: row label → measure → mean.
         inline_bytes: 0 puts every picture beside the page.
+        in_noise: gains are shown in units of each image's own noise.
     """
     from grefine.evaluate.report_view import page_context
 
     store = open_store(out, inline_bytes)
     specs = {} if specs is None else specs
-    gallery = Gallery(store)
+    gallery = Gallery(store, in_noise)
     for image in images:
         gallery.add([image])
     text = text() if callable(text) else text
@@ -212,14 +217,15 @@ def write_refine_report(
     specs: Mapping[str, MetricSpec] | None = None,
     facts: Sequence[tuple[str, str]] = (),
     failed: Sequence[tuple[str, str]] = (),
+    skipped: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
     forced: str = "",
     inline_bytes: int = INLINE_BYTES,
 ) -> Path:
     """Write the report of a refinement run: what was decided for each image, and why.
 
-    The run's own scores made or guarded its decisions, so the page shows them and says that they prove nothing;
-    `grefine evaluate` with other metrics does.
+    The run's own scores made or guarded its decisions, so the page shows them, in units of each judge's own noise, and
+    says that they prove nothing; `grefine evaluate` with other metrics does.
 
     Args:
         out: folder of the run; gets `report.html` and, for large runs, `report_files/`.
@@ -228,24 +234,26 @@ def write_refine_report(
         specs: score name → what to know about it (direction); unknown names count as "higher is better".
         facts: (what, value) lines, e.g. ("pipeline", "tiny"), ("seed", "0"), ("seconds", "81").
         failed: (file, reason) for images that could not be refined.
+        skipped: (file, reason) for those that were left out on purpose.
         notes: sentences that a reader should know.
         forced: what is to be known of pictures that were refined by force.
         inline_bytes: see `write_report`.
     """
     from grefine.evaluate.refine_summary import RefineTally
 
-    tally = RefineTally(specs or {})
+    tally = RefineTally(specs or {}, len(failed), len(skipped))
 
     def text() -> ReportText:
         return ReportText(
             title=title,
             subtitle="What the refinement decided, image by image.",
             headline=tally.headline(),
-            sentences=tuple(tally.sentences(len(failed))),
+            tone=tally.tone(),
+            sentences=tuple(tally.sentences()),
             facts=tuple(facts),
-            missing=tuple(failed),
+            missing=(*failed, *skipped),
             notes=tuple(notes),
             forced=forced,
         )
 
-    return write_report(out, tally.watch(images), text, specs=tally.specs, inline_bytes=inline_bytes)
+    return write_report(out, tally.watch(images), text, specs=tally.specs, inline_bytes=inline_bytes, in_noise=True)

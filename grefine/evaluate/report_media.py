@@ -6,11 +6,12 @@ import base64
 import hashlib
 import os
 import re
+import sys
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from grefine.errors import ImageError
 from grefine.evaluate.cache import content_hash
@@ -100,18 +101,31 @@ class MediaStore:
 def add_picture(store: MediaStore, source: Path | str | Image.Image) -> tuple[str, tuple[int, int]]:
     """Store a copy of a picture for the page; return its name and the copy's size.
 
-    Small pictures are kept without loss, larger ones at most 640 pixels wide.
+    Small pictures are kept without loss, larger ones at most 640 pixels wide. A file that cannot be read (any more) is
+    shown as a crossed-out field: one picture does not cost the page.
     """
-    if isinstance(source, Image.Image):
-        key = hashlib.sha256(source.tobytes() + repr((source.mode, source.size)).encode()).hexdigest()
-    else:
-        key = content_hash(source)
-    name = f"{key[:24]}-copy.webp"
-    if not store.has(name):
-        picture = source.convert("RGB") if isinstance(source, Image.Image) else read_image(source).rgb
-        store.put(name, picture_bytes(picture))
+    try:
+        if isinstance(source, Image.Image):
+            key = hashlib.sha256(source.tobytes() + repr((source.mode, source.size)).encode()).hexdigest()
+        else:
+            key = content_hash(source)
+        name = f"{key[:24]}-copy.webp"
+        if not store.has(name):
+            # Whoever made the run accepted pictures of this size.
+            picture = source if isinstance(source, Image.Image) else read_image(source, max_pixels=sys.maxsize).rgb
+            store.put(name, picture_bytes(picture.convert("RGB")))
+    except (ImageError, OSError):
+        name = store.put(f"{0:024x}-copy.webp", picture_bytes(_unreadable()))
     with Image.open(BytesIO(store.read(name))) as copy:
         return name, copy.size
+
+
+def _unreadable() -> Image.Image:
+    field = Image.new("RGB", (64, 64), (226, 226, 222))
+    drawing = ImageDraw.Draw(field)
+    for line in ((16, 16, 48, 48), (16, 48, 48, 16)):
+        drawing.line(line, (150, 60, 50), 3)
+    return field
 
 
 def picture_bytes(picture: Image.Image) -> bytes:

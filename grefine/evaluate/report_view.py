@@ -42,7 +42,7 @@ def page_context(
 ) -> dict[str, Any]:
     """Return everything that the template names."""
     verdict = verdict_of(analysis) if analysis else None
-    shown = text.headline or (headline(verdict) if verdict else text.title)
+    shown = text.headline or (headline(analysis) if analysis else text.title)
     return {
         "title": text.title,
         "subtitle": text.subtitle,

@@ -13,10 +13,9 @@ from typing import Any
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.cache import ScoreCache, content_hash
-from grefine.evaluate.fidelity import FIDELITY, IDENTICAL_PSNR
 from grefine.evaluate.findings import Analysis
 from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
-from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows, write_text
+from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows
 from grefine.evaluate.pairs import Pairing, pair_folders
 from grefine.evaluate.prompting import Prompting, read_prompting
 from grefine.evaluate.scoring import (
@@ -31,6 +30,8 @@ from grefine.evaluate.scoring import (
 )
 from grefine.evaluate.steering import steered_by
 from grefine.evaluate.verdict import Verdict, headline, sentences, verdict_of
+from grefine.io.atomic import write_text
+from grefine.scorers.fidelity import FIDELITY, IDENTICAL_PSNR
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
 
@@ -68,8 +69,8 @@ class Evaluation:
     @property
     def sentences(self) -> list[str]:
         """The verdict in plain words, then its grounds."""
-        said = [f"{headline(self.verdict)}.", *sentences(self.analysis)]
-        return [f"{headline(self.verdict)} (forced).", self.forced, *said[1:]] if self.forced else said
+        said = [f"{headline(self.analysis)}.", *sentences(self.analysis)]
+        return [f"{headline(self.analysis)} (forced).", self.forced, *said[1:]] if self.forced else said
 
 
 def evaluate_folders(

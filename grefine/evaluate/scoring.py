@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
 
 from grefine.errors import GRefineError, ImageError
-from grefine.evaluate import fidelity
 from grefine.evaluate.cache import ScoreCache, score_key
 from grefine.evaluate.judges import Judge, fingerprint_of
-from grefine.evaluate.long_table import BEFORE, RECOMPRESSED, SHIFTED, ScoreRow
+from grefine.evaluate.long_table import BEFORE, NOISE, ScoreRow
 from grefine.io.images import printable, read_image
-
-if TYPE_CHECKING:
-    from PIL import Image
+from grefine.scorers import fidelity
+from grefine.scorers.noise import PROBES
 
 Progress = Callable[[str], None]
 BATCH = 16
@@ -95,23 +94,8 @@ def readable(items: Iterable[Item], cache: ScoreCache) -> dict[str, str]:
 
 
 def probes_of(items: Iterable[Item]) -> list[tuple[Item, str]]:
-    """Return the two noise probes of each input: (item, stage name of the probe)."""
-    return [(item, probe) for item in items if item.stage == BEFORE for probe in (SHIFTED, RECOMPRESSED)]
-
-
-def probe_image(image: Image.Image, probe: str) -> Image.Image:
-    """Return the picture with a change that nobody sees: moved by a pixel, or through JPEG at quality 95."""
-    from PIL import Image as Pillow
-    from PIL import ImageChops
-
-    if probe == SHIFTED:
-        moved = ImageChops.offset(image, 1, 1)
-        moved.paste(image.crop((0, 0, image.width, 1)), (0, 0))
-        moved.paste(moved.crop((1, 0, 2, image.height)), (0, 0))
-        return moved
-    buffer = BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=95)
-    return Pillow.open(BytesIO(buffer.getvalue())).convert("RGB")
+    """Return the noise probes of each input: (item, name of the probe)."""
+    return [(item, probe) for item in items if item.stage == BEFORE for probe in PROBES]
 
 
 def score(
@@ -143,7 +127,7 @@ def score(
             prompt=item.prompt if spec.needs_prompt else None,
             source=f"{judge.source}:{seed}" if judge.seeded else judge.source,
             device=judge.device,
-            probe=probe,
+            probe=NOISE + probe if probe else "",
         )
         for item, probe in jobs
     ]
@@ -159,7 +143,8 @@ def score(
     rows = []
     for key, (item, probe) in zip(keys, jobs, strict=True):
         for metric, value in (cache.peek(key) or {}).items():
-            rows.append(ScoreRow(item.image, probe or item.stage, metric, value, seed, judge.device, spec.version))
+            stage = NOISE + probe if probe else item.stage
+            rows.append(ScoreRow(item.image, stage, metric, value, seed, judge.device, spec.version))
     for metric in sorted({row.metric for row in rows if math.isnan(row.value)}):
         names = sorted({row.image for row in rows if row.metric == metric and math.isnan(row.value)})
         some = ", ".join(f"'{printable(name)}'" for name in names[:3]) + (", ..." if len(names) > 3 else "")
@@ -177,14 +162,17 @@ def _compute(
     scorer = judge.load()
     work = list(todo.items())
     for start in range(0, len(work), BATCH):
-        batch = work[start : start + BATCH]
-        images = [_load(item, probe) for _, (item, probe) in batch]
-        prompts = [item.prompt or "" for _, (item, _) in batch] if judge.spec.needs_prompt else None
+        loaded = [(key, item, _load(item, probe)) for key, (item, probe) in work[start : start + BATCH]]
+        for key, _, image in loaded:
+            if image is None:  # on this picture the probe would be seen
+                cache.put(key, {}, count=False)
+        batch = [(key, item, image) for key, item, image in loaded if image is not None]
+        prompts = [item.prompt or "" for _, item, _ in batch] if judge.spec.needs_prompt else None
         try:
-            results = [dict(found.values) for found in scorer(images, prompts)]
+            results = [dict(found.values) for found in scorer([i for *_, i in batch], prompts)] if batch else []
         except GRefineError:
-            results = [_one(scorer, judge, image, job[1][0], log) for image, job in zip(images, batch, strict=True)]
-        for (key, _), values in zip(batch, results, strict=True):
+            results = [_one(scorer, judge, image, item, log) for _, item, image in batch]
+        for (key, *_), values in zip(batch, results, strict=True):
             cache.put(key, values)
         if progress:
             progress(f"{judge.spec.name}: {min(start + BATCH, len(work))} of {len(work)}")
@@ -199,9 +187,13 @@ def _one(scorer: Callable, judge: Judge, image: Image.Image, item: Item, log: Sc
         return {judge.spec.name: math.nan}
 
 
-def _load(item: Item, probe: str) -> Image.Image:
+def _load(item: Item, probe: str) -> Image.Image | None:
+    """Return the picture, or its probe; None where the probe would be seen on this picture."""
     image = read_image(item.path).rgb
-    return probe_image(image, probe) if probe else image
+    if not probe:
+        return image
+    changed = PROBES[probe](np.asarray(image))
+    return None if changed is None else Image.fromarray(changed)
 
 
 def measure_change(

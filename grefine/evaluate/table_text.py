@@ -42,7 +42,7 @@ def legend(table: WideTable) -> str:
     parts = [f"Means{over}; best in bold, second in italics, "]
     parts.append(f"▼ worse than {table.baseline}.")
     if table.in_loop:
-        parts.append(" † used in the loop: steered the refinement, so it is no evidence.")
+        parts.append(" † helped to make these images or sorts them, so it is no evidence.")
     return escape_markdown("".join(parts))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from grefine.evaluate.findings import FEW_IMAGES, Analysis, AxisResult, Level
+from grefine.evaluate.findings import Analysis, AxisResult, Level
+from grefine.evaluate.statistics import FEW_IMAGES
 
 Verdict = Literal["better", "no change", "unclear", "worse", "mixed", "no evidence"]
 
@@ -25,6 +27,7 @@ _HEADLINES: dict[Verdict, str] = {
     "unclear": "These images cannot tell",
     "no evidence": "Nothing here may judge",
 }
+_FEW: dict[Verdict, str] = {"better": "It helped a few images", "worse": "It made a few images worse"}
 
 
 def verdict_of(analysis: Analysis) -> Verdict:
@@ -40,37 +43,58 @@ def verdict_of(analysis: Analysis) -> Verdict:
     return "no change"
 
 
-def headline(verdict: Verdict) -> str:
-    """Return the verdict as the few words that stand at the top of a report."""
-    return _HEADLINES[verdict]
+def headline(analysis: Analysis) -> str:
+    """Return the verdict as the few words that stand at the top of a report.
+
+    Where most of the touched images stayed within the noise, the words say that it is about a few.
+    """
+    verdict = verdict_of(analysis)
+    moved = [axis.gain for axis in analysis.axes if axis.level == verdict]
+    many = any(2 * (gain.win if verdict == "better" else gain.loss) > gain.touched for gain in moved)
+    return _HEADLINES[verdict] if many or verdict not in _FEW else _FEW[verdict]
 
 
 def sentences(analysis: Analysis) -> list[str]:
     """Return the verdict's grounds, one sentence each."""
-    said = [axis_sentence(axis, analysis.n) for axis in analysis.axes]
+    loop = [m for m in analysis.metrics if m.spec.used_in_loop]
+    said = [axis_sentence(axis, analysis.n, [m.metric for m in loop]) for axis in analysis.axes]
     worse, metrics = analysis.negative_optimisations
     if metrics:
         s = "s" if metrics > 1 else ""
-        said.append(f"Negative optimisation: {worse} of {metrics} metric mean{s} fell below the original's.")
-    loop = [m.metric for m in analysis.metrics if m.spec.used_in_loop]
+        said.append(f"Negative optimisation: {worse} of {metrics} metric mean{s} fell below the input's.")
     if loop:
-        said.append(f"Not counted, because they steered the refinement: {', '.join(loop)}.")
-    if 0 < analysis.n < FEW_IMAGES:
-        images = "one image" if analysis.n == 1 else f"{analysis.n} images"
-        said.append(f"Only {images}: too few for a statistical statement; give at least {FEW_IMAGES}.")
+        names = ", ".join(m.metric for m in loop)
+        said.append(f"Shown, but no evidence, because they helped to make these images or sort them: {names}.")
+    unfit = [m for m in analysis.metrics if m.unfit]
+    if unfit:
+        names = ", ".join(f"{m.metric} ({m.gain.band:.2g})" for m in unfit)
+        said.append(f"Not counted, because changes that nobody sees move them too far: {names}.")
+    touched = max((axis.gain.touched for axis in analysis.axes), default=0)
+    if 0 < touched < FEW_IMAGES:
+        images = "one image is" if touched == 1 else f"{touched} images are"
+        said.append(f"Only {images} not as before: too few for a statement; it takes at least {FEW_IMAGES}.")
     return said
 
 
-def axis_sentence(axis: AxisResult, images: int) -> str:
-    """Return what happened on one axis."""
+def axis_sentence(axis: AxisResult, images: int, loop: Sequence[str] = ()) -> str:
+    """Return what happened on one axis.
+
+    Args:
+        axis: the findings.
+        images: how many there are.
+        loop: metrics that ran and may not judge.
+    """
     name = "Perceptual quality" if axis.axis == "perceptual" else "Alignment with the prompt"
     gain = axis.gain
     if gain.n == 0:
-        return f"{name}: not judged; no metric of this axis ran that did not steer the refinement."
+        return f"{name}: not judged; no {'other ' if loop else ''}metric of this axis ran."
     judges = ", ".join(axis.metrics)
     of = "" if gain.n == images else f" (of {images})"
+    same = gain.n - gain.touched
+    untouched = f" ({same} of them exactly the same)" if same else ""
     counts = (
-        f"{gain.win} of {gain.n} images{of} gained, {gain.tie} stayed within the judges' own noise, {gain.loss} lost"
+        f"{gain.win} of {gain.n} images{of} gained, {gain.tie} stayed within the judges' own noise{untouched}, "
+        f"{gain.loss} lost"
     )
     start = {
         "better": f"{name} rose",

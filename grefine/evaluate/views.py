@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine.evaluate.findings import AXES
-from grefine.evaluate.long_table import AFTER, BEFORE, finite_pairs, values_of, write_csv, write_text
+from grefine.evaluate.long_table import AFTER, BEFORE, finite_pairs, values_of, write_csv
 from grefine.evaluate.refine_record import SOURCE_DIFFERS, RefineRecords
 from grefine.evaluate.report import ReportImage, ReportText, write_report
 from grefine.evaluate.table_text import to_latex, to_markdown, to_rows
 from grefine.evaluate.tables import WideTable, wide_table
+from grefine.io.atomic import write_text
 from grefine.io.images import printable
 
 if TYPE_CHECKING:
     from grefine.evaluate.run import Evaluation
 
 _SHOWN = 20
-METHOD_NAMES = {BEFORE: "original", AFTER: "refined"}
 
 
 def write_views(result: Evaluation, out: Path, *, report: bool = True) -> None:
@@ -41,10 +41,10 @@ def evaluation_table(result: Evaluation) -> WideTable:
     metrics = result.analysis.metrics
     return wide_table(
         {
-            METHOD_NAMES[BEFORE]: {m.metric: m.before for m in metrics},
-            METHOD_NAMES[AFTER]: {m.metric: m.after for m in metrics},
+            BEFORE: {m.metric: m.before for m in metrics},
+            AFTER: {m.metric: m.after for m in metrics},
         },
-        baseline=METHOD_NAMES[BEFORE],
+        baseline=BEFORE,
         directions={m.metric: m.spec.direction for m in metrics},
         in_loop=[m.metric for m in metrics if m.spec.used_in_loop],
         n=result.analysis.n,

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from grefine.errors import ImageError
-from grefine.folder.options import file_digest
+from grefine.folder.options import file_digest, file_state
 from grefine.folder.worklist import WorkItem
 from grefine.io.encode import read_embedded
 from grefine.io.images import read_bytes
@@ -26,19 +26,19 @@ def own_record(item: WorkItem, config_hash: str) -> RefineRecord | None:
 
 def adopted_row(item: WorkItem, record: RefineRecord) -> dict[str, Any]:
     """Return the journal row that the result's own run would have written."""
-    status = os.stat(item.source)
     return {
         "kind": "image",
         "file": item.relative,
         "source": os.fspath(item.source.absolute()),
         "state": record.state,
         "reason": record.reason,
-        "input": {"sha256": record.source, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns},
+        "input": {"sha256": record.source} | file_state(item.source),
         "prompt": record.prompt[:2000],
         "prompt_origin": record.prompt_origin,
         "output": item.name,
         "decision": {"kept": record.kept, "guarded": record.guarded},
         "scores": {"before": dict(record.before), "after": dict(record.after)},
         "area": record.area,
+        "moved": record.moved,
         "notes": ["found in OUT with its record; the journal did not tell of it."],
     }

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +15,7 @@ from grefine import __version__
 from grefine.errors import ConfigError, GRefineError, ImageError, PromptError, WorldMismatch
 from grefine.folder.gate import gate_note, look_first, passed_reason
 from grefine.folder.loras import LoraShelf
+from grefine.folder.options import file_state
 from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
@@ -38,8 +38,8 @@ class Reading:
     data: bytes = b""
     image: LoadedImage | None = None
     digest: str = ""
-    signature: tuple[int, int] = (0, 0)
-    """Size in bytes and time of change, which tell cheaply whether a file is still the same."""
+    state: Mapping[str, int] = field(default_factory=dict)
+    """What `file_state` said of the file before it was read."""
     prompt: ChosenPrompt = ChosenPrompt("", "none")
     record: RefineRecord | None = None
     """What an earlier run wrote into it."""
@@ -127,8 +127,8 @@ def refine_batch(
 def _read(item: WorkItem, task: Task) -> Reading:
     start = time.perf_counter()
     try:
+        state = file_state(item.source) if item.source.exists() else {}
         data = read_bytes(item.source)
-        status = os.stat(item.source)
         image = decode_image(data, item.source, task.options.max_pixels)
         prompt = task.prompts.find(image, item.relative)
     except GRefineError as error:
@@ -144,7 +144,7 @@ def _read(item: WorkItem, task: Task) -> Reading:
         data,
         image,
         hashlib.sha256(data).hexdigest(),
-        (status.st_size, status.st_mtime_ns),
+        state,
         prompt,
         record,
         known,

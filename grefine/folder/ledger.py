@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import ConfigError
-from grefine.folder.options import FolderOptions
+from grefine.errors import ConfigError, ImageError
+from grefine.folder.options import FolderOptions, file_state
 from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
-from grefine.io.images import printable
+from grefine.io.images import printable, read_bytes
 from grefine.io.journal import read_journal
 from grefine.io.run_files import JOURNAL, STATE_FOLDER
 
-THERE = "its result is already there"
+THERE = "another file stands where its result belongs; --overwrite always replaces it, another OUT leaves it"
 _WORDS = {
     "version": "the version of grefine",
     "pipeline": "the pipeline",
@@ -37,10 +38,9 @@ class Ledger:
         self.path = out / STATE_FOLDER / JOURNAL
         self.header: dict[str, Any] | None = None
         self.finished = False
-        self.counts: Counter[str] = Counter()
-        self._done: set[bytes] = set()
-        self._same: set[bytes] = set()
-        self._failed: set[bytes] = set()
+        self._made: dict[bytes, bytes] = {}
+        """Name to what its input was: 8 bytes of its state on disk, 8 of its content; empty for a skipped one."""
+        self._failures: Counter[bytes] = Counter()
         self._begun: set[bytes] = set()
         self._folders: set[str] = set()
 
@@ -64,12 +64,21 @@ class Ledger:
         given = row.get("input") or {}
         self._begun.discard(key)
         if row["state"] == "failed":
-            self._failed.add(key)
+            self._failures[key] += 1
+            self._made.pop(key, None)
         else:
-            self._failed.discard(key)
-            self._done.add(key)
-            self._same.add(_name(row["file"], given.get("bytes"), given.get("mtime_ns")))
-        self.counts[row["state"]] += 1
+            self._failures.pop(key, None)
+            state = _name(*(given.get(part) for part in ("bytes", "mtime_ns", "ctime_ns")))
+            self._made[key] = state + _content(given["sha256"]) if given else b""
+
+    @property
+    def resumed(self) -> int:
+        """How many images the journal knows a result of."""
+        return len(self._made)
+
+    def failures(self, file: str) -> int:
+        """Return how often an image has failed, in a row, up to now."""
+        return self._failures[_name(file)]
 
     def check(self, header: dict[str, Any]) -> str:
         """Return what differs between the settings of the journal and those of now, in words; empty when nothing."""
@@ -87,25 +96,48 @@ class Ledger:
                 remove_partials(panels)
 
     def verdict(self, item: WorkItem, options: FolderOptions) -> str:
-        """Return "work", "done" (say nothing), or THERE when a result stands in its place that no journal tells of."""
+        """Return "work", "done" (say nothing), or THERE when a file stands in its place that no journal tells of."""
         key = _name(item.relative)
-        if key in self._failed and not options.retry_failed:
-            return "done"
+        if item.refused:
+            return "done" if key in self._made and not item.failed else "work"
         there = os.path.lexists(item.output)
-        if key in self._done and (item.refused or there) and (options.overwrite != "older" or self._unchanged(item)):
+        if there and self._made.get(key) and self._is_of(item):
             return "done"
         if options.overwrite == "always" or key in self._begun or not there:
             return "work"
-        if options.overwrite == "older" and _younger(item.source, item.output):
+        if options.overwrite == "older" and (self._made.get(key) or _younger(item.source, item.output)):
             return "work"
         return THERE
 
-    def _unchanged(self, item: WorkItem) -> bool:
+    def _is_of(self, item: WorkItem) -> bool:
+        """Whether the entry is of the very picture: a file whose state on disk is another is compared by content."""
+        known = self._made[_name(item.relative)]
         try:
-            status = os.stat(item.source)
+            if known[:8] == _name(*file_state(item.source).values()):
+                return True
         except OSError:
-            return True
-        return _name(item.relative, status.st_size, status.st_mtime_ns) in self._same
+            return True  # the input is gone, its result is not
+        try:
+            return known[8:] == _content(hashlib.sha256(read_bytes(item.source)).hexdigest())
+        except ImageError:
+            return False
+
+    def check_inputs(self, items: Iterable[WorkItem]) -> None:
+        """See that no result in OUT is of another picture that had the name of one of these.
+
+        Raises:
+            ConfigError: there are such results.
+        """
+        if not self._made:
+            return
+        made = (item for item in items if self._made.get(_name(item.relative)) and os.path.lexists(item.output))
+        others = [printable(item.relative) for item in made if not item.refused and not self._is_of(item)]
+        if others:
+            more = f" and {len(others) - 1:,} more" if len(others) > 1 else ""
+            raise ConfigError(
+                f"'{printable(self.path.parent.parent)}' holds results of other pictures with the same names: "
+                f"'{others[0]}'{more}. Give --overwrite older to replace them, or another OUT."
+            )
 
     def put_aside(self) -> None:
         """Give the journal another name, so that a new one can begin."""
@@ -134,6 +166,10 @@ def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions) -> Le
         )
     ledger.clean(out)
     return ledger
+
+
+def _content(sha256: str) -> bytes:
+    return bytes.fromhex(sha256)[:8]
 
 
 def _younger(source: Path, output: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,7 @@ class FolderOptions:
     format: Literal["same", "png", "jpeg", "jpg", "webp"] = "same"
     """`same`: as the input, and PNG for what is neither PNG, JPEG nor WebP."""
     overwrite: Overwrite = "never"
-    """What happens to outputs that are there: kept, replaced when the input is younger, or replaced."""
+    """What happens to files that stand where results belong: kept, replaced when the input changed, or replaced."""
     pattern: tuple[str, ...] = ()
     """Only files whose name or path below SRC matches one of these; every image file without any."""
     recursive: bool = True
@@ -43,8 +44,6 @@ class FolderOptions:
     """Refine images that the pipeline says it does not know."""
     again: bool = False
     """Refine outputs of an equal earlier run once more."""
-    retry_failed: bool = False
-    """Try images that failed in an earlier run of this journal again."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -64,7 +63,7 @@ class FolderOptions:
     def changes_results(self) -> dict[str, object]:
         """Return the choices that decide what is written, for noticing that they changed."""
         values = asdict(self)
-        for name in ("overwrite", "pattern", "recursive", "follow_links", "retry_failed"):
+        for name in ("overwrite", "pattern", "recursive", "follow_links"):
             del values[name]
         return values
 
@@ -72,6 +71,12 @@ class FolderOptions:
 def digest_of(values: object) -> str:
     """Return a short hash of plain values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def file_state(path: Path) -> dict[str, int]:
+    """Return what tells cheaply whether a file is still the one that it was; no user can set the last of these."""
+    status = os.stat(path)
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
 
 
 def file_digest(path: Path) -> str:

@@ -84,6 +84,7 @@ def progress_line(event: Event) -> str:
     counts: Counter[str] = Counter(event["counts"])
     of = f"/{event['total']:,}" if event.get("total") is not None else ""
     parts = [f"{event['done']:,}{of}"]
+    parts += [f"{event['resumed']:,} from before"] if event.get("resumed") else []
     parts += [f"{counts[state]:,} {word}" for state, word in STATES.items() if counts[state] and state != "skipped"]
     parts.append(f"{event['rate']:.2f} images/s")
     if event.get("left_seconds") is not None:
@@ -96,6 +97,8 @@ def _fault(event: Event) -> str:
     if event["event"] != "image" or event["state"] != "failed" or event.get("foreign"):
         return ""  # foreign pictures are told once, at the end
     name, reason = printable(event["file"]), printable(event["reason"])
+    times = event.get("failed_before", 0)
+    reason += f" (It failed {times} time{'s' if times > 1 else ''} before.)" if times else ""
     # Sentences about a file name it already.
     return f"failed: {reason}" if name.rsplit("/", 1)[-1] in reason else f"failed: '{name}': {reason}"
 

@@ -19,8 +19,11 @@ def write_run_report(
     """Write `report.html` for all images that the journal tells of; images are read one at a time."""
     from grefine.evaluate.report import write_refine_report
 
-    failed = [(printable(r["file"]), r["reason"]) for r in last_rows(journal) if r["state"] == "failed"]
-    return write_refine_report(out, _images(journal, out), facts=facts, failed=failed, notes=notes, forced=forced)
+    left: dict[str, list[tuple[str, str]]] = {"failed": [], "skipped": []}
+    for row in last_rows(journal):
+        if row["state"] in left:
+            left[row["state"]].append((printable(row["file"]), row["reason"]))
+    return write_refine_report(out, _images(journal, out), facts=facts, notes=notes, forced=forced, **left)
 
 
 def _images(journal: Path, out: Path) -> Iterator[ReportImage]:
@@ -28,20 +31,20 @@ def _images(journal: Path, out: Path) -> Iterator[ReportImage]:
     from grefine.evaluate.report import ReportImage
 
     for row in last_rows(journal):
-        before, after = Path(row.get("source", "")), out / row.get("output", "")
-        if row["state"] in ("failed", "skipped") or not before.is_file() or not after.is_file():
+        if row["state"] in ("failed", "skipped"):
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
         decision = row.get("decision") or {}
         shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row) | layers_at(out, row["output"])
         yield ReportImage(
             name=printable(row["file"]),
-            before=before,
-            after=after,
+            before=Path(row["source"]),
+            after=out / row["output"],
             kept=decision_name(row["state"], decision.get("kept", "")),
             reason=row["reason"],
             guarded=decision.get("guarded") if row["state"] in ("refined", "kept") else None,
             scores={m: (scores["before"][m], scores["after"][m]) for m in scores["before"] if m in scores["after"]},
+            noise=row.get("noise", {}),
             notes=tuple(row.get("notes", ())),
             **shown,
         )

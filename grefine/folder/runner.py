@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -34,6 +34,7 @@ from grefine.io.images import printable
 from grefine.io.journal import Journal
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
+from grefine.io.record import RefineRecord
 from grefine.io.run_files import STATE_FOLDER
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.gate import ScoreGate, parse_gate
@@ -121,6 +122,8 @@ def refine_folder(
             report({"event": "note", "text": table.note})
         _warn(first, report)
         ledger = open_ledger(out, header, options)
+        if options.overwrite == "never":
+            ledger.check_inputs(list_work(named, out, options))
         with Journal(ledger.path) as journal:
             if journal.repaired:
                 report({"event": "note", "text": f"After an earlier end, {journal.repaired}"})
@@ -129,6 +132,9 @@ def refine_folder(
         _conclude(ledger.path, out, task, first, summary, report)
     report({"event": "end"} | summary.to_dict())
     return summary
+
+
+Todo = tuple[WorkItem, RefineRecord | None]
 
 
 class _Run:
@@ -160,7 +166,7 @@ class _Run:
     def go(self, header: dict[str, Any]) -> RunSummary:
         """Work until the list is done, the disk is full or the user stops it."""
         settings = header.pop("settings")
-        self.report({"event": "start", "out": str(self.out), "resumed": sum(self.ledger.counts.values())})
+        self.report({"event": "start", "out": str(self.out), "resumed": self.ledger.resumed})
         threading.Thread(target=self._count, daemon=True).start()
         with Interrupt(lambda text: self.report({"event": "note", "text": text})) as interrupt:
             try:
@@ -210,8 +216,13 @@ class _Run:
 
     def _batches(self) -> Iterator[list[WorkItem]]:
         """Cut the list into batches. Whole batches are done or not, so what is left is cut at the same places."""
-        batch: list[WorkItem] = []
-        adopted: list[Row] = []
+        again: list[Todo] = []
+        yield from self._cut(self._todo(again))
+        # What failed before comes last: the rest stays in the company of an undisturbed run.
+        yield from self._cut(again)
+
+    def _todo(self, again: list[Todo]) -> Iterator[Todo]:
+        """Yield what is to be done, with the record of a result that is there; put what failed before into `again`."""
         for item in list_work(self.sources, self.out, self.task.options):
             verdict = self.ledger.verdict(item, self.task.options)
             if verdict == "done":
@@ -220,7 +231,15 @@ class _Run:
             record = None if item.refused or verdict == "work" else own_record(item, self.task.config_hash)
             if item.refused or (verdict != "work" and record is None):
                 self._skip(item, item.refused or verdict)
-                continue
+            elif self.ledger.failures(item.relative):
+                again.append((item, record))
+            else:
+                yield item, record
+
+    def _cut(self, todo: Iterable[Todo]) -> Iterator[list[WorkItem]]:
+        batch: list[WorkItem] = []
+        adopted: list[Row] = []
+        for item, record in todo:
             adopted += [adopted_row(item, record)] if record is not None else []
             batch.append(item)
             if len(batch) == self.task.options.batch_size:
@@ -236,7 +255,7 @@ class _Run:
             yield batch
 
     def _skip(self, item: WorkItem, reason: str) -> None:
-        state = "failed" if item.failed else "skipped"
+        state = "failed" if item.failed or not item.refused else "skipped"
         self._pass([{"kind": "image", "file": item.relative, "state": state, "reason": f"{reason}."}])
 
     def _pass(self, rows: list[Row]) -> None:
@@ -278,8 +297,12 @@ class _Run:
 
     def _tell(self, rows: list[Row]) -> None:
         for row in rows:
+            shown = {k: v for k, v in row.items() if k not in ("kind", "input")}
+            if row["state"] == "failed" and (times := self.ledger.failures(row["file"])):
+                self.summary.failed_again += 1
+                shown["failed_before"] = times
             self.summary.add(row)
-            self.report({"event": "image"} | {k: v for k, v in row.items() if k not in ("kind", "input")})
+            self.report({"event": "image"} | shown)
         done = self.summary.done + self.summary.counts["failed"]
         spent = time.monotonic() - self.started
         everything = sum(self.summary.counts.values()) + self.summary.resumed
@@ -287,7 +310,8 @@ class _Run:
         left = None if self.total is None or not rate else max(self.total - everything, 0) / rate
         counts = {state: count for state, count in self.summary.counts.items() if count}
         event = {"done": everything, "total": self.total, "counts": counts, "rate": round(rate, 3)}
-        self.report({"event": "progress", "left_seconds": left and round(left, 1)} | event)
+        event |= {"resumed": self.summary.resumed, "left_seconds": left and round(left, 1)}
+        self.report({"event": "progress"} | event)
 
     def _count(self) -> None:
         """Count the list beside the work, for the time that is left."""
@@ -312,17 +336,24 @@ def _warn(gate: ScoreGate | None, report: Reporter) -> None:
 def _conclude(
     journal: Path, out: Path, task: Task, gate: ScoreGate | None, summary: RunSummary, report: Reporter
 ) -> None:
-    """Write the table and the page; a run does not fail for them."""
-    try:
-        write_table(journal, out / TABLE)
-        if task.options.report and not summary.stopped and (summary.counts or not (out / "report.html").exists()):
-            facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
-            facts += [("gate", gate.name)] if gate else []
-            facts += [("force", "yes")] if task.options.force else []
-            notes = [*([gate.warning] if gate and gate.warning else []), *summary.lines()[1:]]
-            write_run_report(journal, out, facts, notes, summary.told if task.options.force else "")
-    except (GRefineError, OSError) as error:
-        report({"event": "note", "text": f"The table or the page of the run could not be written: {error}"})
+    """Write the table and the page; neither takes the other with it, and the run ends in order without them."""
+
+    def page() -> None:
+        facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
+        facts += [("gate", gate.name)] if gate else []
+        facts += [("force", "yes")] if task.options.force else []
+        notes = [*([gate.warning] if gate and gate.warning else []), *summary.lines()[1:]]
+        write_run_report(journal, out, facts, notes, summary.told if task.options.force else "")
+
+    views: dict[str, Callable[[], object]] = {TABLE: lambda: write_table(journal, out / TABLE)}
+    if task.options.report and not summary.stopped and (summary.counts or not (out / "report.html").exists()):
+        views["report.html"] = page
+    for name, write in views.items():
+        try:
+            write()
+        except Exception as error:  # noqa: BLE001 - the results are there, whatever befalls their table or page
+            summary.unwritten.append(name)
+            report({"event": "note", "text": f"{name} could not be written: {type(error).__name__}: {error}"})
 
 
 def _load(pipeline: Any, device: str | None) -> Any:

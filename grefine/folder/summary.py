@@ -7,12 +7,13 @@ import io
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from grefine.io.atomic import write_atomic
+from grefine.io.atomic import write_text
 from grefine.io.images import printable
-from grefine.io.journal import read_journal
 from grefine.io.prompt_table import safe_cell
+from grefine.io.run_files import last_rows
 
 if TYPE_CHECKING:
     from grefine.indicators.domain_check import DomainCheck
@@ -40,12 +41,16 @@ class RunSummary:
     """Images by state: untouched, refined, kept (repainted, but the original was better), beyond, failed, skipped."""
     resumed: int = 0
     """Images that an earlier start had done."""
+    failed_again: int = 0
+    """Failed images that had failed in earlier starts, too."""
     seconds: float = 0.0
     left: int = 0
     """Images that were not reached."""
     stopped: str = ""
     """Why the run ended early, one sentence."""
     interrupted: bool = False
+    unwritten: list[str] = field(default_factory=list)
+    """The table or the page of the run, where it could not be written."""
     without_prompt: list[str] = field(default_factory=list)
     """The first images that were judged by quality alone, for want of a prompt."""
     without_prompt_count: int = 0
@@ -62,6 +67,8 @@ class RunSummary:
     """Images of a world that the pipeline does not know, refused or forced."""
     domain: DomainCheck | None = None
     force: bool = False
+    moved: list[float] = field(default_factory=list)
+    """Of every refined image the share of its pixels that are not as they were."""
     notes: Counter[str] = field(default_factory=Counter)
     """What was said about images, by how often."""
 
@@ -72,10 +79,10 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """0: all came through; 1: some failed or the run stopped; 130: interrupted."""
+        """0: every input has its result; 1: some have none; 130: interrupted."""
         if self.interrupted:
             return 130
-        return 1 if self.counts["failed"] or self.stopped else 0
+        return 1 if self.counts["failed"] or self.stopped or self.unwritten else 0
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one journal row."""
@@ -86,6 +93,8 @@ class RunSummary:
         for note in row.get("notes", ()):
             if note in self.notes or len(self.notes) < _MOST_NOTES:
                 self.notes[note] += 1
+        if row["state"] == "refined" and "moved" in row:
+            self.moved.append(row["moved"])
         gate = row.get("gate") or {}
         if gate.get("passed"):
             self.gated += 1
@@ -112,6 +121,7 @@ class RunSummary:
             "out": str(self.out),
             "counts": {state: self.counts[state] for state in STATES},
             "resumed": self.resumed,
+            "failed_again": self.failed_again,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.done / self.seconds, 3) if self.seconds else 0.0,
             "left": self.left,
@@ -122,6 +132,7 @@ class RunSummary:
             "gated": self.gated,
             "foreign": self.foreign,
             "forced": self.force and bool(self.foreign),
+            "moved": round(median(self.moved), 4) if self.moved else None,
             "exit_code": self.exit_code,
         }
 
@@ -134,10 +145,16 @@ class RunSummary:
         rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
         lines = [f"{counts} in {_duration(self.seconds)}{rate}. Results: {printable(self.out)}"]
         lines += [self.told] if self.told else []
+        if self.moved:
+            spread = f"{min(self.moved):.0%} to {max(self.moved):.0%}"
+            lines.append(f"In the refined ones {median(self.moved):.0%} of the pixels changed ({spread}).")
         if self.resumed:
             lines.append(f"{self.resumed:,} were already done by an earlier start.")
+        if self.failed_again:
+            lines.append(f"{self.failed_again:,} of the failed ones had failed before.")
         if self.stopped:
             lines.append(f"{self.stopped} {self.left:,} images are left; start again with the same line to go on.")
+        lines += [f"{name} could not be written." for name in self.unwritten]
         if self.gated:
             lines.append(f"{self.gated:,} passed the gate {self.gate} and were left alone without drawing maps.")
         if self.counts["beyond"]:
@@ -157,24 +174,22 @@ class RunSummary:
 def write_table(journal: Path, path: Path) -> None:
     """Write one line per image from the journal: what was done, why, and the scores before and after."""
     names: dict[str, None] = {}
-    for row in read_journal(journal):
+    for row in last_rows(journal):
         for side in (row.get("scores") or {}).values():
             names.update(dict.fromkeys(side))
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     ordered = sorted(names, key=lambda name: ({"p": 0, "a": 1}.get(name, 2), name))
     heads = [f"{name} {side}" for name in ordered for side in ("before", "after")]
-    writer.writerow(["file", "state", "reason", "kept", "prompt", "prompt from", "area", *heads])
-    for row in read_journal(journal):
-        if row.get("kind") != "image":
-            continue
+    writer.writerow(["file", "state", "reason", "kept", "prompt", "prompt from", "area", "moved", *heads])
+    for row in last_rows(journal):
         scores = row.get("scores") or {"before": {}, "after": {}}
         values = [scores[side].get(name, "") for name in ordered for side in ("before", "after")]
         kept = (row.get("decision") or {}).get("kept", "")
         cells = [row["file"], row["state"], row["reason"], kept, row.get("prompt", ""), row.get("prompt_origin", "")]
         texts = [safe_cell(printable(cell)) for cell in cells]
-        writer.writerow([*texts, row.get("area", ""), *values])
-    write_atomic(path, out.getvalue().encode("utf-8"))
+        writer.writerow([*texts, row.get("area", ""), row.get("moved", ""), *values])
+    write_text(path, out.getvalue())
 
 
 def _listed(head: str, names: list[str]) -> list[str]:

@@ -136,6 +136,7 @@ def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
         kept=result.decision.kept if result else "original",
         guarded=bool(result and result.decision.guarded),
         area=round(result.plan.area, 4) if result else 0.0,
+        moved=round(result.moved, 4) if result else 0.0,
         prompt=reading.prompt.prompt,
         prompt_origin=reading.prompt.origin,
         before=dict(result.before.values) if result else judged,
@@ -150,14 +151,13 @@ def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
 
 def _row(outcome: Outcome, fault: str, writing: float) -> Row:
     reading, result = outcome.reading, outcome.result
-    size, changed = reading.signature
     row: Row = {
         "kind": "image",
         "file": reading.item.relative,
         "source": os.fspath(reading.item.source.absolute()),
         "state": "failed" if fault else outcome.state,
         "reason": fault or outcome.reason,
-        "input": {"sha256": reading.digest, "bytes": size, "mtime_ns": changed},
+        "input": {"sha256": reading.digest} | dict(reading.state),
         "prompt": reading.prompt.prompt[:2000],
         "prompt_origin": reading.prompt.origin,
         "seconds": {
@@ -188,7 +188,9 @@ def _row(outcome: Outcome, fault: str, writing: float) -> Row:
     if result is not None and not fault:
         row["decision"] = {"kept": result.decision.kept, "guarded": result.decision.guarded}
         row["scores"] = {"before": _finite(result.before.values), "after": _finite(result.after.values)}
+        row["noise"] = _finite(result.decision.noise)
         row["area"] = round(result.plan.area, 4)
+        row["moved"] = round(result.moved, 4)
         row["regions"] = len(result.plan.regions)
         if result.plan.token_weights:
             row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}

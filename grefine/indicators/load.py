@@ -13,6 +13,7 @@ from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.defects import Readings
 from grefine.indicators.pq_map import PQMap
+from grefine.indicators.recipe import assembled_folder, recipe_folder
 from grefine.io.atomic import write_atomic
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
@@ -65,7 +66,13 @@ def load_maps(
     else:
         constants = stored_calibration(pipeline)
     aq = AQMap(clip, load_tokenizer(pipeline), calibration=constants, readings=readings)
-    return Maps(PQMap(clip, prompts, calibration=constants), aq, str(pipeline), pipeline_folder(pipeline))
+    return Maps(PQMap(clip, prompts, calibration=constants), aq, str(pipeline), maps_folder(pipeline))
+
+
+def maps_folder(pipeline: str | Path) -> Path | None:
+    """Return the folder that holds a pipeline's maps; those of a recipe are assembled from what was fetched."""
+    recipe = recipe_folder(pipeline)
+    return pipeline_folder(pipeline) if recipe is None else assembled_folder(recipe, COMPONENTS)
 
 
 def load_clip(pipeline: str | Path) -> ClipSurgery:
@@ -93,9 +100,9 @@ def load_tokenizer(pipeline: str | Path) -> Any:
 
 def stored_calibration(pipeline: str | Path) -> Calibration:
     """Read what `grefine calibrate` stored; guesses when nothing is stored."""
-    folder = pipeline_folder(pipeline)
     if pipeline == released.NAME:
         return Calibration()
+    folder = maps_folder(pipeline)
     if folder is None:
         _needs_owner(pipeline, INDEX)
         from diffusers import DiffusionPipeline
@@ -133,7 +140,7 @@ def store_calibration(place: str | Path, calibration: Calibration) -> Path:
 
 
 def _load(kind: Any, pipeline: str | Path, component: str) -> Any:
-    folder = pipeline_folder(pipeline)
+    folder = maps_folder(pipeline)
     if folder is None:
         _needs_owner(pipeline, component)
     elif not (folder / component).is_dir():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from grefine.fetching import fetched
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS, PQPrompts
-from grefine.resources import fetched
 
 NAME = "released"
 """Where a pipeline is named, this means the published weights, without any diffusion model."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from grefine.indicators import draw
 from grefine.indicators.calibration import worst_quality
-from grefine.io.atomic import write_atomic
+from grefine.io.atomic import write_atomic, write_text
 from grefine.types import AlignmentMap, QualityMap
 
 DECIMALS = 5
@@ -82,8 +82,9 @@ def save(
     names = [f"{stem}.{name}" for name in files]
     text = json.dumps(dict(known) | {"files": names}, indent=1, ensure_ascii=False)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in (*zip(names, files.values(), strict=True), (f"{stem}.maps.json", text.encode())):
+    for name, data in zip(names, files.values(), strict=True):
         write_atomic(folder / name, data)
+    write_text(folder / f"{stem}.maps.json", text)
     return [*names, f"{stem}.maps.json"]
 
 

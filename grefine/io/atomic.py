@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 PARTIAL_PREFIX = ".grefine-partial-"
 """Begins the name of every file that is still being written; a killed process may leave some behind."""
+
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
@@ -17,6 +20,16 @@ def write_atomic(path: str | Path, data: bytes) -> None:
     The folder must exist. The rename is on disk when this returns.
     """
     publish([(stage(path, data), Path(path))])
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file so that a reader sees the old or the new one, never half of it; folders are made.
+
+    Bytes of file names that are no text are written as they were; what no file can hold becomes a mark.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, _HALVES.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "surrogateescape"))
 
 
 def stage(path: str | Path, data: bytes) -> Path:

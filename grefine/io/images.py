@@ -99,8 +99,12 @@ class LoadedImage:
 
 def printable(path: str | Path) -> str:
     """Return a path that fits on one line and can be printed, whatever bytes it is made of."""
-    text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else _escaped(c) for c in os.fspath(path))
+
+
+def _escaped(char: str) -> str:
+    """A byte that is no text comes from the system as one of 128 surrogates."""
+    return f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char.encode("unicode_escape").decode()
 
 
 @cache
@@ -170,6 +174,7 @@ def decode_image(data: bytes, path: str | Path | None = None, max_pixels: int = 
             raise ImageError(f"{name} is damaged: the file is cut off before its end.")
         image.load()
         embedded = container.read_embedded(data) if container else _embedded_of(image)
+        loaded = _normalise(image, embedded, name)
     except ImageError as error:
         raise _named(error, name) from error
     except Image.UnidentifiedImageError as error:
@@ -180,7 +185,6 @@ def decode_image(data: bytes, path: str | Path | None = None, max_pixels: int = 
         raise ImageError(f"{name} needs more memory than there is.") from error
     except Exception as error:  # noqa: BLE001 - decoders raise whatever their parsing meets in a damaged file
         raise ImageError(f"{name} is damaged: {_reason(error)}.") from error
-    loaded = _normalise(image, embedded, name)
     notes = loaded.notes
     if form == "PNG" and len(data) > 24 and data[24] == 16 and not loaded.grey:
         notes = (*notes, "16 bits per channel were read as 8.")

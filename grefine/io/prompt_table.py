@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import PromptError, nearest
+from grefine.io.generators.found import sound_text
 from grefine.io.images import SUFFIXES, printable, read_bytes
 
 NAME_COLUMNS = (
@@ -99,7 +100,7 @@ def safe_cell(text: str) -> str:
 def _add(table: PromptTable, name: Any, prompt: Any, line: int) -> None:
     if not isinstance(name, (str, int)) or not str(name).strip() or not isinstance(prompt, str):
         return
-    key, prompt = _normal(str(name)), prompt.strip()
+    key, prompt = _normal(str(name)), sound_text(prompt.strip())
     if not prompt:
         return
     if key in table.prompts and table.prompts[key] != prompt:

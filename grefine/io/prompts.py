@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from grefine.errors import ConfigError
-from grefine.io.generators.found import FoundPrompt, answer
+from grefine.errors import ConfigError, GRefineError
+from grefine.io.generators.found import FoundPrompt, answer, sound_text
 from grefine.io.images import LoadedImage
 from grefine.io.metadata import find_prompt
 from grefine.io.prompt_table import PromptTable
@@ -48,14 +48,20 @@ class PromptSources:
         """Return the prompt of an image, with why there is none when there is none."""
         unsure = ""
         for name in self.order:
-            found = self._ask(name, image, relative)
+            try:
+                found = self._ask(name, image, relative)
+            except GRefineError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a hostile text brings about, its picture can be judged
+                found = FoundPrompt("", name, unsure=f"it cannot be read ({type(error).__name__})")
             if found is None:
                 continue
             if not found.unsure:
                 return ChosenPrompt(found.prompt, found.origin, unsure, networks(found.prompt))
             unsure = unsure or f"{found.origin}: {found.unsure}"
         if self.common:
-            return ChosenPrompt(self.common, "given for all", unsure, networks(self.common))
+            common = sound_text(self.common)
+            return ChosenPrompt(common, "given for all", unsure, networks(common))
         return ChosenPrompt("", "none", unsure)
 
     def _ask(self, name: str, image: LoadedImage, relative: str) -> FoundPrompt | None:

@@ -17,7 +17,7 @@ from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.domain_check import domain_of
 from grefine.indicators.pq_map import PQMap
-from grefine.refine.composite import rounded
+from grefine.refine.composite import changed_share, rounded
 from grefine.refine.denoise import Watch, latent_multiple
 from grefine.refine.emphasis import Weights
 from grefine.refine.encode import Embeddings
@@ -27,9 +27,16 @@ from grefine.refine.inputs import read_masks, read_pictures, read_prompts, resiz
 from grefine.refine.job import Job, timed
 from grefine.refine.judges import judge_tokenizer
 from grefine.refine.look import AlignmentProvider, Look, QualityProvider, own_scores
-from grefine.refine.plan import Findings, plan_repair
+from grefine.refine.plan import Findings, plan_repair, with_overrides
 from grefine.refine.repaint import Piece, SDXLRepainter, batches, composite_regions, region_pieces, to_tensor
-from grefine.refine.restore import Restore, choose_restorer, expected_batches, restore_pictures, restore_room
+from grefine.refine.restore import (
+    Restore,
+    choose_restorer,
+    expected_batches,
+    keep_good_places,
+    restore_pictures,
+    restore_room,
+)
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig, read_settings, resolve
 from grefine.refine.vae import encode_images
@@ -80,8 +87,6 @@ class Call:
         """Check what was asked for and prepare the tools."""
         settings = resolve(read_settings(config), pipe.config.refine_defaults or {}, overrides)
         _check_options(pipe, options)
-        if options.output_type == "latent":  # the last stage's own latents are asked for, however far they went
-            settings = replace(settings, max_change=1.0)
         pq, aq = maps_of(pipe)
         look_at = Look(pq, aq, options.quality_map, options.alignment_map)
         watch = Watch(options.callback, tuple(options.callback_names))
@@ -188,7 +193,8 @@ class Call:
         if restorer is None or not todo:
             return
         with timed(todo, "restore"):
-            done = restore_pictures(todo, restorer, self.pipe, self.config, self.pipe.working_side, self.encode)
+            side = self.pipe.working_side
+            done = restore_pictures(todo, restorer, self.pipe, self.config, side, self.encode, self.spare)
         for position, pixels in done.items():
             job = todo[position]
             job.candidates["both" if job.base == "repainted" else "restored"] = pixels
@@ -196,6 +202,16 @@ class Call:
             restored = {id(todo[position]) for position in done}
             kept = {key: value for key, value in self.painter.latents.items() if key[0] not in restored}
             self.painter.latents = kept | {k: v for k, v in painter.latents.items() if k[0] in restored}
+
+    def spare(self, jobs: Sequence[Job], restored: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Give restored pictures their old pixels back where they were good and were not made better."""
+        pictures = [Image.fromarray(rounded(pixels)) for pixels in restored]
+        qualities = self.look_at.qualities(pictures) or [None] * len(jobs)
+        threshold = with_overrides(self.calibration, self.config).mask_threshold
+        return [
+            keep_good_places(job, pixels, after, ~job.plan.mask & (1.0 - job.quality.values <= threshold), self.config)
+            for job, pixels, after in zip(jobs, restored, qualities, strict=True)
+        ]
 
     def decide(self, jobs: Sequence[Job], plan_only: bool) -> list[np.ndarray]:
         """Keep the best candidate of every image and return it."""
@@ -250,6 +266,7 @@ class Call:
             prompt=job.prompt,
             warnings=tuple(job.warnings),
             forced=bool(job.forced),
+            moved=changed_share(job.pixels, job.candidates[job.decision.kept]),
         )
 
     def encode(self, job: Job, prompt: str, weights: Weights) -> Embeddings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class Backbone(Protocol):
 class Steering(Protocol):
     """Something that pulls a prediction towards a preference while an image forms."""
 
-    def __call__(self, pipe: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
+    def __call__(self, scheduler: Any, vae: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
         """Return the prediction, moved."""
         ...
 
@@ -113,10 +114,12 @@ def denoise(pipe: Backbone, crops: Crops, watch: Watch) -> Tensor:
     """Denoise crops under their masks and return their latents. (QKV of Eq. 9)"""
     device, dtype = pipe._execution_device, pipe.unet.dtype
     count = crops.images.shape[0]
-    timesteps, steps = choose_timesteps(pipe.scheduler, crops.steps, crops.strength, device, crops.steps_mode)
+    # A copy: other pipelines that share the components may be counting steps of their own.
+    scheduler = copy.deepcopy(pipe.scheduler)
+    timesteps, steps = choose_timesteps(scheduler, crops.steps, crops.strength, device, crops.steps_mode)
     clean = encode_images(pipe.vae, crops.images, device).to(dtype)
     noise = _noise(crops, clean).to(device, dtype)
-    latents = pipe.scheduler.add_noise(clean, noise, timesteps[:1].repeat(count))
+    latents = scheduler.add_noise(clean, noise, timesteps[:1].repeat(count))
     mask = F.interpolate(crops.masks, size=clean.shape[-2:]).to(device, dtype)
     masked = None
     if pipe.unet.config.in_channels == 9:
@@ -125,20 +128,20 @@ def denoise(pipe: Backbone, crops: Crops, watch: Watch) -> Tensor:
     elif pipe.unet.config.in_channels != 4:
         raise ConfigError(f"The UNet has {pipe.unet.config.in_channels} input channels; 4 and 9 can be used.")
     tensors = _condition(pipe, crops, device, dtype) | {"mask": mask, "masked_image_latents": masked}
-    extra = _step_arguments(pipe.scheduler, crops.generators)
-    order = getattr(pipe.scheduler, "order", 1)
+    extra = _step_arguments(scheduler, crops.generators)
+    order = getattr(scheduler, "order", 1)
     with pipe.progress_bar(total=steps) as bar:
         bar.set_description(crops.stage)
         for index, timestep in enumerate(timesteps):
             if pipe.interrupt:
                 break
-            prediction = _predict(pipe, crops, latents, timestep, tensors)
+            prediction = _predict(pipe, scheduler, crops, latents, timestep, tensors)
             if crops.steering is not None:
-                prediction = crops.steering(pipe, prediction, latents, timestep)
-            latents = pipe.scheduler.step(prediction, timestep, latents, **extra, return_dict=False)[0].to(dtype)
+                prediction = crops.steering(scheduler, pipe.vae, prediction, latents, timestep)
+            latents = scheduler.step(prediction, timestep, latents, **extra, return_dict=False)[0].to(dtype)
             if masked is None:
                 following = timesteps[index + 1 : index + 2]
-                kept = pipe.scheduler.add_noise(clean, noise, following.repeat(count)) if len(following) else clean
+                kept = scheduler.add_noise(clean, noise, following.repeat(count)) if len(following) else clean
                 latents = (1 - tensors["mask"]) * kept + tensors["mask"] * latents
             tensors = watch.after_step(pipe, crops.stage, timestep, tensors | {"latents": latents})
             latents = tensors["latents"]
@@ -183,14 +186,16 @@ def _condition(pipe: Backbone, crops: Crops, device: torch.device, dtype: torch.
     }
 
 
-def _predict(pipe: Backbone, crops: Crops, latents: Tensor, timestep: Any, tensors: dict[str, Any]) -> Tensor:
+def _predict(
+    pipe: Backbone, scheduler: Any, crops: Crops, latents: Tensor, timestep: Any, tensors: dict[str, Any]
+) -> Tensor:
     count, scale = latents.shape[0], _scale(pipe, crops)
     words = [tensors[name] for name in ("prompt_embeds", "add_text_embeds", "add_time_ids")]
     doubled = words[0].shape[0] == 2 * count
     if doubled and scale <= 1.0:
         words, doubled = [word[count:] for word in words], False
     times = 2 if doubled else 1
-    noisy = pipe.scheduler.scale_model_input(torch.cat([latents] * times), timestep)
+    noisy = scheduler.scale_model_input(torch.cat([latents] * times), timestep)
     added = {"text_embeds": words[1], "time_ids": words[2]}
     residuals = {}
     if crops.control:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
@@ -15,8 +13,9 @@ from PIL import Image
 from grefine.refine.composite import rounded
 from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig
+from grefine.scorers.noise import CEILING, SMALL, disturbed, measure_noise, metric_width
 from grefine.scorers.protocol import Scorer
-from grefine.types import Decision, Kept, Scores
+from grefine.types import Decision, Kept, MetricSpec, Scores
 
 AT_ONCE = 4
 """Whole pictures that are held and judged together when regions are judged one by one."""
@@ -33,14 +32,14 @@ class Panel:
 
     own: Own
     scorers: Sequence[Scorer] = ()
-    directions: dict[str, float] = field(default_factory=dict)
-    """Per value +1 (higher is better) or -1."""
-    widths: dict[str, float] = field(default_factory=dict)
-    """Per value the range of its metric, where that is finite."""
+    specs: dict[str, MetricSpec] = field(default_factory=dict)
+    """Per value the metric that it belongs to."""
     axes: dict[str, Axis] = field(default_factory=dict)
     """Per value what it is about."""
     known: dict[tuple[bytes, str], Values] = field(default_factory=dict)
     """What was scored before in this call."""
+    measured: dict[tuple[bytes, str], Values] = field(default_factory=dict)
+    """The noise of the judges on a picture, as measured before in this call."""
 
     def score(self, images: Sequence[np.ndarray], prompt: str) -> list[Values]:
         """Return p, a (with a prompt to judge) and every scorer's values, one record per image."""
@@ -51,45 +50,62 @@ class Panel:
             self.known.update(zip(new, self._score(list(new.values()), prompt), strict=True))
         return [self.known[key] for key in keys]
 
+    def noise(self, original: np.ndarray, prompt: str) -> Values:
+        """Return how far each score of a picture moves when nothing visible happened to it; measured once."""
+        final = rounded(original)
+        key = (pixel_digest(final), prompt)
+        if key not in self.measured:
+            first, *variants = self.score([final, *disturbed(final)], prompt)
+            self.measured[key] = measure_noise(first, variants)
+        return self.measured[key]
+
     def _score(self, images: Sequence[np.ndarray], prompt: str) -> list[Values]:
         pictures = [Image.fromarray(image) for image in images]
         records = self.own(pictures, prompt)
-        self.directions |= dict.fromkeys(("p", "a"), 1.0)
-        self.widths |= dict.fromkeys(("p", "a"), 1.0)
+        self.specs |= {name: MetricSpec(name, range=(0.0, 1.0)) for name in ("p", "a")}
         self.axes |= {"p": "perceptual", "a": "alignment"}
         for scorer in self.active(prompt):
             for record, scores in zip(records, scorer(pictures, [prompt] * len(pictures)), strict=True):
                 record.update(scores.values)
                 for name in scores.values:
-                    low, high = scorer.spec.range
-                    self.directions[name] = -1.0 if scorer.spec.direction == "lower" else 1.0
-                    self.widths[name] = high - low if math.isfinite(high - low) else math.nan
+                    self.specs[name] = scorer.spec
                     aligned = scorer.spec.axis == "alignment" or name.endswith(".alignment")
                     self.axes[name] = "alignment" if aligned else "perceptual"
         return records
 
+    def gain(self, name: str, original: Values, candidate: Values) -> float:
+        """Return by how much a score became better."""
+        change = candidate[name] - original[name]
+        return -change if self.specs[name].direction == "lower" else change
+
     def width(self, name: str, original: Values) -> float:
         """Return the range of a score, or how large it is where its range has no end."""
-        width = self.widths[name]
-        return width if math.isfinite(width) else max(abs(original[name]), 1.0)
+        return metric_width(self.specs[name], original[name])
 
     def active(self, prompt: str) -> list[Scorer]:
         """Return the scorers that can judge under this prompt."""
         return [s for s in self.scorers if (prompt.strip() or not s.spec.needs_prompt) and not s.spec.used_in_loop]
 
-    def deciding(self, record: Mapping[str, float], prompt: str) -> tuple[list[str], bool]:
+    def deciding(self, record: Mapping[str, float], unfit: Collection[str] = ()) -> tuple[list[str], bool]:
         """Return which values decide, and whether independent scorers cover every axis.
 
         An axis without a scorer of its own falls back on the map's score, which made the mask and so proves little.
+
+        Args:
+            record: the values of a picture.
+            unfit: values whose judge cannot be believed on this picture.
         """
-        axes = {s.spec.axis for s in self.active(prompt)}
-        names = [name for name in record if name not in ("p", "a")]
-        perceptual, alignment = bool(axes & {"perceptual", "both"}), bool(axes & {"alignment", "both"})
-        if not perceptual:
-            names.append("p")
-        if not alignment and "a" in record:
-            names.append("a")
-        return names, perceptual and (alignment or "a" not in record)
+        names = [name for name in record if name not in ("p", "a") and name not in unfit]
+        covered = {axis for name in names for axis in self._covers(name, record)}
+        names += [name for name in ("p", "a") if name in record and self.axes[name] not in covered]
+        return names, "perceptual" in covered and ("alignment" in covered or "a" not in record)
+
+    def _covers(self, name: str, record: Mapping[str, float]) -> set[Axis]:
+        """Return the axes that a value speaks for: its own, or both where its judge has no value for the other."""
+        spec = self.specs[name]
+        own: set[Axis] = {self.axes[name]}
+        alone = {self.axes[other] for other in record if self.specs[other] is spec} == own
+        return {"perceptual", "alignment"} if spec.axis == "both" and alone else own
 
 
 @dataclass(frozen=True)
@@ -109,31 +125,30 @@ class Verdict:
         return bool(self.better) and not self.worse
 
 
-def disturbed(image: np.ndarray) -> list[np.ndarray]:
-    """Return the picture moved by one pixel, and as JPEG 95: changes that nobody would call a change."""
-    moved = image.copy()
-    moved[1:, 1:] = image[:-1, :-1]
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "JPEG", quality=95)
-    out.seek(0)
-    return [moved, np.asarray(Image.open(out).convert("RGB"))]
+@dataclass(frozen=True)
+class Bands:
+    """What counts as equal on one picture, and which judges cannot be believed there."""
+
+    width: Values
+    """Per score: changes of at most this size are none."""
+    unfit: Values
+    """Scores that invisible changes move by more than `CEILING` of their range, with that noise."""
 
 
-def measure_noise(original: Values, variants: Sequence[Values]) -> Values:
-    """Return how far each score moves when nothing happened."""
-    return {name: max(abs(v[name] - value) for v in variants) for name, value in original.items()}
-
-
-def bands(panel: Panel, original: Values, variants: Sequence[Values], config: RefineConfig) -> Values:
+def measure_bands(panel: Panel, original: np.ndarray, prompt: str, config: RefineConfig) -> Bands:
     """Return per score what counts as equal: its own noise, and at least a small share of its range.
 
     A score that hardly moves under noise would otherwise have a veto over changes that nobody can see.
     """
-    noise = measure_noise(original, variants)
-    return {
-        name: max(config.guard_tolerance * value, (config.guard_resolution or 0.0) * panel.width(name, original))
+    noise = panel.noise(original, prompt)
+    (record,) = panel.score([original], prompt)
+    ranges = {name: panel.width(name, record) for name in noise}
+    widths = {
+        name: max(config.guard_tolerance * value, (config.guard_resolution or 0.0) * ranges[name])
         for name, value in noise.items()
     }
+    unfit = {n: v for n, v in noise.items() if n not in ("p", "a") and v > CEILING * ranges[n]}
+    return Bands(widths, unfit)
 
 
 def compare(
@@ -152,7 +167,7 @@ def compare(
     better, lost, gains = [], [], []
     gained: dict[Axis, float] = {"perceptual": 0.0, "alignment": 0.0}
     for name in names:
-        gain, width = panel.directions[name] * (candidate[name] - original[name]), panel.width(name, original)
+        gain, width = panel.gain(name, original, candidate), panel.width(name, original)
         band = noise[name] + 1e-6
         if gain > band:
             better.append(name)
@@ -178,18 +193,18 @@ def reject_regions(
         prompt: what was asked for.
         config: the settings.
     """
-    first, *moved = panel.score([original, *disturbed(original)], prompt)
-    noise = bands(panel, first, moved, config)
-    names, _ = panel.deciding(first, prompt)
+    bands = measure_bands(panel, original, prompt, config)
+    (first,) = panel.score([original], prompt)
+    names, _ = panel.deciding(first, bands.unfit)
     accepted, notes = [], []
     waiting = iter(singles)
     records: list[Values] = []
     while few := [rounded(single) for single in islice(waiting, AT_ONCE)]:
         records += panel.score(few, prompt)
     for index, record in enumerate(records):
-        verdict = compare(panel, first, record, noise, names, config.guard_trade or 0.0)
+        verdict = compare(panel, first, record, bands.width, names, config.guard_trade or 0.0)
         if verdict.worse:
-            fallen = _moves(panel, first, record, noise, verdict.worse)
+            fallen = _moves(first, record, bands.width, verdict.worse)
             notes.append(f"Region {index + 1} was left as it was: {fallen}.")
         else:
             accepted.append(index)
@@ -205,38 +220,57 @@ def decide(
         The decision, and the scores before and after.
     """
     order = list(candidates)
-    original = candidates["original"]
-    records = panel.score([*candidates.values(), *disturbed(original)], prompt)
-    scored = dict(zip(order, records, strict=False))
-    noise = bands(panel, records[0], records[len(order) :], config)
-    names, guarded = panel.deciding(records[0], prompt)
-    verdicts = {n: compare(panel, records[0], scored[n], noise, names, config.guard_trade or 0.0) for n in order[1:]}
+    scored = dict(zip(order, panel.score(list(candidates.values()), prompt), strict=True))
+    first = scored["original"]
+    bands = measure_bands(panel, candidates["original"], prompt, config)
+    names, guarded = panel.deciding(first, bands.unfit)
+    trade = config.guard_trade or 0.0
+    verdicts = {n: compare(panel, first, scored[n], bands.width, names, trade) for n in order[1:]}
     accepted = [name for name in order[1:] if verdicts[name].accepted]
     kept = max(accepted, key=lambda name: (verdicts[name].merit, -order.index(name)), default="original")
     if kept == "original":
-        reason = " ".join(_why_not(panel, name, scored, noise, verdicts[name]) for name in order[1:])
+        reason = " ".join(_why_not(name, first, scored[name], bands.width, verdicts[name]) for name in order[1:])
         reason = reason or "There was nothing to compare with."
     else:
-        verdict = verdicts[kept]
-        rose = _moves(panel, records[0], scored[kept], noise, verdict.better)
-        fell = _moves(panel, records[0], scored[kept], noise, verdict.outweighed)
-        reason = f"Kept what was {kept}: {rose}, "
-        reason += f"which outweighs that {fell}." if fell else "and nothing fell beyond its noise."
+        reason = _why(panel, kept, first, scored[kept], bands, verdicts[kept], names)
+    if bands.unfit:
+        noise = ", ".join(f"{name} ({value:.2g})" for name, value in bands.unfit.items())
+        reason += f" Not counted, because changes that nobody sees move it too far on this picture: {noise}."
     if not guarded:
         reason += " No independent scorer covers every axis, so the maps' own scores helped to decide."
-    decision = Decision(_kept(kept), reason, guarded, scored)
-    return decision, Scores(records[0]), Scores(scored[kept])
+    decision = Decision(_kept(kept), reason, guarded, scored, bands.width)
+    return decision, Scores(first), Scores(scored[kept])
 
 
-def _why_not(panel: Panel, name: str, scored: Mapping[str, Values], noise: Values, verdict: Verdict) -> str:
+def _why(
+    panel: Panel, kept: str, before: Values, after: Values, bands: Bands, verdict: Verdict, names: Sequence[str]
+) -> str:
+    """Say what rose, and name everything that fell by more than a small share of its range, noise or not."""
+    fallen = [n for n in before if n in after and panel.gain(n, before, after) < -SMALL * panel.width(n, before)]
+    within = [n for n in fallen if n in names and n not in verdict.outweighed]
+    uncounted = [n for n in fallen if n not in names]
+    reason = f"Kept what was {kept}: {_moves(before, after, bands.width, verdict.better, 3)}, "
+    if verdict.outweighed:
+        reason += f"which outweighs that {_moves(before, after, bands.width, verdict.outweighed)}"
+        reason += f"; within its noise {_moves(before, after, bands.width, within)}." if within else "."
+    elif within:
+        reason += f"and what fell stayed within its noise: {_moves(before, after, bands.width, within)}."
+    else:
+        reason += "and nothing fell beyond its noise."
+    if uncounted:
+        reason += f" Did not decide: {_moves(before, after, bands.width, uncounted)}."
+    return reason
+
+
+def _why_not(name: str, before: Values, after: Values, noise: Values, verdict: Verdict) -> str:
     if verdict.worse:
-        return f"Not {name}: {_moves(panel, scored['original'], scored[name], noise, verdict.worse)}."
+        return f"Not {name}: {_moves(before, after, noise, verdict.worse, 3)}."
     return f"Not {name}: no score gained more than its own noise."
 
 
-def _moves(panel: Panel, before: Values, after: Values, noise: Values, names: Sequence[str]) -> str:
-    """Say how the most moved scores moved."""
-    ranked = sorted(names, key=lambda n: -abs(after[n] - before[n]) / (noise[n] + 1e-6))[:3]
+def _moves(before: Values, after: Values, noise: Values, names: Sequence[str], most: int | None = None) -> str:
+    """Say how scores moved, the most moved first."""
+    ranked = sorted(names, key=lambda n: -abs(after[n] - before[n]) / (noise[n] + 1e-6))[:most]
     return ", ".join(
         f"{name} {'rose' if after[name] > before[name] else 'fell'} by {abs(after[name] - before[name]):.3g} "
         f"(noise {noise[name]:.2g})"

@@ -150,17 +150,17 @@ class Steering:
         self.guidance, self.prompts, self.step = guidance, prompts, step
         self.start, self.end = start, end
 
-    def __call__(self, pipe: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
+    def __call__(self, scheduler: Any, vae: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
         """Return the moved prediction."""
-        signal, noise = noise_levels(pipe.scheduler, timestep)
+        signal, noise = noise_levels(scheduler, timestep)
         share = noise / (signal**2 + noise**2) ** 0.5
         if not self.end <= share <= self.start:
             return prediction
-        kind = pipe.scheduler.config.get("prediction_type", "epsilon")
+        kind = scheduler.config.get("prediction_type", "epsilon")
         clean = clean_latents(kind, prediction.float(), latents.float(), signal, noise)
         with torch.enable_grad():
             leaf = clean.detach().requires_grad_(True)
-            image = (decode_latents(pipe.vae, leaf) / 2 + 0.5).clamp(0, 1).float()
+            image = (decode_latents(vae, leaf) / 2 + 0.5).clamp(0, 1).float()
             liked = self.guidance.preference(image, self.prompts).sum()
             (gradient,) = torch.autograd.grad(liked, leaf)
         scale = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)

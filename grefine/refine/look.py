@@ -50,6 +50,12 @@ class Look:
             _check_maps(images, alignments, "alignment")
         return list(zip(qualities, alignments, strict=True))
 
+    def qualities(self, images: Sequence[Image.Image]) -> list[QualityMap] | None:
+        """Return the quality maps of other pictures than the given ones."""
+        qualities = self.pq(images) if self.quality is None else list(self.quality(images))
+        _check_maps(images, qualities, "quality")
+        return qualities
+
     def scores(self, images: Sequence[Image.Image], prompt: ParsedPrompt | None) -> list[dict[str, float]]:
         """Return p, and a where the prompt has something to judge, of every picture."""
         found = self(images, [prompt] * len(images))

@@ -130,7 +130,13 @@ def tokenizer_beside(folder: Path) -> Any:
         if config.is_file():
             kind = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class", "")
             loader = CLIPTokenizer if kind.startswith("CLIP") else AutoTokenizer
-            return loader.from_pretrained(place)
+            try:
+                return loader.from_pretrained(place, local_files_only=True)
+            except (OSError, ValueError) as error:
+                raise WeightsCorrupt(
+                    f"The tokenizer in '{place}' cannot be loaded: put all of its files there, config.json too "
+                    "(for bert-base-uncased: config.json, tokenizer_config.json, tokenizer.json, vocab.txt)."
+                ) from error
     raise WeightsMissing(
         f"'{folder}' has no tokenizer: put the one that it was trained with into '{folder / 'tokenizer'}' "
         "(for the published MoE-AGIQA and ImageReward that is bert-base-uncased)."

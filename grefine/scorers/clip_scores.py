@@ -21,8 +21,9 @@ from grefine.types import Scores
 class ClipEncoder:
     """Both halves of a CLIP as plain unit vectors, whatever this version of transformers wraps them in."""
 
-    def __init__(self, model: Any, tokenizer: Any, processor: Any) -> None:
-        self.model, self.tokenizer, self.processor = model.eval(), tokenizer, processor
+    def __init__(self, model: Any, tokenizer: Any, processor: Any = None) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.processor = processor or _processor(model.config.vision_config.image_size)
 
     def images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Return `(B, D)` of unit length."""
@@ -42,6 +43,12 @@ class ClipEncoder:
     def logit_scale(self) -> Tensor:
         """Return the learned temperature as a factor."""
         return self.model.logit_scale.exp()
+
+
+def _processor(side: int) -> Any:
+    from transformers import CLIPImageProcessor
+
+    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
 
 def load_clip(folder: Path, device: str) -> tuple[ClipEncoder]:
@@ -121,7 +128,8 @@ class CLIPIQA:
         pictures = check_images(images, "CLIPIQA")
 
         def rate(rows: list[int]) -> list[Scores]:
-            logits = self.clip.logit_scale() * self.clip.images([pictures[row] for row in rows]) @ self.anchors.T
+            seen = self.clip.images([pictures[row] for row in rows])
+            logits = self.clip.logit_scale() * seen @ self.anchors.to(seen).T
             return unbatch({"clipiqa": logits.softmax(dim=-1)[:, 0]})
 
         return in_groups([()] * len(pictures), CHUNK, rate)

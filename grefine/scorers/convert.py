@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.io.atomic import PARTIAL_PREFIX
 from grefine.scorers.checkpoint import read_state
 
 State = dict[str, Any]
@@ -43,14 +45,21 @@ def convert_weights(
         raise ConfigError(f"'{out}' already holds something; give a new folder.")
     if not files:
         raise WeightsMissing(f"No files were given to convert {kind} from.")
-    states = {Path(file): read_state(file) for file in files}
-    model = _KINDS[kind](states, dict(options or {}))
-    out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
-    if tokenizer is not None:
+    words = None
+    if tokenizer is not None:  # first, because it is quick to refuse and the weights are large
         from grefine.scorers.builders import tokenizer_beside
 
-        tokenizer_beside(Path(tokenizer)).save_pretrained(out / "tokenizer")
+        words = tokenizer_beside(Path(tokenizer))
+    states = {Path(file): read_state(file) for file in files}
+    model = _KINDS[kind](states, dict(options or {}))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{PARTIAL_PREFIX}{out.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    if words is not None:
+        # Beside the weights, not below: diffusers cannot list a folder of a variant that holds another folder.
+        words.save_pretrained(partial)
+    partial.replace(out)
     return out
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError, GRefineError, ImageError
-from grefine.io.atomic import write_atomic
+from grefine.io.atomic import write_text
 from grefine.io.images import LoadedImage, decode_image, read_bytes
 from grefine.io.prompt_table import safe_cell
 from grefine.io.prompts import PromptSources
@@ -193,14 +193,14 @@ def _note(row: dict[str, Any], sentence: str) -> None:
 
 
 def _save(table: ScoreTable, out: Path) -> None:
-    write_atomic(out, (table.as_csv() if out.suffix == ".csv" else table.as_json()).encode("utf-8"))
+    write_text(out, table.as_csv() if out.suffix == ".csv" else table.as_json())
 
 
 def _read(out: Path | None) -> dict[str, dict[str, Any]]:
     if out is None or not out.is_file():
         return {}
     try:
-        text = out.read_text(encoding="utf-8")
+        text = out.read_text(encoding="utf-8", errors="surrogateescape")
         rows = json.loads(text) if out.suffix == ".json" else list(csv.DictReader(io.StringIO(text)))
         return {row["path"].removeprefix("'"): _typed(row) for row in rows}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -51,7 +51,7 @@ class EmbeddedBackend:
         """Load.
 
         Args:
-            weights: a file of `grefine train parser`, or its content; None for the shipped ones.
+            weights: a file of weights, or its content; None for the shipped ones.
 
         Raises:
             WeightsMissing, WeightsCorrupt: the file is not there or not whole.

@@ -83,7 +83,7 @@ def read_weights(path: Path) -> ParserWeights:
         WeightsMissing: no such file.
         WeightsCorrupt: it is not what `write_weights` wrote.
     """
-    retrain = "run `grefine train parser --ud DIR` to make it anew, or reinstall grefine."
+    retrain = "reinstall grefine, or make it anew with `python -m lab train parser --ud DIR` in a source tree."
     if not path.is_file():
         raise WeightsMissing(f"The parser's weights '{path}' are missing: {retrain}")
     data = path.read_bytes()

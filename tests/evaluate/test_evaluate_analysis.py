@@ -9,7 +9,7 @@ import pytest
 
 from grefine.evaluate.analysis import analyse, main_column
 from grefine.evaluate.findings import level_of
-from grefine.evaluate.long_table import AFTER, BEFORE, SHIFTED, ScoreRow
+from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow
 from grefine.evaluate.statistics import summarise
 from grefine.evaluate.verdict import axis_sentence, headline, sentences, verdict_of
 from grefine.types import MetricSpec
@@ -18,7 +18,7 @@ from grefine.types import MetricSpec
 def rows_of(metric, before, after, noise=()):
     rows = [ScoreRow(f"{i:03d}", BEFORE, metric, float(v)) for i, v in enumerate(before)]
     rows += [ScoreRow(f"{i:03d}", AFTER, metric, float(v)) for i, v in enumerate(after)]
-    return rows + [ScoreRow(f"{i:03d}", SHIFTED, metric, float(v)) for i, v in enumerate(noise)]
+    return rows + [ScoreRow(f"{i:03d}", NOISE + "moved", metric, float(v)) for i, v in enumerate(noise)]
 
 
 RNG = np.random.default_rng(5)
@@ -48,7 +48,7 @@ def test_what_steered_the_refinement_says_nothing():
     assert verdict_of(found) == "worse"
     assert found.axes[0].metrics == ("judge",)
     assert [m.note for m in found.metrics] == ["used in the loop", ""]
-    assert any("guide" in sentence and "steered" in sentence for sentence in sentences(found))
+    assert any("guide" in sentence and "no evidence" in sentence for sentence in sentences(found))
     alone = analyse(rows_of("guide", BASE, BASE + 30), {"guide": specs["guide"]})
     assert verdict_of(alone) == "no evidence"
     assert math.isnan(alone.metrics[0].p_holm)
@@ -125,7 +125,7 @@ def test_mixed_axes():
     rows = rows_of("p", BASE, BASE + 5) + rows_of("a", BASE, BASE - 5)
     found = analyse(rows, {"p": MetricSpec("p"), "a": MetricSpec("a", axis="alignment")})
     assert verdict_of(found) == "mixed"
-    assert "helped in one way" in headline("mixed")
+    assert "helped in one way" in headline(found)
     assert axis_sentence(found.axes[1], found.n).startswith("Alignment with the prompt fell: 0 of 90")
 
 
@@ -135,7 +135,8 @@ def test_mixed_axes():
         ([], 0, "no evidence"),
         ([0.0], 0, "no change"),
         ([3.0], 0, "unclear"),
-        ([3.0, 2.0, 4.0], 0, "better"),
+        ([3.0, 2.0, 4.0], 0, "unclear"),
+        ([3.0, 2.0, 4.0, 1.0, 5.0, 6.0], 0, "better"),
         ([3.0, 2.0, -4.0], 0, "unclear"),
         ([0.0] * 90 + [5.0] * 10, 1.0, "better"),
         (list(np.random.default_rng(0).normal(0, 1, 60)), 0.01, "unclear"),
@@ -148,7 +149,7 @@ def test_levels(gains, band, level):
 def test_one_image_is_said_to_be_too_few():
     found = analyse(rows_of("m", [1.0], [2.0]), {"m": MetricSpec("m")})
     assert verdict_of(found) == "unclear"
-    assert any("one image: too few" in sentence for sentence in sentences(found))
+    assert any("one image is not as before: too few" in sentence for sentence in sentences(found))
 
 
 def test_holm_counts_only_evidence():
@@ -158,3 +159,47 @@ def test_holm_counts_only_evidence():
     found = {m.metric: m for m in analyse(rows, specs).metrics}
     assert found["a"].p_holm == pytest.approx(min(1.0, 2 * found["a"].gain.p))
     assert math.isnan(found["loop"].p_holm)
+
+
+def test_a_metric_that_moves_by_itself_is_unfit_and_says_so():
+    noise = np.where(np.arange(90) % 2, 0.4, -0.4)
+    scores = np.full(90, 0.5)
+    rows = rows_of("shaky", scores, scores + 0.5, scores + noise) + rows_of("calm", scores, scores, scores)
+    specs = {name: MetricSpec(name, range=(0.0, 1.0)) for name in ("shaky", "calm")}
+    found = analyse(rows, specs)
+    assert [m.metric for m in found.metrics if m.evidence] == ["calm"]
+    assert verdict_of(found) == "no change"
+    assert any(s.endswith("move them too far: shaky (0.4).") for s in sentences(found))
+
+
+def test_the_headline_says_when_it_is_about_a_few():
+    after = BASE.copy()
+    after[:8] += 5
+    after[8:80] += 0.01
+    noise = BASE + 0.1
+    found = analyse(rows_of("m", BASE, after, noise), {"m": MetricSpec("m")})
+    assert headline(found) == "It helped a few images"
+    after[8:80] = BASE[8:80]
+    found = analyse(rows_of("m", BASE, after, noise), {"m": MetricSpec("m")})
+    assert headline(found) == "It helped"
+    assert "8 of 90 images gained, 82 stayed within the judges' own noise (82 of them exactly the same)" in (
+        axis_sentence(found.axes[0], 90)
+    )
+
+
+def test_the_headline_holds_its_level_over_both_axes():
+    rng = np.random.default_rng(3)
+    specs = {"p": MetricSpec("p"), "a": MetricSpec("a", axis="alignment")}
+    claims = 0
+    for _ in range(300):
+        rows = [row for name in specs for row in rows_of(name, BASE[:20], BASE[:20] + rng.normal(size=20))]
+        claims += verdict_of(analyse(rows, specs)) in ("better", "worse", "mixed")
+    assert claims <= 24, "5 % of 300 are 15, plus chance"
+
+
+def test_a_comparison_of_any_two_folders_speaks_of_no_refinement():
+    specs = {"p": MetricSpec("p"), "pq_map": MetricSpec("pq_map", used_in_loop=True)}
+    rows = rows_of("p", BASE, BASE + 5) + rows_of("pq_map", BASE, BASE)
+    said = " ".join(sentences(analyse(rows, specs)))
+    assert "refine" not in said
+    assert "steered" not in said

@@ -53,11 +53,11 @@ def test_twice_makes_and_computes_nothing_and_other_settings_make_again(folders,
 
 
 def test_other_tools_outputs_and_missing_ones(folders, judges, tmp_path):
-    before, after, _ = folders(6, lambda image, i: image.filter(ImageFilter.GaussianBlur(2)))
+    before, after, _ = folders(7, lambda image, i: image.filter(ImageFilter.GaussianBlur(2)))
     (after / "05.png").unlink()
     found = compare_refiners([before], out=tmp_path / "out", refiners=(), outputs={"tool": after}, metrics=judges)
-    assert found.table.n == 5
-    assert any("5 of 6 images" in note for note in found.notes)
+    assert found.table.n == 6
+    assert any("6 of 7 images" in note for note in found.notes)
     assert found.verdicts["tool"] == "worse"
 
 

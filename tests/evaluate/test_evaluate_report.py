@@ -104,7 +104,7 @@ def test_layers_show_bad_places(tmp_path):
 
 
 def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
-    facts = {"scores": {"mdiqa.overall": (0.4, 0.6)}, "guarded": True}
+    facts = {"scores": {"mdiqa.overall": (0.4, 0.6)}, "noise": {"mdiqa.overall": 0.05}, "guarded": True}
     mask = np.zeros((24, 32), bool)
     mask[:5] = True
     images = [
@@ -113,9 +113,14 @@ def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
         *entries(1, kept="original", reason="No candidate was better.", mask=mask, **facts),
     ]
     specs = {"mdiqa.overall": MetricSpec("mdiqa")}
-    page = write_refine_report(tmp_path, iter(images), specs=specs, failed=[("x.png", "is empty")])
+    page = write_refine_report(
+        tmp_path, iter(images), specs=specs, failed=[("x.png", "is empty")], skipped=[("y", "is a `link`")]
+    )
     text = page.read_text(encoding="utf-8")
-    assert "3 of 6 images refined" in text
+    assert "8 images: 1 failed, 3 refined, 2 untouched, 1 original kept, 1 skipped</h1>" in text
+    assert "`" not in text[: text.index("<script")]
+    assert "<code>link</code>" in text
+    assert data_of(page)["index"][0][3][0][2] == pytest.approx(4.0, abs=1e-3)
     assert "2 images had nothing to repair" in text
     assert "For One image the refined picture" not in text
     assert "prove nothing" in text

@@ -43,8 +43,9 @@ def test_a_folder(tiny, tmp_path):
     assert "0000.png" in page
     assert "bad.png" in page
     again = invoke(source, "-o", out, "--pipeline", tiny, "--batch-size", 3)
-    assert again.exit_code == 0
-    assert "6 were already done" in again.stdout
+    assert again.exit_code == 1
+    assert "5 were already done" in again.stdout
+    assert "1 of the failed ones had failed before" in again.stdout
 
 
 def test_events_as_json(tiny, tmp_path):

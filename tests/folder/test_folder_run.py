@@ -246,9 +246,9 @@ def test_overwrite(pipe, tmp_path):
     out.mkdir()
     (out / "b.png").write_bytes(b"somebody else's")
     first = run(source, out, pipe)
-    assert first.counts["skipped"] == 1
+    assert (first.counts["failed"], first.exit_code) == (1, 1)
     assert (out / "b.png").read_bytes() == b"somebody else's"
-    assert "already there" in by_file(out)["b.png"]["reason"]
+    assert "another file stands where its result belongs" in by_file(out)["b.png"]["reason"]
     os.utime(out / "a.png", (1, 1))
     scene(99).save(source / "a.png")
     older = run(source, out, pipe, overwrite="older")

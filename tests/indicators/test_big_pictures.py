@@ -12,10 +12,10 @@ from PIL import Image
 
 from grefine.indicators.load import load_maps
 from grefine.indicators.pq_map import PQMap
-from grefine.toyworld.pictures import to_picture
-from grefine.toyworld.render import render
-from grefine.toyworld.scene import sample
-from grefine.training.tiny.clip_measures import average_precision
+from lab.tiny.clip_measures import average_precision
+from lab.world.pictures import to_picture
+from lab.world.render import render
+from lab.world.scene import sample
 
 WIDE, SIDE = 1024, 177
 """177 / 1024 squared is 3 % of the area."""

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from grefine.cli.main import app
 from grefine.indicators.calibration import needs_repair
 from grefine.indicators.load import load_maps
-from grefine.toyworld.benchmark.cases import clean_cases, damaged_cases, misaligned_cases
-from grefine.toyworld.pictures import pictures_with_captions
-from grefine.toyworld.render import render
-from grefine.toyworld.vocabulary import COLOUR_WORDS, NOUN_WORDS
+from lab.bench.cases import clean_cases, damaged_cases, misaligned_cases
+from lab.world.pictures import pictures_with_captions
+from lab.world.render import render
+from lab.world.vocabulary import COLOUR_WORDS, NOUN_WORDS
 
 ALLOWED = 0.06
 
@@ -87,7 +87,10 @@ def test_defects_are_still_found(calibrated):
     assert sent(maps, missing.pictures, missing.prompts) > 0.6
 
 
-def test_the_self_check_passes():
-    done = CliRunner().invoke(app, ["selfcheck", "--pipeline", "tiny", "--count", "8", "--json"])
+def test_the_self_check_passes(tmp_path):
+    for number, (picture, caption) in enumerate(zip(*pictures_with_captions(8, 0), strict=True)):
+        picture.save(tmp_path / f"{number}.png")
+        (tmp_path / f"{number}.txt").write_text(caption)
+    done = CliRunner().invoke(app, ["selfcheck", "--pipeline", "tiny", "--images", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.output
     assert [check["passed"] for check in json.loads(done.stdout)] == [True] * 3

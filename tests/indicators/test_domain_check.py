@@ -19,9 +19,9 @@ from grefine.io.images import read_image
 from grefine.io.record import read_record
 from grefine.models.domain import DomainNet, levels, tiles
 from grefine.scorers.registry import load_scorer
-from grefine.toyworld.pictures import pictures_with_captions
+from lab.domain import TEST, fractal, plot, read_photographs, toy_groups
 from lab.foreign import DRAWN, blurred, crop, drawn, resized
-from lab.train_domain import TEST, fractal, plot, read_photographs, toy_groups
+from lab.world.pictures import pictures_with_captions
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_force_is_said_in_every_result(mixed, tmp_path):
     assert record.forced
     assert record.reason.startswith("Forced, though not a picture of the toy world:")
     assert not read_record(read_image(out / "scene0.png").embedded).forced
-    assert "refined (forced)" in (out / "report.html").read_text()
+    assert "(forced)" in (out / "report.html").read_text()
     table = (out / "results.csv").read_text()
     assert table.count("Forced, though not a picture of the toy world") == 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from typer.testing import CliRunner
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError, PromptError, WeightsMissing, WorldMismatch
 from grefine.indicators.load import load_maps, stored_calibration
-from grefine.toyworld.pictures import pictures_with_captions
+from lab.world.pictures import pictures_with_captions
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +105,8 @@ def test_calibrate_into_a_file_leaves_the_pipeline(place, tmp_path):
 
 
 def test_selfcheck_reports_and_fails_on_random_weights(place):
-    done = run("selfcheck", "--pipeline", place / "pipe", "--count", 6, "--json")
+    pictures = ("--images", place / "good", "--prompts", place / "prompts.csv")
+    done = run("selfcheck", "--pipeline", place / "pipe", "--count", 6, "--json", *pictures)
     checks = json.loads(done.stdout)
     assert [check["name"] for check in checks] == [
         "blur lowers p",
@@ -111,17 +115,7 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
     ]
     assert done.exit_code == (0 if all(check["passed"] for check in checks) else 1)
     assert "Uncalibrated" in done.stderr
-    named = run(
-        "selfcheck",
-        "--pipeline",
-        place / "pipe",
-        "--count",
-        4,
-        "--images",
-        place / "good",
-        "--prompts",
-        place / "prompts.csv",
-    )
+    named = run("selfcheck", "--pipeline", place / "pipe", "--count", 4, *pictures)
     assert named.exit_code in (0, 1)
     assert "of 4" in named.stdout
 
@@ -136,12 +130,12 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
             ConfigError,
             "class, peak, not 'mean'",
         ),
-        (("selfcheck", "--pipeline", "EMPTY"), WeightsMissing, "has no clip"),
-        (("selfcheck", "--pipeline", "tinny"), WeightsMissing, "'tinny' has no clip: give a pipeline folder"),
+        (("selfcheck", "--pipeline", "EMPTY", "--images", "SHOWN"), WeightsMissing, "has no clip"),
+        (("selfcheck", "--pipeline", "tinny", "--images", "SHOWN"), WeightsMissing, "'tinny' has no clip: give a"),
     ],
 )
 def test_refusals(place, tmp_path, arguments, error, message):
-    known = {"PIPE": place / "pipe", "GOOD": place / "good", "EMPTY": tmp_path}
+    known = {"PIPE": place / "pipe", "GOOD": place / "good", "EMPTY": tmp_path, "SHOWN": EXAMPLES}
     done = run(*(known.get(a, a) for a in arguments))
     assert isinstance(done.exception, error)
     assert message in str(done.exception)

@@ -10,8 +10,8 @@ from PIL import Image
 from test_pipe_exactness import bad_place, picture
 
 from grefine.errors import ConfigError, GRefineError, ImageError, PromptError, WorldMismatch
-from grefine.toyworld.pictures import pictures_with_captions
 from grefine.types import QualityMap
+from lab.world.pictures import pictures_with_captions
 
 
 @pytest.fixture(scope="module")

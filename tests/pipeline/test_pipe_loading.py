@@ -19,7 +19,8 @@ from grefine.pipeline import GRefinePipeline
 SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
 FROZEN = {
     *SDXL,
-    *("clip", "clip_tokenizer", "pq_prompts", "controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "domain"),
+    *("clip", "clip_tokenizer", "pq_prompts", "controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa"),
+    "domain",
 }
 SETTINGS = {"calibration": {"p_gate": 0.4}, "world": {"name": "toy"}, "working_size": 64}
 

@@ -1,106 +1,124 @@
-"""The sdxl recipe: a sentence without its weights, a whole pipeline once they are fetched (tiny ones stand in)."""
+"""The sdxl recipe up to a loaded pipeline: files of the published layout, assembled by the code that users run."""
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 import torch
-from components import components, controlnet
+from components import components
+from hub import PLACES, VOCABULARY, write_recipes, write_repositories
+from PIL import Image
+from transformers import CLIPTokenizer
 
 from grefine.errors import WeightsMissing
+from grefine.fetching import fetch_recipe
+from grefine.indicators.recipe import assembled_folder, read_recipe
 from grefine.pipeline import GRefinePipeline
-from grefine.refine import recipe
-from grefine.refine.recipe import assembled_folder, read_recipe
-from grefine.resources import bundled, fetch_recipe, pipeline_names
+from grefine.resources import bundled, pipeline_names
 
 SDXL = bundled("pipelines") / "sdxl"
+WORDS = ["a red ball on snow", "", "Ünïcödé 的 🎈 !!", "photo " * 100, "<|startoftext|> <start_of_text>", "x\x00y\t\n"]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    return write_repositories(tmp_path_factory.mktemp("hub"))
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GREFINE_CACHE", str(tmp_path))
-    return tmp_path
-
-
-def place_weights(cache, with_control=True):
-    """Lay tiny weights where `grefine fetch` lays the real ones, in the same form."""
-    parts = components()
-    for name in ("unet", "text_encoder", "text_encoder_2"):
-        parts[name].save_pretrained(cache / "sdxl" / "base" / name, variant="fp16")
-    for name in ("tokenizer", "tokenizer_2", "scheduler"):
-        parts[name].save_pretrained(cache / "sdxl" / "base" / name)
-    parts["vae"].save_pretrained(cache / "sdxl" / "vae")
-    if with_control:
-        controlnet().save_pretrained(cache / "sdxl" / "controlnet")
-    return parts
+def cache(tmp_path, monkeypatch, published):
+    monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GREFINE_RECIPES", str(write_recipes(tmp_path / "recipes", published)))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
-def built(monkeypatch):
-    """The parts that grefine converts itself are tested with the maps; here tiny ones stand in for a 600 MB CLIP."""
-    parts = components()
-    monkeypatch.setattr(recipe, "_is_fetched", lambda part: part.folder is None or _there(part))
-
-    def convert(name, part, target):
-        parts[name].save_pretrained(target)
-
-    monkeypatch.setattr(recipe, "_convert", convert)
-    return parts
-
-
-def _there(part):
-    from grefine.resources import fetched_folder
-
-    return (fetched_folder(part.fetch) / part.folder).is_dir()
+def placed(cache, published):
+    """Copies by hand, where the sentence about missing files says to put them."""
+    for repository, place in PLACES.items():
+        shutil.copytree(published / repository, cache / place, dirs_exist_ok=True)
+    return cache
 
 
 def test_without_weights_one_sentence_names_the_commands(cache):
     with pytest.raises(WeightsMissing) as caught:
         GRefinePipeline.from_pretrained("sdxl")
-    for command in ("grefine fetch sdxl", "grefine fetch clip", "grefine fetch pq-prompts"):
-        assert command in str(caught.value)
-    assert "about 10 GB" in str(caught.value)
+    assert "run `grefine fetch sdxl` once" in str(caught.value), "which brings the others along"
+    assert "'base/unet/config.json' of sdxl" in str(caught.value)
+    assert "about 13 GB" in str(caught.value)
 
 
 def test_the_recipe_names_real_components_and_known_fetches():
     found = read_recipe(SDXL)
     assert "sdxl" in pipeline_names()
     required = {name for name, part in components().items() if part is not None}
-    assert set(found.parts) == required | {"controlnet"}
+    assert set(found.parts) == required | {"controlnet", "reward", "clipiqa"}
     for part in found.parts.values():
         assert fetch_recipe(part.fetch).licence
 
 
-def test_fetched_parts_load_with_the_arguments_that_diffusers_users_pass(cache, built):
-    parts = place_weights(cache)
+def test_no_prompt_reaches_beyond_the_table(placed):
+    pipe = GRefinePipeline.from_pretrained("sdxl")
+    rows = pipe.clip.clip.token_embedding.weight.shape[0]
+    assert rows == VOCABULARY == len(pipe.clip_tokenizer)
+    for words in WORDS:
+        assert max(pipe.clip_tokenizer(words, padding="max_length", truncation=True).input_ids) < rows
+    assert pipe.clip_tokenizer("a").input_ids == [49406, 320, 49407]
+    picture = Image.effect_noise((96, 96), 60).convert("RGB")
+    for words in WORDS:
+        assert pipe(words, picture, plan_only=True).results[0].quality is not None
+
+
+def test_what_was_assembled_wrongly_is_made_anew(placed):
+    """Folders of a version that took open_clip's names as they are, so that begin and end lay beyond the table."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    source = SimpleTokenizer()
+    merges = sorted(source.bpe_ranks, key=source.bpe_ranks.__getitem__)
+    stale = placed / "pipelines" / "sdxl" / "clip_tokenizer"
+    CLIPTokenizer(vocab=dict(source.encoder), merges=merges, model_max_length=77).save_pretrained(stale)
+    assert max(CLIPTokenizer.from_pretrained(stale)("a").input_ids) >= VOCABULARY
+    home = assembled_folder(SDXL)
+    assert CLIPTokenizer.from_pretrained(home / "clip_tokenizer")("a").input_ids == [49406, 320, 49407]
+    made = (home / "clip_tokenizer" / "tokenizer.json").stat().st_mtime_ns
+    assembled_folder(SDXL)
+    assert (home / "clip_tokenizer" / "tokenizer.json").stat().st_mtime_ns == made
+
+
+def test_fetched_parts_load_with_the_arguments_that_diffusers_users_pass(placed):
     pipe = GRefinePipeline.from_pretrained("sdxl", dtype=torch.bfloat16, local_files_only=True)
     assert pipe.unet.dtype == torch.bfloat16
     assert pipe.controlnet is not None
     assert pipe.config.refine_defaults["restorer"] == "controlnet-tile"
-    wanted = parts["unet"].state_dict()["conv_in.weight"].to(torch.bfloat16)
-    assert torch.equal(pipe.unet.state_dict()["conv_in.weight"], wanted)
 
 
-def test_without_the_optional_controlnet_stage_2_falls_back_and_says_so(cache, built):
-    place_weights(cache, with_control=False)
+def test_without_the_optional_controlnet_stage_2_falls_back_and_says_so(placed):
+    shutil.rmtree(placed / "sdxl" / "controlnet")
     pipe = GRefinePipeline.from_pretrained("sdxl")
     assert pipe.controlnet is None
     assert pipe.config.refine_defaults["restorer"] == "inpaint"
 
 
-def test_a_calibration_of_ones_own_survives(cache, built):
-    import json
-
-    place_weights(cache)
+def test_a_calibration_of_ones_own_survives(placed):
     home = assembled_folder(SDXL)
     index = json.loads((home / "model_index.json").read_text())
     (home / "model_index.json").write_text(json.dumps(index | {"calibration": {"p_gate": 0.3}}))
     assert GRefinePipeline.from_pretrained("sdxl").config.calibration == {"p_gate": 0.3}
 
 
-def test_a_half_fetched_recipe_names_what_is_left(cache):
-    place_weights(cache)
-    shutil.rmtree(cache / "sdxl" / "base" / "unet")
-    with pytest.raises(WeightsMissing, match="grefine fetch sdxl"):
+@pytest.mark.parametrize("name", ["unet/diffusion_pytorch_model.fp16.safetensors", "tokenizer_2/vocab.json"])
+def test_a_half_fetched_recipe_names_the_file_that_is_missing(placed, name):
+    (placed / "sdxl" / "base" / name).unlink()
+    with pytest.raises(WeightsMissing, match=rf"'base/{name}' of sdxl") as caught:
+        GRefinePipeline.from_pretrained("sdxl")
+    assert "grefine fetch sdxl" in str(caught.value)
+
+
+def test_a_file_that_lost_its_end_counts_as_missing(placed):
+    assembled_folder(SDXL)
+    file = placed / "sdxl" / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(WeightsMissing, match=r"'vae/diffusion_pytorch_model\.safetensors' of sdxl"):
         GRefinePipeline.from_pretrained("sdxl")

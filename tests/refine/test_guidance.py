@@ -19,7 +19,7 @@ from grefine.refine.guidance import (
     clean_latents,
     noise_levels,
 )
-from grefine.toyworld.tokenizer import build_tokenizer
+from lab.world.tokenizer import build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_steering_moves_the_clean_image_to_a_higher_score(pipe, mdiqa):
     latents, prediction = (torch.randn(1, 4, 32, 32, generator=generator) for _ in range(2))
     timestep = pipe.scheduler.timesteps[5]
     with torch.no_grad():
-        moved = steering(pipe, prediction, latents, timestep)
+        moved = steering(pipe.scheduler, pipe.vae, prediction, latents, timestep)
     signal, noise = noise_levels(pipe.scheduler, timestep)
 
     def liked(p):
@@ -155,7 +155,10 @@ def test_steering_leaves_pure_noise_alone(pipe, mdiqa):
     prediction = torch.randn(1, 4, 32, 32)
     timestep = pipe.scheduler.timesteps[0]
     assert (
-        Steering(Guidance({"sharpness": 1.0}, mdiqa), start=0.5)(pipe, prediction, prediction, timestep) is prediction
+        Steering(Guidance({"sharpness": 1.0}, mdiqa), start=0.5)(
+            pipe.scheduler, pipe.vae, prediction, prediction, timestep
+        )
+        is prediction
     )
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from grefine.errors import WeightsCorrupt
 from grefine.scorers.clip_scores import CLIPIQA, CLIPScore, PickScore, load_clip
 from grefine.scorers.hpsv2 import HPSv2
-from grefine.toyworld.tokenizer import build_tokenizer
+from lab.world.tokenizer import build_tokenizer
 
 PROMPTS = ["a red ball on grass", "a blue box on the road at night with two white cats and a green tree and a star"]
 

@@ -14,7 +14,7 @@ from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.reward import REWARD_MEAN, REWARD_STD, RewardModel, semantic_view
 from grefine.scorers.learned import ImageRewardScorer, LARIQAScorer, MDIQAScorer, MoEAGIQAScorer
 from grefine.scorers.protocol import Scorer
-from grefine.toyworld.tokenizer import build_tokenizer
+from lab.world.tokenizer import build_tokenizer
 
 TEXT = {
     "vision_width": 24, "vision_depth": 1, "vision_heads": 3, "text_width": 24, "text_depth": 1, "text_heads": 3,

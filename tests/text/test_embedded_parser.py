@@ -51,7 +51,7 @@ def test_file_survives_a_round_trip(tmp_path):
 
 
 def test_bad_files_are_told_apart(tmp_path):
-    with pytest.raises(WeightsMissing, match="grefine train parser"):
+    with pytest.raises(WeightsMissing, match="lab train parser"):
         EmbeddedBackend(tmp_path / "none.bin")
     other = tmp_path / "other.bin"
     other.write_bytes(b"something else")
@@ -69,9 +69,9 @@ def test_bad_files_are_told_apart(tmp_path):
 
 def test_one_prompt_is_parsed_as_in_training():
     """The quick inference and the trainer's lockstep one are two programs of one machine."""
-    from grefine.training.arc_training import LabellerTrainer, ParserTrainer
-    from grefine.training.tagger_training import TaggerTrainer
-    from grefine.training.treebank import Sentence
+    from lab.parser.arc_training import LabellerTrainer, ParserTrainer
+    from lab.parser.tagger_training import TaggerTrainer
+    from lab.parser.treebank import Sentence
 
     weights = read_weights(SHIPPED)
     backend = EmbeddedBackend(weights)

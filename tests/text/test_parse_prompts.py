@@ -13,7 +13,7 @@ from grefine.text.backend import Analysis, backend_names, register_backend
 from grefine.text.marks import WordList
 from grefine.text.parse import parse, parse_prompt
 from grefine.text.tokens import MOST_TOKENS
-from grefine.training.parser_scores import prompt_scores, read_prompts
+from lab.parser.scores import prompt_scores, read_prompts
 
 PROMPTS = Path(__file__).parent.parent / "golden" / "prompts_dev.jsonl"
 

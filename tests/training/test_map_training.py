@@ -27,15 +27,16 @@ from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder
 from grefine.text.parse import parse
-from grefine.toyworld.pictures import pictures_with_captions, to_picture
-from grefine.training.judges.stream import judged
 from grefine.training.loop import Budget, Record
-from grefine.training.maps import rated, recipe
+from grefine.training.maps import recipe
 from grefine.training.maps.aq import AQSettings, fit_alignment, moving
 from grefine.training.maps.pq import PQSettings, Seen, fit_prompts
-from grefine.training.maps.rated import ToyAlignment, ToyQuality
 from grefine.training.maps.scores import alignment_scores, quality_scores
 from grefine.training.maps.table import RatedTable
+from lab import map_sources
+from lab.judges.stream import judged
+from lab.map_sources import ToyAlignment, ToyQuality
+from lab.world.pictures import pictures_with_captions, to_picture
 
 MANY_SEED = 77_000_001
 
@@ -43,7 +44,7 @@ MANY_SEED = 77_000_001
 @pytest.fixture
 def few(monkeypatch):
     """Measure on a handful of scenes where the measurement is not the point."""
-    monkeypatch.setattr(rated, "HELD_OUT_SCENES", 16)
+    monkeypatch.setattr(map_sources, "HELD_OUT_SCENES", 16)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,12 @@ def test_alignment_scores_are_those_of_the_map(maps, redundant, where):
 def test_prompts_learn_from_opinions_and_load_everywhere(start, tmp_path, rated_pictures):
     """From prompts that know nothing, a small budget makes p follow the opinions on scenes never seen."""
     found = recipe.train_pq(
-        tmp_path, start, config=_yaml(tmp_path, "batch: 16\nlearning_rate: 0.01\n"), steps=24, cpu=True
+        tmp_path,
+        start,
+        source=_quality,
+        config=_yaml(tmp_path, "batch: 16\nlearning_rate: 0.01\n"),
+        steps=24,
+        cpu=True,
     )
     assert found["after"]["srcc"] > found["before"]["srcc"] + 0.2
     assert found["after"]["rmse"] < found["before"]["rmse"]
@@ -161,12 +167,21 @@ def test_a_seed_gives_the_same_prompts_and_a_resume_goes_on(few, tmp_path):
 
 
 def test_going_on_from_another_configuration_is_refused(few, start, table, tmp_path):
-    recipe.train_pq(tmp_path / "o", start, config=_yaml(tmp_path, "batch: 4\n"), steps=1, cpu=True)
+    recipe.train_pq(tmp_path / "o", start, source=_quality, config=_yaml(tmp_path, "batch: 4\n"), steps=1, cpu=True)
     with pytest.raises(ConfigError, match="was trained with batch 4, and now it is 8"):
-        recipe.train_pq(tmp_path / "o", start, config=_yaml(tmp_path, "batch: 8\n"), steps=1, cpu=True)
+        recipe.train_pq(
+            tmp_path / "o", start, source=_quality, config=_yaml(tmp_path, "batch: 8\n"), steps=1, cpu=True
+        )
     with pytest.raises(ConfigError, match="was trained with opinions toy world"):
         recipe.train_pq(tmp_path / "o", start, config=_yaml(tmp_path, "batch: 4\n"), data=table, steps=1, cpu=True)
-    recipe.train_pq(tmp_path / "o", start, config=_yaml(tmp_path, "batch: 4\nlearning_rate: 0.1\n"), steps=1, cpu=True)
+    recipe.train_pq(
+        tmp_path / "o",
+        start,
+        source=_quality,
+        config=_yaml(tmp_path, "batch: 4\nlearning_rate: 0.1\n"),
+        steps=1,
+        cpu=True,
+    )
     assert Record.load(tmp_path / "o" / "training", "pq").samples == 8
 
 
@@ -175,14 +190,15 @@ def test_a_copy_of_a_pipeline_can_be_trained_in_place(few, start, tmp_path):
     shutil.copytree(start, folder)
     before = load_maps(folder)
     config = _yaml(tmp_path, "batch: 6\n")
-    for train in (recipe.train_aq, recipe.train_aq, recipe.train_pq, recipe.train_pq):
-        train(folder, folder, config=config, steps=1, cpu=True)
+    for train, source in ((recipe.train_aq, _alignment), (recipe.train_pq, _quality)):
+        for _ in range(2):
+            train(folder, folder, source=source, config=config, steps=1, cpu=True)
     after = load_maps(folder)
     assert not torch.equal(after.pq.prompts.ctx, before.pq.prompts.ctx)
     assert weights_digest(after.pq.clip) != weights_digest(before.pq.clip)
-    recipe.train_aq(folder, folder, config=config, steps=1, cpu=True)
+    recipe.train_aq(folder, folder, source=_alignment, config=config, steps=1, cpu=True)
     with pytest.raises(ConfigError, match="was trained with pipeline_clip"):
-        recipe.train_pq(folder, folder, config=config, steps=1, cpu=True)
+        recipe.train_pq(folder, folder, source=_quality, config=config, steps=1, cpu=True)
     assert len(list(folder.rglob("*.safetensors"))) == len(list(Path(start).rglob("*.safetensors")))
 
 
@@ -279,11 +295,7 @@ def test_alignment_on_own_pictures(start, table, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("pq",), "Give what to learn from: --world toy, or --data"),
-        (("aq", "--world", "toy", "--data", "TABLE"), "Give what to learn from"),
-        (("pq", "--world", "real"), "--world must be toy, not 'real'"),
-        (("pq", "--world", "toy"), "The toy world never ends: give a budget"),
-        (("pq", "--world", "toy", "--config", "papr", "--steps", "1"), "did you mean 'paper'"),
+        (("pq", "--data", "TABLE", "--config", "papr", "--steps", "1"), "did you mean 'paper'"),
         (("pq", "--data", "absent.csv"), "Cannot read the table 'absent.csv'"),
         (("pq", "--data", "MISSING"), "1 of 21 pictures"),
         (("pq", "--data", "TWICE"), "names 'x0.png' twice with different scores"),
@@ -309,6 +321,21 @@ def test_refusals(arguments, sentence, table, tmp_path):
     done = _run("train", *(known.get(a, a) for a in arguments), "-o", tmp_path / "o", "--device", "cpu")
     assert isinstance(done.exception, ConfigError), done.output
     assert sentence in str(done.exception)
+
+
+def test_an_endless_source_wants_a_budget(start, tmp_path):
+    with pytest.raises(ConfigError, match="never ends: give a budget"):
+        recipe.train_pq(tmp_path / "o", start, source=_quality, cpu=True)
+    with pytest.raises(ConfigError, match="Give `data`"):
+        recipe.train_pq(tmp_path / "o", start, steps=1, cpu=True)
+
+
+def _quality(clip, settings):
+    return ToyQuality(clip, settings.seed)
+
+
+def _alignment(clip, settings):
+    return ToyAlignment(clip, settings.seed)
 
 
 def _fit(out: Path, settings: PQSettings, steps: int, resume: bool = False) -> Record:

@@ -18,14 +18,14 @@ from typer.testing import CliRunner
 from grefine.cli.main import app
 from grefine.errors import ConfigError, GRefineError
 from grefine.resources import bundled
-from grefine.toyworld.tokenizer import build_tokenizer
 from grefine.training.datasets.table import read_table
-from grefine.training.judges.rated.catalogue import JUDGES, recipe_file, train_on_data
-from grefine.training.judges.rated.lar import batch_pearson
-from grefine.training.judges.rated.moe import MainStage, MoERecipe, freeze_until
-from grefine.training.judges.rated.moe_ablations import Ablation, ablate
-from grefine.training.judges.rated.pool import Order, Pool
-from grefine.training.judges.rated.recipe import Schedule, rate_of
+from grefine.training.judges.catalogue import JUDGES, recipe_file, train_on_data
+from grefine.training.judges.lar import batch_pearson
+from grefine.training.judges.moe import MainStage, MoERecipe, freeze_until
+from grefine.training.judges.moe_ablations import Ablation, ablate
+from grefine.training.judges.pool import Order, Pool
+from grefine.training.judges.recipe import Schedule, rate_of
+from lab.world.tokenizer import build_tokenizer
 
 DIMENSIONS = ["brightness", "colorfulness", "contrast", "noisiness", "sharpness", "color", "composition", "content"]
 LIKE_OTHERS = ("ablation", "aesthetic", "synthetic", "mlp", "v1")
@@ -41,6 +41,7 @@ CONFIGS = [
     for path in sorted((bundled("configs") / "train" / judge).glob("*.yaml"))
 ]
 
+TOKENIZER = str(bundled("pipelines") / "tiny" / "moe_agiqa" / "tokenizer")
 MOE = {
     "crop_size": 32, "crop_patch": 8, "crop_width": 16, "crop_heads": 2, "taps": [0, 1], "image_size": 32,
     "patch_size": 8, "vision_width": 16, "vision_depth": 2, "vision_heads": 2, "text_width": 16, "text_depth": 2,
@@ -86,7 +87,7 @@ def tiny(judge, name, folder, table, **changes):
         if stage == "main":
             small |= {key: given[key] for key in ("experts", "chosen") if key in given}
             small |= {"prior_depth": 2} if "prior_depth" in given else {}
-            recipe["tokenizer"] = "toy"
+            recipe["tokenizer"] = TOKENIZER
     elif judge == "mdiqa":
         small = MDIQA if stage == "fusion" else NET
         recipe |= {"crop": 40, "every": 2}
@@ -313,7 +314,6 @@ def test_the_command(tmp_path, table):
     assert "share a prompt with training" in done.stderr
     for given, sentence in (
         (["--minutes", "0.0000001"], "before its first evaluation"),
-        (["--world", "toy"], "either --world toy or --data"),
         (["--steps", "0"], "above zero"),
         (["--data", "csv:nowhere.csv"], "Cannot read the table"),
     ):
@@ -323,14 +323,8 @@ def test_the_command(tmp_path, table):
         assert "\n" not in str(done.exception)
 
 
-def test_the_toy_world_says_when_its_budget_is_too_small(tmp_path):
-    arguments = ["train", "lar-iqa", "--world", "toy", "-o", str(tmp_path), "--device", "cpu"]
-    done = CliRunner().invoke(app, [*arguments, "--minutes", "0.0000001"])
-    assert "ended after 0 steps, before its first evaluation" in str(done.exception)
-
-
 def test_views_are_the_same_for_the_same_random_source(table):
-    recipe = MoERecipe(geometry=MOE, tokenizer="toy", epochs=1)
+    recipe = MoERecipe(geometry=MOE, tokenizer=TOKENIZER, epochs=1)
     data = read_table(table)
     stage = MainStage(recipe, [data])
     image = Image.open(data.rows[0].path).convert("RGB")

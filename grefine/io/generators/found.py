@@ -24,6 +24,15 @@ class FoundPrompt:
     unsure: str = ""
     """Why there is something but no answer, one sentence; empty for an answer."""
 
+    def __post_init__(self) -> None:
+        for name in ("prompt", "origin", "negative", "unsure"):
+            object.__setattr__(self, name, sound_text(getattr(self, name)))
+
+
+def sound_text(text: str) -> str:
+    """Return a text without halves of characters, which JSON can spell but no file, page or tokenizer takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
 
 def answer(prompt: Any, origin: str, negative: Any = "") -> FoundPrompt | None:
     """Return an answer for a non-empty text of bearable length, an unsure one for a giant, None for anything else."""

@@ -1,1 +1,1 @@
-"""How the tiny quality networks are made: MDIQA, LAR-IQA and MoE-AGIQA on toy scenes with known truth."""
+"""MDIQA, LAR-IQA and MoE-AGIQA, trained on pictures that people rated."""

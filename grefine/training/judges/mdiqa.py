@@ -1,217 +1,206 @@
-"""The tiny MDIQA: nine dimensions, each taught by a distortion of its own, and the overall quality."""
+"""MDIQA on rated pictures: a net of technical dimensions, one of aesthetic ones, then the fusion to one score."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from PIL import Image
+from torch import Tensor, nn
 
-from grefine.models.mdiqa import DIMENSIONS, MDIQA
-from grefine.training.judges.aids import start_at
-from grefine.training.judges.losses import away_from, norm_in_norm
-from grefine.training.judges.measures import (
-    dimension_measures,
-    direction_measures,
-    in_chunks,
-    mixed_measures,
-    moves_most,
-    own_distortion,
-    rank_correlation,
-)
-from grefine.training.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, Judged, judged
-from grefine.training.loop import Budget, Record, train
-from grefine.training.muon import optimisers
+from grefine.errors import ConfigError
+from grefine.io.images import read_image
+from grefine.models.lar_iqa import centre_crop
+from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
+from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
+from grefine.scorers.inputs import to_tensor
+from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
+from grefine.training.judges.pool import Part, Sample
+from grefine.training.judges.recipe import RatedRecipe
+from grefine.training.judges.stage import begin_with, freeze, load_saved, load_state, save_state
+from grefine.training.judges.views import flipped, random_crop, shorter_side
+from grefine.training.losses import norm_in_norm
 
-SPOTS = ("noisiness", "sharpness")
-"""The dimensions that a place alone can be bad in, and that people guide by."""
-SPOTS_TRAIN = 5_500_003
+_NET = {"backbone": "resnet50", "backbone_options": {}, "width": 256, "heads": 4, "hidden": None, "gate_width": 64}
 
 
 @dataclass(frozen=True)
-class MDIQASettings:
-    """What makes the shipped MDIQA (configs/train/tiny/mdiqa.yaml)."""
+class MDIQARecipe(RatedRecipe):
+    """`start` knows trunk (technical, aesthetic), and technology, aesthetic, weights and clip (fusion)."""
 
-    channels: tuple[int, int, int, int] = (12, 16, 24, 32)
-    stem_width: int = 8
-    width: int = 16
-    heads: int = 4
-    hidden: int = 32
-    gate_width: int = 8
-    batch: int = 96
-    muon_lr: float = 0.01
-    adam_lr: float = 0.002
-    norm_weight: float = 0.3
-    """Of norm-in-norm beside the squared error."""
-    overall_weight: float = 2.0
-    local_exponent: float = 1.0
-    """How local damage counts in its dimension (`judged`); the overall quality has its own way."""
-    spots: int = 64
-    """Further pictures per step, `spot_share` of them blurred or noisy in one place."""
-    spot_share: float = 0.5
-    """With 1, a picture without noise must be a blurred one, and a clean one is taken for half blurred."""
-    spot_weight: float = 8.0
-    direction_weight: float = 1.0
-    """Of how far the gradient on those points away from the unspoilt picture."""
-    damaged_share: float = 0.3
-    distorted_share: float = 0.12
-    single_share: float = 0.5
-    """Of pictures that are bad in one dimension alone."""
-    seed: int = 11
+    stage: Literal["technical", "aesthetic", "fusion"] = "technical"
+    crop: int = 384
+    train_side: int = 0
+    """Shorter side to which pictures are brought before they are cropped; 0 leaves them."""
+    test_side: int = 0
+    """The same for evaluation."""
+    test_crop: int = 0
+    """Side of the middle square that is evaluated; 0 takes the whole picture."""
+    norm_weight: float = 1.0
+    """Of norm-in-norm."""
+    error_weight: float = 1.0
+    """Of the squared error."""
+    trunk_steps: int = 0
+    """Steps after which the trunk is frozen and the optimiser forgets; 0 trains it to the end."""
 
 
-def build(settings: MDIQASettings) -> MDIQA:
-    """Make an untrained tiny MDIQA."""
-    options = {
-        "channels": list(settings.channels),
-        "stem_width": settings.stem_width,
-        # Gradients of kinks and of the largest of four are rough; a guide follows gradients.
-        "act_layer": "silu",
-        "replace_stem_pool": True,
-    }
-    model = MDIQA(
-        backbone="test_resnet",
-        backbone_options=options,
-        width=settings.width,
-        heads=settings.heads,
-        hidden=settings.hidden,
-        gate_width=settings.gate_width,
-        weight_backbone="test_resnet",
-        weight_backbone_options={"channels": [8, 12, 16, 24], "stem_width": 4},
-        weight_width=8,
-        local_heads=settings.heads,
-        local_hidden=settings.hidden,
-        clip_layers=(1, 1, 1, 1),
-        clip_width=4,
-        clip_head_width=32,
-        clip_tokens=16,
-        clip_size=64,
-    )
-    for net in (model.technology, model.aesthetic):
-        for head in net.heads:
-            start_at(head.score[-1], 0.9)  # pyright: ignore[reportIndexIssue, reportArgumentType]
-    start_at(model.fusion.local.overall[-1], 0.6, share=1.0)  # pyright: ignore
-    return model
+class _Cuts:
+    """How both kinds of stage cut pictures."""
+
+    recipe: MDIQARecipe
+
+    def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
+        """Return a mirrored or plain random crop."""
+        if self.recipe.train_side:
+            image = shorter_side(image, self.recipe.train_side)
+        return {"image": to_tensor(random_crop(flipped(image, rng), self.recipe.crop, rng))}
+
+    def evaluated(self, row: RatedImage) -> Tensor:
+        """Return `(1, 3, H, W)` as it is evaluated."""
+        image = read_image(row.path).rgb
+        if self.recipe.test_side:
+            image = shorter_side(image, self.recipe.test_side)
+        if self.recipe.test_crop:
+            image = centre_crop(image, self.recipe.test_crop)
+        return to_tensor(image)[None]
 
 
-def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
-    """Train, or go on training, `out`/mdiqa."""
-    torch.manual_seed(settings.seed)
-    folder = out / "mdiqa"
-    fresh = not (folder / "config.json").is_file()
-    model = build(settings) if fresh else MDIQA.from_pretrained(folder, torch_dtype=torch.float32)
-    without_dropout(model).to(accelerator.device)
-    record = Record.load(out / "training", "mdiqa")
-    offset = record.samples // settings.batch
+class DimensionStage(_Cuts):
+    """Train the technical or the aesthetic net: every step adds up one batch for every dimension."""
 
-    def step(number: int) -> dict[str, Tensor]:
-        model.train()
-        data = judged(
-            JUDGE_TRAIN + settings.seed,
-            offset + number,
-            settings.batch,
-            damaged_share=settings.damaged_share,
-            distorted_share=settings.distorted_share,
-            single_share=settings.single_share,
-            local_exponent=settings.local_exponent,
-            device=accelerator.device,
-        )
-        losses = score_losses(model, data, settings)
-        if settings.spots:
-            spots = judged(
-                SPOTS_TRAIN + settings.seed,
-                offset + number,
-                settings.spots,
-                damaged_share=settings.spot_share,
-                distorted_share=0.0,
-                kinds=("blur", "noise"),
-                local_exponent=settings.local_exponent,
-                device=accelerator.device,
-            )
-            found = spot_losses(model, spots)
-            losses |= found
-            losses["loss"] = losses["loss"] + settings.spot_weight * found["spots"]
-            losses["loss"] = losses["loss"] + settings.direction_weight * found["direction"]
-        return losses
+    grouping = "columns"
 
-    def save() -> None:
-        model.half().save_pretrained(folder)
-        model.float()
+    def __init__(self, recipe: MDIQARecipe, sets: Sequence[RatedImages]) -> None:
+        self.recipe = recipe
+        technical = recipe.stage == "technical"
+        self.name, self.columns = ("technology", TECHNICAL) if technical else ("aesthetic", AESTHETIC)
+        for data in sets:
+            for name in self.columns:
+                data.labels(name)
+        foreign = set(recipe.geometry) - set(_NET)
+        if foreign:
+            raise ConfigError(f"A dimension net's geometry has no '{min(foreign)}': {', '.join(_NET)}.")
+        options = _NET | recipe.geometry
+        hidden = min(4 * options["width"], 2048) if options["hidden"] is None else options["hidden"]
+        shape = (options["width"], options["heads"], hidden, options["gate_width"])
+        self.options = options
+        self.net = DimensionNet(options["backbone"], options["backbone_options"], len(self.columns), *shape)
+        begin_attention(self.net)
+        begin_with(self.net.trunk, recipe.start, "trunk")
+        self.module = self.net
+        fix_statistics(self.net.trunk)
 
-    return train(
-        step,
-        optimisers([model], settings.muon_lr, settings.adam_lr),
-        budget,
-        record,
-        settings=asdict(settings),
-        evaluate=lambda: measure(model, JUDGE_VALIDATE, 128, thorough=False)[0],
-        save=save,
-        batch=settings.batch,
-        accelerator=accelerator,
-        every=0.2,
-    )
+    def train(self, step: int) -> bool:
+        """Keep the trunk's statistics; freeze it when its time is over."""
+        self.net.train()
+        fix_statistics(self.net.trunk)
+        over = self.recipe.trunk_steps
+        if over and step >= over:
+            freeze(self.net.trunk)
+        return bool(over) and step == over
 
+    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+        losses = []
+        for part, views, labels in parts:
+            levels = self.net.levels(views["image"])
+            scores = self.net.heads[part.column](levels)[0]
+            losses.append(_compare(self.recipe, scores, labels[:, part.column]))
+        named = dict(zip(self.columns, losses, strict=True))
+        return {"loss": torch.stack(losses).sum()} | named
 
-def score_losses(model: MDIQA, data: Judged, settings: MDIQASettings) -> dict[str, Tensor]:
-    """Return the error of all scores, that of their order and that of the overall quality, and their weighted sum."""
-    out = model(data.images)
-    scores = torch.stack([out.dimensions[name] for name in DIMENSIONS], dim=-1)
-    error = F.mse_loss(scores, data.dimensions)
-    orders = [norm_in_norm(scores[:, i], data.dimensions[:, i]) for i in range(len(DIMENSIONS))]
-    order = torch.stack(orders).mean()
-    overall = F.mse_loss(out.overall, data.quality) + settings.norm_weight * norm_in_norm(out.overall, data.quality)
-    loss = len(DIMENSIONS) * (error + settings.norm_weight * order) + settings.overall_weight * overall
-    return {"loss": loss, "mse": error, "order": order, "overall": overall}
+    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
+        weight = next(self.net.parameters())
+        found = []
+        for row in rows:
+            levels = self.net.levels(self.evaluated(row).to(weight))
+            found.append(torch.cat([head(levels)[0] for head in self.net.heads]))
+        return torch.stack(found)
+
+    def save(self, folder: Path) -> None:
+        save_state(self.net, folder, {"part": self.name} | self.options)
+
+    def load(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        load_state(self.net, load_file(folder / "model.safetensors"), str(folder))
 
 
-def spot_losses(model: MDIQA, data: Judged) -> dict[str, Tensor]:
-    """Return the error on pictures that are blurred or noisy in one place, and how far their gradients lead astray.
+class FusionStage(_Cuts):
+    """Train what turns nine frozen dimensions into one score."""
 
-    A score may be right while its gradient is a pattern that means nothing. Who steers or trains by a score follows
-    the gradient, so it is taught to point from the spoilt to the unspoilt picture.
-    """
-    images = data.images.requires_grad_()
-    with sdpa_kernel(SDPBackend.MATH):  # the only attention whose gradient has a gradient
-        found = model.score(images, SPOTS).dimensions
-    scores = torch.stack([found[name] for name in SPOTS], dim=-1)
-    truth = data.dimensions[:, [DIMENSIONS.index(name) for name in SPOTS]]
-    (gradient,) = torch.autograd.grad((scores * (truth < 1)).sum(), images, create_graph=True)
-    astray = away_from(gradient, data.clean.images - images.detach())
-    return {"spots": F.mse_loss(scores, truth), "direction": astray}
+    name, columns, grouping = "mdiqa", (MOS,), "together"
+
+    def __init__(self, recipe: MDIQARecipe, sets: Sequence[RatedImages]) -> None:
+        self.recipe = recipe
+        self.model = MDIQA(**recipe.geometry)
+        if self.model.fusion is None:
+            raise ConfigError("The fusion stage cannot train an MDIQA with `with_overall: false`.")
+        begin_with(self.model.technology, recipe.start, "technology")
+        begin_with(self.model.aesthetic, recipe.start, "aesthetic")
+        fusion: Any = self.model.fusion
+        begin_with(fusion.weights.trunk, recipe.start, "weights")
+        begin_with(fusion.semantics.visual, recipe.start, "clip")
+        begin_attention(fusion.local)
+        begin_positive(fusion.local.overall)
+        for part in (self.model.technology, self.model.aesthetic, fusion.semantics):
+            freeze(part)
+        self.module = self.model
+
+    def train(self, step: int) -> bool:
+        """Train the fusion alone; everything frozen stays in evaluation mode."""
+        self.model.eval()
+        fusion: Any = self.model.fusion
+        fusion.train()
+        fusion.semantics.eval()
+        fix_statistics(fusion.weights.trunk)
+        return False
+
+    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+        _, views, labels = parts[0]
+        overall = self.model(views["image"]).overall
+        return {"loss": _compare(self.recipe, overall, labels[:, 0])}
+
+    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
+        weight = next(self.model.parameters())
+        return torch.stack([self.model(self.evaluated(row).to(weight)).overall for row in rows])
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+
+    def load(self, folder: Path) -> None:
+        load_saved(self.model, folder)
 
 
-def without_dropout(model: MDIQA) -> MDIQA:
-    """Switch dropout off: every batch is new, so there is nothing to memorise."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if isinstance(module, torch.nn.MultiheadAttention):
-            module.dropout = 0.0
-    return model
+def _compare(recipe: MDIQARecipe, scores: Tensor, labels: Tensor) -> Tensor:
+    return recipe.norm_weight * norm_in_norm(scores, labels) + recipe.error_weight * F.mse_loss(scores, labels)
+
+
+def fix_statistics(trunk: nn.Module) -> None:
+    """Keep batch normalisation as it was pre-trained: neither its statistics nor its scale and shift move."""
+    for module in trunk.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+            freeze(module)
+
+
+def begin_attention(net: nn.Module) -> None:
+    """Draw the linear layers of attention blocks as the published code does (Kaiming, normal)."""
+    for block in net.modules():
+        if isinstance(block, (nn.TransformerEncoderLayer, CrossAttention)):
+            for layer in block.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.kaiming_normal_(layer.weight)
 
 
 @torch.no_grad()
-def measure(
-    model: MDIQA, seed: int = JUDGE_TEST, count: int = 512, thorough: bool = True
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Return what it is worth on unseen scenes and, if thorough, what each distortion does to each dimension."""
-    model.eval()
-
-    def score(images: Tensor) -> Tensor:
-        found = model.score(images).dimensions
-        return torch.stack([found[name] for name in DIMENSIONS], dim=-1)
-
-    data = judged(seed, 0, count)
-    found = mixed_measures(score, data) | dimension_measures(score, seed, count // 2)
-    found |= direction_measures(model, seed, count // 4)
-    overall = in_chunks(lambda images: model(images).overall, data.images)
-    found["srcc_overall"] = rank_correlation(overall, data.quality)
-    if not thorough:
-        return found, {}
-    table = own_distortion(score, seed)
-    found["own_distortion"] = sum(moves_most(table).values()) / len(table)
-    return found, table
+def begin_positive(net: nn.Module) -> None:
+    """Draw the last layers positive, so that at first a better dimension never lowers the overall score."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            for parameter in (layer.weight, layer.bias):
+                parameter.copy_((torch.randn(parameter.shape) * 0.1).abs())

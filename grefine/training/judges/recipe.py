@@ -1,144 +1,101 @@
-"""`grefine train mdiqa|lar-iqa|moe-agiqa --world toy`: train, measure on unseen scenes, write a card."""
+"""What every recipe on rated pictures states: data, optimiser, schedule, what is kept."""
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from accelerate import Accelerator
+import torch
+from torch import nn
 
-from grefine.config import load_config
-from grefine.errors import ConfigError, nearest
-from grefine.io.atomic import write_atomic
-from grefine.resources import config_file
-from grefine.training.judges.card import model_card
-from grefine.training.judges.lar_iqa import LARIQASettings, train_lar_iqa
-from grefine.training.judges.mdiqa import MDIQASettings, train_mdiqa
-from grefine.training.judges.moe_agiqa import MoEAGIQASettings, train_moe_agiqa
-from grefine.training.judges.stream import JUDGE_TEST
-from grefine.training.loop import Budget
+from grefine.errors import ConfigError
+from grefine.training.datasets.splits import SplitPlan
 
 
 @dataclass(frozen=True)
-class JudgeRecipe:
-    """How one judge is made."""
+class Optimiser:
+    """How weights move."""
 
-    settings: type
-    run: Callable[[Path, Any, Budget, Accelerator], dict[str, float]]
-    resumable: tuple[str, ...]
-    """Settings that may change between runs; all others fix the network or what it is taught."""
-
-
-_FREE = ("batch", "muon_lr", "adam_lr", "seed", "damaged_share", "distorted_share", "versions", "single_share")
-RECIPES: dict[str, JudgeRecipe] = {
-    "mdiqa": JudgeRecipe(
-        MDIQASettings,
-        train_mdiqa,
-        (
-            *_FREE,
-            "norm_weight",
-            "overall_weight",
-            "spots",
-            "spot_share",
-            "spot_weight",
-            "direction_weight",
-            "local_exponent",
-        ),
-    ),
-    "lar_iqa": JudgeRecipe(LARIQASettings, train_lar_iqa, (*_FREE, "correlation_weight", "damage_weight")),
-    "moe_agiqa": JudgeRecipe(
-        MoEAGIQASettings,
-        train_moe_agiqa,
-        (
-            *_FREE,
-            "norm_weight",
-            "alignment_weight",
-            "phrase_weight",
-            "damage_weight",
-            "content_weight",
-            "looking",
-        ),
-    ),
-}
+    kind: Literal["adam", "adamw"] = "adamw"
+    """adam adds the decay to the gradient (coupled L2), adamw shrinks the weights."""
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
 
 
-def train_judge(
-    name: str,
-    out: Path,
-    *,
-    minutes: float | None = None,
-    steps: int | None = None,
-    seed: int | None = None,
-    cpu: bool = False,
-    config: str | Path | None = None,
-) -> dict[str, Any]:
-    """Train, or go on training, the judge `out`/`name` and return what it is worth on test scenes.
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate follows the steps, whatever the budget is."""
 
-    Beside the component folder lie `training/NAME.json` (settings, curves) and inside it `metrics.json` and the card.
-
-    Args:
-        out: folder of judges, usually a pipeline's.
-        minutes, steps: the budget, one of the two.
-        seed: in place of the one of configs/train/tiny.
-        cpu: stay on the CPU even where an accelerator is present.
-        config: a YAML file, or the name of a bundled one, in place of configs/train/tiny/NAME.yaml.
-
-    Raises:
-        ConfigError: an unknown judge, a budget too small for one evaluation, or a resume of another configuration.
-    """
-    name = name.replace("-", "_")
-    if name not in RECIPES:
-        raise ConfigError(f"No judge '{name}': {', '.join(RECIPES)}{nearest(name, RECIPES)}")
-    recipe = RECIPES[name]
-    settings = load_config(config_file("train", config or f"tiny/{name}"), recipe.settings)
-    if seed is not None:
-        settings = replace(settings, seed=seed)
-    _check_same(out, name, settings, recipe)
-    accelerator = Accelerator(cpu=cpu)
-    recipe.run(out, settings, Budget(minutes=minutes, steps=steps), accelerator)
-    found = measure_judge(name, out)
-    folder = out / name
-    write_atomic(folder / "metrics.json", json.dumps(found, indent=1).encode())
-    write_atomic(folder / "README.md", model_card(name, folder, out / "training" / f"{name}.json", found).encode())
-    return found
+    kind: Literal["constant", "cosine-steps", "cosine-epochs", "warm-cosine"] = "constant"
+    """cosine-steps, cosine-epochs: down to zero in `period` steps or epochs and up again in as many. warm-cosine: up
+    in `warm` epochs, then half a cosine to zero at epoch `period`."""
+    period: float = 50.0
+    warm: float = 0.0
 
 
-def measure_judge(name: str, out: Path, seed: int = JUDGE_TEST) -> dict[str, Any]:
-    """Load a saved judge and measure it on scenes that no training and no other measurement has seen."""
-    import torch
+@dataclass(frozen=True)
+class RatedRecipe:
+    """The common part of all recipes on rated pictures."""
 
-    if name == "mdiqa":
-        from grefine.models.mdiqa import MDIQA
-        from grefine.training.judges.mdiqa import measure
+    geometry: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the network where it is not the published one."""
+    start: dict[str, str] = field(default_factory=dict)
+    """What its parts begin with: folders, or timm:NAME for weights that timm fetches; others begin at random."""
+    split: SplitPlan = SplitPlan("random")
+    watch: Literal["validation", "test"] = "validation"
+    """Which pictures choose the best weights. Published code chooses on the test pictures, which flatters it."""
+    validation: float = 0.1
+    """Share of the training pictures that only watch."""
+    keep: Literal["best", "last"] = "best"
+    batch: int = 16
+    epochs: int = 0
+    iterations: int = 0
+    """The budget where the command line gives none: one of the two."""
+    passes: int = 1
+    """How often an epoch sees every picture."""
+    every: int = 0
+    """Steps between two looks at the watched pictures; 0: once per epoch."""
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    seed: int = 0
 
-        found, table = measure(MDIQA.from_pretrained(out / name, torch_dtype=torch.float32), seed)
-        return dict(found) | {"fall_by_distortion": table}
-    if name == "lar_iqa":
-        from grefine.models.lar_iqa import LARIQA
-        from grefine.training.judges.lar_iqa import measure as measure_lar
-
-        return dict(measure_lar(LARIQA.from_pretrained(out / name, torch_dtype=torch.float32), seed))
-    from grefine.models.moe_agiqa import MoEAGIQA
-    from grefine.toyworld.tokenizer import build_tokenizer
-    from grefine.training.judges.moe_agiqa import measure as measure_moe
-
-    model = MoEAGIQA.from_pretrained(out / name, torch_dtype=torch.float32)
-    return dict(measure_moe(model, build_tokenizer(), seed))
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.passes < 1:
+            raise ConfigError(f"batch is {self.batch} and passes {self.passes}; both must be at least one.")
+        if bool(self.epochs) == bool(self.iterations):
+            raise ConfigError("A recipe states its length either in epochs or in iterations.")
+        if not 0 < self.validation < 1:
+            raise ConfigError(f"validation is {self.validation}; it is a share above 0 and below 1.")
 
 
-def _check_same(out: Path, name: str, settings: Any, recipe: JudgeRecipe) -> None:
-    path = out / "training" / f"{name}.json"
-    if not path.is_file():
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))["runs"][-1]["settings"]
-    for key, value in before.items():
-        now = getattr(settings, key, None)
-        now = list(now) if isinstance(now, tuple) else now
-        if key not in recipe.resumable and now != value:
-            raise ConfigError(
-                f"'{out / name}' was trained with {key}={value}, the configuration says {now}: "
-                "give another --out, or the old value."
-            )
+BUDGET = ("epochs", "iterations", "every")
+"""Settings that may differ when a run is resumed."""
+
+
+def make_optimiser(settings: Optimiser, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimiser of a recipe."""
+    kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def rate_of(settings: Schedule, per_epoch: int) -> Callable[[int], float]:
+    """Return the learning-rate factor as a function of the step, counted from 0."""
+    if settings.kind == "cosine-steps":
+        return lambda step: _wave(step / settings.period)
+    if settings.kind == "cosine-epochs":
+        return lambda step: _wave(step // per_epoch / settings.period)
+    if settings.kind == "warm-cosine":
+        warm, whole = settings.warm * per_epoch, settings.period * per_epoch
+
+        def rise_and_fall(step: int) -> float:
+            return step / warm if step < warm else _wave(min(1.0, (step - warm) / (whole - warm)))
+
+        return rise_and_fall
+    return lambda _: 1.0
+
+
+def _wave(turns: float) -> float:
+    """Fall from 1 to 0 as `turns` goes to 1 and rise again to 2, as a cosine without restarts does."""
+    return (1 + math.cos(math.pi * turns)) / 2

@@ -28,8 +28,8 @@ from grefine.indicators.text_features import TextFeatures
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.training.datasets.splits import SplitPlan
-from grefine.training.judges.losses import correlation_loss
 from grefine.training.loop import Budget, Record, train
+from grefine.training.losses import correlation_loss
 from grefine.training.maps.measures import agreement
 from grefine.training.maps.rated import Rated, RatedSource
 from grefine.training.maps.scores import alignment_scores

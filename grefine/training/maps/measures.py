@@ -17,3 +17,11 @@ def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
         "plcc": float(pearsonr(a, b)[0]) if varies else 0.0,
         "rmse": float(np.sqrt(np.mean((a - b) ** 2))),
     }
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Return the area under the precision-recall curve of flat scores against bool truth."""
+    order = np.argsort(-scores, kind="stable")
+    hits = truth[order]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float((precision * hits).sum() / max(hits.sum(), 1))

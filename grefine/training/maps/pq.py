@@ -24,12 +24,11 @@ from grefine.indicators.similarity import normalise_features
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FeatureNorm, PQPrompts
 from grefine.training.datasets.splits import SplitPlan
-from grefine.training.judges.losses import correlation_loss
 from grefine.training.loop import Budget, Record, train
-from grefine.training.maps.measures import agreement
+from grefine.training.losses import correlation_loss
+from grefine.training.maps.measures import agreement, average_precision
 from grefine.training.maps.rated import Rated, RatedSource
 from grefine.training.maps.scores import quality_scores
-from grefine.training.tiny.clip_measures import average_precision
 
 CHUNK = 32
 """Pictures per forward pass outside training steps."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +23,12 @@ from grefine.resources import config_file
 from grefine.training.loop import Budget, Record, curves
 from grefine.training.maps.aq import AQSettings, fit_alignment
 from grefine.training.maps.pq import PQSettings, fit_prompts
-from grefine.training.maps.rated import RatedSource, open_source
+from grefine.training.maps.rated import RatedSource
+from grefine.training.maps.table import RatedTable
 
 Settings = TypeVar("Settings", PQSettings, AQSettings)
+SourceMaker = Callable[[ClipSurgery, PQSettings | AQSettings], RatedSource]
+"""`make(clip, settings)` gives a source of opinions in place of a table."""
 FREE = ("learning_rate", "weight_decay", "order_weight", "factor_weight", "keep_quality", "epochs")
 """Settings that may change between runs; all others fix what is learnt and from what."""
 
@@ -35,6 +39,7 @@ def train_pq(
     *,
     data: str | Path | None = None,
     images: str | Path | None = None,
+    source: SourceMaker | None = None,
     config: str | Path | None = None,
     minutes: float | None = None,
     steps: int | None = None,
@@ -46,9 +51,10 @@ def train_pq(
     Args:
         out: folder of the result; a pipeline folder gets its prompts replaced.
         pipeline: whose CLIP (and, as the settings say, whose prompts) is used.
-        data: table of opinions (docs/maps.md says how it looks); None draws toy scenes.
+        data: table of opinions (docs/maps.md says how it looks).
         images: folder that the table's names are relative to; None is the table's own.
-        config: YAML file or name in configs/train/pq; None takes "toy" or, for a table, "paper".
+        source: makes the source of opinions in place of `data`.
+        config: YAML file or name in configs/train/pq; None takes "paper".
         minutes, steps: the budget, one of the two; neither means what is left of the epochs over a table.
         seed: in place of the configuration's.
         cpu: stay on the CPU even where an accelerator is present.
@@ -56,13 +62,13 @@ def train_pq(
     Returns:
         Measurements on held-out pictures before and after, as `out`/pq_prompts/metrics.json holds them.
     """
-    settings = _settings("pq", PQSettings, config, data, seed)
+    settings = _settings("pq", PQSettings, config, seed)
     clip = load_clip(pipeline)
     identity = {"pipeline_clip": weights_digest(clip.float())}
-    source = open_source("pq", clip, settings, data, images)
-    identity["opinions"] = source.identity
+    opinions = _open_source("pq", clip, settings, data, images, source)
+    identity["opinions"] = opinions.identity
     record = _resumed(out, "pq", settings, identity)
-    budget = _budget(source, settings, record, minutes, steps)
+    budget = _budget(opinions, settings, record, minutes, steps)
     torch.manual_seed(settings.seed)
     if record.samples:
         prompts = PQPrompts.from_pretrained(out / "pq_prompts")
@@ -72,7 +78,7 @@ def train_pq(
     else:
         prompts = load_prompts(pipeline)
     calibration = stored_calibration(pipeline)
-    record = fit_prompts(out, clip, prompts, calibration, source, settings, budget, Accelerator(cpu=cpu), identity)
+    record = fit_prompts(out, clip, prompts, calibration, opinions, settings, budget, Accelerator(cpu=cpu), identity)
     return _finish(out, "pq_prompts", record)
 
 
@@ -82,6 +88,7 @@ def train_aq(
     *,
     data: str | Path | None = None,
     images: str | Path | None = None,
+    source: SourceMaker | None = None,
     config: str | Path | None = None,
     minutes: float | None = None,
     steps: int | None = None,
@@ -92,14 +99,14 @@ def train_aq(
 
     Arguments as for `train_pq`; every line of a table needs a prompt.
     """
-    settings = _settings("aq", AQSettings, config, data, seed)
+    settings = _settings("aq", AQSettings, config, seed)
     before, prompts = load_clip(pipeline).float(), load_prompts(pipeline)
-    source = open_source("aq", before, settings, data, images)
-    identity = {"opinions": source.identity}
+    opinions = _open_source("aq", before, settings, data, images, source)
+    identity = {"opinions": opinions.identity}
     if not _same_folder(out, pipeline):
         identity["pipeline_clip"] = weights_digest(before)
     record = _resumed(out, "aq", settings, identity)
-    budget = _budget(source, settings, record, minutes, steps)
+    budget = _budget(opinions, settings, record, minutes, steps)
     torch.manual_seed(settings.seed)
     clip = ClipSurgery.from_pretrained(out / "clip") if record.samples else load_clip(pipeline)
     record = fit_alignment(
@@ -108,7 +115,7 @@ def train_aq(
         load_tokenizer(pipeline),
         prompts,
         stored_calibration(pipeline),
-        source,
+        opinions,
         settings,
         budget,
         Accelerator(cpu=cpu),
@@ -118,14 +125,26 @@ def train_aq(
     return _finish(out, "clip", record)
 
 
-def _settings(
-    kind: str, schema: type[Settings], config: str | Path | None, data: str | Path | None, seed: int | None
-) -> Settings:
-    chosen = config or ("toy" if data is None else "paper")
-    settings = load_config(config_file(f"train/{kind}", chosen), schema)
+def _settings(kind: str, schema: type[Settings], config: str | Path | None, seed: int | None) -> Settings:
+    settings = load_config(config_file(f"train/{kind}", config or "paper"), schema)
     if min(settings.batch - 1, settings.epochs) < 1 or settings.learning_rate <= 0:
         raise ConfigError("batch must be at least 2, epochs at least 1 and learning_rate above 0.")
     return settings if seed is None else replace(settings, seed=seed)
+
+
+def _open_source(
+    kind: str,
+    clip: ClipSurgery,
+    settings: PQSettings | AQSettings,
+    data: str | Path | None,
+    images: str | Path | None,
+    make: SourceMaker | None,
+) -> RatedSource:
+    if make is not None:
+        return make(clip, settings)
+    if data is None:
+        raise ConfigError(f"Give `data`: a CSV file of opinions to fit the {kind.upper()}-Map to (docs/maps.md).")
+    return RatedTable(clip, data, images, seed=settings.seed, plan=settings.split, prompted=kind == "aq")
 
 
 def _same_folder(out: Path, pipeline: str | Path) -> bool:
@@ -159,7 +178,7 @@ def _budget(
     if minutes is not None or steps is not None:
         return Budget(minutes, steps)
     if source.size is None:
-        raise ConfigError("The toy world never ends: give a budget with --minutes N or --steps N.")
+        raise ConfigError("This source of opinions never ends: give a budget with --minutes N or --steps N.")
     left = settings.epochs * math.ceil(source.size / settings.batch) - record.samples // settings.batch
     if left <= 0:
         raise ConfigError(f"All {settings.epochs} epochs are done: give --steps N to go on, or another --out.")

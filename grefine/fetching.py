@@ -1,0 +1,469 @@
+"""Published weights: which files a recipe means, getting them once, and holding them to what was recorded."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import urllib.request
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from grefine.config import load_config
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing
+from grefine.resources import bundled, cache_folder, config_file
+
+LOCK = "lock.json"
+"""In the cache folder: what was fetched, from where, and the hash that every later look is held to."""
+RESERVED = ("pipelines", "lock")
+"""Names below the cache folder that no recipe may take."""
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file behind an address."""
+
+    url: str
+    path: str
+    """Where it lies below the recipe's folder in the cache."""
+    sha256: str | None = None
+    """Known from a cited source; None where only the first download can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubFiles:
+    """Files of one repository on the Hugging Face Hub."""
+
+    repo: str
+    files: tuple[str, ...]
+    """Names, or patterns with `*`."""
+    revision: str | None = None
+    """A commit; None takes the newest at first download, which the lock file then pins."""
+    into: str = "."
+    """Folder below the recipe's."""
+    part: str | None = None
+    """What it is called where one may leave it out."""
+
+    def prefix(self) -> str:
+        """Return how the paths of its files begin in the recipe's folder."""
+        return "" if self.into == "." else f"{self.into}/"
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """Another recipe that is fetched along."""
+
+    fetch: str
+    part: str | None = None
+    """What it is called where one may leave it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRecipe:
+    """What `grefine fetch NAME` gets; `configs/fetch/NAME.yaml`."""
+
+    description: str
+    licence: str
+    """Terms of what is fetched, in words."""
+    source: str
+    """Where hashes, revisions and terms are stated."""
+    ask: bool = False
+    """True when the terms are unknown or not free: nothing is fetched without a clear yes."""
+    files: tuple[RemoteFile, ...] = ()
+    hub: tuple[HubFiles, ...] = ()
+    needs: tuple[Needed, ...] = ()
+
+    def parts(self) -> list[str]:
+        """Return what may be left out."""
+        return list(dict.fromkeys(entry.part for entry in (*self.hub, *self.needs) if entry.part))
+
+
+def fetch_names() -> list[str]:
+    """Names that `grefine fetch` knows."""
+    return sorted({path.stem for folder in _recipe_folders() for path in folder.glob("*.yaml")})
+
+
+def fetch_recipe(name: str | Path) -> FetchRecipe:
+    """Read the recipe that `name` means: a bundled one or a YAML file.
+
+    Raises:
+        ConfigError: none, or one that would read or write outside its own folder of the cache.
+    """
+    own = [folder / f"{name}.yaml" for folder in _recipe_folders() if (folder / f"{name}.yaml").is_file()]
+    file = own[0] if own else config_file("fetch", name)
+    recipe = load_config(file, FetchRecipe)
+    if file.stem in RESERVED or (file.stem in fetch_names() and file.parent not in _recipe_folders()):
+        raise ConfigError(f"'{file}' is named like something of grefine's own: give the recipe another name.")
+    for remote in recipe.files:
+        _refuse_outside(remote.path, f"'{file}': path")
+        if not remote.url.lower().startswith(("http://", "https://")):
+            raise ConfigError(f"'{file}': url '{remote.url}' must begin with https:// or http://.")
+    for part in recipe.hub:
+        _refuse_outside(part.into, f"'{file}': into")
+        for pattern in part.files:
+            _refuse_outside(pattern, f"'{file}': files")
+    return recipe
+
+
+def _recipe_folders() -> list[Path]:
+    """Where recipes lie: in GREFINE_RECIPES, whose recipes win over the bundled ones of the same name, and ours."""
+    own = [Path(os.environ["GREFINE_RECIPES"])] if os.environ.get("GREFINE_RECIPES") else []
+    return [*own, bundled("configs") / "fetch"]
+
+
+def fetched_folder(name: str | Path) -> Path:
+    """Return where the files of a recipe lie, fetched or not."""
+    return cache_folder() / Path(name).stem
+
+
+def lacking(name: str, below: str = "") -> list[str]:
+    """Return which files of a recipe are not on this machine whole, `below` a folder of it; nothing is hashed."""
+    recipe, locked, home = fetch_recipe(name), _locked(name), fetched_folder(name)
+    wanted = [file.path for file in recipe.files]
+    for part in recipe.hub:
+        wanted += _wanted(part, locked)
+    inside = [path for path in dict.fromkeys(wanted) if not below or path.startswith(f"{below}/")]
+    return [path for path in inside if not _whole(home, path, locked.get(path, {}))]
+
+
+def require(name: str, below: str = "") -> None:
+    """Hold the files of a recipe, `below` a folder of it, to what was recorded; those untouched since are not read.
+
+    Raises:
+        WeightsMissing: one is not there whole; the sentence names it and the command.
+        WeightsCorrupt: one is not what it was.
+    """
+    recipe, home = fetch_recipe(name), fetched_folder(name)
+    for path in lacking(name, below)[:1]:
+        raise _missing(recipe, name, path)
+    known = {file.path: file.sha256 for file in recipe.files}
+    patterns = [part.prefix() + pattern for part in recipe.hub for pattern in part.files]
+    found = {file.relative_to(home).as_posix() for pattern in patterns for file in home.glob(pattern)}
+    for path in sorted(found | known.keys()):
+        if not below or path.startswith(f"{below}/"):
+            _check(home / path, name, path, known.get(path))
+
+
+def fetched(name: str, path: str) -> Path:
+    """Return one fetched file, checked against the lock.
+
+    Raises:
+        WeightsMissing: it is not there; the sentence names the command, and the place for a copy by hand.
+        WeightsCorrupt: it is not what it was.
+    """
+    file, recipe = fetched_folder(name) / path, fetch_recipe(name)
+    if not _whole(fetched_folder(name), path, _locked(name).get(path, {})):
+        raise _missing(recipe, name, path)
+    _check(file, name, path, {f.path: f.sha256 for f in recipe.files}.get(path))
+    return file
+
+
+def fetch(
+    name: str | Path,
+    *,
+    without: Collection[str] = (),
+    accept_terms: bool = False,
+    report: Report = lambda line: None,
+) -> list[Path]:
+    """Get everything a recipe lists and needs; what is there already is checked, not fetched again.
+
+    Args:
+        name: a bundled recipe or a YAML file.
+        without: parts to leave out, by the names that the recipe gives them.
+        accept_terms: the user's yes to terms that are unknown or not free.
+        report: gets one line per step.
+
+    Raises:
+        ConfigError: terms that need a yes, or a part that the recipe does not have.
+        WeightsMissing: no network, or the server refuses; the sentence says where to put a copy.
+        WeightsCorrupt: what arrived, or what lies there, has another hash.
+    """
+    recipe, stem = fetch_recipe(name), Path(name).stem
+    unknown = sorted(set(without) - set(recipe.parts()))
+    if unknown:
+        raise ConfigError(
+            f"'{stem}' has no part '{unknown[0]}' to leave out: {', '.join(recipe.parts()) or 'it has one part'}."
+        )
+    if recipe.ask and not accept_terms:
+        raise ConfigError(f"'{stem}' comes under: {recipe.licence}. Say --accept-terms if you may use it.")
+    done = []
+    for remote in recipe.files:
+        target = fetched_folder(stem) / remote.path
+        if target.is_file():
+            _check(target, stem, remote.path, remote.sha256)
+            report(f"{target}: present, hash as recorded")
+        else:
+            report(f"{remote.url} -> {target}")
+            _download(recipe, stem, remote, target)
+        done.append(target)
+    for part in recipe.hub:
+        if part.part not in without:
+            done += _fetch_hub(recipe, stem, part, report)
+    for other in recipe.needs:
+        if other.part not in without:
+            done += fetch(other.fetch, accept_terms=accept_terms, report=report)
+    return done
+
+
+def _wanted(part: HubFiles, locked: dict[str, Any]) -> list[str]:
+    """Return the files that one repository must have given: by name, and by pattern as far as its listing tells."""
+    prefix = part.prefix()
+    known = [path for path in locked if path.startswith(prefix) and _matches(path[len(prefix) :], part.files)]
+    named = [prefix + name for name in part.files if "*" not in name]
+    unmet = [
+        prefix + pattern
+        for pattern in part.files
+        if "*" in pattern and not any(fnmatch.fnmatch(path[len(prefix) :], pattern) for path in known)
+    ]
+    return list(dict.fromkeys([*named, *known, *unmet]))
+
+
+def _whole(home: Path, path: str, entry: dict[str, Any]) -> bool:
+    """Say whether a file (or one that fits a pattern) is there with the size that was recorded."""
+    if "*" in path:
+        return any(file.is_file() for file in home.glob(path))
+    size = entry.get("size", (entry.get("checked") or [None])[0])
+    file = home / path
+    return file.is_file() and (size is None or file.stat().st_size == size)
+
+
+def _download(recipe: FetchRecipe, name: str, remote: RemoteFile, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        with urllib.request.urlopen(remote.url, timeout=60) as source, partial.open("wb") as sink:  # noqa: S310
+            shutil.copyfileobj(source, sink, 1 << 20)
+            said = source.headers.get("Content-Length")
+        if said is not None and partial.stat().st_size != int(said):
+            raise OSError(f"the server cut it off after {partial.stat().st_size} of {said} bytes")
+        found, wanted = sha256_of(partial), remote.sha256 or _locked(name).get(remote.path, {}).get("sha256")
+        if wanted and found != wanted:
+            raise WeightsCorrupt(
+                f"{remote.url} gave a file with sha256 {found}, expected {wanted}: it was changed at its source or on "
+                "its way, and is not kept."
+            )
+        partial.replace(target)
+    except (OSError, http.client.HTTPException) as error:
+        raise _missing(recipe, name, remote.path, str(getattr(error, "reason", error))) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    _lock(name, {remote.path: _entry(target, remote.url, None, found)})
+
+
+def _fetch_hub(recipe: FetchRecipe, name: str, part: HubFiles, report: Report) -> list[Path]:
+    """Get the files of one repository: from the hub's own cache, or one by one from the hub, each checked at once."""
+    home, locked = fetched_folder(name), _locked(name)
+    wanted = _wanted(part, locked)
+    first = next((path for path in wanted if not _whole(home, path, locked.get(path, {}))), None)
+    if first is not None:
+        report(f"{part.repo} -> {home / part.into}")
+        pins = {entry["revision"] for path, entry in locked.items() if path in wanted and entry.get("checked")}
+        revision = part.revision or next((pin for pin in pins if pin), None)
+        try:
+            if not _from_hub_cache(name, part, revision, report):
+                _from_hub(name, part, revision)
+        except GRefineError:
+            raise
+        except Exception as error:  # the hub's client speaks through requests, httpx or httpx2: no common base
+            raise _missing(recipe, name, first, _reason(error, part.repo)) from error
+    else:
+        report(f"{home / part.into}: {len(wanted)} files of {part.repo} present, hashes as recorded")
+    found = [path for path in _wanted(part, _locked(name)) if "*" not in path]
+    for path in found:
+        if not (home / path).is_file():
+            raise _missing(recipe, name, path, f"{part.repo} holds no such file")
+        _check(home / path, name, path, None)
+    shutil.rmtree(home / part.into / ".cache", ignore_errors=True)  # what killed downloads left behind
+    return [home / path for path in sorted(found)]
+
+
+def _from_hub_cache(name: str, part: HubFiles, revision: str | None, report: Report) -> bool:
+    """Link what the hub's client has in its own cache; False where that is not everything."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot = Path(
+            snapshot_download(part.repo, revision=revision, allow_patterns=list(part.files), local_files_only=True)
+        )
+    except (OSError, ValueError):
+        return False
+    files = {file.relative_to(snapshot).as_posix(): file for file in snapshot.rglob("*") if file.is_file()}
+    chosen = {path: file for path, file in files.items() if _matches(path, part.files)}
+    if not all(any(fnmatch.fnmatch(path, pattern) for path in chosen) for pattern in part.files):
+        return False
+    report(f"{part.repo}: from the hub's own cache, {snapshot}")
+    entries, home = {}, fetched_folder(name)
+    for path, file in chosen.items():
+        target = home / (part.prefix() + path)
+        _link(file.resolve(), target)
+        entries[part.prefix() + path] = _entry(target, part.repo, snapshot.name, sha256_of(target))
+    _refuse_change(name, entries)
+    _lock(name, entries)
+    return True
+
+
+def _from_hub(name: str, part: HubFiles, revision: str | None) -> None:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    commit = str(api.model_info(part.repo, revision=revision).sha)
+    tree = api.list_repo_tree(part.repo, recursive=True, revision=commit)
+    listed = {item.path: item for item in tree if hasattr(item, "blob_id") and _matches(item.path, part.files)}
+    for path in listed:
+        _refuse_outside(path, f"{part.repo} lists a file that")
+    entries = {
+        part.prefix() + path: {
+            "from": part.repo,
+            "revision": commit,
+            "size": item.size,
+            "sha256": item.lfs.sha256 if item.lfs else None,
+            "blob": None if item.lfs else item.blob_id,
+            "checked": None,
+        }
+        for path, item in listed.items()
+    }
+    _refuse_change(name, entries)
+    locked, home = _locked(name), fetched_folder(name)
+    _lock(name, {path: entry for path, entry in entries.items() if not locked.get(path, {}).get("checked")})
+    for path in listed:
+        target, key = home / (part.prefix() + path), part.prefix() + path
+        if not _whole(home, key, entries[key]):
+            target.unlink(missing_ok=True)
+            hf_hub_download(
+                part.repo, path, revision=commit, local_dir=home / part.into, endpoint=os.environ.get("HF_ENDPOINT")
+            )
+        try:
+            _check(target, name, key, None)
+        except WeightsCorrupt as error:
+            target.unlink(missing_ok=True)
+            raise WeightsCorrupt(
+                f"'{path}' of {part.repo} arrived as another file than its listing says: it was changed on its way, "
+                f"and is not kept; run `grefine fetch {name}` again."
+            ) from error
+
+
+def _reason(error: Exception, repo: str) -> str:
+    """Say in a few words why the hub gave nothing."""
+    from huggingface_hub import errors
+
+    page = f"https://huggingface.co/{repo}"
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE forbids the network"
+    if isinstance(error, errors.GatedRepoError):
+        return f"its owner asks for consent: accept the terms at {page} and log in with `hf auth login`"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{page} does not exist, or needs a login with `hf auth login`"
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}".rstrip(": ")
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; a copy where that is not possible."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
+
+
+def _refuse_outside(path: str, what: str) -> None:
+    """Refuse a path that does not stay below the folder it is meant for."""
+    plain = PurePosixPath(path.replace("\\", "/"))
+    if plain.is_absolute() or ".." in plain.parts or ":" in path or not path:
+        raise ConfigError(f"{what} '{path}' leads out of its folder: give a path below it, without '..'.")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file's content."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _blob_of(path: Path) -> str:
+    """Return git's name for a file's content, which the hub states for small files."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _check(file: Path, name: str, path: str, known: str | None) -> None:
+    """Hold a file to its hash; one that was checked and has not been touched since is not read again."""
+    entry, stat = _locked(name).get(path, {}), file.stat()
+    wanted = known or entry.get("sha256")
+    if entry.get("sha256") == wanted and entry.get("checked") == [stat.st_size, stat.st_mtime_ns]:
+        return
+    found = sha256_of(file)
+    if wanted and found != wanted:
+        raise WeightsCorrupt(
+            f"'{file}' has sha256 {found}, expected {wanted}: delete it and run `grefine fetch {name}` again."
+        )
+    if entry.get("blob") and _blob_of(file) != entry["blob"]:
+        raise WeightsCorrupt(f"'{file}' is not the file that was listed: delete it and run `grefine fetch {name}`.")
+    origin = entry.get("from", "placed by hand")
+    _lock(name, {path: entry | _entry(file, origin, entry.get("revision"), found)})
+
+
+def _entry(file: Path, origin: str, revision: str | None, sha256: str) -> dict[str, Any]:
+    stat = file.stat()
+    checked = [stat.st_size, stat.st_mtime_ns]
+    return {"from": origin, "revision": revision, "sha256": sha256, "size": stat.st_size, "checked": checked}
+
+
+def _refuse_change(name: str, entries: dict[str, Any]) -> None:
+    """Refuse what differs from a file that was recorded before."""
+    for path, entry in entries.items():
+        known = _locked(name).get(path, {})
+        if known.get("checked") and known.get("sha256") and entry["sha256"] not in (None, known["sha256"]):
+            raise WeightsCorrupt(
+                f"'{path}' of {entry['from']} has sha256 {entry['sha256']}, expected {known['sha256']}: it was "
+                "changed at its source, and is not taken."
+            )
+
+
+def _locked(name: str) -> dict[str, Any]:
+    return _read_lock().get(name, {})
+
+
+def _read_lock() -> dict[str, Any]:
+    file = cache_folder() / LOCK
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if all(isinstance(entry, dict) for files in found.values() for entry in files.values()):
+            return found
+    except (ValueError, AttributeError):
+        pass
+    raise WeightsCorrupt(f"The lock file '{file}' is not readable JSON of files; delete it to record anew.")
+
+
+def _lock(name: str, entries: dict[str, Any]) -> None:
+    """Record files, all at once."""
+    lock, everything = cache_folder() / LOCK, _read_lock()
+    everything.setdefault(name, {}).update(entries)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    partial = lock.with_name(f"{LOCK}.{os.getpid()}.part")
+    partial.write_text(json.dumps(everything, indent=1, sort_keys=True), encoding="utf-8")
+    partial.replace(lock)
+
+
+def _missing(recipe: FetchRecipe, name: str, path: str, why: str = "") -> WeightsMissing:
+    place = fetched_folder(name) / path
+    origin = next((f.url for f in recipe.files if f.path == path), None)
+    repos = [part.repo for part in recipe.hub if path.startswith(part.prefix())]
+    origin = origin or next((f"https://huggingface.co/{repo}" for repo in repos), recipe.source)
+    return WeightsMissing(
+        f"'{path}' of {name} is not on this machine{f' and could not be fetched ({why})' if why else ''}: run "
+        f"`grefine fetch {name}` with a network, or put a copy from {origin} at '{place}'."
+    )

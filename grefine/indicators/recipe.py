@@ -1,0 +1,181 @@
+"""Pipelines without weights: a recipe names where each part was fetched to, and this puts them together once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from grefine.config import load_config
+from grefine.errors import ConfigError, WeightsMissing
+from grefine.fetching import fetch_recipe, fetched, fetched_folder, lacking, require
+from grefine.indicators.released import released_clip, released_prompts, released_tokenizer
+from grefine.io.atomic import write_atomic
+from grefine.resources import bundled, cache_folder
+from grefine.scorers.convert import convert_weights
+
+RECIPE = "recipe.yaml"
+INDEX = "model_index.json"
+STAMP = "assembled.json"
+"""Beside the assembled parts: how each was made. A part that is made otherwise now is made anew."""
+
+
+def _reward(target: Path) -> None:
+    file = fetched("imagereward", "ImageReward.pt")
+    convert_weights("reward", [file], target, tokenizer=fetched_folder("imagereward") / "tokenizer")
+
+
+BUILDERS: dict[str, tuple[int, Callable[[Path], object]]] = {
+    "clip": (1, lambda target: released_clip().save_pretrained(target)),
+    # Version 1 gave begin and end ids beyond the table of CLIP.
+    "clip_tokenizer": (2, lambda target: released_tokenizer().save_pretrained(target)),
+    "pq_prompts": (1, lambda target: released_prompts().save_pretrained(target)),
+    "reward": (1, _reward),
+}
+"""Parts that are built from published files, each with the version of how: what another version made is made anew."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component of a recipe."""
+
+    fetch: str
+    """The `grefine fetch` recipe that brings it."""
+    folder: str | None = None
+    """Its folder below that recipe's ("." for that itself); None: it is built from that recipe's files."""
+    optional: bool = False
+
+    def lacking(self) -> list[str]:
+        """Return what of it is not fetched whole."""
+        return lacking(self.fetch, self.below)
+
+    @property
+    def below(self) -> str:
+        """Its folder as a path that may be empty."""
+        return "" if self.folder in (None, ".") else str(self.folder)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A pipeline as a list of parts; its `model_index.json` lies beside it."""
+
+    name: str
+    description: str
+    parts: dict[str, Part]
+    variant: str | None = None
+    """What diffusers is asked for unless the caller says otherwise, e.g. fp16."""
+
+
+def is_recipe(folder: Path) -> bool:
+    """Say whether a pipeline folder holds a recipe instead of weights."""
+    return (folder / RECIPE).is_file()
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Read the recipe of a pipeline folder."""
+    return load_config(folder / RECIPE, Recipe)
+
+
+def recipe_folder(name: str | Path) -> Path | None:
+    """Return the folder of the bundled recipe that `name` means; None for anything else."""
+    folder = bundled("pipelines") / str(name)
+    return folder if "/" not in str(name) and not Path(name).is_dir() and is_recipe(folder) else None
+
+
+def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
+    """Return the folder where a recipe's fetched parts stand as one pipeline, assembling them at first use.
+
+    Args:
+        folder: of the recipe.
+        only: the parts that are needed; None for a whole pipeline.
+
+    Raises:
+        WeightsMissing: parts that are not fetched whole; the sentence names the first file and the commands.
+        WeightsCorrupt: a fetched file that is not what it was.
+    """
+    recipe = read_recipe(folder)
+    absent = [name for name, part in recipe.parts.items() if part.lacking()]
+    required = [name for name, part in recipe.parts.items() if not part.optional] if only is None else only
+    needed = [recipe.parts[name] for name in absent if name in required]
+    if needed:
+        commands = " and ".join(f"`grefine fetch {name}`" for name in _commands(part.fetch for part in needed))
+        first = needed[0]
+        raise WeightsMissing(
+            f"The pipeline '{recipe.name}' is a recipe whose weights are not all on this machine: run {commands} once "
+            f"with a network. The first file that is missing is '{first.lacking()[0]}' of "
+            f"{first.fetch}: {fetch_recipe(first.fetch).description}"
+        )
+    return _assemble(folder, recipe, absent, only)
+
+
+def _commands(names: Iterable[str]) -> list[str]:
+    """Return which recipes to fetch, without those that another one brings along."""
+    found = list(dict.fromkeys(names))
+    brought = {needed.fetch for name in found for needed in fetch_recipe(name).needs}
+    return [name for name in found if name not in brought]
+
+
+def _assemble(folder: Path, recipe: Recipe, absent: list[str], only: Collection[str] | None) -> Path:
+    home = cache_folder() / "pipelines" / recipe.name
+    home.mkdir(parents=True, exist_ok=True)
+    stamps = _stamps(home)
+    for name, part in recipe.parts.items():
+        if name in absent or (only is not None and name not in only):
+            continue
+        require(part.fetch, part.below)
+        made = _stamp(name, part)
+        if stamps.get(name) != made or not (home / name).is_dir():
+            _put(home / name, name, part)
+            stamps[name] = made
+            write_atomic(home / STAMP, json.dumps(stamps, indent=1).encode())
+    if only is not None and (home / INDEX).is_file():
+        return home
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index |= {name: [None, None] for name in absent}
+    if "controlnet" in absent:
+        index["refine_defaults"] = {**(index.get("refine_defaults") or {}), "restorer": "inpaint"}
+    known = home / INDEX
+    if known.is_file():  # a calibration of one's own survives
+        index["calibration"] = json.loads(known.read_text(encoding="utf-8")).get("calibration")
+    write_atomic(known, (json.dumps(index, indent=1) + "\n").encode())
+    return home
+
+
+def _stamp(name: str, part: Part) -> str:
+    """Say how a part is made now."""
+    if part.folder is not None:
+        return str((fetched_folder(part.fetch) / part.folder).resolve())
+    if name not in BUILDERS:
+        raise ConfigError(f"The recipe's part '{name}' needs a folder: only {', '.join(BUILDERS)} are built.")
+    return f"{part.fetch}, version {BUILDERS[name][0]}"
+
+
+def _stamps(home: Path) -> dict[str, str]:
+    try:
+        found = json.loads((home / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _put(target: Path, name: str, part: Part) -> None:
+    """Place one part: fetched folders are linked (copied where links are not allowed), ours are built."""
+    partial, old = (target.with_name(f"{name}.{os.getpid()}.{what}") for what in ("part", "old"))
+    if part.folder is not None:
+        source = (fetched_folder(part.fetch) / part.folder).resolve()
+        try:
+            partial.symlink_to(source, target_is_directory=True)
+        except OSError:
+            shutil.copytree(source, partial)
+    else:
+        BUILDERS[name][1](partial)
+    if target.is_symlink() or target.exists():
+        target.replace(old)
+    partial.replace(target)
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)

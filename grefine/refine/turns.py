@@ -1,0 +1,42 @@
+"""Calls of one pipeline take turns, whatever threads they come from."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
+
+from grefine.errors import ConfigError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""By UNet, so that pipelines which share components take turns, too; a pipeline itself stays free to be copied."""
+_INSIDE: WeakSet[Any] = WeakSet()
+if hasattr(os, "register_at_fork"):
+    # In a child the threads that hold them do not exist.
+    os.register_at_fork(after_in_child=lambda: (_LOCKS.clear(), _INSIDE.clear()))
+
+
+def in_turn(call: Callable[P, R]) -> Callable[P, R]:
+    """Make a method of a pipeline wait until no other thread is in it."""
+
+    @functools.wraps(call)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        pipe: Any = args[0]
+        with _LOCKS.setdefault(pipe.unet if pipe.unet is not None else pipe, threading.RLock()):
+            if pipe in _INSIDE:
+                raise ConfigError(
+                    "This pipeline is in the middle of a call, whose settings a second one from within (a callback, a "
+                    "judge, a restorer) would change: use another pipeline there, for instance one from from_pipe."
+                )
+            _INSIDE.add(pipe)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                _INSIDE.discard(pipe)
+
+    return run

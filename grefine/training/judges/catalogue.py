@@ -1,0 +1,136 @@
+"""From the name of a judge and a configuration to a trained stage, once or over several splits."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from grefine.config import load_config
+from grefine.errors import ConfigError, nearest
+from grefine.io.atomic import write_atomic
+from grefine.resources import bundled, config_file
+from grefine.training.datasets.published import read_data
+from grefine.training.judges.lar import BranchStage, LARRecipe, MergedStage
+from grefine.training.judges.mdiqa import DimensionStage, FusionStage, MDIQARecipe
+from grefine.training.judges.moe import MainStage, MoERecipe, PriorStage
+from grefine.training.judges.recipe import RatedRecipe
+from grefine.training.judges.run import Build, Progress, train_stage
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What one judge's recipes look like."""
+
+    recipe: type[RatedRecipe]
+    stages: dict[str, Build]
+
+
+JUDGES: dict[str, Judge] = {
+    "moe-agiqa": Judge(MoERecipe, {"prior": PriorStage, "main": MainStage}),
+    "mdiqa": Judge(MDIQARecipe, {"technical": DimensionStage, "aesthetic": DimensionStage, "fusion": FusionStage}),
+    "lar-iqa": Judge(LARRecipe, {"authentic": BranchStage, "synthetic": BranchStage, "merged": MergedStage}),
+}
+
+
+def train_on_data(
+    judge: str,
+    data: Sequence[str],
+    config: str | Path,
+    out: Path,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    start: Sequence[str] = (),
+    repeats: int = 1,
+    cpu: bool = False,
+    progress: Progress = lambda _: None,
+) -> dict[str, Any]:
+    """Train one stage of a judge on rated pictures.
+
+    Args:
+        judge: "moe-agiqa", "mdiqa" or "lar-iqa".
+        data: "NAME:PATH" of published sets, or paths of tables.
+        config: a YAML file, or a name of configs/train/JUDGE.
+        out: where the weights and the record go; what lies there is gone on with.
+        minutes, steps: the budget; neither means what is left of the recipe.
+        seed: in place of the recipe's.
+        start: "PART=WEIGHTS", in place of the recipe's.
+        repeats: how many splits are trained one after the other, each in `out`/repeat-N.
+
+    Raises:
+        ConfigError: anything that cannot be used, in one sentence.
+    """
+    if judge not in JUDGES:
+        raise ConfigError(f"No judge '{judge}': {', '.join(JUDGES)}{nearest(judge, JUDGES)}")
+    recipe: Any = load_config(recipe_file(judge, config), JUDGES[judge].recipe)
+    changes: dict[str, Any] = {"start": recipe.start | dict(_pair(text) for text in start)}
+    if seed is not None:
+        changes |= {"seed": seed, "split": replace(recipe.split, seed=seed)}
+    recipe = replace(recipe, **changes)
+    if not data:
+        raise ConfigError("Give at least one set of rated pictures: --data NAME:FOLDER or --data TABLE.csv.")
+    if repeats < 1:
+        raise ConfigError(f"--repeats is {repeats}; at least one split is trained.")
+    sets = [read_data(given) for given in data]
+    build = JUDGES[judge].stages[recipe.stage]
+
+    def once(chosen: RatedRecipe, folder: Path) -> dict[str, Any]:
+        return train_stage(build, chosen, sets, folder, minutes=minutes, steps=steps, cpu=cpu, progress=progress)
+
+    if repeats == 1:
+        return once(recipe, out)
+    found = []
+    for number in range(repeats):
+        progress(f"split {number + 1} of {repeats}")
+        divided = replace(recipe, split=replace(recipe.split, repeat=recipe.split.repeat + number))
+        found.append(once(divided, out / f"repeat-{number}"))
+    summary = summarise(found)
+    write_atomic(out / "repeats.json", json.dumps({"splits": found, "summary": summary}, indent=1).encode())
+    return summary
+
+
+def summarise(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return median, mean and deviation of every measure over splits."""
+    summary: dict[str, Any] = {}
+    for name in found[0]:
+        summary[name] = {"n": found[0][name]["n"], "intervals": {}}
+        for measure in found[0][name]:
+            if measure in ("n", "intervals") or not all(measure in one[name] for one in found):
+                continue
+            values = [one[name][measure] for one in found]
+            summary[name] |= {
+                measure: statistics.median(values),
+                f"{measure}_mean": statistics.mean(values),
+                f"{measure}_deviation": statistics.stdev(values),
+            }
+    return summary
+
+
+def recipe_file(judge: str, config: str | Path) -> Path:
+    """Return the file that a configuration's name means for a judge.
+
+    Raises:
+        ConfigError: neither a file nor one of the judge's names.
+    """
+    path = Path(config)
+    if path.is_file():
+        return path
+    names = sorted(found.stem for found in (bundled("configs") / "train" / judge).glob("*.yaml"))
+    if str(config) in names:
+        return config_file("train", f"{judge}/{config}")
+    raise ConfigError(
+        f"No configuration '{config}' of {judge}: give a YAML file or one of {', '.join(names)}"
+        f"{nearest(str(config), names)}"
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    part, equals, weights = text.partition("=")
+    if not equals or not part or not weights:
+        raise ConfigError(f"--start takes PART=WEIGHTS, such as vit_prior=runs/vit_prior, not '{text}'.")
+    return part, weights

@@ -1,0 +1,173 @@
+"""LAR-IQA on rated pictures: each branch alone on several sets at once, then both with the common head."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from grefine.errors import ConfigError
+from grefine.io.images import read_image
+from grefine.models.color_spaces import COLOR_SPACES, convert
+from grefine.models.lar_iqa import LARIQA, centre_crop
+from grefine.models.mdiqa_blocks import imagenet
+from grefine.scorers.inputs import to_tensor
+from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
+from grefine.training.judges.pool import Part, Sample
+from grefine.training.judges.recipe import RatedRecipe
+from grefine.training.judges.stage import begin_with, load_saved, load_state, save_state
+
+_BRANCH = {
+    "encoder": "mobilenetv3_large_100",
+    "encoder_options": {},
+    "features": 1000,
+    "whole_size": 384,
+    "crop_size": 1280,
+}
+
+
+@dataclass(frozen=True)
+class LARRecipe(RatedRecipe):
+    """`start` knows encoder (branches), and authentic and synthetic (merged)."""
+
+    stage: Literal["authentic", "synthetic", "merged"] = "merged"
+    color_spaces: tuple[str, ...] = ("RGB",)
+    """A branch sees every picture in one of these, drawn at random; the merged network knows one."""
+    error_weight: float = 1.0
+    correlation_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong = [space for space in self.color_spaces if space not in COLOR_SPACES]
+        if wrong or not self.color_spaces:
+            raise ConfigError(
+                f"color_spaces must be some of {', '.join(COLOR_SPACES)}, not {list(self.color_spaces)}."
+            )
+        if self.stage == "merged" and len(self.color_spaces) > 1:
+            raise ConfigError("The merged LAR-IQA sees one colour space: state one in color_spaces.")
+
+
+class BranchStage:
+    """Stage 1: one encoder, one linear head for each set; only the encoder is kept."""
+
+    columns, grouping = (MOS,), "sets"
+
+    def __init__(self, recipe: LARRecipe, sets: Sequence[RatedImages]) -> None:
+        import timm
+
+        foreign = set(recipe.geometry) - set(_BRANCH)
+        if foreign:
+            raise ConfigError(f"A branch's geometry has no '{min(foreign)}': {', '.join(_BRANCH)}.")
+        self.recipe, self.name, self.options = recipe, recipe.stage, _BRANCH | recipe.geometry
+        options = {"num_classes": self.options["features"], **self.options["encoder_options"]}
+        self.encoder: nn.Module = timm.create_model(self.options["encoder"], pretrained=False, **options)
+        begin_with(self.encoder, recipe.start, "encoder")
+        self.names = [data.name for data in sets]
+        heads = nn.ModuleList(nn.Linear(self.options["features"], 1) for _ in sets)
+        self.module = nn.ModuleDict({"encoder": self.encoder, "heads": heads})
+        self._known = {id(row): index for index, data in enumerate(sets) for row in data.rows}
+
+    def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
+        return {"image": self._cut(image, rng.choice(self.recipe.color_spaces))}
+
+    def train(self, step: int) -> bool:
+        self.module.train()
+        return False
+
+    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+        part, views, labels = parts[0]
+        return compare(self.recipe, self._rate(views["image"], part.source), labels[:, 0])
+
+    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
+        """Rate with each picture's own set's head, in the first colour space."""
+        weight, found = next(self.encoder.parameters()), []
+        for row in rows:
+            view = self._cut(read_image(row.path).rgb, self.recipe.color_spaces[0])
+            found.append(self._rate(view[None].to(weight), self._known[id(row)]))
+        return torch.stack(found)
+
+    def save(self, folder: Path) -> None:
+        save_state(self.encoder, folder, {"part": self.name, "sets": self.names} | self.options)
+        save_state(self.module["heads"], folder / "heads", {"part": "heads", "sets": self.names})
+
+    def load(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        load_state(self.encoder, load_file(folder / "model.safetensors"), str(folder))
+        load_state(self.module["heads"], load_file(folder / "heads" / "model.safetensors"), str(folder))
+
+    def _cut(self, image: Image.Image, space: str) -> Tensor:
+        pixels = Image.fromarray(convert(np.asarray(image), space))
+        if self.recipe.stage == "authentic":
+            pixels = pixels.resize((self.options["whole_size"],) * 2, Image.Resampling.BILINEAR)
+        else:
+            pixels = centre_crop(pixels, self.options["crop_size"])
+        return imagenet(to_tensor(pixels)[None])[0]
+
+    def _rate(self, images: Tensor, source: int) -> Tensor:
+        heads: Any = self.module["heads"]
+        return heads[source](F.relu(self.encoder(images)))[:, 0]
+
+
+class MergedStage:
+    """Stage 2: both encoders and a fresh head, end to end."""
+
+    name, columns, grouping = "lar_iqa", (MOS,), "sets"
+
+    def __init__(self, recipe: LARRecipe, sets: Sequence[RatedImages]) -> None:
+        self.recipe = recipe
+        options: dict[str, Any] = {"color_space": recipe.color_spaces[0]} | recipe.geometry
+        self.model = LARIQA(**options)
+        begin_with(self.model.authentic, recipe.start, "authentic")
+        begin_with(self.model.synthetic, recipe.start, "synthetic")
+        self.module = self.model
+
+    def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
+        whole, crop = self.model.views(image)
+        return {"whole": whole[0], "crop": crop[0]}
+
+    def train(self, step: int) -> bool:
+        self.model.train()
+        return False
+
+    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+        _, views, labels = parts[0]
+        return compare(self.recipe, self.model(views["whole"], views["crop"]), labels[:, 0])
+
+    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
+        return torch.stack([self.model.score_images([read_image(row.path).rgb]) for row in rows])
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+
+    def load(self, folder: Path) -> None:
+        load_saved(self.model, folder)
+
+
+def compare(recipe: LARRecipe, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Return squared error plus what is missing to full correlation within the batch."""
+    error, missing = F.mse_loss(scores, labels), 1 - batch_pearson(scores, labels)
+    return {
+        "loss": recipe.error_weight * error + recipe.correlation_weight * missing,
+        "mse": error,
+        "pearson": missing,
+    }
+
+
+def batch_pearson(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return Pearson's r as the published loss has it: deviations over n - 1, the mean of products over n.
+
+    A perfect batch of n therefore gives 1 - 1 / n. A batch whose labels are all equal has no order to follow: 1.
+    """
+    if len(scores) < 2 or float(labels.std()) == 0:
+        return torch.ones((), device=scores.device)
+    a, b = ((x - x.mean()) / (x.std() + 1e-8) + 1e-5 for x in (scores, labels))
+    return (a * b).mean()

@@ -1,1 +1,0 @@
-"""Training of the quality networks on rated pictures: one's own, or the published sets."""

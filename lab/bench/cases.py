@@ -1,0 +1,217 @@
+"""The benchmark's pictures: scenes that nothing was trained on, what is wrong with them, and where."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lab.world.captions import ANY, Caption, describe, matches
+from lab.world.defects import damage
+from lab.world.render import render
+from lab.world.scene import Combinations, Misalignment, Scenes, misalign, sample
+from lab.world.seeds import BENCHMARK, source
+from lab.world.vocabulary import DEFECT_KINDS, HELD_OUT_DEFECT, TRAINING_DEFECTS
+
+SIDE = 64
+MOST_TRIES = 12
+"""How often more scenes are drawn when a kind of misalignment was not possible in those drawn so far."""
+CHANGED: tuple[Misalignment, ...] = ("colour", "object", "texture", "missing")
+"""The misalignments that the whole chain is asked to repair."""
+
+
+@dataclass(frozen=True)
+class Cases:
+    """B pictures, what their captions ask for, and the truth about both."""
+
+    images: Tensor
+    """(B, 3, 64, 64) as a pipeline gets them: whole steps of 1 / 255."""
+    clean: Tensor
+    """(B, 3, 64, 64) of the scenes that the captions describe."""
+    scenes: Scenes
+    """What the captions describe."""
+    captions: list[Caption]
+    kinds: list[str]
+    """ "clean", a kind of defect, or a kind of misalignment."""
+    slot: Tensor
+    """(B,) the object that is wrong; -1 where none is."""
+    masks: Tensor
+    """(B, 64, 64) bool, what is wrong: visible damage, or the pixels of the wrong and of the asked object."""
+    severity: Tensor
+    """(B,) of the damage, 0 without."""
+    objects: Tensor
+    """(B, K, 64, 64) bool, the objects of `clean`."""
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    @property
+    def prompts(self) -> list[str]:
+        """The captions' texts."""
+        return [caption.text for caption in self.captions]
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        """The pictures as PIL images."""
+        return pictures_of(self.images)
+
+    def __getitem__(self, rows: Sequence[int]) -> Cases:
+        rows = list(rows)
+        index = torch.tensor(rows, dtype=torch.long)
+        chosen: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            chosen[field.name] = [value[i] for i in rows] if isinstance(value, list) else value[index]
+        return Cases(**chosen)
+
+    def of(self, *kinds: str) -> Cases:
+        """Return the cases of these kinds."""
+        return self[[i for i, kind in enumerate(self.kinds) if kind in kinds]]
+
+    @property
+    def perceptual(self) -> list[int]:
+        """Rows with a perceptual defect."""
+        return [i for i, kind in enumerate(self.kinds) if kind in DEFECT_KINDS]
+
+    @property
+    def misaligned(self) -> list[int]:
+        """Rows that do not show what their caption asks for."""
+        return [i for i, kind in enumerate(self.kinds) if kind != "clean" and kind not in DEFECT_KINDS]
+
+    @staticmethod
+    def cat(parts: Sequence[Cases]) -> Cases:
+        """Join cases."""
+        joined: dict[str, Any] = {}
+        for field in fields(Cases):
+            values = [getattr(part, field.name) for part in parts]
+            if field.name == "scenes":
+                joined[field.name] = Scenes.cat(values)
+            elif isinstance(values[0], list):
+                joined[field.name] = [item for value in values for item in value]
+            else:
+                joined[field.name] = torch.cat(values)
+        return Cases(**joined)
+
+
+def quantised(images: Tensor) -> Tensor:
+    """Return pictures in whole steps of 1 / 255."""
+    return (images.clamp(0, 1) * 255).round() / 255
+
+
+def pictures_of(images: Tensor) -> list[Image.Image]:
+    """Turn (B, 3, H, W) in 0..1 into PIL images."""
+    pixels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(one) for one in pixels]
+
+
+def tensor_of(pictures: Sequence[Image.Image]) -> Tensor:
+    """Turn PIL images of one size into (B, 3, H, W) in 0..1."""
+    import numpy as np
+
+    pixels = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+
+
+def clean_cases(count: int, number: int, combinations: Combinations = "seen") -> Cases:
+    """Draw pictures that are as good as their captions ask."""
+    scenes, captions = _scenes(count, number, combinations)
+    rendered = render(scenes)
+    clean = quantised(rendered.images)
+    nothing = torch.zeros(count, SIDE, SIDE, dtype=torch.bool)
+    slot = torch.full((count,), -1)
+    none = torch.zeros(count)
+    return Cases(clean, clean, scenes, captions, ["clean"] * count, slot, nothing, none, rendered.objects)
+
+
+def damaged_cases(count: int, number: int, held_out: bool = False, kinds: Sequence[str] | None = None) -> Cases:
+    """Draw pictures with one perceptual defect each, of the kinds that training knows or of the held-out one."""
+    good = clean_cases(count, number)
+    chosen = kinds or ((HELD_OUT_DEFECT,) if held_out else TRAINING_DEFECTS)
+    spoilt = damage(good.clean, good.objects.any(1), source(BENCHMARK, 5000 + number), chosen)
+    return replace(
+        good,
+        images=quantised(spoilt.images),
+        kinds=[DEFECT_KINDS[i] for i in spoilt.kinds.tolist()],
+        masks=spoilt.masks,
+        severity=spoilt.severity,
+    )
+
+
+def misaligned_cases(kind: Misalignment, count: int, number: int, combinations: Combinations = "seen") -> Cases:
+    """Draw pictures that do not show what their caption asks for; their captions are truly not met.
+
+    With "held_out" combinations the object that is wrong is asked for in a pair of thing and colour that training
+    never shows.
+    """
+    found: list[Cases] = []
+    for attempt in range(MOST_TRIES):
+        if sum(map(len, found)) >= count:
+            break
+        lacking = count - sum(map(len, found))
+        found.append(_misaligned(kind, lacking, number + 100 * attempt, combinations))
+    return Cases.cat(found)
+
+
+def _misaligned(kind: Misalignment, most: int, number: int, combinations: Combinations) -> Cases:
+    count = max(4 * most, 16)
+    scenes, captions = _scenes(count, number, combinations)
+    wrong, slot, possible = misalign(scenes, kind, source(BENCHMARK, 7000 + number))
+    if combinations == "held_out":
+        possible = possible & (slot == 0)
+    rows = torch.arange(count)
+    things = [
+        caption.objects[min(int(s), len(caption.objects) - 1)] for caption, s in zip(captions, slot, strict=True)
+    ]
+    if kind == "relation":
+        possible &= torch.tensor([_relates(caption) for caption in captions])
+    elif kind != "count":
+        met = matches(wrong, things)[rows, :, rows].any(1)
+        possible &= ~met
+    if kind == "texture":
+        possible &= torch.tensor([thing.texture != ANY for thing in things])
+    keep = possible.nonzero()[:most, 0]
+    asked, drawn = render(scenes[keep]), render(wrong[keep])
+    at = torch.arange(len(keep))
+    masks = asked.objects[at, slot[keep]] | drawn.objects[at, slot[keep]]
+    if kind == "relation":
+        masks = (asked.objects[:, :2] | drawn.objects[:, :2]).any(1)
+    return Cases(
+        quantised(drawn.images),
+        quantised(asked.images),
+        scenes[keep],
+        [captions[int(i)] for i in keep],
+        [kind] * len(keep),
+        slot[keep],
+        masks,
+        torch.zeros(len(keep)),
+        asked.objects,
+    )
+
+
+def _relates(caption: Caption) -> bool:
+    return caption.relation is not None and set(caption.relation[:2]) == {0, 1}
+
+
+def _scenes(count: int, number: int, combinations: Combinations) -> tuple[Scenes, list[Caption]]:
+    scenes = sample(count, source(BENCHMARK, number), combinations)
+    rng = random.Random(f"{BENCHMARK}-{number}")
+    return scenes, [describe(scenes, i, rng) for i in range(count)]
+
+
+def spans(caption: Caption, text: str) -> list[tuple[int, int]]:
+    """Return where in `text` (the caption, cleaned) each object slot's phrase stands; (0, 0) where it does not."""
+    found = [(0, 0)] * len(caption.objects)
+    at = 0
+    for slot in caption.order:
+        phrase = caption.objects[slot].text
+        start = text.find(phrase, at)
+        if start < 0:
+            continue
+        found[slot] = (start, start + len(phrase))
+        at = start + len(phrase)
+    return found

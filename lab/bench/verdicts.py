@@ -1,0 +1,150 @@
+"""Was it improved, made worse, left alone? By the judges alone, never by a score that a pipeline knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lab.bench import intervals
+from lab.bench.cases import Cases
+from lab.bench.report import Row
+from lab.bench_judges.check import PRESENT, TieBands
+from lab.bench_judges.networks import Judges
+from lab.world.captions import ANY
+from lab.world.vocabulary import DEFECT_KINDS
+
+ATTRIBUTE = {"colour": 0, "object": 1, "texture": 2}
+"""Which reading of the judge a misalignment is about."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judges say of one picture before and after."""
+
+    kind: str
+    improved: bool
+    worse: bool
+    untouched: bool
+    """Every pixel is as it was."""
+    fixed: bool
+    """The asked attribute was wrong and is right; the missing thing is there."""
+    attribute_lost: bool
+    """Some object's colour, thing or texture was right and is wrong."""
+    before: float
+    """Judge's distance to the clean scene inside the true mask."""
+    after: float
+    change: float
+    """Judge's distance between before and after where they differ most."""
+
+
+def judge(judges: Judges, bands: TieBands, cases: Cases, after: Tensor) -> list[Verdict]:
+    """Compare pictures with what came out of them (B, 3, 64, 64).
+
+    A perceptual defect is improved when the judge's distance to the clean scene inside the true mask falls by more
+    than the tie band, and worse when it rises by more. A misalignment is improved when the asked attribute becomes
+    right, no reading of another object changes, and nothing else that the caption asks of this object is lost; it is
+    worse when anything that was right is wrong. A good picture is worse when it changes visibly anywhere.
+    """
+    first, then = judges.read(cases.images, cases.scenes), judges.read(after, cases.scenes)
+    right, still = first.right(cases.scenes), then.right(cases.scenes)
+    lost = right & ~still
+    moved = torch.stack([first.colour != then.colour, first.noun != then.noun, first.texture != then.texture], -1)
+    moved &= cases.scenes.present[..., None]
+    near = judges.distance(cases.images, cases.clean, cases.masks)
+    nearer = judges.distance(after, cases.clean, cases.masks)
+    change = judges.visible_change(cases.images, after)
+    same = (cases.images == after).flatten(1).all(1)
+    appeared = _appeared(judges, cases, after)
+    found = []
+    for i, kind in enumerate(cases.kinds):
+        slot, fixed = int(cases.slot[i]), False
+        others = torch.arange(right.shape[1]) != slot
+        if kind in DEFECT_KINDS:
+            improved, worse = bool(near[i] - nearer[i] > bands.distance), bool(nearer[i] - near[i] > bands.distance)
+        elif kind == "clean":
+            improved, worse = False, bool(change[i] > bands.visible) or bool(lost[i].any())
+        else:
+            asked = _asked(cases, i)
+            if kind == "missing":
+                fixed = bool(appeared[i]) or bool(still[i, slot, :2].all() and not right[i, slot, :2].all())
+            elif kind == "native":
+                fixed = bool((~right[i, slot] & still[i, slot] & asked).any())
+            elif kind in ATTRIBUTE:
+                at = ATTRIBUTE[kind]
+                fixed = bool(still[i, slot, at] & ~right[i, slot, at])
+            own_lost = bool((lost[i, slot] & asked).any())
+            worse = own_lost or bool(lost[i, others].any())
+            improved = fixed and not own_lost and not bool(moved[i, others].any())
+        found.append(
+            Verdict(
+                kind,
+                improved,
+                worse,
+                bool(same[i]),
+                fixed,
+                bool(lost[i].any()),
+                float(near[i]),
+                float(nearer[i]),
+                float(change[i]),
+            )
+        )
+    return found
+
+
+def _asked(cases: Cases, index: int) -> Tensor:
+    """Return (3,) bool: whether the caption says the colour, the thing, the texture of the object that is wrong."""
+    caption = cases.captions[index]
+    thing = caption.objects[min(int(cases.slot[index]), len(caption.objects) - 1)]
+    return torch.tensor([thing.colour != ANY, thing.noun != ANY, thing.texture != ANY])
+
+
+def _appeared(judges: Judges, cases: Cases, after: Tensor) -> Tensor:
+    """Return (B,) bool: more of the asked thing in its colour is to be seen, wherever it was drawn."""
+    rows, slot = torch.arange(len(cases)), cases.slot.clamp(min=0)
+    noun, colour = cases.scenes.noun[rows, slot], cases.scenes.colour[rows, slot]
+    gained = judges.area_of(after, noun, colour) - judges.area_of(cases.images, noun, colour)
+    return gained >= PRESENT
+
+
+def outcome_rows(verdicts: Sequence[Verdict], prefix: str) -> dict[str, Row]:
+    """Return the shares that were improved and made worse."""
+    return {
+        f"{prefix}improved": intervals.share([v.improved for v in verdicts]),
+        f"{prefix}worse": intervals.share([v.worse for v in verdicts]),
+    }
+
+
+def clean_rows(verdicts: Sequence[Verdict], prefix: str) -> dict[str, Row]:
+    """Return what became of good pictures."""
+    return {
+        f"{prefix}untouched": intervals.share([v.untouched for v in verdicts]),
+        f"{prefix}worse": intervals.share([v.worse for v in verdicts]),
+    }
+
+
+def repair_rows(verdicts: Sequence[Verdict], prefix: str) -> dict[str, Row]:
+    """Return how much nearer damaged places came to the clean scene, and how often an object lost an attribute."""
+    damaged = [v for v in verdicts if v.kind in DEFECT_KINDS]
+    if not damaged:
+        return {f"{prefix}distance": intervals.EMPTY, f"{prefix}attributes_worse": intervals.EMPTY}
+    return {
+        f"{prefix}distance": intervals.ratio([v.after for v in damaged], [v.before for v in damaged]),
+        f"{prefix}attributes_worse": intervals.share([v.attribute_lost for v in damaged]),
+    }
+
+
+def records(run: str, cases: Cases, verdicts: Sequence[Verdict], results: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    """Return one plain record per picture: the published raw rows."""
+    rows = []
+    for index, verdict in enumerate(verdicts):
+        row = {"run": run, "index": index, "caption": cases.captions[index].text, **asdict(verdict)}
+        if results:
+            decision = results[index].decision
+            row |= {"kept": decision.kept, "guarded": decision.guarded, "reason": decision.reason}
+            row |= {"area": round(results[index].plan.area, 4)}
+        rows.append(row)
+    return rows

@@ -1,0 +1,1 @@
+"""The benchmark's own judges: trained apart, loaded by no pipeline."""

@@ -1,0 +1,212 @@
+"""Trains the judges of the toy world's benchmark: apart from every pipeline, on scenes of their own.
+
+Their seeds, their architecture and their defects (the held-out kind included) differ from what pipelines are made of.
+Half of the crops and pictures are softened, shifted or dimmed a little, so that a judge reads what an autoencoder
+gives back without ever having met one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from grefine.errors import ConfigError
+from grefine.training.loop import Budget, Record, train
+from lab.bench_judges.card import write_card
+from lab.bench_judges.check import check_judges
+from lab.bench_judges.networks import CELL, NONE, SOUND, WEIGHTS, AttributeJudge, Judges, Referee, crop, load_weights
+from lab.muon import optimisers
+from lab.world.defects import damage
+from lab.world.render import Rendered, render
+from lab.world.scene import Scenes, sample
+from lab.world.seeds import JUDGES, source
+from lab.world.vocabulary import DEFECT_KINDS
+
+PARTS: dict[str, type[nn.Module]] = {"attributes": AttributeJudge, "referee": Referee}
+"""The judges by the name of their file."""
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """What makes the shipped judges (`python -m lab train judges`)."""
+
+    scenes: int = 16
+    """Per step."""
+    shares: Mapping[str, float] = field(default_factory=lambda: {"attributes": 0.4, "referee": 0.6})
+    """How the minutes are divided."""
+    muon_lr: float = 0.02
+    adam_lr: float = 0.002
+    seed: int = 0
+
+
+def train_judges(
+    out: Path = WEIGHTS,
+    minutes: float = 4.0,
+    seed: int = 0,
+    parts: Sequence[str] = tuple(PARTS),
+    accelerator: Accelerator | None = None,
+) -> dict[str, float]:
+    """Train the judges, or go on training what lies in `out`; write them with a card and return how well they judge.
+
+    With one of `PARTS` alone, that judge gets all the minutes and the other one must lie in `out` already.
+    """
+    unknown = [name for name in parts if name not in PARTS]
+    if unknown or not parts:
+        raise ConfigError(f"parts must be some of {', '.join(PARTS)}, not {list(parts)!r}.")
+    accelerator = accelerator or Accelerator()
+    settings = JudgeSettings(seed=seed)
+    torch.manual_seed(seed)
+    whole = sum(settings.shares[name] for name in parts)
+    for name in parts:
+        budget = Budget(minutes=minutes * settings.shares[name] / whole)
+        model = PARTS[name]()
+        if (out / f"{name}.safetensors").is_file():
+            load_weights(model, out / f"{name}.safetensors")
+        _train_one(name, model.to(accelerator.device), out, budget, settings, accelerator)
+        state = {k: v.half() if v.is_floating_point() else v for k, v in model.cpu().state_dict().items()}
+        save_file({k: v.contiguous() for k, v in state.items()}, out / f"{name}.safetensors")
+    judges = Judges.load(out)
+    found = check_judges(judges)
+    records = {name: Record.load(out / "training", name) for name in PARTS}
+    made = {name: (record.samples, record.cpu_seconds) for name, record in records.items()}
+    write_card(out / "README.md", judges, found, made, seed)
+    return found
+
+
+def _train_one(
+    name: str, model: nn.Module, out: Path, budget: Budget, settings: JudgeSettings, accelerator: Accelerator
+) -> None:
+    record = Record.load(out / "training", name)
+    offset = record.samples // (2 * settings.scenes)
+    losses = attribute_losses if name == "attributes" else referee_losses
+    device = accelerator.device
+
+    def step(number: int) -> dict[str, Tensor]:
+        model.train()
+        return losses(model, *draw(settings.seed, offset + number, settings.scenes, device))
+
+    def evaluate() -> dict[str, float]:
+        model.eval()
+        with torch.no_grad():
+            held_out = [losses(model, *draw(settings.seed, -1 - i, 48, device)) for i in range(3)]
+        return {f"held_out_{k}": float(sum(float(row[k]) for row in held_out) / 3) for k in held_out[0]}
+
+    train(
+        step,
+        optimisers([model], settings.muon_lr, settings.adam_lr),
+        budget,
+        record,
+        settings=asdict(settings),
+        evaluate=evaluate,
+        save=lambda: None,
+        batch=2 * settings.scenes,
+        accelerator=accelerator,
+        every=0.25,
+    )
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is to be learnt of one batch, clean pictures first, then damaged ones."""
+
+    scenes: Scenes
+    """2B."""
+    rendered: Rendered
+    """B, of the clean pictures."""
+    defects: Tensor
+    """(2B, S, S) long: kind of defect, or `SOUND`."""
+
+
+def draw(
+    seed: int, number: int, count: int, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Truth, torch.Generator]:
+    """Return the pictures (2B, 3, S, S), their truth and the random source of batch `number`."""
+    generator = source(JUDGES + seed, number)
+    quarter = count // 4
+    scenes = Scenes.cat([sample(count - quarter, generator), sample(quarter, generator, "held_out")])
+    rendered = render(scenes, 64, device)
+    spoilt = damage(rendered.images, rendered.objects.any(1), generator, DEFECT_KINDS)
+    kinds = torch.where(spoilt.masks, spoilt.kinds[:, None, None], SOUND)
+    images = soften(torch.cat([rendered.images, spoilt.images]), generator)
+    defects = torch.cat([torch.full_like(kinds, SOUND), kinds])
+    return images, Truth(Scenes.cat([scenes, scenes]), rendered, defects), generator
+
+
+def soften(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Change half of the pictures so little that nobody would call it a defect: softness, grain, light."""
+    amount = torch.rand(len(images), 3, 1, 1, 1, generator=generator).to(images.device)
+    soft = F.avg_pool2d(F.pad(images, [1] * 4, mode="replicate"), 3, 1)
+    changed = images + (soft - images) * 0.55 * amount[:, 0]
+    grain = torch.randn(images.shape, generator=generator).to(images.device)
+    changed = changed * (0.93 + 0.14 * amount[:, 2]) + 0.02 * amount[:, 1] * grain
+    chosen = (torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5).to(images.device)
+    return torch.where(chosen, changed.clamp(0, 1), images)
+
+
+def attribute_losses(
+    model: AttributeJudge, images: Tensor, truth: Truth, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Read every object at about its place, and as many places without one."""
+    scenes = truth.scenes
+    row, slot = scenes.present.nonzero(as_tuple=True)
+    x, y, radius = (t[row, slot] for t in (scenes.x, scenes.y, scenes.radius))
+    jitter = torch.rand(len(row), 3, generator=generator) - 0.5
+    crops = crop(
+        images[row.to(images.device)],
+        *(t.to(images.device) for t in (x + 0.16 * jitter[:, 0] * radius, y + 0.16 * jitter[:, 1] * radius)),
+        (radius * (1 + 0.2 * jitter[:, 2])).to(images.device),
+    )
+    empty = _empty_crops(images, truth, generator)
+    colour, noun, texture = model(torch.cat([crops, empty]))
+    count = len(row)
+    asked = (t[row, slot].to(images.device) for t in (scenes.colour, scenes.noun, scenes.texture))
+    colours, nouns, textures = asked
+    nothing = torch.full((len(empty),), NONE, device=images.device)
+    parts = {
+        "colour": F.cross_entropy(colour[:count], colours),
+        "noun": F.cross_entropy(noun, torch.cat([nouns, nothing])),
+        "texture": F.cross_entropy(texture[:count], textures),
+    }
+    return {"loss": sum(parts.values(), torch.zeros((), device=images.device))} | parts
+
+
+def _empty_crops(images: Tensor, truth: Truth, generator: torch.Generator) -> Tensor:
+    """Cut places that hold next to nothing of any object."""
+    place = torch.rand(len(images), 3, generator=generator).to(images.device)
+    x, y, radius = place[:, 0], place[:, 1], 0.12 + 0.15 * place[:, 2]
+    things = truth.rendered.objects.any(1, keepdim=True).float().repeat(2, 1, 1, 1)
+    free = crop(things, x, y, radius).mean((1, 2, 3)) < 0.04
+    return crop(images, x, y, radius)[free]
+
+
+def referee_losses(model: Referee, images: Tensor, truth: Truth, generator: torch.Generator) -> dict[str, Tensor]:
+    """Name the defect and the thing, its colour and its texture in every cell that is clearly one or the other."""
+    seen = model(images)
+    scenes, objects = truth.scenes, truth.rendered.objects.repeat(2, 1, 1, 1)
+    damaged = F.avg_pool2d((truth.defects != SOUND).float()[:, None], CELL)[:, 0]
+    kind = truth.defects.flatten(1).amin(1)[:, None, None].expand_as(damaged)
+    defects = torch.where(damaged >= 0.5, kind, SOUND).masked_fill((damaged > 0) & (damaged < 0.5), -100)
+    cover = F.avg_pool2d(objects.float(), CELL)
+    share, owner = cover.max(1)
+    solid, free = share > 0.6, cover.sum(1) < 0.1
+
+    def of_owner(values: Tensor) -> Tensor:
+        return values.to(images.device).gather(1, owner.flatten(1)).view_as(owner).masked_fill(~solid, -100)
+
+    nouns = of_owner(scenes.noun).masked_fill(free, NONE)
+    balance = torch.ones(NONE + 1, device=images.device)
+    balance[NONE] = 0.3
+    parts = {
+        "defect": F.cross_entropy(seen.defect, defects),
+        "noun": F.cross_entropy(seen.noun, nouns, weight=balance),
+        "colour": F.cross_entropy(seen.colour, of_owner(scenes.colour)),
+        "texture": F.cross_entropy(seen.texture, of_owner(scenes.texture)),
+    }
+    return {"loss": 2 * parts["defect"] + parts["noun"] + parts["colour"] + parts["texture"]} | parts

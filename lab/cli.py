@@ -1,0 +1,284 @@
+"""`python -m lab bench | train | house`: what makes and measures the embedded pipeline; not in the wheel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from grefine.cli.main import run
+
+app = typer.Typer(
+    name="lab", help="Make and measure the embedded pipeline.", no_args_is_help=True, add_completion=False
+)
+train_app = typer.Typer(no_args_is_help=True, help="Make weights, from seeds, resumably.")
+app.add_typer(train_app, name="train")
+
+OUT = typer.Option(Path("runs/tiny"), "--out", "-o", help="Folder of the result; what lies there is resumed.")
+MINUTES = typer.Option(None, help="Budget by the clock.")
+STEPS = typer.Option(None, help="Budget in steps; exactly reproducible.")
+SEED = typer.Option(None, help="In place of the configuration's.")
+DEVICE = typer.Option(None, help="cpu keeps off an accelerator that is present.")
+AS_JSON = typer.Option(False, "--json", help="Print the measurements as JSON.")
+
+
+@app.command()
+def bench(
+    pipeline: str = typer.Option("tiny", help="A pipeline of the toy world: a bundled name or a folder."),
+    quick: bool = typer.Option(False, help="Few pictures per row, no ablation: about a minute on two cores."),
+    json_: Path = typer.Option(None, "--json", help="Write the rows as JSON (docs/toyworld.md has the schema)."),
+    markdown: Path = typer.Option(None, help="Write the table that is printed."),
+    raw: Path = typer.Option(None, help="Write one JSON line per judged picture."),
+    gallery: Path = typer.Option(None, help="Write before, map, mask, after and truth as one PNG."),
+    native: Path = typer.Option(None, help="An early checkpoint (unet, text encoders) whose failures are repaired."),
+    contrastive: Path = typer.Option(None, help="A CLIP trained without masks (clip, clip_tokenizer), to compare."),
+    seed: int = typer.Option(0, help="Of every refinement."),
+    device: str = typer.Option(None, help="Where the pipeline runs, e.g. cuda."),
+) -> None:
+    """Maps, repaints and the whole chain on scenes of the toy world, judged by nets that no pipeline loads."""
+    from lab.bench.run import bench_toyworld
+
+    report = bench_toyworld(
+        pipeline,
+        quick=quick,
+        seed=seed,
+        device=device,
+        native=native,
+        contrastive=contrastive,
+        gallery=gallery,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(report.markdown(), nl=False)
+    if json_:
+        report.write_json(json_)
+    if raw:
+        report.write_raw(raw)
+    if markdown:
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        markdown.write_text(report.markdown(), encoding="utf-8")
+
+
+@train_app.command()
+def tiny(
+    out: Path = OUT,
+    minutes: float | None = MINUTES,
+    steps: int | None = STEPS,
+    parts: str = typer.Option(
+        "", help="Comma-separated: vae, clip, unet, decoder (all without), or the controls contrastive and early."
+    ),
+    again: bool = typer.Option(False, help="Train the bundled pipeline once more: its parts, settings and time."),
+    seed: int | None = SEED,
+    device: str | None = DEVICE,
+    bundle: bool = typer.Option(True, help="Calibrate and assemble the pipeline folder afterwards."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Train the embedded pipeline on the toy world, or go on training it."""
+    from grefine.errors import ConfigError
+    from grefine.resources import bundled
+    from lab.tiny.recipe import CONTROLS, train_again, train_tiny
+
+    names = [name.strip() for name in parts.split(",") if name.strip()]
+    if again and (minutes or steps or names or seed is not None):
+        raise ConfigError("--again takes budget, parts and seeds from the bundled records: leave them out.")
+    if not again and (minutes is None) == (steps is None):
+        raise ConfigError("Give a budget: --minutes N or --steps N, or --again.")
+    if again:
+        found = train_again(out, bundled("pipelines") / "tiny" / "training", device == "cpu")
+    else:
+        found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=device == "cpu")
+    whole = all((out / name).is_dir() for name in ("vae", "unet", "clip", "pq_prompts"))
+    if bundle and whole and not found.keys() <= CONTROLS.keys():
+        from lab.tiny.bundle import assemble
+
+        assemble(out)
+        typer.echo(f"pipeline: {out}", err=True)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        for part, metrics in found.items():
+            typer.echo(f"{part}: {numbers(metrics)}")
+
+
+def judge_command(name: str) -> Callable[..., None]:
+    """Return the command that trains one of tiny's judges."""
+
+    def judge(
+        out: Path = OUT,
+        config: Path | None = typer.Option(None, help=f"A YAML file in place of lab/configs/tiny/{name}.yaml."),
+        minutes: float | None = MINUTES,
+        steps: int | None = STEPS,
+        seed: int | None = SEED,
+        device: str | None = DEVICE,
+        as_json: bool = AS_JSON,
+    ) -> None:
+        from lab.judges.recipe import train_judge
+
+        found = train_judge(name, out, config=config, minutes=minutes, steps=steps, seed=seed, cpu=device == "cpu")
+        typer.echo(json.dumps(found, indent=1) if as_json else numbers(found))
+
+    judge.__doc__ = f"Train tiny's {name} on scenes with known truth, or go on training it."
+    return judge
+
+
+def map_command(name: str) -> Callable[..., None]:
+    """Return the command that fits one map to toy scenes."""
+
+    def fit(
+        out: Path = OUT,
+        pipeline: str = typer.Option("tiny", help="Whose CLIP and prompts are begun with."),
+        config: Path | None = typer.Option(None, help=f"A YAML file in place of lab/configs/{name}.yaml."),
+        minutes: float | None = MINUTES,
+        steps: int | None = STEPS,
+        seed: int | None = SEED,
+        device: str | None = DEVICE,
+        as_json: bool = AS_JSON,
+    ) -> None:
+        from grefine.training.maps import recipe
+        from lab import CONFIGS
+        from lab.map_sources import ToyAlignment, ToyQuality
+
+        train, source = {"pq": (recipe.train_pq, ToyQuality), "aq": (recipe.train_aq, ToyAlignment)}[name]
+        found = train(
+            out,
+            pipeline,
+            source=lambda clip, settings: source(clip, settings.seed),
+            config=config or CONFIGS / f"{name}.yaml",
+            minutes=minutes,
+            steps=steps,
+            seed=seed,
+            cpu=device == "cpu",
+        )
+        shown = "\n".join(f"{when}: {numbers(found[when])}" for when in ("before", "after"))
+        typer.echo(json.dumps(found, indent=1) if as_json else shown)
+
+    fit.__doc__ = f"Fit the {name.upper()}-Map to endless toy scenes."
+    return fit
+
+
+for _name in ("moe-agiqa", "mdiqa", "lar-iqa"):
+    train_app.command(_name)(judge_command(_name))
+for _name in ("pq", "aq"):
+    train_app.command(_name)(map_command(_name))
+
+
+@train_app.command()
+def domain(
+    out: Path = typer.Option(Path("runs/domain"), "--out", "-o", help="Folder of the network."),
+    photographs: list[Path] = typer.Option([], help="Folders of photographs, beside GREFINE_DATA/kodak."),
+    held_out: list[Path] = typer.Option([], help="Folders of pictures that are only measured."),
+    measure: bool = typer.Option(False, "--measure", help="Train nothing; measure the network in OUT."),
+    count: int = typer.Option(256, help="Held-out pictures per group of the measurement."),
+    tiles: int = typer.Option(40_000, help="Toy tiles in training, and half the foreign ones."),
+    epochs: int = typer.Option(6),
+) -> None:
+    """Train the network that tells toy scenes from everything else, and print its error rates on held-out pictures."""
+    import os
+
+    from grefine.errors import ConfigError
+    from lab import domain as domain_net
+
+    kodak = [Path(os.environ["GREFINE_DATA"]) / "kodak"] if os.environ.get("GREFINE_DATA") else []
+    if not (folders := [*kodak, *photographs]):
+        raise ConfigError("No photographs to tell scenes from: set GREFINE_DATA, or give --photographs DIR.")
+    if not measure:
+        domain_net.train_domain(out, folders, tiles, epochs)
+    typer.echo(domain_net.measure(out, folders, held_out, count))
+
+
+@train_app.command("judges")
+def bench_judges(
+    out: Path = typer.Option(
+        Path("runs/judges"), "--out", "-o", help="Folder of weights; what lies there is resumed."
+    ),
+    minutes: float = typer.Option(4.0, help="Budget by the clock; at least 4 for usable judges."),
+    seed: int = typer.Option(0),
+) -> None:
+    """Train the benchmark's own judges, which no pipeline ever loads."""
+    from lab.bench_judges.train import train_judges
+
+    for name, value in train_judges(out, minutes, seed).items():
+        typer.echo(f"{name} {value:.3f}")
+
+
+@train_app.command()
+def parser(
+    ud: Path = typer.Option(..., "--ud", help="Folder of UD English-EWT: en_ewt-ud-train.conllu or .conllu.gz."),
+    out: Path = typer.Option(Path("parser.bin"), "--out", "-o", help="The file to write."),
+    seed: int = typer.Option(0, help="Of every random choice; the same seed gives the same file."),
+    config: Path | None = typer.Option(None, help="YAML of ParserRecipe; without it the shipped recipe."),
+    as_json: bool = typer.Option(False, "--json", help="Write path, size and seconds as JSON."),
+) -> None:
+    """Train tagger, parser and labeller of the embedded parser (one core, some minutes)."""
+    from grefine.config import load_config
+    from lab.parser.recipe import ParserRecipe, train_parser
+
+    recipe = load_config(config, ParserRecipe) if config else ParserRecipe()
+    made = train_parser(ud, out, seed, recipe, progress=lambda line: typer.echo(line, err=True))
+    if as_json:
+        typer.echo(json.dumps({"path": str(made.path), "bytes": made.size, "seconds": round(made.seconds, 1)}))
+    else:
+        typer.echo(f"{made.path}  {made.size:,} bytes  {made.seconds:.0f} s")
+
+
+@train_app.command()
+def restorer(
+    weights: list[str] = typer.Option(..., help="sharpness=1,noisiness=0; given twice, both are compared."),
+    mdiqa: Path = typer.Option(..., help="Folder of the MDIQA that judges."),
+    out: Path = typer.Option(Path("runs/restorer"), "--out", "-o", help="What lies there is resumed."),
+    steps: int = typer.Option(400, help="Steps on fidelity alone, from which every weighting starts."),
+    tune: int = typer.Option(200, help="Steps under each weighting."),
+    loss_weight: float = typer.Option(0.1, help="Of MDIQA beside the mean absolute error."),
+    seed: int = typer.Option(21),
+    device: str | None = DEVICE,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Train restorers of toy pictures under weightings of MDIQA's dimensions and measure them by pixel formulas."""
+    from accelerate import Accelerator
+
+    from grefine.models.mdiqa import MDIQA
+    from grefine.scorers.builders import component
+    from grefine.training.loop import Budget
+    from lab.restorer import RestorerSettings, compare_weightings, parse_weights
+
+    asked = {text.replace(",", "_").replace("=", "-"): parse_weights(text) for text in weights}
+    found = compare_weightings(
+        out,
+        asked,
+        component(MDIQA, mdiqa, "cpu"),
+        base=Budget(steps=steps),
+        tuned=Budget(steps=tune),
+        settings=RestorerSettings(loss_weight=loss_weight, seed=seed),
+        accelerator=Accelerator(cpu=device == "cpu"),
+    )
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for name, values in found.items():
+        shown = (f"{key} {v['value'] if isinstance(v, dict) else v:.4f}" for key, v in values.items())
+        if name != "pairs":
+            typer.echo(f"{name}: " + ", ".join(shown))
+    for name, pair in found["pairs"].items():
+        parts = (f"{key} in {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}] of {v['n']}" for key, v in pair.items())
+        typer.echo(f"{name}: " + ", ".join(parts))
+
+
+@app.command()
+def house() -> None:
+    """Print the measures of the package: lines, what the commands import, circles, settings, names."""
+    from lab.house import measures
+
+    for name, value in measures().items():
+        typer.echo(f"{name:42} {value}")
+
+
+def numbers(found: dict[str, Any]) -> str:
+    """Return the measured numbers in one line."""
+    return ", ".join(f"{key} {value:.3f}" for key, value in found.items() if isinstance(value, float))
+
+
+def main() -> None:
+    """Run the command line; every known failure is one sentence on stderr."""
+    run(app)

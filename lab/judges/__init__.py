@@ -1,0 +1,1 @@
+"""How the judges of tiny were trained, on scenes with known truth."""

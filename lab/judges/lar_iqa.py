@@ -1,0 +1,140 @@
+"""The tiny LAR-IQA: one score from the whole picture made small and from the picture at full scale."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+
+from grefine.models.lar_iqa import LARIQA
+from grefine.models.mdiqa_blocks import imagenet
+from grefine.training.loop import Budget, Record, train
+from grefine.training.losses import correlation_loss
+from lab.judges.auxiliary_heads import DamageAid, start_at
+from lab.judges.measures import in_chunks, rank_correlation
+from lab.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, judged
+from lab.muon import optimisers
+
+
+@dataclass(frozen=True)
+class LARIQASettings:
+    """What makes the shipped LAR-IQA (lab/configs/tiny/lar_iqa.yaml)."""
+
+    encoder: str = "test_efficientnet"
+    output_stride: int = 8
+    """Sixty-four pixels leave nothing to see at the published stride of 32."""
+    features: int = 48
+    expanded: int = 96
+    reduced: int = 48
+    whole_size: int = 32
+    crop_size: int = 64
+    batch: int = 48
+    muon_lr: float = 0.01
+    adam_lr: float = 0.002
+    correlation_weight: float = 0.1
+    damage_weight: float = 0.5
+    """Of the help at training time: where does the picture show damage? Its layer is thrown away."""
+    distorted_share: float = 0.03
+    damaged_share: float = 0.8
+    versions: int = 2
+    files: float = 0.6
+    """Share of pictures that went through a file."""
+    seed: int = 12
+
+
+def build(settings: LARIQASettings) -> LARIQA:
+    """Make an untrained tiny LAR-IQA."""
+    model = LARIQA(
+        encoder=settings.encoder,
+        encoder_options={"output_stride": settings.output_stride},
+        features=settings.features,
+        expanded=settings.expanded,
+        reduced=settings.reduced,
+        whole_size=settings.whole_size,
+        crop_size=settings.crop_size,
+    )
+    start_at(model.head, 0.55)  # pyright: ignore[reportArgumentType]
+    return model
+
+
+def tensor_views(model: LARIQA, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both views of images `(B, 3, S, S)` in 0..1 that are already as large as the crop.
+
+    The picture is rounded to 8 bits first, as the model's own `views` reads it.
+    """
+    images = (images * 255).round() / 255
+    size = model.config["whole_size"]
+    whole = F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    return imagenet(whole), imagenet(images)
+
+
+def train_lar_iqa(out: Path, settings: LARIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
+    """Train, or go on training, `out`/lar_iqa."""
+    torch.manual_seed(settings.seed)
+    folder = out / "lar_iqa"
+    fresh = not (folder / "config.json").is_file()
+    model = build(settings) if fresh else LARIQA.from_pretrained(folder, torch_dtype=torch.float32)
+    model.to(accelerator.device)
+    record = Record.load(out / "training", "lar_iqa")
+    offset = record.samples // settings.batch
+    encoder: Any = model.synthetic
+    aid = DamageAid(encoder.num_features).to(accelerator.device)
+
+    def step(number: int) -> dict[str, Tensor]:
+        model.train()
+        data = judged(
+            JUDGE_TRAIN + settings.seed,
+            offset + number,
+            settings.batch,
+            damaged_share=settings.damaged_share,
+            distorted_share=settings.distorted_share,
+            device=accelerator.device,
+            versions=settings.versions,
+            files=settings.files,
+        )
+        whole, crop = tensor_views(model, data.images)
+        inner = encoder.forward_features(crop)
+        features = [model.authentic_head(model.authentic(whole)), model.synthetic_head(encoder.forward_head(inner))]
+        score = model.head(torch.cat(features, dim=-1))[:, 0]
+        error, order = F.mse_loss(score, data.quality), correlation_loss(score, data.quality)
+        damage = aid(inner, data)
+        loss = error + settings.correlation_weight * 2 * order + settings.damage_weight * damage
+        return {"loss": loss, "mse": error, "order": order, "damage": damage}
+
+    def save() -> None:
+        model.half().save_pretrained(folder)
+        model.float()
+
+    return train(
+        step,
+        optimisers([model, aid], settings.muon_lr, settings.adam_lr),
+        budget,
+        record,
+        settings=asdict(settings),
+        evaluate=lambda: measure(model, JUDGE_VALIDATE, 256),
+        save=save,
+        batch=settings.batch,
+        accelerator=accelerator,
+        every=0.2,
+    )
+
+
+@torch.no_grad()
+def measure(model: LARIQA, seed: int = JUDGE_TEST, count: int = 512) -> dict[str, float]:
+    """Return rank correlations with the true quality, and with the severity of local defects alone."""
+    model.eval()
+
+    def score(images: Tensor) -> Tensor:
+        return model(*tensor_views(model, images))
+
+    mixed = judged(seed, 0, count)
+    local = judged(seed, 1, count, damaged_share=0.8, distorted_share=0.0)
+    return {
+        "srcc_quality": rank_correlation(in_chunks(score, mixed.images), mixed.quality),
+        "srcc_severity": rank_correlation(in_chunks(score, local.images), -local.severity),
+    }

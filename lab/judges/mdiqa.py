@@ -1,0 +1,220 @@
+"""The tiny MDIQA: nine dimensions, each taught by a distortion of its own, and the overall quality."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from grefine.models.mdiqa import DIMENSIONS, MDIQA
+from grefine.training.loop import Budget, Record, train
+from grefine.training.losses import away_from, norm_in_norm
+from lab.judges.auxiliary_heads import start_at
+from lab.judges.measures import (
+    dimension_measures,
+    direction_measures,
+    in_chunks,
+    mixed_measures,
+    moves_most,
+    own_distortion,
+    rank_correlation,
+)
+from lab.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, Judged, judged
+from lab.muon import optimisers
+
+SPOTS = ("noisiness", "sharpness")
+"""The dimensions that a place alone can be bad in, and that people guide by."""
+SPOTS_TRAIN = 5_500_003
+
+
+@dataclass(frozen=True)
+class MDIQASettings:
+    """What makes the shipped MDIQA (lab/configs/tiny/mdiqa.yaml)."""
+
+    channels: tuple[int, int, int, int] = (12, 16, 24, 32)
+    stem_width: int = 8
+    width: int = 16
+    heads: int = 4
+    hidden: int = 32
+    gate_width: int = 8
+    batch: int = 96
+    muon_lr: float = 0.01
+    adam_lr: float = 0.002
+    norm_weight: float = 0.3
+    """Of norm-in-norm beside the squared error."""
+    overall_weight: float = 2.0
+    local_exponent: float = 1.0
+    """How local damage counts in its dimension (`judged`); the overall quality has its own way."""
+    spots: int = 64
+    """Further pictures per step, `spot_share` of them blurred or noisy in one place."""
+    spot_share: float = 0.5
+    """With 1, a picture without noise must be a blurred one, and a clean one is taken for half blurred."""
+    spot_weight: float = 8.0
+    direction_weight: float = 1.0
+    """Of how far the gradient on those points away from the unspoilt picture."""
+    damaged_share: float = 0.3
+    distorted_share: float = 0.12
+    files: float = 0.6
+    """Share of pictures that went through a file; none of the spots, whose gradient must point to the clean scene."""
+    single_share: float = 0.5
+    """Of pictures that are bad in one dimension alone."""
+    seed: int = 11
+
+
+def build(settings: MDIQASettings) -> MDIQA:
+    """Make an untrained tiny MDIQA."""
+    options = {
+        "channels": list(settings.channels),
+        "stem_width": settings.stem_width,
+        # Gradients of kinks and of the largest of four are rough; a guide follows gradients.
+        "act_layer": "silu",
+        "replace_stem_pool": True,
+    }
+    model = MDIQA(
+        backbone="test_resnet",
+        backbone_options=options,
+        width=settings.width,
+        heads=settings.heads,
+        hidden=settings.hidden,
+        gate_width=settings.gate_width,
+        weight_backbone="test_resnet",
+        weight_backbone_options={"channels": [8, 12, 16, 24], "stem_width": 4},
+        weight_width=8,
+        local_heads=settings.heads,
+        local_hidden=settings.hidden,
+        clip_layers=(1, 1, 1, 1),
+        clip_width=4,
+        clip_head_width=32,
+        clip_tokens=16,
+        clip_size=64,
+    )
+    for net in (model.technology, model.aesthetic):
+        for head in net.heads:
+            start_at(head.score[-1], 0.9)  # pyright: ignore[reportIndexIssue, reportArgumentType]
+    start_at(model.fusion.local.overall[-1], 0.6, share=1.0)  # pyright: ignore
+    return model
+
+
+def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
+    """Train, or go on training, `out`/mdiqa."""
+    torch.manual_seed(settings.seed)
+    folder = out / "mdiqa"
+    fresh = not (folder / "config.json").is_file()
+    model = build(settings) if fresh else MDIQA.from_pretrained(folder, torch_dtype=torch.float32)
+    without_dropout(model).to(accelerator.device)
+    record = Record.load(out / "training", "mdiqa")
+    offset = record.samples // settings.batch
+
+    def step(number: int) -> dict[str, Tensor]:
+        model.train()
+        data = judged(
+            JUDGE_TRAIN + settings.seed,
+            offset + number,
+            settings.batch,
+            damaged_share=settings.damaged_share,
+            distorted_share=settings.distorted_share,
+            single_share=settings.single_share,
+            files=settings.files,
+            local_exponent=settings.local_exponent,
+            device=accelerator.device,
+        )
+        losses = score_losses(model, data, settings)
+        if settings.spots:
+            spots = judged(
+                SPOTS_TRAIN + settings.seed,
+                offset + number,
+                settings.spots,
+                damaged_share=settings.spot_share,
+                distorted_share=0.0,
+                kinds=("blur", "noise"),
+                local_exponent=settings.local_exponent,
+                device=accelerator.device,
+            )
+            found = spot_losses(model, spots)
+            losses |= found
+            losses["loss"] = losses["loss"] + settings.spot_weight * found["spots"]
+            losses["loss"] = losses["loss"] + settings.direction_weight * found["direction"]
+        return losses
+
+    def save() -> None:
+        model.half().save_pretrained(folder)
+        model.float()
+
+    return train(
+        step,
+        optimisers([model], settings.muon_lr, settings.adam_lr),
+        budget,
+        record,
+        settings=asdict(settings),
+        evaluate=lambda: measure(model, JUDGE_VALIDATE, 128, thorough=False)[0],
+        save=save,
+        batch=settings.batch,
+        accelerator=accelerator,
+        every=0.2,
+    )
+
+
+def score_losses(model: MDIQA, data: Judged, settings: MDIQASettings) -> dict[str, Tensor]:
+    """Return the error of all scores, that of their order and that of the overall quality, and their weighted sum."""
+    out = model(data.images)
+    scores = torch.stack([out.dimensions[name] for name in DIMENSIONS], dim=-1)
+    error = F.mse_loss(scores, data.dimensions)
+    orders = [norm_in_norm(scores[:, i], data.dimensions[:, i]) for i in range(len(DIMENSIONS))]
+    order = torch.stack(orders).mean()
+    overall = F.mse_loss(out.overall, data.quality) + settings.norm_weight * norm_in_norm(out.overall, data.quality)
+    loss = len(DIMENSIONS) * (error + settings.norm_weight * order) + settings.overall_weight * overall
+    return {"loss": loss, "mse": error, "order": order, "overall": overall}
+
+
+def spot_losses(model: MDIQA, data: Judged) -> dict[str, Tensor]:
+    """Return the error on pictures that are blurred or noisy in one place, and how far their gradients lead astray.
+
+    A score may be right while its gradient is a pattern that means nothing. Who steers or trains by a score follows
+    the gradient, so it is taught to point from the spoilt to the unspoilt picture.
+    """
+    images = data.images.requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):  # the only attention whose gradient has a gradient
+        found = model.score(images, SPOTS).dimensions
+    scores = torch.stack([found[name] for name in SPOTS], dim=-1)
+    truth = data.dimensions[:, [DIMENSIONS.index(name) for name in SPOTS]]
+    (gradient,) = torch.autograd.grad((scores * (truth < 1)).sum(), images, create_graph=True)
+    astray = away_from(gradient, data.clean.images - images.detach())
+    return {"spots": F.mse_loss(scores, truth), "direction": astray}
+
+
+def without_dropout(model: MDIQA) -> MDIQA:
+    """Switch dropout off: every batch is new, so there is nothing to memorise."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, torch.nn.MultiheadAttention):
+            module.dropout = 0.0
+    return model
+
+
+@torch.no_grad()
+def measure(
+    model: MDIQA, seed: int = JUDGE_TEST, count: int = 512, thorough: bool = True
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Return what it is worth on unseen scenes and, if thorough, what each distortion does to each dimension."""
+    model.eval()
+
+    def score(images: Tensor) -> Tensor:
+        found = model.score(images).dimensions
+        return torch.stack([found[name] for name in DIMENSIONS], dim=-1)
+
+    data = judged(seed, 0, count)
+    found = mixed_measures(score, data) | dimension_measures(score, seed, count // 2)
+    found |= direction_measures(model, seed, count // 4)
+    overall = in_chunks(lambda images: model(images).overall, data.images)
+    found["srcc_overall"] = rank_correlation(overall, data.quality)
+    if not thorough:
+        return found, {}
+    table = own_distortion(score, seed)
+    found["own_distortion"] = sum(moves_most(table).values()) / len(table)
+    return found, table

@@ -1,0 +1,81 @@
+"""How good a quality network is, on scenes that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from grefine.models.mdiqa import DIMENSIONS, MDIQA, TECHNICAL
+from grefine.training.losses import away_from
+from lab.judges.distortions import distort
+from lab.judges.stream import Judged, judged, source
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Spearman's rho of two columns."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(a.numpy(), b.numpy()).statistic)
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], images: Tensor, chunk: int = 64) -> Tensor:
+    """Run a network over many images."""
+    return torch.cat([function(part) for part in images.split(chunk)])
+
+
+def dimension_measures(score: Callable[[Tensor], Tensor], seed: int, count: int) -> dict[str, float]:
+    """Return the rank correlation of every dimension with its own distortion's strength, and the technical mean.
+
+    Every picture is distorted, in one dimension alone: where most pictures are equally good, their order is chance,
+    and even the truth with a little noise on it reaches 0.7 only.
+
+    Args:
+        score: from images `(B, 3, S, S)` to `(B, 9)`.
+    """
+    clean = judged(seed, 990_003, count, damaged_share=0.0, distorted_share=0.0).images
+    strength = torch.rand(count, generator=source(seed, 990_004))
+    rho = {}
+    for column, name in enumerate(DIMENSIONS):
+        spoilt = distort(clean, name, strength, source(seed, 990_005 + column))
+        rho[name] = rank_correlation(in_chunks(score, spoilt)[:, column], -strength)
+    return {f"srcc_{name}": value for name, value in rho.items()} | {
+        "srcc_technical": sum(rho[name] for name in TECHNICAL) / len(TECHNICAL)
+    }
+
+
+def direction_measures(model: MDIQA, seed: int, count: int) -> dict[str, float]:
+    """Return the cosine between a dimension's gradient and what a picture spoilt in one place has lost."""
+    found = {}
+    for number, (kind, name) in enumerate((("blur", "sharpness"), ("noise", "noisiness"))):
+        data = judged(seed, 990_020 + number, count, damaged_share=1.0, distorted_share=0.0, kinds=(kind,))
+        images = data.images.requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(model.score(images, (name,)).dimensions[name].sum(), images)
+        found[f"direction_{name}"] = 1 - float(away_from(gradient, data.clean.images - images.detach()))
+    return found
+
+
+def mixed_measures(score: Callable[[Tensor], Tensor], data: Judged) -> dict[str, float]:
+    """Return the rank correlation of every dimension with its truth where anything may be wrong, or nothing."""
+    found = in_chunks(score, data.images)
+    rho = [rank_correlation(found[:, i], data.dimensions[:, i]) for i in range(len(DIMENSIONS))]
+    return {f"mixed_{name}": value for name, value in zip(DIMENSIONS, rho, strict=True)}
+
+
+def own_distortion(score: Callable[[Tensor], Tensor], seed: int, count: int = 64) -> dict[str, dict[str, float]]:
+    """Return how far each dimension falls (column) under each distortion at half strength (row), on clean scenes."""
+    clean = judged(seed, 990_001, count, damaged_share=0.0, distorted_share=0.0).images
+    before = in_chunks(score, clean)
+    table = {}
+    for name in DIMENSIONS:
+        spoilt = distort(clean, name, torch.full((count,), 0.5), source(seed, 990_002))
+        fall = (before - in_chunks(score, spoilt)).mean(dim=0)
+        table[name] = {other: round(float(value), 4) for other, value in zip(DIMENSIONS, fall, strict=True)}
+    return table
+
+
+def moves_most(table: dict[str, dict[str, float]]) -> dict[str, bool]:
+    """Return for each dimension whether no other distortion lowers it more than its own does."""
+    return {name: max(table, key=lambda row: table[row][name]) == name for name in table}

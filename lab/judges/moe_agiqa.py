@@ -1,0 +1,251 @@
+"""The tiny MoE-AGIQA: quality of a toy picture, and how true its prompt is."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
+from grefine.models.moe_agiqa import MoEAGIQA
+from grefine.training.loop import Budget, Record, train
+from grefine.training.losses import norm_in_norm
+from lab.judges.auxiliary_heads import ContentAid, DamageAid, start_at
+from lab.judges.measures import rank_correlation
+from lab.judges.prompts import Told, captions_for, encode, tell
+from lab.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, Judged, judged, source
+from lab.muon import optimisers
+from lab.world.scene import MISALIGNMENTS, misalign, sample
+from lab.world.tokenizer import build_tokenizer
+
+
+@dataclass(frozen=True)
+class MoEAGIQASettings:
+    """What makes the shipped MoE-AGIQA (lab/configs/tiny/moe_agiqa.yaml)."""
+
+    patch: int = 8
+    width: int = 64
+    heads: int = 4
+    blocks: int = 3
+    vision_depth: int = 3
+    text_depth: int = 3
+    text_length: int = 32
+    batch: int = 32
+    muon_lr: float = 0.01
+    adam_lr: float = 0.002
+    norm_weight: float = 0.2
+    alignment_weight: float = 2.0
+    phrase_weight: float = 0.5
+    """Of the help at training time: from the tokens of each phrase, is it met? Its layer is thrown away."""
+    damage_weight: float = 4.0
+    """Of the help for the crops: where do they show damage?"""
+    content_weight: float = 0.5
+    """Of the help for the whole picture: what does it show where?"""
+    looking: int = 24_000
+    """Pictures at the beginning that teach only to look, by the help for crops and whole picture; they are cheap."""
+    damaged_share: float = 0.7
+    distorted_share: float = 0.03
+    versions: int = 2
+    files: float = 0.6
+    """Share of pictures that went through a file."""
+    stem: Literal["patch", "conv"] = "conv"
+    seed: int = 13
+
+
+def build(settings: MoEAGIQASettings, vocabulary: int) -> MoEAGIQA:
+    """Make an untrained tiny MoE-AGIQA (version 1)."""
+    width = settings.width
+    model = MoEAGIQA(
+        crop_size=64,
+        crop_patch=settings.patch,
+        crop_width=width,
+        crop_heads=settings.heads,
+        taps=tuple(range(settings.blocks)),
+        image_size=64,
+        patch_size=settings.patch,
+        vision_width=width,
+        vision_depth=settings.vision_depth,
+        vision_heads=settings.heads,
+        text_width=width,
+        text_depth=settings.text_depth,
+        text_heads=settings.heads,
+        text_hidden=2 * width,
+        vocabulary=vocabulary,
+        positions=settings.text_length,
+        text_length=settings.text_length,
+        width=width,
+        heads=settings.heads,
+        reduced=width,
+        outputs=("quality", "alignment"),
+        stem=settings.stem,
+    )
+    for expert in model.head.experts:
+        # Three of four experts count, with three quarters of the weight.
+        start_at(expert[-1], 0.8, share=1.0)  # pyright: ignore[reportIndexIssue, reportArgumentType]
+    return model
+
+
+def views(images: Tensor) -> Tensor:
+    """Return the CLIP-standardised view of images `(B, 3, 64, 64)` in 0..1 that need no resizing."""
+    mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
+    return (images - mean) / std
+
+
+def rate(model: MoEAGIQA, images: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rate every image under each of its P prompts, encoding it once.
+
+    Returns:
+        scores `(B, P, outputs)`, prompt tokens `(B, P, length, width)`, image tokens and crop features.
+    """
+    batch, prompts = ids.shape[:2]
+    seen, features = model.vision(views(images)).last_hidden_state, model.crop_features(images)
+    text = model.read_prompt(seen.repeat_interleave(prompts, 0), ids.flatten(0, 1), mask.flatten(0, 1))
+    scores = model.head(features.repeat_interleave(prompts, 0)[:, None], text).scores[:, 0]
+    return scores.unflatten(0, (batch, prompts)), text.unflatten(0, (batch, prompts)), seen, features
+
+
+def train_moe_agiqa(
+    out: Path, settings: MoEAGIQASettings, budget: Budget, accelerator: Accelerator
+) -> dict[str, float]:
+    """Train, or go on training, `out`/moe_agiqa; its tokenizer is saved inside."""
+    torch.manual_seed(settings.seed)
+    folder, tokenizer = out / "moe_agiqa", build_tokenizer()
+    fresh = not (folder / "config.json").is_file()
+    if fresh:
+        model = build(settings, len(tokenizer))
+    else:
+        model = MoEAGIQA.from_pretrained(folder, torch_dtype=torch.float32)
+    model.to(accelerator.device).eval()  # no dropout: every batch is new
+    phrase = nn.Linear(settings.width, 1).to(accelerator.device)
+    damage = DamageAid(settings.width * settings.blocks).to(accelerator.device)
+    content = ContentAid(settings.width).to(accelerator.device)
+    record = Record.load(out / "training", "moe_agiqa")
+    offset = record.samples // settings.batch
+
+    def look(data: Judged, seen: Tensor, features: Tensor) -> dict[str, Tensor]:
+        where, what = damage(features, data), content(seen[:, 1:], data)
+        return {
+            "loss": settings.damage_weight * where + settings.content_weight * what,
+            "damage": where,
+            "content": what,
+        }
+
+    def step(number: int) -> dict[str, Tensor]:
+        data = judged(
+            JUDGE_TRAIN + settings.seed,
+            offset + number,
+            settings.batch,
+            damaged_share=settings.damaged_share,
+            distorted_share=settings.distorted_share,
+            device=accelerator.device,
+            versions=settings.versions,
+            files=settings.files,
+        )
+        if record.samples < settings.looking:
+            return look(data, model.vision(views(data.images)).last_hidden_state, model.crop_features(data.images))
+        told = captions_for(data.scenes, random.Random(settings.seed * 7919 + offset + number))
+        # The own caption, and in turn one with a wrong word and one of another scene.
+        told = [[row[0], row[1 + (index + number) % 2]] for index, row in enumerate(told)]
+        prompts = len(told[0])
+        encoded = encode(tokenizer, [t for row in told for t in row], settings.text_length)
+        ids, mask, value, known = (x.unflatten(0, (settings.batch, prompts)).to(accelerator.device) for x in encoded)
+        scores, text, seen, features = rate(model, data.images, ids, mask)
+        truth = torch.tensor([[t.alignment for t in row] for row in told], device=scores.device)
+        wanted = data.quality[:, None].expand(-1, prompts)
+        quality, alignment = scores[..., 0], scores[..., 1]
+        q = F.mse_loss(quality, wanted) + settings.norm_weight * norm_in_norm(quality[:, 0], wanted[:, 0])
+        a = F.mse_loss(alignment, truth) + settings.norm_weight * norm_in_norm(alignment.flatten(), truth.flatten())
+        met = F.binary_cross_entropy_with_logits(phrase(text)[..., 0][known], value[known])
+        losses = look(data, seen, features)
+        losses["loss"] = losses["loss"] + q + settings.alignment_weight * a + settings.phrase_weight * met
+        return losses | {"quality": q, "alignment": a, "phrase": met}
+
+    def save() -> None:
+        model.half().save_pretrained(folder)
+        model.float()
+        tokenizer.save_pretrained(folder / "tokenizer")
+
+    return train(
+        step,
+        optimisers([model, phrase, damage, content], settings.muon_lr, settings.adam_lr),
+        budget,
+        record,
+        settings=asdict(settings),
+        evaluate=lambda: measure(model, tokenizer, JUDGE_VALIDATE, 96, thorough=False),
+        save=save,
+        batch=settings.batch,
+        accelerator=accelerator,
+        every=0.2,
+    )
+
+
+@torch.no_grad()
+def measure(
+    model: MoEAGIQA, tokenizer: object, seed: int = JUDGE_TEST, count: int = 384, thorough: bool = True
+) -> dict[str, float]:
+    """Return what the two outputs are worth on unseen scenes.
+
+    `srcc_quality` and `srcc_alignment` are rank correlations with the truth; `prompt` is the share of pictures whose
+    alignment falls when their prompt is swapped for another picture's that is less true of them; `pair_*` the share
+    whose alignment is lower after the scene was changed under the same prompt, by what was changed; the pairs and
+    the rank correlation with the severity of local defects are measured only if thorough.
+    """
+    model.eval()
+    length = model.config["text_length"]
+    rng = random.Random(seed)
+
+    def scores(images: Tensor, told: list[list[Told]]) -> Tensor:
+        ids, mask, _, _ = encode(tokenizer, [t for row in told for t in row], length)
+        prompts = len(told[0])
+        parts = [
+            rate(model, x, i, m)[0]
+            for x, i, m in zip(
+                images.split(64), ids.view(-1, prompts, length).split(64), mask.view(-1, prompts, length).split(64),
+                strict=True,
+            )
+        ]  # fmt: skip
+        return torch.cat(parts)
+
+    data = judged(seed, 0, count, damaged_share=0.6, distorted_share=0.05)
+    told = captions_for(data.scenes, rng)
+    found = scores(data.images, told)
+    truth = torch.tensor([[t.alignment for t in row] for row in told])
+    swapped = truth[:, 2] < truth[:, 0]
+    result = {
+        "srcc_quality": rank_correlation(found[:, 0, 0], data.quality),
+        "srcc_alignment": rank_correlation(found[..., 1].flatten(), truth.flatten()),
+        "prompt": float((found[:, 2, 1] < found[:, 0, 1])[swapped].float().mean()),
+    }
+    if not thorough:
+        return result
+    local = judged(seed, 1, count, damaged_share=0.8, distorted_share=0.0)
+    own = [row[:1] for row in captions_for(local.scenes, rng)]
+    result["srcc_severity"] = rank_correlation(scores(local.images, own)[:, 0, 0], -local.severity)
+    return result | _changed_scenes(scores, seed, count // 2, rng)
+
+
+def _changed_scenes(scores: object, seed: int, count: int, rng: random.Random) -> dict[str, float]:
+    from lab.world.captions import describe
+    from lab.world.render import render
+
+    result = {}
+    for number, kind in enumerate(MISALIGNMENTS):
+        if kind in ("relation", "count"):
+            continue  # neither is part of the truth that the network is taught
+        generator = source(seed, 10 + number)
+        scenes = sample(count, generator)
+        changed, _, possible = misalign(scenes, kind, generator)
+        captions = [describe(scenes, i, rng) for i in range(count)]
+        before = [[tell(scenes, i, c)] for i, c in enumerate(captions)]
+        after = [[tell(changed, i, c)] for i, c in enumerate(captions)]
+        falls = torch.tensor([a[0].alignment < b[0].alignment for a, b in zip(after, before, strict=True)]) & possible
+        high = scores(render(scenes).images, before)[:, 0, 1]  # type: ignore[operator]
+        low = scores(render(changed).images, after)[:, 0, 1]  # type: ignore[operator]
+        result[f"pair_{kind}"] = float((low < high)[falls].float().mean())
+    return result

@@ -1,0 +1,136 @@
+"""Toy pictures with their true quality: whole, damaged in a place, or distorted as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grefine.models.mdiqa import DIMENSIONS
+from lab.judges.distortions import distort
+from lab.world.defects import Damaged, damage
+from lab.world.files import as_files
+from lab.world.render import Rendered, render
+from lab.world.scene import Scenes, sample
+from lab.world.vocabulary import DEFECT_KINDS, TRAINING_DEFECTS
+
+# The judges see other scenes than the parts of the pipeline do, whose streams start at 0, 1,000,003 and 2,000,003.
+JUDGE_TRAIN, JUDGE_VALIDATE, JUDGE_TEST = 5_000_011, 6_000_011, 7_000_003
+
+OBVIOUS = 0.15
+"""Mean absolute change from which a place counts as fully damaged, as the toy world's severity has it."""
+SEVERE = 0.2
+"""Severity at which a local defect counts as fully bad."""
+LOCAL_DIMENSION = {"blur": "sharpness", "noise": "noisiness", "jpeg": "noisiness", "cast": "color", "warp": "content"}
+"""Which dimension a local defect belongs to; banding counts in the overall quality alone."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Pictures and what a perfect judge would say."""
+
+    scenes: Scenes
+    clean: Rendered
+    images: Tensor
+    """(B, 3, S, S), 0..1."""
+    dimensions: Tensor
+    """(B, 9) in 0..1, in the order of `DIMENSIONS`."""
+    quality: Tensor
+    """(B,) in 0..1, 1 for a clean picture."""
+    severity: Tensor
+    """(B,) true severity of the local defect, 0 without."""
+    damaged: Damaged
+
+    def visible(self, cells: int) -> Tensor:
+        """Return `(B, cells, cells)` in 0..1, how much damage shows in each cell; its mean is the severity."""
+        change = (self.damaged.images - self.clean.images).abs().mean(1, keepdim=True)
+        change = F.avg_pool2d(F.pad(change, [4] * 4, mode="replicate"), 9, 1)[:, 0] * self.damaged.masks
+        shown = (change / OBVIOUS).clamp(max=1) * (self.severity > 0)[:, None, None]
+        return F.adaptive_avg_pool2d(shown, cells)
+
+
+def source(seed: int, number: int) -> torch.Generator:
+    """Return the random source of batch `number`."""
+    return torch.Generator().manual_seed((seed * 1_000_033 + number * 7919 + 17) % (2**63 - 1))
+
+
+def local_loss(severity: Tensor) -> Tensor:
+    """Map the severity of a local defect to a loss of quality in 0..1, steeper where it just becomes visible."""
+    return (severity / SEVERE).clamp(0, 1).sqrt()
+
+
+def quality_of(dimensions: Tensor, local: Tensor) -> Tensor:
+    """Return the true overall quality: every fault takes its share of what the others left."""
+    return (1 - 0.6 * (1 - dimensions)).prod(dim=1) * (1 - 0.8 * local)
+
+
+def judged(
+    seed: int,
+    number: int,
+    count: int,
+    size: int = 64,
+    damaged_share: float = 0.5,
+    distorted_share: float = 0.18,
+    kinds: tuple[str, ...] = TRAINING_DEFECTS,
+    device: torch.device | str = "cpu",
+    single_share: float = 0.0,
+    versions: int = 1,
+    local_exponent: float = 0.5,
+    files: float = 0.0,
+) -> Judged:
+    """Render batch `number`: a share with a local defect, and every dimension distorted in a share of its own.
+
+    Args:
+        single_share: share of pictures that are distorted in exactly one dimension instead, and not damaged locally.
+        local_exponent: how a local defect's severity becomes a loss in its dimension: 1 counts it by its share of the
+            picture, as a mean over places would; less makes little damage count for more.
+        versions: how many pictures show the same scene, each spoilt in its own way: what they share can then not be
+            what tells their qualities apart. `count` must be a multiple of it.
+        files: share of pictures that went through a file at last, which costs them no quality.
+    """
+    generator = source(seed, number)
+    scenes = sample(count // versions, generator)
+    clean = render(scenes, size, device)
+    if versions > 1:
+        again = torch.arange(len(scenes)).repeat(versions)
+        scenes = scenes[again]
+        clean = Rendered(*(getattr(clean, f.name)[again.to(clean.images.device)] for f in fields(Rendered)))
+    hurt = damage(clean.images, clean.objects.any(1), generator, kinds)
+    use = torch.rand(count, generator=generator) < damaged_share
+    strengths = torch.rand(count, len(DIMENSIONS), generator=generator)
+    chosen = torch.rand(count, len(DIMENSIONS), generator=generator) < distorted_share
+    if single_share > 0:
+        single = torch.rand(count, generator=generator) < single_share
+        alone = F.one_hot(torch.randint(len(DIMENSIONS), (count,), generator=generator), len(DIMENSIONS)).bool()
+        chosen, use = torch.where(single[:, None], alone, chosen), use & ~single
+    severity = hurt.severity * use.to(clean.images.device)
+    images = torch.where(use.to(clean.images.device)[:, None, None, None], hurt.images, clean.images)
+    strengths = (strengths * chosen).to(images.device)
+    # Noise and blur come last, as a camera or a codec would add them.
+    for name in ("composition", "content", "light", "brightness", "contrast", "colorfulness", "color"):
+        images = _distorted(images, name, strengths, generator)
+    for name in ("sharpness", "noisiness"):
+        images = _distorted(images, name, strengths, generator)
+    images = as_files(images, generator, files) if files else images
+    local = local_loss(severity)
+    dimensions = 1 - strengths
+    for kind, name in LOCAL_DIMENSION.items():
+        rows, column = hurt.kinds == DEFECT_KINDS.index(kind), DIMENSIONS.index(name)
+        lost = 0.7 * (severity / SEVERE).clamp(0, 1) ** local_exponent
+        whole = (1 - dimensions[:, column]) * (1 - lost)
+        worse = 1 - whole - lost
+        dimensions[:, column] = torch.where(rows, worse, dimensions[:, column])
+    return Judged(scenes, clean, images, dimensions, quality_of(1 - strengths, local), severity, hurt)
+
+
+def _distorted(images: Tensor, name: str, strengths: Tensor, generator: torch.Generator) -> Tensor:
+    """Distort only the pictures that are to be distorted: most are not, and each costs its share."""
+    strength = strengths[:, DIMENSIONS.index(name)]
+    rows = (strength > 0).nonzero()[:, 0]
+    if not len(rows):
+        return images
+    result = images.clone()
+    result[rows] = distort(images[rows], name, strength[rows], generator)
+    return result

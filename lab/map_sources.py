@@ -1,0 +1,96 @@
+"""`python -m lab train pq|aq`: endless toy scenes with their truth, as opinions that both maps can be fitted to."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.training.maps.rated import Rated
+from lab.judges.prompts import captions_for
+from lab.judges.stream import Judged, judged
+from lab.tiny.clip import FACTOR_OF
+from lab.world.vocabulary import DEFECT_KINDS
+
+# The maps see other scenes than the parts of the pipeline, the judges and the benchmark do.
+MAPS_TRAIN, MAPS_HELD_OUT = 8_000_009, 9_000_011
+HELD_OUT_SCENES = 192
+
+
+class ToyQuality:
+    """Toy scenes, half of them spoilt in one place; the opinion is their true quality."""
+
+    size = None
+
+    def __init__(self, clip: ClipSurgery, seed: int) -> None:
+        self.clip, self.seed = clip, seed
+        self.identity = "toy world"
+
+    def draw(self, number: int, count: int) -> Rated:
+        """Render batch `number`."""
+        return self._rated(judged(MAPS_TRAIN + self.seed, number, count, distorted_share=0.0))
+
+    def held_out(self) -> Rated:
+        """Render the same held-out scenes every time."""
+        return self._rated(judged(MAPS_HELD_OUT, 0, HELD_OUT_SCENES, distorted_share=0.0))
+
+    def _rated(self, data: Judged) -> Rated:
+        count = len(data.images)
+        bad = data.severity > 0
+        factors = torch.ones(count, 3)
+        for row in bad.nonzero()[:, 0].tolist():
+            factors[row, FACTOR_OF[DEFECT_KINDS[int(data.damaged.kinds[row])]] - 1] = data.quality[row]
+        return Rated(
+            (),
+            _pixels(self.clip, data.images),
+            count,
+            torch.arange(count),
+            data.quality.float(),
+            factors,
+            damage=data.damaged.masks & bad[:, None, None],
+        )
+
+
+class ToyAlignment:
+    """Toy scenes with three captions each: their own, one with a wrong word, and another scene's."""
+
+    size = None
+
+    def __init__(self, clip: ClipSurgery, seed: int) -> None:
+        self.clip, self.seed = clip, seed
+        self.identity = "toy world"
+
+    def draw(self, number: int, count: int) -> Rated:
+        """Render batch `number`: a third as many scenes as opinions."""
+        return self._rated(MAPS_TRAIN + self.seed, number, max(2, count // 3))
+
+    def held_out(self) -> Rated:
+        """Render the same held-out scenes every time."""
+        return self._rated(MAPS_HELD_OUT, 1, HELD_OUT_SCENES // 2)
+
+    def _rated(self, seed: int, number: int, scenes: int) -> Rated:
+        data = judged(seed, number, scenes, damaged_share=0.25, distorted_share=0.0)
+        told = captions_for(data.scenes, random.Random(f"{seed}-{number}"))
+        rows = [(index, caption) for index, captions in enumerate(told) for caption in captions]
+        return Rated(
+            (),
+            _pixels(self.clip, data.images),
+            scenes,
+            torch.tensor([index for index, _ in rows]),
+            torch.tensor([caption.alignment for _, caption in rows]),
+            torch.full((len(rows), 3), float("nan")),
+            tuple(caption.text for _, caption in rows),
+        )
+
+
+def _pixels(clip: ClipSurgery, images: Tensor) -> Callable[[Sequence[int]], Tensor]:
+    """Return pictures of 8 bits, as a file would hold them."""
+    exact = (images.clamp(0, 1) * 255).round() / 255
+
+    def look(rows: Sequence[int]) -> Tensor:
+        return clip.preprocess(exact[list(rows)].to(clip.device)).to(clip.dtype)
+
+    return look

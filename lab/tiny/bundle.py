@@ -1,0 +1,172 @@
+"""From trained parts to a pipeline folder: calibration, the statement of its world, model card, pipeline.py."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from grefine.errors import ConfigError
+from grefine.indicators.aq_map import AQMap
+from grefine.indicators.calibrate import calibrate
+from grefine.indicators.pq_map import PQMap
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.domain import DomainNet
+from grefine.models.lar_iqa import LARIQA
+from grefine.models.mdiqa import MDIQA
+from grefine.models.moe_agiqa import MoEAGIQA
+from grefine.models.pq_prompts import PQPrompts
+from grefine.pipeline import GRefinePipeline
+from lab.tiny.stream import VALIDATE, batch, generator
+from lab.world.captions import describe
+from lab.world.files import as_files
+
+REQUIRED: dict[str, Any] = {
+    "vae": AutoencoderKL,
+    "unet": UNet2DConditionModel,
+    "scheduler": DDIMScheduler,
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+    "tokenizer": CLIPTokenizer,
+    "tokenizer_2": CLIPTokenizer,
+    "clip": ClipSurgery,
+    "clip_tokenizer": CLIPTokenizer,
+    "pq_prompts": PQPrompts,
+}
+OPTIONAL: dict[str, Any] = {"moe_agiqa": MoEAGIQA, "mdiqa": MDIQA, "lar_iqa": LARIQA, "domain": DomainNet}
+DEFAULTS = {
+    "restorer": "inpaint",
+    "max_upscale": 1.0,
+    "guidance_scale": 2.0,
+    "dilate": 0.06,
+    "show_damage": True,
+    "show_edited": True,
+    "least_change": 0.06,
+    "strength_shown": 0.2,
+    "steps_shown": 2,
+    "guard_trade": 2.0,
+    "guard_resolution": 0.05,
+}
+"""What this pipeline prefers where a call leaves it open. Its UNet learned to see what it restores and what it
+changes; what it draws is never as crisp as the renderer's own, so that without a trade the guard would turn down most
+right repairs."""
+PIPELINE_FILE = '''"""So that diffusers finds the class: the code is grefine's."""
+
+from grefine import GRefinePipeline  # noqa: F401
+'''
+
+
+FALSE_ALARMS = 0.1
+"""Share of good scenes that all gates together may send to repair; the guard still judges what is made of them."""
+
+
+def assemble(folder: Path, scenes: int = 512) -> GRefinePipeline:
+    """Make `folder`, which holds trained parts, a pipeline, calibrated on clean scenes, half of them files."""
+    missing = [name for name in REQUIRED if not (folder / name).is_dir()]
+    if missing:
+        raise ConfigError(f"'{folder}' lacks {', '.join(missing)}: train those parts first.")
+    parts = {name: kind.from_pretrained(folder / name) for name, kind in REQUIRED.items()}
+    parts |= {
+        n: kind.from_pretrained(folder / n) for n, kind in OPTIONAL.items() if (folder / n / "config.json").is_file()
+    }
+    for part in parts.values():
+        if isinstance(part, torch.nn.Module):
+            part.float().eval()
+    images, prompts = _pictures(scenes)
+    pq = PQMap(parts["clip"], parts["pq_prompts"])
+    done = calibrate(pq, AQMap(parts["clip"], parts["clip_tokenizer"]), images, prompts, false_alarms=FALSE_ALARMS)
+    pipe = GRefinePipeline(
+        **parts,
+        working_size=64,
+        calibration=done.calibration.to_dict(),
+        refine_defaults=DEFAULTS,
+        world={"name": "toy", "instead": "sdxl"},
+    )
+    pipe.to(dtype=torch.float16).save_pretrained(folder)
+    pipe.to(dtype=torch.float32)
+    forget_origins(folder)
+    (folder / "pipeline.py").write_text(PIPELINE_FILE, encoding="utf-8")
+    (folder / "README.md").write_text(model_card(folder), encoding="utf-8")
+    return pipe
+
+
+def forget_origins(folder: Path) -> None:
+    """Take out of the saved configurations where on this machine the parts were read from."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _pictures(count: int) -> tuple[list[Image.Image], list[str]]:
+    rng = random.Random(VALIDATE)
+    clean: list[Image.Image] = []
+    prompts: list[str] = []
+    for number in range(-(-count // 64)):
+        data = batch(VALIDATE, 200 + number, min(64, count - 64 * number))
+        clean += to_pil(as_files(data.clean.images, generator(VALIDATE, 300 + number), 0.5))
+        prompts += [describe(data.scenes, i, rng).text for i in range(len(data.scenes))]
+    return clean, prompts
+
+
+def to_pil(images: Tensor) -> list[Image.Image]:
+    """Turn (B, 3, S, S) in 0..1 into pictures of 8 bits."""
+    pixels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(picture) for picture in pixels]
+
+
+def model_card(folder: Path) -> str:
+    """Write the card from the training records that lie in the folder."""
+    rows = []
+    for path in sorted((folder / "training").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if "rows" not in record or not record["rows"]:
+            continue
+        last = {k: v for k, v in record["rows"][-1].items() if k not in ("step", "samples", "cpu_seconds")}
+        measured = ", ".join(f"{name} {value:.3g}" for name, value in last.items() if not name.startswith("loss"))
+        rows.append(f"| {record['name']} | {record['samples']:,} | {record['cpu_seconds'] / 60:.0f} | {measured} |")
+    return _CARD + "\n".join(["| part | samples | CPU minutes | last evaluation |", "|---|---|---|---|", *rows]) + "\n"
+
+
+_CARD = """---
+license: apache-2.0
+tags: [grefine, toy-world]
+---
+
+# tiny: the embedded pipeline
+
+A complete G-Refine pipeline small enough to ship and to run on a CPU in a second: SDXL-shaped inpainting UNet, two
+text encoders, autoencoder, a CLIP for both quality maps, and small judges for the guard. It exists so that everything
+in grefine can be run, tested and measured without a download.
+
+**It knows one world only**: 64-pixel scenes of coloured, textured things (ball, box, cone, star, heart, tree, house,
+cat) that `lab.world` draws. Pictures of anything else are refused unless forced; use the `sdxl` pipeline for
+them.
+
+**Data and training.** All weights were trained from random initialisation by `python -m lab train tiny` with the
+settings in `lab/configs/tiny/`, on scenes rendered on the fly from fixed seeds; but for the part `domain`, no pictures
+or weights of others were used. A share of the scenes went through a file as pictures do (JPEG and WebP of quality 85
+and more, resized by 0.9 to 1.1, a level of noise), which is no defect. One perceptual defect kind ("smear") and eight
+noun-colour pairs were never shown. Licence: Apache-2.0, like the code.
+
+**What it refuses.** The part `domain` is a convolutional network of 52,000 weights that tells toy scenes from
+everything else (docs/domain.md has its error rates). It was trained by `python -m lab train domain` on toy scenes, on
+pictures that the script draws, and on photographs of which only these weights are shipped: every second picture of the
+Kodak Lossless True Color Image Suite (widely said to be released by Eastman Kodak for unrestricted use), and every
+second of the sample pictures in the packages scikit-image, scikit-learn, matplotlib, mahotas, imgaug, gradio,
+insightface and ultralytics (`domain/training.json` names them).
+
+**Again.** `python -m lab train tiny --again -o DIR` trains the same parts with the recorded settings for the recorded
+processor time. The shipped weights came out of several runs, each resumed from the last, so they will not be the same
+to the bit; `--steps` and the seeds make any one run so.
+
+**Limits.** Measured by `python -m lab bench`; see `docs/toyworld.md`.
+
+"""

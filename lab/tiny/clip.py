@@ -1,0 +1,288 @@
+"""The CLIP of both maps: contrastive, with dense truth on the value-value path.
+
+The toy world knows where every phrase and every defect is, so the maps are supervised with it. Phrases answer against
+the empty text (Eq. 5), quality against learned good and bad prompts (Eq. 3): nothing else is trained that the maps
+do not use.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor
+
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.pq_prompts import PQPrompts
+from grefine.training.loop import Budget, Record, curves, train
+from lab.muon import optimisers
+from lab.tiny.clip_measures import measure
+from lab.tiny.samples import clip_samples
+from lab.tiny.stream import TRAIN, VALIDATE, batch, generator
+from lab.world.captions import Caption, Thing, coverage, describe, matches, near_misses
+from lab.world.defects import Damaged
+from lab.world.files import as_files
+from lab.world.queries import draw_queries
+from lab.world.render import render
+from lab.world.scene import MISALIGNMENTS, Scenes, misalign
+from lab.world.tokenizer import CONTEXT, build_tokenizer
+from lab.world.vocabulary import DEFECT_KINDS
+
+# Which factor of T_p each defect lowers beside "overall": technical, rational or natural.
+FACTOR_OF = {"blur": 1, "noise": 1, "jpeg": 1, "banding": 1, "smear": 1, "warp": 2, "cast": 3}
+TO_FIND = ("blur", "blur", "noise", "jpeg", "jpeg", "warp", "warp", "warp", "cast", "banding")
+"""Kinds of damage as often as they are hard to see."""
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """What makes the shipped CLIP and its quality prompts (lab/configs/tiny/clip.yaml)."""
+
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    surgery_layers: int = 2
+    patch: int = 8
+    text_width: int = 128
+    text_layers: int = 3
+    embed_dim: int = 128
+    n_ctx: int = 8
+    batch: int = 32
+    """Scenes per step; each is seen clean, damaged and misaligned."""
+    queries: int = 96
+    muon_lr: float = 0.01
+    adam_lr: float = 0.002
+    contrastive: float = 0.3
+    prompt: float = 0.5
+    dense: float = 4.0
+    peak: float = 1.0
+    quality: float = 12.0
+    quality_image: float = 3.0
+    files: float = 0.6
+    """Share of all pictures that went through a file, good ones and bad ones alike."""
+    seed: int = 2
+
+
+def build(settings: ClipSettings) -> ClipSurgery:
+    """Make an untrained CLIP for 64-pixel images and the toy world's words."""
+    tokenizer = build_tokenizer()
+    return ClipSurgery(
+        embed_dim=settings.embed_dim,
+        image_size=64,
+        patch_size=settings.patch,
+        vision_width=settings.width,
+        vision_layers=settings.layers,
+        vision_heads=settings.heads,
+        text_width=settings.text_width,
+        text_layers=settings.text_layers,
+        text_heads=4,
+        context_length=CONTEXT,
+        vocab_size=len(tokenizer),
+        stem="conv",
+        surgery_layers=settings.surgery_layers,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training batch: B scenes clean, damaged and misaligned, stacked to 3B images in this order."""
+
+    images: Tensor
+    """(3B, 3, S, S)."""
+    scenes: Scenes
+    """3B scenes; the damaged ones equal the clean ones."""
+    cells: Tensor
+    """(3B, K + 2, g, g) coverage by objects, ground and sky."""
+    damage: Tensor
+    """(3B, g, g) share of each cell that is damaged."""
+    kind: Tensor
+    """(3B,) long index into DEFECT_KINDS, -1 without a defect."""
+    severity: Tensor
+    captions: list[Caption]
+    """2B: of the clean and of the misaligned scenes."""
+    changed: Tensor
+    """(B,) bool: the misaligned scene really differs."""
+
+
+def draw_step(seed: int, number: int, count: int, grid: int, device: torch.device, files: float = 0.0) -> Step:
+    """Render training batch `number`; a share of its pictures went through files."""
+    data = batch(seed, number, count, device=device, kinds=TO_FIND)
+    source, rng = generator(seed + 1, number), random.Random(f"{seed}-{number}")
+    kinds = [
+        MISALIGNMENTS[i] for i in torch.multinomial(torch.tensor([3.0, 3, 4, 1, 1, 1]), 4, True, generator=source)
+    ]
+    parts, changed = [], []
+    for kind, rows in zip(kinds, torch.arange(count).chunk(4), strict=False):
+        scenes, _, possible = misalign(data.scenes[rows], kind, source)
+        parts.append(scenes)
+        changed.append(possible)
+    wrong = Scenes.cat(parts)
+    altered = render(wrong, data.clean.images.shape[-1], device)
+    none, whole = torch.zeros(count, device=device), torch.zeros(count, grid, grid, device=device)
+    captions = [describe(data.scenes, i, rng) for i in range(count)]
+    captions += [describe(wrong, i, rng) if wrong.present[i].any() else Caption("nothing", ()) for i in range(count)]
+    return Step(
+        images=as_files(torch.cat([data.clean.images, data.damaged.images, altered.images]), source, files),
+        scenes=Scenes.cat([data.scenes, data.scenes, wrong]),
+        cells=torch.cat([coverage(data.clean, grid), coverage(data.clean, grid), coverage(altered, grid)]),
+        damage=torch.cat([whole, _damage(data.damaged, grid), whole]),
+        kind=torch.cat([none - 1, data.damaged.kinds, none - 1]).long(),
+        severity=torch.cat([none, data.damaged.severity, none]),
+        captions=captions,
+        changed=torch.cat(changed),
+    )
+
+
+def _damage(damaged: Damaged, grid: int) -> Tensor:
+    return F.adaptive_avg_pool2d(damaged.masks[:, None].float(), grid)[:, 0]
+
+
+def losses(
+    clip: ClipSurgery, prompts: PQPrompts, tokenizer: Any, data: Step, things: list[Thing], s: ClipSettings
+) -> dict[str, Tensor]:
+    """Return all losses of one batch by name; "loss" is their weighted sum."""
+    device = data.images.device
+    features = F.normalize(clip.encode_image(clip.preprocess(data.images)), dim=-1)
+    texts = [thing.text for thing in things] + [caption.text for caption in data.captions] + [""]
+    ids = torch.tensor(tokenizer(texts, padding=True)["input_ids"], device=device)
+    encoded = F.normalize(clip.encode_text(ids), dim=-1)
+    asked, captions, empty = encoded[: len(things)], encoded[len(things) : -1], encoded[-1]
+    scale = clip.logit_scale.exp()
+
+    logits = scale * (features @ (asked - empty).T)
+    truth, nearly = matches(data.scenes, things).to(device), near_misses(data.scenes, things).to(device)
+    dense, peak = phrase_losses(logits[:, 1:], truth, nearly & ~truth, data.cells)
+
+    count = len(data.changed)
+    images = torch.cat([features[:count, 0], features[2 * count :, 0]])
+    table = scale * images @ captions.T
+    keep = torch.cat([torch.ones(count, dtype=torch.bool), data.changed]).to(device)
+    contrastive = contrastive_loss(table[keep][:, keep])
+    paired = scale * (features[:, 0] @ (captions[:count] - empty).T)
+    prompt = prompt_loss(paired, data.changed.to(device))
+
+    quality_logits = torch.einsum("bnd,fsd->bnfs", features, prompts(clip))
+    quality_logits = quality_logits[..., 0] - quality_logits[..., 1]
+    quality, quality_image = quality_losses(quality_logits, data)
+    total = s.dense * dense + s.peak * peak + s.contrastive * contrastive + s.prompt * prompt
+    total = total + s.quality * quality + s.quality_image * quality_image
+    return {
+        "loss": total,
+        "dense": dense,
+        "peak": peak,
+        "contrastive": contrastive,
+        "prompt": prompt,
+        "quality": quality,
+        "quality_image": quality_image,
+    }
+
+
+def phrase_losses(logits: Tensor, truth: Tensor, nearly: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cell-wise loss of all phrases on all images, and the loss of their peaks.
+
+    Args:
+        logits: (B, N, Q).
+        truth: (B, K + 2, Q) bool, which things of the scene a phrase means.
+        nearly: (B, K + 2, Q) bool, which things it would mean but for one attribute.
+        cells: (B, K + 2, g, g) coverage.
+    """
+
+    def covered(which: Tensor) -> Tensor:
+        return torch.einsum("bkq,bkn->bnq", which.float(), cells.flatten(2)).clamp(0, 1)
+
+    target = covered(truth)
+    error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    # Few phrases are in a given image, and they cover few of its cells; near misses are fewer still.
+    here = target * 6 + (1 - target) * (1 + 2 * truth.any(1)[:, None].float() + 6 * covered(nearly))
+    dense = (error * here).sum() / here.sum()
+    present, close = truth.any(1).float(), nearly.any(1).float()
+    top = torch.logsumexp(4 * logits, 1) / 4 - math.log(8) / 4
+    weight = 1 + 3 * torch.maximum(present, close)
+    peak = (F.binary_cross_entropy_with_logits(top, present, reduction="none") * weight).sum() / weight.sum()
+    return dense, peak
+
+
+def contrastive_loss(table: Tensor) -> Tensor:
+    """Return CLIP's symmetric loss of a square table of image-text logits."""
+    target = torch.arange(len(table), device=table.device)
+    return (F.cross_entropy(table, target) + F.cross_entropy(table.T, target)) / 2
+
+
+def prompt_loss(paired: Tensor, changed: Tensor) -> Tensor:
+    """Teach Eq. 8's a_0: a caption fits its clean and its damaged image, not the misaligned one nor another's.
+
+    Args:
+        paired: (3B, B) logits of all images against the clean captions less the empty text.
+        changed: (B,) bool.
+    """
+    count = paired.shape[1]
+    own = [paired[i * count : (i + 1) * count].diagonal() for i in range(3)]
+    other = paired[:count].roll(1, 1).diagonal()
+    fits = F.softplus(-own[0]).mean() + F.softplus(-own[1]).mean()
+    wrong = (F.softplus(own[2]) * changed).sum() / changed.sum().clamp(min=1)
+    return (fits + wrong + F.softplus(other).mean()) / 4
+
+
+def quality_losses(logits: Tensor, data: Step) -> tuple[Tensor, Tensor]:
+    """Return the cell-wise and the image-wise loss of the four quality factors; logits (B, 1 + N, 4)."""
+    factor_of = torch.tensor([FACTOR_OF[kind] for kind in DEFECT_KINDS], device=logits.device)
+    concerns = torch.zeros(len(logits), 4, device=logits.device)
+    bad = data.kind >= 0
+    concerns[bad, 0] = 1
+    concerns[bad, factor_of[data.kind[bad]]] = 1
+    target = 1 - data.damage.flatten(1)[..., None] * concerns[:, None]
+    error = F.binary_cross_entropy_with_logits(logits[:, 1:], target, reduction="none")
+    weight = 1 + 5 * (1 - target)
+    quality = (error * weight).sum() / weight.sum()
+    whole = 1 - concerns * (1 - 0.5 * torch.exp(-14 * data.severity))[:, None]
+    return quality, F.binary_cross_entropy_with_logits(logits[:, 0], whole)
+
+
+def train_clip(out: Path, settings: ClipSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
+    """Train, or go on training, `out`/clip and `out`/pq_prompts."""
+    torch.manual_seed(settings.seed)
+    tokenizer = build_tokenizer()
+    if (out / "clip" / "config.json").is_file():
+        clip = ClipSurgery.from_pretrained(out / "clip")
+        prompts = PQPrompts.from_pretrained(out / "pq_prompts")
+    else:
+        clip = build(settings)
+        prompts = PQPrompts.from_clip(clip, tokenizer, settings.n_ctx)
+    clip.to(accelerator.device, torch.float32).train()
+    prompts.to(accelerator.device, torch.float32).train()
+    record = Record.load(out / "training", "clip")
+    offset = record.samples // (3 * settings.batch)
+
+    def step(number: int) -> dict[str, Tensor]:
+        at = offset + number
+        data = draw_step(TRAIN + settings.seed, at, settings.batch, clip.grid[0], accelerator.device, settings.files)
+        things = draw_queries(data.scenes, settings.queries, random.Random(f"{settings.seed}-{at}"))
+        return losses(clip, prompts, tokenizer, data, things, settings)
+
+    def save() -> None:
+        for name, part in (("clip", clip), ("pq_prompts", prompts)):
+            part.half().save_pretrained(out / name)
+            part.float()
+        tokenizer.save_pretrained(out / "clip_tokenizer")
+
+    metrics = train(
+        step,
+        optimisers([clip, prompts], settings.muon_lr, settings.adam_lr),
+        budget,
+        record,
+        settings=asdict(settings),
+        evaluate=lambda: measure(clip, prompts, tokenizer, VALIDATE, accelerator.device),
+        save=save,
+        batch=3 * settings.batch,
+        accelerator=accelerator,
+    )
+    curves(record, out / "training" / "clip.png")
+    clip_samples(clip, prompts, tokenizer, out / "training" / "clip_samples.png")
+    return metrics

@@ -1,0 +1,141 @@
+"""`python -m lab train tiny`: every part in order, each within its share of the budget, then the pipeline folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from grefine.config import build, load_config
+from grefine.errors import ConfigError, nearest
+from grefine.training.loop import Budget, Record
+from lab import CONFIGS
+from lab.tiny.clip import ClipSettings, train_clip
+from lab.tiny.unet import UnetSettings, train_unet
+from lab.tiny.vae import VaeSettings, train_vae
+
+
+@dataclass(frozen=True)
+class Part:
+    """One trained part of the embedded pipeline."""
+
+    settings: type
+    run: Callable[[Path, Any, Budget, Accelerator], dict[str, float]]
+    share: float
+    """Of the whole budget."""
+
+
+PARTS: dict[str, Part] = {
+    "vae": Part(VaeSettings, train_vae, 0.14),
+    "clip": Part(ClipSettings, train_clip, 0.18),
+    "unet": Part(UnetSettings, train_unet, 0.58),
+    "decoder": Part(VaeSettings, train_vae, 0.10),
+}
+
+
+def _contrastive(out: Path, settings: ClipSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
+    return train_clip(out / "contrastive", settings, budget, accelerator)
+
+
+def _early(out: Path, settings: UnetSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
+    return train_unet(out / "early", settings, budget, accelerator, vae=out / "vae")
+
+
+CONTROLS: dict[str, Part] = {
+    "contrastive": Part(ClipSettings, _contrastive, 0.3),
+    "early": Part(UnetSettings, _early, 0.1),
+}
+"""What the benchmark compares with, made only when named, each in a folder of its own name: a CLIP that never sees a
+mask, and a generator that stopped early."""
+
+
+def train_tiny(
+    out: Path,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    parts: Sequence[str] = (),
+    seed: int | None = None,
+    cpu: bool = False,
+) -> dict[str, dict[str, float]]:
+    """Train the named parts (all without names) into `out`, going on from what lies there.
+
+    Args:
+        out: pipeline folder; its parts are resumed from.
+        minutes: budget by the clock, divided among the parts.
+        steps: budget in optimiser steps for each part; the same steps and seed give the same weights.
+        parts: names out of `PARTS` or `CONTROLS`.
+        seed: in place of the seeds of the settings.
+        cpu: stay on the CPU even where an accelerator is present.
+    """
+    chosen, known = list(parts) or list(PARTS), PARTS | CONTROLS
+    for name in chosen:
+        if name not in known:
+            raise ConfigError(f"No part '{name}' in tiny: give one of {', '.join(known)}{nearest(name, known)}")
+    accelerator = Accelerator(cpu=cpu)
+    total = sum(known[name].share for name in chosen)
+    found = {}
+    for name in chosen:
+        part = known[name]
+        settings = load_config(CONFIGS / "tiny" / f"{name}.yaml", part.settings)
+        if seed is not None:
+            settings = replace(settings, seed=seed)
+        _check_same(out if name in PARTS else out / name, settings)
+        share = Budget(minutes=minutes * part.share / total) if minutes is not None else Budget(steps=steps)
+        found[name] = part.run(out, settings, share, accelerator)
+    return found
+
+
+JUDGES = ("moe-agiqa", "mdiqa", "lar-iqa")
+
+
+def train_again(out: Path, records: Path, cpu: bool = False) -> dict[str, dict[str, float]]:
+    """Train what the records in a pipeline's `training` folder describe: the same parts, settings and time.
+
+    Each part gets in one run the processor time that its recorded runs took together.
+    """
+    from lab.judges.recipe import train_judge
+
+    accelerator, found = Accelerator(cpu=cpu), {}
+    for name, part in PARTS.items():
+        record = Record.load(records, name)
+        if record.runs:
+            settings = build(part.settings, record.runs[-1]["settings"])
+            found[name] = part.run(out, settings, Budget(minutes=record.cpu_seconds / 60), accelerator)
+    for name in JUDGES:
+        record = Record.load(records, name.replace("-", "_"))
+        if record.runs:
+            found[name] = train_judge(name, out, minutes=record.cpu_seconds / 60, cpu=cpu)
+    if not found:
+        raise ConfigError(f"'{records}' holds no records of training (vae.json, clip.json, ...).")
+    return found
+
+
+_CLIP = ("width", "layers", "heads", "surgery_layers", "patch", "text_width", "text_layers", "embed_dim", "n_ctx")
+_SHAPE: dict[type, tuple[str, tuple[str, ...]]] = {
+    VaeSettings: ("vae", ("channels", "layers", "latent_channels")),
+    ClipSettings: ("clip", _CLIP),
+    UnetSettings: ("unet", ("channels", "text_widths", "text_layers")),
+}
+
+
+def _check_same(out: Path, settings: Any) -> None:
+    """Refuse to go on from a part of another shape."""
+    import json
+
+    name, shape = _SHAPE[type(settings)]
+    path = out / "training" / f"{name}.json"
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))["runs"][-1]["settings"]
+    for key in shape:
+        now = getattr(settings, key)
+        was = before.get(key)
+        if (list(now) if isinstance(now, tuple) else now) != was:
+            raise ConfigError(
+                f"'{out}' holds a {name} with {key} {was}, but the configuration asks for {now}: use another folder, "
+                "or the configuration that made it."
+            )

@@ -1,0 +1,157 @@
+"""The autoencoder: 64-pixel images to 16x16 latents and back; and later its decoder alone, beside the UNet."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from grefine.errors import ConfigError
+from grefine.training.loop import Budget, Record, curves, train
+from lab.muon import optimisers
+from lab.tiny.pictures import save_grid
+from lab.tiny.stream import TRAIN, VALIDATE, batch, signed
+from lab.tiny.unet_outputs import Painter
+
+
+@dataclass(frozen=True)
+class VaeSettings:
+    """What makes the shipped autoencoder (lab/configs/tiny/vae.yaml, decoder.yaml)."""
+
+    channels: tuple[int, int, int] = (16, 32, 64)
+    layers: int = 1
+    latent_channels: int = 4
+    batch: int = 24
+    muon_lr: float = 0.02
+    adam_lr: float = 0.002
+    object_weight: float = 3.0
+    """Objects are a tenth of the pixels and most of the meaning."""
+    gradient_weight: float = 1.0
+    kl_weight: float = 1e-6
+    latent_noise: float = 0.03
+    """Share of the latent's own spread that is added before decoding, so that the decoder forgives the UNet."""
+    damaged_share: float = 0.35
+    """Share of inputs with a defect: the encoder must carry what is to be repaired."""
+    train_encoder: bool = True
+    """False once a UNet stands on the latents: then only the decoder goes on."""
+    painted_share: float = 0.0
+    """Share of the decoder's inputs that the UNet beside it has repainted; needs `train_encoder` to be false."""
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.painted_share and self.train_encoder:
+            raise ConfigError("painted_share needs train_encoder: false, for a UNet stands on the latents.")
+
+
+def build(settings: VaeSettings) -> AutoencoderKL:
+    """Make an untrained autoencoder."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=settings.channels,
+        layers_per_block=settings.layers,
+        latent_channels=settings.latent_channels,
+        norm_num_groups=8,
+        sample_size=64,
+        mid_block_add_attention=False,
+        force_upcast=False,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
+def reconstruction_loss(images: Tensor, output: Tensor, weight: Tensor, gradient_weight: float) -> Tensor:
+    """L1 + MSE + L1 of the image gradients, all weighted per pixel; images (B, 3, S, S) in -1..1."""
+    error = (output - images) * weight[:, None]
+    dx = (output - images).diff(dim=3).abs() * weight[:, None, :, 1:]
+    dy = (output - images).diff(dim=2).abs() * weight[:, None, 1:]
+    return error.abs().mean() + error.square().mean() + gradient_weight * (dx.mean() + dy.mean())
+
+
+def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
+    """Train, or go on training, `out`/vae: whole, or, once a UNet stands on its latents, the decoder alone."""
+    torch.manual_seed(settings.seed)
+    folder = out / "vae"
+    fresh = not (folder / "config.json").is_file()
+    vae = build(settings) if fresh else AutoencoderKL.from_pretrained(folder)
+    vae.to(accelerator.device, torch.float32).train()
+    if not settings.train_encoder:
+        vae.encoder.requires_grad_(False)
+    name = "vae" if settings.train_encoder else "decoder"
+    record = Record.load(out / "training", name)
+    offset = record.samples // settings.batch
+    count = round(settings.painted_share * settings.batch)
+    painter = Painter(out, vae, settings.seed, settings.object_weight) if count else None
+
+    def step(number: int) -> dict[str, Tensor]:
+        plain = settings.batch - count
+        data = batch(TRAIN + settings.seed, offset + number, plain, device=accelerator.device)
+        use = torch.rand(plain, 1, 1, 1, generator=torch.Generator().manual_seed(number))
+        use = (use < settings.damaged_share).to(accelerator.device)
+        images = signed(torch.where(use, data.damaged.images, data.clean.images))
+        weight = 1 + (settings.object_weight - 1) * (data.clean.objects.any(1) | (data.damaged.masks & use[:, 0]))
+        posterior = vae.encode(images).latent_dist
+        latents = posterior.sample()
+        spread = latents.detach().std()
+        latents = latents + settings.latent_noise * spread * torch.randn_like(latents)
+        if painter:
+            painted = painter(offset + number, count)
+            latents, images = torch.cat([latents, painted.latents]), torch.cat([images, painted.wanted])
+            weight = torch.cat([weight, painted.weight])
+        output = vae.decode(latents).sample
+        reconstruction = reconstruction_loss(images, output, weight / weight.mean(), settings.gradient_weight)
+        return {"loss": reconstruction + settings.kl_weight * posterior.kl().mean(), "l1": F.l1_loss(output, images)}
+
+    def evaluate() -> dict[str, float]:
+        return measure(vae, accelerator.device)
+
+    def save() -> None:
+        if settings.train_encoder:
+            vae.register_to_config(scaling_factor=latent_scale(vae, accelerator.device))
+        vae.half().save_pretrained(folder)
+        vae.float()
+
+    metrics = train(
+        step,
+        optimisers([vae], settings.muon_lr, settings.adam_lr),
+        budget,
+        record,
+        settings=asdict(settings),
+        evaluate=evaluate,
+        save=save,
+        batch=settings.batch,
+        accelerator=accelerator,
+    )
+    curves(record, out / "training" / f"{name}.png")
+    data = batch(VALIDATE, 1, 12, device=accelerator.device)
+    with torch.no_grad():
+        pairs = [data.clean.images, round_trip(vae, data.clean.images)]
+        pairs += [data.damaged.images, round_trip(vae, data.damaged.images)]
+    save_grid(torch.cat(pairs), out / "training" / f"{name}_samples.png", columns=12)
+    return metrics
+
+
+@torch.no_grad()
+def round_trip(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """Encode and decode images (B, 3, S, S) in 0..1."""
+    return (vae.decode(vae.encode(signed(images)).latent_dist.mode()).sample / 2 + 0.5).clamp(0, 1)
+
+
+@torch.no_grad()
+def latent_scale(vae: AutoencoderKL, device: torch.device) -> float:
+    """Return the factor that gives the latents of the world unit spread."""
+    images = batch(VALIDATE, 2, 64, device=device).clean.images
+    return float(1 / vae.encode(signed(images)).latent_dist.mode().std())
+
+
+def measure(vae: AutoencoderKL, device: torch.device) -> dict[str, float]:
+    """PSNR in decibels on clean validation scenes: whole, and on objects alone."""
+    data = batch(VALIDATE, 0, 48, device=device)
+    error = (round_trip(vae, data.clean.images) - data.clean.images).square().mean(1)
+    inside = error[data.clean.objects.any(1)]
+    return {"psnr": float(-10 * error.mean().log10()), "psnr_objects": float(-10 * inside.mean().log10())}

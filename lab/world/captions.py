@@ -1,0 +1,200 @@
+"""What people would write under a scene: many words, orders and forms, and what each phrase truly means."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from lab.world import vocabulary as words
+from lab.world.render import Rendered
+from lab.world.scene import BIG, SMALL, Scenes
+
+ANY = -1
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What a phrase asks for; `ANY` where it does not say."""
+
+    text: str
+    noun: int = ANY
+    colour: int = ANY
+    texture: int = ANY
+    size: int = ANY
+    """0 small, 1 big."""
+    ground: int = ANY
+    sky: int = ANY
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption and the phrases that it is made of."""
+
+    text: str
+    objects: tuple[Thing, ...]
+    """One per object slot of the scene, in slot order; what the caption says of it."""
+    ground: Thing | None = None
+    sky: Thing | None = None
+    relation: tuple[int, int, int] | None = None
+    """(slot, slot, index into RELATIONS) if the caption relates two objects."""
+    order: tuple[int, ...] = field(default=())
+    """Object slots in the order in which the caption names them."""
+
+
+def describe(scenes: Scenes, index: int, rng: random.Random) -> Caption:
+    """Write one caption for scene `index`."""
+    slots = [k for k in range(scenes.present.shape[1]) if scenes.present[index, k]]
+    if len(slots) > 1 and _alike(scenes, index, slots):
+        thing = _thing(scenes, index, slots[0], rng, count=len(slots))
+        names, objects, relation = [thing.text], (thing,) * len(slots), None
+    else:
+        things = {slot: _thing(scenes, index, slot, rng) for slot in slots}
+        objects = tuple(things.values())
+        relation = _relation(scenes, index, slots, rng)
+        rng.shuffle(slots)
+        if relation:
+            slots = [relation[0], relation[1], *[s for s in slots if s not in relation[:2]]]
+        names = [things[slot].text for slot in slots]
+    ground_index, sky_index = int(scenes.ground[index]), int(scenes.sky[index])
+    grounds, skies = words.GROUND_PHRASES[ground_index], words.SKY_PHRASES[sky_index]
+    ground = Thing(rng.choice(grounds), ground=ground_index) if rng.random() < 0.75 else None
+    sky = Thing(rng.choice(skies), sky=sky_index) if rng.random() < 0.6 else None
+    text = _compose(names, ground, sky, relation, rng)
+    return Caption(text, objects, ground, sky, relation, tuple(slots))
+
+
+def _alike(scenes: Scenes, index: int, slots: list[int]) -> bool:
+    kinds = torch.stack([scenes.noun[index], scenes.colour[index], scenes.texture[index]], -1)[slots]
+    return bool((kinds == kinds[:1]).all())
+
+
+def _thing(scenes: Scenes, index: int, slot: int, rng: random.Random, count: int = 1) -> Thing:
+    """Name one object, leaving out what people leave out."""
+    noun, colour, texture = (int(t[index, slot]) for t in (scenes.noun, scenes.colour, scenes.texture))
+    radius = float(scenes.radius[index, slot])
+    size = 0 if radius < SMALL else 1 if radius > BIG else ANY
+    if size != ANY and (count > 1 or rng.random() < 0.6):
+        size = ANY
+    if rng.random() > (0.85 if texture else 0.25):
+        texture = ANY
+    return spell(Thing("", noun, colour, texture, size), rng, count)
+
+
+def spell(thing: Thing, rng: random.Random, count: int = 1, article: bool = True) -> Thing:
+    """Return `thing` with a text that says exactly what it asks for."""
+    noun = rng.choice(words.NOUN_WORDS[thing.noun]) if thing.noun != ANY else ""
+    before, after = [], ""
+    if thing.size != ANY:
+        before.append(rng.choice((("small", "little"), ("big", "large"))[thing.size]))
+    attributes = []
+    if thing.texture != ANY:
+        as_noun = words.TEXTURE_NOUNS[thing.texture]
+        if as_noun and noun and rng.random() < 0.25:
+            after = f" with {as_noun}"
+        else:
+            attributes.append(rng.choice(words.TEXTURE_ADJECTIVES[thing.texture]))
+    if thing.colour != ANY:
+        attributes.append(rng.choice(words.COLOUR_WORDS[thing.colour]))
+    if rng.random() < 0.3:
+        attributes.reverse()
+    before += attributes
+    if count > 1:
+        before.insert(0, words.COUNT_WORDS[count])
+        noun = words.plural(noun)
+    elif article:
+        before.insert(0, "a" if rng.random() < 0.9 else "one")
+    text = " ".join([*before, noun]).strip() + after
+    text = text.replace("a orange", "an orange")
+    return Thing(text, thing.noun, thing.colour, thing.texture, thing.size)
+
+
+def _relation(scenes: Scenes, index: int, slots: list[int], rng: random.Random) -> tuple[int, int, int] | None:
+    """Pick two different objects that clearly stand beside or above each other."""
+    if len(slots) < 2 or rng.random() < 0.5:
+        return None
+    first, second = rng.sample(slots, 2)
+    dx = float(scenes.x[index, second] - scenes.x[index, first])
+    dy = float(scenes.y[index, second] - scenes.y[index, first])
+    if max(abs(dx), abs(dy)) < 0.25 or abs(abs(dx) - abs(dy)) < 0.1:
+        return None
+    if abs(dx) > abs(dy):
+        return first, second, 0 if dx > 0 else 1
+    return first, second, 2 if dy > 0 else 3
+
+
+def _compose(
+    names: list[str],
+    ground: Thing | None,
+    sky: Thing | None,
+    relation: tuple[int, int, int] | None,
+    rng: random.Random,
+) -> str:
+    places = [t.text for t in (ground, sky) if t]
+    opening = rng.choice(words.OPENINGS)
+    form = rng.random()
+    if relation:
+        link = rng.choice(words.RELATION_PHRASES[relation[2]])
+        pair = f"{names[0]} {link} {names[1]}"
+        listed = f"{pair} and {names[2]}" if len(names) > 2 else pair
+        return " ".join([opening + listed, *places])
+    if form < 0.18 and places:
+        return ", ".join([*names, *places]) if rng.random() < 0.5 else ", ".join([*places, *names])
+    if form < 0.30 and ground:
+        rest = f" next to {_listed(names[1:])}" if len(names) > 1 else ""
+        verb = rng.choice(words.VERBS)
+        return f"{opening}{names[0]} {verb} {ground.text}{rest}" + (f" {sky.text}" if sky else "")
+    if form < 0.42 and places and len(names) > 1:
+        return f"{names[0]} {places[0]}. there is {_listed(names[1:])}" + "".join(f" {p}" for p in places[1:])
+    if form < 0.5 and places:
+        return f"{' '.join(places)}, {_listed(names)}"
+    if form < 0.58 and len(names) > 1:
+        return " ".join([f"{opening}{names[0]} with {_listed(names[1:])}", *places])
+    return " ".join([opening + _listed(names), *places])
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def matches(scenes: Scenes, things: list[Thing]) -> Tensor:
+    """Return (B, K + 2, Q) bool: which objects, then the ground and the sky, each thing means in each scene."""
+
+    def column(name: str) -> Tensor:
+        return torch.tensor([getattr(thing, name) for thing in things])
+
+    def fits(values: Tensor, asked: Tensor) -> Tensor:
+        return (asked == ANY) | (values[..., None] == asked)
+
+    size = torch.where(scenes.radius < SMALL, 0, torch.where(scenes.radius > BIG, 1, 2))
+    place = (column("ground") != ANY) | (column("sky") != ANY)
+    objects = scenes.present[..., None] & ~place
+    for name, values in (
+        ("noun", scenes.noun),
+        ("colour", scenes.colour),
+        ("texture", scenes.texture),
+        ("size", size),
+    ):
+        objects = objects & fits(values, column(name))
+    ground = (scenes.ground[:, None] == column("ground"))[:, None]
+    sky = (scenes.sky[:, None] == column("sky"))[:, None]
+    return torch.cat([objects, ground, sky], 1)
+
+
+def near_misses(scenes: Scenes, things: list[Thing]) -> Tensor:
+    """Return (B, K + 2, Q) bool: what each thing would mean if one of its attributes did not count."""
+    found = torch.zeros(len(scenes), scenes.present.shape[1] + 2, len(things), dtype=torch.bool)
+    for name in ("noun", "colour", "texture"):
+        several = torch.tensor(
+            [(t.noun != ANY) + (t.colour != ANY) + (t.texture != ANY) > 1 and getattr(t, name) != ANY for t in things]
+        )
+        found |= matches(scenes, [replace(thing, **{name: ANY}) for thing in things]) & several
+    return found
+
+
+def coverage(rendered: Rendered, grid: int) -> Tensor:
+    """Return (B, K + 2, grid, grid) float: the share of each cell that objects, ground and sky cover."""
+    layers = torch.cat([rendered.objects, rendered.ground[:, None], rendered.sky[:, None]], 1).float()
+    return torch.nn.functional.adaptive_avg_pool2d(layers, grid)

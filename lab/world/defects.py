@@ -1,0 +1,208 @@
+"""Perceptual defects with a known place, kind and severity.
+
+A defect fills a soft random blob; half of the blobs sit on an object, half do not. The true mask holds only pixels
+that visibly changed: a blurred piece of plain sky is not a defect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lab.world.vocabulary import DEFECT_KINDS, TRAINING_DEFECTS
+
+VISIBLE = 0.016
+"""Mean absolute change over a 9-pixel neighbourhood from which a change counts as visible."""
+MIN_AREA = 0.015
+"""Share of the image that a defect must visibly change; otherwise it is drawn again elsewhere."""
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """Images with one perceptual defect each."""
+
+    images: Tensor
+    """(B, 3, S, S) float, 0..1."""
+    masks: Tensor
+    """(B, S, S) bool, where the damage is visible."""
+    severity: Tensor
+    """(B,) float: the visible change summed over the image, saturating where it is obvious."""
+    kinds: Tensor
+    """(B,) long, into `DEFECT_KINDS`."""
+    strength: Tensor
+    """(B,) float in 0..1, as drawn."""
+
+
+def damage(
+    images: Tensor,
+    objects: Tensor,
+    generator: torch.Generator,
+    kinds: Sequence[str] = TRAINING_DEFECTS,
+    tries: int = 4,
+) -> Damaged:
+    """Give every image one defect, its kind drawn from `kinds`.
+
+    Args:
+        images: (B, 3, S, S) float, 0..1.
+        objects: (B, S, S) bool, where objects are.
+        generator: CPU generator; the only source of randomness.
+        kinds: names out of `DEFECT_KINDS`.
+        tries: how often an invisible defect is drawn again.
+    """
+    count = len(images)
+    codes = torch.tensor([DEFECT_KINDS.index(kind) for kind in kinds])
+    kind = codes[torch.randint(len(codes), (count,), generator=generator)]
+    contrast = _smooth((images - _smooth(images)).abs().amax(1, keepdim=True))[:, 0]
+    result = _draw(images, objects, contrast, kind, generator)
+    for _ in range(tries):
+        weak = (result.masks.float().mean((1, 2)) < MIN_AREA).nonzero()[:, 0]
+        if not len(weak):
+            break
+        again = _draw(images[weak], objects[weak], contrast[weak], kind[weak.cpu()], generator)
+        for name in ("images", "masks", "severity", "strength"):
+            getattr(result, name)[weak] = getattr(again, name)
+    return result
+
+
+def _draw(images: Tensor, objects: Tensor, contrast: Tensor, kind: Tensor, generator: torch.Generator) -> Damaged:
+    count, device = len(images), images.device
+    strength = 0.3 + 0.7 * torch.rand(count, generator=generator)
+    blob = _blobs(objects, contrast, generator)
+    spoilt = spoil(images, [DEFECT_KINDS[code] for code in kind.tolist()], strength, generator)
+    damaged = (images + (spoilt - images) * blob[:, None]).clamp(0, 1)
+    change = _smooth((damaged - images).abs().mean(1, keepdim=True), 9)[:, 0]
+    masks = (change > VISIBLE) & (blob > 0.25)
+    severity = (change * masks / 0.15).clamp(max=1).mean((1, 2))
+    return Damaged(damaged, masks, severity, kind.to(device), strength.to(device))
+
+
+def spoil(images: Tensor, kinds: Sequence[str], strength: Tensor, generator: torch.Generator) -> Tensor:
+    """Spoil every image (B, 3, S, S) all over, each by its own kind and at its own strength (B,) in 0..1."""
+    device, spoilt = images.device, images.clone()
+    for kind in sorted(set(kinds), key=DEFECT_KINDS.index):
+        rows = torch.tensor([i for i, other in enumerate(kinds) if other == kind])
+        own = strength[rows].to(device)[:, None, None, None]
+        spoilt[rows.to(device)] = _SPOIL[kind](images[rows.to(device)], own, generator)
+    return spoilt
+
+
+def _smooth(images: Tensor, side: int = 5) -> Tensor:
+    return F.avg_pool2d(F.pad(images, [side // 2] * 4, mode="replicate"), side, 1)
+
+
+def _blobs(objects: Tensor, contrast: Tensor, generator: torch.Generator) -> Tensor:
+    """(B, S, S) float 0..1: wobbly discs, half on objects, half on the rest of the scene."""
+    count, size = len(objects), objects.shape[-1]
+    on_object = (torch.rand(count, generator=generator) < 0.5).to(objects.device)
+    where = torch.where(on_object[:, None, None], objects, ~objects).float() * (contrast + 0.004)
+    where = where.flatten(1).cpu() + 1e-9
+    centre = torch.multinomial(where, 1, generator=generator)[:, 0]
+    cy, cx = (centre // size).float() / size, (centre % size).float() / size
+    radius = 0.11 + 0.13 * torch.rand(count, generator=generator)
+    wave = torch.rand(count, 3, 2, generator=generator)
+    axis = (torch.arange(size) + 0.5) / size
+    dx, dy = axis[None, None, :] - cx[:, None, None], axis[None, :, None] - cy[:, None, None]
+    angle = torch.atan2(dy, dx)
+    edge = torch.ones(count, size, size)
+    for order in range(3):
+        amount, phase = wave[:, order, 0, None, None], wave[:, order, 1, None, None]
+        edge = edge + 0.28 * amount * torch.sin((order + 2) * angle + 2 * math.pi * phase)
+    inside = radius[:, None, None] * edge - (dx * dx + dy * dy).sqrt()
+    return torch.sigmoid(inside * size / 0.8).to(objects.device)
+
+
+def _kernel_blur(images: Tensor, kernels: Tensor) -> Tensor:
+    """Convolve every image with its own separable kernel (B, k)."""
+    count, channels, height, width = images.shape
+    side = kernels.shape[1]
+    flat = images.reshape(1, count * channels, height, width)
+    weight = kernels.repeat_interleave(channels, 0)
+    flat = F.pad(flat, [side // 2] * 4, mode="replicate")
+    flat = F.conv2d(flat, weight[:, None, None, :], groups=count * channels)
+    flat = F.conv2d(flat, weight[:, None, :, None], groups=count * channels)
+    return flat.view(count, channels, height, width)
+
+
+def _blur(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
+    sigma = (1.1 + 2.4 * strength[:, 0, 0]) * images.shape[-1] / 64
+    reach = math.ceil(2.5 * 3.5 * images.shape[-1] / 64)
+    offsets = torch.arange(-reach, reach + 1, device=images.device)
+    kernels = torch.exp(-(offsets**2) / (2 * sigma**2))
+    return _kernel_blur(images, kernels / kernels.sum(1, keepdim=True))
+
+
+def _noise(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(images.shape, generator=generator).to(images.device)
+    return (images + noise * (0.08 + 0.24 * strength)).clamp(0, 1)
+
+
+def _jpeg(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
+    """Quantise 8x8 block cosine coefficients, coarser with frequency."""
+    count, channels, height, width = images.shape
+    n = torch.arange(8, device=images.device)
+    basis = torch.cos(math.pi * (2 * n[None] + 1) * n[:, None] / 16) * 0.5
+    basis[0] *= 0.5**0.5
+    blocks = images.view(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
+    coefficients = basis @ blocks @ basis.T
+    step = (0.10 + 0.45 * strength[..., None, None]) * (1 + 0.6 * (n[:, None] + n[None]))
+    quantised = (coefficients / step).round() * step
+    blocks = basis.T @ quantised @ basis
+    return blocks.transpose(3, 4).reshape(images.shape).clamp(0, 1)
+
+
+def move_pixels(images: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
+    """Read every image at displaced places; displacements (B, S, S) in pixels."""
+    size = images.shape[-1]
+    axis = (torch.arange(size, device=images.device) + 0.5) / size * 2 - 1
+    grid = torch.stack([axis[None, None, :] + dx * 2 / size, axis[None, :, None] + dy * 2 / size], -1)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def _warp(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
+    coarse = torch.randn(len(images), 2, 9, 9, generator=generator).to(images.device)
+    field = F.interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=False)
+    field = field * (1.6 + 3.2 * strength) * images.shape[-1] / 64
+    return move_pixels(images, field[:, 0], field[:, 1])
+
+
+def _cast(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
+    """Push the colours towards a saturated tint, as a broken channel does."""
+    hue = torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) * 2 * math.pi
+    turn = torch.arange(3, device=images.device)[None, :, None, None] * 2 * math.pi / 3
+    tint = torch.cos(hue + turn)
+    return (images + tint * (0.16 + 0.26 * strength)).clamp(0, 1)
+
+
+def _banding(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
+    """Keep only a few levels per channel."""
+    levels = (4.6 - 2.4 * strength).round()
+    return (images * levels).round() / levels
+
+
+def _smear(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
+    """Drag the pixels along one direction."""
+    angle = torch.rand(len(images), 1, 1, generator=generator).to(images.device) * math.pi
+    length = (5 + 9 * strength[:, 0]) * images.shape[-1] / 64
+    steps = torch.linspace(-0.5, 0.5, 9).tolist()
+    shape = (len(images), *images.shape[-2:])
+    moved = [
+        move_pixels(images, (angle.cos() * length * t).expand(shape), (angle.sin() * length * t).expand(shape))
+        for t in steps
+    ]
+    return torch.stack(moved).mean(0)
+
+
+_SPOIL: dict[str, Callable[[Tensor, Tensor, torch.Generator], Tensor]] = {
+    "blur": _blur,
+    "noise": _noise,
+    "jpeg": _jpeg,
+    "warp": _warp,
+    "cast": _cast,
+    "banding": _banding,
+    "smear": _smear,
+}

@@ -1,0 +1,27 @@
+"""Toy scenes as anyone would meet them: pictures with their prompts."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lab.world.captions import describe
+from lab.world.render import render
+from lab.world.scene import sample
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """Turn one `(3, S, S)` image in 0..1 into an 8-bit picture."""
+    return Image.fromarray((image.clamp(0, 1) * 255).round().permute(1, 2, 0).cpu().numpy().astype(np.uint8))
+
+
+def pictures_with_captions(count: int, seed: int, size: int = 64) -> tuple[list[Image.Image], list[str]]:
+    """Draw `count` clean scenes with a caption each; the same for a seed on every machine."""
+    scenes = sample(count, torch.Generator().manual_seed(seed))
+    rng = random.Random(seed)
+    pictures = [to_picture(image) for image in render(scenes, size).images]
+    return pictures, [describe(scenes, index, rng).text for index in range(count)]

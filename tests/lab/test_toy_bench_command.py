@@ -1,0 +1,50 @@
+"""`python -m lab bench` from the outside."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from grefine.resources import pipeline_folder
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "lab", "bench", *arguments], capture_output=True, text=True)
+
+
+def test_an_unknown_pipeline_is_one_sentence(tmp_path):
+    done = run("--quick", "--pipeline", str(tmp_path / "nothing"))
+    assert done.returncode == 2
+    assert "nothing" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_folder_that_is_no_early_checkpoint_is_refused(tmp_path):
+    from grefine.errors import ConfigError
+    from lab.bench.native import early_pipeline
+
+    with pytest.raises(ConfigError, match="unet, text_encoder, text_encoder_2"):
+        early_pipeline(None, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(pipeline_folder("tiny") is None, reason="the embedded pipeline is not in this tree")
+def test_a_quick_run_writes_everything(tmp_path):
+    names = {name: tmp_path / f"out.{name}" for name in ("json", "raw", "markdown", "png")}
+    done = run(
+        "--quick",
+        *("--json", names["json"], "--raw", names["raw"], "--markdown", names["markdown"], "--gallery", names["png"]),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(names["json"].read_text())["rows"]
+    assert {"pq.auc", "aq.named", "repaint.colour", "whole.improved", "clean.untouched", "exact"} <= set(rows)
+    assert {"clean.untouched.jpeg", "clean.untouched.webp", "clean.untouched.resized", "outside.worse"} <= set(rows)
+    assert rows["exact"]["value"] == 1
+    assert rows["control.identity.improved"]["value"] == 0
+    assert done.stdout == names["markdown"].read_text()
+    assert len(names["raw"].read_text().splitlines()) > 50
+    assert names["png"].stat().st_size > 10_000
