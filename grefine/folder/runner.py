@@ -29,6 +29,7 @@ from grefine.folder.summary import RunSummary, write_table
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
+from grefine.indicators.domain_check import domain_of
 from grefine.io.images import printable
 from grefine.io.journal import Journal
 from grefine.io.prompt_table import read_prompt_table
@@ -153,7 +154,7 @@ class _Run:
         self.sources, self.out, self.pipe, self.task = sources, out, pipe, task
         self.shelf, self.gate = aids
         self.ledger, self.journal, self.report = ledger, journal, report
-        self.summary = RunSummary(out)
+        self.summary = RunSummary(out, domain=domain_of(pipe), force=task.options.force)
         self.waiting: list[Row] = []
         """Rows of images that were passed over; they go into the journal with the next batch."""
         self.total: int | None = None
@@ -340,8 +341,9 @@ def _conclude(
     def page() -> None:
         facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
         facts += [("gate", gate.name)] if gate else []
+        facts += [("force", "yes")] if task.options.force else []
         notes = [*([gate.warning] if gate and gate.warning else []), *summary.lines()[1:]]
-        write_run_report(journal, out, facts, notes)
+        write_run_report(journal, out, facts, notes, summary.told if task.options.force else "")
 
     views: dict[str, Callable[[], object]] = {TABLE: lambda: write_table(journal, out / TABLE)}
     if task.options.report and not summary.stopped and (summary.counts or not (out / "report.html").exists()):

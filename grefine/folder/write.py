@@ -142,6 +142,7 @@ def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
         before=dict(result.before.values) if result else judged,
         after=dict(result.after.values) if result else judged,
         gate=outcome.gate.name if outcome.gate else "",
+        forced=outcome.foreign,
         source=reading.digest,
         pixels=pixel_digest(encoded, form, hashlib.sha256),
         passes=earlier + 1,
@@ -171,6 +172,8 @@ def _row(outcome: Outcome, fault: str, writing: float) -> Row:
         row["notes"] = list(outcome.notes)
     if outcome.unexpected:
         row["unexpected"] = True
+    if outcome.foreign:
+        row["foreign"] = True
     if not fault and outcome.state != "failed":
         row["output"] = reading.item.name
     if reading.known and reading.record is not None:
