@@ -78,8 +78,8 @@ def _check_out(sources: list[str | Path], out: Path) -> None:
 
 
 def expand_stdin(sources: list[str | Path]) -> list[str | Path]:
-    """Replace `@-` by the paths on standard input, which can be read only once."""
-    return [path for source in sources for path in (_read_list("-") if str(source) == "@-" else (source,))]
+    """Replace `-` (or `@-`) by the paths on standard input, which can be read only once."""
+    return [path for source in sources for path in (_read_list("-") if str(source) in ("-", "@-") else (source,))]
 
 
 def _prefixes(folders: list[Path], alone: bool) -> dict[Path, str]:
