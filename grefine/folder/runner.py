@@ -126,7 +126,7 @@ def refine_folder(
         weights_fingerprint(pipe),
         settings,
         options,
-        PromptSources(table, prompt, prompt_order),
+        PromptSources(table, prompt, prompt_order, options.follow_links),
         Path(lora_dir) if lora_dir is not None else None,
         gate_key(first),
     )

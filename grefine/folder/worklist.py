@@ -11,7 +11,7 @@ from pathlib import Path
 from grefine.errors import ConfigError
 from grefine.folder.options import EXTENSIONS, FolderOptions
 from grefine.io.images import SUFFIXES, printable
-from grefine.io.run_files import RUN_FOLDERS, STATE_FOLDER
+from grefine.io.run_files import RUN_FOLDERS, STATE_FOLDER, with_ending
 
 PANEL_FOLDER = "panels"
 
@@ -39,7 +39,7 @@ class WorkItem:
     @property
     def panel(self) -> Path:
         """Where its before/map/after picture goes."""
-        return self.out / PANEL_FOLDER / f"{self.name}.png"
+        return self.out / PANEL_FOLDER / with_ending(self.name, ".png")
 
 
 def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:

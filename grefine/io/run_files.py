@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,21 @@ MAPS = "maps"
 RUN_FOLDERS = ("panels", "report_files")
 """Folders of an OUT that hold no results."""
 LAYERS = ("quality", "alignment", "mask")
+_LONGEST_NAME = 255
 
 
 def layer_path(out: Path, name: str, layer: str) -> Path:
     """Return where the map of a result is kept for a page; `name` is the result's path below OUT."""
-    return out / STATE_FOLDER / MAPS / f"{name}.{layer}.png"
+    return out / STATE_FOLDER / MAPS / with_ending(name, f".{layer}.png")
+
+
+def with_ending(name: str, ending: str) -> str:
+    """Return a path with one more ending, its last part shortened where no file could be called so."""
+    folder, _, last = name.rpartition("/")
+    if len(os.fsencode(last + ending)) > _LONGEST_NAME:
+        digest = hashlib.sha256(os.fsencode(last)).hexdigest()[:16]
+        last = f"{os.fsencode(last)[:100].decode('utf-8', 'ignore')}-{digest}"
+    return f"{folder}/{last}{ending}" if folder else last + ending
 
 
 def layers_at(out: Path, name: str) -> dict[str, Path]:
