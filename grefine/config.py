@@ -16,7 +16,7 @@ from grefine.errors import ConfigError, nearest
 T = TypeVar("T")
 _SHOWN = reprlib.Repr()
 """Writes the beginning of a value: a kilobyte of YAML can stand for gigabytes."""
-_SHOWN.maxstring = _SHOWN.maxother = 120
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother = 2, 120, 120
 
 
 def load_config(path: str | Path, schema: type[T], overrides: dict[str, Any] | None = None) -> T:
@@ -100,10 +100,8 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         raise ConfigError(f"{where} must be {_name(hint)}, not {_SHOWN.repr(value)}.")
     if origin is typing.Literal:
         if value not in args:
-            accepted, near = (
-                ", ".join(map(str, args)),
-                nearest(value[:60], map(str, args)) if isinstance(value, str) else "",
-            )
+            accepted = ", ".join(map(str, args))
+            near = nearest(value[:60], map(str, args)) if isinstance(value, str) else ""
             raise ConfigError(f"{where} must be one of {accepted}, not {_SHOWN.repr(value)}{near}")
         return value
     if origin in (tuple, list):
