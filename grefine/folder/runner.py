@@ -36,7 +36,7 @@ from grefine.io.journal import Journal
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
-from grefine.io.run_files import STATE_FOLDER
+from grefine.io.run_files import STATE_FOLDER, last_rows
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.gate import ScoreGate, parse_gate
 from grefine.scorers.registry import check_device
@@ -143,6 +143,10 @@ def refine_folder(
                 report({"event": "note", "text": f"After an earlier end, {journal.repaired}"})
             run = _Run(named, out, pipe, task, (shelf, first), ledger, journal, report)
             summary = run.go(header | {"settings": asdict(settings)})
+            summary.vanished = sum(
+                row["unit"] >= journal.first and "output" in row and not os.path.lexists(out / row["output"])
+                for row in last_rows(ledger.path)
+            )
         _conclude(ledger.path, out, task, first, summary, report)
     report({"event": "end"} | summary.to_dict())
     return summary
@@ -386,7 +390,9 @@ def _lock(out: Path) -> Iterator[None]:
     folder = out / STATE_FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        if folder.is_symlink():
+            raise ConfigError(f"'{printable(folder)}' is a symbolic link: remove it, or choose another OUT.")
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     except OSError as error:
         raise ConfigError(f"Cannot write into '{printable(out)}': {error.strerror}.") from error
     try:

@@ -207,6 +207,8 @@ class _Walk:
         key = hash(name)
         if not refused and key in self.taken:
             refused, failed = f"another input of this run is already written to '{printable(name)}'", True
+        elif not refused and name.split("/")[0] in RUN_FOLDERS:
+            refused, failed = f"'{name.split('/')[0]}' in OUT holds the run's own pictures; rename the folder", True
         elif not refused and self.is_out_file(source, self.out / name):
             refused, failed = "its result would be written over it; choose another OUT or a suffix", True
         self.taken.add(key)
