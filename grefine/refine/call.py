@@ -121,6 +121,7 @@ class Call:
         if samples < 1:
             raise ConfigError(f"num_images_per_prompt must be at least 1, not {samples}.")
         prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
+        read_prompts(self.options.negative_prompt, len(pictures), "negative prompts")
         parsed = {text: parse(text) if text.strip() else None for text in dict.fromkeys(prompts)}
         count = len(pictures) * samples
         if isinstance(generator, (list, tuple)) and len(generator) == len(pictures):
