@@ -10,7 +10,8 @@ from typing import NoReturn
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, GRefineError, nearest
-from grefine.resources import bundled, config_file, pipeline_folder
+from grefine.indicators.recipe import fetched_pipeline
+from grefine.resources import bundled, config_file
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
@@ -161,7 +162,7 @@ def choose(
 def _pipeline(name: str | Path | None) -> Path | None:
     if name is None:
         return None
-    folder = pipeline_folder(name)
+    folder = fetched_pipeline(name)
     if folder is None:
         raise ConfigError(
             f"There is no pipeline '{name}' on this machine: give a folder or the name of a bundled one."

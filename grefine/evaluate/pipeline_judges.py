@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grefine.evaluate.judges import Judge, fingerprint_of
-from grefine.resources import pipeline_folder
+from grefine.indicators.recipe import fetched_pipeline
 from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class AlignmentScore:
 
 def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
     """Return the judges for p and a; both share one CLIP, loaded when first needed."""
-    folder = pipeline_folder(pipeline)
+    folder = fetched_pipeline(pipeline)
     parts = [] if folder is None else [folder / name for name in ("clip", "pq_prompts", "model_index.json")]
     source = "".join(fingerprint_of(part) for part in parts if part.exists()) or str(pipeline)
 
