@@ -19,6 +19,7 @@ from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
 from grefine.evaluate.steering import registered, steered_by
 from grefine.evaluate.tables import WideTable, wide_table
+from grefine.opening import Opening
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
 
@@ -39,6 +40,10 @@ def compare_refiners(
     strength: float = 0.3,
     seed: int = 0,
     device: str = "cpu",
+    dtype: str = "auto",
+    offload: str = "none",
+    judges: Sequence[str] = (),
+    guidance: Mapping[str, float] | None = None,
     used_in_loop: Iterable[str] = (),
     noise_images: int | None = None,
     allow_noncommercial: bool = False,
@@ -63,6 +68,10 @@ def compare_refiners(
         strength: of image-to-image refiners.
         seed: per image, the same for every refiner.
         device: for refiners and metrics.
+        dtype: precision of the refiners: auto, fp32, fp16 or bf16.
+        offload: of grefine's own pipeline: none, model or sequential.
+        judges: NAME or NAME=DIR of judges for the guard of grefine's own pipeline.
+        guidance: what steers it, e.g. {"sharpness": 1.0}.
         used_in_loop: metrics that steered one of the refiners.
         noise_images: as in `evaluate_folders`.
         allow_noncommercial: as in `evaluate_folders`.
@@ -81,8 +90,9 @@ def compare_refiners(
         raise ConfigError(f"'{twice[0]}' names two methods: rename the entry of --outputs.")
     if not chosen and not outputs:
         raise ConfigError("There is nothing to compare with: name refiners, or outputs as NAME=DIR.")
+    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
     own = {} if pipeline is None else {"grefine": str(pipeline)}
-    run = Run(steps, strength, device, own | dict(models or {}), force)
+    run = Run(steps, strength, device, own | dict(models or {}), force, opening, guidance)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
     wanted, preset_noise = resolve(metrics)
     found = read_prompting(Pairing(tuple(Pair(n, p, p) for n, p in originals.items())), prompts, group)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, GRefineError, nearest
-from grefine.resources import bundled, config_file, pipeline_folder
+from grefine.indicators.recipe import fetched_pipeline
+from grefine.resources import bundled, config_file
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec, Scores
@@ -185,7 +186,7 @@ def choose(
 def _pipeline(name: str | Path | None) -> Path | None:
     if name is None:
         return None
-    folder = pipeline_folder(name)
+    folder = fetched_pipeline(name)
     if folder is None:
         raise ConfigError(
             f"There is no pipeline '{name}' on this machine: give a folder or the name of a bundled one."
@@ -262,7 +263,7 @@ class AlignmentScore:
 
 def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
     """Return the judges for p and a; both share one CLIP, loaded when first needed."""
-    folder = pipeline_folder(pipeline)
+    folder = fetched_pipeline(pipeline)
     parts = [] if folder is None else [folder / name for name in ("clip", "pq_prompts", "model_index.json")]
     source = "".join(fingerprint_of(part) for part in parts if part.exists()) or str(pipeline)
 

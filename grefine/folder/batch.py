@@ -205,6 +205,7 @@ def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> l
         image=pictures,
         config=task.config,
         generator=torch.Generator().manual_seed(task.options.seed),
+        guidance=task.guidance or None,
         force=True,  # asked above, image by image
     )
     share = (time.perf_counter() - start) / len(readings)

@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -38,9 +38,9 @@ from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
 from grefine.io.run_files import STATE_FOLDER, last_rows
+from grefine.opening import Opening, missing_judges, open_pipeline
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.gate import ScoreGate, parse_gate
-from grefine.scorers.registry import check_device
 
 TABLE = "results.csv"
 _AHEAD = 2
@@ -66,6 +66,10 @@ def refine_folder(
     gate_weights: Sequence[str] = (),
     allow_noncommercial: bool = False,
     device: str | None = None,
+    dtype: str = "auto",
+    offload: str = "none",
+    judges: Sequence[str] = (),
+    guidance: Mapping[str, float] | None = None,
     report: Reporter = silent,
 ) -> RunSummary:
     """Refine files and folders into `out`, each image with its own prompt; started again, it goes on where it was.
@@ -87,6 +91,10 @@ def refine_folder(
         gate_weights: METRIC=PATH of that judge, where the pipeline does not hold it.
         allow_noncommercial: Accept a gate whose terms are non-commercial.
         device: Where a pipeline that is loaded here runs.
+        dtype: Its precision: auto, fp32, fp16 or bf16.
+        offload: none, model or sequential.
+        judges: NAME or NAME=DIR of judges for the guard beside the pipeline's own.
+        guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
         report: Called with an event (a dict) for everything that happens.
 
     Returns:
@@ -120,7 +128,9 @@ def refine_folder(
     if next(list_work(named, out, options), None) is None:
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
-    pipe = _load(pipeline, device)
+    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
+    pipe = open_pipeline(pipeline, opening)
+    unjudged = missing_judges(pipe, guidance) if settings.guard else ""
     first = open_gate(gate, pipe, gate_weights, device or "cpu", allow_noncommercial)
     task = Task(
         pipeline_name(pipe),
@@ -130,9 +140,13 @@ def refine_folder(
         PromptSources(table, prompt, prompt_order, options.follow_links),
         Path(lora_dir) if lora_dir is not None else None,
         gate_key(first),
+        tuple(opening.key()),
+        dict(guidance or {}),
     )
     header = task.header(file_digest(table.path) if table else "")
     with _lock(out), _quiet(pipe), _told(report):
+        if unjudged:
+            report({"event": "note", "text": unjudged})
         if table is not None:
             report({"event": "note", "text": table.note})
         _warn(first, report)
@@ -373,17 +387,6 @@ def _conclude(
         except Exception as error:  # noqa: BLE001 - the results are there, whatever befalls their table or page
             summary.unwritten.append(name)
             report({"event": "note", "text": f"{name} could not be written: {type(error).__name__}: {error}"})
-
-
-def _load(pipeline: Any, device: str | None) -> Any:
-    if not isinstance(pipeline, (str, Path)):
-        return pipeline
-    from grefine.pipeline import GRefinePipeline
-
-    if device:
-        check_device(device)
-    pipe = GRefinePipeline.from_pretrained(str(pipeline))
-    return pipe.to(device) if device else pipe
 
 
 @contextmanager

@@ -237,13 +237,13 @@ def named(text: str, option: str) -> tuple[str, str]:
 def _scorer(
     name: str, pipeline: str | None, device: str, weights: Mapping[str, str], noncommercial: bool, force: bool
 ) -> Any:
-    from grefine.resources import pipeline_folder
+    from grefine.indicators.recipe import fetched_pipeline
     from grefine.scorers.registry import known_metric, load_scorer
 
     name = known_metric(name)
     source: str | None = weights.get(name)
     if source is None and pipeline:
-        folder = pipeline_folder(pipeline)
+        folder = fetched_pipeline(pipeline)
         source = pipeline if folder is not None and (folder / name).is_dir() else None
     return load_scorer(name, source, device, noncommercial, force)
 

@@ -190,7 +190,13 @@ class Loading:
 
     def judges(self, steered: Collection[str] = ()) -> list[Scorer]:
         """Return the guard's scorers: the judges among this pipeline's components that did not steer (`steered`)."""
-        return component_scorers(self, steered)
+        added = [judge for judge in vars(self).get("_added_judges", ()) if judge.spec.name not in steered]
+        named = {judge.spec.name for judge in added}
+        return [judge for judge in component_scorers(self, steered) if judge.spec.name not in named] + added
+
+    def use_judges(self, *judges: Scorer) -> None:
+        """Let the guard judge by these, too; one of the name of an own judge takes its place. They are never saved."""
+        self._added_judges = judges
 
 
 def _with_full_maps(dtype: Any) -> Any:

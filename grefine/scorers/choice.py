@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError
-from grefine.resources import pipeline_folder, pipeline_names
+from grefine.indicators.recipe import fetched_pipeline
+from grefine.resources import pipeline_names
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.registry import carried, known_metric, load_scorer
 
@@ -46,7 +47,7 @@ def load_scorers(
 
     folder = None
     if pipeline is not None:
-        folder = pipeline_folder(pipeline)
+        folder = fetched_pipeline(pipeline)
         if folder is None:
             raise ConfigError(f"There is no pipeline '{pipeline}' here: {', '.join(pipeline_names())} or a folder.")
     scorers: dict[str, Scorer] = {}

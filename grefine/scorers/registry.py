@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing, nearest
-from grefine.resources import cache_folder, pipeline_folder
+from grefine.indicators.recipe import assembled_folder, fetched_pipeline, recipe_folder
+from grefine.resources import cache_folder
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.specs import PAPER, SPECS
 from grefine.types import MetricSpec
+
+FETCHED = {"imagereward": "reward", "clipiqa": "clipiqa"}
+"""Judges that `grefine fetch` brings, and what a pipeline calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def find_weights(name: str, weights: str | Path | None) -> Path:
         WeightsMissing: nowhere, with what gets them.
     """
     if weights is not None:
-        folder = pipeline_folder(weights)
+        folder = fetched_pipeline(weights)
         if folder is not None and (folder / "model_index.json").is_file():
             inside = carried(folder, name)
             if inside is not None:
@@ -133,6 +137,10 @@ def find_weights(name: str, weights: str | Path | None) -> Path:
             return path
         raise WeightsMissing(f"There is nothing at '{weights}'; {name} needs {SPECS[name].weights}.")
     cached = cache_folder() / name
+    if name in FETCHED and not (cached / "config.json").is_file():
+        recipe = recipe_folder("sdxl")
+        if recipe is not None:
+            return assembled_folder(recipe, [FETCHED[name]]) / FETCHED[name]
     if cached.exists():
         return cached
     raise WeightsMissing(f"{name} needs {SPECS[name].weights}; nothing was given and '{cached}' does not exist.")
@@ -145,7 +153,7 @@ def trained(name: str) -> bool:
 
 def carried(pipeline: Path, name: str) -> Path | None:
     """Return where a pipeline folder keeps the network of a metric; None when it carries none."""
-    inside = pipeline / {"imagereward": "reward"}.get(name, name)
+    inside = pipeline / FETCHED.get(name, name)
     return inside if inside.is_dir() else None
 
 

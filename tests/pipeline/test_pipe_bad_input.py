@@ -101,3 +101,13 @@ def test_a_world_that_no_network_can_tell_is_refused_whole():
 def test_a_world_statement_is_checked_when_the_pipeline_is_made():
     with pytest.raises(ConfigError, match="unknown key 'max_error'"):
         pipeline(world={"name": "toy", "max_error": 0.1})
+
+
+@pytest.mark.parametrize(("part", "whose"), [("unet", "denoiser"), ("vae", "VAE")])
+def test_values_that_are_no_numbers_are_one_sentence(part, whose):
+    pipe = pipeline()
+    with torch.no_grad():
+        next(getattr(pipe, part).parameters()).fill_(float("nan"))
+    mask = Image.new("L", (64, 64), 255)
+    with pytest.raises(ImageError, match=rf"The {whose} gave values that are no finite numbers in float32: use"):
+        pipe("a red ball", Image.new("RGB", (64, 64)), mask, num_inference_steps=2, guard=False)
