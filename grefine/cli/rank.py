@@ -85,7 +85,7 @@ def study(
 @app.command()
 def fit(
     votes: Path = typer.Argument(help="CSV: method_a, method_b, votes_a, votes_b; image, subject, group if known."),
-    by: str = typer.Option("auto", help="Intervals by subject, image, or auto (subject where known)."),
+    by: str = typer.Option("auto", help="Intervals by subject, image, both, or auto (both where subjects are known)."),
     pseudo_count: float = typer.Option(None, help="Added to both directions of every pair [0 unless needed]."),
     group: str = typer.Option(None, help="Use only the rows of this group, e.g. mad."),
     method: list[str] = typer.Option([], help="The accepted methods; others in the votes are an error."),

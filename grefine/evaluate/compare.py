@@ -102,7 +102,7 @@ def compare_refiners(
     written = [path for method in files if method != ORIGINAL for path in list(files[method].values())[:8]]
     guards = {known for name in made.steered if (known := registered(name))}
     steered = {*used_in_loop, *guards, *steered_by(written)}
-    judges, unavailable = choose(
+    scoring, unavailable = choose(
         wanted,
         pipeline=pipeline,
         device=device,
@@ -113,7 +113,7 @@ def compare_refiners(
     with ScoreCache(out / "scores.jsonl") as cache:
         rows, specs, log = score_stages(
             files,
-            judges,
+            scoring,
             cache,
             prompts=found.prompts,
             baseline=ORIGINAL,

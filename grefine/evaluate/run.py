@@ -10,7 +10,7 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
-from grefine.evaluate.cache import ScoreCache, content_hash
+from grefine.evaluate.cache import ScoreCache
 from grefine.evaluate.evaluation import Evaluation
 from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
 from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows
@@ -28,6 +28,7 @@ from grefine.evaluate.scoring import (
 )
 from grefine.evaluate.steering import steered_by
 from grefine.io.atomic import write_text
+from grefine.io.content import content_hash
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
