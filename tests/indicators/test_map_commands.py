@@ -164,7 +164,7 @@ def test_pictures_of_another_world_are_told_once_and_mapped_only_by_force(tmp_pa
 
 def test_no_pipeline_is_taken_silently(tmp_path):
     pictures_with_captions(1, 8)[0][0].save(tmp_path / "toy.png")
-    for arguments in (("map", tmp_path, "-o", tmp_path / "out"), ("selfcheck",)):
+    for arguments in (("map", tmp_path, "-o", tmp_path / "out"), ("selfcheck", "--images", tmp_path)):
         with pytest.raises(ConfigError, match="Name a pipeline with --pipeline.*'sdxl'.*'tiny'"):
             raise run(*arguments).exception
 
