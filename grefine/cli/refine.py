@@ -8,9 +8,9 @@ import typer
 
 
 def refine(
-    src: list[str] = typer.Argument(help="Images, folders (recursive), '@list.txt' of paths, '@-' for stdin."),
+    src: list[str] = typer.Argument(help="Images, folders (recursive), '@list.txt' of paths, '-' for stdin."),
     out: Path = typer.Option(
-        ..., "--out", "-o", help="Folder of results, with the tree of SRC; inputs are never written."
+        ..., "--out", "-o", help="Folder of results, with the tree of SRC, or a file for one image."
     ),
     pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder or a Hub id; no default."),
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),

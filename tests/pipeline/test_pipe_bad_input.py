@@ -29,6 +29,7 @@ CASES = {
     "a path": ({"image": "a.png"}, ImageError, "is a str"),
     "prompts": ({"prompt": ["a", "b"]}, PromptError, "2 prompts were given for 1 images"),
     "prompt type": ({"prompt": 3}, PromptError, "must be a text"),
+    "negatives": ({"negative_prompt": ["a", "b"]}, PromptError, "2 negative prompts were given for 1 images"),
     "NaN": ({"image": pixels(np.nan)}, ImageError, "NaN"),
     "0..255": ({"image": pixels(128.0)}, ImageError, "divide it by 255"),
     "-1..1": ({"image": pixels(-0.5)}, ImageError, r"\(x \+ 1\) / 2"),
