@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.scorers.checkpoint import read_state
 
 State = dict[str, Any]
@@ -44,7 +44,13 @@ def convert_weights(
     if not files:
         raise WeightsMissing(f"No files were given to convert {kind} from.")
     states = {Path(file): read_state(file) for file in files}
-    model = _KINDS[kind](states, dict(options or {}))
+    try:
+        model = _KINDS[kind](states, dict(options or {}))
+    except GRefineError:
+        raise
+    except Exception as error:  # whatever tensors of other shapes and names make a network raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+        raise WeightsCorrupt(f"'{files[0]}' holds no weights of {kind} ({said}).") from error
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
     if tokenizer is not None:
