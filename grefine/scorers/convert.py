@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.io.atomic import PARTIAL_PREFIX
 from grefine.scorers.checkpoint import read_state
 
@@ -51,7 +51,13 @@ def convert_weights(
 
         words = tokenizer_beside(Path(tokenizer))
     states = {Path(file): read_state(file) for file in files}
-    model = _KINDS[kind](states, dict(options or {}))
+    try:
+        model = _KINDS[kind](states, dict(options or {}))
+    except GRefineError:
+        raise
+    except Exception as error:  # whatever tensors of other shapes and names make a network raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+        raise WeightsCorrupt(f"'{files[0]}' holds no weights of {kind} ({said}).") from error
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f"{PARTIAL_PREFIX}{out.name}")
     shutil.rmtree(partial, ignore_errors=True)
