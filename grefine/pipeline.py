@@ -190,7 +190,7 @@ class GRefinePipeline(
         preserve: str | None = None,
         guard: bool | None = None,
         guidance: Mapping[str, float] | None = None,
-        scorers: Sequence[Scorer] | None = None,
+        scorers: Sequence[str | Scorer] | None = None,
         quality_map: QualityProvider | None = None,
         alignment_map: AlignmentProvider | None = None,
         plan_only: bool = False,
@@ -228,7 +228,7 @@ class GRefinePipeline(
             preserve: "paper" or "exact"; see `RefineConfig`.
             guard: compare before and after and keep the original unless it was beaten.
             guidance: preferences that steer denoising, e.g. {"sharpness": 1.0, "moe-agiqa": 0.5}.
-            scorers: judges for the guard in place of the pipeline's own.
+            scorers: judges for the guard in place of the pipeline's own: names of metrics, or scorers of your own.
             quality_map: your own heatmaps in place of PQ-Map.
             alignment_map: your own in place of AQ-Map.
             plan_only: stop after the plan; images come back untouched.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageFilter
 
 from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
-from grefine.scorers.registry import check_device
+from grefine.scorers.resolve import check_device
 
 if TYPE_CHECKING:
     import torch

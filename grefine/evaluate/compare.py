@@ -11,7 +11,7 @@ from grefine.evaluate.analysis import analyse
 from grefine.evaluate.baselines import Restore, Run, check_run
 from grefine.evaluate.cache import ScoreCache
 from grefine.evaluate.findings import Analysis
-from grefine.evaluate.judges import choose, resolve
+from grefine.evaluate.judges import choose, wanted_metrics
 from grefine.evaluate.long_table import ScoreRow, values_of
 from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names
 from grefine.evaluate.prompting import read_prompting
@@ -120,7 +120,7 @@ def compare_refiners(
         raise ConfigError("There is nothing to compare with: name refiners, or outputs as NAME=DIR.")
     run = Run(steps, strength, device, dict(models or {}))
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
-    wanted, preset_noise = resolve(metrics)
+    wanted, preset_noise = wanted_metrics(metrics)
     found = read_prompting(Pairing(tuple(Pair(n, p, p) for n, p in originals.items())), prompts, group)
     made = make_outputs(originals, chosen, found.prompts, run, out / "outputs", seed, progress)
     notes = [*found.notes, *_add_folders(made, originals, outputs or {})]

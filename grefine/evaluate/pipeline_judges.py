@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grefine.evaluate.judges import Judge, fingerprint_of
 from grefine.resources import pipeline_folder
+from grefine.scorers.resolve import Judge, fingerprint_of
 from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
@@ -67,6 +67,6 @@ def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
         return load_maps(pipeline, device=device)
 
     return [
-        Judge(PQ, lambda: PerceptualScore(maps()), source, device),
-        Judge(AQ, lambda: AlignmentScore(maps()), source, device),
+        Judge(PQ, lambda: PerceptualScore(maps()), origin=source, device=device),
+        Judge(AQ, lambda: AlignmentScore(maps()), origin=source, device=device),
     ]

@@ -14,7 +14,7 @@ from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.cache import ScoreCache, content_hash
 from grefine.evaluate.findings import Analysis
-from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
+from grefine.evaluate.judges import NOISE_IMAGES, choose, wanted_metrics
 from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows
 from grefine.evaluate.pairs import Pairing, pair_folders
 from grefine.evaluate.prompting import Prompting, read_prompting
@@ -24,6 +24,7 @@ from grefine.evaluate.verdict import Verdict, headline, sentences, verdict_of
 from grefine.io.atomic import write_text
 from grefine.scorers.fidelity import FIDELITY, IDENTICAL_PSNR
 from grefine.scorers.protocol import Scorer
+from grefine.scorers.resolve import Judge
 from grefine.types import MetricSpec
 
 
@@ -103,7 +104,7 @@ def evaluate_folders(
         ConfigError: a missing or empty folder, no pairs, an unknown metric or preset.
         PromptError: a prompt table that cannot be read.
     """
-    wanted, preset_noise = resolve(metrics)
+    wanted, preset_noise = wanted_metrics(metrics)
     noise_images = preset_noise if noise_images is None else noise_images
     found = pair_folders(before, after)
     with ScoreCache(None if out is None else Path(out) / "scores.jsonl") as cache:

@@ -12,11 +12,11 @@ from PIL import Image
 
 from grefine.errors import GRefineError, ImageError
 from grefine.evaluate.cache import ScoreCache, score_key
-from grefine.evaluate.judges import Judge
 from grefine.evaluate.long_table import BEFORE, NOISE, ScoreRow
 from grefine.io.images import printable, read_image
 from grefine.scorers import fidelity
 from grefine.scorers.noise import PROBES
+from grefine.scorers.resolve import Judge
 
 Progress = Callable[[str], None]
 BATCH = 16
@@ -92,7 +92,7 @@ def score(
             spec,
             item.content,
             prompt=item.prompt if spec.needs_prompt else None,
-            source=f"{judge.source}:{seed}" if judge.seeded else judge.source,
+            source=judge.source,
             device=judge.device,
             probe=NOISE + probe if probe else "",
         )

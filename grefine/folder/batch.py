@@ -25,7 +25,7 @@ from grefine.io.images import LoadedImage, decode_image, read_bytes
 from grefine.io.prompts import ChosenPrompt
 from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
 from grefine.refine.world import check_world, read_world
-from grefine.scorers.gate import GateVerdict, ScoreGate
+from grefine.scorers.prefilter import GateVerdict, ScoreGate
 from grefine.types import RefineResult
 
 Row = dict[str, Any]

@@ -18,7 +18,7 @@ from typing import Any
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.adopt import adopted_row, own_record
 from grefine.folder.batch import Outcome, Reading, Row, read_batch, refine_batch
-from grefine.folder.gate import gate_key, open_gate
+from grefine.folder.gate import gate_key
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
@@ -36,7 +36,7 @@ from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
 from grefine.io.run_files import STATE_FOLDER
 from grefine.refine.settings import RefineConfig, read_settings
-from grefine.scorers.gate import ScoreGate, parse_gate
+from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
 TABLE = "results.csv"
 _AHEAD = 2
@@ -105,7 +105,9 @@ def refine_folder(
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
     pipe = _load(pipeline, device)
-    first = open_gate(gate, pipe, gate_weights, device or "cpu", allow_noncommercial)
+    first = gate
+    if isinstance(first, str):
+        first = read_gate(first, gate_weights, pipe, device or "cpu", allow_noncommercial)
     task = Task(
         pipeline_name(pipe),
         weights_fingerprint(pipe),

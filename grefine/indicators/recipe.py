@@ -11,11 +11,11 @@ from pathlib import Path
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, WeightsMissing
-from grefine.fetching import fetch_recipe, fetched, fetched_folder, lacking, require
+from grefine.fetching import fetch_recipe, fetched_folder, lacking, require
 from grefine.indicators.released import released_clip, released_prompts, released_tokenizer
 from grefine.io.atomic import write_atomic
 from grefine.resources import bundled, cache_folder
-from grefine.scorers.convert import convert_weights
+from grefine.scorers.registry import judge_files
 
 RECIPE = "recipe.yaml"
 INDEX = "model_index.json"
@@ -23,19 +23,19 @@ STAMP = "assembled.json"
 """Beside the assembled parts: how each was made. A part that is made otherwise now is made anew."""
 
 
-def _reward(target: Path) -> None:
-    file = fetched("imagereward", "ImageReward.pt")
-    convert_weights("reward", [file], target, tokenizer=fetched_folder("imagereward") / "tokenizer")
+def builders() -> dict[str, tuple[int, Callable[[Path], object]]]:
+    """Return the parts that are built from published files, each with the version of how.
 
-
-BUILDERS: dict[str, tuple[int, Callable[[Path], object]]] = {
-    "clip": (1, lambda target: released_clip().save_pretrained(target)),
-    # Version 1 gave begin and end ids beyond the table of CLIP.
-    "clip_tokenizer": (2, lambda target: released_tokenizer().save_pretrained(target)),
-    "pq_prompts": (1, lambda target: released_prompts().save_pretrained(target)),
-    "reward": (1, _reward),
-}
-"""Parts that are built from published files, each with the version of how: what another version made is made anew."""
+    What another version made is made anew.
+    """
+    judges = {file.SPEC.component: file for file in judge_files().values() if file.SPEC.component}
+    return {
+        "clip": (1, lambda target: released_clip().save_pretrained(target)),
+        # Version 1 gave begin and end ids beyond the table of CLIP.
+        "clip_tokenizer": (2, lambda target: released_tokenizer().save_pretrained(target)),
+        "pq_prompts": (1, lambda target: released_prompts().save_pretrained(target)),
+        **{name: (1, file.assemble) for name, file in judges.items() if hasattr(file, "assemble")},
+    }
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,10 @@ def _stamp(name: str, part: Part) -> str:
     """Say how a part is made now."""
     if part.folder is not None:
         return str((fetched_folder(part.fetch) / part.folder).resolve())
-    if name not in BUILDERS:
-        raise ConfigError(f"The recipe's part '{name}' needs a folder: only {', '.join(BUILDERS)} are built.")
-    return f"{part.fetch}, version {BUILDERS[name][0]}"
+    known = builders()
+    if name not in known:
+        raise ConfigError(f"The recipe's part '{name}' needs a folder: only {', '.join(known)} are built.")
+    return f"{part.fetch}, version {known[name][0]}"
 
 
 def _stamps(home: Path) -> dict[str, str]:
@@ -171,7 +172,7 @@ def _put(target: Path, name: str, part: Part) -> None:
         except OSError:
             shutil.copytree(source, partial)
     else:
-        BUILDERS[name][1](partial)
+        builders()[name][1](partial)
     if target.is_symlink() or target.exists():
         target.replace(old)
     partial.replace(target)

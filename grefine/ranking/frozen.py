@@ -141,7 +141,7 @@ def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:
                 "five_level` makes one, or name a metric of the registry instead."
             )
         return FiveLevelJudge(FiveLevelCLIP.from_pretrained(folder).to(device), source.features)
-    from grefine.scorers.registry import load_scorer
+    from grefine.scorers.resolve import load_scorer
 
     scorer = load_scorer(source.metric, source.weights or None, device, source.allow_noncommercial)
     if scorer.spec.needs_prompt or scorer.spec.needs_reference:

@@ -16,6 +16,7 @@ from grefine.ranking.afc import AfcResult, baselines, judge_choices, merged, two
 from grefine.ranking.methods import images_in
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable
+from grefine.scorers.resolve import Weights, resolve
 from grefine.types import Direction
 
 ImageKey = tuple[str, str]
@@ -108,7 +109,7 @@ def metric_values(
     device: str = "cpu",
     prompts: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
-    weights: Mapping[str, str] | None = None,
+    weights: Weights = (),
     allow_noncommercial: bool = False,
 ) -> dict[str, JudgeValues]:
     """Run metrics of the registry; a metric with several values becomes several judges.
@@ -120,13 +121,15 @@ def metric_values(
         device: on which they run.
         prompts: by image name, for metrics that need them.
         progress: told one line per metric.
-        weights: folder or file by metric.
+        weights: folder or file by metric, or entries METRIC=PATH.
         allow_noncommercial: accept the terms of pyiqa's metrics.
     """
     found: dict[str, JudgeValues] = {}
     for asked in metrics:
         base, _, part = asked.partition(".")
-        scorer = _scorer(base, pipeline, device, weights or {}, allow_noncommercial)
+        scorer = resolve(
+            base, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial
+        ).load()
         if scorer.spec.needs_reference:
             raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
         if scorer.spec.needs_prompt and prompts is None:
@@ -215,28 +218,6 @@ def read_prompts(path: str | Path) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
         raise ConfigError(f"'{path}' must hold one JSON object of prompts by image name.")
     return found
-
-
-def named(text: str, option: str) -> tuple[str, str]:
-    """Split `METRIC=FOLDER` as given to `option`."""
-    from grefine.scorers.registry import known_metric
-
-    name, found, value = text.partition("=")
-    if not found or not value:
-        raise ConfigError(f"{option} takes METRIC=FOLDER, not '{text}'.")
-    return known_metric(name), value
-
-
-def _scorer(name: str, pipeline: str | None, device: str, weights: Mapping[str, str], noncommercial: bool) -> Any:
-    from grefine.resources import pipeline_folder
-    from grefine.scorers.registry import known_metric, load_scorer
-
-    name = known_metric(name)
-    source: str | None = weights.get(name)
-    if source is None and pipeline:
-        folder = pipeline_folder(pipeline)
-        source = pipeline if folder is not None and (folder / name).is_dir() else None
-    return load_scorer(name, source, device, noncommercial)
 
 
 def _prompt(prompts: Mapping[str, str] | None, image: str) -> str:

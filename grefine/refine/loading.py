@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.recipe import assembled_folder, read_recipe, recipe_folder
-from grefine.refine.judges import component_scorers, save_judge_tokenizers
 from grefine.refine.single_file import load_single_file
 from grefine.resources import pipeline_folder, pipeline_names
+from grefine.scorers.component import pipeline_judges, save_judge_tokenizers
 from grefine.scorers.protocol import Scorer
 
 INDEX = "model_index.json"
@@ -186,7 +186,7 @@ class Loading:
 
     def judges(self, steered: Collection[str] = ()) -> list[Scorer]:
         """Return the guard's scorers: the judges among this pipeline's components that did not steer (`steered`)."""
-        return component_scorers(self, steered)
+        return pipeline_judges(self, steered)
 
 
 def _with_full_maps(dtype: Any) -> Any:

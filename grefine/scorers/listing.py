@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from grefine.errors import ConfigError
-from grefine.resources import pipeline_folder, pipeline_names
-from grefine.scorers.registry import availability, carried, metric_specs
+from grefine.scorers.registry import metric_specs
+from grefine.scorers.resolve import availability, carried, known_pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +33,10 @@ def list_metrics(only: str | None = None, pipeline: str | Path | None = None) ->
     Raises:
         ConfigError: an unknown pipeline.
     """
-    folder = None
-    if pipeline is not None:
-        folder = pipeline_folder(pipeline)
-        if folder is None:
-            raise ConfigError(f"There is no pipeline '{pipeline}' here: {', '.join(pipeline_names())} or a folder.")
+    folder = None if pipeline is None else known_pipeline(pipeline)
     rows = []
     for spec in metric_specs(only):
-        state = availability(spec.name, carried(folder, spec.name) if folder is not None else None)
+        state = availability(spec.name, carried(folder, spec) if folder is not None else None)
         rows.append(
             MetricRow(
                 spec.name, spec.direction, _span(spec.range), spec.needs_prompt, spec.axis, state.runs, state.reason,

@@ -17,7 +17,7 @@ class Scorer(Protocol):
 
     A scorer is deterministic, takes images of mixed sizes, and gives an image the same values whatever else is in
     the call. A metric with one value names it like itself ("lar_iqa"); one with several prefixes them
-    ("mdiqa.overall", "mdiqa.sharpness").
+    ("mdiqa.overall", "mdiqa.sharpness") and lists those that it gives as `values`, the main one first.
     """
 
     spec: MetricSpec
@@ -30,3 +30,8 @@ class Scorer(Protocol):
             PromptError: missing or empty prompts for a prompt-aware metric, or another number of them.
         """
         ...
+
+
+def value_names(scorer: Scorer) -> tuple[str, ...]:
+    """Return the names of the values that a scorer gives, the main one first."""
+    return tuple(getattr(scorer, "values", ())) or (scorer.spec.name,)

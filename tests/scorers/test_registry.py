@@ -17,11 +17,11 @@ from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError, MetricUnavailable, WeightsCorrupt, WeightsMissing
 from grefine.models.lar_iqa import LARIQA
 from grefine.scorers.checkpoint import read_state
-from grefine.scorers.convert import KINDS, convert_weights
+from grefine.scorers.convert import convert_weights, kinds
 from grefine.scorers.files import score_files
 from grefine.scorers.listing import list_metrics
-from grefine.scorers.registry import availability, known_metric, load_scorer, metric_specs
-from grefine.scorers.specs import PAPER, SPECS
+from grefine.scorers.registry import PAPER, judge_files, known_metric, metric_specs
+from grefine.scorers.resolve import availability, load_scorer
 
 LAR = {"encoder": "test_efficientnet", "features": 16, "expanded": 16, "reduced": 8, "whole_size": 32, "crop_size": 48}
 
@@ -51,7 +51,7 @@ def images(tmp_path):
 
 def test_every_metric_says_what_a_reader_needs():
     assert len(PAPER) == 13
-    assert set(PAPER) <= set(SPECS)
+    assert set(PAPER) <= set(judge_files())
     for spec in metric_specs():
         assert spec.licence
         assert spec.description
@@ -185,7 +185,7 @@ def test_convert_puts_mdiqas_many_files_together(tmp_path):
 
 
 def test_convert_says_what_is_missing(tmp_path):
-    assert KINDS == ("moe-agiqa", "mdiqa", "lar-iqa", "reward", "pq")
+    assert tuple(kinds()) == ("moe-agiqa", "mdiqa", "lar-iqa", "reward", "pq")
     torch.save({"reward_model_state_dict": {}, "regressor_model_state_dict": {}, "loss": 0.1}, tmp_path / "best.pth")
     with pytest.raises(WeightsMissing, match="augreg_in21k_ft_in1k"):
         convert_weights("moe-agiqa", [tmp_path / "best.pth"], tmp_path / "moe")
