@@ -33,6 +33,7 @@ from grefine.refine.look import AlignmentProvider, QualityProvider
 from grefine.refine.prompting import PromptEncoding
 from grefine.refine.restore import Restore, refiner_of
 from grefine.refine.settings import RefineConfig, read_settings, resolve
+from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
 from grefine.refine.world import read_world
 from grefine.scorers.protocol import Scorer
@@ -304,7 +305,7 @@ class GRefinePipeline(
     @property
     def working_side(self) -> int:
         """Side of the square that crops are brought to."""
-        return self.config.working_size or self.unet.config.sample_size * self.vae_scale_factor
+        return self.config.working_size or working_side(self.unet.config, self.vae.config)
 
     @property
     def guidance_scale(self) -> float:

@@ -35,9 +35,9 @@ def compare(
 ) -> None:
     """Refine, score and count; started again, it makes and computes only what is missing."""
     from grefine.evaluate.compare import compare_refiners
-    from grefine.evaluate.compare_views import as_data, count_lines
     from grefine.evaluate.options import assignments, metric_choice, names
     from grefine.evaluate.table_text import to_markdown
+    from grefine.evaluate.write_comparison import as_data, count_lines
 
     result = compare_refiners(
         src,

@@ -31,7 +31,7 @@ def evaluate(
     from grefine.evaluate.options import assignments, metric_choice, names
     from grefine.evaluate.run import evaluate_folders
     from grefine.evaluate.table_text import to_markdown
-    from grefine.evaluate.views import evaluation_table, summary
+    from grefine.evaluate.write_outputs import evaluation_table, summary
 
     result = evaluate_folders(
         before,

@@ -3,63 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.baselines import Restore, Run, check_run
 from grefine.evaluate.cache import ScoreCache
-from grefine.evaluate.findings import Analysis
+from grefine.evaluate.comparison import ORIGINAL, Comparison
 from grefine.evaluate.judges import choose, wanted_metrics
-from grefine.evaluate.long_table import ScoreRow, values_of
+from grefine.evaluate.long_table import values_of
 from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names
 from grefine.evaluate.prompting import read_prompting
 from grefine.evaluate.refiner_runs import Made, make_outputs
 from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
 from grefine.evaluate.steering import registered, steered_by
-from grefine.evaluate.tables import WideTable, negative_optimisations, wide_table
-from grefine.evaluate.verdict import Verdict, verdict_of
+from grefine.evaluate.tables import WideTable, wide_table
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
-
-ORIGINAL = "original"
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a comparison found."""
-
-    rows: tuple[ScoreRow, ...]
-    specs: Mapping[str, MetricSpec]
-    table: WideTable
-    analyses: Mapping[str, Analysis]
-    """Method → findings against the original."""
-    files: Mapping[str, Mapping[str, Path]]
-    """Method → image → file, for the images that every method has."""
-    prompts: Mapping[str, str]
-    groups: Mapping[str, str] = field(default_factory=dict)
-    unavailable: Mapping[str, str] = field(default_factory=dict)
-    failed: Mapping[str, str] = field(default_factory=dict)
-    """"method: image" or method → why there is no output."""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def negative_optimisations(self) -> dict[str, int]:
-        """Method → number of metrics of evidence whose mean fell below the original's, as the paper counts."""
-        counted = [m.metric for m in next(iter(self.analyses.values())).metrics if m.evidence] if self.analyses else []
-        columns = [self.table.metrics.index(metric) for metric in counted]
-        rows = [
-            {"method": method, **{self.table.metrics[c]: cells[c].value for c in columns}}
-            for method, cells in self.table.rows
-        ]
-        return negative_optimisations(rows, ORIGINAL, directions=self.table.directions)
-
-    @property
-    def verdicts(self) -> dict[str, Verdict]:
-        """Method → verdict."""
-        return {method: verdict_of(found) for method, found in self.analyses.items()}
 
 
 def compare_refiners(
@@ -162,7 +123,7 @@ def compare_refiners(
         failed=made.failed,
         notes=(*notes, *dropped, *log.notes),
     )
-    from grefine.evaluate.compare_views import write_comparison
+    from grefine.evaluate.write_comparison import write_comparison
 
     write_comparison(result, out, report=report)
     return result

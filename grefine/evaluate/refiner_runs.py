@@ -89,7 +89,7 @@ def _keep_what_it_said(restore: Restore, path: Path, folder: Path, target: Path,
     last = getattr(restore, "last", None)
     if last is None:
         return
-    from grefine.evaluate.keep_result import keep_row, tag_output
+    from grefine.evaluate.record_output import keep_row, tag_output
 
     pipeline, result = last
     source = content_hash(path)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from grefine.evaluate import plots
 from grefine.evaluate.analysis import main_column
-from grefine.evaluate.findings import AXES, Analysis, Axis, AxisResult, Level, MetricResult
+from grefine.evaluate.results import AXES, Analysis, Axis, AxisResult, Level, MetricResult
 from grefine.evaluate.statistics import GainSummary
 from grefine.evaluate.table_text import number
 from grefine.evaluate.verdict import CELL_WORDS, headline, sentences, verdict_of
 
 if TYPE_CHECKING:
-    from grefine.evaluate.report import ReportText
+    from grefine.evaluate.report_entry import ReportText
     from grefine.types import MetricSpec
 
 TONES: dict[str, str] = {"better": "gain", "worse": "loss", "mixed": "mixed"}

@@ -3,63 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.cache import ScoreCache, content_hash
-from grefine.evaluate.findings import Analysis
+from grefine.evaluate.evaluation import Evaluation
 from grefine.evaluate.judges import NOISE_IMAGES, choose, wanted_metrics
-from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows
+from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows
 from grefine.evaluate.pairs import Pairing, pair_folders
-from grefine.evaluate.prompting import Prompting, read_prompting
+from grefine.evaluate.prompting import read_prompting
 from grefine.evaluate.scoring import Item, Progress, ScoringLog, measure_change, readable, score
 from grefine.evaluate.steering import steered_by
-from grefine.evaluate.verdict import Verdict, headline, sentences, verdict_of
 from grefine.io.atomic import write_text
-from grefine.scorers.fidelity import FIDELITY, IDENTICAL_PSNR
+from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.resolve import Judge
 from grefine.types import MetricSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What an evaluation found, and the numbers behind it."""
-
-    rows: tuple[ScoreRow, ...]
-    """The long table."""
-    specs: Mapping[str, MetricSpec]
-    """Metric column → what to know about it."""
-    analysis: Analysis
-    pairing: Pairing
-    prompting: Prompting
-    unavailable: Mapping[str, str]
-    """Metric → why it did not run."""
-    failed: Mapping[str, str] = field(default_factory=dict)
-    """Image → why it could not be compared."""
-    notes: tuple[str, ...] = ()
-    computed: int = 0
-    """Scores that were computed in this run."""
-    reused: int = 0
-    """Scores that were known from an earlier one."""
-    out: Path | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> Verdict:
-        """ "better", "worse", "no change", "mixed", "unclear" or "no evidence"."""
-        return verdict_of(self.analysis)
-
-    @property
-    def sentences(self) -> list[str]:
-        """The verdict in plain words, then its grounds."""
-        return [f"{headline(self.analysis)}.", *sentences(self.analysis)]
 
 
 def evaluate_folders(
@@ -149,7 +112,7 @@ def evaluate_folders(
         },
     )
     if out is not None:
-        from grefine.evaluate.views import write_views
+        from grefine.evaluate.write_outputs import write_views
 
         write_rows(Path(out) / "scores.csv", rows)
         write_text(
@@ -211,18 +174,3 @@ def score_stages(
     moved = [item for item in items if item.stage != baseline and item.image in originals]
     rows += measure_change(moved, originals, cache, log)
     return rows, specs, log
-
-
-def change_means(rows: Iterable[ScoreRow], images: Iterable[str], stage: str = AFTER) -> dict[str, float]:
-    """Return the mean measures of change over some images, and the share that is bit-identical to its input.
-
-    PSNR is averaged over the images that changed (NaN when none did): the value for identical images is a convention.
-    """
-    values = values_of(rows)
-    wanted = [image for image in images if image in values.get("psnr", {}).get(stage, {})]
-    if not wanted:
-        return {}
-    means = {name: sum(values[name][stage][i] for i in wanted) / len(wanted) for name in FIDELITY}
-    moved = [values["psnr"][stage][i] for i in wanted if values["psnr"][stage][i] < IDENTICAL_PSNR]
-    means["psnr"] = sum(moved) / len(moved) if moved else math.nan
-    return {"n": float(len(wanted)), **means, "untouched": 1 - len(moved) / len(wanted)}

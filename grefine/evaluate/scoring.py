@@ -12,7 +12,7 @@ from PIL import Image
 
 from grefine.errors import GRefineError, ImageError
 from grefine.evaluate.cache import ScoreCache, score_key
-from grefine.evaluate.long_table import BEFORE, NOISE, ScoreRow
+from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, values_of
 from grefine.io.images import printable, read_image
 from grefine.scorers import fidelity
 from grefine.scorers.noise import PROBES
@@ -187,6 +187,21 @@ def measure_change(
             "every other metric at their own."
         )
     return rows
+
+
+def change_means(rows: Iterable[ScoreRow], images: Iterable[str], stage: str = AFTER) -> dict[str, float]:
+    """Return the mean measures of change over some images, and the share that is bit-identical to its input.
+
+    PSNR is averaged over the images that changed (NaN when none did): the value for identical images is a convention.
+    """
+    values = values_of(rows)
+    wanted = [image for image in images if image in values.get("psnr", {}).get(stage, {})]
+    if not wanted:
+        return {}
+    means = {name: sum(values[name][stage][i] for i in wanted) / len(wanted) for name in fidelity.FIDELITY}
+    moved = [values["psnr"][stage][i] for i in wanted if values["psnr"][stage][i] < fidelity.IDENTICAL_PSNR]
+    means["psnr"] = sum(moved) / len(moved) if moved else math.nan
+    return {"n": float(len(wanted)), **means, "untouched": 1 - len(moved) / len(wanted)}
 
 
 def _sentence(error: Exception) -> str:
