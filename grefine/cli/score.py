@@ -31,10 +31,9 @@ def score(
     table = None if prompts is None else read_prompt_table(prompts)
     found = score_files(
         paths,
-        {name: judge.load() for name, judge in judges.items()},
+        list(judges.values()),
         sources=PromptSources(table, prompt),
         out=out,
-        setup={"device": device, **{name: [judge.spec.version, judge.source] for name, judge in judges.items()}},
         progress=lambda line: typer.echo(line, err=True),
     )
     for row in found.rows:

@@ -8,7 +8,6 @@ from pathlib import Path
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.baselines import Restore, Run, check_run
-from grefine.evaluate.cache import ScoreCache
 from grefine.evaluate.comparison import ORIGINAL, Comparison
 from grefine.evaluate.judges import choose, wanted_metrics
 from grefine.evaluate.long_table import values_of
@@ -19,6 +18,7 @@ from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
 from grefine.evaluate.steering import registered, steered_by
 from grefine.evaluate.tables import WideTable, wide_table
+from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
 

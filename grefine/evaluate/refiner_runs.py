@@ -11,10 +11,10 @@ from pathlib import Path
 
 from grefine.errors import ConfigError, GRefineError
 from grefine.evaluate.baselines import Restore, Run, load_refiner
-from grefine.evaluate.cache import ScoreCache, content_hash
 from grefine.io.atomic import write_atomic, write_text
 from grefine.io.images import printable, read_image
 from grefine.refine.seeds import derive
+from grefine.scorers.cache import ScoreCache, content_hash
 
 
 @dataclass(slots=True)

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from grefine.errors import ImageError
-from grefine.evaluate.cache import content_hash
 from grefine.io.atomic import PARTIAL_PREFIX
 from grefine.io.images import read_image
+from grefine.scorers.cache import content_hash
 
 SIDE = 640
 """Longest side of a copy in a report."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
-from grefine.evaluate.cache import ScoreCache, content_hash
 from grefine.evaluate.evaluation import Evaluation
 from grefine.evaluate.judges import NOISE_IMAGES, choose, wanted_metrics
 from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows
@@ -19,6 +18,7 @@ from grefine.evaluate.prompting import read_prompting
 from grefine.evaluate.scoring import Item, Progress, ScoringLog, measure_change, readable, score
 from grefine.evaluate.steering import steered_by
 from grefine.io.atomic import write_text
+from grefine.scorers.cache import ScoreCache, content_hash
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.resolve import Judge

@@ -121,8 +121,10 @@ def stored_config(pipeline: str | Path, component: str = "") -> dict[str, Any]:
     from diffusers import AutoencoderKL, DiffusionPipeline
 
     if not component:
-        return dict(DiffusionPipeline.load_config(str(pipeline)))
-    return dict(AutoencoderKL.load_config(str(pipeline), subfolder=component))
+        stored: Any = DiffusionPipeline.load_config(str(pipeline))
+    else:
+        stored = AutoencoderKL.load_config(str(pipeline), subfolder=component)
+    return dict(stored)
 
 
 def read_calibration(file: str | Path) -> Calibration:

@@ -7,15 +7,20 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import ConfigError
+from PIL import Image
+
+from grefine.errors import ConfigError, GRefineError
 from grefine.io.images import read_image
 from grefine.ranking.afc import AfcResult, baselines, judge_choices, merged, two_afc
 from grefine.ranking.methods import images_in
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable
+from grefine.scorers.cache import ScoreCache
+from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.resolve import Weights, resolve
 from grefine.types import Direction
 
@@ -127,24 +132,29 @@ def metric_values(
     found: dict[str, JudgeValues] = {}
     for asked in metrics:
         base, _, part = asked.partition(".")
-        scorer = resolve(
+        judge = resolve(
             base, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial
-        ).load()
-        if scorer.spec.needs_reference:
+        )
+        spec = judge.spec
+        if spec.needs_reference:
             raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
-        if scorer.spec.needs_prompt and prompts is None:
+        if spec.needs_prompt and prompts is None:
             raise ConfigError(f"'{asked}' needs prompts: pass --prompts with a JSON object of prompts by image name.")
         progress(f"{asked}: {len(paths)} images")
+        tasks = [
+            Task(str(path), partial(_open, path), _prompt(prompts, image) if spec.needs_prompt else "")
+            for (_, image), path in paths.items()
+        ]
+        cache = ScoreCache()
+        judge_pictures(spec, judge.load, tasks, cache, _give_up)
         each: dict[str, dict[ImageKey, float]] = {}
-        for (method, image), path in paths.items():
-            texts = [_prompt(prompts, image)] if scorer.spec.needs_prompt else None
-            scores = scorer([read_image(path).rgb], texts)[0]
-            for name in dict(scores):
-                each.setdefault(name, {})[method, image] = scores[name]
+        for key, path in paths.items():
+            for name, value in (cache.peek(str(path)) or {}).items():
+                each.setdefault(name, {})[key] = value
         chosen = {n: v for n, v in each.items() if not part or n.lower().replace("-", "_").endswith(f".{part}")}
         if not chosen:
             raise ConfigError(f"'{base}' has no value '{part}'; it gives {', '.join(each)}.")
-        found |= {name: JudgeValues(values, scorer.spec.direction) for name, values in chosen.items()}
+        found |= {name: JudgeValues(values, spec.direction) for name, values in chosen.items()}
     return found
 
 
@@ -218,6 +228,15 @@ def read_prompts(path: str | Path) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
         raise ConfigError(f"'{path}' must hold one JSON object of prompts by image name.")
     return found
+
+
+def _open(path: Path) -> Image.Image:
+    return read_image(path).rgb
+
+
+def _give_up(task: Task, error: GRefineError) -> None:
+    """Every voted image needs a value, so one that a judge refuses ends the run."""
+    raise error
 
 
 def _prompt(prompts: Mapping[str, str] | None, image: str) -> str:

@@ -14,7 +14,7 @@ from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing
 from grefine.fetching import fetch_names, fetched_folder, lacking
 from grefine.resources import cache_folder, pipeline_folder, pipeline_names
 from grefine.scorers.component import pipeline_judge
-from grefine.scorers.protocol import Scorer
+from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
 from grefine.scorers.registry import judge_file, known_metric
 from grefine.types import MetricSpec
 
@@ -53,17 +53,17 @@ class Availability:
 
 
 def resolve(
-    judge: str | Scorer,
+    judge: str | AnyJudge,
     *,
     weights: Weights = (),
     pipeline: Any = None,
     device: str = "cpu",
     allow_noncommercial: bool = False,
 ) -> Judge:
-    """Return the judge that a name means, or the one around a scorer of your own.
+    """Return the judge that a name means, or the one around a scorer or a function of your own.
 
     Args:
-        judge: the name of a metric, or a scorer.
+        judge: the name of a metric, a scorer, or a function as `as_scorer` takes it.
         weights: where weights lie, by metric; they come first.
         pipeline: what carries judges: a bundled name, a folder, or a pipeline in memory.
         device: on which it runs; never chosen silently.
@@ -75,8 +75,9 @@ def resolve(
         MetricUnavailable: a package or a consent is missing.
     """
     if not isinstance(judge, str):
-        kind = type(judge)
-        return Judge(judge.spec, lambda: judge, origin=f"{kind.__module__}.{kind.__qualname__}", device=device)
+        kind = judge if hasattr(judge, "__qualname__") else type(judge)
+        scorer = judge if isinstance(judge, Scorer) else as_scorer(judge)
+        return Judge(scorer.spec, lambda: scorer, origin=f"{kind.__module__}.{kind.__qualname__}", device=device)
     check_device(device)
     file = judge_file(judge)
     spec = file.SPEC

@@ -21,7 +21,7 @@ from grefine.scorers.convert import convert_weights, kinds
 from grefine.scorers.files import score_files
 from grefine.scorers.listing import list_metrics
 from grefine.scorers.registry import PAPER, judge_files, known_metric, metric_specs
-from grefine.scorers.resolve import availability, load_scorer
+from grefine.scorers.resolve import availability, load_scorer, resolve
 
 LAR = {"encoder": "test_efficientnet", "features": 16, "expanded": 16, "reduced": 8, "whole_size": 32, "crop_size": 48}
 
@@ -207,30 +207,30 @@ def test_score_files_resumes_and_says_what_failed(images, lar_folder, tmp_path):
             calls.append(len(pictures))
             return self.inner(pictures, prompts)
 
-    scorers = {"lar_iqa": Counting()}
-    first = score_files([images], scorers, out=out)
+    judges = [resolve(Counting())]
+    first = score_files([images], judges, out=out)
     assert (len(first.rows), first.failed, sum(calls)) == (3, 0, 3)
-    again = score_files([images], scorers, out=out)
+    again = score_files([images], judges, out=out)
     assert (again.reused, sum(calls)) == (3, 3), "nothing is scored twice"
     assert [r["lar_iqa"] for r in again.rows] == [r["lar_iqa"] for r in first.rows]
     Image.new("RGB", (48, 48), "red").save(images / "b.png")
     (images / "d.png").write_bytes(b"no picture")
-    third = score_files([images], scorers, out=out)
+    third = score_files([images], judges, out=out)
     assert (third.reused, sum(calls), third.failed) == (2, 4, 1)
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert rows[3]["lar_iqa"] == ""
     assert "d.png" in rows[3]["note"]
-    assert score_files([images], scorers, out=out, setup={"device": "other"}).reused == 0
+    assert score_files([images], [resolve(Counting(), device="other")], out=out).reused == 0
 
 
 def test_score_files_refuses_what_it_cannot_write(images, tmp_path):
     with pytest.raises(ConfigError, match="csv or .json"):
-        score_files([images], {}, out=tmp_path / "scores.xlsx")
+        score_files([images], [], out=tmp_path / "scores.xlsx")
     with pytest.raises(ImageError, match="no file or folder"):
-        score_files([tmp_path / "nowhere"], {})
+        score_files([tmp_path / "nowhere"], [])
     (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="no table of scores"):
-        score_files([images], {}, out=tmp_path / "mine.csv")
+        score_files([images], [], out=tmp_path / "mine.csv")
 
 
 def test_commands(images, lar_folder):
