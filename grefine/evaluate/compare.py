@@ -16,10 +16,11 @@ from grefine.evaluate.prompting import read_prompting
 from grefine.evaluate.refiner_runs import Made, make_outputs
 from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
-from grefine.evaluate.steering import registered, steered_by
+from grefine.evaluate.steering import steered_by
 from grefine.evaluate.tables import WideTable, wide_table
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
+from grefine.scorers.registry import find_metric
 from grefine.types import MetricSpec
 
 
@@ -87,7 +88,7 @@ def compare_refiners(
     notes = [*found.notes, *_add_folders(made, originals, outputs or {})]
     files, dropped = common_images(originals, made)
     written = [path for method in files if method != ORIGINAL for path in list(files[method].values())[:8]]
-    guards = {known for name in made.steered if (known := registered(name))}
+    guards = {known for name in made.steered if (known := find_metric(name))}
     steered = {*used_in_loop, *guards, *steered_by(written)}
     judges, unavailable = choose(
         wanted,

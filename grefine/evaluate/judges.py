@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing, nearest
 from grefine.resources import bundled, config_file, pipeline_folder
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
-from grefine.scorers.registry import known_metric, metric_specs
+from grefine.scorers.registry import find_metric, known_metric, metric_specs
 from grefine.scorers.resolve import Judge, check_device, fingerprint_of, known_pipeline, read_weights, resolve
 from grefine.types import MetricSpec, Scores
 
@@ -55,37 +55,19 @@ def wanted_metrics(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[
     """
     if isinstance(metrics, str):
         names = [name.strip() for name in metrics.split(",") if name.strip()]
-        if len(names) == 1 and not _is_metric(names[0]):
-            return _from_preset(names[0]) if _is_preset(names[0]) else _neither(names[0])
-        return tuple(names), NOISE_IMAGES
-    return _from_preset(metrics) if isinstance(metrics, Path) else (tuple(metrics), NOISE_IMAGES)
-
-
-def _from_preset(name: str | Path) -> tuple[tuple[str, ...], int]:
-    settings = preset(name)
-    return settings.metrics, settings.noise_images
-
-
-def _is_preset(name: str) -> bool:
-    try:
-        config_file("evaluate", name)
-    except ConfigError:
-        return False
-    return True
-
-
-def _neither(name: str) -> NoReturn:
-    presets = [path.stem for path in bundled("configs").glob("evaluate/*.yaml")]
-    near = nearest(name, [*(spec.name for spec in metric_specs()), *presets])
-    raise ConfigError(f"There is no metric and no preset '{name}' (`grefine metrics` lists the metrics){near}")
-
-
-def _is_metric(name: str) -> bool:
-    try:
-        known_metric(name)
-    except ConfigError:
-        return False
-    return True
+        if len(names) != 1 or find_metric(names[0]):
+            return tuple(names), NOISE_IMAGES
+        presets = [path.stem for path in bundled("configs").glob("evaluate/*.yaml")]
+        if names[0] not in presets and not Path(names[0]).is_file():
+            near = nearest(names[0], [*(spec.name for spec in metric_specs()), *presets])
+            raise ConfigError(
+                f"There is no metric and no preset '{names[0]}' (`grefine metrics` lists the metrics){near}"
+            )
+        metrics = Path(names[0])
+    if isinstance(metrics, Path):
+        settings = preset(metrics)
+        return settings.metrics, settings.noise_images
+    return tuple(metrics), NOISE_IMAGES
 
 
 def choose(

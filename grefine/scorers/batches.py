@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from grefine.errors import PromptError
+from grefine.errors import GRefineError, PromptError
+from grefine.scorers.protocol import Images, Prompts, Scorer
 from grefine.types import Scores
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ def in_groups(
         for rows in groups(keys, chunk, size):
             found.update(zip(rows, rate(rows), strict=True))
     return [found[row] for row in range(len(keys))]
+
+
+def rate(scorer: Scorer, images: Images, prompts: Prompts = None) -> list[Mapping[str, float] | GRefineError]:
+    """Return each image's values, or why the scorer refuses it; one that it refuses costs no other."""
+    try:
+        return [found.values for found in scorer(images, prompts)] if images else []
+    except GRefineError as error:
+        if len(images) == 1:
+            return [error]
+        return [rate(scorer, [one], prompts and [prompts[i]])[0] for i, one in enumerate(images)]
 
 
 def groups(keys: Sequence[Any], chunk: int, size: Callable[[Any], int]) -> Iterator[list[int]]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
 from grefine.scorers.inputs import check_images
 from grefine.scorers.natural_statistics import features, luminance
+from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SPEC = MetricSpec(
     name="brisque",
@@ -59,7 +55,7 @@ class BRISQUE:
     def __init__(self, regression: Regression) -> None:
         self.regression = regression
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         pictures = check_images(images, "BRISQUE", MINIMUM)
         return [Scores({"brisque": self.regression.predict(features(luminance(picture)))}) for picture in pictures]
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grefine.scorers.batches import in_chunks, unbatch
 from grefine.scorers.clip import ClipEncoder, load_clip
 from grefine.scorers.inputs import check_images
+from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SPEC = MetricSpec(
     name="clipiqa",
@@ -39,7 +36,7 @@ class CLIPIQA:
         with torch.inference_mode():
             self.anchors = clip.texts(self.pair)
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         pictures = check_images(images, "CLIPIQA")
 
         def rate(rows: list[int]) -> list[Scores]:

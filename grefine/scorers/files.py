@@ -18,6 +18,7 @@ from grefine.io.images import LoadedImage, decode_image, read_bytes
 from grefine.io.prompt_table import safe_cell
 from grefine.io.prompts import PromptSources
 from grefine.io.walk import pictures_of
+from grefine.scorers.batches import rate
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.resolve import Judge
@@ -68,23 +69,14 @@ def judge_pictures(
         for task in (task for task, image in opened if image is None):
             cache.put(task.key, {}, count=False)
         batch = [(task, image) for task, image in opened if image is not None]
-        for (task, _), values in zip(batch, _rate(scorer, spec, batch), strict=True):
+        prompts = [task.prompt for task, _ in batch] if spec.needs_prompt else None
+        found = rate(scorer, [image for _, image in batch], prompts)
+        for (task, _), values in zip(batch, found, strict=True):
             kept = refused(task, values) if isinstance(values, GRefineError) else values
             if kept is not None:
                 cache.put(task.key, kept)
         if progress is not None:
             progress(f"{spec.name}: {min(start + BATCH, len(work))} of {len(work)}")
-
-
-def _rate(
-    scorer: Scorer, spec: MetricSpec, batch: Sequence[tuple[Task, Image.Image]]
-) -> list[Mapping[str, float] | GRefineError]:
-    """Return each picture's values, or why the judge refuses it."""
-    prompts = [task.prompt for task, _ in batch] if spec.needs_prompt else None
-    try:
-        return [found.values for found in scorer([image for _, image in batch], prompts)] if batch else []
-    except GRefineError as error:
-        return [error] if len(batch) == 1 else [_rate(scorer, spec, [one])[0] for one in batch]
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from grefine.errors import WeightsCorrupt
 from grefine.scorers.batches import in_chunks, unbatch
 from grefine.scorers.checkpoint import bare, read_state
 from grefine.scorers.inputs import check_images, check_prompts, to_tensor
+from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class HPSv2:
         size = model.visual.image_size
         self.side = size if isinstance(size, int) else size[0]
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         import torch
 
         pictures = check_images(images, "HPSv2")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,10 @@ from grefine.scorers.batches import in_chunks, tokens, unbatch
 from grefine.scorers.checkpoint import State, bare, only
 from grefine.scorers.component import load_component, tokenizer_beside
 from grefine.scorers.inputs import check_images, check_prompts
+from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
-    from PIL import Image
     from transformers import PreTrainedTokenizerBase
 
     from grefine.models.reward import RewardModel
@@ -45,7 +45,7 @@ class ImageRewardScorer:
     def __init__(self, model: RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         import torch
 
         from grefine.models.reward import semantic_view

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ from grefine.scorers.batches import CHUNK, in_groups, unbatch
 from grefine.scorers.checkpoint import State, bare, only
 from grefine.scorers.component import load_component
 from grefine.scorers.inputs import check_images
+from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from grefine.models.lar_iqa import LARIQA
+
 
 SPEC = MetricSpec(
     name="lar_iqa",
@@ -43,7 +43,7 @@ class LARIQAScorer:
         self.model = model.eval()
         self.color_space = color_space
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         import torch
 
         pictures = check_images(images, "LAR-IQA")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,12 @@ from grefine.scorers.batches import CHUNK, in_groups, unbatch
 from grefine.scorers.checkpoint import State, first_entry, inside
 from grefine.scorers.component import load_component
 from grefine.scorers.inputs import check_images, to_tensor
+from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from grefine.models.mdiqa import MDIQA
+
 
 NAMES = (
     "overall", "brightness", "colorfulness", "contrast", "noisiness", "sharpness", "color", "composition", "content",
@@ -54,7 +54,7 @@ class MDIQAScorer:
         self.dimensions = DIMENSIONS if dimensions is None else known_dimensions(dimensions)
         self.values = tuple(f"mdiqa.{name}" for name in ((*["overall"] * self.whole, *self.dimensions)))
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         import torch
 
         pictures = check_images(images, "MDIQA", self.model.config["minimum"])

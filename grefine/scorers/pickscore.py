@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from grefine.scorers.batches import in_chunks, unbatch
 from grefine.scorers.clip import ClipEncoder, load_clip
 from grefine.scorers.inputs import check_images, check_prompts
+from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SPEC = MetricSpec(
     name="pickscore",
@@ -33,7 +29,7 @@ class PickScore:
     def __init__(self, clip: ClipEncoder) -> None:
         self.clip = clip
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         pictures = check_images(images, "PickScore")
         texts = check_prompts(prompts, len(pictures), "PickScore", required=True)
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from grefine.scorers.inputs import check_images
 from grefine.scorers.natural_statistics import luminance, normalised
+from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SPEC = MetricSpec(
     name="piqe",
@@ -35,7 +31,7 @@ class PIQE:
 
     spec = SPEC
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         pictures = check_images(images, "PIQE", BLOCK)
         return [Scores({"piqe": piqe(luminance(picture))}) for picture in pictures]
 

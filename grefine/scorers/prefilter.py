@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import ConfigError, GRefineError, nearest
+from grefine.scorers.batches import rate
 from grefine.scorers.protocol import Scorer, value_names
 from grefine.scorers.registry import known_metric
 from grefine.scorers.resolve import Weights, resolve
@@ -69,29 +70,18 @@ class ScoreGate:
 
     def look(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[GateVerdict]:
         """Judge images of a run: what cannot be judged (too small, no prompt) does not pass, and is said."""
-        mute = {i for i, prompt in enumerate(prompts) if self.scorer.spec.needs_prompt and not prompt.strip()}
-        asked = [i for i in range(len(images)) if i not in mute]
-        found = {i: GateVerdict(self.value, self.bound, False, note="it needs a prompt") for i in mute}
-        try:
-            found |= dict(
-                zip(asked, self._judge([images[i] for i in asked], [prompts[i] for i in asked]), strict=True)
-            )
-        except GRefineError as error:
-            if len(images) == 1:
-                return [GateVerdict(self.value, self.bound, False, note=str(error))]
-            return [self.look([image], [prompt])[0] for image, prompt in zip(images, prompts, strict=True)]
-        return [found[i] for i in range(len(images))]
+        asked = [i for i, prompt in enumerate(prompts) if prompt.strip() or not self.scorer.spec.needs_prompt]
+        found = rate(self.scorer, [images[i] for i in asked], [prompts[i] for i in asked])
+        known = dict(zip(asked, found, strict=True))
+        return [self._verdict(known.get(i, "it needs a prompt")) for i in range(len(images))]
 
-    def _judge(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[GateVerdict]:
-        verdicts = []
-        for scores in self.scorer(images, prompts) if images else ():
-            score = float(scores[self.value])
-            known = math.isfinite(score)
-            note = "" if known else "it gave no number"
-            verdicts.append(
-                GateVerdict(self.value, self.bound, known and self._reaches(score), score if known else None, note)
-            )
-        return verdicts
+    def _verdict(self, found: Mapping[str, float] | GRefineError | str) -> GateVerdict:
+        if not isinstance(found, Mapping):
+            return GateVerdict(self.value, self.bound, False, note=str(found))
+        score = float(found[self.value])
+        if not math.isfinite(score):
+            return GateVerdict(self.value, self.bound, False, note="it gave no number")
+        return GateVerdict(self.value, self.bound, self._reaches(score), score)
 
     def _reaches(self, score: float) -> bool:
         sign = 1 if self.scorer.spec.direction == "higher" else -1

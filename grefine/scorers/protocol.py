@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from PIL import Image
 
 from grefine.errors import ConfigError
 from grefine.types import MetricSpec, Scores
 
-if TYPE_CHECKING:
-    from PIL import Image
+Images = Sequence[Image.Image]
+Prompts = Sequence[str] | None
 
 
 @runtime_checkable
@@ -25,7 +27,7 @@ class Scorer(Protocol):
 
     spec: MetricSpec
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         """Return one record of values per image.
 
         Raises:

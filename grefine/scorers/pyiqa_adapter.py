@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 from grefine.errors import MetricUnavailable
 from grefine.scorers.inputs import check_images, to_tensor
+from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 TABLE: dict[str, tuple[float, float, str]] = {
     "unique": (-3.0, 3.0, "UNIQUE, mixed databases"),
@@ -36,7 +35,7 @@ class PyIQAScorer:
     def __init__(self, spec: MetricSpec, metric: Any, device: str) -> None:
         self.spec, self.metric, self.device = spec, metric, device
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         import torch
 
         pictures = check_images(images, self.spec.name, minimum=32)
@@ -45,47 +44,44 @@ class PyIQAScorer:
         return [Scores({self.spec.name: value}) for value in values]
 
 
-class PyIQAJudge:
-    """The SPEC and `load` of one of pyiqa's metrics."""
-
-    def __init__(self, name: str) -> None:
-        low, high, about = TABLE[name]
-        self.SPEC = MetricSpec(
-            name=name,
-            range=(low, high),
-            licence="PolyForm-Noncommercial-1.0.0 and S-Lab-1.0 (pyiqa), weights under their authors' terms",
-            weights="`pip install grefine[iqa]`; pyiqa downloads the weights at first use (--allow-noncommercial)",
-            description=f"{about}; range as pyiqa states",
-            aliases=(OTHER_NAMES[name],) if name in OTHER_NAMES else (),
-            package="pyiqa",
-            noncommercial=True,
-        )
-
-    def load(self, path: Path | None, device: str) -> PyIQAScorer:
-        """Build the metric.
-
-        Raises:
-            MetricUnavailable: pyiqa or one of its undeclared needs is missing, or it cannot get its weights.
-        """
-        import torch
-
-        name = self.SPEC.name
-        try:
-            import pyiqa  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise MetricUnavailable(
-                f"{name} needs pyiqa, which cannot be imported ({error}); `pip install grefine[iqa]` installs it "
-                "together with setuptools<82 and icecream, which it needs and does not ask for."
-            ) from error
-        try:
-            # The one metric whose name in pyiqa is another than ours.
-            metric = pyiqa.create_metric("topiq_nr" if name == "topiq" else name, device=torch.device(device))
-        except Exception as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise MetricUnavailable(
-                f"pyiqa cannot build {name}: {first[:200]}. It needs the network once, for its weights."
-            ) from error
-        return PyIQAScorer(self.SPEC, metric, device)
+def _spec(name: str) -> MetricSpec:
+    low, high, about = TABLE[name]
+    return MetricSpec(
+        name=name,
+        range=(low, high),
+        licence="PolyForm-Noncommercial-1.0.0 and S-Lab-1.0 (pyiqa), weights under their authors' terms",
+        weights="`pip install grefine[iqa]`; pyiqa downloads the weights at first use (--allow-noncommercial)",
+        description=f"{about}; range as pyiqa states",
+        aliases=(OTHER_NAMES[name],) if name in OTHER_NAMES else (),
+        package="pyiqa",
+        noncommercial=True,
+    )
 
 
-JUDGES = tuple(map(PyIQAJudge, TABLE))
+def load(spec: MetricSpec, path: Path | None, device: str) -> PyIQAScorer:
+    """Build one of pyiqa's metrics.
+
+    Raises:
+        MetricUnavailable: pyiqa or one of its undeclared needs is missing, or it cannot get its weights.
+    """
+    import torch
+
+    try:
+        import pyiqa  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise MetricUnavailable(
+            f"{spec.name} needs pyiqa, which cannot be imported ({error}); `pip install grefine[iqa]` installs it "
+            "together with setuptools<82 and icecream, which it needs and does not ask for."
+        ) from error
+    try:
+        # The one metric whose name in pyiqa is another than ours.
+        name = "topiq_nr" if spec.name == "topiq" else spec.name
+        return PyIQAScorer(spec, pyiqa.create_metric(name, device=torch.device(device)), device)
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MetricUnavailable(
+            f"pyiqa cannot build {spec.name}: {first[:200]}. It needs the network once, for its weights."
+        ) from error
+
+
+JUDGES = tuple(SimpleNamespace(SPEC=spec, load=partial(load, spec)) for spec in map(_spec, TABLE))

@@ -90,18 +90,23 @@ def metric_specs(only: str | None = None) -> list[MetricSpec]:
     return [files[name].SPEC for name in (PAPER if only else files)]
 
 
+def find_metric(name: str) -> str | None:
+    """Return a metric's own name for any spelling of case and hyphens; None for anything that is no metric."""
+    plain = name.strip().lower().replace("-", "_")
+    return next((own for own, file in judge_files().items() if plain in (own, *file.SPEC.aliases)), None)
+
+
 def known_metric(name: str) -> str:
     """Return a metric's own name for any spelling of case and hyphens.
 
     Raises:
         ConfigError: no such metric; the nearest name is given.
     """
-    plain = name.strip().lower().replace("-", "_")
-    files = judge_files()
-    for file in files.values():
-        if plain in (file.SPEC.name, *file.SPEC.aliases):
-            return file.SPEC.name
-    raise ConfigError(f"No metric '{name}'; `grefine metrics` lists them{nearest(plain, files)}")
+    found = find_metric(name)
+    if found is None:
+        near = nearest(name.strip().lower().replace("-", "_"), judge_files())
+        raise ConfigError(f"No metric '{name}'; `grefine metrics` lists them{near}")
+    return found
 
 
 def spec_of(value: str) -> MetricSpec | None:

@@ -41,17 +41,6 @@ class Judge:
         return self.origin if self.weights is None else fingerprint_of(self.weights)
 
 
-@dataclass(frozen=True, slots=True)
-class Availability:
-    """Whether a metric can run on this machine."""
-
-    runs: bool
-    reason: str = ""
-    """Why not, in one sentence; or a warning."""
-    how: str = ""
-    """What would make it run."""
-
-
 def resolve(
     judge: str | AnyJudge,
     *,
@@ -132,15 +121,15 @@ def load_scorer(
     return resolve(name, weights=given, device=device, allow_noncommercial=allow_noncommercial).load()
 
 
-def availability(name: str, weights: str | Path | None = None) -> Availability:
-    """Say whether `name` can run here, with the given weights or with those that are on this machine."""
+def availability(name: str, weights: str | Path | None = None) -> tuple[bool, str]:
+    """Say whether `name` can run here, with these weights or those on this machine; and why not, or a warning."""
     spec = judge_file(name).SPEC
     try:
         find_weights(spec, weights)
     except (WeightsMissing, MetricUnavailable) as error:
-        return Availability(False, str(error), spec.weights)
+        return False, str(error)
     terms = f"{spec.package} downloads its weights at first use and is for non-commercial use only."
-    return Availability(True, terms if spec.noncommercial else "")
+    return True, terms if spec.noncommercial else ""
 
 
 def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | None:

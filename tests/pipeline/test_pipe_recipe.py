@@ -130,6 +130,6 @@ def test_a_fetched_judge_runs_by_its_name_alone_and_says_what_it_says_in_the_gua
     held = GRefinePipeline.from_pretrained("sdxl").judges()
     assert len(held) == 2
     for judge in held:
-        assert availability(judge.spec.name).runs
+        assert availability(judge.spec.name)[0]
         alone = load_scorer(judge.spec.name)([picture], ["a ball on snow"])[0].values
         assert alone == pytest.approx(judge([picture], ["a ball on snow"])[0].values, abs=1e-6)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from benchmarks.vote_simulator import choose, draw_world, vote
+
 from grefine.errors import ConfigError
 from grefine.ranking.agreement import agreement
 from grefine.ranking.intervals import resampled_intervals

@@ -56,7 +56,7 @@ def test_every_metric_says_what_a_reader_needs():
         assert spec.licence
         assert spec.description
         assert spec.range[0] < spec.range[1]
-        assert spec.weights or availability(spec.name).runs, f"{spec.name} needs nothing and does not run"
+        assert spec.weights or availability(spec.name)[0], f"{spec.name} needs nothing and does not run"
     assert {s.name for s in metric_specs() if s.needs_prompt} == {
         "moe_agiqa", "clipscore", "pickscore", "imagereward", "hpsv2",
     }  # fmt: skip
@@ -65,11 +65,11 @@ def test_every_metric_says_what_a_reader_needs():
 
 def test_what_cannot_run_says_why_and_how():
     for row in list_metrics():
-        assert row.runs or (row.reason and row.weights), row.name
-    state = availability("mdiqa")
-    assert not state.runs
-    assert "grefine convert mdiqa" in state.reason
-    assert availability("piqe").runs
+        assert row["runs"] or (row["reason"] and row["weights"]), row["name"]
+    runs, reason = availability("mdiqa")
+    assert not runs
+    assert "grefine convert mdiqa" in reason
+    assert availability("piqe")[0]
 
 
 def test_names_are_forgiving_and_unknown_ones_are_not():
@@ -77,6 +77,8 @@ def test_names_are_forgiving_and_unknown_ones_are_not():
     assert known_metric("topiq_nr") == "topiq"
     with pytest.raises(ConfigError, match="did you mean 'musiq'"):
         load_scorer("muziq")
+    with pytest.raises(ConfigError, match="No metric 'nope'; `grefine metrics` lists them$"):
+        load_scorer("nope")
     with pytest.raises(ConfigError, match="no device"):
         load_scorer("piqe", device="gpu9")
     with pytest.raises(MetricUnavailable, match="non-commercial"):
@@ -99,7 +101,7 @@ def test_weights_lying_in_the_cache_are_found(lar_folder, tmp_path, monkeypatch)
     monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "other"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "lar_iqa").symlink_to(lar_folder)
-    assert availability("lar_iqa").runs
+    assert availability("lar_iqa")[0]
     assert load_scorer("lar_iqa").spec.name == "lar_iqa"
 
 
