@@ -17,6 +17,7 @@ def score(
     weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
     allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
+    force: bool = typer.Option(False, help="Also score pictures of a world that a metric does not know; it is said."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of CSV."),
 ) -> None:
     """Score images by one or more metrics, with the prompts that their files, sidecars or a table name."""
@@ -34,11 +35,14 @@ def score(
         list(judges.values()),
         sources=PromptSources(table, prompt),
         out=out,
+        force=force,
         progress=lambda line: typer.echo(line, err=True),
     )
     for row in found.rows:
-        if row["note"]:
+        if row["note"] and row["path"] not in found.foreign:
             typer.echo(f"{row['path']}: {row['note']}", err=True)
+    if found.told:
+        typer.echo(found.told, err=True)
     if out is None or as_json:
         typer.echo(found.as_json() if as_json else found.as_csv(), nl=as_json)
     raise typer.Exit(1 if found.failed else 0)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing, nearest
-from grefine.resources import bundled, config_file, pipeline_folder
+from grefine.indicators.recipe import fetched_pipeline
+from grefine.resources import bundled, config_file
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.registry import find_metric, known_metric, metric_specs
@@ -157,7 +158,7 @@ class AlignmentScore:
 
 def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
     """Return the judges for p and a; both share one CLIP, loaded when first needed."""
-    folder = pipeline_folder(pipeline)
+    folder = fetched_pipeline(pipeline)
     parts = [] if folder is None else [folder / name for name in ("clip", "pq_prompts", "model_index.json")]
     source = "".join(fingerprint_of(part) for part in parts if part.exists()) or str(pipeline)
 
@@ -167,7 +168,10 @@ def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
 
         return load_maps(pipeline, device=device)
 
+    from grefine.indicators.domain_check import domain_at
+
+    domain = domain_at(pipeline)
     return [
-        Judge(PQ, lambda: PerceptualScore(maps()), origin=source, device=device),
-        Judge(AQ, lambda: AlignmentScore(maps()), origin=source, device=device),
+        Judge(PQ, lambda: PerceptualScore(maps()), origin=source, device=device, domain=domain),
+        Judge(AQ, lambda: AlignmentScore(maps()), origin=source, device=device, domain=domain),
     ]

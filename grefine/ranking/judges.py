@@ -116,6 +116,7 @@ def metric_values(
     progress: Callable[[str], None] = lambda _: None,
     weights: Weights = (),
     allow_noncommercial: bool = False,
+    force: bool = False,
 ) -> dict[str, JudgeValues]:
     """Run metrics of the registry; a metric with several values becomes several judges.
 
@@ -128,7 +129,9 @@ def metric_values(
         progress: told one line per metric.
         weights: folder or file by metric, or entries METRIC=PATH.
         allow_noncommercial: accept the terms of pyiqa's metrics.
+        force: score pictures of a world that a network does not know; the line of progress says so.
     """
+
     found: dict[str, JudgeValues] = {}
     for asked in metrics:
         base, _, part = asked.partition(".")
@@ -145,8 +148,11 @@ def metric_values(
             Task(str(path), partial(_open, path), _prompt(prompts, image) if spec.needs_prompt else "")
             for (_, image), path in paths.items()
         ]
+        if judge.domain is not None and force:
+            foreign = sum(judge.domain.is_foreign(read_image(path).rgb) for path in paths.values())
+            progress(judge.domain.told(foreign, len(paths), force) or "All are of its world.")
         cache = ScoreCache()
-        judge_pictures(spec, judge.load, tasks, cache, _give_up)
+        judge_pictures(spec, partial(judge.scorer, force), tasks, cache, _give_up)
         each: dict[str, dict[ImageKey, float]] = {}
         for key, path in paths.items():
             for name, value in (cache.peek(str(path)) or {}).items():

@@ -14,8 +14,8 @@ from grefine.types import MetricSpec, Scores
 SPEC = MetricSpec(
     name="clipiqa",
     range=(0.0, 1.0),
-    licence="code Apache-2.0; OpenAI's and LAION's CLIP weights MIT",
-    weights="a transformers CLIP folder: `grefine fetch clip-b32`, or --weights clipiqa=DIR",
+    licence="code Apache-2.0; CLIP weights MIT (LAION's or OpenAI's)",
+    weights="`grefine fetch clip-b32`, or a transformers CLIP folder: --weights clipiqa=DIR",
     description="probability of 'Good photo.' against 'Bad photo.'; one prompt pair, so other values than pyiqa's",
     component="clipiqa",
     words=True,

@@ -21,14 +21,17 @@ from grefine.io.walk import pictures_of
 from grefine.scorers.batches import rate
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
-from grefine.scorers.resolve import Judge
+from grefine.scorers.resolve import Judge, fingerprint_of
 from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_OWN = ("path", "prompt", "note", "digest")
+    from grefine.indicators.domain_check import DomainCheck
+
+_OWN = ("path", "prompt", "forced", "note", "digest")
 BATCH = 16
+Rows = Sequence[tuple[dict[str, Any], LoadedImage]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +91,17 @@ class ScoreTable:
     """Rows that lack a value that was asked for."""
     reused: int = 0
     """Rows taken over from an earlier run."""
+    foreign: frozenset[str] = frozenset()
+    """Paths of pictures of a world that a metric does not know."""
+    told: str = ""
+    """What is to be said of them, once."""
 
     @property
     def columns(self) -> list[str]:
         """Names in the order in which they are written."""
         values = dict.fromkeys(name for row in self.rows for name in row if name not in _OWN)
-        return ["path", "prompt", *values, "note", "digest"]
+        forced = ["forced"] if any(row.get("forced") for row in self.rows) else []
+        return ["path", "prompt", *values, *forced, "note", "digest"]
 
     def as_csv(self) -> str:
         """Return the table as CSV; a missing value is an empty cell."""
@@ -115,6 +123,7 @@ def score_files(
     *,
     sources: PromptSources | None = None,
     out: str | Path | None = None,
+    force: bool = False,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> ScoreTable:
     """Score files; with `out` the table is saved after every few files, and rows that are still true are kept.
@@ -124,6 +133,7 @@ def score_files(
         judges: who scores; each is loaded when a value of its is not known.
         sources: where prompts come from besides the files themselves.
         out: .csv or .json; an existing table is taken up where file, prompt and judges are the same.
+        force: score pictures of a world that a judge's weights do not know, and mark them.
         progress: gets one line per batch.
 
     Raises:
@@ -137,8 +147,9 @@ def score_files(
     files = [path for path, _ in pictures_of(paths)]
     known = _read(out)
     loaders = {judge.spec.name: remembered(judge.load) for judge in judges}
-    base = json.dumps({judge.spec.name: [judge.spec.version, judge.source, judge.device] for judge in judges})
+    base = json.dumps([_facts(judge, force) for judge in judges])
     table = ScoreTable()
+    foreign: dict[str, DomainCheck] = {}
     for start in range(0, len(files), BATCH):
         rows = [_open(path, sources, base) for path in files[start : start + BATCH]]
         fresh = []
@@ -150,13 +161,25 @@ def score_files(
             elif image is not None:
                 fresh.append((row, image))
         for judge in judges:
-            _fill(judge.spec, loaders[judge.spec.name], fresh)
+            known_to = _known(judge, fresh, foreign, force)
+            _fill(judge.spec, loaders[judge.spec.name], known_to)
         table.rows += [row for row, _ in rows]
         if out is not None:
             _save(table, out)
         progress(f"{len(table.rows)} of {len(files)} images")
     table.failed = sum(bool(row["note"]) for row in table.rows)
+    table.foreign = frozenset(foreign)
+    for domain in list(foreign.values())[:1]:
+        table.told = domain.told(len(foreign), len(files), force)
     return table
+
+
+def _facts(judge: Judge, force: bool) -> list[Any]:
+    """Return what a judge's values depend on beside picture and prompt."""
+    facts: list[Any] = [judge.spec.name, judge.spec.version, judge.source, judge.device]
+    if judge.domain is not None:
+        facts += [fingerprint_of(judge.domain.folder) if judge.domain.folder else "", force]
+    return facts
 
 
 def _open(path: Path, sources: PromptSources, base: str) -> tuple[dict[str, Any], LoadedImage | None]:
@@ -172,7 +195,23 @@ def _open(path: Path, sources: PromptSources, base: str) -> tuple[dict[str, Any]
     return row | {"prompt": chosen.prompt, "digest": key.hexdigest()[:16]}, image
 
 
-def _fill(spec: MetricSpec, load: Callable[[], Scorer], fresh: Sequence[tuple[dict[str, Any], LoadedImage]]) -> None:
+def _known(judge: Judge, fresh: Rows, foreign: dict[str, DomainCheck], force: bool) -> Rows:
+    """Return the rows that a judge may see; those of another world are noted, and marked where they are forced."""
+    if judge.domain is None:
+        return fresh
+    known = []
+    for row, image in fresh:
+        if judge.domain.is_foreign(image.rgb):
+            foreign[row["path"]] = judge.domain
+            if not force:
+                _note(row, f"{judge.spec.name}: {judge.domain.reason}")
+                continue
+            row["forced"] = "yes"
+        known.append((row, image))
+    return known
+
+
+def _fill(spec: MetricSpec, load: Callable[[], Scorer], fresh: Rows) -> None:
     """Add a judge's values to the rows; a row that fails says why and leaves the others alone."""
     cache, rows = ScoreCache(), {}
     for row, image in fresh:
@@ -206,5 +245,5 @@ def _read(out: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _typed(row: dict[str, Any]) -> dict[str, Any]:
-    texts = {name: str(row[name]).removeprefix("'") for name in _OWN}
+    texts = {name: str(row[name]).removeprefix("'") for name in _OWN if name in row}
     return texts | {name: float(value) for name, value in row.items() if name not in _OWN and value not in ("", None)}

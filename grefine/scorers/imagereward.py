@@ -34,7 +34,6 @@ SPEC = MetricSpec(
     convert="reward",
     fetch="imagereward",
 )
-PUBLISHED = "ImageReward.pt"
 
 
 class ImageRewardScorer:
@@ -63,14 +62,9 @@ class ImageRewardScorer:
 
 
 def load(path: Path, device: str) -> ImageRewardScorer:
-    """Load the network and its tokenizer from a component folder; published files are converted once, beside them."""
+    """Load the network and its tokenizer from a component folder."""
     from grefine.models.reward import RewardModel
 
-    if (path / PUBLISHED).is_file():
-        converted = path / "converted"
-        if not converted.is_dir():
-            assemble(converted)
-        path = converted
     return ImageRewardScorer(load_component(RewardModel, path, device), tokenizer_beside(path))
 
 
@@ -90,5 +84,5 @@ def assemble(target: Path) -> None:
     from grefine.fetching import fetched, fetched_folder
     from grefine.scorers.convert import convert_weights
 
-    file = fetched(SPEC.fetch, PUBLISHED)
+    file = fetched(SPEC.fetch, "ImageReward.pt")
     convert_weights(SPEC.convert, [file], target, tokenizer=fetched_folder(SPEC.fetch) / "tokenizer")

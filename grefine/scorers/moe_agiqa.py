@@ -65,8 +65,10 @@ class MoEAGIQAScorer:
             crops = torch.stack([cut[row][0] for row in rows]).to(weight)
             view = torch.cat([semantic_view(pictures[row], config["image_size"]) for row in rows]).to(weight)
             ids, mask = tokens(self.tokenizer, [texts[row] for row in rows], config["text_length"], weight.device)
-            times = torch.stack([cut[row][1] for row in rows]).to(weight)[..., None]
-            scores = (self.model(crops, view, ids, mask).scores * times).sum(dim=1) / times.sum(dim=1)
+            found = self.model(crops, view, ids, mask).scores
+            # After the model ran, because offloading moves it only then to where it runs.
+            times = torch.stack([cut[row][1] for row in rows]).to(found)[..., None]
+            scores = (found * times).sum(dim=1) / times.sum(dim=1)
             return unbatch({name: scores[:, index] for index, name in enumerate(self.values)})
 
         counts = [len(crops) for crops, _ in cut]

@@ -127,7 +127,7 @@ def read_gate(
     """
     metric, part, bound = parse_gate(text)
     judge = resolve(metric, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial)
-    scorer = judge.load()
+    scorer = judge.scorer()
     given = value_names(scorer)
     value = f"{metric}.{part}" if part else given[0]
     if value not in given:

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing
-from grefine.fetching import fetch_names, fetched_folder, lacking
-from grefine.resources import cache_folder, pipeline_folder, pipeline_names
+from grefine.indicators.recipe import fetched_part, fetched_pipeline
+from grefine.resources import cache_folder, pipeline_names
 from grefine.scorers.component import pipeline_judge
-from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
+from grefine.scorers.inputs import check_images
+from grefine.scorers.protocol import AnyJudge, Images, Prompts, Scorer, as_scorer, value_names
 from grefine.scorers.registry import judge_file, known_metric
-from grefine.types import MetricSpec
+from grefine.types import MetricSpec, Scores
+
+if TYPE_CHECKING:
+    from grefine.indicators.domain_check import DomainCheck
 
 _HASHED_BYTES = 64 * 2**20
 Weights = Mapping[str, str | Path] | Iterable[str]
@@ -34,11 +38,30 @@ class Judge:
     origin: str = ""
     """What tells a judge without a folder of weights from others of its name."""
     device: str = "cpu"
+    domain: DomainCheck | None = None
+    """Tells the pictures that its weights do not know."""
+
+    def scorer(self, force: bool = False) -> Scorer:
+        """Load it; unless forced, it refuses pictures that its weights do not know."""
+        scorer = self.load()
+        return scorer if self.domain is None or force else DomainScorer(scorer, self.domain)
 
     @cached_property
     def source(self) -> str:
         """What tells its weights from others."""
         return self.origin if self.weights is None else fingerprint_of(self.weights)
+
+
+class DomainScorer:
+    """A scorer that refuses pictures of a world that its network was never taught."""
+
+    def __init__(self, scorer: Scorer, domain: DomainCheck) -> None:
+        self.scorer, self.domain = scorer, domain
+        self.spec, self.values = scorer.spec, value_names(scorer)
+
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+        self.domain.demand(check_images(images, self.spec.name))
+        return self.scorer(images, prompts)
 
 
 def resolve(
@@ -84,7 +107,12 @@ def resolve(
             "(allow_noncommercial=True) if yours is such a use."
         )
     path = find_weights(spec, given)
-    return Judge(spec, partial(file.load, path, device), path, device=device)
+    domain = None
+    if path is not None:
+        from grefine.indicators.domain_check import domain_at
+
+        domain = domain_at(path)
+    return Judge(spec, partial(file.load, path, device), path, device=device, domain=domain)
 
 
 def resolve_all(metrics: str, **how: Any) -> dict[str, Judge]:
@@ -100,7 +128,11 @@ def resolve_all(metrics: str, **how: Any) -> dict[str, Judge]:
 
 
 def load_scorer(
-    name: str, weights: str | Path | None = None, device: str = "cpu", allow_noncommercial: bool = False
+    name: str,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    allow_noncommercial: bool = False,
+    force: bool = False,
 ) -> Scorer:
     """Build a scorer: `load_scorer("mdiqa", "tiny")(images)`.
 
@@ -110,6 +142,7 @@ def load_scorer(
             the cache under the metric's name, or was fetched.
         device: on which it runs; never chosen silently.
         allow_noncommercial: accept the terms of metrics that ask for it.
+        force: score pictures of a world that the weights do not know; else the scorer refuses them.
 
     Raises:
         ConfigError: unknown metric or device.
@@ -118,7 +151,7 @@ def load_scorer(
         MetricUnavailable: a package or a consent is missing.
     """
     given = {} if weights is None else {name: weights}
-    return resolve(name, weights=given, device=device, allow_noncommercial=allow_noncommercial).load()
+    return resolve(name, weights=given, device=device, allow_noncommercial=allow_noncommercial).scorer(force)
 
 
 def availability(name: str, weights: str | Path | None = None) -> tuple[bool, str]:
@@ -148,7 +181,7 @@ def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | 
     if not spec.weights:
         return None
     if weights is not None:
-        folder = pipeline_folder(weights)
+        folder = fetched_pipeline(weights)
         if folder is not None and (folder / "model_index.json").is_file():
             inside = carried(folder, spec)
             if inside is not None:
@@ -159,8 +192,8 @@ def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | 
             return path
         raise WeightsMissing(f"There is nothing at '{weights}'; {spec.name} needs {spec.weights}.")
     cached = cache_folder() / spec.name
-    if spec.fetch in fetch_names() and not lacking(spec.fetch):
-        return fetched_folder(spec.fetch)
+    if spec.fetch and not (cached / "config.json").is_file():
+        return fetched_part(spec.component)
     if cached.exists():
         return cached
     raise WeightsMissing(f"{spec.name} needs {spec.weights}; nothing was given and '{cached}' does not exist.")
@@ -178,7 +211,7 @@ def known_pipeline(name: str | Path) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    folder = pipeline_folder(name)
+    folder = fetched_pipeline(name)
     if folder is None:
         raise ConfigError(f"There is no pipeline '{name}' here: {', '.join(pipeline_names())} or a folder.")
     return folder

@@ -17,7 +17,6 @@ from benchmarks.geometry import Geometry, counted_refine
 from benchmarks.measure import Times, compared
 from benchmarks.page import number, write_page
 from benchmarks.part import Curve, Part, Table
-
 from grefine.errors import ConfigError
 
 

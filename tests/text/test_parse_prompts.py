@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.parser_scores import prompt_scores, read_prompts
 
+from benchmarks.parser_scores import prompt_scores, read_prompts
 from grefine.errors import ConfigError, PromptError
 from grefine.text.backend import Analysis, backend_names, register_backend
 from grefine.text.marks import WordList
