@@ -37,7 +37,7 @@ from grefine.refine.restore import Restore, refiner_of
 from grefine.refine.settings import RefineConfig, read_settings, resolve
 from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
-from grefine.scorers.protocol import Judge
+from grefine.scorers.protocol import AnyJudge
 from grefine.types import RefineResult
 
 
@@ -195,7 +195,7 @@ class GRefinePipeline(
         preserve: str | None = None,
         guard: bool | None = None,
         guidance: Mapping[str, float] | None = None,
-        scorers: Sequence[Judge] | None = None,
+        scorers: Sequence[str | AnyJudge] | None = None,
         quality_map: QualityProvider | None = None,
         alignment_map: AlignmentProvider | None = None,
         plan_only: bool = False,
@@ -233,8 +233,8 @@ class GRefinePipeline(
             preserve: "paper" or "exact"; see `RefineConfig`.
             guard: compare before and after and keep the original unless it was beaten.
             guidance: preferences that steer denoising, e.g. {"sharpness": 1.0, "moe-agiqa": 0.5}.
-            scorers: judges for the guard in place of the pipeline's own; any function of images and prompts that
-                returns a number, or numbers by name, for each.
+            scorers: judges for the guard in place of the pipeline's own: names of metrics, and any function of images
+                and prompts that returns a number, or numbers by name, for each.
             quality_map: your own heatmaps in place of PQ-Map: an array in 0..1 (high = good), one per image, a folder
                 of files, or a function of the list of images that returns one per image.
             alignment_map: your own in place of AQ-Map: the same; a function also gets the parsed prompts.

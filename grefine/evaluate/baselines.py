@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
 from grefine.opening import Opening, choose_dtype, open_pipeline
 from grefine.resources import chosen_pipeline
-from grefine.scorers.registry import check_device
+from grefine.scorers.resolve import check_device
 
 if TYPE_CHECKING:
     import torch

@@ -8,19 +8,20 @@ from pathlib import Path
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.baselines import Restore, Run, check_run
-from grefine.evaluate.cache import ScoreCache
 from grefine.evaluate.comparison import ORIGINAL, Comparison
-from grefine.evaluate.judges import choose, resolve
+from grefine.evaluate.judges import choose, wanted_metrics
 from grefine.evaluate.long_table import values_of
 from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names
 from grefine.evaluate.prompting import read_prompting
 from grefine.evaluate.refiner_runs import Made, make_outputs
 from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
-from grefine.evaluate.steering import registered, steered_by
+from grefine.evaluate.steering import steered_by
 from grefine.evaluate.tables import WideTable, wide_table
 from grefine.opening import Opening
+from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
+from grefine.scorers.registry import find_metric
 from grefine.types import MetricSpec
 
 
@@ -94,13 +95,13 @@ def compare_refiners(
     own = {} if pipeline is None else {"grefine": str(pipeline)}
     run = Run(steps, strength, device, own | dict(models or {}), force, opening, guidance)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
-    wanted, preset_noise = resolve(metrics)
+    wanted, preset_noise = wanted_metrics(metrics)
     found = read_prompting(Pairing(tuple(Pair(n, p, p) for n, p in originals.items())), prompts, group)
     made = make_outputs(originals, chosen, found.prompts, run, out / "outputs", seed, progress)
     notes = [*found.notes, *_add_folders(made, originals, outputs or {})]
     files, dropped = common_images(originals, made)
     written = [path for method in files if method != ORIGINAL for path in list(files[method].values())[:8]]
-    guards = {known for name in made.steered if (known := registered(name))}
+    guards = {known for name in made.steered if (known := find_metric(name))}
     steered = {*used_in_loop, *guards, *steered_by(written)}
     scoring, unavailable = choose(
         wanted,

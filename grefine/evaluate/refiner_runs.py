@@ -10,11 +10,11 @@ from pathlib import Path
 
 from grefine.errors import ConfigError, GRefineError, WorldMismatch
 from grefine.evaluate.baselines import Restore, Run, load_refiner
-from grefine.evaluate.cache import ScoreCache
 from grefine.io.atomic import write_atomic, write_text
 from grefine.io.content import content_hash
 from grefine.io.images import printable, read_image
 from grefine.refine.seeds import derive
+from grefine.scorers.cache import ScoreCache
 
 
 @dataclass(slots=True)

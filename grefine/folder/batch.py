@@ -24,7 +24,7 @@ from grefine.io.encode import pixel_digest
 from grefine.io.images import LoadedImage, decode_image, read_bytes
 from grefine.io.prompts import ChosenPrompt
 from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
-from grefine.scorers.gate import GateVerdict, ScoreGate
+from grefine.scorers.prefilter import GateVerdict, ScoreGate
 from grefine.types import RefineResult
 
 Row = dict[str, Any]

@@ -19,7 +19,7 @@ from typing import Any
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.adopt import adopted_row, own_record
 from grefine.folder.batch import Outcome, Reading, Row, read_batch, refine_batch
-from grefine.folder.gate import gate_key, open_gate
+from grefine.folder.gate import gate_key
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
@@ -40,7 +40,7 @@ from grefine.io.record import RefineRecord
 from grefine.io.run_files import STATE_FOLDER, last_rows
 from grefine.opening import Opening, missing_judges, open_pipeline
 from grefine.refine.settings import RefineConfig, read_settings
-from grefine.scorers.gate import ScoreGate, parse_gate
+from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
 TABLE = "results.csv"
 _AHEAD = 2
@@ -131,7 +131,9 @@ def refine_folder(
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
     pipe = open_pipeline(pipeline, opening)
     unjudged = missing_judges(pipe, guidance) if settings.guard else ""
-    first = open_gate(gate, pipe, gate_weights, device or "cpu", allow_noncommercial)
+    first = gate
+    if isinstance(first, str):
+        first = read_gate(first, gate_weights, pipe, device or "cpu", allow_noncommercial)
     task = Task(
         pipeline_name(pipe),
         weights_fingerprint(pipe),

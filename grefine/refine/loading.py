@@ -16,9 +16,9 @@ from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMis
 from grefine.indicators.domain_check import domain_at
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.recipe import assembled_folder, read_recipe, recipe_folder
-from grefine.refine.judges import component_scorers, save_judge_tokenizers
 from grefine.refine.single_file import load_single_file
 from grefine.resources import pipeline_folder, pipeline_names
+from grefine.scorers.component import pipeline_judges, save_judge_tokenizers
 from grefine.scorers.protocol import Scorer
 
 INDEX = "model_index.json"
@@ -199,7 +199,7 @@ class Loading:
         """Return the guard's scorers: the judges among this pipeline's components that did not steer (`steered`)."""
         added = [judge for judge in vars(self).get("_added_judges", ()) if judge.spec.name not in steered]
         named = {judge.spec.name for judge in added}
-        return [judge for judge in component_scorers(self, steered) if judge.spec.name not in named] + added
+        return [judge for judge in pipeline_judges(self, steered) if judge.spec.name not in named] + added
 
     def use_judges(self, *judges: Scorer) -> None:
         """Let the guard judge by these, too; one of the name of an own judge takes its place. They are never saved."""

@@ -18,7 +18,7 @@ from grefine.indicators.domain_check import domain_at
 from grefine.io.images import read_image
 from grefine.io.record import read_record
 from grefine.models.domain import DomainNet, levels, tiles
-from grefine.scorers.registry import load_scorer
+from grefine.scorers.resolve import load_scorer
 from lab.domain import TEST, fractal, plot, read_photographs, toy_groups
 from lab.foreign import DRAWN, blurred, crop, drawn, resized
 from lab.world.pictures import pictures_with_captions

@@ -124,7 +124,7 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("map", "absent.png", "-o", "x"), ImageError, "No image or folder 'absent.png'"),
+        (("map", "absent.png", "-o", "x"), ImageError, "no file or folder 'absent.png'"),
         (("calibrate", "--pipeline", "PIPE", "--images", "GOOD"), PromptError, "has no prompt"),
         (
             ("calibrate", "--pipeline", "PIPE", "--images", "GOOD", "--phrase-score", "mean"),
