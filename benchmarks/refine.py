@@ -37,7 +37,7 @@ AGAINST = "diffusers, full frame"
 CLEAN, EXACT, PAPER = 20.0, 2.5, 1.4
 SETTINGS = {
     "use_aq": False, "guard": False, "p_gate": 0.5, "worst_gate": 0.0, "mask_threshold": 0.5, "max_area": 1.0,
-    "dilate": 0.0, "max_change": 1.0, "delta": DELTA, "max_upscale": 1.0,
+    "dilate": 0.0, "delta": DELTA, "max_upscale": 1.0,
 }  # fmt: skip
 """Whatever the maps find, the given heat map decides, so that cost is measured against area and nothing else."""
 

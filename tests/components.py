@@ -147,6 +147,7 @@ def components(channels: int = 9, seed: int = 0, **others) -> dict:
         "moe_agiqa": None,
         "mdiqa": None,
         "lar_iqa": None,
+        "clipiqa": None,
     } | others
 
 

@@ -16,20 +16,43 @@ from urllib.parse import unquote, urlsplit
 
 import torch
 import yaml
-from components import controlnet, text_config, unet, vae
-from diffusers import AutoencoderKL
+from components import vae
+from diffusers import AutoencoderKL, ControlNetModel
+from ldm_layout import sdxl_encoders, sdxl_unet
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    BertTokenizerFast,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTokenizer,
+)
 
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS, PQPrompts
+from grefine.models.reward import RewardModel
 from grefine.resources import bundled
 
 BASE = "diffusers/stable-diffusion-xl-1.0-inpainting-0.1"
 VAE = "madebyollin/sdxl-vae-fp16-fix"
 CONTROL = "xinsir/controlnet-tile-sdxl-1.0"
 CLIP = "timm/vit_base_patch16_clip_224.openai"
+REWARD = "THUDM/ImageReward"
+BERT = "google-bert/bert-base-uncased"
+CLIP_B32 = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+HUB = (BASE, VAE, CONTROL, CLIP, REWARD, BERT, CLIP_B32)
+PLACES = {
+    BASE: "sdxl/base",
+    VAE: "sdxl/vae",
+    CONTROL: "sdxl/controlnet",
+    CLIP: "clip",
+    REWARD: "imagereward",
+    BERT: "imagereward/tokenizer",
+    CLIP_B32: "clip-b32",
+    "pq-prompts": "pq-prompts",
+}
+"""Where each repository's files lie in the cache."""
 PROMPTS = "pq-prompts"
 """No repository of the hub: plain files behind addresses."""
 VOCABULARY = 49408
@@ -57,18 +80,20 @@ def write_repositories(root: Path) -> Path:
     """Write every repository below `root`, each under its own name."""
     write_base(root / BASE)
     fixed_vae().save_pretrained(root / VAE)
-    controlnet().save_pretrained(root / CONTROL)
+    tile_controlnet().save_pretrained(root / CONTROL)
     write_maps(root)
-    for repository in (BASE, VAE, CONTROL, CLIP):
+    write_reward(root / REWARD)
+    write_bert(root / BERT)
+    write_clip_b32(root / CLIP_B32)
+    for repository in HUB:
         (root / repository / "README.md").write_text("A model card that nobody asked for.\n")
     return root
 
 
 def write_base(home: Path) -> None:
-    torch.manual_seed(0)
-    unet().half().save_pretrained(home / "unet", variant="fp16")
-    for name, kind in (("text_encoder", CLIPTextModel), ("text_encoder_2", CLIPTextModelWithProjection)):
-        kind(text_config(VOCABULARY, 32, 77)).half().save_pretrained(home / name, variant="fp16")
+    sdxl_unet(9, 32, 32 + 48).half().save_pretrained(home / "unet", variant="fp16")
+    for name, encoder in zip(("text_encoder", "text_encoder_2"), sdxl_encoders(VOCABULARY, 77), strict=True):
+        encoder.half().save_pretrained(home / name, variant="fp16")
         config = json.loads((home / name / "config.json").read_text())
         config |= {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}  # as published
         (home / name / "config.json").write_text(json.dumps(config))
@@ -82,7 +107,7 @@ def write_tokenizer(folder: Path, pad: str) -> None:
     """CLIP's vocabulary in the four files that repositories of 2023 carry."""
     source = SimpleTokenizer()
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {names.get(token, token): index for token, index in source.encoder.items()}
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     merges = sorted(source.bpe_ranks, key=source.bpe_ranks.__getitem__)
@@ -100,6 +125,15 @@ def fixed_vae() -> AutoencoderKL:
     config = dict(vae().config) | {"block_out_channels": (16, 32, 32, 32), "sample_size": 512, "force_upcast": False}
     config |= {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     return AutoencoderKL.from_config(config).eval()
+
+
+def tile_controlnet() -> ControlNetModel:
+    """Of the UNet's widths, shown pictures of eight pixels to a latent."""
+    torch.manual_seed(5)
+    net = ControlNetModel.from_unet(sdxl_unet(4, 32, 32 + 48), conditioning_embedding_out_channels=(8, 16, 16, 16))
+    for block in [*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out]:
+        torch.nn.init.normal_(block.weight, std=0.05)
+    return net.eval()
 
 
 def write_maps(root: Path) -> None:
@@ -132,6 +166,68 @@ def write_maps(root: Path) -> None:
             "prompt_learner.token_suffix": table[VOCABULARY - 1].expand(2, 60, -1).clone(),
         }
         torch.save({"params": content}, root / PROMPTS / f"PQ-{factor}.pth")
+
+
+REWARD_NAMES = (
+    ("vision.embeddings.class_embedding", "blip.visual_encoder.cls_token"),
+    ("vision.embeddings.position_embedding", "blip.visual_encoder.pos_embed"),
+    ("vision.embeddings.patch_embedding.", "blip.visual_encoder.patch_embed.proj."),
+    ("vision.encoder.layers.", "blip.visual_encoder.blocks."),
+    ("vision.post_layernorm.", "blip.visual_encoder.norm."),
+    (".self_attn.qkv.", ".attn.qkv."),
+    (".self_attn.projection.", ".attn.proj."),
+    (".layer_norm", ".norm"),
+    ("text.", "blip.text_encoder."),
+    ("vision_projection.", "blip.vision_proj."),
+    ("text_projection.", "blip.text_proj."),
+    ("rating.", "mlp.layers."),
+)
+"""From our names to the published ones."""
+
+
+def write_reward(home: Path) -> None:
+    """ImageReward's pickle of tensors, with the buffer that transformers no longer stores."""
+    torch.manual_seed(6)
+    sizes = {"vision_width": 64, "vision_depth": 2, "vision_heads": 1, "text_width": 64, "text_depth": 2}
+    model = RewardModel(image_size=64, text_heads=1, text_hidden=96, projection=16, rating_widths=(32, 8), **sizes)
+    state = {}
+    for name, value in model.state_dict().items():
+        for ours, theirs in REWARD_NAMES:
+            begins = name.startswith(ours) or (ours.startswith(".") and name.startswith("blip.visual_encoder."))
+            name = name.replace(ours, theirs, 1) if begins else name
+        state[name] = value
+    state["blip.text_encoder.embeddings.position_ids"] = torch.arange(512)[None]
+    home.mkdir(parents=True)
+    torch.save(state, home / "ImageReward.pt")
+    (home / "med_config.json").write_text("{}")
+
+
+def write_bert(home: Path) -> None:
+    """BERT's vocabulary in size and special words; what else it holds is ours."""
+    letters = [chr(code) for code in range(ord("!"), ord("~") + 1) if not chr(code).isupper()]
+    words = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words += [*letters, *(f"##{letter}" for letter in letters), "red", "ball", "snow", "house"]
+    words += [f"[unused{i}]" for i in range(99, 99 + 30522 - len(words))]
+    home.mkdir(parents=True)
+    (home / "vocab.txt").write_text("\n".join(words) + "\n")
+    BertTokenizerFast(vocab={word: index for index, word in enumerate(words)}).save_pretrained(home)
+    (home / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True, "model_max_length": 512}))
+    (home / "config.json").write_text(json.dumps({"architectures": ["BertForMaskedLM"], "model_type": "bert"}))
+
+
+def write_clip_b32(home: Path) -> None:
+    """A transformers CLIP folder with a tokenizer and an image processor."""
+    torch.manual_seed(7)
+    text = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    text |= {"num_attention_heads": 2, "max_position_embeddings": 77}
+    text |= {"bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1, "pad_token_id": VOCABULARY - 1}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"image_size": 64, "patch_size": 32}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).save_pretrained(home)
+    write_tokenizer(home, "<|endoftext|>")
+    CLIPTokenizer.from_pretrained(home).save_pretrained(home)
+    side = vision["image_size"]
+    CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(home)
 
 
 def write_recipes(folder: Path, root: Path, address: str = "http://127.0.0.1:1") -> Path:
@@ -183,46 +279,37 @@ class Hub:
         path = unquote(urlsplit(request.path).path).strip("/")
         self.asked.append(f"{request.command} {path}")
         fault = next((what for part, what in self.faults.items() if part in path), None)
-        if fault == "gated":
-            return reply(
-                request, 401, b"{}", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted."}
-            )
-        if fault == "gone":
-            return reply(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        if path.startswith("api/models/"):
-            return self.describe(request, path.removeprefix("api/models/"), fault)
-        if path.startswith(f"{PROMPTS}/"):
-            return self.give(request, self.root / path, {}, fault)
         repository, _, rest = path.partition("/resolve/")
-        _, _, name = rest.partition("/")
-        file = self.root / repository / name
-        if not file.is_file():
-            return reply(request, 404, b"", {"X-Error-Code": "EntryNotFound"})
-        headers = {"X-Repo-Commit": self.commit(repository), "ETag": f'"{etag(file)}"'}
-        headers |= {"X-Linked-Size": str(file.stat().st_size), "X-Linked-Etag": f'"{etag(file)}"'}
-        if fault == "loop" or (fault == "redirect" and "cdn=1" not in request.path):
-            return reply(request, 302, b"", headers | {"Location": f"{self.address}/{path}?cdn=1"})
-        self.give(request, file, headers, fault)
+        file = self.root / repository / rest.partition("/")[2]
+        if fault in ("gated", "gone"):
+            code, status = ("GatedRepo", 401) if fault == "gated" else ("RepoNotFound", 404)
+            reply(request, status, b"{}", {"X-Error-Code": code, "X-Error-Message": "No."})
+        elif path.startswith("api/models/"):
+            self.describe(request, path.removeprefix("api/models/"), fault)
+        elif path.startswith(f"{PROMPTS}/"):
+            self.give(request, self.root / path, {}, fault)
+        elif not file.is_file():
+            reply(request, 404, b"", {"X-Error-Code": "EntryNotFound"})
+        else:
+            headers = {"X-Repo-Commit": self.commit(repository), "ETag": f'"{etag(file)}"'}
+            headers |= {"X-Linked-Size": str(file.stat().st_size), "X-Linked-Etag": f'"{etag(file)}"'}
+            if fault == "loop" or (fault == "redirect" and "cdn=1" not in request.path):
+                reply(request, 302, b"", headers | {"Location": f"{self.address}/{path}?cdn=1"})
+            else:
+                self.give(request, file, headers, fault)
 
     def describe(self, request: http.server.BaseHTTPRequestHandler, rest: str, fault: str | None) -> None:
         owner, name, *more = rest.split("/")
-        repository = f"{owner}/{name}"
-        if not (self.root / repository).is_dir():
-            return reply(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        if more[:1] != ["tree"]:
-            return reply(request, 200, json.dumps({"id": repository, "sha": self.commit(repository)}).encode())
-        home = self.root / repository
-        rows = []
-        for file in sorted(home.rglob("*")):
-            row = {"path": file.relative_to(home).as_posix(), "oid": blob(file), "size": 0, "type": "directory"}
-            if file.is_file():
-                row |= {"type": "file", "size": file.stat().st_size}
-                if is_large(file):
-                    row["lfs"] = {"oid": sha256(file), "size": file.stat().st_size, "pointerSize": 130}
-            rows.append(row)
-        if fault == "escape":
-            rows.append(rows[-1] | {"path": "tokenizer/../../../../escaped.txt"})
-        reply(request, 200, json.dumps(rows).encode())
+        repository, home = f"{owner}/{name}", self.root / owner / name
+        if not home.is_dir():
+            reply(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        elif more[:1] != ["tree"]:
+            reply(request, 200, json.dumps({"id": repository, "sha": self.commit(repository)}).encode())
+        else:
+            rows = [entry(home, file) for file in sorted(home.rglob("*"))]
+            if fault == "escape":
+                rows.append(rows[-1] | {"path": "tokenizer/../../../../escaped.txt"})
+            reply(request, 200, json.dumps(rows).encode())
 
     def give(
         self, request: http.server.BaseHTTPRequestHandler, file: Path, headers: dict[str, str], fault: str | None
@@ -267,6 +354,17 @@ def reply(
             request.wfile.flush()
             time.sleep(30)
         request.wfile.write(content[1024 if pause else 0 : only])
+
+
+def entry(home: Path, file: Path) -> dict[str, object]:
+    """One row of a repository's listing."""
+    row: dict[str, object] = {"path": file.relative_to(home).as_posix(), "oid": blob(file)}
+    if not file.is_file():
+        return row | {"type": "directory", "size": 0}
+    row |= {"type": "file", "size": file.stat().st_size}
+    return row | (
+        {"lfs": {"oid": sha256(file), "size": file.stat().st_size, "pointerSize": 130}} if is_large(file) else {}
+    )
 
 
 def is_large(file: Path) -> bool:

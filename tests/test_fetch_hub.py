@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hub import BASE, CLIP, CONTROL, PROMPTS, VAE, Hub, write_recipes, write_repositories
+from hub import PLACES, VAE, Hub, write_recipes, write_repositories
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -79,14 +79,15 @@ def one_sentence(said: str) -> str:
 def test_one_command_brings_everything_and_nothing_else(machine, published):
     code, said = machine.fetch("sdxl")
     assert code == 0, said
-    places = {"sdxl/base": BASE, "sdxl/vae": VAE, "sdxl/controlnet": CONTROL, "clip": CLIP, "pq-prompts": PROMPTS}
-    for place, repository in places.items():
-        wanted = {p.relative_to(published / repository) for p in (published / repository).rglob("*") if p.is_file()}
-        wanted -= {Path("README.md")}
-        found = {path.removeprefix(f"{place}/") for path in machine.files() if path.startswith(f"{place}/")}
-        assert found == {path.as_posix() for path in wanted}
-        for path in wanted:
-            assert (machine.cache / place / path).read_bytes() == (published / repository / path).read_bytes()
+    wanted = {}
+    for repository, place in PLACES.items():
+        files = [file for file in (published / repository).rglob("*") if file.is_file()]
+        wanted |= {f"{place}/{file.relative_to(published / repository).as_posix()}": file for file in files}
+    unasked = {path for path in wanted if path.endswith(("README.md", "med_config.json"))}
+    unasked |= {f"imagereward/tokenizer/{name}" for name in ("special_tokens_map.json",)}
+    assert machine.files() == wanted.keys() - unasked
+    for path in machine.files():
+        assert (machine.cache / path).read_bytes() == wanted[path].read_bytes()
     entry = machine.lock()["sdxl"]["vae/config.json"]
     assert entry["revision"] == machine.hub.commit(VAE)
     asked = len(machine.hub.asked)
@@ -99,9 +100,16 @@ def test_parts_can_be_left_out(machine):
     assert code == 0, said
     assert not any(path.startswith("sdxl/controlnet/") for path in machine.files())
     assert any(path.startswith("clip/") for path in machine.files())
+    assert any(path.startswith("imagereward/") for path in machine.files())
     code, said = machine.fetch("clip", "--no-controlnet")
     assert code == 2
     assert "no part 'controlnet'" in one_sentence(said)
+
+
+def test_judges_can_be_left_out(machine):
+    code, said = machine.fetch("sdxl", "--no-judges")
+    assert code == 0, said
+    assert not any(path.startswith(("imagereward/", "clip-b32/")) for path in machine.files())
 
 
 def test_killed_in_the_middle_it_goes_on(machine):

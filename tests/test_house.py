@@ -19,7 +19,7 @@ ORDER = [
     {"models"},
     {"indicators", "scorers"},
     {"refine"},
-    {"pipeline"},
+    {"pipeline", "opening"},
     {"evaluate", "ranking"},
     {"training", "folder"},
     {"cli"},
@@ -107,3 +107,60 @@ def test_import_is_light():
     code = "import sys, grefine; assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+LOADING = {"grefine.fetching", "grefine.resources", "grefine.indicators.recipe", "grefine.indicators.load"}
+"""The path of real weights: no test may put something else in place of a line of it."""
+
+
+def bound_to_loading(tree: ast.AST) -> set[str]:
+    """Names in a test file that mean a module of the path, or something out of one."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname or alias.name for alias in node.names if alias.name in LOADING}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if node.module in LOADING or f"{node.module}.{alias.name}" in LOADING:
+                    names.add(alias.asname or alias.name)
+    return names
+
+
+def replaced(tree: ast.AST) -> list[int]:
+    """Lines that put something in place of a part of the path: setattr, patch, or a plain assignment."""
+    names, lines = bound_to_loading(tree), []
+
+    def is_ours(node: ast.AST) -> bool:
+        if isinstance(node, ast.Constant):
+            return isinstance(node.value, str) and any(node.value.startswith(module) for module in LOADING)
+        return ast.unparse(node) in names
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args:
+            how = ast.unparse(node.func)
+            if how.endswith(("setattr", "delattr", "patch", "patch.object", "patch.dict")) and is_ours(node.args[0]):
+                lines.append(node.lineno)
+        elif isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            parts = [target.value for target in targets if isinstance(target, ast.Attribute)]
+            lines += [node.lineno for part in parts if is_ours(part)]
+    return lines
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("*.py")), ids=lambda p: p.name)
+def test_no_test_replaces_the_path_of_real_weights(path):
+    assert replaced(ast.parse(path.read_text())) == []
+
+
+def test_a_replaced_path_is_seen():
+    seen = [
+        "from grefine import fetching\nmonkeypatch.setattr(fetching, '_whole', f)",
+        "from grefine.indicators.recipe import Part\nmonkeypatch.setattr(Part, 'folder', f)",
+        "import grefine.resources\ngrefine.resources.bundled = f",
+        "mock.patch('grefine.indicators.load.load_clip')",
+        "from grefine.indicators import recipe as r\nwith mock.patch.object(r, '_put'): pass",
+    ]
+    assert all(replaced(ast.parse(text)) for text in seen)
+    assert not replaced(
+        ast.parse("from grefine.refine import device\nmonkeypatch.setattr(device, 'common_device', f)")
+    )

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
-    from grefine.evaluate.report import ReportImage
+    from grefine.evaluate.report_entry import ReportImage
 
 
-_ORIGINAL = ("untouched", "kept", "beyond")
+_ORIGINAL = {"untouched": "untouched", "kept": "original kept", "beyond": "beyond repair"}
 
 
 class RefineTally:
     """Counts decisions; `watch` passes the images on unchanged."""
 
-    def __init__(self, specs: Mapping[str, MetricSpec]) -> None:
+    def __init__(self, specs: Mapping[str, MetricSpec], failed: int = 0, skipped: int = 0) -> None:
         self.specs = {name: replace(spec, used_in_loop=True) for name, spec in specs.items()}
+        self.failed, self.skipped = failed, skipped
         self.kept: Counter[str] = Counter()
         self.unguarded = 0
 
@@ -34,32 +35,38 @@ class RefineTally:
             yield image
 
     @property
-    def total(self) -> int:
-        """How many images passed."""
-        return sum(self.kept.values())
+    def refined(self) -> int:
+        """How many images were changed."""
+        return sum(count for name, count in self.kept.items() if name not in _ORIGINAL)
 
     def headline(self) -> str:
-        """Return the run in a few words."""
-        changed = self.total - sum(self.kept[name] for name in _ORIGINAL)
-        return f"{changed} of {self.total} images refined" if self.total else "No image was refined"
+        """Return all inputs by state, those that failed first."""
+        counts = {"failed": self.failed, "refined": self.refined}
+        counts |= {words: self.kept[name] for name, words in _ORIGINAL.items()} | {"skipped": self.skipped}
+        parts = [f"{count:,} {words}" for words, count in counts.items() if count]
+        return f"{_images(sum(counts.values()))}: {', '.join(parts)}" if parts else "There was no image"
 
-    def sentences(self, failed: int) -> Iterator[str]:
+    def tone(self) -> str:
+        """Return the colour of the headline; a run of which nothing failed claims nothing either."""
+        return "loss" if self.failed > self.kept.total() else "mixed" if self.failed else "even"
+
+    def sentences(self) -> Iterator[str]:
         """Yield what a reader should know first."""
-        if self.kept["untouched"]:
-            yield f"{_images(self.kept['untouched'])} had nothing to repair and came back untouched."
+        if self.failed:
+            yield f"{_images(self.failed)} failed and {_have(self.failed)} no result: the reasons are listed below."
         if self.kept["kept"]:
             subject = _images(self.kept["kept"]).lower()
             yield f"For {subject} the refined picture was not better, so the original was kept."
+        if self.kept["untouched"]:
+            yield f"{_images(self.kept['untouched'])} had nothing to repair and came back untouched."
         if self.kept["beyond"]:
             yield f"{_images(self.kept['beyond'])} came back untouched and should be generated anew: too much is bad."
         if self.unguarded:
             yield f"{_images(self.unguarded)} had no judge beside the one that made the mask: look at them yourself."
-        if failed:
-            yield f"{_images(failed)} failed: see the list below."
-        if self.total:
+        if self.refined:
             yield (
-                "The scores on this page steered the refinement and prove nothing; `grefine evaluate` with other "
-                "metrics does."
+                "The scores on this page chose what was kept, so they prove nothing; `grefine evaluate` with other "
+                "metrics does. Gains count in units of a judge's own noise on the picture: what is below 1 is none."
             )
 
 
@@ -71,4 +78,8 @@ def _named(image: ReportImage) -> str:
 
 
 def _images(count: int) -> str:
-    return "One image" if count == 1 else f"{count} images"
+    return "One image" if count == 1 else f"{count:,} images"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from grefine.evaluate.findings import AXES, Analysis
 from grefine.evaluate.report_media import FOLDER, MediaStore, add_layer, add_picture
+from grefine.evaluate.results import AXES, Analysis
 from grefine.io.images import printable
 from grefine.io.run_files import LAYERS
 
 if TYPE_CHECKING:
-    from grefine.evaluate.report import ReportImage
+    from grefine.evaluate.report_entry import ReportImage
     from grefine.types import MetricSpec
 
 PAGE_ROWS = 200
@@ -25,8 +25,10 @@ PAGE_ROWS = 200
 class Gallery:
     """Collects images one at a time; what each needs for sorting stays in memory, the rest where the pictures are."""
 
-    def __init__(self, store: MediaStore) -> None:
+    def __init__(self, store: MediaStore, in_noise: bool = False) -> None:
         self.store = store
+        self.in_noise = in_noise
+        """Gains are told in units of each image's own noise."""
         self.kept: Counter[str] = Counter()
         """Images by decision, of the first method."""
         self._seen: list[tuple[ReportImage, ...]] = []
@@ -67,9 +69,10 @@ class Gallery:
         return {
             "labels": list(labels),
             "first": first,
+            "inNoise": self.in_noise,
             "metrics": [_metric_facts(m, specs, analyses) for m in metrics],
             "axes": _axes(analyses),
-            "index": [_index_row(images, metrics, specs) for images in self._seen],
+            "index": [_index_row(images, metrics, specs, self.in_noise) for images in self._seen],
             "rows": PAGE_ROWS,
             "folder": FOLDER,
             "media": self.store.data_uris(),
@@ -114,6 +117,7 @@ def _made(store: MediaStore, image: ReportImage) -> dict[str, Any]:
         "reason": image.reason,
         "guarded": image.guarded,
         "scores": {name: [_finite(b), _finite(a)] for name, (b, a) in image.scores.items()},
+        "noise": {name: _finite(band) for name, band in image.noise.items()},
         "notes": image.notes,
     }
 
@@ -123,19 +127,27 @@ def _light(image: ReportImage) -> ReportImage:
     return replace(image, before="", after="", quality=None, alignment=None, mask=None, prompt="", reason="", notes=())
 
 
-def _index_row(images: Sequence[ReportImage], metrics: Sequence[str], specs: Mapping[str, MetricSpec]) -> list[Any]:
+def _index_row(
+    images: Sequence[ReportImage], metrics: Sequence[str], specs: Mapping[str, MetricSpec], in_noise: bool
+) -> list[Any]:
     """Return name, group, decisions, and gains by axis and metric, per method: what sorting and filtering need."""
     first = images[0]
-    gains = [_gains(image, metrics, specs) for image in images]
+    gains = [_gains(image, metrics, specs, in_noise) for image in images]
     return [printable(first.name), first.group, [image.kept for image in images], gains]
 
 
-def _gains(image: ReportImage, metrics: Sequence[str], specs: Mapping[str, MetricSpec]) -> list[float | None]:
+def _gains(
+    image: ReportImage, metrics: Sequence[str], specs: Mapping[str, MetricSpec], in_noise: bool
+) -> list[float | None]:
     gains: list[float | None] = [_finite(image.gains.get(axis, math.nan)) for axis in AXES]
     for metric in metrics:
         before, after = image.scores.get(metric, (math.nan, math.nan))
         sign = -1 if metric in specs and specs[metric].direction == "lower" else 1
-        gains.append(_finite(sign * (after - before)))
+        gain = sign * (after - before)
+        if in_noise and gain:
+            # The guard counts in the same way, so that a judge without any noise divides by something.
+            gain = gain / (image.noise[metric] + 1e-6) if metric in image.noise else math.nan
+        gains.append(_finite(gain))
     return gains
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def _render(template: str, context: dict[str, Any], data: dict[str, Any], inline
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -51,3 +53,10 @@ def _render(template: str, context: dict[str, Any], data: dict[str, Any], inline
         script=script,
         data=script_json(data),
     )
+
+
+def _code(text: str) -> Any:
+    """Show what stands between backticks as code; everything else is text."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))

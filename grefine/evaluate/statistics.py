@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +60,7 @@ class GainSummary:
     p: float
     """Wilcoxon signed-rank with Pratt's treatment of zeros, two-sided; 1.0 when every gain is zero."""
     p_visible: float
-    """Two-sided p of the sign-flip test of the mean with ties counted as zero; what a verdict stands on."""
+    """Two-sided p of the mean with ties counted as zero, by `mean_test`; what a verdict stands on."""
     effect: float
     """Matched-pairs rank-biserial correlation, -1..1; 0.0 when every gain is zero."""
 
@@ -84,23 +85,37 @@ def summarise(gains: ArrayLike, band: float = 0.0) -> GainSummary:
         loss=loss,
         band=band,
         p=wilcoxon_pratt(values),
-        p_visible=sign_flip(np.where(np.abs(values) > band, values, 0.0)),
+        p_visible=mean_test(np.where(np.abs(values) > band, values, 0.0)),
         effect=rank_biserial(values),
     )
 
 
 def subset_means(values: np.ndarray) -> np.ndarray:
     """Return the means of random non-empty subsets of the values, sorted; of all subsets where there are few."""
-    if 2**values.size - 1 <= SUBSETS:
-        chosen = (np.arange(1, 2**values.size)[:, None] >> np.arange(values.size)) & 1
-        return np.sort(chosen @ values / chosen.sum(1))
+    if values.size * SUBSETS <= _DRAWS_AT_ONCE:
+        return np.sort(_subsets(values.size) @ values)
     rng = np.random.default_rng(SEED)
-    step = max(1, _DRAWS_AT_ONCE // values.size)
-    parts = []
-    for start in range(0, SUBSETS, step):
-        chosen = rng.integers(0, 2, (min(step, SUBSETS - start), values.size), dtype=np.int8)
-        parts.append(chosen @ values / np.maximum(chosen.sum(1, dtype=int), 1))
-    return np.sort(np.concatenate(parts))
+    step = _DRAWS_AT_ONCE // values.size + 1
+    parts = (_draw(rng, min(step, SUBSETS - start), values.size) for start in range(0, SUBSETS, step))
+    return np.sort(np.concatenate([chosen @ values / chosen.sum(1, dtype=int) for chosen in parts]))
+
+
+@lru_cache(maxsize=4)
+def _subsets(count: int) -> np.ndarray:
+    """Return the weights of every subset of `count` values, or of `SUBSETS` random ones; rows sum to one."""
+    if 2**count - 1 <= SUBSETS:
+        chosen = (np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1
+    else:
+        chosen = _draw(np.random.default_rng(SEED), SUBSETS, count)
+    return chosen / chosen.sum(1, keepdims=True)
+
+
+def _draw(rng: np.random.Generator, subsets: int, count: int) -> np.ndarray:
+    """Draw subsets as rows of zeros and ones; an empty one (once in 2 ** count) becomes the first value alone."""
+    bits = np.frombuffer(rng.bytes(subsets * ((count + 7) // 8)), np.uint8).reshape(subsets, -1)
+    chosen = np.unpackbits(bits, axis=1, count=count)
+    chosen[~chosen.any(1), 0] = 1
+    return chosen
 
 
 def mean_interval(gains: ArrayLike) -> Interval:
@@ -130,6 +145,32 @@ def sign_flip(gains: ArrayLike) -> float:
     means = subset_means(touched)
     tail = 1 + min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
     return min(1.0, 2 * tail / (means.size + 1))
+
+
+def skewed_t(gains: ArrayLike) -> float:
+    """Return the two-sided p of a t test of the mean that allows for a long tail to one side (Hall 1992)."""
+    values = np.asarray(gains, dtype=float).ravel()
+    x = values[values != 0]
+    n, mean = x.size, float(x.mean()) if x.size else 0.0
+    spread = float(x.std(ddof=1)) if n > 2 else 0.0
+    if spread <= 1e-9 * abs(mean):
+        return 1.0 if n < FEW_IMAGES else 0.0
+    from scipy.special import stdtr
+
+    t = math.sqrt(n) * mean / spread
+    skewness = float(((x - mean) ** 3).mean()) / spread**3 * n * n / ((n - 1) * (n - 2))
+    lean = skewness / (3 * math.sqrt(n))
+    straightened = t + lean * t * t + lean * lean * t**3 / 3 + lean / 2
+    return float(2 * stdtr(n - 1, -abs(straightened)))
+
+
+def mean_test(gains: ArrayLike) -> float:
+    """Return the larger p of two tests of the mean gain, so that both have to agree.
+
+    The sign-flip test holds its level where gains scatter evenly round their mean, down to six images. A few large
+    gains among many small losses make it wrong in up to 14 % of cases, which the second test halves.
+    """
+    return max(sign_flip(gains), skewed_t(gains))
 
 
 def wilcoxon_pratt(gains: ArrayLike) -> float:

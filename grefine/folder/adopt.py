@@ -39,5 +39,6 @@ def adopted_row(item: WorkItem, record: RefineRecord) -> dict[str, Any]:
         "decision": {"kept": record.kept, "guarded": record.guarded},
         "scores": {"before": dict(record.before), "after": dict(record.after)},
         "area": record.area,
+        "moved": record.moved,
         "notes": ["found in OUT with its record; the journal did not tell of it."],
     }

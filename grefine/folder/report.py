@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from grefine.evaluate.report import ReportImage
 
 
-def write_run_report(journal: Path, out: Path, facts: list[tuple[str, str]], notes: list[str]) -> Path:
+def write_run_report(
+    journal: Path, out: Path, facts: list[tuple[str, str]], notes: list[str], forced: str = ""
+) -> Path:
     """Write `report.html` for all images that the journal tells of; images are read one at a time."""
     from grefine.evaluate.report import write_refine_report
 
-    failed = [(printable(r["file"]), r["reason"]) for r in last_rows(journal) if r["state"] == "failed"]
-    return write_refine_report(out, _images(journal, out), facts=facts, failed=failed, notes=notes)
+    left: dict[str, list[tuple[str, str]]] = {"failed": [], "skipped": []}
+    for row in last_rows(journal):
+        if row["state"] in left:
+            left[row["state"]].append((printable(row["file"]), row["reason"]))
+    return write_refine_report(out, _images(journal, out), facts=facts, notes=notes, forced=forced, **left)
 
 
 def _images(journal: Path, out: Path) -> Iterator[ReportImage]:
@@ -39,6 +44,7 @@ def _images(journal: Path, out: Path) -> Iterator[ReportImage]:
             reason=row["reason"],
             guarded=decision.get("guarded") if row["state"] in ("refined", "kept") else None,
             scores={m: (scores["before"][m], scores["after"][m]) for m in scores["before"] if m in scores["after"]},
+            noise=row.get("noise", {}),
             notes=tuple(row.get("notes", ())),
             **shown,
         )

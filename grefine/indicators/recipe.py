@@ -5,29 +5,53 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, WeightsMissing
 from grefine.fetching import fetch_recipe, fetched_folder, lacking, require
-from grefine.indicators.released import released_clip, released_prompts, released_tokenizer
 from grefine.io.atomic import write_atomic
-from grefine.resources import cache_folder
+from grefine.resources import bundled, cache_folder, pipeline_folder, pipeline_names
+from grefine.scorers.registry import judge_files
 
 RECIPE = "recipe.yaml"
 INDEX = "model_index.json"
 STAMP = "assembled.json"
 """Beside the assembled parts: how each was made. A part that is made otherwise now is made anew."""
 
-BUILDERS: dict[str, tuple[int, Callable[[], Any]]] = {
-    "clip": (1, released_clip),
-    "clip_tokenizer": (2, released_tokenizer),  # 1 gave begin and end ids beyond the table of CLIP
-    "pq_prompts": (1, released_prompts),
-}
-"""Parts that are built from published files, each with the version of how: what another version made is made anew."""
+
+def _clip(target: Path) -> None:
+    from grefine.indicators.released import released_clip
+
+    released_clip().save_pretrained(target)
+
+
+def _tokenizer(target: Path) -> None:
+    from grefine.indicators.released import released_tokenizer
+
+    released_tokenizer().save_pretrained(target)
+
+
+def _prompts(target: Path) -> None:
+    from grefine.indicators.released import released_prompts
+
+    released_prompts().save_pretrained(target)
+
+
+def builders() -> dict[str, tuple[int, Callable[[Path], None]]]:
+    """Return the parts that are built from published files, each with the version of how.
+
+    What another version made is made anew.
+    """
+    judges = {file.SPEC.component: file for file in judge_files().values() if file.SPEC.component}
+    return {
+        "clip": (1, _clip),
+        "clip_tokenizer": (2, _tokenizer),  # version 1 gave begin and end ids beyond the table of CLIP
+        "pq_prompts": (1, _prompts),
+        **{name: (1, file.assemble) for name, file in judges.items() if hasattr(file, "assemble")},
+    }
 
 
 @dataclass(frozen=True)
@@ -37,8 +61,17 @@ class Part:
     fetch: str
     """The `grefine fetch` recipe that brings it."""
     folder: str | None = None
-    """Its folder below that recipe's; None: it is built from that recipe's files."""
+    """Its folder below that recipe's ("." for that itself); None: it is built from that recipe's files."""
     optional: bool = False
+
+    def lacking(self) -> list[str]:
+        """Return what of it is not fetched whole."""
+        return lacking(self.fetch, self.below)
+
+    @property
+    def below(self) -> str:
+        """Its folder as a path that may be empty."""
+        return "" if self.folder in (None, ".") else str(self.folder)
 
 
 @dataclass(frozen=True)
@@ -62,40 +95,81 @@ def read_recipe(folder: Path) -> Recipe:
     return load_config(folder / RECIPE, Recipe)
 
 
-def assembled_folder(folder: Path) -> Path:
+def recipe_folder(name: str | Path) -> Path | None:
+    """Return the folder of the bundled recipe that `name` means; None for anything else."""
+    folder = bundled("pipelines") / str(name)
+    return folder if "/" not in str(name) and not Path(name).is_dir() and is_recipe(folder) else None
+
+
+def fetched_part(component: str) -> Path:
+    """Return the folder of a component that a bundled recipe has, assembled from what was fetched.
+
+    Raises:
+        WeightsMissing: it is not fetched whole, or no recipe has it.
+    """
+    for folder in (folder for name in pipeline_names() if (folder := recipe_folder(name)) is not None):
+        if component in read_recipe(folder).parts:
+            return assembled_folder(folder, [component]) / component
+    raise WeightsMissing(f"No recipe brings the part '{component}'.")
+
+
+def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
     """Return the folder where a recipe's fetched parts stand as one pipeline, assembling them at first use.
+
+    Args:
+        folder: of the recipe.
+        only: the parts that are needed; None for a whole pipeline.
 
     Raises:
         WeightsMissing: parts that are not fetched whole; the sentence names the first file and the commands.
         WeightsCorrupt: a fetched file that is not what it was.
     """
     recipe = read_recipe(folder)
-    absent = [name for name, part in recipe.parts.items() if lacking(part.fetch, part.folder or "")]
-    needed = [recipe.parts[name] for name in absent if not recipe.parts[name].optional]
+    absent = [name for name, part in recipe.parts.items() if part.lacking()]
+    required = [name for name, part in recipe.parts.items() if not part.optional] if only is None else only
+    needed = [recipe.parts[name] for name in absent if name in required]
     if needed:
-        commands = " and ".join(f"`grefine fetch {name}`" for name in dict.fromkeys(part.fetch for part in needed))
+        commands = " and ".join(f"`grefine fetch {name}`" for name in _commands(part.fetch for part in needed))
         first = needed[0]
         raise WeightsMissing(
             f"The pipeline '{recipe.name}' is a recipe whose weights are not all on this machine: run {commands} once "
-            f"with a network. The first file that is missing is '{lacking(first.fetch, first.folder or '')[0]}' of "
+            f"with a network. The first file that is missing is '{first.lacking()[0]}' of "
             f"{first.fetch}: {fetch_recipe(first.fetch).description}"
         )
-    return _assemble(folder, recipe, absent)
+    return _assemble(folder, recipe, absent, only)
 
 
-def _assemble(folder: Path, recipe: Recipe, absent: list[str]) -> Path:
+def fetched_pipeline(name: str | Path) -> Path | None:
+    """Return the folder of a pipeline; of a recipe, one that holds whatever was fetched of it."""
+    recipe = recipe_folder(name)
+    if recipe is None:
+        return pipeline_folder(name)
+    there = [part for part, entry in read_recipe(recipe).parts.items() if not entry.lacking()]
+    return assembled_folder(recipe, there)
+
+
+def _commands(names: Iterable[str]) -> list[str]:
+    """Return which recipes to fetch, without those that another one brings along."""
+    found = list(dict.fromkeys(names))
+    brought = {needed.fetch for name in found for needed in fetch_recipe(name).needs}
+    return [name for name in found if name not in brought]
+
+
+def _assemble(folder: Path, recipe: Recipe, absent: list[str], only: Collection[str] | None) -> Path:
     home = cache_folder() / "pipelines" / recipe.name
     home.mkdir(parents=True, exist_ok=True)
     stamps = _stamps(home)
     for name, part in recipe.parts.items():
-        if name in absent:
+        if name in absent or (only is not None and name not in only):
             continue
-        require(part.fetch, part.folder or "")
+        require(part.fetch, part.below)
         made = _stamp(name, part)
         if stamps.get(name) != made or not (home / name).is_dir():
             _put(home / name, name, part)
             stamps[name] = made
             write_atomic(home / STAMP, json.dumps(stamps, indent=1).encode())
+    if only is not None and (home / INDEX).is_file():
+        return home
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     index |= {name: [None, None] for name in absent}
     if "controlnet" in absent:
@@ -111,9 +185,10 @@ def _stamp(name: str, part: Part) -> str:
     """Say how a part is made now."""
     if part.folder is not None:
         return str((fetched_folder(part.fetch) / part.folder).resolve())
-    if name not in BUILDERS:
-        raise ConfigError(f"The recipe's part '{name}' needs a folder: only {', '.join(BUILDERS)} are built.")
-    return f"{part.fetch}, version {BUILDERS[name][0]}"
+    known = builders()
+    if name not in known:
+        raise ConfigError(f"The recipe's part '{name}' needs a folder: only {', '.join(known)} are built.")
+    return f"{part.fetch}, version {known[name][0]}"
 
 
 def _stamps(home: Path) -> dict[str, str]:
@@ -134,7 +209,7 @@ def _put(target: Path, name: str, part: Part) -> None:
         except OSError:
             shutil.copytree(source, partial)
     else:
-        BUILDERS[name][1]().save_pretrained(partial)
+        builders()[name][1](partial)
     if target.is_symlink() or target.exists():
         target.replace(old)
     partial.replace(target)

@@ -82,7 +82,7 @@ class RewardModel(ModelMixin, ConfigMixin):
         Raises:
             WeightsCorrupt: another group, or tensors and shapes that do not fit.
         """
-        model = cls(**options)
+        model = cls(**(geometry(groups.get("reward", {})) | options))
         renamed = {name: rename(state, REWARD_RENAMES, POSITION_IDS) for name, state in groups.items()}
         load_reference({"reward": model}, renamed, "ImageReward")
         return model.eval()
@@ -108,6 +108,37 @@ class RewardModel(ModelMixin, ConfigMixin):
             raise ValueError("This reward model was built without its rating layers.")
         first = self.encode_text(input_ids, attention_mask, self.encode_image(pixels))[:, 0]
         return (self.rating(first)[:, 0] - REWARD_MEAN) / REWARD_STD
+
+
+def geometry(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the arguments off a published state, heads being 64 wide; empty where it is another network's."""
+    shapes = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
+    blocks = {side: {m[1] for n in shapes if (m := re.match(pattern, n))} for side, pattern in _BLOCKS.items()}
+    rating = [name for name in shapes if re.fullmatch(r"mlp\.layers\.\d+\.weight", name)]
+    rating.sort(key=lambda name: int(name.split(".")[2]))
+    try:
+        width, _, patch, _ = shapes["blip.visual_encoder.patch_embed.proj.weight"]
+        vocabulary, text_width = shapes["blip.text_encoder.embeddings.word_embeddings.weight"]
+        return {
+            "image_size": patch * round((shapes["blip.visual_encoder.pos_embed"][1] - 1) ** 0.5),
+            "patch_size": patch,
+            "vision_width": width,
+            "vision_depth": len(blocks["vision"]),
+            "vision_heads": max(1, width // 64),
+            "text_width": text_width,
+            "text_depth": len(blocks["text"]),
+            "text_heads": max(1, text_width // 64),
+            "text_hidden": shapes["blip.text_encoder.encoder.layer.0.intermediate.dense.weight"][0],
+            "vocabulary": vocabulary,
+            "positions": shapes["blip.text_encoder.embeddings.position_embeddings.weight"][0],
+            "projection": shapes.get("blip.vision_proj.weight", (None,))[0],
+            "rating_widths": tuple(shapes[name][0] for name in rating[:-1]) or None,
+        }
+    except (KeyError, ValueError, IndexError):
+        return {}
+
+
+_BLOCKS = {"vision": r"blip\.visual_encoder\.blocks\.(\d+)\.", "text": r"blip\.text_encoder\.encoder\.layer\.(\d+)\."}
 
 
 def vision_encoder(image: int, patch: int, width: int, depth: int, heads: int) -> nn.Module:

@@ -9,6 +9,9 @@ from PIL import Image
 
 from grefine.types import Box
 
+GRAIN = 0.03
+"""Share of the longer side over which changes are averaged and blended."""
+
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize `(H, W, 3)` with values in 0..255 by antialiased bicubic; the same size comes back untouched."""
@@ -22,6 +25,11 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def rounded(image: np.ndarray) -> np.ndarray:
     """Return a picture in 8 bits; one that is already comes back as it is."""
     return image if image.dtype == np.uint8 else np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def changed_share(before: np.ndarray, after: np.ndarray) -> float:
+    """Return the share of pixels that are not as they were, in 8 bits."""
+    return 0.0 if after is before else float((rounded(after) != rounded(before)).any(axis=2).mean())
 
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -65,7 +73,7 @@ def changed_part(old: np.ndarray, new: np.ndarray, least: float) -> np.ndarray:
 
     if least <= 0.0:
         return np.ones(old.shape[:2], dtype=bool)
-    window = 2 * round(0.03 * max(old.shape[:2])) + 1
+    window = 2 * grain(old) + 1
     change = uniform_filter(np.abs(new.astype(np.float64) - old).mean(2) / 255.0, window, mode="nearest")
     return maximum_filter(change, window, mode="nearest") >= least
 
@@ -118,10 +126,24 @@ def match_low_frequencies(new: np.ndarray, old: np.ndarray, side: int | None = N
     return np.clip(new + slow, 0, 255).astype(np.float32)
 
 
-def change_outside(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:
-    """Return the root-mean-square change (0..1) of the pixels outside the mask; 0 when there are none."""
-    outside = ~mask
-    if not outside.any():
-        return 0.0
-    difference = (after[outside].astype(np.float64) - before[outside].astype(np.float64)) / 255.0
-    return float(np.sqrt(np.mean(difference**2)))
+def local_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return `(H, W)`: the root-mean-square change (0..1) of two pictures in 0..255 round every pixel."""
+    from scipy.ndimage import uniform_filter
+
+    squared = ((after.astype(np.float32) - before) / 255.0) ** 2
+    return np.sqrt(uniform_filter(squared.mean(2), 2 * grain(before) + 1, mode="nearest"))
+
+
+def fade_out(mask: np.ndarray) -> np.ndarray:
+    """Return blending weights: 1 inside the mask, falling to 0 just outside of it."""
+    from scipy.ndimage import distance_transform_edt
+
+    if mask.all() or not mask.any():
+        return mask.astype(np.float32)
+    distance = np.asarray(distance_transform_edt(~mask))
+    return np.clip(1.0 - distance / (2 * grain(mask) + 1), 0.0, 1.0).astype(np.float32)
+
+
+def grain(picture: np.ndarray) -> int:
+    """Return the distance in pixels below which two places of a picture `(H, W, ...)` count as one."""
+    return round(GRAIN * max(picture.shape[:2]))

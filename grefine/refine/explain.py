@@ -36,7 +36,7 @@ def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool)
         runs = {config.steps_for(first, bool(config.show_damage) and region.restores) for region in plan.regions}
         lines.append(f"Stage 1 runs {' or '.join(map(str, sorted(runs)))} steps per region.")
     if (plan.restore or not config.gate) and config.restorer != "none":
-        where = "inside the mask only" if config.preserve == "exact" else "on the whole image"
+        where = "inside the mask only" if config.preserve == "exact" else "on the whole image, but good places stay"
         second = config.steps_for(second, bool(config.show_damage))
         lines.append(f"Stage 2 ({config.restorer}) runs {second} steps at strength {config.delta:g}, {where}.")
     lines.append("The guard would compare before and after." if config.guard else "The guard is off.")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, nearest
-from grefine.refine.composite import change_outside, match_low_frequencies, paste, rounded
+from grefine.refine.composite import fade_out, local_change, match_low_frequencies, paste, rounded
 from grefine.refine.denoise import Backbone, latent_multiple
 from grefine.refine.job import Job
 from grefine.refine.regions import working_size
@@ -21,11 +21,15 @@ from grefine.refine.repaint import Encode, Piece, Repainter, SDXLRepainter, batc
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
 from grefine.refine.tiles import join, tile_boxes
-from grefine.types import Box
+from grefine.types import Box, QualityMap
 
 RESTORERS = ("inpaint", "controlnet-tile", "refiner", "none")
 Restore = Callable[..., Image.Image]
 """`restore(image, prompt=..., strength=..., generator=...) -> image`: your own stage 2."""
+Spare = Callable[[Sequence[Job], Sequence[np.ndarray]], list[np.ndarray]]
+"""Gives restored pictures their old pixels back where they were good and were not made better."""
+VISIBLE = 0.01
+"""Root-mean-square change round a pixel (0..1) that can be seen: less than 40 dB."""
 
 
 @dataclass
@@ -83,39 +87,43 @@ def choose_restorer(chosen: str | Restore, sdxl: SDXLRepainter, refiner: Restore
 
 
 def restore_pictures(
-    jobs: Sequence[Job], restorer: Repainter, pipe: Backbone, config: RefineConfig, working: int, encode: Encode
+    jobs: Sequence[Job],
+    restorer: Repainter,
+    pipe: Backbone,
+    config: RefineConfig,
+    working: int,
+    encode: Encode,
+    spare: Spare,
 ) -> dict[int, np.ndarray]:
-    """Return the restored pictures by position in `jobs`; those whose change could not be kept mild are left out.
+    """Return the restored pictures by position in `jobs`; `spare` gives good places their old pixels back."""
+    done = _restore_views(jobs, restorer, pipe, config, working, encode)
+    if config.preserve == "exact" or not done:
+        return done
+    return dict(zip(done, spare([jobs[i] for i in done], list(done.values())), strict=True))
 
-    The change outside the mask is measured; where it exceeds `max_change` the strength is halved once, then stage 2
-    is dropped for that picture.
+
+def keep_good_places(
+    job: Job, restored: np.ndarray, after: QualityMap | None, good: np.ndarray, config: RefineConfig
+) -> np.ndarray:
+    """Return the restored picture with its old pixels wherever a good place was not made better, without a seam.
+
+    A good place has nothing to be mended: it keeps its pixels where its quality fell by more than noise, and where
+    the change can be seen although its quality did not rise.
+
+    Args:
+        job: the picture as it was before stage 2.
+        restored: `(H, W, 3)` in 0..255.
+        after: the quality map of `restored`; None when it cannot be drawn, so that no place is known to be better.
+        good: `(H, W)` bool, where nothing was wrong before.
+        config: the settings; `guard_resolution` is the noise of the map.
     """
-    if config.preserve == "exact":
-        return _restore_views(jobs, restorer, pipe, config, working, encode)
-    restored: dict[int, np.ndarray] = {}
-    open_jobs, attempt = list(range(len(jobs))), config
-    for strength in (config.delta, config.delta / 2):
-        attempt = replace(config, delta=strength)
-        done = _restore_views([jobs[i] for i in open_jobs], restorer, pipe, attempt, working, encode)
-        waiting = []
-        for position, pixels in done.items():
-            job = jobs[open_jobs[position]]
-            change = change_outside(job.current, pixels, job.plan.mask)
-            if change <= config.max_change:
-                restored[open_jobs[position]] = pixels
-                if strength < config.delta:
-                    job.warnings.append("Stage 2 ran at half strength to keep its change outside the mask mild.")
-            else:
-                waiting.append(open_jobs[position])
-                if strength < config.delta:
-                    job.warnings.append(
-                        f"Stage 2 was dropped: even at half strength it changed good pixels by {change:.3f} "
-                        f"(root mean square), more than max_change {config.max_change:g}."
-                    )
-        open_jobs = waiting
-        if not open_jobs:
-            break
-    return restored
+    noise = config.guard_resolution or 0.0
+    gain = np.zeros(good.shape) if after is None else after.values - job.quality.values
+    seen = local_change(job.current, restored) > VISIBLE
+    harmed = good & ((gain < -noise) | (seen & (gain <= noise)))
+    weight = fade_out(harmed)[..., None]
+    blended = (1.0 - weight) * restored + weight * job.current
+    return np.where(harmed[..., None], job.current, blended).astype(np.float32)
 
 
 def refiner_of(img2img: Any, steps: int) -> Restore:

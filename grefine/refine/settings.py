@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from grefine.config import build, load_config
 from grefine.errors import ConfigError
@@ -20,6 +20,11 @@ STRENGTH_CAP = 0.95
 @dataclass(frozen=True)
 class RefineConfig:
     """All choices of one refinement. Empty (None) means: what the pipeline itself was calibrated to or prefers."""
+
+    REMOVED: ClassVar[dict[str, str]] = {
+        "max_change": "stage 2 now leaves a good place as it was unless it got better; leave the key out.",
+    }
+    """Keys of earlier versions, and what replaced them."""
 
     use_pq: bool = True
     """Let perceptual quality (PQ-Map) ask for repairs."""
@@ -104,9 +109,8 @@ class RefineConfig:
     delta: float = 0.1
     """Strength of stage 2 (Eq. 9)."""
     preserve: Literal["paper", "exact"] = "paper"
-    """`paper`: stage 2 touches the whole image mildly; `exact`: pixels outside the mask stay bit-identical."""
-    max_change: float = 0.06
-    """Largest root-mean-square change (0..1) that stage 2 may make outside the mask."""
+    """`paper`: stage 2 sees the whole image and changes a good place visibly only to make it better; `exact`: pixels
+    outside the mask stay bit-identical."""
 
     guard: bool = True
     """Score before and after and give back the original where nothing was gained."""
@@ -126,7 +130,7 @@ class RefineConfig:
             if value is not None and not 0.0 <= value <= STRENGTH_CAP:
                 raise ConfigError(f"{name} must lie in 0..{STRENGTH_CAP}, not {value}.")
         shares = ("p_gate", "worst_gate", "mask_threshold", "mask_quantile", "min_region_area", "max_area")
-        for name in (*shares, "split", "feather", "max_change", "least_change"):
+        for name in (*shares, "split", "feather", "least_change"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")

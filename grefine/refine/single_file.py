@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 from collections.abc import Iterable, Mapping
@@ -14,8 +15,8 @@ from huggingface_hub import constants, snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
-from grefine.indicators.recipe import assembled_folder, is_recipe
-from grefine.resources import bundled, pipeline_folder
+from grefine.indicators.recipe import assembled_folder, recipe_folder
+from grefine.resources import pipeline_folder
 
 Shapes = dict[str, tuple[int, ...]]
 INDEX = "model_index.json"
@@ -63,13 +64,17 @@ def load_single_file(
     try:
         if shapes and folder is not None and Path(folder).is_dir() and not {"unet", "original_config"} & kwargs.keys():
             asked["unet"] = _unet(file, shapes, folder, kwargs)
-        return StableDiffusionXLInpaintPipeline.from_single_file(file, **asked)
+        pipe = StableDiffusionXLInpaintPipeline.from_single_file(file, **asked)
     except Exception as error:  # diffusers raises what its readers meet: nothing narrower covers them
         lines = str(error).strip().splitlines() or [type(error).__name__]
         hint = "" if folder is not None else f". {_pass_a_folder()}"
         raise ConfigError(
             f"'{file}' could not be read as an SDXL checkpoint: {lines[0].rstrip('.')}{hint or '.'}"
         ) from error
+    if "vae" not in kwargs and pipe.vae is not None:
+        # The folder may describe a VAE that is safe in half precision; the file's own overflows there.
+        pipe.vae.register_to_config(force_upcast=True)
+    return pipe
 
 
 def read_shapes(file: Path) -> Shapes:
@@ -136,7 +141,7 @@ def find_config(
         return str(config)
     if config is None:
         for known in nearby:
-            folder = pipeline_folder(known)
+            folder = _folder_of(known)
             if folder is not None and shapes and describes(folder, shapes):
                 return str(folder)
     if not offline:
@@ -167,15 +172,12 @@ def describes(folder: Path, shapes: Shapes) -> bool:
     return geometry.get("block_out_channels", [None])[0] == first and words == {geometry.get("cross_attention_dim")}
 
 
-def maps_source(maps: str | Path) -> str | Path:
-    """Return where maps are loaded from: a recipe is assembled, or stands for the published weights that it names."""
-    recipe = bundled("pipelines") / str(maps)
-    if Path(maps).is_dir() or "/" in str(maps) or not is_recipe(recipe):
-        return maps
-    try:
-        return assembled_folder(recipe)
-    except WeightsMissing:
-        return "released"
+def _folder_of(pipeline: str | Path) -> Path | None:
+    recipe = recipe_folder(pipeline)
+    if recipe is not None:
+        with contextlib.suppress(WeightsMissing):
+            return assembled_folder(recipe)
+    return pipeline_folder(pipeline)
 
 
 def _unet(file: str, shapes: Shapes, folder: str, kwargs: Mapping[str, Any]) -> Any:

@@ -9,24 +9,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grefine.errors import ImageError
+
 
 def encode_images(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     """Encode `(B, 3, H, W)` in -1..1 as scaled latents: the mode of the posterior, so that nothing is drawn."""
     with _safe_precision(vae) as dtype:
         posterior = vae.encode(images.to(device, dtype)).latent_dist
-        return _shift(vae, posterior.mode(), into=True)
+        return _numbers(_shift(vae, posterior.mode(), into=True), "VAE", vae.dtype)
 
 
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     """Decode scaled latents to `(B, 3, H, W)` around -1..1."""
+    _numbers(latents, "denoiser", latents.dtype)
     with _safe_precision(vae) as dtype:
-        return vae.decode(_shift(vae, latents.to(dtype), into=False), return_dict=False)[0]
+        pixels = vae.decode(_shift(vae, latents.to(dtype), into=False), return_dict=False)[0]
+        return _numbers(pixels, "VAE", vae.dtype)
 
 
 def roundtrip(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     """Encode and decode `(B, 3, H, W)` in 0..1: what the VAE makes of pictures that it knows, or does not."""
     decoded = decode_latents(vae, encode_images(vae, images * 2 - 1, device))
     return (decoded / 2 + 0.5).clamp(0, 1).float().cpu()
+
+
+def _numbers(values: Tensor, whose: str, dtype: torch.dtype) -> Tensor:
+    """Return values that are all finite.
+
+    Raises:
+        ImageError: some are not, which would give black pixels.
+    """
+    if bool(torch.isfinite(values).all()):
+        return values
+    name = str(dtype).removeprefix("torch.")
+    hint = " or a VAE that is safe in half precision" if whose == "VAE" else ""
+    raise ImageError(
+        f"The {whose} gave values that are no finite numbers in {name}: use bfloat16 or float32 (`--dtype bf16`)"
+        f"{hint}."
+    )
 
 
 def _shift(vae: Any, latents: Tensor, into: bool) -> Tensor:

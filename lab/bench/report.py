@@ -77,14 +77,31 @@ class Report:
                 lines.append(
                     f"| {name} | {_cells(row)} | {target.at_least:g} | {target.aim:g} | {_verdict(row, target)} |"
                 )
-        others = [name for name in self.rows if name not in TARGETS]
+        others = [name for name in self.rows if name not in TARGETS and ".kind." not in name]
         if others:
             lines += ["", "| further rows | value | 95 % interval | n |", "|---|---|---|---|"]
             lines += [f"| {name} | {_cells(self.rows[name])} |" for name in others]
+        lines += self._by_kind()
         if self.absent:
             lines += ["", "Not measured:", ""]
             lines += [f"- {names}: {reason}" for names, reason in _grouped(self.absent)]
         return "\n".join(lines) + "\n"
+
+    def _by_kind(self) -> list[str]:
+        """Return the rows of each kind of defect side by side."""
+        first = "whole.kind."
+        names = [name for name in self.rows if name.startswith(first) and name.endswith(".worse")]
+        kinds = [name.removeprefix(first).removesuffix(".worse") for name in names]
+        ways = [f"{way}kind" for way in ("noguard.whole.", "control.oracle.", "control.perfect.")]
+        heads = ("kind", "n", "improved", "95 % interval", "worse", "no guard", "true places", "perfect")
+        lines = ["", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+        for kind in kinds:
+            own = self.rows[f"{first}{kind}.improved"]
+            beside = [self.rows[f"{first}{kind}.worse"], *(self.rows[f"{way}.{kind}.improved"] for way in ways)]
+            between = f"{_number(own.low)} .. {_number(own.high)}"
+            cells = [kind, str(own.n), _number(own.value), between, *(_number(row.value) for row in beside)]
+            lines.append(f"| {' | '.join(cells)} |")
+        return lines if kinds else []
 
 
 def _write(path: Path, text: str) -> None:

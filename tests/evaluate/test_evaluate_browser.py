@@ -14,7 +14,7 @@ from PIL import Image
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.compare import compare_refiners
 from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow
-from grefine.evaluate.report import ReportImage, ReportText, write_report
+from grefine.evaluate.report import ReportImage, ReportText, write_refine_report, write_report
 from grefine.types import MetricSpec
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -308,3 +308,49 @@ def test_data_beside_the_page_loads_from_disk(browser, tmp_path):
     wait(browser, "return [...document.querySelectorAll('.card .name')].some(n => n.textContent === '0229.png')")
     wait(browser, "return [...document.querySelectorAll('.card img.before')].some(i => i.naturalWidth === 48)")
     quiet(browser, tmp_path)
+
+
+def test_a_refinement_run_in_units_of_noise(browser, tmp_path):
+    """Sorted by the largest gain on any judge; nothing within the noise has a chip; an accepted loss is not red."""
+    noise = {"p": 0.5, "judge.quality": 0.1, "judge.alignment": 0.05}
+
+    def image(name, quality, alignment, kept="repainted"):
+        scores = {"p": (0.2, 0.9), "judge.quality": (0.5, 0.5 + quality), "judge.alignment": (0.5, 0.5 + alignment)}
+        picture = Image.new("RGB", (24, 24), (len(name) * 20 % 255, 90, 120))
+        return ReportImage(name, picture, picture, kept=kept, reason="so", scores=scores, noise=noise)
+
+    images = [
+        image("small", 0.2, 0.0),
+        image("words", -0.15, 0.4),
+        image("good", 0.0, 0.0, "untouched"),
+        image("large", 0.45, 0.01),
+        image("hopeless", 0.0, 0.0, "beyond"),
+    ]
+    page = write_refine_report(tmp_path, images, failed=[(EVIL, f"is `odd` {EVIL}")])
+    browser.get(page.as_uri())
+    cards = browser.find_elements("css selector", ".card")
+    chips = {
+        card.find_element("css selector", ".name").text: [
+            (chip.text, chip.get_attribute("class").removeprefix("badge "))
+            for chip in card.find_elements("css selector", ".badge")
+        ]
+        for card in cards
+    }
+    assert list(chips) == ["words", "large", "small", "good", "hopeless"]
+    assert chips["words"] == [
+        ("repainted", "gain"), ("judge.alignment +8.0 × noise", "gain"), ("judge.quality −1.5 × noise", "even")
+    ]  # fmt: skip
+    assert chips["large"] == [("repainted", "gain"), ("judge.quality +4.5 × noise", "gain")]
+    assert chips["good"] == [("nothing to repair", "even")]
+    assert chips["hopeless"] == [("beyond repair, needs a new generation", "loss")]
+    assert browser.find_element("id", "verdict").text == (
+        "6 images: 1 failed, 3 refined, 1 untouched, 1 beyond repair"
+    )  # fmt: skip
+    assert "`" not in browser.find_element("tag name", "main").text
+    assert EVIL in browser.find_element("id", "missing").text
+    assert browser.title.startswith("Refinement")
+    browser.execute_script("document.querySelector('.open').click()")
+    wait(browser, "return document.querySelector('#viewer-text table')")
+    table = browser.find_element("css selector", "#viewer-text table").text
+    assert "p, of the quality map" in table
+    assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]

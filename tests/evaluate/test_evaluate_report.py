@@ -104,7 +104,7 @@ def test_layers_show_bad_places(tmp_path):
 
 
 def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
-    facts = {"scores": {"mdiqa.overall": (0.4, 0.6)}, "guarded": True}
+    facts = {"scores": {"mdiqa.overall": (0.4, 0.6)}, "noise": {"mdiqa.overall": 0.05}, "guarded": True}
     mask = np.zeros((24, 32), bool)
     mask[:5] = True
     images = [
@@ -113,9 +113,14 @@ def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
         *entries(1, kept="original", reason="No candidate was better.", mask=mask, **facts),
     ]
     specs = {"mdiqa.overall": MetricSpec("mdiqa")}
-    page = write_refine_report(tmp_path, iter(images), specs=specs, failed=[("x.png", "is empty")])
+    page = write_refine_report(
+        tmp_path, iter(images), specs=specs, failed=[("x.png", "is empty")], skipped=[("y", "is a `link`")]
+    )
     text = page.read_text(encoding="utf-8")
-    assert "3 of 6 images refined" in text
+    assert "8 images: 1 failed, 3 refined, 2 untouched, 1 original kept, 1 skipped</h1>" in text
+    assert "`" not in text[: text.index("<script")]
+    assert "<code>link</code>" in text
+    assert data_of(page)["index"][0][3][0][2] == pytest.approx(4.0, abs=1e-3)
     assert "2 images had nothing to repair" in text
     assert "For One image the refined picture" not in text
     assert "prove nothing" in text
@@ -124,8 +129,8 @@ def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
     assert "is empty" in text
 
 
-def test_report_of_a_real_refine_result(tmp_path):
-    from grefine.evaluate.report import layers_of, report_image
+def test_maps_of_a_refine_result_are_the_same_stored_or_not(tmp_path):
+    from grefine.evaluate.report import layers_of
     from grefine.types import (
         AlignmentMap,
         Decision,
@@ -152,13 +157,12 @@ def test_report_of_a_real_refine_result(tmp_path):
         (tmp_path / f"{name}.png").write_bytes(data)
         assert index < 3
     stored = {name: tmp_path / f"{name}.png" for name in ("quality", "alignment", "mask")}
-    found = [report_image("a.png", *pictures, result), report_image("b.png", *pictures, result, layers=stored)]
+    arrays = {"quality": field, "alignment": field, "mask": result.plan.mask}
+    found = [ReportImage(name, *pictures, **layers) for name, layers in (("a.png", arrays), ("b.png", stored))]
     rows = data_of(write_refine_report(tmp_path / "out", found))["chunks"][0]
     first, second = (row["made"][0] for row in rows)
     assert first["layers"] == second["layers"]
     assert set(first["layers"]) == {"quality", "alignment", "mask"}
-    assert first["emphasis"] == [[2, 10, 1.1]]
-    assert first["scores"] == {"lar_iqa": [0.4, 0.7]}
 
 
 def test_neighbouring_words_are_emphasised_as_one_phrase():

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from grefine import evaluate_folders
 from grefine.errors import ConfigError, MetricUnavailable
 from grefine.evaluate.long_table import values_of
-from grefine.evaluate.views import summary
+from grefine.evaluate.write_outputs import summary
 
 
 def test_identity_is_no_change_and_a_blurred_copy_is_worse(folders, judges, blur, tmp_path):

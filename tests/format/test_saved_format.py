@@ -11,6 +11,7 @@ import pytest
 from grefine.resources import bundled, pipeline_names
 
 OURS = {
+    "clipiqa": "transformers.CLIPModel",
     "clip": "grefine.models.clip_surgery.ClipSurgery",
     "pq_prompts": "grefine.models.pq_prompts.PQPrompts",
     "reward": "grefine.models.reward.RewardModel",
@@ -35,7 +36,14 @@ def test_parts_and_settings_keep_their_names():
     expected = {"self", *THEIRS, *OURS, "controlnet", *SETTINGS, "refine_defaults"}
     assert set(parameters) == expected
     assert all(p.annotation is not inspect.Parameter.empty for name, p in parameters.items() if name != "self")
-    assert set(GRefinePipeline._optional_components) == {"controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa"}
+    assert set(GRefinePipeline._optional_components) == {
+        "controlnet",
+        "reward",
+        "moe_agiqa",
+        "mdiqa",
+        "lar_iqa",
+        "clipiqa",
+    }
 
 
 @pytest.mark.parametrize("name", pipeline_names())

@@ -197,6 +197,16 @@ def test_the_report_keeps_its_schema(tmp_path):
         report.add({"exact": Row(1, 1, 1, 1)})
 
 
+def test_kinds_stand_side_by_side():
+    report, row = Report(), Row(0.5, 0.4, 0.6, 48)
+    report.add({f"whole.kind.blur.{name}": row for name in ("improved", "worse")})
+    others = ("noguard.whole", "control.oracle", "control.perfect")
+    report.add({f"{way}.kind.blur.improved": Row(i / 10, 0, 1, 48) for i, way in enumerate(others)})
+    text = report.markdown()
+    assert "| blur | 48 | 0.500 | 0.400 .. 0.600 | 0.500 | 0.000 | 0.100 | 0.200 |" in text
+    assert "whole.kind" not in text
+
+
 def test_numbers_that_are_none_stay_valid_json(tmp_path):
     report = Report()
     report.rows["one"] = Row(1.0, math.nan, math.nan, 1)

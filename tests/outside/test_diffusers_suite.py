@@ -64,7 +64,7 @@ class Refiner(BasePipelineTesterConfig):
             "num_inference_steps": 4,
             "guidance_scale": 6.0,
             "strength": 0.8,
-            "config": {"gate": False, "guard": False, "use_aq": False, "max_change": 1.0},
+            "config": {"gate": False, "guard": False, "use_aq": False},
             "output_type": "pt",
         }
 

@@ -47,7 +47,7 @@ def test_lora_loads_scales_and_unloads(tmp_path):
 
 def test_half_precision_runs_without_nan():
     pipe = pipeline().to(torch.bfloat16)
-    refined, result = call(pipe, picture(), config={"max_change": 1.0})
+    refined, result = call(pipe, picture())
     assert result.decision.kept == "both"
     assert np.asarray(refined).std() > 1
 

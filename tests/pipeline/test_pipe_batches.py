@@ -16,7 +16,7 @@ def pipe():
 
 def call(pipe, images, prompts, generator=None, **others):
     arguments = {"quality_map": bad_place, "num_inference_steps": 4, "guidance_scale": 3.0, "guard": False}
-    arguments["config"] = {"use_aq": False, "max_change": 1.0}  # random weights find every phrase missing everywhere
+    arguments["config"] = {"use_aq": False}  # random weights find every phrase missing everywhere
     generator = generator or torch.Generator().manual_seed(7)
     return pipe(prompt=prompts, image=images, generator=generator, **arguments | others)
 

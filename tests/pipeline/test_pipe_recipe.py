@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 from components import components
-from hub import BASE, CLIP, CONTROL, PROMPTS, VAE, VOCABULARY, write_recipes, write_repositories
+from hub import PLACES, VOCABULARY, write_recipes, write_repositories
 from PIL import Image
 from transformers import CLIPTokenizer
 
@@ -17,6 +17,7 @@ from grefine.fetching import fetch_recipe
 from grefine.indicators.recipe import assembled_folder, read_recipe
 from grefine.pipeline import GRefinePipeline
 from grefine.resources import bundled, pipeline_names
+from grefine.scorers.resolve import availability, load_scorer
 
 SDXL = bundled("pipelines") / "sdxl"
 WORDS = ["a red ball on snow", "", "Ünïcödé 的 🎈 !!", "photo " * 100, "<|startoftext|> <start_of_text>", "x\x00y\t\n"]
@@ -37,26 +38,24 @@ def cache(tmp_path, monkeypatch, published):
 @pytest.fixture
 def placed(cache, published):
     """Copies by hand, where the sentence about missing files says to put them."""
-    places = {BASE: "sdxl/base", VAE: "sdxl/vae", CONTROL: "sdxl/controlnet", CLIP: "clip", PROMPTS: "pq-prompts"}
-    for repository, place in places.items():
-        shutil.copytree(published / repository, cache / place)
+    for repository, place in PLACES.items():
+        shutil.copytree(published / repository, cache / place, dirs_exist_ok=True)
     return cache
 
 
 def test_without_weights_one_sentence_names_the_commands(cache):
     with pytest.raises(WeightsMissing) as caught:
         GRefinePipeline.from_pretrained("sdxl")
-    for command in ("grefine fetch sdxl", "grefine fetch clip", "grefine fetch pq-prompts"):
-        assert command in str(caught.value)
+    assert "run `grefine fetch sdxl` once" in str(caught.value), "which brings the others along"
     assert "'base/unet/config.json' of sdxl" in str(caught.value)
-    assert "about 10 GB" in str(caught.value)
+    assert "about 13 GB" in str(caught.value)
 
 
 def test_the_recipe_names_real_components_and_known_fetches():
     found = read_recipe(SDXL)
     assert "sdxl" in pipeline_names()
     required = {name for name, part in components().items() if part is not None}
-    assert set(found.parts) == required | {"controlnet"}
+    assert set(found.parts) == required | {"controlnet", "reward", "clipiqa"}
     for part in found.parts.values():
         assert fetch_recipe(part.fetch).licence
 
@@ -124,3 +123,13 @@ def test_a_file_that_lost_its_end_counts_as_missing(placed):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(WeightsMissing, match=r"'vae/diffusion_pytorch_model\.safetensors' of sdxl"):
         GRefinePipeline.from_pretrained("sdxl")
+
+
+def test_a_fetched_judge_runs_by_its_name_alone_and_says_what_it_says_in_the_guard(placed):
+    picture = Image.effect_noise((96, 70), 60).convert("RGB")
+    held = GRefinePipeline.from_pretrained("sdxl").judges()
+    assert len(held) == 2
+    for judge in held:
+        assert availability(judge.spec.name)[0]
+        alone = load_scorer(judge.spec.name)([picture], ["a ball on snow"])[0].values
+        assert alone == pytest.approx(judge([picture], ["a ball on snow"])[0].values, abs=1e-6)

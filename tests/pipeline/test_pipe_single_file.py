@@ -57,7 +57,7 @@ def refine(pipe):
     generator = torch.Generator().manual_seed(0)
     found = pipe(
         prompt="a red ball", image=picture(), quality_map=bad_place, guard=False, num_inference_steps=4,
-        generator=generator, config={"use_aq": False, "max_change": 1.0},
+        generator=generator, config={"use_aq": False},
     )  # fmt: skip
     return np.asarray(found.images[0]), found.results[0]
 

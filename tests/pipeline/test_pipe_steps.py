@@ -44,7 +44,7 @@ def watch(pipe, **others):
 
 @pytest.mark.parametrize("strength", [0.3, 0.5, 0.95])
 def test_steps_are_counted_as_executed_in_both_stages(pipe, strength):
-    _, seen, runs = watch(pipe, num_inference_steps=7, strength=strength, config={"max_change": 1.0})
+    _, seen, runs = watch(pipe, num_inference_steps=7, strength=strength)
     assert [stage for _, stage, _ in seen] == ["repaint"] * 4 + ["restore"] * 3
     assert [index for index, _, _ in seen] == list(range(7))
     assert len(runs) == 7
@@ -53,7 +53,7 @@ def test_steps_are_counted_as_executed_in_both_stages(pipe, strength):
 
 
 def test_what_is_mended_in_sight_takes_few_steps_unless_steps_are_asked_for(pipe):
-    in_sight = {"show_damage": True, "steps_shown": 2, "max_change": 1.0}
+    in_sight = {"show_damage": True, "steps_shown": 2}
     _, seen, runs = watch(pipe, config=in_sight)
     assert [stage for _, stage, _ in seen] == ["repaint"] * 2 + ["restore"] * 2
     assert runs == [1] * 4
@@ -63,8 +63,8 @@ def test_what_is_mended_in_sight_takes_few_steps_unless_steps_are_asked_for(pipe
     words = preferring.explain("a red ball", picture(), quality_map=bad_place, config={"use_aq": False})
     assert "Stage 1 runs 2 steps" in words
     assert "Stage 2 (inpaint) runs 2 steps" in words
-    assert len(watch(preferring, config={"max_change": 1.0})[1]) == 4
-    assert len(watch(preferring, config={"max_change": 1.0}, num_inference_steps=6)[1]) == 6
+    assert len(watch(preferring)[1]) == 4
+    assert len(watch(preferring, num_inference_steps=6)[1]) == 6
 
 
 def test_all_steps_go_to_stage_1_without_stage_2(pipe):
@@ -73,7 +73,7 @@ def test_all_steps_go_to_stage_1_without_stage_2(pipe):
 
 
 def test_schedule_mode_counts_the_schedule(pipe):
-    settings = {"steps_mode": "schedule", "total_steps": 10, "delta": 0.4, "max_change": 1.0}
+    settings = {"steps_mode": "schedule", "total_steps": 10, "delta": 0.4}
     _, seen, _ = watch(pipe, strength=0.6, config=settings)
     assert [stage for _, stage, _ in seen] == ["repaint"] * 3 + ["restore"] * 2
 
@@ -127,7 +127,7 @@ def test_a_schedule_that_is_too_long_is_refused(pipe):
 
 @pytest.mark.parametrize("restorer", ["inpaint", "controlnet-tile"])
 def test_restorers_by_name(pipe, restorer):
-    out = call(pipe, num_inference_steps=4, restorer=restorer, config={"max_change": 1.0})
+    out = call(pipe, num_inference_steps=4, restorer=restorer)
     assert out.results[0].decision.kept == "both"
 
 
@@ -153,7 +153,7 @@ def test_few_step_refiner_pipeline_as_restorer(pipe):
     with pytest.raises(ConfigError, match="use_refiner"):
         call(pipe, num_inference_steps=4, restorer="refiner")
     pipe.use_refiner(refiner)
-    out = call(pipe, num_inference_steps=4, restorer="refiner", config={"max_change": 1.0})
+    out = call(pipe, num_inference_steps=4, restorer="refiner")
     pipe.use_refiner(None)
     assert out.results[0].decision.kept == "both"
     assert refiner.num_timesteps == 2

@@ -15,6 +15,7 @@ from grefine.pipeline import GRefinePipeline
 from grefine.refine import tiles
 from grefine.refine.repaint import batch_limit
 from grefine.refine.tiles import LARGEST_PASS, LONGEST_PASS, OVERLAP, join, tile_boxes
+from grefine.types import QualityMap
 
 WORKING, MULTIPLE = 64, 8
 
@@ -71,13 +72,19 @@ def test_neighbours_that_disagree_fade_into_each_other():
     assert steepest <= 1.5 * 100 / (OVERLAP * WORKING)
 
 
+def all_bad(images):
+    return [QualityMap(np.zeros((image.height, image.width), np.float32), 0.0) for image in images]
+
+
 def seam(pipe, monkeypatch, ramp):
     """Restore a large smooth picture; return how much more the change jumps at tiles' borders than at other cells'."""
     monkeypatch.setattr(tiles, "RAMP", ramp)
     small = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
     image = small.resize((256, 160), Image.Resampling.BICUBIC)
-    everything = {"max_change": 1.0, "stage1": False, "gate": False, "use_aq": False}
-    refined, result = call(pipe, image, config=everything, prompt="a red ball on green grass", force=True)
+    everything = {"stage1": False, "gate": False, "use_aq": False}
+    refined, result = call(
+        pipe, image, config=everything, prompt="a red ball on green grass", force=True, quality_map=all_bad
+    )
     assert result.decision.kept == "restored"
     change = np.asarray(refined, np.float64) - np.asarray(image)
     jumps = np.abs(np.diff(change, axis=1)).mean(axis=(0, 2))
@@ -98,7 +105,7 @@ def test_borders_of_tiles_do_not_show(monkeypatch):
 
 def test_a_large_picture_is_restored_in_tiles():
     image = picture(200, 150)
-    refined, result = call(pipeline(), image, config={"max_change": 1.0}, restorer=lambda image, **_: image)
+    refined, result = call(pipeline(), image, restorer=lambda image, **_: image)
     outside = ~result.plan.mask
     assert result.decision.kept == "both"
     assert np.array_equal(np.asarray(refined)[outside], np.asarray(image)[outside]), "an identity restorer, in tiles"
@@ -142,7 +149,7 @@ def test_steps_of_large_pictures_are_counted_before_they_run():
         return {}
 
     call(
-        pipe, picture(256, 192), config={"max_change": 1.0}, quality_map=bad_place, num_inference_steps=4,
+        pipe, picture(256, 192), quality_map=bad_place, num_inference_steps=4,
         callback_on_step_end=count,
     )  # fmt: skip
     assert counted.count("restore") > 2

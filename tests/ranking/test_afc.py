@@ -16,13 +16,13 @@ from grefine.ranking.judges import (
     JudgeValues,
     afc_table,
     metric_values,
-    named,
     read_prompts,
     read_values,
     voted_images,
 )
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import Vote, read_votes, table_from_votes
+from grefine.scorers.resolve import read_weights
 
 
 @pytest.fixture
@@ -148,9 +148,9 @@ def test_images_and_a_registry_metric(tmp_path):
 def test_metric_options_are_checked(tmp_path):
     with pytest.raises(ConfigError, match="No metric 'piqee'"):
         metric_values(["piqee"], {})
-    assert named("MDIQA=x/y", "--weights") == ("mdiqa", "x/y")
-    with pytest.raises(ConfigError, match="METRIC=FOLDER"):
-        named("mdiqa", "--weights")
+    assert read_weights(["MDIQA=x/y"]) == {"mdiqa": "x/y"}
+    with pytest.raises(ConfigError, match="METRIC=PATH"):
+        read_weights(["mdiqa"])
     (tmp_path / "p.json").write_text('{"im0": 3}')
     with pytest.raises(ConfigError, match="prompts by image name"):
         read_prompts(tmp_path / "p.json")

@@ -9,9 +9,10 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
 
 from grefine.errors import ConfigError
 from grefine.refine.composite import (
-    change_outside,
     changed_part,
+    changed_share,
     feather_inside,
+    local_change,
     match_low_frequencies,
     paste,
     resize,
@@ -81,12 +82,14 @@ def test_low_frequencies_come_from_the_old_picture():
     assert np.abs(matched - image)[4:-4, 4:-4].mean() < 0.5 * np.abs(image * 0.5 + 60 - image)[4:-4, 4:-4].mean()
 
 
-def test_change_outside_is_root_mean_square():
+def test_a_change_is_measured_round_every_pixel_and_as_a_share():
     after = gradient().astype(np.float32)
-    after[MASK] = 0
-    assert change_outside(gradient(), after, MASK) == 0
-    assert change_outside(gradient(), gradient() + 25.5, MASK) == pytest.approx(0.1)
-    assert change_outside(gradient(), after, np.ones_like(MASK)) == 0
+    after[MASK] += 25.5
+    change = local_change(gradient(), after)
+    assert change.max() == pytest.approx(0.1, abs=1e-4)
+    assert change[:4].max() == 0, "far from it nothing changed"
+    assert changed_share(gradient(), after) == MASK.mean()
+    assert changed_share(gradient(), gradient() + 0.4) == 0, "less than half a level is no change of the picture"
 
 
 def test_resizing_keeps_what_is_already_right_and_every_masked_pixel():

@@ -186,11 +186,11 @@ def test_the_command_line_trains_and_the_judge_scores_votes(data, tmp_path):
 
 
 def test_any_open_network_can_be_the_judge():
-    from grefine.scorers.specs import SPECS
+    from grefine.scorers.brisque import SPEC
     from grefine.types import Scores
 
     class Scorer:
-        spec = SPECS["brisque"]
+        spec = SPEC
 
         def __init__(self):
             torch.manual_seed(0)
@@ -220,7 +220,7 @@ def test_any_open_network_can_be_the_judge():
 
 def test_a_registry_metric_can_be_the_judge():
     from grefine.models.mdiqa import MDIQA
-    from grefine.scorers.learned import MDIQAScorer
+    from grefine.scorers.mdiqa import MDIQAScorer
 
     model = MDIQA("resnet10t", width=16, heads=2, hidden=16, gate_width=8, with_overall=False)
     judge = ScorerJudge(MDIQAScorer(model), "technology.reduce.3", "mdiqa.sharpness")

@@ -7,14 +7,27 @@
   const KEPT_NAMES = { original: "original kept", repainted: "repainted", both: "repainted and restored", restored: "restored", untouched: "nothing to repair", refined: "refined", kept: "original kept after comparing", beyond: "beyond repair, needs a new generation" };
   const LAYERS = { quality: "bad places (PQ map)", alignment: "missing from the prompt (AQ map)", mask: "repainted area" };
   const $ = (id) => document.getElementById(id);
+  const noisy = data.inNoise, times = noisy ? " × noise" : "";
   const measures = [
+    ...(noisy ? [{ label: "any score, in units of its noise", column: -1, band: 1, unit: times }] : []),
     ...data.axes.map((axis, i) => ({ label: axis.name === "perceptual" ? "perceptual quality" : "alignment", column: ["perceptual", "alignment"].indexOf(axis.name), band: axis.band, unit: " SD", n: axis.n })).filter((m) => m.n),
-    ...data.metrics.map((metric, i) => ({ label: metric.name + (metric.loop ? " (used in the loop)" : ""), column: 2 + i, band: metric.band, unit: "" })),
-  ].filter((m) => data.index.some((row) => row[GAINS].some((gains) => gains[m.column] !== null)));
+    ...data.metrics.map((metric, i) => ({ label: metric.name + (metric.loop && !noisy ? " (used in the loop)" : ""), column: 2 + i, band: noisy ? 1 : metric.band, unit: times })),
+  ].filter((m) => data.index.some((row) => row[GAINS].some((gains) => at(gains, m) !== null)));
+  // The judges speak for an image; the scores of the maps themselves only where it has no other.
+  function judged(gains) {
+    const own = data.metrics.map((metric, i) => ({ name: metric.name, gain: gains[2 + i] })).filter((m) => m.gain !== null);
+    const others = own.filter((m) => m.name !== "p" && m.name !== "a");
+    return (others.length ? others : own).sort((a, b) => b.gain - a.gain);
+  }
+  function at(gains, measure) {
+    if (measure.column >= 0) return gains[measure.column];
+    const found = judged(gains);
+    return found.length ? found[0].gain : null;
+  }
   // Methods count from 1 as in data.labels; 0 is the input itself, which any method can be laid against.
   const many = data.labels.length > 2;
   const state = { order: [], page: 0, open: -1, method: data.first, left: 0, measure: measures[0] || null, layers: new Set() };
-  const gainOf = (row, measure) => (measure ? row[GAINS][state.method - 1][measure.column] : null);
+  const gainOf = (row, measure) => (measure ? at(row[GAINS][state.method - 1], measure) : null);
   const keptOf = (row) => row[KEPT][state.method - 1];
   const chunks = data.chunks || [];
   const waiting = new Map();
@@ -83,8 +96,20 @@
     return box;
   }
 
+  // Whether a decision was good for the picture: it got better, or was spared what would have made it worse.
+  const DECIDED = { original: "even", untouched: "even", kept: "even", beyond: "loss" };
+
   function badges(row) {
     const meta = element("span", { class: "meta" });
+    if (noisy) {
+      const kept = keptOf(row), good = DECIDED[kept] || "gain";
+      if (kept) meta.append(element("span", { class: "badge " + good, text: KEPT_NAMES[kept] || kept }));
+      const beyond = judged(row[GAINS][state.method - 1]).filter((m) => Math.abs(m.gain) > 1);
+      for (const m of new Set([...beyond.slice(0, 2), ...beyond.filter((m) => m.gain < 0)])) {
+        meta.append(element("span", { class: "badge " + (m.gain > 0 ? good : "even"), text: m.name + (m.gain > 0 ? " +" : " −") + Math.abs(m.gain).toFixed(1) + times }));
+      }
+      return meta;
+    }
     for (const measure of state.measure ? new Set([state.measure, ...measures.filter((m) => m.column < 2)]) : []) {
       const value = gainOf(row, measure);
       if (value !== null) meta.append(element("span", { class: "badge " + tone(value, measure.band), text: measure.label.replace(" (used in the loop)", "") + " " + signed(value) + measure.unit }));
@@ -178,7 +203,11 @@
     return element("div", { class: "sideways", tabIndex: 0, role: "region", "aria-label": "Scores of every method" }, element("table", {}, head, body));
   }
 
-  function short(value) { return value === null ? "n/a" : String(+value.toPrecision(4)); }
+  function short(value, digits = 4) { return value === null ? "n/a" : String(+value.toPrecision(digits)); }
+
+  const MAPS = { p: "p, of the quality map", a: "a, of the alignment map" };
+  // Names may break after their joints, nowhere else: on a telephone the table has little room.
+  function metricName(name) { return (noisy && MAPS[name] || name).replace(/([._])/g, "$1\u200b"); }
 
   function scores(detail) {
     const body = element("tbody");
@@ -186,9 +215,13 @@
       const metric = data.metrics.find((m) => m.name === name) || { lower: false, band: 0, loop: false };
       const delta = before === null || after === null ? null : after - before;
       const good = delta === null ? null : metric.lower ? -delta : delta;
-      body.append(element("tr", {}, element("th", { scope: "row", text: name + (metric.lower ? " ↓" : " ↑") + (metric.loop ? " †" : "") }), element("td", { text: short(before) }), element("td", { text: short(after) }), element("td", { class: tone(good, metric.band), text: signed(delta) })));
+      const noise = name in detail.noise ? detail.noise[name] : null;
+      const digits = noisy ? 3 : 4;
+      const cells = [element("td", { text: short(before, digits) }), element("td", { text: short(after, digits) }), element("td", { class: tone(good, noisy ? noise || 0 : metric.band), text: signed(delta) })];
+      if (noisy) cells.push(element("td", { text: short(noise, 2) }));
+      body.append(element("tr", {}, element("th", { scope: "row", text: metricName(name) + (metric.lower ? " ↓" : " ↑") + (metric.loop && !noisy ? " †" : "") }), ...cells));
     }
-    const head = element("thead", {}, element("tr", {}, ...["metric", "before", "after", "change"].map((text) => element("th", { scope: "col", text }))));
+    const head = element("thead", {}, element("tr", {}, ...["metric", "before", "after", "change", ...(noisy ? ["noise"] : [])].map((text) => element("th", { scope: "col", text }))));
     return element("table", {}, head, body);
   }
 
@@ -223,7 +256,7 @@
     if (keptOf(row) || made.reason) add("Decision", element("p", { text: [KEPT_NAMES[keptOf(row)] || keptOf(row), made.reason].filter(Boolean).join(": ") + (made.guarded === false ? " (no independent judge guarded this)" : "") }));
     if (made.prompt) add(made.emphasis.length ? "Prompt, emphasised where something was missing" : "Prompt", prompted(made));
     if (Object.keys(made.scores).length) add("Scores", many ? everyScore(detail) : scores(made));
-    if (data.metrics.some((m) => m.loop && m.name in made.scores)) text.append(element("p", { class: "hint", text: "† helped to make these images or sorts them: no evidence." }));
+    if (!noisy && data.metrics.some((m) => m.loop && m.name in made.scores)) text.append(element("p", { class: "hint", text: "† helped to make these images or sorts them: no evidence." }));
     if (made.notes.length) add("Notes", element("ul", {}, ...made.notes.map((note) => element("li", { text: note }))));
     if (!$("viewer").open) $("viewer").showModal();
     $("viewer").scrollTop = 0;

@@ -16,8 +16,9 @@ from grefine.errors import ConfigError
 from grefine.io.images import read_image
 from grefine.models.moe_agiqa import MoEAGIQA, vit
 from grefine.models.reward import semantic_view
+from grefine.scorers.batches import tokens
 from grefine.scorers.inputs import to_tensor
-from grefine.scorers.learned import MoEAGIQAScorer, tokens
+from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
 from grefine.training.judges.moe_ablations import Ablation, ablate
 from grefine.training.judges.pool import Batch, Sample
@@ -178,9 +179,9 @@ def _dropped(module: nn.Module, out: Any, share: float) -> Any:
 
 def _take_reward(model: MoEAGIQA, folder: str) -> None:
     from grefine.models.reward import RewardModel
-    from grefine.scorers.builders import component
+    from grefine.scorers.component import load_component
 
-    reward = component(RewardModel, Path(folder), "cpu")
+    reward = load_component(RewardModel, Path(folder), "cpu")
     load_state(model.vision, reward.vision.state_dict(), folder)
     load_state(model.text, reward.text.state_dict(), folder)
 
