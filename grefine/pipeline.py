@@ -29,13 +29,14 @@ from grefine.refine.device import OneDevice, on_one_device
 from grefine.refine.explain import explain_result, memory_estimate
 from grefine.refine.inputs import write_images
 from grefine.refine.loading import Loading
-from grefine.refine.look import AlignmentProvider, QualityProvider
+from grefine.refine.maps import AlignmentProvider, QualityProvider
 from grefine.refine.prompting import PromptEncoding
 from grefine.refine.restore import Restore, refiner_of
 from grefine.refine.settings import RefineConfig, read_settings, resolve
+from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
 from grefine.refine.world import read_world
-from grefine.scorers.protocol import Scorer
+from grefine.scorers.protocol import Judge
 from grefine.types import RefineResult
 
 
@@ -190,7 +191,7 @@ class GRefinePipeline(
         preserve: str | None = None,
         guard: bool | None = None,
         guidance: Mapping[str, float] | None = None,
-        scorers: Sequence[Scorer] | None = None,
+        scorers: Sequence[Judge] | None = None,
         quality_map: QualityProvider | None = None,
         alignment_map: AlignmentProvider | None = None,
         plan_only: bool = False,
@@ -228,9 +229,11 @@ class GRefinePipeline(
             preserve: "paper" or "exact"; see `RefineConfig`.
             guard: compare before and after and keep the original unless it was beaten.
             guidance: preferences that steer denoising, e.g. {"sharpness": 1.0, "moe-agiqa": 0.5}.
-            scorers: judges for the guard in place of the pipeline's own.
-            quality_map: your own heatmaps in place of PQ-Map.
-            alignment_map: your own in place of AQ-Map.
+            scorers: judges for the guard in place of the pipeline's own; any function of images and prompts that
+                returns a number, or numbers by name, for each.
+            quality_map: your own heatmaps in place of PQ-Map: an array in 0..1 (high = good), one per image, a folder
+                of files, or a function of the list of images that returns one per image.
+            alignment_map: your own in place of AQ-Map: the same; a function also gets the parsed prompts.
             plan_only: stop after the plan; images come back untouched.
             force: refine pictures of a world that this pipeline does not know.
         """
@@ -304,7 +307,7 @@ class GRefinePipeline(
     @property
     def working_side(self) -> int:
         """Side of the square that crops are brought to."""
-        return self.config.working_size or self.unet.config.sample_size * self.vae_scale_factor
+        return self.config.working_size or working_side(self.unet.config, self.vae.config)
 
     @property
     def guidance_scale(self) -> float:

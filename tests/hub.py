@@ -16,8 +16,9 @@ from urllib.parse import unquote, urlsplit
 
 import torch
 import yaml
-from components import controlnet, text_config, unet, vae
-from diffusers import AutoencoderKL
+from components import vae
+from diffusers import AutoencoderKL, ControlNetModel
+from ldm_layout import sdxl_encoders, sdxl_unet
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 from transformers import (
@@ -25,8 +26,6 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
     CLIPTokenizer,
 )
 
@@ -81,7 +80,7 @@ def write_repositories(root: Path) -> Path:
     """Write every repository below `root`, each under its own name."""
     write_base(root / BASE)
     fixed_vae().save_pretrained(root / VAE)
-    controlnet().save_pretrained(root / CONTROL)
+    tile_controlnet().save_pretrained(root / CONTROL)
     write_maps(root)
     write_reward(root / REWARD)
     write_bert(root / BERT)
@@ -92,10 +91,9 @@ def write_repositories(root: Path) -> Path:
 
 
 def write_base(home: Path) -> None:
-    torch.manual_seed(0)
-    unet().half().save_pretrained(home / "unet", variant="fp16")
-    for name, kind in (("text_encoder", CLIPTextModel), ("text_encoder_2", CLIPTextModelWithProjection)):
-        kind(text_config(VOCABULARY, 32, 77)).half().save_pretrained(home / name, variant="fp16")
+    sdxl_unet(9, 32, 32 + 48).half().save_pretrained(home / "unet", variant="fp16")
+    for name, encoder in zip(("text_encoder", "text_encoder_2"), sdxl_encoders(VOCABULARY, 77), strict=True):
+        encoder.half().save_pretrained(home / name, variant="fp16")
         config = json.loads((home / name / "config.json").read_text())
         config |= {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}  # as published
         (home / name / "config.json").write_text(json.dumps(config))
@@ -127,6 +125,15 @@ def fixed_vae() -> AutoencoderKL:
     config = dict(vae().config) | {"block_out_channels": (16, 32, 32, 32), "sample_size": 512, "force_upcast": False}
     config |= {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     return AutoencoderKL.from_config(config).eval()
+
+
+def tile_controlnet() -> ControlNetModel:
+    """Of the UNet's widths, shown pictures of eight pixels to a latent."""
+    torch.manual_seed(5)
+    net = ControlNetModel.from_unet(sdxl_unet(4, 32, 32 + 48), conditioning_embedding_out_channels=(8, 16, 16, 16))
+    for block in [*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out]:
+        torch.nn.init.normal_(block.weight, std=0.05)
+    return net.eval()
 
 
 def write_maps(root: Path) -> None:

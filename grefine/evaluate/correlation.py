@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -118,22 +118,6 @@ def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000
         fitted=mapped is not None,
         intervals=_intervals(x, y, resamples, seed),
     )
-
-
-def agreement_by_dataset(rows: Sequence[Mapping[str, object]], **options: int) -> dict[str, Agreement]:
-    """Return `agreement` per dataset for rows with the keys dataset, predicted and opinion."""
-    sets: dict[str, tuple[list[float], list[float]]] = {}
-    for number, row in enumerate(rows, start=1):
-        try:
-            predicted, opinion = float(row["predicted"]), float(row["opinion"])  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"Row {number} needs numbers under 'predicted' and 'opinion' (and a 'dataset' name): {error}."
-            ) from error
-        xs, ys = sets.setdefault(str(row.get("dataset", "all")), ([], []))
-        xs.append(predicted)
-        ys.append(opinion)
-    return {name: agreement(x, y, **options) for name, (x, y) in sets.items()}
 
 
 def _intervals(x: np.ndarray, y: np.ndarray, resamples: int, seed: int) -> dict[str, tuple[float, float]]:

@@ -92,9 +92,9 @@ def read_prompt_table(
     return PromptTable(path, table.prompts, table.doubtful, f"{note}prompts from column '{prompts}' ({how}).")
 
 
-def safe_cell(text: str) -> str:
-    """Return a cell that a spreadsheet shows as text, whatever it begins with."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+def safe_cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula: an apostrophe goes before text that could be one."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _add(table: PromptTable, name: Any, prompt: Any, line: int) -> None:

@@ -25,7 +25,7 @@ from grefine.refine.guidance import Guidance, Steering
 from grefine.refine.inputs import read_masks, read_pictures, read_prompts, resize_picture
 from grefine.refine.job import Job, timed
 from grefine.refine.judges import judge_tokenizer
-from grefine.refine.look import AlignmentProvider, Look, QualityProvider, own_scores
+from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, own_scores
 from grefine.refine.plan import Findings, plan_repair, with_overrides
 from grefine.refine.repaint import Piece, SDXLRepainter, batches, composite_regions, region_pieces, to_tensor
 from grefine.refine.restore import (
@@ -40,7 +40,7 @@ from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig, read_settings, resolve
 from grefine.refine.vae import encode_images
 from grefine.refine.world import check_world, read_world
-from grefine.scorers.protocol import Scorer
+from grefine.scorers.protocol import Judge, as_scorer
 from grefine.text.parse import parse
 from grefine.types import Decision, Kept, RefineResult, Scores
 
@@ -62,7 +62,7 @@ class Options:
     callback_names: Sequence[str] = ("latents",)
     restorer: Restore | None = None
     guidance: Mapping[str, float] | None = None
-    scorers: Sequence[Scorer] | None = None
+    scorers: Sequence[Judge] | None = None
     quality_map: QualityProvider | None = None
     alignment_map: AlignmentProvider | None = None
     force: bool = False
@@ -76,7 +76,7 @@ class Call:
     config: RefineConfig
     options: Options
     calibration: Calibration
-    look_at: Look
+    maps: MapDrawer
     watch: Watch
     painter: SDXLRepainter
     panel: Panel
@@ -88,7 +88,7 @@ class Call:
         settings = resolve(read_settings(config), pipe.config.refine_defaults or {}, overrides)
         _check_options(pipe, options)
         pq, aq = maps_of(pipe)
-        look_at = Look(pq, aq, options.quality_map, options.alignment_map)
+        maps = MapDrawer.of(pq, aq, options.quality_map, options.alignment_map)
         watch = Watch(options.callback, tuple(options.callback_names))
         first, _ = settings.steps
         painter = SDXLRepainter(
@@ -103,11 +103,11 @@ class Call:
         guidance = read_guidance(pipe, options.guidance)
         if guidance is not None:
             painter.steer = partial(Steering, guidance)
-        scorers = options.scorers or ()
+        scorers = [as_scorer(judge) for judge in options.scorers or ()]
         if settings.guard and options.scorers is None:
             scorers = pipe.judges(steered=guidance.steers if guidance is not None else ())
-        panel = Panel(lambda images, text: look_at.scores(images, parse(text) if text else None), scorers)
-        return cls(pipe, settings, options, pq.calibration, look_at, watch, painter, panel)
+        panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), scorers)
+        return cls(pipe, settings, options, pq.calibration, maps, watch, painter, panel)
 
     def jobs(
         self, prompt: Any, image: Any, mask: Any, height: int | None, width: int | None, samples: int, generator: Any
@@ -139,12 +139,13 @@ class Call:
     def look(self, jobs: Sequence[Job]) -> None:
         """Draw both maps of every image. (Eq. 1-8)"""
         with timed(jobs, "maps"):
-            images = [Image.fromarray(job.pixels) for job in jobs]
-            found = self.look_at(images, [job.parsed for job in jobs])
-        for job, (quality, alignment) in zip(jobs, found, strict=True):
-            job.quality, job.alignment = quality, alignment
-            if alignment.note:
-                job.warnings.append(alignment.note)
+            first = list({job.row: job for job in jobs}.values())  # samples of a picture share its maps
+            found = self.maps([job.picture.image for job in first], [job.parsed for job in first])
+        by_row = dict(zip([job.row for job in first], found, strict=True))
+        for job in jobs:
+            job.quality, job.alignment = by_row[job.row]
+            if job.alignment.note:
+                job.warnings.append(job.alignment.note)
 
     def plan(self, jobs: Sequence[Job]) -> None:
         """Decide what is repainted, how strongly and as what."""
@@ -204,7 +205,7 @@ class Call:
     def spare(self, jobs: Sequence[Job], restored: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Give restored pictures their old pixels back where they were good and were not made better."""
         pictures = [Image.fromarray(rounded(pixels)) for pixels in restored]
-        qualities = self.look_at.qualities(pictures) or [None] * len(jobs)
+        qualities = self.maps.qualities(pictures) or [None] * len(jobs)
         threshold = with_overrides(self.calibration, self.config).mask_threshold
         return [
             keep_good_places(job, pixels, after, ~job.plan.mask & (1.0 - job.quality.values <= threshold), self.config)

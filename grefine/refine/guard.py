@@ -228,7 +228,9 @@ def decide(
     verdicts = {n: compare(panel, first, scored[n], bands.width, names, trade) for n in order[1:]}
     accepted = [name for name in order[1:] if verdicts[name].accepted]
     kept = max(accepted, key=lambda name: (verdicts[name].merit, -order.index(name)), default="original")
-    if kept == "original":
+    if not names:
+        reason = "Nobody here can tell whether it helped: pass scorers=[...], or guard=False to take it unjudged."
+    elif kept == "original":
         reason = " ".join(_why_not(name, first, scored[name], bands.width, verdicts[name]) for name in order[1:])
         reason = reason or "There was nothing to compare with."
     else:
@@ -236,7 +238,7 @@ def decide(
     if bands.unfit:
         noise = ", ".join(f"{name} ({value:.2g})" for name, value in bands.unfit.items())
         reason += f" Not counted, because changes that nobody sees move it too far on this picture: {noise}."
-    if not guarded:
+    if names and not guarded:
         reason += " No independent scorer covers every axis, so the maps' own scores helped to decide."
     decision = Decision(_kept(kept), reason, guarded, scored, bands.width)
     return decision, Scores(first), Scores(scored[kept])

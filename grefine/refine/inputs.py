@@ -26,6 +26,13 @@ class Picture:
     loaded: LoadedImage | None = None
 
     @property
+    def image(self) -> Image.Image:
+        """The pixels as a PIL image, with the file name of the source where that has one."""
+        image = Image.fromarray(self.pixels)
+        image.filename = getattr(self.source, "filename", "")  # type: ignore[attr-defined]
+        return image
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
         return self.pixels.shape[0], self.pixels.shape[1]

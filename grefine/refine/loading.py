@@ -89,7 +89,9 @@ class Loading:
         if unknown:
             raise ConfigError(f"from_pipe got the unknown argument '{unknown[0]}'{nearest(unknown[0], accepted)}")
         shared = {name: part for name, part in pipeline.components.items() if name in accepted and part is not None}
-        settings = {name: pipeline.config[name] for name in accepted if name in pipeline.config and name not in shared}
+        # The config also lists components; one that is not there is a pair of None in it.
+        names = [name for name in accepted if name in pipeline.config and name not in pipeline.components]
+        settings = {name: pipeline.config[name] for name in names}
         has = {*shared, *kwargs, *(name for name, value in settings.items() if value is not None)}
         lent = {} if maps is None else _maps_from(maps) | _extras_from(maps, pipeline, has)
         for part in lent.values():

@@ -10,11 +10,12 @@ import os
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
+from stored_rows import read_rows
 from typer.testing import CliRunner
 
 from grefine import evaluate_folders
 from grefine.errors import ConfigError, MetricUnavailable
-from grefine.evaluate.long_table import read_rows, values_of
+from grefine.evaluate.long_table import values_of
 from grefine.evaluate.write_outputs import summary
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError, PromptError, WeightsMissing
 from grefine.indicators.load import load_maps, stored_calibration
+from grefine.pipeline import GRefinePipeline
 from lab.world.pictures import pictures_with_captions
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
@@ -159,3 +160,25 @@ def test_released_weights_say_what_to_fetch(monkeypatch, tmp_path):
     monkeypatch.setenv("GREFINE_CACHE", str(tmp_path))
     with pytest.raises(WeightsMissing, match="grefine fetch clip"):
         load_maps("released")
+
+
+@pytest.mark.parametrize("changes", [[], ["--set", "dilate=0", "--set", "max_area=0.05"]], ids=str)
+def test_map_draws_the_mask_that_refine_would_use(tmp_path, changes):
+    examples = Path(__file__).parents[2] / "examples" / "images"
+    pipe = GRefinePipeline.from_pretrained("tiny")
+    table = {row["file"]: row["prompt"] for row in csv.DictReader((examples / "prompts.csv").open(encoding="utf-8"))}
+    names = ["01_clean.png", "05_blur.png", "08_cast.png", "12_missing.png"]
+    done = run(
+        "map", *(examples / name for name in names), "-o", tmp_path, "--prompts", examples / "prompts.csv", *changes
+    )
+    assert done.exit_code == 0, done.output
+    config = {"dilate": 0.0, "max_area": 0.05} if changes else None
+    planned = pipe(
+        prompt=[table[name] for name in names], image=[Image.open(examples / name) for name in names],
+        config=config, plan_only=True, force=True,
+    )  # fmt: skip
+    for name, result in zip(names, planned.results, strict=True):
+        mask = np.asarray(Image.open(tmp_path / name.replace(".png", ".mask.png"))) > 0
+        assert np.array_equal(mask, result.plan.mask), name
+        assert json.loads((tmp_path / name.replace(".png", ".maps.json")).read_text())["mask_note"] == result.plan.note
+    assert any(result.plan.mask.any() for result in planned.results)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.vote_simulator import choose, draw_world, vote
 from grefine.errors import ConfigError
 from grefine.ranking.agreement import agreement
 from grefine.ranking.intervals import resampled_intervals
 from grefine.ranking.report import rank_methods
-from grefine.ranking.simulate import choose, draw_world, vote
 from grefine.ranking.stability import spearman, stability, stability_in_order
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import Vote, table_from_votes
