@@ -2,9 +2,9 @@
 
 Takes the example pictures, makes noisy copies and JPEG copies of them, and asks the guard of the embedded pipeline
 twice about each: the copy as a candidate against its original, and the original as a candidate against the copy. Of
-the first copies it also asks about what the pipeline makes of them. A result is dishonest when it was accepted although
-a judge, or p or a, lost more than .05 of its range and the reason does not name it. Prints a Markdown table and exits
-with 1 when there is one.
+the first copies it also asks about what the pipeline makes of them. A result is dishonest when it was accepted
+although a judge, or p or a, lost more than .05 of its range and the reason does not name it. Prints a Markdown table
+and exits with 1 when there is one.
 """
 
 from __future__ import annotations
