@@ -19,6 +19,7 @@ from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
 from grefine.evaluate.steering import registered, steered_by
 from grefine.evaluate.tables import WideTable, wide_table
+from grefine.opening import Opening
 from grefine.scorers.protocol import Scorer
 from grefine.types import MetricSpec
 
@@ -39,9 +40,14 @@ def compare_refiners(
     strength: float = 0.3,
     seed: int = 0,
     device: str = "cpu",
+    dtype: str = "auto",
+    offload: str = "none",
+    judges: Sequence[str] = (),
+    guidance: Mapping[str, float] | None = None,
     used_in_loop: Iterable[str] = (),
     noise_images: int | None = None,
     allow_noncommercial: bool = False,
+    force: bool = False,
     report: bool = True,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -55,16 +61,21 @@ def compare_refiners(
         prompts: table of prompts; sidecars and metadata otherwise.
         metrics: as in `evaluate_folders`.
         group: column of the prompt table, or "folder".
-        pipeline: takes judges from it, and its p and a for the thirds.
+        pipeline: takes judges from it, its p and a for the thirds, and is the refiner `grefine`.
         models: refiner → folder or Hub id, in place of the default.
         weights: metric → file or folder.
         steps: executed denoising steps of every refiner.
         strength: of image-to-image refiners.
         seed: per image, the same for every refiner.
         device: for refiners and metrics.
+        dtype: precision of the refiners: auto, fp32, fp16 or bf16.
+        offload: of grefine's own pipeline: none, model or sequential.
+        judges: NAME or NAME=DIR of judges for the guard of grefine's own pipeline.
+        guidance: what steers it, e.g. {"sharpness": 1.0}.
         used_in_loop: metrics that steered one of the refiners.
         noise_images: as in `evaluate_folders`.
         allow_noncommercial: as in `evaluate_folders`.
+        force: as in `evaluate_folders`, and for the refiner `grefine`.
         report: write a report per method.
         progress: called with one line per finished step.
 
@@ -79,7 +90,9 @@ def compare_refiners(
         raise ConfigError(f"'{twice[0]}' names two methods: rename the entry of --outputs.")
     if not chosen and not outputs:
         raise ConfigError("There is nothing to compare with: name refiners, or outputs as NAME=DIR.")
-    run = Run(steps, strength, device, dict(models or {}))
+    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
+    own = {} if pipeline is None else {"grefine": str(pipeline)}
+    run = Run(steps, strength, device, own | dict(models or {}), force, opening, guidance)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
     wanted, preset_noise = resolve(metrics)
     found = read_prompting(Pairing(tuple(Pair(n, p, p) for n, p in originals.items())), prompts, group)
@@ -89,7 +102,7 @@ def compare_refiners(
     written = [path for method in files if method != ORIGINAL for path in list(files[method].values())[:8]]
     guards = {known for name in made.steered if (known := registered(name))}
     steered = {*used_in_loop, *guards, *steered_by(written)}
-    judges, unavailable = choose(
+    scoring, unavailable = choose(
         wanted,
         pipeline=pipeline,
         device=device,
@@ -100,13 +113,14 @@ def compare_refiners(
     with ScoreCache(out / "scores.jsonl") as cache:
         rows, specs, log = score_stages(
             files,
-            judges,
+            scoring,
             cache,
             prompts=found.prompts,
             baseline=ORIGINAL,
             noise_images=preset_noise if noise_images is None else noise_images,
             seed=seed,
             progress=progress,
+            force=force,
         )
     values = values_of(rows)
     methods = [name for name in files if name != ORIGINAL]
@@ -122,6 +136,7 @@ def compare_refiners(
         unavailable={**unavailable, **log.failed},
         failed=made.failed,
         notes=(*notes, *dropped, *log.notes),
+        forced=log.forced,
     )
     from grefine.evaluate.write_comparison import write_comparison
 

@@ -71,19 +71,26 @@ def logistic5(x: ArrayLike, b1: float, b2: float, b3: float, b4: float, b5: floa
 def fit_logistic5(predicted: ArrayLike, opinion: ArrayLike) -> np.ndarray | None:
     """Map predictions onto opinion scores by least squares; None when there is too little to fit.
 
-    Fitting runs on standardised predictions, so that metrics of any scale converge alike, and from several slopes: of
-    one start alone a saturating metric can miss the best curve.
+    Fitting runs on standardised predictions, so that metrics of any scale converge alike. The best of several starts
+    counts: from one alone, a curve that saturates is often missed. A straight line is a fit, too (b1 = 0).
     """
-    from scipy.optimize import least_squares
+    from scipy.optimize import leastsq
 
     x, y = _both(predicted, opinion)
     if x.size < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     z = (x - x.mean()) / x.std()
-    rise = float(np.polyfit(z, y, 1)[0])
-    starts = [(np.ptp(y), math.copysign(steep, rise), 0.0, rise / 2, y.mean()) for steep in (0.3, 1.0, 3.0, 10.0)]
-    fits = [least_squares(lambda b: logistic5(z, *b) - y, start, max_nfev=400) for start in starts]
-    return logistic5(z, *min(fits, key=lambda fit: fit.cost).x)
+    slope = np.polyfit(z, y, 1)
+    sign, mean = math.copysign(1.0, slope[0]), y.mean()
+    best, least = np.polyval(slope, z), math.inf
+    for steep, centre, line in ((1, 0, slope[0] / 2), *((s, c, 0.0) for s in (4.0, 20.0) for c in (-1.0, 0.0, 1.0))):
+        start = (np.ptp(y), steep * sign, centre, line, mean)
+        fitted = logistic5(z, *leastsq(lambda b: logistic5(z, *b) - y, start, full_output=True, maxfev=5000)[0])
+        error = float(((fitted - y) ** 2).sum())
+        if error < least * (1 - 1e-6):
+            best, least = fitted, error
+    line_error = float(((np.polyval(slope, z) - y) ** 2).sum())
+    return best if least <= line_error else np.polyval(slope, z)
 
 
 def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000, seed: int = SEED) -> Agreement:

@@ -12,9 +12,8 @@ from pathlib import Path
 from grefine.config import load_config
 from grefine.errors import ConfigError, WeightsMissing
 from grefine.fetching import fetch_recipe, fetched, fetched_folder, lacking, require
-from grefine.indicators.released import released_clip, released_prompts, released_tokenizer
 from grefine.io.atomic import write_atomic
-from grefine.resources import bundled, cache_folder
+from grefine.resources import bundled, cache_folder, pipeline_folder
 from grefine.scorers.convert import convert_weights
 
 RECIPE = "recipe.yaml"
@@ -23,16 +22,33 @@ STAMP = "assembled.json"
 """Beside the assembled parts: how each was made. A part that is made otherwise now is made anew."""
 
 
+def _clip(target: Path) -> None:
+    from grefine.indicators.released import released_clip
+
+    released_clip().save_pretrained(target)
+
+
+def _tokenizer(target: Path) -> None:
+    from grefine.indicators.released import released_tokenizer
+
+    released_tokenizer().save_pretrained(target)
+
+
+def _prompts(target: Path) -> None:
+    from grefine.indicators.released import released_prompts
+
+    released_prompts().save_pretrained(target)
+
+
 def _reward(target: Path) -> None:
     file = fetched("imagereward", "ImageReward.pt")
     convert_weights("reward", [file], target, tokenizer=fetched_folder("imagereward") / "tokenizer")
 
 
-BUILDERS: dict[str, tuple[int, Callable[[Path], object]]] = {
-    "clip": (1, lambda target: released_clip().save_pretrained(target)),
-    # Version 1 gave begin and end ids beyond the table of CLIP.
-    "clip_tokenizer": (2, lambda target: released_tokenizer().save_pretrained(target)),
-    "pq_prompts": (1, lambda target: released_prompts().save_pretrained(target)),
+BUILDERS: dict[str, tuple[int, Callable[[Path], None]]] = {
+    "clip": (1, _clip),
+    "clip_tokenizer": (2, _tokenizer),  # version 1 gave begin and end ids beyond the table of CLIP
+    "pq_prompts": (1, _prompts),
     "reward": (1, _reward),
 }
 """Parts that are built from published files, each with the version of how: what another version made is made anew."""
@@ -109,6 +125,15 @@ def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
             f"{first.fetch}: {fetch_recipe(first.fetch).description}"
         )
     return _assemble(folder, recipe, absent, only)
+
+
+def fetched_pipeline(name: str | Path) -> Path | None:
+    """Return the folder of a pipeline; of a recipe, one that holds whatever was fetched of it."""
+    recipe = recipe_folder(name)
+    if recipe is None:
+        return pipeline_folder(name)
+    there = [part for part, entry in read_recipe(recipe).parts.items() if not entry.lacking()]
+    return assembled_folder(recipe, there)
 
 
 def _commands(names: Iterable[str]) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError
-from grefine.resources import pipeline_folder, pipeline_names
+from grefine.indicators.recipe import fetched_pipeline
+from grefine.resources import pipeline_names
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.registry import carried, known_metric, load_scorer
 
@@ -18,6 +19,7 @@ def load_scorers(
     pipeline: str | None = None,
     device: str = "cpu",
     allow_noncommercial: bool = False,
+    force: bool = False,
 ) -> tuple[dict[str, Scorer], dict[str, Any]]:
     """Return scorers by name, and what their values depend on beside the image.
 
@@ -25,6 +27,7 @@ def load_scorers(
         metrics: names, or one text with commas.
         weights: entries METRIC=PATH.
         pipeline: the name or folder of a pipeline whose judges are used where no weights are given.
+        force: score pictures of a world that the weights do not know.
 
     Raises:
         ConfigError: nothing asked for, an unknown metric or pipeline, or an entry of another form.
@@ -40,9 +43,11 @@ def load_scorers(
         if not (sign and path):
             raise ConfigError(f"--weights takes METRIC=PATH, not '{entry}'.")
         given[known_metric(name)] = path
+    from grefine.scorers.learned import DomainScorer
+
     folder = None
     if pipeline is not None:
-        folder = pipeline_folder(pipeline)
+        folder = fetched_pipeline(pipeline)
         if folder is None:
             raise ConfigError(f"There is no pipeline '{pipeline}' here: {', '.join(pipeline_names())} or a folder.")
     scorers: dict[str, Scorer] = {}
@@ -51,8 +56,10 @@ def load_scorers(
         where = given.get(name)
         if where is None and folder is not None and (inside := carried(folder, name)) is not None:
             where = str(inside)
-        scorers[name] = load_scorer(name, where, device, allow_noncommercial)
-        setup[name] = [scorers[name].spec.version, _state_of(where)]
+        scorers[name] = scorer = load_scorer(name, where, device, allow_noncommercial, force)
+        setup[name] = [scorer.spec.version, _state_of(where)]
+        if isinstance(scorer, DomainScorer):
+            setup[name] += [_state_of(str(scorer.domain.folder)), force]
     return scorers, setup
 
 

@@ -15,11 +15,14 @@ from grefine.models.mdiqa import DIMENSIONS, MDIQA, known_dimensions
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.reward import RewardModel, semantic_view
 from grefine.scorers.inputs import check_images, check_prompts, to_tensor
+from grefine.scorers.protocol import Scorer
 from grefine.scorers.specs import SPECS
 from grefine.types import Scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from grefine.indicators.domain_check import DomainCheck
 
 CHUNK = 16
 """Pictures (or crops) that go through a network together; it bounds memory and changes no value."""
@@ -112,8 +115,10 @@ class MoEAGIQAScorer:
             crops = torch.stack([cut[row][0] for row in rows]).to(weight)
             view = torch.cat([semantic_view(pictures[row], config["image_size"]) for row in rows]).to(weight)
             ids, mask = tokens(self.tokenizer, [texts[row] for row in rows], config["text_length"], weight.device)
-            times = torch.stack([cut[row][1] for row in rows]).to(weight)[..., None]
-            scores = (self.model(crops, view, ids, mask).scores * times).sum(dim=1) / times.sum(dim=1)
+            found = self.model(crops, view, ids, mask).scores
+            # After the model ran, because offloading moves it only then to where it runs.
+            times = torch.stack([cut[row][1] for row in rows]).to(found)[..., None]
+            scores = (found * times).sum(dim=1) / times.sum(dim=1)
             return unbatch({name: scores[:, index] for index, name in enumerate(names)})
 
         counts = [len(crops) for crops, _ in cut]
@@ -140,6 +145,19 @@ class ImageRewardScorer:
             return unbatch({"imagereward": self.model(view, ids, mask)})
 
         return in_groups([()] * len(pictures), CHUNK, rate)
+
+
+class DomainScorer:
+    """A scorer that refuses pictures of a world that its network was never taught, unless forced."""
+
+    def __init__(self, scorer: Scorer, domain: DomainCheck, force: bool = False) -> None:
+        self.scorer, self.domain, self.force = scorer, domain, force
+        self.spec = scorer.spec
+
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+        if not self.force:
+            self.domain.demand(check_images(images, self.spec.name))
+        return self.scorer(images, prompts)
 
 
 def tokens(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grefine.errors import ConfigError
-from grefine.resources import pipeline_folder, pipeline_names
+from grefine.indicators.recipe import fetched_pipeline
+from grefine.resources import pipeline_names
 from grefine.scorers.registry import availability, carried, metric_specs
 
 
@@ -36,7 +37,7 @@ def list_metrics(only: str | None = None, pipeline: str | Path | None = None) ->
     """
     folder = None
     if pipeline is not None:
-        folder = pipeline_folder(pipeline)
+        folder = fetched_pipeline(pipeline)
         if folder is None:
             raise ConfigError(f"There is no pipeline '{pipeline}' here: {', '.join(pipeline_names())} or a folder.")
     rows = []

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing, nearest
-from grefine.resources import cache_folder, pipeline_folder
+from grefine.indicators.recipe import assembled_folder, fetched_pipeline, recipe_folder
+from grefine.resources import cache_folder
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.specs import PAPER, SPECS
 from grefine.types import MetricSpec
+
+FETCHED = {"imagereward": "reward", "clipiqa": "clipiqa"}
+"""Judges that `grefine fetch` brings, and what a pipeline calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,11 @@ def availability(name: str, weights: str | Path | None = None) -> Availability:
 
 
 def load_scorer(
-    name: str, weights: str | Path | None = None, device: str = "cpu", allow_noncommercial: bool = False
+    name: str,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    allow_noncommercial: bool = False,
+    force: bool = False,
 ) -> Scorer:
     """Build a scorer: `load_scorer("mdiqa", "tiny")(images)`.
 
@@ -83,6 +91,7 @@ def load_scorer(
             the cache under the metric's name.
         device: on which it runs; never chosen silently.
         allow_noncommercial: accept the terms of pyiqa's metrics.
+        force: score pictures of a world that the weights do not know; else the scorer refuses them.
 
     Raises:
         ConfigError: unknown metric or device.
@@ -102,7 +111,12 @@ def load_scorer(
                 "pass --allow-noncommercial (allow_noncommercial=True) if yours is such a use."
             )
         return entry.build(name, device)
-    return entry.build(find_weights(name, weights), device)
+    from grefine.indicators.domain_check import domain_at
+    from grefine.scorers.learned import DomainScorer
+
+    found = find_weights(name, weights)
+    scorer, domain = entry.build(found, device), domain_at(found)
+    return scorer if domain is None else DomainScorer(scorer, domain, force)
 
 
 def find_weights(name: str, weights: str | Path | None) -> Path:
@@ -112,7 +126,7 @@ def find_weights(name: str, weights: str | Path | None) -> Path:
         WeightsMissing: nowhere, with what gets them.
     """
     if weights is not None:
-        folder = pipeline_folder(weights)
+        folder = fetched_pipeline(weights)
         if folder is not None and (folder / "model_index.json").is_file():
             inside = carried(folder, name)
             if inside is not None:
@@ -123,14 +137,23 @@ def find_weights(name: str, weights: str | Path | None) -> Path:
             return path
         raise WeightsMissing(f"There is nothing at '{weights}'; {name} needs {SPECS[name].weights}.")
     cached = cache_folder() / name
+    if name in FETCHED and not (cached / "config.json").is_file():
+        recipe = recipe_folder("sdxl")
+        if recipe is not None:
+            return assembled_folder(recipe, [FETCHED[name]]) / FETCHED[name]
     if cached.exists():
         return cached
     raise WeightsMissing(f"{name} needs {SPECS[name].weights}; nothing was given and '{cached}' does not exist.")
 
 
+def trained(name: str) -> bool:
+    """Say whether a metric is a network with weights that lie on this machine."""
+    return _entry(name).kind not in ("none", "pyiqa")
+
+
 def carried(pipeline: Path, name: str) -> Path | None:
     """Return where a pipeline folder keeps the network of a metric; None when it carries none."""
-    inside = pipeline / {"imagereward": "reward"}.get(name, name)
+    inside = pipeline / FETCHED.get(name, name)
     return inside if inside.is_dir() else None
 
 

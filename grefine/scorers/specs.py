@@ -64,7 +64,8 @@ _TEXT = (
         needs_prompt=True,
         axis="alignment",
         licence="Apache-2.0",
-        weights="a folder made by `grefine convert reward ImageReward.pt -o DIR`: --weights imagereward=DIR",
+        weights="`grefine fetch imagereward`, or a folder made by `grefine convert reward ImageReward.pt -o DIR`: "
+        "--weights imagereward=DIR",
         description="ImageReward-v1.0, standardised so that 0 is average",
     ),
     MetricSpec(
@@ -79,8 +80,8 @@ _TEXT = (
     MetricSpec(
         name="clipiqa",
         range=(0.0, 1.0),
-        licence="code Apache-2.0; OpenAI CLIP weights MIT",
-        weights="a transformers CLIP folder: --weights clipiqa=DIR (openai/clip-vit-base-patch32)",
+        licence="code Apache-2.0; CLIP weights MIT (LAION's or OpenAI's)",
+        weights="`grefine fetch clip-b32`, or a transformers CLIP folder: --weights clipiqa=DIR",
         description="probability of 'Good photo.' against 'Bad photo.'; one prompt pair, so other values than pyiqa's",
     ),
 )

@@ -26,16 +26,6 @@ def test_measures_are_scipys():
     assert all(low < getattr(found, name) < high for name, (low, high) in found.intervals.items())
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_saturating_metric_gets_a_fit_that_is_at_least_as_good_as_a_line(seed):
-    rng = np.random.default_rng(seed)
-    truth = rng.uniform(0, 100, 40)
-    metric = np.tanh((truth - rng.uniform(20, 80)) / rng.uniform(2, 20)) + rng.normal(0, 0.02, 40)
-    fitted = fit_logistic5(metric, truth)
-    line = np.polyval(np.polyfit(metric, truth, 1), metric)
-    assert ((fitted - truth) ** 2).sum() <= ((line - truth) ** 2).sum() * 1.001
-
-
 def test_logistic_straightens_what_is_curved():
     x = np.linspace(-4, 4, 60)
     y = logistic5(x, 40.0, 1.8, 0.5, 0.7, 50.0)
@@ -96,3 +86,17 @@ def test_table_from_the_lines_of_the_maps(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"image": "a.png", "p": 1}\n')
     with pytest.raises(ConfigError, match="line 1 is not what `grefine map --json` prints"):
         agreement_table(tmp_path / "bad.jsonl", tmp_path / "mos.csv")
+
+
+@pytest.mark.parametrize("steep", [0.5, 3.0, 30.0])
+def test_a_saturating_judge_is_fitted_whatever_its_shape(steep):
+    """From a single start the fit is missed on some of these, or ends on a much worse curve."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        truth = rng.uniform(0, 1, 40)
+        judge = 1 / (1 + np.exp(-steep * (truth - rng.uniform(0.2, 0.8)))) + 0.01 * rng.standard_normal(40)
+        fitted = fit_logistic5(judge, truth)
+        assert fitted is not None
+        line = np.polyval(np.polyfit(judge, truth, 1), judge)
+        assert ((fitted - truth) ** 2).sum() <= ((line - truth) ** 2).sum() + 1e-9
+        assert math.isfinite(agreement(judge, truth, resamples=0).plcc_fitted)

@@ -64,6 +64,23 @@ def test_subjects_are_added_up_whatever_side_they_saw():
     assert (row.method_a, row.votes_a, row.votes_b) == ("A", 2, 1)
 
 
+def test_neither_the_order_of_rows_nor_the_side_shown_changes_anything():
+    rng = np.random.default_rng(0)
+    votes = [
+        Vote(a, b, image, int(rng.integers(4)), int(rng.integers(1, 4)))
+        for image in "uvwx"
+        for a, b in (("A", "B"), ("A", "C"), ("B", "C"))
+        for _ in range(3)
+    ]
+    turned = [
+        Vote(v.method_b, v.method_a, v.image, v.votes_b, v.votes_a) if rng.random() < 0.5 else v
+        for v in rng.permutation(np.array(votes, dtype=object))
+    ]
+    one, other = merged(table_from_votes(votes)), merged(table_from_votes(turned))
+    assert one == other
+    assert len(one.votes) == 12
+
+
 def test_missing_and_undefined_values_are_refused(table):
     values = {(m, x): 1.0 for m in "ABC" for x in "xy"}
     del values["C", "y"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -151,3 +154,14 @@ def test_bad_input_is_one_sentence(scorers):
         with pytest.raises(PromptError) as caught:
             scorers["moe_agiqa"]([picture], bad)
         assert str(caught.value).count(". ") == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_left_on_another_device_when_a_judge_is_offloaded(scorers, name, monkeypatch):
+    """The device "meta" holds no values: mixing it with the CPU fails, and so does reading a score at the very end."""
+    # transformers looks at the values of a mask to leave it out where nothing is masked.
+    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
+    scorer = copy.deepcopy(scorers[name])
+    accelerate.cpu_offload_with_hook(scorer.model, execution_device="meta")
+    with pytest.raises(NotImplementedError, match="out of meta tensor"):
+        scorer(pictures(), PROMPTS)
