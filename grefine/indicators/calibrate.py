@@ -15,7 +15,14 @@ from PIL import Image
 
 from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap, Prompt, parsed_prompt
-from grefine.indicators.calibration import Calibration, PhraseScore, Redundant, Scale, worst_quality
+from grefine.indicators.calibration import (
+    Calibration,
+    PhraseScore,
+    Redundant,
+    Scale,
+    backbone_of,
+    worst_quality,
+)
 from grefine.indicators.evidence import Evidence, gather
 from grefine.indicators.gates import enough_for, set_gates
 from grefine.indicators.grids import GridMap
@@ -104,6 +111,7 @@ def calibrate(
         "images_sha256": _digest(evidence.image_hashes),
         "prompts_sha256": _digest(evidence.prompt_hashes),
         "clip_sha256": weights_digest(pq.clip),
+        **backbone_of(pq.clip),
         "false_alarms": false_alarms,
     }
     alarms = {name: round(getattr(gates, name), 4) for name in ("share", "expected", "held_out")}

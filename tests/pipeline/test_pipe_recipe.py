@@ -122,3 +122,16 @@ def test_a_file_that_lost_its_end_counts_as_missing(placed):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(WeightsMissing, match=r"'vae/diffusion_pytorch_model\.safetensors' of sdxl"):
         GRefinePipeline.from_pretrained("sdxl")
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_prompts_of_another_clip_are_said_to_be_so(placed, tmp_path, other, recwarn):
+    if other:
+        for file in (placed / "pq-prompts").iterdir():
+            content = torch.load(file, weights_only=True)
+            content["params"]["prompt_learner.token_prefix"] += 0.01
+            torch.save(content, file)
+        shutil.copytree(placed / "pq-prompts", tmp_path / "other" / "pq-prompts")
+        write_recipes(tmp_path / "recipes", tmp_path / "other")
+    assembled_folder(SDXL)
+    assert any("another start token" in str(found.message) for found in recwarn) == other
