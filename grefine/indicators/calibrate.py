@@ -121,6 +121,26 @@ def calibrate(
     return Calibrated(done, report | {"made_from": made_from}, tuple(warnings))
 
 
+def signs_of(evidence: Evidence, pq: PQMap) -> dict[str, np.ndarray]:
+    """Return by gate one value per image, unbounded and low where the image looks bad; what is not judged is left out.
+
+    Values are logits and logarithms, so that both sides of their middle have equal room.
+    """
+    column, (redundant, where), _ = _choose(evidence, list(product(("empty", "none"), ("class", "peak"))))
+    base = Calibration(map_mode=pq.map_mode, side=pq.side, redundant=redundant, phrase_score=where)
+    _, _, words, _ = _phrases(evidence, base, column)
+    signs: dict[str, np.ndarray] = {}
+    if words:
+        raw = np.asarray(evidence.pairs, dtype=np.float64).reshape(-1, 2, 4)[:, :, column]
+        signs[NOUN] = _lowest(evidence, raw.max(axis=1))
+        signs[ATTRIBUTE] = _lowest(evidence, raw[:, 0] - raw[:, 1])
+    chances = np.stack(evidence.class_chances)
+    limits = torch.from_numpy(np.median(chances[:, 1:], axis=0).clip(1e-3, 1.0))
+    whole = cask(torch.from_numpy(chances), limits).numpy() if pq.p_mode == "multi" else chances[:, 0]
+    worst = [worst_quality(_cask_map(factors, limits).draw()) for factors in evidence.patch_chances]
+    return signs | {LOW_P: np.log(whole.clip(1e-6)), BAD_PLACE: np.log(np.asarray(worst).clip(1e-6))}
+
+
 def separation_of(present: np.ndarray, absent: np.ndarray) -> float:
     """Return how often a present value exceeds an absent one (area under the ROC curve); 0.5 tells nothing."""
     if not len(present) or not len(absent):
