@@ -18,7 +18,9 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from grefine.indicators.calibration import Calibration
+from grefine.indicators.domain_check import read_world
 from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.domain import DomainNet
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
@@ -35,7 +37,6 @@ from grefine.refine.restore import Restore, refiner_of
 from grefine.refine.settings import RefineConfig, read_settings, resolve
 from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
-from grefine.refine.world import read_world
 from grefine.scorers.protocol import Judge
 from grefine.types import RefineResult
 
@@ -78,6 +79,7 @@ class GRefinePipeline(
         mdiqa: a judge of nine quality dimensions.
         lar_iqa: a light judge of quality.
         clipiqa: a CLIP, another than the maps', that judges quality as CLIPIQA.
+        domain: tells pictures of the world that `world` states from all others.
         force_zeros_for_empty_prompt: the negative half of guidance is zeros when no negative prompt is given.
         requires_aesthetics_score: the UNet is conditioned on an aesthetic score (SDXL refiner).
         working_size: side of the square that the UNet was trained on; None takes it from the UNet.
@@ -87,8 +89,8 @@ class GRefinePipeline(
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
-    _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa"]
-    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa"]
+    _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa", "domain"]
+    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa", "domain"]
     _callback_tensor_inputs = [
         "latents",
         "prompt_embeds",
@@ -117,6 +119,7 @@ class GRefinePipeline(
         mdiqa: MDIQA | None = None,
         lar_iqa: LARIQA | None = None,
         clipiqa: CLIPModel | None = None,
+        domain: DomainNet | None = None,
         force_zeros_for_empty_prompt: bool = True,
         requires_aesthetics_score: bool = False,
         working_size: int | None = None,
@@ -143,6 +146,7 @@ class GRefinePipeline(
             mdiqa=mdiqa,
             lar_iqa=lar_iqa,
             clipiqa=clipiqa,
+            domain=domain,
         )
         read_world(world)
         self.register_to_config(
@@ -235,7 +239,7 @@ class GRefinePipeline(
                 of files, or a function of the list of images that returns one per image.
             alignment_map: your own in place of AQ-Map: the same; a function also gets the parsed prompts.
             plan_only: stop after the plan; images come back untouched.
-            force: refine pictures of a world that this pipeline does not know.
+            force: refine pictures of a world that this pipeline does not know; their reasons say so.
         """
         overrides = {
             "total_steps": num_inference_steps,

@@ -262,3 +262,5 @@ class RefineResult:
     warnings: tuple[str, ...] = ()
     moved: float = 0.0
     """Share of the pixels that are not as they were."""
+    forced: bool = False
+    """True for a picture of a world that the pipeline does not know."""

@@ -119,9 +119,10 @@ def score(
     calibrated: list[Path] = typer.Option([], help="Folder of `grefine train rectifier`; repeat for several."),
     values: Path = typer.Option(None, help="Ready values instead: CSV with method, image and one column per judge."),
     prompts: Path = typer.Option(None, help="JSON of prompts by image name, for metrics that need them."),
-    pipeline: str = typer.Option("tiny", help="The pipeline whose networks judge, where it carries them."),
+    pipeline: str = typer.Option(None, help="Take the networks that this pipeline carries."),
     weights: list[str] = typer.Option([], help="METRIC=FOLDER; repeat for several."),
     allow_noncommercial: bool = typer.Option(False, help="Accept the terms of pyiqa's metrics."),
+    force: bool = typer.Option(False, help="Also judge pictures that a network does not know; it is said."),
     device: str = typer.Option("cpu", help="cpu or cuda."),
     seed: int = typer.Option(0, help="For the intervals."),
     json_: bool = typer.Option(False, "--json", help="Print everything as JSON."),
@@ -145,7 +146,7 @@ def score(
     paths = voted_images(table, images) if metric or calibrated else {}
     texts = read_prompts(prompts) if prompts is not None else None
     given = dict(named(w, "--weights") for w in weights)
-    judges |= metric_values(metric, paths, pipeline, device, texts, _say, given, allow_noncommercial)
+    judges |= metric_values(metric, paths, pipeline, device, texts, _say, given, allow_noncommercial, force)
     judges |= calibrated_values(calibrated, paths, device, _say)
     found = afc_table(table, judges, seed)
     typer.echo(json.dumps([row.as_dict() for row in found], indent=1) if json_ else "\n".join(r.line() for r in found))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageFilter
 
 from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
+from grefine.resources import chosen_pipeline
 from grefine.scorers.registry import check_device
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ MODELS = {
     "instruct-pix2pix": "timbrooks/instruct-pix2pix",
     "sd-upscale": "stabilityai/stable-diffusion-x4-upscaler",
     "swin2sr": "caidas/swin2SR-classical-sr-x2-64",
-    "grefine": "tiny",
+    "grefine": "",
 }
 """Refiners that need a model, with the folder or Hub id that is loaded when none is given."""
 FILTERS = ("identity", "blur", "sharpen")
@@ -46,6 +47,8 @@ class Run:
     device: str = "cpu"
     models: Mapping[str, str] | None = None
     """Refiner → folder or Hub id, in place of the default."""
+    force: bool = False
+    """Refine pictures of a world that a refiner does not know."""
 
     def source(self, name: str) -> str:
         """Return what is loaded for a refiner."""
@@ -97,6 +100,8 @@ def check_run(names: Iterable[str], run: Run) -> None:
     for name in (*names, *(run.models or {})):
         if name not in REFINERS:
             raise ConfigError(f"No refiner '{name}': choose from {', '.join(REFINERS)}{nearest(name, REFINERS)}")
+        if name == "grefine":
+            chosen_pipeline(run.source(name), "--pipeline NAME or --model grefine=NAME")
     if not 0 < run.strength <= 1 or run.steps < 1:
         given = f"{run.strength} and {run.steps}"
         raise ConfigError(f"Refiners need a strength above 0 and up to 1, and at least one step, not {given}.")
@@ -194,7 +199,13 @@ def _grefine(source: str, run: Run) -> Restore:
     steered: set[str] = set()
 
     def restore(image: Image.Image, prompt: str, generator: torch.Generator, **_: Any) -> Image.Image:
-        out = pipe(prompt=prompt or None, image=image, num_inference_steps=run.steps, generator=generator)
+        out = pipe(
+            prompt=prompt or None,
+            image=image,
+            num_inference_steps=run.steps,
+            generator=generator,
+            force=run.force,
+        )
         judged = (name for scores in out.results[0].decision.candidates.values() for name in scores)
         steered.update(name.split(".")[0] for name in judged)
         restore.last = (str(source), out.results[0])  # type: ignore[attr-defined]

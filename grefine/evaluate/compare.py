@@ -42,6 +42,7 @@ def compare_refiners(
     used_in_loop: Iterable[str] = (),
     noise_images: int | None = None,
     allow_noncommercial: bool = False,
+    force: bool = False,
     report: bool = True,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -55,7 +56,7 @@ def compare_refiners(
         prompts: table of prompts; sidecars and metadata otherwise.
         metrics: as in `evaluate_folders`.
         group: column of the prompt table, or "folder".
-        pipeline: takes judges from it, and its p and a for the thirds.
+        pipeline: takes judges from it, its p and a for the thirds, and is the refiner `grefine`.
         models: refiner → folder or Hub id, in place of the default.
         weights: metric → file or folder.
         steps: executed denoising steps of every refiner.
@@ -65,6 +66,7 @@ def compare_refiners(
         used_in_loop: metrics that steered one of the refiners.
         noise_images: as in `evaluate_folders`.
         allow_noncommercial: as in `evaluate_folders`.
+        force: as in `evaluate_folders`, and for the refiner `grefine`.
         report: write a report per method.
         progress: called with one line per finished step.
 
@@ -79,7 +81,8 @@ def compare_refiners(
         raise ConfigError(f"'{twice[0]}' names two methods: rename the entry of --outputs.")
     if not chosen and not outputs:
         raise ConfigError("There is nothing to compare with: name refiners, or outputs as NAME=DIR.")
-    run = Run(steps, strength, device, dict(models or {}))
+    own = {} if pipeline is None else {"grefine": str(pipeline)}
+    run = Run(steps, strength, device, own | dict(models or {}), force)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
     wanted, preset_noise = resolve(metrics)
     found = read_prompting(Pairing(tuple(Pair(n, p, p) for n, p in originals.items())), prompts, group)
@@ -107,6 +110,7 @@ def compare_refiners(
             noise_images=preset_noise if noise_images is None else noise_images,
             seed=seed,
             progress=progress,
+            force=force,
         )
     values = values_of(rows)
     methods = [name for name in files if name != ORIGINAL]
@@ -122,6 +126,7 @@ def compare_refiners(
         unavailable={**unavailable, **log.failed},
         failed=made.failed,
         notes=(*notes, *dropped, *log.notes),
+        forced=log.forced,
     )
     from grefine.evaluate.write_comparison import write_comparison
 

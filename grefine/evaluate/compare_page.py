@@ -39,11 +39,11 @@ def joint_context(
     helped = [method for method, verdict in verdicts.items() if verdict == "better"]
     return {
         "title": "Comparison",
-        "headline": headline_of(verdicts),
+        "headline": headline_of(verdicts) + " (forced)" * bool(result.forced),
         "subtitle": f"{len(verdicts)} method{'s' if len(verdicts) != 1 else ''} on the same {count} images, "
         f"each against the {baseline}",
         "tone": "gain" if helped else "loss" if "worse" in verdicts.values() else "even",
-        "sentences": verdict_sentences(verdicts, result),
+        "sentences": [*filter(None, [result.forced]), *verdict_sentences(verdicts, result)],
         "baseline": baseline,
         "methods": [_method_row(result, method, baseline, links) for method in result.analyses],
         "axis_names": [AXIS_NAMES[axis] for axis in AXES],

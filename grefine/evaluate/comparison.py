@@ -32,6 +32,8 @@ class Comparison:
     failed: Mapping[str, str] = field(default_factory=dict)
     """"method: image" or method → why there is no output."""
     notes: tuple[str, ...] = ()
+    forced: str = ""
+    """What is to be known of pictures that were judged though the judges do not know their world."""
 
     @property
     def negative_optimisations(self) -> dict[str, int]:

@@ -31,6 +31,8 @@ class Evaluation:
     failed: Mapping[str, str] = field(default_factory=dict)
     """Image → why it could not be compared."""
     notes: tuple[str, ...] = ()
+    forced: str = ""
+    """What is to be known of pictures that were judged though the judges do not know their world."""
     computed: int = 0
     """Scores that were computed in this run."""
     reused: int = 0
@@ -46,4 +48,5 @@ class Evaluation:
     @property
     def sentences(self) -> list[str]:
         """The verdict in plain words, then its grounds."""
-        return [f"{headline(self.analysis)}.", *sentences(self.analysis)]
+        said = [f"{headline(self.analysis)}.", *sentences(self.analysis)]
+        return [f"{headline(self.analysis)} (forced).", self.forced, *said[1:]] if self.forced else said

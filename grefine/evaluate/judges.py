@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from grefine.indicators.load import Maps
 
+if TYPE_CHECKING:
+    from grefine.indicators.domain_check import DomainCheck
+
 NOISE_IMAGES = 32
 _HASHED_BYTES = 64 * 2**20
 
@@ -50,6 +53,8 @@ class Judge:
     """What tells its weights from others."""
     device: str = "cpu"
     seeded: bool = False
+    domain: DomainCheck | None = None
+    """Tells the pictures that its weights do not know."""
 
 
 def preset(name: str | Path) -> EvaluateConfig:
@@ -126,7 +131,16 @@ def choose(
     Raises:
         ConfigError: an unknown metric, with the nearest name, or a device that is not there.
     """
-    from grefine.scorers.registry import availability, check_device, known_metric, load_scorer, metric_specs
+    from grefine.indicators.domain_check import domain_at
+    from grefine.scorers.registry import (
+        availability,
+        check_device,
+        find_weights,
+        known_metric,
+        load_scorer,
+        metric_specs,
+        trained,
+    )
 
     check_device(device)
     specs = {spec.name: spec for spec in metric_specs()}
@@ -157,9 +171,11 @@ def choose(
             continue
 
         def load(name: str = name, where: str | Path | None = where) -> Scorer:
-            return load_scorer(name, where, device, allow_noncommercial)
+            # Whatever is foreign to it never reaches it, unless that was forced.
+            return load_scorer(name, where, device, allow_noncommercial, force=True)
 
-        judges[name] = Judge(specs[name], load, _fingerprint(name, where), device, seeded=name == "moe_agiqa")
+        domain = domain_at(find_weights(name, where)) if trained(name) else None
+        judges[name] = Judge(specs[name], load, _fingerprint(name, where), device, name == "moe_agiqa", domain)
     chosen = [replace(j, spec=replace(j.spec, used_in_loop=True)) if n in loop else j for n, j in judges.items()]
     if pipeline is not None:
         chosen += input_quality(pipeline, device)
@@ -256,7 +272,10 @@ def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
 
         return load_maps(pipeline, device=device)
 
+    from grefine.indicators.domain_check import domain_at
+
+    domain = domain_at(pipeline)
     return [
-        Judge(PQ, lambda: PerceptualScore(maps()), source, device),
-        Judge(AQ, lambda: AlignmentScore(maps()), source, device),
+        Judge(PQ, lambda: PerceptualScore(maps()), source, device, domain=domain),
+        Judge(AQ, lambda: AlignmentScore(maps()), source, device, domain=domain),
     ]

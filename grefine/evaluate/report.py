@@ -122,6 +122,7 @@ def write_refine_report(
     failed: Sequence[tuple[str, str]] = (),
     skipped: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
+    forced: str = "",
     inline_bytes: int = INLINE_BYTES,
 ) -> Path:
     """Write the report of a refinement run: what was decided for each image, and why.
@@ -138,6 +139,7 @@ def write_refine_report(
         failed: (file, reason) for images that could not be refined.
         skipped: (file, reason) for those that were left out on purpose.
         notes: sentences that a reader should know.
+        forced: what is to be known of pictures that were refined by force.
         inline_bytes: see `write_report`.
     """
     from grefine.evaluate.refine_summary import RefineTally
@@ -154,6 +156,7 @@ def write_refine_report(
             facts=tuple(facts),
             missing=(*failed, *skipped),
             notes=tuple(notes),
+            forced=forced,
         )
 
     return write_report(out, tally.watch(images), text, specs=tally.specs, inline_bytes=inline_bytes, in_noise=True)

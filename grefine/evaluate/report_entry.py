@@ -53,6 +53,8 @@ class ReportText:
     tone: str = "even"
     """"gain", "loss" or "even"; used with `headline`."""
     sentences: tuple[str, ...] = ()
+    forced: str = ""
+    """What is to be known of pictures that the pipeline or the judges do not know; it marks the headline."""
     facts: tuple[tuple[str, str], ...] = ()
     """(what, value) lines about the run."""
     missing: tuple[tuple[str, str], ...] = ()

@@ -42,12 +42,13 @@ def page_context(
 ) -> dict[str, Any]:
     """Return everything that the template names."""
     verdict = verdict_of(analysis) if analysis else None
+    shown = text.headline or (headline(analysis) if analysis else text.title)
     return {
         "title": text.title,
         "subtitle": text.subtitle,
-        "headline": text.headline or (headline(analysis) if analysis else text.title),
+        "headline": f"{shown} (forced)" if text.forced else shown,
         "tone": TONES.get(verdict, "even") if verdict and not text.headline else text.tone,
-        "sentences": [*(sentences(analysis) if analysis else ()), *text.sentences],
+        "sentences": [*filter(None, [text.forced]), *(sentences(analysis) if analysis else ()), *text.sentences],
         "cells": _cells(analysis) if analysis else [],
         "facts": [("images", str(count)), *text.facts],
         "decisions": _decisions(kept, count),

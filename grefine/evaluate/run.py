@@ -16,7 +16,16 @@ from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
 from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows
 from grefine.evaluate.pairs import Pairing, pair_folders
 from grefine.evaluate.prompting import read_prompting
-from grefine.evaluate.scoring import Item, Progress, ScoringLog, measure_change, readable, score
+from grefine.evaluate.scoring import (
+    Item,
+    Progress,
+    ScoringLog,
+    foreign_to,
+    measure_change,
+    readable,
+    score,
+    tell_foreign,
+)
 from grefine.evaluate.steering import steered_by
 from grefine.io.atomic import write_text
 from grefine.scorers.fidelity import FIDELITY
@@ -39,6 +48,7 @@ def evaluate_folders(
     used_in_loop: Iterable[str] = (),
     noise_images: int | None = None,
     allow_noncommercial: bool = False,
+    force: bool = False,
     report: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -59,6 +69,7 @@ def evaluate_folders(
         used_in_loop: metrics that steered the refinement, beside those that the outputs themselves name.
         noise_images: on how many inputs the metrics' own noise is measured; 0: none. Default: the preset's, else 32.
         allow_noncommercial: accept the terms of metrics that are not free for every use.
+        force: let judges score pictures of a world that they do not know; the headline says so.
         report: write `report.html`.
         progress: called with one line whenever a batch is done.
 
@@ -84,7 +95,14 @@ def evaluate_folders(
     stages = {BEFORE: {p.name: p.before for p in pairing.pairs}, AFTER: {p.name: p.after for p in pairing.pairs}}
     with ScoreCache(None if out is None else Path(out) / "scores.jsonl") as cache:
         rows, specs, log = score_stages(
-            stages, judges, cache, prompts=prompting.prompts, noise_images=noise_images, seed=seed, progress=progress
+            stages,
+            judges,
+            cache,
+            prompts=prompting.prompts,
+            noise_images=noise_images,
+            seed=seed,
+            progress=progress,
+            force=force,
         )
     result = Evaluation(
         rows=tuple(rows),
@@ -95,6 +113,7 @@ def evaluate_folders(
         unavailable={**unavailable, **log.failed},
         failed=failed,
         notes=(*pairing.notes, *prompting.notes, *log.notes),
+        forced=log.forced,
         computed=cache.computed,
         reused=cache.reused,
         out=None if out is None else Path(out),
@@ -108,6 +127,7 @@ def evaluate_folders(
             "device": device,
             "seed": seed,
             "noise_images": noise_images,
+            "force": force,
         },
     )
     if out is not None:
@@ -149,6 +169,7 @@ def score_stages(
     noise_images: int = NOISE_IMAGES,
     seed: int = 0,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> tuple[list[ScoreRow], dict[str, MetricSpec], ScoringLog]:
     """Score stage → image → file by every judge, and measure how far each stage moved from the baseline.
 
@@ -166,8 +187,15 @@ def score_stages(
     log = ScoringLog()
     rows: list[ScoreRow] = []
     specs: dict[str, MetricSpec] = {name: spec for name, (spec, _) in FIDELITY.items()}
+    foreign = {judge.spec.name: foreign_to(judge, items, cache) for judge in judges}
+    tell_foreign(foreign, judges, len(originals), force, log)
     for judge in judges:
-        found = score(judge, items, cache, log, noise_items=noise, seed=seed, progress=progress)
+        left_out = set() if force else foreign[judge.spec.name]
+        known, probed = ([i for i in some if i.image not in left_out] for some in (items, noise))
+        if not known:
+            log.failed[judge.spec.name] = "it knows none of the images"
+            continue
+        found = score(judge, known, cache, log, noise_items=probed, seed=seed, progress=progress)
         specs |= dict.fromkeys((row.metric for row in found), judge.spec)
         rows += found
     moved = [item for item in items if item.stage != baseline and item.image in originals]

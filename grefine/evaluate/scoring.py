@@ -12,7 +12,7 @@ from PIL import Image
 
 from grefine.errors import GRefineError, ImageError
 from grefine.evaluate.cache import ScoreCache, score_key
-from grefine.evaluate.judges import Judge
+from grefine.evaluate.judges import Judge, fingerprint_of
 from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, values_of
 from grefine.io.images import printable, read_image
 from grefine.scorers import fidelity
@@ -42,6 +42,39 @@ class ScoringLog:
     failed: dict[str, str] = field(default_factory=dict)
     """Metric → why it gave nothing at all."""
     notes: list[str] = field(default_factory=list)
+    forced: str = ""
+    """What is to be known of pictures that were judged though the judges do not know their world."""
+
+
+def foreign_to(judge: Judge, items: Iterable[Item], cache: ScoreCache) -> set[str]:
+    """Return the images of which a stage is of a world that the judge was never taught."""
+    if judge.domain is None:
+        return set()
+    net = fingerprint_of(judge.domain.folder) if judge.domain.folder else judge.domain.world.name
+    found = set()
+    for item in items:
+        key = f"foreign:{net}:{item.content}"
+        known = cache.peek(key)
+        if known is None:
+            known = {"foreign": float(judge.domain.is_foreign(read_image(item.path).rgb))}
+            cache.put(key, known, count=False)
+        if known["foreign"]:
+            found.add(item.image)
+    return found
+
+
+def tell_foreign(
+    foreign: Mapping[str, set[str]], judges: Sequence[Judge], total: int, force: bool, log: ScoringLog
+) -> None:
+    """Say once, for all judges of a world together, how many images they do not know."""
+    for domain in dict.fromkeys(judge.domain for judge in judges if judge.domain and foreign[judge.spec.name]):
+        names = [judge.spec.name for judge in judges if judge.domain is domain]
+        count = len(set().union(*(foreign[name] for name in names)))
+        said = f"{domain.told(count, total, force)} Judges: {', '.join(names)}."
+        if force:
+            log.forced = f"{log.forced} Forced: {said}".strip()
+        else:
+            log.notes.append(said)
 
 
 def readable(items: Iterable[Item], cache: ScoreCache) -> dict[str, str]:

@@ -78,6 +78,7 @@ def as_data(result: Comparison) -> dict[str, Any]:
         "unavailable": dict(result.unavailable),
         "failed": dict(result.failed),
         "notes": list(result.notes),
+        "forced": result.forced,
     }
 
 
@@ -91,6 +92,7 @@ def _write_report(result: Comparison, method: str, folder: Path) -> None:
         facts=(("method", method), ("compared methods", ", ".join(result.analyses))),
         missing=(*result.unavailable.items(), *((k, v) for k, v in result.failed.items() if k.startswith(method))),
         notes=result.notes,
+        forced=result.forced,
     )
     change = {"all inputs": change_means(result.rows, result.files[ORIGINAL], method)}
     images = _images(result, method)

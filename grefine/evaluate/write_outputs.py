@@ -116,6 +116,7 @@ def summary(result: Evaluation) -> dict[str, Any]:
             "only_before": result.pairing.only_before,
             "only_after": result.pairing.only_after,
             "notes": result.notes,
+            "forced": result.forced,
             "computed": result.computed,
             "reused": result.reused,
         }
@@ -167,6 +168,7 @@ def write_evaluation_report(result: Evaluation, out: Path) -> Path:
             subtitle=f"{printable(result.settings['before'])} → {printable(result.settings['after'])}",
             facts=tuple((what, printable(value)) for what, value in facts),
             missing=tuple(missing),
+            forced=result.forced,
             notes=(*result.notes, *([f"{other} refined image(s) {SOURCE_DIFFERS}."] if other else [])),
         )
 

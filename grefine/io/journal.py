@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,10 +30,13 @@ class Journal:
         """What opening had to repair, one sentence; empty for a sound journal."""
         self._next = 0
         self._lock = threading.Lock()
-        if self.path.exists():
+        if is_there(self.path):
             self._repair()
+        self.first = self._next
+        """The number of the first unit that is appended."""
         try:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            self._file = os.open(self.path, flags, 0o666)
         except OSError as error:
             raise ConfigError(f"Cannot write the journal '{printable(self.path)}': {error.strerror}.") from error
         sync_folder(self.path.parent)
@@ -40,9 +45,11 @@ class Journal:
         """Append one unit and wait until it is on disk.
 
         Raises:
-            OSError: the disk is full or gone; the journal is as it was before.
+            OSError: the disk is full or gone, or the journal is no longer in its place; it is as it was before.
         """
         with self._lock:
+            if not self.path.exists() or not os.path.samestat(os.stat(self.path), os.fstat(self._file)):
+                raise OSError(errno.ESTALE, "its folder was moved or removed during the run")
             marks = ({"unit": self._next, "at": i, "of": len(rows)} for i in range(len(rows)))
             lines = [json.dumps(mark | row, allow_nan=False) for mark, row in zip(marks, rows, strict=True)]
             size = os.fstat(self._file).st_size
@@ -97,9 +104,26 @@ class Journal:
 
 def read_journal(path: str | Path) -> Iterator[Row]:
     """Yield the rows of whole units, in order; nothing for a journal that is not there."""
-    if Path(path).exists():
+    if is_there(Path(path)):
         for _, _, rows in _units(Path(path)):
             yield from rows or ()
+
+
+def is_there(path: Path) -> bool:
+    """Say whether there is a journal; what is no ordinary file (a link, a pipe) is refused before it is opened.
+
+    Raises:
+        ConfigError: something else has its name.
+    """
+    try:
+        ordinary = stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"Cannot read the journal '{printable(path)}': {error.strerror}.") from error
+    if not ordinary:
+        raise ConfigError(f"The journal '{printable(path)}' is no ordinary file: remove it, or choose another OUT.")
+    return True
 
 
 def _units(path: Path) -> Iterator[tuple[int, int, list[Row] | None]]:

@@ -143,7 +143,8 @@ def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:
         return FiveLevelJudge(FiveLevelCLIP.from_pretrained(folder).to(device), source.features)
     from grefine.scorers.registry import load_scorer
 
-    scorer = load_scorer(source.metric, source.weights or None, device, source.allow_noncommercial)
+    scorer = load_scorer(source.metric, source.weights or None, device, source.allow_noncommercial, force=True)
+    scorer = getattr(scorer, "scorer", scorer)  # a rectifier learns from whatever the judge says, right or wrong
     if scorer.spec.needs_prompt or scorer.spec.needs_reference:
         raise ConfigError(f"'{source.metric}' looks at more than the picture; a frozen judge must not.")
     return ScorerJudge(scorer, source.features, source.value)

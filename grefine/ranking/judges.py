@@ -110,6 +110,7 @@ def metric_values(
     progress: Callable[[str], None] = lambda _: None,
     weights: Mapping[str, str] | None = None,
     allow_noncommercial: bool = False,
+    force: bool = False,
 ) -> dict[str, JudgeValues]:
     """Run metrics of the registry; a metric with several values becomes several judges.
 
@@ -122,16 +123,22 @@ def metric_values(
         progress: told one line per metric.
         weights: folder or file by metric.
         allow_noncommercial: accept the terms of pyiqa's metrics.
+        force: score pictures of a world that a network does not know; the line of progress says so.
     """
+    from grefine.scorers.learned import DomainScorer
+
     found: dict[str, JudgeValues] = {}
     for asked in metrics:
         base, _, part = asked.partition(".")
-        scorer = _scorer(base, pipeline, device, weights or {}, allow_noncommercial)
+        scorer = _scorer(base, pipeline, device, weights or {}, allow_noncommercial, force)
         if scorer.spec.needs_reference:
             raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
         if scorer.spec.needs_prompt and prompts is None:
             raise ConfigError(f"'{asked}' needs prompts: pass --prompts with a JSON object of prompts by image name.")
         progress(f"{asked}: {len(paths)} images")
+        if isinstance(scorer, DomainScorer) and force:
+            foreign = sum(scorer.domain.is_foreign(read_image(path).rgb) for path in paths.values())
+            progress(scorer.domain.told(foreign, len(paths), force) or "All are of its world.")
         each: dict[str, dict[ImageKey, float]] = {}
         for (method, image), path in paths.items():
             texts = [_prompt(prompts, image)] if scorer.spec.needs_prompt else None
@@ -227,7 +234,9 @@ def named(text: str, option: str) -> tuple[str, str]:
     return known_metric(name), value
 
 
-def _scorer(name: str, pipeline: str | None, device: str, weights: Mapping[str, str], noncommercial: bool) -> Any:
+def _scorer(
+    name: str, pipeline: str | None, device: str, weights: Mapping[str, str], noncommercial: bool, force: bool
+) -> Any:
     from grefine.resources import pipeline_folder
     from grefine.scorers.registry import known_metric, load_scorer
 
@@ -236,7 +245,7 @@ def _scorer(name: str, pipeline: str | None, device: str, weights: Mapping[str, 
     if source is None and pipeline:
         folder = pipeline_folder(pipeline)
         source = pipeline if folder is not None and (folder / name).is_dir() else None
-    return load_scorer(name, source, device, noncommercial)
+    return load_scorer(name, source, device, noncommercial, force)
 
 
 def _prompt(prompts: Mapping[str, str] | None, image: str) -> str:

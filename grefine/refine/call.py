@@ -15,6 +15,7 @@ from torch import Tensor
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
+from grefine.indicators.domain_check import domain_of
 from grefine.indicators.pq_map import PQMap
 from grefine.refine.composite import changed_share, rounded
 from grefine.refine.denoise import Watch, latent_multiple
@@ -39,7 +40,6 @@ from grefine.refine.restore import (
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig, read_settings, resolve
 from grefine.refine.vae import encode_images
-from grefine.refine.world import check_world, read_world
 from grefine.scorers.protocol import Judge, as_scorer
 from grefine.text.parse import parse
 from grefine.types import Decision, Kept, RefineResult, Scores
@@ -114,13 +114,14 @@ class Call:
     ) -> list[Job]:
         """Read the inputs: one job per image and sample."""
         pictures = [resize_picture(picture, height, width) for picture in read_pictures(image)]
-        world = None if self.options.force else read_world(self.pipe.config.world)
-        for picture in pictures:
-            check_world(world, self.pipe.vae, picture.pixels, self.pipe.working_side, self.pipe._execution_device)
+        domain = domain_of(self.pipe)
+        if domain is not None and not self.options.force:
+            domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
         _check_embeds(prompt, self.options, len(pictures))
         if samples < 1:
             raise ConfigError(f"num_images_per_prompt must be at least 1, not {samples}.")
         prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
+        read_prompts(self.options.negative_prompt, len(pictures), "negative prompts")
         parsed = {text: parse(text) if text.strip() else None for text in dict.fromkeys(prompts)}
         count = len(pictures) * samples
         if isinstance(generator, (list, tuple)) and len(generator) == len(pictures):
@@ -134,6 +135,8 @@ class Call:
             seed = derive(drawn, pixel_digest(picture.pixels).hex(), sample)
             jobs.append(Job(picture, prompts[row], parsed[prompts[row]], seed, given, masks[row], row))
             jobs[-1].candidates["original"] = picture.pixels
+            if domain is not None and domain.is_foreign(Image.fromarray(picture.pixels)):
+                jobs[-1].forced = domain.forced
         return jobs
 
     def look(self, jobs: Sequence[Job]) -> None:
@@ -231,6 +234,8 @@ class Call:
             else:
                 with timed([job], "guard"):
                     job.decision, job.before, job.after = decide(self.panel, job.candidates, job.text, self.config)
+            if job.forced:
+                job.decision = replace(job.decision, reason=f"{job.forced} {job.decision.reason}")
             outputs.append(job.candidates[job.decision.kept])
         return outputs
 
@@ -262,6 +267,7 @@ class Call:
             timings=dict(job.timings),
             prompt=job.prompt,
             warnings=tuple(job.warnings),
+            forced=bool(job.forced),
             moved=changed_share(job.pixels, job.candidates[job.decision.kept]),
         )
 

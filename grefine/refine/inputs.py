@@ -90,16 +90,16 @@ def read_masks(mask: Any, pictures: Sequence[Picture]) -> list[np.ndarray | None
     return flat
 
 
-def read_prompts(prompt: Any, count: int) -> list[str]:
+def read_prompts(prompt: Any, count: int, what: str = "prompts") -> list[str]:
     """Return one prompt per image; one text serves all of them."""
     if prompt is None:
         return [""] * count
     if isinstance(prompt, str):
         return [prompt] * count
     if not isinstance(prompt, (list, tuple)) or not all(isinstance(p, str) for p in prompt):
-        raise PromptError(f"prompt must be a text or a list of texts, not {type(prompt).__name__}.")
+        raise PromptError(f"The {what} must be a text or a list of texts, not {type(prompt).__name__}.")
     if len(prompt) != count:
-        raise PromptError(f"{len(prompt)} prompts were given for {count} images: give one for all or one for each.")
+        raise PromptError(f"{len(prompt)} {what} were given for {count} images: give one for all or one for each.")
     return list(prompt)
 
 

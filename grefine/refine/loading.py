@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.indicators.domain_check import domain_at
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.recipe import assembled_folder, read_recipe, recipe_folder
 from grefine.refine.judges import component_scorers, save_judge_tokenizers
@@ -80,7 +82,7 @@ class Loading:
             pipeline: any pipeline with SDXL's components (text-to-image, inpainting, another GRefinePipeline).
             maps: the pipeline (name or folder) whose CLIP, prompts and calibration draw the maps, where `pipeline`
                 has none of its own; they are put on its device. "sdxl" also lends the judges and the ControlNet that
-                were fetched, and its defaults.
+                were fetched, and its defaults. The world that it states bounds the new pipeline.
             kwargs: components and settings of this class that replace the shared ones, and `dtype`.
         """
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
@@ -235,7 +237,9 @@ def _extras_from(maps: str | Path, pipeline: Any, has: Collection[str]) -> dict[
 
 
 def _maps_from(pipeline: str | Path) -> dict[str, Any]:
-    return {
+    domain = domain_at(pipeline)
+    bounds = {} if domain is None else {"world": asdict(domain.world), "domain": domain.net}
+    return bounds | {
         "clip": load_clip(pipeline),
         "clip_tokenizer": load_tokenizer(pipeline),
         "pq_prompts": load_prompts(pipeline),

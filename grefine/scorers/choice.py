@@ -18,6 +18,7 @@ def load_scorers(
     pipeline: str | None = None,
     device: str = "cpu",
     allow_noncommercial: bool = False,
+    force: bool = False,
 ) -> tuple[dict[str, Scorer], dict[str, Any]]:
     """Return scorers by name, and what their values depend on beside the image.
 
@@ -25,6 +26,7 @@ def load_scorers(
         metrics: names, or one text with commas.
         weights: entries METRIC=PATH.
         pipeline: the name or folder of a pipeline whose judges are used where no weights are given.
+        force: score pictures of a world that the weights do not know.
 
     Raises:
         ConfigError: nothing asked for, an unknown metric or pipeline, or an entry of another form.
@@ -40,6 +42,8 @@ def load_scorers(
         if not (sign and path):
             raise ConfigError(f"--weights takes METRIC=PATH, not '{entry}'.")
         given[known_metric(name)] = path
+    from grefine.scorers.learned import DomainScorer
+
     folder = None
     if pipeline is not None:
         folder = pipeline_folder(pipeline)
@@ -51,8 +55,10 @@ def load_scorers(
         where = given.get(name)
         if where is None and folder is not None and (inside := carried(folder, name)) is not None:
             where = str(inside)
-        scorers[name] = load_scorer(name, where, device, allow_noncommercial)
-        setup[name] = [scorers[name].spec.version, _state_of(where)]
+        scorers[name] = scorer = load_scorer(name, where, device, allow_noncommercial, force)
+        setup[name] = [scorer.spec.version, _state_of(where)]
+        if isinstance(scorer, DomainScorer):
+            setup[name] += [_state_of(str(scorer.domain.folder)), force]
     return scorers, setup
 
 

@@ -16,10 +16,11 @@ from grefine.io.atomic import write_text
 from grefine.io.images import LoadedImage, decode_image, read_bytes
 from grefine.io.prompt_table import safe_cell
 from grefine.io.prompts import PromptSources
+from grefine.scorers.learned import DomainScorer
 from grefine.scorers.protocol import Scorer
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm"})
-_OWN = ("path", "prompt", "note", "digest")
+_OWN = ("path", "prompt", "forced", "note", "digest")
 BATCH = 16
 
 
@@ -32,12 +33,17 @@ class ScoreTable:
     """Rows that lack a value that was asked for."""
     reused: int = 0
     """Rows taken over from an earlier run."""
+    foreign: frozenset[str] = frozenset()
+    """Paths of pictures of a world that a metric does not know."""
+    told: str = ""
+    """What is to be said of them, once."""
 
     @property
     def columns(self) -> list[str]:
         """Names in the order in which they are written."""
         values = dict.fromkeys(name for row in self.rows for name in row if name not in _OWN)
-        return ["path", "prompt", *values, "note", "digest"]
+        forced = ["forced"] if any(row.get("forced") for row in self.rows) else []
+        return ["path", "prompt", *values, *forced, "note", "digest"]
 
     def as_csv(self) -> str:
         """Return the table as CSV; a missing value is an empty cell."""
@@ -105,6 +111,7 @@ def score_files(
     known = _read(out)
     base = json.dumps({"metrics": sorted(scorers), "setup": dict(setup or {})}, sort_keys=True, default=str)
     table = ScoreTable()
+    foreign: dict[str, DomainScorer] = {}
     for start in range(0, len(files), BATCH):
         rows = [_open(path, sources, base) for path in files[start : start + BATCH]]
         fresh = []
@@ -116,12 +123,15 @@ def score_files(
             elif image is not None:
                 fresh.append((row, image))
         for scorer in scorers.values():
-            _fill(scorer, fresh)
+            _fill(scorer, _known(scorer, fresh, foreign))
         table.rows += [row for row, _ in rows]
         if out is not None:
             _save(table, out)
         progress(f"{len(table.rows)} of {len(files)} images")
     table.failed = sum(bool(row["note"]) for row in table.rows)
+    for scorer in list(foreign.values())[:1]:
+        table.foreign = frozenset(foreign)
+        table.told = scorer.domain.told(len(foreign), len(files), scorer.force)
     return table
 
 
@@ -136,6 +146,26 @@ def _open(path: Path, sources: PromptSources, base: str) -> tuple[dict[str, Any]
     key = hashlib.sha256(data)
     key.update(json.dumps([base, chosen.prompt]).encode())
     return row | {"prompt": chosen.prompt, "digest": key.hexdigest()[:16]}, image
+
+
+def _known(
+    scorer: Scorer, fresh: list[tuple[dict[str, Any], LoadedImage]], foreign: dict[str, DomainScorer]
+) -> list[tuple[dict[str, Any], LoadedImage]]:
+    """Return the rows that a metric may judge; those of another world are noted, and marked where they are forced."""
+    if not isinstance(scorer, DomainScorer):
+        return fresh
+    known = []
+    for row, image in fresh:
+        if not scorer.domain.is_foreign(image.rgb):
+            known.append((row, image))
+            continue
+        foreign[row["path"]] = scorer
+        if scorer.force:
+            known.append((row, image))
+            row["forced"] = "yes"
+        else:
+            _note(row, f"{scorer.spec.name}: {scorer.domain.reason}")
+    return known
 
 
 def _fill(scorer: Scorer, fresh: list[tuple[dict[str, Any], LoadedImage]]) -> None:
@@ -178,5 +208,5 @@ def _read(out: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _typed(row: dict[str, Any]) -> dict[str, Any]:
-    texts = {name: str(row[name]).removeprefix("'") for name in _OWN}
+    texts = {name: str(row[name]).removeprefix("'") for name in _OWN if name in row}
     return texts | {name: float(value) for name, value in row.items() if name not in _OWN and value not in ("", None)}

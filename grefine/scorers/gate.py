@@ -157,8 +157,10 @@ def _weights_of(metric: str, setup: dict[str, Any]) -> Path | None:
 
 def value_names(metric: str, scorer: Scorer) -> list[str]:
     """Return the names of the values that a scorer gives, the main one first."""
-    from grefine.scorers.learned import MDIQAScorer, MoEAGIQAScorer
+    from grefine.scorers.learned import DomainScorer, MDIQAScorer, MoEAGIQAScorer
 
+    if isinstance(scorer, DomainScorer):
+        scorer = scorer.scorer
     if isinstance(scorer, MDIQAScorer):
         return [*(["mdiqa.overall"] if scorer.whole else []), *(f"mdiqa.{name}" for name in scorer.dimensions)]
     if isinstance(scorer, MoEAGIQAScorer):

@@ -15,11 +15,14 @@ from grefine.models.mdiqa import DIMENSIONS, MDIQA, known_dimensions
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.reward import RewardModel, semantic_view
 from grefine.scorers.inputs import check_images, check_prompts, to_tensor
+from grefine.scorers.protocol import Scorer
 from grefine.scorers.specs import SPECS
 from grefine.types import Scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from grefine.indicators.domain_check import DomainCheck
 
 CHUNK = 16
 """Pictures (or crops) that go through a network together; it bounds memory and changes no value."""
@@ -140,6 +143,19 @@ class ImageRewardScorer:
             return unbatch({"imagereward": self.model(view, ids, mask)})
 
         return in_groups([()] * len(pictures), CHUNK, rate)
+
+
+class DomainScorer:
+    """A scorer that refuses pictures of a world that its network was never taught, unless forced."""
+
+    def __init__(self, scorer: Scorer, domain: DomainCheck, force: bool = False) -> None:
+        self.scorer, self.domain, self.force = scorer, domain, force
+        self.spec = scorer.spec
+
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+        if not self.force:
+            self.domain.demand(check_images(images, self.spec.name))
+        return self.scorer(images, prompts)
 
 
 def tokens(

@@ -73,7 +73,11 @@ def availability(name: str, weights: str | Path | None = None) -> Availability:
 
 
 def load_scorer(
-    name: str, weights: str | Path | None = None, device: str = "cpu", allow_noncommercial: bool = False
+    name: str,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    allow_noncommercial: bool = False,
+    force: bool = False,
 ) -> Scorer:
     """Build a scorer: `load_scorer("mdiqa", "tiny")(images)`.
 
@@ -83,6 +87,7 @@ def load_scorer(
             the cache under the metric's name.
         device: on which it runs; never chosen silently.
         allow_noncommercial: accept the terms of pyiqa's metrics.
+        force: score pictures of a world that the weights do not know; else the scorer refuses them.
 
     Raises:
         ConfigError: unknown metric or device.
@@ -102,7 +107,12 @@ def load_scorer(
                 "pass --allow-noncommercial (allow_noncommercial=True) if yours is such a use."
             )
         return entry.build(name, device)
-    return entry.build(find_weights(name, weights), device)
+    from grefine.indicators.domain_check import domain_at
+    from grefine.scorers.learned import DomainScorer
+
+    found = find_weights(name, weights)
+    scorer, domain = entry.build(found, device), domain_at(found)
+    return scorer if domain is None else DomainScorer(scorer, domain, force)
 
 
 def find_weights(name: str, weights: str | Path | None) -> Path:
@@ -126,6 +136,11 @@ def find_weights(name: str, weights: str | Path | None) -> Path:
     if cached.exists():
         return cached
     raise WeightsMissing(f"{name} needs {SPECS[name].weights}; nothing was given and '{cached}' does not exist.")
+
+
+def trained(name: str) -> bool:
+    """Say whether a metric is a network with weights that lie on this machine."""
+    return _entry(name).kind not in ("none", "pyiqa")
 
 
 def carried(pipeline: Path, name: str) -> Path | None:

@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline, StableDiffusionXLInpaintPipeline, Stabl
 from transformers import CLIPTextModel
 
 from grefine.errors import ConfigError, WeightsMissing
+from grefine.models.domain import DomainNet
 from grefine.models.pq_prompts import PQPrompts
 from grefine.pipeline import GRefinePipeline
 
@@ -19,14 +20,17 @@ SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "un
 FROZEN = {
     *SDXL,
     *("clip", "clip_tokenizer", "pq_prompts", "controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa"),
+    "domain",
 }
-SETTINGS = {"calibration": {"p_gate": 0.4}, "world": {"name": "toy", "max_roundtrip": 0.2}, "working_size": 64}
+SETTINGS = {"calibration": {"p_gate": 0.4}, "world": {"name": "toy"}, "working_size": 64}
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipe")
-    pipe = pipeline(controlnet=controlnet(), **SETTINGS, refine_defaults={"guidance_scale": 2.0})
+    pipe = pipeline(
+        controlnet=controlnet(), domain=DomainNet(threshold=0.5), **SETTINGS, refine_defaults={"guidance_scale": 2.0}
+    )
     pipe.save_pretrained(folder)
     return pipe, folder
 
@@ -52,6 +56,7 @@ def test_every_component_and_setting_makes_the_round_trip(saved):
             assert type(part) is type(getattr(loaded, name))
     for name, value in {**SETTINGS, "refine_defaults": {"guidance_scale": 2.0}}.items():
         assert loaded.config[name] == value
+    assert loaded.domain.config["threshold"] == 0.5
     index = json.loads((folder / "model_index.json").read_text())
     assert index["_class_name"] == "GRefinePipeline"
     assert index["clip"] == ["grefine.models.clip_surgery", "ClipSurgery"]
@@ -94,6 +99,8 @@ def test_from_pipe_shares_parts_and_changes_no_dtype(saved, kind):
     assert base.vae.dtype == torch.float32
     assert same(pipe.clip, saved[0].clip)
     assert pipe.config.calibration["p_gate"] == 0.4
+    assert pipe.config.world["name"] == "toy"
+    assert same(pipe.domain, saved[0].domain)
 
 
 def test_from_pipe_says_what_is_missing(saved):

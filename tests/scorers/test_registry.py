@@ -75,6 +75,9 @@ def test_what_cannot_run_says_why_and_how():
 def test_names_are_forgiving_and_unknown_ones_are_not():
     assert known_metric("MoE-AGIQA") == "moe_agiqa"
     assert known_metric("topiq_nr") == "topiq"
+    with pytest.raises(ConfigError) as caught:
+        known_metric("nope")
+    assert "did you mean" not in str(caught.value)
     with pytest.raises(ConfigError, match="did you mean 'musiq'"):
         load_scorer("muziq")
     with pytest.raises(ConfigError, match="no device"):
