@@ -29,7 +29,7 @@ from grefine.models.reward import RewardModel
 from grefine.refine.call import Call, Options
 from grefine.refine.device import OneDevice, on_one_device
 from grefine.refine.explain import explain_result, memory_estimate
-from grefine.refine.inputs import write_images
+from grefine.refine.inputs import KINDS, check_types, write_images
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, QualityProvider
 from grefine.refine.prompting import PromptEncoding
@@ -37,7 +37,7 @@ from grefine.refine.restore import Restore, refiner_of
 from grefine.refine.settings import RefineConfig, read_settings, resolve
 from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
-from grefine.scorers.protocol import Judge
+from grefine.scorers.protocol import AnyJudge
 from grefine.types import RefineResult
 
 
@@ -195,7 +195,7 @@ class GRefinePipeline(
         preserve: str | None = None,
         guard: bool | None = None,
         guidance: Mapping[str, float] | None = None,
-        scorers: Sequence[Judge] | None = None,
+        scorers: Sequence[str | AnyJudge] | None = None,
         quality_map: QualityProvider | None = None,
         alignment_map: AlignmentProvider | None = None,
         plan_only: bool = False,
@@ -233,14 +233,16 @@ class GRefinePipeline(
             preserve: "paper" or "exact"; see `RefineConfig`.
             guard: compare before and after and keep the original unless it was beaten.
             guidance: preferences that steer denoising, e.g. {"sharpness": 1.0, "moe-agiqa": 0.5}.
-            scorers: judges for the guard in place of the pipeline's own; any function of images and prompts that
-                returns a number, or numbers by name, for each.
+            scorers: judges for the guard in place of the pipeline's own: names of metrics, and any function of images
+                and prompts that returns a number, or numbers by name, for each.
             quality_map: your own heatmaps in place of PQ-Map: an array in 0..1 (high = good), one per image, a folder
                 of files, or a function of the list of images that returns one per image.
             alignment_map: your own in place of AQ-Map: the same; a function also gets the parsed prompts.
             plan_only: stop after the plan; images come back untouched.
             force: refine pictures of a world that this pipeline does not know; their reasons say so.
         """
+        given = locals()
+        check_types({name: given[name] for name in KINDS})
         overrides = {
             "total_steps": num_inference_steps,
             "guidance_scale": guidance_scale,

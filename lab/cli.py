@@ -239,7 +239,7 @@ def restorer(
     from accelerate import Accelerator
 
     from grefine.models.mdiqa import MDIQA
-    from grefine.scorers.builders import component
+    from grefine.scorers.component import load_component
     from grefine.training.loop import Budget
     from lab.restorer import RestorerSettings, compare_weightings, parse_weights
 
@@ -247,7 +247,7 @@ def restorer(
     found = compare_weightings(
         out,
         asked,
-        component(MDIQA, mdiqa, "cpu"),
+        load_component(MDIQA, mdiqa, "cpu"),
         base=Budget(steps=steps),
         tuned=Budget(steps=tune),
         settings=RestorerSettings(loss_weight=loss_weight, seed=seed),

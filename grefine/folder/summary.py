@@ -49,6 +49,8 @@ class RunSummary:
     stopped: str = ""
     """Why the run ended early, one sentence."""
     interrupted: bool = False
+    vanished: int = 0
+    """Results of this start that are gone again at its end."""
     unwritten: list[str] = field(default_factory=list)
     """The table or the page of the run, where it could not be written."""
     without_prompt: list[str] = field(default_factory=list)
@@ -82,7 +84,7 @@ class RunSummary:
         """0: every input has its result; 1: some have none; 130: interrupted."""
         if self.interrupted:
             return 130
-        return 1 if self.counts["failed"] or self.stopped or self.unwritten else 0
+        return 1 if self.counts["failed"] or self.stopped or self.unwritten or self.vanished else 0
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one journal row."""
@@ -129,6 +131,7 @@ class RunSummary:
             "interrupted": self.interrupted,
             "without_prompt": self.without_prompt_count,
             "unsure": self.unsure_count,
+            "vanished": self.vanished,
             "gated": self.gated,
             "foreign": self.foreign,
             "forced": self.force and bool(self.foreign),
@@ -154,6 +157,8 @@ class RunSummary:
             lines.append(f"{self.failed_again:,} of the failed ones had failed before.")
         if self.stopped:
             lines.append(f"{self.stopped} {self.left:,} images are left; start again with the same line to go on.")
+        if self.vanished:
+            lines.append(f"{self.vanished:,} results are gone again: somebody removed them; start again to make them.")
         lines += [f"{name} could not be written." for name in self.unwritten]
         if self.gated:
             lines.append(f"{self.gated:,} passed the gate {self.gate} and were left alone without drawing maps.")

@@ -18,7 +18,7 @@ from grefine.folder.panel import panel_bytes
 from grefine.folder.task import Task
 from grefine.io import atomic
 from grefine.io.encode import encode_image, output_format, pixel_digest, with_text
-from grefine.io.images import SUFFIXES, Format, LoadedImage
+from grefine.io.images import SUFFIXES, Format, LoadedImage, printable
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import layer_path
 
@@ -63,6 +63,8 @@ def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str
         files = [(item.output, output_bytes(outcome, task))]
         if task.options.panels and outcome.state == "refined":
             files.append((item.panel, panel_bytes(outcome)))
+        for path in (path for path, _ in files if path.is_dir()):
+            return f"A folder stands where '{printable(path.name)}' belongs."
         for path, data in files:
             os.makedirs(path.parent, exist_ok=True)
             staged.append((atomic.stage(path, data), path))

@@ -18,6 +18,7 @@ from grefine.io.atomic import write_atomic
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder, pipeline_names
+from grefine.scorers.resolve import check_device
 
 INDEX = "model_index.json"
 COMPONENTS = ("clip", "clip_tokenizer", "pq_prompts")
@@ -56,6 +57,8 @@ def load_maps(
         calibration: a JSON file in place of the stored one.
         fresh: start from the uncalibrated constants, as calibration itself does.
     """
+    if device:
+        check_device(device)
     clip, prompts = load_clip(pipeline), load_prompts(pipeline)
     if device:
         clip, prompts = clip.to(device), prompts.to(device)

@@ -151,13 +151,14 @@ def _chain(first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]) 
 
 def _csv_rows(text: str, mark: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     limit = csv.field_size_limit(_LONGEST_CELL)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 yield reader.line_num, cells
     except csv.Error as error:
-        raise PromptError(f"'{printable(path)}' line {reader.line_num} is not CSV: {error}.") from error
+        hint = ", a quote is never closed" if "end of data" in str(error) else ""
+        raise PromptError(f"'{printable(path)}' line {reader.line_num} is not CSV: {error}{hint}.") from error
     finally:
         csv.field_size_limit(limit)
 

@@ -25,7 +25,6 @@ from grefine.refine.guard import Panel, decide, reject_regions
 from grefine.refine.guidance import Guidance, Steering
 from grefine.refine.inputs import read_masks, read_pictures, read_prompts, resize_picture
 from grefine.refine.job import Job, timed
-from grefine.refine.judges import judge_tokenizer
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, own_scores
 from grefine.refine.plan import Findings, plan_repair, with_overrides
 from grefine.refine.repaint import Piece, SDXLRepainter, batches, composite_regions, region_pieces, to_tensor
@@ -40,7 +39,9 @@ from grefine.refine.restore import (
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig, read_settings, resolve
 from grefine.refine.vae import encode_images
-from grefine.scorers.protocol import Judge, as_scorer
+from grefine.scorers.component import component_tokenizer
+from grefine.scorers.protocol import AnyJudge, as_scorer
+from grefine.scorers.resolve import resolve as resolve_judge
 from grefine.text.parse import parse
 from grefine.types import Decision, Kept, RefineResult, Scores
 
@@ -62,7 +63,7 @@ class Options:
     callback_names: Sequence[str] = ("latents",)
     restorer: Restore | None = None
     guidance: Mapping[str, float] | None = None
-    scorers: Sequence[Judge] | None = None
+    scorers: Sequence[str | AnyJudge] | None = None
     quality_map: QualityProvider | None = None
     alignment_map: AlignmentProvider | None = None
     force: bool = False
@@ -103,7 +104,8 @@ class Call:
         guidance = read_guidance(pipe, options.guidance)
         if guidance is not None:
             painter.steer = partial(Steering, guidance)
-        scorers = [as_scorer(judge) for judge in options.scorers or ()]
+        asked = [resolve_judge(judge, pipeline=pipe, device=str(pipe.device)) for judge in options.scorers or ()]
+        scorers = [as_scorer(judge.load()) for judge in asked]
         if settings.guard and options.scorers is None:
             scorers = pipe.judges(steered=guidance.steers if guidance is not None else ())
         panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), scorers)
@@ -121,6 +123,7 @@ class Call:
         if samples < 1:
             raise ConfigError(f"num_images_per_prompt must be at least 1, not {samples}.")
         prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
+        read_prompts(self.options.negative_prompt, len(pictures), "negative prompts")
         parsed = {text: parse(text) if text.strip() else None for text in dict.fromkeys(prompts)}
         count = len(pictures) * samples
         if isinstance(generator, (list, tuple)) and len(generator) == len(pictures):
@@ -356,7 +359,7 @@ def read_guidance(pipe: Any, weights: Mapping[str, float] | None) -> Guidance | 
     if not weights:
         return None
     wants_words = any(name.replace("_", "-").lower() == "moe-agiqa" for name in weights)
-    tokenizer = judge_tokenizer(pipe, "moe_agiqa") if wants_words and pipe.moe_agiqa is not None else None
+    tokenizer = component_tokenizer(pipe, "moe_agiqa") if wants_words and pipe.moe_agiqa is not None else None
     return Guidance(weights, pipe.mdiqa, pipe.moe_agiqa, tokenizer)
 
 

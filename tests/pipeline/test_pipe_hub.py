@@ -22,7 +22,7 @@ from grefine.errors import ConfigError
 from grefine.pipeline import GRefinePipeline
 
 PROMPTS = ["a red ball on snow", "a house on grass", "a green tree", "a blue box", "a star", "a red house"]
-FEW = {"total_steps": 2, "max_change": 1.0}
+FEW = {"total_steps": 2}
 
 
 @pytest.fixture(scope="module")
