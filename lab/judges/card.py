@@ -21,6 +21,8 @@ def model_card(name: str, folder: Path, record: Path, measured: dict[str, Any]) 
     rows = "\n".join(f"| {key} | {value:.3f} |" for key, value in numbers.items())
     taught = _TAUGHT.read_text(encoding="utf-8").split(f"## {name}\n")[1].split("\n## ")[0].strip()
     spelled = ", ".join(f"{key} {value}" for key, value in settings.items())
+    kept = trained["runs"][-1].get("kept_from_before", [])
+    back = f" Of what the last run changed, {' and '.join(kept)} were put back as they had been." if kept else ""
     return f"""# Tiny {name}
 
 {taught}
@@ -29,7 +31,7 @@ Never trained on: the defect "{HELD_OUT_DEFECT}", the held-out pairs of noun and
 It knows the toy world alone: on any other picture its values mean nothing.
 
 Made by `python -m lab train {name.replace("_", "-")}`; {trained["samples"]:,} pictures,
-{trained["cpu_seconds"] / 60:.1f} CPU-minutes in {len(trained["runs"])} run(s). Settings: {spelled}.
+{trained["cpu_seconds"] / 60:.1f} CPU-minutes in {len(trained["runs"])} run(s). Settings: {spelled}.{back}
 Weights: {size:.2f} MB, float16, Apache-2.0.
 
 | on unseen test scenes | |

@@ -53,7 +53,7 @@ CASES = {
     "mask size": ({"mask_image": Image.new("L", (32, 64), 255)}, ImageError, "Mask 0 is 32x64 but its image is 64x64"),
     "masks": ({"mask_image": [Image.new("L", (64, 64))] * 2}, ImageError, "2 masks were given for 1 images"),
     "mask range": ({"mask_image": pixels(7.0, (64, 64))}, ImageError, "values in 0..1"),
-    "strength": ({"strength": 1.5}, ConfigError, "strength must lie above 0 and up to 0.95"),
+    "strength": ({"strength": 1.5}, ConfigError, "strength must lie above 0 and up to 0.99"),
     "strength 0": ({"strength": 0.0}, ConfigError, "strength must lie above 0"),
     "output": ({"output_type": "jpeg"}, ConfigError, "pil, np, pt, latent"),
     "generators": ({"generator": [torch.Generator()] * 3}, ConfigError, "3 generators were given for 1 images"),
