@@ -29,7 +29,7 @@ from grefine.models.reward import RewardModel
 from grefine.refine.call import Call, Options
 from grefine.refine.device import OneDevice, on_one_device
 from grefine.refine.explain import explain_result, memory_estimate
-from grefine.refine.inputs import write_images
+from grefine.refine.inputs import KINDS, check_types, write_images
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, QualityProvider
 from grefine.refine.prompting import PromptEncoding
@@ -241,6 +241,8 @@ class GRefinePipeline(
             plan_only: stop after the plan; images come back untouched.
             force: refine pictures of a world that this pipeline does not know; their reasons say so.
         """
+        given = locals()
+        check_types({name: given[name] for name in KINDS})
         overrides = {
             "total_steps": num_inference_steps,
             "guidance_scale": guidance_scale,

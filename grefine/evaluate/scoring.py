@@ -68,7 +68,8 @@ def tell_foreign(
     foreign: Mapping[str, set[str]], judges: Sequence[Judge], total: int, force: bool, log: ScoringLog
 ) -> None:
     """Say once, for all judges of a world together, how many images they do not know."""
-    for domain in dict.fromkeys(judge.domain for judge in judges if judge.domain and foreign[judge.spec.name]):
+    concerned = (judge.domain for judge in judges if foreign[judge.spec.name])
+    for domain in dict.fromkeys(found for found in concerned if found is not None):
         names = [judge.spec.name for judge in judges if judge.domain is domain]
         count = len(set().union(*(foreign[name] for name in names)))
         said = f"{domain.told(count, total, force)} Judges: {', '.join(names)}."

@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -29,6 +29,7 @@ from grefine.folder.report import write_run_report
 from grefine.folder.single import names_a_file, refine_file
 from grefine.folder.summary import RunSummary, write_table
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
+from grefine.folder.thresholds import thresholds
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.indicators.domain_check import domain_of
@@ -146,12 +147,21 @@ def refine_folder(
         dict(guidance or {}),
     )
     header = task.header(file_digest(table.path) if table else "")
-    with _lock(out), _quiet(pipe), _told(report):
+    with _lock(out), _quiet(pipe), _told(report), ExitStack() as stack:
         if unjudged:
             report({"event": "note", "text": unjudged})
         if table is not None:
             report({"event": "note", "text": table.note})
         _warn(first, report)
+        stack.enter_context(
+            thresholds(
+                pipe,
+                task,
+                out,
+                lambda: list_work(named, out, options),
+                lambda text: report({"event": "note", "text": text}),
+            )
+        )
         ledger = open_ledger(out, header, options)
         if options.overwrite == "never":
             ledger.check_inputs(list_work(named, out, options))

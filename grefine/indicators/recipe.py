@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,14 @@ def _tokenizer(target: Path) -> None:
 
 
 def _prompts(target: Path) -> None:
-    from grefine.indicators.released import released_prompts
+    from grefine.indicators.released import released_prompts, start_tokens_agree
 
+    if not start_tokens_agree():
+        warnings.warn(
+            "The released prompts of PQ-Map begin with another start token than CLIP ViT-B/16 has, so they were "
+            "learned on another CLIP and its quality maps may mean little; docs/weights.md says what to do.",
+            stacklevel=2,
+        )
     released_prompts().save_pretrained(target)
 
 

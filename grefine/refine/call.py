@@ -14,7 +14,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.calibration import Calibration
+from grefine.indicators.calibration import Calibration, check_belongs
 from grefine.indicators.domain_check import domain_of
 from grefine.indicators.pq_map import PQMap
 from grefine.refine.composite import changed_share, rounded
@@ -351,6 +351,7 @@ def maps_of(pipe: Any) -> tuple[PQMap, AQMap | None]:
         if pipe.clip_tokenizer is not None:
             aq = AQMap(pipe.clip, pipe.clip_tokenizer, calibration=calibration)
         pipe._maps = known = (parts, (pq, aq))
+    check_belongs(known[1][0].calibration, pipe.clip)  # a pipeline may be brought to another precision at any time
     return known[1]
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.indicators.domain_check import domain_at
@@ -66,12 +65,20 @@ class Loading:
         kwargs["dtype"] = _with_full_maps(kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32))
         try:
             return super().from_pretrained(str(folder or name), **kwargs)  # type: ignore[misc]
-        except (OSError, SafetensorError) as error:
-            if isinstance(error, GRefineError) or folder is None:
+        except GRefineError:
+            raise
+        except Exception as error:  # whatever a foreign folder makes its readers raise
+            if "weights_only" in str(error):
+                raise WeightsCorrupt(
+                    f"The pipeline '{name}' is refused: it holds a pickle that wants more than tensors. Take its "
+                    "safetensors version."
+                ) from error
+            if folder is None:
                 raise
+            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise WeightsCorrupt(
-                f"The pipeline '{name}' cannot be loaded: {str(error).strip().splitlines()[0]} Copy the folder anew, "
-                "or reinstall grefine if it is a bundled one."
+                f"The pipeline '{name}' cannot be loaded: {said[:200].rstrip('.')}. Copy the folder anew, or "
+                "reinstall grefine if it is a bundled one."
             ) from error
 
     @classmethod

@@ -113,7 +113,7 @@ class SDXLRepainter:
             seeds=[piece.seed for piece in pieces],
             stage=stage,
             shown=pieces[0].shown,
-            steps_mode=self.config.steps_mode,
+            steps_mode=self.config.steps_mode or "noise",
             guidance=self.config.restore_guidance_scale if pieces[0].mended else self.guidance,
             control=self.control,
             steering=None if self.steer is None else self.steer([piece.job.text for piece in pieces]),

@@ -13,7 +13,7 @@ from grefine.errors import ConfigError
 from grefine.resources import config_file
 
 MaskMode = Literal["fixed", "mean", "otsu", "quantile"]
-STRENGTH_CAP = 0.95
+STRENGTH_CAP = 0.99
 """Above it SDXL-inpaint starts from pure noise and washes out; below it the image still anchors colour and light."""
 
 
@@ -65,7 +65,7 @@ class RefineConfig:
     strength_shown: float | None = None
     """Most for a place that is mended with its damage in sight (`show_damage`): what is seen need not be guessed."""
     strength_min: float = 0.3
-    strength_max: float = STRENGTH_CAP
+    strength_max: float = 0.95
     strength_step: float = 0.05
     """Strengths are rounded to multiples of it, so that crops share a schedule."""
 
@@ -76,8 +76,10 @@ class RefineConfig:
     steps_shown: int | None = None
     """Most steps for what is mended with its damage in sight, all of stage 2 included: the first prediction decides,
     and more steps drift from it. None: no limit, or what the pipeline prefers, unless the call asks for steps."""
-    steps_mode: Literal["executed", "schedule"] = "executed"
-    """`executed`: every step counts; `schedule`: steps of the full schedule, of which strength runs a share."""
+    steps_mode: Literal["noise", "executed", "schedule"] | None = None
+    """`noise`: every step counts, and a strength means the same noise for every scheduler and number of steps;
+    `executed`: every step counts, at the end of the scheduler's own schedule; `schedule`: steps of the full schedule,
+    of which strength runs a share. None: noise, or what the pipeline prefers."""
     guidance_scale: float | None = None
     """Classifier-free guidance of stage 1."""
     restore_guidance_scale: float = 1.0
@@ -164,6 +166,7 @@ class RefineConfig:
 
 
 FALLBACKS: dict[str, Any] = {
+    "steps_mode": "noise",
     "guidance_scale": 7.5,
     "restorer": "inpaint",
     "max_upscale": 4.0,

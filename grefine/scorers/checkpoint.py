@@ -41,8 +41,7 @@ def read_state(path: str | Path) -> State:
             "Save its state dict as safetensors on a machine where you trust it."
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsCorrupt(f"'{path}' cannot be read as a weight file: {first[:160]}") from error
+        raise WeightsCorrupt(f"'{path}' is no weight file: neither safetensors nor a pickle of tensors.") from error
     except Exception as error:
         if "Safetensor" in type(error).__name__:
             raise WeightsCorrupt(f"'{path}' is no intact safetensors file: {error}") from error

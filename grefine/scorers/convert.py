@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.io.atomic import PARTIAL_PREFIX
 from grefine.scorers.checkpoint import State, only, read_state
 from grefine.scorers.component import tokenizer_beside
@@ -49,7 +49,13 @@ def convert_weights(
     if tokenizer is not None:  # first, because it is quick to refuse and the weights are large
         words = tokenizer_beside(Path(tokenizer))
     states = {Path(file): read_state(file) for file in files}
-    model = known[kind](states, dict(options or {}))
+    try:
+        model = known[kind](states, dict(options or {}))
+    except GRefineError:
+        raise
+    except Exception as error:  # whatever tensors of other shapes and names make a network raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+        raise WeightsCorrupt(f"'{files[0]}' holds no weights of {kind} ({said}).") from error
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f"{PARTIAL_PREFIX}{out.name}")
     shutil.rmtree(partial, ignore_errors=True)

@@ -51,6 +51,7 @@ DEFAULTS = {
     "least_change": 0.06,
     "strength_shown": 0.2,
     "steps_shown": 2,
+    "steps_mode": "executed",
     "guard_trade": 2.0,
     "guard_resolution": 0.05,
 }

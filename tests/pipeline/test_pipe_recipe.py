@@ -133,3 +133,16 @@ def test_a_fetched_judge_runs_by_its_name_alone_and_says_what_it_says_in_the_gua
         assert availability(judge.spec.name)[0]
         alone = load_scorer(judge.spec.name)([picture], ["a ball on snow"])[0].values
         assert alone == pytest.approx(judge([picture], ["a ball on snow"])[0].values, abs=1e-6)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_prompts_of_another_clip_are_said_to_be_so(placed, tmp_path, other, recwarn):
+    if other:
+        for file in (placed / "pq-prompts").iterdir():
+            content = torch.load(file, weights_only=True)
+            content["params"]["prompt_learner.token_prefix"] += 0.01
+            torch.save(content, file)
+        shutil.copytree(placed / "pq-prompts", tmp_path / "other" / "pq-prompts")
+        write_recipes(tmp_path / "recipes", tmp_path / "other")
+    assembled_folder(SDXL)
+    assert any("another start token" in str(found.message) for found in recwarn) == other

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+)
 
 from grefine.errors import ConfigError
 from grefine.refine.composite import (
@@ -134,6 +140,43 @@ def test_exactly_the_asked_steps_are_chosen(kind, strength):
     assert float(timesteps[0]) <= 1000 * strength + 1
 
 
+@pytest.mark.parametrize("steps", [4, 10, 20])
+@pytest.mark.parametrize("strength", [0.3, 0.7, 0.9, 0.99])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (EulerDiscreteScheduler, {"timestep_spacing": "leading"}),
+        (EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
+        (DPMSolverMultistepScheduler, {}),
+        (LCMScheduler, {}),
+        (HeunDiscreteScheduler, {}),
+    ],
+)
+def test_a_strength_is_the_same_noise_for_every_scheduler_and_number_of_steps(kind, options, strength, steps):
+    scheduler = kind(**options)
+    if kind is LCMScheduler and steps > 50 * strength:
+        pytest.skip("its schedule of 50 has fewer steps below that strength")
+    timesteps, count = choose_timesteps(scheduler, steps, strength, "cpu", "noise")
+    assert float(timesteps[0]) == pytest.approx(1000 * strength - 1, abs=20 if kind is LCMScheduler else 1)
+    assert count == steps
+    assert len(set(timesteps.tolist())) == steps
+    latents, noise = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+    alpha = scheduler.alphas_cumprod[round(float(timesteps[0]))]
+    noisy = scheduler.scale_model_input(scheduler.add_noise(latents, noise, timesteps[:1]), timesteps[0])
+    assert float(noisy.mean()) == pytest.approx(float((1 - alpha).sqrt()), abs=1e-3)
+
+
+@pytest.mark.parametrize(("options", "steps"), [({}, 10), ({"timestep_spacing": "trailing"}, 20)])
+def test_a_scheduler_with_its_own_steps_alone_begins_nearest_below(options, steps):
+    timesteps, _ = choose_timesteps(DDIMScheduler(**options), steps, 0.9, "cpu", "noise")
+    assert len(timesteps) == steps
+    assert 820 < timesteps[0] < 900
+    karras = EulerDiscreteScheduler(use_karras_sigmas=True)
+    timesteps, _ = choose_timesteps(karras, steps, 0.9, "cpu", "noise")
+    assert len(timesteps) == steps
+    assert timesteps[0] < 900
+
+
 def test_few_step_schedules_spread_over_the_strength():
     timesteps, _ = choose_timesteps(LCMScheduler(), 4, 0.5, "cpu")
     assert len(timesteps) == 4
@@ -164,7 +207,7 @@ def test_settings_split_steps_and_fall_back():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"delta": 1.0}, "delta must lie in 0..0.95"),
+        ({"delta": 1.0}, "delta must lie in 0..0.99"),
         ({"max_area": 2.0}, "max_area is a share"),
         ({"max_regions": 0}, "max_regions must be at least 1"),
         ({"context": -1.0}, "context must not be negative"),

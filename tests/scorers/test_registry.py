@@ -251,3 +251,16 @@ def test_commands(images, lar_folder):
     assert CliRunner().invoke(app, run).exit_code == 1
     with pytest.raises(ConfigError, match="METRIC=PATH"):
         CliRunner().invoke(app, ["score", str(images), "--metrics", "piqe", "--weights", "x"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("kind", ["lar-iqa", "reward", "pq", "moe-agiqa", "mdiqa"])
+def test_files_of_anything_else_are_not_converted(tmp_path, kind):
+    """A text, and tensors of other names and shapes: one sentence, no dump, nothing written."""
+    (tmp_path / "text.pth").write_text("i am a text")
+    torch.save({"cls_token": torch.zeros(3), "weight": torch.zeros(2, 2), "params": 7}, tmp_path / "other.pth")
+    for name in ("text.pth", "other.pth"):
+        with pytest.raises((WeightsCorrupt, WeightsMissing)) as caught:
+            convert_weights(kind, [tmp_path / name], tmp_path / "out")
+        assert len(str(caught.value)) < 500
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
