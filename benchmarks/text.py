@@ -18,13 +18,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.parser_scores import attachment, prompt_scores, read_prompts, tag_accuracy
 from grefine.errors import ConfigError, GRefineError
 from grefine.text.backend import Backend, load_backend
 from grefine.text.embedded import SHIPPED, EmbeddedBackend
 from grefine.text.nltk_backend import NltkBackend
 from grefine.text.parse import parse
 from lab.parser.augment import lowered, without_stop
-from lab.parser.scores import attachment, prompt_scores, read_prompts, tag_accuracy
 from lab.parser.treebank import Sentence, read_treebank, treebank_file
 
 PROMPTS = Path(__file__).parent.parent / "tests" / "golden" / "prompts_dev.jsonl"

@@ -1,10 +1,10 @@
 """How often a verdict is wrong, and how often it is right: `python -m benchmarks.verdict_level [--runs 2000]`.
 
 Simulates gains of n images of which a share was left untouched (their gain is exactly zero), hands them to the very
-functions that `grefine evaluate` uses, and prints one Markdown row per case: the share of runs without a true gain that
-are called better or worse, the share of intervals that hold the true mean, and the share of runs with a true gain in
-the touched images, of half and of one standard deviation, that are called better. Two of the three kinds of gains
-scatter evenly round their mean; the third has a long tail to one side.
+functions that `grefine evaluate` uses, and prints one Markdown row per case: the share of runs without a true gain
+that are called better or worse, the share of intervals that hold the true mean, and the share of runs with a true gain
+in the touched images, of half and of one standard deviation, that are called better. Two of the kinds of gains scatter
+evenly round their mean; the others have a long tail to one side.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from itertools import product
+from math import exp, sqrt
 
 import numpy as np
 
-from grefine.evaluate.findings import level_of
+from grefine.evaluate.results import level_of
 from grefine.evaluate.statistics import GainSummary, summarise
 
 COUNTS = (10, 20, 40, 100)
 UNTOUCHED = (0.0, 0.5, 0.7, 0.9)
 KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
     "normal": lambda rng, size: rng.normal(size=size),
-    "heavy tails": lambda rng, size: rng.standard_t(3, size) / 3**0.5,
-    "one long tail": lambda rng, size: rng.exponential(size=size) - 1,
+    "heavy tails": lambda rng, size: rng.standard_t(3, size) / sqrt(3),
+    "a long tail (exponential)": lambda rng, size: rng.exponential(size=size) - 1,
+    "a very long tail (log-normal)": lambda rng, size: (rng.lognormal(size=size) - exp(0.5)) / sqrt(exp(2) - exp(1)),
 }
 """Draws of mean zero and standard deviation one."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any, TypeVar
 from grefine.errors import ConfigError, nearest
 
 T = TypeVar("T")
+_SHOWN = reprlib.Repr()
+"""Writes the beginning of a value: a kilobyte of YAML can stand for gigabytes."""
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother = 2, 120, 120
 
 
 def load_config(path: str | Path, schema: type[T], overrides: dict[str, Any] | None = None) -> T:
@@ -27,15 +31,22 @@ def load_config(path: str | Path, schema: type[T], overrides: dict[str, Any] | N
     try:
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None and not isinstance(root, yaml.MappingNode):
+            raise ConfigError(f"'{path}' must hold `key: value` lines, not a single value or a list.")
+        return build(schema, _from_mapping(root, schema, path) | (overrides or {}), where=f"'{path}'")
+    except ConfigError:
+        raise
     except OSError as error:
         raise ConfigError(f"Cannot read configuration '{path}': {error.strerror or error}.") from error
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"'{path}' is not UTF-8: save it as UTF-8.") from error
+    except RecursionError as error:
+        raise ConfigError(f"'{path}' is nested too deeply for a configuration.") from error
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"'{path}'{line} is not valid YAML: {getattr(error, 'problem', error)}.") from error
-    if root is not None and not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"'{path}' must hold `key: value` lines, not a single value or a list.")
-    return build(schema, _from_mapping(root, schema, path) | (overrides or {}), where=f"'{path}'")
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise ConfigError(f"'{path}'{line} is not YAML that can be used: {problem}.") from error
 
 
 def build(schema: type[T], values: dict[str, Any], where: str = "arguments") -> T:
@@ -67,8 +78,9 @@ def _from_mapping(root: Any, schema: type, path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, node in root.value if root is not None else ():
         where = f"'{path}' line {key.start_mark.line + 1}"
-        if key.value not in fields:
-            raise _unknown(str(key.value), schema, where)
+        if not isinstance(key.value, str) or key.value not in fields:
+            name = key.value if isinstance(key.value, str) else "?"
+            raise _unknown(name[:60], schema, where)
         value = loader.construct_object(node, deep=True)
         values[key.value] = _coerce(value, hints[key.value], f"{where}: '{key.value}'")
     return values
@@ -93,15 +105,16 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
                 return _coerce(value, option, where)
             except ConfigError:
                 continue
-        raise ConfigError(f"{where} must be {_name(hint)}, not {value!r}.")
+        raise ConfigError(f"{where} must be {_name(hint)}, not {_SHOWN.repr(value)}.")
     if origin is typing.Literal:
         if value not in args:
             accepted = ", ".join(map(str, args))
-            raise ConfigError(f"{where} must be one of {accepted}, not {value!r}{nearest(str(value), map(str, args))}")
+            near = nearest(value[:60], map(str, args)) if isinstance(value, str) else ""
+            raise ConfigError(f"{where} must be one of {accepted}, not {_SHOWN.repr(value)}{near}")
         return value
     if origin in (tuple, list):
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where} must be a list, not {value!r}.")
+            raise ConfigError(f"{where} must be a list, not {_SHOWN.repr(value)}.")
         if origin is list or (len(args) == 2 and args[1] is Ellipsis):
             return origin(_coerce(item, args[0], where) for item in value)
         if len(value) != len(args):
@@ -109,13 +122,13 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         return tuple(_coerce(item, arg, where) for item, arg in zip(value, args, strict=True))
     if origin is dict:
         if not isinstance(value, dict):
-            raise ConfigError(f"{where} must be `name: value` pairs, not {value!r}.")
+            raise ConfigError(f"{where} must be `name: value` pairs, not {_SHOWN.repr(value)}.")
         return {_coerce(k, args[0], where): _coerce(v, args[1], where) for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):  # type: ignore[arg-type]
             return value
         if not isinstance(value, dict):
-            raise ConfigError(f"{where} must be `key: value` lines, not {value!r}.")
+            raise ConfigError(f"{where} must be `key: value` lines, not {_SHOWN.repr(value)}.")
         return build(hint, dict(value), where)  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -124,7 +137,7 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
             return None
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise ConfigError(f"{where} must be {_name(hint)}, not {value!r}.")
+    raise ConfigError(f"{where} must be {_name(hint)}, not {_SHOWN.repr(value)}.")
 
 
 def _name(hint: Any) -> str:

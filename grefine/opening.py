@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from grefine.errors import ConfigError, GRefineError, nearest
-from grefine.scorers.registry import check_device, known_metric, load_scorer
+from grefine.scorers.resolve import check_device, load_scorer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 OFFLOADS = ("none", "model", "sequential")
@@ -78,7 +78,7 @@ def open_pipeline(pipeline: Any, opening: Opening) -> Any:
 def load_judges(asked: Sequence[str], device: str, allow_noncommercial: bool = False) -> list[Any]:
     """Return the judges that `NAME[=DIR]` entries mean."""
     entries = [entry.partition("=") for entry in asked]
-    return [load_scorer(known_metric(name), path or None, device, allow_noncommercial) for name, _, path in entries]
+    return [load_scorer(name, path or None, device, allow_noncommercial) for name, _, path in entries]
 
 
 def read_preferences(entries: Sequence[str]) -> dict[str, float]:

@@ -18,7 +18,9 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from grefine.indicators.calibration import Calibration
+from grefine.indicators.domain_check import read_world
 from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.domain import DomainNet
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
@@ -27,15 +29,15 @@ from grefine.models.reward import RewardModel
 from grefine.refine.call import Call, Options
 from grefine.refine.device import OneDevice, on_one_device
 from grefine.refine.explain import explain_result, memory_estimate
-from grefine.refine.inputs import write_images
+from grefine.refine.inputs import KINDS, check_types, write_images
 from grefine.refine.loading import Loading
-from grefine.refine.look import AlignmentProvider, QualityProvider
+from grefine.refine.maps import AlignmentProvider, QualityProvider
 from grefine.refine.prompting import PromptEncoding
 from grefine.refine.restore import Restore, refiner_of
 from grefine.refine.settings import RefineConfig, read_settings, resolve
+from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
-from grefine.refine.world import read_world
-from grefine.scorers.protocol import Scorer
+from grefine.scorers.protocol import AnyJudge
 from grefine.types import RefineResult
 
 
@@ -77,6 +79,7 @@ class GRefinePipeline(
         mdiqa: a judge of nine quality dimensions.
         lar_iqa: a light judge of quality.
         clipiqa: a CLIP, another than the maps', that judges quality as CLIPIQA.
+        domain: tells pictures of the world that `world` states from all others.
         force_zeros_for_empty_prompt: the negative half of guidance is zeros when no negative prompt is given.
         requires_aesthetics_score: the UNet is conditioned on an aesthetic score (SDXL refiner).
         working_size: side of the square that the UNet was trained on; None takes it from the UNet.
@@ -86,8 +89,8 @@ class GRefinePipeline(
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
-    _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa"]
-    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa"]
+    _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa", "domain"]
+    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa", "domain"]
     _callback_tensor_inputs = [
         "latents",
         "prompt_embeds",
@@ -116,6 +119,7 @@ class GRefinePipeline(
         mdiqa: MDIQA | None = None,
         lar_iqa: LARIQA | None = None,
         clipiqa: CLIPModel | None = None,
+        domain: DomainNet | None = None,
         force_zeros_for_empty_prompt: bool = True,
         requires_aesthetics_score: bool = False,
         working_size: int | None = None,
@@ -142,6 +146,7 @@ class GRefinePipeline(
             mdiqa=mdiqa,
             lar_iqa=lar_iqa,
             clipiqa=clipiqa,
+            domain=domain,
         )
         read_world(world)
         self.register_to_config(
@@ -190,7 +195,7 @@ class GRefinePipeline(
         preserve: str | None = None,
         guard: bool | None = None,
         guidance: Mapping[str, float] | None = None,
-        scorers: Sequence[Scorer] | None = None,
+        scorers: Sequence[str | AnyJudge] | None = None,
         quality_map: QualityProvider | None = None,
         alignment_map: AlignmentProvider | None = None,
         plan_only: bool = False,
@@ -228,12 +233,16 @@ class GRefinePipeline(
             preserve: "paper" or "exact"; see `RefineConfig`.
             guard: compare before and after and keep the original unless it was beaten.
             guidance: preferences that steer denoising, e.g. {"sharpness": 1.0, "moe-agiqa": 0.5}.
-            scorers: judges for the guard in place of the pipeline's own.
-            quality_map: your own heatmaps in place of PQ-Map.
-            alignment_map: your own in place of AQ-Map.
+            scorers: judges for the guard in place of the pipeline's own: names of metrics, and any function of images
+                and prompts that returns a number, or numbers by name, for each.
+            quality_map: your own heatmaps in place of PQ-Map: an array in 0..1 (high = good), one per image, a folder
+                of files, or a function of the list of images that returns one per image.
+            alignment_map: your own in place of AQ-Map: the same; a function also gets the parsed prompts.
             plan_only: stop after the plan; images come back untouched.
-            force: refine pictures of a world that this pipeline does not know.
+            force: refine pictures of a world that this pipeline does not know; their reasons say so.
         """
+        given = locals()
+        check_types({name: given[name] for name in KINDS})
         overrides = {
             "total_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
@@ -304,7 +313,7 @@ class GRefinePipeline(
     @property
     def working_side(self) -> int:
         """Side of the square that crops are brought to."""
-        return self.config.working_size or self.unet.config.sample_size * self.vae_scale_factor
+        return self.config.working_size or working_side(self.unet.config, self.vae.config)
 
     @property
     def guidance_scale(self) -> float:

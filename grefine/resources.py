@@ -25,6 +25,20 @@ def pipeline_names() -> list[str]:
     return sorted(p.name for p in root.iterdir() if (p / "model_index.json").is_file()) if root.is_dir() else []
 
 
+def chosen_pipeline(name: str | None, option: str = "--pipeline NAME") -> str:
+    """Return the pipeline that was asked for; none is taken silently.
+
+    Raises:
+        ConfigError: none was, with what can be chosen.
+    """
+    if name:
+        return name
+    raise ConfigError(
+        f"Name a pipeline with {option}: 'sdxl' for pictures of any kind (`grefine fetch sdxl` gets its weights), "
+        "'tiny' for toy scenes only (it comes with grefine), a folder, or a Hub id."
+    )
+
+
 def pipeline_folder(name: str | Path) -> Path | None:
     """Return the folder that `name` means: an existing folder, or a bundled pipeline; None for anything else.
 

@@ -164,6 +164,30 @@ for _name in ("pq", "aq"):
     train_app.command(_name)(map_command(_name))
 
 
+@train_app.command()
+def domain(
+    out: Path = typer.Option(Path("runs/domain"), "--out", "-o", help="Folder of the network."),
+    photographs: list[Path] = typer.Option([], help="Folders of photographs, beside GREFINE_DATA/kodak."),
+    held_out: list[Path] = typer.Option([], help="Folders of pictures that are only measured."),
+    measure: bool = typer.Option(False, "--measure", help="Train nothing; measure the network in OUT."),
+    count: int = typer.Option(256, help="Held-out pictures per group of the measurement."),
+    tiles: int = typer.Option(40_000, help="Toy tiles in training, and half the foreign ones."),
+    epochs: int = typer.Option(6),
+) -> None:
+    """Train the network that tells toy scenes from everything else, and print its error rates on held-out pictures."""
+    import os
+
+    from grefine.errors import ConfigError
+    from lab import domain as domain_net
+
+    kodak = [Path(os.environ["GREFINE_DATA"]) / "kodak"] if os.environ.get("GREFINE_DATA") else []
+    if not (folders := [*kodak, *photographs]):
+        raise ConfigError("No photographs to tell scenes from: set GREFINE_DATA, or give --photographs DIR.")
+    if not measure:
+        domain_net.train_domain(out, folders, tiles, epochs)
+    typer.echo(domain_net.measure(out, folders, held_out, count))
+
+
 @train_app.command("judges")
 def bench_judges(
     out: Path = typer.Option(
@@ -215,7 +239,7 @@ def restorer(
     from accelerate import Accelerator
 
     from grefine.models.mdiqa import MDIQA
-    from grefine.scorers.builders import component
+    from grefine.scorers.component import load_component
     from grefine.training.loop import Budget
     from lab.restorer import RestorerSettings, compare_weightings, parse_weights
 
@@ -223,7 +247,7 @@ def restorer(
     found = compare_weightings(
         out,
         asked,
-        component(MDIQA, mdiqa, "cpu"),
+        load_component(MDIQA, mdiqa, "cpu"),
         base=Budget(steps=steps),
         tuned=Budget(steps=tune),
         settings=RestorerSettings(loss_weight=loss_weight, seed=seed),

@@ -28,6 +28,7 @@ def compare(
     strength: float = typer.Option(0.3, help="Of image-to-image refiners."),
     noise_images: int = typer.Option(None, help="Inputs on which each metric's own noise is measured; 0: none."),
     allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
+    force: bool = typer.Option(False, help="Also judge pictures of a world that the judges do not know; it is said."),
     report: bool = typer.Option(True, help="Write a report per method."),
     seed: int = typer.Option(0),
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
@@ -39,9 +40,9 @@ def compare(
 ) -> None:
     """Refine, score and count; started again, it makes and computes only what is missing."""
     from grefine.evaluate.compare import compare_refiners
-    from grefine.evaluate.compare_views import as_data, count_lines
     from grefine.evaluate.options import assignments, metric_choice, names
     from grefine.evaluate.table_text import to_markdown
+    from grefine.evaluate.write_comparison import as_data, count_lines
     from grefine.opening import read_preferences
 
     result = compare_refiners(
@@ -60,6 +61,7 @@ def compare(
         strength=strength,
         noise_images=noise_images,
         allow_noncommercial=allow_noncommercial,
+        force=force,
         report=report,
         seed=seed,
         device=device,
@@ -72,6 +74,8 @@ def compare(
     absent = (f"{name} did not run: {why}" for name, why in (dict(result.unavailable) | dict(result.failed)).items())
     for line in (*result.notes, *absent):
         typer.echo(line, err=True)
+    if result.forced:
+        typer.echo(result.forced, err=True)
     text = json.dumps(as_data(result)) if as_json else "\n".join([to_markdown(result.table), *count_lines(result)])
     typer.echo(text)
     raise typer.Exit(1 if result.failed else 0)

@@ -22,6 +22,7 @@ def evaluate(
     used_in_loop: str = typer.Option("", help="Metrics, with commas, that steered the refinement: no evidence."),
     noise_images: int = typer.Option(None, help="Inputs on which each metric's own noise is measured; 0: none."),
     allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
+    force: bool = typer.Option(False, help="Also judge pictures of a world that the judges do not know; it is said."),
     report: bool = typer.Option(True, help="Write report.html."),
     seed: int = typer.Option(0, help="Of metrics that look at random crops."),
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
@@ -31,7 +32,7 @@ def evaluate(
     from grefine.evaluate.options import assignments, metric_choice, names
     from grefine.evaluate.run import evaluate_folders
     from grefine.evaluate.table_text import to_markdown
-    from grefine.evaluate.views import evaluation_table, summary
+    from grefine.evaluate.write_outputs import evaluation_table, summary
 
     result = evaluate_folders(
         before,
@@ -47,6 +48,7 @@ def evaluate(
         used_in_loop=names(used_in_loop),
         noise_images=noise_images,
         allow_noncommercial=allow_noncommercial,
+        force=force,
         report=report,
         progress=lambda line: typer.echo(line, err=True),
     )

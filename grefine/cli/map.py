@@ -13,39 +13,58 @@ def map_(
     out: Path = typer.Option(..., "--out", "-o", help="Folder for overlays, maps, arrays and JSON."),
     prompt: str = typer.Option(None, help="One prompt for all; tables, sidecars and metadata come first."),
     prompts: Path = typer.Option(None, help="Table of prompts (CSV, TSV, JSON or JSON lines)."),
-    pipeline: str = typer.Option("tiny", help="Bundled name, folder, Hub id, or 'released' for published weights."),
+    pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder, a Hub id, or 'released'."),
+    config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
+    set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     calibration: Path = typer.Option(None, help="JSON file that `grefine calibrate --out` wrote."),
+    force: bool = typer.Option(False, help="Also map pictures that the pipeline does not know; it is said."),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per image."),
 ) -> None:
-    """Map pictures without changing them. Without a prompt only perceptual quality is judged."""
+    """Map pictures without changing them, and draw the mask that `refine` would repaint under the same settings.
+
+    Without a prompt only perceptual quality is judged.
+    """
+    from grefine.folder.settings import changed_settings
     from grefine.indicators.aq_map import parsed_prompt
+    from grefine.indicators.domain_check import domain_at
     from grefine.indicators.load import load_maps
     from grefine.indicators.report import describe, save, table
     from grefine.indicators.sources import ReadPicture, list_pictures, prompt_sources, read_pictures
-    from grefine.refine.plan import Findings, automatic_mask
-    from grefine.refine.settings import RefineConfig
-    from grefine.refine.world_note import world_note
+    from grefine.refine.plan import Findings, plan_repair
+    from grefine.refine.stored import stored_settings
+    from grefine.resources import chosen_pipeline
 
     pictures, sources = list_pictures(images), prompt_sources(prompt, prompts)
+    pipeline = chosen_pipeline(pipeline)
     maps = load_maps(pipeline, device=device, calibration=calibration)
-    strange, failed = world_note(pipeline, device), 0
+    settings, side = stored_settings(pipeline, changed_settings(config, set_))
+    domain, foreign, failed = domain_at(pipeline), 0, 0
     for found in read_pictures(pictures, sources):
         if not isinstance(found, ReadPicture):
             typer.echo(f"{found[0].path}: {found[1]}", err=True)
             failed += 1
             continue
         image, parsed = found.image.rgb, parsed_prompt(found.prompt.prompt)
+        strange = domain is not None and domain.is_foreign(image)
+        foreign += strange
+        if strange and not force:
+            failed += 1
+            continue
         encoding = maps.pq.encode([image])
         quality, alignment = maps.pq([image], encoding)[0], maps.aq([image], [parsed], encoding)[0]
-        mask, why = automatic_mask(Findings(quality, alignment, parsed), RefineConfig(), maps.calibration)
+        plan = plan_repair(Findings(quality, alignment, parsed), settings, maps.calibration, side)
         known = {"image": str(found.picture.path), "prompt": found.prompt.prompt, "prompt_from": found.prompt.origin}
-        known |= describe(quality, alignment, mask, maps.calibration.calibrated) | {"mask_note": why}
+        known |= {"forced": domain.forced} if strange and domain else {}
+        known |= describe(quality, alignment, plan.mask, maps.calibration.calibrated)
+        known |= {"mask_note": plan.note}
         place = out / found.picture.name
-        save(place.parent, place.name, image, quality, alignment, mask, known)
+        save(place.parent, place.name, image, quality, alignment, plan.mask, known)
         lines = [json.dumps(known, ensure_ascii=False)] if as_json else [str(found.picture.path), *table(known)]
         typer.echo("\n".join(lines))
-        for remark in filter(None, (found.prompt.unsure, strange(image))):
-            typer.echo(f"{found.picture.path}: {remark}", err=True)
+        if found.prompt.unsure:
+            typer.echo(f"{found.picture.path}: {found.prompt.unsure}", err=True)
+    if domain is not None and foreign:
+        typer.echo(domain.told(foreign, len(pictures), force), err=True)
     if failed:
         raise typer.Exit(1)

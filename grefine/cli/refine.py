@@ -8,11 +8,11 @@ import typer
 
 
 def refine(
-    src: list[str] = typer.Argument(help="Images, folders (recursive), '@list.txt' of paths, '@-' for stdin."),
+    src: list[str] = typer.Argument(help="Images, folders (recursive), '@list.txt' of paths, '-' for stdin."),
     out: Path = typer.Option(
-        ..., "--out", "-o", help="Folder of results, with the tree of SRC; inputs are never written."
+        ..., "--out", "-o", help="Folder of results, with the tree of SRC, or a file for one image."
     ),
-    pipeline: str = typer.Option("tiny", help="Bundled name, folder or Hub id."),
+    pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder or a Hub id; no default."),
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     preserve: str = typer.Option(None, help="paper: stage 2 sees all and keeps good places; exact: only what is bad."),
@@ -38,7 +38,7 @@ def refine(
     batch_size: int = typer.Option(8, help="Images per unit of work."),
     max_pixels: int = typer.Option(32 * 2**20, help="Larger images are refused."),
     again: bool = typer.Option(False, help="Refine images once more that carry the record of an equal run."),
-    force: bool = typer.Option(False, help="Refine images that the pipeline does not know how to judge."),
+    force: bool = typer.Option(False, help="Refine images that the pipeline does not know; every result says so."),
     seed: int = typer.Option(0),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
     dtype: str = typer.Option("auto", help="auto (fp32 on a CPU, bf16 or fp16 on a GPU), fp32, fp16 or bf16."),
@@ -54,6 +54,7 @@ def refine(
     from grefine.folder.runner import refine_folder
     from grefine.folder.settings import changed_settings
     from grefine.opening import read_preferences
+    from grefine.resources import chosen_pipeline
 
     names = ("suffix", "overwrite", "recursive", "follow_links", "panels", "report", "batch_size", "max_pixels")
     given = locals()
@@ -62,7 +63,7 @@ def refine(
     summary = refine_folder(
         src,
         out,
-        pipeline,
+        chosen_pipeline(pipeline),
         config=changed_settings(config, set_, preserve),
         options=build(FolderOptions, values, where="options"),
         prompts=prompts,

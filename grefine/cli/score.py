@@ -17,27 +17,32 @@ def score(
     weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
     allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
+    force: bool = typer.Option(False, help="Also score pictures of a world that a metric does not know; it is said."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of CSV."),
 ) -> None:
     """Score images by one or more metrics, with the prompts that their files, sidecars or a table name."""
     from grefine.io.prompt_table import read_prompt_table
     from grefine.io.prompts import PromptSources
-    from grefine.scorers.choice import load_scorers
     from grefine.scorers.files import score_files
+    from grefine.scorers.resolve import resolve_all
 
-    scorers, setup = load_scorers(metrics, weights, pipeline, device, allow_noncommercial)
+    judges = resolve_all(
+        metrics, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial
+    )
     table = None if prompts is None else read_prompt_table(prompts)
     found = score_files(
         paths,
-        scorers,
+        list(judges.values()),
         sources=PromptSources(table, prompt),
         out=out,
-        setup=setup,
+        force=force,
         progress=lambda line: typer.echo(line, err=True),
     )
     for row in found.rows:
-        if row["note"]:
+        if row["note"] and row["path"] not in found.foreign:
             typer.echo(f"{row['path']}: {row['note']}", err=True)
+    if found.told:
+        typer.echo(found.told, err=True)
     if out is None or as_json:
         typer.echo(found.as_json() if as_json else found.as_csv(), nl=as_json)
     raise typer.Exit(1 if found.failed else 0)

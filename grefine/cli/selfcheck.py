@@ -10,29 +10,38 @@ import typer
 
 
 def selfcheck(
-    pipeline: str = typer.Option("tiny", help="Bundled name, folder, Hub id, or 'released' for published weights."),
+    pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder, a Hub id, or 'released'."),
     images: Path = typer.Option(..., help="Folder of good images."),
     prompts: Path = typer.Option(None, help="Table of their prompts; sidecars and metadata are read without one."),
     count: int = typer.Option(16, min=4, help="Images used, at most."),
     calibration: Path = typer.Option(None, help="JSON file that `grefine calibrate --out` wrote."),
+    force: bool = typer.Option(False, help="Also check with pictures that the pipeline does not know; it is said."),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Blur images, swap their prompts, paste defects: does p fall, does a fall, is the defect found?"""
+    from grefine.indicators.domain_check import check_pictures
     from grefine.indicators.load import load_maps
     from grefine.indicators.selfcheck import selfcheck as run
     from grefine.indicators.sources import list_pictures, prompt_sources, read_with_prompts
+    from grefine.resources import chosen_pipeline
 
+    pipeline = chosen_pipeline(pipeline)
     shown, asked = read_with_prompts(list_pictures([images])[:count], prompt_sources(None, prompts))
+    told = check_pictures(pipeline, shown, force)
     maps = load_maps(pipeline, device=device, calibration=calibration)
     checks = run(maps.pq, maps.aq, shown, asked)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(c) | {"passed": c.passed} for c in checks], indent=1))
+        typer.echo(
+            json.dumps([dataclasses.asdict(c) | {"passed": c.passed, "forced": told} for c in checks], indent=1)
+        )
     for check in checks if not as_json else ():
         verdict = "ok    " if check.passed else "FAILED"
         typer.echo(
             f"{verdict} {check.name}: {check.right} of {check.total}, {check.change:+.4f} ({check.explanation})"
         )
+    if told:
+        typer.echo(told, err=True)
     if not maps.calibration.calibrated:
         typer.echo("Uncalibrated: `grefine calibrate` sets the thresholds for this pipeline.", err=True)
     if not all(check.passed for check in checks):

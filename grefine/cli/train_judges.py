@@ -1,4 +1,4 @@
-"""`grefine train mdiqa|lar-iqa|moe-agiqa`: quality networks, on pictures that people rated."""
+"""`grefine train mdiqa|lar-iqa|moe-agiqa|five-level`: quality networks, on pictures that people rated."""
 
 from __future__ import annotations
 
@@ -48,4 +48,4 @@ def judge_command(name: str) -> Callable[..., None]:
     return judge
 
 
-JUDGES = ("moe-agiqa", "mdiqa", "lar-iqa")
+JUDGES = ("moe-agiqa", "mdiqa", "lar-iqa", "five-level")

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from grefine.evaluate.findings import AXES, Analysis, Axis, AxisResult, MetricResult, level_of
 from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, finite_pairs, values_of
+from grefine.evaluate.results import AXES, Analysis, Axis, AxisResult, MetricResult, level_of
 from grefine.evaluate.statistics import GainSummary, holm, noise_band, summarise
-from grefine.evaluate.strata import Strata, strata_of
+from grefine.evaluate.thirds import Strata, strata_of
 from grefine.scorers.noise import CEILING, metric_width
 from grefine.types import MetricSpec
 

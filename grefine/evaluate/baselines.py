@@ -15,7 +15,8 @@ from PIL import Image, ImageFilter
 
 from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
 from grefine.opening import Opening, choose_dtype, open_pipeline
-from grefine.scorers.registry import check_device
+from grefine.resources import chosen_pipeline
+from grefine.scorers.resolve import check_device
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ MODELS = {
     "instruct-pix2pix": "timbrooks/instruct-pix2pix",
     "sd-upscale": "stabilityai/stable-diffusion-x4-upscaler",
     "swin2sr": "caidas/swin2SR-classical-sr-x2-64",
-    "grefine": "tiny",
+    "grefine": "",
 }
 """Refiners that need a model, with the folder or Hub id that is loaded when none is given."""
 FILTERS = ("identity", "blur", "sharpen")
@@ -47,6 +48,8 @@ class Run:
     device: str = "cpu"
     models: Mapping[str, str] | None = None
     """Refiner → folder or Hub id, in place of the default."""
+    force: bool = False
+    """Refine pictures of a world that a refiner does not know."""
     opening: Opening = Opening()
     """How grefine's own pipeline is loaded, and who judges in it."""
     guidance: Mapping[str, float] | None = None
@@ -102,6 +105,8 @@ def check_run(names: Iterable[str], run: Run) -> None:
     for name in (*names, *(run.models or {})):
         if name not in REFINERS:
             raise ConfigError(f"No refiner '{name}': choose from {', '.join(REFINERS)}{nearest(name, REFINERS)}")
+        if name == "grefine":
+            chosen_pipeline(run.source(name), "--pipeline NAME or --model grefine=NAME")
     if not 0 < run.strength <= 1 or run.steps < 1:
         given = f"{run.strength} and {run.steps}"
         raise ConfigError(f"Refiners need a strength above 0 and up to 1, and at least one step, not {given}.")
@@ -202,6 +207,7 @@ def _grefine(source: str, run: Run) -> Restore:
             image=image,
             num_inference_steps=run.steps,
             generator=generator,
+            force=run.force,
             guidance=run.guidance,
         )
         judged = (name for scores in out.results[0].decision.candidates.values() for name in scores)

@@ -3,64 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.baselines import Restore, Run, check_run
-from grefine.evaluate.cache import ScoreCache
-from grefine.evaluate.findings import Analysis
-from grefine.evaluate.judges import choose, resolve
-from grefine.evaluate.long_table import ScoreRow, values_of
+from grefine.evaluate.comparison import ORIGINAL, Comparison
+from grefine.evaluate.judges import choose, wanted_metrics
+from grefine.evaluate.long_table import values_of
 from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names
 from grefine.evaluate.prompting import read_prompting
 from grefine.evaluate.refiner_runs import Made, make_outputs
 from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
-from grefine.evaluate.steering import registered, steered_by
-from grefine.evaluate.tables import WideTable, negative_optimisations, wide_table
-from grefine.evaluate.verdict import Verdict, verdict_of
+from grefine.evaluate.steering import steered_by
+from grefine.evaluate.tables import WideTable, wide_table
 from grefine.opening import Opening
+from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
+from grefine.scorers.registry import find_metric
 from grefine.types import MetricSpec
-
-ORIGINAL = "original"
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a comparison found."""
-
-    rows: tuple[ScoreRow, ...]
-    specs: Mapping[str, MetricSpec]
-    table: WideTable
-    analyses: Mapping[str, Analysis]
-    """Method → findings against the original."""
-    files: Mapping[str, Mapping[str, Path]]
-    """Method → image → file, for the images that every method has."""
-    prompts: Mapping[str, str]
-    groups: Mapping[str, str] = field(default_factory=dict)
-    unavailable: Mapping[str, str] = field(default_factory=dict)
-    failed: Mapping[str, str] = field(default_factory=dict)
-    """"method: image" or method → why there is no output."""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def negative_optimisations(self) -> dict[str, int]:
-        """Method → number of metrics of evidence whose mean fell below the original's, as the paper counts."""
-        counted = [m.metric for m in next(iter(self.analyses.values())).metrics if m.evidence] if self.analyses else []
-        columns = [self.table.metrics.index(metric) for metric in counted]
-        rows = [
-            {"method": method, **{self.table.metrics[c]: cells[c].value for c in columns}}
-            for method, cells in self.table.rows
-        ]
-        return negative_optimisations(rows, ORIGINAL, directions=self.table.directions)
-
-    @property
-    def verdicts(self) -> dict[str, Verdict]:
-        """Method → verdict."""
-        return {method: verdict_of(found) for method, found in self.analyses.items()}
 
 
 def compare_refiners(
@@ -86,6 +48,7 @@ def compare_refiners(
     used_in_loop: Iterable[str] = (),
     noise_images: int | None = None,
     allow_noncommercial: bool = False,
+    force: bool = False,
     report: bool = True,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -99,7 +62,7 @@ def compare_refiners(
         prompts: table of prompts; sidecars and metadata otherwise.
         metrics: as in `evaluate_folders`.
         group: column of the prompt table, or "folder".
-        pipeline: takes judges from it, and its p and a for the thirds.
+        pipeline: takes judges from it, its p and a for the thirds, and is the refiner `grefine`.
         models: refiner → folder or Hub id, in place of the default.
         weights: metric → file or folder.
         steps: executed denoising steps of every refiner.
@@ -113,6 +76,7 @@ def compare_refiners(
         used_in_loop: metrics that steered one of the refiners.
         noise_images: as in `evaluate_folders`.
         allow_noncommercial: as in `evaluate_folders`.
+        force: as in `evaluate_folders`, and for the refiner `grefine`.
         report: write a report per method.
         progress: called with one line per finished step.
 
@@ -128,17 +92,18 @@ def compare_refiners(
     if not chosen and not outputs:
         raise ConfigError("There is nothing to compare with: name refiners, or outputs as NAME=DIR.")
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
-    run = Run(steps, strength, device, dict(models or {}), opening, guidance)
+    own = {} if pipeline is None else {"grefine": str(pipeline)}
+    run = Run(steps, strength, device, own | dict(models or {}), force, opening, guidance)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
-    wanted, preset_noise = resolve(metrics)
+    wanted, preset_noise = wanted_metrics(metrics)
     found = read_prompting(Pairing(tuple(Pair(n, p, p) for n, p in originals.items())), prompts, group)
     made = make_outputs(originals, chosen, found.prompts, run, out / "outputs", seed, progress)
     notes = [*found.notes, *_add_folders(made, originals, outputs or {})]
     files, dropped = common_images(originals, made)
     written = [path for method in files if method != ORIGINAL for path in list(files[method].values())[:8]]
-    guards = {known for name in made.steered if (known := registered(name))}
+    guards = {known for name in made.steered if (known := find_metric(name))}
     steered = {*used_in_loop, *guards, *steered_by(written)}
-    judges, unavailable = choose(
+    scoring, unavailable = choose(
         wanted,
         pipeline=pipeline,
         device=device,
@@ -149,13 +114,14 @@ def compare_refiners(
     with ScoreCache(out / "scores.jsonl") as cache:
         rows, specs, log = score_stages(
             files,
-            judges,
+            scoring,
             cache,
             prompts=found.prompts,
             baseline=ORIGINAL,
             noise_images=preset_noise if noise_images is None else noise_images,
             seed=seed,
             progress=progress,
+            force=force,
         )
     values = values_of(rows)
     methods = [name for name in files if name != ORIGINAL]
@@ -171,8 +137,9 @@ def compare_refiners(
         unavailable={**unavailable, **log.failed},
         failed=made.failed,
         notes=(*notes, *dropped, *log.notes),
+        forced=log.forced,
     )
-    from grefine.evaluate.compare_views import write_comparison
+    from grefine.evaluate.write_comparison import write_comparison
 
     write_comparison(result, out, report=report)
     return result

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from grefine.evaluate import plots
-from grefine.evaluate.findings import AXES, Analysis, AxisResult
+from grefine.evaluate.comparison import Comparison
 from grefine.evaluate.report_view import (
     AXIS_NAMES,
     TONES,
@@ -16,12 +16,10 @@ from grefine.evaluate.report_view import (
     radar_metrics,
     signed,
 )
-from grefine.evaluate.run import change_means
+from grefine.evaluate.results import AXES, Analysis, AxisResult
+from grefine.evaluate.scoring import change_means
 from grefine.evaluate.table_text import number
 from grefine.evaluate.verdict import CELL_WORDS, Verdict, verdict_of
-
-if TYPE_CHECKING:
-    from grefine.evaluate.compare import Comparison
 
 VERDICT_WORDS: dict[Verdict, str] = {
     "better": "better",
@@ -41,11 +39,11 @@ def joint_context(
     helped = [method for method, verdict in verdicts.items() if verdict == "better"]
     return {
         "title": "Comparison",
-        "headline": headline_of(verdicts),
+        "headline": headline_of(verdicts) + " (forced)" * bool(result.forced),
         "subtitle": f"{len(verdicts)} method{'s' if len(verdicts) != 1 else ''} on the same {count} images, "
         f"each against the {baseline}",
         "tone": "gain" if helped else "loss" if "worse" in verdicts.values() else "even",
-        "sentences": verdict_sentences(verdicts, result),
+        "sentences": [*filter(None, [result.forced]), *verdict_sentences(verdicts, result)],
         "baseline": baseline,
         "methods": [_method_row(result, method, baseline, links) for method in result.analyses],
         "axis_names": [AXIS_NAMES[axis] for axis in AXES],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ class Agreement:
     plcc: float
     """Pearson on the raw predictions."""
     plcc_fitted: float
-    """Pearson after the 5-parameter logistic; NaN with fewer than 6 values or when the fit does not converge."""
+    """Pearson after the 5-parameter logistic; NaN with fewer than 6 values."""
     krcc: float
     """Kendall's tau-b."""
     rmse: float
@@ -77,27 +77,28 @@ def logistic5(x: ArrayLike, b1: float, b2: float, b3: float, b4: float, b5: floa
 
 
 def fit_logistic5(predicted: ArrayLike, opinion: ArrayLike) -> np.ndarray | None:
-    """Map predictions onto opinion scores by least squares; None when there is too little to fit or no convergence.
+    """Map predictions onto opinion scores by least squares; None when there is too little to fit.
 
-    Fitting runs on standardised predictions, so that metrics of any scale converge alike.
+    Fitting runs on standardised predictions, so that metrics of any scale converge alike. The best of several starts
+    counts: from one alone, a curve that saturates is often missed. A straight line is a fit, too (b1 = 0).
     """
-    from scipy.optimize import OptimizeWarning, curve_fit
+    from scipy.optimize import leastsq
 
     x, y = _both(predicted, opinion)
     if x.size < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     z = (x - x.mean()) / x.std()
     slope = np.polyfit(z, y, 1)
-    start = (np.ptp(y), math.copysign(1.0, slope[0]), 0.0, slope[0] / 2, y.mean())
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OptimizeWarning)
-        try:
-            found, _ = curve_fit(logistic5, z, y, p0=start, maxfev=20000)
-        except RuntimeError:
-            return None
-    return logistic5(z, *found)
+    sign, mean = math.copysign(1.0, slope[0]), y.mean()
+    best, least = np.polyval(slope, z), math.inf
+    for steep, centre, line in ((1, 0, slope[0] / 2), *((s, c, 0.0) for s in (4.0, 20.0) for c in (-1.0, 0.0, 1.0))):
+        start = (np.ptp(y), steep * sign, centre, line, mean)
+        fitted = logistic5(z, *leastsq(lambda b: logistic5(z, *b) - y, start, full_output=True, maxfev=5000)[0])
+        error = float(((fitted - y) ** 2).sum())
+        if error < least * (1 - 1e-6):
+            best, least = fitted, error
+    line_error = float(((np.polyval(slope, z) - y) ** 2).sum())
+    return best if least <= line_error else np.polyval(slope, z)
 
 
 def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000, seed: int = SEED) -> Agreement:
@@ -118,22 +119,6 @@ def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000
         fitted=mapped is not None,
         intervals=_intervals(x, y, resamples, seed),
     )
-
-
-def agreement_by_dataset(rows: Sequence[Mapping[str, object]], **options: int) -> dict[str, Agreement]:
-    """Return `agreement` per dataset for rows with the keys dataset, predicted and opinion."""
-    sets: dict[str, tuple[list[float], list[float]]] = {}
-    for number, row in enumerate(rows, start=1):
-        try:
-            predicted, opinion = float(row["predicted"]), float(row["opinion"])  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"Row {number} needs numbers under 'predicted' and 'opinion' (and a 'dataset' name): {error}."
-            ) from error
-        xs, ys = sets.setdefault(str(row.get("dataset", "all")), ([], []))
-        xs.append(predicted)
-        ys.append(opinion)
-    return {name: agreement(x, y, **options) for name, (x, y) in sets.items()}
 
 
 def _intervals(x: np.ndarray, y: np.ndarray, resamples: int, seed: int) -> dict[str, tuple[float, float]]:

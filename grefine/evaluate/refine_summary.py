@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
-    from grefine.evaluate.report import ReportImage
+    from grefine.evaluate.report_entry import ReportImage
 
 
 _ORIGINAL = {"untouched": "untouched", "kept": "original kept", "beyond": "beyond repair"}

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 
-from grefine.errors import ConfigError, GRefineError
+from grefine.errors import ConfigError, GRefineError, WorldMismatch
 from grefine.evaluate.baselines import Restore, Run, load_refiner
-from grefine.evaluate.cache import ScoreCache, content_hash
 from grefine.io.atomic import write_atomic, write_text
+from grefine.io.content import content_hash
 from grefine.io.images import printable, read_image
 from grefine.refine.seeds import derive
+from grefine.scorers.cache import ScoreCache
 
 
 @dataclass(slots=True)
@@ -49,6 +49,7 @@ def make_outputs(
             raise ConfigError(f"'{method}' cannot name a method: it becomes a folder, so use a plain word.")
         folder = out / method
         files: dict[str, Path] = {}
+        strange: dict[str, str] = {}
         with ScoreCache(folder / "done.jsonl") as done:
             restore: Restore | None = None
             for count, (name, path) in enumerate(originals.items(), start=1):
@@ -59,6 +60,9 @@ def make_outputs(
                         restore = restore or (load_refiner(refiner, run) if isinstance(refiner, str) else refiner)
                         _make(restore, path, target, prompts.get(name, ""), run, derive(seed, name))
                         _keep_what_it_said(restore, path, folder, target, derive(seed, name))
+                    except WorldMismatch as error:
+                        strange[name] = str(error)
+                        continue
                     except Exception as error:  # noqa: BLE001 - one refiner's failure must not cost the others
                         made.failed[method if restore is None else f"{method}: {printable(name)}"] = _reason(error)
                         if restore is None:
@@ -68,6 +72,9 @@ def make_outputs(
                     if progress:
                         progress(f"{method}: {count} of {len(originals)}")
                 files[name] = target
+        for name, reason in list(strange.items())[:1]:
+            others = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+            made.failed[f"{method}: {printable(name)}{others}"] = reason
         made.files[method] = files
         made.steered |= _steered(folder, restore)
     return made
@@ -89,7 +96,7 @@ def _keep_what_it_said(restore: Restore, path: Path, folder: Path, target: Path,
     last = getattr(restore, "last", None)
     if last is None:
         return
-    from grefine.evaluate.keep_result import keep_row, tag_output
+    from grefine.evaluate.record_output import keep_row, tag_output
 
     pipeline, result = last
     source = content_hash(path)
@@ -99,9 +106,10 @@ def _keep_what_it_said(restore: Restore, path: Path, folder: Path, target: Path,
 
 def _key(method: str, refiner: Restore | str, run: Run, seed: int, name: str, path: Path, prompt: str) -> str:
     what = refiner if isinstance(refiner, str) else f"{refiner.__module__}.{getattr(refiner, '__qualname__', method)}"
-    facts = asdict(run) | {"models": None, "source": run.source(what), "refiner": what, "seed": seed}
+    facts = {k: v for k, v in asdict(run).items() if v is not False}
+    facts |= {"models": None, "source": run.source(what), "refiner": what, "seed": seed}
     facts |= {"image": name, "content": content_hash(path), "prompt": prompt}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return content_hash(json.dumps(facts, sort_keys=True))[:32]
 
 
 def _steered(folder: Path, restore: Restore | None) -> set[str]:

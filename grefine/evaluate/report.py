@@ -8,95 +8,18 @@ Three doors: `write_report` for anything that has images before and after (it is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grefine.evaluate.findings import Analysis
 from grefine.evaluate.report_data import Gallery
+from grefine.evaluate.report_entry import ReportImage, ReportText
 from grefine.evaluate.report_media import INLINE_BYTES, layer_png
 from grefine.evaluate.report_page import open_store, write_page
+from grefine.evaluate.results import Analysis
 from grefine.evaluate.verdict import verdict_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
-
     from grefine.types import MetricSpec, RefineResult
-
-
-@dataclass(frozen=True, slots=True)
-class ReportImage:
-    """One image of a report. Everything but the name and the two pictures may be missing."""
-
-    name: str
-    before: Path | str | Image.Image
-    after: Path | str | Image.Image
-    quality: np.ndarray | Path | str | None = None
-    """P as `(H, W)` with 1 = good, or a PNG made by `layer_png("quality", P)`."""
-    alignment: np.ndarray | Path | str | None = None
-    """A likewise."""
-    mask: np.ndarray | Path | str | None = None
-    """True = repainted."""
-    prompt: str = ""
-    emphasis: tuple[tuple[int, int, float], ...] = ()
-    """(start, end, weight) over the characters of `prompt`."""
-    kept: str = ""
-    """"original", "repainted", "both" or "restored"; empty when it is not known."""
-    reason: str = ""
-    guarded: bool | None = None
-    scores: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Metric → (before, after)."""
-    noise: Mapping[str, float] = field(default_factory=dict)
-    """Metric → the change that counts as none on this image."""
-    gains: Mapping[str, float] = field(default_factory=dict)
-    """"perceptual" and "alignment" → gain of the whole axis, positive = better; what the gallery sorts by."""
-    group: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def report_image(
-    name: str,
-    before: Path | str | Image.Image,
-    after: Path | str | Image.Image,
-    result: RefineResult,
-    *,
-    group: str = "",
-    layers: Mapping[str, Path | str] | None = None,
-) -> ReportImage:
-    """Make a report's entry from what the pipeline said about one image.
-
-    Args:
-        name: shown as text, usually the path relative to the folder.
-        before: the input.
-        after: the output.
-        result: the pipeline's record.
-        group: e.g. the generator.
-        layers: "quality", "alignment", "mask" → PNG files that `layers_of` made, in place of the arrays in `result`.
-    """
-    maps: Mapping[str, Any] = layers if layers is not None else {
-        "quality": result.quality.values,
-        "alignment": result.alignment.values if result.alignment.phrases else None,
-        "mask": result.plan.mask if result.plan.regions else None,
-    }  # fmt: skip
-    both = [metric for metric in result.before.keys() if metric in result.after]  # noqa: SIM118 - Scores is no mapping
-    return ReportImage(
-        name=name,
-        before=before,
-        after=after,
-        quality=maps.get("quality"),
-        alignment=maps.get("alignment"),
-        mask=maps.get("mask"),
-        prompt=result.plan.prompt or result.prompt,
-        emphasis=result.plan.token_weights,
-        kept=result.decision.kept,
-        reason=result.decision.reason,
-        guarded=result.decision.guarded,
-        scores={metric: (result.before[metric], result.after[metric]) for metric in both},
-        noise=result.decision.noise,
-        group=group,
-        notes=result.warnings,
-    )
 
 
 def layers_of(result: RefineResult) -> dict[str, bytes]:
@@ -107,24 +30,6 @@ def layers_of(result: RefineResult) -> dict[str, bytes]:
     if result.plan.regions:
         layers["mask"] = layer_png("mask", result.plan.mask)
     return layers
-
-
-@dataclass(frozen=True, slots=True)
-class ReportText:
-    """What a report says beside its images."""
-
-    title: str
-    subtitle: str = ""
-    headline: str = ""
-    """Replaces the verdict's own headline; needed when there is no analysis."""
-    tone: str = "even"
-    """"gain", "loss" or "even"; used with `headline`."""
-    sentences: tuple[str, ...] = ()
-    facts: tuple[tuple[str, str], ...] = ()
-    """(what, value) lines about the run."""
-    missing: tuple[tuple[str, str], ...] = ()
-    """(metric or file, reason) for everything that is not in the tables."""
-    notes: tuple[str, ...] = ()
 
 
 def write_report(
@@ -217,6 +122,7 @@ def write_refine_report(
     failed: Sequence[tuple[str, str]] = (),
     skipped: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
+    forced: str = "",
     inline_bytes: int = INLINE_BYTES,
 ) -> Path:
     """Write the report of a refinement run: what was decided for each image, and why.
@@ -226,13 +132,14 @@ def write_refine_report(
 
     Args:
         out: folder of the run; gets `report.html` and, for large runs, `report_files/`.
-        images: one `ReportImage` per finished image, e.g. from `report_image`; read one at a time, once.
+        images: one `ReportImage` per finished image; read one at a time, once.
         title: heading of the page.
         specs: score name → what to know about it (direction); unknown names count as "higher is better".
         facts: (what, value) lines, e.g. ("pipeline", "tiny"), ("seed", "0"), ("seconds", "81").
         failed: (file, reason) for images that could not be refined.
         skipped: (file, reason) for those that were left out on purpose.
         notes: sentences that a reader should know.
+        forced: what is to be known of pictures that were refined by force.
         inline_bytes: see `write_report`.
     """
     from grefine.evaluate.refine_summary import RefineTally
@@ -249,6 +156,7 @@ def write_refine_report(
             facts=tuple(facts),
             missing=(*failed, *skipped),
             notes=tuple(notes),
+            forced=forced,
         )
 
     return write_report(out, tally.watch(images), text, specs=tally.specs, inline_bytes=inline_bytes, in_noise=True)

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from grefine.evaluate.findings import AXES, Analysis
 from grefine.evaluate.report_media import FOLDER, MediaStore, add_layer, add_picture
+from grefine.evaluate.results import AXES, Analysis
 from grefine.io.images import printable
 from grefine.io.run_files import LAYERS
 
 if TYPE_CHECKING:
-    from grefine.evaluate.report import ReportImage
+    from grefine.evaluate.report_entry import ReportImage
     from grefine.types import MetricSpec
 
 PAGE_ROWS = 200

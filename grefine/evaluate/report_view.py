@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from grefine.evaluate import plots
 from grefine.evaluate.analysis import main_column
-from grefine.evaluate.findings import AXES, Analysis, Axis, AxisResult, Level, MetricResult
+from grefine.evaluate.results import AXES, Analysis, Axis, AxisResult, Level, MetricResult
 from grefine.evaluate.statistics import GainSummary
 from grefine.evaluate.table_text import number
 from grefine.evaluate.verdict import CELL_WORDS, headline, sentences, verdict_of
 
 if TYPE_CHECKING:
-    from grefine.evaluate.report import ReportText
+    from grefine.evaluate.report_entry import ReportText
     from grefine.types import MetricSpec
 
 TONES: dict[str, str] = {"better": "gain", "worse": "loss", "mixed": "mixed"}
@@ -42,12 +42,13 @@ def page_context(
 ) -> dict[str, Any]:
     """Return everything that the template names."""
     verdict = verdict_of(analysis) if analysis else None
+    shown = text.headline or (headline(analysis) if analysis else text.title)
     return {
         "title": text.title,
         "subtitle": text.subtitle,
-        "headline": text.headline or (headline(analysis) if analysis else text.title),
+        "headline": f"{shown} (forced)" if text.forced else shown,
         "tone": TONES.get(verdict, "even") if verdict and not text.headline else text.tone,
-        "sentences": [*(sentences(analysis) if analysis else ()), *text.sentences],
+        "sentences": [*filter(None, [text.forced]), *(sentences(analysis) if analysis else ()), *text.sentences],
         "cells": _cells(analysis) if analysis else [],
         "facts": [("images", str(count)), *text.facts],
         "decisions": _decisions(kept, count),

@@ -3,62 +3,36 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
-from grefine.evaluate.cache import ScoreCache, content_hash
-from grefine.evaluate.findings import Analysis
-from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
-from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, values_of, write_rows
+from grefine.evaluate.evaluation import Evaluation
+from grefine.evaluate.judges import NOISE_IMAGES, choose, wanted_metrics
+from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows
 from grefine.evaluate.pairs import Pairing, pair_folders
-from grefine.evaluate.prompting import Prompting, read_prompting
-from grefine.evaluate.scoring import Item, Progress, ScoringLog, measure_change, readable, score
+from grefine.evaluate.prompting import read_prompting
+from grefine.evaluate.scoring import (
+    Item,
+    Progress,
+    ScoringLog,
+    foreign_to,
+    measure_change,
+    readable,
+    score,
+    tell_foreign,
+)
 from grefine.evaluate.steering import steered_by
-from grefine.evaluate.verdict import Verdict, headline, sentences, verdict_of
 from grefine.io.atomic import write_text
-from grefine.scorers.fidelity import FIDELITY, IDENTICAL_PSNR
+from grefine.io.content import content_hash
+from grefine.scorers.cache import ScoreCache
+from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
+from grefine.scorers.resolve import Judge
 from grefine.types import MetricSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What an evaluation found, and the numbers behind it."""
-
-    rows: tuple[ScoreRow, ...]
-    """The long table."""
-    specs: Mapping[str, MetricSpec]
-    """Metric column → what to know about it."""
-    analysis: Analysis
-    pairing: Pairing
-    prompting: Prompting
-    unavailable: Mapping[str, str]
-    """Metric → why it did not run."""
-    failed: Mapping[str, str] = field(default_factory=dict)
-    """Image → why it could not be compared."""
-    notes: tuple[str, ...] = ()
-    computed: int = 0
-    """Scores that were computed in this run."""
-    reused: int = 0
-    """Scores that were known from an earlier one."""
-    out: Path | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> Verdict:
-        """ "better", "worse", "no change", "mixed", "unclear" or "no evidence"."""
-        return verdict_of(self.analysis)
-
-    @property
-    def sentences(self) -> list[str]:
-        """The verdict in plain words, then its grounds."""
-        return [f"{headline(self.analysis)}.", *sentences(self.analysis)]
 
 
 def evaluate_folders(
@@ -76,6 +50,7 @@ def evaluate_folders(
     used_in_loop: Iterable[str] = (),
     noise_images: int | None = None,
     allow_noncommercial: bool = False,
+    force: bool = False,
     report: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -96,6 +71,7 @@ def evaluate_folders(
         used_in_loop: metrics that steered the refinement, beside those that the outputs themselves name.
         noise_images: on how many inputs the metrics' own noise is measured; 0: none. Default: the preset's, else 32.
         allow_noncommercial: accept the terms of metrics that are not free for every use.
+        force: let judges score pictures of a world that they do not know; the headline says so.
         report: write `report.html`.
         progress: called with one line whenever a batch is done.
 
@@ -103,7 +79,7 @@ def evaluate_folders(
         ConfigError: a missing or empty folder, no pairs, an unknown metric or preset.
         PromptError: a prompt table that cannot be read.
     """
-    wanted, preset_noise = resolve(metrics)
+    wanted, preset_noise = wanted_metrics(metrics)
     noise_images = preset_noise if noise_images is None else noise_images
     found = pair_folders(before, after)
     with ScoreCache(None if out is None else Path(out) / "scores.jsonl") as cache:
@@ -121,7 +97,14 @@ def evaluate_folders(
     stages = {BEFORE: {p.name: p.before for p in pairing.pairs}, AFTER: {p.name: p.after for p in pairing.pairs}}
     with ScoreCache(None if out is None else Path(out) / "scores.jsonl") as cache:
         rows, specs, log = score_stages(
-            stages, judges, cache, prompts=prompting.prompts, noise_images=noise_images, seed=seed, progress=progress
+            stages,
+            judges,
+            cache,
+            prompts=prompting.prompts,
+            noise_images=noise_images,
+            seed=seed,
+            progress=progress,
+            force=force,
         )
     result = Evaluation(
         rows=tuple(rows),
@@ -132,6 +115,7 @@ def evaluate_folders(
         unavailable={**unavailable, **log.failed},
         failed=failed,
         notes=(*pairing.notes, *prompting.notes, *log.notes),
+        forced=log.forced,
         computed=cache.computed,
         reused=cache.reused,
         out=None if out is None else Path(out),
@@ -145,10 +129,11 @@ def evaluate_folders(
             "device": device,
             "seed": seed,
             "noise_images": noise_images,
+            "force": force,
         },
     )
     if out is not None:
-        from grefine.evaluate.views import write_views
+        from grefine.evaluate.write_outputs import write_views
 
         write_rows(Path(out) / "scores.csv", rows)
         write_text(
@@ -186,6 +171,7 @@ def score_stages(
     noise_images: int = NOISE_IMAGES,
     seed: int = 0,
     progress: Progress | None = None,
+    force: bool = False,
 ) -> tuple[list[ScoreRow], dict[str, MetricSpec], ScoringLog]:
     """Score stage → image → file by every judge, and measure how far each stage moved from the baseline.
 
@@ -203,25 +189,17 @@ def score_stages(
     log = ScoringLog()
     rows: list[ScoreRow] = []
     specs: dict[str, MetricSpec] = {name: spec for name, (spec, _) in FIDELITY.items()}
+    foreign = {judge.spec.name: foreign_to(judge, items, cache) for judge in judges}
+    tell_foreign(foreign, judges, len(originals), force, log)
     for judge in judges:
-        found = score(judge, items, cache, log, noise_items=noise, seed=seed, progress=progress)
+        left_out = set() if force else foreign[judge.spec.name]
+        known, probed = ([i for i in some if i.image not in left_out] for some in (items, noise))
+        if not known:
+            log.failed[judge.spec.name] = "it knows none of the images"
+            continue
+        found = score(judge, known, cache, log, noise_items=probed, seed=seed, progress=progress)
         specs |= dict.fromkeys((row.metric for row in found), judge.spec)
         rows += found
     moved = [item for item in items if item.stage != baseline and item.image in originals]
     rows += measure_change(moved, originals, cache, log)
     return rows, specs, log
-
-
-def change_means(rows: Iterable[ScoreRow], images: Iterable[str], stage: str = AFTER) -> dict[str, float]:
-    """Return the mean measures of change over some images, and the share that is bit-identical to its input.
-
-    PSNR is averaged over the images that changed (NaN when none did): the value for identical images is a convention.
-    """
-    values = values_of(rows)
-    wanted = [image for image in images if image in values.get("psnr", {}).get(stage, {})]
-    if not wanted:
-        return {}
-    means = {name: sum(values[name][stage][i] for i in wanted) / len(wanted) for name in FIDELITY}
-    moved = [values["psnr"][stage][i] for i in wanted if values["psnr"][stage][i] < IDENTICAL_PSNR]
-    means["psnr"] = sum(moved) / len(moved) if moved else math.nan
-    return {"n": float(len(wanted)), **means, "untouched": 1 - len(moved) / len(wanted)}

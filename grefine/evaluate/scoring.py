@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from grefine.errors import GRefineError, ImageError
-from grefine.evaluate.cache import ScoreCache, score_key
-from grefine.evaluate.judges import Judge
-from grefine.evaluate.long_table import BEFORE, NOISE, ScoreRow
+from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, values_of
 from grefine.io.images import printable, read_image
 from grefine.scorers import fidelity
+from grefine.scorers.cache import ScoreCache, score_key
+from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.noise import PROBES
+from grefine.scorers.resolve import Judge, fingerprint_of
 
 Progress = Callable[[str], None]
-BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,40 @@ class ScoringLog:
     failed: dict[str, str] = field(default_factory=dict)
     """Metric → why it gave nothing at all."""
     notes: list[str] = field(default_factory=list)
+    forced: str = ""
+    """What is to be known of pictures that were judged though the judges do not know their world."""
+
+
+def foreign_to(judge: Judge, items: Iterable[Item], cache: ScoreCache) -> set[str]:
+    """Return the images of which a stage is of a world that the judge was never taught."""
+    if judge.domain is None:
+        return set()
+    net = fingerprint_of(judge.domain.folder) if judge.domain.folder else judge.domain.world.name
+    found = set()
+    for item in items:
+        key = f"foreign:{net}:{item.content}"
+        known = cache.peek(key)
+        if known is None:
+            known = {"foreign": float(judge.domain.is_foreign(read_image(item.path).rgb))}
+            cache.put(key, known, count=False)
+        if known["foreign"]:
+            found.add(item.image)
+    return found
+
+
+def tell_foreign(
+    foreign: Mapping[str, set[str]], judges: Sequence[Judge], total: int, force: bool, log: ScoringLog
+) -> None:
+    """Say once, for all judges of a world together, how many images they do not know."""
+    concerned = (judge.domain for judge in judges if foreign[judge.spec.name])
+    for domain in dict.fromkeys(found for found in concerned if found is not None):
+        names = [judge.spec.name for judge in judges if judge.domain is domain]
+        count = len(set().union(*(foreign[name] for name in names)))
+        said = f"{domain.told(count, total, force)} Judges: {', '.join(names)}."
+        if force:
+            log.forced = f"{log.forced} Forced: {said}".strip()
+        else:
+            log.notes.append(said)
 
 
 def readable(items: Iterable[Item], cache: ScoreCache) -> dict[str, str]:
@@ -92,18 +127,22 @@ def score(
             spec,
             item.content,
             prompt=item.prompt if spec.needs_prompt else None,
-            source=f"{judge.source}:{seed}" if judge.seeded else judge.source,
+            source=judge.source,
             device=judge.device,
             probe=NOISE + probe if probe else "",
         )
         for item, probe in jobs
     ]
-    todo: dict[str, tuple[Item, str]] = {}
-    for key, job in zip(keys, jobs, strict=True):
-        if cache.get(key) is None:
-            todo[key] = job
+    asked = dict(zip(keys, jobs, strict=True))
+
+    def refused(task: Task, error: GRefineError) -> dict[str, float]:
+        item, _ = asked[task.key]
+        log.notes.append(f"'{printable(item.image)}' ({item.stage}): {error}")
+        return {spec.name: math.nan}
+
+    tasks = [Task(key, partial(_load, item, probe), item.prompt or "") for key, (item, probe) in asked.items()]
     try:
-        _compute(judge, todo, cache, log, progress)
+        judge_pictures(spec, judge.load, tasks, cache, refused, progress)
     except Exception as error:  # noqa: BLE001 - whatever a third-party metric raises, the other columns still come
         log.failed[spec.name] = _sentence(error)
         return []
@@ -119,39 +158,6 @@ def score(
             f"{metric} gave no number for {len(names)} of the images ({some}); they are left out of its row."
         )
     return rows
-
-
-def _compute(
-    judge: Judge, todo: dict[str, tuple[Item, str]], cache: ScoreCache, log: ScoringLog, progress: Progress | None
-) -> None:
-    if not todo:
-        return
-    scorer = judge.load()
-    work = list(todo.items())
-    for start in range(0, len(work), BATCH):
-        loaded = [(key, item, _load(item, probe)) for key, (item, probe) in work[start : start + BATCH]]
-        for key, _, image in loaded:
-            if image is None:  # on this picture the probe would be seen
-                cache.put(key, {}, count=False)
-        batch = [(key, item, image) for key, item, image in loaded if image is not None]
-        prompts = [item.prompt or "" for _, item, _ in batch] if judge.spec.needs_prompt else None
-        try:
-            results = [dict(found.values) for found in scorer([i for *_, i in batch], prompts)] if batch else []
-        except GRefineError:
-            results = [_one(scorer, judge, image, item, log) for _, item, image in batch]
-        for (key, *_), values in zip(batch, results, strict=True):
-            cache.put(key, values)
-        if progress:
-            progress(f"{judge.spec.name}: {min(start + BATCH, len(work))} of {len(work)}")
-
-
-def _one(scorer: Callable, judge: Judge, image: Image.Image, item: Item, log: ScoringLog) -> dict[str, float]:
-    """Score one image of a batch that failed; an image that a metric refuses is NaN, with the reason."""
-    try:
-        return dict(scorer([image], [item.prompt or ""] if judge.spec.needs_prompt else None)[0].values)
-    except GRefineError as error:
-        log.notes.append(f"'{printable(item.image)}' ({item.stage}): {error}")
-        return {judge.spec.name: math.nan}
 
 
 def _load(item: Item, probe: str) -> Image.Image | None:
@@ -187,6 +193,21 @@ def measure_change(
             "every other metric at their own."
         )
     return rows
+
+
+def change_means(rows: Iterable[ScoreRow], images: Iterable[str], stage: str = AFTER) -> dict[str, float]:
+    """Return the mean measures of change over some images, and the share that is bit-identical to its input.
+
+    PSNR is averaged over the images that changed (NaN when none did): the value for identical images is a convention.
+    """
+    values = values_of(rows)
+    wanted = [image for image in images if image in values.get("psnr", {}).get(stage, {})]
+    if not wanted:
+        return {}
+    means = {name: sum(values[name][stage][i] for i in wanted) / len(wanted) for name in fidelity.FIDELITY}
+    moved = [values["psnr"][stage][i] for i in wanted if values["psnr"][stage][i] < fidelity.IDENTICAL_PSNR]
+    means["psnr"] = sum(moved) / len(moved) if moved else math.nan
+    return {"n": float(len(wanted)), **means, "untouched": 1 - len(moved) / len(wanted)}
 
 
 def _sentence(error: Exception) -> str:

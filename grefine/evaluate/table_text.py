@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from grefine.evaluate.long_table import to_cell
 from grefine.evaluate.tables import Cell, WideTable
+from grefine.io.prompt_table import safe_cell
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -82,4 +82,4 @@ def _latex_cell(cell: Cell) -> str:
 
 def to_rows(table: WideTable) -> tuple[list[str], list[list[object]]]:
     """Return the plain table for CSV: header and rows, numbers unrounded, no marks."""
-    return ["method", *table.metrics], [[to_cell(method), *(c.value for c in cells)] for method, cells in table.rows]
+    return ["method", *table.metrics], [[safe_cell(method), *(c.value for c in cells)] for method, cells in table.rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from grefine.evaluate.findings import Analysis, AxisResult, Level
+from grefine.evaluate.results import Analysis, AxisResult, Level
 from grefine.evaluate.statistics import FEW_IMAGES
 
 Verdict = Literal["better", "no change", "unclear", "worse", "mixed", "no evidence"]

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from grefine import __version__
@@ -20,12 +19,12 @@ from grefine.folder.options import file_state
 from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
+from grefine.indicators.domain_check import domain_of
 from grefine.io.encode import pixel_digest
 from grefine.io.images import LoadedImage, decode_image, read_bytes
 from grefine.io.prompts import ChosenPrompt
 from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
-from grefine.refine.world import check_world, read_world
-from grefine.scorers.gate import GateVerdict, ScoreGate
+from grefine.scorers.prefilter import GateVerdict, ScoreGate
 from grefine.types import RefineResult
 
 Row = dict[str, Any]
@@ -64,6 +63,8 @@ class Outcome:
     seconds: float = 0.0
     unexpected: bool = False
     """True for a failure that is not about the image."""
+    foreign: bool = False
+    """True for a picture of a world that the pipeline does not know, refused or forced."""
     notes: tuple[str, ...] = ()
     gate: GateVerdict | None = None
     """What the run's first judge said; None without one."""
@@ -166,22 +167,14 @@ def _of_this_world(
     todo: list[int], readings: Sequence[Reading], outcomes: dict[int, Outcome], pipe: Any, task: Task
 ) -> list[int]:
     """Return the images that the pipeline knows how to judge; a stranger must not cost its neighbours their batch."""
-    world = None if task.options.force else read_world(pipe.config.get("world"))
-    if world is None:
-        return todo
-    import torch
-
+    domain = None if task.options.force else domain_of(pipe)
     kept = []
-    device = pipe._execution_device
     for index in todo:
         picture = readings[index].image
-        try:
-            with torch.no_grad():
-                if picture is not None:
-                    check_world(world, pipe.vae, np.asarray(picture.rgb), pipe.working_side, device)
+        if domain is not None and picture is not None and domain.is_foreign(picture.rgb):
+            outcomes[index] = Outcome(readings[index], "failed", domain.reason, foreign=True)
+        else:
             kept.append(index)
-        except WorldMismatch as error:
-            outcomes[index] = Outcome(readings[index], "failed", str(error))
     return kept
 
 
@@ -225,11 +218,13 @@ def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> l
 def _outcome(reading: Reading, image: Image.Image, result: RefineResult, seconds: float) -> Outcome:
     notes = (*reading.image.notes, *result.warnings) if reading.image else result.warnings
     if result.decision.kept != "original":
-        return Outcome(reading, "refined", result.decision.reason, image, result, seconds, notes=notes)
+        return Outcome(
+            reading, "refined", result.decision.reason, image, result, seconds, notes=notes, foreign=result.forced
+        )
     state = "kept" if len(result.decision.candidates) > 1 else "untouched"
     if result.plan.beyond_repair and state == "untouched":
         state = "beyond"
-    return Outcome(reading, state, result.decision.reason, None, result, seconds, notes=notes)
+    return Outcome(reading, state, result.decision.reason, None, result, seconds, notes=notes, foreign=result.forced)
 
 
 def _passed(reading: Reading, verdict: GateVerdict, seconds: float) -> Outcome:

@@ -14,8 +14,7 @@ from grefine.folder.options import FolderOptions, file_state
 from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
 from grefine.io.images import printable, read_bytes
-from grefine.io.journal import read_journal
-from grefine.io.run_files import JOURNAL, STATE_FOLDER
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, run_rows
 
 THERE = "another file stands where its result belongs; --overwrite always replaces it, another OUT leaves it"
 _WORDS = {
@@ -46,7 +45,7 @@ class Ledger:
 
     def read(self) -> None:
         """Read the journal, and delete what a killed writer left beside its files."""
-        for row in read_journal(self.path):
+        for row in run_rows(self.path):
             kind = row.get("kind")
             if kind == "run":
                 self.header, self.finished = row.get("header"), False
@@ -88,12 +87,10 @@ class Ledger:
 
     def clean(self, out: Path) -> None:
         """Remove half-written files where the last unfinished batch was being written."""
-        for folder in {out, out / STATE_FOLDER, *(out / name for name in self._folders)}:
-            if folder.is_dir():
+        folders = {out, out / STATE_FOLDER, *(out / name for name in self._folders)}
+        for folder in folders | {out / "panels" / folder.relative_to(out) for folder in folders}:
+            if folder.is_dir() and folder.resolve().is_relative_to(out.resolve()):
                 remove_partials(folder)
-            panels = out / "panels" / folder.relative_to(out)
-            if panels.is_dir():
-                remove_partials(panels)
 
     def verdict(self, item: WorkItem, options: FolderOptions) -> str:
         """Return "work", "done" (say nothing), or THERE when a file stands in its place that no journal tells of."""
@@ -180,5 +177,5 @@ def _younger(source: Path, output: Path) -> bool:
 
 
 def _name(*parts: object) -> bytes:
-    text = "\0".join(map(str, parts)).encode("utf-8", "surrogateescape")
+    text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=8).digest()

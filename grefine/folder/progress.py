@@ -94,8 +94,8 @@ def progress_line(event: Event) -> str:
 
 def _fault(event: Event) -> str:
     """Return the one line that a bad file gets."""
-    if event["event"] != "image" or event["state"] != "failed":
-        return ""
+    if event["event"] != "image" or event["state"] != "failed" or event.get("foreign"):
+        return ""  # foreign pictures are told once, at the end
     name, reason = printable(event["file"]), printable(event["reason"])
     times = event.get("failed_before", 0)
     reason += f" (It failed {times} time{'s' if times > 1 else ''} before.)" if times else ""

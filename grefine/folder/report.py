@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from grefine.evaluate.report import ReportImage
 
 
-def write_run_report(journal: Path, out: Path, facts: list[tuple[str, str]], notes: list[str]) -> Path:
+def write_run_report(
+    journal: Path, out: Path, facts: list[tuple[str, str]], notes: list[str], forced: str = ""
+) -> Path:
     """Write `report.html` for all images that the journal tells of; images are read one at a time."""
     from grefine.evaluate.report import write_refine_report
 
@@ -21,7 +23,7 @@ def write_run_report(journal: Path, out: Path, facts: list[tuple[str, str]], not
     for row in last_rows(journal):
         if row["state"] in left:
             left[row["state"]].append((printable(row["file"]), row["reason"]))
-    return write_refine_report(out, _images(journal, out), facts=facts, notes=notes, **left)
+    return write_refine_report(out, _images(journal, out), facts=facts, notes=notes, forced=forced, **left)
 
 
 def _images(journal: Path, out: Path) -> Iterator[ReportImage]:

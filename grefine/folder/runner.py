@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,27 +19,29 @@ from typing import Any
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.adopt import adopted_row, own_record
 from grefine.folder.batch import Outcome, Reading, Row, read_batch, refine_batch
-from grefine.folder.gate import gate_key, open_gate
+from grefine.folder.gate import gate_key
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
 from grefine.folder.options import FolderOptions, file_digest
 from grefine.folder.progress import Reporter, silent
 from grefine.folder.report import write_run_report
+from grefine.folder.single import names_a_file, refine_file
 from grefine.folder.summary import RunSummary, write_table
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.thresholds import thresholds
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
+from grefine.indicators.domain_check import domain_of
 from grefine.io.images import printable
 from grefine.io.journal import Journal
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
-from grefine.io.run_files import STATE_FOLDER
+from grefine.io.run_files import STATE_FOLDER, last_rows
 from grefine.opening import Opening, missing_judges, open_pipeline
 from grefine.refine.settings import RefineConfig, read_settings
-from grefine.scorers.gate import ScoreGate, parse_gate
+from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
 TABLE = "results.csv"
 _AHEAD = 2
@@ -74,7 +77,8 @@ def refine_folder(
 
     Args:
         sources: Files, folders, `@list.txt` files of paths, or several of them.
-        out: The folder of results; mirrors the tree of the sources. Inputs are never written.
+        out: The folder of results; mirrors the tree of the sources. For one image also a file (`.png`, `.jpg`,
+            `.webp`), which is then all that is written. Inputs are never written.
         pipeline: A loaded `GRefinePipeline`, or what `from_pretrained` takes.
         config: Settings of the refinement: a record, the name of a bundled file, a YAML path, or plain values.
         options: How files are found, named and written.
@@ -104,12 +108,23 @@ def refine_folder(
     if not named:
         raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
     options = options or FolderOptions()
+    if names_a_file(out):
+        arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
+        arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}
+        arguments |= {"gate_weights": gate_weights, "allow_noncommercial": allow_noncommercial, "device": device}
+        shown = (
+            report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
+        )
+        work = partial(refine_folder, named, pipeline=pipeline, report=shown, **arguments)
+        return refine_file(named, Path(out), options, work)
     settings = read_settings(config)
     table = read_prompt_table(prompts, name_column, prompt_column) if prompts is not None else None
     shelf = LoraShelf(lora_dir) if lora_dir is not None else None
     if isinstance(gate, str):
         parse_gate(gate)
     out = Path(out)
+    if not any(str(source).startswith("@") or os.path.lexists(source) for source in named):
+        raise ConfigError(f"'{printable(named[0])}' does not exist: give images, folders, or an @list of paths.")
     # The first image is asked for before anything heavy is loaded, so that a wrong path is told at once.
     if next(list_work(named, out, options), None) is None:
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
@@ -117,13 +132,15 @@ def refine_folder(
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
     pipe = open_pipeline(pipeline, opening)
     unjudged = missing_judges(pipe, guidance) if settings.guard else ""
-    first = open_gate(gate, pipe, gate_weights, device or "cpu", allow_noncommercial)
+    first = gate
+    if isinstance(first, str):
+        first = read_gate(first, gate_weights, pipe, device or "cpu", allow_noncommercial)
     task = Task(
         pipeline_name(pipe),
         weights_fingerprint(pipe),
         settings,
         options,
-        PromptSources(table, prompt, prompt_order),
+        PromptSources(table, prompt, prompt_order, options.follow_links),
         Path(lora_dir) if lora_dir is not None else None,
         gate_key(first),
         tuple(opening.key()),
@@ -153,6 +170,10 @@ def refine_folder(
                 report({"event": "note", "text": f"After an earlier end, {journal.repaired}"})
             run = _Run(named, out, pipe, task, (shelf, first), ledger, journal, report)
             summary = run.go(header | {"settings": asdict(settings)})
+            summary.vanished = sum(
+                row["unit"] >= journal.first and "output" in row and not os.path.lexists(out / row["output"])
+                for row in last_rows(ledger.path)
+            )
         _conclude(ledger.path, out, task, first, summary, report)
     report({"event": "end"} | summary.to_dict())
     return summary
@@ -178,7 +199,7 @@ class _Run:
         self.sources, self.out, self.pipe, self.task = sources, out, pipe, task
         self.shelf, self.gate = aids
         self.ledger, self.journal, self.report = ledger, journal, report
-        self.summary = RunSummary(out)
+        self.summary = RunSummary(out, domain=domain_of(pipe), force=task.options.force)
         self.waiting: list[Row] = []
         """Rows of images that were passed over; they go into the journal with the next batch."""
         self.total: int | None = None
@@ -365,8 +386,9 @@ def _conclude(
     def page() -> None:
         facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
         facts += [("gate", gate.name)] if gate else []
+        facts += [("force", "yes")] if task.options.force else []
         notes = [*([gate.warning] if gate and gate.warning else []), *summary.lines()[1:]]
-        write_run_report(journal, out, facts, notes)
+        write_run_report(journal, out, facts, notes, summary.told if task.options.force else "")
 
     views: dict[str, Callable[[], object]] = {TABLE: lambda: write_table(journal, out / TABLE)}
     if task.options.report and not summary.stopped and (summary.counts or not (out / "report.html").exists()):
@@ -385,7 +407,9 @@ def _lock(out: Path) -> Iterator[None]:
     folder = out / STATE_FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        if folder.is_symlink():
+            raise ConfigError(f"'{printable(folder)}' is a symbolic link: remove it, or choose another OUT.")
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
     except OSError as error:
         raise ConfigError(f"Cannot write into '{printable(out)}': {error.strerror}.") from error
     try:

@@ -8,12 +8,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grefine.io.atomic import write_text
 from grefine.io.images import printable
 from grefine.io.prompt_table import safe_cell
 from grefine.io.run_files import last_rows
+
+if TYPE_CHECKING:
+    from grefine.indicators.domain_check import DomainCheck
 
 STATES = {
     "untouched": "untouched",
@@ -46,6 +49,8 @@ class RunSummary:
     stopped: str = ""
     """Why the run ended early, one sentence."""
     interrupted: bool = False
+    vanished: int = 0
+    """Results of this start that are gone again at its end."""
     unwritten: list[str] = field(default_factory=list)
     """The table or the page of the run, where it could not be written."""
     without_prompt: list[str] = field(default_factory=list)
@@ -60,6 +65,10 @@ class RunSummary:
     """Untouched images that the gate let pass before any map was drawn."""
     gate: str = ""
     """That gate, as NAME:VALUE."""
+    foreign: int = 0
+    """Images of a world that the pipeline does not know, refused or forced."""
+    domain: DomainCheck | None = None
+    force: bool = False
     moved: list[float] = field(default_factory=list)
     """Of every refined image the share of its pixels that are not as they were."""
     notes: Counter[str] = field(default_factory=Counter)
@@ -75,11 +84,12 @@ class RunSummary:
         """0: every input has its result; 1: some have none; 130: interrupted."""
         if self.interrupted:
             return 130
-        return 1 if self.counts["failed"] or self.stopped or self.unwritten else 0
+        return 1 if self.counts["failed"] or self.stopped or self.unwritten or self.vanished else 0
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one journal row."""
         self.counts[row["state"]] += 1
+        self.foreign += bool(row.get("foreign"))
         if row["state"] in ("failed", "skipped"):
             return
         for note in row.get("notes", ()):
@@ -102,6 +112,11 @@ class RunSummary:
             if len(self.without_prompt) < SHOWN:
                 self.without_prompt.append(printable(row["file"]))
 
+    @property
+    def told(self) -> str:
+        """What is said once of images that the pipeline does not know."""
+        return self.domain.told(self.foreign, sum(self.counts.values()), self.force) if self.domain else ""
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
@@ -116,7 +131,10 @@ class RunSummary:
             "interrupted": self.interrupted,
             "without_prompt": self.without_prompt_count,
             "unsure": self.unsure_count,
+            "vanished": self.vanished,
             "gated": self.gated,
+            "foreign": self.foreign,
+            "forced": self.force and bool(self.foreign),
             "moved": round(median(self.moved), 4) if self.moved else None,
             "exit_code": self.exit_code,
         }
@@ -129,6 +147,7 @@ class RunSummary:
         )
         rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
         lines = [f"{counts} in {_duration(self.seconds)}{rate}. Results: {printable(self.out)}"]
+        lines += [self.told] if self.told else []
         if self.moved:
             spread = f"{min(self.moved):.0%} to {max(self.moved):.0%}"
             lines.append(f"In the refined ones {median(self.moved):.0%} of the pixels changed ({spread}).")
@@ -138,6 +157,8 @@ class RunSummary:
             lines.append(f"{self.failed_again:,} of the failed ones had failed before.")
         if self.stopped:
             lines.append(f"{self.stopped} {self.left:,} images are left; start again with the same line to go on.")
+        if self.vanished:
+            lines.append(f"{self.vanished:,} results are gone again: somebody removed them; start again to make them.")
         lines += [f"{name} could not be written." for name in self.unwritten]
         if self.gated:
             lines.append(f"{self.gated:,} passed the gate {self.gate} and were left alone without drawing maps.")

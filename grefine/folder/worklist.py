@@ -11,7 +11,8 @@ from pathlib import Path
 from grefine.errors import ConfigError
 from grefine.folder.options import EXTENSIONS, FolderOptions
 from grefine.io.images import SUFFIXES, printable
-from grefine.io.run_files import RUN_FOLDERS, STATE_FOLDER
+from grefine.io.run_files import RUN_FOLDERS, with_ending
+from grefine.io.walk import is_picture, is_walked
 
 PANEL_FOLDER = "panels"
 
@@ -39,7 +40,7 @@ class WorkItem:
     @property
     def panel(self) -> Path:
         """Where its before/map/after picture goes."""
-        return self.out / PANEL_FOLDER / f"{self.name}.png"
+        return self.out / PANEL_FOLDER / with_ending(self.name, ".png")
 
 
 def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
@@ -78,8 +79,8 @@ def _check_out(sources: list[str | Path], out: Path) -> None:
 
 
 def expand_stdin(sources: list[str | Path]) -> list[str | Path]:
-    """Replace `@-` by the paths on standard input, which can be read only once."""
-    return [path for source in sources for path in (_read_list("-") if str(source) == "@-" else (source,))]
+    """Replace `-` (or `@-`) by the paths on standard input, which can be read only once."""
+    return [path for source in sources for path in (_read_list("-") if str(source) in ("-", "@-") else (source,))]
 
 
 def _prefixes(folders: list[Path], alone: bool) -> dict[Path, str]:
@@ -147,9 +148,8 @@ class _Walk:
                 yield self.item(Path(entry.path), f"{prefix}{relative}", refused, stems.get(_stem(entry.name), 0) > 1)
         if not self.options.recursive:
             return
-        ours = STATE_FOLDER in names
         for entry, relative in folders:
-            if entry.name == STATE_FOLDER or (ours and entry.name in RUN_FOLDERS) or self.is_out(entry.path):
+            if not is_walked(entry.name, names) or self.is_out(entry.path):
                 continue
             target = Path(entry.path)
             chain = above
@@ -164,7 +164,7 @@ class _Walk:
     def wanted(self, name: str, relative: str) -> bool:
         if self.options.pattern:
             return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(relative, p) for p in self.options.pattern)
-        return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+        return is_picture(name)
 
     def is_out(self, path: str) -> bool:
         try:
@@ -207,6 +207,8 @@ class _Walk:
         key = hash(name)
         if not refused and key in self.taken:
             refused, failed = f"another input of this run is already written to '{printable(name)}'", True
+        elif not refused and name.split("/")[0] in RUN_FOLDERS:
+            refused, failed = f"'{name.split('/')[0]}' in OUT holds the run's own pictures; rename the folder", True
         elif not refused and self.is_out_file(source, self.out / name):
             refused, failed = "its result would be written over it; choose another OUT or a suffix", True
         self.taken.add(key)

@@ -18,7 +18,7 @@ from grefine.folder.panel import panel_bytes
 from grefine.folder.task import Task
 from grefine.io import atomic
 from grefine.io.encode import encode_image, output_format, pixel_digest, with_text
-from grefine.io.images import SUFFIXES, Format, LoadedImage
+from grefine.io.images import SUFFIXES, Format, LoadedImage, printable
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import layer_path
 
@@ -63,6 +63,8 @@ def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str
         files = [(item.output, output_bytes(outcome, task))]
         if task.options.panels and outcome.state == "refined":
             files.append((item.panel, panel_bytes(outcome)))
+        for path in (path for path, _ in files if path.is_dir()):
+            return f"A folder stands where '{printable(path.name)}' belongs."
         for path, data in files:
             os.makedirs(path.parent, exist_ok=True)
             staged.append((atomic.stage(path, data), path))
@@ -142,6 +144,7 @@ def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
         before=dict(result.before.values) if result else judged,
         after=dict(result.after.values) if result else judged,
         gate=outcome.gate.name if outcome.gate else "",
+        forced=outcome.foreign,
         source=reading.digest,
         pixels=pixel_digest(encoded, form, hashlib.sha256),
         passes=earlier + 1,
@@ -171,6 +174,8 @@ def _row(outcome: Outcome, fault: str, writing: float) -> Row:
         row["notes"] = list(outcome.notes)
     if outcome.unexpected:
         row["unexpected"] = True
+    if outcome.foreign:
+        row["foreign"] = True
     if not fault and outcome.state != "failed":
         row["output"] = reading.item.name
     if reading.known and reading.record is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +39,6 @@ from grefine.models.clip_surgery import ClipSurgery
 from grefine.types import AlignmentMap, DefectKind, ParsedPrompt, Phrase
 
 Prompt = str | ParsedPrompt
-Surgery = Literal["plain", "minus_empty", "joint"]
 
 
 class AQMap:
@@ -102,25 +101,6 @@ class AQMap:
             raise ConfigError(f"The encoding is of {len(encoding)} images, but {len(images)} were given.")
         with self.text_features.steady():
             return [self._judge(encoding, index, parsed_prompt(prompt)) for index, prompt in enumerate(prompts)]
-
-    @torch.no_grad()
-    def text_maps(self, image: Image.Image, texts: Sequence[str], method: Surgery = "minus_empty") -> list[np.ndarray]:
-        """Return one `(H, W)` map per text, each stretched to 0..1 by itself: for looking, not for judging."""
-        encoding = encode_images(self.clip, [image], side=self.side, tiles=1)
-        features = encoding.views[0][0].features[None]
-        encoded = self.text_features([*texts, ""]).to(features.device)
-        if method == "minus_empty":
-            values = similarity.minus_empty(features, encoded[:-1], encoded[-1])
-        elif method == "plain":
-            values = similarity.plain(features, encoded[:-1])
-        elif method == "joint":
-            values = similarity.joint(features, encoded)[..., :-1]
-        else:
-            raise ConfigError(f"method must be one of plain, minus_empty, joint, not {method!r}.")
-        return [
-            encoding.grid_map(0, [values[0, 1:, column]], "bilinear").stretched().draw()
-            for column in range(len(texts))
-        ]
 
     @torch.no_grad()
     def aligned_map(self, encoding: Encoding, index: int, text: str) -> GridMap:

@@ -156,8 +156,3 @@ def alignment_score(prompt: float, phrases: Sequence[float], beta: float, how: P
     if how == "geometric":
         return prompt * math.prod(factors) ** (1.0 / len(factors))
     return prompt * math.prod(factors)
-
-
-def repair_weight(P: np.ndarray, E: np.ndarray) -> np.ndarray:
-    """Return 1 - P + E, `(H, W)` in 0..2: high where the image is bad or misses its prompt. (Eq. 9, inner part)"""
-    return 1.0 - P + E

@@ -1,4 +1,4 @@
-"""Bring your own map: an array, a file or a function stands in for PQ-Map or AQ-Map."""
+"""Bring your own map: an array, a file, a folder or a function stands in for PQ-Map or AQ-Map."""
 
 from __future__ import annotations
 
@@ -16,51 +16,70 @@ from grefine.types import AlignmentMap, QualityMap
 
 Heatmap = np.ndarray | str | Path | Image.Image
 Source = Heatmap | Sequence[Heatmap] | Callable[..., Any]
+"""A map, a list of maps, a folder of them, or a function that draws one."""
+ENDINGS = (".npy", ".png", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
+"""Of files that can be maps, the most exact first."""
 
 
-class HeatmapQuality:
-    """Quality maps of your own, with PQ-Map's calling convention.
+class _Heatmaps:
+    """What own maps of both kinds share."""
 
-    Args:
-        source: one map, one per image, or a function of the image that returns one. A map is an `(H, W)` array in
-            0..1 of the image's size, or an image file of that size whose grey is the value (white = 1; 16 bits kept).
-        high_is: "good" or "bad".
-        score: p from a map; None takes its mean.
-    """
+    kind = ""
 
     def __init__(
         self, source: Source, *, high_is: str = "good", score: Callable[[np.ndarray], float] | None = None
     ) -> None:
-        self.source, self.flip, self.score = source, _flip(high_is), score
+        if high_is not in ("good", "bad"):
+            raise ConfigError(f"high_is must be 'good' or 'bad', not {high_is!r}.")
+        self.source, self.flip, self.score = source, high_is == "bad", score
         self.calibration = Calibration()
+
+    @property
+    def given(self) -> bool:
+        """Whether the maps were made beforehand, so that they say nothing of any other picture."""
+        return not callable(self.source)
 
     def encode(self, images: Sequence[Image.Image]) -> None:
         """Return nothing: an own map needs no look by CLIP."""
 
+    def _maps(self, images: Sequence[Image.Image], *others: Sequence[Any]) -> list[np.ndarray]:
+        """Return one checked map per image, high = good; a function gets the image and its share of `others`."""
+        if callable(self.source):
+            given = [self.source(*arguments) for arguments in zip(images, *others, strict=True)]
+        else:
+            given = _spread(self.source, images, self.kind)
+        values = [read_heatmap(one, image.size) for one, image in zip(given, images, strict=True)]
+        return [1.0 - one for one in values] if self.flip else values
+
+
+class HeatmapQuality(_Heatmaps):
+    """Quality maps of your own, with PQ-Map's calling convention.
+
+    Args:
+        source: one map, one per image, a folder of maps, or a function of the image that returns one. A map is an
+            `(H, W)` array in 0..1 of the image's size, or an image file of that size whose grey is the value (white =
+            1; 16 bits kept). In a folder the map of "a.png" is "a.npy" or "a.png", or what `grefine map` wrote for it;
+            images without a file name get the maps in the order of their names.
+        high_is: "good" or "bad".
+        score: p from a map; None takes its mean.
+    """
+
+    kind = "quality"
+
     def __call__(self, images: Sequence[Image.Image], encoding: object = None) -> list[QualityMap]:
         """Return the maps of the images."""
-        results = []
-        for index, image in enumerate(images):
-            values = _fetch(self.source, index, len(images), image, (image,), self.flip)
-            p = float(values.mean()) if self.score is None else float(self.score(values))
-            results.append(QualityMap(values, _checked_score(p)))
-        return results
+        maps = self._maps(images)
+        scores = [float(m.mean()) if self.score is None else _checked_score(float(self.score(m))) for m in maps]
+        return [QualityMap(values, score) for values, score in zip(maps, scores, strict=True)]
 
 
-class HeatmapAlignment:
+class HeatmapAlignment(_Heatmaps):
     """Alignment maps of your own, with AQ-Map's calling convention; a function gets the image and its prompt.
 
     `score` gives a from a map; None leaves a undefined, so that only p counts.
     """
 
-    def __init__(
-        self, source: Source, *, high_is: str = "good", score: Callable[[np.ndarray], float] | None = None
-    ) -> None:
-        self.source, self.flip, self.score = source, _flip(high_is), score
-        self.calibration = Calibration()
-
-    def encode(self, images: Sequence[Image.Image]) -> None:
-        """Return nothing: an own map needs no look by CLIP."""
+    kind = "alignment"
 
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[Prompt], encoding: object = None
@@ -68,13 +87,11 @@ class HeatmapAlignment:
         """Return the maps of the images."""
         if len(prompts) != len(images):
             raise PromptError(f"One prompt per image is needed: got {len(prompts)} for {len(images)} images.")
-        results = []
-        for index, (image, prompt) in enumerate(zip(images, prompts, strict=True)):
-            text = parsed_prompt(prompt).text if not isinstance(prompt, str) else prompt
-            values = _fetch(self.source, index, len(images), image, (image, text), self.flip)
-            a = None if self.score is None else _checked_score(float(self.score(values)))
-            results.append(AlignmentMap(values, a, (), "The alignment map was given, not measured."))
-        return results
+        texts = [prompt if isinstance(prompt, str) else parsed_prompt(prompt).text for prompt in prompts]
+        maps = self._maps(images, texts)
+        scores = [None if self.score is None else _checked_score(float(self.score(m))) for m in maps]
+        note = "The alignment map was given, not measured."
+        return [AlignmentMap(values, score, (), note) for values, score in zip(maps, scores, strict=True)]
 
 
 def read_heatmap(given: Heatmap, size: tuple[int, int]) -> np.ndarray:
@@ -99,25 +116,44 @@ def read_heatmap(given: Heatmap, size: tuple[int, int]) -> np.ndarray:
     return values
 
 
-def _fetch(
-    source: Source, index: int, count: int, image: Image.Image, arguments: tuple[Any, ...], flip: bool
-) -> np.ndarray:
-    if callable(source):
-        given = source(*arguments)
-    elif isinstance(source, (str, Path, np.ndarray, Image.Image)):
-        given = source
-        if count > 1:
-            raise ConfigError(f"One heatmap was given for {count} images: give one per image, or a function.")
+def _spread(source: Any, images: Sequence[Image.Image], kind: str) -> Sequence[Heatmap]:
+    """Return one of the maps that were made beforehand for every image."""
+    if isinstance(source, (str, Path)) and Path(source).is_dir():
+        return _of_folder(Path(source), images, kind)
+    if hasattr(source, "__array__") and not isinstance(source, Image.Image):
+        source = np.asarray(source)
+        source = [source] if source.ndim == 2 else list(source)
+    elif isinstance(source, (str, Path, Image.Image)):
+        source = [source]
     elif isinstance(source, Mapping) or not isinstance(source, Sequence):
         raise ConfigError(
-            f"A heatmap source must be a map, a list of maps or a function, not {type(source).__name__}."
+            f"A heatmap source must be a map, a list of maps, a folder or a function, not {type(source).__name__}."
         )
-    elif len(source) != count:
-        raise ConfigError(f"{len(source)} heatmaps were given for {count} images: give one per image.")
-    else:
-        given = source[index]
-    values = read_heatmap(given, image.size)
-    return 1.0 - values if flip else values
+    if len(source) != len(images):
+        many = "One heatmap was" if len(source) == 1 else f"{len(source)} heatmaps were"
+        raise ConfigError(f"{many} given for {len(images)} images: give one per image, or a function.")
+    return source
+
+
+def _of_folder(folder: Path, images: Sequence[Image.Image], kind: str) -> list[Path]:
+    """Return the map of every image: the one of its name, or the next one where an image has no name."""
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS]
+    ours = [path for path in files if path.stem.endswith(f".{kind}")]  # `grefine map` writes other pictures, too
+    found: dict[str, Path] = {}
+    for path in sorted(ours or files, key=lambda path: ENDINGS.index(path.suffix.lower())):
+        found.setdefault(path.stem.removesuffix(f".{kind}"), path)
+    names = [Path(getattr(image, "filename", "") or "").stem for image in images]
+    if all(names):
+        lacking = [name for name in names if name not in found]
+        if lacking:
+            raise ImageError(f"The folder '{folder}' has no heatmap for '{lacking[0]}': add '{lacking[0]}.npy'.")
+        return [found[name] for name in names]
+    if len(found) != len(images):
+        raise ConfigError(
+            f"The folder '{folder}' holds {len(found)} heatmaps for {len(images)} images without file names: give one "
+            "for each, or open the images from files of the same names."
+        )
+    return [found[name] for name in sorted(found)]
 
 
 def _read_file(path: Path) -> np.ndarray:
@@ -135,12 +171,6 @@ def _grey(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):
         return np.asarray(image, dtype=np.float32) / 65535.0
     return np.asarray(image.convert("L"), dtype=np.float32) / 255.0
-
-
-def _flip(high_is: str) -> bool:
-    if high_is not in ("good", "bad"):
-        raise ConfigError(f"high_is must be 'good' or 'bad', not {high_is!r}.")
-    return high_is == "bad"
 
 
 def _checked_score(value: float) -> float:

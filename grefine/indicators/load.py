@@ -18,6 +18,7 @@ from grefine.io.atomic import write_atomic
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder, pipeline_names
+from grefine.scorers.resolve import check_device
 
 INDEX = "model_index.json"
 COMPONENTS = ("clip", "clip_tokenizer", "pq_prompts")
@@ -56,6 +57,8 @@ def load_maps(
         calibration: a JSON file in place of the stored one.
         fresh: start from the uncalibrated constants, as calibration itself does.
     """
+    if device:
+        check_device(device)
     clip, prompts = load_clip(pipeline), load_prompts(pipeline)
     if device:
         clip, prompts = clip.to(device), prompts.to(device)
@@ -100,21 +103,31 @@ def load_tokenizer(pipeline: str | Path) -> Any:
 
 def stored_calibration(pipeline: str | Path) -> Calibration:
     """Read what `grefine calibrate` stored; guesses when nothing is stored."""
-    if pipeline == released.NAME:
-        return Calibration()
-    folder = maps_folder(pipeline)
-    if folder is None:
-        _needs_owner(pipeline, INDEX)
-        from diffusers import DiffusionPipeline
+    return Calibration.of(stored_config(pipeline).get("calibration"))
 
-        index = DiffusionPipeline.load_config(str(pipeline))
-    else:
-        path = folder / INDEX
-        if not path.is_file():
+
+def stored_config(pipeline: str | Path, component: str = "") -> dict[str, Any]:
+    """Read what a pipeline's index states, or a component's configuration; nothing for what is not stored.
+
+    Raises:
+        WeightsMissing: no such pipeline.
+    """
+    if pipeline == released.NAME:
+        return {}
+    folder = maps_folder(pipeline)
+    if folder is not None:
+        path = folder / component / "config.json" if component else folder / INDEX
+        if not component and not path.is_file():
             raise _missing(pipeline, INDEX)
-        index = json.loads(path.read_text(encoding="utf-8"))
-    stored = index.get("calibration") if isinstance(index, dict) else None
-    return Calibration.of(stored)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    _needs_owner(pipeline, component or INDEX)
+    from diffusers import AutoencoderKL, DiffusionPipeline
+
+    if not component:
+        stored: Any = DiffusionPipeline.load_config(str(pipeline))
+    else:
+        stored = AutoencoderKL.load_config(str(pipeline), subfolder=component)
+    return dict(stored)
 
 
 def read_calibration(file: str | Path) -> Calibration:

@@ -47,6 +47,8 @@ def table(known: Mapping[str, Any]) -> list[str]:
     lines = [f"p {known['p']:.3f}  a {a}  mask {known['mask_area']:.1%}"]
     for row in known["phrases"]:
         lines.append(f"  {row['verdict']:14} {row['phrase']}  (a_phs {row['a_phs']:.3f}, a_pns {row['a_pns']:.3f})")
+    if known.get("forced"):
+        lines.insert(0, f"  {known['forced']}")
     return lines + ([f"  {known['note']}"] if known["note"] else [])
 
 

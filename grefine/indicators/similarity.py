@@ -8,8 +8,6 @@ from torch import Tensor
 
 from grefine.models.pq_prompts import FeatureNorm
 
-JOINT_TEMPERATURE = 2.0
-
 
 def normalise_features(features: Tensor, how: FeatureNorm) -> Tensor:
     """Divide `(B, 1 + N, D)` features by their norm over the tokens of each channel, or the channels of each token."""
@@ -30,17 +28,6 @@ def plain(features: Tensor, texts: Tensor) -> Tensor:
 def minus_empty(features: Tensor, texts: Tensor, empty: Tensor) -> Tensor:
     """Return `(B, 1 + N, M)` cosines less the cosine with the empty text `(D,)`, the feature all texts share."""
     return plain(features, texts) - plain(features, empty[None])
-
-
-def joint(features: Tensor, texts: Tensor) -> Tensor:
-    """Return `(B, 1 + N, M)` similarities of competing texts: weighted by the class token, less their mean.
-
-    With a single text it is zero everywhere; use `minus_empty` there.
-    """
-    cosines = plain(features, texts)
-    weights = (JOINT_TEMPERATURE * cosines[:, :1]).softmax(dim=-1)
-    weighted = cosines * weights / weights.mean(dim=-1, keepdim=True)
-    return weighted - weighted.mean(dim=-1, keepdim=True)
 
 
 def min_max(values: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError(f"'{name}' does not exist (any more): give the path of an image file.") from error
+        raise ImageError(f"'{name}' does not exist: give the path of an image file.") from error
     except PermissionError as error:
         raise ImageError(f"'{name}' may not be read: no permission.") from error
     except (OSError, ValueError) as error:

@@ -92,9 +92,9 @@ def read_prompt_table(
     return PromptTable(path, table.prompts, table.doubtful, f"{note}prompts from column '{prompts}' ({how}).")
 
 
-def safe_cell(text: str) -> str:
-    """Return a cell that a spreadsheet shows as text, whatever it begins with."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+def safe_cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula: an apostrophe goes before text that could be one."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _add(table: PromptTable, name: Any, prompt: Any, line: int) -> None:
@@ -151,13 +151,14 @@ def _chain(first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]) 
 
 def _csv_rows(text: str, mark: str, path: Path) -> Iterator[tuple[int, list[str]]]:
     limit = csv.field_size_limit(_LONGEST_CELL)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 yield reader.line_num, cells
     except csv.Error as error:
-        raise PromptError(f"'{printable(path)}' line {reader.line_num} is not CSV: {error}.") from error
+        hint = ", a quote is never closed" if "end of data" in str(error) else ""
+        raise PromptError(f"'{printable(path)}' line {reader.line_num} is not CSV: {error}{hint}.") from error
     finally:
         csv.field_size_limit(limit)
 

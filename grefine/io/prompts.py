@@ -38,6 +38,8 @@ class PromptSources:
     table: PromptTable | None = None
     common: str | None = None
     order: tuple[str, ...] = ORDER
+    follow_links: bool = False
+    """Read sidecars that are symbolic links out of their folder."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.order if name not in ORDER]
@@ -70,7 +72,7 @@ class PromptSources:
             origin = f"table {self.table.path.name}"
             return FoundPrompt("", origin, unsure=why) if why else answer(prompt, origin)
         if name == "sidecar" and image.path is not None:
-            return read_sidecar(image.path)
+            return read_sidecar(image.path, self.follow_links)
         if name == "metadata":
             return find_prompt(image) or _from_record(image)
         return None

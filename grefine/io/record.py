@@ -15,7 +15,7 @@ from grefine.io.generators.found import load_json
 KEY = "grefine"
 FORMAT = "grefine-record/1"
 LONGEST_PROMPT = 4_000
-_KINDS = {"before": dict, "after": dict, "guarded": bool, "passes": int, "seed": int}
+_KINDS = {"before": dict, "after": dict, "guarded": bool, "forced": bool, "passes": int, "seed": int}
 _KINDS |= dict.fromkeys(("area", "moved"), (int, float))
 
 
@@ -45,6 +45,8 @@ class RefineRecord:
     after: Mapping[str, float] = field(default_factory=dict)
     gate: str = ""
     """The first judge that chose what was looked at, as NAME:VALUE; it steered the run like the guard's judges."""
+    forced: bool = False
+    """True for a picture of a world that the pipeline does not know."""
     source: str = ""
     """SHA-256 of the file that was refined."""
     pixels: str = ""

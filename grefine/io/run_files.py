@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from grefine.io.journal import read_journal
@@ -16,11 +18,27 @@ MAPS = "maps"
 RUN_FOLDERS = ("panels", "report_files")
 """Folders of an OUT that hold no results."""
 LAYERS = ("quality", "alignment", "mask")
+_LONGEST_NAME = 255
+_MADE = ("untouched", "refined", "kept", "beyond")
+_SHA256 = re.compile("[0-9a-f]{64}")
+_PARTS: dict[str, type] = dict.fromkeys(
+    ("file", "state", "reason", "source", "output", "prompt", "prompt_origin"), str
+)
+_PARTS |= dict.fromkeys(("input", "decision", "scores", "noise", "gate"), dict) | {"notes": list}
 
 
 def layer_path(out: Path, name: str, layer: str) -> Path:
     """Return where the map of a result is kept for a page; `name` is the result's path below OUT."""
-    return out / STATE_FOLDER / MAPS / f"{name}.{layer}.png"
+    return out / STATE_FOLDER / MAPS / with_ending(name, f".{layer}.png")
+
+
+def with_ending(name: str, ending: str) -> str:
+    """Return a path with one more ending, its last part shortened where no file could be called so."""
+    folder, _, last = name.rpartition("/")
+    if len(os.fsencode(last + ending)) > _LONGEST_NAME:
+        digest = hashlib.sha256(os.fsencode(last)).hexdigest()[:16]
+        last = f"{os.fsencode(last)[:100].decode('utf-8', 'ignore')}-{digest}"
+    return f"{folder}/{last}{ending}" if folder else last + ending
 
 
 def layers_at(out: Path, name: str) -> dict[str, Path]:
@@ -31,14 +49,47 @@ def layers_at(out: Path, name: str) -> dict[str, Path]:
 
 def last_rows(journal: Path) -> Iterator[dict[str, Any]]:
     """Yield the last row of every image: an input that was refined anew has an older one."""
-    last = {row["file"]: number for number, row in enumerate(read_journal(journal)) if _is_image(row)}
-    for number, row in enumerate(read_journal(journal)):
-        if _is_image(row) and last[row["file"]] == number:
+    last = {row["file"]: number for number, row in enumerate(run_rows(journal)) if row["kind"] == "image"}
+    for number, row in enumerate(run_rows(journal)):
+        if row["kind"] == "image" and last[row["file"]] == number:
             yield row
 
 
-def _is_image(row: dict[str, Any]) -> bool:
-    return row.get("kind") == "image" and isinstance(row.get("file"), str)
+def run_rows(journal: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a run's journal that can be what a run wrote: anybody may have edited it."""
+    return (row for row in read_journal(journal) if _can_be_ours(row))
+
+
+def _can_be_ours(row: dict[str, Any]) -> bool:
+    kind = row.get("kind")
+    if kind == "image":
+        made = row.get("state") in _MADE
+        needed = ("file", "state", "reason", *(("source", "output", "input") if made else ()))
+        return (
+            all(name in row for name in needed)
+            and all(isinstance(row[name], kind) for name, kind in _PARTS.items() if name in row)
+            and (made or row["state"] in ("failed", "skipped"))
+            and (not made or bool(_SHA256.fullmatch(str(row["input"].get("sha256")))))
+            and all(is_inside(row.get(name, "")) for name in ("file", "output"))
+            and all(isinstance(side, dict) for side in row.get("scores", {}).values())
+            and set(row.get("scores", {})) in (set(), {"before", "after"})
+            and all(isinstance(note, str) for note in row.get("notes", ()))
+        )
+    if kind == "begin":
+        files, folders = row.get("files"), row.get("folders")
+        if not isinstance(files, list) or not isinstance(folders, list):
+            return False
+        return all(isinstance(name, str) for name in files + folders) and all(map(is_inside, folders))
+    return kind == "end" or (kind == "run" and isinstance(row.get("header"), dict))
+
+
+def is_inside(name: str) -> bool:
+    """Say whether a path that somebody wrote down can be one, and stays below the folder that it is relative to."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return not PurePath(name).is_absolute() and ".." not in PurePath(name).parts and "\0" not in name
 
 
 def run_of(result: Path) -> Path | None:

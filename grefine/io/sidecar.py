@@ -13,13 +13,22 @@ _KEYS = ("prompt", "positive_prompt", "caption", "text", "description")
 _MOST_BYTES = 8 * 2**20
 
 
-def read_sidecar(image: Path) -> FoundPrompt | None:
-    """Return the prompt beside an image; an unsure answer for a file that is there but tells none."""
+def read_sidecar(image: Path, follow_links: bool = False) -> FoundPrompt | None:
+    """Return the prompt beside an image; an unsure answer for a file that is there but tells none.
+
+    A symbolic link that leads out of the image's folder could put any file of this machine into a prompt.
+    """
     unclear: FoundPrompt | None = None
     for path in (image.with_suffix(".txt"), Path(f"{image}.txt"), image.with_suffix(".json"), Path(f"{image}.json")):
-        if path == image or not path.is_file():
-            continue
         origin = f"sidecar {path.suffix}"
+        try:
+            if path == image or not path.is_file():
+                continue
+            if not follow_links and path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+                unclear = unclear or FoundPrompt("", origin, unsure="it is a symbolic link out of the image's folder")
+                continue
+        except (OSError, RuntimeError):  # a name that is too long for one more ending, a circle of links
+            continue
         try:
             text = _decode(read_bytes(path, _MOST_BYTES))
         except ImageError as error:

@@ -15,6 +15,7 @@ from torch import Tensor
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration, check_belongs
+from grefine.indicators.domain_check import domain_of
 from grefine.indicators.pq_map import PQMap
 from grefine.refine.composite import changed_share, rounded
 from grefine.refine.denoise import Watch, latent_multiple
@@ -24,8 +25,7 @@ from grefine.refine.guard import Panel, decide, reject_regions
 from grefine.refine.guidance import Guidance, Steering
 from grefine.refine.inputs import read_masks, read_pictures, read_prompts, resize_picture
 from grefine.refine.job import Job, timed
-from grefine.refine.judges import judge_tokenizer
-from grefine.refine.look import AlignmentProvider, Look, QualityProvider, own_scores
+from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, own_scores
 from grefine.refine.plan import Findings, plan_repair, with_overrides
 from grefine.refine.repaint import Piece, SDXLRepainter, batches, composite_regions, region_pieces, to_tensor
 from grefine.refine.restore import (
@@ -39,8 +39,9 @@ from grefine.refine.restore import (
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig, read_settings, resolve
 from grefine.refine.vae import encode_images
-from grefine.refine.world import check_world, read_world
-from grefine.scorers.protocol import Scorer
+from grefine.scorers.component import component_tokenizer
+from grefine.scorers.protocol import AnyJudge, as_scorer
+from grefine.scorers.resolve import resolve as resolve_judge
 from grefine.text.parse import parse
 from grefine.types import Decision, Kept, RefineResult, Scores
 
@@ -62,7 +63,7 @@ class Options:
     callback_names: Sequence[str] = ("latents",)
     restorer: Restore | None = None
     guidance: Mapping[str, float] | None = None
-    scorers: Sequence[Scorer] | None = None
+    scorers: Sequence[str | AnyJudge] | None = None
     quality_map: QualityProvider | None = None
     alignment_map: AlignmentProvider | None = None
     force: bool = False
@@ -76,7 +77,7 @@ class Call:
     config: RefineConfig
     options: Options
     calibration: Calibration
-    look_at: Look
+    maps: MapDrawer
     watch: Watch
     painter: SDXLRepainter
     panel: Panel
@@ -88,7 +89,7 @@ class Call:
         settings = resolve(read_settings(config), pipe.config.refine_defaults or {}, overrides)
         _check_options(pipe, options)
         pq, aq = maps_of(pipe)
-        look_at = Look(pq, aq, options.quality_map, options.alignment_map)
+        maps = MapDrawer.of(pq, aq, options.quality_map, options.alignment_map)
         watch = Watch(options.callback, tuple(options.callback_names))
         first, _ = settings.steps
         painter = SDXLRepainter(
@@ -103,24 +104,30 @@ class Call:
         guidance = read_guidance(pipe, options.guidance)
         if guidance is not None:
             painter.steer = partial(Steering, guidance)
-        scorers = options.scorers or ()
+        asked = [resolve_judge(judge, pipeline=pipe, device=str(pipe.device)) for judge in options.scorers or ()]
+        scorers = [as_scorer(judge.load()) for judge in asked]
         if settings.guard and options.scorers is None:
             scorers = pipe.judges(steered=guidance.steers if guidance is not None else ())
-        panel = Panel(lambda images, text: look_at.scores(images, parse(text) if text else None), scorers)
-        return cls(pipe, settings, options, pq.calibration, look_at, watch, painter, panel)
+        panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), scorers)
+        calibration = pq.calibration
+        if options.quality_map is not None and not calibration.calibrated:
+            # The default is Eq. 3's; somebody else's map says good and bad in its own words, and half is half.
+            calibration = replace(calibration, mask_threshold=0.5)
+        return cls(pipe, settings, options, calibration, maps, watch, painter, panel)
 
     def jobs(
         self, prompt: Any, image: Any, mask: Any, height: int | None, width: int | None, samples: int, generator: Any
     ) -> list[Job]:
         """Read the inputs: one job per image and sample."""
         pictures = [resize_picture(picture, height, width) for picture in read_pictures(image)]
-        world = None if self.options.force else read_world(self.pipe.config.world)
-        for picture in pictures:
-            check_world(world, self.pipe.vae, picture.pixels, self.pipe.working_side, self.pipe._execution_device)
+        domain = domain_of(self.pipe)
+        if domain is not None and not self.options.force:
+            domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
         _check_embeds(prompt, self.options, len(pictures))
         if samples < 1:
             raise ConfigError(f"num_images_per_prompt must be at least 1, not {samples}.")
         prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
+        read_prompts(self.options.negative_prompt, len(pictures), "negative prompts")
         parsed = {text: parse(text) if text.strip() else None for text in dict.fromkeys(prompts)}
         count = len(pictures) * samples
         if isinstance(generator, (list, tuple)) and len(generator) == len(pictures):
@@ -134,17 +141,20 @@ class Call:
             seed = derive(drawn, pixel_digest(picture.pixels).hex(), sample)
             jobs.append(Job(picture, prompts[row], parsed[prompts[row]], seed, given, masks[row], row))
             jobs[-1].candidates["original"] = picture.pixels
+            if domain is not None and domain.is_foreign(Image.fromarray(picture.pixels)):
+                jobs[-1].forced = domain.forced
         return jobs
 
     def look(self, jobs: Sequence[Job]) -> None:
         """Draw both maps of every image. (Eq. 1-8)"""
         with timed(jobs, "maps"):
-            images = [Image.fromarray(job.pixels) for job in jobs]
-            found = self.look_at(images, [job.parsed for job in jobs])
-        for job, (quality, alignment) in zip(jobs, found, strict=True):
-            job.quality, job.alignment = quality, alignment
-            if alignment.note:
-                job.warnings.append(alignment.note)
+            first = list({job.row: job for job in jobs}.values())  # samples of a picture share its maps
+            found = self.maps([job.picture.image for job in first], [job.parsed for job in first])
+        by_row = dict(zip([job.row for job in first], found, strict=True))
+        for job in jobs:
+            job.quality, job.alignment = by_row[job.row]
+            if job.alignment.note:
+                job.warnings.append(job.alignment.note)
 
     def plan(self, jobs: Sequence[Job]) -> None:
         """Decide what is repainted, how strongly and as what."""
@@ -204,7 +214,7 @@ class Call:
     def spare(self, jobs: Sequence[Job], restored: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Give restored pictures their old pixels back where they were good and were not made better."""
         pictures = [Image.fromarray(rounded(pixels)) for pixels in restored]
-        qualities = self.look_at.qualities(pictures) or [None] * len(jobs)
+        qualities = self.maps.qualities(pictures) or [None] * len(jobs)
         threshold = with_overrides(self.calibration, self.config).mask_threshold
         return [
             keep_good_places(job, pixels, after, ~job.plan.mask & (1.0 - job.quality.values <= threshold), self.config)
@@ -230,6 +240,8 @@ class Call:
             else:
                 with timed([job], "guard"):
                     job.decision, job.before, job.after = decide(self.panel, job.candidates, job.text, self.config)
+            if job.forced:
+                job.decision = replace(job.decision, reason=f"{job.forced} {job.decision.reason}")
             outputs.append(job.candidates[job.decision.kept])
         return outputs
 
@@ -261,6 +273,7 @@ class Call:
             timings=dict(job.timings),
             prompt=job.prompt,
             warnings=tuple(job.warnings),
+            forced=bool(job.forced),
             moved=changed_share(job.pixels, job.candidates[job.decision.kept]),
         )
 
@@ -351,7 +364,7 @@ def read_guidance(pipe: Any, weights: Mapping[str, float] | None) -> Guidance | 
     if not weights:
         return None
     wants_words = any(name.replace("_", "-").lower() == "moe-agiqa" for name in weights)
-    tokenizer = judge_tokenizer(pipe, "moe_agiqa") if wants_words and pipe.moe_agiqa is not None else None
+    tokenizer = component_tokenizer(pipe, "moe_agiqa") if wants_words and pipe.moe_agiqa is not None else None
     return Guidance(weights, pipe.mdiqa, pipe.moe_agiqa, tokenizer)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -15,13 +14,12 @@ from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.noise import CEILING, SMALL, disturbed, measure_noise, metric_width
 from grefine.scorers.protocol import Scorer
-from grefine.types import Decision, Kept, MetricSpec, Scores
+from grefine.types import Axis, Decision, Kept, MetricSpec, Scores
 
 AT_ONCE = 4
 """Whole pictures that are held and judged together when regions are judged one by one."""
 
 Values = dict[str, float]
-Axis = Literal["perceptual", "alignment"]
 Own = Callable[[Sequence[Image.Image], str], list[Values]]
 """The pipeline's own p and a of images under one prompt."""
 
@@ -69,8 +67,7 @@ class Panel:
                 record.update(scores.values)
                 for name in scores.values:
                     self.specs[name] = scorer.spec
-                    aligned = scorer.spec.axis == "alignment" or name.endswith(".alignment")
-                    self.axes[name] = "alignment" if aligned else "perceptual"
+                    self.axes[name] = scorer.spec.axis_of(name)
         return records
 
     def gain(self, name: str, original: Values, candidate: Values) -> float:
@@ -228,7 +225,9 @@ def decide(
     verdicts = {n: compare(panel, first, scored[n], bands.width, names, trade) for n in order[1:]}
     accepted = [name for name in order[1:] if verdicts[name].accepted]
     kept = max(accepted, key=lambda name: (verdicts[name].merit, -order.index(name)), default="original")
-    if kept == "original":
+    if not names:
+        reason = "Nobody here can tell whether it helped: pass scorers=[...], or guard=False to take it unjudged."
+    elif kept == "original":
         reason = " ".join(_why_not(name, first, scored[name], bands.width, verdicts[name]) for name in order[1:])
         reason = reason or "There was nothing to compare with."
     else:
@@ -236,7 +235,7 @@ def decide(
     if bands.unfit:
         noise = ", ".join(f"{name} ({value:.2g})" for name, value in bands.unfit.items())
         reason += f" Not counted, because changes that nobody sees move it too far on this picture: {noise}."
-    if not guarded:
+    if names and not guarded:
         reason += " No independent scorer covers every axis, so the maps' own scores helped to decide."
     decision = Decision(_kept(kept), reason, guarded, scored, bands.width)
     return decision, Scores(first), Scores(scored[kept])

@@ -6,9 +6,7 @@ image is turned back into the UNet's prediction. A judge that steers is never ev
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +18,7 @@ from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.refine.vae import decode_latents
-from grefine.scorers.learned import tokens
+from grefine.scorers.batches import tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,16 +26,6 @@ if TYPE_CHECKING:
 WHOLE = ("mdiqa", "moe-agiqa")
 """Preferences beside the nine dimensions: MDIQA's overall score, and MoE-AGIQA's mean over what it rates."""
 PREFERENCES = (*DIMENSIONS, *WHOLE)
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one guided step adds."""
-
-    seconds: float
-    """Judging and its gradient, measured on this machine."""
-    judges: tuple[str, ...]
-    """Which networks run."""
 
 
 class Guidance:
@@ -108,14 +96,6 @@ class Guidance:
         with torch.enable_grad():
             leaf = image.detach().requires_grad_(True)
             return torch.autograd.grad(self.preference(leaf, prompts).sum(), leaf)[0]
-
-    def cost(self, image: Tensor, prompts: Sequence[str] | None = None, repeats: int = 3) -> Cost:
-        """Measure what one gradient on such images costs."""
-        self.gradient(image, prompts)
-        began = time.perf_counter()
-        for _ in range(repeats):
-            self.gradient(image, prompts)
-        return Cost((time.perf_counter() - began) / repeats, self.steers)
 
     def _moe(self, image: Tensor, prompts: Sequence[str] | None) -> Tensor:
         model, tokenizer = self.moe_agiqa, self.tokenizer

@@ -39,6 +39,8 @@ class Job:
     """The candidate that stage 2 builds on."""
     timings: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    forced: str = ""
+    """What stands before the reason of a picture that the pipeline does not know."""
 
     @property
     def pixels(self) -> np.ndarray:

@@ -6,18 +6,19 @@ import importlib
 import inspect
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.indicators.domain_check import domain_at
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.recipe import assembled_folder, read_recipe, recipe_folder
-from grefine.refine.judges import component_scorers, save_judge_tokenizers
 from grefine.refine.single_file import load_single_file
 from grefine.resources import pipeline_folder, pipeline_names
+from grefine.scorers.component import pipeline_judges, save_judge_tokenizers
 from grefine.scorers.protocol import Scorer
 
 INDEX = "model_index.json"
@@ -64,12 +65,20 @@ class Loading:
         kwargs["dtype"] = _with_full_maps(kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32))
         try:
             return super().from_pretrained(str(folder or name), **kwargs)  # type: ignore[misc]
-        except (OSError, SafetensorError) as error:
-            if isinstance(error, GRefineError) or folder is None:
+        except GRefineError:
+            raise
+        except Exception as error:  # whatever a foreign folder makes its readers raise
+            if "weights_only" in str(error):
+                raise WeightsCorrupt(
+                    f"The pipeline '{name}' is refused: it holds a pickle that wants more than tensors. Take its "
+                    "safetensors version."
+                ) from error
+            if folder is None:
                 raise
+            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise WeightsCorrupt(
-                f"The pipeline '{name}' cannot be loaded: {str(error).strip().splitlines()[0]} Copy the folder anew, "
-                "or reinstall grefine if it is a bundled one."
+                f"The pipeline '{name}' cannot be loaded: {said[:200].rstrip('.')}. Copy the folder anew, or "
+                "reinstall grefine if it is a bundled one."
             ) from error
 
     @classmethod
@@ -80,7 +89,7 @@ class Loading:
             pipeline: any pipeline with SDXL's components (text-to-image, inpainting, another GRefinePipeline).
             maps: the pipeline (name or folder) whose CLIP, prompts and calibration draw the maps, where `pipeline`
                 has none of its own; they are put on its device. "sdxl" also lends the judges and the ControlNet that
-                were fetched, and its defaults.
+                were fetched, and its defaults. The world that it states bounds the new pipeline.
             kwargs: components and settings of this class that replace the shared ones, and `dtype`.
         """
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
@@ -89,7 +98,9 @@ class Loading:
         if unknown:
             raise ConfigError(f"from_pipe got the unknown argument '{unknown[0]}'{nearest(unknown[0], accepted)}")
         shared = {name: part for name, part in pipeline.components.items() if name in accepted and part is not None}
-        settings = {name: pipeline.config[name] for name in accepted if name in pipeline.config and name not in shared}
+        # The config also lists components; one that is not there is a pair of None in it.
+        names = [name for name in accepted if name in pipeline.config and name not in pipeline.components]
+        settings = {name: pipeline.config[name] for name in names}
         has = {*shared, *kwargs, *(name for name, value in settings.items() if value is not None)}
         lent = {} if maps is None else _maps_from(maps) | _extras_from(maps, pipeline, has)
         for part in lent.values():
@@ -188,7 +199,7 @@ class Loading:
         """Return the guard's scorers: the judges among this pipeline's components that did not steer (`steered`)."""
         added = [judge for judge in vars(self).get("_added_judges", ()) if judge.spec.name not in steered]
         named = {judge.spec.name for judge in added}
-        return [judge for judge in component_scorers(self, steered) if judge.spec.name not in named] + added
+        return [judge for judge in pipeline_judges(self, steered) if judge.spec.name not in named] + added
 
     def use_judges(self, *judges: Scorer) -> None:
         """Let the guard judge by these, too; one of the name of an own judge takes its place. They are never saved."""
@@ -239,7 +250,9 @@ def _extras_from(maps: str | Path, pipeline: Any, has: Collection[str]) -> dict[
 
 
 def _maps_from(pipeline: str | Path) -> dict[str, Any]:
-    return {
+    domain = domain_at(pipeline)
+    bounds = {} if domain is None else {"world": asdict(domain.world), "domain": domain.net}
+    return bounds | {
         "clip": load_clip(pipeline),
         "clip_tokenizer": load_tokenizer(pipeline),
         "pq_prompts": load_prompts(pipeline),

@@ -1,4 +1,4 @@
-"""The fidelity loss on pairs: rankings of methods, opinion scores or votes of other judges as labels."""
+"""The fidelity loss on pairs, with rankings of methods or opinion scores as labels."""
 
 from __future__ import annotations
 
@@ -50,23 +50,6 @@ def group_fidelity(Q: Tensor, mu: Tensor, phi: Phi = "paper") -> Tensor:
 def rated_fidelity(scores: Tensor, opinions: Tensor, phi: Phi = "paper") -> Tensor:
     """Return the loss over all pairs of one data set's rated images: groups of B = 1 (Eq. 4, 5)."""
     return group_fidelity(scores[:, None], opinions, phi)
-
-
-def vote_labels(votes: Tensor) -> Tensor:
-    """Return soft labels from the votes of k other judges, `(n, k)` scores: wins / (wins + losses) per pair i < j.
-
-    Judges that call both equal abstain; 0.5 when all do.
-    """
-    i, j = _pairs(votes)
-    sign = torch.sign(votes[i] - votes[j])
-    wins, losses = (sign > 0).sum(1).float(), (sign < 0).sum(1).float()
-    return torch.where(wins + losses > 0, wins / (wins + losses).clamp(min=1), 0.5)
-
-
-def vote_fidelity(scores: Tensor, votes: Tensor, phi: Phi = "paper") -> Tensor:
-    """Return the loss of `(n,)` scores against the votes of k other judges, `(n, k)`."""
-    i, j = _pairs(scores)
-    return fidelity(vote_labels(votes), preference_probability(scores[i] - scores[j], phi)).mean()
 
 
 def _pairs(values: Tensor) -> tuple[Tensor, Tensor]:

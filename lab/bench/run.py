@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from grefine.errors import WorldMismatch
-from grefine.refine.world import check_world, read_world
+from grefine.indicators.domain_check import domain_of
 from lab.bench import intervals
 from lab.bench.cases import CHANGED, Cases, clean_cases, damaged_cases, misaligned_cases
 from lab.bench.chain import Outcome, Runner
@@ -224,16 +223,8 @@ def _kind_rows(bench: Bench) -> None:
 
 def _refused(bench: Bench, cases: Cases) -> list[bool]:
     """Whether the pipeline's own test takes pictures of the toy world for something else."""
-    import numpy as np
-
-    world, pipe, refused = read_world(bench.pipe.config.world), bench.pipe, []
-    for picture in cases.pictures:
-        try:
-            check_world(world, pipe.vae, np.asarray(picture), pipe.working_side, pipe.device)
-            refused.append(False)
-        except WorldMismatch:
-            refused.append(True)
-    return refused
+    domain = domain_of(bench.pipe)
+    return [domain is not None and domain.is_foreign(picture) for picture in cases.pictures]
 
 
 def _control_rows(bench: Bench, bad: Cases) -> None:

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
+from grefine.evaluate.correlation import srcc
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa_blocks import imagenet
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
 from lab.judges.auxiliary_heads import DamageAid, start_at
-from lab.judges.measures import in_chunks, rank_correlation
+from lab.judges.measures import in_chunks
 from lab.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, judged
 from lab.muon import optimisers
 
@@ -135,6 +136,6 @@ def measure(model: LARIQA, seed: int = JUDGE_TEST, count: int = 512) -> dict[str
     mixed = judged(seed, 0, count)
     local = judged(seed, 1, count, damaged_share=0.8, distorted_share=0.0)
     return {
-        "srcc_quality": rank_correlation(in_chunks(score, mixed.images), mixed.quality),
-        "srcc_severity": rank_correlation(in_chunks(score, local.images), -local.severity),
+        "srcc_quality": srcc(in_chunks(score, mixed.images), mixed.quality),
+        "srcc_severity": srcc(in_chunks(score, local.images), -local.severity),
     }

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import away_from, norm_in_norm
@@ -22,7 +23,6 @@ from lab.judges.measures import (
     mixed_measures,
     moves_most,
     own_distortion,
-    rank_correlation,
 )
 from lab.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, Judged, judged
 from lab.muon import optimisers
@@ -212,7 +212,7 @@ def measure(
     found = mixed_measures(score, data) | dimension_measures(score, seed, count // 2)
     found |= direction_measures(model, seed, count // 4)
     overall = in_chunks(lambda images: model(images).overall, data.images)
-    found["srcc_overall"] = rank_correlation(overall, data.quality)
+    found["srcc_overall"] = srcc(overall, data.quality)
     if not thorough:
         return found, {}
     table = own_distortion(score, seed)

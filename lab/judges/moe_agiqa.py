@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import norm_in_norm
 from lab.judges.auxiliary_heads import ContentAid, DamageAid, start_at
-from lab.judges.measures import rank_correlation
 from lab.judges.prompts import Told, captions_for, encode, tell
 from lab.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, Judged, judged, source
 from lab.muon import optimisers
@@ -218,15 +218,15 @@ def measure(
     truth = torch.tensor([[t.alignment for t in row] for row in told])
     swapped = truth[:, 2] < truth[:, 0]
     result = {
-        "srcc_quality": rank_correlation(found[:, 0, 0], data.quality),
-        "srcc_alignment": rank_correlation(found[..., 1].flatten(), truth.flatten()),
+        "srcc_quality": srcc(found[:, 0, 0], data.quality),
+        "srcc_alignment": srcc(found[..., 1].flatten(), truth.flatten()),
         "prompt": float((found[:, 2, 1] < found[:, 0, 1])[swapped].float().mean()),
     }
     if not thorough:
         return result
     local = judged(seed, 1, count, damaged_share=0.8, distorted_share=0.0)
     own = [row[:1] for row in captions_for(local.scenes, rng)]
-    result["srcc_severity"] = rank_correlation(scores(local.images, own)[:, 0, 0], -local.severity)
+    result["srcc_severity"] = srcc(scores(local.images, own)[:, 0, 0], -local.severity)
     return result | _changed_scenes(scores, seed, count // 2, rng)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from grefine.evaluate.analysis import analyse, main_column
-from grefine.evaluate.findings import level_of
 from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow
+from grefine.evaluate.results import level_of
 from grefine.evaluate.statistics import summarise
 from grefine.evaluate.verdict import axis_sentence, headline, sentences, verdict_of
 from grefine.types import MetricSpec

@@ -10,12 +10,13 @@ import os
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
+from stored_rows import read_rows
 from typer.testing import CliRunner
 
 from grefine import evaluate_folders
 from grefine.errors import ConfigError, MetricUnavailable
-from grefine.evaluate.long_table import read_rows, values_of
-from grefine.evaluate.views import summary
+from grefine.evaluate.long_table import values_of
+from grefine.evaluate.write_outputs import summary
 
 
 def test_identity_is_no_change_and_a_blurred_copy_is_worse(folders, judges, blur, tmp_path):

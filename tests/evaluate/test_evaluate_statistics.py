@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from grefine.evaluate.findings import level_of
+from grefine.evaluate.results import level_of
 from grefine.evaluate.statistics import (
     holm,
     mean_interval,
+    mean_test,
     noise_band,
     rank_biserial,
     sign_flip,
+    skewed_t,
     summarise,
     terciles,
     wilcoxon_pratt,
@@ -54,6 +56,21 @@ def test_intervals_cover_and_verdicts_hold_their_level(count, untouched):
     assert np.mean([level_of(one) in ("better", "worse") for one in found]) <= 0.065
 
 
+def test_a_long_tail_does_not_make_a_verdict():
+    rng = np.random.default_rng(5)
+    gains = rng.lognormal(0, 1, (1000, 12)) - np.exp(0.5)
+    assert np.mean([sign_flip(row) <= 0.05 for row in gains]) > 0.1
+    assert np.mean([mean_test(row) <= 0.05 for row in gains]) <= 0.08
+    assert np.mean([mean_test(row + 2) <= 0.05 for row in gains]) > 0.8, "and what is there is found"
+
+
+def test_the_second_test_is_students_where_nothing_leans():
+    gains = np.array([-0.5, -0.1, 0.2, 0.5, 0.8, 1.1, 1.5])
+    assert skewed_t(gains) == pytest.approx(stats.ttest_1samp(gains, 0).pvalue)
+    assert skewed_t([0.3] * 6) == 0.0
+    assert skewed_t([0.3] * 5) == 1.0
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_fewer_than_six_touched_images_show_nothing(count):
     found = summarise([1.0 + i for i in range(count)] + [0.0] * 40)
@@ -67,6 +84,7 @@ def test_six_touched_images_of_many_can_show_something():
     found = summarise([1.0, 2.0, 1.5, 0.4, 3.0, 2.0] + [0.0] * 14)
     assert level_of(found) == "better"
     assert found.p_visible == pytest.approx(2 / 64)
+    assert sign_flip([1.0, 2.0, 1.5, 0.4, 3.0, 2.0]) == pytest.approx(2 / 64)
 
 
 def test_a_few_losses_among_many_ties_are_not_worse():

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
+import torch
 from small_world import make_folder, rows, tree
 from typer.testing import CliRunner
 
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError
 from grefine.folder.settings import changed_settings
+from grefine.io.images import read_image
+from grefine.io.record import read_record
 
 SETTINGS = ["gate=false", "use_aq=false", "mask_mode=mean", "max_area=0.6", "max_regions=1", "total_steps=2"]
 SETTINGS += ["guard=false", "restorer=none"]
@@ -96,3 +101,62 @@ def test_changes_of_settings():
     assert changed_settings("default").total_steps == changed_settings("default", ["split=0.5"]).total_steps
     changed = changed_settings("default", ["restorer=none", "delta=0.2"], "exact")
     assert (changed.restorer, changed.delta, changed.preserve) == ("none", 0.2, "exact")
+
+
+def test_one_image_into_one_file(tiny, tmp_path):
+    source = make_folder(tmp_path / "in", 3)
+    before = set(tmp_path.rglob("*"))
+    done = invoke(source / "0000.png", "-o", tmp_path / "out.webp", "--pipeline", tiny, "--json")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert set(tmp_path.rglob("*")) - before == {tmp_path / "out.webp"}
+    assert read_image(tmp_path / "out.webp").format == "WEBP"
+    assert read_record(read_image(tmp_path / "out.webp").embedded).state in ("refined", "untouched", "beyond")
+    assert json.loads(done.stdout.splitlines()[-1])["out"] == str(tmp_path / "out.webp")
+    again = invoke(source / "0001.png", "-o", tmp_path / "out.webp", "--pipeline", tiny)
+    assert "is there already: --overwrite always" in str(again.exception)
+    always = invoke(source / "0001.png", "-o", tmp_path / "out.webp", "--pipeline", tiny, "--overwrite", "always")
+    assert always.exit_code == 0
+    for arguments, match in (
+        ([source, "-o", tmp_path / "new.png"], "one file: give one image"),
+        ([source / "0000.png", source / "0001.png", "-o", tmp_path / "new.png"], "one file: give one image"),
+        ([source / "0000.png", "-o", tmp_path / "new.gif"], "written as .png, .jpg or .webp"),
+        ([source / "0000.png", "-o", source / "0000.png", "--overwrite", "always"], "unless it is the input"),
+        ([source / "0000.png", "-o", tmp_path / "no" / "new.png"], "is no folder: make it first"),
+    ):
+        refused = invoke(*arguments, "--pipeline", tiny)
+        assert match in str(refused.exception), refused.output
+    (source / "bad.png").write_text("no picture")
+    failed = invoke(source / "bad.png", "-o", tmp_path / "new.png", "--pipeline", tiny)
+    assert failed.exit_code == 1
+    assert not (tmp_path / "new.png").exists()
+    assert not list(tmp_path.glob(".grefine*"))
+
+
+def test_a_mistyped_input_makes_nothing(tiny, tmp_path):
+    done = invoke(tmp_path / "in.pgn", "-o", tmp_path / "out", "--pipeline", tiny)
+    assert "in.pgn' does not exist: give images" in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_on_standard_input(tiny, tmp_path):
+    source = make_folder(tmp_path / "in", 2)
+    for mark in ("-", "@-"):
+        command = [sys.executable, "-m", "grefine", "refine", mark, "-o", tmp_path / f"out{mark}", "--pipeline", tiny]
+        command += [part for setting in SETTINGS for part in ("--set", setting)]
+        done = subprocess.run(
+            list(map(str, command)), input=f"{source / '0000.png'}\n", text=True, capture_output=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(rows(tmp_path / f"out{mark}")) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("command", ["refine", "map", "score"])
+def test_a_device_that_is_not_there(tiny, tmp_path, command):
+    source = make_folder(tmp_path / "in", 1)
+    given = {"refine": ["-o", tmp_path / "out"], "map": ["-o", tmp_path / "out"], "score": ["--metrics", "piqe"]}
+    arguments = [command, source, *given[command], "--device", "cuda"]
+    arguments += [] if command == "score" else ["--pipeline", tiny]
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert "no usable GPU; use cpu" in str(done.exception)
+    assert not (tmp_path / "out").exists()

@@ -315,18 +315,19 @@ def test_two_runs_do_not_share_a_folder(pipe, tmp_path):
     assert told
 
 
-@pytest.mark.parametrize("sources", [[], ["missing_folder_is_a_file.png"]])
-def test_wrong_sources(pipe, tmp_path, sources):
-    if not sources:
-        with pytest.raises(ConfigError, match="Nothing to refine"):
-            run(sources, tmp_path / "out", pipe)
-        (tmp_path / "empty").mkdir()
-        with pytest.raises(ConfigError, match="No images in"):
-            run(tmp_path / "empty", tmp_path / "out", pipe)
-    else:
-        summary = run(sources, tmp_path / "out", pipe)
-        assert summary.counts["failed"] == 1
-        assert "does not exist" in rows(tmp_path / "out")[0]["reason"]
+def test_wrong_sources(pipe, tmp_path):
+    with pytest.raises(ConfigError, match="Nothing to refine"):
+        run([], tmp_path / "out", pipe)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="No images in"):
+        run(tmp_path / "empty", tmp_path / "out", pipe)
+    with pytest.raises(ConfigError, match="missing.png' does not exist"):
+        run("missing.png", tmp_path / "out", pipe)
+    assert not (tmp_path / "out").exists()
+    scene(1).save(tmp_path / "a.png")
+    summary = run(["missing.png", tmp_path / "a.png"], tmp_path / "out", pipe)
+    assert (summary.counts["failed"], summary.done, summary.exit_code) == (1, 1, 1)
+    assert "does not exist" in by_file(tmp_path / "out")["missing.png"]["reason"]
 
 
 def test_formula_names_are_text_in_the_table(pipe, tmp_path):

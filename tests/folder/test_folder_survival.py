@@ -242,7 +242,7 @@ def test_files_that_vanish_or_come_while_it_runs(pipe, tmp_path, monkeypatch):
     monkeypatch.setattr(batch, "read_bytes", read_bytes)
     summary = run(source, tmp_path / "out", pipe)
     assert summary.counts["failed"] == 1
-    assert "does not exist (any more)" in next(r for r in rows(tmp_path / "out") if r["state"] == "failed")["reason"]
+    assert "does not exist" in next(r for r in rows(tmp_path / "out") if r["state"] == "failed")["reason"]
     monkeypatch.setattr(batch, "read_bytes", real)
     make_folder(source, 8)
     more = run(source, tmp_path / "out", pipe)

@@ -188,15 +188,6 @@ def test_templates_are_averaged():
         build(templates=("a photo",))
 
 
-@pytest.mark.parametrize("method", ["plain", "minus_empty", "joint"])
-def test_maps_of_any_texts(method):
-    maps = build().text_maps(IMAGES[1], ["ball", "grass"], method)
-    assert [m.shape for m in maps] == [(50, 90)] * 2
-    assert all(m.min() >= 0.0 and m.max() <= 1.0 for m in maps)
-    with pytest.raises(ConfigError, match="plain, minus_empty, joint"):
-        build().text_maps(IMAGES[1], ["ball"], "other")
-
-
 def test_memory_is_flat_in_the_number_of_phrases():
     """Thirty defective phrases on a megapixel cost no more full-size maps than two."""
     image = picture(1024, 1024)

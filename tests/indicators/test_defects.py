@@ -17,7 +17,6 @@ from grefine.indicators.defects import (
     find_defect,
     hang_together,
     region_phrase,
-    repair_weight,
 )
 
 GIRL = parsed(("a girl", "girl", 0), ("with long hair", "hair", 0), ("blowing in the wind", "wind", 1)).phrases
@@ -29,13 +28,13 @@ def test_worked_example_wind_is_drawn_on_the_hair():
     kinds = [find_defect(0.9, 0.9, 0.5), find_defect(0.8, 0.8, 0.5), find_defect(0.25, 0.3, 0.5)]
     assert kinds == [None, None, "noun"]
     assert region_phrase(2, GIRL, kinds, Readings()) == 1
-    D = repair_weight(P, combine_regions([R_HAIR], (2, 2)))
+    D = 1 - P + combine_regions([R_HAIR], (2, 2))
     np.testing.assert_allclose(D, [[1.1, 0.9], [0.2, 0.4]])
     assert (D > 0.5).tolist() == [[True, True], [False, False]]
 
 
 def test_worked_example_without_a_defect_only_bad_pixels_count():
-    D = repair_weight(P, combine_regions([], (2, 2)))
+    D = 1 - P + combine_regions([], (2, 2))
     np.testing.assert_allclose(D, [[0.2, 0.7], [0.1, 0.4]])
     assert (D > 0.5).tolist() == [[False, True], [False, False]]
 

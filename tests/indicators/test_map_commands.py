@@ -13,8 +13,9 @@ from tiny_folder import write_folder
 from typer.testing import CliRunner
 
 from grefine.cli.main import app
-from grefine.errors import ConfigError, ImageError, PromptError, WeightsMissing
+from grefine.errors import ConfigError, ImageError, PromptError, WeightsMissing, WorldMismatch
 from grefine.indicators.load import load_maps, stored_calibration
+from grefine.pipeline import GRefinePipeline
 from lab.world.pictures import pictures_with_captions
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
@@ -123,7 +124,7 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("map", "absent.png", "-o", "x"), ImageError, "No image or folder 'absent.png'"),
+        (("map", "absent.png", "-o", "x"), ImageError, "no file or folder 'absent.png'"),
         (("calibrate", "--pipeline", "PIPE", "--images", "GOOD"), PromptError, "has no prompt"),
         (
             ("calibrate", "--pipeline", "PIPE", "--images", "GOOD", "--phrase-score", "mean"),
@@ -141,21 +142,67 @@ def test_refusals(place, tmp_path, arguments, error, message):
     assert message in str(done.exception)
 
 
-def test_a_picture_of_another_world_is_mapped_with_a_warning(tmp_path):
+def test_pictures_of_another_world_are_told_once_and_mapped_only_by_force(tmp_path):
     rows, columns = np.mgrid[0:90, 0:120]
     waves = np.stack([90 + 90 * np.sin(rows / 5 + columns / 7), 128 + 90 * np.cos(columns / 2), rows * 2.5], axis=-1)
     Image.fromarray(waves.clip(0, 255).astype(np.uint8)).save(tmp_path / "waves.png")
     pictures_with_captions(1, 8)[0][0].save(tmp_path / "toy.png")
-    done = run("map", tmp_path / "waves.png", tmp_path / "toy.png", "--prompt", "a red ball", "-o", tmp_path / "out")
-    assert done.exit_code == 0
+    Image.fromarray(waves[::-1].clip(0, 255).astype(np.uint8)).save(tmp_path / "more.png")
+    asked = ("map", tmp_path, "--prompt", "a red ball", "-o", tmp_path / "out", "--pipeline", "tiny")
+    done = run(*asked)
+    assert done.exit_code == 1
     lines = [line for line in done.stderr.splitlines() if "world" in line]
     assert len(lines) == 1
-    assert "waves.png: not a picture of the world that this pipeline knows ('toy'" in lines[0]
-    assert "use --pipeline sdxl" in lines[0]
-    assert (tmp_path / "out" / "waves.maps.json").is_file()
+    assert lines[0].startswith("2 of 3 pictures are not of the toy world")
+    assert "grefine fetch sdxl" in lines[0]
+    assert (tmp_path / "out" / "toy.maps.json").is_file()
+    assert not (tmp_path / "out" / "waves.maps.json").is_file()
+    forced = run(*asked[:1], tmp_path / "waves.png", *asked[2:], "--force")
+    assert forced.exit_code == 0
+    assert "Forced, though not a picture of the toy world" in forced.stdout
+    assert "forced" in json.loads((tmp_path / "out" / "waves.maps.json").read_text())
+
+
+def test_no_pipeline_is_taken_silently(tmp_path):
+    pictures_with_captions(1, 8)[0][0].save(tmp_path / "toy.png")
+    for arguments in (("map", tmp_path, "-o", tmp_path / "out"), ("selfcheck", "--images", tmp_path)):
+        with pytest.raises(ConfigError, match="Name a pipeline with --pipeline.*'sdxl'.*'tiny'"):
+            raise run(*arguments).exception
+
+
+def test_the_self_check_refuses_a_world_that_the_pipeline_does_not_know(tmp_path):
+    for index, side in enumerate((70, 80, 90, 100)):
+        Image.linear_gradient("L").resize((side, side)).convert("RGB").save(tmp_path / f"{index}.png")
+        (tmp_path / f"{index}.txt").write_text("a red ball")
+    done = run("selfcheck", "--pipeline", "tiny", "--images", tmp_path)
+    assert isinstance(done.exception, WorldMismatch)
+    assert "4 of 4 pictures are not of the toy world" in str(done.exception)
 
 
 def test_released_weights_say_what_to_fetch(monkeypatch, tmp_path):
     monkeypatch.setenv("GREFINE_CACHE", str(tmp_path))
     with pytest.raises(WeightsMissing, match="grefine fetch clip"):
         load_maps("released")
+
+
+@pytest.mark.parametrize("changes", [[], ["--set", "dilate=0", "--set", "max_area=0.05"]], ids=str)
+def test_map_draws_the_mask_that_refine_would_use(tmp_path, changes):
+    examples = Path(__file__).parents[2] / "examples" / "images"
+    pipe = GRefinePipeline.from_pretrained("tiny")
+    table = {row["file"]: row["prompt"] for row in csv.DictReader((examples / "prompts.csv").open(encoding="utf-8"))}
+    names = ["01_clean.png", "05_blur.png", "08_cast.png", "12_missing.png"]
+    done = run(
+        "map", *(examples / name for name in names), "-o", tmp_path, "--prompts", examples / "prompts.csv",
+        "--pipeline", "tiny", *changes,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    config = {"dilate": 0.0, "max_area": 0.05} if changes else None
+    planned = pipe(
+        prompt=[table[name] for name in names], image=[Image.open(examples / name) for name in names],
+        config=config, plan_only=True, force=True,
+    )  # fmt: skip
+    for name, result in zip(names, planned.results, strict=True):
+        mask = np.asarray(Image.open(tmp_path / name.replace(".png", ".mask.png"))) > 0
+        assert np.array_equal(mask, result.plan.mask), name
+        assert json.loads((tmp_path / name.replace(".png", ".maps.json")).read_text())["mask_note"] == result.plan.note
+    assert any(result.plan.mask.any() for result in planned.results)

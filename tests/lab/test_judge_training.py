@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from grefine.errors import ConfigError
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
-from grefine.training.losses import away_from, correlation_loss, fidelity, norm_in_norm
+from grefine.training.fidelity import rated_fidelity
+from grefine.training.losses import away_from, correlation_loss, norm_in_norm
 from lab.cli import app
 from lab.judges.auxiliary_heads import ContentAid, DamageAid
 from lab.judges.distortions import distort
@@ -40,7 +41,7 @@ def test_parity_of_losses(path):
     found = {
         "norm_in_norm_p1_q2": norm_in_norm(predicted, label),
         "mse": torch.nn.functional.mse_loss(predicted, label),
-        "fidelity": fidelity(predicted, label),
+        "fidelity": rated_fidelity(predicted, label, "released"),
         "plcc": correlation_loss(predicted, label),
         "norm_in_norm_batch_of_one": norm_in_norm(predicted[:1], label[:1]),
     }

@@ -11,6 +11,7 @@ from test_pipe_exactness import bad_place, picture
 
 from grefine.errors import ConfigError, GRefineError, ImageError, PromptError, WorldMismatch
 from grefine.types import QualityMap
+from lab.world.pictures import pictures_with_captions
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,23 @@ CASES = {
     "a path": ({"image": "a.png"}, ImageError, "is a str"),
     "prompts": ({"prompt": ["a", "b"]}, PromptError, "2 prompts were given for 1 images"),
     "prompt type": ({"prompt": 3}, PromptError, "must be a text"),
+    "negatives": ({"negative_prompt": ["a", "b"]}, PromptError, "2 negative prompts were given for 1 images"),
+    "height": ({"height": "tall"}, ConfigError, "height must be a whole number, not str"),
+    "giant": ({"height": 10**6, "width": 10**6}, ImageError, "are accepted"),
+    "width": ({"width": 3.5}, ConfigError, "width must be a whole number, not float"),
+    "steps type": ({"num_inference_steps": "2"}, ConfigError, "num_inference_steps must be a whole number"),
+    "samples type": ({"num_images_per_prompt": []}, ConfigError, "num_images_per_prompt must be a whole number"),
+    "guidance nan": ({"guidance_scale": float("nan")}, ConfigError, "guidance_scale must be a finite number"),
+    "strength type": ({"strength": "much"}, ConfigError, "strength must be a number, not str"),
+    "latents nan": ({"latents": torch.full((1, 4, 8, 8), torch.nan)}, ConfigError, "latents holds NaN"),
+    "latents type": ({"latents": [1]}, ConfigError, "latents must be a tensor, not list"),
+    "seed": ({"generator": 7}, ConfigError, "generator must be a torch.Generator or a list of them, not int"),
+    "callback": ({"callback_on_step_end": "print"}, ConfigError, "callback_on_step_end must be a function"),
+    "guard type": ({"guard": "no"}, ConfigError, "guard must be true or false"),
+    "guidance type": ({"guidance": "sharpness"}, ConfigError, "guidance must be a mapping"),
+    "lora scale": ({"cross_attention_kwargs": 0.5}, ConfigError, "cross_attention_kwargs must be a mapping"),
+    "clip skip": ({"clip_skip": "one"}, ConfigError, "clip_skip must be a whole number"),
+    "scorers": ({"scorers": 3}, ConfigError, "scorers must be a list of scorers, not int"),
     "NaN": ({"image": pixels(np.nan)}, ImageError, "NaN"),
     "0..255": ({"image": pixels(128.0)}, ImageError, "divide it by 255"),
     "-1..1": ({"image": pixels(-0.5)}, ImageError, r"\(x \+ 1\) / 2"),
@@ -76,11 +94,24 @@ def test_bad_heatmaps(pipe, maps, sentence):
 
 
 def test_a_picture_of_another_world_is_refused_unless_forced():
-    pipe = pipeline(world={"name": "toy", "max_roundtrip": 0.0001, "instead": "sdxl"})
-    with pytest.raises(WorldMismatch, match="not of the world.*'toy'.*Use the pipeline 'sdxl'.*force=True"):
+    # As pipelines saved by grefine 0.1 state it: the network of the bundled pipeline of that world is asked.
+    pipe = pipeline(world={"name": "toy", "max_roundtrip": 0.5, "instead": "sdxl"})
+    with pytest.raises(WorldMismatch, match="Not a picture of the toy world.*Use the pipeline 'sdxl'.*force=True"):
         pipe(image=picture())
-    out = pipe(image=picture(), quality_map=bad_place, force=True, num_inference_steps=2, guard=False)
-    assert out.results[0].decision.kept != "original"
+    result = pipe(image=picture(), quality_map=bad_place, force=True, num_inference_steps=2, guard=False).results[0]
+    assert result.decision.kept != "original"
+    assert result.forced
+    assert result.decision.reason.startswith("Forced, though not a picture of the toy world:")
+    scene = pictures_with_captions(1, 3)[0][0]
+    known = pipe(image=scene, force=True, plan_only=True).results[0]
+    assert not known.forced
+    assert "Forced" not in known.decision.reason
+
+
+def test_a_world_that_no_network_can_tell_is_refused_whole():
+    scene = pictures_with_captions(1, 3)[0][0]
+    with pytest.raises(WorldMismatch, match="moon world.*without its component 'domain'"):
+        pipeline(world={"name": "moon"})(image=scene)
 
 
 def test_a_world_statement_is_checked_when_the_pipeline_is_made():

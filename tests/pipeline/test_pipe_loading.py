@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import shutil
 
 import pytest
 import torch
-from components import clip, components, controlnet, pipeline, tokenizer, unet
+from components import clip, components, controlnet, pipeline, save_tiny, tokenizer, unet
 from diffusers import DiffusionPipeline, StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
 from transformers import CLIPTextModel
 
-from grefine.errors import ConfigError, WeightsMissing
+from grefine.errors import ConfigError, GRefineError, WeightsMissing
+from grefine.models.domain import DomainNet
 from grefine.models.pq_prompts import PQPrompts
 from grefine.pipeline import GRefinePipeline
 
@@ -19,14 +22,17 @@ SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "un
 FROZEN = {
     *SDXL,
     *("clip", "clip_tokenizer", "pq_prompts", "controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa"),
+    "domain",
 }
-SETTINGS = {"calibration": {"p_gate": 0.4}, "world": {"name": "toy", "max_roundtrip": 0.2}, "working_size": 64}
+SETTINGS = {"calibration": {"p_gate": 0.4}, "world": {"name": "toy"}, "working_size": 64}
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipe")
-    pipe = pipeline(controlnet=controlnet(), **SETTINGS, refine_defaults={"guidance_scale": 2.0})
+    pipe = pipeline(
+        controlnet=controlnet(), domain=DomainNet(threshold=0.5), **SETTINGS, refine_defaults={"guidance_scale": 2.0}
+    )
     pipe.save_pretrained(folder)
     return pipe, folder
 
@@ -52,6 +58,7 @@ def test_every_component_and_setting_makes_the_round_trip(saved):
             assert type(part) is type(getattr(loaded, name))
     for name, value in {**SETTINGS, "refine_defaults": {"guidance_scale": 2.0}}.items():
         assert loaded.config[name] == value
+    assert loaded.domain.config["threshold"] == 0.5
     index = json.loads((folder / "model_index.json").read_text())
     assert index["_class_name"] == "GRefinePipeline"
     assert index["clip"] == ["grefine.models.clip_surgery", "ClipSurgery"]
@@ -94,6 +101,8 @@ def test_from_pipe_shares_parts_and_changes_no_dtype(saved, kind):
     assert base.vae.dtype == torch.float32
     assert same(pipe.clip, saved[0].clip)
     assert pipe.config.calibration["p_gate"] == 0.4
+    assert pipe.config.world["name"] == "toy"
+    assert same(pipe.domain, saved[0].domain)
 
 
 def test_from_pipe_says_what_is_missing(saved):
@@ -171,3 +180,37 @@ def test_a_damaged_folder_is_one_sentence(tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(WeightsCorrupt, match="cannot be loaded"):
         GRefinePipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("damage", ["class", "shape", "list", "pickle", "text"])
+def test_hostile_folders_are_one_short_sentence(tmp_path, monkeypatch, damage):
+    folder = save_tiny(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    index = json.loads((folder / "model_index.json").read_text())
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    if damage == "class":
+        index["unet"] = ["os", "system"]
+    elif damage == "shape":
+        config["block_out_channels"] = "many"
+    elif damage == "list":
+        index = [1, 2]
+    elif damage == "text":
+        config = "no configuration"
+    else:
+        for weights in (folder / "vae").glob("*.safetensors"):
+            weights.unlink()
+        (folder / "vae" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Owned()))
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "unet" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(GRefineError) as caught:
+        GRefinePipeline.from_pretrained(str(folder))
+    sentence = str(caught.value)
+    assert len(sentence) < 600
+    assert "\n" not in sentence
+    assert "weights_only" not in sentence
+    assert not (tmp_path / "owned").exists()
+
+
+class Owned:
+    def __reduce__(self):
+        return os.system, ("touch owned",)

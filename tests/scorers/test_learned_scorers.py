@@ -15,7 +15,10 @@ from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.reward import REWARD_MEAN, REWARD_STD, RewardModel, semantic_view
-from grefine.scorers.learned import ImageRewardScorer, LARIQAScorer, MDIQAScorer, MoEAGIQAScorer
+from grefine.scorers.imagereward import ImageRewardScorer
+from grefine.scorers.lar_iqa import LARIQAScorer
+from grefine.scorers.mdiqa import MDIQAScorer
+from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.scorers.protocol import Scorer
 from lab.world.tokenizer import build_tokenizer
 
@@ -99,7 +102,7 @@ def test_names_of_values(scorers):
 def test_moe_is_the_mean_over_all_drawn_crops(scorers, tokenizer):
     """Against the plain procedure: one crop after the other, repeated ones included."""
     from grefine.models.moe_agiqa import pad_to, random_offsets
-    from grefine.scorers.learned import tokens
+    from grefine.scorers.batches import tokens
 
     scorer, image = scorers["moe_agiqa"], pictures()[1]
     model = scorer.model
@@ -116,7 +119,7 @@ def test_moe_is_the_mean_over_all_drawn_crops(scorers, tokenizer):
 
 def test_reward_by_hand(scorers, tokenizer):
     """The reward is the rating of the first token, standardised."""
-    from grefine.scorers.learned import tokens
+    from grefine.scorers.batches import tokens
 
     scorer, image = scorers["imagereward"], pictures()[0]
     ids, mask = tokens(tokenizer, PROMPTS[:1], 16, torch.device("cpu"))

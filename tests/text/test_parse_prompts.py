@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.parser_scores import prompt_scores, read_prompts
 from grefine.errors import ConfigError, PromptError
 from grefine.text.backend import Analysis, backend_names, register_backend
 from grefine.text.marks import WordList
 from grefine.text.parse import parse, parse_prompt
 from grefine.text.tokens import MOST_TOKENS
-from lab.parser.scores import prompt_scores, read_prompts
 
 PROMPTS = Path(__file__).parent.parent / "golden" / "prompts_dev.jsonl"
 
@@ -299,7 +299,7 @@ def test_scores_notice_faults():
 
 def test_no_torch():
     code = (
-        "import sys, grefine.text.parse as p, grefine.text.emphasis\n"
+        "import sys, grefine.text.parse as p\n"
         "p.parse('a red ball on green grass')\n"
         "assert not {'torch', 'nltk', 'transformers', 'scipy'} & set(sys.modules), 'heavy imports'"
     )

@@ -14,8 +14,6 @@ from grefine.training.fidelity import (
     order_labels,
     preference_probability,
     rated_fidelity,
-    vote_fidelity,
-    vote_labels,
 )
 
 
@@ -41,12 +39,6 @@ def test_parity_rated_fidelity(golden, section, phi):
     check(rated_fidelity(y, torch.tensor(golden["mos"]), phi), y, golden[section], golden)
 
 
-def test_parity_vote_fidelity(golden):
-    y = scores(golden)
-    loss = vote_fidelity(y, torch.tensor(golden["votes"]), "released")
-    check(loss, y, golden["upstream_fidelity_majority"], golden)
-
-
 @pytest.mark.parametrize(("section", "phi"), [("paper", "paper"), ("with_upstream_phi", "released")])
 def test_parity_group_fidelity(golden, section, phi):
     group = golden["group"]
@@ -64,10 +56,6 @@ def test_gradients_stay_finite_at_certainty():
     Q = torch.tensor([[50.0], [-50.0]], requires_grad=True)
     group_fidelity(Q, torch.tensor([0.0, 1.0])).backward()
     assert torch.isfinite(Q.grad).all()
-
-
-def test_judges_that_all_abstain_say_nothing():
-    assert vote_labels(torch.zeros(3, 4)).tolist() == [0.5, 0.5, 0.5]
 
 
 def test_a_pair_needs_two():

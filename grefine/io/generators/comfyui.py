@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from grefine.io.generators.comfyui_text import Unclear, conditioning_text
+from grefine.io.generators.comfyui_text import Unclear, Walk
 from grefine.io.generators.found import FoundPrompt, answer, load_json
 
 ORIGIN = "ComfyUI graph"
@@ -67,16 +67,12 @@ def links(node: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
 
 def _texts(graph: Graph, file_name: str) -> list[tuple[str, str]]:
     """Return (positive, negative) of every sampler next to a save node, each pair once."""
-    found: list[tuple[str, str]] = []
     saves = _save_nodes(graph, file_name)
     if len(saves) > _MOST_SAVES:
         raise Unclear(f"{len(saves):,} of its nodes save images")
-    for save in saves:
-        for sampler in _samplers_before(graph, save):
-            pair = _sampler_texts(graph, sampler)
-            if pair not in found:
-                found.append(pair)
-    return found
+    walk = Walk(graph)
+    samplers = dict.fromkeys(sampler for save in saves for sampler in _samplers_before(graph, save))
+    return list(dict.fromkeys(_sampler_texts(walk, sampler) for sampler in samplers))
 
 
 def _save_nodes(graph: Graph, file_name: str) -> list[str]:
@@ -130,7 +126,8 @@ def _is_sampler(node: dict[str, Any], inputs: dict[str, str]) -> bool:
     return "positive" in inputs or "guider" in inputs or "conditioning" in inputs
 
 
-def _sampler_texts(graph: Graph, key: str) -> tuple[str, str]:
+def _sampler_texts(walk: Walk, key: str) -> tuple[str, str]:
+    graph = walk.graph
     inputs = {name: (source, slot) for name, source, slot in links(graph[key])}
     passed = {key}
     while "guider" in inputs:
@@ -145,11 +142,11 @@ def _sampler_texts(graph: Graph, key: str) -> tuple[str, str]:
         raise Unclear("its sampler has no positive prompt that can be followed")
     parts: list[str] = []
     for place in wanted:
-        text = conditioning_text(graph, place)
+        text = walk.words(place)
         if text and text not in parts:
             parts.append(text)
     try:
-        negative = conditioning_text(graph, inputs["negative"]) if "negative" in inputs else ""
+        negative = walk.words(inputs["negative"]) if "negative" in inputs else ""
     except Unclear:
         negative = ""
     return ", ".join(parts), negative

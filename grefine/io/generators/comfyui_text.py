@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_MOST_STEPS = 2_000
+_MOST_STEPS = 200_000
+"""Inputs that are looked at for one file; the largest graphs of people take some tens of thousands."""
 _ENCODER_TEXTS = (
     "text",
     "text_g",
@@ -43,30 +44,35 @@ class Unclear(Exception):
     """The words cannot be told from the graph; the message says why."""
 
 
-def conditioning_text(graph: dict[str, dict[str, Any]], place: tuple[str, int]) -> str:
-    """Return the words behind a conditioning input.
-
-    Raises:
-        Unclear: a node on the way computes them, or the ways disagree.
-    """
-    return _Walk(graph).conditioning(*place)
-
-
-class _Walk:
-    """One walk, with a budget, so that circles and giant graphs end."""
+class Walk:
+    """Walks back from conditioning inputs to words, with one budget for a file, so that circles and giants end."""
 
     def __init__(self, graph: dict[str, dict[str, Any]]) -> None:
         self.graph = graph
         self.steps = 0
+        self.known: dict[tuple[str, int], str] = {}
+
+    def words(self, place: tuple[str, int]) -> str:
+        """Return the words behind a conditioning input.
+
+        Raises:
+            Unclear: a node on the way computes them, or the ways disagree.
+        """
+        if place not in self.known:
+            self.known[place] = self.conditioning(*place)
+        return self.known[place]
 
     def node(self, key: str) -> tuple[str, dict[str, Any]]:
-        self.steps += 1
-        if self.steps > _MOST_STEPS:
-            raise Unclear("its graph runs in circles or is too large to follow")
         node = self.graph.get(key)
         if node is None:
             raise Unclear(f"node {key[:20]} is missing from its graph")
+        self.spend(len(node["inputs"]))
         return str(node["class_type"])[:60], node["inputs"]
+
+    def spend(self, inputs: int) -> None:
+        self.steps += 1 + inputs
+        if self.steps > _MOST_STEPS:
+            raise Unclear("its graph runs in circles or is too large to follow")
 
     def conditioning(self, key: str, slot: int, depth: int = 0) -> str:
         if depth > 200:
@@ -103,6 +109,7 @@ class _Walk:
         if node is None:
             return False
         inputs = node["inputs"]
+        self.spend(len(inputs))
         return "clip" in inputs or any(self.may_condition(n) and _is_link(v) for n, v in inputs.items())
 
     def may_condition(self, name: str) -> bool:

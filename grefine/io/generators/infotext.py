@@ -12,7 +12,8 @@ _SETTINGS = re.compile(r"^Steps: \d+(,|$)", re.MULTILINE)
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _NEGATIVE = re.compile(r"^Negative prompt:", re.MULTILINE)
 _RAW_PROMPT = re.compile(r'(?:^|, )Raw prompt: ("(?:\\.|[^\\"])*"|[^,]*)')
-_LONGEST_LINE = 20_000
+_LONGEST_LINE = 4_000
+"""Of a line that may be settings: looking for pairs in it takes the square of its length."""
 
 
 def read_infotext(text: str, strict: bool = False) -> FoundPrompt | None:

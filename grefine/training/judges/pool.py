@@ -18,7 +18,7 @@ from grefine.training.datasets.rated import RatedImage, RatedImages
 
 Sample = dict[str, Tensor]
 View = Callable[[Image.Image, RatedImage, random.Random], Sample]
-Grouping = Literal["together", "columns", "sets"]
+Grouping = Literal["together", "columns", "sets", "each"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Order:
 
     Args:
         grouping: together: batches of all rows. columns: every step has one batch per label, each shuffled on its
-            own. sets: every batch comes from one set, drawn among those that are not used up in this epoch.
+            own. sets: every batch comes from one set, drawn among those that are not used up in this epoch. each:
+            every step has one batch of every set, as long as the smallest lasts.
     """
 
     def __init__(self, pool: Pool, batch: int, seed: int, grouping: Grouping = "together", passes: int = 1) -> None:
@@ -89,6 +90,8 @@ class Order:
             self._batches([row for row in everything if self.pool.sources[row] == source], rng)
             for source in sorted(set(self.pool.sources))
         ]
+        if self.grouping == "each":
+            return [[Part(rows, 0, n) for n, rows in enumerate(step)] for step in zip(*sets, strict=False)]
         left, plan = {n: list(batches) for n, batches in enumerate(sets) if batches}, []
         while left:
             source = rng.choice(sorted(left))

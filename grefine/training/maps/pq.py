@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
-from grefine.indicators.calibration import Calibration
+from grefine.indicators.calibration import BOUNDS, Calibration
 from grefine.indicators.grids import resize
-from grefine.indicators.pq_map import BOUNDS
 from grefine.indicators.similarity import normalise_features
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FeatureNorm, PQPrompts
@@ -27,7 +26,7 @@ from grefine.training.datasets.splits import SplitPlan
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
 from grefine.training.maps.measures import agreement, average_precision
-from grefine.training.maps.rated import Rated, RatedSource
+from grefine.training.maps.opinions import Opinions, OpinionSource
 from grefine.training.maps.scores import quality_scores
 
 CHUNK = 32
@@ -69,7 +68,7 @@ class Seen:
     known: dict[str, Tensor]
 
     @torch.no_grad()
-    def __call__(self, rated: Rated) -> Tensor:
+    def __call__(self, rated: Opinions) -> Tensor:
         """Return `(B, D)`."""
         if not rated.keys:
             return self.tokens(rated)[:, 0]
@@ -81,12 +80,12 @@ class Seen:
         return torch.stack([self.known[key] for key in rated.keys])
 
     @torch.no_grad()
-    def tokens(self, rated: Rated) -> Tensor:
+    def tokens(self, rated: Opinions) -> Tensor:
         """Return `(B, 1 + N, D)` of all tokens, which are not remembered."""
         rows = list(range(rated.count))
         return torch.cat([self._look(rated, rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)])
 
-    def _look(self, rated: Rated, rows: Sequence[int]) -> Tensor:
+    def _look(self, rated: Opinions, rows: Sequence[int]) -> Tensor:
         return normalise_features(self.clip(rated.look(rows)).float(), self.norm)
 
 
@@ -111,7 +110,7 @@ def fit_prompts(
     clip: ClipSurgery,
     prompts: PQPrompts,
     calibration: Calibration,
-    source: RatedSource,
+    source: OpinionSource,
     settings: PQSettings,
     budget: Budget,
     accelerator: Accelerator,

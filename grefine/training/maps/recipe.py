@@ -6,8 +6,9 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -22,18 +23,18 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import config_file
 from grefine.training.loop import Budget, Record, curves
 from grefine.training.maps.aq import AQSettings, fit_alignment
+from grefine.training.maps.opinions import OpinionSource
 from grefine.training.maps.pq import PQSettings, fit_prompts
-from grefine.training.maps.rated import RatedSource
 from grefine.training.maps.table import RatedTable
 
-Settings = TypeVar("Settings", PQSettings, AQSettings)
-SourceMaker = Callable[[ClipSurgery, PQSettings | AQSettings], RatedSource]
+SourceMaker = Callable[[ClipSurgery, PQSettings | AQSettings], OpinionSource]
 """`make(clip, settings)` gives a source of opinions in place of a table."""
 FREE = ("learning_rate", "weight_decay", "order_weight", "factor_weight", "keep_quality", "epochs")
 """Settings that may change between runs; all others fix what is learnt and from what."""
 
 
-def train_pq(
+def train_map(
+    kind: Literal["pq", "aq"],
     out: Path,
     pipeline: str | Path,
     *,
@@ -46,129 +47,75 @@ def train_pq(
     seed: int | None = None,
     cpu: bool = False,
 ) -> dict[str, Any]:
-    """Fit PQ-Map's prompts to opinions: `out`/pq_prompts, or go on with those that lie there.
+    """Fit one map to opinions, or go on: PQ-Map's prompts (`out`/pq_prompts) or the CLIP of AQ-Map (`out`/clip).
 
     Args:
-        out: folder of the result; a pipeline folder gets its prompts replaced.
+        kind: "pq" for opinions on quality, "aq" for opinions on pictures and prompts (every line needs a prompt).
+        out: folder of the result; a pipeline folder gets its part replaced.
         pipeline: whose CLIP (and, as the settings say, whose prompts) is used.
         data: table of opinions (docs/maps.md says how it looks).
         images: folder that the table's names are relative to; None is the table's own.
         source: makes the source of opinions in place of `data`.
-        config: YAML file or name in configs/train/pq; None takes "paper".
+        config: YAML file or name in configs/train/KIND; None takes "paper".
         minutes, steps: the budget, one of the two; neither means what is left of the epochs over a table.
         seed: in place of the configuration's.
         cpu: stay on the CPU even where an accelerator is present.
 
     Returns:
-        Measurements on held-out pictures before and after, as `out`/pq_prompts/metrics.json holds them.
+        Measurements on held-out pictures before and after, as metrics.json beside the weights holds them.
     """
-    settings = _settings("pq", PQSettings, config, seed)
-    clip = load_clip(pipeline)
-    identity = {"pipeline_clip": weights_digest(clip.float())}
-    opinions = _open_source("pq", clip, settings, data, images, source)
-    identity["opinions"] = opinions.identity
-    record = _resumed(out, "pq", settings, identity)
-    budget = _budget(opinions, settings, record, minutes, steps)
-    torch.manual_seed(settings.seed)
-    if record.samples:
-        prompts = PQPrompts.from_pretrained(out / "pq_prompts")
-    elif settings.start == "fresh":
-        tokenizer = load_tokenizer(pipeline)
-        prompts = PQPrompts.from_clip(clip, tokenizer, settings.n_ctx, feature_norm=settings.feature_norm)
+    settings = _settings(kind, config, seed)
+    clip = load_clip(pipeline).float()
+    if source is None and data is None:
+        raise ConfigError(f"Give `data`: a CSV file of opinions to fit the {kind.upper()}-Map to (docs/maps.md).")
+    if source is not None:
+        opinions = source(clip, settings)
     else:
-        prompts = load_prompts(pipeline)
-    calibration = stored_calibration(pipeline)
-    record = fit_prompts(out, clip, prompts, calibration, opinions, settings, budget, Accelerator(cpu=cpu), identity)
-    return _finish(out, "pq_prompts", record)
-
-
-def train_aq(
-    out: Path,
-    pipeline: str | Path,
-    *,
-    data: str | Path | None = None,
-    images: str | Path | None = None,
-    source: SourceMaker | None = None,
-    config: str | Path | None = None,
-    minutes: float | None = None,
-    steps: int | None = None,
-    seed: int | None = None,
-    cpu: bool = False,
-) -> dict[str, Any]:
-    """Fit the CLIP of AQ-Map to opinions on pictures and prompts: `out`/clip, or go on with the one that lies there.
-
-    Arguments as for `train_pq`; every line of a table needs a prompt.
-    """
-    settings = _settings("aq", AQSettings, config, seed)
-    before, prompts = load_clip(pipeline).float(), load_prompts(pipeline)
-    opinions = _open_source("aq", before, settings, data, images, source)
+        opinions = RatedTable(clip, data, images, seed=settings.seed, plan=settings.split, prompted=kind == "aq")
     identity = {"opinions": opinions.identity}
-    if not _same_folder(out, pipeline):
-        identity["pipeline_clip"] = weights_digest(before)
-    record = _resumed(out, "aq", settings, identity)
+    if kind == "pq" or not _same_folder(out, pipeline):
+        identity["pipeline_clip"] = weights_digest(clip)
+    record = Record.load(out / "training", kind)
+    record.check(asdict(settings) | identity, out, FREE)
     budget = _budget(opinions, settings, record, minutes, steps)
     torch.manual_seed(settings.seed)
-    clip = ClipSurgery.from_pretrained(out / "clip") if record.samples else load_clip(pipeline)
-    record = fit_alignment(
-        out,
-        clip,
-        load_tokenizer(pipeline),
-        prompts,
-        stored_calibration(pipeline),
-        opinions,
-        settings,
-        budget,
-        Accelerator(cpu=cpu),
-        identity,
-        before,
-    )
+    accelerator, calibration = Accelerator(cpu=cpu), stored_calibration(pipeline)
+    if isinstance(settings, PQSettings):
+        prompts = _prompts(out, pipeline, clip, settings, bool(record.samples))
+        record = fit_prompts(out, clip, prompts, calibration, opinions, settings, budget, accelerator, identity)
+        return _finish(out, "pq_prompts", record)
+    fitted = ClipSurgery.from_pretrained(out / "clip") if record.samples else load_clip(pipeline)
+    parts = fitted, load_tokenizer(pipeline), load_prompts(pipeline), calibration
+    record = fit_alignment(out, *parts, opinions, settings, budget, accelerator, identity, clip)
     return _finish(out, "clip", record)
 
 
-def _settings(kind: str, schema: type[Settings], config: str | Path | None, seed: int | None) -> Settings:
-    settings = load_config(config_file(f"train/{kind}", config or "paper"), schema)
+train_pq = partial(train_map, "pq")
+train_aq = partial(train_map, "aq")
+
+
+def _prompts(out: Path, pipeline: str | Path, clip: ClipSurgery, settings: PQSettings, resumed: bool) -> PQPrompts:
+    if resumed:
+        return PQPrompts.from_pretrained(out / "pq_prompts")
+    if settings.start == "pipeline":
+        return load_prompts(pipeline)
+    return PQPrompts.from_clip(clip, load_tokenizer(pipeline), settings.n_ctx, feature_norm=settings.feature_norm)
+
+
+def _settings(kind: str, config: str | Path | None, seed: int | None) -> PQSettings | AQSettings:
+    file = config_file(f"train/{kind}", config or "paper")
+    settings: PQSettings | AQSettings = load_config(file, {"pq": PQSettings, "aq": AQSettings}[kind])
     if min(settings.batch - 1, settings.epochs) < 1 or settings.learning_rate <= 0:
         raise ConfigError("batch must be at least 2, epochs at least 1 and learning_rate above 0.")
     return settings if seed is None else replace(settings, seed=seed)
-
-
-def _open_source(
-    kind: str,
-    clip: ClipSurgery,
-    settings: PQSettings | AQSettings,
-    data: str | Path | None,
-    images: str | Path | None,
-    make: SourceMaker | None,
-) -> RatedSource:
-    if make is not None:
-        return make(clip, settings)
-    if data is None:
-        raise ConfigError(f"Give `data`: a CSV file of opinions to fit the {kind.upper()}-Map to (docs/maps.md).")
-    return RatedTable(clip, data, images, seed=settings.seed, plan=settings.split, prompted=kind == "aq")
 
 
 def _same_folder(out: Path, pipeline: str | Path) -> bool:
     return Path(pipeline).is_dir() and out.is_dir() and out.samefile(pipeline)
 
 
-def _resumed(out: Path, name: str, settings: PQSettings | AQSettings, identity: dict[str, Any]) -> Record:
-    """Return the record to go on with, and refuse one that another configuration or other data began."""
-    record = Record.load(out / "training", name)
-    if not record.runs:
-        return record
-    before = record.runs[-1]["settings"]
-    now = json.loads(json.dumps(asdict(settings) | identity))
-    for key, value in before.items():
-        if key not in FREE and now.get(key) != value:
-            raise ConfigError(
-                f"'{out}' was trained with {key} {value}, and now it is {now.get(key)}: give another --out, or "
-                "what it was begun with."
-            )
-    return record
-
-
 def _budget(
-    source: RatedSource,
+    source: OpinionSource,
     settings: PQSettings | AQSettings,
     record: Record,
     minutes: float | None,

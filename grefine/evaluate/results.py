@@ -92,7 +92,7 @@ class Analysis:
 def level_of(gain: GainSummary, p: float | None = None) -> Level:
     """Return what paired gains amount to.
 
-    "better" and "worse" need the sign-flip test over what moved beyond the noise, the interval on the same side of
+    "better" and "worse" need the test of the mean over what moved beyond the noise, the interval on the same side of
     zero, and more wins than losses (or the reverse); "no change" needs every image inside the scorer's own noise, or
     the whole interval; everything else is "unclear".
 

@@ -6,20 +6,18 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from grefine.evaluate.compare import ORIGINAL
 from grefine.evaluate.compare_page import joint_context
+from grefine.evaluate.comparison import ORIGINAL, Comparison
 from grefine.evaluate.long_table import values_of, write_csv, write_rows
 from grefine.evaluate.refine_record import RefineRecords
-from grefine.evaluate.report import ReportImage, ReportText, write_joint_report, write_report
-from grefine.evaluate.run import change_means
+from grefine.evaluate.report import write_joint_report, write_report
+from grefine.evaluate.report_entry import ReportImage, ReportText
+from grefine.evaluate.scoring import change_means
 from grefine.evaluate.table_text import number, to_latex, to_markdown, to_rows
 from grefine.evaluate.verdict import headline, sentences, verdict_of
 from grefine.io.atomic import write_text
-
-if TYPE_CHECKING:
-    from grefine.evaluate.compare import Comparison
 
 
 def write_comparison(result: Comparison, out: Path, *, report: bool = True) -> None:
@@ -80,6 +78,7 @@ def as_data(result: Comparison) -> dict[str, Any]:
         "unavailable": dict(result.unavailable),
         "failed": dict(result.failed),
         "notes": list(result.notes),
+        "forced": result.forced,
     }
 
 
@@ -93,6 +92,7 @@ def _write_report(result: Comparison, method: str, folder: Path) -> None:
         facts=(("method", method), ("compared methods", ", ".join(result.analyses))),
         missing=(*result.unavailable.items(), *((k, v) for k, v in result.failed.items() if k.startswith(method))),
         notes=result.notes,
+        forced=result.forced,
     )
     change = {"all inputs": change_means(result.rows, result.files[ORIGINAL], method)}
     images = _images(result, method)

@@ -7,19 +7,19 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from grefine.evaluate.findings import AXES
+from grefine.evaluate.evaluation import Evaluation
 from grefine.evaluate.long_table import AFTER, BEFORE, finite_pairs, values_of, write_csv
 from grefine.evaluate.refine_record import SOURCE_DIFFERS, RefineRecords
-from grefine.evaluate.report import ReportImage, ReportText, write_report
+from grefine.evaluate.report import write_report
+from grefine.evaluate.report_entry import ReportImage, ReportText
+from grefine.evaluate.results import AXES
+from grefine.evaluate.scoring import change_means
 from grefine.evaluate.table_text import to_latex, to_markdown, to_rows
 from grefine.evaluate.tables import WideTable, wide_table
 from grefine.io.atomic import write_text
 from grefine.io.images import printable
-
-if TYPE_CHECKING:
-    from grefine.evaluate.run import Evaluation
 
 _SHOWN = 20
 
@@ -116,6 +116,7 @@ def summary(result: Evaluation) -> dict[str, Any]:
             "only_before": result.pairing.only_before,
             "only_after": result.pairing.only_after,
             "notes": result.notes,
+            "forced": result.forced,
             "computed": result.computed,
             "reused": result.reused,
         }
@@ -134,8 +135,6 @@ def _plain(value: Any) -> Any:
 
 def change_rows(result: Evaluation) -> dict[str, dict[str, float]]:
     """Return how far all inputs, and the best third by quality, moved from themselves."""
-    from grefine.evaluate.run import change_means
-
     best = {
         f"best third by {axis} quality": result.analysis.cell(axis, "high").per_image
         for axis in AXES
@@ -169,6 +168,7 @@ def write_evaluation_report(result: Evaluation, out: Path) -> Path:
             subtitle=f"{printable(result.settings['before'])} → {printable(result.settings['after'])}",
             facts=tuple((what, printable(value)) for what, value in facts),
             missing=tuple(missing),
+            forced=result.forced,
             notes=(*result.notes, *([f"{other} refined image(s) {SOURCE_DIFFERS}."] if other else [])),
         )
 

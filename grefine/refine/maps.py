@@ -1,0 +1,140 @@
+"""Draw the maps of pictures, whoever provides them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from grefine.errors import ConfigError, ImageError
+from grefine.indicators.aq_map import AQMap
+from grefine.indicators.heatmap import HeatmapAlignment, HeatmapQuality, Source, read_heatmap
+from grefine.indicators.pq_map import PQMap
+from grefine.types import AlignmentMap, ParsedPrompt, QualityMap
+
+QualityProvider = Source | Callable[[Sequence[Image.Image]], Sequence[QualityMap | np.ndarray]]
+"""Your own heatmaps in place of PQ-Map: an array, a file, a list of these, a folder, or `function(images) -> maps`."""
+AlignmentProvider = (
+    Source | Callable[[Sequence[Image.Image], Sequence[ParsedPrompt]], Sequence[AlignmentMap | np.ndarray]]
+)
+"""Your own in place of AQ-Map: the same, or `function(images, prompts) -> maps`."""
+
+
+@dataclass(frozen=True)
+class MapDrawer:
+    """Both maps over one encoding of the pictures; a provider replaces the map that it stands for."""
+
+    pq: PQMap
+    aq: AQMap | None
+    quality: Callable[..., Any] | None = None
+    alignment: Callable[..., Any] | None = None
+
+    @classmethod
+    def of(
+        cls, pq: PQMap, aq: AQMap | None, quality: QualityProvider | None, alignment: AlignmentProvider | None
+    ) -> MapDrawer:
+        """Put what a caller gives in the place of our maps."""
+        if quality is not None and not callable(quality):
+            quality = HeatmapQuality(quality)
+        if alignment is not None and not callable(alignment):
+            alignment = HeatmapAlignment(alignment)
+        return cls(pq, aq, quality, alignment)
+
+    def __call__(
+        self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None]
+    ) -> list[tuple[QualityMap, AlignmentMap]]:
+        """Return both maps of every picture; without a prompt the second says that only p counts."""
+        ours = self.quality is None or (self.alignment is None and self.aq is not None and any(prompts))
+        encoding = self.pq.encode(images) if ours else None
+        qualities = self._qualities(images, encoding)
+        return list(zip(qualities, self._alignments(images, prompts, encoding), strict=True))
+
+    def qualities(self, images: Sequence[Image.Image]) -> list[QualityMap] | None:
+        """Return the quality maps of pictures that are not those of the call; None where given maps say nothing."""
+        return None if _is_given(self.quality) else self._qualities(images)
+
+    def scores(self, images: Sequence[Image.Image], prompt: ParsedPrompt | None) -> list[dict[str, float]]:
+        """Return p, and a where the prompt has something to judge, of pictures that are not those of the call.
+
+        Maps that were given say nothing of other pictures, so their scores are left out.
+        """
+        measures_p, measures_a = not _is_given(self.quality), prompt is not None and not _is_given(self.alignment)
+        ours = (measures_p and self.quality is None) or (measures_a and self.alignment is None and self.aq is not None)
+        encoding = self.pq.encode(images) if ours else None
+        records: list[dict[str, float]] = [{} for _ in images]
+        if measures_p:
+            for record, quality in zip(records, self._qualities(images, encoding), strict=True):
+                record["p"] = quality.score
+        if measures_a:
+            alignments = self._alignments(images, [prompt] * len(images), encoding)
+            for record, alignment in zip(records, alignments, strict=True):
+                record.update({} if alignment.score is None else {"a": alignment.score})
+        return records
+
+    def _qualities(self, images: Sequence[Image.Image], encoding: Any = None) -> list[QualityMap]:
+        if self.quality is None:
+            return self.pq(images, encoding=encoding)
+        maps = _checked("quality", images, self.quality(images))
+        return [m if isinstance(m, QualityMap) else QualityMap(m, float(m.mean())) for m in maps]
+
+    def _alignments(
+        self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None], encoding: Any = None
+    ) -> list[AlignmentMap]:
+        found = [unasked(image) for image in images]
+        asked = [index for index, prompt in enumerate(prompts) if prompt is not None]
+        if not asked or (self.alignment is None and self.aq is None):
+            return found
+        if self.alignment is not None:
+            some = [images[index] for index in asked]
+            given = _checked("alignment", some, self.alignment(some, [prompts[index] for index in asked]))
+            for index, drawn in zip(asked, given, strict=True):
+                found[index] = drawn if isinstance(drawn, AlignmentMap) else AlignmentMap(drawn, None)
+        elif self.aq is not None:
+            drawn = self.aq(images, [prompt or "" for prompt in prompts], encoding=encoding)
+            for index in asked:
+                found[index] = drawn[index]
+        return found
+
+
+def own_scores(quality: QualityMap, alignment: AlignmentMap) -> dict[str, float]:
+    """Return the maps' own p and a as a record."""
+    return {"p": quality.score} | ({} if alignment.score is None else {"a": alignment.score})
+
+
+def unasked(image: Image.Image) -> AlignmentMap:
+    """Return the alignment of a picture that nothing was asked of."""
+    return AlignmentMap(np.ones((image.height, image.width), np.float32), None, (), "No prompt: only p counts.")
+
+
+def _is_given(provider: Any) -> bool:
+    """Say whether maps were made for the pictures of the call alone, so that they cannot be drawn of others."""
+    return isinstance(provider, HeatmapQuality | HeatmapAlignment) and provider.given
+
+
+def _checked(name: str, images: Sequence[Image.Image], maps: Any) -> list[Any]:
+    """Return what a provider gave, one map per picture; arrays are read as maps in 0..1."""
+    if isinstance(maps, QualityMap | AlignmentMap) or not hasattr(maps, "__len__"):
+        raise ConfigError(
+            f"The {name} map provider returned a {type(maps).__name__}: a function gets the list of images and "
+            "returns a list of maps, one for each."
+        )
+    if len(maps) != len(images):
+        raise ConfigError(f"The {name} map provider returned {len(maps)} maps for {len(images)} images.")
+    found = []
+    for image, drawn in zip(images, maps, strict=True):
+        if not isinstance(drawn, QualityMap | AlignmentMap):
+            found.append(read_heatmap(drawn, image.size))
+            continue
+        values = drawn.values
+        if values.shape != (image.height, image.width):
+            raise ImageError(
+                f"A {name} map is {values.shape[1]}x{values.shape[0]} but its image is {image.width}x{image.height}: "
+                "maps have the size of their image."
+            )
+        if not np.isfinite(values).all() or values.min() < -1e-3 or values.max() > 1 + 1e-3:
+            raise ImageError(f"A {name} map must hold finite values in 0..1, high = good.")
+        found.append(drawn)
+    return found

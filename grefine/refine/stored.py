@@ -1,0 +1,28 @@
+"""What a stored pipeline would plan with, read without loading its networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from grefine.indicators.load import stored_config
+from grefine.refine.settings import RefineConfig, resolve
+
+SDXL_SIDE = 1024
+"""Working side of the published SDXL weights."""
+
+
+def stored_settings(pipeline: str | Path, config: RefineConfig) -> tuple[RefineConfig, int]:
+    """Return the settings that `config` means for a pipeline, and the side of the square that it repaints at."""
+    index = stored_config(pipeline)
+    return resolve(config, index.get("refine_defaults") or {}, {}), int(index.get("working_size") or _side(pipeline))
+
+
+def _side(pipeline: str | Path) -> int:
+    unet, vae = stored_config(pipeline, "unet"), stored_config(pipeline, "vae")
+    return working_side(unet, vae) if unet and vae else SDXL_SIDE
+
+
+def working_side(unet: Any, vae: Any) -> int:
+    """Return the side in pixels that a UNet was trained at, from its configuration and that of its autoencoder."""
+    return unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
