@@ -136,12 +136,13 @@ def map_command(name: str) -> Callable[..., None]:
         device: str | None = DEVICE,
         as_json: bool = AS_JSON,
     ) -> None:
-        from grefine.training.maps import recipe
+        from grefine.training.maps.train import train_map
         from lab import CONFIGS
         from lab.map_sources import ToyAlignment, ToyQuality
 
-        train, source = {"pq": (recipe.train_pq, ToyQuality), "aq": (recipe.train_aq, ToyAlignment)}[name]
-        found = train(
+        source = {"pq": ToyQuality, "aq": ToyAlignment}[name]
+        found = train_map(
+            name,
             out,
             pipeline,
             source=lambda clip, settings: source(clip, settings.seed),

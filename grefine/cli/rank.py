@@ -99,7 +99,7 @@ def fit(
     """Rank the methods by Thurstone's maximum likelihood (Eq. 2), with intervals, agreement and stability."""
     import json
 
-    from grefine.ranking.report import rank_methods
+    from grefine.ranking.result import rank_methods
     from grefine.ranking.votes import in_group, read_votes
 
     table = in_group(read_votes(votes, method or None), group)

@@ -15,8 +15,6 @@ from grefine.evaluate.statistics import SEED
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_PAIRWISE = 200
-
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -40,32 +38,26 @@ class Agreement:
 
 def srcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
     """Return Spearman's rank correlation."""
-    from scipy.stats import rankdata
-
-    x, y = _both(predicted, opinion)
-    return plcc(rankdata(x), rankdata(y))
+    return _correlation("spearmanr", predicted, opinion)
 
 
 def plcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
     """Return Pearson's linear correlation."""
-    x, y = _both(predicted, opinion)
-    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
+    return _correlation("pearsonr", predicted, opinion)
 
 
 def krcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
     """Return Kendall's tau-b."""
+    return _correlation("kendalltau", predicted, opinion)
+
+
+def _correlation(measure: str, predicted: ArrayLike, opinion: ArrayLike) -> float:
+    from scipy import stats
+
     x, y = _both(predicted, opinion)
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
-    if x.size > _PAIRWISE:
-        from scipy.stats import kendalltau
-
-        return float(kendalltau(x, y).statistic)
-    # For few items all pairs at once are faster than sorting, and intervals ask a thousand times.
-    a, b = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
-    return float((a * b).sum() / math.sqrt((a * a).sum() * (b * b).sum()))
+    return float(getattr(stats, measure)(x, y).statistic)
 
 
 def logistic5(x: ArrayLike, b1: float, b2: float, b3: float, b4: float, b5: float) -> np.ndarray:

@@ -101,7 +101,7 @@ def _keep_what_it_said(restore: Restore, path: Path, folder: Path, target: Path,
     pipeline, result = last
     source = content_hash(path)
     write_atomic(target, tag_output(target.read_bytes(), source, pipeline, seed, result))
-    keep_row(folder, target.relative_to(folder).as_posix(), source, result)
+    keep_row(folder, target.relative_to(folder).as_posix(), path, source, result)
 
 
 def _key(method: str, refiner: Restore | str, run: Run, seed: int, name: str, path: Path, prompt: str) -> str:

@@ -27,6 +27,7 @@ from grefine.indicators.evidence import Evidence, gather
 from grefine.indicators.gates import enough_for, set_gates
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap, cask
+from grefine.io.content import content_hash
 
 FALSE_ALARMS = 0.03
 """Share of good images that all gates together may send to a repair: missing nouns, wrong attributes, a low p, a bad
@@ -108,8 +109,8 @@ def calibrate(
     made_from = {
         "images": len(evidence.image_hashes),
         "phrases": len(evidence.pairs),
-        "images_sha256": _digest(evidence.image_hashes),
-        "prompts_sha256": _digest(evidence.prompt_hashes),
+        "images_sha256": content_hash("\n".join(evidence.image_hashes)),
+        "prompts_sha256": content_hash("\n".join(evidence.prompt_hashes)),
         "clip_sha256": weights_digest(pq.clip),
         **backbone_of(pq.clip),
         "false_alarms": false_alarms,
@@ -301,7 +302,3 @@ def _cask_map(factors: tuple[GridMap, ...], alpha: torch.Tensor) -> GridMap:
         for i, (box, _) in enumerate(factors[0].patches)
     )
     return replace(factors[0], patches=patches)
-
-
-def _digest(hashes: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()

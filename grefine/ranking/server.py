@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from grefine.errors import ConfigError
 from grefine.ranking.journal import Ballot, VoteJournal
-from grefine.ranking.study import IMAGES, CheckPair, Study, load_study, trial_table
+from grefine.ranking.study import IMAGES, Study, load_study
 from grefine.ranking.trials import Trial, subject_name, trials_of
 
 PAGE = Path(__file__).resolve().parent / "page"
@@ -315,10 +315,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)
-
-
-def image_kinds(study: Study) -> dict[str, int]:
-    """Count what a study asks, for a summary line."""
-    items = trial_table(study).values()
-    kinds = ["pairs" if not isinstance(i, CheckPair) else i.kind for i in items]
-    return {k: kinds.count(k) for k in ("pairs", "training", "attention")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -237,7 +238,7 @@ def decide(
         reason += f" Not counted, because changes that nobody sees move it too far on this picture: {noise}."
     if names and not guarded:
         reason += " No independent scorer covers every axis, so the maps' own scores helped to decide."
-    decision = Decision(_kept(kept), reason, guarded, scored, bands.width)
+    decision = Decision(cast("Kept", kept), reason, guarded, scored, bands.width)
     return decision, Scores(first), Scores(scored[kept])
 
 
@@ -275,13 +276,3 @@ def _moves(before: Values, after: Values, noise: Values, names: Sequence[str], m
         f"(noise {noise[name]:.2g})"
         for name in ranked
     )
-
-
-def _kept(name: str) -> Kept:
-    found: dict[str, Kept] = {
-        "original": "original",
-        "repainted": "repainted",
-        "both": "both",
-        "restored": "restored",
-    }
-    return found[name]

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from grefine.errors import ConfigError
+from grefine.io.atomic import write_text
 
 
 @dataclass(frozen=True)
@@ -64,23 +65,21 @@ class Record:
 
     def save(self) -> None:
         """Write the record."""
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         fields = {k: getattr(self, k) for k in ("name", "samples", "cpu_seconds", "runs", "rows")}
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(fields, indent=1), encoding="utf-8")
-        temporary.replace(self.path)
+        if self.path is not None:
+            write_text(self.path, json.dumps(fields, indent=1))
 
-    def check(self, settings: Mapping[str, Any], what: Path, free: Collection[str] = ()) -> None:
-        """Refuse to go on with other settings than the last run's, those in `free` aside.
+    def check(
+        self, settings: Mapping[str, Any], what: Path, free: Collection[str] = (), only: Collection[str] = ()
+    ) -> None:
+        """Refuse to go on with other settings than the last run's: all but those in `free`, or just those in `only`.
 
         Raises:
             ConfigError: the first setting that differs, and both values.
         """
         now = json.loads(json.dumps(dict(settings)))
         for key, before in (self.runs[-1]["settings"] if self.runs else {}).items():
-            if key not in free and now.get(key) != before:
+            if key not in free and (not only or key in only) and now.get(key) != before:
                 raise ConfigError(
                     f"'{what}' was trained with {key}={before}, now it is {now.get(key)}: give another --out, or the "
                     "old value."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,14 @@ from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa import DIMENSIONS, MDIQA, TECHNICAL
 from grefine.training.losses import away_from
 from lab.judges.distortions import distort
-from lab.judges.stream import Judged, judged, source
+from lab.judges.stream import JUDGE_TRAIN, Judged, judged, source
+
+
+def draw(settings: Any, number: int, device: torch.device) -> Judged:
+    """Render training batch `number` as a judge's settings say."""
+    names = ("damaged_share", "distorted_share", "single_share", "versions", "files", "local_exponent")
+    shares = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
+    return judged(JUDGE_TRAIN + settings.seed, number, settings.batch, device=device, **shares)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], images: Tensor, chunk: int = 64) -> Tensor:

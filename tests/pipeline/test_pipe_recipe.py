@@ -125,6 +125,16 @@ def test_a_file_that_lost_its_end_counts_as_missing(placed):
         GRefinePipeline.from_pretrained("sdxl")
 
 
+def test_a_fetched_judge_runs_by_its_name_alone_and_says_what_it_says_in_the_guard(placed):
+    picture = Image.effect_noise((96, 70), 60).convert("RGB")
+    held = GRefinePipeline.from_pretrained("sdxl").judges()
+    assert len(held) == 2
+    for judge in held:
+        assert availability(judge.spec.name)[0]
+        alone = load_scorer(judge.spec.name)([picture], ["a ball on snow"])[0].values
+        assert alone == pytest.approx(judge([picture], ["a ball on snow"])[0].values, abs=1e-6)
+
+
 @pytest.mark.parametrize("other", [False, True])
 def test_prompts_of_another_clip_are_said_to_be_so(placed, tmp_path, other, recwarn):
     if other:
@@ -136,13 +146,3 @@ def test_prompts_of_another_clip_are_said_to_be_so(placed, tmp_path, other, recw
         write_recipes(tmp_path / "recipes", tmp_path / "other")
     assembled_folder(SDXL)
     assert any("another start token" in str(found.message) for found in recwarn) == other
-
-
-def test_a_fetched_judge_runs_by_its_name_alone_and_says_what_it_says_in_the_guard(placed):
-    picture = Image.effect_noise((96, 70), 60).convert("RGB")
-    held = GRefinePipeline.from_pretrained("sdxl").judges()
-    assert len(held) == 2
-    for judge in held:
-        assert availability(judge.spec.name)[0]
-        alone = load_scorer(judge.spec.name)([picture], ["a ball on snow"])[0].values
-        assert alone == pytest.approx(judge([picture], ["a ball on snow"])[0].values, abs=1e-6)

@@ -28,9 +28,9 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder
 from grefine.text.parse import parse
 from grefine.training.loop import Budget, Record
-from grefine.training.maps import recipe
+from grefine.training.maps import train as recipe
 from grefine.training.maps.aq import AQSettings, fit_alignment, moving
-from grefine.training.maps.pq import PQSettings, Seen, fit_prompts
+from grefine.training.maps.pq import ClassTokens, PQSettings, fit_prompts
 from grefine.training.maps.scores import alignment_scores, quality_scores
 from grefine.training.maps.table import RatedTable
 from lab import map_sources
@@ -262,7 +262,7 @@ def test_a_table_is_seen_once_and_in_epochs(maps, table):
     batch = source.draw(0, 8)
     assert torch.allclose(batch.factors[:, 0], batch.opinions, atol=0.01), "each column is put on its own scale"
     assert batch.factors[:, 1:].isnan().all()
-    seen = Seen(maps.pq.clip, "channel", {})
+    seen = ClassTokens(maps.pq.clip, "channel", {})
     first = seen(batch)
     looked = []
     again = source.draw(0, 8)

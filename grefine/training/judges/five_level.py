@@ -17,7 +17,7 @@ from grefine.io.images import read_image
 from grefine.models.five_level import FiveLevelCLIP
 from grefine.training.datasets.rated import RatedImage, RatedImages
 from grefine.training.fidelity import Phi, rated_fidelity
-from grefine.training.judges.pool import Part, Sample
+from grefine.training.judges.pool import Batch, Sample
 from grefine.training.judges.recipe import RatedRecipe
 from grefine.training.judges.stage import Stage
 
@@ -44,7 +44,7 @@ class FiveLevelStage(Stage):
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
         return {"windows": self.module.read_windows(image, generator, self.recipe.windows)}
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         text = self.module.text_features()
         losses = [
             rated_fidelity(self.module(views["windows"], text=text).quality, labels[:, 0], self.recipe.phi)

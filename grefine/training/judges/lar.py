@@ -21,7 +21,7 @@ from grefine.models.lar_iqa import LARIQA, centre_crop
 from grefine.models.mdiqa_blocks import imagenet
 from grefine.scorers.inputs import to_tensor
 from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.judges.pool import Part, Sample
+from grefine.training.judges.pool import Batch, Sample
 from grefine.training.judges.recipe import RatedRecipe
 from grefine.training.judges.stage import PartStage, Stage, begin_with, load_saved, part_options, save_state
 
@@ -76,7 +76,7 @@ class BranchStage(PartStage):
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
         return {"image": self._cut(image, rng.choice(self.recipe.color_spaces))}
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         part, views, labels = parts[0]
         return compare(self.recipe, self._rated(views["image"], part.source), labels[:, 0])
 
@@ -121,7 +121,7 @@ class MergedStage(Stage):
         whole, crop = self.module.views(image)
         return {"whole": whole[0], "crop": crop[0]}
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
         return compare(self.recipe, self.module(views["whole"], views["crop"]), labels[:, 0])
 

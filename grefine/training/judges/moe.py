@@ -21,7 +21,7 @@ from grefine.scorers.inputs import to_tensor
 from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
 from grefine.training.judges.moe_ablations import Ablation, ablate
-from grefine.training.judges.pool import Part, Sample
+from grefine.training.judges.pool import Batch, Sample
 from grefine.training.judges.recipe import RatedRecipe
 from grefine.training.judges.stage import PartStage, Stage, begin_with, freeze, load_state, part_options
 from grefine.training.judges.views import random_crop
@@ -67,7 +67,7 @@ class PriorStage(PartStage):
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
         return {"crops": random_crops(image, self.size, self.recipe.crops, rng)}
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
         return {"loss": (self._rated(views["crops"]).mean(1) - labels[:, 0]).abs().mean()}
 
@@ -118,7 +118,7 @@ class MainStage(Stage):
             part.eval()
         return False
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
         ratings = self.module(views["crops"], views["view"], views["ids"], views["mask"])
         return {"loss": (ratings.scores.mean(dim=1) - labels).abs().mean()}

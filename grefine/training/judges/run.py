@@ -17,7 +17,7 @@ from grefine.training.datasets.rated import RatedImages
 from grefine.training.datasets.splits import Split, SplitPlan, prompt_key, split
 from grefine.training.judges.pool import Loader, Order, Pool
 from grefine.training.judges.recipe import BUDGET, RatedRecipe, make_optimiser, rate_of
-from grefine.training.judges.report import measured, worth, write_report
+from grefine.training.judges.results import measured, worth, write_report
 from grefine.training.judges.stage import Stage
 from grefine.training.loop import Budget, Record, curves, train
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from grefine.errors import ConfigError, WeightsMissing
 from grefine.training.datasets.rated import MOS, RatedImage
-from grefine.training.judges.pool import Grouping, Part, Sample
+from grefine.training.judges.pool import Batch, Grouping, Sample
 
 
 class Stage:
@@ -37,7 +37,7 @@ class Stage:
         self.module.train()
         return False
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         """Return the losses of a step by name; "loss" is minimised."""
         raise NotImplementedError
 

@@ -60,7 +60,7 @@ class PQSettings:
 
 
 @dataclass
-class Seen:
+class ClassTokens:
     """Class tokens of frozen images, normalised as the prompts want them; remembered by key."""
 
     clip: ClipSurgery
@@ -121,7 +121,7 @@ def fit_prompts(
     prompts.to(accelerator.device).float().train()
     limits = torch.tensor([a * b for a, b in zip(calibration.alpha, settings.bounds, strict=True)])
     limits = limits.to(accelerator.device)
-    seen = Seen(clip, prompts.config["feature_norm"], {})
+    seen = ClassTokens(clip, prompts.config["feature_norm"], {})
     record = Record.load(out / "training", "pq")
     offset = record.samples // settings.batch
     measured = source.held_out()

@@ -19,7 +19,7 @@ from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
 from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
 from grefine.scorers.inputs import to_tensor
 from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.judges.pool import Part, Sample
+from grefine.training.judges.pool import Batch, Sample
 from grefine.training.judges.recipe import RatedRecipe
 from grefine.training.judges.stage import PartStage, Stage, begin_with, freeze, part_options
 from grefine.training.judges.views import flipped, random_crop, shorter_side
@@ -100,7 +100,7 @@ class DimensionStage(_Cropped, PartStage):
             freeze(self.net.trunk)
         return bool(over) and step == over
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         losses = []
         for part, views, labels in parts:
             levels = self.net.levels(views["image"])
@@ -142,7 +142,7 @@ class FusionStage(_Cropped):
         fix_statistics(self.fusion.weights.trunk)
         return False
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
         return {"loss": _compare(self.recipe, self.module(views["image"]).overall, labels[:, 0])}
 

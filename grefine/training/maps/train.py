@@ -66,12 +66,12 @@ def train_map(
     """
     settings = _settings(kind, config, seed)
     clip = load_clip(pipeline).float()
-    if source is None and data is None:
-        raise ConfigError(f"Give `data`: a CSV file of opinions to fit the {kind.upper()}-Map to (docs/maps.md).")
     if source is not None:
         opinions = source(clip, settings)
-    else:
+    elif data is not None:
         opinions = RatedTable(clip, data, images, seed=settings.seed, plan=settings.split, prompted=kind == "aq")
+    else:
+        raise ConfigError(f"Give `data`: a CSV file of opinions to fit the {kind.upper()}-Map to (docs/maps.md).")
     identity = {"opinions": opinions.identity}
     if kind == "pq" or not _same_folder(out, pipeline):
         identity["pipeline_clip"] = weights_digest(clip)
