@@ -1,7 +1,7 @@
 """What decoding takes beside what `explain` says: `python benchmarks/vae_memory.py [bf16|fp32] [SIDE ...]`.
 
-It decodes with SDXL's VAE of random weights on the CPU. Each size runs in a process of its own, whose highest memory is
-read before and after; 1024 takes some CPU minutes.
+It decodes with SDXL's VAE of random weights on the CPU. Each size runs in a process of its own, whose highest
+memory is read before and after; 1024 takes some CPU minutes.
 """
 
 from __future__ import annotations
