@@ -115,6 +115,7 @@ def missing_judges(pipe: Any, guidance: Mapping[str, float] | None = None) -> st
 
 def _load(name: str, opening: Opening) -> Any:
     from grefine.pipeline import GRefinePipeline
+    from grefine.refine.loading import is_out_of_memory
 
     device = opening.device or "cpu"
     check_device(device)
@@ -135,8 +136,8 @@ def _load(name: str, opening: Opening) -> Any:
         raise
     except ImportError as error:
         raise ConfigError("--offload needs the package accelerate: `pip install accelerate`.") from error
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "not enough memory" not in str(error):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
         raise ConfigError(
             f"'{name}' in {str(dtype).removeprefix('torch.')} does not fit into the memory of {device}: use "

@@ -29,6 +29,7 @@ from grefine.models.reward import RewardModel
 from grefine.refine.call import Call, Options
 from grefine.refine.device import OneDevice, on_one_device
 from grefine.refine.explain import explain_result, memory_estimate
+from grefine.refine.family import check_family
 from grefine.refine.inputs import KINDS, check_types, write_images
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, QualityProvider
@@ -128,7 +129,7 @@ class GRefinePipeline(
         refine_defaults: dict | None = None,
     ) -> None:
         super().__init__()
-        self.check_unet(unet)
+        check_family(unet, vae, (text_encoder, text_encoder_2), controlnet)
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,

@@ -6,12 +6,16 @@ File names, variants, keys, configs and the vocabulary of CLIP are the published
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import http.server
 import json
+import shutil
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import torch
@@ -84,7 +88,7 @@ def write_repositories(root: Path) -> Path:
     write_maps(root)
     write_reward(root / REWARD)
     write_bert(root / BERT)
-    write_clip_b32(root / CLIP_B32)
+    write_clip(root / CLIP_B32)
     for repository in HUB:
         (root / repository / "README.md").write_text("A model card that nobody asked for.\n")
     return root
@@ -94,6 +98,12 @@ def write_base(home: Path) -> None:
     sdxl_unet(9, 32, 32 + 48).half().save_pretrained(home / "unet", variant="fp16")
     for name, encoder in zip(("text_encoder", "text_encoder_2"), sdxl_encoders(VOCABULARY, 77), strict=True):
         encoder.half().save_pretrained(home / name, variant="fp16")
+    finish_base(home)
+
+
+def finish_base(home: Path) -> None:
+    """Write what the repository holds beside its networks, and the published mistake in its encoders' configs."""
+    for name in ("text_encoder", "text_encoder_2"):
         config = json.loads((home / name / "config.json").read_text())
         config |= {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}  # as published
         (home / name / "config.json").write_text(json.dumps(config))
@@ -136,28 +146,25 @@ def tile_controlnet() -> ControlNetModel:
     return net.eval()
 
 
-def write_maps(root: Path) -> None:
+MAPS = {"embed_dim": 64, "image_size": 64, "vision_width": 64, "vision_layers": 7, "vision_heads": 1}
+MAPS |= {"text_width": 64, "text_layers": 2, "text_heads": 1}
+REWARD_SIZES = {"vision_width": 64, "vision_depth": 2, "vision_heads": 1, "text_width": 64, "text_depth": 2}
+REWARD_SIZES |= {"image_size": 64, "text_heads": 1, "text_hidden": 96, "projection": 16, "rating_widths": (32, 8)}
+CLIP_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+CLIP_VISION = CLIP_TEXT | {"image_size": 64, "patch_size": 32}
+
+
+def write_maps(root: Path, sizes: Mapping[str, Any] = MAPS) -> None:
     """CLIP in open_clip's names, and prompts that begin and end with its own tokens."""
     torch.manual_seed(4)
     clip = ClipSurgery(
-        embed_dim=64,
-        image_size=64,
-        patch_size=16,
-        vision_width=64,
-        vision_layers=7,
-        vision_heads=1,
-        text_width=64,
-        text_layers=2,
-        text_heads=1,
-        context_length=77,
-        vocab_size=VOCABULARY,
-        eos_token_id=VOCABULARY - 1,
+        patch_size=16, context_length=77, vocab_size=VOCABULARY, eos_token_id=VOCABULARY - 1, **sizes
     ).eval()
     (root / CLIP).mkdir(parents=True)
     state = {name: value.contiguous() for name, value in clip.clip.state_dict().items()}
     save_file(state, root / CLIP / "open_clip_model.safetensors")
     (root / PROMPTS).mkdir(parents=True)
-    prompts = PQPrompts(n_ctx=16, width=64)
+    prompts = PQPrompts(n_ctx=16, width=clip.clip.token_embedding.weight.shape[1])
     table = clip.clip.token_embedding.weight.detach()
     for index, factor in enumerate(FACTORS):
         content = {
@@ -185,11 +192,10 @@ REWARD_NAMES = (
 """From our names to the published ones."""
 
 
-def write_reward(home: Path) -> None:
+def write_reward(home: Path, sizes: Mapping[str, Any] = REWARD_SIZES) -> None:
     """ImageReward's pickle of tensors, with the buffer that transformers no longer stores."""
     torch.manual_seed(6)
-    sizes = {"vision_width": 64, "vision_depth": 2, "vision_heads": 1, "text_width": 64, "text_depth": 2}
-    model = RewardModel(image_size=64, text_heads=1, text_hidden=96, projection=16, rating_widths=(32, 8), **sizes)
+    model = RewardModel(**sizes)
     state = {}
     for name, value in model.state_dict().items():
         for ours, theirs in REWARD_NAMES:
@@ -215,15 +221,22 @@ def write_bert(home: Path) -> None:
     (home / "config.json").write_text(json.dumps({"architectures": ["BertForMaskedLM"], "model_type": "bert"}))
 
 
-def write_clip_b32(home: Path) -> None:
+def write_clip(
+    home: Path,
+    text: Mapping[str, Any] = CLIP_TEXT,
+    vision: Mapping[str, Any] = CLIP_VISION,
+    projection: int = 32,
+    pickled: bool = False,
+) -> None:
     """A transformers CLIP folder with a tokenizer and an image processor."""
     torch.manual_seed(7)
-    text = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    text |= {"num_attention_heads": 2, "max_position_embeddings": 77}
-    text |= {"bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1, "pad_token_id": VOCABULARY - 1}
-    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    vision |= {"image_size": 64, "patch_size": 32}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).save_pretrained(home)
+    ends = {"bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1, "pad_token_id": VOCABULARY - 1}
+    words = {"vocab_size": VOCABULARY, "max_position_embeddings": 77, **ends, **text}
+    model = CLIPModel(CLIPConfig(text_config=words, vision_config=dict(vision), projection_dim=projection))
+    model.save_pretrained(home)
+    if pickled:
+        (home / "model.safetensors").unlink()
+        torch.save(model.state_dict(), home / "pytorch_model.bin")
     write_tokenizer(home, "<|endoftext|>")
     CLIPTokenizer.from_pretrained(home).save_pretrained(home)
     side = vision["image_size"]
@@ -314,23 +327,36 @@ class Hub:
     def give(
         self, request: http.server.BaseHTTPRequestHandler, file: Path, headers: dict[str, str], fault: str | None
     ) -> None:
+        start = request.headers.get("Range", "")
+        if request.command == "HEAD" or not (fault or start):
+            stream(request, file, headers)
+            return
         content, status = file.read_bytes(), 200
-        if request.command == "GET":
-            if fault == "lie":
-                content = bytes(255 - byte for byte in content[:64]) + content[64:]
-            if fault == "cut":
-                content = content[: len(content) // 2]
-            start = request.headers.get("Range", "")
-            if start.startswith("bytes="):
-                first = int(start.removeprefix("bytes=").split("-")[0])
-                headers |= {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"}
-                content, status = content[first:], 206
-        if fault == "drop" and request.command == "GET":
+        if fault == "lie":
+            content = bytes(255 - byte for byte in content[:64]) + content[64:]
+        if fault == "cut":
+            content = content[: len(content) // 2]
+        if start.startswith("bytes="):
+            first = int(start.removeprefix("bytes=").split("-")[0])
+            headers |= {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"}
+            content, status = content[first:], 206
+        if fault == "drop":
             self.faults = {part: what for part, what in self.faults.items() if what != "drop"}
             reply(request, status, content, headers, only=len(content) // 2)
             request.close_connection = True
             return
         reply(request, status, content, headers, pause=fault == "slow")
+
+
+def stream(request: http.server.BaseHTTPRequestHandler, file: Path, headers: dict[str, str]) -> None:
+    """Answer with a whole file, however large."""
+    request.send_response(200)
+    for name, value in (headers | {"Content-Length": str(file.stat().st_size)}).items():
+        request.send_header(name, value)
+    request.end_headers()
+    if request.command == "GET":
+        with contextlib.suppress(OSError), file.open("rb") as source:
+            shutil.copyfileobj(source, request.wfile, 1 << 20)
 
 
 def reply(
@@ -358,7 +384,7 @@ def reply(
 
 def entry(home: Path, file: Path) -> dict[str, object]:
     """One row of a repository's listing."""
-    row: dict[str, object] = {"path": file.relative_to(home).as_posix(), "oid": blob(file)}
+    row: dict[str, object] = {"path": file.relative_to(home).as_posix(), "oid": etag(file)[:40]}
     if not file.is_file():
         return row | {"type": "directory", "size": 0}
     row |= {"type": "file", "size": file.stat().st_size}
@@ -372,7 +398,13 @@ def is_large(file: Path) -> bool:
 
 
 def sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return _sha256(file, file.stat().st_mtime_ns)
+
+
+@functools.cache
+def _sha256(file: Path, written: int) -> str:
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def blob(file: Path) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, WeightsMissing
+from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
 from grefine.fetching import fetch_recipe, fetched_folder, lacking, require
 from grefine.io.atomic import write_atomic
 from grefine.resources import bundled, cache_folder, pipeline_folder, pipeline_names
@@ -216,7 +216,11 @@ def _put(target: Path, name: str, part: Part) -> None:
         except OSError:
             shutil.copytree(source, partial)
     else:
-        builders()[name][1](partial)
+        try:
+            builders()[name][1](partial)
+        except WeightsCorrupt as error:
+            again = f"Delete '{fetched_folder(part.fetch)}' and run `grefine fetch {part.fetch}` again."
+            raise WeightsCorrupt(f"{str(error).rstrip('.?')}. {again}") from error
     if target.is_symlink() or target.exists():
         target.replace(old)
     partial.replace(target)

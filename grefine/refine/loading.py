@@ -17,7 +17,7 @@ from grefine.indicators.domain_check import domain_at
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.recipe import assembled_folder, read_recipe, recipe_folder
 from grefine.refine.single_file import load_single_file
-from grefine.resources import pipeline_folder, pipeline_names
+from grefine.resources import cache_folder, pipeline_folder, pipeline_names
 from grefine.scorers.component import pipeline_judges, save_judge_tokenizers
 from grefine.scorers.protocol import Scorer
 
@@ -61,10 +61,18 @@ class Loading:
         if folder is not None and not (folder / INDEX).is_file():
             raise WeightsMissing(f"The folder '{name}' holds no {INDEX}: it is not a saved pipeline.")
         _refuse_without_maps(cls, folder or name, kwargs)
+        if folder is not None:
+            _refuse_half(folder, kwargs)
         # transformers keeps a checkpoint's own precision where diffusers means float32: parts would not fit.
         kwargs["dtype"] = _with_full_maps(kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32))
+        again = "Copy the folder anew, or reinstall grefine if it is a bundled one."
+        if recipe is not None:
+            again = f"Delete that part below '{cache_folder()}' and run `grefine fetch {name}` again."
         try:
-            return super().from_pretrained(str(folder or name), **kwargs)  # type: ignore[misc]
+            made = super().from_pretrained(str(folder or name), **kwargs)  # type: ignore[misc]
+            if "device_map" not in kwargs:
+                _refuse_unfilled(made, again)
+            return made
         except GRefineError:
             raise
         except Exception as error:  # whatever a foreign folder makes its readers raise
@@ -73,12 +81,11 @@ class Loading:
                     f"The pipeline '{name}' is refused: it holds a pickle that wants more than tensors. Take its "
                     "safetensors version."
                 ) from error
-            if folder is None:
+            if folder is None or is_out_of_memory(error):
                 raise
             said = " ".join(f"{type(error).__name__}: {error}".split())
             raise WeightsCorrupt(
-                f"The pipeline '{name}' cannot be loaded: {said[:200].rstrip('.')}. Copy the folder anew, or "
-                "reinstall grefine if it is a bundled one."
+                f"The pipeline '{name}' cannot be loaded: {said[:200].rstrip('.')}. {again}"
             ) from error
 
     @classmethod
@@ -175,26 +182,6 @@ class Loading:
         excluded = list(dict.fromkeys([*named, *self._exclude_from_cpu_offload]))  # type: ignore[attr-defined]
         super().enable_group_offload(*args, exclude_modules=excluded, **kwargs)  # type: ignore[misc]
 
-    @staticmethod
-    def check_unet(unet: Any) -> None:
-        """Refuse a UNet that is not SDXL's.
-
-        Raises:
-            ConfigError: it lacks SDXL's conditioning, or has neither 4 nor 9 input channels.
-        """
-        if unet is None:
-            return
-        if getattr(unet.config, "addition_embed_type", None) != "text_time":
-            raise ConfigError(
-                "This UNet lacks SDXL's size and pooled-text conditioning (it looks like Stable Diffusion 1 or 2): "
-                "load an SDXL checkpoint, inpainting or ordinary."
-            )
-        if unet.config.in_channels not in (4, 9):
-            raise ConfigError(
-                f"This UNet has {unet.config.in_channels} input channels: SDXL checkpoints with 4 (ordinary) or 9 "
-                "(inpainting) can be used."
-            )
-
     def judges(self, steered: Collection[str] = ()) -> list[Scorer]:
         """Return the guard's scorers: the judges among this pipeline's components that did not steer (`steered`)."""
         added = [judge for judge in vars(self).get("_added_judges", ()) if judge.spec.name not in steered]
@@ -206,11 +193,40 @@ class Loading:
         self._added_judges = judges
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether memory was lacking, of whatever kind and in whoever's words."""
+    words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
+
+
 def _with_full_maps(dtype: Any) -> Any:
     """Return a dtype for every component, float32 for those of the maps unless they are named."""
     if dtype == torch.float32 or isinstance(dtype, str):
         return dtype
     return dict.fromkeys(FULL, torch.float32) | (dtype if isinstance(dtype, dict) else {"default": dtype})
+
+
+def _refuse_half(folder: Path, given: Collection[str]) -> None:
+    """Refuse a folder without one of the parts that it names: transformers would make an empty tokenizer of nothing."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except ValueError:  # diffusers says it
+        return
+    for name, entry in index.items() if isinstance(index, dict) else ():
+        named = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
+        if named and name not in given and not (folder / name).is_dir():
+            raise WeightsCorrupt(
+                f"The pipeline '{folder}' lacks its part '{name}': copy the folder '{name}' there, or pass {name}=..."
+            )
+
+
+def _refuse_unfilled(pipe: Any, again: str) -> None:
+    """Refuse a part whose file lacks some of its weights: diffusers leaves them without values."""
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module):
+            empty = next((key for key, values in part.named_parameters() if values.is_meta), None)
+            if empty is not None:
+                raise WeightsCorrupt(f"The weights of {name} are another network's: they lack '{empty}'. {again}")
 
 
 def _refuse_without_maps(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from components import pipeline
+from PIL import Image
 
 from grefine.errors import ConfigError
 from grefine.opening import Opening, choose_dtype, missing_judges, open_pipeline, read_preferences
@@ -35,6 +40,37 @@ def test_what_cannot_be_is_one_sentence(opening, words):
         pytest.skip("this machine has a GPU")
     with pytest.raises(ConfigError, match=words):
         open_pipeline("tiny", opening)
+
+
+CRAMPED = """
+import re, resource
+from grefine.errors import ConfigError
+from grefine.opening import Opening, open_pipeline
+
+held = open_pipeline("tiny", Opening())  # so that every library is loaded, and none of its memory free again
+used = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**20,) * 2)
+try:
+    open_pipeline("tiny", Opening())
+except ConfigError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's own account of memory")
+def test_no_memory_for_the_precision_is_one_sentence():
+    done = subprocess.run([sys.executable, "-c", CRAMPED], capture_output=True, text=True)
+    assert "'tiny' in float32 does not fit into the memory of cpu: use --dtype bf16" in done.stdout, done.stderr
+
+
+def test_offload_without_a_gpu_is_one_sentence_of_the_command(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    command = ["refine", tmp_path / "a.png", "-o", tmp_path / "out", "--prompt", "a red ball", "--offload", "model"]
+    done = subprocess.run([sys.executable, "-m", "grefine", *command], capture_output=True, text=True)
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if line.startswith("grefine: ")]
+    assert said == ["grefine: --offload spares a GPU's memory and needs one: give --device cuda, or leave it out."]
+    assert not (tmp_path / "out").exists()
 
 
 def test_precision_arrives_and_the_maps_keep_theirs():

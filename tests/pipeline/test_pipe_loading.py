@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from components import clip, components, controlnet, pipeline, save_tiny, tokeni
 from diffusers import DiffusionPipeline, StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
 from transformers import CLIPTextModel
 
-from grefine.errors import ConfigError, GRefineError, WeightsMissing
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing
 from grefine.models.domain import DomainNet
 from grefine.models.pq_prompts import PQPrompts
 from grefine.pipeline import GRefinePipeline
@@ -169,9 +170,6 @@ def test_model_offload_runs_and_gives_the_same(saved):
 
 def test_a_damaged_folder_is_one_sentence(tmp_path):
     """A cut weights file names the folder and what to do, and is not a traceback from inside a loader."""
-    import shutil
-
-    from grefine.errors import WeightsCorrupt
     from grefine.resources import pipeline_folder
 
     folder = tmp_path / "copy"
@@ -180,6 +178,17 @@ def test_a_damaged_folder_is_one_sentence(tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(WeightsCorrupt, match="cannot be loaded"):
         GRefinePipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("part", ["vae", "tokenizer", "clip_tokenizer", "pq_prompts"])
+def test_a_folder_without_a_part_names_it(saved, tmp_path, part):
+    pipe, whole = saved
+    folder = Path(shutil.copytree(whole, tmp_path / "half"))
+    shutil.rmtree(folder / part)
+    with pytest.raises(WeightsCorrupt, match=f"lacks its part '{part}': copy the folder"):
+        GRefinePipeline.from_pretrained(folder)
+    given = {part: pipe.components[part]}
+    assert GRefinePipeline.from_pretrained(folder, **given).components[part] is given[part]
 
 
 @pytest.mark.parametrize("damage", ["class", "shape", "list", "pickle", "text"])

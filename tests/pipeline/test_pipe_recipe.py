@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from components import components
-from hub import PLACES, VOCABULARY, write_recipes, write_repositories
+from components import components, unet
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from hub import PLACES, VOCABULARY, fixed_vae, write_recipes, write_repositories
+from ldm_layout import sdxl_unet
 from PIL import Image
 from transformers import CLIPTokenizer
 
-from grefine.errors import WeightsMissing
+from grefine.errors import GRefineError, WeightsMissing
 from grefine.fetching import fetch_recipe
 from grefine.indicators.recipe import assembled_folder, read_recipe
 from grefine.pipeline import GRefinePipeline
@@ -115,6 +118,59 @@ def test_a_half_fetched_recipe_names_the_file_that_is_missing(placed, name):
     with pytest.raises(WeightsMissing, match=rf"'base/{name}' of sdxl") as caught:
         GRefinePipeline.from_pretrained("sdxl")
     assert "grefine fetch sdxl" in str(caught.value)
+
+
+def old_unet(home: Path) -> None:
+    """Stable Diffusion 1's kind of UNet."""
+    added = ("addition_embed_type", "projection_class_embeddings_input_dim", "addition_time_embed_dim")
+    config = dict(unet(9).config) | dict.fromkeys(added)
+    UNet2DConditionModel.from_config(config).save_pretrained(home / "sdxl" / "base" / "unet", variant="fp16")
+
+
+def other_words(home: Path) -> None:
+    sdxl_unet(9, 32, 40).half().save_pretrained(home / "sdxl" / "base" / "unet", variant="fp16")
+
+
+def other_pooling(home: Path) -> None:
+    sdxl_unet(9, 48, 80).half().save_pretrained(home / "sdxl" / "base" / "unet", variant="fp16")
+
+
+def newer_vae(home: Path) -> None:
+    config = dict(fixed_vae().config) | {"latent_channels": 16}
+    AutoencoderKL.from_config(config).save_pretrained(home / "sdxl" / "vae")
+
+
+def other_controlnet(home: Path) -> None:
+    made = ControlNetModel.from_unet(sdxl_unet(4, 32, 40), conditioning_embedding_out_channels=(8, 16, 16, 16))
+    made.save_pretrained(home / "sdxl" / "controlnet")
+
+
+def weights_of_the_vae(home: Path) -> None:
+    weights = home / "sdxl" / "vae" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(weights, home / "sdxl" / "base" / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+
+
+def other_clip(home: Path) -> None:
+    shutil.copy(home / "clip-b32" / "model.safetensors", home / "clip" / "open_clip_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("put", "words"),
+    [
+        (old_unet, "looks like Stable Diffusion 1 or 2.*load an SDXL checkpoint"),
+        (other_words, "80 values per word and this UNet reads 40.*of one SDXL checkpoint"),
+        (other_pooling, "32 values for a whole prompt and this UNet reads 48.*of one SDXL checkpoint"),
+        (newer_vae, "16 channels of latents where SDXL has 4.*load SDXL's"),
+        (other_controlnet, "cross_attention_dim is 40 and not 80.*load an SDXL tile ControlNet"),
+        (weights_of_the_vae, "weights of unet are another network's: they lack.*run `grefine fetch sdxl` again"),
+        (other_clip, "expected a CLIP with a ViT image tower.*run `grefine fetch clip` again"),
+    ],
+)
+def test_weights_of_another_family_are_one_sentence_with_the_next_step(placed, put, words):
+    put(placed)
+    with pytest.raises(GRefineError, match=words) as caught:
+        GRefinePipeline.from_pretrained("sdxl")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_lost_its_end_counts_as_missing(placed):
