@@ -20,8 +20,9 @@ ORDER = [
     {"indicators", "scorers"},
     {"refine"},
     {"pipeline", "opening"},
-    {"evaluate", "ranking"},
-    {"training", "folder"},
+    {"report"},
+    {"evaluate", "ranking", "folder"},
+    {"training"},
     {"cli"},
 ]
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
