@@ -1,9 +1,10 @@
-"""Does the guard say what fell? `python -m benchmarks.guard_honesty [--copies 500]`.
+"""Does the guard say what fell? `python -m benchmarks.guard_honesty [--copies 500] [--refined 60]`.
 
 Takes the example pictures, makes noisy copies and JPEG copies of them, and asks the guard of the embedded pipeline
-three times about each: the copy as a candidate against its original, the original as a candidate against the copy, and
-whatever the pipeline makes of the copy. A result is dishonest when it was accepted although a judge, or p or a, lost
-more than .05 of its range and the reason does not name it. Prints a Markdown table and exits with 1 when there is one.
+twice about each: the copy as a candidate against its original, and the original as a candidate against the copy. Of
+the first copies it also asks about what the pipeline makes of them. A result is dishonest when it was accepted
+although a judge, or p or a, lost more than .05 of its range and the reason does not name it. Prints a Markdown table
+and exits with 1 when there is one.
 """
 
 from __future__ import annotations
@@ -70,12 +71,12 @@ def unnamed(outcome: Outcome, specs: Mapping[str, MetricSpec]) -> list[str]:
     return fallen
 
 
-def ask(copies: int) -> Iterator[tuple[str, str, Outcome, Mapping[str, MetricSpec]]]:
+def ask(copies: int, refined: int) -> Iterator[tuple[str, str, Outcome, Mapping[str, MetricSpec]]]:
     """Yield kind of copy, way of asking, what was decided, and what is known of every score."""
     pipe = GRefinePipeline.from_pretrained("tiny")
     pipe.set_progress_bar_config(disable=True)
     pictures, maps = examples(), load_maps("tiny")
-    drawer, config = MapDrawer(maps.pq, maps.aq), resolve(RefineConfig(), pipe.config.refine_defaults, {})
+    drawer, config = MapDrawer(maps.pq, maps.aq), resolve(RefineConfig(), pipe.config.refine_defaults or {}, {})
     for kind, change in COPIES.items():
         rng = np.random.default_rng(len(kind))
         for number in range(copies):
@@ -85,6 +86,8 @@ def ask(copies: int) -> Iterator[tuple[str, str, Outcome, Mapping[str, MetricSpe
             for way, pair in (("copy for original", (original, copy)), ("original for copy", (copy, original))):
                 candidates = {"original": pair[0], "repainted": pair[1]}
                 yield kind, way, decide(panel, candidates, prompt, config), panel.specs
+            if number >= refined:
+                continue
             generator = torch.Generator().manual_seed(number)
             picture = Image.fromarray(copy)
             made = pipe(prompt=prompt, image=picture, generator=generator, force=True).results[0]
@@ -95,8 +98,10 @@ def main() -> None:
     """Count and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--copies", type=int, default=500, help="of each kind")
+    parser.add_argument("--refined", type=int, default=60, help="copies of each kind that are refined as well")
+    given = parser.parse_args()
     asked: dict[tuple[str, str], list[list[str] | None]] = {}
-    for kind, way, outcome, specs in ask(parser.parse_args().copies):
+    for kind, way, outcome, specs in ask(given.copies, given.refined):
         accepted = outcome[0].kept != "original"
         asked.setdefault((kind, way), []).append(unnamed(outcome, specs) if accepted else None)
     print("| copies | asked | accepted | a loss unnamed |\n| --- | --- | ---: | ---: |")

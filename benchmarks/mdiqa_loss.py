@@ -16,7 +16,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from grefine.models.mdiqa import MDIQA
-from grefine.scorers.builders import component
+from grefine.scorers.component import load_component
 from grefine.training.loop import Budget
 from lab.restorer import RestorerSettings, compare_weightings
 
@@ -40,7 +40,7 @@ def main() -> int:
     found = compare_weightings(
         given.out,
         WEIGHTINGS,
-        component(MDIQA, given.mdiqa, "cpu"),
+        load_component(MDIQA, given.mdiqa, "cpu"),
         base=Budget(steps=given.steps),
         tuned=Budget(steps=given.tune),
         settings=settings,

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from grefine.ranking.afc import AfcResult, judge_choices, two_afc
-from grefine.ranking.stability import spearman
+from grefine.evaluate.correlation import srcc
+from grefine.ranking.afc import AfcResult, clustered_interval, judge_choices, two_afc
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import Vote, VoteTable, table_from_votes
 from grefine.training.fidelity import rated_fidelity
-from grefine.training.ranked_pool import RankedPool, RatedSet, Seen
+from grefine.training.ranked_pool import RankedPool, RatedSeen, Seen
 from grefine.training.rectifier import RectifierConfig, Trained, corrected, fit_rectifier
 from lab.world.defects import damage
 from lab.world.render import render
@@ -219,7 +219,7 @@ def calibrate(
         torch.tensor([fitted[n] for n in names]),
         seen_by(judge, outputs.flatten(0, 1)),
     )
-    rated_set = RatedSet("rated", opinions, seen_by(judge, pictures))
+    rated_set = RatedSeen("rated", opinions, seen_by(judge, pictures))
     config = RectifierConfig(
         epochs=epochs,
         steps_per_epoch=50,
@@ -249,19 +249,19 @@ def _measure(
     pictures, opinions = rated_pictures(rated, 80_000 + seed)
     rated_seen = seen_by(judge, pictures)
     every = torch.arange(rated)
-    rated_before = spearman(rated_seen.q.numpy(), opinions.numpy())
+    rated_before = srcc(rated_seen.q.numpy(), opinions.numpy())
     rated_values = corrected(trained.rectifier, rated_seen, every, trained.source)
-    rated_after = spearman(rated_values.numpy(), opinions.numpy())
+    rated_after = srcc(rated_values.numpy(), opinions.numpy())
     truth = quality.mean(1)
     p = np.array([v.share_a for v in table.votes])
     return Outcome(
         before=results["before"],
         after=results["after"],
         gain=float(difference.mean()),
-        gain_interval=_interval(difference, [v.image for v in table.votes], seed),
+        gain_interval=clustered_interval(difference, [v.image for v in table.votes], 2000, seed),
         human_oracle=float(np.maximum(p, 1 - p).mean()),
-        ranking_srcc_before=spearman(before.mean(1).numpy(), truth.numpy()),
-        ranking_srcc_after=spearman(after.mean(1).numpy(), truth.numpy()),
+        ranking_srcc_before=srcc(before.mean(1).numpy(), truth.numpy()),
+        ranking_srcc_after=srcc(after.mean(1).numpy(), truth.numpy()),
         rated_srcc_before=rated_before,
         rated_srcc_after=rated_after,
         rated_change_interval=_srcc_change(rated_seen.q.numpy(), rated_values.numpy(), opinions.numpy(), seed),
@@ -280,15 +280,6 @@ def _srcc_change(before: np.ndarray, after: np.ndarray, opinions: np.ndarray, se
     changes = []
     for _ in range(1000):
         rows = generator.integers(len(opinions), size=len(opinions))
-        changes.append(spearman(after[rows], opinions[rows]) - spearman(before[rows], opinions[rows]))
+        changes.append(srcc(after[rows], opinions[rows]) - srcc(before[rows], opinions[rows]))
     low, high = np.percentile(changes, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def _interval(difference: np.ndarray, images: list[str], seed: int) -> tuple[float, float]:
-    _, where = np.unique(np.array(images), return_inverse=True)
-    n = where.max() + 1
-    total, size = np.bincount(where, difference, n), np.bincount(where, minlength=n)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=2000)
-    low, high = np.percentile(weights @ total / (weights @ size), (2.5, 97.5))
     return float(low), float(high)

@@ -17,7 +17,7 @@ _HOMES = {
     "AQMap": "grefine.indicators.aq_map",
     "parse": "grefine.text.parse",
     "parse_prompt": "grefine.text.parse",
-    "load_scorer": "grefine.scorers.registry",
+    "load_scorer": "grefine.scorers.resolve",
     "evaluate_folders": "grefine.evaluate.run",
     "refine_folder": "grefine.folder.runner",
     "MDIQALoss": "grefine.models.mdiqa",
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from grefine.models.mdiqa import MDIQALoss
     from grefine.pipeline import GRefineOutput, GRefinePipeline
     from grefine.refine.settings import RefineConfig
-    from grefine.scorers.registry import load_scorer
+    from grefine.scorers.resolve import load_scorer
     from grefine.text.parse import parse, parse_prompt
 
 

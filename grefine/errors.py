@@ -40,5 +40,5 @@ class WorldMismatch(GRefineError, ValueError):
 
 def nearest(name: str, accepted: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest accepted name, or an empty string."""
-    close = difflib.get_close_matches(name, list(accepted), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, list(accepted), n=1, cutoff=0.55)
     return f"; did you mean '{close[0]}'?" if close else ""

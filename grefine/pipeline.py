@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.calibration import Calibration
+from grefine.indicators.calibration import Calibration, check_belongs
 from grefine.indicators.domain_check import domain_of, read_world
 from grefine.indicators.pq_map import PQMap
 from grefine.models.clip_surgery import ClipSurgery
@@ -36,7 +36,9 @@ from grefine.refine.explain import explain_result, memory_estimate
 from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering
 from grefine.refine.inputs import (
+    KINDS,
     check_call,
+    check_types,
     check_words,
     read_masks,
     read_pictures,
@@ -45,7 +47,6 @@ from grefine.refine.inputs import (
     write_images,
 )
 from grefine.refine.job import Job, open_jobs
-from grefine.refine.judges import judge_tokenizer
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps
 from grefine.refine.outcome import keep_best, latents_of
@@ -53,11 +54,13 @@ from grefine.refine.plan import plan_repairs
 from grefine.refine.prompting import PromptEncoding
 from grefine.refine.repaint import SDXLRepainter, repaint_regions
 from grefine.refine.restore import Restore, Tiling, choose_restorer, refiner_of, restore_pictures
-from grefine.refine.settings import RefineConfig, SourceSight, read_settings, resolve, sight_of_call, source_sight
+from grefine.refine.settings import RefineConfig, UNetTraits, read_settings, resolve, traits_of_call, unet_traits
 from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
 from grefine.refine.words import Words
-from grefine.scorers.protocol import Judge, Scorer, as_scorer
+from grefine.scorers.component import component_tokenizer
+from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
+from grefine.scorers.resolve import resolve as resolve_judge
 from grefine.text.parse import parse
 from grefine.types import RefineResult
 
@@ -107,7 +110,7 @@ class GRefinePipeline(
         calibration: thresholds of the maps as `grefine calibrate` measured them.
         world: the statement of what pictures this pipeline knows; None: any.
         refine_defaults: settings that this pipeline prefers where a call leaves them open.
-        source_sight: what the UNet was trained to see of its source, as `SourceSight` has it; None: nothing.
+        unet_traits: what the UNet was trained to see of its source, as `UNetTraits` has it; None: nothing.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
@@ -148,7 +151,7 @@ class GRefinePipeline(
         calibration: dict | None = None,
         world: dict | None = None,
         refine_defaults: dict | None = None,
-        source_sight: dict | None = None,
+        unet_traits: dict | None = None,
     ) -> None:
         super().__init__()
         self.check_unet(unet)
@@ -179,7 +182,7 @@ class GRefinePipeline(
             calibration=calibration,
             world=world,
             refine_defaults=refine_defaults,
-            source_sight=source_sight,
+            unet_traits=unet_traits,
         )
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 8
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
@@ -220,7 +223,7 @@ class GRefinePipeline(
         preserve: str | None = None,
         guard: bool | None = None,
         guidance: Mapping[str, float] | None = None,
-        scorers: Sequence[Judge] | None = None,
+        scorers: Sequence[str | AnyJudge] | None = None,
         quality_map: QualityProvider | None = None,
         alignment_map: AlignmentProvider | None = None,
         plan_only: bool = False,
@@ -258,14 +261,16 @@ class GRefinePipeline(
             preserve: "paper" or "exact"; see `RefineConfig`.
             guard: compare before and after and keep the original unless it was beaten.
             guidance: preferences that steer denoising, e.g. {"sharpness": 1.0, "moe-agiqa": 0.5}.
-            scorers: judges for the guard in place of the pipeline's own; any function of images and prompts that
-                returns a number, or numbers by name, for each.
+            scorers: judges for the guard in place of the pipeline's own: names of metrics, and any function of images
+                and prompts that returns a number, or numbers by name, for each.
             quality_map: your own heatmaps in place of PQ-Map: an array in 0..1 (high = good), one per image, a folder
                 of files, or a function of the list of images that returns one per image.
             alignment_map: your own in place of AQ-Map: the same; a function also gets the parsed prompts.
             plan_only: stop after the plan; images come back untouched.
             force: refine pictures of a world that this pipeline does not know; their reasons say so.
         """
+        given = locals()
+        check_types({name: given[name] for name in KINDS})
         overrides = {
             "total_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
@@ -280,18 +285,18 @@ class GRefinePipeline(
         self._guidance_scale = settings.guidance_scale or 1.0
         self._watch = Watch(callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
         side = self.working_side
-        maps = MapDrawer.of(*self._own_maps(), quality_map, alignment_map)
-        steered = self._guidance(guidance)
+        maps = MapDrawer.of(*self.own_maps(), quality_map, alignment_map)
+        steered = self.read_guidance(guidance)
         judges = self._judges(scorers, steered) if settings.guard else []
         panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), judges)
         scale = (cross_attention_kwargs or {}).get("scale")
         words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative_prompt, embeds, scale, clip_skip)
-        sight = sight_of_call(self.source_sight, settings, num_inference_steps is not None)
+        traits = traits_of_call(self.unet_traits, settings, num_inference_steps is not None)
         steer = None if steered is None else partial(Steering, steered)
         first, second = settings.steps
         room = settings.batch_size * side**2
         painter = SDXLRepainter(
-            self, self._watch, first, settings.batch_size, sight, steer=steer, noise=latents, max_batch_pixels=room
+            self, self._watch, first, settings.batch_size, traits, steer=steer, noise=latents, max_batch_pixels=room
         )
         # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
         restorer_ = choose_restorer(
@@ -302,7 +307,7 @@ class GRefinePipeline(
 
         jobs = self._read(prompt, image, mask_image, (height, width), num_images_per_prompt, generator, words, force)
         jobs = draw_maps(jobs, maps)
-        jobs = plan_repairs(jobs, settings, maps.calibration, side, sight, strength)
+        jobs = plan_repairs(jobs, settings, maps.calibration, side, traits, strength)
         if not plan_only:
             jobs = repaint_regions(jobs, painter, words, panel, settings, side)
             jobs = restore_pictures(jobs, restorer_, words, maps, panel, settings, Tiling(side, latent_multiple(self)))
@@ -330,8 +335,8 @@ class GRefinePipeline(
         maps: dict[str, Any] = {"quality_map": quality_map, "alignment_map": alignment_map}
         found = self(prompt, image, mask_image, settings, plan_only=True, force=force, **maps)
         calibrated = Calibration.of(self.config.calibration).calibrated
-        sight = sight_of_call(self.source_sight, settings, asked_steps=False)
-        parts = [explain_result(result, settings, calibrated, sight) for result in found.results]
+        traits = traits_of_call(self.unet_traits, settings, asked_steps=False)
+        parts = [explain_result(result, settings, calibrated, traits) for result in found.results]
         tiling = Tiling(self.working_side, latent_multiple(self))
         return "\n\n".join([*parts, memory_estimate(self.components, found.results, settings, tiling)])
 
@@ -363,7 +368,7 @@ class GRefinePipeline(
         prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
         return open_jobs(pictures, prompts, masks, samples, generator, domain)
 
-    def _own_maps(self) -> tuple[PQMap, AQMap | None]:
+    def own_maps(self) -> tuple[PQMap, AQMap | None]:
         """Return the views of both maps over this pipeline's CLIP; they keep their encoded texts between calls."""
         parts = (self.clip, self.pq_prompts, self.clip_tokenizer, self.config.calibration)
         if self._maps is None or any(one is not other for one, other in zip(self._maps[0], parts, strict=True)):
@@ -372,26 +377,28 @@ class GRefinePipeline(
             if self.clip_tokenizer is not None:
                 aq = AQMap(self.clip, self.clip_tokenizer, calibration=calibration)
             self._maps = parts, (pq, aq)
+        check_belongs(self._maps[1][0].calibration, self.clip)  # a pipeline may be brought to another precision
         return self._maps[1]
 
-    def _guidance(self, weights: Mapping[str, float] | None) -> Guidance | None:
+    def read_guidance(self, weights: Mapping[str, float] | None) -> Guidance | None:
         """Return the preferences that steer denoising; None for none."""
         if not weights:
             return None
         wants_words = any(name.replace("_", "-").lower() == "moe-agiqa" for name in weights)
-        tokenizer = judge_tokenizer(self, "moe_agiqa") if wants_words and self.moe_agiqa is not None else None
+        tokenizer = component_tokenizer(self, "moe_agiqa") if wants_words and self.moe_agiqa is not None else None
         return Guidance(weights, self.mdiqa, self.moe_agiqa, tokenizer)
 
-    def _judges(self, scorers: Sequence[Judge] | None, steered: Guidance | None) -> list[Scorer]:
+    def _judges(self, scorers: Sequence[str | AnyJudge] | None, steered: Guidance | None) -> list[Scorer]:
         """Return a caller's judges, or those of this pipeline that did not steer."""
         if scorers is not None:
-            return [as_scorer(judge) for judge in scorers]
+            asked = [resolve_judge(judge, pipeline=self, device=str(self.device)) for judge in scorers]
+            return [as_scorer(judge.load()) for judge in asked]
         return self.judges(steered=steered.steers if steered is not None else ())
 
     @property
-    def source_sight(self) -> SourceSight:
+    def unet_traits(self) -> UNetTraits:
         """What the UNet was trained to see of its source."""
-        return source_sight(self.config.source_sight, self.config.refine_defaults)
+        return unet_traits(self.config.unet_traits, self.config.refine_defaults)
 
     @property
     def working_side(self) -> int:

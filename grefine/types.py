@@ -16,6 +16,7 @@ _CONJUNCTIONS = frozenset({"and", "or", "but", "nor", "plus"})
 RegionKind = Literal["noun", "attribute", "perceptual", "user"]
 Kept = Literal["original", "repainted", "both", "restored"]
 Direction = Literal["higher", "lower"]
+Axis = Literal["perceptual", "alignment"]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom exclusive, as PIL counts."""
 
@@ -207,9 +208,29 @@ class MetricSpec:
     """What has to be present, and the command that gets it; empty when nothing is needed."""
     used_in_loop: bool = False
     """True when it made the mask or steered the refinement, so that it proves nothing."""
-    axis: Literal["perceptual", "alignment", "both"] = "perceptual"
+    axis: Axis | Literal["both"] = "perceptual"
     version: str = "1"
     description: str = ""
+    values: Mapping[str, Axis] = field(default_factory=dict, hash=False)
+    """What each of its values is about, by name, the main one first; empty for one value named like the metric."""
+    aliases: tuple[str, ...] = ()
+    """Other names that people know it by."""
+    component: str = ""
+    """The component of a pipeline that carries its network; empty when none does."""
+    words: bool = False
+    """True when that component reads texts, so that a tokenizer is kept beside it."""
+    convert: str = ""
+    """What `grefine convert` calls its published files; empty when they are used as they are."""
+    fetch: str = ""
+    """The `grefine fetch` recipe of its weights; empty when there is none."""
+    package: str = ""
+    """A package that it needs and that grefine does not install."""
+    noncommercial: bool = False
+    """True when it runs only for those who accept non-commercial terms."""
+
+    def axis_of(self, value: str) -> Axis:
+        """Return what one of its values is about; a value of a metric on both counts as perceptual."""
+        return self.values.get(value, "alignment" if self.axis == "alignment" else "perceptual")
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,12 +136,13 @@ def map_command(name: str) -> Callable[..., None]:
         device: str | None = DEVICE,
         as_json: bool = AS_JSON,
     ) -> None:
-        from grefine.training.maps import recipe
+        from grefine.training.maps.train import train_map
         from lab import CONFIGS
         from lab.map_sources import ToyAlignment, ToyQuality
 
-        train, source = {"pq": (recipe.train_pq, ToyQuality), "aq": (recipe.train_aq, ToyAlignment)}[name]
-        found = train(
+        source = {"pq": ToyQuality, "aq": ToyAlignment}[name]
+        found = train_map(
+            name,
             out,
             pipeline,
             source=lambda clip, settings: source(clip, settings.seed),
@@ -239,7 +240,7 @@ def restorer(
     from accelerate import Accelerator
 
     from grefine.models.mdiqa import MDIQA
-    from grefine.scorers.builders import component
+    from grefine.scorers.component import load_component
     from grefine.training.loop import Budget
     from lab.restorer import RestorerSettings, compare_weightings, parse_weights
 
@@ -247,7 +248,7 @@ def restorer(
     found = compare_weightings(
         out,
         asked,
-        component(MDIQA, mdiqa, "cpu"),
+        load_component(MDIQA, mdiqa, "cpu"),
         base=Budget(steps=steps),
         tuned=Budget(steps=tune),
         settings=RestorerSettings(loss_weight=loss_weight, seed=seed),

@@ -22,7 +22,7 @@ from grefine.errors import ConfigError
 from grefine.models.domain import DomainNet, levels, tiles
 from lab.foreign import DRAWN, blurred, crop, drawn, photograph, resized, saved
 from lab.tiny.stream import batch, generator
-from lab.tiny.unknown_damage import estranged
+from lab.tiny.unknown_damage import with_unknown_damage
 from lab.world.captions import describe
 from lab.world.pictures import to_picture
 from lab.world.vocabulary import DEFECT_KINDS, TRAINING_DEFECTS
@@ -39,7 +39,7 @@ REFUSED = 0.0005
 def scenes(stream: int, number: int, kinds: Sequence[str] = TRAINING_DEFECTS) -> tuple[Tensor, Tensor]:
     """Return 64 clean scenes and the same ones damaged, (64, 3, 64, 64) each; some damage is of no known kind."""
     data = batch(stream, number, 64, kinds=kinds)
-    return data.clean.images, estranged(data.damaged, generator(stream, number)).images
+    return data.clean.images, with_unknown_damage(data.damaged, generator(stream, number)).images
 
 
 def frame(pictures: Sequence[Image.Image], columns: int, rows: int) -> Image.Image:

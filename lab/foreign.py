@@ -71,7 +71,7 @@ def recoloured(image: Image.Image, rng: random.Random) -> Image.Image:
     """Turn hue, saturation, contrast and brightness."""
     hue, saturation, value = image.convert("HSV").split()
     turn = rng.randint(0, 255)
-    image = Image.merge("HSV", (hue.point(lambda v: (v + turn) % 256), saturation, value)).convert("RGB")
+    image = Image.merge("HSV", (hue.point([(v + turn) % 256 for v in range(256)]), saturation, value)).convert("RGB")
     image = ImageEnhance.Color(image).enhance(rng.uniform(0, 2.5))
     image = ImageEnhance.Contrast(image).enhance(rng.uniform(0.4, 1.8))
     return ImageEnhance.Brightness(image).enhance(rng.uniform(0.5, 1.6))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from grefine.models.clip_surgery import ClipSurgery
-from grefine.training.maps.rated import Rated
+from grefine.training.maps.opinions import Opinions
 from lab.judges.prompts import captions_for
 from lab.judges.stream import Judged, judged
 from lab.tiny.clip import FACTOR_OF
@@ -29,21 +29,21 @@ class ToyQuality:
         self.clip, self.seed = clip, seed
         self.identity = "toy world"
 
-    def draw(self, number: int, count: int) -> Rated:
+    def draw(self, number: int, count: int) -> Opinions:
         """Render batch `number`."""
         return self._rated(judged(MAPS_TRAIN + self.seed, number, count, distorted_share=0.0))
 
-    def held_out(self) -> Rated:
+    def held_out(self) -> Opinions:
         """Render the same held-out scenes every time."""
         return self._rated(judged(MAPS_HELD_OUT, 0, HELD_OUT_SCENES, distorted_share=0.0))
 
-    def _rated(self, data: Judged) -> Rated:
+    def _rated(self, data: Judged) -> Opinions:
         count = len(data.images)
         bad = data.severity > 0
         factors = torch.ones(count, 3)
         for row in bad.nonzero()[:, 0].tolist():
             factors[row, FACTOR_OF[DEFECT_KINDS[int(data.damaged.kinds[row])]] - 1] = data.quality[row]
-        return Rated(
+        return Opinions(
             (),
             _pixels(self.clip, data.images),
             count,
@@ -63,19 +63,19 @@ class ToyAlignment:
         self.clip, self.seed = clip, seed
         self.identity = "toy world"
 
-    def draw(self, number: int, count: int) -> Rated:
+    def draw(self, number: int, count: int) -> Opinions:
         """Render batch `number`: a third as many scenes as opinions."""
         return self._rated(MAPS_TRAIN + self.seed, number, max(2, count // 3))
 
-    def held_out(self) -> Rated:
+    def held_out(self) -> Opinions:
         """Render the same held-out scenes every time."""
         return self._rated(MAPS_HELD_OUT, 1, HELD_OUT_SCENES // 2)
 
-    def _rated(self, seed: int, number: int, scenes: int) -> Rated:
+    def _rated(self, seed: int, number: int, scenes: int) -> Opinions:
         data = judged(seed, number, scenes, damaged_share=0.25, distorted_share=0.0)
         told = captions_for(data.scenes, random.Random(f"{seed}-{number}"))
         rows = [(index, caption) for index, captions in enumerate(told) for caption in captions]
-        return Rated(
+        return Opinions(
             (),
             _pixels(self.clip, data.images),
             scenes,

@@ -7,7 +7,6 @@ pictures, so that what differs between them is what was asked.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from grefine.errors import ConfigError, nearest
 from grefine.models.mdiqa import DIMENSIONS, MDIQA, MDIQALoss
 from grefine.training.loop import Budget, Record, train
+from lab.bench.intervals import share
 from lab.judges.distortions import distort
 from lab.judges.stream import source
 from lab.world.render import render
@@ -128,13 +128,7 @@ def train_restorer(
     torch.manual_seed(settings.seed)
     folder = out / name
     record = Record.load(out / "training", name)
-    stored = json.loads(json.dumps(asdict(settings)))
-    for key, value in (record.runs[-1]["settings"] if record.runs else {}).items():
-        if stored[key] != value:
-            raise ConfigError(
-                f"'{folder}' was trained with {key}={value}, now it is {stored[key]}: give another --out, or the old "
-                "value."
-            )
+    record.check(asdict(settings), folder)
     model = Restorer(settings.width, settings.blocks)
     if (folder / "model.safetensors").is_file():
         load(model, folder)
@@ -172,7 +166,7 @@ def train_restorer(
         [torch.optim.Adam(model.parameters(), settings.learning_rate)],
         budget,
         record,
-        settings=stored,
+        settings=asdict(settings),
         evaluate=lambda: {k: float(v.mean()) for k, v in seen_from_outside(model, settings, 64).items()},
         save=save,
         batch=settings.batch,
@@ -244,21 +238,13 @@ def compare_weightings(
     names = list(weightings)
     found["pairs"] = {
         f"{a} against {b}": {
-            "sharper": share(measures[a]["edges"] > measures[b]["edges"]),
-            "noisier": share(measures[a]["noise"] > measures[b]["noise"]),
+            "sharper": asdict(share(measures[a]["edges"] > measures[b]["edges"])),
+            "noisier": asdict(share(measures[a]["noise"] > measures[b]["noise"])),
         }
         for n, a in enumerate(names)
         for b in names[n + 1 :]
     }
     return found
-
-
-def share(holds: Tensor, resamples: int = 1000) -> dict[str, float]:
-    """Return in what share of pictures something holds, with a 95 % bootstrap interval."""
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randint(len(holds), (resamples, len(holds)), generator=generator)
-    spread = holds.float()[drawn].mean(1).quantile(torch.tensor([0.025, 0.975]))
-    return {"value": float(holds.float().mean()), "low": float(spread[0]), "high": float(spread[1]), "n": len(holds)}
 
 
 def _parameters(model: Any) -> list[Tensor]:

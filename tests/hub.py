@@ -226,7 +226,8 @@ def write_clip_b32(home: Path) -> None:
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).save_pretrained(home)
     write_tokenizer(home, "<|endoftext|>")
     CLIPTokenizer.from_pretrained(home).save_pretrained(home)
-    CLIPImageProcessor().save_pretrained(home)
+    side = vision["image_size"]
+    CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(home)
 
 
 def write_recipes(folder: Path, root: Path, address: str = "http://127.0.0.1:1") -> Path:

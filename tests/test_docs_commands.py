@@ -13,10 +13,10 @@ import typer
 from grefine.cli.main import app as grefine_app
 from grefine.errors import ConfigError
 from grefine.evaluate.baselines import REFINERS
-from grefine.evaluate.judges import resolve
+from grefine.evaluate.judges import wanted_metrics
 from grefine.fetching import fetch_names
 from grefine.resources import bundled, config_file, pipeline_names
-from grefine.scorers.convert import KINDS
+from grefine.scorers.convert import kinds
 from grefine.training.datasets.published import PUBLISHED
 from lab.cli import app as lab_app
 
@@ -90,13 +90,13 @@ def check_values(name, rest):
             assert data.partition(":")[0] in PUBLISHED, data
     metrics = value_after(rest, "--metrics")
     if metrics and not is_placeholder(metrics):
-        resolve(metrics)
+        wanted_metrics(metrics)
     for refiner in (value_after(rest, "--refiners") or "").split(","):
         assert not refiner or refiner in REFINERS, refiner
     if name == "grefine fetch" and rest and not is_placeholder(rest[0]):
         assert rest[0] in fetch_names(), rest[0]
     if name == "grefine convert" and rest:
-        assert rest[0] in KINDS, rest[0]
+        assert rest[0] in kinds(), rest[0]
     pipeline = value_after(rest, "--pipeline")
     assert not pipeline or is_placeholder(pipeline) or pipeline in {*pipeline_names(), *NOT_BUNDLED}, pipeline
 

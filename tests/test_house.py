@@ -19,7 +19,7 @@ ORDER = [
     {"models"},
     {"indicators", "scorers"},
     {"refine"},
-    {"pipeline"},
+    {"pipeline", "opening"},
     {"evaluate", "ranking"},
     {"training", "folder"},
     {"cli"},

@@ -32,6 +32,10 @@ def compare(
     report: bool = typer.Option(True, help="Write a report per method."),
     seed: int = typer.Option(0),
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
+    dtype: str = typer.Option("auto", help="Of the refiners: auto, fp32, fp16 or bf16."),
+    offload: str = typer.Option("none", help="Of grefine: none, model or sequential."),
+    judge: list[str] = typer.Option([], metavar="NAME[=DIR]", help="A judge for grefine's guard; may be repeated."),
+    guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer grefine, e.g. sharpness:1.0."),
     as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
 ) -> None:
     """Refine, score and count; started again, it makes and computes only what is missing."""
@@ -39,6 +43,7 @@ def compare(
     from grefine.evaluate.options import assignments, metric_choice, names
     from grefine.evaluate.table_text import to_markdown
     from grefine.evaluate.write_comparison import as_data, count_lines
+    from grefine.opening import read_preferences
 
     result = compare_refiners(
         src,
@@ -60,6 +65,10 @@ def compare(
         report=report,
         seed=seed,
         device=device,
+        dtype=dtype,
+        offload=offload,
+        judges=judge,
+        guidance=read_preferences(guidance),
         progress=lambda line: typer.echo(line, err=True),
     )
     absent = (f"{name} did not run: {why}" for name, why in (dict(result.unavailable) | dict(result.failed)).items())

@@ -8,7 +8,7 @@ import typer
 
 
 def convert(
-    kind: str = typer.Argument(help="moe-agiqa, mdiqa, lar-iqa, reward or pq."),
+    kind: str = typer.Argument(help="Which network, e.g. lar-iqa; a name that it does not know lists them."),
     files: list[Path] = typer.Argument(help="The published files, in any order."),
     out: Path = typer.Option(..., "--out", "-o", help="Folder to write; new or empty."),
     tokenizer: Path = typer.Option(None, help="Tokenizer folder of a prompt-aware network, copied into the result."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import typer
@@ -18,12 +17,13 @@ def metrics(
 
     rows = list_metrics("paper" if paper else None, pipeline)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        typer.echo(json.dumps(rows, indent=1))
         return
     for row in rows:
-        prompt = "image + prompt" if row.needs_prompt else "image"
-        typer.echo(f"{row.name:<12} {row.direction:<7} {row.range:<12} {prompt:<15} {'yes' if row.runs else 'no'}")
-        typer.echo(f"{'':<13}{row.description}")
-        typer.echo(f"{'':<13}licence: {row.licence}")
-        if row.reason:
-            typer.echo(f"{'':<13}{row.reason}")
+        prompt = "image + prompt" if row["needs_prompt"] else "image"
+        runs = "yes" if row["runs"] else "no"
+        typer.echo(f"{row['name']:<12} {row['direction']:<7} {row['range']:<12} {prompt:<15} {runs}")
+        typer.echo(f"{'':<13}{row['description']}")
+        typer.echo(f"{'':<13}licence: {row['licence']}")
+        if row["reason"]:
+            typer.echo(f"{'':<13}{row['reason']}")

@@ -85,7 +85,7 @@ def study(
 @app.command()
 def fit(
     votes: Path = typer.Argument(help="CSV: method_a, method_b, votes_a, votes_b; image, subject, group if known."),
-    by: str = typer.Option("auto", help="Intervals by subject, image, or auto (subject where known)."),
+    by: str = typer.Option("auto", help="Intervals by subject, image, both, or auto (both where subjects are known)."),
     pseudo_count: float = typer.Option(None, help="Added to both directions of every pair [0 unless needed]."),
     group: str = typer.Option(None, help="Use only the rows of this group, e.g. mad."),
     method: list[str] = typer.Option([], help="The accepted methods; others in the votes are an error."),
@@ -99,7 +99,7 @@ def fit(
     """Rank the methods by Thurstone's maximum likelihood (Eq. 2), with intervals, agreement and stability."""
     import json
 
-    from grefine.ranking.report import rank_methods
+    from grefine.ranking.result import rank_methods
     from grefine.ranking.votes import in_group, read_votes
 
     table = in_group(read_votes(votes, method or None), group)
@@ -120,7 +120,7 @@ def score(
     values: Path = typer.Option(None, help="Ready values instead: CSV with method, image and one column per judge."),
     prompts: Path = typer.Option(None, help="JSON of prompts by image name, for metrics that need them."),
     pipeline: str = typer.Option(None, help="Take the networks that this pipeline carries."),
-    weights: list[str] = typer.Option([], help="METRIC=FOLDER; repeat for several."),
+    weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
     allow_noncommercial: bool = typer.Option(False, help="Accept the terms of pyiqa's metrics."),
     force: bool = typer.Option(False, help="Also judge pictures that a network does not know; it is said."),
     device: str = typer.Option("cpu", help="cpu or cuda."),
@@ -134,7 +134,6 @@ def score(
         afc_table,
         calibrated_values,
         metric_values,
-        named,
         read_prompts,
         read_values,
         voted_images,
@@ -145,8 +144,7 @@ def score(
     judges = read_values(values) if values is not None else {}
     paths = voted_images(table, images) if metric or calibrated else {}
     texts = read_prompts(prompts) if prompts is not None else None
-    given = dict(named(w, "--weights") for w in weights)
-    judges |= metric_values(metric, paths, pipeline, device, texts, _say, given, allow_noncommercial, force)
+    judges |= metric_values(metric, paths, pipeline, device, texts, _say, weights, allow_noncommercial, force)
     judges |= calibrated_values(calibrated, paths, device, _say)
     found = afc_table(table, judges, seed)
     typer.echo(json.dumps([row.as_dict() for row in found], indent=1) if json_ else "\n".join(r.line() for r in found))

@@ -41,6 +41,10 @@ def refine(
     force: bool = typer.Option(False, help="Refine images that the pipeline does not know; every result says so."),
     seed: int = typer.Option(0),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
+    dtype: str = typer.Option("auto", help="auto (fp32 on a CPU, bf16 or fp16 on a GPU), fp32, fp16 or bf16."),
+    offload: str = typer.Option("none", help="none, model or sequential: spare the GPU's memory, ever slower."),
+    judge: list[str] = typer.Option([], metavar="NAME[=DIR]", help="A judge for the guard; may be repeated."),
+    guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer denoising, e.g. sharpness:1.0."),
     as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
 ) -> None:
     """Refine images; started again with the same line, a run goes on where it ended."""
@@ -49,6 +53,7 @@ def refine(
     from grefine.folder.progress import choose_reporter
     from grefine.folder.runner import refine_folder
     from grefine.folder.settings import changed_settings
+    from grefine.opening import read_preferences
     from grefine.resources import chosen_pipeline
 
     names = ("suffix", "overwrite", "recursive", "follow_links", "panels", "report", "batch_size", "max_pixels")
@@ -71,6 +76,10 @@ def refine(
         gate_weights=weights,
         allow_noncommercial=allow_noncommercial,
         device=device,
+        dtype=dtype,
+        offload=offload,
+        judges=judge,
+        guidance=read_preferences(guidance),
         report=choose_reporter(as_json),
     )
     if not as_json:

@@ -23,17 +23,19 @@ def score(
     """Score images by one or more metrics, with the prompts that their files, sidecars or a table name."""
     from grefine.io.prompt_table import read_prompt_table
     from grefine.io.prompts import PromptSources
-    from grefine.scorers.choice import load_scorers
     from grefine.scorers.files import score_files
+    from grefine.scorers.resolve import resolve_all
 
-    scorers, setup = load_scorers(metrics, weights, pipeline, device, allow_noncommercial, force)
+    judges = resolve_all(
+        metrics, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial
+    )
     table = None if prompts is None else read_prompt_table(prompts)
     found = score_files(
         paths,
-        scorers,
+        list(judges.values()),
         sources=PromptSources(table, prompt),
         out=out,
-        setup=setup,
+        force=force,
         progress=lambda line: typer.echo(line, err=True),
     )
     for row in found.rows:

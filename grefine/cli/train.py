@@ -6,12 +6,10 @@ import typer
 
 from grefine.cli.train_judges import JUDGES, judge_command
 from grefine.cli.train_maps import map_command
-from grefine.cli.train_rectifier import five_level as train_five_level
-from grefine.cli.train_rectifier import rectifier as train_rectifier
+from grefine.cli.train_rectifier import rectifier
 
 train_app = typer.Typer(no_args_is_help=True, help="Train the maps or a judge on your own rated pictures.")
-train_app.command("rectifier")(train_rectifier)
-train_app.command("five-level")(train_five_level)
+train_app.command("rectifier")(rectifier)
 for _name in JUDGES:
     train_app.command(_name)(judge_command(_name))
 for _name in ("pq", "aq"):

@@ -1,4 +1,4 @@
-"""`grefine train mdiqa|lar-iqa|moe-agiqa`: quality networks, on pictures that people rated."""
+"""`grefine train mdiqa|lar-iqa|moe-agiqa|five-level`: quality networks, on pictures that people rated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def judge_command(name: str) -> Callable[..., None]:
         as_json: bool = typer.Option(False, "--json", help="Print the measurements as JSON."),
     ) -> None:
         from grefine.training.judges.catalogue import train_on_data
-        from grefine.training.judges.report import lines_of
+        from grefine.training.judges.results import lines_of
 
         found = train_on_data(
             name,
@@ -48,4 +48,4 @@ def judge_command(name: str) -> Callable[..., None]:
     return judge
 
 
-JUDGES = ("moe-agiqa", "mdiqa", "lar-iqa")
+JUDGES = ("moe-agiqa", "mdiqa", "lar-iqa", "five-level")

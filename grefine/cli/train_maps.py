@@ -29,11 +29,10 @@ def map_command(name: str) -> Callable[..., None]:
         device: str = typer.Option(None, help="cpu keeps off an accelerator that is present."),
         as_json: bool = typer.Option(False, "--json", help="Print the measurements as JSON."),
     ) -> None:
-        from grefine.training.maps import recipe
+        from grefine.training.maps.train import train_map
 
-        run = {"pq": recipe.train_pq, "aq": recipe.train_aq}[name]
         given = {"data": data, "images": images, "config": config, "minutes": minutes, "steps": steps, "seed": seed}
-        found = run(out, pipeline, **given, cpu=device == "cpu")
+        found = train_map(name, out, pipeline, **given, cpu=device == "cpu")
         if as_json:
             typer.echo(json.dumps(found, indent=1))
         else:

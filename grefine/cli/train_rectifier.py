@@ -1,4 +1,4 @@
-"""`grefine train rectifier` and `five-level`: calibrate a judge from a ranking; train the judge itself."""
+"""`grefine train rectifier`: calibrate a judge from a ranking."""
 
 from __future__ import annotations
 
@@ -36,28 +36,4 @@ def rectifier(
     settings = dataclasses.replace(settings, judge=source)
     trained = train_rectifier(settings, out, lambda line: typer.echo(line, err=True))
     last = trained.history[-1]
-    typer.echo(json.dumps(last) if as_json else "  ".join(f"{name} {value:.4f}" for name, value in last.items()))
-
-
-def five_level(
-    config: str = typer.Option("five_level", help="A YAML file or the name of a bundled one (configs/train)."),
-    out: Path = typer.Option(..., "--out", "-o", help="Folder of the trained judge."),
-    start: Path = typer.Option(None, help="OpenAI CLIP weights, or a folder of a judge to go on with."),
-    epochs: int = typer.Option(None, help="In place of the configuration's."),
-    seed: int = typer.Option(None, help="In place of the configuration's."),
-    device: str = typer.Option(None, help="cpu or cuda."),
-    as_json: bool = typer.Option(False, "--json", help="Print the last measurements as JSON."),
-) -> None:
-    """Train the five-level CLIP judge on rated pictures (KonIQ-10k and PIPAL in the paper)."""
-    import json
-
-    from grefine.config import load_config
-    from grefine.resources import config_file
-    from grefine.training.five_level import FiveLevelConfig, train_five_level
-
-    given = {"start": start and str(start), "epochs": epochs, "seed": seed, "device": device}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    settings = load_config(config_file("train", config), FiveLevelConfig, chosen)
-    history = train_five_level(settings, out, lambda line: typer.echo(line, err=True))
-    last = history[-1]
     typer.echo(json.dumps(last) if as_json else "  ".join(f"{name} {value:.4f}" for name, value in last.items()))

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageFilter
 
 from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
+from grefine.opening import Opening, choose_dtype, open_pipeline
 from grefine.resources import chosen_pipeline
-from grefine.scorers.registry import check_device
+from grefine.scorers.resolve import check_device
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +50,10 @@ class Run:
     """Refiner → folder or Hub id, in place of the default."""
     force: bool = False
     """Refine pictures of a world that a refiner does not know."""
+    opening: Opening = Opening()
+    """How grefine's own pipeline is loaded, and who judges in it."""
+    guidance: Mapping[str, float] | None = None
+    """What steers it."""
 
     def source(self, name: str) -> str:
         """Return what is loaded for a refiner."""
@@ -191,9 +196,7 @@ def _swin2sr(source: str, run: Run) -> Restore:
 
 
 def _grefine(source: str, run: Run) -> Restore:
-    from grefine.pipeline import GRefinePipeline
-
-    pipe = GRefinePipeline.from_pretrained(source).to(run.device)
+    pipe = open_pipeline(source, replace(run.opening, device=run.device))
     pipe.set_progress_bar_config(disable=True)
 
     steered: set[str] = set()
@@ -205,6 +208,7 @@ def _grefine(source: str, run: Run) -> Restore:
             num_inference_steps=run.steps,
             generator=generator,
             force=run.force,
+            guidance=run.guidance,
         )
         judged = (name for scores in out.results[0].decision.candidates.values() for name in scores)
         steered.update(name.split(".")[0] for name in judged)
@@ -217,9 +221,8 @@ def _grefine(source: str, run: Run) -> Restore:
 
 def _pipeline(kind: str, source: str, run: Run) -> Any:
     import diffusers
-    import torch
 
-    dtype = torch.float32 if run.device == "cpu" else torch.float16
+    dtype = choose_dtype(run.opening.dtype, run.device)
     pipe = getattr(diffusers, kind).from_pretrained(source, dtype=dtype).to(run.device)
     pipe.set_progress_bar_config(disable=True)
     return pipe

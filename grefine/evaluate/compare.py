@@ -8,18 +8,20 @@ from pathlib import Path
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.baselines import Restore, Run, check_run
-from grefine.evaluate.cache import ScoreCache
 from grefine.evaluate.comparison import ORIGINAL, Comparison
-from grefine.evaluate.judges import choose, resolve
+from grefine.evaluate.judges import choose, wanted_metrics
 from grefine.evaluate.long_table import values_of
 from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names
 from grefine.evaluate.prompting import read_prompting
 from grefine.evaluate.refiner_runs import Made, make_outputs
 from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
-from grefine.evaluate.steering import registered, steered_by
+from grefine.evaluate.steering import steered_by
 from grefine.evaluate.tables import WideTable, wide_table
+from grefine.opening import Opening
+from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
+from grefine.scorers.registry import find_metric
 from grefine.types import MetricSpec
 
 
@@ -39,6 +41,10 @@ def compare_refiners(
     strength: float = 0.3,
     seed: int = 0,
     device: str = "cpu",
+    dtype: str = "auto",
+    offload: str = "none",
+    judges: Sequence[str] = (),
+    guidance: Mapping[str, float] | None = None,
     used_in_loop: Iterable[str] = (),
     noise_images: int | None = None,
     allow_noncommercial: bool = False,
@@ -63,6 +69,10 @@ def compare_refiners(
         strength: of image-to-image refiners.
         seed: per image, the same for every refiner.
         device: for refiners and metrics.
+        dtype: precision of the refiners: auto, fp32, fp16 or bf16.
+        offload: of grefine's own pipeline: none, model or sequential.
+        judges: NAME or NAME=DIR of judges for the guard of grefine's own pipeline.
+        guidance: what steers it, e.g. {"sharpness": 1.0}.
         used_in_loop: metrics that steered one of the refiners.
         noise_images: as in `evaluate_folders`.
         allow_noncommercial: as in `evaluate_folders`.
@@ -81,18 +91,19 @@ def compare_refiners(
         raise ConfigError(f"'{twice[0]}' names two methods: rename the entry of --outputs.")
     if not chosen and not outputs:
         raise ConfigError("There is nothing to compare with: name refiners, or outputs as NAME=DIR.")
+    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
     own = {} if pipeline is None else {"grefine": str(pipeline)}
-    run = Run(steps, strength, device, own | dict(models or {}), force)
+    run = Run(steps, strength, device, own | dict(models or {}), force, opening, guidance)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
-    wanted, preset_noise = resolve(metrics)
+    wanted, preset_noise = wanted_metrics(metrics)
     found = read_prompting(Pairing(tuple(Pair(n, p, p) for n, p in originals.items())), prompts, group)
     made = make_outputs(originals, chosen, found.prompts, run, out / "outputs", seed, progress)
     notes = [*found.notes, *_add_folders(made, originals, outputs or {})]
     files, dropped = common_images(originals, made)
     written = [path for method in files if method != ORIGINAL for path in list(files[method].values())[:8]]
-    guards = {known for name in made.steered if (known := registered(name))}
+    guards = {known for name in made.steered if (known := find_metric(name))}
     steered = {*used_in_loop, *guards, *steered_by(written)}
-    judges, unavailable = choose(
+    scoring, unavailable = choose(
         wanted,
         pipeline=pipeline,
         device=device,
@@ -103,7 +114,7 @@ def compare_refiners(
     with ScoreCache(out / "scores.jsonl") as cache:
         rows, specs, log = score_stages(
             files,
-            judges,
+            scoring,
             cache,
             prompts=found.prompts,
             baseline=ORIGINAL,

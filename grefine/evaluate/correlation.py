@@ -15,8 +15,6 @@ from grefine.evaluate.statistics import SEED
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_PAIRWISE = 200
-
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -27,7 +25,7 @@ class Agreement:
     plcc: float
     """Pearson on the raw predictions."""
     plcc_fitted: float
-    """Pearson after the 5-parameter logistic; NaN with fewer than 6 values or when the fit does not converge."""
+    """Pearson after the 5-parameter logistic; NaN with fewer than 6 values."""
     krcc: float
     """Kendall's tau-b."""
     rmse: float
@@ -40,32 +38,26 @@ class Agreement:
 
 def srcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
     """Return Spearman's rank correlation."""
-    from scipy.stats import rankdata
-
-    x, y = _both(predicted, opinion)
-    return plcc(rankdata(x), rankdata(y))
+    return _correlation("spearmanr", predicted, opinion)
 
 
 def plcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
     """Return Pearson's linear correlation."""
-    x, y = _both(predicted, opinion)
-    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan
-    return float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
+    return _correlation("pearsonr", predicted, opinion)
 
 
 def krcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
     """Return Kendall's tau-b."""
+    return _correlation("kendalltau", predicted, opinion)
+
+
+def _correlation(measure: str, predicted: ArrayLike, opinion: ArrayLike) -> float:
+    from scipy import stats
+
     x, y = _both(predicted, opinion)
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
-    if x.size > _PAIRWISE:
-        from scipy.stats import kendalltau
-
-        return float(kendalltau(x, y).statistic)
-    # For few items all pairs at once are faster than sorting, and intervals ask a thousand times.
-    a, b = np.sign(x[:, None] - x), np.sign(y[:, None] - y)
-    return float((a * b).sum() / math.sqrt((a * a).sum() * (b * b).sum()))
+    return float(getattr(stats, measure)(x, y).statistic)
 
 
 def logistic5(x: ArrayLike, b1: float, b2: float, b3: float, b4: float, b5: float) -> np.ndarray:
@@ -77,27 +69,28 @@ def logistic5(x: ArrayLike, b1: float, b2: float, b3: float, b4: float, b5: floa
 
 
 def fit_logistic5(predicted: ArrayLike, opinion: ArrayLike) -> np.ndarray | None:
-    """Map predictions onto opinion scores by least squares; None when there is too little to fit or no convergence.
+    """Map predictions onto opinion scores by least squares; None when there is too little to fit.
 
-    Fitting runs on standardised predictions, so that metrics of any scale converge alike.
+    Fitting runs on standardised predictions, so that metrics of any scale converge alike. The best of several starts
+    counts: from one alone, a curve that saturates is often missed. A straight line is a fit, too (b1 = 0).
     """
-    from scipy.optimize import OptimizeWarning, curve_fit
+    from scipy.optimize import leastsq
 
     x, y = _both(predicted, opinion)
     if x.size < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     z = (x - x.mean()) / x.std()
     slope = np.polyfit(z, y, 1)
-    start = (np.ptp(y), math.copysign(1.0, slope[0]), 0.0, slope[0] / 2, y.mean())
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OptimizeWarning)
-        try:
-            found, _ = curve_fit(logistic5, z, y, p0=start, maxfev=20000)
-        except RuntimeError:
-            return None
-    return logistic5(z, *found)
+    sign, mean = math.copysign(1.0, slope[0]), y.mean()
+    best, least = np.polyval(slope, z), math.inf
+    for steep, centre, line in ((1, 0, slope[0] / 2), *((s, c, 0.0) for s in (4.0, 20.0) for c in (-1.0, 0.0, 1.0))):
+        start = (np.ptp(y), steep * sign, centre, line, mean)
+        fitted = logistic5(z, *leastsq(lambda b: logistic5(z, *b) - y, start, full_output=True, maxfev=5000)[0])
+        error = float(((fitted - y) ** 2).sum())
+        if error < least * (1 - 1e-6):
+            best, least = fitted, error
+    line_error = float(((np.polyval(slope, z) - y) ** 2).sum())
+    return best if least <= line_error else np.polyval(slope, z)
 
 
 def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000, seed: int = SEED) -> Agreement:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from grefine.errors import ConfigError
-from grefine.io.images import SUFFIXES
-from grefine.io.run_files import RUN_FOLDERS, STATE_FOLDER
+from grefine.io.walk import LOOKED_FOR, pictures_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +40,7 @@ def image_files(folder: str | Path) -> dict[str, Path]:
     if not root.is_dir():
         what = "is a file" if root.is_file() else "does not exist"
         raise ConfigError(f"'{root}' {what}: give a folder of images.")
-    return dict(sorted((path.relative_to(root).as_posix(), path) for path in _walk(root)))
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, names, files in os.walk(root):
-        ours = STATE_FOLDER in names  # a run of `grefine refine` keeps pictures of its own beside the results
-        names[:] = [name for name in names if not name.startswith(".") and not (ours and name in RUN_FOLDERS)]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(folder, name)
+    return dict(sorted((path.relative_to(root).as_posix(), path) for path in pictures_below(root)))
 
 
 def pair_folders(before: str | Path, after: str | Path) -> Pairing:
@@ -64,9 +52,7 @@ def pair_folders(before: str | Path, after: str | Path) -> Pairing:
     left, right = image_files(before), image_files(after)
     for folder, files in ((before, left), (after, right)):
         if not files:
-            raise ConfigError(
-                f"'{folder}' has no images ({', '.join(sorted(SUFFIXES))}): give a folder that has some."
-            )
+            raise ConfigError(f"'{folder}' has no images ({LOOKED_FOR}): give a folder that has some.")
     matches, ambiguous = match_names(left, right)
     if not matches:
         raise ConfigError(

@@ -35,13 +35,14 @@ def tag_output(png: bytes, source: str, pipeline: str, seed: int, result: Refine
     return with_text(png, "PNG", KEY, record.to_text()) or png
 
 
-def keep_row(folder: Path, name: str, source: str, result: RefineResult) -> None:
-    """Append the output's row to the folder's journal and write its maps."""
+def keep_row(folder: Path, name: str, path: Path, source: str, result: RefineResult) -> None:
+    """Append the output's row to the folder's journal and write its maps; `source` is the hash of the file `path`."""
     (folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
     row = {
         "kind": "image",
         "file": name,
         "output": name,
+        "source": str(path),
         "state": state_of(result),
         "reason": result.decision.reason,
         "input": {"sha256": source},
@@ -50,9 +51,9 @@ def keep_row(folder: Path, name: str, source: str, result: RefineResult) -> None
     if result.plan.token_weights:
         row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
     for layer, data in layers_of(result).items():
-        path = layer_path(folder, name, layer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        target = layer_path(folder, name, layer)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
     with Journal(folder / STATE_FOLDER / JOURNAL) as journal:
         journal.append([row])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import ImageError
-from grefine.evaluate.cache import content_hash
+from grefine.io.content import content_hash
 from grefine.io.images import read_image
 from grefine.io.record import read_record
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, last_rows, layers_at, run_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,10 +10,11 @@ from pathlib import Path
 
 from grefine.errors import ConfigError, GRefineError, WorldMismatch
 from grefine.evaluate.baselines import Restore, Run, load_refiner
-from grefine.evaluate.cache import ScoreCache, content_hash
 from grefine.io.atomic import write_atomic, write_text
+from grefine.io.content import content_hash
 from grefine.io.images import printable, read_image
 from grefine.refine.seeds import derive
+from grefine.scorers.cache import ScoreCache
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ def _keep_what_it_said(restore: Restore, path: Path, folder: Path, target: Path,
     pipeline, result = last
     source = content_hash(path)
     write_atomic(target, tag_output(target.read_bytes(), source, pipeline, seed, result))
-    keep_row(folder, target.relative_to(folder).as_posix(), source, result)
+    keep_row(folder, target.relative_to(folder).as_posix(), path, source, result)
 
 
 def _key(method: str, refiner: Restore | str, run: Run, seed: int, name: str, path: Path, prompt: str) -> str:
@@ -109,7 +109,7 @@ def _key(method: str, refiner: Restore | str, run: Run, seed: int, name: str, pa
     facts = {k: v for k, v in asdict(run).items() if v is not False}
     facts |= {"models": None, "source": run.source(what), "refiner": what, "seed": seed}
     facts |= {"image": name, "content": content_hash(path), "prompt": prompt}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return content_hash(json.dumps(facts, sort_keys=True))[:32]
 
 
 def _steered(folder: Path, restore: Restore | None) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import re
 import sys
@@ -14,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from grefine.errors import ImageError
-from grefine.evaluate.cache import content_hash
 from grefine.io.atomic import PARTIAL_PREFIX
+from grefine.io.content import content_hash
 from grefine.io.images import read_image
 
 SIDE = 640
@@ -106,9 +105,9 @@ def add_picture(store: MediaStore, source: Path | str | Image.Image) -> tuple[st
     """
     try:
         if isinstance(source, Image.Image):
-            key = hashlib.sha256(source.tobytes() + repr((source.mode, source.size)).encode()).hexdigest()
+            key = content_hash(source.tobytes() + repr((source.mode, source.size)).encode())
         else:
-            key = content_hash(source)
+            key = content_hash(Path(source))
         name = f"{key[:24]}-copy.webp"
         if not store.has(name):
             # Whoever made the run accepted pictures of this size.
@@ -181,4 +180,4 @@ def _edges(mask: np.ndarray) -> np.ndarray:
 def add_layer(store: MediaStore, kind: str, source: np.ndarray | Path | str) -> str:
     """Store a map layer given as an array, or as a PNG that `layer_png` made earlier; return its name."""
     data = layer_png(kind, source) if isinstance(source, np.ndarray) else Path(source).read_bytes()
-    return store.put(f"{hashlib.sha256(data).hexdigest()[:24]}-{kind}.png", data)
+    return store.put(f"{content_hash(data)[:24]}-{kind}.png", data)

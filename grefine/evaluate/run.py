@@ -10,9 +10,8 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
-from grefine.evaluate.cache import ScoreCache, content_hash
 from grefine.evaluate.evaluation import Evaluation
-from grefine.evaluate.judges import NOISE_IMAGES, Judge, choose, resolve
+from grefine.evaluate.judges import NOISE_IMAGES, choose, wanted_metrics
 from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows
 from grefine.evaluate.pairs import Pairing, pair_folders
 from grefine.evaluate.prompting import read_prompting
@@ -28,8 +27,11 @@ from grefine.evaluate.scoring import (
 )
 from grefine.evaluate.steering import steered_by
 from grefine.io.atomic import write_text
+from grefine.io.content import content_hash
+from grefine.scorers.cache import ScoreCache
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
+from grefine.scorers.resolve import Judge
 from grefine.types import MetricSpec
 
 
@@ -77,7 +79,7 @@ def evaluate_folders(
         ConfigError: a missing or empty folder, no pairs, an unknown metric or preset.
         PromptError: a prompt table that cannot be read.
     """
-    wanted, preset_noise = resolve(metrics)
+    wanted, preset_noise = wanted_metrics(metrics)
     noise_images = preset_noise if noise_images is None else noise_images
     found = pair_folders(before, after)
     with ScoreCache(None if out is None else Path(out) / "scores.jsonl") as cache:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from grefine.errors import GRefineError, ImageError
-from grefine.evaluate.cache import ScoreCache, score_key
-from grefine.evaluate.judges import Judge, fingerprint_of
 from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, values_of
 from grefine.io.images import printable, read_image
 from grefine.scorers import fidelity
+from grefine.scorers.cache import ScoreCache, score_key
+from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.noise import PROBES
+from grefine.scorers.resolve import Judge, fingerprint_of
 
 Progress = Callable[[str], None]
-BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def tell_foreign(
     foreign: Mapping[str, set[str]], judges: Sequence[Judge], total: int, force: bool, log: ScoringLog
 ) -> None:
     """Say once, for all judges of a world together, how many images they do not know."""
-    for domain in dict.fromkeys(judge.domain for judge in judges if judge.domain and foreign[judge.spec.name]):
+    concerned = (judge.domain for judge in judges if foreign[judge.spec.name])
+    for domain in dict.fromkeys(found for found in concerned if found is not None):
         names = [judge.spec.name for judge in judges if judge.domain is domain]
         count = len(set().union(*(foreign[name] for name in names)))
         said = f"{domain.told(count, total, force)} Judges: {', '.join(names)}."
@@ -125,18 +127,22 @@ def score(
             spec,
             item.content,
             prompt=item.prompt if spec.needs_prompt else None,
-            source=f"{judge.source}:{seed}" if judge.seeded else judge.source,
+            source=judge.source,
             device=judge.device,
             probe=NOISE + probe if probe else "",
         )
         for item, probe in jobs
     ]
-    todo: dict[str, tuple[Item, str]] = {}
-    for key, job in zip(keys, jobs, strict=True):
-        if cache.get(key) is None:
-            todo[key] = job
+    asked = dict(zip(keys, jobs, strict=True))
+
+    def refused(task: Task, error: GRefineError) -> dict[str, float]:
+        item, _ = asked[task.key]
+        log.notes.append(f"'{printable(item.image)}' ({item.stage}): {error}")
+        return {spec.name: math.nan}
+
+    tasks = [Task(key, partial(_load, item, probe), item.prompt or "") for key, (item, probe) in asked.items()]
     try:
-        _compute(judge, todo, cache, log, progress)
+        judge_pictures(spec, judge.load, tasks, cache, refused, progress)
     except Exception as error:  # noqa: BLE001 - whatever a third-party metric raises, the other columns still come
         log.failed[spec.name] = _sentence(error)
         return []
@@ -152,39 +158,6 @@ def score(
             f"{metric} gave no number for {len(names)} of the images ({some}); they are left out of its row."
         )
     return rows
-
-
-def _compute(
-    judge: Judge, todo: dict[str, tuple[Item, str]], cache: ScoreCache, log: ScoringLog, progress: Progress | None
-) -> None:
-    if not todo:
-        return
-    scorer = judge.load()
-    work = list(todo.items())
-    for start in range(0, len(work), BATCH):
-        loaded = [(key, item, _load(item, probe)) for key, (item, probe) in work[start : start + BATCH]]
-        for key, _, image in loaded:
-            if image is None:  # on this picture the probe would be seen
-                cache.put(key, {}, count=False)
-        batch = [(key, item, image) for key, item, image in loaded if image is not None]
-        prompts = [item.prompt or "" for _, item, _ in batch] if judge.spec.needs_prompt else None
-        try:
-            results = [dict(found.values) for found in scorer([i for *_, i in batch], prompts)] if batch else []
-        except GRefineError:
-            results = [_one(scorer, judge, image, item, log) for _, item, image in batch]
-        for (key, *_), values in zip(batch, results, strict=True):
-            cache.put(key, values)
-        if progress:
-            progress(f"{judge.spec.name}: {min(start + BATCH, len(work))} of {len(work)}")
-
-
-def _one(scorer: Callable, judge: Judge, image: Image.Image, item: Item, log: ScoringLog) -> dict[str, float]:
-    """Score one image of a batch that failed; an image that a metric refuses is NaN, with the reason."""
-    try:
-        return dict(scorer([image], [item.prompt or ""] if judge.spec.needs_prompt else None)[0].values)
-    except GRefineError as error:
-        log.notes.append(f"'{printable(item.image)}' ({item.stage}): {error}")
-        return {judge.spec.name: math.nan}
 
 
 def _load(item: Item, probe: str) -> Image.Image | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from grefine.errors import ConfigError, ImageError
+from grefine.errors import ImageError
 from grefine.io.images import read_image
 from grefine.io.record import read_record
-from grefine.scorers.registry import known_metric
+from grefine.scorers.registry import find_metric
 
 _LOOKED_AT = 64
 
@@ -28,12 +28,4 @@ def steered_by(outputs: Iterable[Path]) -> set[str]:
             continue
         if record is not None:
             names |= {name.split(".")[0] for name in (*record.before, *record.after, record.gate.partition(":")[0])}
-    return {known for name in names if (known := registered(name))}
-
-
-def registered(name: str) -> str | None:
-    """Return a metric's own name, or None for anything that is no registered metric."""
-    try:
-        return known_metric(name)
-    except ConfigError:
-        return None
+    return {known for name in names if (known := find_metric(name))}

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grefine.errors import ConfigError, nearest
+from grefine.scorers.registry import spec_of
 from grefine.types import Direction
 
 LOWER_IS_BETTER = frozenset(
     {
-        "brisque",
         "niqe",
         "ilniqe",
         "il-niqe",
-        "piqe",
         "pi",
         "lpips",
         "dists",
@@ -29,7 +28,7 @@ LOWER_IS_BETTER = frozenset(
     }
     | {"rmse", "changed"}
 )
-"""Names, in lower case, of metrics for which smaller is better wherever nobody says otherwise."""
+"""Names, in lower case, of metrics of other tools for which smaller is better wherever nobody says otherwise."""
 
 KEY_COLUMNS = frozenset(
     {"table", "database", "dataset", "data", "group", "split", "generator", "model", "method", "stage", "seed", "n"}
@@ -42,6 +41,9 @@ def direction_of(metric: str, directions: Mapping[str, Direction] | None = None)
     """Return whether higher or lower values of `metric` are better; `directions` wins over the known names."""
     if directions and metric in directions:
         return directions[metric]
+    spec = spec_of(metric)
+    if spec is not None:
+        return spec.direction
     return "lower" if metric.lower() in LOWER_IS_BETTER else "higher"
 
 

@@ -24,7 +24,7 @@ from grefine.io.encode import pixel_digest
 from grefine.io.images import LoadedImage, decode_image, read_bytes
 from grefine.io.prompts import ChosenPrompt
 from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
-from grefine.scorers.gate import GateVerdict, ScoreGate
+from grefine.scorers.prefilter import GateVerdict, ScoreGate
 from grefine.types import RefineResult
 
 Row = dict[str, Any]
@@ -205,6 +205,7 @@ def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> l
         image=pictures,
         config=task.config,
         generator=torch.Generator().manual_seed(task.options.seed),
+        guidance=task.guidance or None,
         force=True,  # asked above, image by image
     )
     share = (time.perf_counter() - start) / len(readings)

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from grefine.evaluate.judges import fingerprint_of
-from grefine.scorers.gate import GateVerdict, ScoreGate, make_gate, parse_gate, read_gate
+from grefine.scorers.prefilter import GateVerdict, ScoreGate
+from grefine.scorers.resolve import fingerprint_of
 
 if TYPE_CHECKING:
     from grefine.folder.batch import Reading
-
-
-def open_gate(
-    gate: str | ScoreGate | None,
-    pipe: Any,
-    weights: Sequence[str] = (),
-    device: str = "cpu",
-    allow_noncommercial: bool = False,
-) -> ScoreGate | None:
-    """Return the gate that was asked for: weights that were named come first, then the judge that the pipeline holds.
-
-    Raises:
-        ConfigError: a gate of another form, or a value that its metric does not give.
-        WeightsMissing, WeightsCorrupt, MetricUnavailable: its metric cannot run here.
-    """
-    if gate is None or isinstance(gate, ScoreGate):
-        return gate
-    metric, _, _ = parse_gate(gate)
-    if not weights:
-        for scorer in pipe.judges():
-            if scorer.spec.name == metric:
-                return make_gate(gate, scorer)
-    return read_gate(gate, weights, device=device, allow_noncommercial=allow_noncommercial)
 
 
 def gate_key(gate: ScoreGate | None) -> str:

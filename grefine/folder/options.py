@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from grefine.errors import ConfigError
+from grefine.io.content import content_hash
 from grefine.io.images import MAX_PIXELS
 
 Overwrite = Literal["never", "older", "always"]
@@ -81,8 +82,4 @@ def file_state(path: Path) -> dict[str, int]:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
-    state = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            state.update(piece)
-    return state.hexdigest()
+    return content_hash(path)

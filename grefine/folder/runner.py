@@ -7,9 +7,9 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -19,7 +19,7 @@ from typing import Any
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.adopt import adopted_row, own_record
 from grefine.folder.batch import Outcome, Reading, Row, read_batch, refine_batch
-from grefine.folder.gate import gate_key, open_gate
+from grefine.folder.gate import gate_key
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
@@ -29,6 +29,7 @@ from grefine.folder.report import write_run_report
 from grefine.folder.single import names_a_file, refine_file
 from grefine.folder.summary import RunSummary, write_table
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
+from grefine.folder.thresholds import thresholds
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.indicators.domain_check import domain_of
@@ -38,9 +39,9 @@ from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
 from grefine.io.run_files import STATE_FOLDER, last_rows
+from grefine.opening import Opening, missing_judges, open_pipeline
 from grefine.refine.settings import RefineConfig, read_settings
-from grefine.scorers.gate import ScoreGate, parse_gate
-from grefine.scorers.registry import check_device
+from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
 TABLE = "results.csv"
 _AHEAD = 2
@@ -66,6 +67,10 @@ def refine_folder(
     gate_weights: Sequence[str] = (),
     allow_noncommercial: bool = False,
     device: str | None = None,
+    dtype: str = "auto",
+    offload: str = "none",
+    judges: Sequence[str] = (),
+    guidance: Mapping[str, float] | None = None,
     report: Reporter = silent,
 ) -> RunSummary:
     """Refine files and folders into `out`, each image with its own prompt; started again, it goes on where it was.
@@ -87,6 +92,10 @@ def refine_folder(
         gate_weights: METRIC=PATH of that judge, where the pipeline does not hold it.
         allow_noncommercial: Accept a gate whose terms are non-commercial.
         device: Where a pipeline that is loaded here runs.
+        dtype: Its precision: auto, fp32, fp16 or bf16.
+        offload: none, model or sequential.
+        judges: NAME or NAME=DIR of judges for the guard beside the pipeline's own.
+        guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
         report: Called with an event (a dict) for everything that happens.
 
     Returns:
@@ -120,8 +129,12 @@ def refine_folder(
     if next(list_work(named, out, options), None) is None:
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
-    pipe = _load(pipeline, device)
-    first = open_gate(gate, pipe, gate_weights, device or "cpu", allow_noncommercial)
+    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
+    pipe = open_pipeline(pipeline, opening)
+    unjudged = missing_judges(pipe, guidance) if settings.guard else ""
+    first = gate
+    if isinstance(first, str):
+        first = read_gate(first, gate_weights, pipe, device or "cpu", allow_noncommercial)
     task = Task(
         pipeline_name(pipe),
         weights_fingerprint(pipe),
@@ -130,12 +143,25 @@ def refine_folder(
         PromptSources(table, prompt, prompt_order, options.follow_links),
         Path(lora_dir) if lora_dir is not None else None,
         gate_key(first),
+        tuple(opening.key()),
+        dict(guidance or {}),
     )
     header = task.header(file_digest(table.path) if table else "")
-    with _lock(out), _quiet(pipe), _told(report):
+    with _lock(out), _quiet(pipe), _told(report), ExitStack() as stack:
+        if unjudged:
+            report({"event": "note", "text": unjudged})
         if table is not None:
             report({"event": "note", "text": table.note})
         _warn(first, report)
+        stack.enter_context(
+            thresholds(
+                pipe,
+                task,
+                out,
+                lambda: list_work(named, out, options),
+                lambda text: report({"event": "note", "text": text}),
+            )
+        )
         ledger = open_ledger(out, header, options)
         if options.overwrite == "never":
             ledger.check_inputs(list_work(named, out, options))
@@ -373,17 +399,6 @@ def _conclude(
         except Exception as error:  # noqa: BLE001 - the results are there, whatever befalls their table or page
             summary.unwritten.append(name)
             report({"event": "note", "text": f"{name} could not be written: {type(error).__name__}: {error}"})
-
-
-def _load(pipeline: Any, device: str | None) -> Any:
-    if not isinstance(pipeline, (str, Path)):
-        return pipeline
-    from grefine.pipeline import GRefinePipeline
-
-    if device:
-        check_device(device)
-    pipe = GRefinePipeline.from_pretrained(str(pipeline))
-    return pipe.to(device) if device else pipe
 
 
 @contextmanager

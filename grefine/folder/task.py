@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,26 +30,39 @@ class Task:
     lora_dir: Path | None = None
     gate: str = ""
     """What tells the run's first judge from others; empty without one."""
+    opening: tuple[str, ...] = ()
+    """Precision and added judges of the pipeline, where they are not the default."""
+    guidance: Mapping[str, float] = field(default_factory=dict)
+    """Preferences that steer denoising."""
 
     @cached_property
     def config_hash(self) -> str:
         """Hash of everything that decides how one image with one prompt comes out."""
         options = self.options
         values = [digest(self.config), self.weights, options.seed, options.force, self.lora_dir and str(self.lora_dir)]
-        return digest_of(values + [self.gate] * bool(self.gate))
+        return digest_of(values + [self.gate] * bool(self.gate) + self._steering)
+
+    @property
+    def _steering(self) -> list[Any]:
+        steering = [list(self.opening), dict(self.guidance)]
+        return steering if any(steering) else []
 
     def header(self, prompts: str) -> dict[str, Any]:
         """Return what a journal notes of its run, and compares when the run goes on; `prompts` names the table."""
-        return {
-            "version": __version__,
-            "pipeline": self.pipeline,
-            "weights": self.weights,
-            "config": digest(self.config),
-            "options": digest_of(self.options.changes_results()),
-            "seed": self.options.seed,
-            "prompts": digest_of([prompts, self.prompts.common, self.prompts.order]),
-            "loras": str(self.lora_dir or ""),
-        } | ({"gate": self.gate} if self.gate else {})
+        return (
+            {
+                "version": __version__,
+                "pipeline": self.pipeline,
+                "weights": self.weights,
+                "config": digest(self.config),
+                "options": digest_of(self.options.changes_results()),
+                "seed": self.options.seed,
+                "prompts": digest_of([prompts, self.prompts.common, self.prompts.order]),
+                "loras": str(self.lora_dir or ""),
+            }
+            | ({"gate": self.gate} if self.gate else {})
+            | ({"steering": self._steering} if self._steering else {})
+        )
 
 
 def pipeline_name(pipe: Any) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from grefine.errors import ConfigError
 from grefine.folder.options import EXTENSIONS, FolderOptions
 from grefine.io.images import SUFFIXES, printable
-from grefine.io.run_files import RUN_FOLDERS, STATE_FOLDER, with_ending
+from grefine.io.run_files import RUN_FOLDERS, with_ending
+from grefine.io.walk import is_picture, is_walked
 
 PANEL_FOLDER = "panels"
 
@@ -147,9 +148,8 @@ class _Walk:
                 yield self.item(Path(entry.path), f"{prefix}{relative}", refused, stems.get(_stem(entry.name), 0) > 1)
         if not self.options.recursive:
             return
-        ours = STATE_FOLDER in names
         for entry, relative in folders:
-            if entry.name == STATE_FOLDER or (ours and entry.name in RUN_FOLDERS) or self.is_out(entry.path):
+            if not is_walked(entry.name, names) or self.is_out(entry.path):
                 continue
             target = Path(entry.path)
             chain = above
@@ -164,7 +164,7 @@ class _Walk:
     def wanted(self, name: str, relative: str) -> bool:
         if self.options.pattern:
             return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(relative, p) for p in self.options.pattern)
-        return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")
+        return is_picture(name)
 
     def is_out(self, path: str) -> bool:
         try:

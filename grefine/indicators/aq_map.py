@@ -18,7 +18,7 @@ from torch import Tensor
 from grefine.config import build
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators import similarity
-from grefine.indicators.calibration import Calibration, Scale
+from grefine.indicators.calibration import Calibration, Scale, check_belongs
 from grefine.indicators.defects import (
     BACKGROUND,
     OPEN,
@@ -70,6 +70,7 @@ class AQMap:
     ) -> None:
         self.clip = clip
         self.calibration = Calibration.of(calibration)
+        check_belongs(self.calibration, clip)
         self.readings = readings if isinstance(readings, Readings) else build(Readings, dict(readings or {}))
         self.text_features = TextFeatures(clip, tokenizer, templates)
         self.side = side or self.calibration.side

@@ -15,11 +15,19 @@ from PIL import Image
 
 from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap, Prompt, parsed_prompt
-from grefine.indicators.calibration import Calibration, PhraseScore, Redundant, Scale, worst_quality
+from grefine.indicators.calibration import (
+    Calibration,
+    PhraseScore,
+    Redundant,
+    Scale,
+    backbone_of,
+    worst_quality,
+)
 from grefine.indicators.evidence import Evidence, gather
 from grefine.indicators.gates import enough_for, set_gates
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap, cask
+from grefine.io.content import content_hash
 
 FALSE_ALARMS = 0.03
 """Share of good images that all gates together may send to a repair: missing nouns, wrong attributes, a low p, a bad
@@ -101,9 +109,10 @@ def calibrate(
     made_from = {
         "images": len(evidence.image_hashes),
         "phrases": len(evidence.pairs),
-        "images_sha256": _digest(evidence.image_hashes),
-        "prompts_sha256": _digest(evidence.prompt_hashes),
+        "images_sha256": content_hash("\n".join(evidence.image_hashes)),
+        "prompts_sha256": content_hash("\n".join(evidence.prompt_hashes)),
         "clip_sha256": weights_digest(pq.clip),
+        **backbone_of(pq.clip),
         "false_alarms": false_alarms,
     }
     alarms = {name: round(getattr(gates, name), 4) for name in ("share", "expected", "held_out")}
@@ -111,6 +120,26 @@ def calibrate(
     done = replace(_with_gates(rated, gates.limits), made_from=made_from)
     words |= _found(evidence, done, column)
     return Calibrated(done, report | {"made_from": made_from}, tuple(warnings))
+
+
+def signs_of(evidence: Evidence, pq: PQMap) -> dict[str, np.ndarray]:
+    """Return by gate one value per image, unbounded and low where the image looks bad; what is not judged is left out.
+
+    Values are logits and logarithms, so that both sides of their middle have equal room.
+    """
+    column, (redundant, where), _ = _choose(evidence, list(product(("empty", "none"), ("class", "peak"))))
+    base = Calibration(map_mode=pq.map_mode, side=pq.side, redundant=redundant, phrase_score=where)
+    _, _, words, _ = _phrases(evidence, base, column)
+    signs: dict[str, np.ndarray] = {}
+    if words:
+        raw = np.asarray(evidence.pairs, dtype=np.float64).reshape(-1, 2, 4)[:, :, column]
+        signs[NOUN] = _lowest(evidence, raw.max(axis=1))
+        signs[ATTRIBUTE] = _lowest(evidence, raw[:, 0] - raw[:, 1])
+    chances = np.stack(evidence.class_chances)
+    limits = torch.from_numpy(np.median(chances[:, 1:], axis=0).clip(1e-3, 1.0))
+    whole = cask(torch.from_numpy(chances), limits).numpy() if pq.p_mode == "multi" else chances[:, 0]
+    worst = [worst_quality(_cask_map(factors, limits).draw()) for factors in evidence.patch_chances]
+    return signs | {LOW_P: np.log(whole.clip(1e-6)), BAD_PLACE: np.log(np.asarray(worst).clip(1e-6))}
 
 
 def separation_of(present: np.ndarray, absent: np.ndarray) -> float:
@@ -273,7 +302,3 @@ def _cask_map(factors: tuple[GridMap, ...], alpha: torch.Tensor) -> GridMap:
         for i, (box, _) in enumerate(factors[0].patches)
     )
     return replace(factors[0], patches=patches)
-
-
-def _digest(hashes: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()

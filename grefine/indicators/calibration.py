@@ -95,6 +95,29 @@ class Calibration:
         return asdict(self) | {"alpha": list(self.alpha)}
 
 
+def backbone_of(clip: Any) -> dict[str, str]:
+    """Say on what a calibration rests: the shape of a CLIP, and the precision it runs in."""
+    c = clip.config
+    shape = f"ViT {c['vision_layers']}x{c['vision_width']}, patches of {c['patch_size']} at {c['image_size']}"
+    return {"backbone": shape, "dtype": str(next(clip.parameters()).dtype).removeprefix("torch.")}
+
+
+def check_belongs(calibration: Calibration, clip: Any) -> None:
+    """Refuse a calibration that was measured on another CLIP or in another precision; similarities differ there.
+
+    Raises:
+        ConfigError: it was; what was not noted when it was measured is not compared.
+    """
+    for what, now in backbone_of(clip).items():
+        then = calibration.made_from.get(what)
+        if then is not None and then != now:
+            raise ConfigError(
+                f"This calibration was measured with CLIP's {what} '{then}', but CLIP runs here with '{now}': its "
+                "thresholds mean nothing there. Load CLIP as it was (float32 is the default), or calibrate anew with "
+                "`grefine calibrate`."
+            )
+
+
 def accept_readings(phrase_score: str | None, redundant: str | None) -> None:
     """Check readings that come as plain text; None leaves the choice to the calibration."""
     for name, value, accepted in (

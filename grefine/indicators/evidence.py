@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,6 +18,7 @@ from grefine.indicators.encoding import Encoding
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
 from grefine.indicators.similarity import plain
+from grefine.io.content import content_hash
 from grefine.types import ParsedPrompt, Phrase
 
 ENOUGH_IMAGES = 32
@@ -62,7 +62,7 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
             raise PromptError(f"Calibration got more images than prompts ({len(prompts)}): give one prompt per image.")
         encoding = pq.encode(batch)
         for index, image in enumerate(batch):
-            evidence.image_hashes.append(hashlib.sha256(image.convert("RGB").tobytes()).hexdigest())
+            evidence.image_hashes.append(content_hash(image.convert("RGB").tobytes()))
             _look(evidence, aq, encoding.whole[index], prompts, done + index, nouns)
             _rate(evidence, pq, encoding, index)
         done += len(batch)
@@ -107,7 +107,7 @@ def _look(
         evidence.pair_images.append(index)
         if wrong:
             evidence.wrong_pairs.append((by_text["other phrase", wrong], noun))
-    evidence.prompt_hashes.append(hashlib.sha256(prompts[index].text.encode()).hexdigest())
+    evidence.prompt_hashes.append(content_hash(prompts[index].text))
 
 
 def _similarities(aq: AQMap, whole: Tensor, texts: Sequence[str]) -> np.ndarray:

@@ -18,7 +18,7 @@ from grefine.io.atomic import write_atomic
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder, pipeline_names
-from grefine.scorers.registry import check_device
+from grefine.scorers.resolve import check_device
 
 INDEX = "model_index.json"
 COMPONENTS = ("clip", "clip_tokenizer", "pq_prompts")

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError
-from grefine.indicators.calibration import Calibration, MapMode, PMode
+from grefine.indicators.calibration import Calibration, MapMode, PMode, check_belongs
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
 from grefine.indicators.freshness import fingerprint
 from grefine.indicators.grids import GridMap
@@ -67,6 +67,7 @@ class PQMap:
     ) -> None:
         self.clip, self.prompts = clip, prompts
         self.calibration = Calibration.of(calibration)
+        check_belongs(self.calibration, clip)
         self.map_mode: MapMode = map_mode or self.calibration.map_mode
         self.p_mode: PMode = p_mode
         self.feature_norm: FeatureNorm = feature_norm or prompts.config["feature_norm"]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, WeightsMissing
-from grefine.fetching import fetch_recipe, fetched, fetched_folder, lacking, require
-from grefine.indicators.released import released_clip, released_prompts, released_tokenizer
+from grefine.fetching import fetch_recipe, fetched_folder, lacking, require
 from grefine.io.atomic import write_atomic
-from grefine.resources import bundled, cache_folder
-from grefine.scorers.convert import convert_weights
+from grefine.resources import bundled, cache_folder, pipeline_folder, pipeline_names
+from grefine.scorers.registry import judge_files
 
 RECIPE = "recipe.yaml"
 INDEX = "model_index.json"
@@ -23,19 +23,42 @@ STAMP = "assembled.json"
 """Beside the assembled parts: how each was made. A part that is made otherwise now is made anew."""
 
 
-def _reward(target: Path) -> None:
-    file = fetched("imagereward", "ImageReward.pt")
-    convert_weights("reward", [file], target, tokenizer=fetched_folder("imagereward") / "tokenizer")
+def _clip(target: Path) -> None:
+    from grefine.indicators.released import released_clip
+
+    released_clip().save_pretrained(target)
 
 
-BUILDERS: dict[str, tuple[int, Callable[[Path], object]]] = {
-    "clip": (1, lambda target: released_clip().save_pretrained(target)),
-    # Version 1 gave begin and end ids beyond the table of CLIP.
-    "clip_tokenizer": (2, lambda target: released_tokenizer().save_pretrained(target)),
-    "pq_prompts": (1, lambda target: released_prompts().save_pretrained(target)),
-    "reward": (1, _reward),
-}
-"""Parts that are built from published files, each with the version of how: what another version made is made anew."""
+def _tokenizer(target: Path) -> None:
+    from grefine.indicators.released import released_tokenizer
+
+    released_tokenizer().save_pretrained(target)
+
+
+def _prompts(target: Path) -> None:
+    from grefine.indicators.released import released_prompts, start_tokens_agree
+
+    if not start_tokens_agree():
+        warnings.warn(
+            "The released prompts of PQ-Map begin with another start token than CLIP ViT-B/16 has, so they were "
+            "learned on another CLIP and its quality maps may mean little; docs/weights.md says what to do.",
+            stacklevel=2,
+        )
+    released_prompts().save_pretrained(target)
+
+
+def builders() -> dict[str, tuple[int, Callable[[Path], None]]]:
+    """Return the parts that are built from published files, each with the version of how.
+
+    What another version made is made anew.
+    """
+    judges = {file.SPEC.component: file for file in judge_files().values() if file.SPEC.component}
+    return {
+        "clip": (1, _clip),
+        "clip_tokenizer": (2, _tokenizer),  # version 1 gave begin and end ids beyond the table of CLIP
+        "pq_prompts": (1, _prompts),
+        **{name: (1, file.assemble) for name, file in judges.items() if hasattr(file, "assemble")},
+    }
 
 
 @dataclass(frozen=True)
@@ -85,6 +108,18 @@ def recipe_folder(name: str | Path) -> Path | None:
     return folder if "/" not in str(name) and not Path(name).is_dir() and is_recipe(folder) else None
 
 
+def fetched_part(component: str) -> Path:
+    """Return the folder of a component that a bundled recipe has, assembled from what was fetched.
+
+    Raises:
+        WeightsMissing: it is not fetched whole, or no recipe has it.
+    """
+    for folder in (folder for name in pipeline_names() if (folder := recipe_folder(name)) is not None):
+        if component in read_recipe(folder).parts:
+            return assembled_folder(folder, [component]) / component
+    raise WeightsMissing(f"No recipe brings the part '{component}'.")
+
+
 def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
     """Return the folder where a recipe's fetched parts stand as one pipeline, assembling them at first use.
 
@@ -109,6 +144,15 @@ def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
             f"{first.fetch}: {fetch_recipe(first.fetch).description}"
         )
     return _assemble(folder, recipe, absent, only)
+
+
+def fetched_pipeline(name: str | Path) -> Path | None:
+    """Return the folder of a pipeline; of a recipe, one that holds whatever was fetched of it."""
+    recipe = recipe_folder(name)
+    if recipe is None:
+        return pipeline_folder(name)
+    there = [part for part, entry in read_recipe(recipe).parts.items() if not entry.lacking()]
+    return assembled_folder(recipe, there)
 
 
 def _commands(names: Iterable[str]) -> list[str]:
@@ -148,9 +192,10 @@ def _stamp(name: str, part: Part) -> str:
     """Say how a part is made now."""
     if part.folder is not None:
         return str((fetched_folder(part.fetch) / part.folder).resolve())
-    if name not in BUILDERS:
-        raise ConfigError(f"The recipe's part '{name}' needs a folder: only {', '.join(BUILDERS)} are built.")
-    return f"{part.fetch}, version {BUILDERS[name][0]}"
+    known = builders()
+    if name not in known:
+        raise ConfigError(f"The recipe's part '{name}' needs a folder: only {', '.join(known)} are built.")
+    return f"{part.fetch}, version {known[name][0]}"
 
 
 def _stamps(home: Path) -> dict[str, str]:
@@ -171,7 +216,7 @@ def _put(target: Path, name: str, part: Part) -> None:
         except OSError:
             shutil.copytree(source, partial)
     else:
-        BUILDERS[name][1](partial)
+        builders()[name][1](partial)
     if target.is_symlink() or target.exists():
         target.replace(old)
     partial.replace(target)

@@ -8,6 +8,8 @@ from grefine.fetching import fetched
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS, PQPrompts
 
+START = 49406
+"""The row of CLIP's table for the start of a text."""
 NAME = "released"
 """Where a pipeline is named, this means the published weights, without any diffusion model."""
 
@@ -27,6 +29,17 @@ def released_prompts() -> PQPrompts:
     return PQPrompts.from_reference(
         {factor: torch.load(file, map_location="cpu", weights_only=True) for factor, file in files.items()}
     )
+
+
+def start_tokens_agree() -> bool:
+    """Say whether the released prompts begin with the start token of this CLIP, as they do if learned on it."""
+    from safetensors import safe_open
+
+    with safe_open(fetched("clip", "open_clip_model.safetensors"), framework="pt") as file:
+        table = file.get_slice("token_embedding.weight")
+        start = table[START : START + 1].float()[0]
+    prefix = released_prompts().token_prefix[:, 0].float()
+    return bool(((prefix - start).abs() <= 2e-3 * start.abs().max()).all())
 
 
 def released_tokenizer() -> Any:

@@ -10,9 +10,10 @@ from pathlib import Path
 from PIL import Image
 
 from grefine.errors import ImageError, PromptError
-from grefine.io.images import SUFFIXES, LoadedImage, read_image
+from grefine.io.images import LoadedImage, read_image
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ChosenPrompt, PromptSources
+from grefine.io.walk import pictures_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,7 @@ def list_pictures(sources: Sequence[Path]) -> list[Picture]:
     Raises:
         ImageError: a source does not exist, or there is no image at all.
     """
-    found: list[tuple[Path, str]] = []
-    for source in sources:
-        if source.is_dir():
-            files = sorted(p for p in source.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
-            found += [(file, file.relative_to(source).as_posix()) for file in files]
-        elif source.is_file():
-            found.append((source, source.name))
-        else:
-            raise ImageError(f"No image or folder '{source}'.")
-    if not found:
-        raise ImageError(f"No image in {', '.join(map(str, sources))}: {', '.join(SUFFIXES)} are looked for.")
+    found = pictures_of(sources)
     stems = Counter(Path(relative).with_suffix("").as_posix() for _, relative in found)
     return [Picture(path, relative, _name(relative, stems)) for path, relative in found]
 

@@ -27,7 +27,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-import numpy as np
 from PIL import Image
 
 from grefine.errors import ImageError
@@ -231,11 +230,6 @@ def restore(rgb: Image.Image, like: LoadedImage) -> Image.Image:
     if like.embedded.icc:
         image.info["icc_profile"] = like.embedded.icc
     return image
-
-
-def to_array(image: LoadedImage | Image.Image) -> np.ndarray:
-    """Return `(H, W, 3)` uint8."""
-    return np.asarray(image.rgb if isinstance(image, LoadedImage) else image.convert("RGB"))
 
 
 def _normalise(image: Image.Image, embedded: Embedded, name: str) -> LoadedImage:

@@ -1,4 +1,4 @@
-"""An append-only JSONL file whose units are there whole or not at all, whatever ended the process that wrote them."""
+"""Append-only files: what was appended is on disk, whole; what ended the process that wrote leaves no half of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from grefine.errors import ConfigError
 from grefine.io.atomic import sync_folder, write_all, write_atomic
@@ -18,7 +18,65 @@ from grefine.io.images import printable
 Row = dict[str, Any]
 
 
-class Journal:
+class AppendOnly:
+    """A file that only grows. Use as a context manager.
+
+    Args:
+        path: the file; made where it is not there.
+        size: what of it counts; the rest, half-written once, is cut off. None keeps all.
+        alone: what another process that holds the file is told; empty lets several write.
+        durable: wait until each piece is on disk, not only until the system has taken it.
+    """
+
+    def __init__(self, path: str | Path, size: int | None = None, *, alone: str = "", durable: bool = True) -> None:
+        self.path, self._durable, self._lock = Path(path), durable, threading.Lock()
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+            flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+            self._file = os.open(self.path, flags, 0o666)
+        except OSError as error:
+            raise ConfigError(f"Cannot write '{printable(self.path)}': {error.strerror}.") from error
+        try:
+            if alone:
+                _lock_file(self._file, alone)
+            if size is not None:
+                os.ftruncate(self._file, size)
+        except BaseException:
+            os.close(self._file)
+            raise
+        sync_folder(self.path.parent)
+
+    def write(self, data: bytes) -> None:
+        """Append one piece.
+
+        Raises:
+            OSError: the disk is full or gone, or the file is no longer in its place; it is as it was before.
+        """
+        with self._lock:
+            if not self.path.exists() or not os.path.samestat(os.stat(self.path), os.fstat(self._file)):
+                raise OSError(errno.ESTALE, "its folder was moved or removed during the run")
+            size = os.fstat(self._file).st_size
+            try:
+                write_all(self._file, data)
+                if self._durable:
+                    os.fsync(self._file)
+            except OSError:
+                os.ftruncate(self._file, size)
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        os.fsync(self._file)
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Journal(AppendOnly):
     """Rows in units: a unit's rows are appended in one piece, and a unit that is not whole does not count.
 
     Opening repairs: a torn end is cut off. Damage further up is moved aside into a copy, and the whole units stay.
@@ -28,18 +86,12 @@ class Journal:
         self.path = Path(path)
         self.repaired = ""
         """What opening had to repair, one sentence; empty for a sound journal."""
-        self._next = 0
-        self._lock = threading.Lock()
+        self._next, self._unit = 0, threading.Lock()
         if is_there(self.path):
             self._repair()
         self.first = self._next
         """The number of the first unit that is appended."""
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-            self._file = os.open(self.path, flags, 0o666)
-        except OSError as error:
-            raise ConfigError(f"Cannot write the journal '{printable(self.path)}': {error.strerror}.") from error
-        sync_folder(self.path.parent)
+        super().__init__(path)
 
     def append(self, rows: list[Row]) -> None:
         """Append one unit and wait until it is on disk.
@@ -47,29 +99,11 @@ class Journal:
         Raises:
             OSError: the disk is full or gone, or the journal is no longer in its place; it is as it was before.
         """
-        with self._lock:
-            if not self.path.exists() or not os.path.samestat(os.stat(self.path), os.fstat(self._file)):
-                raise OSError(errno.ESTALE, "its folder was moved or removed during the run")
+        with self._unit:
             marks = ({"unit": self._next, "at": i, "of": len(rows)} for i in range(len(rows)))
             lines = [json.dumps(mark | row, allow_nan=False) for mark, row in zip(marks, rows, strict=True)]
-            size = os.fstat(self._file).st_size
-            try:
-                write_all(self._file, "".join(f"{line}\n" for line in lines).encode())
-                os.fsync(self._file)
-            except OSError:
-                os.ftruncate(self._file, size)
-                raise
+            self.write("".join(f"{line}\n" for line in lines).encode())
             self._next += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _repair(self) -> None:
         sound = 0
@@ -163,3 +197,21 @@ def _row(raw: bytes) -> Row | None:
     if not isinstance(row, dict) or not all(isinstance(row.get(k), int) for k in ("unit", "at", "of")):
         return None
     return row if 0 <= row["at"] < row["of"] else None
+
+
+def whole_lines(path: str | Path) -> tuple[list[bytes], int]:
+    """Return the finished lines of a file and their size; a last line without its end was never acknowledged."""
+    data = Path(path).read_bytes() if Path(path).is_file() else b""
+    whole = data.rfind(b"\n") + 1
+    return data[:whole].splitlines(), whole
+
+
+def _lock_file(descriptor: int, message: str) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ConfigError(message) from error

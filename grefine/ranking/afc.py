@@ -14,6 +14,7 @@ from grefine.types import Direction
 HUMAN_ORACLE = "human oracle"
 GLOBAL_RANKING = "global ranking"
 FIRST = "always first"
+"""The first method of each row; of merged rows the one whose name comes first."""
 SECOND = "always second"
 
 
@@ -43,16 +44,15 @@ def preference(first: np.ndarray, second: np.ndarray, direction: Direction = "hi
 
 
 def merged(table: VoteTable) -> VoteTable:
-    """Return the table with one row per pair of images, the subjects' votes added up."""
+    """Return the table with one row per pair of images, the votes of all rows added up, methods in order of name."""
     sums: dict[tuple[str, str, str, str], list[int]] = {}
     for v in table.votes:
-        flip = v.method_a > v.method_b and (v.method_b, v.method_a, v.image, v.group) in sums
-        key = (v.method_b, v.method_a, v.image, v.group) if flip else (v.method_a, v.method_b, v.image, v.group)
-        votes = (v.votes_b, v.votes_a) if flip else (v.votes_a, v.votes_b)
-        row = sums.setdefault(key, [0, 0])
-        row[0] += votes[0]
-        row[1] += votes[1]
-    rows = tuple(Vote(a, b, image, n, m, group=group) for (a, b, image, group), (n, m) in sums.items())
+        turned = v.method_a > v.method_b
+        methods = (v.method_b, v.method_a) if turned else (v.method_a, v.method_b)
+        row = sums.setdefault((*methods, v.image, v.group), [0, 0])
+        row[turned] += v.votes_a
+        row[not turned] += v.votes_b
+    rows = tuple(Vote(a, b, image, n, m, group=group) for (a, b, image, group), (n, m) in sorted(sums.items()))
     return VoteTable(table.methods, rows)
 
 
@@ -69,7 +69,9 @@ def two_afc(table: VoteTable, q: np.ndarray, resamples: int = 1000, seed: int = 
     if not np.isfinite(q).all():
         raise ConfigError("The judge gave no value for some images; every image of every pair needs one.")
     credits = credit(shares(table), q)
-    return AfcResult(float(credits.mean()), _interval(credits, table, resamples, seed), credits, int((q == 0.5).sum()))
+    images = [v.image or str(i) for i, v in enumerate(table.votes)]
+    interval = clustered_interval(credits, images, resamples, seed)
+    return AfcResult(float(credits.mean()), interval, credits, int((q == 0.5).sum()))
 
 
 def judge_choices(
@@ -97,12 +99,11 @@ def baselines(table: VoteTable, mu: Mapping[str, float], resamples: int = 1000, 
     return {name: two_afc(table, q, resamples, seed) for name, q in choices.items()}
 
 
-def _interval(credits: np.ndarray, table: VoteTable, resamples: int, seed: int) -> tuple[float, float]:
-    """Resample images, because pairs of one image share its difficulty."""
-    images: Sequence[str] = [v.image or str(i) for i, v in enumerate(table.votes)]
+def clustered_interval(values: np.ndarray, images: Sequence[str], resamples: int, seed: int) -> tuple[float, float]:
+    """Return 95 % of the means over resampled images, because values of one image share its difficulty."""
     _, where = np.unique(np.array(images), return_inverse=True)
     n = int(where.max()) + 1
-    total, size = np.bincount(where, credits, n), np.bincount(where, minlength=n)
+    total, size = np.bincount(where, values, n), np.bincount(where, minlength=n)
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
     low, high = np.percentile(weights @ total / (weights @ size), (2.5, 97.5))
     return float(low), float(high)

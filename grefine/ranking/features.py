@@ -5,7 +5,7 @@ Every descriptor is a fixed-length vector, so that a distance is a subtraction: 
 
 from __future__ import annotations
 
-import hashlib
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import ImageError
+from grefine.io.atomic import write_atomic
+from grefine.io.content import content_hash
 from grefine.io.images import read_image
 
 SCALES = ((256, 8), (128, 8), (64, 4))
@@ -96,7 +98,7 @@ def _stamp(path: Path) -> str:
         state = path.stat()
     except OSError as error:
         raise ImageError(f"Cannot read the image '{path}': {error.strerror or error}.") from error
-    return hashlib.sha256(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()[:24]
+    return content_hash(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}")[:24]
 
 
 def _read_cache(cache: Path | None, name: str) -> dict[str, np.ndarray]:
@@ -112,14 +114,10 @@ def _read_cache(cache: Path | None, name: str) -> dict[str, np.ndarray]:
 
 
 def _write_cache(cache: Path, name: str, rows: dict[str, np.ndarray]) -> None:
-    import os
-    import tempfile
-
     cache.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=cache, suffix=".npz")
-    with os.fdopen(handle, "wb") as file:
-        np.savez(file, stamps=np.array(list(rows)), features=np.stack(list(rows.values())))
-    os.replace(partial, cache / f"{name}.npz")
+    out = io.BytesIO()
+    np.savez(out, stamps=np.array(list(rows)), features=np.stack(list(rows.values())))
+    write_atomic(cache / f"{name}.npz", out.getvalue())
 
 
 def _cells(values: np.ndarray, grid: int) -> np.ndarray:

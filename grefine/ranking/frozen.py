@@ -141,10 +141,10 @@ def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:
                 "five_level` makes one, or name a metric of the registry instead."
             )
         return FiveLevelJudge(FiveLevelCLIP.from_pretrained(folder).to(device), source.features)
-    from grefine.scorers.registry import load_scorer
+    from grefine.scorers.resolve import load_scorer
 
+    # Forced, because a rectifier learns from whatever the judge says, right or wrong.
     scorer = load_scorer(source.metric, source.weights or None, device, source.allow_noncommercial, force=True)
-    scorer = getattr(scorer, "scorer", scorer)  # a rectifier learns from whatever the judge says, right or wrong
     if scorer.spec.needs_prompt or scorer.spec.needs_reference:
         raise ConfigError(f"'{source.metric}' looks at more than the picture; a frozen judge must not.")
     return ScorerJudge(scorer, source.features, source.value)

@@ -1,4 +1,4 @@
-"""How sure a ranking is: resampling the people where they are known, the images otherwise."""
+"""How sure a ranking is: resampling the people, where they are known, and the images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grefine.errors import ConfigError
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable
 
-Cluster = Literal["auto", "subject", "image"]
+Cluster = Literal["auto", "subject", "image", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,9 @@ class Intervals:
     high: np.ndarray
     standard_errors: np.ndarray
     by: str
-    """"subject" or "image": what was resampled."""
+    """What was resampled: "subject", "image" or "subject and image"."""
     clusters: int
+    """How many there are; of both, the smaller number."""
     resamples: int
     regularised: int
     """Resamples in which some score would have been infinite, so that a pseudo-count was added."""
@@ -33,12 +34,10 @@ class Intervals:
     """Share of resamples in which each method is ranked first."""
 
 
-def cluster_counts(table: VoteTable, by: Cluster = "auto") -> tuple[str, np.ndarray]:
-    """Return what the votes are grouped by and one count matrix per group, `(groups, n, n)`."""
-    if by not in ("auto", "subject", "image"):
-        raise ConfigError(f"Intervals are by auto, subject or image, not by '{by}'.")
-    if by == "auto":
-        by = "subject" if table.has_subjects else "image"
+def cluster_counts(table: VoteTable, by: str) -> np.ndarray:
+    """Return one count matrix per subject or image, `(groups, n, n)`."""
+    if by not in ("subject", "image"):
+        raise ConfigError(f"Intervals are by auto, subject, image or both, not by '{by}'.")
     if by == "subject" and not table.has_subjects:
         raise ConfigError("Intervals by subject need a 'subject' in every row; these votes name none (use by image).")
     # A row without an image name stands for itself.
@@ -49,28 +48,65 @@ def cluster_counts(table: VoteTable, by: Cluster = "auto") -> tuple[str, np.ndar
     C = np.zeros((len(labels), n, n))
     np.add.at(C, (where, a, b), [v.votes_a for v in table.votes])
     np.add.at(C, (where, b, a), [v.votes_b for v in table.votes])
-    return by, C
+    return C
 
 
 def resampled_intervals(
     table: VoteTable, by: Cluster = "auto", resamples: int = 500, level: float = 0.95, seed: int = 0
 ) -> Intervals:
-    """Refit on resampled subjects (or images); score ± t quantile times the resamples' spread.
+    """Refit on resampled subjects, images, or both; score ± t quantile times the resamples' spread.
 
-    The spread of n resampled clusters is that of n - 1 independent ones, and few clusters leave it uncertain; so it is
-    widened by sqrt(n / (n - 1)) and Student's t stands in for the normal quantile.
+    Where both are resampled, each by itself, their variances add up, and the votes' own scatter, which is in both, is
+    taken off once (two-way clusters, Cameron, Gelbach and Miller 2011).
 
     Raises:
         ConfigError: fewer than two subjects or images.
     """
     from scipy.stats import t
 
-    unit, parts = cluster_counts(table, by)
+    units = {"both": ("subject", "image")}.get(by, (by,))
+    if by == "auto":
+        several = table.has_subjects and len({v.subject for v in table.votes}) > 1
+        units = ("subject",) * several + ("image",) * (len({v.image for v in table.votes}) > 1 or not several)
+    fit = fit_scores(table.counts(), table.methods)
+    rng = np.random.default_rng(seed)
+    found = [_resampled(table, unit, resamples, rng) for unit in units]
+    n = min(f.clusters for f in found)
+    draws = fit.mu + sum(f.deviations[: min(len(f.deviations) for f in found)] for f in found)
+    variances = np.array([f.variance for f in found])
+    variance = variances.sum(0) - (len(found) - 1) * fit.standard_errors**2
+    spread = np.sqrt(np.maximum(variance, variances.max(0)))
+    half = t.ppf(0.5 + level / 2, n - 1) * spread
+    return Intervals(
+        fit.mu - half,
+        fit.mu + half,
+        spread,
+        " and ".join(units),
+        n,
+        resamples,
+        sum(f.regularised for f in found),
+        sum(f.disconnected for f in found),
+        np.bincount(draws.argmax(1), minlength=draws.shape[1]) / len(draws),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Resampled:
+    clusters: int
+    deviations: np.ndarray
+    """`(draws, methods)` from the scores of all votes."""
+    variance: np.ndarray
+    """The variance of n resampled clusters is that of n - 1 independent ones, so it is widened by n / (n - 1)."""
+    regularised: int
+    disconnected: int
+
+
+def _resampled(table: VoteTable, unit: str, resamples: int, rng: np.random.Generator) -> _Resampled:
+    parts = cluster_counts(table, unit)
     n = len(parts)
     if n < 2:
         raise ConfigError(f"Intervals need votes of at least two {unit}s; there is {n}.")
-    centre = fit_scores(parts.sum(0), table.methods).mu
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
     draws, regularised, disconnected = [], 0, 0
     for C in np.tensordot(weights, parts, axes=1):
         try:
@@ -83,9 +119,5 @@ def resampled_intervals(
     if len(draws) < 2:
         raise ConfigError(f"Too few votes: resampling {unit}s leaves methods that are never compared.")
     mu = np.array(draws)
-    spread = mu.std(0, ddof=1) * np.sqrt(n / (n - 1))
-    half = t.ppf(0.5 + level / 2, n - 1) * spread
-    first = np.bincount(mu.argmax(1), minlength=mu.shape[1]) / len(mu)
-    return Intervals(
-        centre - half, centre + half, spread, unit, n, resamples, int(regularised), int(disconnected), first
-    )
+    centre = fit_scores(parts.sum(0), table.methods).mu
+    return _Resampled(n, mu - centre, mu.var(0, ddof=1) * n / (n - 1), int(regularised), disconnected)

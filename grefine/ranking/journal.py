@@ -8,11 +8,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from grefine.errors import ConfigError
-from grefine.io.atomic import sync_folder, write_all
+from grefine.io.journal import AppendOnly, whole_lines
 from grefine.ranking.study import CheckPair, Study, StudyPair, trial_table
 from grefine.ranking.votes import Vote
 
@@ -36,28 +35,24 @@ class Ballot:
     """UTC time in ISO 8601."""
 
 
-class VoteJournal:
+class VoteJournal(AppendOnly):
     """Ballots in an append-only file, at most one per subject and trial.
 
     A vote counts once it is written and synced; what a crash left half-written was never acknowledged and is cut off
-    when the journal is opened for writing. One process writes at a time. Use as a context manager.
+    when the journal is opened for writing. One process writes at a time.
     """
 
     def __init__(self, folder: str | Path, study: Study) -> None:
-        self.path = Path(folder) / JOURNAL
-        self.digest = study.digest
-        self._lock = threading.Lock()
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        path = Path(folder) / JOURNAL
+        super().__init__(path, alone=f"Another server already collects votes into '{path}'; stop it first.")
         try:
-            _lock_file(self._file, self.path)
-            ballots, self._size = _parse(self.path.read_bytes(), self.path, study)
-            os.ftruncate(self._file, self._size)
-            os.lseek(self._file, 0, os.SEEK_END)
-            sync_folder(self.path.parent)
+            ballots, whole = _parse(path, study)
+            os.ftruncate(self._file, whole)
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
         self._ballots = {(b.subject, b.trial): b for b in ballots}
+        self._one = threading.Lock()
 
     def record(self, ballot: Ballot) -> Receipt:
         """Store a ballot; a repeated one is "known", another choice on a decided trial is a "conflict" and dropped.
@@ -66,46 +61,25 @@ class VoteJournal:
             OSError: it could not be written; nothing of it remains.
         """
         key = (ballot.subject, ballot.trial)
-        with self._lock:
+        with self._one:
             if key in self._ballots:
                 return "known" if self._ballots[key].preferred == ballot.preferred else "conflict"
-            line = (json.dumps(asdict(ballot), ensure_ascii=True) + "\n").encode()
-            try:
-                write_all(self._file, line)
-                os.fsync(self._file)
-            except OSError:
-                os.ftruncate(self._file, self._size)
-                os.lseek(self._file, 0, os.SEEK_END)
-                raise
-            self._size += len(line)
+            self.write((json.dumps(asdict(ballot), ensure_ascii=True) + "\n").encode())
             self._ballots[key] = ballot
             return "new"
 
     def answered(self, subject: str) -> set[str]:
         """Return the ids of the trials that a subject has decided."""
-        with self._lock:
+        with self._one:
             return {trial for who, trial in self._ballots if who == subject}
 
     def __len__(self) -> int:
         return len(self._ballots)
 
-    def close(self) -> None:
-        """Release the file."""
-        os.close(self._file)
-
-    def __enter__(self) -> VoteJournal:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def read_ballots(folder: str | Path, study: Study) -> list[Ballot]:
     """Read the journal without locking it, also while a server writes; an unfinished last line is left out."""
-    path = Path(folder) / JOURNAL
-    return _parse(path.read_bytes(), path, study)[0] if path.is_file() else []
+    return _parse(Path(folder) / JOURNAL, study)[0]
 
 
 def attention_of(study: Study, ballots: list[Ballot]) -> dict[str, tuple[int, int]]:
@@ -136,11 +110,11 @@ def _votes(table: Mapping[str, StudyPair | CheckPair], ballots: list[Ballot], ke
         yield Vote(item.method_a, item.method_b, item.image, int(a), int(not a), b.subject, item.group, item.order)
 
 
-def _parse(data: bytes, path: Path, study: Study) -> tuple[list[Ballot], int]:
+def _parse(path: Path, study: Study) -> tuple[list[Ballot], int]:
     """Return the ballots and the length of the part that is whole."""
-    whole = data.rfind(b"\n") + 1
+    lines, whole = whole_lines(path)
     known, ballots, seen = trial_table(study), [], {}
-    for number, line in enumerate(data[:whole].splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         where = f"'{path}' line {number}"
         try:
             ballot = Ballot(**json.loads(line))
@@ -156,14 +130,3 @@ def _parse(data: bytes, path: Path, study: Study) -> tuple[list[Ballot], int]:
         seen[key] = number
         ballots.append(ballot)
     return ballots, whole
-
-
-def _lock_file(descriptor: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise ConfigError(f"Another server already collects votes into '{path}'; stop it first.") from error

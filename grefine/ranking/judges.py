@@ -7,15 +7,21 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import ConfigError
+from PIL import Image
+
+from grefine.errors import ConfigError, GRefineError
 from grefine.io.images import read_image
 from grefine.ranking.afc import AfcResult, baselines, judge_choices, merged, two_afc
 from grefine.ranking.methods import images_in
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable
+from grefine.scorers.cache import ScoreCache
+from grefine.scorers.files import Task, judge_pictures
+from grefine.scorers.resolve import Weights, resolve
 from grefine.types import Direction
 
 ImageKey = tuple[str, str]
@@ -108,7 +114,7 @@ def metric_values(
     device: str = "cpu",
     prompts: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _: None,
-    weights: Mapping[str, str] | None = None,
+    weights: Weights = (),
     allow_noncommercial: bool = False,
     force: bool = False,
 ) -> dict[str, JudgeValues]:
@@ -121,34 +127,40 @@ def metric_values(
         device: on which they run.
         prompts: by image name, for metrics that need them.
         progress: told one line per metric.
-        weights: folder or file by metric.
+        weights: folder or file by metric, or entries METRIC=PATH.
         allow_noncommercial: accept the terms of pyiqa's metrics.
         force: score pictures of a world that a network does not know; the line of progress says so.
     """
-    from grefine.scorers.learned import DomainScorer
 
     found: dict[str, JudgeValues] = {}
     for asked in metrics:
         base, _, part = asked.partition(".")
-        scorer = _scorer(base, pipeline, device, weights or {}, allow_noncommercial, force)
-        if scorer.spec.needs_reference:
+        judge = resolve(
+            base, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial
+        )
+        spec = judge.spec
+        if spec.needs_reference:
             raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
-        if scorer.spec.needs_prompt and prompts is None:
+        if spec.needs_prompt and prompts is None:
             raise ConfigError(f"'{asked}' needs prompts: pass --prompts with a JSON object of prompts by image name.")
         progress(f"{asked}: {len(paths)} images")
-        if isinstance(scorer, DomainScorer) and force:
-            foreign = sum(scorer.domain.is_foreign(read_image(path).rgb) for path in paths.values())
-            progress(scorer.domain.told(foreign, len(paths), force) or "All are of its world.")
+        tasks = [
+            Task(str(path), partial(_open, path), _prompt(prompts, image) if spec.needs_prompt else "")
+            for (_, image), path in paths.items()
+        ]
+        if judge.domain is not None and force:
+            foreign = sum(judge.domain.is_foreign(read_image(path).rgb) for path in paths.values())
+            progress(judge.domain.told(foreign, len(paths), force) or "All are of its world.")
+        cache = ScoreCache()
+        judge_pictures(spec, partial(judge.scorer, force), tasks, cache, _give_up)
         each: dict[str, dict[ImageKey, float]] = {}
-        for (method, image), path in paths.items():
-            texts = [_prompt(prompts, image)] if scorer.spec.needs_prompt else None
-            scores = scorer([read_image(path).rgb], texts)[0]
-            for name in dict(scores):
-                each.setdefault(name, {})[method, image] = scores[name]
+        for key, path in paths.items():
+            for name, value in (cache.peek(str(path)) or {}).items():
+                each.setdefault(name, {})[key] = value
         chosen = {n: v for n, v in each.items() if not part or n.lower().replace("-", "_").endswith(f".{part}")}
         if not chosen:
             raise ConfigError(f"'{base}' has no value '{part}'; it gives {', '.join(each)}.")
-        found |= {name: JudgeValues(values, scorer.spec.direction) for name, values in chosen.items()}
+        found |= {name: JudgeValues(values, spec.direction) for name, values in chosen.items()}
     return found
 
 
@@ -224,28 +236,13 @@ def read_prompts(path: str | Path) -> dict[str, str]:
     return found
 
 
-def named(text: str, option: str) -> tuple[str, str]:
-    """Split `METRIC=FOLDER` as given to `option`."""
-    from grefine.scorers.registry import known_metric
-
-    name, found, value = text.partition("=")
-    if not found or not value:
-        raise ConfigError(f"{option} takes METRIC=FOLDER, not '{text}'.")
-    return known_metric(name), value
+def _open(path: Path) -> Image.Image:
+    return read_image(path).rgb
 
 
-def _scorer(
-    name: str, pipeline: str | None, device: str, weights: Mapping[str, str], noncommercial: bool, force: bool
-) -> Any:
-    from grefine.resources import pipeline_folder
-    from grefine.scorers.registry import known_metric, load_scorer
-
-    name = known_metric(name)
-    source: str | None = weights.get(name)
-    if source is None and pipeline:
-        folder = pipeline_folder(pipeline)
-        source = pipeline if folder is not None and (folder / name).is_dir() else None
-    return load_scorer(name, source, device, noncommercial, force)
+def _give_up(task: Task, error: GRefineError) -> None:
+    """Every voted image needs a value, so one that a judge refuses ends the run."""
+    raise error
 
 
 def _prompt(prompts: Mapping[str, str] | None, image: str) -> str:

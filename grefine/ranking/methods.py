@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grefine.errors import ConfigError
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+from grefine.io.walk import LOOKED_FOR, pictures_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +28,12 @@ def images_in(folder: str | Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise ConfigError(f"'{folder}' is not a folder: give one folder of images per method.")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            if path.stem in found:
-                raise ConfigError(f"'{folder}' has two images named '{path.stem}'; keep one of each name.")
-            found[path.stem] = path
+    for path in pictures_below(folder, recursive=False):
+        if path.stem in found:
+            raise ConfigError(f"'{folder}' has two images named '{path.stem}'; keep one of each name.")
+        found[path.stem] = path
     if not found:
-        raise ConfigError(f"'{folder}' has no images ({', '.join(SUFFIXES)}).")
+        raise ConfigError(f"'{folder}' has no images ({LOOKED_FOR}).")
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grefine.ranking.report import Ranking
+from grefine.ranking.result import Ranking
 
 
 def plot_ranking(ranking: Ranking, path: str | Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import random
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from PIL import Image
 
 from grefine.errors import ConfigError
 from grefine.io.atomic import write_atomic
+from grefine.io.content import content_hash
 from grefine.io.images import decode_image, read_bytes
 from grefine.ranking.distances import Distances, choose_distances
 from grefine.ranking.mad import LAMBDA, greedy_mad, random_picks
@@ -144,7 +144,7 @@ def _check(config: PairsConfig, out: Path) -> None:
 
 def _pair_id(pair: StudyPair) -> str:
     text = "\0".join((pair.method_a, pair.method_b, pair.image, pair.group))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return content_hash(text)[:12]
 
 
 def _checks(
@@ -158,7 +158,7 @@ def _checks(
     for number in range(config.training + attention):
         path = files[sources[number % len(sources)]]
         kind = "training" if number < config.training else "attention"
-        name = hashlib.sha256(f"{config.seed}\0{kind}\0{number}".encode()).hexdigest()[:12]
+        name = content_hash(f"{config.seed}\0{kind}\0{number}")[:12]
         checks.append(CheckPair(name, kind, store.copy(path), store.damaged(path)))
     return checks
 
@@ -190,7 +190,7 @@ class _ImageStore:
         return self._put(_png(coarse), ".png")
 
     def _put(self, data: bytes, suffix: str) -> str:
-        digest = hashlib.sha256(data).hexdigest()
+        digest = content_hash(data)
         name = digest[:20] + suffix
         if name not in self.digests:
             write_atomic(self.folder / name, data)

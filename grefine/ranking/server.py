@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime
 import hmac
 import json
-import math
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from grefine.errors import ConfigError
 from grefine.ranking.journal import Ballot, VoteJournal
-from grefine.ranking.study import IMAGES, CheckPair, Study, load_study, trial_table
+from grefine.ranking.study import IMAGES, Study, load_study
 from grefine.ranking.trials import Trial, subject_name, trials_of
 
 PAGE = Path(__file__).resolve().parent / "page"
@@ -42,6 +41,8 @@ TYPES = {
 }
 SECRET_FILE = "secret"
 LARGEST_BODY = 4096
+_LONGEST = 10**9
+"""Seconds that a vote may claim to have taken."""
 PRELOADED = 2
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 HEADERS = {
@@ -114,8 +115,8 @@ class StudyDesk:
             raise Refusal(HTTPStatus.BAD_REQUEST, "This study has no such trial.")
         if choice not in ("left", "right"):
             raise Refusal(HTTPStatus.BAD_REQUEST, "The choice must be 'left' or 'right'.")
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "The seconds must be a number from 0.")
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= _LONGEST:
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"The seconds must be a number from 0 to {_LONGEST}.")
         preferred = "a" if (choice == "left") == trial.a_is_left else "b"
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         ballot = Ballot(self.study.digest, subject, trial.id, preferred, choice, round(float(seconds), 3), now)
@@ -208,6 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "grefine"
     sys_version = ""
     timeout = 60
+    # Head and body leave in one piece: in two, the second waits for the browser's receipt of the first.
+    wbufsize = 2**16
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self._answer(self._get)
@@ -223,6 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
             if (self.headers.get("Host") or "").lower() not in self.server.accepted:
                 raise Refusal(HTTPStatus.MISDIRECTED_REQUEST, "This server does not answer to that host name.")
             action()
+            self.wfile.flush()
+        except ValueError:
+            self.close_connection = True
+            self._json(HTTPStatus.BAD_REQUEST, {"error": "That is no request that can be read."})
         except Refusal as refusal:
             # The body was perhaps not read, so the connection cannot carry another request.
             self.close_connection = True
@@ -307,10 +315,3 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)
-
-
-def image_kinds(study: Study) -> dict[str, int]:
-    """Count what a study asks, for a summary line."""
-    items = trial_table(study).values()
-    kinds = ["pairs" if not isinstance(i, CheckPair) else i.kind for i in items]
-    return {k: kinds.count(k) for k in ("pairs", "training", "attention")}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from grefine.errors import ConfigError
+from grefine.evaluate.correlation import srcc
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable
 
@@ -24,16 +25,6 @@ class StabilityPoint:
     """Draws that could be fitted."""
 
 
-def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Return Spearman's rank correlation; NaN when one side is constant."""
-    from scipy.stats import rankdata
-
-    a, b = rankdata(x), rankdata(y)
-    if a.std() == 0 or b.std() == 0:
-        return float("nan")
-    return float(np.corrcoef(a, b)[0, 1])
-
-
 def stability(table: VoteTable, draws: int = 100, seed: int = 0, largest: int | None = None) -> list[StabilityPoint]:
     """Return the curve over K = 1 ... the images per pair, K drawn at random for each pair of methods."""
     units = _Units(table)
@@ -43,9 +34,9 @@ def stability(table: VoteTable, draws: int = 100, seed: int = 0, largest: int | 
     for K in range(1, (largest or units.most) + 1):
         found = []
         for _ in range(draws):
-            srcc = _correlation(units.counts(units.drawn(K, generator)), table.methods, full)
-            if srcc is not None:
-                found.append(srcc)
+            value = _correlation(units.counts(units.drawn(K, generator)), table.methods, full)
+            if value is not None:
+                found.append(value)
         if found:
             points.append(StabilityPoint(K, float(np.mean(found)), float(np.percentile(found, 5)), len(found)))
     return points
@@ -60,9 +51,9 @@ def stability_in_order(table: VoteTable, group: str = "mad") -> list[tuple[int, 
     most = max(table.votes[i].order or 0 for i in rows) + 1
     curve = []
     for K in range(1, most + 1):
-        srcc = _against(table, [i for i in rows if (table.votes[i].order or 0) < K], full)
-        if srcc is not None:
-            curve.append((K, srcc))
+        value = _against(table, [i for i in rows if (table.votes[i].order or 0) < K], full)
+        if value is not None:
+            curve.append((K, value))
     return curve
 
 
@@ -113,6 +104,6 @@ def _against(table: VoteTable, rows: list[int], full: np.ndarray) -> float | Non
 
 def _correlation(C: np.ndarray, methods: Sequence[str], full: np.ndarray) -> float | None:
     try:
-        return spearman(fit_scores(C, methods).mu, full)
+        return srcc(fit_scores(C, methods).mu, full)
     except ConfigError:
         return None

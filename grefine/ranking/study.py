@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from grefine.config import build
 from grefine.errors import ConfigError
+from grefine.io.content import content_hash
 
 STUDY_FILE = "study.json"
 IMAGES = "images"
@@ -77,7 +77,7 @@ class Study:
     def digest(self) -> str:
         """Hash of everything in this record."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return content_hash(text)[:16]
 
     def check_pairs(self, kind: str) -> list[CheckPair]:
         """Return the training or the attention pairs."""
@@ -126,7 +126,7 @@ def load_study(folder: str | Path) -> Study:
 def _check_images(study: Study, folder: Path) -> None:
     for name, digest in study.images.items():
         try:
-            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            found = content_hash(folder / name)
         except OSError as error:
             raise ConfigError(f"The study's image '{folder / name}' cannot be read: {error.strerror}.") from error
         if found != digest:

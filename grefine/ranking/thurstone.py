@@ -20,7 +20,7 @@ class Fit:
     """Scores of one fit."""
 
     mu: np.ndarray
-    """`(n,)`, sum zero, in units of one method's own scatter of perceived quality."""
+    """`(n,)`, sum zero, in units of the scatter of the difference of two methods; one method's own is 1 / sqrt 2."""
     log_likelihood: float
     """Of the counts as given, without pseudo-counts."""
     pseudo_count: float

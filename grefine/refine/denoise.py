@@ -14,6 +14,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.refine.encode import Embeddings
+from grefine.refine.settings import StepsMode
 from grefine.refine.strength import choose_timesteps
 from grefine.refine.vae import decode_latents, encode_images
 
@@ -86,6 +87,7 @@ class CropBatch:
     stage: str
     source_visible: bool = False
     """Leave what lies under the masks visible in the masked-image channels."""
+    steps_mode: StepsMode = "executed"
     guidance: float | None = None
     """A constant guidance scale; None follows the pipeline's, which a callback may change."""
     control: bool = False
@@ -117,7 +119,7 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
     count = crops.images.shape[0]
     # A copy: other pipelines that share the components may be counting steps of their own.
     scheduler = copy.deepcopy(pipe.scheduler)
-    timesteps, steps = choose_timesteps(scheduler, crops.steps, crops.strength, device)
+    timesteps, steps = choose_timesteps(scheduler, crops.steps, crops.strength, device, crops.steps_mode)
     watch.total += len(timesteps)
     clean = encode_images(pipe.vae, crops.images, device).to(dtype)
     noise = _noise(crops, clean).to(device, dtype)

@@ -7,11 +7,11 @@ from typing import Any
 
 from grefine.refine.regions import working_size
 from grefine.refine.restore import Tiling
-from grefine.refine.settings import RefineConfig, SourceSight
+from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.types import RefineResult
 
 
-def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool, sight: SourceSight) -> str:
+def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool, traits: UNetTraits) -> str:
     """Describe one image's plan, one fact per line."""
     plan, alignment = result.plan, result.alignment
     height, width = plan.mask.shape
@@ -33,11 +33,11 @@ def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool,
         )
     first, second = config.steps
     if plan.regions:
-        runs = {sight.steps_for(first, sight.damage and region.is_restoration) for region in plan.regions}
+        runs = {traits.steps_for(first, traits.damage and region.is_restoration) for region in plan.regions}
         lines.append(f"Stage 1 runs {' or '.join(map(str, sorted(runs)))} steps per region.")
     if (plan.restore or not config.gate) and config.restorer != "none":
         where = "inside the mask only" if config.preserve == "exact" else "on the whole image, but good places stay"
-        second = sight.steps_for(second, sight.damage)
+        second = traits.steps_for(second, traits.damage)
         lines.append(f"Stage 2 ({config.restorer}) runs {second} steps at strength {config.delta:g}, {where}.")
     lines.append("The guard would compare before and after." if config.guard else "The guard is off.")
     if not calibrated:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -15,13 +15,12 @@ from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.noise import CEILING, SMALL, disturbed, measure_noise, metric_width
 from grefine.scorers.protocol import Scorer
-from grefine.types import Decision, Kept, MetricSpec, Scores
+from grefine.types import Axis, Decision, Kept, MetricSpec, Scores
 
 AT_ONCE = 4
 """Whole pictures that are held and judged together when regions are judged one by one."""
 
 Values = dict[str, float]
-Axis = Literal["perceptual", "alignment"]
 Own = Callable[[Sequence[Image.Image], str], list[Values]]
 """The pipeline's own p and a of images under one prompt."""
 
@@ -69,8 +68,7 @@ class Panel:
                 record.update(scores.values)
                 for name in scores.values:
                     self.specs[name] = scorer.spec
-                    aligned = scorer.spec.axis == "alignment" or name.endswith(".alignment")
-                    self.axes[name] = "alignment" if aligned else "perceptual"
+                    self.axes[name] = scorer.spec.axis_of(name)
         return records
 
     def gain(self, name: str, original: Values, candidate: Values) -> float:
@@ -237,7 +235,7 @@ def decide(
         reason += f" Not counted, because changes that nobody sees move it too far on this picture: {noise}."
     if names and not guarded:
         reason += " No independent scorer covers every axis, so the maps' own scores helped to decide."
-    decision = Decision(_kept(kept), reason, guarded, scored, bands.width)
+    decision = Decision(cast("Kept", kept), reason, guarded, scored, bands.width)
     return decision, Scores(first), Scores(scored[kept])
 
 
@@ -275,13 +273,3 @@ def _moves(before: Values, after: Values, noise: Values, names: Sequence[str], m
         f"(noise {noise[name]:.2g})"
         for name in ranked
     )
-
-
-def _kept(name: str) -> Kept:
-    found: dict[str, Kept] = {
-        "original": "original",
-        "repainted": "repainted",
-        "both": "both",
-        "restored": "restored",
-    }
-    return found[name]

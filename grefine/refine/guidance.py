@@ -18,7 +18,7 @@ from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.refine.vae import decode_latents
-from grefine.scorers.learned import tokens
+from grefine.scorers.batches import tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

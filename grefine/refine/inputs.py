@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,29 @@ import torch
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, PromptError
-from grefine.io.images import LoadedImage, normalise, restore
+from grefine.io.images import MAX_PIXELS, LoadedImage, normalise, restore
 from grefine.refine.composite import rounded
 from grefine.refine.settings import STRENGTH_CAP
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+_NUMBER = (Real, "a number")
+_WHOLE = (Integral, "a whole number")
+_TENSOR = (torch.Tensor, "a tensor")
+KINDS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("height", "width", "num_inference_steps", "num_images_per_prompt", "clip_skip"), _WHOLE),
+    **dict.fromkeys(("strength", "guidance_scale"), _NUMBER),
+    **dict.fromkeys(("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds"), _TENSOR),
+    "negative_pooled_prompt_embeds": _TENSOR,
+    "generator": ((torch.Generator, list, tuple), "a torch.Generator or a list of them"),
+    "guard": (bool, "true or false"),
+    "guidance": (Mapping, "a mapping from preferences to weights"),
+    "cross_attention_kwargs": (Mapping, "a mapping"),
+    "callback_on_step_end": (Callable, "a function"),
+    "restorer": ((str, Callable), "a name or a function"),
+    "scorers": (Sequence, "a list of scorers"),
+}
+"""The plain arguments of a call: what is accepted, and how to say it."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +116,8 @@ def resize_picture(picture: Picture, height: int | None, width: int | None) -> P
         return picture
     if min(target) < 1:
         raise ImageError(f"height and width must be positive, not {target[0]} and {target[1]}.")
+    if target[0] * target[1] > MAX_PIXELS:
+        raise ImageError(f"height and width make {target[0] * target[1]:,} pixels; {MAX_PIXELS:,} are accepted.")
     resized = picture.as_pil(picture.pixels).resize((target[1], target[0]), Image.Resampling.LANCZOS)
     return _read_one(resized, "the resized image")[0]
 
@@ -130,6 +152,23 @@ def read_prompts(prompt: Any, count: int, what: str = "prompts") -> list[str]:
     if len(prompt) != count:
         raise PromptError(f"{len(prompt)} {what} were given for {count} images: give one for all or one for each.")
     return list(prompt)
+
+
+def check_types(given: Mapping[str, Any]) -> None:
+    """See that the plain arguments of a call are of their kind; None is always one.
+
+    Raises:
+        ConfigError: one is of another, or no finite number; it is named.
+    """
+    for name, value in given.items():
+        kind, words = KINDS[name]
+        if value is None or (isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{name} must be a finite number, not {value}.")
+            if isinstance(value, torch.Tensor) and not torch.isfinite(value).all():
+                raise ConfigError(f"{name} holds NaN or infinite values.")
+            continue
+        raise ConfigError(f"{name} must be {words}, not {type(value).__name__}.")
 
 
 def _read_one(image: Any, name: str) -> list[Picture]:

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.indicators.domain_check import domain_at
 from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.recipe import assembled_folder, read_recipe, recipe_folder
-from grefine.refine.judges import component_scorers, save_judge_tokenizers
 from grefine.refine.single_file import load_single_file
 from grefine.resources import pipeline_folder, pipeline_names
+from grefine.scorers.component import pipeline_judges, save_judge_tokenizers
 from grefine.scorers.protocol import Scorer
 
 INDEX = "model_index.json"
@@ -66,12 +65,20 @@ class Loading:
         kwargs["dtype"] = _with_full_maps(kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32))
         try:
             return super().from_pretrained(str(folder or name), **kwargs)  # type: ignore[misc]
-        except (OSError, SafetensorError) as error:
-            if isinstance(error, GRefineError) or folder is None:
+        except GRefineError:
+            raise
+        except Exception as error:  # whatever a foreign folder makes its readers raise
+            if "weights_only" in str(error):
+                raise WeightsCorrupt(
+                    f"The pipeline '{name}' is refused: it holds a pickle that wants more than tensors. Take its "
+                    "safetensors version."
+                ) from error
+            if folder is None:
                 raise
+            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise WeightsCorrupt(
-                f"The pipeline '{name}' cannot be loaded: {str(error).strip().splitlines()[0]} Copy the folder anew, "
-                "or reinstall grefine if it is a bundled one."
+                f"The pipeline '{name}' cannot be loaded: {said[:200].rstrip('.')}. Copy the folder anew, or "
+                "reinstall grefine if it is a bundled one."
             ) from error
 
     @classmethod
@@ -190,7 +197,13 @@ class Loading:
 
     def judges(self, steered: Collection[str] = ()) -> list[Scorer]:
         """Return the guard's scorers: the judges among this pipeline's components that did not steer (`steered`)."""
-        return component_scorers(self, steered)
+        added = [judge for judge in vars(self).get("_added_judges", ()) if judge.spec.name not in steered]
+        named = {judge.spec.name for judge in added}
+        return [judge for judge in pipeline_judges(self, steered) if judge.spec.name not in named] + added
+
+    def use_judges(self, *judges: Scorer) -> None:
+        """Let the guard judge by these, too; one of the name of an own judge takes its place. They are never saved."""
+        self._added_judges = judges
 
 
 def _with_full_maps(dtype: Any) -> Any:

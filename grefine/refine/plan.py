@@ -14,7 +14,7 @@ from grefine.refine.emphasis import region_prompt, token_weights
 from grefine.refine.job import Job, timed
 from grefine.refine.parts import MaskPart, connected_parts, joined, split_large, union
 from grefine.refine.regions import LARGEST_CROP, binarise, bounds, crop_box, grow
-from grefine.refine.settings import BLIND, RefineConfig, SourceSight
+from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.refine.strength import deficit, region_strength
 from grefine.types import AlignmentMap, Box, ParsedPrompt, QualityMap, Region, RegionKind, RepairPlan
 
@@ -48,7 +48,7 @@ def plan_repairs(
     config: RefineConfig,
     calibration: Calibration,
     working: int,
-    sight: SourceSight = BLIND,
+    traits: UNetTraits = PLAIN,
     strength: float | None = None,
 ) -> list[Job]:
     """Decide for every image what is repainted, how strongly and as what; `strength` is a caller's own."""
@@ -56,7 +56,7 @@ def plan_repairs(
     for job in jobs:
         with timed([job], "plan"):
             found = Findings(job.quality, job.alignment, job.parsed, job.user_mask)
-            plan = plan_repair(found, config, calibration, working, sight)
+            plan = plan_repair(found, config, calibration, working, traits)
             if strength is not None:
                 plan = replace(plan, regions=tuple(_as_asked(region, strength) for region in plan.regions))
         planned.append(replace(job, plan=plan))
@@ -69,7 +69,7 @@ def _as_asked(region: Region, strength: float) -> Region:
 
 
 def plan_repair(
-    found: Findings, config: RefineConfig, calibration: Calibration, working: int, sight: SourceSight = BLIND
+    found: Findings, config: RefineConfig, calibration: Calibration, working: int, traits: UNetTraits = PLAIN
 ) -> RepairPlan:
     """Plan the repair of one image. An empty plan says why in its note."""
     calibration = with_overrides(calibration, config)
@@ -89,9 +89,9 @@ def plan_repair(
         return replace(empty, note=note or "The given mask is empty.", restore=note == DIFFUSE)
     parts, note = select_parts(mask, badness(found, config), config, working, user=found.user_mask is not None)
     kept = np.logical_or.reduce(parts) if parts else empty.mask
-    regions = [describe(part, cut & part, found, config, caption, working, sight) for part in parts]
+    regions = [describe(part, cut & part, found, config, caption, working, traits) for part in parts]
     # What is mended in sight of its damage is no new picture, however much of it there is.
-    anew = [part for part, region in zip(parts, regions, strict=True) if not (sight.damage and region.is_restoration)]
+    anew = [part for part, region in zip(parts, regions, strict=True) if not (traits.damage and region.is_restoration)]
     bad = float((cut & np.logical_or.reduce([empty.mask, *anew])).mean())
     if found.user_mask is None and bad > config.max_area:
         return replace(
@@ -284,7 +284,7 @@ def describe(
     config: RefineConfig,
     caption: str,
     working: int,
-    sight: SourceSight = BLIND,
+    traits: UNetTraits = PLAIN,
 ) -> Region:
     """Turn one part of the mask into a region with crop, kind, prompt, strength and reason.
 
@@ -300,7 +300,7 @@ def describe(
     phrases = found.alignment.phrases
     bad = float((1.0 - found.quality.values)[core].mean())
     kind: RegionKind
-    if asked and sight.damage and config.use_pq and bad >= OBSCURED:
+    if asked and traits.damage and config.use_pq and bad >= OBSCURED:
         kind, shown = "perceptual", [region_phrase_text(found.alignment, asked[0], part)]
         names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)
         reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}, which may be why {names} is not seen."
@@ -318,8 +318,8 @@ def describe(
         strength = deficit(found.quality.score, found.alignment.score)
     else:
         strength = region_strength(kind, bad)
-    if sight.damage and not asked:
-        strength = min(strength, sight.strength)
+    if traits.damage and not asked:
+        strength = min(strength, traits.strength)
     if found.user_mask is not None:
         kind, reason = "user", "You marked this place."
     prompt = region_prompt(caption, shown, phrase_first=not config.literal)

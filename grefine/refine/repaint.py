@@ -21,7 +21,7 @@ from grefine.refine.guard import Panel, reject_regions
 from grefine.refine.job import Job, timed
 from grefine.refine.regions import working_size
 from grefine.refine.seeds import derive
-from grefine.refine.settings import RefineConfig, SourceSight
+from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.types import RepairPlan
 
 FEATHER = 0.25
@@ -83,7 +83,7 @@ class SDXLRepainter:
     watch: Watch
     steps: int
     batch_size: int
-    sight: SourceSight
+    traits: UNetTraits
     guidance: float | None = None
     control: bool = False
     steer: Callable[[Sequence[str]], Steering] | None = None
@@ -113,10 +113,11 @@ class SDXLRepainter:
             embeddings=stack([crop.embeddings for crop in crops]),
             strength=crops[0].strength,
             # Steering needs all of the steps.
-            steps=self.sight.steps_for(self.steps, in_place and self.steer is None),
+            steps=self.traits.steps_for(self.steps, in_place and self.steer is None),
             seeds=[crop.seed for crop in crops],
             stage=stage,
             source_visible=crops[0].source_visible,
+            steps_mode=self.traits.steps_mode,
             guidance=1.0 if in_place else self.guidance,
             control=self.control,
             steering=None if self.steer is None else self.steer([crop.job.text for crop in crops]),
@@ -142,15 +143,15 @@ def repaint_regions(
     own: dict[int, list[Painted]] = {job.index: [] for job in jobs}
     for crop, result in zip(crops, painted, strict=True):
         own[crop.job.index].append(result)
-    return [_put_back(job, own[job.index], panel, config, painter.sight) if own[job.index] else job for job in jobs]
+    return [_put_back(job, own[job.index], panel, config, painter.traits) if own[job.index] else job for job in jobs]
 
 
-def _put_back(job: Job, painted: Sequence[Painted], panel: Panel, config: RefineConfig, sight: SourceSight) -> Job:
+def _put_back(job: Job, painted: Sequence[Painted], panel: Panel, config: RefineConfig, traits: UNetTraits) -> Job:
     """Add the picture with those repaints that lower nothing by themselves."""
     pixels = [one.pixels for one in painted]
 
     def composite(accepted: Sequence[int]) -> np.ndarray:
-        return composite_regions(job.pixels, job.plan, pixels, accepted, not config.literal, sight)
+        return composite_regions(job.pixels, job.plan, pixels, accepted, not config.literal, traits)
 
     accepted, notes = list(range(len(painted))), []
     with timed([job], "guard"):
@@ -186,13 +187,13 @@ def region_crops(
     job: Job, painter: SDXLRepainter, encode: Encode, config: RefineConfig, working: int
 ) -> list[CropJob]:
     """Cut the planned regions out of a picture, ready for the repainter."""
-    multiple, sight = latent_multiple(painter.pipe), painter.sight
+    multiple, traits = latent_multiple(painter.pipe), painter.traits
     crops = []
     for index, region in enumerate(job.plan.regions):
         left, top, right, bottom = region.box
         pixels = job.pixels[top:bottom, left:right]
-        in_place = sight.damage and region.is_restoration
-        visible = in_place or (sight.edited and bool(region.phrases))
+        in_place = traits.damage and region.is_restoration
+        visible = in_place or (traits.edited and bool(region.phrases))
         missing = region.kind == "noun" or any(job.alignment.phrases[i].defect == "noun" for i in region.phrases)
         if missing and not visible and not config.literal:
             pixels = smooth_fill(pixels, region.mask)
@@ -221,14 +222,14 @@ def composite_regions(
     repaints: Sequence[np.ndarray],
     accepted: Sequence[int],
     match_ring: bool,
-    sight: SourceSight,
+    traits: UNetTraits,
 ) -> np.ndarray:
     """Paste the accepted regions' repaints into the picture; all other pixels stay bit-identical."""
     result = image
     for index in accepted:
         region = plan.regions[index]
         # Every crop was drawn from the original, so it is also blended against it, whatever lies below it now.
-        least = sight.least_change if sight.edited and region.phrases else 0.0
+        least = traits.least_change if traits.edited and region.phrases else 0.0
         pasted = paste(image, repaints[index], region.box, region.mask, FEATHER, match_ring, least)
         left, top, right, bottom = region.box
         place = np.zeros(image.shape[:2], dtype=bool)

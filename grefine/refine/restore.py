@@ -202,7 +202,7 @@ def _restore(
 ) -> dict[int, Job]:
     """Return the jobs with what stage 2 made of them, by their index; those without a box are left out."""
     exact = config.preserve == "exact"
-    sight = restorer.sight.damage if isinstance(restorer, SDXLRepainter) else False
+    in_sight = isinstance(restorer, SDXLRepainter) and restorer.traits.damage
     crops, boxes = [], []
     for job in jobs:
         words = encode(job, job.plan.prompt, job.plan.token_weights)
@@ -212,7 +212,19 @@ def _restore(
             pixels = job.current[top:bottom, left:right]
             everything, seed = np.ones(pixels.shape[:2], dtype=bool), derive(job.seed, "restore", *box)
             crops.append(
-                CropJob(job, index, pixels, everything, size, job.plan.prompt, words, config.delta, seed, sight, sight)
+                CropJob(
+                    job,
+                    index,
+                    pixels,
+                    everything,
+                    size,
+                    job.plan.prompt,
+                    words,
+                    config.delta,
+                    seed,
+                    in_sight,
+                    in_sight,
+                )
             )
             boxes.append(box)
     painted = restorer(crops, "restore")

@@ -12,10 +12,12 @@ from grefine.config import build, load_config
 from grefine.errors import ConfigError
 from grefine.resources import config_file
 
-STRENGTH_CAP = 0.95
+STRENGTH_CAP = 0.99
 """Above it SDXL-inpaint starts from pure noise and washes out; below it the image still anchors colour and light."""
+StepsMode = Literal["noise", "executed", "schedule"]
+"""How steps and strength make a schedule; see `UNetTraits.steps_mode`."""
 _STRENGTHS = "strengths go by kind of region (grefine/refine/strength.py); pass strength=... to set one for a call."
-_SIGHT = "it is a property of the UNet now: `source_sight` of the pipeline's model_index.json."
+_TRAIT = "it is a property of the UNet now: `unet_traits` of the pipeline's model_index.json."
 _PAPER = "`reading: paper` is the literal chain."
 
 
@@ -31,13 +33,13 @@ class RefineConfig:
         "feather": "a repaint fades in over a quarter of its mask's thickness; leave the key out.",
         "guard_tolerance": "a score counts beyond its own noise; `guard_resolution` is the least that counts.",
         "guard_regions": "the guard always judges every region by itself; leave the key out.",
-        "steps_mode": "every step counts as executed; ask for fewer `total_steps`.",
         "restore_guidance_scale": "stage 2 runs without guidance; leave the key out.",
         "strength_noun": _STRENGTHS,
         "strength_attribute": _STRENGTHS,
         "strength_max": _STRENGTHS,
         "strength_step": _STRENGTHS,
-        **dict.fromkeys(("show_damage", "show_edited", "strength_shown", "steps_shown", "least_change"), _SIGHT),
+        **dict.fromkeys(("show_damage", "show_edited", "strength_shown", "steps_shown", "least_change"), _TRAIT),
+        "steps_mode": _TRAIT,
         **dict.fromkeys(("protect", "strength_mode", "strength_min", "fill", "match_ring", "region_prompt"), _PAPER),
     }
     """Keys of earlier versions, and what replaced them."""
@@ -131,38 +133,41 @@ class RefineConfig:
 
 
 @dataclass(frozen=True)
-class SourceSight:
-    """What a 9-channel UNet was trained to see of its source in the masked-image channels; a property of its weights.
-
-    Other UNets see a blank under their mask.
-    """
+class UNetTraits:
+    """What a UNet was trained to, beside SDXL's own; a property of its weights, stated by their pipeline."""
 
     damage: bool = False
-    """It sees what it is to restore: places that only look bad, and all of stage 2."""
+    """With 9 channels, it sees in those of the masked image what it is to restore: places that only look bad, and all
+    of stage 2. Others see a blank under their mask."""
     edited: bool = False
     """It sees what stands where a phrase asks for something else, so that what was not asked to change stays."""
     strength: float = 0.4
     """Most strength for a place that is mended in sight: what is seen need not be guessed."""
     steps: int | None = None
-    """Most steps for what is mended in sight, all of stage 2 included: the first prediction decides, and more steps
+    """Most steps for what is mended in traits, all of stage 2 included: the first prediction decides, and more steps
     drift from it. None: no limit. A call that asks for a number of steps gets it."""
     least_change: float = 0.0
     """What is changed in sight stays exactly as it was where the repaint moves it less than this (on average round a
     pixel, in 0..1)."""
+    steps_mode: StepsMode = "noise"
+    """`noise`: a strength means the same noise for every scheduler and number of steps; `executed`: the end of the
+    scheduler's own schedule, which begins at less noise the fewer steps there are; `schedule`: steps of the full
+    schedule, of which strength runs a share."""
 
     def steps_for(self, steps: int, in_sight: bool) -> int:
         """Return how many of a stage's steps run, where the damage is mended in sight or elsewhere."""
         return min(steps, self.steps or steps) if in_sight else steps
 
 
-BLIND = SourceSight()
+PLAIN = UNetTraits()
 """Sees nothing of its source, as all published UNets."""
-OLD_SIGHT = {
+OLD_TRAITS = {
     "show_damage": "damage",
     "show_edited": "edited",
     "strength_shown": "strength",
     "steps_shown": "steps",
     "least_change": "least_change",
+    "steps_mode": "steps_mode",
 }
 """How pipelines saved by grefine 0.1 state it among their `refine_defaults`."""
 
@@ -190,7 +195,7 @@ def read_settings(config: RefineConfig | str | Path | Mapping[str, Any] | None) 
 
 def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> RefineConfig:
     """Fill what `config` leaves open from the pipeline's own preferences; `overrides` (of the call) win over all."""
-    preferred = {name: value for name, value in preferred.items() if name not in OLD_SIGHT}
+    preferred = {name: value for name, value in preferred.items() if name not in OLD_TRAITS}
     unknown = sorted(set(preferred) - set(FALLBACKS))
     if unknown:
         raise ConfigError(
@@ -203,16 +208,16 @@ def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mappi
     return build(RefineConfig, values | filled | given)
 
 
-def source_sight(stated: Mapping[str, Any] | None, preferred: Mapping[str, Any] | None) -> SourceSight:
-    """Read what a pipeline states of its UNet's sight, or what it stated among its preferences before."""
+def unet_traits(stated: Mapping[str, Any] | None, preferred: Mapping[str, Any] | None) -> UNetTraits:
+    """Read what a pipeline states of its UNet's traits, or what it stated among its preferences before."""
     if stated is None:
-        old = {OLD_SIGHT[name]: value for name, value in (preferred or {}).items() if name in OLD_SIGHT}
+        old = {OLD_TRAITS[name]: value for name, value in (preferred or {}).items() if name in OLD_TRAITS}
         stated = {name: value for name, value in old.items() if value is not None}
-    return build(SourceSight, dict(stated), "source_sight")
+    return build(UNetTraits, dict(stated), "unet_traits")
 
 
-def sight_of_call(sight: SourceSight, config: RefineConfig, asked_steps: bool) -> SourceSight:
+def traits_of_call(traits: UNetTraits, config: RefineConfig, asked_steps: bool) -> UNetTraits:
     """Return what counts in one call: the literal chain shows nothing, and who asks for steps gets them."""
     if config.literal:
-        return BLIND
-    return replace(sight, steps=None) if asked_steps else sight
+        return UNetTraits(steps_mode=traits.steps_mode)
+    return replace(traits, steps=None) if asked_steps else traits

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from grefine.errors import ConfigError
-from grefine.refine.settings import STRENGTH_CAP
+from grefine.refine.settings import StepsMode
 from grefine.types import RegionKind
 
 STRENGTHS = {"noun": 0.9, "attribute": 0.7}
 """Of regions that are drawn anew, by kind."""
-LEAST = 0.3
-"""Least strength of a region."""
+LEAST, MOST = 0.3, 0.95
+"""Of the strength of a region."""
 STEP = 0.05
 """Strengths are rounded to multiples of it, so that crops share a schedule."""
 
@@ -40,14 +40,23 @@ def region_strength(kind: RegionKind, badness: float) -> float:
 
 
 def _stepped(value: float) -> float:
-    return round(min(max(round(value / STEP) * STEP, STEP), STRENGTH_CAP), 6)
+    return round(min(max(round(value / STEP) * STEP, STEP), MOST), 6)
 
 
-def choose_timesteps(scheduler: Any, steps: int, strength: float, device: Any) -> tuple[torch.Tensor, int]:
+def choose_timesteps(
+    scheduler: Any, steps: int, strength: float, device: Any, mode: StepsMode = "executed"
+) -> tuple[torch.Tensor, int]:
     """Set the scheduler up and return the timesteps to run and how many steps they are.
 
-    Diffusion pipelines drop steps with strength, so running n of them at strength s needs a schedule of ceil(n / s).
-    Schedulers made for few steps spread their own over the asked strength instead.
+    Args:
+        scheduler: any of diffusers'; it is changed.
+        steps: how many.
+        strength: how far to go.
+        device: of the timesteps.
+        mode: "noise": all of the steps run, and they begin at the noise of timestep strength x trained timesteps,
+            whatever the scheduler and the steps. "executed": all of them run, as the end of the scheduler's own
+            schedule of ceil(steps / strength), which begins at less noise the fewer they are. "schedule": that many
+            make the schedule, of which strength runs a share, as in diffusers.
 
     Raises:
         ConfigError: the scheduler cannot run that many steps at that strength.
@@ -55,7 +64,13 @@ def choose_timesteps(scheduler: Any, steps: int, strength: float, device: Any) -
     name = type(scheduler).__name__
     if not 0.0 < strength <= 1.0:
         raise ConfigError(f"strength must lie above 0 and up to 1, not {strength}.")
-    total = math.ceil(steps / strength - 1e-9)
+    if mode == "noise":
+        return _from_noise(scheduler, steps, strength, device), steps
+    if mode == "schedule":
+        total = steps
+        steps = max(1, int(steps * strength + 1e-9))
+    else:
+        total = math.ceil(steps / strength - 1e-9)
     trained = int(scheduler.config.get("num_train_timesteps", 1000))
     if total > trained:
         raise ConfigError(
@@ -64,7 +79,7 @@ def choose_timesteps(scheduler: Any, steps: int, strength: float, device: Any) -
         )
     spreads = "strength" in inspect.signature(scheduler.set_timesteps).parameters
     try:
-        if spreads:
+        if spreads and mode == "executed":
             scheduler.set_timesteps(steps, device=device, strength=strength)
             return scheduler.timesteps, steps
         scheduler.set_timesteps(total, device=device)
@@ -80,3 +95,55 @@ def choose_timesteps(scheduler: Any, steps: int, strength: float, device: Any) -
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(begin)
     return timesteps, steps
+
+
+def _from_noise(scheduler: Any, steps: int, strength: float, device: Any) -> torch.Tensor:
+    """Set a scheduler up for `steps` steps, evenly spread below the timestep that a strength means."""
+    name, trained = type(scheduler).__name__, int(scheduler.config.get("num_train_timesteps", 1000))
+    first = min(max(round(strength * trained) - 1, 1), trained - 1)
+    if steps > first:
+        raise ConfigError(
+            f"{steps} steps do not fit below strength {strength:g}, where {name} has {first} timesteps: ask for at "
+            f"most {first} steps, or raise the strength."
+        )
+    accepted = inspect.signature(scheduler.set_timesteps).parameters
+    try:
+        if "strength" in accepted:  # made for few steps: they spread their own over the strength
+            scheduler.set_timesteps(steps, device=device, strength=strength)
+            return scheduler.timesteps
+        if "timesteps" in accepted:
+            wanted = [round(first * (steps - index) / steps) for index in range(steps)]
+            try:
+                scheduler.set_timesteps(timesteps=wanted, device=device)
+                return _begin(scheduler, 0)
+            except (ValueError, NotImplementedError):  # e.g. Karras' sigmas, which take no timesteps of one's own
+                pass
+        return _nearest_schedule(scheduler, steps, first, device)
+    except (ValueError, TypeError, IndexError) as error:
+        raise ConfigError(f"{name} cannot run {steps} steps at strength {strength:g}: {error}") from error
+
+
+def _nearest_schedule(scheduler: Any, steps: int, first: int, device: Any) -> torch.Tensor:
+    """Use the end of that schedule of the scheduler's own which begins nearest below a timestep."""
+    if scheduler.config.get("timestep_spacing") == "leading":  # whose first step lies a whole step below the top
+        scheduler.register_to_config(timestep_spacing="trailing")
+    trained = int(scheduler.config.get("num_train_timesteps", 1000))
+    order = getattr(scheduler, "order", 1)
+
+    def begins(total: int) -> float:
+        scheduler.set_timesteps(total, device=device)
+        return float(scheduler.timesteps[(total - steps) * order])
+
+    # A longer schedule begins its last steps lower; a shorter one than the steps there is none.
+    low, high = steps, min(trained, math.ceil(2 * steps * trained / first))
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if begins(middle) > first else (low, middle)
+    begins(low)
+    return _begin(scheduler, (low - steps) * order)
+
+
+def _begin(scheduler: Any, index: int) -> torch.Tensor:
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(index)
+    return scheduler.timesteps[index:]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
 from grefine.scorers.inputs import check_images
-from grefine.scorers.natural_statistics import features
-from grefine.scorers.specs import SPECS
-from grefine.types import Scores
+from grefine.scorers.natural_statistics import features, luminance
+from grefine.scorers.protocol import Images, Prompts
+from grefine.types import MetricSpec, Scores
 
+SPEC = MetricSpec(
+    name="brisque",
+    direction="lower",
+    range=(-inf, inf),
+    licence="code Apache-2.0; the model file's own terms",
+    weights="a BRISQUE model in libsvm's text format with its range file: --weights brisque=DIR",
+    description="support-vector regression on 36 scene statistics (Mittal et al. 2012); about 0..100",
+)
 MINIMUM = 16
 """Below this the half-size statistics have too few pixels to mean anything."""
 
@@ -43,20 +50,19 @@ class Regression:
 class BRISQUE:
     """Score by BRISQUE; lower is better."""
 
-    spec = SPECS["brisque"]
+    spec = SPEC
 
     def __init__(self, regression: Regression) -> None:
         self.regression = regression
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         pictures = check_images(images, "BRISQUE", MINIMUM)
         return [Scores({"brisque": self.regression.predict(features(luminance(picture)))}) for picture in pictures]
 
 
-def luminance(image: Image.Image) -> np.ndarray:
-    """Return `(H, W)` float64 in 0..255, weighted as MATLAB's rgb2gray does."""
-    rgb = np.asarray(image.convert("RGB"), dtype=np.float64)
-    return np.round(rgb @ np.array([0.298936021293775, 0.587043074451121, 0.114020904255103]))
+def load(path: Path, device: str) -> BRISQUE:
+    """Load the regression; it always runs on the CPU."""
+    return BRISQUE(read_model(path))
 
 
 def read_model(path: Path) -> Regression:

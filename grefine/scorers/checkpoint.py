@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import WeightsCorrupt, WeightsMissing
+from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
+
+State = dict[str, Any]
 
 
-def read_state(path: str | Path) -> dict[str, Any]:
+def read_state(path: str | Path) -> State:
     """Read a safetensors file or a pickle of tensors.
 
     Pickles are loaded with `weights_only`; beside tensors only numpy's float scalars are allowed, which training
@@ -38,8 +41,7 @@ def read_state(path: str | Path) -> dict[str, Any]:
             "Save its state dict as safetensors on a machine where you trust it."
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsCorrupt(f"'{path}' cannot be read as a weight file: {first[:160]}") from error
+        raise WeightsCorrupt(f"'{path}' is no weight file: neither safetensors nor a pickle of tensors.") from error
     except Exception as error:
         if "Safetensor" in type(error).__name__:
             raise WeightsCorrupt(f"'{path}' is no intact safetensors file: {error}") from error
@@ -60,3 +62,31 @@ def _harmless() -> list[Any]:
         constructor,
         (constructor, "numpy.core.multiarray.scalar"),
     ]
+
+
+def inside(state: State, key: str) -> State:
+    """Return the dictionary under `key`, or the state itself where there is none."""
+    return state[key] if isinstance(state.get(key), dict) else state
+
+
+def bare(state: State) -> State:
+    """Take a state dict out of what a training script wrapped it in."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        state = inside(state, key)
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def only(states: Mapping[Path, State], name: str) -> State:
+    """Return the state of a network that is published as one file.
+
+    Raises:
+        ConfigError: several files were given.
+    """
+    if len(states) != 1:
+        raise ConfigError(f"{name} is published as one file; {len(states)} were given.")
+    return next(iter(states.values()))
+
+
+def first_entry(state: Iterable[str]) -> str:
+    """Return the first name in a state, for messages."""
+    return min(map(str, state), default="nothing")

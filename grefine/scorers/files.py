@@ -1,4 +1,4 @@
-"""Score image files by several metrics into one table that can be taken up again."""
+"""Judge picture files: what is known is not computed again, and a picture that a judge refuses costs no other."""
 
 from __future__ import annotations
 
@@ -6,22 +6,80 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache as remembered
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from grefine.errors import ConfigError, GRefineError, ImageError
+from grefine.errors import ConfigError, GRefineError
 from grefine.io.atomic import write_text
 from grefine.io.images import LoadedImage, decode_image, read_bytes
 from grefine.io.prompt_table import safe_cell
 from grefine.io.prompts import PromptSources
-from grefine.scorers.learned import DomainScorer
+from grefine.io.walk import pictures_of
+from grefine.scorers.batches import rate
+from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
+from grefine.scorers.resolve import Judge, fingerprint_of
+from grefine.types import MetricSpec
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm"})
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from grefine.indicators.domain_check import DomainCheck
+
 _OWN = ("path", "prompt", "forced", "note", "digest")
 BATCH = 16
+Rows = Sequence[tuple[dict[str, Any], LoadedImage]]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One picture for one judge."""
+
+    key: str
+    """What its values are kept under."""
+    open: Callable[[], Image.Image | None]
+    """The picture; None when there is nothing to judge."""
+    prompt: str = ""
+
+
+def judge_pictures(
+    spec: MetricSpec,
+    load: Callable[[], Scorer],
+    tasks: Sequence[Task],
+    cache: ScoreCache,
+    refused: Callable[[Task, GRefineError], Mapping[str, float] | None],
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Put the values of every picture into the cache; the judge is loaded only if one is not known.
+
+    Args:
+        spec: of the judge.
+        load: gives the judge.
+        tasks: the pictures.
+        cache: where values are looked up and kept.
+        refused: told of a picture that the judge refuses; gives what is kept of it, None for nothing.
+        progress: told one line per batch.
+    """
+    work = list({task.key: task for task in tasks if cache.get(task.key) is None}.values())
+    if not work:
+        return
+    scorer = load()
+    for start in range(0, len(work), BATCH):
+        opened = [(task, task.open()) for task in work[start : start + BATCH]]
+        for task in (task for task, image in opened if image is None):
+            cache.put(task.key, {}, count=False)
+        batch = [(task, image) for task, image in opened if image is not None]
+        prompts = [task.prompt for task, _ in batch] if spec.needs_prompt else None
+        found = rate(scorer, [image for _, image in batch], prompts)
+        for (task, _), values in zip(batch, found, strict=True):
+            kept = refused(task, values) if isinstance(values, GRefineError) else values
+            if kept is not None:
+                cache.put(task.key, kept)
+        if progress is not None:
+            progress(f"{spec.name}: {min(start + BATCH, len(work))} of {len(work)}")
 
 
 @dataclass
@@ -59,59 +117,39 @@ class ScoreTable:
         return json.dumps(self.rows, indent=1, ensure_ascii=False)
 
 
-def find_images(paths: Iterable[str | Path]) -> list[Path]:
-    """Return the files given and, for folders, the images below them, sorted.
-
-    Raises:
-        ImageError: nothing there.
-    """
-    found: dict[Path, None] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            found |= dict.fromkeys(
-                sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-            )
-        elif path.exists():
-            found[path] = None
-        else:
-            raise ImageError(f"There is no file or folder '{path}'.")
-    if not found:
-        raise ImageError(f"No images below {', '.join(map(str, paths))}; known are {', '.join(sorted(SUFFIXES))}.")
-    return list(found)
-
-
 def score_files(
     paths: Sequence[str | Path],
-    scorers: Mapping[str, Scorer],
+    judges: Sequence[Judge],
     *,
     sources: PromptSources | None = None,
     out: str | Path | None = None,
-    setup: Mapping[str, Any] | None = None,
+    force: bool = False,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> ScoreTable:
     """Score files; with `out` the table is saved after every few files, and rows that are still true are kept.
 
     Args:
         paths: files and folders.
-        scorers: by metric name.
-        sources: where prompts come from; by default sidecars and the files' own metadata.
-        out: a `.csv` or `.json` file.
-        setup: whatever else a value depends on (weights, device), so that another setup is scored anew.
-        progress: told one line per few files.
+        judges: who scores; each is loaded when a value of its is not known.
+        sources: where prompts come from besides the files themselves.
+        out: .csv or .json; an existing table is taken up where file, prompt and judges are the same.
+        force: score pictures of a world that a judge's weights do not know, and mark them.
+        progress: gets one line per batch.
 
     Raises:
-        ConfigError: `out` has another suffix or holds something else.
-        ImageError: there is nothing to score.
+        ImageError: no images.
+        ConfigError: an `out` that is no such table.
     """
     out = None if out is None else Path(out)
     if out is not None and out.suffix not in (".csv", ".json"):
         raise ConfigError(f"Scores are written as .csv or .json, not as '{out.name}'.")
     sources = sources or PromptSources()
-    files = find_images(paths)
+    files = [path for path, _ in pictures_of(paths)]
     known = _read(out)
-    base = json.dumps({"metrics": sorted(scorers), "setup": dict(setup or {})}, sort_keys=True, default=str)
+    loaders = {judge.spec.name: remembered(judge.load) for judge in judges}
+    base = json.dumps([_facts(judge, force) for judge in judges])
     table = ScoreTable()
-    foreign: dict[str, DomainScorer] = {}
+    foreign: dict[str, DomainCheck] = {}
     for start in range(0, len(files), BATCH):
         rows = [_open(path, sources, base) for path in files[start : start + BATCH]]
         fresh = []
@@ -122,17 +160,26 @@ def score_files(
                 table.reused += 1
             elif image is not None:
                 fresh.append((row, image))
-        for scorer in scorers.values():
-            _fill(scorer, _known(scorer, fresh, foreign))
+        for judge in judges:
+            known_to = _known(judge, fresh, foreign, force)
+            _fill(judge.spec, loaders[judge.spec.name], known_to)
         table.rows += [row for row, _ in rows]
         if out is not None:
             _save(table, out)
         progress(f"{len(table.rows)} of {len(files)} images")
     table.failed = sum(bool(row["note"]) for row in table.rows)
-    for scorer in list(foreign.values())[:1]:
-        table.foreign = frozenset(foreign)
-        table.told = scorer.domain.told(len(foreign), len(files), scorer.force)
+    table.foreign = frozenset(foreign)
+    for domain in list(foreign.values())[:1]:
+        table.told = domain.told(len(foreign), len(files), force)
     return table
+
+
+def _facts(judge: Judge, force: bool) -> list[Any]:
+    """Return what a judge's values depend on beside picture and prompt."""
+    facts: list[Any] = [judge.spec.name, judge.spec.version, judge.source, judge.device]
+    if judge.domain is not None:
+        facts += [fingerprint_of(judge.domain.folder) if judge.domain.folder else "", force]
+    return facts
 
 
 def _open(path: Path, sources: PromptSources, base: str) -> tuple[dict[str, Any], LoadedImage | None]:
@@ -148,44 +195,34 @@ def _open(path: Path, sources: PromptSources, base: str) -> tuple[dict[str, Any]
     return row | {"prompt": chosen.prompt, "digest": key.hexdigest()[:16]}, image
 
 
-def _known(
-    scorer: Scorer, fresh: list[tuple[dict[str, Any], LoadedImage]], foreign: dict[str, DomainScorer]
-) -> list[tuple[dict[str, Any], LoadedImage]]:
-    """Return the rows that a metric may judge; those of another world are noted, and marked where they are forced."""
-    if not isinstance(scorer, DomainScorer):
+def _known(judge: Judge, fresh: Rows, foreign: dict[str, DomainCheck], force: bool) -> Rows:
+    """Return the rows that a judge may see; those of another world are noted, and marked where they are forced."""
+    if judge.domain is None:
         return fresh
     known = []
     for row, image in fresh:
-        if not scorer.domain.is_foreign(image.rgb):
-            known.append((row, image))
-            continue
-        foreign[row["path"]] = scorer
-        if scorer.force:
-            known.append((row, image))
+        if judge.domain.is_foreign(image.rgb):
+            foreign[row["path"]] = judge.domain
+            if not force:
+                _note(row, f"{judge.spec.name}: {judge.domain.reason}")
+                continue
             row["forced"] = "yes"
-        else:
-            _note(row, f"{scorer.spec.name}: {scorer.domain.reason}")
+        known.append((row, image))
     return known
 
 
-def _fill(scorer: Scorer, fresh: list[tuple[dict[str, Any], LoadedImage]]) -> None:
-    """Add a metric's values to the rows; a row that fails says why and leaves the others alone."""
-    ready = [(row, image) for row, image in fresh if row["prompt"].strip() or not scorer.spec.needs_prompt]
-    for row, _ in fresh:
-        if scorer.spec.needs_prompt and not row["prompt"].strip():
-            _note(row, f"{scorer.spec.name}: no prompt was found.")
-    if not ready:
-        return
-    try:
-        scored = scorer([image.rgb for _, image in ready], [row["prompt"] for row, _ in ready])
-        for (row, _), values in zip(ready, scored, strict=True):
-            row |= dict(values)
-    except GRefineError:
-        for row, image in ready:
-            try:
-                row |= dict(scorer([image.rgb], [row["prompt"]])[0])
-            except GRefineError as error:
-                _note(row, str(error))
+def _fill(spec: MetricSpec, load: Callable[[], Scorer], fresh: Rows) -> None:
+    """Add a judge's values to the rows; a row that fails says why and leaves the others alone."""
+    cache, rows = ScoreCache(), {}
+    for row, image in fresh:
+        if spec.needs_prompt and not row["prompt"].strip():
+            _note(row, f"{spec.name}: no prompt was found.")
+        else:
+            rows[row["path"]] = (row, image.rgb)
+    tasks = [Task(path, lambda image=image: image, row["prompt"]) for path, (row, image) in rows.items()]
+    judge_pictures(spec, load, tasks, cache, lambda task, error: _note(rows[task.key][0], str(error)))
+    for path, (row, _) in rows.items():
+        row |= cache.peek(path) or {}
 
 
 def _note(row: dict[str, Any], sentence: str) -> None:

@@ -1,20 +1,35 @@
-"""HPSv2: cosine of image and prompt under open_clip's ViT-H-14, tuned on human preferences."""
+"""HPSv2: cosine of image and prompt under open_clip's ViT-H-14, tuned on human preferences (Wu et al. 2023)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.learned import CHUNK, in_groups, unbatch
-from grefine.scorers.specs import SPECS
-from grefine.types import Scores
+from grefine.scorers.batches import in_chunks, unbatch
+from grefine.scorers.checkpoint import bare, read_state
+from grefine.scorers.inputs import check_images, check_prompts, to_tensor
+from grefine.scorers.protocol import Images, Prompts
+from grefine.types import MetricSpec, Scores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SPEC = MetricSpec(
+    name="hpsv2",
+    range=(-1.0, 1.0),
+    needs_prompt=True,
+    axis="alignment",
+    licence="Apache-2.0",
+    weights="the HPSv2 checkpoint of open_clip's ViT-H-14: --weights hpsv2=FILE (xswu/HPSv2)",
+    description="cosine of image and prompt under the preference-tuned CLIP-H",
+    version="2",
+)
+"""Version 2 sees the whole picture, as published; version 1 cut its middle out."""
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class HPSv2:
@@ -22,32 +37,46 @@ class HPSv2:
 
     Args:
         model: an open_clip CLIP.
-        transform: from a PIL image to its `(3, S, S)` input.
         tokenizer: from texts to ids; it keeps the end mark when it cuts.
     """
 
-    spec = SPECS["hpsv2"]
+    spec = SPEC
 
-    def __init__(self, model: Any, transform: Callable[..., Any], tokenizer: Callable[..., Any]) -> None:
-        self.model, self.transform, self.tokenizer = model.eval(), transform, tokenizer
+    def __init__(self, model: Any, tokenizer: Callable[..., Any]) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        size = model.visual.image_size
+        self.side = size if isinstance(size, int) else size[0]
 
-    @torch.inference_mode()
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+        import torch
+
         pictures = check_images(images, "HPSv2")
         texts = check_prompts(prompts, len(pictures), "HPSv2", required=True)
         weight = next(self.model.parameters())
 
         def rate(rows: list[int]) -> list[Scores]:
-            pixels = torch.stack([self.transform(pictures[row]) for row in rows]).to(weight)
+            pixels = torch.stack([view(pictures[row], self.side) for row in rows]).to(weight)
             ids = self.tokenizer([texts[row] for row in rows]).to(weight.device)
-            image = F.normalize(self.model.encode_image(pixels), dim=-1)
-            text = F.normalize(self.model.encode_text(ids), dim=-1)
-            return unbatch({"hpsv2": (image * text).sum(dim=-1)})
+            image, text = self.model.encode_image(pixels), self.model.encode_text(ids)
+            return unbatch({"hpsv2": torch.cosine_similarity(image, text, dim=-1)})
 
-        return in_groups([()] * len(pictures), CHUNK, rate)
+        return in_chunks(len(pictures), rate)
 
 
-def load_hps(path: Path, device: str, architecture: str = "ViT-H-14") -> tuple[Any, Any, Any]:
+def view(image: Image.Image, side: int) -> Tensor:
+    """Return `(3, side, side)` as published: the longer side resized (bicubic), black around it, standardised."""
+    import torch
+
+    scale = side / max(image.size)
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    square = Image.new("RGB", (side, side))
+    small = image.resize((width, height), Image.Resampling.BICUBIC)
+    square.paste(small, ((side - width) // 2, (side - height) // 2))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (to_tensor(square) - mean) / std
+
+
+def load(path: Path, device: str, architecture: str = "ViT-H-14") -> HPSv2:
     """Load the published checkpoint (`HPS_v2_compressed.pt` or `HPS_v2.1_compressed.pt`) or its safetensors form.
 
     Raises:
@@ -55,14 +84,10 @@ def load_hps(path: Path, device: str, architecture: str = "ViT-H-14") -> tuple[A
     """
     import open_clip
 
-    from grefine.scorers.checkpoint import read_state
-
-    state = read_state(path)
-    state = state.get("state_dict", state)
+    state = bare(read_state(path))
     model = open_clip.create_model(architecture, pretrained=None, device="cpu")
     try:
-        model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise WeightsCorrupt(f"'{path}' does not hold the weights of {architecture}: {str(error)[:160]}") from error
-    transform = open_clip.image_transform(model.visual.image_size, is_train=False)
-    return model.to(device), transform, open_clip.get_tokenizer(architecture)
+    return HPSv2(model.to(device), open_clip.get_tokenizer(architecture))

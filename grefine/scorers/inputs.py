@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from grefine.errors import ImageError, PromptError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_images(images: Sequence[Any], metric: str, minimum: int = 1) -> list[Image.Image]:
@@ -23,7 +25,7 @@ def check_images(images: Sequence[Any], metric: str, minimum: int = 1) -> list[I
     Raises:
         ImageError: something else, a wrong range, or too small a picture.
     """
-    if isinstance(images, (Image.Image, str, torch.Tensor, np.ndarray)):
+    if isinstance(images, (Image.Image, str)) or hasattr(images, "shape"):
         raise ImageError(f"{metric} takes a list of images, not one {type(images).__name__}: put it in [ ].")
     pictures = [_as_rgb(image, f"{metric}: image {index}") for index, image in enumerate(images)]
     for index, picture in enumerate(pictures):
@@ -62,6 +64,8 @@ def check_prompts(prompts: Sequence[str] | None, count: int, metric: str, requir
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """Return `(3, H, W)` float32 in 0..1."""
+    import torch
+
     return torch.from_numpy(np.asarray(image, dtype=np.uint8).copy()).permute(2, 0, 1).float() / 255.0
 
 
@@ -83,6 +87,8 @@ def check_range(image: torch.Tensor, name: str) -> torch.Tensor:
 def _as_rgb(image: Any, name: str) -> Image.Image:
     if isinstance(image, Image.Image):
         return image if image.mode == "RGB" else image.convert("RGB")
+    import torch
+
     if isinstance(image, (np.ndarray, torch.Tensor)):
         values = torch.as_tensor(image).detach().cpu()
         if values.dim() == 3 and values.shape[0] != 3 and values.shape[-1] == 3:

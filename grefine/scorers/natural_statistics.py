@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.ndimage import correlate1d
 from scipy.special import gamma
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (-1, 1))
 """Right, down and both diagonals: (rows, columns)."""
+
+
+def luminance(image: Image.Image) -> np.ndarray:
+    """Return `(H, W)` float64 in 0..255, weighted as MATLAB's rgb2gray does."""
+    rgb = np.asarray(image.convert("RGB"), dtype=np.float64)
+    return np.round(rgb @ np.array([0.298936021293775, 0.587043074451121, 0.114020904255103]))
 
 
 def normalised(luminance: np.ndarray, edge: Literal["constant", "nearest"]) -> np.ndarray:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from grefine.scorers.brisque import luminance
 from grefine.scorers.inputs import check_images
-from grefine.scorers.natural_statistics import normalised
-from grefine.scorers.specs import SPECS
-from grefine.types import Scores
+from grefine.scorers.natural_statistics import luminance, normalised
+from grefine.scorers.protocol import Images, Prompts
+from grefine.types import MetricSpec, Scores
 
+SPEC = MetricSpec(
+    name="piqe",
+    direction="lower",
+    range=(0.0, 100.0),
+    licence="Apache-2.0",
+    description="block-wise distortion without any training (Venkatanath et al. 2015); needs no weights",
+)
 BLOCK, SEGMENT = 16, 6
 ACTIVE = 0.1
 """Variance of a block above which people look at it."""
@@ -24,11 +29,16 @@ CONSTANT = 1.0
 class PIQE:
     """Score by PIQE; 0 is best, 100 worst, and a picture without any busy block scores 100 as in the definition."""
 
-    spec = SPECS["piqe"]
+    spec = SPEC
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         pictures = check_images(images, "PIQE", BLOCK)
         return [Scores({"piqe": piqe(luminance(picture))}) for picture in pictures]
+
+
+def load(path: Path | None, device: str) -> PIQE:
+    """Build it; it needs no weights and always runs on the CPU."""
+    return PIQE()
 
 
 def piqe(grey: np.ndarray) -> float:
@@ -58,7 +68,10 @@ def _coded(block: np.ndarray) -> bool:
 
 
 def _noisy(block: np.ndarray, variance: float) -> bool:
-    """Say whether the middle of the block and its surround differ as those of noise do."""
+    """Say whether the middle of the block and its surround differ as those of noise do.
+
+    The middle is columns 8 and 9. The MATLAB release takes columns 8 and 10 out of the surround, a slip of its index.
+    """
     deviation = np.sqrt(variance)
     middle = block[:, BLOCK // 2 - 1 : BLOCK // 2 + 1]
     surround = np.delete(block, (BLOCK // 2 - 1, BLOCK // 2), axis=1)

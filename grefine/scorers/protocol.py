@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from PIL import Image
 
 from grefine.errors import ConfigError
 from grefine.types import MetricSpec, Scores
 
-if TYPE_CHECKING:
-    from PIL import Image
+Images = Sequence[Image.Image]
+Prompts = Sequence[str] | None
 
 
 @runtime_checkable
@@ -20,12 +22,12 @@ class Scorer(Protocol):
 
     A scorer is deterministic, takes images of mixed sizes, and gives an image the same values whatever else is in
     the call. A metric with one value names it like itself ("lar_iqa"); one with several prefixes them
-    ("mdiqa.overall", "mdiqa.sharpness").
+    ("mdiqa.overall", "mdiqa.sharpness") and lists those that it gives as `values`, the main one first.
     """
 
     spec: MetricSpec
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         """Return one record of values per image.
 
         Raises:
@@ -35,7 +37,12 @@ class Scorer(Protocol):
         ...
 
 
-Judge = Scorer | Callable[..., Sequence[Any]]
+def value_names(scorer: Scorer) -> tuple[str, ...]:
+    """Return the names of the values that a scorer gives, the main one first."""
+    return tuple(getattr(scorer, "values", ())) or (scorer.spec.name,)
+
+
+AnyJudge = Scorer | Callable[..., Sequence[Any]]
 """A scorer, or any function of images (and prompts) that returns a number, or numbers by name, for each image."""
 
 
@@ -84,7 +91,7 @@ class PlainJudge:
         return Scores(numbers)
 
 
-def as_scorer(judge: Judge) -> Scorer:
+def as_scorer(judge: AnyJudge) -> Scorer:
     """Return anyone's judge as a scorer whose values are checked.
 
     Raises:

@@ -2,66 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-
-import torch
-from PIL import Image
 
 from grefine.errors import MetricUnavailable
 from grefine.scorers.inputs import check_images, to_tensor
-from grefine.scorers.specs import SPECS
-from grefine.types import Scores
+from grefine.scorers.protocol import Images, Prompts
+from grefine.types import MetricSpec, Scores
 
-NAMES = {
-    "unique": "unique",
-    "liqe": "liqe",
-    "dbcnn": "dbcnn",
-    "topiq": "topiq_nr",
-    "cnniqa": "cnniqa",
-    "musiq": "musiq",
-    "qalign": "qalign",
-    "hyperiqa": "hyperiqa",
-    "nima": "nima",
-    "paq2piq": "paq2piq",
+TABLE: dict[str, tuple[float, float, str]] = {
+    "unique": (-3.0, 3.0, "UNIQUE, mixed databases"),
+    "liqe": (1.0, 5.0, "LIQE, KonIQ"),
+    "dbcnn": (0.0, 1.0, "DBCNN, KonIQ"),
+    "topiq": (0.0, 1.0, "TOPIQ without reference, KonIQ (pyiqa: topiq_nr)"),
+    "cnniqa": (0.0, 1.0, "CNNIQA, KonIQ"),
+    "musiq": (0.0, 100.0, "MUSIQ, KonIQ"),
+    "qalign": (1.0, 5.0, "Q-Align, a 7 B language model; wants a GPU"),
+    "hyperiqa": (0.0, 1.0, "HyperIQA, mean of random crops"),
+    "nima": (0.0, 10.0, "NIMA, aesthetics on AVA"),
+    "paq2piq": (0.0, 100.0, "PaQ-2-PiQ"),
 }
-"""Our names to pyiqa's; each means pyiqa's default weights."""
+"""Lowest and highest value as pyiqa states them, and what it is; each means pyiqa's default weights."""
+OTHER_NAMES = {"topiq": "topiq_nr", "qalign": "q_align"}
+"""What people call them beside our names."""
 
 
 class PyIQAScorer:
     """Score by one of pyiqa's metrics, one image at a time, since some of them change with their batch."""
 
-    def __init__(self, name: str, metric: Any, device: str) -> None:
-        self.spec = SPECS[name]
-        self.metric, self.device = metric, device
+    def __init__(self, spec: MetricSpec, metric: Any, device: str) -> None:
+        self.spec, self.metric, self.device = spec, metric, device
 
-    @torch.inference_mode()
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+        import torch
+
         pictures = check_images(images, self.spec.name, minimum=32)
-        return [
-            Scores({self.spec.name: float(self.metric(to_tensor(picture)[None].to(self.device)))})
-            for picture in pictures
-        ]
+        with torch.inference_mode():
+            values = [float(self.metric(to_tensor(picture)[None].to(self.device))) for picture in pictures]
+        return [Scores({self.spec.name: value}) for value in values]
 
 
-def build(name: str, device: str) -> PyIQAScorer:
+def _spec(name: str) -> MetricSpec:
+    low, high, about = TABLE[name]
+    return MetricSpec(
+        name=name,
+        range=(low, high),
+        licence="PolyForm-Noncommercial-1.0.0 and S-Lab-1.0 (pyiqa), weights under their authors' terms",
+        weights="`pip install grefine[iqa]`; pyiqa downloads the weights at first use (--allow-noncommercial)",
+        description=f"{about}; range as pyiqa states",
+        aliases=(OTHER_NAMES[name],) if name in OTHER_NAMES else (),
+        package="pyiqa",
+        noncommercial=True,
+    )
+
+
+def load(spec: MetricSpec, path: Path | None, device: str) -> PyIQAScorer:
     """Build one of pyiqa's metrics.
 
     Raises:
         MetricUnavailable: pyiqa or one of its undeclared needs is missing, or it cannot get its weights.
     """
+    import torch
+
     try:
         import pyiqa  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MetricUnavailable(
-            f"{name} needs pyiqa, which cannot be imported ({error}); `pip install grefine[iqa]` installs it together "
-            "with setuptools<82 and icecream, which it needs and does not ask for."
+            f"{spec.name} needs pyiqa, which cannot be imported ({error}); `pip install grefine[iqa]` installs it "
+            "together with setuptools<82 and icecream, which it needs and does not ask for."
         ) from error
     try:
-        metric = pyiqa.create_metric(NAMES[name], device=torch.device(device))
+        # The one metric whose name in pyiqa is another than ours.
+        name = "topiq_nr" if spec.name == "topiq" else spec.name
+        return PyIQAScorer(spec, pyiqa.create_metric(name, device=torch.device(device)), device)
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MetricUnavailable(
-            f"pyiqa cannot build {name}: {first[:200]}. It needs the network once, for its weights."
+            f"pyiqa cannot build {spec.name}: {first[:200]}. It needs the network once, for its weights."
         ) from error
-    return PyIQAScorer(name, metric, device)
+
+
+JUDGES = tuple(SimpleNamespace(SPEC=spec, load=partial(load, spec)) for spec in map(_spec, TABLE))

@@ -1,43 +1,99 @@
-"""The one place that knows which metric is which: find it, say whether it can run here, build it."""
+"""The list of judges. A judge is one file that holds its class, its SPEC and its `load`, and one line here.
+
+The files load no network library before they are asked to judge, so that listing them stays light.
+"""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing, nearest
-from grefine.resources import cache_folder, pipeline_folder
+from grefine.errors import ConfigError, nearest
 from grefine.scorers.protocol import Scorer
-from grefine.scorers.specs import PAPER, SPECS
 from grefine.types import MetricSpec
 
+JUDGES = (
+    "grefine.scorers.moe_agiqa",
+    "grefine.scorers.mdiqa",
+    "grefine.scorers.lar_iqa",
+    "grefine.scorers.clipscore",
+    "grefine.scorers.pickscore",
+    "grefine.scorers.imagereward",
+    "grefine.scorers.hpsv2",
+    "grefine.scorers.clipiqa",
+    "grefine.scorers.brisque",
+    "grefine.scorers.piqe",
+    "grefine.scorers.pyiqa_adapter:JUDGES",
+)
+"""Every judge's file, in the order in which they are listed; MODULE:NAME where one file holds several judges."""
+GROUP = "grefine.judges"
+"""The entry point group under which other packages bring judges, in the same form."""
+PAPER = (
+    "clipiqa", "unique", "liqe", "dbcnn", "topiq", "cnniqa", "musiq", "brisque", "qalign",
+    "clipscore", "imagereward", "pickscore", "hpsv2",
+)  # fmt: skip
+"""The thirteen metrics of the paper's tables: nine perceptual, four of alignment."""
 
-@dataclass(frozen=True, slots=True)
-class Availability:
-    """Whether a metric can run on this machine."""
 
-    runs: bool
-    reason: str = ""
-    """Why not, in one sentence."""
-    how: str = ""
-    """What would make it run."""
+class JudgeFile(Protocol):
+    """What the file of a judge holds."""
+
+    SPEC: MetricSpec
+    load: Callable[[Any, str], Scorer]
+    """From where its weights lie (None when it needs none) and a device to a scorer."""
+    wrap: Callable[..., Scorer]
+    """With `SPEC.component`: from that component (and its tokenizer, with `SPEC.words`) to a scorer."""
+    convert: Callable[..., Any]
+    """With `SPEC.convert`: from the published files, as path → state, and options to the network."""
+    assemble: Callable[[Path], None]
+    """Optional: write the component into a folder, from files fetched as `SPEC.fetch`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    build: Callable[..., Scorer]
-    kind: str
-    """"component": a folder with config.json; "clip": a transformers folder; "file": any path; "none"; "pyiqa"."""
+def judge_files() -> dict[str, JudgeFile]:
+    """Return every judge's file by the judge's name: ours in order, then those of other packages."""
+    found = {file.SPEC.name: file for entry in JUDGES for file in _open(EntryPoint("", entry, GROUP))}
+    return found | {name: file for name, file in _plugged_in(tuple(sys.path)).items() if name not in found}
+
+
+@cache
+def _plugged_in(path: tuple[str, ...]) -> dict[str, JudgeFile]:
+    """Return the judges of other packages; `path` is where they are looked for, so that a changed one is noticed."""
+    found: dict[str, JudgeFile] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            found |= {file.SPEC.name: file for file in _open(entry)}
+        except Exception as error:  # noqa: BLE001 - whatever another package does, ours go on
+            warnings.warn(f"The judge '{entry.value}' of another package was left out: {error}", stacklevel=4)
+    return found
+
+
+def _open(entry: EntryPoint) -> tuple[JudgeFile, ...]:
+    opened = entry.load()
+    return opened if isinstance(opened, tuple) else (opened,)
+
+
+def judge_file(name: str) -> JudgeFile:
+    """Return the file of a judge, by any spelling of its name that `known_metric` understands."""
+    return judge_files()[known_metric(name)]
 
 
 def metric_specs(only: str | None = None) -> list[MetricSpec]:
     """Return what is known of every metric; `only` may be "paper" for its thirteen."""
     if only not in (None, "paper"):
         raise ConfigError(f"Metrics can be listed as 'paper' or all, not '{only}'.")
-    return [SPECS[name] for name in (PAPER if only else SPECS)]
+    files = judge_files()
+    return [files[name].SPEC for name in (PAPER if only else files)]
+
+
+def find_metric(name: str) -> str | None:
+    """Return a metric's own name for any spelling of case and hyphens; None for anything that is no metric."""
+    plain = name.strip().lower().replace("-", "_")
+    return next((own for own, file in judge_files().items() if plain in (own, *file.SPEC.aliases)), None)
 
 
 def known_metric(name: str) -> str:
@@ -46,137 +102,14 @@ def known_metric(name: str) -> str:
     Raises:
         ConfigError: no such metric; the nearest name is given.
     """
-    plain = name.strip().lower().replace("-", "_")
-    plain = {"topiq_nr": "topiq", "q_align": "qalign", "clip_score": "clipscore", "image_reward": "imagereward"}.get(
-        plain, plain
-    )
-    if plain not in SPECS:
-        raise ConfigError(f"No metric '{name}'; `grefine metrics` lists them{nearest(plain, SPECS)}")
-    return plain
+    found = find_metric(name)
+    if found is None:
+        near = nearest(name.strip().lower().replace("-", "_"), judge_files())
+        raise ConfigError(f"No metric '{name}'; `grefine metrics` lists them{near}")
+    return found
 
 
-def availability(name: str, weights: str | Path | None = None) -> Availability:
-    """Say whether `name` can run here, with the given weights or with those that are on this machine."""
-    name = known_metric(name)
-    entry = _entry(name)
-    if entry.kind == "none":
-        return Availability(True)
-    if entry.kind == "pyiqa":
-        if find_spec("pyiqa") is None:
-            return Availability(False, f"{name} needs the package pyiqa, which is not installed.", SPECS[name].weights)
-        return Availability(True, "pyiqa downloads its weights at first use and is for non-commercial use only.")
-    try:
-        find_weights(name, weights)
-    except WeightsMissing as error:
-        return Availability(False, str(error), SPECS[name].weights)
-    return Availability(True)
-
-
-def load_scorer(
-    name: str,
-    weights: str | Path | None = None,
-    device: str = "cpu",
-    allow_noncommercial: bool = False,
-    force: bool = False,
-) -> Scorer:
-    """Build a scorer: `load_scorer("mdiqa", "tiny")(images)`.
-
-    Args:
-        name: of a metric; `metric_specs` lists them.
-        weights: a folder or file, or the name of a bundled pipeline that carries the network; by default what lies in
-            the cache under the metric's name.
-        device: on which it runs; never chosen silently.
-        allow_noncommercial: accept the terms of pyiqa's metrics.
-        force: score pictures of a world that the weights do not know; else the scorer refuses them.
-
-    Raises:
-        ConfigError: unknown metric or device.
-        WeightsMissing: nothing to load, with what gets it.
-        WeightsCorrupt: weights that are something else.
-        MetricUnavailable: a package or a consent is missing.
-    """
-    name = known_metric(name)
-    check_device(device)
-    entry = _entry(name)
-    if entry.kind == "none":
-        return entry.build(device)
-    if entry.kind == "pyiqa":
-        if not allow_noncommercial:
-            raise MetricUnavailable(
-                f"{name} runs through pyiqa, whose terms are non-commercial ({SPECS[name].licence}); "
-                "pass --allow-noncommercial (allow_noncommercial=True) if yours is such a use."
-            )
-        return entry.build(name, device)
-    from grefine.indicators.domain_check import domain_at
-    from grefine.scorers.learned import DomainScorer
-
-    found = find_weights(name, weights)
-    scorer, domain = entry.build(found, device), domain_at(found)
-    return scorer if domain is None else DomainScorer(scorer, domain, force)
-
-
-def find_weights(name: str, weights: str | Path | None) -> Path:
-    """Return where the weights of a metric lie.
-
-    Raises:
-        WeightsMissing: nowhere, with what gets them.
-    """
-    if weights is not None:
-        folder = pipeline_folder(weights)
-        if folder is not None and (folder / "model_index.json").is_file():
-            inside = carried(folder, name)
-            if inside is not None:
-                return inside
-            raise WeightsMissing(f"The pipeline '{weights}' carries no {name}; it needs {SPECS[name].weights}.")
-        path = Path(weights)
-        if path.exists():
-            return path
-        raise WeightsMissing(f"There is nothing at '{weights}'; {name} needs {SPECS[name].weights}.")
-    cached = cache_folder() / name
-    if cached.exists():
-        return cached
-    raise WeightsMissing(f"{name} needs {SPECS[name].weights}; nothing was given and '{cached}' does not exist.")
-
-
-def trained(name: str) -> bool:
-    """Say whether a metric is a network with weights that lie on this machine."""
-    return _entry(name).kind not in ("none", "pyiqa")
-
-
-def carried(pipeline: Path, name: str) -> Path | None:
-    """Return where a pipeline folder keeps the network of a metric; None when it carries none."""
-    inside = pipeline / {"imagereward": "reward"}.get(name, name)
-    return inside if inside.is_dir() else None
-
-
-def check_device(device: str) -> None:
-    """Raise ConfigError for a device that this machine does not have."""
-    import torch
-
-    try:
-        kind, index = torch.device(device).type, torch.device(device).index or 0
-    except RuntimeError as error:
-        raise ConfigError(f"'{device}' is no device; accepted are cpu, cuda, cuda:0 ... and mps.") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"Device '{device}' was asked for, but this machine has no usable GPU; use cpu.")
-    if kind == "cuda" and index >= torch.cuda.device_count():
-        raise ConfigError(f"Device '{device}' was asked for, but this machine has {torch.cuda.device_count()} GPUs.")
-
-
-def _entry(name: str) -> _Entry:
-    from grefine.scorers import builders, pyiqa_adapter
-
-    table: dict[str, tuple[Any, str]] = {
-        "moe_agiqa": (builders.moe_agiqa, "component"),
-        "mdiqa": (builders.mdiqa, "component"),
-        "lar_iqa": (builders.lar_iqa, "component"),
-        "imagereward": (builders.imagereward, "component"),
-        "clipscore": (builders.clipscore, "clip"),
-        "pickscore": (builders.pickscore, "clip"),
-        "clipiqa": (builders.clipiqa, "clip"),
-        "hpsv2": (builders.hpsv2, "file"),
-        "brisque": (builders.brisque, "file"),
-        "piqe": (builders.piqe, "none"),
-    }
-    build, kind = table.get(name, (pyiqa_adapter.build, "pyiqa"))
-    return _Entry(build, kind)
+def spec_of(value: str) -> MetricSpec | None:
+    """Return the metric that a value's name belongs to ("mdiqa.sharpness"); None for one that nobody knows."""
+    file = judge_files().get(value.partition(".")[0].lower())
+    return None if file is None else file.SPEC

@@ -68,11 +68,6 @@ def load_backend(backend: str | Backend) -> Backend:
     )
 
 
-def backend_names() -> list[str]:
-    """Names that `parse` accepts."""
-    return sorted(_factories)
-
-
 def checked(analysis: Analysis, count: int, name: str) -> Analysis:
     """Hold a foreign backend to its promise: one entry per word, heads inside, no cycles.
 

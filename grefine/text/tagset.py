@@ -23,7 +23,6 @@ _UNIVERSAL = {
 UNIVERSAL = {penn: tag for tag, names in _UNIVERSAL.items() for penn in names.split()}
 
 _BE = frozenset(["be", "is", "are", "was", "were", "been", "being", "am", "'s", "'re", "'m"])
-_HAVE_DO = frozenset(["have", "has", "had", "having", "'ve", "do", "does", "did"])
 
 
 def universal(penn: str, word: str, label: str = "") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from grefine.errors import ConfigError
+from grefine.io.atomic import write_text
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def schedule(progress: float, decay_from: float = 0.4, floor: float = 0.02) -> f
 class Record:
     """What a training run writes down, as JSON beside the weights; it grows over resumed runs."""
 
-    path: Path
+    path: Path | None
+    """None for a run that keeps its record in memory."""
     name: str
     rows: list[dict[str, float]] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -63,11 +65,25 @@ class Record:
 
     def save(self) -> None:
         """Write the record."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         fields = {k: getattr(self, k) for k in ("name", "samples", "cpu_seconds", "runs", "rows")}
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(fields, indent=1), encoding="utf-8")
-        temporary.replace(self.path)
+        if self.path is not None:
+            write_text(self.path, json.dumps(fields, indent=1))
+
+    def check(
+        self, settings: Mapping[str, Any], what: Path, free: Collection[str] = (), only: Collection[str] = ()
+    ) -> None:
+        """Refuse to go on with other settings than the last run's: all but those in `free`, or just those in `only`.
+
+        Raises:
+            ConfigError: the first setting that differs, and both values.
+        """
+        now = json.loads(json.dumps(dict(settings)))
+        for key, before in (self.runs[-1]["settings"] if self.runs else {}).items():
+            if key not in free and (not only or key in only) and now.get(key) != before:
+                raise ConfigError(
+                    f"'{what}' was trained with {key}={before}, now it is {now.get(key)}: give another --out, or the "
+                    "old value."
+                )
 
 
 def train(
@@ -86,13 +102,14 @@ def train(
     clip: float = 1.0,
     decay_from: float = 0.4,
     rate: Callable[[int], float] | None = None,
+    thin: bool = True,
 ) -> dict[str, float]:
     """Run `step` until the budget is spent and return the last evaluation.
 
     Args:
         step: gets the step number and returns losses by name; "loss" is the one that is minimised.
         evaluate: returns metrics by name on held-out scenes; called at every `every` share of the budget and at its
-            end, less often where it would take more than a fifth of a short budget.
+            end, and where `thin` is set less often when it would take more than a fifth of a short budget.
         save: writes the weights; called after each evaluation.
         after_step: called after each optimiser step, e.g. for a moving average of the weights.
         rate: learning-rate factor by step number, in place of the one that follows the budget.
@@ -137,7 +154,7 @@ def train(
                 record.save()
             bar.write(json.dumps(record.rows[-1]), file=sys.stderr)
             cost = reached * (time.monotonic() - began - spent) / spent
-            mark = min(1.0, reached + max(every, 5 * cost))
+            mark = min(1.0, reached + (max(every, 5 * cost) if thin else every))
     bar.close()
     if not metrics:
         raise ConfigError(

@@ -19,16 +19,6 @@ def norm_in_norm(predicted: Tensor, label: Tensor, p: float = 1.0, q: float = 2.
     return (a - b).abs().pow(p).sum() / scale
 
 
-def fidelity(predicted: Tensor, label: Tensor) -> Tensor:
-    """Compare the order of all pairs: 1 - sqrt(p q) - sqrt((1 - p)(1 - q)), p from a Gaussian model of the gap."""
-    first, second = torch.triu_indices(len(label), len(label), offset=1)
-    wanted = (label[first] > label[second]).to(predicted) + 0.5 * (label[first] == label[second]).to(predicted)
-    found = 0.5 * (1 + torch.erf((predicted[first] - predicted[second]) / 2**0.5))
-    small = 1e-8
-    agree = (found * wanted + small).sqrt() + ((1 - found) * (1 - wanted) + small).sqrt()
-    return (1 - agree).mean()
-
-
 def correlation_loss(predicted: Tensor, label: Tensor) -> Tensor:
     """Return (1 - Pearson) / 2, in 0..1."""
     a, b = (x - x.mean() for x in (predicted, label))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +15,8 @@ from torch import Tensor
 from grefine.errors import ConfigError
 from grefine.io.images import read_image
 from grefine.ranking.frozen import FrozenJudge
-from grefine.ranking.methods import images_in, match_methods
+from grefine.ranking.methods import match_methods
+from grefine.training.datasets.rated import MOS, RatedImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class RankedPool:
 
 
 @dataclass(frozen=True, slots=True)
-class RatedSet:
-    """Pictures with opinion scores of one scale; high = good."""
+class RatedSeen:
+    """A set of rated pictures as the frozen judge sees them; opinions are of one scale, high = good."""
 
     name: str
     opinions: Tensor
@@ -66,33 +66,6 @@ def read_ranking(path: str | Path) -> dict[str, float]:
         if isinstance(mu, bool) or not isinstance(mu, (int, float)) or not math.isfinite(mu):
             raise ConfigError(f"'{path}': the score of '{method}' is {mu!r}, not a number.")
     return {method: float(mu) for method, mu in scores.items()}
-
-
-def read_opinions(path: str | Path) -> dict[str, float]:
-    """Read opinion scores: image name and score per line, separated by comma or tab; a heading is skipped."""
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the opinion scores '{path}': {error}.") from error
-    found: dict[str, float] = {}
-    for number, row in enumerate(csv.reader(line.replace("\t", ",") for line in lines), 1):
-        if not row:
-            continue
-        try:
-            value = float(row[1])
-        except (IndexError, ValueError):
-            if number == 1:
-                continue
-            raise ConfigError(
-                f"'{path}' line {number}: expected `image name, score`, not {','.join(row)!r}."
-            ) from None
-        if not math.isfinite(value) or row[0] in found:
-            raise ConfigError(f"'{path}' line {number}: '{row[0]}' has no finite score or is there twice.")
-        found[row[0].strip()] = value
-    if len(found) < 2:
-        raise ConfigError(f"'{path}' has fewer than two opinion scores.")
-    return found
 
 
 def look(
@@ -146,22 +119,16 @@ def read_pool(
     return RankedPool(found.methods, found.names, mu, look(judge, paths, file, progress))
 
 
-def read_rated(
+def see_rated(
     judge: FrozenJudge,
-    name: str,
-    images: str | Path,
-    opinions: str | Path,
+    data: RatedImages,
     cache: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> RatedSet:
-    """Read a set of rated pictures."""
-    files, scores = images_in(images), read_opinions(opinions)
-    missing = [n for n in scores if Path(n).stem not in files]
-    if missing:
-        raise ConfigError(f"'{images}' lacks {len(missing)} of {len(scores)} rated images, first '{missing[0]}'.")
-    paths = [files[Path(n).stem] for n in scores]
-    file = cache / f"rated-{name}.f16" if cache is not None else None
-    return RatedSet(name, torch.tensor(list(scores.values())), look(judge, paths, file, progress))
+) -> RatedSeen:
+    """Let the judge see a set of rated pictures."""
+    file = cache / f"rated-{data.name}.f16" if cache is not None else None
+    opinions = torch.tensor([row.scores[MOS] for row in data.rows])
+    return RatedSeen(data.name, opinions, look(judge, [row.path for row in data.rows], file, progress))
 
 
 def _on_disk(path: Path, shape: tuple[int, ...]) -> np.ndarray:

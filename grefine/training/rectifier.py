@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from grefine.errors import ConfigError
+from grefine.evaluate.correlation import srcc
+from grefine.io.atomic import write_atomic
 from grefine.models.rectifier import Rectifier
 from grefine.ranking.frozen import FIVE_LEVEL, CalibratedJudge, FrozenJudge, JudgeSource, load_judge, seen_score
-from grefine.ranking.stability import spearman
+from grefine.training.datasets.published import read_data
 from grefine.training.fidelity import Phi, group_fidelity, order_labels, rated_fidelity
-from grefine.training.ranked_pool import RankedPool, RatedSet, Seen, read_pool, read_ranking, read_rated
+from grefine.training.loop import Budget, Record, train
+from grefine.training.ranked_pool import RankedPool, RatedSeen, Seen, read_pool, read_ranking, see_rated
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class RatedSource:
-    """A set of rated pictures on disk."""
-
-    name: str
-    images: str
-    opinions: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,8 @@ class RectifierConfig:
     """Folder that holds one folder of outputs per ranked method."""
     ranking: str = ""
     """JSON of `grefine rank fit --json`."""
-    rated: tuple[RatedSource, ...] = ()
+    rated: tuple[str, ...] = ()
+    """Sets of rated pictures: NAME:FOLDER of a published one, or a table with the columns image and mos."""
     group: int = 64
     """B of Eq. 4: inputs whose scores are averaged before methods are compared."""
     rated_batch: int = 16
@@ -75,6 +72,7 @@ class Trained:
     rectifier: Rectifier
     source: JudgeSource
     history: list[dict[str, float]] = field(default_factory=list)
+    """Losses and measurements after each epoch."""
 
 
 def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress = lambda _: None) -> Trained:
@@ -91,49 +89,47 @@ def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress
     judge = load_judge(config.judge, config.device)
     cache = Path(config.cache) if config.cache else None
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    sets = [read_data(given) for given in config.rated]
     pool = read_pool(judge, folders, read_ranking(config.ranking), cache, progress)
-    rated = [read_rated(judge, r.name, r.images, r.opinions, cache, progress) for r in config.rated]
-    trained = fit_rectifier(judge.width, pool, rated, config, progress)
+    trained = fit_rectifier(judge.width, pool, [see_rated(judge, data, cache, progress) for data in sets], config)
     save_trained(trained, judge, config, out)
     return trained
 
 
-def fit_rectifier(
-    width: int,
-    pool: RankedPool,
-    rated: Sequence[RatedSet],
-    config: RectifierConfig,
-    progress: Progress = lambda _: None,
-) -> Trained:
+def fit_rectifier(width: int, pool: RankedPool, rated: Sequence[RatedSeen], config: RectifierConfig) -> Trained:
     """Train on what the judge has seen; the last epoch is kept, so nothing is selected on any test."""
     source = _source(config.judge, pool.seen.q)
-    train, held = split_inputs(len(pool.names), config.held_out, config.seed)
-    if len(pool.methods) < 2 or config.group < 1 or config.epochs < 1 or not len(train):
+    training, held = split_inputs(len(pool.names), config.held_out, config.seed)
+    if len(pool.methods) < 2 or config.group < 1 or config.epochs < 1 or not len(training):
         raise ConfigError("A rectifier needs two methods, one input, one epoch and groups of at least one.")
     generator = torch.Generator().manual_seed(config.seed)
+    steps = config.epochs * (config.steps_per_epoch or max(1, -(-len(training) // config.group)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         h = Rectifier(width, config.hidden or None, config.dropout, config.use_alpha, config.use_beta, config.start)
         h.to(config.device)
-        optimiser = torch.optim.AdamW(h.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        steps = config.steps_per_epoch or max(1, -(-len(train) // config.group))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs * steps)
-        trained = Trained(h, source)
-        for epoch in range(config.epochs):
+        record = Record(None, "rectifier")
+
+        def step(_: int) -> dict[str, Tensor]:
             h.train()
-            total = 0.0
-            for _ in range(steps):
-                loss = _step_loss(h, pool, rated, train, config, source, generator)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                total += loss.item()
-            row = {"epoch": epoch + 1.0, "loss": total / steps}
-            row |= measure(h, pool, rated, held if len(held) else train, source)
-            trained.history.append(row)
-            progress("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
-    return trained
+            return {"loss": _step_loss(h, pool, rated, training, config, source, generator)}
+
+        train(
+            step,
+            [torch.optim.AdamW(h.parameters(), config.learning_rate, weight_decay=config.weight_decay)],
+            Budget(steps=steps),
+            record,
+            settings={},
+            evaluate=lambda: measure(h, pool, rated, held if len(held) else training, source),
+            save=lambda: None,
+            batch=len(pool.methods) * config.group,
+            accelerator=Accelerator(cpu=config.device == "cpu"),
+            every=1 / config.epochs,
+            clip=math.inf,
+            rate=lambda number: (1 + math.cos(math.pi * number / steps)) / 2,
+            thin=False,
+        )
+    return Trained(h, source, record.rows)
 
 
 def split_inputs(count: int, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -154,7 +150,7 @@ def corrected(h: Rectifier, seen: Seen, rows: Tensor, source: JudgeSource) -> Te
 
 @torch.no_grad()
 def measure(
-    h: Rectifier | None, pool: RankedPool, rated: Sequence[RatedSet], inputs: Tensor, source: JudgeSource
+    h: Rectifier | None, pool: RankedPool, rated: Sequence[RatedSeen], inputs: Tensor, source: JudgeSource
 ) -> dict[str, float]:
     """Return how well scores follow the ranking on `inputs`, and the opinions of every rated set.
 
@@ -174,20 +170,14 @@ def measure(
     choice = 0.5 + 0.5 * torch.sign(Q[i] - Q[j])
     decided = (label != 0.5).expand_as(choice)
     credit = label * choice + (1 - label) * (1 - choice)
-    found = {
-        "pair_accuracy": credit[decided].mean().item(),
-        "ranking_srcc": spearman(Q.mean(1).numpy(), pool.mu.numpy()),
-    }
+    found = {"pair_accuracy": credit[decided].mean().item(), "ranking_srcc": srcc(Q.mean(1), pool.mu)}
     for data in rated:
-        values = scores(data.seen, torch.arange(len(data.opinions)))
-        found[f"{data.name}_srcc"] = spearman(values.numpy(), data.opinions.numpy())
+        found[f"{data.name}_srcc"] = srcc(scores(data.seen, torch.arange(len(data.opinions))), data.opinions)
     return found
 
 
 def save_trained(trained: Trained, judge: FrozenJudge, config: RectifierConfig, out: str | Path) -> None:
     """Write the calibrated judge, the resolved configuration and the history."""
-    from grefine.io.atomic import write_atomic
-
     CalibratedJudge(judge, trained.rectifier, trained.source).save(out)
     record: dict[str, Any] = {"config": dataclasses.asdict(config), "history": trained.history}
     write_atomic(Path(out) / "training.json", (json.dumps(record, indent=1) + "\n").encode())
@@ -196,14 +186,14 @@ def save_trained(trained: Trained, judge: FrozenJudge, config: RectifierConfig, 
 def _step_loss(
     h: Rectifier,
     pool: RankedPool,
-    rated: Sequence[RatedSet],
-    train: Tensor,
+    rated: Sequence[RatedSeen],
+    training: Tensor,
     config: RectifierConfig,
     source: JudgeSource,
     generator: torch.Generator,
 ) -> Tensor:
     """Return l_t + lambda l_p for one draw of data (Eq. 6)."""
-    group = train[torch.randperm(len(train), generator=generator)[: config.group]]
+    group = training[torch.randperm(len(training), generator=generator)[: config.group]]
     Q = corrected(h, pool.seen, pool.rows(group), source)
     loss = config.lambda_ * group_fidelity(Q, pool.mu.to(Q.device), config.phi)
     for data in rated:

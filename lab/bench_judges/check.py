@@ -1,4 +1,4 @@
-"""How well the judges judge: on clean renders of seeds that they were not trained on, and how much they tremble."""
+"""How well the judges judge scenes that they were not trained on, and how far they move where nothing changed."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ gives back without ever having met one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError
-from grefine.training.loop import Budget, Record, train
+from grefine.training.loop import Budget, Record
 from lab.bench_judges.card import write_card
 from lab.bench_judges.check import check_judges
 from lab.bench_judges.networks import CELL, NONE, SOUND, WEIGHTS, AttributeJudge, Judges, Referee, crop, load_weights
-from lab.muon import optimisers
+from lab.fit import fit
 from lab.world.defects import damage
 from lab.world.render import Rendered, render
 from lab.world.scene import Scenes, sample
@@ -84,13 +84,12 @@ def _train_one(
     name: str, model: nn.Module, out: Path, budget: Budget, settings: JudgeSettings, accelerator: Accelerator
 ) -> None:
     record = Record.load(out / "training", name)
-    offset = record.samples // (2 * settings.scenes)
     losses = attribute_losses if name == "attributes" else referee_losses
     device = accelerator.device
 
     def step(number: int) -> dict[str, Tensor]:
         model.train()
-        return losses(model, *draw(settings.seed, offset + number, settings.scenes, device))
+        return losses(model, *draw(settings.seed, number, settings.scenes, device))
 
     def evaluate() -> dict[str, float]:
         model.eval()
@@ -98,16 +97,16 @@ def _train_one(
             held_out = [losses(model, *draw(settings.seed, -1 - i, 48, device)) for i in range(3)]
         return {f"held_out_{k}": float(sum(float(row[k]) for row in held_out) / 3) for k in held_out[0]}
 
-    train(
-        step,
-        optimisers([model], settings.muon_lr, settings.adam_lr),
-        budget,
+    fit(
         record,
-        settings=asdict(settings),
+        step,
+        [model],
+        settings,
+        budget,
+        accelerator,
         evaluate=evaluate,
         save=lambda: None,
         batch=2 * settings.scenes,
-        accelerator=accelerator,
         every=0.25,
     )
 

@@ -16,7 +16,7 @@ _COVERED = 0.35
 """Share of a cell that an object must cover for the cell to show it."""
 
 
-class DamageAid(nn.Module):
+class DamageHead(nn.Module):
     """Read from each cell's features how much damage shows there."""
 
     def __init__(self, width: int) -> None:
@@ -30,7 +30,7 @@ class DamageAid(nn.Module):
         return F.binary_cross_entropy_with_logits(found, data.visible(found.shape[-1]))
 
 
-class ContentAid(nn.Module):
+class ContentHead(nn.Module):
     """Read from each cell's token which thing it shows, in which colour and texture."""
 
     def __init__(self, width: int) -> None:

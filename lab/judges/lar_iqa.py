@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
+from grefine.evaluate.correlation import srcc
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa_blocks import imagenet
-from grefine.training.loop import Budget, Record, train
+from grefine.training.loop import Budget, Record
 from grefine.training.losses import correlation_loss
-from lab.judges.auxiliary_heads import DamageAid, start_at
-from lab.judges.measures import in_chunks, rank_correlation
-from lab.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, judged
-from lab.muon import optimisers
+from lab.fit import begun, fit, save_half
+from lab.judges.auxiliary_heads import DamageHead, start_at
+from lab.judges.measures import draw, in_chunks
+from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, judged
 
 
 @dataclass(frozen=True)
@@ -76,27 +77,13 @@ def tensor_views(model: LARIQA, images: Tensor) -> tuple[Tensor, Tensor]:
 def train_lar_iqa(out: Path, settings: LARIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
     """Train, or go on training, `out`/lar_iqa."""
     torch.manual_seed(settings.seed)
-    folder = out / "lar_iqa"
-    fresh = not (folder / "config.json").is_file()
-    model = build(settings) if fresh else LARIQA.from_pretrained(folder, torch_dtype=torch.float32)
-    model.to(accelerator.device)
-    record = Record.load(out / "training", "lar_iqa")
-    offset = record.samples // settings.batch
+    model = begun(LARIQA, out / "lar_iqa", lambda: build(settings)).to(accelerator.device)
     encoder: Any = model.synthetic
-    aid = DamageAid(encoder.num_features).to(accelerator.device)
+    aid = DamageHead(encoder.num_features).to(accelerator.device)
 
     def step(number: int) -> dict[str, Tensor]:
         model.train()
-        data = judged(
-            JUDGE_TRAIN + settings.seed,
-            offset + number,
-            settings.batch,
-            damaged_share=settings.damaged_share,
-            distorted_share=settings.distorted_share,
-            device=accelerator.device,
-            versions=settings.versions,
-            files=settings.files,
-        )
+        data = draw(settings, number, accelerator.device)
         whole, crop = tensor_views(model, data.images)
         inner = encoder.forward_features(crop)
         features = [model.authentic_head(model.authentic(whole)), model.synthetic_head(encoder.forward_head(inner))]
@@ -106,20 +93,15 @@ def train_lar_iqa(out: Path, settings: LARIQASettings, budget: Budget, accelerat
         loss = error + settings.correlation_weight * 2 * order + settings.damage_weight * damage
         return {"loss": loss, "mse": error, "order": order, "damage": damage}
 
-    def save() -> None:
-        model.half().save_pretrained(folder)
-        model.float()
-
-    return train(
+    return fit(
+        Record.load(out / "training", "lar_iqa"),
         step,
-        optimisers([model, aid], settings.muon_lr, settings.adam_lr),
+        [model, aid],
+        settings,
         budget,
-        record,
-        settings=asdict(settings),
+        accelerator,
         evaluate=lambda: measure(model, JUDGE_VALIDATE, 256),
-        save=save,
-        batch=settings.batch,
-        accelerator=accelerator,
+        save=lambda: save_half(out, lar_iqa=model),
         every=0.2,
     )
 
@@ -135,6 +117,6 @@ def measure(model: LARIQA, seed: int = JUDGE_TEST, count: int = 512) -> dict[str
     mixed = judged(seed, 0, count)
     local = judged(seed, 1, count, damaged_share=0.8, distorted_share=0.0)
     return {
-        "srcc_quality": rank_correlation(in_chunks(score, mixed.images), mixed.quality),
-        "srcc_severity": rank_correlation(in_chunks(score, local.images), -local.severity),
+        "srcc_quality": srcc(in_chunks(score, mixed.images), mixed.quality),
+        "srcc_severity": srcc(in_chunks(score, local.images), -local.severity),
     }

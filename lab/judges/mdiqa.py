@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,21 +11,22 @@ from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
-from grefine.training.loop import Budget, Record, train
+from grefine.training.loop import Budget, Record
 from grefine.training.losses import away_from, norm_in_norm
+from lab.fit import begun, fit, save_half
 from lab.judges.auxiliary_heads import start_at
 from lab.judges.measures import (
     dimension_measures,
     direction_measures,
+    draw,
     in_chunks,
     mixed_measures,
     moves_most,
     own_distortion,
-    rank_correlation,
 )
-from lab.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, Judged, judged
-from lab.muon import optimisers
+from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged
 
 SPOTS = ("noisiness", "sharpness")
 """The dimensions that a place alone can be bad in, and that people guide by."""
@@ -103,31 +104,15 @@ def build(settings: MDIQASettings) -> MDIQA:
 def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
     """Train, or go on training, `out`/mdiqa."""
     torch.manual_seed(settings.seed)
-    folder = out / "mdiqa"
-    fresh = not (folder / "config.json").is_file()
-    model = build(settings) if fresh else MDIQA.from_pretrained(folder, torch_dtype=torch.float32)
-    without_dropout(model).to(accelerator.device)
-    record = Record.load(out / "training", "mdiqa")
-    offset = record.samples // settings.batch
+    model = without_dropout(begun(MDIQA, out / "mdiqa", lambda: build(settings))).to(accelerator.device)
 
     def step(number: int) -> dict[str, Tensor]:
         model.train()
-        data = judged(
-            JUDGE_TRAIN + settings.seed,
-            offset + number,
-            settings.batch,
-            damaged_share=settings.damaged_share,
-            distorted_share=settings.distorted_share,
-            single_share=settings.single_share,
-            files=settings.files,
-            local_exponent=settings.local_exponent,
-            device=accelerator.device,
-        )
-        losses = score_losses(model, data, settings)
+        losses = score_losses(model, draw(settings, number, accelerator.device), settings)
         if settings.spots:
             spots = judged(
                 SPOTS_TRAIN + settings.seed,
-                offset + number,
+                number,
                 settings.spots,
                 damaged_share=settings.spot_share,
                 distorted_share=0.0,
@@ -141,20 +126,15 @@ def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator:
             losses["loss"] = losses["loss"] + settings.direction_weight * found["direction"]
         return losses
 
-    def save() -> None:
-        model.half().save_pretrained(folder)
-        model.float()
-
-    return train(
+    return fit(
+        Record.load(out / "training", "mdiqa"),
         step,
-        optimisers([model], settings.muon_lr, settings.adam_lr),
+        [model],
+        settings,
         budget,
-        record,
-        settings=asdict(settings),
+        accelerator,
         evaluate=lambda: measure(model, JUDGE_VALIDATE, 128, thorough=False)[0],
-        save=save,
-        batch=settings.batch,
-        accelerator=accelerator,
+        save=lambda: save_half(out, mdiqa=model),
         every=0.2,
     )
 
@@ -172,7 +152,7 @@ def score_losses(model: MDIQA, data: Judged, settings: MDIQASettings) -> dict[st
 
 
 def spot_losses(model: MDIQA, data: Judged) -> dict[str, Tensor]:
-    """Return the error on pictures that are blurred or noisy in one place, and how far their gradients lead astray.
+    """Return the error on pictures that are blurred or noisy in one place, and how wrong their gradients point.
 
     A score may be right while its gradient is a pattern that means nothing. Who steers or trains by a score follows
     the gradient, so it is taught to point from the spoilt to the unspoilt picture.
@@ -212,7 +192,7 @@ def measure(
     found = mixed_measures(score, data) | dimension_measures(score, seed, count // 2)
     found |= direction_measures(model, seed, count // 4)
     overall = in_chunks(lambda images: model(images).overall, data.images)
-    found["srcc_overall"] = rank_correlation(overall, data.quality)
+    found["srcc_overall"] = srcc(overall, data.quality)
     if not thorough:
         return found, {}
     table = own_distortion(score, seed)

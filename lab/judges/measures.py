@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa import DIMENSIONS, MDIQA, TECHNICAL
 from grefine.training.losses import away_from
 from lab.judges.distortions import distort
-from lab.judges.stream import Judged, judged, source
+from lab.judges.stream import JUDGE_TRAIN, Judged, judged, source
 
 
-def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's rho of two columns."""
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(a.numpy(), b.numpy()).statistic)
+def draw(settings: Any, number: int, device: torch.device) -> Judged:
+    """Render training batch `number` as a judge's settings say."""
+    names = ("damaged_share", "distorted_share", "single_share", "versions", "files", "local_exponent")
+    shares = {name: getattr(settings, name) for name in names if hasattr(settings, name)}
+    return judged(JUDGE_TRAIN + settings.seed, number, settings.batch, device=device, **shares)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], images: Tensor, chunk: int = 64) -> Tensor:
@@ -39,7 +41,7 @@ def dimension_measures(score: Callable[[Tensor], Tensor], seed: int, count: int)
     rho = {}
     for column, name in enumerate(DIMENSIONS):
         spoilt = distort(clean, name, strength, source(seed, 990_005 + column))
-        rho[name] = rank_correlation(in_chunks(score, spoilt)[:, column], -strength)
+        rho[name] = srcc(in_chunks(score, spoilt)[:, column], -strength)
     return {f"srcc_{name}": value for name, value in rho.items()} | {
         "srcc_technical": sum(rho[name] for name in TECHNICAL) / len(TECHNICAL)
     }
@@ -60,7 +62,7 @@ def direction_measures(model: MDIQA, seed: int, count: int) -> dict[str, float]:
 def mixed_measures(score: Callable[[Tensor], Tensor], data: Judged) -> dict[str, float]:
     """Return the rank correlation of every dimension with its truth where anything may be wrong, or nothing."""
     found = in_chunks(score, data.images)
-    rho = [rank_correlation(found[:, i], data.dimensions[:, i]) for i in range(len(DIMENSIONS))]
+    rho = [srcc(found[:, i], data.dimensions[:, i]) for i in range(len(DIMENSIONS))]
     return {f"mixed_{name}": value for name, value in zip(DIMENSIONS, rho, strict=True)}
 
 

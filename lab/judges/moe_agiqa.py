@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,15 +12,16 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
 from grefine.models.moe_agiqa import MoEAGIQA
-from grefine.training.loop import Budget, Record, train
+from grefine.training.loop import Budget, Record
 from grefine.training.losses import norm_in_norm
-from lab.judges.auxiliary_heads import ContentAid, DamageAid, start_at
-from lab.judges.measures import rank_correlation
+from lab.fit import begun, fit, save_half
+from lab.judges.auxiliary_heads import ContentHead, DamageHead, start_at
+from lab.judges.measures import draw
 from lab.judges.prompts import Told, captions_for, encode, tell
-from lab.judges.stream import JUDGE_TEST, JUDGE_TRAIN, JUDGE_VALIDATE, Judged, judged, source
-from lab.muon import optimisers
+from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged, source
 from lab.world.scene import MISALIGNMENTS, misalign, sample
 from lab.world.tokenizer import build_tokenizer
 
@@ -116,17 +117,12 @@ def train_moe_agiqa(
     """Train, or go on training, `out`/moe_agiqa; its tokenizer is saved inside."""
     torch.manual_seed(settings.seed)
     folder, tokenizer = out / "moe_agiqa", build_tokenizer()
-    fresh = not (folder / "config.json").is_file()
-    if fresh:
-        model = build(settings, len(tokenizer))
-    else:
-        model = MoEAGIQA.from_pretrained(folder, torch_dtype=torch.float32)
+    model = begun(MoEAGIQA, folder, lambda: build(settings, len(tokenizer)))
     model.to(accelerator.device).eval()  # no dropout: every batch is new
     phrase = nn.Linear(settings.width, 1).to(accelerator.device)
-    damage = DamageAid(settings.width * settings.blocks).to(accelerator.device)
-    content = ContentAid(settings.width).to(accelerator.device)
+    damage = DamageHead(settings.width * settings.blocks).to(accelerator.device)
+    content = ContentHead(settings.width).to(accelerator.device)
     record = Record.load(out / "training", "moe_agiqa")
-    offset = record.samples // settings.batch
 
     def look(data: Judged, seen: Tensor, features: Tensor) -> dict[str, Tensor]:
         where, what = damage(features, data), content(seen[:, 1:], data)
@@ -137,19 +133,10 @@ def train_moe_agiqa(
         }
 
     def step(number: int) -> dict[str, Tensor]:
-        data = judged(
-            JUDGE_TRAIN + settings.seed,
-            offset + number,
-            settings.batch,
-            damaged_share=settings.damaged_share,
-            distorted_share=settings.distorted_share,
-            device=accelerator.device,
-            versions=settings.versions,
-            files=settings.files,
-        )
+        data = draw(settings, number, accelerator.device)
         if record.samples < settings.looking:
             return look(data, model.vision(views(data.images)).last_hidden_state, model.crop_features(data.images))
-        told = captions_for(data.scenes, random.Random(settings.seed * 7919 + offset + number))
+        told = captions_for(data.scenes, random.Random(settings.seed * 7919 + number))
         # The own caption, and in turn one with a wrong word and one of another scene.
         told = [[row[0], row[1 + (index + number) % 2]] for index, row in enumerate(told)]
         prompts = len(told[0])
@@ -167,20 +154,18 @@ def train_moe_agiqa(
         return losses | {"quality": q, "alignment": a, "phrase": met}
 
     def save() -> None:
-        model.half().save_pretrained(folder)
-        model.float()
+        save_half(out, moe_agiqa=model)
         tokenizer.save_pretrained(folder / "tokenizer")
 
-    return train(
-        step,
-        optimisers([model, phrase, damage, content], settings.muon_lr, settings.adam_lr),
-        budget,
+    return fit(
         record,
-        settings=asdict(settings),
+        step,
+        [model, phrase, damage, content],
+        settings,
+        budget,
+        accelerator,
         evaluate=lambda: measure(model, tokenizer, JUDGE_VALIDATE, 96, thorough=False),
         save=save,
-        batch=settings.batch,
-        accelerator=accelerator,
         every=0.2,
     )
 
@@ -218,15 +203,15 @@ def measure(
     truth = torch.tensor([[t.alignment for t in row] for row in told])
     swapped = truth[:, 2] < truth[:, 0]
     result = {
-        "srcc_quality": rank_correlation(found[:, 0, 0], data.quality),
-        "srcc_alignment": rank_correlation(found[..., 1].flatten(), truth.flatten()),
+        "srcc_quality": srcc(found[:, 0, 0], data.quality),
+        "srcc_alignment": srcc(found[..., 1].flatten(), truth.flatten()),
         "prompt": float((found[:, 2, 1] < found[:, 0, 1])[swapped].float().mean()),
     }
     if not thorough:
         return result
     local = judged(seed, 1, count, damaged_share=0.8, distorted_share=0.0)
     own = [row[:1] for row in captions_for(local.scenes, rng)]
-    result["srcc_severity"] = rank_correlation(scores(local.images, own)[:, 0, 0], -local.severity)
+    result["srcc_severity"] = srcc(scores(local.images, own)[:, 0, 0], -local.severity)
     return result | _changed_scenes(scores, seed, count // 2, rng)
 
 

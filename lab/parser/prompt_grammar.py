@@ -14,7 +14,7 @@ from lab.parser.treebank import Sentence
 class PromptGrammar(ClauseGrammar):
     """Draws prompts at random; the same random state draws the same prompts."""
 
-    def tag(self, main: Node, acts: bool) -> None:
+    def tag(self, main: Node) -> None:
         """Hang one more tag on the first item of a prompt."""
         item = self.pick(
             [
@@ -25,11 +25,11 @@ class PromptGrammar(ClauseGrammar):
                 (5, lambda: self.complete(0)),
                 (9, lambda: self.phrase("part", bare=0.85)),
                 (4, lambda: self.phrase("clothes", bare=0.7)),
-                (8, lambda: self.acting() if acts else self.happening()),
+                (8, self.acting),
                 (3, lambda: self.absolute(self.acting)),
                 (5, lambda: self.absolute(self.happening)),
                 (4, lambda: self.somewhere("nmod")),
-                (3, lambda: self.attribute(acts)),
+                (3, lambda: self.attribute(True)),
                 (4, self._by),
                 (2, self._in_style),
                 (2, self._backdrop),
@@ -37,12 +37,10 @@ class PromptGrammar(ClauseGrammar):
                 (1, self._trending),
             ]
         )
-        if item.label == "root":
-            item.label = "list"
-        if item.label == "obj":
+        if item.label in ("root", "obj"):
             item.label = "list"
         item.before.insert(0, Node(",", ",", "punct"))
-        main.after.append(item)
+        main.hang(item)
 
     def _style_tag(self) -> Node:
         roll = self.random.random_sample()
@@ -53,7 +51,7 @@ class PromptGrammar(ClauseGrammar):
         elif roll < 0.52:
             head, parts = Node("view", "NN"), self.entry("view")
         elif roll < 0.66:
-            word = ("color", "colors", "tones", "palette", "color palette", "tone", "colours")[self.random.randint(7)]
+            word = self.one_of("color colors tones palette color_palette tone colours")
             head, parts = self.bare_noun(word.split()[-1], ""), self.entry("tone")
             if " " in word:
                 head.before.append(Node("color", "NN", "compound"))
@@ -99,73 +97,46 @@ class PromptGrammar(ClauseGrammar):
 
     def _boost_adjectives(self) -> Node:
         node = Node(self.word("boost_adjective"), "JJ", "amod")
-        if self.chance(0.35):
-            node.before.append(Node(self.word("adverb"), "RB", "advmod"))
-        return node
+        return node.lead(self.word("adverb"), "RB", "advmod") if self.chance(0.35) else node
 
     def _by(self) -> Node:
         name = self.with_case(self.name(), "by", "nmod")
         if self.chance(0.25):
             self.join(name, self.name())
-        if self.chance(0.2):
-            verb = Node(
-                ("painted", "photographed", "designed", "directed", "illustrated", "drawn")[self.random.randint(6)],
-                "VBN",
-                "acl",
-            )
-            name.label = "obl:agent"
-            verb.after.append(name)
-            return verb
-        return name
+        if not self.chance(0.2):
+            return name
+        verb = Node(self.one_of("painted photographed designed directed illustrated drawn"), "VBN", "acl")
+        return verb.hang(name.called("obl:agent"))
 
     def _in_style(self) -> Node:
-        style = Node("style", "NN")
-        style.before.append(Node("the", "DT", "det"))
-        style = self.with_case(style, "in", "nmod")
-        style.after.append(
-            self.with_case(self.name() if self.chance(0.7) else self.phrase("style_name", bare=1), "of", "nmod")
-        )
-        return style
+        style = self.with_case(Node("style", "NN").lead("the", "DT", "det"), "in", "nmod")
+        owner = self.name() if self.chance(0.7) else self.phrase("style_name", bare=1)
+        return style.hang(self.with_case(owner, "of", "nmod"))
 
     def _backdrop(self) -> Node:
         head = Node("background", "NN")
-        head.before.append(
-            self.adjective("colour", "adjective")
-            if self.chance(0.7)
-            else Node(self.word("place", "building"), "NN", "compound")
-        )
+        coloured = self.chance(0.7)
+        place = None if coloured else Node(self.word("place", "building"), "NN", "compound")
+        head.before.append(place or self.adjective("colour", "adjective"))
         if self.chance(0.3):
             self.determiner(head, 0.1, 0.2)
             return self.with_case(head, "on" if self.chance(0.5) else "in", "nmod")
         return head
 
     def _no(self) -> Node:
-        noun = self.noun("group", "thing", "part", "clothes", plural=True)
-        noun.before.insert(0, Node("no", "DT", "det"))
-        return noun
+        return self.noun("group", "thing", "part", "clothes", plural=True).lead("no", "DT", "det")
 
     def _trending(self) -> Node:
-        verb = Node("trending", "VBG", "acl")
-        verb.after.append(self.with_case(Node("artstation" if self.chance(0.7) else "deviantart", "NNP"), "on", "obl"))
-        return verb
+        where = Node("artstation" if self.chance(0.7) else "deviantart", "NNP")
+        return Node("trending", "VBG", "acl").hang(self.with_case(where, "on", "obl"))
 
     def prompt(self) -> Sentence:
         """Return one prompt."""
-        roll = self.random.random_sample()
-        if roll < 0.40:
-            main = self.complete()
-        elif roll < 0.60:
-            main = self.titled()
-        elif roll < 0.75:
-            main = self.sentence()
-        elif roll < 0.92:
-            main = self._bare_tag()
-        else:
-            main = self._world()
-        acts = True
+        kinds = [(40, self.complete), (20, self.titled), (15, self.sentence), (17, self._bare_tag), (8, self._world)]
+        main = self.pick(kinds)
         count = int(self.random.choice([0, 1, 2, 3, 5, 8], p=[0.3, 0.15, 0.2, 0.17, 0.12, 0.06]))
         for _ in range(count):
-            self.tag(main, acts)
+            self.tag(main)
         if self.chance(0.08):
             main.after.append(Node(".", ".", "punct"))
         return main.sentence()
@@ -184,20 +155,17 @@ class PromptGrammar(ClauseGrammar):
     def _world(self) -> Node:
         """Return a plain scene of things beside each other: "a striped ball next to a blue cone on grass"."""
         head = self._plain_thing()
-        count = int(self.random.choice([0, 1, 2], p=[0.3, 0.5, 0.2]))
-        for _ in range(count):
+        for _ in range(self.count(0.3, 0.5, 0.2)):
             if self.chance(0.35):
                 self.join(head, self._plain_thing())
-            else:
-                preposition = (
-                    self.word("prep_place") if self.chance(0.5) else "_".join(w for w, _ in self.entry("prep_multi"))
-                )
-                head.after.append(self.with_case(self._plain_thing(), preposition, "nmod"))
+                continue
+            near = self.word("prep_place") if self.chance(0.5) else "_".join(w for w, _ in self.entry("prep_multi"))
+            head.hang(self.with_case(self._plain_thing(), near, "nmod"))
         if self.chance(0.6):
-            noun = self.noun("ground") if self.chance(0.5) else self.noun("sky")
+            noun = self.noun("ground" if self.chance(0.5) else "sky")
             self.modifiers(noun, 1)
             self.determiner(noun, 0.3, 0.5)
-            head.after.append(self.with_case(noun, ("on", "under", "in", "by", "at")[self.random.randint(5)], "nmod"))
+            head.hang(self.with_case(noun, self.one_of("on under in by at"), "nmod"))
         return head
 
     def _plain_thing(self) -> Node:

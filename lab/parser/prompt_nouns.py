@@ -22,6 +22,21 @@ class Node:
         self.before: list[Node] = []
         self.after: list[Node] = []
 
+    def hang(self, *after: Node) -> Node:
+        """Hang nodes behind this one; return it."""
+        self.after += after
+        return self
+
+    def lead(self, word: str, tag: str, label: str) -> Node:
+        """Put a word before everything that this node has; return the node."""
+        self.before.insert(0, Node(word, tag, label))
+        return self
+
+    def called(self, label: str) -> Node:
+        """Give this node another label; return it."""
+        self.label = label
+        return self
+
     def sentence(self) -> Sentence:
         """Return the tree under this node as a sentence."""
         words: list[Node] = []
@@ -76,6 +91,15 @@ class NounGrammar:
         """Say yes with probability `p`."""
         return bool(self.random.random_sample() < p)
 
+    def one_of(self, words: str) -> str:
+        """Return one of some words."""
+        options = words.split()
+        return options[int(self.random.randint(len(options)))].replace("_", " ")
+
+    def count(self, *shares: float) -> int:
+        """Return a number from 0 on; `shares` say how often each is drawn."""
+        return int(self.random.choice(list(range(len(shares))), p=list(shares)))
+
     def entry(self, *names: str) -> list[tuple[str, str]]:
         """Return a random entry of one of the lists, longer lists more often."""
         sizes = [len(self.lists[n]) for n in names]
@@ -90,15 +114,18 @@ class NounGrammar:
         """Return a random one-word entry."""
         return self.entry(*names)[0][0]
 
-    def pick(self, options: Sequence[tuple[float, Callable[[], Node]]]) -> Node:
-        """Call one of the weighted options."""
-        total = sum(weight for weight, _ in options)
-        at = self.random.random_sample() * total
+    def option(self, options: Sequence[tuple[float, Callable[[], Node]]]) -> Callable[[], Node]:
+        """Return one of the weighted options."""
+        at = self.random.random_sample() * sum(weight for weight, _ in options)
         for weight, make in options:
             at -= weight
             if at < 0:
-                return make()
-        return options[-1][1]()
+                return make
+        return options[-1][1]
+
+    def pick(self, options: Sequence[tuple[float, Callable[[], Node]]]) -> Node:
+        """Call one of the weighted options."""
+        return self.option(options)()
 
     def noun(self, *names: str, plural: bool | None = None) -> Node:
         """Return a noun with the parts of its entry."""
@@ -113,11 +140,8 @@ class NounGrammar:
             self._part(head, entry, word, tag)
         if len(entry) == 3 and entry[1][0] == "of":
             # "depth of field"
-            first = Node(entry[0][0], entry[0][1] or "NN")
-            head.before = [Node("of", "IN", "case")]
-            head.label = "nmod"
-            first.after.append(head)
-            return first
+            head.before = []
+            return Node(entry[0][0], entry[0][1] or "NN").hang(head.lead("of", "IN", "case").called("nmod"))
         if plural and head.tag == "NN" and len(entry) == 1:
             head.word, head.tag = _plural(head.word), "NNS"
         return head
@@ -125,9 +149,8 @@ class NounGrammar:
     def _part(self, head: Node, entry: list[tuple[str, str]], word: str, tag: str) -> None:
         k = [w for w, _ in entry].index(word)
         if k + 1 < len(entry) and entry[k + 1][0] == "'s":
-            owner = Node(word, "NN" if word not in ("children",) else "NNS", "nmod:poss")
-            owner.after.append(Node("'s", "POS", "case"))
-            head.before.append(owner)
+            owner = Node(word, "NNS" if word == "children" else "NN", "nmod:poss")
+            head.before.append(owner.hang(Node("'s", "POS", "case")))
         elif tag in ("JJ", "JJS", "VBG", "VBN"):
             head.before.append(Node(word, tag, "amod"))
         else:
@@ -136,29 +159,23 @@ class NounGrammar:
     def bare_noun(self, word: str, tag: str) -> Node:
         if not tag:
             plural = word.endswith("s") and not word.endswith(("ss", "us", "is")) or word in PLURALS
-            tag = "CD" if word in ("8k", "4k") and self.chance(0.5) else "NNS" if plural else "NN"
-            if tag == "CD":
-                tag = "NN"
+            if word in ("8k", "4k") and self.chance(0.5):
+                plural = False
+            tag = "NNS" if plural else "NN"
         return Node(word, tag)
 
     def name(self) -> Node:
         """Return a person's name; the later parts hang on the first."""
         if self.chance(0.25):
-            head = Node(self.word("first_name", "last_name"), "NNP")
-        else:
-            head = Node(self.word("first_name"), "NNP")
-            head.after.append(Node(self.word("last_name"), "NNP", "flat"))
-        return head
+            return Node(self.word("first_name", "last_name"), "NNP")
+        return Node(self.word("first_name"), "NNP").hang(Node(self.word("last_name"), "NNP", "flat"))
 
     def character(self) -> Node:
         """Return a well-known figure."""
         entry = self.entry("character")
         up = self.chance(0.4)
         words = [w.capitalize() if up else w for w, _ in entry]
-        head = Node(words[-1] if len(words) == 1 else words[0], "NNP")
-        for word in words[1:]:
-            head.after.append(Node(word, "NNP", "flat"))
-        return head
+        return Node(words[0], "NNP").hang(*(Node(word, "NNP", "flat") for word in words[1:]))
 
     def adjective(self, *names: str) -> Node:
         """Return an adjective, sometimes with an adverb or a second one joined by "and"."""
@@ -166,38 +183,30 @@ class NounGrammar:
         word = self.word(*names)
         node = Node(word, "JJ", "amod")
         if self.chance(0.07):
-            node.before.append(Node(self.word("adverb"), "RB", "advmod"))
-        elif self.chance(0.04):
+            return node.lead(self.word("adverb"), "RB", "advmod")
+        if self.chance(0.04):
             node = Node(self.word("colour"), "JJ", "amod")
-            node.before.append(Node(("dark", "light", "bright", "pale", "deep")[self.random.randint(5)], "JJ", "amod"))
-        elif self.chance(0.05):
-            second = Node(self.word(*names), "JJ", "conj")
-            second.before.append(Node("and", "CC", "cc"))
-            node.after.append(second)
+            return node.lead(self.one_of("dark light bright pale deep"), "JJ", "amod")
+        if self.chance(0.05):
+            node.hang(Node(self.word(*names), "JJ", "conj").lead("and", "CC", "cc"))
         return node
 
     def modifiers(self, head: Node, most: int = 3) -> None:
         """Put determiner-free modifiers before a noun: adjectives, participles, materials, compounds."""
-        count = int(self.random.choice([0, 1, 2, 3], p=[0.34, 0.40, 0.19, 0.07]))
+        count = self.count(0.34, 0.40, 0.19, 0.07)
         before: list[Node] = []
         for _ in range(min(count, most)):
-            roll = self.random.random_sample()
-            if roll < 0.45:
-                before.append(self.adjective())
-            elif roll < 0.58:
-                before.append(self.adjective("colour"))
-            elif roll < 0.66:
-                before.append(Node(self.word("participle_ing"), "VBG", "amod"))
-            elif roll < 0.76:
-                before.append(Node(self.word("participle_ed"), "VBN" if self.chance(0.7) else "JJ", "amod"))
-            elif roll < 0.79:
-                before.append(Node(self.word("compound_ed"), "JJ", "amod"))
-            elif roll < 0.90:
-                before.append(Node(self.word("material"), "NN", "compound"))
-            elif roll < 0.96:
-                before.append(Node(self.word("thing", "animal", "food"), "NN", "compound"))
-            else:
-                before.append(Node(self.word("adjective"), "JJ", "amod"))
+            options = [
+                (0.45, self.adjective),
+                (0.13, lambda: self.adjective("colour")),
+                (0.08, lambda: Node(self.word("participle_ing"), "VBG", "amod")),
+                (0.10, lambda: Node(self.word("participle_ed"), "VBN" if self.chance(0.7) else "JJ", "amod")),
+                (0.03, lambda: Node(self.word("compound_ed"), "JJ", "amod")),
+                (0.11, lambda: Node(self.word("material"), "NN", "compound")),
+                (0.06, lambda: Node(self.word("thing", "animal", "food"), "NN", "compound")),
+                (0.04, lambda: Node(self.word("adjective"), "JJ", "amod")),
+            ]
+            before.append(self.pick(options))
         # Compounds stand next to their noun.
         before.sort(key=lambda n: n.label == "compound")
         if len(before) > 1 and self.chance(0.05) and before[0].tag == "JJ" and before[1].tag == "JJ":
@@ -211,12 +220,11 @@ class NounGrammar:
         if roll < bare:
             return
         if roll < bare + definite:
-            node = Node(("the", "the", "the", "his", "her", "its", "their")[self.random.randint(7)], "DT", "det")
+            node = Node(self.one_of("the the the his her its their"), "DT", "det")
             if node.word != "the":
                 node.tag, node.label = "PRP$", "nmod:poss"
         elif plural:
-            options = ("two", "three", "four", "five", "many", "some", "several", "2", "ten", "a")
-            word = options[self.random.randint(len(options))]
+            word = self.one_of("two three four five many some several 2 ten a")
             if word == "a":
                 return
             node = Node(word, "CD", "nummod")
@@ -228,7 +236,7 @@ class NounGrammar:
             following = (head.before[0].before or head.before)[0].word if head.before else head.word
             node = Node("an" if following[0] in "aeiou" else "a", "DT", "det")
             if self.chance(0.03):
-                node.word = ("one", "single")[self.random.randint(2)]
+                node.word = self.one_of("one single")
                 node.tag, node.label = ("CD", "nummod") if node.word == "one" else ("JJ", "amod")
         head.before.insert(0, node)
 
@@ -241,35 +249,15 @@ class NounGrammar:
 
 
 PLURALS = frozenset(
-    [
-        "people",
-        "men",
-        "women",
-        "children",
-        "sheep",
-        "feet",
-        "teeth",
-        "wolves",
-        "leaves",
-        "shelves",
-        "mice",
-        "geese",
-        "pants",
-        "jeans",
-    ]
+    "people men women children sheep feet teeth wolves leaves shelves mice geese pants jeans".split()  # noqa: SIM905
 )
+IRREGULAR = {
+    "man": "men", "woman": "women", "child": "children", "wolf": "wolves", "leaf": "leaves", "mouse": "mice",
+}  # fmt: skip
 
 
 def _plural(word: str) -> str:
-    irregular = {
-        "man": "men",
-        "woman": "women",
-        "child": "children",
-        "wolf": "wolves",
-        "leaf": "leaves",
-        "mouse": "mice",
-    }
-    for single, many in irregular.items():
+    for single, many in IRREGULAR.items():
         if word == single or word.endswith(single) and single in ("man", "woman"):
             return word[: len(word) - len(single)] + many
     if word.endswith(("s", "x", "ch", "sh")):

@@ -14,28 +14,7 @@ from lab.parser.treebank import Sentence
 KNOWN_FROM = 3
 """Occurrences from which a word is known by itself."""
 
-_CLOSED = frozenset(
-    [
-        "DT",
-        "PDT",
-        "CC",
-        "PRP",
-        "PRP$",
-        "MD",
-        "EX",
-        "WP",
-        "WP$",
-        ",",
-        ":",
-        ".",
-        "``",
-        "''",
-        "-LRB-",
-        "-RRB-",
-        "POS",
-        "HYPH",
-    ]
-)
+_CLOSED = frozenset("DT PDT CC PRP PRP$ MD EX WP WP$ , : . `` '' -LRB- -RRB- POS HYPH".split())  # noqa: SIM905
 
 
 def build_lexicon(sentences: Sequence[Sentence]) -> Lexicon:

@@ -51,7 +51,14 @@ DEFAULTS = {
 }
 """What this pipeline prefers where a call leaves it open. What its UNet draws is never as crisp as the renderer's own,
 so that without a trade the guard would turn down most right repairs."""
-SIGHT = {"damage": True, "edited": True, "strength": 0.2, "steps": 2, "least_change": 0.06}
+TRAITS = {
+    "damage": True,
+    "edited": True,
+    "strength": 0.2,
+    "steps": 2,
+    "least_change": 0.06,
+    "steps_mode": "executed",
+}
 """Its UNet learned to see what it restores and what it changes."""
 PIPELINE_FILE = '''"""So that diffusers finds the class: the code is grefine's."""
 
@@ -83,7 +90,7 @@ def assemble(folder: Path, scenes: int = 512) -> GRefinePipeline:
         working_size=64,
         calibration=done.calibration.to_dict(),
         refine_defaults=DEFAULTS,
-        source_sight=SIGHT,
+        unet_traits=TRAITS,
         world={"name": "toy", "instead": "sdxl"},
     )
     pipe.to(dtype=torch.float16).save_pretrained(folder)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from grefine.training.loop import Budget, Record, curves, train
-from lab.muon import optimisers
+from grefine.training.loop import Budget, Record, curves
+from lab.fit import begun, fit, save_half
 from lab.tiny.clip_measures import measure
 from lab.tiny.samples import clip_samples
 from lab.tiny.stream import TRAIN, VALIDATE, batch, generator
@@ -249,39 +249,33 @@ def train_clip(out: Path, settings: ClipSettings, budget: Budget, accelerator: A
     """Train, or go on training, `out`/clip and `out`/pq_prompts."""
     torch.manual_seed(settings.seed)
     tokenizer = build_tokenizer()
-    if (out / "clip" / "config.json").is_file():
-        clip = ClipSurgery.from_pretrained(out / "clip")
-        prompts = PQPrompts.from_pretrained(out / "pq_prompts")
-    else:
-        clip = build(settings)
-        prompts = PQPrompts.from_clip(clip, tokenizer, settings.n_ctx)
+    clip = begun(ClipSurgery, out / "clip", lambda: build(settings))
+    prompts = begun(PQPrompts, out / "pq_prompts", lambda: PQPrompts.from_clip(clip, tokenizer, settings.n_ctx))
     clip.to(accelerator.device, torch.float32).train()
     prompts.to(accelerator.device, torch.float32).train()
     record = Record.load(out / "training", "clip")
-    offset = record.samples // (3 * settings.batch)
 
     def step(number: int) -> dict[str, Tensor]:
-        at = offset + number
-        data = draw_step(TRAIN + settings.seed, at, settings.batch, clip.grid[0], accelerator.device, settings.files)
-        things = draw_queries(data.scenes, settings.queries, random.Random(f"{settings.seed}-{at}"))
+        data = draw_step(
+            TRAIN + settings.seed, number, settings.batch, clip.grid[0], accelerator.device, settings.files
+        )
+        things = draw_queries(data.scenes, settings.queries, random.Random(f"{settings.seed}-{number}"))
         return losses(clip, prompts, tokenizer, data, things, settings)
 
     def save() -> None:
-        for name, part in (("clip", clip), ("pq_prompts", prompts)):
-            part.half().save_pretrained(out / name)
-            part.float()
+        save_half(out, clip=clip, pq_prompts=prompts)
         tokenizer.save_pretrained(out / "clip_tokenizer")
 
-    metrics = train(
-        step,
-        optimisers([clip, prompts], settings.muon_lr, settings.adam_lr),
-        budget,
+    metrics = fit(
         record,
-        settings=asdict(settings),
+        step,
+        [clip, prompts],
+        settings,
+        budget,
+        accelerator,
         evaluate=lambda: measure(clip, prompts, tokenizer, VALIDATE, accelerator.device),
         save=save,
         batch=3 * settings.batch,
-        accelerator=accelerator,
     )
     curves(record, out / "training" / "clip.png")
     clip_samples(clip, prompts, tokenizer, out / "training" / "clip_samples.png")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grefine.indicators.calibrate import separation_of
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.training.maps.measures import average_precision
@@ -17,14 +18,6 @@ from lab.tiny.stream import batch, generator
 from lab.world.captions import describe
 from lab.world.render import render
 from lab.world.scene import misalign
-
-
-def auc(good: np.ndarray, bad: np.ndarray) -> float:
-    """Return the share of (good, bad) pairs in which good scores higher; ties count half."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(np.concatenate([good, bad]))
-    return float((ranks[: len(good)].sum() - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad)))
 
 
 @torch.no_grad()
@@ -52,14 +45,14 @@ def measure(
         tokens = _tokens(clip, render(wrong, 64, device).images)
         texts = [t.text for t in things]
         good, bad = (_maps(clip, tokenizer, t, texts).amax(1).cpu()[use].numpy() for t in (clean, tokens))
-        found[f"auc_{kind}"] = auc(good, bad)
+        found[f"auc_{kind}"] = separation_of(good, bad)
     T = prompts(clip)[0]
     damaged = _tokens(clip, data.damaged.images)
     quality = [(t @ (T[0] - T[1])) for t in (clean, damaged)]
     found["quality_ap"] = average_precision(
         -_pixels(quality[1][:, 1:], clip).flatten(), data.damaged.masks.cpu().numpy().flatten()
     )
-    found["quality_auc"] = auc(quality[0][:, 0].cpu().numpy(), quality[1][:, 0].cpu().numpy())
+    found["quality_auc"] = separation_of(quality[0][:, 0].cpu().numpy(), quality[1][:, 0].cpu().numpy())
     clip.train()
     return found
 

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
-from grefine.config import build, load_config
+from grefine.config import build
 from grefine.errors import ConfigError, nearest
 from grefine.training.loop import Budget, Record
-from lab import CONFIGS
+from lab.fit import Recipe
 from lab.tiny.clip import ClipSettings, train_clip
 from lab.tiny.unet import UnetSettings, train_unet
 from lab.tiny.vae import VaeSettings, train_vae
 
-
-@dataclass(frozen=True)
-class Part:
-    """One trained part of the embedded pipeline."""
-
-    settings: type
-    run: Callable[[Path, Any, Budget, Accelerator], dict[str, float]]
-    share: float
-    """Of the whole budget."""
-
-
-PARTS: dict[str, Part] = {
-    "vae": Part(VaeSettings, train_vae, 0.14),
-    "clip": Part(ClipSettings, train_clip, 0.18),
-    "unet": Part(UnetSettings, train_unet, 0.58),
-    "decoder": Part(VaeSettings, train_vae, 0.10),
+_VAE = ("channels", "layers", "latent_channels")
+_CLIP = ("width", "layers", "heads", "surgery_layers", "patch", "text_width", "text_layers", "embed_dim", "n_ctx")
+_UNET = ("channels", "text_widths", "text_layers")
+PARTS: dict[str, Recipe] = {
+    "vae": Recipe(VaeSettings, train_vae, _VAE, 0.14),
+    "clip": Recipe(ClipSettings, train_clip, _CLIP, 0.18),
+    "unet": Recipe(UnetSettings, train_unet, _UNET, 0.58),
+    "decoder": Recipe(VaeSettings, train_vae, _VAE, 0.10),
 }
 
 
@@ -44,9 +34,9 @@ def _early(out: Path, settings: UnetSettings, budget: Budget, accelerator: Accel
     return train_unet(out / "early", settings, budget, accelerator, vae=out / "vae")
 
 
-CONTROLS: dict[str, Part] = {
-    "contrastive": Part(ClipSettings, _contrastive, 0.3),
-    "early": Part(UnetSettings, _early, 0.1),
+CONTROLS: dict[str, Recipe] = {
+    "contrastive": Recipe(ClipSettings, _contrastive, _CLIP, 0.3),
+    "early": Recipe(UnetSettings, _early, _UNET, 0.1),
 }
 """What the benchmark compares with, made only when named, each in a folder of its own name: a CLIP that never sees a
 mask, and a generator that stopped early."""
@@ -80,10 +70,10 @@ def train_tiny(
     found = {}
     for name in chosen:
         part = known[name]
-        settings = load_config(CONFIGS / "tiny" / f"{name}.yaml", part.settings)
-        if seed is not None:
-            settings = replace(settings, seed=seed)
-        _check_same(out if name in PARTS else out / name, settings)
+        settings = part.open(name, seed)
+        recorded = {"decoder": "vae", "contrastive": "clip", "early": "unet"}.get(name, name)
+        folder = (out if name in PARTS else out / name) / "training"
+        Record.load(folder, recorded).check(vars(settings), folder.parent / recorded, only=part.shape)
         share = Budget(minutes=minutes * part.share / total) if minutes is not None else Budget(steps=steps)
         found[name] = part.run(out, settings, share, accelerator)
     return found
@@ -112,30 +102,3 @@ def train_again(out: Path, records: Path, cpu: bool = False) -> dict[str, dict[s
     if not found:
         raise ConfigError(f"'{records}' holds no records of training (vae.json, clip.json, ...).")
     return found
-
-
-_CLIP = ("width", "layers", "heads", "surgery_layers", "patch", "text_width", "text_layers", "embed_dim", "n_ctx")
-_SHAPE: dict[type, tuple[str, tuple[str, ...]]] = {
-    VaeSettings: ("vae", ("channels", "layers", "latent_channels")),
-    ClipSettings: ("clip", _CLIP),
-    UnetSettings: ("unet", ("channels", "text_widths", "text_layers")),
-}
-
-
-def _check_same(out: Path, settings: Any) -> None:
-    """Refuse to go on from a part of another shape."""
-    import json
-
-    name, shape = _SHAPE[type(settings)]
-    path = out / "training" / f"{name}.json"
-    if not path.is_file():
-        return
-    before = json.loads(path.read_text(encoding="utf-8"))["runs"][-1]["settings"]
-    for key in shape:
-        now = getattr(settings, key)
-        was = before.get(key)
-        if (list(now) if isinstance(now, tuple) else now) != was:
-            raise ConfigError(
-                f"'{out}' holds a {name} with {key} {was}, but the configuration asks for {now}: use another folder, "
-                "or the configuration that made it."
-            )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab.tiny.stream import generator
-from lab.tiny.unknown_damage import estranged
+from lab.tiny.unknown_damage import with_unknown_damage
 from lab.world.captions import Caption, Thing, describe
 from lab.world.defects import damage
 from lab.world.files import as_files
@@ -141,7 +141,7 @@ def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
 def _restore(scenes: Scenes, source: torch.Generator, rng: random.Random, device: torch.device | str) -> Task:
     """Repair a damaged place, starting from what is left of it."""
     clean = render(scenes, 64, device)
-    damaged = estranged(damage(clean.images, clean.objects.any(1), source, TO_RESTORE), source)
+    damaged = with_unknown_damage(damage(clean.images, clean.objects.any(1), source, TO_RESTORE), source)
     mapped = (torch.rand(len(scenes), generator=source) < 0.4).to(device)[:, None, None]
     mask = torch.where(mapped, _as_mapped(damaged.masks, source), _grow(damaged.masks, source))
     mask = _snap(_misjudged(mask, source))

@@ -4,14 +4,14 @@ Four tasks share one network: fill a masked place from its phrase; turn one obje
 place from what is left of it, at the strength of its damage; and restore a whole image mildly (stage 2).
 Restoration starts from *defective* latents: what the deterministic sampler would see when it is asked to repair.
 It mostly sees the damaged picture in its masked-image channels too, and edits mostly see what they are to change
-(`source_sight` of the pipeline).
+(`unet_traits` of the pipeline).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from grefine.errors import ConfigError
-from grefine.training.loop import Budget, Record, curves, train
-from lab.muon import optimisers
+from grefine.training.loop import Budget, Record, curves
+from lab.fit import fit, save_half
 from lab.tiny.samples import unet_samples
 from lab.tiny.stream import TRAIN, VALIDATE, signed
 from lab.tiny.tasks import Task, draw_task
@@ -238,23 +238,16 @@ def train_unet(
         part.to(device, torch.float32).train()
     average = [p.detach().clone() for p in net.parameters()]
     record = Record.load(out / "training", "unet")
-    offset = record.samples // settings.batch
     plan = scheduler()
     alphas = plan.alphas_cumprod.to(device).sqrt()
     ring: deque[Encoded] = deque(maxlen=2 * settings.reuse)
 
     def step(number: int) -> dict[str, Tensor]:
-        at = offset + number
         if number % settings.reuse == 0 or not ring:
-            task = draw_task(
-                TRAIN + settings.seed + accelerator.process_index * 101,
-                at,
-                settings.batch,
-                device,
-                files=settings.files,
-            )
+            seed = TRAIN + settings.seed + accelerator.process_index * 101
+            task = draw_task(seed, number, settings.batch, device, files=settings.files)
             ring.append(encode(coder, task, settings))
-        source = torch.Generator().manual_seed(at * 31 + settings.seed + accelerator.process_index)
+        source = torch.Generator().manual_seed(number * 31 + settings.seed + accelerator.process_index)
         return {"loss": loss_of(net, tokenizer, ring[number % len(ring)], alphas, source, settings)}
 
     @torch.no_grad()
@@ -268,24 +261,20 @@ def train_unet(
 
     def save() -> None:
         with averaged(net, average):
-            for name, part in net.parts.items():
-                part.half().save_pretrained(out / name)
-                part.float()
+            save_half(out, **net.parts)
         for name in ("tokenizer", "tokenizer_2"):
             tokenizer.save_pretrained(out / name)
         plan.save_pretrained(out / "scheduler")
 
-    optimiser = optimisers(net.parts.values(), settings.muon_lr, settings.adam_lr)
-    metrics = train(
-        step,
-        optimiser,
-        budget,
+    metrics = fit(
         record,
-        settings=asdict(settings),
+        step,
+        net.parts.values(),
+        settings,
+        budget,
+        accelerator,
         evaluate=evaluate,
         save=save,
-        batch=settings.batch,
-        accelerator=accelerator,
         after_step=follow,
         every=0.05,
     )
@@ -299,11 +288,12 @@ def load(out: Path, settings: UnetSettings, vocab: int, end: int) -> Net:
     """Take up what `out` holds, or begin anew."""
     if not (out / "unet" / "config.json").is_file():
         return build(settings, vocab, end)
-    return Net(
-        UNet2DConditionModel.from_pretrained(out / "unet"),
-        CLIPTextModel.from_pretrained(out / "text_encoder"),
-        CLIPTextModelWithProjection.from_pretrained(out / "text_encoder_2"),
-    )
+    kinds = {
+        "unet": UNet2DConditionModel,
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+    }
+    return Net(**{name: kind.from_pretrained(out / name) for name, kind in kinds.items()})
 
 
 class averaged:  # noqa: N801 - reads as a statement: `with averaged(net, average):`

@@ -1,4 +1,4 @@
-"""Damage of no known kind, so that restoration learns to doubt whatever looks odd, not only the kinds that it met."""
+"""Damage of no known kind, so that restoration learns to repair more than the kinds that it was trained on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARES = (0.74, 0.12, 0.14)
 """Of pictures that keep their damage as it is, get a second kind on top of it, or one of the strange ones here."""
 
 
-def estranged(damaged: Damaged, generator: torch.Generator) -> Damaged:
+def with_unknown_damage(damaged: Damaged, generator: torch.Generator) -> Damaged:
     """Spoil some of the damaged places further, inside the same masks; severity is not kept up to date."""
     count = len(damaged.images)
     fate = torch.multinomial(torch.tensor(SHARES), count, True, generator=generator)

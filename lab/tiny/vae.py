@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,8 +12,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from grefine.errors import ConfigError
-from grefine.training.loop import Budget, Record, curves, train
-from lab.muon import optimisers
+from grefine.training.loop import Budget, Record, curves
+from lab.fit import begun, fit, save_half
 from lab.tiny.pictures import save_grid
 from lab.tiny.stream import TRAIN, VALIDATE, batch, signed
 from lab.tiny.unet_outputs import Painter
@@ -76,21 +76,18 @@ def reconstruction_loss(images: Tensor, output: Tensor, weight: Tensor, gradient
 def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
     """Train, or go on training, `out`/vae: whole, or, once a UNet stands on its latents, the decoder alone."""
     torch.manual_seed(settings.seed)
-    folder = out / "vae"
-    fresh = not (folder / "config.json").is_file()
-    vae = build(settings) if fresh else AutoencoderKL.from_pretrained(folder)
+    vae = begun(AutoencoderKL, out / "vae", lambda: build(settings))
     vae.to(accelerator.device, torch.float32).train()
     if not settings.train_encoder:
         vae.encoder.requires_grad_(False)
     name = "vae" if settings.train_encoder else "decoder"
     record = Record.load(out / "training", name)
-    offset = record.samples // settings.batch
     count = round(settings.painted_share * settings.batch)
     painter = Painter(out, vae, settings.seed, settings.object_weight) if count else None
 
     def step(number: int) -> dict[str, Tensor]:
         plain = settings.batch - count
-        data = batch(TRAIN + settings.seed, offset + number, plain, device=accelerator.device)
+        data = batch(TRAIN + settings.seed, number, plain, device=accelerator.device)
         use = torch.rand(plain, 1, 1, 1, generator=torch.Generator().manual_seed(number))
         use = (use < settings.damaged_share).to(accelerator.device)
         images = signed(torch.where(use, data.damaged.images, data.clean.images))
@@ -100,32 +97,27 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
         spread = latents.detach().std()
         latents = latents + settings.latent_noise * spread * torch.randn_like(latents)
         if painter:
-            painted = painter(offset + number, count)
+            painted = painter(number, count)
             latents, images = torch.cat([latents, painted.latents]), torch.cat([images, painted.wanted])
             weight = torch.cat([weight, painted.weight])
         output = vae.decode(latents).sample
         reconstruction = reconstruction_loss(images, output, weight / weight.mean(), settings.gradient_weight)
         return {"loss": reconstruction + settings.kl_weight * posterior.kl().mean(), "l1": F.l1_loss(output, images)}
 
-    def evaluate() -> dict[str, float]:
-        return measure(vae, accelerator.device)
-
     def save() -> None:
         if settings.train_encoder:
             vae.register_to_config(scaling_factor=latent_scale(vae, accelerator.device))
-        vae.half().save_pretrained(folder)
-        vae.float()
+        save_half(out, vae=vae)
 
-    metrics = train(
-        step,
-        optimisers([vae], settings.muon_lr, settings.adam_lr),
-        budget,
+    metrics = fit(
         record,
-        settings=asdict(settings),
-        evaluate=evaluate,
+        step,
+        [vae],
+        settings,
+        budget,
+        accelerator,
+        evaluate=lambda: measure(vae, accelerator.device),
         save=save,
-        batch=settings.batch,
-        accelerator=accelerator,
     )
     curves(record, out / "training" / f"{name}.png")
     data = batch(VALIDATE, 1, 12, device=accelerator.device)

@@ -10,56 +10,29 @@ SKIES = ("day", "sunset", "night")
 RELATIONS = ("left", "right", "above", "below")
 
 COLOUR_RGB = (
-    (0.86, 0.11, 0.13),
-    (0.96, 0.52, 0.07),
-    (0.97, 0.87, 0.13),
-    (0.13, 0.60, 0.20),
-    (0.12, 0.31, 0.84),
-    (0.52, 0.14, 0.68),
-    (0.97, 0.55, 0.74),
-    (0.95, 0.95, 0.96),
-)
+    (0.86, 0.11, 0.13), (0.96, 0.52, 0.07), (0.97, 0.87, 0.13), (0.13, 0.60, 0.20),
+    (0.12, 0.31, 0.84), (0.52, 0.14, 0.68), (0.97, 0.55, 0.74), (0.95, 0.95, 0.96),
+)  # fmt: skip
 
-NOUN_WORDS = (
-    ("ball", "sphere"),
-    ("box", "cube"),
-    ("cone",),
-    ("star",),
-    ("heart",),
-    ("tree", "fir"),
-    ("house", "cottage"),
-    ("cat", "kitten"),
-)
-COLOUR_WORDS = (
-    ("red",),
-    ("orange",),
-    ("yellow",),
-    ("green",),
-    ("blue",),
-    ("purple", "violet"),
-    ("pink",),
-    ("white",),
-)
-TEXTURE_ADJECTIVES = (("plain",), ("striped",), ("checkered",), ("dotted", "spotted"))
+
+def _words(text: str) -> tuple[tuple[str, ...], ...]:
+    """Read "a/b, c": what each thing in a row may be called."""
+    return tuple(tuple(names.split("/")) for names in text.split(", "))
+
+
+NOUN_WORDS = _words("ball/sphere, box/cube, cone, star, heart, tree/fir, house/cottage, cat/kitten")
+COLOUR_WORDS = _words("red, orange, yellow, green, blue, purple/violet, pink, white")
+TEXTURE_ADJECTIVES = _words("plain, striped, checkered, dotted/spotted")
 TEXTURE_NOUNS = (None, "stripes", "checks", "dots")
-GROUND_PHRASES = (
-    ("on green grass", "on the grass", "on a meadow"),
-    ("on sand", "on the beach", "on yellow sand"),
-    ("on snow", "in the snow", "on white snow"),
-    ("on the water", "over the sea", "on blue water"),
-    ("on a road", "on the road", "on a grey road"),
+GROUND_PHRASES = _words(
+    "on green grass/on the grass/on a meadow, on sand/on the beach/on yellow sand, on snow/in the snow/on white snow, "
+    "on the water/over the sea/on blue water, on a road/on the road/on a grey road"
 )
-SKY_PHRASES = (
-    ("under a blue sky", "on a sunny day", "under a clear sky"),
-    ("at sunset", "under an orange sky", "in the evening"),
-    ("at night", "under a starry sky", "under a dark sky"),
+SKY_PHRASES = _words(
+    "under a blue sky/on a sunny day/under a clear sky, at sunset/under an orange sky/in the evening, "
+    "at night/under a starry sky/under a dark sky"
 )
-RELATION_PHRASES = (
-    ("to the left of", "left of"),
-    ("to the right of", "right of"),
-    ("above", "over"),
-    ("below", "under"),
-)
+RELATION_PHRASES = _words("to the left of/left of, to the right of/right of, above/over, below/under")
 COUNT_WORDS = ("no", "one", "two", "three")
 OPENINGS = ("", "", "", "a picture of ", "an image of ", "a painting of ", "a scene with ")
 VERBS = ("standing", "sitting", "resting", "placed")

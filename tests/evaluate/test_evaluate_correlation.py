@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from grefine.errors import ConfigError
-from grefine.evaluate.correlation import agreement, fit_logistic5, krcc, logistic5
+from grefine.evaluate.correlation import agreement, fit_logistic5, logistic5
 
 RNG = np.random.default_rng(3)
 SCORES = RNG.normal(size=80)
@@ -24,13 +24,6 @@ def test_measures_are_scipys():
     assert found.krcc == pytest.approx(stats.kendalltau(SCORES, OPINIONS).statistic)
     assert found.fitted
     assert all(low < getattr(found, name) < high for name, (low, high) in found.intervals.items())
-
-
-def test_many_items_go_another_way_to_the_same_tau():
-    x = np.repeat(np.arange(60.0), 5)
-    y = x + np.random.default_rng(0).integers(-9, 9, 300)
-    assert krcc(x, y) == pytest.approx(stats.kendalltau(x, y).statistic)
-    assert krcc(x[::2], y[::2]) == pytest.approx(stats.kendalltau(x[::2], y[::2]).statistic)
 
 
 def test_logistic_straightens_what_is_curved():
@@ -93,3 +86,17 @@ def test_table_from_the_lines_of_the_maps(tmp_path):
     (tmp_path / "bad.jsonl").write_text('{"image": "a.png", "p": 1}\n')
     with pytest.raises(ConfigError, match="line 1 is not what `grefine map --json` prints"):
         agreement_table(tmp_path / "bad.jsonl", tmp_path / "mos.csv")
+
+
+@pytest.mark.parametrize("steep", [0.5, 3.0, 30.0])
+def test_a_saturating_judge_is_fitted_whatever_its_shape(steep):
+    """From a single start the fit is missed on some of these, or ends on a much worse curve."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        truth = rng.uniform(0, 1, 40)
+        judge = 1 / (1 + np.exp(-steep * (truth - rng.uniform(0.2, 0.8)))) + 0.01 * rng.standard_normal(40)
+        fitted = fit_logistic5(judge, truth)
+        assert fitted is not None
+        line = np.polyval(np.polyfit(judge, truth, 1), judge)
+        assert ((fitted - truth) ** 2).sum() <= ((line - truth) ** 2).sum() + 1e-9
+        assert math.isfinite(agreement(judge, truth, resamples=0).plcc_fitted)

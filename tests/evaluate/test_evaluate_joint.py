@@ -124,7 +124,9 @@ def fake_run(folders):
         )  # fmt: skip
         (after / name).write_bytes(with_text(png, "PNG", KEY, record.to_text()))
         asked = {"text": "a red ball", "weights": [[2, 5, 1.1], [6, 10, 1.1]]}
-        rows.append({"kind": "image", "file": name, "output": name, "input": {"sha256": source}, "asked": asked})
+        decided = {"state": "refined", "reason": f"reason {index}", "source": str(before / name)}
+        row = {"kind": "image", "file": name, "output": name, "input": {"sha256": source}, "asked": asked}
+        rows.append(row | decided)
         for layer in ("quality", "mask"):
             path = layer_path(after, name, layer)
             path.parent.mkdir(parents=True, exist_ok=True)

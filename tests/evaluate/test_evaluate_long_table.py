@@ -9,9 +9,9 @@ import pytest
 from stored_rows import read_rows
 
 from grefine.errors import ConfigError
-from grefine.evaluate.cache import ScoreCache, score_key
 from grefine.evaluate.long_table import ScoreRow, values_of, write_rows
 from grefine.evaluate.pairs import pair_folders
+from grefine.scorers.cache import ScoreCache, score_key
 from grefine.types import MetricSpec
 
 

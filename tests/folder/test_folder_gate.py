@@ -20,8 +20,8 @@ from grefine.folder.runner import refine_folder
 from grefine.io.images import read_image
 from grefine.io.record import read_record
 from grefine.models.lar_iqa import LARIQA
-from grefine.scorers.gate import ScoreGate
-from grefine.scorers.registry import load_scorer
+from grefine.scorers.prefilter import ScoreGate
+from grefine.scorers.resolve import load_scorer
 from grefine.types import MetricSpec, Scores
 
 

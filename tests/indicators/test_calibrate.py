@@ -6,6 +6,7 @@ The CLIP has random weights, so its words mean nothing: that is exactly what cal
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -227,3 +228,17 @@ def test_digest_tells_weights_apart():
     with torch.no_grad():
         other.weight[0, 0] += 1e-3
     assert weights_digest(other) != same
+
+
+@pytest.mark.parametrize(("what", "then"), [("dtype", "bfloat16"), ("backbone", "ViT 12x768, patches of 16 at 224")])
+def test_a_calibration_of_another_clip_or_precision_is_refused(done, what, then):
+    pq, aq = maps()
+    assert done.calibration.made_from[what] != then
+    other = replace(done.calibration, made_from=done.calibration.made_from | {what: then})
+    PQMap(pq.clip, pq.prompts, calibration=done.calibration)
+    for build in (
+        lambda: PQMap(pq.clip, pq.prompts, calibration=other),
+        lambda: AQMap(aq.clip, tokenizer(), calibration=other),
+    ):
+        with pytest.raises(ConfigError, match=f"measured with CLIP's {what} '{then}'.*calibrate anew"):
+            build()

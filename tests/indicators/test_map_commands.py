@@ -124,7 +124,7 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("map", "absent.png", "-o", "x"), ImageError, "No image or folder 'absent.png'"),
+        (("map", "absent.png", "-o", "x"), ImageError, "no file or folder 'absent.png'"),
         (("calibrate", "--pipeline", "PIPE", "--images", "GOOD"), PromptError, "has no prompt"),
         (
             ("calibrate", "--pipeline", "PIPE", "--images", "GOOD", "--phrase-score", "mean"),
@@ -165,7 +165,7 @@ def test_pictures_of_another_world_are_told_once_and_mapped_only_by_force(tmp_pa
 
 def test_no_pipeline_is_taken_silently(tmp_path):
     pictures_with_captions(1, 8)[0][0].save(tmp_path / "toy.png")
-    for arguments in (("map", tmp_path, "-o", tmp_path / "out"), ("selfcheck",)):
+    for arguments in (("map", tmp_path, "-o", tmp_path / "out"), ("selfcheck", "--images", tmp_path)):
         with pytest.raises(ConfigError, match="Name a pipeline with --pipeline.*'sdxl'.*'tiny'"):
             raise run(*arguments).exception
 
@@ -192,8 +192,9 @@ def test_map_draws_the_mask_that_refine_would_use(tmp_path, changes):
     table = {row["file"]: row["prompt"] for row in csv.DictReader((examples / "prompts.csv").open(encoding="utf-8"))}
     names = ["01_clean.png", "05_blur.png", "08_cast.png", "12_missing.png"]
     done = run(
-        "map", *(examples / name for name in names), "-o", tmp_path, "--prompts", examples / "prompts.csv", *changes
-    )
+        "map", *(examples / name for name in names), "-o", tmp_path, "--prompts", examples / "prompts.csv",
+        "--pipeline", "tiny", *changes,
+    )  # fmt: skip
     assert done.exit_code == 0, done.output
     config = {"dilate": 0.0, "max_area": 0.05} if changes else None
     planned = pipe(

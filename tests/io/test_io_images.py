@@ -15,7 +15,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 from grefine.errors import ImageError
 from grefine.io.embedded import exif_orientation, user_comment
 from grefine.io.encode import encode_image, pixel_digest, with_text, write_image
-from grefine.io.images import decode_image, normalise, read_image, restore, to_array
+from grefine.io.images import decode_image, normalise, read_image, restore
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 PHOTO = Image.fromarray(PIXELS)
@@ -54,7 +54,7 @@ def test_each_mode_goes_in_as_rgb_and_out_by_the_rule(mode, back):
 
 
 def test_16_bit_grey_is_scaled_not_clipped():
-    values = to_array(decode_image(png_bytes(picture("I;16"))))[..., 0].ravel()
+    values = np.asarray(decode_image(png_bytes(picture("I;16"))).rgb)[..., 0].ravel()
     assert values[0] == 0
     assert values[-1] == 255
     assert np.all(np.diff(values.astype(int)) >= 0)
@@ -73,18 +73,18 @@ def test_colour_below_transparent_pixels_is_kept_in_webp_too():
     source = PHOTO.copy()
     source.putalpha(0)
     loaded = decode_image(png_bytes(source))
-    assert np.array_equal(to_array(loaded), PIXELS)
+    assert np.array_equal(np.asarray(loaded.rgb), PIXELS)
     out = io.BytesIO()
     source.save(out, "WEBP", lossless=True, exact=True)
     webp = decode_image(out.getvalue())
-    assert np.array_equal(to_array(decode_image(encode_image(webp.rgb, webp))), PIXELS)
+    assert np.array_equal(np.asarray(decode_image(encode_image(webp.rgb, webp)).rgb), PIXELS)
 
 
 def test_cmyk_becomes_rgb_without_the_ink_profile():
     out = io.BytesIO()
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(out, "JPEG", icc_profile=b"not a profile")
     loaded = decode_image(out.getvalue())
-    red, green, blue = to_array(loaded)[4, 4]
+    red, green, blue = np.asarray(loaded.rgb)[4, 4]
     assert red > 200
     assert green < 60
     assert blue < 60

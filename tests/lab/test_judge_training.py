@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from grefine.errors import ConfigError
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
-from grefine.training.losses import away_from, correlation_loss, fidelity, norm_in_norm
+from grefine.training.fidelity import rated_fidelity
+from grefine.training.losses import away_from, correlation_loss, norm_in_norm
 from lab.cli import app
-from lab.judges.auxiliary_heads import ContentAid, DamageAid
+from lab.judges.auxiliary_heads import ContentHead, DamageHead
 from lab.judges.distortions import distort
 from lab.judges.mdiqa import MDIQASettings, spot_losses
 from lab.judges.mdiqa import build as build_mdiqa
@@ -40,7 +41,7 @@ def test_parity_of_losses(path):
     found = {
         "norm_in_norm_p1_q2": norm_in_norm(predicted, label),
         "mse": torch.nn.functional.mse_loss(predicted, label),
-        "fidelity": fidelity(predicted, label),
+        "fidelity": rated_fidelity(predicted, label, "released"),
         "plcc": correlation_loss(predicted, label),
         "norm_in_norm_batch_of_one": norm_in_norm(predicted[:1], label[:1]),
     }
@@ -148,14 +149,14 @@ def test_the_cells_of_visible_damage_add_up_to_the_severity():
     data = judged(7, 0, 16, damaged_share=0.7, distorted_share=0.0)
     assert torch.allclose(data.visible(8).mean((1, 2)), data.severity, atol=1e-6)
     assert (data.visible(8)[data.severity == 0] == 0).all()
-    assert DamageAid(4)(torch.randn(16, 4, 8, 8), data).isfinite()
+    assert DamageHead(4)(torch.randn(16, 4, 8, 8), data).isfinite()
 
 
 def test_the_aid_reads_what_cells_show():
     data = judged(8, 0, 4, damaged_share=0.0, distorted_share=0.0)
     covered, slot = torch.nn.functional.adaptive_avg_pool2d(data.clean.objects.float(), 8).max(1)
     colour = data.scenes.colour[torch.arange(4)[:, None, None], slot]
-    aid = ContentAid(3)
+    aid = ContentHead(3)
     blind = float(aid(torch.zeros(4, 64, 3), data).detach())
     with torch.no_grad():
         aid.read.weight.zero_()

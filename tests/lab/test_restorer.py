@@ -23,7 +23,6 @@ from lab.restorer import (
     compare_weightings,
     parse_weights,
     seen_from_outside,
-    share,
     spoilt_pairs,
     train_restorer,
 )
@@ -137,11 +136,6 @@ def test_weights_in_words():
     ):
         with pytest.raises(ConfigError, match=sentence):
             parse_weights(text)
-
-
-def test_shares_have_intervals():
-    found = share(torch.tensor([True] * 30 + [False] * 10))
-    assert found["low"] < found["value"] == 0.75 < found["high"]
 
 
 @pytest.mark.slow

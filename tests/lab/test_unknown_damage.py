@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lab.tiny import unknown_damage
-from lab.tiny.unknown_damage import estranged
+from lab.tiny.unknown_damage import with_unknown_damage
 from lab.world.defects import damage
 from lab.world.render import render
 from lab.world.scene import sample
@@ -15,14 +15,14 @@ FIRST = damage(DRAWN.images, DRAWN.objects.any(1), torch.Generator().manual_seed
 
 
 def test_a_share_is_spoilt_further_and_only_where_it_was():
-    again = estranged(FIRST, torch.Generator().manual_seed(5))
+    again = with_unknown_damage(FIRST, torch.Generator().manual_seed(5))
     change = (again.images - FIRST.images).abs().amax(1)
     near = torch.nn.functional.max_pool2d(FIRST.masks[:, None].float(), 3, 1, 1)[:, 0] > 0
     assert float(change[~near].max()) == 0
     touched = (change.flatten(1).amax(1) > 0.02).float().mean()
     assert 0.12 < float(touched) < 0.45
     assert 0 <= float(again.images.min()) <= float(again.images.max()) <= 1
-    assert torch.equal(again.images, estranged(FIRST, torch.Generator().manual_seed(5)).images)
+    assert torch.equal(again.images, with_unknown_damage(FIRST, torch.Generator().manual_seed(5)).images)
 
 
 def test_every_sort_changes_pictures_visibly():
@@ -34,6 +34,6 @@ def test_every_sort_changes_pictures_visibly():
 def test_the_second_kind_is_one_that_training_knows(monkeypatch):
     kinds = []
     monkeypatch.setattr(unknown_damage, "spoil", lambda images, chosen, *_: kinds.extend(chosen) or images)
-    estranged(FIRST, torch.Generator().manual_seed(7))
+    with_unknown_damage(FIRST, torch.Generator().manual_seed(7))
     assert kinds
     assert "smear" not in kinds

@@ -30,6 +30,22 @@ CASES = {
     "prompts": ({"prompt": ["a", "b"]}, PromptError, "2 prompts were given for 1 images"),
     "prompt type": ({"prompt": 3}, PromptError, "must be a text"),
     "negatives": ({"negative_prompt": ["a", "b"]}, PromptError, "2 negative prompts were given for 1 images"),
+    "height": ({"height": "tall"}, ConfigError, "height must be a whole number, not str"),
+    "giant": ({"height": 10**6, "width": 10**6}, ImageError, "are accepted"),
+    "width": ({"width": 3.5}, ConfigError, "width must be a whole number, not float"),
+    "steps type": ({"num_inference_steps": "2"}, ConfigError, "num_inference_steps must be a whole number"),
+    "samples type": ({"num_images_per_prompt": []}, ConfigError, "num_images_per_prompt must be a whole number"),
+    "guidance nan": ({"guidance_scale": float("nan")}, ConfigError, "guidance_scale must be a finite number"),
+    "strength type": ({"strength": "much"}, ConfigError, "strength must be a number, not str"),
+    "latents nan": ({"latents": torch.full((1, 4, 8, 8), torch.nan)}, ConfigError, "latents holds NaN"),
+    "latents type": ({"latents": [1]}, ConfigError, "latents must be a tensor, not list"),
+    "seed": ({"generator": 7}, ConfigError, "generator must be a torch.Generator or a list of them, not int"),
+    "callback": ({"callback_on_step_end": "print"}, ConfigError, "callback_on_step_end must be a function"),
+    "guard type": ({"guard": "no"}, ConfigError, "guard must be true or false"),
+    "guidance type": ({"guidance": "sharpness"}, ConfigError, "guidance must be a mapping"),
+    "lora scale": ({"cross_attention_kwargs": 0.5}, ConfigError, "cross_attention_kwargs must be a mapping"),
+    "clip skip": ({"clip_skip": "one"}, ConfigError, "clip_skip must be a whole number"),
+    "scorers": ({"scorers": 3}, ConfigError, "scorers must be a list of scorers, not int"),
     "NaN": ({"image": pixels(np.nan)}, ImageError, "NaN"),
     "0..255": ({"image": pixels(128.0)}, ImageError, "divide it by 255"),
     "-1..1": ({"image": pixels(-0.5)}, ImageError, r"\(x \+ 1\) / 2"),
@@ -37,7 +53,7 @@ CASES = {
     "mask size": ({"mask_image": Image.new("L", (32, 64), 255)}, ImageError, "Mask 0 is 32x64 but its image is 64x64"),
     "masks": ({"mask_image": [Image.new("L", (64, 64))] * 2}, ImageError, "2 masks were given for 1 images"),
     "mask range": ({"mask_image": pixels(7.0, (64, 64))}, ImageError, "values in 0..1"),
-    "strength": ({"strength": 1.5}, ConfigError, "strength must lie above 0 and up to 0.95"),
+    "strength": ({"strength": 1.5}, ConfigError, "strength must lie above 0 and up to 0.99"),
     "strength 0": ({"strength": 0.0}, ConfigError, "strength must lie above 0"),
     "output": ({"output_type": "jpeg"}, ConfigError, "pil, np, pt, latent"),
     "generators": ({"generator": [torch.Generator()] * 3}, ConfigError, "3 generators were given for 1 images"),
@@ -101,3 +117,13 @@ def test_a_world_that_no_network_can_tell_is_refused_whole():
 def test_a_world_statement_is_checked_when_the_pipeline_is_made():
     with pytest.raises(ConfigError, match="unknown key 'max_error'"):
         pipeline(world={"name": "toy", "max_error": 0.1})
+
+
+@pytest.mark.parametrize(("part", "whose"), [("unet", "denoiser"), ("vae", "VAE")])
+def test_values_that_are_no_numbers_are_one_sentence(part, whose):
+    pipe = pipeline()
+    with torch.no_grad():
+        next(getattr(pipe, part).parameters()).fill_(float("nan"))
+    mask = Image.new("L", (64, 64), 255)
+    with pytest.raises(ImageError, match=rf"The {whose} gave values that are no finite numbers in float32: use"):
+        pipe("a red ball", Image.new("RGB", (64, 64)), mask, num_inference_steps=2, guard=False)

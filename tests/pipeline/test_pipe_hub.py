@@ -124,7 +124,7 @@ def test_a_folder_is_refined(machine, pictures):
     out = machine / "refined"
     settings = [argument for name, value in FEW.items() for argument in ("--set", f"{name}={value}")]
     two = (pictures / "0.png", pictures / "1.png")
-    run("refine", *two, "-o", out, "--pipeline", "sdxl", "--prompts", machine / "prompts.csv", *settings)
+    run("refine", *two, "-o", out, "--pipeline", "sdxl", "--prompts", machine / "prompts.csv", "--force", *settings)
     rows = list(csv.DictReader((out / "results.csv").open()))
     assert len(rows) == 2
     assert all(row["state"] != "failed" for row in rows), rows

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import shutil
 
 import pytest
 import torch
-from components import clip, components, controlnet, pipeline, tokenizer, unet
+from components import clip, components, controlnet, pipeline, save_tiny, tokenizer, unet
 from diffusers import DiffusionPipeline, StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
 from transformers import CLIPTextModel
 
-from grefine.errors import ConfigError, WeightsMissing
+from grefine.errors import ConfigError, GRefineError, WeightsMissing
 from grefine.models.domain import DomainNet
 from grefine.models.pq_prompts import PQPrompts
 from grefine.pipeline import GRefinePipeline
@@ -178,3 +180,37 @@ def test_a_damaged_folder_is_one_sentence(tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(WeightsCorrupt, match="cannot be loaded"):
         GRefinePipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("damage", ["class", "shape", "list", "pickle", "text"])
+def test_hostile_folders_are_one_short_sentence(tmp_path, monkeypatch, damage):
+    folder = save_tiny(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    index = json.loads((folder / "model_index.json").read_text())
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    if damage == "class":
+        index["unet"] = ["os", "system"]
+    elif damage == "shape":
+        config["block_out_channels"] = "many"
+    elif damage == "list":
+        index = [1, 2]
+    elif damage == "text":
+        config = "no configuration"
+    else:
+        for weights in (folder / "vae").glob("*.safetensors"):
+            weights.unlink()
+        (folder / "vae" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps(Owned()))
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "unet" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(GRefineError) as caught:
+        GRefinePipeline.from_pretrained(str(folder))
+    sentence = str(caught.value)
+    assert len(sentence) < 600
+    assert "\n" not in sentence
+    assert "weights_only" not in sentence
+    assert not (tmp_path / "owned").exists()
+
+
+class Owned:
+    def __reduce__(self):
+        return os.system, ("touch owned",)

@@ -176,7 +176,8 @@ def test_a_judge_is_any_function(pipe, judge, name):
         (lambda images: ["good"] * len(images), "gave 'good' for an image: it must give finite numbers"),
         (lambda images: [float("nan")] * len(images), "must give finite numbers"),
         (lambda images: [{"p": 0.5}] * len(images), "calls a value p or a"),
-        ("mdiqa", "not a str"),
+        (3, "not a int"),
+        ("mdiqqa", "did you mean .mdiqa."),
     ],
 )
 def test_a_judge_that_cannot_be_read_is_one_sentence(pipe, judge, sentence):

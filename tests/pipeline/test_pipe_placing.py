@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from components import pipeline
+from diffusers import StableDiffusionXLInpaintPipeline
 from test_pipe_exactness import bad_place, picture
 
 from grefine.pipeline import GRefinePipeline
@@ -50,3 +51,18 @@ def test_a_quantised_unet(folder, plain):
     pipe = GRefinePipeline.from_pretrained(folder, quantization_config=config)
     assert isinstance(pipe.unet.time_embedding.linear_1, QLinear)
     assert 0 < np.abs(refined(pipe) - plain).max() < 60
+
+
+def test_the_maps_go_to_the_device_of_a_loaded_pipeline():
+    """The device "meta" stands for a GPU: nothing is computed there, but it is another device."""
+    parts = pipeline().components
+    names = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
+    loaded = StableDiffusionXLInpaintPipeline(**{name: parts[name] for name in names}).to("meta")
+    made = GRefinePipeline.from_pipe(loaded, maps="tiny")
+    assert made.clip.device.type == made.pq_prompts.device.type == "meta"
+
+
+def test_a_new_precision_leaves_the_maps_alone():
+    made = GRefinePipeline.from_pipe(pipeline(), dtype=torch.bfloat16)
+    assert made.unet.dtype == made.vae.dtype == torch.bfloat16
+    assert made.clip.dtype == made.pq_prompts.dtype == torch.float32

@@ -17,6 +17,7 @@ from grefine.fetching import fetch_recipe
 from grefine.indicators.recipe import assembled_folder, read_recipe
 from grefine.pipeline import GRefinePipeline
 from grefine.resources import bundled, pipeline_names
+from grefine.scorers.resolve import availability, load_scorer
 
 SDXL = bundled("pipelines") / "sdxl"
 WORDS = ["a red ball on snow", "", "Ünïcödé 的 🎈 !!", "photo " * 100, "<|startoftext|> <start_of_text>", "x\x00y\t\n"]
@@ -122,3 +123,26 @@ def test_a_file_that_lost_its_end_counts_as_missing(placed):
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(WeightsMissing, match=r"'vae/diffusion_pytorch_model\.safetensors' of sdxl"):
         GRefinePipeline.from_pretrained("sdxl")
+
+
+def test_a_fetched_judge_runs_by_its_name_alone_and_says_what_it_says_in_the_guard(placed):
+    picture = Image.effect_noise((96, 70), 60).convert("RGB")
+    held = GRefinePipeline.from_pretrained("sdxl").judges()
+    assert len(held) == 2
+    for judge in held:
+        assert availability(judge.spec.name)[0]
+        alone = load_scorer(judge.spec.name)([picture], ["a ball on snow"])[0].values
+        assert alone == pytest.approx(judge([picture], ["a ball on snow"])[0].values, abs=1e-6)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_prompts_of_another_clip_are_said_to_be_so(placed, tmp_path, other, recwarn):
+    if other:
+        for file in (placed / "pq-prompts").iterdir():
+            content = torch.load(file, weights_only=True)
+            content["params"]["prompt_learner.token_prefix"] += 0.01
+            torch.save(content, file)
+        shutil.copytree(placed / "pq-prompts", tmp_path / "other" / "pq-prompts")
+        write_recipes(tmp_path / "recipes", tmp_path / "other")
+    assembled_folder(SDXL)
+    assert any("another start token" in str(found.message) for found in recwarn) == other

@@ -32,7 +32,7 @@ def wants_change(defect):
 
 
 def seen_by_the_unet(defect, **sight):
-    pipe, seen = pipeline(source_sight=sight), []
+    pipe, seen = pipeline(unet_traits=sight), []
 
     def watch(_pipe, _index, _step, tensors):
         seen.append((tensors["masked_image_latents"].clone(), tensors["prompt_embeds"].shape[0]))

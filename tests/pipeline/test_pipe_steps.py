@@ -53,7 +53,7 @@ def test_steps_are_counted_as_executed_in_both_stages(pipe, strength):
 
 
 def test_what_is_mended_in_sight_takes_few_steps_unless_steps_are_asked_for(pipe):
-    preferring = pipeline(source_sight={"damage": True, "steps": 2})
+    preferring = pipeline(unet_traits={"damage": True, "steps": 2})
     _, seen, runs = watch(preferring)
     assert [stage for _, stage, _ in seen] == ["repaint"] * 2 + ["restore"] * 2
     assert runs == [1] * 4
@@ -61,7 +61,7 @@ def test_what_is_mended_in_sight_takes_few_steps_unless_steps_are_asked_for(pipe
     assert len(watch(pipe)[1]) == 20, "in the blank every step counts"
     assert len(watch(preferring, config={"reading": "paper"})[1]) == 20, "the paper shows its UNet nothing"
     older = pipeline(refine_defaults={"show_damage": True, "steps_shown": 2, "dilate": 0.02})
-    assert older.source_sight == preferring.source_sight, "as pipelines said it before"
+    assert older.unet_traits == preferring.unet_traits, "as pipelines said it before"
     words = preferring.explain("a red ball", picture(), quality_map=bad_place, config={"use_aq": False})
     assert "Stage 1 runs 2 steps" in words
     assert "Stage 2 (inpaint) runs 2 steps" in words
@@ -117,7 +117,7 @@ def test_schedulers_run_and_repeat(pipe, kind):
 
 
 def test_a_schedule_that_is_too_long_is_refused(pipe):
-    with pytest.raises(ConfigError, match="need a schedule of 1400, but DDIMScheduler has 1000 timesteps"):
+    with pytest.raises(ConfigError, match="70 steps do not fit below strength 0.05, where DDIMScheduler has 49"):
         call(pipe, num_inference_steps=70, strength=0.05, restorer="none")
 
 

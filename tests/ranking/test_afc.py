@@ -16,13 +16,13 @@ from grefine.ranking.judges import (
     JudgeValues,
     afc_table,
     metric_values,
-    named,
     read_prompts,
     read_values,
     voted_images,
 )
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import Vote, read_votes, table_from_votes
+from grefine.scorers.resolve import read_weights
 
 
 @pytest.fixture
@@ -62,6 +62,23 @@ def test_subjects_are_added_up_whatever_side_they_saw():
     votes = [Vote("A", "B", "x", 1, 0, "ann"), Vote("B", "A", "x", 1, 0, "bob"), Vote("A", "B", "x", 1, 0, "cy")]
     (row,) = merged(table_from_votes(votes)).votes
     assert (row.method_a, row.votes_a, row.votes_b) == ("A", 2, 1)
+
+
+def test_neither_the_order_of_rows_nor_the_side_shown_changes_anything():
+    rng = np.random.default_rng(0)
+    votes = [
+        Vote(a, b, image, int(rng.integers(4)), int(rng.integers(1, 4)))
+        for image in "uvwx"
+        for a, b in (("A", "B"), ("A", "C"), ("B", "C"))
+        for _ in range(3)
+    ]
+    turned = [
+        Vote(v.method_b, v.method_a, v.image, v.votes_b, v.votes_a) if rng.random() < 0.5 else v
+        for v in rng.permutation(np.array(votes, dtype=object))
+    ]
+    one, other = merged(table_from_votes(votes)), merged(table_from_votes(turned))
+    assert one == other
+    assert len(one.votes) == 12
 
 
 def test_missing_and_undefined_values_are_refused(table):
@@ -131,9 +148,9 @@ def test_images_and_a_registry_metric(tmp_path):
 def test_metric_options_are_checked(tmp_path):
     with pytest.raises(ConfigError, match="No metric 'piqee'"):
         metric_values(["piqee"], {})
-    assert named("MDIQA=x/y", "--weights") == ("mdiqa", "x/y")
-    with pytest.raises(ConfigError, match="METRIC=FOLDER"):
-        named("mdiqa", "--weights")
+    assert read_weights(["MDIQA=x/y"]) == {"mdiqa": "x/y"}
+    with pytest.raises(ConfigError, match="METRIC=PATH"):
+        read_weights(["mdiqa"])
     (tmp_path / "p.json").write_text('{"im0": 3}')
     with pytest.raises(ConfigError, match="prompts by image name"):
         read_prompts(tmp_path / "p.json")

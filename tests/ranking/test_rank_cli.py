@@ -47,7 +47,7 @@ def test_fit_as_json_and_plot(grefine, votes, tmp_path):
     assert {"scores", "intervals", "counts", "log_likelihood"} <= set(found)
     assert list(found["scores"]) == ["A", "B", "C"]
     assert found["counts"]["A"] == {"B": 6, "C": 6}
-    assert found["resampled"] == "subject"
+    assert found["resampled"] == "subject and image"
     assert (tmp_path / "fit.svg").read_text().startswith("<?xml")
 
 
@@ -82,7 +82,7 @@ def test_each_mistake_is_one_sentence(grefine, votes, tmp_path):
         (("rank", "fit", apart), "No vote connects A and B with C and D"),
         (("rank", "fit", tmp_path / "none.csv"), "Cannot read the votes"),
         (("rank", "fit", votes, "--method", "A", "--method", "B"), "'C', which is not among A, B"),
-        (("rank", "fit", votes, "--by", "moon"), "auto, subject or image"),
+        (("rank", "fit", votes, "--by", "moon"), "auto, subject, image or both"),
         (("rank", "study", tmp_path / "empty"), "is not a study folder"),
         (("rank", "pairs", tmp_path / "empty", "-o", tmp_path / "s"), "at least two methods"),
         (("rank", "score", votes, "--metric", "piqe"), "needs the images"),

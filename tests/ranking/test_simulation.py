@@ -7,10 +7,11 @@ import pytest
 
 from benchmarks.vote_simulator import choose, draw_world, vote
 from grefine.errors import ConfigError
+from grefine.evaluate.correlation import srcc
 from grefine.ranking.agreement import agreement
 from grefine.ranking.intervals import resampled_intervals
-from grefine.ranking.report import rank_methods
-from grefine.ranking.stability import spearman, stability, stability_in_order
+from grefine.ranking.result import rank_methods
+from grefine.ranking.stability import stability, stability_in_order
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import Vote, table_from_votes
 
@@ -32,7 +33,7 @@ def test_scores_come_back_with_enough_votes():
 def test_rankings_come_back(seed):
     world, table = simulated(seed, k=30, spread=0.7, subject_effect=0.1)
     found = fit_scores(table.counts(), table.methods).mu
-    assert spearman(found, world.mu) > 0.85
+    assert srcc(found, world.mu) > 0.85
 
 
 def coverage(by, runs, **world):
@@ -53,6 +54,13 @@ def test_intervals_by_subject_cover_at_about_their_level():
 def test_intervals_by_image_cover_at_about_their_level():
     share = coverage("image", 24, k=8, image_effect=0.7, subject_effect=0.0, spread=0.4, inputs=2000)
     assert 0.82 <= share <= 0.97, f"90 % intervals covered {share:.0%}"
+
+
+def test_intervals_by_both_cover_where_subjects_and_images_differ():
+    share = coverage("auto", 24, k=8, image_effect=0.5, subject_effect=0.3, spread=0.4, inputs=2000)
+    assert 0.82 <= share <= 0.98, f"90 % intervals covered {share:.0%}"
+    alone = coverage("subject", 24, k=8, image_effect=0.5, subject_effect=0.0, spread=0.4, inputs=2000)
+    assert alone < 0.8, "resampling subjects alone is too sure where images differ"
 
 
 def test_counting_votes_as_independent_is_too_sure():
@@ -80,7 +88,8 @@ def test_mad_exaggerates_differences():
 def test_intervals_say_what_they_rest_on():
     _, table = simulated(1, k=3)
     found = resampled_intervals(table, resamples=20)
-    assert (found.by, found.clusters, found.resamples) == ("subject", 12, 20)
+    assert (found.by, found.resamples) == ("subject and image", 20)
+    assert resampled_intervals(table, "subject", resamples=20).clusters == 12
     assert found.first.sum() == pytest.approx(1)
     assert resampled_intervals(table, "image", resamples=20).by == "image"
     nameless = table_from_votes([Vote("A", "B", "x", 3, 1), Vote("A", "B", "y", 2, 1)])
@@ -103,7 +112,7 @@ def test_a_report_has_everything(tmp_path):
     assert [p["K"] for p in found["stability"]] == [1, 2, 3, 4]
     assert found["stability"][-1]["srcc"] == pytest.approx(1)
     assert found["stability_in_order"][-1] == {"K": 4, "srcc": pytest.approx(1)}
-    assert found["resampled"] == "subject"
+    assert found["resampled"] == "subject and image"
     assert 0.4 < found["agreement"]["two_subjects"] < 1
     assert len(found["agreement"]["subjects"]) == 12
     for suffix in (".png", ".svg"):

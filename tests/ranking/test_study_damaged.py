@@ -33,7 +33,7 @@ def test_a_torn_last_line_is_cut_and_nothing_else(folder):
 
 
 def test_a_full_disk_loses_no_vote_and_keeps_the_journal_whole(folder, monkeypatch):
-    from grefine.ranking import journal as module
+    from grefine.io import journal as module
 
     study = load_study(folder)
     ids = [t.id for t in trials_of(study, "ann")]

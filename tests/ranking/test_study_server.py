@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import socket
 import threading
+import time
 
 import pytest
 from study_fixtures import Client, serving
@@ -283,3 +286,35 @@ def test_exporting_nothing_is_an_error(folder, tmp_path):
         export_votes(folder, tmp_path / "votes.csv")
     with pytest.raises(ConfigError, match="between 0 and 1"):
         export_votes(folder, tmp_path / "votes.csv", min_attention=2)
+
+
+def raw(server, data):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(data)
+        line.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: line.recv(65536), b""))
+
+
+def test_requests_that_make_no_sense_are_answered_and_harm_nothing(folder, capfd):
+    with serving(folder) as server:
+        client = Client(server)
+        trial = client.trial("ann")["trial"]["id"]
+        for seconds in (10**400, -1, 10**10):
+            assert client.vote("ann", trial, seconds=seconds)[0] == 400
+        host = f"Host: 127.0.0.1:{server.port}\r\n\r\n".encode()
+        for target in (b"http://[", b"//[", b"http://[::1"):
+            status = raw(server, b"GET " + target + b" HTTP/1.1\r\n" + host).split(b" ")[1]
+            assert status in (b"400", b"404")
+        assert client.vote("ann", trial)[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_requests_on_one_connection_do_not_wait_for_receipts(folder):
+    with serving(folder) as server:
+        line = http.client.HTTPConnection("127.0.0.1", server.port)
+        start = time.perf_counter()
+        for _ in range(40):
+            line.request("GET", f"/s/{server.desk.secret}/api/trial?subject=ann")
+            assert line.getresponse().read()
+        line.close()
+    assert time.perf_counter() - start < 1.2, "40 ms a request is the receipt of the head being waited for"

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import log_expit, log_ndtr
 
 from grefine.errors import ConfigError
-from grefine.ranking.report import rank_methods
+from grefine.ranking.result import rank_methods
 from grefine.ranking.stability import group_correlations, stability
 from grefine.ranking.thurstone import PSEUDO_COUNT, fit_scores, log_likelihood, strongly_connected
 from grefine.ranking.votes import read_votes

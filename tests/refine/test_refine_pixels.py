@@ -7,7 +7,13 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+)
 
 from grefine.errors import ConfigError
 from grefine.refine.composite import (
@@ -23,13 +29,13 @@ from grefine.refine.composite import (
 from grefine.refine.fill import smooth_fill
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import (
-    BLIND,
+    PLAIN,
     RefineConfig,
-    SourceSight,
+    UNetTraits,
     read_settings,
     resolve,
-    sight_of_call,
-    source_sight,
+    traits_of_call,
+    unet_traits,
 )
 from grefine.refine.strength import choose_timesteps
 
@@ -144,6 +150,43 @@ def test_exactly_the_asked_steps_are_chosen(kind, strength):
     assert float(timesteps[0]) <= 1000 * strength + 1
 
 
+@pytest.mark.parametrize("steps", [4, 10, 20])
+@pytest.mark.parametrize("strength", [0.3, 0.7, 0.9, 0.99])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (EulerDiscreteScheduler, {"timestep_spacing": "leading"}),
+        (EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
+        (DPMSolverMultistepScheduler, {}),
+        (LCMScheduler, {}),
+        (HeunDiscreteScheduler, {}),
+    ],
+)
+def test_a_strength_is_the_same_noise_for_every_scheduler_and_number_of_steps(kind, options, strength, steps):
+    scheduler = kind(**options)
+    if kind is LCMScheduler and steps > 50 * strength:
+        pytest.skip("its schedule of 50 has fewer steps below that strength")
+    timesteps, count = choose_timesteps(scheduler, steps, strength, "cpu", "noise")
+    assert float(timesteps[0]) == pytest.approx(1000 * strength - 1, abs=20 if kind is LCMScheduler else 1)
+    assert count == steps
+    assert len(set(timesteps.tolist())) == steps
+    latents, noise = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+    alpha = scheduler.alphas_cumprod[round(float(timesteps[0]))]
+    noisy = scheduler.scale_model_input(scheduler.add_noise(latents, noise, timesteps[:1]), timesteps[0])
+    assert float(noisy.mean()) == pytest.approx(float((1 - alpha).sqrt()), abs=1e-3)
+
+
+@pytest.mark.parametrize(("options", "steps"), [({}, 10), ({"timestep_spacing": "trailing"}, 20)])
+def test_a_scheduler_with_its_own_steps_alone_begins_nearest_below(options, steps):
+    timesteps, _ = choose_timesteps(DDIMScheduler(**options), steps, 0.9, "cpu", "noise")
+    assert len(timesteps) == steps
+    assert 820 < timesteps[0] < 900
+    karras = EulerDiscreteScheduler(use_karras_sigmas=True)
+    timesteps, _ = choose_timesteps(karras, steps, 0.9, "cpu", "noise")
+    assert len(timesteps) == steps
+    assert timesteps[0] < 900
+
+
 def test_few_step_schedules_spread_over_the_strength():
     timesteps, _ = choose_timesteps(LCMScheduler(), 4, 0.5, "cpu")
     assert len(timesteps) == 4
@@ -174,7 +217,7 @@ def test_settings_split_steps_and_fall_back():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"delta": 1.0}, "delta must lie in 0..0.95"),
+        ({"delta": 1.0}, "delta must lie in 0..0.99"),
         ({"max_area": 2.0}, "max_area is a share"),
         ({"max_regions": 0}, "max_regions must be at least 1"),
         ({"context": -1.0}, "context must not be negative"),
@@ -183,7 +226,7 @@ def test_settings_split_steps_and_fall_back():
         ({"mask_threshold": "mena"}, "mask_threshold' must be"),
         ({"reading": "papr"}, "must be one of grefine, paper, not 'papr'; did you mean 'paper'"),
         ({"mask_mode": "mean"}, "'mask_mode' is gone: `mask_threshold` takes a value, or `mean`"),
-        ({"show_damage": True}, "'show_damage' is gone: it is a property of the UNet now: `source_sight`"),
+        ({"show_damage": True}, "'show_damage' is gone: it is a property of the UNet now: `unet_traits`"),
         ({"protect": False}, "'protect' is gone: `reading: paper` is the literal chain"),
     ],
 )
@@ -193,8 +236,10 @@ def test_settings_are_checked(values, sentence):
 
 
 def test_a_removed_key_in_a_file_names_the_line_and_what_replaced_it(tmp_path):
-    (tmp_path / "old.yaml").write_text("gate: false\nsteps_mode: schedule\n")
-    with pytest.raises(ConfigError, match=r"old\.yaml' line 2: the key 'steps_mode' is gone: every step counts"):
+    (tmp_path / "old.yaml").write_text("gate: false\nguard_regions: true\n")
+    with pytest.raises(
+        ConfigError, match=r"old\.yaml' line 2: the key 'guard_regions' is gone: the guard always judges"
+    ):
         read_settings(tmp_path / "old.yaml")
 
 
@@ -207,9 +252,9 @@ def test_there_are_few_settings_and_every_removed_one_says_what_replaced_it():
 
 def test_what_a_pipeline_of_before_stated_of_its_unet_is_read():
     old = {"show_damage": True, "show_edited": True, "steps_shown": 2, "strength_shown": 0.2, "least_change": 0.06}
-    sight = SourceSight(damage=True, edited=True, strength=0.2, steps=2, least_change=0.06)
-    assert source_sight(None, old | {"dilate": 0.06}) == sight
-    assert source_sight({"damage": True}, old) == SourceSight(damage=True)
+    traits = UNetTraits(damage=True, edited=True, strength=0.2, steps=2, least_change=0.06)
+    assert unet_traits(None, old | {"dilate": 0.06}) == traits
+    assert unet_traits({"damage": True}, old) == UNetTraits(damage=True)
     assert resolve(RefineConfig(), old | {"dilate": 0.06}, {}).dilate == 0.06
-    assert sight_of_call(sight, RefineConfig(reading="paper"), False) == BLIND
-    assert sight_of_call(sight, RefineConfig(), True).steps is None
+    assert traits_of_call(traits, RefineConfig(reading="paper"), False) == PLAIN
+    assert traits_of_call(traits, RefineConfig(), True).steps is None

@@ -11,12 +11,12 @@ from grefine.indicators.calibration import Calibration
 from grefine.refine.parts import connected_parts, split_large
 from grefine.refine.plan import DIFFUSE, Findings, automatic_mask, edit_map, group_parts, plan_repair
 from grefine.refine.regions import LARGEST_CROP, binarise, crop_box, working_size
-from grefine.refine.settings import BLIND, RefineConfig, SourceSight
+from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
 
 SIDE = 64
 GATED = Calibration(p_gate=0.7)
-SEES = SourceSight(damage=True, strength=0.4)
+SEES = UNetTraits(damage=True, strength=0.4)
 
 
 def square(top, left, size, value=1.0, base=0.0):
@@ -39,9 +39,9 @@ def findings(P=None, p=0.5, phrases=(), text="a ball on the grass", user=None):
     return Findings(QualityMap(P, p), aligned, ParsedPrompt(text, (), ()), user)
 
 
-def plan(found, calibration=GATED, working=64, sight=BLIND, **settings):
+def plan(found, calibration=GATED, working=64, traits=PLAIN, **settings):
     settings = {"dilate": 0.0, "max_upscale": 4.0} | settings
-    return plan_repair(found, RefineConfig(**settings), calibration, working, sight)
+    return plan_repair(found, RefineConfig(**settings), calibration, working, traits)
 
 
 def test_the_worked_example():
@@ -295,29 +295,29 @@ def test_only_places_that_no_phrase_asks_for_are_mended():
 def test_what_is_mended_in_sight_needs_less_strength():
     bad = findings(P=1 - square(30, 30, 20))
     assert plan(bad).regions[0].strength > 0.8
-    assert plan(bad, sight=SEES).regions[0].strength == 0.4
+    assert plan(bad, traits=SEES).regions[0].strength == 0.4
     missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(4, 4, 24))
-    assert plan(findings(phrases=[missing]), sight=SEES).regions[0].strength == 0.9
+    assert plan(findings(phrases=[missing]), traits=SEES).regions[0].strength == 0.9
 
 
 def test_what_is_mended_in_sight_may_be_large():
     bad = findings(P=1 - square(4, 4, 50))
     assert plan(bad).beyond_repair
-    assert plan(bad, sight=SEES).regions
+    assert plan(bad, traits=SEES).regions
     missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(4, 4, 50))
-    assert plan(findings(phrases=[missing]), sight=SEES).beyond_repair, "this would be a new picture"
+    assert plan(findings(phrases=[missing]), traits=SEES).beyond_repair, "this would be a new picture"
 
 
 def test_what_damage_hides_is_mended_before_it_is_drawn_anew():
     missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(30, 30, 20))
     under_damage = findings(P=1 - square(30, 30, 20, 0.8), phrases=[missing])
-    mended = plan(under_damage, sight=SEES).regions[0]
+    mended = plan(under_damage, traits=SEES).regions[0]
     assert (mended.kind, mended.is_restoration, mended.strength, mended.phrases) == ("perceptual", True, 0.4, ())
     assert mended.prompt.startswith("a ball , ")
     assert "'a ball' is not seen" in mended.reason
     assert plan(under_damage).regions[0].kind == "noun", "a UNet that does not see the damage draws it anew"
     in_plain_sight = findings(P=1 - square(30, 30, 20, 0.2), phrases=[missing])
-    assert plan(in_plain_sight, sight=SEES).regions[0].kind == "noun"
+    assert plan(in_plain_sight, traits=SEES).regions[0].kind == "noun"
 
 
 def met(noun, claimed):

@@ -10,8 +10,11 @@ import torch
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.clip_scores import CLIPIQA, CLIPScore, PickScore, load_clip
-from grefine.scorers.hpsv2 import HPSv2
+from grefine.scorers.clip import load_clip
+from grefine.scorers.clipiqa import CLIPIQA
+from grefine.scorers.clipscore import CLIPScore
+from grefine.scorers.hpsv2 import MEAN, STD, HPSv2, view
+from grefine.scorers.pickscore import PickScore
 from lab.world.tokenizer import build_tokenizer
 
 PROMPTS = ["a red ball on grass", "a blue box on the road at night with two white cats and a green tree and a star"]
@@ -60,25 +63,25 @@ def direct(folder, texts):
 
 def test_pickscore_is_the_models_own_logit(folder):
     logits, _ = direct(folder, PROMPTS)
-    found = PickScore(*load_clip(folder, "cpu"))(pictures(), PROMPTS)
+    found = PickScore(load_clip(folder, "cpu"))(pictures(), PROMPTS)
     assert [s["pickscore"] for s in found] == pytest.approx(logits.diag().tolist(), abs=1e-4)
 
 
 def test_clipscore_against_transformers(folder):
     logits, scale = direct(folder, ["A photo depicts " + p for p in PROMPTS])
     expected = (2.5 * (logits / scale).diag().clamp(min=0)).tolist()
-    found = CLIPScore(*load_clip(folder, "cpu"))(pictures(), PROMPTS)
+    found = CLIPScore(load_clip(folder, "cpu"))(pictures(), PROMPTS)
     assert [s["clipscore"] for s in found] == pytest.approx(expected, abs=1e-5)
 
 
 def test_clipiqa_against_transformers(folder):
     logits, _ = direct(folder, ["Good photo.", "Bad photo."])
-    found = CLIPIQA(*load_clip(folder, "cpu"))(pictures())
+    found = CLIPIQA(load_clip(folder, "cpu"))(pictures())
     assert [s["clipiqa"] for s in found] == pytest.approx(logits.softmax(-1)[:, 0].tolist(), abs=1e-5)
 
 
 def test_a_long_prompt_keeps_its_end_mark(folder):
-    (encoder,) = load_clip(folder, "cpu")
+    encoder = load_clip(folder, "cpu")
     found = encoder.tokenizer(PROMPTS[1:], padding="max_length", truncation=True, max_length=16, return_tensors="pt")
     assert found["input_ids"][0, -1] == encoder.tokenizer.eos_token_id
 
@@ -115,13 +118,33 @@ def test_hpsv2_against_open_clip():
         {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16},
         {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
     ).eval()
-    transform = open_clip.image_transform(32, is_train=False)
     tokenizer = open_clip.SimpleTokenizer(context_length=12)
-    found = HPSv2(model, transform, tokenizer)(pictures(), PROMPTS)
+    found = HPSv2(model, tokenizer)(pictures(), PROMPTS)
     with torch.no_grad():
-        pixels = torch.stack([transform(p) for p in pictures()])
+        pixels = torch.stack([published_view(p, 32) for p in pictures()])
         image, text, _ = model(pixels, tokenizer(PROMPTS))
     assert [s["hpsv2"] for s in found] == pytest.approx((image * text).sum(-1).tolist(), abs=1e-5)
+
+
+def published_view(image, side):
+    """The published evaluation transform, written once more with torchvision: resize by the longest side, then pad."""
+    from torchvision.transforms.v2 import functional as TF  # noqa: N812
+
+    longest = max(image.size)
+    height, width = round(image.height * side / longest), round(image.width * side / longest)
+    small = TF.resize(image, [height, width], interpolation=TF.InterpolationMode.BICUBIC, antialias=True)
+    top, left = (side - height) // 2, (side - width) // 2
+    padded = TF.pad(small, [left, top, side - width - left, side - height - top], fill=0)
+    return TF.normalize(TF.to_dtype(TF.pil_to_tensor(padded), torch.float32, scale=True), list(MEAN), list(STD))
+
+
+@pytest.mark.parametrize("size", [(600, 400), (1344, 768), (832, 1216), (224, 224), (224, 100), (100, 37), (2000, 3)])
+def test_hpsv2_sees_the_whole_picture_on_black(size):
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    found = view(image, 224)
+    assert found.shape == (3, 224, 224)
+    if min(size) > 3:  # the published code cannot take a side that rounds to nothing
+        assert torch.allclose(found, published_view(image, 224), atol=1e-6)
 
 
 def test_a_foreign_folder_is_named(tmp_path):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from grefine.errors import ConfigError, WeightsCorrupt
 from grefine.models.lar_iqa import LARIQA
-from grefine.scorers.gate import read_gate
+from grefine.scorers.prefilter import read_gate
 
 
 @pytest.fixture(scope="module")

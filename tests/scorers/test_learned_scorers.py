@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import accelerate
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,10 @@ from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.reward import REWARD_MEAN, REWARD_STD, RewardModel, semantic_view
-from grefine.scorers.learned import ImageRewardScorer, LARIQAScorer, MDIQAScorer, MoEAGIQAScorer
+from grefine.scorers.imagereward import ImageRewardScorer
+from grefine.scorers.lar_iqa import LARIQAScorer
+from grefine.scorers.mdiqa import MDIQAScorer
+from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.scorers.protocol import Scorer
 from lab.world.tokenizer import build_tokenizer
 
@@ -96,7 +102,7 @@ def test_names_of_values(scorers):
 def test_moe_is_the_mean_over_all_drawn_crops(scorers, tokenizer):
     """Against the plain procedure: one crop after the other, repeated ones included."""
     from grefine.models.moe_agiqa import pad_to, random_offsets
-    from grefine.scorers.learned import tokens
+    from grefine.scorers.batches import tokens
 
     scorer, image = scorers["moe_agiqa"], pictures()[1]
     model = scorer.model
@@ -113,7 +119,7 @@ def test_moe_is_the_mean_over_all_drawn_crops(scorers, tokenizer):
 
 def test_reward_by_hand(scorers, tokenizer):
     """The reward is the rating of the first token, standardised."""
-    from grefine.scorers.learned import tokens
+    from grefine.scorers.batches import tokens
 
     scorer, image = scorers["imagereward"], pictures()[0]
     ids, mask = tokens(tokenizer, PROMPTS[:1], 16, torch.device("cpu"))
@@ -151,3 +157,14 @@ def test_bad_input_is_one_sentence(scorers):
         with pytest.raises(PromptError) as caught:
             scorers["moe_agiqa"]([picture], bad)
         assert str(caught.value).count(". ") == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_left_on_another_device_when_a_judge_is_offloaded(scorers, name, monkeypatch):
+    """The device "meta" holds no values: mixing it with the CPU fails, and so does reading a score at the very end."""
+    # transformers looks at the values of a mask to leave it out where nothing is masked.
+    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *_: False)
+    scorer = copy.deepcopy(scorers[name])
+    accelerate.cpu_offload_with_hook(scorer.model, execution_device="meta")
+    with pytest.raises(NotImplementedError, match="out of meta tensor"):
+        scorer(pictures(), PROMPTS)

@@ -17,11 +17,11 @@ from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError, MetricUnavailable, WeightsCorrupt, WeightsMissing
 from grefine.models.lar_iqa import LARIQA
 from grefine.scorers.checkpoint import read_state
-from grefine.scorers.convert import KINDS, convert_weights
+from grefine.scorers.convert import convert_weights, kinds
 from grefine.scorers.files import score_files
 from grefine.scorers.listing import list_metrics
-from grefine.scorers.registry import availability, known_metric, load_scorer, metric_specs
-from grefine.scorers.specs import PAPER, SPECS
+from grefine.scorers.registry import PAPER, judge_files, known_metric, metric_specs
+from grefine.scorers.resolve import availability, load_scorer, resolve
 
 LAR = {"encoder": "test_efficientnet", "features": 16, "expanded": 16, "reduced": 8, "whole_size": 32, "crop_size": 48}
 
@@ -51,12 +51,12 @@ def images(tmp_path):
 
 def test_every_metric_says_what_a_reader_needs():
     assert len(PAPER) == 13
-    assert set(PAPER) <= set(SPECS)
+    assert set(PAPER) <= set(judge_files())
     for spec in metric_specs():
         assert spec.licence
         assert spec.description
         assert spec.range[0] < spec.range[1]
-        assert spec.weights or availability(spec.name).runs, f"{spec.name} needs nothing and does not run"
+        assert spec.weights or availability(spec.name)[0], f"{spec.name} needs nothing and does not run"
     assert {s.name for s in metric_specs() if s.needs_prompt} == {
         "moe_agiqa", "clipscore", "pickscore", "imagereward", "hpsv2",
     }  # fmt: skip
@@ -65,11 +65,11 @@ def test_every_metric_says_what_a_reader_needs():
 
 def test_what_cannot_run_says_why_and_how():
     for row in list_metrics():
-        assert row.runs or (row.reason and row.weights), row.name
-    state = availability("mdiqa")
-    assert not state.runs
-    assert "grefine convert mdiqa" in state.reason
-    assert availability("piqe").runs
+        assert row["runs"] or (row["reason"] and row["weights"]), row["name"]
+    runs, reason = availability("mdiqa")
+    assert not runs
+    assert "grefine convert mdiqa" in reason
+    assert availability("piqe")[0]
 
 
 def test_names_are_forgiving_and_unknown_ones_are_not():
@@ -80,6 +80,8 @@ def test_names_are_forgiving_and_unknown_ones_are_not():
     assert "did you mean" not in str(caught.value)
     with pytest.raises(ConfigError, match="did you mean 'musiq'"):
         load_scorer("muziq")
+    with pytest.raises(ConfigError, match="No metric 'nope'; `grefine metrics` lists them$"):
+        load_scorer("nope")
     with pytest.raises(ConfigError, match="no device"):
         load_scorer("piqe", device="gpu9")
     with pytest.raises(MetricUnavailable, match="non-commercial"):
@@ -102,7 +104,7 @@ def test_weights_lying_in_the_cache_are_found(lar_folder, tmp_path, monkeypatch)
     monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "other"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "lar_iqa").symlink_to(lar_folder)
-    assert availability("lar_iqa").runs
+    assert availability("lar_iqa")[0]
     assert load_scorer("lar_iqa").spec.name == "lar_iqa"
 
 
@@ -188,7 +190,7 @@ def test_convert_puts_mdiqas_many_files_together(tmp_path):
 
 
 def test_convert_says_what_is_missing(tmp_path):
-    assert KINDS == ("moe-agiqa", "mdiqa", "lar-iqa", "reward", "pq")
+    assert tuple(kinds()) == ("moe-agiqa", "mdiqa", "lar-iqa", "reward", "pq")
     torch.save({"reward_model_state_dict": {}, "regressor_model_state_dict": {}, "loss": 0.1}, tmp_path / "best.pth")
     with pytest.raises(WeightsMissing, match="augreg_in21k_ft_in1k"):
         convert_weights("moe-agiqa", [tmp_path / "best.pth"], tmp_path / "moe")
@@ -210,30 +212,30 @@ def test_score_files_resumes_and_says_what_failed(images, lar_folder, tmp_path):
             calls.append(len(pictures))
             return self.inner(pictures, prompts)
 
-    scorers = {"lar_iqa": Counting()}
-    first = score_files([images], scorers, out=out)
+    judges = [resolve(Counting())]
+    first = score_files([images], judges, out=out)
     assert (len(first.rows), first.failed, sum(calls)) == (3, 0, 3)
-    again = score_files([images], scorers, out=out)
+    again = score_files([images], judges, out=out)
     assert (again.reused, sum(calls)) == (3, 3), "nothing is scored twice"
     assert [r["lar_iqa"] for r in again.rows] == [r["lar_iqa"] for r in first.rows]
     Image.new("RGB", (48, 48), "red").save(images / "b.png")
     (images / "d.png").write_bytes(b"no picture")
-    third = score_files([images], scorers, out=out)
+    third = score_files([images], judges, out=out)
     assert (third.reused, sum(calls), third.failed) == (2, 4, 1)
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert rows[3]["lar_iqa"] == ""
     assert "d.png" in rows[3]["note"]
-    assert score_files([images], scorers, out=out, setup={"device": "other"}).reused == 0
+    assert score_files([images], [resolve(Counting(), device="other")], out=out).reused == 0
 
 
 def test_score_files_refuses_what_it_cannot_write(images, tmp_path):
     with pytest.raises(ConfigError, match="csv or .json"):
-        score_files([images], {}, out=tmp_path / "scores.xlsx")
+        score_files([images], [], out=tmp_path / "scores.xlsx")
     with pytest.raises(ImageError, match="no file or folder"):
-        score_files([tmp_path / "nowhere"], {})
+        score_files([tmp_path / "nowhere"], [])
     (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="no table of scores"):
-        score_files([images], {}, out=tmp_path / "mine.csv")
+        score_files([images], [], out=tmp_path / "mine.csv")
 
 
 def test_commands(images, lar_folder):
@@ -249,3 +251,16 @@ def test_commands(images, lar_folder):
     assert CliRunner().invoke(app, run).exit_code == 1
     with pytest.raises(ConfigError, match="METRIC=PATH"):
         CliRunner().invoke(app, ["score", str(images), "--metrics", "piqe", "--weights", "x"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("kind", ["lar-iqa", "reward", "pq", "moe-agiqa", "mdiqa"])
+def test_files_of_anything_else_are_not_converted(tmp_path, kind):
+    """A text, and tensors of other names and shapes: one sentence, no dump, nothing written."""
+    (tmp_path / "text.pth").write_text("i am a text")
+    torch.save({"cls_token": torch.zeros(3), "weight": torch.zeros(2, 2), "params": 7}, tmp_path / "other.pth")
+    for name in ("text.pth", "other.pth"):
+        with pytest.raises((WeightsCorrupt, WeightsMissing)) as caught:
+            convert_weights(kind, [tmp_path / name], tmp_path / "out")
+        assert len(str(caught.value)) < 500
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()

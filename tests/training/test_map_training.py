@@ -28,9 +28,9 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder
 from grefine.text.parse import parse
 from grefine.training.loop import Budget, Record
-from grefine.training.maps import recipe
+from grefine.training.maps import train as recipe
 from grefine.training.maps.aq import AQSettings, fit_alignment, moving
-from grefine.training.maps.pq import PQSettings, Seen, fit_prompts
+from grefine.training.maps.pq import ClassTokens, PQSettings, fit_prompts
 from grefine.training.maps.scores import alignment_scores, quality_scores
 from grefine.training.maps.table import RatedTable
 from lab import map_sources
@@ -168,11 +168,11 @@ def test_a_seed_gives_the_same_prompts_and_a_resume_goes_on(few, tmp_path):
 
 def test_going_on_from_another_configuration_is_refused(few, start, table, tmp_path):
     recipe.train_pq(tmp_path / "o", start, source=_quality, config=_yaml(tmp_path, "batch: 4\n"), steps=1, cpu=True)
-    with pytest.raises(ConfigError, match="was trained with batch 4, and now it is 8"):
+    with pytest.raises(ConfigError, match="was trained with batch=4, now it is 8"):
         recipe.train_pq(
             tmp_path / "o", start, source=_quality, config=_yaml(tmp_path, "batch: 8\n"), steps=1, cpu=True
         )
-    with pytest.raises(ConfigError, match="was trained with opinions toy world"):
+    with pytest.raises(ConfigError, match="was trained with opinions=toy world"):
         recipe.train_pq(tmp_path / "o", start, config=_yaml(tmp_path, "batch: 4\n"), data=table, steps=1, cpu=True)
     recipe.train_pq(
         tmp_path / "o",
@@ -262,7 +262,7 @@ def test_a_table_is_seen_once_and_in_epochs(maps, table):
     batch = source.draw(0, 8)
     assert torch.allclose(batch.factors[:, 0], batch.opinions, atol=0.01), "each column is put on its own scale"
     assert batch.factors[:, 1:].isnan().all()
-    seen = Seen(maps.pq.clip, "channel", {})
+    seen = ClassTokens(maps.pq.clip, "channel", {})
     first = seen(batch)
     looked = []
     again = source.draw(0, 8)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-from xml.sax.saxutils import escape
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +9,7 @@ from PIL import Image
 from grefine.errors import ConfigError
 from grefine.training.datasets.generated import agiqa_1k_prompt
 from grefine.training.datasets.published import PUBLISHED, read_data
-from grefine.training.datasets.spreadsheet import read_sheet
+from grefine.training.datasets.table import read_records
 
 
 def pictures(folder, *names):
@@ -22,47 +19,14 @@ def pictures(folder, *names):
 
 
 def workbook(path, rows):
-    """Write an .xlsx as office programs do: shared texts (some in runs), numbers in place, gaps left out."""
-    texts: list[str] = []
+    """Write an .xlsx file."""
+    from openpyxl import Workbook
 
-    def cell(column, line, value):
-        if value is None:
-            return ""
-        place = f"{chr(ord('A') + column)}{line}"
-        if isinstance(value, str):
-            texts.append(value)
-            return f'<c r="{place}" t="s"><v>{len(texts) - 1}</v></c>'
-        return f'<c r="{place}"><v>{value}</v></c>'
-
-    lines = "".join(
-        f'<row r="{n}">' + "".join(cell(c, n, v) for c, v in enumerate(row)) + "</row>"
-        for n, row in enumerate(rows, 1)
-    )
-    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    relation = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-
-    def item(number, text):
-        half = len(text) // 2
-        plain = f"<t>{escape(text)}</t>"
-        runs = f"<r><t>{escape(text[:half])}</t></r><r><t>{escape(text[half:])}</t></r>"
-        return f"<si>{runs if number % 2 else plain}<phoneticPr fontId='1'/></si>"
-
+    book = Workbook()
+    for row in rows:
+        book.active.append(row)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            "xl/workbook.xml",
-            f'<workbook xmlns="{main}" xmlns:r="{relation}"><sheets><sheet name="a" r:id="rId7"/></sheets></workbook>',
-        )
-        archive.writestr(
-            "xl/_rels/workbook.xml.rels",
-            '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
-            '<Relationship Id="rId7" Target="worksheets/sheet1.xml"/></Relationships>',
-        )
-        archive.writestr(
-            "xl/worksheets/sheet1.xml", f'<worksheet xmlns="{main}"><sheetData>{lines}</sheetData></worksheet>'
-        )
-        shared = "".join(item(n, text) for n, text in enumerate(texts))
-        archive.writestr("xl/sharedStrings.xml", f'<sst xmlns="{main}">{shared}</sst>')
+    book.save(path)
 
 
 def hdf5(path, cells, arrays):
@@ -235,10 +199,10 @@ def test_what_is_not_there_is_said_in_one_sentence(tmp_path):
 def test_workbooks_that_are_none(tmp_path):
     (tmp_path / "x.xlsx").write_text("no zip")
     with pytest.raises(ConfigError, match="as an .xlsx workbook"):
-        list(read_sheet(tmp_path / "x.xlsx", ()))
+        list(read_records(tmp_path / "x.xlsx", ()))
     workbook(tmp_path / "y.xlsx", [["Image", "Score"], ["a", 1]])
     with pytest.raises(ConfigError, match="no column 'MOS'; its heading says Image, Score"):
-        list(read_sheet(tmp_path / "y.xlsx", ("MOS",)))
+        list(read_records(tmp_path / "y.xlsx", ("MOS",)))
     (tmp_path / "x.mat").write_text("MATLAB 5.0")
     with pytest.raises(ConfigError, match="no MATLAB file"):
         read_data(f"agiqa-1k:{tmp_path / 'x.mat'}")

@@ -56,6 +56,10 @@ MDIQA = {
     "clip_size": 64,
 }  # fmt: skip
 NET = {key: MDIQA[key] for key in ("backbone", "backbone_options", "width", "heads", "hidden", "gate_width")}
+FIVE_LEVEL = {
+    "embed_dim": 32, "patch_size": 32, "vision_width": 64, "vision_layers": 1, "vision_heads": 1, "text_width": 64,
+    "text_layers": 1, "text_heads": 1, "windows": 1,
+}  # fmt: skip
 LAR = {"encoder": "test_efficientnet", "encoder_options": {"output_stride": 8}, "features": 8, "whole_size": 32}
 
 
@@ -96,6 +100,9 @@ def tiny(judge, name, folder, table, **changes):
                 recipe[key] = 40
         if recipe.get("trunk_steps"):
             recipe["trunk_steps"] = 2
+    elif judge == "five-level":
+        small = FIVE_LEVEL
+        recipe["windows"] = 1
     else:
         small = LAR | {"crop_size": 48}
         if stage == "merged":
@@ -195,6 +202,23 @@ def test_stages_hand_over(tmp_path, table):
         train_on_data("moe-agiqa", data, main, tmp_path / "c", steps=1, start=["vit=nowhere"], cpu=True)
 
 
+def test_the_five_level_judge_goes_on_from_a_folder(tmp_path, table):
+    from grefine.errors import WeightsMissing
+
+    out = tmp_path / "out"
+    config = tiny("five-level", "paper", tmp_path, table)
+    train_on_data("five-level", [str(table)], config, out, steps=1, cpu=True)
+    still = tiny("five-level", "paper", tmp_path, table, optimiser={"learning_rate": 0.0})
+    start = [f"clip={out / 'five_level'}"]
+    train_on_data("five-level", [str(table)], still, tmp_path / "again", steps=1, start=start, cpu=True)
+    first, second = weights(out / "five_level"), weights(tmp_path / "again" / "five_level")
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    for changes, start, sentence in (({"geometry": {}}, [], "OpenAI's CLIP"), ({}, ["clip=nowhere"], "nothing at")):
+        config = tiny("five-level", "paper", tmp_path, table, **changes)
+        with pytest.raises(WeightsMissing, match=sentence):
+            train_on_data("five-level", [str(table)], config, tmp_path / "no", steps=1, start=start, cpu=True)
+
+
 def test_several_splits_are_summarised(tmp_path, table):
     config = tiny("lar-iqa", "mlp", tmp_path, table)
     found = train_on_data("lar-iqa", [str(table)], config, tmp_path / "out", steps=1, repeats=2, cpu=True)
@@ -249,6 +273,9 @@ def test_orders_follow_seed_and_step_alone(table):
     assert again.parts(3) == order.parts(3)
     seen = [row for step in range(order.per_epoch) for row in order.parts(step)[0].rows]
     assert sorted(seen) == list(range(40))
+    each = Order(Pool([data, data], ["mos"], [range(20), range(20, 32)]), 4, 1, "each")
+    assert each.per_epoch == 3
+    assert [part.source for part in each.parts(5)] == [0, 1]
     by_set = Order(pool, 4, 1, "sets", passes=2)
     assert by_set.per_epoch == 20
     for step in range(by_set.per_epoch):

@@ -11,9 +11,8 @@ import numpy as np
 from grefine.errors import ConfigError
 from grefine.io.images import printable
 from grefine.training.datasets.matlab import read_mat
-from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, pictures_below, rated
-from grefine.training.datasets.spreadsheet import read_sheet
-from grefine.training.datasets.table import number, read_csv
+from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, one_of, pictures_below, rated
+from grefine.training.datasets.table import scored
 
 PLACES = ("images", "file", "image", "Images")
 
@@ -47,35 +46,30 @@ _NAME = re.compile(r"^(deepai|dreamStudio)_(\d+)_(\d+)_(\d)_(\d?)\.\w+$")
 
 def read_agiqa_3k(folder: Path) -> RatedImages:
     """Read AGIQA-3K: quality (`mos`) and, in the CSV, `alignment`, both up to 5."""
-    path = _scores(folder, ("data.csv", "AGIQA-3K.mat"), "AGIQA-3K")
+    path = one_of(folder, ("data.csv", "AGIQA-3K.mat"), "AGIQA-3K", ("", "data/"))
     if path.suffix.lower() == ".mat":
         return _from_mat("agiqa-3k", path, "subjective_scores_quality")
     find = pictures_below(path.parent, PLACES)
-    rows = []
-    for line, record in read_csv(path, ("name", "prompt", "mos_quality", "mos_align")):
-        scores = {
-            MOS: number(record["mos_quality"], "mos_quality", path, line),
-            "alignment": number(record["mos_align"], "mos_align", path, line),
-        }
-        rows.append(RatedImage(find(record["name"]), scores, record["prompt"].strip()))
+    found = scored(path, {"mos_quality": MOS, "mos_align": "alignment"}, "name", "prompt")
+    rows = [RatedImage(find(record["name"]), scores, record["prompt"].strip()) for record, scores in found]
     return rated("agiqa-3k", rows, where=path)
 
 
 def read_agiqa_1k(folder: Path) -> RatedImages:
     """Read AGIQA-1K from its .mat (normalised scores and published orders), .xlsx (normalised) or .csv (raw means)."""
-    path = _scores(folder, ("AGIQA-1K.mat", "AIGC_MOS_Zscore.xlsx", "AIGC_all.csv"), "AGIQA-1K")
+    names = ("AGIQA-1K.mat", "AIGC_MOS_Zscore.xlsx", "AIGC_all.csv")
+    path = one_of(folder, names, "AGIQA-1K", ("", "data/"))
     if path.suffix.lower() == ".mat":
         return _from_mat("agiqa-1k", path, "subjective_scores")
     find = pictures_below(path.parent, PLACES)
-    rows = []
     if path.suffix.lower() == ".xlsx":
-        for line, record in read_sheet(path, ("Image", "Prompt", "MOS")):
-            score = number(record["MOS"], "MOS", path, line)
-            rows.append(RatedImage(find(record["Image"]), {MOS: score}, record["Prompt"].strip()))
+        found = scored(path, {"MOS": MOS}, "Image", "Prompt")
+        rows = [RatedImage(find(record["Image"]), scores, record["Prompt"].strip()) for record, scores in found]
         return rated("agiqa-1k", rows, where=path, repeats=True, notes=_repeats(rows))
-    for line, record in read_csv(path, ("Image", "Score")):
-        score = number(record["Score"], "Score", path, line)
-        rows.append(RatedImage(find(record["Image"]), {MOS: score}, agiqa_1k_prompt(record["Image"].strip())))
+    rows = [
+        RatedImage(find(record["Image"]), scores, agiqa_1k_prompt(record["Image"].strip()))
+        for record, scores in scored(path, {"Score": MOS}, "Image")
+    ]
     note = "AGIQA-1K: the CSV has no prompts; they were spelled from the file names."
     return rated("agiqa-1k", rows, where=path, notes=(note,))
 
@@ -139,13 +133,3 @@ def _repeats(rows: list[RatedImage]) -> tuple[str, ...]:
     if not twice:
         return ()
     return (f"{len(twice)} pictures have several rows with different scores ('{twice[0]}'); all rows are kept.",)
-
-
-def _scores(folder: Path, names: tuple[str, ...], title: str) -> Path:
-    if folder.is_file():
-        return folder
-    for place in (folder, folder / "data"):
-        for name in names:
-            if (place / name).is_file():
-                return place / name
-    raise ConfigError(f"'{printable(folder)}' is no {title}: it lacks {' or '.join(map(repr, names))}.")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
 from grefine.io.images import printable
 from grefine.training.datasets.generated import read_agiqa_1k, read_agiqa_3k
-from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, pictures_below, rated
-from grefine.training.datasets.spreadsheet import read_sheet
-from grefine.training.datasets.table import number, read_csv, read_table
+from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, one_of, pictures_below, rated
+from grefine.training.datasets.table import number, read_records, read_table, scored
 
 KONIQ_PARTS = {"training": "train", "validation": "validation", "test": "test"}
 SPAQ_DIMENSIONS = ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")
@@ -42,7 +41,7 @@ def read_koniq(folder: Path) -> RatedImages:
     path = one_of(folder, ("koniq10k_distributions_sets.csv", "koniq10k_scores_and_distributions.csv"), "KonIQ-10k")
     find = pictures_below(path.parent, ("512x384", "1024x768", "images"))
     rows, column = [], MOS
-    for line, record in read_csv(path, ("image_name", "MOS")):
+    for line, record in read_records(path, ("image_name", "MOS")):
         column = "MOS_zscore" if "MOS_zscore" in record else "MOS"
         score = number(record[column], column, path, line)
         part = KONIQ_PARTS.get(record.get("set", "").strip(), "")
@@ -55,30 +54,24 @@ def read_koniq(folder: Path) -> RatedImages:
 def read_spaq(folder: Path) -> RatedImages:
     """Read SPAQ: MOS and five dimensions, each 0..100 and high = good (much noise is a low noisiness)."""
     names = ("MOS and Image attribute scores.xlsx", "MOS and Image attribute scores.csv")
-    path = one_of(folder, tuple(f"{place}{name}" for name in names for place in ("Annotations/", "")), "SPAQ")
+    path = one_of(folder, names, "SPAQ", ("Annotations/", ""))
     find = pictures_below(folder, ("TestImage", "Dataset/TestImage"))
-    rows = []
-    for line, record in _records(path, ("Image name", "MOS", *SPAQ_DIMENSIONS)):
-        values = {"MOS": MOS} | {name: name.lower() for name in SPAQ_DIMENSIONS}
-        scores = {ours: number(record[theirs], theirs, path, line) for theirs, ours in values.items()}
-        rows.append(RatedImage(find(record["Image name"]), scores))
-    return rated("spaq", rows, where=path, top=dict.fromkeys((MOS, *map(str.lower, SPAQ_DIMENSIONS)), 100.0))
+    values = {"MOS": MOS} | {name: name.lower() for name in SPAQ_DIMENSIONS}
+    rows = [RatedImage(find(record["Image name"]), scores) for record, scores in scored(path, values, "Image name")]
+    return rated("spaq", rows, where=path, top=dict.fromkeys(values.values(), 100.0))
 
 
 def read_para(folder: Path) -> RatedImages:
     """Read PARA: overall quality and aesthetics and four aesthetic dimensions, each 1..5, with its own split."""
     root = folder if (folder / "annotation").is_dir() else folder.parent
+    values = {"qualityScore_mean": MOS} | PARA_COLUMNS
     rows = []
-    path = root / "annotation" / "PARA-GiaaTrain.csv"
     for name, part in (("PARA-GiaaTrain.csv", "train"), ("PARA-GiaaTest.csv", "test")):
         path = one_of(root, (f"annotation/{name}",), "PARA")
-        wanted = ("imageName", "sessionId", "qualityScore_mean", *PARA_COLUMNS)
-        for line, record in read_csv(path, wanted):
-            values = {"qualityScore_mean": MOS} | PARA_COLUMNS
-            scores = {ours: number(record[theirs], theirs, path, line) for theirs, ours in values.items()}
+        for record, scores in scored(path, values, "imageName", "sessionId"):
             picture = root / "imgs" / record["sessionId"].strip() / record["imageName"].strip()
             rows.append(RatedImage(picture, scores, part=part))
-    return rated("para", rows, where=path.parent, top=dict.fromkeys((MOS, *PARA_COLUMNS.values()), 5.0))
+    return rated("para", rows, where=root / "annotation", top=dict.fromkeys(values.values(), 5.0))
 
 
 def read_kadid(folder: Path) -> RatedImages:
@@ -87,31 +80,11 @@ def read_kadid(folder: Path) -> RatedImages:
     Its column is called `dmos`, but 5 is best and 1 is worst, as its authors state.
     """
     path = one_of(folder, ("dmos.csv",), "KADID-10k")
-    rows = []
-    for line, record in read_csv(path, ("dist_img", "ref_img", "dmos")):
-        score = number(record["dmos"], "dmos", path, line)
-        picture = path.parent / "images" / record["dist_img"].strip()
-        rows.append(RatedImage(picture, {MOS: score}, content=record["ref_img"].strip()))
+    rows = [
+        RatedImage(path.parent / "images" / record["dist_img"].strip(), scores, content=record["ref_img"].strip())
+        for record, scores in scored(path, {"dmos": MOS}, "dist_img", "ref_img")
+    ]
     return rated("kadid-10k", rows, where=path, top={MOS: 5.0})
-
-
-def one_of(folder: Path, names: tuple[str, ...], title: str) -> Path:
-    """Return the first of `names` below a folder, or the file itself when a file is given.
-
-    Raises:
-        ConfigError: none of them is there.
-    """
-    if folder.is_file():
-        return folder
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    shown = " or ".join(f"'{name}'" for name in names)
-    raise ConfigError(f"'{printable(folder)}' is no {title}: it lacks {shown}.")
-
-
-def _records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    return read_sheet(path, required) if path.suffix.lower() == ".xlsx" else read_csv(path, required)
 
 
 PUBLISHED: dict[str, PublishedSet] = {

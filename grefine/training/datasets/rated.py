@@ -114,3 +114,18 @@ def pictures_below(root: Path, folders: tuple[str, ...]) -> Callable[[str], Path
     """Return a function from a file name to its path: in the first of `folders` that exists, else in `root` itself."""
     place = next((root / name for name in folders if (root / name).is_dir()), root)
     return lambda name: place / name.strip()
+
+
+def one_of(folder: Path, names: tuple[str, ...], title: str, places: tuple[str, ...] = ("",)) -> Path:
+    """Return the first of `names` in one of the places below a folder, or the file itself when a file is given.
+
+    Raises:
+        ConfigError: none of them is there.
+    """
+    if folder.is_file():
+        return folder
+    found = [path for place in places for name in names if (path := folder / f"{place}{name}").is_file()]
+    if not found:
+        shown = " or ".join(f"'{name}'" for name in names)
+        raise ConfigError(f"'{printable(folder)}' is no {title}: it lacks {shown}.")
+    return found[0]

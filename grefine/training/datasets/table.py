@@ -1,4 +1,4 @@
-"""Rated pictures from a CSV table: `image,mos[,prompt][,reference][,further score columns]`."""
+"""Rated pictures from a table (CSV or .xlsx): `image,mos[,prompt][,reference][,further score columns]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from grefine.errors import ConfigError, nearest
+from grefine.errors import ConfigError, MetricUnavailable, nearest
 from grefine.io.images import printable
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, rated
 
@@ -16,7 +16,7 @@ IMAGE, PROMPT, REFERENCE = "image", "prompt", "reference"
 
 
 def read_table(path: str | Path, images: str | Path | None = None, name: str = "") -> RatedImages:
-    """Read a CSV table of rated pictures.
+    """Read a table of rated pictures.
 
     The first line is the heading. `image` is a path relative to the table (or to `images`) or absolute, `mos` the
     opinion score (any scale, high = good). `prompt` (what the picture was made from) and `reference` (which
@@ -34,7 +34,7 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
     path = Path(path)
     root = path.parent if images is None else Path(images)
     rows = []
-    for line, record in read_csv(path, (IMAGE, MOS)):
+    for line, record in read_records(path, (IMAGE, MOS)):
         picture = record[IMAGE].strip()
         if not picture:
             raise ConfigError(f"'{printable(path)}' line {line} names no image.")
@@ -44,33 +44,65 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
     return rated(name or path.stem, rows, where=path)
 
 
-def read_csv(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Yield (line number, record) of a CSV with a heading, checking that `required` columns are in it.
+def scored(
+    path: Path, values: Mapping[str, str], *others: str
+) -> Iterator[tuple[Mapping[str, str], dict[str, float]]]:
+    """Yield (record, scores by our name) of every line; `values` maps columns to our names.
 
     Raises:
-        ConfigError: no such file, no text, no heading, missing columns, or a line of another length.
+        ConfigError: as `read_records`, or a score that is no number.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the table '{printable(path)}': {error}.") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
-    heading = [column.strip() for column in next(reader, [])]
+    for line, record in read_records(path, (*others, *values)):
+        yield record, {ours: number(record[theirs], theirs, path, line) for theirs, ours in values.items()}
+
+
+def read_records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """Yield (line number, record) of a CSV, or of the first sheet of an .xlsx file; the first line is the heading.
+
+    Raises:
+        ConfigError: no such file, another format, no heading, missing columns, or a line that is too long or short.
+        MetricUnavailable: an .xlsx file while openpyxl is not installed.
+    """
+    rows = _sheet(path) if path.suffix.lower() == ".xlsx" else _csv(path)
+    heading = [column.strip() for column in next(rows, (0, []))[1]]
     for column in required:
         if column not in heading:
             found = ", ".join(heading) or "nothing"
             raise ConfigError(
                 f"'{printable(path)}' has no column '{column}'; its heading says {found}{nearest(column, heading)}"
             )
-    for row in reader:
+    for line, row in rows:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(heading):
             raise ConfigError(
-                f"'{printable(path)}' line {reader.line_num} has {len(row)} cells, its heading {len(heading)}; "
+                f"'{printable(path)}' line {line} has {len(row)} cells, its heading {len(heading)}; "
                 "texts with commas belong in quotation marks."
             )
-        yield reader.line_num, {c: v for c, v in zip(heading, row, strict=True) if c}
+        yield line, {c: v for c, v in zip(heading, row, strict=True) if c}
+
+
+def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the table '{printable(path)}': {error}.") from error
+    reader = csv.reader(io.StringIO(text, newline=""))
+    return ((reader.line_num, row) for row in reader)
+
+
+def _sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        raise MetricUnavailable(
+            f"'{printable(path)}' is an .xlsx workbook: `pip install grefine[train]` brings openpyxl, which reads it."
+        ) from error
+    try:
+        rows = list(load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True))
+    except Exception as error:  # noqa: BLE001 - the reader raises whatever it meets in a damaged file
+        raise ConfigError(f"Cannot read '{printable(path)}' as an .xlsx workbook: {error}.") from error
+    return ((line, ["" if cell is None else str(cell) for cell in row]) for line, row in enumerate(rows, 1))
 
 
 def number(text: str, column: str, path: Path, line: int) -> float:

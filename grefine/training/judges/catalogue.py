@@ -14,6 +14,7 @@ from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_atomic
 from grefine.resources import bundled, config_file
 from grefine.training.datasets.published import read_data
+from grefine.training.judges.five_level import FiveLevelRecipe, FiveLevelStage
 from grefine.training.judges.lar import BranchStage, LARRecipe, MergedStage
 from grefine.training.judges.mdiqa import DimensionStage, FusionStage, MDIQARecipe
 from grefine.training.judges.moe import MainStage, MoERecipe, PriorStage
@@ -33,6 +34,7 @@ JUDGES: dict[str, Judge] = {
     "moe-agiqa": Judge(MoERecipe, {"prior": PriorStage, "main": MainStage}),
     "mdiqa": Judge(MDIQARecipe, {"technical": DimensionStage, "aesthetic": DimensionStage, "fusion": FusionStage}),
     "lar-iqa": Judge(LARRecipe, {"authentic": BranchStage, "synthetic": BranchStage, "merged": MergedStage}),
+    "five-level": Judge(FiveLevelRecipe, {"judge": FiveLevelStage}),
 }
 
 
@@ -53,7 +55,7 @@ def train_on_data(
     """Train one stage of a judge on rated pictures.
 
     Args:
-        judge: "moe-agiqa", "mdiqa" or "lar-iqa".
+        judge: "moe-agiqa", "mdiqa", "lar-iqa" or "five-level".
         data: "NAME:PATH" of published sets, or paths of tables.
         config: a YAML file, or a name of configs/train/JUDGE.
         out: where the weights and the record go; what lies there is gone on with.

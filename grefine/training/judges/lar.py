@@ -20,10 +20,10 @@ from grefine.models.color_spaces import COLOR_SPACES, convert
 from grefine.models.lar_iqa import LARIQA, centre_crop
 from grefine.models.mdiqa_blocks import imagenet
 from grefine.scorers.inputs import to_tensor
-from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
-from grefine.training.judges.pool import Part, Sample
+from grefine.training.datasets.rated import RatedImage, RatedImages
+from grefine.training.judges.pool import Batch, Sample
 from grefine.training.judges.recipe import RatedRecipe
-from grefine.training.judges.stage import begin_with, load_saved, load_state, save_state
+from grefine.training.judges.stage import PartStage, Stage, begin_with, load_saved, part_options, save_state
 
 _BRANCH = {
     "encoder": "mobilenetv3_large_100",
@@ -55,54 +55,43 @@ class LARRecipe(RatedRecipe):
             raise ConfigError("The merged LAR-IQA sees one colour space: state one in color_spaces.")
 
 
-class BranchStage:
+class BranchStage(PartStage):
     """Stage 1: one encoder, one linear head for each set; only the encoder is kept."""
 
-    columns, grouping = (MOS,), "sets"
+    grouping = "sets"
 
     def __init__(self, recipe: LARRecipe, sets: Sequence[RatedImages]) -> None:
         import timm
 
-        foreign = set(recipe.geometry) - set(_BRANCH)
-        if foreign:
-            raise ConfigError(f"A branch's geometry has no '{min(foreign)}': {', '.join(_BRANCH)}.")
-        self.recipe, self.name, self.options = recipe, recipe.stage, _BRANCH | recipe.geometry
+        self.recipe, self.name = recipe, recipe.stage
+        self.options = part_options(_BRANCH, recipe.geometry, "A branch's geometry")
         options = {"num_classes": self.options["features"], **self.options["encoder_options"]}
-        self.encoder: nn.Module = timm.create_model(self.options["encoder"], pretrained=False, **options)
-        begin_with(self.encoder, recipe.start, "encoder")
-        self.names = [data.name for data in sets]
-        heads = nn.ModuleList(nn.Linear(self.options["features"], 1) for _ in sets)
-        self.module = nn.ModuleDict({"encoder": self.encoder, "heads": heads})
+        self.part: nn.Module = timm.create_model(self.options["encoder"], pretrained=False, **options)
+        begin_with(self.part, recipe.start, "encoder")
+        self.about = {"part": self.name, "sets": [data.name for data in sets]} | self.options
+        self.heads = nn.ModuleList(nn.Linear(self.options["features"], 1) for _ in sets)
+        self.module = nn.ModuleDict({"encoder": self.part, "heads": self.heads})
         self._known = {id(row): index for index, data in enumerate(sets) for row in data.rows}
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
         return {"image": self._cut(image, rng.choice(self.recipe.color_spaces))}
 
-    def train(self, step: int) -> bool:
-        self.module.train()
-        return False
-
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         part, views, labels = parts[0]
-        return compare(self.recipe, self._rate(views["image"], part.source), labels[:, 0])
+        return compare(self.recipe, self._rated(views["image"], part.source), labels[:, 0])
 
-    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
-        """Rate with each picture's own set's head, in the first colour space."""
-        weight, found = next(self.encoder.parameters()), []
-        for row in rows:
-            view = self._cut(read_image(row.path).rgb, self.recipe.color_spaces[0])
-            found.append(self._rate(view[None].to(weight), self._known[id(row)]))
-        return torch.stack(found)
+    def rate(self, row: RatedImage) -> Tensor:
+        """Rate with the head of the picture's own set, in the first colour space."""
+        view = self._cut(read_image(row.path).rgb, self.recipe.color_spaces[0])
+        return self._rated(view[None].to(next(self.part.parameters())), self._known[id(row)])
 
     def save(self, folder: Path) -> None:
-        save_state(self.encoder, folder, {"part": self.name, "sets": self.names} | self.options)
-        save_state(self.module["heads"], folder / "heads", {"part": "heads", "sets": self.names})
+        super().save(folder)
+        save_state(self.heads, folder / "heads", {"part": "heads", "sets": self.about["sets"]})
 
     def load(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
-        load_state(self.encoder, load_file(folder / "model.safetensors"), str(folder))
-        load_state(self.module["heads"], load_file(folder / "heads" / "model.safetensors"), str(folder))
+        super().load(folder)
+        load_saved(self.heads, folder / "heads")
 
     def _cut(self, image: Image.Image, space: str) -> Tensor:
         pixels = Image.fromarray(convert(np.asarray(image), space))
@@ -112,44 +101,32 @@ class BranchStage:
             pixels = centre_crop(pixels, self.options["crop_size"])
         return imagenet(to_tensor(pixels)[None])[0]
 
-    def _rate(self, images: Tensor, source: int) -> Tensor:
-        heads: Any = self.module["heads"]
-        return heads[source](F.relu(self.encoder(images)))[:, 0]
+    def _rated(self, images: Tensor, source: int) -> Tensor:
+        return self.heads[source](F.relu(self.part(images)))[:, 0]
 
 
-class MergedStage:
+class MergedStage(Stage):
     """Stage 2: both encoders and a fresh head, end to end."""
 
-    name, columns, grouping = "lar_iqa", (MOS,), "sets"
+    name = "lar_iqa"
 
     def __init__(self, recipe: LARRecipe, sets: Sequence[RatedImages]) -> None:
         self.recipe = recipe
         options: dict[str, Any] = {"color_space": recipe.color_spaces[0]} | recipe.geometry
-        self.model = LARIQA(**options)
-        begin_with(self.model.authentic, recipe.start, "authentic")
-        begin_with(self.model.synthetic, recipe.start, "synthetic")
-        self.module = self.model
+        self.module = LARIQA(**options)
+        begin_with(self.module.authentic, recipe.start, "authentic")
+        begin_with(self.module.synthetic, recipe.start, "synthetic")
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
-        whole, crop = self.model.views(image)
+        whole, crop = self.module.views(image)
         return {"whole": whole[0], "crop": crop[0]}
 
-    def train(self, step: int) -> bool:
-        self.model.train()
-        return False
-
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
-        return compare(self.recipe, self.model(views["whole"], views["crop"]), labels[:, 0])
+        return compare(self.recipe, self.module(views["whole"], views["crop"]), labels[:, 0])
 
-    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
-        return torch.stack([self.model.score_images([read_image(row.path).rgb]) for row in rows])
-
-    def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
-
-    def load(self, folder: Path) -> None:
-        load_saved(self.model, folder)
+    def rate(self, row: RatedImage) -> Tensor:
+        return self.module.score_images([read_image(row.path).rgb])
 
 
 def compare(recipe: LARRecipe, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:

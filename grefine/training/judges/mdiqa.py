@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,10 +18,10 @@ from grefine.models.lar_iqa import centre_crop
 from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
 from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
 from grefine.scorers.inputs import to_tensor
-from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
-from grefine.training.judges.pool import Part, Sample
+from grefine.training.datasets.rated import RatedImage, RatedImages
+from grefine.training.judges.pool import Batch, Sample
 from grefine.training.judges.recipe import RatedRecipe
-from grefine.training.judges.stage import begin_with, freeze, load_saved, load_state, save_state
+from grefine.training.judges.stage import PartStage, Stage, begin_with, freeze, part_options
 from grefine.training.judges.views import flipped, random_crop, shorter_side
 from grefine.training.losses import norm_in_norm
 
@@ -49,7 +48,7 @@ class MDIQARecipe(RatedRecipe):
     """Steps after which the trunk is frozen and the optimiser forgets; 0 trains it to the end."""
 
 
-class _Cuts:
+class _Cropped(Stage):
     """How both kinds of stage cut pictures."""
 
     recipe: MDIQARecipe
@@ -67,10 +66,10 @@ class _Cuts:
             image = shorter_side(image, self.recipe.test_side)
         if self.recipe.test_crop:
             image = centre_crop(image, self.recipe.test_crop)
-        return to_tensor(image)[None]
+        return to_tensor(image)[None].to(next(self.module.parameters()))
 
 
-class DimensionStage(_Cuts):
+class DimensionStage(_Cropped, PartStage):
     """Train the technical or the aesthetic net: every step adds up one batch for every dimension."""
 
     grouping = "columns"
@@ -82,17 +81,14 @@ class DimensionStage(_Cuts):
         for data in sets:
             for name in self.columns:
                 data.labels(name)
-        foreign = set(recipe.geometry) - set(_NET)
-        if foreign:
-            raise ConfigError(f"A dimension net's geometry has no '{min(foreign)}': {', '.join(_NET)}.")
-        options = _NET | recipe.geometry
+        options = part_options(_NET, recipe.geometry, "A dimension net's geometry")
         hidden = min(4 * options["width"], 2048) if options["hidden"] is None else options["hidden"]
         shape = (options["width"], options["heads"], hidden, options["gate_width"])
-        self.options = options
+        self.about = {"part": self.name} | options
         self.net = DimensionNet(options["backbone"], options["backbone_options"], len(self.columns), *shape)
         begin_attention(self.net)
         begin_with(self.net.trunk, recipe.start, "trunk")
-        self.module = self.net
+        self.module = self.part = self.net
         fix_statistics(self.net.trunk)
 
     def train(self, step: int) -> bool:
@@ -104,7 +100,7 @@ class DimensionStage(_Cuts):
             freeze(self.net.trunk)
         return bool(over) and step == over
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         losses = []
         for part, views, labels in parts:
             levels = self.net.levels(views["image"])
@@ -113,67 +109,45 @@ class DimensionStage(_Cuts):
         named = dict(zip(self.columns, losses, strict=True))
         return {"loss": torch.stack(losses).sum()} | named
 
-    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
-        weight = next(self.net.parameters())
-        found = []
-        for row in rows:
-            levels = self.net.levels(self.evaluated(row).to(weight))
-            found.append(torch.cat([head(levels)[0] for head in self.net.heads]))
-        return torch.stack(found)
-
-    def save(self, folder: Path) -> None:
-        save_state(self.net, folder, {"part": self.name} | self.options)
-
-    def load(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
-        load_state(self.net, load_file(folder / "model.safetensors"), str(folder))
+    def rate(self, row: RatedImage) -> Tensor:
+        levels = self.net.levels(self.evaluated(row))
+        return torch.cat([head(levels)[0] for head in self.net.heads])
 
 
-class FusionStage(_Cuts):
+class FusionStage(_Cropped):
     """Train what turns nine frozen dimensions into one score."""
 
-    name, columns, grouping = "mdiqa", (MOS,), "together"
+    name = "mdiqa"
 
     def __init__(self, recipe: MDIQARecipe, sets: Sequence[RatedImages]) -> None:
         self.recipe = recipe
-        self.model = MDIQA(**recipe.geometry)
-        if self.model.fusion is None:
+        self.module = MDIQA(**recipe.geometry)
+        if self.module.fusion is None:
             raise ConfigError("The fusion stage cannot train an MDIQA with `with_overall: false`.")
-        begin_with(self.model.technology, recipe.start, "technology")
-        begin_with(self.model.aesthetic, recipe.start, "aesthetic")
-        fusion: Any = self.model.fusion
-        begin_with(fusion.weights.trunk, recipe.start, "weights")
-        begin_with(fusion.semantics.visual, recipe.start, "clip")
-        begin_attention(fusion.local)
-        begin_positive(fusion.local.overall)
-        for part in (self.model.technology, self.model.aesthetic, fusion.semantics):
+        begin_with(self.module.technology, recipe.start, "technology")
+        begin_with(self.module.aesthetic, recipe.start, "aesthetic")
+        self.fusion: Any = self.module.fusion
+        begin_with(self.fusion.weights.trunk, recipe.start, "weights")
+        begin_with(self.fusion.semantics.visual, recipe.start, "clip")
+        begin_attention(self.fusion.local)
+        begin_positive(self.fusion.local.overall)
+        for part in (self.module.technology, self.module.aesthetic, self.fusion.semantics):
             freeze(part)
-        self.module = self.model
 
     def train(self, step: int) -> bool:
         """Train the fusion alone; everything frozen stays in evaluation mode."""
-        self.model.eval()
-        fusion: Any = self.model.fusion
-        fusion.train()
-        fusion.semantics.eval()
-        fix_statistics(fusion.weights.trunk)
+        self.module.eval()
+        self.fusion.train()
+        self.fusion.semantics.eval()
+        fix_statistics(self.fusion.weights.trunk)
         return False
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
-        overall = self.model(views["image"]).overall
-        return {"loss": _compare(self.recipe, overall, labels[:, 0])}
+        return {"loss": _compare(self.recipe, self.module(views["image"]).overall, labels[:, 0])}
 
-    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
-        weight = next(self.model.parameters())
-        return torch.stack([self.model(self.evaluated(row).to(weight)).overall for row in rows])
-
-    def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
-
-    def load(self, folder: Path) -> None:
-        load_saved(self.model, folder)
+    def rate(self, row: RatedImage) -> Tensor:
+        return self.module(self.evaluated(row)).overall
 
 
 def _compare(recipe: MDIQARecipe, scores: Tensor, labels: Tensor) -> Tensor:

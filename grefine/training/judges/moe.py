@@ -16,13 +16,14 @@ from grefine.errors import ConfigError
 from grefine.io.images import read_image
 from grefine.models.moe_agiqa import MoEAGIQA, vit
 from grefine.models.reward import semantic_view
+from grefine.scorers.batches import tokens
 from grefine.scorers.inputs import to_tensor
-from grefine.scorers.learned import MoEAGIQAScorer, tokens
+from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
 from grefine.training.judges.moe_ablations import Ablation, ablate
-from grefine.training.judges.pool import Part, Sample
+from grefine.training.judges.pool import Batch, Sample
 from grefine.training.judges.recipe import RatedRecipe
-from grefine.training.judges.stage import begin_with, freeze, load_state, save_state
+from grefine.training.judges.stage import PartStage, Stage, begin_with, freeze, load_state, part_options
 from grefine.training.judges.views import random_crop
 
 
@@ -42,66 +43,47 @@ class MoERecipe(RatedRecipe):
     ablation: Ablation = Ablation()
 
 
-class PriorStage:
+_PRIOR = {"crop_size": 224, "crop_patch": 16, "crop_width": 768, "prior_depth": 12, "crop_heads": 12}
+
+
+class PriorStage(PartStage):
     """Pre-train the ViT of version 2 on photographs; the regressor is thrown away."""
 
-    name, columns, grouping = "vit_prior", (MOS,), "together"
+    name = "vit_prior"
 
     def __init__(self, recipe: MoERecipe, sets: Sequence[RatedImages]) -> None:
-        options = {"crop_size": 224, "crop_patch": 16, "crop_width": 768, "prior_depth": 12, "crop_heads": 12}
-        foreign = set(recipe.geometry) - set(options)
-        if foreign:
-            raise ConfigError(f"The prior's geometry has no '{min(foreign)}': {', '.join(options)}.")
-        options |= recipe.geometry
-        self.recipe, self.options = recipe, options
+        options = part_options(_PRIOR, recipe.geometry, "The prior's geometry")
+        self.recipe, self.about = recipe, {"part": "vit_prior"} | options
         self.size, width = options["crop_size"], options["crop_width"]
         shape = (self.size, options["crop_patch"], width, options["prior_depth"], options["crop_heads"])
-        self.vit: Any = vit(*shape, final_norm=True)
-        begin_with(self.vit, recipe.start, "vit")
-        regressor = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
-        self.module = nn.ModuleDict({"vit": self.vit, "regressor": regressor})
+        self.part: Any = vit(*shape, final_norm=True)
+        begin_with(self.part, recipe.start, "vit")
+        self.regressor = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
+        self.module = nn.ModuleDict({"vit": self.part, "regressor": self.regressor})
         depth = int(recipe.frozen_share * options["prior_depth"])
         below = ["cls_token", "pos_embed", "patch_embed.", *(f"blocks.{n}." for n in range(depth))]
-        freeze_until(self.vit, below, f"blocks.{depth}.norm1.weight")
+        freeze_until(self.part, below, f"blocks.{depth}.norm1.weight")
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
-        crops = [to_tensor(random_crop(image, self.size, rng)) for _ in range(self.recipe.crops)]
-        return {"crops": torch.stack(crops)}
+        return {"crops": random_crops(image, self.size, self.recipe.crops, rng)}
 
-    def train(self, step: int) -> bool:
-        self.module.train()
-        return False
-
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
-        return {"loss": (self._rate(views["crops"]).mean(1) - labels[:, 0]).abs().mean()}
+        return {"loss": (self._rated(views["crops"]).mean(1) - labels[:, 0]).abs().mean()}
 
-    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
-        found = []
-        for row in rows:
-            rng = random.Random(20)
-            image = read_image(row.path).rgb
-            crops = torch.stack([to_tensor(random_crop(image, self.size, rng)) for _ in range(15)])
-            found.append(self._rate(crops[None].to(next(self.vit.parameters()))).mean())
-        return torch.stack(found)[:, None]
+    def rate(self, row: RatedImage) -> Tensor:
+        crops = random_crops(read_image(row.path).rgb, self.size, 15, random.Random(20))
+        return self._rated(crops[None].to(next(self.part.parameters()))).mean()
 
-    def save(self, folder: Path) -> None:
-        save_state(self.vit, folder, {"part": "vit_prior"} | self.options)
-
-    def load(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
-        load_state(self.vit, load_file(folder / "model.safetensors"), str(folder))
-
-    def _rate(self, crops: Tensor) -> Tensor:
-        token = self.vit.forward_features(crops.flatten(0, 1))[:, 0]
-        return self.module["regressor"](token)[:, 0].unflatten(0, crops.shape[:2])
+    def _rated(self, crops: Tensor) -> Tensor:
+        token = self.part.forward_features(crops.flatten(0, 1))[:, 0]
+        return self.regressor(token)[:, 0].unflatten(0, crops.shape[:2])
 
 
-class MainStage:
+class MainStage(Stage):
     """Train head and upper half of the reward network; both ViTs stay as they came."""
 
-    name, grouping = "moe_agiqa", "together"
+    name = "moe_agiqa"
 
     def __init__(self, recipe: MoERecipe, sets: Sequence[RatedImages]) -> None:
         bare = [data.name for data in sets if not all(row.prompt for row in data.rows)]
@@ -110,72 +92,61 @@ class MainStage:
                 f"'{bare[0]}' has pictures without a prompt, which MoE-AGIQA reads: add them, or train the prior."
             )
         self.recipe = recipe
-        self.model = MoEAGIQA(**recipe.geometry)
-        for part in ("vit", "vit_prior"):
-            if getattr(self.model, part) is not None:
-                begin_with(getattr(self.model, part), recipe.start, part)
+        self.module = model = MoEAGIQA(**recipe.geometry)
+        self.priors: dict[str, Any] = {name: getattr(model, name) for name in ("vit", "vit_prior")}
+        self.priors = {name: part for name, part in self.priors.items() if part is not None}
+        for name, part in self.priors.items():
+            begin_with(part, recipe.start, name)
         if recipe.start.get("reward"):
-            _take_reward(self.model, recipe.start["reward"])
-        ablate(self.model, recipe.ablation)
-        outputs = self.model.config["outputs"]
-        self.columns = tuple(MOS if name == "quality" else name for name in outputs)
+            _take_reward(model, recipe.start["reward"])
+        ablate(model, recipe.ablation)
+        self.columns = tuple(MOS if name == "quality" else name for name in model.config["outputs"])
         self.tokenizer = _tokenizer(recipe.tokenizer)
-        self.module = self.model
         self._freeze()
-        self._depth = _StochasticDepth(self.model.vision, recipe.drop_path)
+        drop_paths(model.vision, recipe.drop_path)
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
-        config = self.model.config
-        crops = [to_tensor(random_crop(image, config["crop_size"], rng)) for _ in range(self.recipe.crops)]
+        config = self.module.config
+        crops = random_crops(image, config["crop_size"], self.recipe.crops, rng)
         ids, mask = tokens(self.tokenizer, [row.prompt or " "], config["text_length"], torch.device("cpu"))
         whole = semantic_view(image, config["image_size"])[0]
-        return {"crops": torch.stack(crops), "view": whole, "ids": ids[0], "mask": mask[0]}
+        return {"crops": crops, "view": whole, "ids": ids[0], "mask": mask[0]}
 
     def train(self, step: int) -> bool:
-        self.model.train()
-        self.model.vit.eval()
-        if self.model.vit_prior is not None:
-            self.model.vit_prior.eval()
+        self.module.train()
+        for part in self.priors.values():
+            part.eval()
         return False
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
-        ratings = self.model(views["crops"], views["view"], views["ids"], views["mask"])
+        ratings = self.module(views["crops"], views["view"], views["ids"], views["mask"])
         return {"loss": (ratings.scores.mean(dim=1) - labels).abs().mean()}
 
-    def predict(self, rows: Sequence[RatedImage]) -> Tensor:
-        scorer = MoEAGIQAScorer(self.model, self.tokenizer)
-        found = []
-        for row in rows:
-            scores = scorer([read_image(row.path).rgb], [row.prompt or "-"])[0]
-            found.append([scores[f"moe_agiqa.{name}"] for name in self.model.config["outputs"]])
-        return torch.tensor(found)
+    def rate(self, row: RatedImage) -> Tensor:
+        scores = MoEAGIQAScorer(self.module, self.tokenizer)([read_image(row.path).rgb], [row.prompt or "-"])[0]
+        return torch.tensor([scores[f"moe_agiqa.{name}"] for name in self.module.config["outputs"]])
 
     def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
+        super().save(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
 
-    def load(self, folder: Path) -> None:
-        from safetensors.torch import load_file
-
-        state: dict[str, Tensor] = {}
-        for file in folder.glob("*.safetensors"):
-            state |= load_file(file)
-        load_state(self.model, state, str(folder))
-
     def _freeze(self) -> None:
-        freeze(self.model.vit)
-        if self.model.vit_prior is not None:
-            freeze(self.model.vit_prior)
-        share = self.recipe.frozen_share
-        text: Any = self.model.text
-        vision: Any = self.model.vision
-        depth = int(share * len(text.encoder.layer))
-        below = ["embeddings.", *(f"encoder.layer.{n}." for n in range(depth))]
-        freeze_until(text, below, f"encoder.layer.{depth}.attention.self.query.weight")
-        depth = int(share * len(vision.encoder.layers))
-        below = ["embeddings.", *(f"encoder.layers.{n}." for n in range(depth))]
-        freeze_until(vision, below, f"encoder.layers.{depth}.layer_norm1.weight")
+        for part in self.priors.values():
+            freeze(part)
+        text, vision = self.module.text, self.module.vision
+        for tower, layers, last in (
+            (text, "encoder.layer", "attention.self.query.weight"),
+            (vision, "encoder.layers", "layer_norm1.weight"),
+        ):
+            depth = int(self.recipe.frozen_share * len(tower.get_submodule(layers)))  # type: ignore[arg-type]
+            below = ["embeddings.", *(f"{layers}.{n}." for n in range(depth))]
+            freeze_until(tower, below, f"{layers}.{depth}.{last}")
+
+
+def random_crops(image: Image.Image, side: int, count: int, rng: random.Random) -> Tensor:
+    """Return `(count, 3, side, side)` squares from anywhere in a picture."""
+    return torch.stack([to_tensor(random_crop(image, side, rng)) for _ in range(count)])
 
 
 def freeze_until(module: nn.Module, below: Sequence[str], last: str) -> None:
@@ -188,15 +159,13 @@ def freeze_until(module: nn.Module, below: Sequence[str], last: str) -> None:
             parameter.requires_grad_(False)
 
 
-class _StochasticDepth:
+def drop_paths(encoder: Any, most: float) -> None:
     """Leave out halves of blocks for some pictures while training: BLIP's drop path, which transformers lacks."""
-
-    def __init__(self, encoder: Any, most: float) -> None:
-        layers = encoder.encoder.layers
-        for number, layer in enumerate(layers):
-            share = most * number / max(1, len(layers) - 1)
-            for half in (layer.self_attn, layer.mlp):
-                half.register_forward_hook(lambda module, _, out, share=share: _dropped(module, out, share))
+    layers = encoder.encoder.layers
+    for number, layer in enumerate(layers):
+        share = most * number / max(1, len(layers) - 1)
+        for half in (layer.self_attn, layer.mlp):
+            half.register_forward_hook(lambda module, _, out, share=share: _dropped(module, out, share))
 
 
 def _dropped(module: nn.Module, out: Any, share: float) -> Any:
@@ -210,9 +179,9 @@ def _dropped(module: nn.Module, out: Any, share: float) -> Any:
 
 def _take_reward(model: MoEAGIQA, folder: str) -> None:
     from grefine.models.reward import RewardModel
-    from grefine.scorers.builders import component
+    from grefine.scorers.component import load_component
 
-    reward = component(RewardModel, Path(folder), "cpu")
+    reward = load_component(RewardModel, Path(folder), "cpu")
     load_state(model.vision, reward.vision.state_dict(), folder)
     load_state(model.text, reward.text.state_dict(), folder)
 

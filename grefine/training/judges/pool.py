@@ -18,11 +18,11 @@ from grefine.training.datasets.rated import RatedImage, RatedImages
 
 Sample = dict[str, Tensor]
 View = Callable[[Image.Image, RatedImage, random.Random], Sample]
-Grouping = Literal["together", "columns", "sets"]
+Grouping = Literal["together", "columns", "sets", "each"]
 
 
 @dataclass(frozen=True)
-class Part:
+class Batch:
     """One batch: which rows, for which label, from which set (-1: of several)."""
 
     rows: tuple[int, ...]
@@ -58,7 +58,8 @@ class Order:
 
     Args:
         grouping: together: batches of all rows. columns: every step has one batch per label, each shuffled on its
-            own. sets: every batch comes from one set, drawn among those that are not used up in this epoch.
+            own. sets: every batch comes from one set, drawn among those that are not used up in this epoch. each:
+            every step has one batch of every set, as long as the smallest lasts.
     """
 
     def __init__(self, pool: Pool, batch: int, seed: int, grouping: Grouping = "together", passes: int = 1) -> None:
@@ -70,29 +71,31 @@ class Order:
                 f"{len(pool)} training pictures do not fill one batch of {batch}: set a smaller `batch`."
             )
 
-    def parts(self, step: int) -> list[Part]:
+    def parts(self, step: int) -> list[Batch]:
         """Return the batches of a step."""
         epoch, inside = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._plan = epoch, self._made(epoch)
         return self._plan[inside]
 
-    def _made(self, epoch: int) -> list[list[Part]]:
+    def _made(self, epoch: int) -> list[list[Batch]]:
         rng = random.Random(f"{self.seed}/{epoch}")
         everything = list(range(len(self.pool)))
         if self.grouping == "columns":
             columns = [self._batches(everything, rng) for _ in range(self.pool.labels.shape[1])]
-            return [[Part(rows, c) for c, rows in enumerate(step)] for step in zip(*columns, strict=True)]
+            return [[Batch(rows, c) for c, rows in enumerate(step)] for step in zip(*columns, strict=True)]
         if self.grouping == "together":
-            return [[Part(rows)] for rows in self._batches(everything, rng)]
+            return [[Batch(rows)] for rows in self._batches(everything, rng)]
         sets = [
             self._batches([row for row in everything if self.pool.sources[row] == source], rng)
             for source in sorted(set(self.pool.sources))
         ]
+        if self.grouping == "each":
+            return [[Batch(rows, 0, n) for n, rows in enumerate(step)] for step in zip(*sets, strict=False)]
         left, plan = {n: list(batches) for n, batches in enumerate(sets) if batches}, []
         while left:
             source = rng.choice(sorted(left))
-            plan.append([Part(left[source].pop(), 0, source)])
+            plan.append([Batch(left[source].pop(), 0, source)])
             if not left[source]:
                 del left[source]
         return plan
@@ -112,7 +115,7 @@ class Loader:
         self._threads = ThreadPoolExecutor(workers)
         self._waiting: dict[int, list[list[Future[Sample]]]] = {}
 
-    def step(self, number: int) -> list[tuple[Part, Sample, Tensor]]:
+    def step(self, number: int) -> list[tuple[Batch, Sample, Tensor]]:
         """Return (part, stacked views, labels `(B, columns)`) for every batch of a step."""
         waiting = self._waiting.pop(number, None) or self._ask(number)
         self._waiting = {number + 1: self._ask(number + 1)}

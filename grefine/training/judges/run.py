@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,7 @@ from grefine.training.datasets.rated import RatedImages
 from grefine.training.datasets.splits import Split, SplitPlan, prompt_key, split
 from grefine.training.judges.pool import Loader, Order, Pool
 from grefine.training.judges.recipe import BUDGET, RatedRecipe, make_optimiser, rate_of
-from grefine.training.judges.report import measured, worth, write_report
+from grefine.training.judges.results import measured, worth, write_report
 from grefine.training.judges.stage import Stage
 from grefine.training.loop import Budget, Record, curves, train
 
@@ -68,7 +67,7 @@ def train_stage(
     stage = build(recipe, sets)
     record = Record.load(out / "training", stage.name)
     settings = asdict(recipe) | {"data": [[data.name, len(data)] for data in sets]}
-    check_same(record, json.loads(json.dumps(settings)), out / stage.name)
+    record.check(settings, out / stage.name, BUDGET)
     stage.module.to(accelerator.device)
     pool = Pool(sets, stage.columns, [s.train for s in sides])
     order = Order(pool, recipe.batch, recipe.seed, stage.grouping, recipe.passes)
@@ -170,23 +169,6 @@ def divide(data: RatedImages, recipe: RatedRecipe) -> Sides:
     found = split(inner, SplitPlan(kind, 1 - recipe.validation, recipe.seed))
     taken = [tuple(whole.train[n] for n in side) for side in (found.train, found.test)]
     return Sides(taken[0], taken[1], whole.test)
-
-
-def check_same(record: Record, settings: dict[str, Any], folder: Path) -> None:
-    """Refuse to go on with another configuration.
-
-    Raises:
-        ConfigError: the first setting that differs, and both values.
-    """
-    if not record.runs:
-        return
-    before = record.runs[-1]["settings"]
-    for key in dict.fromkeys([*before, *settings]):
-        if key not in BUDGET and before.get(key) != settings.get(key):
-            raise ConfigError(
-                f"'{folder}' was trained with {key}={before.get(key)}, now it is {settings.get(key)}: give another "
-                "--out, or the old value."
-            )
 
 
 def _budget(recipe: RatedRecipe, per_epoch: int, done: int, minutes: float | None, steps: int | None) -> Budget:

@@ -3,65 +3,87 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from grefine.errors import WeightsMissing
-from grefine.training.datasets.rated import RatedImage
-from grefine.training.judges.pool import Grouping, Part, Sample
+from grefine.errors import ConfigError, WeightsMissing
+from grefine.training.datasets.rated import MOS, RatedImage
+from grefine.training.judges.pool import Batch, Grouping, Sample
 
 
-class Stage(Protocol):
-    """One stage of one recipe."""
+class Stage:
+    """One stage of one recipe; what is here holds for stages whose `module` is a whole model that saves itself."""
 
-    @property
-    def name(self) -> str:
-        """Of the folder that it writes."""
-        ...
-
-    @property
-    def module(self) -> nn.Module:
-        """Everything that is needed to go on training."""
-        ...
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Labels that are taught and measured."""
-        ...
-
-    @property
-    def grouping(self) -> Grouping:
-        """How its batches are put together."""
-        ...
+    name: str
+    """Of the folder that it writes."""
+    module: Any
+    """Everything that is needed to go on training."""
+    columns: tuple[str, ...] = (MOS,)
+    """Labels that are taught and measured."""
+    grouping: Grouping = "together"
+    """How its batches are put together."""
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
         """Return one training view."""
-        ...
+        raise NotImplementedError
 
     def train(self, step: int) -> bool:
         """Put the network into training mode for a step; True when the optimiser has to forget what it remembers."""
-        ...
+        self.module.train()
+        return False
 
-    def loss(self, parts: Sequence[tuple[Part, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         """Return the losses of a step by name; "loss" is minimised."""
-        ...
+        raise NotImplementedError
+
+    def rate(self, row: RatedImage) -> Tensor:
+        """Return `(columns,)` for a picture as it is evaluated."""
+        raise NotImplementedError
 
     def predict(self, rows: Sequence[RatedImage]) -> Tensor:
         """Return `(N, columns)` for pictures as they are evaluated."""
-        ...
+        return torch.stack([self.rate(row) for row in rows]).view(len(rows), len(self.columns))
 
     def save(self, folder: Path) -> None:
         """Write what later stages and users load."""
-        ...
+        self.module.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
         """Take what `save` wrote."""
-        ...
+        load_saved(self.module, folder)
+
+
+class PartStage(Stage):
+    """A stage that keeps one part of its module; the rest only helps to train it."""
+
+    part: nn.Module
+    about: Mapping[str, Any]
+    """What is written beside the part's weights."""
+
+    def save(self, folder: Path) -> None:
+        """Write the part."""
+        save_state(self.part, folder, self.about)
+
+    def load(self, folder: Path) -> None:
+        """Read the part."""
+        load_saved(self.part, folder)
+
+
+def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return the geometry of a part: what is given in place of the defaults.
+
+    Raises:
+        ConfigError: a name that is not among the defaults.
+    """
+    foreign = set(given) - set(defaults)
+    if foreign:
+        raise ConfigError(f"{what} has no '{min(foreign)}': {', '.join(defaults)}.")
+    return {**defaults, **given}
 
 
 def begin_with(module: nn.Module, start: Mapping[str, str], part: str) -> None:
@@ -83,22 +105,18 @@ def begin_with(module: nn.Module, start: Mapping[str, str], part: str) -> None:
             f"The recipe lets '{part}' begin with '{named}', which holds no .safetensors: train that stage first, or "
             f"remove `start: {part}` to begin at random."
         )
-    from safetensors.torch import load_file
-
-    state: dict[str, Tensor] = {}
-    for file in files:
-        state |= load_file(file)
-    load_state(module, state, named)
+    load_state(module, _read(files), named)
 
 
 def load_saved(model: nn.Module, folder: Path) -> None:
-    """Load what `model.save_pretrained(folder)` wrote, however many files it is in."""
+    """Load what was saved in a folder, however many files it is in."""
+    load_state(model, _read(folder.glob("*.safetensors")), str(folder))
+
+
+def _read(files: Iterable[Path]) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    state: dict[str, Tensor] = {}
-    for file in folder.glob("*.safetensors"):
-        state |= load_file(file)
-    load_state(model, state, str(folder))
+    return {key: value for file in files for key, value in load_file(file).items()}
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], named: str, partial: bool = False) -> None:

@@ -31,7 +31,7 @@ from grefine.training.datasets.splits import SplitPlan
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
 from grefine.training.maps.measures import agreement
-from grefine.training.maps.rated import Rated, RatedSource
+from grefine.training.maps.opinions import Opinions, OpinionSource
 from grefine.training.maps.scores import alignment_scores
 
 CHUNK = 32
@@ -109,7 +109,7 @@ def fit_alignment(
     tokenizer: Any,
     prompts: PQPrompts,
     calibration: Calibration,
-    source: RatedSource,
+    source: OpinionSource,
     settings: AQSettings,
     budget: Budget,
     accelerator: Accelerator,
@@ -131,7 +131,7 @@ def fit_alignment(
     with torch.no_grad():
         held_out = [(part, teacher(part.look(range(part.count)))) for part in parts_of(measured, CHUNK)]
 
-    def score(data: Rated, features: Tensor) -> tuple[Tensor, Tensor]:
+    def score(data: Opinions, features: Tensor) -> tuple[Tensor, Tensor]:
         parsed = [parsed_prompt(text) for text in data.prompts]
         rows = [row for row, prompt in enumerate(parsed) if prompt.phrases]
         if not rows:
@@ -184,15 +184,15 @@ def fit_alignment(
     return record
 
 
-def parts_of(rated: Rated, count: int) -> list[Rated]:
+def parts_of(rated: Opinions, count: int) -> list[Opinions]:
     """Cut a batch into batches of at most `count` pictures, each with the opinions about them."""
     return [_part(rated, range(start, min(start + count, rated.count))) for start in range(0, rated.count, count)]
 
 
-def _part(rated: Rated, pictures: Sequence[int]) -> Rated:
+def _part(rated: Opinions, pictures: Sequence[int]) -> Opinions:
     first = pictures[0]
     rows = ((rated.image_of >= first) & (rated.image_of <= pictures[-1])).nonzero()[:, 0]
-    return Rated(
+    return Opinions(
         rated.keys[first : pictures[-1] + 1],
         lambda chosen: rated.look([first + row for row in chosen]),
         len(pictures),

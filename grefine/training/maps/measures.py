@@ -5,18 +5,14 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from grefine.evaluate.correlation import plcc, srcc
+
 
 def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
     """Return rank and linear correlation (0 where either does not vary) and the root of the mean squared error."""
-    from scipy.stats import pearsonr, spearmanr
-
     a, b = scores.double().numpy(), opinions.double().numpy()
-    varies = np.ptp(a) > 0 and np.ptp(b) > 0
-    return {
-        "srcc": float(spearmanr(a, b)[0]) if varies else 0.0,
-        "plcc": float(pearsonr(a, b)[0]) if varies else 0.0,
-        "rmse": float(np.sqrt(np.mean((a - b) ** 2))),
-    }
+    found = {"srcc": srcc(a, b), "plcc": plcc(a, b), "rmse": float(np.sqrt(np.mean((a - b) ** 2)))}
+    return {name: 0.0 if np.isnan(value) else value for name, value in found.items()}
 
 
 def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:

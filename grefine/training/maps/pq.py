@@ -27,7 +27,7 @@ from grefine.training.datasets.splits import SplitPlan
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
 from grefine.training.maps.measures import agreement, average_precision
-from grefine.training.maps.rated import Rated, RatedSource
+from grefine.training.maps.opinions import Opinions, OpinionSource
 from grefine.training.maps.scores import quality_scores
 
 CHUNK = 32
@@ -61,7 +61,7 @@ class PQSettings:
 
 
 @dataclass
-class Seen:
+class ClassTokens:
     """Class tokens of frozen images, normalised as the prompts want them; remembered by key."""
 
     clip: ClipSurgery
@@ -69,7 +69,7 @@ class Seen:
     known: dict[str, Tensor]
 
     @torch.no_grad()
-    def __call__(self, rated: Rated) -> Tensor:
+    def __call__(self, rated: Opinions) -> Tensor:
         """Return `(B, D)`."""
         if not rated.keys:
             return self.tokens(rated)[:, 0]
@@ -81,12 +81,12 @@ class Seen:
         return torch.stack([self.known[key] for key in rated.keys])
 
     @torch.no_grad()
-    def tokens(self, rated: Rated) -> Tensor:
+    def tokens(self, rated: Opinions) -> Tensor:
         """Return `(B, 1 + N, D)` of all tokens, which are not remembered."""
         rows = list(range(rated.count))
         return torch.cat([self._look(rated, rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK)])
 
-    def _look(self, rated: Rated, rows: Sequence[int]) -> Tensor:
+    def _look(self, rated: Opinions, rows: Sequence[int]) -> Tensor:
         return normalise_features(self.clip(rated.look(rows)).float(), self.norm)
 
 
@@ -111,7 +111,7 @@ def fit_prompts(
     clip: ClipSurgery,
     prompts: PQPrompts,
     calibration: Calibration,
-    source: RatedSource,
+    source: OpinionSource,
     settings: PQSettings,
     budget: Budget,
     accelerator: Accelerator,
@@ -122,7 +122,7 @@ def fit_prompts(
     prompts.to(accelerator.device).float().train()
     limits = torch.tensor([a * b for a, b in zip(calibration.alpha, settings.bounds, strict=True)])
     limits = limits.to(accelerator.device)
-    seen = Seen(clip, prompts.config["feature_norm"], {})
+    seen = ClassTokens(clip, prompts.config["feature_norm"], {})
     record = Record.load(out / "training", "pq")
     offset = record.samples // settings.batch
     measured = source.held_out()

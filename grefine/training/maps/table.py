@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +10,14 @@ import torch
 from torch import Tensor
 
 from grefine.errors import ConfigError
+from grefine.io.content import content_hash
 from grefine.io.images import read_image
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS
 from grefine.training.datasets.rated import MOS
 from grefine.training.datasets.splits import SplitPlan, split
 from grefine.training.datasets.table import read_table
-from grefine.training.maps.rated import Rated
+from grefine.training.maps.opinions import Opinions
 
 ALIGNMENT = "alignment"
 """Column with opinions on alignment, where `mos` is about quality."""
@@ -71,25 +71,25 @@ class RatedTable:
         self.training, self.measuring = divided.train, divided.test[:MOST_HELD_OUT]
         self.size = len(self.training)
         text = "\n".join(f"{row.path.name}|{dict(row.scores)}|{row.prompt}" for row in rows)
-        self.identity = hashlib.sha256(text.encode()).hexdigest()
+        self.identity = content_hash(text)
 
-    def draw(self, number: int, count: int) -> Rated:
+    def draw(self, number: int, count: int) -> Opinions:
         """Return batch `number`; the last one of an epoch may be smaller."""
         epoch, at = divmod(number, math.ceil(self.size / count))
         order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed * 1_000_033 + epoch))
         return self._rated([self.training[int(i)] for i in order[at * count : (at + 1) * count]])
 
-    def held_out(self) -> Rated:
+    def held_out(self) -> Opinions:
         """Return the opinions that only measure."""
         return self._rated(self.measuring)
 
-    def _rated(self, numbers: Sequence[int]) -> Rated:
+    def _rated(self, numbers: Sequence[int]) -> Opinions:
         rows, chosen = [self.data.rows[n] for n in numbers], list(numbers)
 
         def look(wanted: Sequence[int]) -> Tensor:
             return self.clip.preprocess_pil([read_image(rows[i].path).rgb for i in wanted])
 
-        return Rated(
+        return Opinions(
             tuple(str(row.path) for row in rows),
             look,
             len(rows),

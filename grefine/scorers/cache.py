@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
+from grefine.io.content import content_hash
+from grefine.io.journal import AppendOnly, whole_lines
 from grefine.types import MetricSpec
-
-
-def content_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def score_key(spec: MetricSpec, content: str, *, prompt: str | None, source: str, device: str, probe: str = "") -> str:
@@ -31,7 +24,7 @@ def score_key(spec: MetricSpec, content: str, *, prompt: str | None, source: str
         probe: name of the perturbation in a noise measurement.
     """
     said = [spec.name, spec.version, content, prompt, source, device, probe]
-    return hashlib.sha256(json.dumps(said, ensure_ascii=True).encode()).hexdigest()[:32]
+    return content_hash(json.dumps(said, ensure_ascii=True))[:32]
 
 
 class ScoreCache:
@@ -47,27 +40,19 @@ class ScoreCache:
         self._values: dict[str, dict[str, float]] = {}
         self._file = None
         if path is not None:
-            self._read(Path(path))
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._file = Path(path).open("a", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+            lines, whole = whole_lines(path)
+            self._take(lines)
+            self._file = AppendOnly(path, whole, durable=False)
 
-    def _read(self, path: Path) -> None:
-        if not path.is_file():
-            return
-        whole = 0
-        with path.open("rb") as file:
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                whole += len(line)
-                try:
-                    record = json.loads(line)
-                    values = {str(k): math.nan if v is None else float(v) for k, v in record["values"].items()}
-                    self._values[str(record["key"])] = values
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    continue
-        if whole < path.stat().st_size:
-            os.truncate(path, whole)
+    def _take(self, lines: list[bytes]) -> None:
+        for line in lines:
+            try:
+                record = json.loads(line)
+                values = {str(k): math.nan if v is None else float(v) for k, v in record["values"].items()}
+                self._values[str(record["key"])] = values
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
 
     def get(self, key: str) -> dict[str, float] | None:
         """Return the values of `key`, or None when they have to be computed."""
@@ -86,17 +71,12 @@ class ScoreCache:
         self.computed += count
         stored = {name: value if math.isfinite(value) else None for name, value in clean.items()}
         if self._file is not None:
-            self._file.write(json.dumps({"key": key, "values": stored}) + "\n")
-            self._file.flush()
+            self._file.write((json.dumps({"key": key, "values": stored}) + "\n").encode())
 
     def __enter__(self) -> ScoreCache:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
             self._file = None

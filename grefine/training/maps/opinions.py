@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Rated:
+class Opinions:
     """A batch of pictures and of opinions about them (or about a picture and a prompt)."""
 
     keys: tuple[str, ...]
@@ -31,7 +31,7 @@ class Rated:
     """`(B, H, W)` bool where the picture is truly bad, if that is known."""
 
 
-class RatedSource(Protocol):
+class OpinionSource(Protocol):
     """Where batches come from."""
 
     @property
@@ -44,10 +44,10 @@ class RatedSource(Protocol):
         """Opinions to train on; None for an endless source."""
         ...
 
-    def draw(self, number: int, count: int) -> Rated:
+    def draw(self, number: int, count: int) -> Opinions:
         """Return training batch `number`; the same for a number every time."""
         ...
 
-    def held_out(self) -> Rated:
+    def held_out(self) -> Opinions:
         """Return what is never trained on."""
         ...

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
-from grefine.scorers.choice import load_scorers
-from grefine.scorers.protocol import Scorer
-from grefine.scorers.registry import find_weights, known_metric
+from grefine.errors import ConfigError, GRefineError, nearest
+from grefine.scorers.batches import rate
+from grefine.scorers.protocol import Scorer, value_names
+from grefine.scorers.registry import known_metric
+from grefine.scorers.resolve import Weights, resolve
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,29 +70,18 @@ class ScoreGate:
 
     def look(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[GateVerdict]:
         """Judge images of a run: what cannot be judged (too small, no prompt) does not pass, and is said."""
-        mute = {i for i, prompt in enumerate(prompts) if self.scorer.spec.needs_prompt and not prompt.strip()}
-        asked = [i for i in range(len(images)) if i not in mute]
-        found = {i: GateVerdict(self.value, self.bound, False, note="it needs a prompt") for i in mute}
-        try:
-            found |= dict(
-                zip(asked, self._judge([images[i] for i in asked], [prompts[i] for i in asked]), strict=True)
-            )
-        except GRefineError as error:
-            if len(images) == 1:
-                return [GateVerdict(self.value, self.bound, False, note=str(error))]
-            return [self.look([image], [prompt])[0] for image, prompt in zip(images, prompts, strict=True)]
-        return [found[i] for i in range(len(images))]
+        asked = [i for i, prompt in enumerate(prompts) if prompt.strip() or not self.scorer.spec.needs_prompt]
+        found = rate(self.scorer, [images[i] for i in asked], [prompts[i] for i in asked])
+        known = dict(zip(asked, found, strict=True))
+        return [self._verdict(known.get(i, "it needs a prompt")) for i in range(len(images))]
 
-    def _judge(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[GateVerdict]:
-        verdicts = []
-        for scores in self.scorer(images, prompts) if images else ():
-            score = float(scores[self.value])
-            known = math.isfinite(score)
-            note = "" if known else "it gave no number"
-            verdicts.append(
-                GateVerdict(self.value, self.bound, known and self._reaches(score), score if known else None, note)
-            )
-        return verdicts
+    def _verdict(self, found: Mapping[str, float] | GRefineError | str) -> GateVerdict:
+        if not isinstance(found, Mapping):
+            return GateVerdict(self.value, self.bound, False, note=str(found))
+        score = float(found[self.value])
+        if not math.isfinite(score):
+            return GateVerdict(self.value, self.bound, False, note="it gave no number")
+        return GateVerdict(self.value, self.bound, self._reaches(score), score)
 
     def _reaches(self, score: float) -> bool:
         sign = 1 if self.scorer.spec.direction == "higher" else -1
@@ -115,54 +105,31 @@ def parse_gate(text: str) -> tuple[str, str, float]:
     return known_metric(metric), part.strip().lower(), number
 
 
-def make_gate(text: str, scorer: Scorer, weights: Path | None = None) -> ScoreGate:
-    """Build the gate that NAME:VALUE means around a scorer of that metric.
-
-    Raises:
-        ConfigError: another form, or a value that the metric does not give.
-    """
-    metric, part, bound = parse_gate(text)
-    given = value_names(metric, scorer)
-    value = f"{metric}.{part}" if part else given[0]
-    if value not in given:
-        raise ConfigError(f"--gate: {metric} gives {', '.join(given)}, not '{value}'{nearest(value, given)}")
-    return ScoreGate(scorer, value, bound, weights)
-
-
 def read_gate(
     text: str,
-    weights: Sequence[str] = (),
-    pipeline: str | None = None,
+    weights: Weights = (),
+    pipeline: Any = None,
     device: str = "cpu",
     allow_noncommercial: bool = False,
 ) -> ScoreGate:
     """Load the judge and build a gate from NAME:VALUE, e.g. "lar_iqa:0.8" or "mdiqa.sharpness:0.6".
 
+    Args:
+        text: what is asked for.
+        weights: where weights lie, by metric; they come first.
+        pipeline: what carries judges: a bundled name, a folder, or a pipeline in memory.
+        device: on which the judge runs.
+        allow_noncommercial: accept the terms of metrics that ask for it.
+
     Raises:
         ConfigError: another form, or a value that the metric does not give.
         WeightsMissing, WeightsCorrupt, MetricUnavailable: the metric cannot run here.
     """
-    metric, _, _ = parse_gate(text)
-    scorers, setup = load_scorers([metric], weights, pipeline, device, allow_noncommercial)
-    return make_gate(text, scorers[metric], _weights_of(metric, setup))
-
-
-def _weights_of(metric: str, setup: dict[str, Any]) -> Path | None:
-    _, state = setup[metric]
-    try:
-        return find_weights(metric, state[0] if state else None)
-    except WeightsMissing:
-        return None
-
-
-def value_names(metric: str, scorer: Scorer) -> list[str]:
-    """Return the names of the values that a scorer gives, the main one first."""
-    from grefine.scorers.learned import DomainScorer, MDIQAScorer, MoEAGIQAScorer
-
-    if isinstance(scorer, DomainScorer):
-        scorer = scorer.scorer
-    if isinstance(scorer, MDIQAScorer):
-        return [*(["mdiqa.overall"] if scorer.whole else []), *(f"mdiqa.{name}" for name in scorer.dimensions)]
-    if isinstance(scorer, MoEAGIQAScorer):
-        return [f"moe_agiqa.{name}" for name in scorer.model.config["outputs"]]
-    return [metric]
+    metric, part, bound = parse_gate(text)
+    judge = resolve(metric, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial)
+    scorer = judge.scorer()
+    given = value_names(scorer)
+    value = f"{metric}.{part}" if part else given[0]
+    if value not in given:
+        raise ConfigError(f"--gate: {metric} gives {', '.join(given)}, not '{value}'{nearest(value, given)}")
+    return ScoreGate(scorer, value, bound, judge.weights)

@@ -82,7 +82,9 @@ class Ranking:
             lines.append(f"{rank:>4} {names[i]:<{wide}} {fit.mu[i]:+8.4f}  {interval:^18} {first:>6}")
         lines.append(f"{self.table.total} votes, log-likelihood {fit.log_likelihood:.4f}")
         if found:
-            lines.append(f"Intervals: {found.resamples} resamples of {found.clusters} {found.by}s.")
+            lines.append(
+                f"Intervals: {found.resamples} resamples by {found.by}, of which there are at least {found.clusters}."
+            )
         else:
             lines.append("No intervals: they need votes of at least two subjects, or on at least two images.")
         if fit.pseudo_count:
@@ -110,7 +112,7 @@ def rank_methods(
 
     Args:
         table: the votes.
-        by: what is resampled for the intervals; the subjects where they are known by default.
+        by: what is resampled for the intervals; by default the images, and the subjects where they are known.
         pseudo_count: see `fit_scores`.
         resamples: for the intervals; 0 leaves them out.
         draws: per K of the stability curve; 0 leaves it out.

@@ -1,0 +1,143 @@
+"""A pipeline as a command opens it: where it runs, in which precision, and who judges beside its own judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from grefine.errors import ConfigError, GRefineError, nearest
+from grefine.scorers.resolve import check_device, load_scorer
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+OFFLOADS = ("none", "model", "sequential")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a pipeline is loaded; the defaults leave it on the CPU in float32."""
+
+    device: str | None = None
+    dtype: str = "auto"
+    """auto, fp32, fp16 or bf16; auto is float32 on a CPU, and bfloat16 (float16 on older ones) on a GPU."""
+    offload: str = "none"
+    """none, model or sequential: parts that do not run wait in the machine's memory instead of the GPU's."""
+    judges: tuple[str, ...] = ()
+    """NAME or NAME=DIR of judges for the guard beside the pipeline's own."""
+    allow_noncommercial: bool = False
+
+    def key(self) -> list[str]:
+        """Return what of it decides results, to tell runs apart; empty for the defaults on a CPU."""
+        chosen = choose_dtype(self.dtype, self.device or "cpu")
+        return [*([] if chosen == torch.float32 else [str(chosen)]), *self.judges]
+
+
+def choose_dtype(name: str, device: str) -> torch.dtype:
+    """Return the precision that a name means on a device.
+
+    Raises:
+        ConfigError: an unknown name, or float16 on a CPU.
+    """
+    if name not in ("auto", *DTYPES):
+        raise ConfigError(f"dtype must be auto, {', '.join(DTYPES)}, not '{name}'{nearest(name, DTYPES)}")
+    on_cpu = torch.device(device).type == "cpu"
+    if name == "fp16" and on_cpu:
+        raise ConfigError(
+            "fp16 on a CPU takes many times as long as fp32 and overflows: use --dtype fp32, or bf16 where memory is "
+            "short."
+        )
+    if name != "auto":
+        return DTYPES[name]
+    if on_cpu:
+        return torch.float32
+    return torch.bfloat16 if device.startswith("cuda") and torch.cuda.is_bf16_supported() else torch.float16
+
+
+def open_pipeline(pipeline: Any, opening: Opening) -> Any:
+    """Load a pipeline, or take a loaded one, and give it its judges.
+
+    Raises:
+        ConfigError: a device, precision or way of offloading that this machine does not have, or too little memory.
+        WeightsMissing, WeightsCorrupt, MetricUnavailable: weights of the pipeline or of a judge.
+    """
+    if isinstance(pipeline, torch.nn.Module) or hasattr(pipeline, "components"):
+        if opening.dtype != "auto" or opening.offload != "none":
+            raise ConfigError(
+                "dtype and offload are for a pipeline that is loaded here; set them when you load yours."
+            )
+        pipe = pipeline
+    else:
+        pipe = _load(str(pipeline), opening)
+    if opening.judges:
+        pipe.use_judges(*load_judges(opening.judges, opening.device or "cpu", opening.allow_noncommercial))
+    return pipe
+
+
+def load_judges(asked: Sequence[str], device: str, allow_noncommercial: bool = False) -> list[Any]:
+    """Return the judges that `NAME[=DIR]` entries mean."""
+    entries = [entry.partition("=") for entry in asked]
+    return [load_scorer(name, path or None, device, allow_noncommercial) for name, _, path in entries]
+
+
+def read_preferences(entries: Sequence[str]) -> dict[str, float]:
+    """Return the guidance that `NAME:VALUE` entries mean.
+
+    Raises:
+        ConfigError: an entry of another form.
+    """
+    found: dict[str, float] = {}
+    for entry in entries:
+        name, _, value = entry.partition(":")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"--guidance takes NAME:VALUE, e.g. sharpness:1.0, not '{entry}'.") from error
+    return found
+
+
+def missing_judges(pipe: Any, guidance: Mapping[str, float] | None = None) -> str:
+    """Say which axis no judge of a pipeline covers, so that the maps judge their own work there; empty if none."""
+    steering = pipe.read_guidance(guidance)
+    specs = [judge.spec for judge in pipe.judges(steered=steering.steers if steering else ())]
+    axes = {axis for spec in specs for axis in (("perceptual", "alignment") if spec.axis == "both" else (spec.axis,))}
+    lacking = [word for axis, word in (("perceptual", "quality"), ("alignment", "the prompt")) if axis not in axes]
+    if not lacking:
+        return ""
+    return (
+        f"No judge of {' and '.join(lacking)} beside the maps: there the guard judges by the maps that made the mask "
+        "(`grefine fetch` brings a recipe's judges, --judge NAME[=DIR] adds others)."
+    )
+
+
+def _load(name: str, opening: Opening) -> Any:
+    from grefine.pipeline import GRefinePipeline
+
+    device = opening.device or "cpu"
+    check_device(device)
+    dtype = choose_dtype(opening.dtype, device)
+    if opening.offload not in OFFLOADS:
+        raise ConfigError(f"offload must be one of {', '.join(OFFLOADS)}, not '{opening.offload}'.")
+    if opening.offload != "none" and torch.device(device).type == "cpu":
+        raise ConfigError("--offload spares a GPU's memory and needs one: give --device cuda, or leave it out.")
+    try:
+        pipe = GRefinePipeline.from_pretrained(name, dtype=dtype)
+        if opening.offload == "model":
+            pipe.enable_model_cpu_offload(device=device)
+        elif opening.offload == "sequential":
+            pipe.enable_sequential_cpu_offload(device=device)
+        elif opening.device:
+            pipe = pipe.to(device)
+    except GRefineError:
+        raise
+    except ImportError as error:
+        raise ConfigError("--offload needs the package accelerate: `pip install accelerate`.") from error
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "not enough memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"'{name}' in {str(dtype).removeprefix('torch.')} does not fit into the memory of {device}: use "
+            "--dtype bf16, and on a GPU --offload model or --offload sequential."
+        ) from error
+    return pipe

@@ -1,0 +1,135 @@
+"""Judges as components of pipelines: in a folder that `save_pretrained` wrote, or in memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
+from grefine.scorers.protocol import Scorer
+from grefine.scorers.registry import JudgeFile, judge_files
+
+
+def pipeline_judges(pipe: Any, steered: Collection[str] = ()) -> list[Scorer]:
+    """Return a scorer for every judge that a loaded pipeline holds, except the components that steered (`steered`)."""
+    files = [file for file in judge_files().values() if file.SPEC.component and file.SPEC.component not in steered]
+    return [scorer for file in files if (scorer := pipeline_judge(pipe, file)) is not None]
+
+
+def pipeline_judge(pipe: Any, file: JudgeFile) -> Scorer | None:
+    """Return one judge around the component that a loaded pipeline holds; None where it holds none."""
+    name = file.SPEC.component
+    model = getattr(pipe, name, None) if name else None
+    if model is None:
+        return None
+    return file.wrap(model, component_tokenizer(pipe, name)) if file.SPEC.words else file.wrap(model)
+
+
+def component_tokenizer(pipe: Any, name: str) -> Any:
+    """Return the tokenizer of a judge with words: from beside its weights, or CLIP's where it fits.
+
+    Raises:
+        ConfigError: neither is the case, so the judge would read other words than it was taught.
+    """
+    model = getattr(pipe, name)
+    if vars(model).get("judge_tokenizer") is not None:
+        return model.judge_tokenizer
+    folder = str(_setting(model, "_name_or_path") or "")
+    if folder and (found := _kept_tokenizer(folder)) is not None:
+        return found
+    if pipe.clip_tokenizer is not None and len(pipe.clip_tokenizer) == _vocabulary(model):
+        return pipe.clip_tokenizer
+    raise ConfigError(
+        f"The judge '{name}' has no tokenizer: set `pipe.{name}.judge_tokenizer` to the one that it was trained with, "
+        f"put it into the folder '{name}/tokenizer' of the pipeline, or pass `scorers=[...]`."
+    )
+
+
+@lru_cache(maxsize=8)
+def _kept_tokenizer(folder: str) -> Any:
+    """Return the tokenizer beside the weights in a folder, read once; None without one."""
+    try:
+        return tokenizer_beside(Path(folder)) if Path(folder).is_dir() else None
+    except WeightsMissing:
+        return None
+
+
+def save_judge_tokenizers(pipe: Any, folder: Path) -> None:
+    """Keep each judge's tokenizer beside its saved weights."""
+    for spec in (file.SPEC for file in judge_files().values() if file.SPEC.words):
+        home = folder / spec.component
+        if getattr(pipe, spec.component, None) is not None and home.is_dir():
+            # Beside the weights: diffusers cannot list a folder of a variant that holds another folder.
+            component_tokenizer(pipe, spec.component).save_pretrained(home)
+
+
+def _setting(model: Any, name: str) -> Any:
+    """Read from a configuration of diffusers' or transformers' form."""
+    return model.config.get(name) if hasattr(model.config, "get") else getattr(model.config, name, None)
+
+
+def _vocabulary(model: Any) -> int | None:
+    words = _setting(model, "text_config")
+    return _setting(model, "vocabulary") if words is None else words.vocab_size
+
+
+def load_component(kind: Any, folder: Path, device: str) -> Any:
+    """Load a component in float32, as saved by `save_pretrained`.
+
+    Raises:
+        WeightsCorrupt: a folder of something else, or a damaged one.
+    """
+    import torch
+
+    config = folder / "config.json"
+    if not config.is_file():
+        raise WeightsCorrupt(f"'{folder}' holds no config.json, so it is no {kind.__name__} folder; convert it first.")
+    try:
+        found = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
+        if found != kind.__name__:
+            raise WeightsCorrupt(f"'{folder}' holds a {found or 'foreign model'}, not a {kind.__name__}.")
+        return kind.from_pretrained(folder, torch_dtype=torch.float32).to(device).eval()
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, WeightsCorrupt):
+            raise
+        raise WeightsCorrupt(f"'{folder}' cannot be loaded as {kind.__name__}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return a loader's complaint in one sentence; that of another geometry comes with advice that does not help."""
+    first = str(error).strip().splitlines()[0]
+    shapes = re.search(r"(\S+) expected shape torch\.Size\((\[.*?\])\), but got torch\.Size\((\[.*?\])\)", first)
+    if shapes is None:
+        return first
+    return f"its config.json asks for {shapes[1]} of shape {shapes[2]}, but its weights have {shapes[3]}."
+
+
+def tokenizer_beside(folder: Path) -> Any:
+    """Load the tokenizer of a prompt-aware network: in its folder, or as `tokenizer` of the pipeline around it.
+
+    Raises:
+        WeightsMissing: there is none.
+    """
+    from transformers import AutoTokenizer, CLIPTokenizer
+
+    places = [folder / "tokenizer", folder, folder.parent / "clip_tokenizer", folder.parent / "tokenizer"]
+    for place in places:
+        config = place / "tokenizer_config.json"
+        if config.is_file():
+            kind = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class", "")
+            loader = CLIPTokenizer if kind.startswith("CLIP") else AutoTokenizer
+            try:
+                return loader.from_pretrained(place, local_files_only=True)
+            except (OSError, ValueError) as error:
+                raise WeightsCorrupt(
+                    f"The tokenizer in '{place}' cannot be loaded: put all of its files there, config.json too "
+                    "(for bert-base-uncased: config.json, tokenizer_config.json, tokenizer.json, vocab.txt)."
+                ) from error
+    raise WeightsMissing(
+        f"'{folder}' has no tokenizer: put the one that it was trained with into '{folder / 'tokenizer'}' "
+        "(for the published MoE-AGIQA and ImageReward that is bert-base-uncased)."
+    )

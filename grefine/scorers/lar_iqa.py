@@ -1,0 +1,77 @@
+"""LAR-IQA: a light judge of photographs, by the whole picture and its middle at full scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grefine.scorers.batches import CHUNK, in_groups, unbatch
+from grefine.scorers.checkpoint import State, bare, only
+from grefine.scorers.component import load_component
+from grefine.scorers.inputs import check_images
+from grefine.scorers.protocol import Images, Prompts
+from grefine.types import MetricSpec, Scores
+
+if TYPE_CHECKING:
+    from grefine.models.lar_iqa import LARIQA
+
+
+SPEC = MetricSpec(
+    name="lar_iqa",
+    range=(-inf, inf),
+    licence="code Apache-2.0; published weights MIT according to their readme",
+    weights="a folder of weights: --weights lar_iqa=DIR, made by `grefine convert lar-iqa`",
+    description="LAR-IQA (published code nasimjamshidi/LAR-IQA at 792f2f1), trained on photographs, about 0..1",
+    component="lar_iqa",
+    convert="lar-iqa",
+)
+
+
+class LARIQAScorer:
+    """Score by LAR-IQA: one unbounded value, `lar_iqa`.
+
+    Args:
+        model: of any geometry.
+        color_space: instead of the one the model was trained in.
+    """
+
+    spec = SPEC
+
+    def __init__(self, model: LARIQA, color_space: str | None = None) -> None:
+        self.model = model.eval()
+        self.color_space = color_space
+
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+        import torch
+
+        pictures = check_images(images, "LAR-IQA")
+        weight = next(self.model.parameters())
+        # A 1280-pixel crop is as much as a whole batch of small pictures.
+        chunk = max(1, CHUNK * 256**2 // self.model.config["crop_size"] ** 2)
+
+        def rate(rows: list[int]) -> list[Scores]:
+            views = [self.model.views(pictures[row], self.color_space) for row in rows]
+            whole, crop = (torch.cat(parts).to(weight) for parts in zip(*views, strict=True))
+            return unbatch({"lar_iqa": self.model(whole, crop)})
+
+        return in_groups([()] * len(pictures), min(CHUNK, chunk), rate)
+
+
+def load(path: Path, device: str) -> LARIQAScorer:
+    """Load the network from a component folder."""
+    from grefine.models.lar_iqa import LARIQA
+
+    return LARIQAScorer(load_component(LARIQA, path, device))
+
+
+wrap = LARIQAScorer
+"""Around a network that a pipeline holds."""
+
+
+def convert(states: Mapping[Path, State], options: dict[str, Any]) -> LARIQA:
+    """Read the one published file."""
+    from grefine.models.lar_iqa import LARIQA
+
+    return LARIQA.from_reference({"model": bare(only(states, "LAR-IQA"))}, **options)

@@ -1,0 +1,125 @@
+"""MDIQA: nine dimensions of quality, and an overall score that weighs them by picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grefine.errors import WeightsCorrupt, WeightsMissing
+from grefine.scorers.batches import CHUNK, in_groups, unbatch
+from grefine.scorers.checkpoint import State, first_entry, inside
+from grefine.scorers.component import load_component
+from grefine.scorers.inputs import check_images, to_tensor
+from grefine.scorers.protocol import Images, Prompts
+from grefine.types import MetricSpec, Scores
+
+if TYPE_CHECKING:
+    from grefine.models.mdiqa import MDIQA
+
+
+NAMES = (
+    "overall", "brightness", "colorfulness", "contrast", "noisiness", "sharpness", "color", "composition", "content",
+    "light",
+)  # fmt: skip
+SPEC = MetricSpec(
+    name="mdiqa",
+    range=(-inf, inf),
+    licence="code Apache-2.0; published weights CC-BY-NC-SA-4.0 and S-Lab-1.0 (non-commercial)",
+    weights="a folder of weights: --weights mdiqa=DIR, made by `grefine convert mdiqa`",
+    description="MDIQA (published code YaoShunyu19/MDIQA at 8b2f775): overall and nine dimensions, about 0..1",
+    values={f"mdiqa.{name}": "perceptual" for name in NAMES},
+    component="mdiqa",
+    convert="mdiqa",
+)
+
+
+class MDIQAScorer:
+    """Score by MDIQA: `mdiqa.overall` and one value per dimension.
+
+    Args:
+        model: with or without its fusion network; without it there is no overall value.
+        dimensions: only these, and no overall value; None for everything.
+    """
+
+    spec = SPEC
+
+    def __init__(self, model: MDIQA, dimensions: Iterable[str] | None = None) -> None:
+        from grefine.models.mdiqa import DIMENSIONS, known_dimensions
+
+        self.model = model.eval()
+        self.whole = dimensions is None and model.fusion is not None
+        self.dimensions = DIMENSIONS if dimensions is None else known_dimensions(dimensions)
+        self.values = tuple(f"mdiqa.{name}" for name in ((*["overall"] * self.whole, *self.dimensions)))
+
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+        import torch
+
+        pictures = check_images(images, "MDIQA", self.model.config["minimum"])
+        weight = next(self.model.parameters())
+
+        def rate(rows: list[int]) -> list[Scores]:
+            batch = torch.stack([to_tensor(pictures[row]) for row in rows]).to(weight)
+            out = self.model(batch) if self.whole else self.model.score(batch, self.dimensions)
+            values = {f"mdiqa.{name}": out.dimensions[name] for name in self.dimensions}
+            if out.overall is not None:
+                values = {"mdiqa.overall": out.overall} | values
+            return unbatch(values)
+
+        return in_groups([picture.size for picture in pictures], CHUNK, rate)
+
+
+def load(path: Path, device: str) -> MDIQAScorer:
+    """Load the network from a component folder."""
+    from grefine.models.mdiqa import MDIQA
+
+    return MDIQAScorer(load_component(MDIQA, path, device))
+
+
+wrap = MDIQAScorer
+"""Around a network that a pipeline holds."""
+
+
+def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MDIQA:
+    """Put the published files together: backbone and five heads (or one file), the aesthetic net, the fusion."""
+    from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
+
+    groups: dict[str, State] = {}
+    parts: State = {}
+    for path, state in states.items():
+        state = inside(state, "params")
+        heads = {int(m[1]) for key in state if (m := re.match(r"cfanet_heads\.(\d+)\.", key))}
+        if any(key.startswith("local_score_module.") for key in state):
+            groups["fusion"] = state
+        elif heads == set(range(len(AESTHETIC))):
+            groups["aesthetic"] = state
+        elif heads == set(range(len(TECHNICAL))):
+            groups["technology"] = state
+        elif "h_emb" in state:
+            parts |= _prefixed(state, f"cfanet_heads.{_head_number(path)}.")
+        elif any(key.startswith("weight_pool.") for key in state):
+            parts |= _prefixed(state, "cfanet_backbone.")
+        else:
+            raise WeightsCorrupt(f"'{path}' holds no part of MDIQA: its first entry is '{first_entry(state)}'.")
+    if parts:
+        groups.setdefault("technology", parts)
+    for name in ("technology", "aesthetic"):
+        if name not in groups:
+            raise WeightsMissing(
+                f"No file holds MDIQA's '{name}' net: give net_freeze_backbone.pth and its five heads, and the "
+                "aesthetic net_best_PARA_val_color.pth; the fusion file is needed for the overall score alone."
+            )
+    return MDIQA.from_reference(groups, **options)
+
+
+def _head_number(path: Path) -> int:
+    match = re.search(r"head(\d+)$", path.stem)
+    if match is None:
+        raise WeightsCorrupt(f"'{path}' is one of MDIQA's heads, but its name does not end in head0 ... head4.")
+    return int(match[1])
+
+
+def _prefixed(state: State, prefix: str) -> State:
+    return {prefix + key: value for key, value in state.items()}

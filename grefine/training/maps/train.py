@@ -1,0 +1,146 @@
+"""`grefine train pq` and `aq`: from a pipeline and opinions to weights, record, curves and measurements."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+
+from grefine.config import load_config
+from grefine.errors import ConfigError
+from grefine.indicators.calibrate import weights_digest
+from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
+from grefine.io.atomic import write_atomic
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.pq_prompts import PQPrompts
+from grefine.resources import config_file
+from grefine.training.loop import Budget, Record, curves
+from grefine.training.maps.aq import AQSettings, fit_alignment
+from grefine.training.maps.opinions import OpinionSource
+from grefine.training.maps.pq import PQSettings, fit_prompts
+from grefine.training.maps.table import RatedTable
+
+SourceMaker = Callable[[ClipSurgery, PQSettings | AQSettings], OpinionSource]
+"""`make(clip, settings)` gives a source of opinions in place of a table."""
+FREE = ("learning_rate", "weight_decay", "order_weight", "factor_weight", "keep_quality", "epochs")
+"""Settings that may change between runs; all others fix what is learnt and from what."""
+
+
+def train_map(
+    kind: Literal["pq", "aq"],
+    out: Path,
+    pipeline: str | Path,
+    *,
+    data: str | Path | None = None,
+    images: str | Path | None = None,
+    source: SourceMaker | None = None,
+    config: str | Path | None = None,
+    minutes: float | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    cpu: bool = False,
+) -> dict[str, Any]:
+    """Fit one map to opinions, or go on: PQ-Map's prompts (`out`/pq_prompts) or the CLIP of AQ-Map (`out`/clip).
+
+    Args:
+        kind: "pq" for opinions on quality, "aq" for opinions on pictures and prompts (every line needs a prompt).
+        out: folder of the result; a pipeline folder gets its part replaced.
+        pipeline: whose CLIP (and, as the settings say, whose prompts) is used.
+        data: table of opinions (docs/maps.md says how it looks).
+        images: folder that the table's names are relative to; None is the table's own.
+        source: makes the source of opinions in place of `data`.
+        config: YAML file or name in configs/train/KIND; None takes "paper".
+        minutes, steps: the budget, one of the two; neither means what is left of the epochs over a table.
+        seed: in place of the configuration's.
+        cpu: stay on the CPU even where an accelerator is present.
+
+    Returns:
+        Measurements on held-out pictures before and after, as metrics.json beside the weights holds them.
+    """
+    settings = _settings(kind, config, seed)
+    clip = load_clip(pipeline).float()
+    if source is not None:
+        opinions = source(clip, settings)
+    elif data is not None:
+        opinions = RatedTable(clip, data, images, seed=settings.seed, plan=settings.split, prompted=kind == "aq")
+    else:
+        raise ConfigError(f"Give `data`: a CSV file of opinions to fit the {kind.upper()}-Map to (docs/maps.md).")
+    identity = {"opinions": opinions.identity}
+    if kind == "pq" or not _same_folder(out, pipeline):
+        identity["pipeline_clip"] = weights_digest(clip)
+    record = Record.load(out / "training", kind)
+    record.check(asdict(settings) | identity, out, FREE)
+    budget = _budget(opinions, settings, record, minutes, steps)
+    torch.manual_seed(settings.seed)
+    accelerator, calibration = Accelerator(cpu=cpu), stored_calibration(pipeline)
+    if isinstance(settings, PQSettings):
+        prompts = _prompts(out, pipeline, clip, settings, bool(record.samples))
+        record = fit_prompts(out, clip, prompts, calibration, opinions, settings, budget, accelerator, identity)
+        return _finish(out, "pq_prompts", record)
+    fitted = ClipSurgery.from_pretrained(out / "clip") if record.samples else load_clip(pipeline)
+    parts = fitted, load_tokenizer(pipeline), load_prompts(pipeline), calibration
+    record = fit_alignment(out, *parts, opinions, settings, budget, accelerator, identity, clip)
+    return _finish(out, "clip", record)
+
+
+train_pq = partial(train_map, "pq")
+train_aq = partial(train_map, "aq")
+
+
+def _prompts(out: Path, pipeline: str | Path, clip: ClipSurgery, settings: PQSettings, resumed: bool) -> PQPrompts:
+    if resumed:
+        return PQPrompts.from_pretrained(out / "pq_prompts")
+    if settings.start == "pipeline":
+        return load_prompts(pipeline)
+    return PQPrompts.from_clip(clip, load_tokenizer(pipeline), settings.n_ctx, feature_norm=settings.feature_norm)
+
+
+def _settings(kind: str, config: str | Path | None, seed: int | None) -> PQSettings | AQSettings:
+    file = config_file(f"train/{kind}", config or "paper")
+    settings: PQSettings | AQSettings = load_config(file, {"pq": PQSettings, "aq": AQSettings}[kind])
+    if min(settings.batch - 1, settings.epochs) < 1 or settings.learning_rate <= 0:
+        raise ConfigError("batch must be at least 2, epochs at least 1 and learning_rate above 0.")
+    return settings if seed is None else replace(settings, seed=seed)
+
+
+def _same_folder(out: Path, pipeline: str | Path) -> bool:
+    return Path(pipeline).is_dir() and out.is_dir() and out.samefile(pipeline)
+
+
+def _budget(
+    source: OpinionSource,
+    settings: PQSettings | AQSettings,
+    record: Record,
+    minutes: float | None,
+    steps: int | None,
+) -> Budget:
+    """Return the budget that was asked for, or what is left of the epochs."""
+    if minutes is not None or steps is not None:
+        return Budget(minutes, steps)
+    if source.size is None:
+        raise ConfigError("This source of opinions never ends: give a budget with --minutes N or --steps N.")
+    left = settings.epochs * math.ceil(source.size / settings.batch) - record.samples // settings.batch
+    if left <= 0:
+        raise ConfigError(f"All {settings.epochs} epochs are done: give --steps N to go on, or another --out.")
+    return Budget(steps=left)
+
+
+def _finish(out: Path, component: str, record: Record) -> dict[str, Any]:
+    """Draw the curves and write down what was measured before and after."""
+    curves(record, out / "training" / f"{record.name}.png")
+    names = [name for name in record.rows[0] if name not in ("step", "samples", "cpu_seconds")]
+    found = {
+        "before": {name: record.rows[0][name] for name in names},
+        "after": {name: record.rows[-1][name] for name in names},
+        "samples": record.samples,
+        "runs": len(record.runs),
+    }
+    write_atomic(out / component / "metrics.json", (json.dumps(found, indent=1) + "\n").encode())
+    return found

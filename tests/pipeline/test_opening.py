@@ -1,0 +1,71 @@
+"""How a command opens a pipeline: precision, offloading, added judges; and who is missing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from components import pipeline
+
+from grefine.errors import ConfigError
+from grefine.opening import Opening, choose_dtype, missing_judges, open_pipeline, read_preferences
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "expected"),
+    [("auto", "cpu", torch.float32), ("bf16", "cpu", torch.bfloat16), ("fp32", "cuda", torch.float32),
+     ("fp16", "cuda", torch.float16), ("auto", "mps", torch.float16)],
+)  # fmt: skip
+def test_precision(name, device, expected):
+    assert choose_dtype(name, device) == expected
+
+
+@pytest.mark.parametrize(
+    ("opening", "words"),
+    [
+        (Opening(dtype="fp16"), "fp16 on a CPU"),
+        (Opening(dtype="fp8"), "did you mean 'fp"),
+        (Opening(offload="model"), "needs one: give --device cuda"),
+        (Opening(offload="disk"), "none, model, sequential"),
+        (Opening(device="cuda"), "no usable GPU"),
+        (Opening(judges=("clipqa",)), "did you mean 'clipiqa'"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(opening, words):
+    if opening.device == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match=words):
+        open_pipeline("tiny", opening)
+
+
+def test_precision_arrives_and_the_maps_keep_theirs():
+    pipe = open_pipeline("tiny", Opening(dtype="bf16"))
+    assert pipe.unet.dtype == pipe.mdiqa.dtype == torch.bfloat16
+    assert pipe.clip.dtype == torch.float32
+
+
+def test_added_judges_join_or_replace_the_pipelines_own():
+    pipe = open_pipeline("tiny", Opening(judges=("piqe", "lar_iqa=tiny")))
+    names = [judge.spec.name for judge in pipe.judges()]
+    assert sorted(names) == ["lar_iqa", "mdiqa", "moe_agiqa", "piqe"]
+    assert [judge.spec.name for judge in pipe.judges(steered=("lar_iqa",))] == ["moe_agiqa", "mdiqa", "piqe"]
+
+
+def test_a_loaded_pipeline_keeps_its_precision():
+    pipe = pipeline()
+    assert open_pipeline(pipe, Opening()) is pipe
+    with pytest.raises(ConfigError, match="when you load yours"):
+        open_pipeline(pipe, Opening(dtype="bf16"))
+
+
+def test_who_is_missing_is_said():
+    assert missing_judges(open_pipeline("tiny", Opening())) == ""
+    assert "No judge of quality and the prompt" in missing_judges(pipeline())
+    judged = open_pipeline(pipeline(), Opening(judges=("piqe",)))
+    assert "No judge of the prompt beside the maps" in missing_judges(judged)
+    assert "the prompt" in missing_judges(open_pipeline("tiny", Opening()), {"moe-agiqa": 1.0})
+
+
+def test_preferences():
+    assert read_preferences(["sharpness:1", "moe-agiqa:-0.5"]) == {"sharpness": 1.0, "moe-agiqa": -0.5}
+    with pytest.raises(ConfigError, match=r"sharpness:1\.0, not 'sharp'"):
+        read_preferences(["sharp"])
