@@ -11,12 +11,16 @@ from torch import Tensor
 
 from grefine.errors import ImageError
 
+ROOM = 1024**2
+"""Pixels that are encoded together: a VAE takes gigabytes at this size, and more pictures at once are no faster."""
+
 
 def encode_images(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     """Encode `(B, 3, H, W)` in -1..1 as scaled latents: the mode of the posterior, so that nothing is drawn."""
     with _safe_precision(vae) as dtype:
-        posterior = vae.encode(images.to(device, dtype)).latent_dist
-        return _numbers(_shift(vae, posterior.mode(), into=True), "VAE", vae.dtype)
+        rows = max(1, ROOM // (images.shape[-2] * images.shape[-1]))
+        parts = [vae.encode(part.to(device, dtype)).latent_dist.mode() for part in images.split(rows)]
+        return _numbers(_shift(vae, torch.cat(parts), into=True), "VAE", vae.dtype)
 
 
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:

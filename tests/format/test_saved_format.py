@@ -12,6 +12,7 @@ from grefine.resources import bundled, pipeline_names
 
 OURS = {
     "clipiqa": "transformers.CLIPModel",
+    "domain": "grefine.models.domain.DomainNet",
     "clip": "grefine.models.clip_surgery.ClipSurgery",
     "pq_prompts": "grefine.models.pq_prompts.PQPrompts",
     "reward": "grefine.models.reward.RewardModel",
@@ -43,6 +44,7 @@ def test_parts_and_settings_keep_their_names():
         "mdiqa",
         "lar_iqa",
         "clipiqa",
+        "domain",
     }
 
 

@@ -15,7 +15,7 @@ from grefine.refine.settings import RefineConfig
 from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
 
 SIDE = 64
-GATED = Calibration(p_gate=0.7)
+GATED = Calibration(p_gate=0.7, mask_threshold=0.5)
 
 
 def square(top, left, size, value=1.0, base=0.0):
