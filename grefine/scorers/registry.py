@@ -25,6 +25,7 @@ JUDGES = (
     "grefine.scorers.pickscore",
     "grefine.scorers.imagereward",
     "grefine.scorers.hpsv2",
+    "grefine.scorers.vqascore",
     "grefine.scorers.clipiqa",
     "grefine.scorers.brisque",
     "grefine.scorers.piqe",
