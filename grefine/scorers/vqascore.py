@@ -22,7 +22,7 @@ SPEC = MetricSpec(
     axis="alignment",
     licence="code Apache-2.0; the model's own terms",
     weights="a transformers folder of any image-text-to-text model: --weights vqascore=DIR",
-    description="P('Yes') to 'Does this figure show \"prompt\"?': for the prompt, the mean of its phrases, the worst one",
+    description="P('Yes') to 'Does this figure show ...?': of the prompt, the mean of its phrases, the worst of them",
     values={"vqascore.prompt": "alignment", "vqascore.phrases": "alignment", "vqascore.weakest": "alignment"},
     aliases=("vqa_score",),
 )

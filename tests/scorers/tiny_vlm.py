@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 PLACES = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-WORDS = 'Yes No Does this figure show " "? ? , . Please answer yes or no a red blue ball cube on table and'.split()
+TEXT = 'Yes No Does this figure show " "? ? , . Please answer yes or no a red blue ball cube on table and'
+WORDS = TEXT.split()
 TEMPLATE = (
     "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
     "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
