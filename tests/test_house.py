@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ ORDER = [
     {"indicators", "scorers"},
     {"refine"},
     {"pipeline", "opening"},
-    {"evaluate", "ranking"},
-    {"training", "folder"},
+    {"report"},
+    {"evaluate", "ranking", "folder"},
+    {"training"},
     {"cli"},
 ]
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
@@ -59,6 +61,17 @@ def test_imports_go_down(path):
 def test_every_room_has_a_place():
     rooms = {room_of(p) for p in PACKAGE.rglob("*.py")} - {"__init__", "__main__"}
     assert rooms <= set(ROW), f"rooms without a row: {rooms - set(ROW)}"
+
+
+def test_no_files_import_each_other():
+    from lab.house import circles
+
+    assert circles() == []
+
+
+def test_no_file_name_three_times():
+    names = Counter(path.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+    assert {name for name, count in names.items() if count > 2} == set()
 
 
 def test_no_utils_and_no_diffusers_names():
@@ -109,7 +122,13 @@ def test_import_is_light():
     assert done.returncode == 0, done.stderr
 
 
-LOADING = {"grefine.fetching", "grefine.resources", "grefine.indicators.recipe", "grefine.indicators.load"}
+LOADING = {
+    "grefine.fetching",
+    "grefine.resources",
+    "grefine.indicators.recipe",
+    "grefine.indicators.components",
+    "grefine.indicators.load",
+}
 """The path of real weights: no test may put something else in place of a line of it."""
 
 
@@ -157,7 +176,7 @@ def test_a_replaced_path_is_seen():
         "from grefine import fetching\nmonkeypatch.setattr(fetching, '_whole', f)",
         "from grefine.indicators.recipe import Part\nmonkeypatch.setattr(Part, 'folder', f)",
         "import grefine.resources\ngrefine.resources.bundled = f",
-        "mock.patch('grefine.indicators.load.load_clip')",
+        "mock.patch('grefine.indicators.components.load_clip')",
         "from grefine.indicators import recipe as r\nwith mock.patch.object(r, '_put'): pass",
     ]
     assert all(replaced(ast.parse(text)) for text in seen)
