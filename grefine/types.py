@@ -17,6 +17,7 @@ RegionKind = Literal["noun", "attribute", "perceptual", "user"]
 Kept = Literal["original", "repainted", "both", "restored"]
 Direction = Literal["higher", "lower"]
 Axis = Literal["perceptual", "alignment"]
+AXES: tuple[Axis, ...] = ("perceptual", "alignment")
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom exclusive, as PIL counts."""
 
@@ -57,7 +58,7 @@ class Phrase:
     """True for what the prompt excludes ("no people"): never a thing to add."""
     drawable: bool = True
     """False for style, medium, quality, camera and artist phrases: never a defect."""
-    apart: bool = False
+    beside: bool = False
     """True for what stands beside its ancestor (in a list, "next to", "under"), not on it or in it."""
     attributes: tuple[str, ...] = ()
     """The words that say how the noun looks ("red", "striped")."""
@@ -165,7 +166,7 @@ class Region:
     """One plain sentence."""
     phrases: tuple[int, ...] = ()
     """Indices of the phrases that asked for it."""
-    restores: bool = False
+    is_restoration: bool = False
     """What it shows is to be mended, not replaced: it looks bad, and no phrase asks for anything else there."""
 
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, finite_pairs, values_of
-from grefine.evaluate.results import AXES, Analysis, Axis, AxisResult, MetricResult, level_of
+from grefine.evaluate.results import Analysis, AxisResult, MetricResult, level_of
 from grefine.evaluate.statistics import GainSummary, holm, noise_band, summarise
 from grefine.evaluate.thirds import Strata, strata_of
 from grefine.scorers.noise import CEILING, metric_width
-from grefine.types import MetricSpec
+from grefine.types import AXES, Axis, MetricSpec
 
 Values = Mapping[str, Mapping[str, Mapping[str, float]]]
 

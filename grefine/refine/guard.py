@@ -142,10 +142,7 @@ def measure_bands(panel: Panel, original: np.ndarray, prompt: str, config: Refin
     noise = panel.noise(original, prompt)
     (record,) = panel.score([original], prompt)
     ranges = {name: panel.width(name, record) for name in noise}
-    widths = {
-        name: max(config.guard_tolerance * value, (config.guard_resolution or 0.0) * ranges[name])
-        for name, value in noise.items()
-    }
+    widths = {name: max(value, (config.guard_resolution or 0.0) * ranges[name]) for name, value in noise.items()}
     unfit = {n: v for n, v in noise.items() if n not in ("p", "a") and v > CEILING * ranges[n]}
     return Bands(widths, unfit)
 

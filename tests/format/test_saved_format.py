@@ -12,12 +12,14 @@ from grefine.resources import bundled, pipeline_names
 
 OURS = {
     "clipiqa": "transformers.CLIPModel",
+    "domain": "grefine.models.domain.DomainNet",
     "clip": "grefine.models.clip_surgery.ClipSurgery",
     "pq_prompts": "grefine.models.pq_prompts.PQPrompts",
     "reward": "grefine.models.reward.RewardModel",
     "moe_agiqa": "grefine.models.moe_agiqa.MoEAGIQA",
     "mdiqa": "grefine.models.mdiqa.MDIQA",
     "lar_iqa": "grefine.models.lar_iqa.LARIQA",
+    "domain": "grefine.models.domain.DomainNet",
 }
 THEIRS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler", "clip_tokenizer")
 SETTINGS = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "working_size", "calibration", "world")
@@ -33,7 +35,7 @@ def test_parts_and_settings_keep_their_names():
     from grefine.pipeline import GRefinePipeline
 
     parameters = inspect.signature(GRefinePipeline.__init__).parameters
-    expected = {"self", *THEIRS, *OURS, "controlnet", *SETTINGS, "refine_defaults"}
+    expected = {"self", *THEIRS, *OURS, "controlnet", *SETTINGS, "refine_defaults", "unet_traits"}
     assert set(parameters) == expected
     assert all(p.annotation is not inspect.Parameter.empty for name, p in parameters.items() if name != "self")
     assert set(GRefinePipeline._optional_components) == {
@@ -43,6 +45,7 @@ def test_parts_and_settings_keep_their_names():
         "mdiqa",
         "lar_iqa",
         "clipiqa",
+        "domain",
     }
 
 

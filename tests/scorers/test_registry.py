@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -219,6 +220,8 @@ def test_score_files_resumes_and_says_what_failed(images, lar_folder, tmp_path):
     assert (len(first.rows), first.failed, sum(calls)) == (3, 0, 3)
     again = score_files([images], judges, out=out)
     assert (again.reused, sum(calls)) == (3, 3), "nothing is scored twice"
+    unloaded = replace(judges[0], load=lambda: pytest.fail("every value is known, so nobody needs the judge"))
+    assert score_files([images], [unloaded], out=out).reused == 3
     assert [r["lar_iqa"] for r in again.rows] == [r["lar_iqa"] for r in first.rows]
     Image.new("RGB", (48, 48), "red").save(images / "b.png")
     (images / "d.png").write_bytes(b"no picture")
