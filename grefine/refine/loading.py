@@ -13,8 +13,8 @@ from typing import Any, Self
 import torch
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.indicators.components import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.domain_check import domain_at
-from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.recipe import assembled_folder, read_recipe, recipe_folder
 from grefine.refine.single_file import load_single_file
 from grefine.resources import cache_folder, pipeline_folder, pipeline_names
@@ -207,7 +207,7 @@ def _with_full_maps(dtype: Any) -> Any:
 
 
 def _refuse_half(folder: Path, given: Collection[str]) -> None:
-    """Refuse a folder without one of the parts that it names: transformers would make an empty tokenizer of nothing."""
+    """Refuse a folder that lacks a part it names: transformers would make an empty tokenizer of nothing."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except ValueError:  # diffusers says it
