@@ -153,6 +153,23 @@ def require(name: str, below: str = "") -> None:
             _check(home / path, name, path, known.get(path))
 
 
+def is_recorded(name: str) -> bool:
+    """Say whether a fetch of a recipe has begun, complete or not."""
+    return bool(_locked(name))
+
+
+def fetched_weights(name: str) -> Path:
+    """Return what a recipe brings, held to what was recorded: its folder, or its file where it is a single one.
+
+    Raises:
+        WeightsMissing: not fetched whole.
+        WeightsCorrupt: a file is not what it was.
+    """
+    require(name)
+    files = [path for part in fetch_recipe(name).hub for path in part.files]
+    return fetched_folder(name) / files[0] if len(files) == 1 else fetched_folder(name)
+
+
 def fetched(name: str, path: str) -> Path:
     """Return one fetched file, checked against the lock.
 
@@ -221,7 +238,10 @@ def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, repor
         if part.part not in without:
             done += _fetch_hub(recipe, stem, part, report)
     for other in recipe.needs:
-        if other.part not in without:
+        terms = fetch_recipe(other.fetch)
+        if terms.ask and not accept_terms:
+            report(f"{other.fetch}: left out, it comes under: {terms.licence}. Say --accept-terms if you may use it.")
+        elif other.part not in without:
             done += _fetch(other.fetch, (), accept_terms, report)
     return done
 

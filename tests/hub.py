@@ -23,6 +23,7 @@ import yaml
 from components import vae
 from diffusers import AutoencoderKL, ControlNetModel
 from ldm_layout import sdxl_encoders, sdxl_unet
+from open_clip.model import CLIP as OpenClip
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 from transformers import (
@@ -44,6 +45,10 @@ CONTROL = "xinsir/controlnet-tile-sdxl-1.0"
 CLIP = "timm/vit_base_patch16_clip_224.openai"
 REWARD = "THUDM/ImageReward"
 BERT = "google-bert/bert-base-uncased"
+PICKSCORE = "yuvalkirstain/PickScore_v1"
+CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+HPS = "xswu/HPSv2"
+CLIP_OPENAI = "openai/clip-vit-base-patch32"
 CLIP_B32 = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 HUB = (BASE, VAE, CONTROL, CLIP, REWARD, BERT, CLIP_B32)
 PLACES = {
@@ -241,6 +246,30 @@ def write_clip(
     CLIPTokenizer.from_pretrained(home).save_pretrained(home)
     side = vision["image_size"]
     CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}).save_pretrained(home)
+
+
+HPS_SIZES = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 28, "layers": 2, "width": 32, "head_width": 16, "patch_size": 14},
+    "text_cfg": {"context_length": 77, "vocab_size": VOCABULARY, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+def write_judges(root: Path) -> Path:
+    """Write the judges that belong to no pipeline: PickScore, its tokenizer's repository, HPSv2, CLIPScore's CLIP."""
+    write_clip(root / PICKSCORE)
+    write_clip(root / CLIP_H)
+    write_clip(root / CLIP_OPENAI, pickled=True)
+    for path in (root / PICKSCORE).iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    torch.manual_seed(8)
+    (root / HPS).mkdir(parents=True)
+    torch.save({"state_dict": OpenClip(**HPS_SIZES).state_dict()}, root / HPS / "HPS_v2_compressed.pt")
+    write_reward(root / REWARD)
+    write_bert(root / BERT)
+    write_clip(root / CLIP_B32)
+    return root
 
 
 def write_recipes(folder: Path, root: Path, address: str = "http://127.0.0.1:1") -> Path:

@@ -193,10 +193,14 @@ class Loading:
         self._added_judges = judges
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Say whether memory was lacking, of whatever kind and in whoever's words."""
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Say whether a lack of memory, of whatever kind and in whoever's words, stands behind an error."""
     words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
+    while error is not None:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _with_full_maps(dtype: Any) -> Any:

@@ -16,7 +16,8 @@ SPEC = MetricSpec(
     needs_prompt=True,
     axis="alignment",
     licence="code Apache-2.0; OpenAI CLIP weights MIT",
-    weights="a transformers CLIP folder: --weights clipscore=DIR (openai/clip-vit-base-patch32)",
+    weights="`grefine fetch clipscore`, or a transformers CLIP folder: --weights clipscore=DIR",
+    fetch="clipscore",
     description="2.5 max(cos, 0) of image and 'A photo depicts ' + prompt; not comparable with the paper's CLIPS",
     aliases=("clip_score",),
 )

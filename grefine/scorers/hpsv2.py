@@ -24,7 +24,8 @@ SPEC = MetricSpec(
     needs_prompt=True,
     axis="alignment",
     licence="Apache-2.0",
-    weights="the HPSv2 checkpoint of open_clip's ViT-H-14: --weights hpsv2=FILE (xswu/HPSv2)",
+    weights="`grefine fetch hpsv2`, or that checkpoint of open_clip's ViT-H-14: --weights hpsv2=FILE",
+    fetch="hpsv2",
     description="cosine of image and prompt under the preference-tuned CLIP-H",
     version="2",
 )

@@ -16,7 +16,8 @@ SPEC = MetricSpec(
     needs_prompt=True,
     axis="alignment",
     licence="code Apache-2.0; terms of the PickScore weights: see their model card (yuvalkirstain/PickScore_v1)",
-    weights="a transformers CLIP folder: --weights pickscore=DIR (yuvalkirstain/PickScore_v1)",
+    weights="`grefine fetch pickscore --accept-terms`, or a transformers CLIP folder: --weights pickscore=DIR",
+    fetch="pickscore",
     description="logit scale times cos, about 20 for PickScore_v1; not comparable with the paper's PicS",
 )
 

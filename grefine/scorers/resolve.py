@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing
+from grefine.fetching import fetched_weights, is_recorded
 from grefine.indicators.recipe import fetched_part, fetched_pipeline
 from grefine.resources import cache_folder, pipeline_names
 from grefine.scorers.component import pipeline_judge
@@ -192,8 +193,8 @@ def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | 
             return path
         raise WeightsMissing(f"There is nothing at '{weights}'; {spec.name} needs {spec.weights}.")
     cached = cache_folder() / spec.name
-    if spec.fetch and not (cached / "config.json").is_file():
-        return fetched_part(spec.component)
+    if spec.fetch and (not (cached / "config.json").is_file() or is_recorded(spec.fetch)):
+        return fetched_part(spec.component) if spec.component else fetched_weights(spec.fetch)
     if cached.exists():
         return cached
     raise WeightsMissing(f"{spec.name} needs {spec.weights}; nothing was given and '{cached}' does not exist.")
