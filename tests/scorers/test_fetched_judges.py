@@ -19,9 +19,13 @@ from grefine.scorers.pickscore import PickScore
 
 PROMPT = "a red ball on snow"
 GREFINE = [sys.executable, "-m", "grefine"]
-NARROW = "import open_clip, sys; open_clip.add_model_config(sys.argv.pop(1)); from grefine.cli.main import main as m; m()"
-    "import open_clip, sys; open_clip.add_model_config(sys.argv.pop(1)); from grefine.cli.main import main; main()"
-)
+NARROW = """
+import sys, open_clip
+from grefine.cli.main import main
+
+open_clip.add_model_config(sys.argv.pop(1))
+main()
+"""
 """The published HPSv2 is a ViT-H-14 of open_clip's, of which ours is narrow: open_clip is told its sizes."""
 
 
