@@ -17,6 +17,7 @@ RegionKind = Literal["noun", "attribute", "perceptual", "user"]
 Kept = Literal["original", "repainted", "both", "restored"]
 Direction = Literal["higher", "lower"]
 Axis = Literal["perceptual", "alignment"]
+AXES: tuple[Axis, ...] = ("perceptual", "alignment")
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom exclusive, as PIL counts."""
 
@@ -208,7 +209,8 @@ class MetricSpec:
     """What has to be present, and the command that gets it; empty when nothing is needed."""
     used_in_loop: bool = False
     """True when it made the mask or steered the refinement, so that it proves nothing."""
-    axis: Axis | Literal["both"] = "perceptual"
+    axis: Axis | Literal["both", "none"] = "perceptual"
+    """What it is about; "none" describes a property that is neither good nor bad by itself, and never decides."""
     version: str = "1"
     description: str = ""
     values: Mapping[str, Axis] = field(default_factory=dict, hash=False)

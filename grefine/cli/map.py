@@ -29,7 +29,7 @@ def map_(
     from grefine.indicators.aq_map import parsed_prompt
     from grefine.indicators.domain_check import domain_at
     from grefine.indicators.load import load_maps
-    from grefine.indicators.report import describe, save, table
+    from grefine.indicators.map_files import describe, save, table
     from grefine.indicators.sources import ReadPicture, list_pictures, prompt_sources, read_pictures
     from grefine.refine.plan import Findings, plan_repair
     from grefine.refine.stored import stored_settings

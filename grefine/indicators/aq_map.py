@@ -19,6 +19,7 @@ from grefine.config import build
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators import similarity
 from grefine.indicators.calibration import Calibration, Scale, check_belongs
+from grefine.indicators.components import load_clip, load_tokenizer, stored_calibration
 from grefine.indicators.defects import (
     BACKGROUND,
     OPEN,
@@ -79,8 +80,6 @@ class AQMap:
     @classmethod
     def from_pretrained(cls, pipeline: str | Path, *, readings: Readings | Mapping[str, Any] | None = None) -> AQMap:
         """Load only what AQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
-        from grefine.indicators.load import load_clip, load_tokenizer, stored_calibration
-
         calibration = stored_calibration(pipeline)
         return cls(load_clip(pipeline), load_tokenizer(pipeline), calibration=calibration, readings=readings)
 

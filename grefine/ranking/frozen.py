@@ -138,7 +138,7 @@ def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:
 
             raise WeightsMissing(
                 f"The five-level judge needs a folder of weights, and '{source.weights}' is none; `grefine train "
-                "five_level` makes one, or name a metric of the registry instead."
+                "five-level` makes one, or name a metric of the registry instead."
             )
         return FiveLevelJudge(FiveLevelCLIP.from_pretrained(folder).to(device), source.features)
     from grefine.scorers.resolve import load_scorer

@@ -62,13 +62,23 @@ def memory_estimate(
         (tiling.working, tiling.working)
     ]
     height, width = max(sides, key=lambda size: size[0] * size[1])
-    # The VAE's last level dominates: about three copies of its widest full-resolution activations.
-    vae = components["vae"]
-    activations = 3 * height * width * 2 * vae.config.block_out_channels[0] * vae.dtype.itemsize
+    activations = decoding_memory(components["vae"], height, width)
     return (
         f"Memory: weights {_bytes(total)}; with enable_model_cpu_offload() about {_bytes(largest)} of them at a time; "
-        f"roughly {_bytes(activations)} more to work at {width}x{height}, up to {config.batch_size} crops at once."
+        f"about {_bytes(activations)} more to decode a crop at {width}x{height}, one after the other; up to "
+        f"{config.batch_size} crops are denoised at once."
     )
+
+
+def decoding_memory(vae: Any, height: int, width: int) -> int:
+    """Return the bytes that decoding one picture takes: the VAE's last level, four times its widest activations.
+
+    `python benchmarks/vae_memory.py` measures it at the geometry of SDXL.
+    """
+    import torch
+
+    upcast = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+    return 4 * height * width * 2 * vae.config.block_out_channels[0] * (4 if upcast else vae.dtype.itemsize)
 
 
 def _alignment(score: float | None) -> str:

@@ -82,7 +82,8 @@ class Panel:
 
     def active(self, prompt: str) -> list[Scorer]:
         """Return the scorers that can judge under this prompt."""
-        return [s for s in self.scorers if (prompt.strip() or not s.spec.needs_prompt) and not s.spec.used_in_loop]
+        deciding = (s for s in self.scorers if not s.spec.used_in_loop and s.spec.axis != "none")
+        return [s for s in deciding if prompt.strip() or not s.spec.needs_prompt]
 
     def deciding(self, record: Mapping[str, float], unfit: Collection[str] = ()) -> tuple[list[str], bool]:
         """Return which values decide, and whether independent scorers cover every axis.

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, PromptError
-from grefine.io.images import MAX_PIXELS, LoadedImage, normalise, restore
+from grefine.io.picture import MAX_PIXELS, LoadedImage, normalise, restore
 from grefine.refine.composite import rounded
 from grefine.refine.settings import STRENGTH_CAP
 

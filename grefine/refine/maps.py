@@ -47,8 +47,10 @@ class MapDrawer:
 
     @property
     def calibration(self) -> Calibration:
-        """The thresholds that the maps were measured with."""
-        return self.pq.calibration
+        """The thresholds that the maps were measured with; half is half in another's map that nobody measured."""
+        found = self.pq.calibration
+        foreign = self.quality is not None and not found.calibrated
+        return replace(found, mask_threshold=0.5) if foreign else found
 
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from grefine.indicators.load import stored_config
+from grefine.indicators.components import stored_config
 from grefine.refine.settings import RefineConfig, UNetTraits, resolve, traits_of_call, unet_traits
 
 SDXL_SIDE = 1024

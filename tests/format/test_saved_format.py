@@ -12,13 +12,13 @@ from grefine.resources import bundled, pipeline_names
 
 OURS = {
     "clipiqa": "transformers.CLIPModel",
+    "domain": "grefine.models.domain.DomainNet",
     "clip": "grefine.models.clip_surgery.ClipSurgery",
     "pq_prompts": "grefine.models.pq_prompts.PQPrompts",
     "reward": "grefine.models.reward.RewardModel",
     "moe_agiqa": "grefine.models.moe_agiqa.MoEAGIQA",
     "mdiqa": "grefine.models.mdiqa.MDIQA",
     "lar_iqa": "grefine.models.lar_iqa.LARIQA",
-    "domain": "grefine.models.domain.DomainNet",
 }
 THEIRS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler", "clip_tokenizer")
 SETTINGS = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "working_size", "calibration", "world")

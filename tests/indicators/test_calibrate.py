@@ -16,10 +16,10 @@ from tiny_clip import clip, parsed, picture, prompts, tokenizer
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibrate import _levels, _scale, calibrate, separation_of, weights_digest
-from grefine.indicators.calibration import Calibration, needs_repair, worst_quality
+from grefine.indicators.calibration import ALPHA, BOUNDS, Calibration, needs_repair, worst_quality
 from grefine.indicators.heatmap import HeatmapAlignment, HeatmapQuality
 from grefine.indicators.load import read_calibration, store_calibration
-from grefine.indicators.pq_map import PQMap
+from grefine.indicators.pq_map import PQMap, cask
 from grefine.indicators.selfcheck import paste_noise, selfcheck
 from grefine.types import AlignmentMap, PhraseAlignment, QualityMap
 
@@ -242,3 +242,9 @@ def test_a_calibration_of_another_clip_or_precision_is_refused(done, what, then)
     ):
         with pytest.raises(ConfigError, match=f"measured with CLIP's {what} '{then}'.*calibrate anew"):
             build()
+
+
+def test_the_unmeasured_threshold_of_the_mask_is_eq_3_at_even_chances():
+    alpha = torch.tensor([mean * bound for mean, bound in zip(ALPHA, BOUNDS, strict=True)])
+    even = float(cask(torch.full((4,), 0.5), alpha))
+    assert Calibration().mask_threshold == round(1 - even, 2) == 0.81

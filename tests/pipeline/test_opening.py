@@ -23,7 +23,7 @@ def test_precision(name, device, expected):
     ("opening", "words"),
     [
         (Opening(dtype="fp16"), "fp16 on a CPU"),
-        (Opening(dtype="fp8"), "did you mean 'fp"),
+        (Opening(dtype="fp8"), "auto, fp32, fp16, bf16, not 'fp8'"),
         (Opening(offload="model"), "needs one: give --device cuda"),
         (Opening(offload="disk"), "none, model, sequential"),
         (Opening(device="cuda"), "no usable GPU"),

@@ -15,7 +15,7 @@ from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
 
 SIDE = 64
-GATED = Calibration(p_gate=0.7)
+GATED = Calibration(p_gate=0.7, mask_threshold=0.5)
 SEES = UNetTraits(damage=True, strength=0.4)
 
 

@@ -14,9 +14,9 @@ from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_atomic
 from grefine.resources import bundled, config_file
 from grefine.training.datasets.published import read_data
+from grefine.training.judges.dimensions import DimensionStage, FusionStage, MDIQARecipe
 from grefine.training.judges.five_level import FiveLevelRecipe, FiveLevelStage
 from grefine.training.judges.lar import BranchStage, LARRecipe, MergedStage
-from grefine.training.judges.mdiqa import DimensionStage, FusionStage, MDIQARecipe
 from grefine.training.judges.moe import MainStage, MoERecipe, PriorStage
 from grefine.training.judges.recipe import RatedRecipe
 from grefine.training.judges.run import Build, Progress, train_stage

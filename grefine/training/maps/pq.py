@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
-from grefine.indicators.calibration import Calibration
+from grefine.indicators.calibration import BOUNDS, Calibration
 from grefine.indicators.grids import resize
-from grefine.indicators.pq_map import BOUNDS
 from grefine.indicators.similarity import normalise_features
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FeatureNorm, PQPrompts
