@@ -98,7 +98,7 @@ def test_an_unknown_pipeline(tmp_path):
 
 
 def test_changes_of_settings():
-    assert changed_settings("default").total_steps == changed_settings("default", ["split=0.5"]).total_steps
+    assert changed_settings("default").total_steps == changed_settings("default", ["context=0.4"]).total_steps
     changed = changed_settings("default", ["restorer=none", "delta=0.2"], "exact")
     assert (changed.restorer, changed.delta, changed.preserve) == ("none", 0.2, "exact")
 
