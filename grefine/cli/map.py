@@ -25,7 +25,7 @@ def map_(
 
     Without a prompt only perceptual quality is judged.
     """
-    from grefine.folder.settings import changed_settings
+    from grefine.folder.changes import changed_settings
     from grefine.indicators.aq_map import parsed_prompt
     from grefine.indicators.domain_check import domain_at
     from grefine.indicators.load import load_maps

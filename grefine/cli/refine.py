@@ -49,10 +49,10 @@ def refine(
 ) -> None:
     """Refine images; started again with the same line, a run goes on where it ended."""
     from grefine.config import build
+    from grefine.folder.changes import changed_settings
     from grefine.folder.options import FolderOptions
     from grefine.folder.progress import choose_reporter
     from grefine.folder.runner import refine_folder
-    from grefine.folder.settings import changed_settings
     from grefine.opening import read_preferences
     from grefine.resources import chosen_pipeline
 

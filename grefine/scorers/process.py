@@ -21,8 +21,7 @@ from typing import Any
 from grefine.config import build, load_config
 from grefine.errors import ConfigError, ImageError, MetricUnavailable
 from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, PlainJudge, Prompts
-from grefine.scorers.registry import PROCESS
+from grefine.scorers.protocol import PROCESS, Images, PlainJudge, Prompts
 from grefine.types import MetricSpec, Scores
 
 TOLD = ("name", "direction", "range", "needs_prompt", "axis", "licence", "version", "description", "values",

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError
-from grefine.folder.settings import changed_settings
+from grefine.folder.changes import changed_settings
 from grefine.io.images import read_image
 from grefine.io.record import read_record
 
