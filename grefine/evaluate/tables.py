@@ -13,7 +13,6 @@ from grefine.types import Direction
 
 LOWER_IS_BETTER = frozenset(
     {
-        "niqe",
         "ilniqe",
         "il-niqe",
         "pi",
