@@ -47,7 +47,7 @@ class MapDrawer:
 
     @property
     def calibration(self) -> Calibration:
-        """The thresholds that the maps were measured with; half is half in somebody else's map that nobody measured."""
+        """The thresholds that the maps were measured with; half is half in another's map that nobody measured."""
         found = self.pq.calibration
         foreign = self.quality is not None and not found.calibrated
         return replace(found, mask_threshold=0.5) if foreign else found

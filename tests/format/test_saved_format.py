@@ -19,7 +19,6 @@ OURS = {
     "moe_agiqa": "grefine.models.moe_agiqa.MoEAGIQA",
     "mdiqa": "grefine.models.mdiqa.MDIQA",
     "lar_iqa": "grefine.models.lar_iqa.LARIQA",
-    "domain": "grefine.models.domain.DomainNet",
 }
 THEIRS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler", "clip_tokenizer")
 SETTINGS = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "working_size", "calibration", "world")
