@@ -14,7 +14,6 @@ from grefine.types import Direction
 _METHOD = "method"
 LOWER_IS_BETTER = frozenset(
     {
-        "niqe",
         "ilniqe",
         "il-niqe",
         "pi",
