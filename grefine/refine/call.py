@@ -109,11 +109,8 @@ class Call:
         if settings.guard and options.scorers is None:
             scorers = pipe.judges(steered=guidance.steers if guidance is not None else ())
         panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), scorers)
-        calibration = pq.calibration
-        if options.quality_map is not None and not calibration.calibrated:
-            # The default is Eq. 3's; somebody else's map says good and bad in its own words, and half is half.
-            calibration = replace(calibration, mask_threshold=0.5)
-        return cls(pipe, settings, options, calibration, maps, watch, painter, panel)
+        panel = panel.without(maps.drawn_by)
+        return cls(pipe, settings, options, maps.calibration, maps, watch, painter, panel)
 
     def jobs(
         self, prompt: Any, image: Any, mask: Any, height: int | None, width: int | None, samples: int, generator: Any

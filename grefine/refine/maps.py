@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from PIL import Image
 
 from grefine.errors import ConfigError, ImageError
 from grefine.indicators.aq_map import AQMap
+from grefine.indicators.calibration import Calibration
 from grefine.indicators.heatmap import HeatmapAlignment, HeatmapQuality, Source, read_heatmap
 from grefine.indicators.pq_map import PQMap
-from grefine.types import AlignmentMap, ParsedPrompt, QualityMap
+from grefine.indicators.providers import Provider, maps_of, open_source
+from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
 
 QualityProvider = Source | Callable[[Sequence[Image.Image]], Sequence[QualityMap | np.ndarray]]
-"""Your own heatmaps in place of PQ-Map: an array, a file, a list of these, a folder, or `function(images) -> maps`."""
+"""Your own heatmaps in place of PQ-Map: an array, a file, a list of these, a folder, or `function(images) -> maps`; or
+the name of a provider that is installed."""
 AlignmentProvider = (
     Source | Callable[[Sequence[Image.Image], Sequence[ParsedPrompt]], Sequence[AlignmentMap | np.ndarray]]
 )
@@ -36,12 +40,31 @@ class MapDrawer:
     def of(
         cls, pq: PQMap, aq: AQMap | None, quality: QualityProvider | None, alignment: AlignmentProvider | None
     ) -> MapDrawer:
-        """Put what a caller gives in the place of our maps."""
+        """Put what a caller gives in the place of our maps; a text that is no path names a provider."""
+        device = str(pq.clip.device)
+        if isinstance(quality, str) and not Path(quality).exists():
+            quality = maps_of(open_source("quality", quality, device), ())
+        if isinstance(alignment, str) and not Path(alignment).exists():
+            alignment = maps_of(open_source("alignment", alignment, device), ())
         if quality is not None and not callable(quality):
             quality = HeatmapQuality(quality)
         if alignment is not None and not callable(alignment):
             alignment = HeatmapAlignment(alignment)
         return cls(pq, aq, quality, alignment)
+
+    @property
+    def drawn_by(self) -> list[MapSpec]:
+        """The providers from outside that draw one of the maps."""
+        return [drawer.spec for drawer in (self.quality, self.alignment) if isinstance(drawer, Provider)]
+
+    @property
+    def calibration(self) -> Calibration:
+        """The constants of the plan; a quality map that is not ours is cut at half where none were measured.
+
+        The default threshold is Eq. 3's; somebody else's map says good and bad in its own words, and half is half.
+        """
+        own = self.pq.calibration
+        return own if self.quality is None or own.calibrated else replace(own, mask_threshold=0.5)
 
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None]
@@ -59,9 +82,11 @@ class MapDrawer:
     def scores(self, images: Sequence[Image.Image], prompt: ParsedPrompt | None) -> list[dict[str, float]]:
         """Return p, and a where the prompt has something to judge, of pictures that are not those of the call.
 
-        Maps that were given say nothing of other pictures, so their scores are left out.
+        Maps that were given say nothing of other pictures, and a provider from outside does not judge the repair of
+        a mask that it drew, so their scores are left out.
         """
-        measures_p, measures_a = not _is_given(self.quality), prompt is not None and not _is_given(self.alignment)
+        measures_p = not (_is_given(self.quality) or isinstance(self.quality, Provider))
+        measures_a = prompt is not None and not (_is_given(self.alignment) or isinstance(self.alignment, Provider))
         ours = (measures_p and self.quality is None) or (measures_a and self.alignment is None and self.aq is not None)
         encoding = self.pq.encode(images) if ours else None
         records: list[dict[str, float]] = [{} for _ in images]
@@ -87,7 +112,11 @@ class MapDrawer:
         asked = [index for index, prompt in enumerate(prompts) if prompt is not None]
         if not asked or (self.alignment is None and self.aq is None):
             return found
-        if self.alignment is not None:
+        if self.alignment is not None and _is_given(self.alignment):  # one for each picture, whatever was asked of it
+            drawn = self.alignment(images, [prompt or "" for prompt in prompts])
+            for index in asked:
+                found[index] = drawn[index]
+        elif self.alignment is not None:
             some = [images[index] for index in asked]
             given = _checked("alignment", some, self.alignment(some, [prompts[index] for index in asked]))
             for index, drawn in zip(asked, given, strict=True):

@@ -155,9 +155,9 @@ class Child:
                 self._send({"id": number} | request)
                 return self._receive("scores", number)
             except _Died as died:
+                self.stop()  # its output has ended, though it may not have left yet
                 if again:
                     raise MetricUnavailable(f"{self.name} died twice at one request{died}") from None
-                self.stop()
         raise AssertionError  # the loop returns or raises
 
     def stop(self) -> None:
