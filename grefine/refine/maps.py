@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -13,7 +13,7 @@ from PIL import Image
 from grefine.errors import ConfigError, ImageError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
-from grefine.indicators.heatmap import HeatmapAlignment, HeatmapQuality, Source, read_heatmap
+from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality, Source, read_heatmap
 from grefine.indicators.pq_map import PQMap
 from grefine.indicators.providers import Provider, maps_of, open_source
 from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
@@ -42,9 +42,9 @@ class MapDrawer:
     ) -> MapDrawer:
         """Put what a caller gives in the place of our maps; a text that is no path names a provider."""
         device = str(pq.clip.device)
-        if isinstance(quality, str) and not Path(quality).exists():
+        if _is_name(quality):
             quality = maps_of(open_source("quality", quality, device), ())
-        if isinstance(alignment, str) and not Path(alignment).exists():
+        if _is_name(alignment):
             alignment = maps_of(open_source("alignment", alignment, device), ())
         if quality is not None and not callable(quality):
             quality = HeatmapQuality(quality)
@@ -136,6 +136,10 @@ def own_scores(quality: QualityMap, alignment: AlignmentMap) -> dict[str, float]
 def unasked(image: Image.Image) -> AlignmentMap:
     """Return the alignment of a picture that nothing was asked of."""
     return AlignmentMap(np.ones((image.height, image.width), np.float32), None, (), "No prompt: only p counts.")
+
+
+def _is_name(source: Any) -> TypeGuard[str]:
+    return isinstance(source, str) and Path(source).suffix.lower() not in ENDINGS and not Path(source).exists()
 
 
 def _is_given(provider: Any) -> bool:
