@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -67,6 +68,43 @@ def test_no_files_import_each_other():
     from lab.house import circles
 
     assert circles() == []
+
+
+def defined(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def test_names_come_from_the_file_that_defines_them():
+    from lab.house import modules
+
+    trees = {name: ast.parse(path.read_text()) for name, path in modules().items()}
+    inside = {name: defined(tree) for name, tree in trees.items() if name != "grefine"}
+    passed_on = [
+        f"{name}:{node.lineno}: {node.module}.{alias.name}"
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in inside
+        for alias in node.names
+        if alias.name not in inside[node.module] and f"{node.module}.{alias.name}" not in inside
+    ]
+    assert passed_on == []
+
+
+def test_the_page_of_the_architecture_names_every_room_and_no_file_that_is_gone():
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    assert len(text.splitlines()) <= 120
+    for room in set(ROW):
+        assert f"{room}/" in text or f"{room}.py" in text, room
+    named = re.findall(r"`((?:grefine|tests|configs|refine|indicators|io|scorers)/[\w/.-]+)`", text)
+    gone = [name for name in named if not any((root / name).exists() for root in (PACKAGE, PACKAGE.parent))]
+    assert set(gone) <= {"grefine/scorers/NAME.py", "grefine/io/generators/NAME.py", "grefine/cli/NAME.py"}
+    assert len(named) > 20
 
 
 def test_no_file_name_three_times():

@@ -45,7 +45,7 @@ def map_(
     pipeline = chosen_pipeline(pipeline)
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
     maps = load_maps(pipeline, device=device, calibration=calibration)
-    settings, side = stored_settings(pipeline, changed_settings(config, set_))
+    settings, side, traits = stored_settings(pipeline, changed_settings(config, set_))
     domain, foreign, failed = domain_at(pipeline), 0, 0
     for found in read_pictures(pictures, sources):
         if not isinstance(found, ReadPicture):
@@ -66,7 +66,7 @@ def map_(
             typer.echo(f"{found.picture.path}: {error}", err=True)
             failed += 1
             continue
-        plan = plan_repair(Findings(quality, alignment, parsed), settings, drawer.calibration, side)
+        plan = plan_repair(Findings(quality, alignment, parsed), settings, drawer.calibration, side, traits)
         known = {"image": str(found.picture.path), "prompt": found.prompt.prompt, "prompt_from": found.prompt.origin}
         known |= {"forced": domain.forced} if strange and domain else {}
         known |= describe(quality, alignment, plan.mask, maps.calibration.calibrated)

@@ -16,7 +16,7 @@ from grefine.evaluate.scoring import change_means
 from grefine.evaluate.table_text import to_latex, to_markdown, to_rows
 from grefine.evaluate.tables import WideTable, wide_table
 from grefine.io.atomic import write_text
-from grefine.io.images import printable
+from grefine.io.picture import printable
 from grefine.report.entry import ReportImage, ReportText
 from grefine.report.records import SOURCE_DIFFERS, RefineRecords
 from grefine.types import AXES

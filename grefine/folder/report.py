@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from grefine.io.images import printable
+from grefine.io.picture import printable
 from grefine.io.run_files import last_rows, layers_at
 from grefine.report.entry import ReportImage
 from grefine.report.records import asked_of, decision_name

@@ -18,7 +18,8 @@ from grefine.folder.panel import panel_bytes
 from grefine.folder.task import Task
 from grefine.io import atomic
 from grefine.io.encode import encode_image, output_format, pixel_digest, with_text
-from grefine.io.images import SUFFIXES, Format, LoadedImage, printable
+from grefine.io.images import SUFFIXES, Format
+from grefine.io.picture import LoadedImage, printable
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import layer_path
 from grefine.report.media import layers_of

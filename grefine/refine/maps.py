@@ -16,6 +16,7 @@ from grefine.indicators.calibration import Calibration
 from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality, Source, read_heatmap
 from grefine.indicators.pq_map import PQMap
 from grefine.indicators.providers import Provider, maps_of, open_source
+from grefine.refine.job import Job, timed
 from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
 
 QualityProvider = Source | Callable[[Sequence[Image.Image]], Sequence[QualityMap | np.ndarray]]
@@ -59,12 +60,10 @@ class MapDrawer:
 
     @property
     def calibration(self) -> Calibration:
-        """The constants of the plan; a quality map that is not ours is cut at half where none were measured.
-
-        The default threshold is Eq. 3's; somebody else's map says good and bad in its own words, and half is half.
-        """
-        own = self.pq.calibration
-        return own if self.quality is None or own.calibrated else replace(own, mask_threshold=0.5)
+        """The thresholds that the maps were measured with; half is half in another's map that nobody measured."""
+        found = self.pq.calibration
+        foreign = self.quality is not None and not found.calibrated
+        return replace(found, mask_threshold=0.5) if foreign else found
 
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None]
@@ -126,6 +125,20 @@ class MapDrawer:
             for index in asked:
                 found[index] = drawn[index]
         return found
+
+
+def draw_maps(jobs: Sequence[Job], maps: MapDrawer) -> list[Job]:
+    """Draw both maps of every image. (Eq. 1-8)"""
+    with timed(jobs, "maps"):
+        first = list({job.row: job for job in jobs}.values())  # samples of a picture share its maps
+        found = maps([job.picture.image for job in first], [job.parsed for job in first])
+    by_row = dict(zip([job.row for job in first], found, strict=True))
+    drawn = []
+    for job in jobs:
+        quality, alignment = by_row[job.row]
+        notes = (alignment.note,) if alignment.note else ()
+        drawn.append(replace(job, quality=quality, alignment=alignment, warnings=(*job.warnings, *notes)))
+    return drawn
 
 
 def own_scores(quality: QualityMap, alignment: AlignmentMap) -> dict[str, float]:

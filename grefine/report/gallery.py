@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from grefine.io.images import printable
+from grefine.io.picture import printable
 from grefine.io.run_files import LAYERS
 from grefine.report.entry import ReportImage
 from grefine.report.media import FOLDER, MediaStore, add_layer, add_picture

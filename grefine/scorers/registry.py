@@ -29,6 +29,10 @@ JUDGES = (
     "grefine.scorers.clipiqa",
     "grefine.scorers.brisque",
     "grefine.scorers.piqe",
+    "grefine.scorers.niqe",
+    "grefine.scorers.brisque_severity",
+    "grefine.scorers.metric_q",
+    "grefine.scorers.measures:JUDGES",
     "grefine.scorers.pyiqa_adapter:JUDGES",
 )
 """Every judge's file, in the order in which they are listed; MODULE:NAME where one file holds several judges."""
