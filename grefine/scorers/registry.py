@@ -149,7 +149,7 @@ def _process(text: str) -> JudgeFile:
     if text not in _processes:
         from grefine.scorers.process import open_process
 
-        opened = open_process(text)
+        opened = open_process(text.removeprefix(PROCESS))
         name = opened.SPEC.name
         if name in judge_files():
             opened.child.stop()
