@@ -12,7 +12,7 @@ from grefine.folder.batch import read_batch
 from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.indicators.calibration import Calibration
-from grefine.indicators.load import read_calibration, store_calibration
+from grefine.indicators.components import read_calibration, store_calibration
 from grefine.indicators.self_calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.io.run_files import STATE_FOLDER
 
@@ -23,7 +23,7 @@ FILE = "calibration.json"
 def needs_thresholds(pipe: Any, task: Task) -> bool:
     """Say whether a run would take guesses for thresholds: nobody measured any, and its settings use them."""
     config = task.config
-    used = config.gate or (config.mask_mode == "fixed" and config.mask_threshold is None)
+    used = config.gate or config.mask_threshold is None
     return used and not task.options.force and not Calibration.of(pipe.config.get("calibration")).calibrated
 
 
