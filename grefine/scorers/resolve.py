@@ -193,8 +193,10 @@ def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | 
             return path
         raise WeightsMissing(f"There is nothing at '{weights}'; {spec.name} needs {spec.weights}.")
     cached = cache_folder() / spec.name
-    if spec.fetch and (not (cached / "config.json").is_file() or is_recorded(spec.fetch)):
-        return fetched_part(spec.component) if spec.component else fetched_weights(spec.fetch)
+    if spec.fetch and spec.component and not (cached / "config.json").is_file():
+        return fetched_part(spec.component)
+    if spec.fetch and not spec.component and is_recorded(spec.fetch):
+        return fetched_weights(spec.fetch)
     if cached.exists():
         return cached
     raise WeightsMissing(f"{spec.name} needs {spec.weights}; nothing was given and '{cached}' does not exist.")
