@@ -83,6 +83,8 @@ class ParsedPrompt:
     phrases: tuple[Phrase, ...]
     truncated: int = 0
     """Number of words that were cut from an over-long prompt."""
+    language: str = ""
+    """The language of a prompt that is not English; its phrases are not judged, unless `parse` was told to."""
     backend: str = "embedded"
 
     @property
