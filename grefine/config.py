@@ -12,6 +12,7 @@ import reprlib
 import textwrap
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -134,7 +135,7 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         if len(value) != len(args):
             raise ConfigError(f"{where} must have {len(args)} entries, not {len(value)}.")
         return tuple(_coerce(item, arg, where) for item, arg in zip(value, args, strict=True))
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, dict):
             raise ConfigError(f"{where} must be `name: value` pairs, not {_SHOWN.repr(value)}.")
         return {_coerce(k, args[0], where): _coerce(v, args[1], where) for k, v in value.items()}

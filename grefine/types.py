@@ -17,6 +17,7 @@ RegionKind = Literal["noun", "attribute", "perceptual", "user"]
 Kept = Literal["original", "repainted", "both", "restored"]
 Direction = Literal["higher", "lower"]
 Axis = Literal["perceptual", "alignment"]
+AXES: tuple[Axis, ...] = ("perceptual", "alignment")
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom exclusive, as PIL counts."""
 
@@ -57,7 +58,7 @@ class Phrase:
     """True for what the prompt excludes ("no people"): never a thing to add."""
     drawable: bool = True
     """False for style, medium, quality, camera and artist phrases: never a defect."""
-    apart: bool = False
+    beside: bool = False
     """True for what stands beside its ancestor (in a list, "next to", "under"), not on it or in it."""
     attributes: tuple[str, ...] = ()
     """The words that say how the noun looks ("red", "striped")."""
@@ -167,7 +168,7 @@ class Region:
     """One plain sentence."""
     phrases: tuple[int, ...] = ()
     """Indices of the phrases that asked for it."""
-    restores: bool = False
+    is_restoration: bool = False
     """What it shows is to be mended, not replaced: it looks bad, and no phrase asks for anything else there."""
 
 
@@ -210,7 +211,8 @@ class MetricSpec:
     """What has to be present, and the command that gets it; empty when nothing is needed."""
     used_in_loop: bool = False
     """True when it made the mask or steered the refinement, so that it proves nothing."""
-    axis: Axis | Literal["both"] = "perceptual"
+    axis: Axis | Literal["both", "none"] = "perceptual"
+    """What it is about; "none" describes a property that is neither good nor bad by itself, and never decides."""
     version: str = "1"
     description: str = ""
     values: Mapping[str, Axis] = field(default_factory=dict, hash=False)
@@ -233,6 +235,24 @@ class MetricSpec:
     def axis_of(self, value: str) -> Axis:
         """Return what one of its values is about; a value of a metric on both counts as perceptual."""
         return self.values.get(value, "alignment" if self.axis == "alignment" else "perceptual")
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpec:
+    """What a reader must know of a map that another package draws."""
+
+    name: str
+    range: tuple[float, float] = (0.0, 1.0)
+    """Smallest and largest value that it draws; they are brought to 0..1."""
+    high_is: Literal["good", "bad"] = "good"
+    licence: str = ""
+    """Terms of code and weights together."""
+    version: str = "1"
+    description: str = ""
+    judges: tuple[str, ...] = ()
+    """Metrics that see with the same network: where this map drew the mask they do not judge, nor one of its name."""
+    noncommercial: bool = False
+    """True when it runs only for those who accept non-commercial terms."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,14 +45,16 @@ def refine(
     offload: str = typer.Option("none", help="none, model or sequential: spare the GPU's memory, ever slower."),
     judge: list[str] = typer.Option([], metavar="NAME[=DIR]", help="A judge for the guard; may be repeated."),
     guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer denoising, e.g. sharpness:1.0."),
+    quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
+    alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
     as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
 ) -> None:
     """Refine images; started again with the same line, a run goes on where it ended."""
     from grefine.config import build
+    from grefine.folder.changes import changed_settings
     from grefine.folder.options import FolderOptions
     from grefine.folder.progress import choose_reporter
     from grefine.folder.runner import refine_folder
-    from grefine.folder.settings import changed_settings
     from grefine.opening import read_preferences
     from grefine.resources import chosen_pipeline
 
@@ -80,6 +82,8 @@ def refine(
         offload=offload,
         judges=judge,
         guidance=read_preferences(guidance),
+        quality_map=quality_map,
+        alignment_map=alignment_map,
         report=choose_reporter(as_json),
     )
     if not as_json:

@@ -13,7 +13,8 @@ from grefine.errors import ConfigError, ImageError
 from grefine.folder.options import FolderOptions, file_state
 from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
-from grefine.io.images import printable, read_bytes
+from grefine.io.images import read_bytes
+from grefine.io.picture import printable
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, run_rows
 
 THERE = "another file stands where its result belongs; --overwrite always replaces it, another OUT leaves it"
@@ -27,6 +28,7 @@ _WORDS = {
     "prompts": "the prompts",
     "loras": "the folder of LoRAs",
     "gate": "the gate",
+    "steering": "the precision, added judges, guidance or who draws the maps",
 }
 
 

@@ -33,8 +33,9 @@ from grefine.folder.thresholds import thresholds
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.indicators.domain_check import domain_of
-from grefine.io.images import printable
+from grefine.indicators.providers import open_sources
 from grefine.io.journal import Journal
+from grefine.io.picture import printable
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
@@ -71,6 +72,8 @@ def refine_folder(
     offload: str = "none",
     judges: Sequence[str] = (),
     guidance: Mapping[str, float] | None = None,
+    quality_map: str | Path | None = None,
+    alignment_map: str | Path | None = None,
     report: Reporter = silent,
 ) -> RunSummary:
     """Refine files and folders into `out`, each image with its own prompt; started again, it goes on where it was.
@@ -96,6 +99,8 @@ def refine_folder(
         offload: none, model or sequential.
         judges: NAME or NAME=DIR of judges for the guard beside the pipeline's own.
         guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
+        quality_map: A provider of quality maps by name, or a folder with a map for every picture, in place of PQ-Map.
+        alignment_map: The same in place of AQ-Map.
         report: Called with an event (a dict) for everything that happens.
 
     Returns:
@@ -112,6 +117,8 @@ def refine_folder(
         arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
         arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}
         arguments |= {"gate_weights": gate_weights, "allow_noncommercial": allow_noncommercial, "device": device}
+        arguments |= {"dtype": dtype, "offload": offload, "judges": judges, "guidance": guidance}
+        arguments |= {"quality_map": quality_map, "alignment_map": alignment_map}
         shown = (
             report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
         )
@@ -129,6 +136,7 @@ def refine_folder(
     if next(list_work(named, out, options), None) is None:
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
+    drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
     pipe = open_pipeline(pipeline, opening)
     unjudged = missing_judges(pipe, guidance) if settings.guard else ""
@@ -145,6 +153,7 @@ def refine_folder(
         gate_key(first),
         tuple(opening.key()),
         dict(guidance or {}),
+        *drawn,
     )
     header = task.header(file_digest(table.path) if table else "")
     with _lock(out), _quiet(pipe), _told(report), ExitStack() as stack:
@@ -386,6 +395,7 @@ def _conclude(
     def page() -> None:
         facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
         facts += [("gate", gate.name)] if gate else []
+        facts += task.drawn_by.items()
         facts += [("force", "yes")] if task.options.force else []
         notes = [*([gate.warning] if gate and gate.warning else []), *summary.lines()[1:]]
         write_run_report(journal, out, facts, notes, summary.told if task.options.force else "")

@@ -12,7 +12,7 @@ from grefine.folder.batch import read_batch
 from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.indicators.calibration import Calibration
-from grefine.indicators.load import read_calibration, store_calibration
+from grefine.indicators.components import read_calibration, store_calibration
 from grefine.indicators.self_calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.io.run_files import STATE_FOLDER
 
@@ -23,7 +23,7 @@ FILE = "calibration.json"
 def needs_thresholds(pipe: Any, task: Task) -> bool:
     """Say whether a run would take guesses for thresholds: nobody measured any, and its settings use them."""
     config = task.config
-    used = config.gate or (config.mask_mode == "fixed" and config.mask_threshold is None)
+    used = config.gate or config.mask_threshold is None
     return used and not task.options.force and not Calibration.of(pipe.config.get("calibration")).calibrated
 
 
@@ -62,9 +62,7 @@ def _measured(
             f"--pipeline {task.pipeline} --images GOOD_PICTURES` once, mark the bad places yourself (`mask_image` in "
             "Python), or give --force to go on with guesses."
         )
-    from grefine.refine.call import maps_of
-
-    pq, aq = maps_of(pipe)
+    pq, aq = pipe.own_maps()
     if aq is None:
         raise ConfigError(f"'{task.pipeline}' has no clip_tokenizer, so it cannot be calibrated: add one.")
     kept = [item for item, _ in found]

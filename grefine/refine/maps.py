@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.heatmap import HeatmapAlignment, HeatmapQuality, Source, read_heatmap
+from grefine.indicators.calibration import Calibration
+from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality, Source, read_heatmap
 from grefine.indicators.pq_map import PQMap
-from grefine.types import AlignmentMap, ParsedPrompt, QualityMap
+from grefine.indicators.providers import Provider, maps_of, open_source
+from grefine.refine.job import Job, timed
+from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
 
 QualityProvider = Source | Callable[[Sequence[Image.Image]], Sequence[QualityMap | np.ndarray]]
-"""Your own heatmaps in place of PQ-Map: an array, a file, a list of these, a folder, or `function(images) -> maps`."""
+"""Your own heatmaps in place of PQ-Map: an array, a file, a list of these, a folder, or `function(images) -> maps`; or
+the name of a provider that is installed."""
 AlignmentProvider = (
     Source | Callable[[Sequence[Image.Image], Sequence[ParsedPrompt]], Sequence[AlignmentMap | np.ndarray]]
 )
@@ -36,12 +41,29 @@ class MapDrawer:
     def of(
         cls, pq: PQMap, aq: AQMap | None, quality: QualityProvider | None, alignment: AlignmentProvider | None
     ) -> MapDrawer:
-        """Put what a caller gives in the place of our maps."""
+        """Put what a caller gives in the place of our maps; a text that is no path names a provider."""
+        device = str(pq.clip.device)
+        if _is_name(quality):
+            quality = maps_of(open_source("quality", quality, device), ())
+        if _is_name(alignment):
+            alignment = maps_of(open_source("alignment", alignment, device), ())
         if quality is not None and not callable(quality):
             quality = HeatmapQuality(quality)
         if alignment is not None and not callable(alignment):
             alignment = HeatmapAlignment(alignment)
         return cls(pq, aq, quality, alignment)
+
+    @property
+    def drawn_by(self) -> list[MapSpec]:
+        """The providers from outside that draw one of the maps."""
+        return [drawer.spec for drawer in (self.quality, self.alignment) if isinstance(drawer, Provider)]
+
+    @property
+    def calibration(self) -> Calibration:
+        """The thresholds that the maps were measured with; half is half in another's map that nobody measured."""
+        found = self.pq.calibration
+        foreign = self.quality is not None and not found.calibrated
+        return replace(found, mask_threshold=0.5) if foreign else found
 
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None]
@@ -59,9 +81,11 @@ class MapDrawer:
     def scores(self, images: Sequence[Image.Image], prompt: ParsedPrompt | None) -> list[dict[str, float]]:
         """Return p, and a where the prompt has something to judge, of pictures that are not those of the call.
 
-        Maps that were given say nothing of other pictures, so their scores are left out.
+        Maps that were given say nothing of other pictures, and a provider from outside does not judge the repair of
+        a mask that it drew, so their scores are left out.
         """
-        measures_p, measures_a = not _is_given(self.quality), prompt is not None and not _is_given(self.alignment)
+        measures_p = not (_is_given(self.quality) or isinstance(self.quality, Provider))
+        measures_a = prompt is not None and not (_is_given(self.alignment) or isinstance(self.alignment, Provider))
         ours = (measures_p and self.quality is None) or (measures_a and self.alignment is None and self.aq is not None)
         encoding = self.pq.encode(images) if ours else None
         records: list[dict[str, float]] = [{} for _ in images]
@@ -87,7 +111,11 @@ class MapDrawer:
         asked = [index for index, prompt in enumerate(prompts) if prompt is not None]
         if not asked or (self.alignment is None and self.aq is None):
             return found
-        if self.alignment is not None:
+        if self.alignment is not None and _is_given(self.alignment):  # one for each picture, whatever was asked of it
+            drawn = self.alignment(images, [prompt or "" for prompt in prompts])
+            for index in asked:
+                found[index] = drawn[index]
+        elif self.alignment is not None:
             some = [images[index] for index in asked]
             given = _checked("alignment", some, self.alignment(some, [prompts[index] for index in asked]))
             for index, drawn in zip(asked, given, strict=True):
@@ -99,6 +127,20 @@ class MapDrawer:
         return found
 
 
+def draw_maps(jobs: Sequence[Job], maps: MapDrawer) -> list[Job]:
+    """Draw both maps of every image. (Eq. 1-8)"""
+    with timed(jobs, "maps"):
+        first = list({job.row: job for job in jobs}.values())  # samples of a picture share its maps
+        found = maps([job.picture.image for job in first], [job.parsed for job in first])
+    by_row = dict(zip([job.row for job in first], found, strict=True))
+    drawn = []
+    for job in jobs:
+        quality, alignment = by_row[job.row]
+        notes = (alignment.note,) if alignment.note else ()
+        drawn.append(replace(job, quality=quality, alignment=alignment, warnings=(*job.warnings, *notes)))
+    return drawn
+
+
 def own_scores(quality: QualityMap, alignment: AlignmentMap) -> dict[str, float]:
     """Return the maps' own p and a as a record."""
     return {"p": quality.score} | ({} if alignment.score is None else {"a": alignment.score})
@@ -107,6 +149,10 @@ def own_scores(quality: QualityMap, alignment: AlignmentMap) -> dict[str, float]
 def unasked(image: Image.Image) -> AlignmentMap:
     """Return the alignment of a picture that nothing was asked of."""
     return AlignmentMap(np.ones((image.height, image.width), np.float32), None, (), "No prompt: only p counts.")
+
+
+def _is_name(source: Any) -> TypeGuard[str]:
+    return isinstance(source, str) and Path(source).suffix.lower() not in ENDINGS and not Path(source).exists()
 
 
 def _is_given(provider: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from grefine.errors import ConfigError, GRefineError, nearest
 from grefine.scorers.batches import rate
 from grefine.scorers.protocol import Scorer, value_names
-from grefine.scorers.registry import known_metric
+from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Weights, resolve
 
 if TYPE_CHECKING:
@@ -64,10 +64,6 @@ class ScoreGate:
             )
         return ""
 
-    def good_enough(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[bool]:
-        """Return for each image whether it reaches the bound, in the metric's own direction."""
-        return [self._reaches(scores[self.value]) for scores in self.scorer(images, prompts)]
-
     def look(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[GateVerdict]:
         """Judge images of a run: what cannot be judged (too small, no prompt) does not pass, and is said."""
         asked = [i for i, prompt in enumerate(prompts) if prompt.strip() or not self.scorer.spec.needs_prompt]
@@ -101,8 +97,7 @@ def parse_gate(text: str) -> tuple[str, str, float]:
         number = math.nan
     if not (name.strip() and sign) or not math.isfinite(number):
         raise ConfigError(f"--gate takes NAME:VALUE with a number, such as lar_iqa:0.8, not '{text}'.")
-    metric, _, part = name.partition(".")
-    return known_metric(metric), part.strip().lower(), number
+    return *split_value(name), number
 
 
 def read_gate(

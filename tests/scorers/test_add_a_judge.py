@@ -68,7 +68,8 @@ def everywhere(images: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [float(r["redness"]) for r in rows] == pytest.approx([(40 + i) / 255 for i in range(6)])
     pictures = [Image.open(images / folder / "0.png") for folder in ("before", "after")]
-    assert read_gate("redness:0.5").good_enough(pictures) == [False, True]
+    verdicts = read_gate("redness:0.5").look(pictures, ["", ""])
+    assert [verdict.passed for verdict in verdicts] == [False, True]
     found = evaluate_folders(images / "before", images / "after", metrics="redness,piqe")
     assert found.analysis.metrics[0].metric == "redness"
     assert found.analysis.metrics[0].gain.mean == pytest.approx(160 / 255)
@@ -162,7 +163,7 @@ def test_the_names_of_values_are_those_of_the_networks():
 
 def test_no_other_file_names_a_judge():
     """Prose may; code may not, but for the pipeline's components, what steers, and the recipes that train."""
-    allowed = {"pipeline.py", "refine/guidance.py", "refine/call.py", "refine/loading.py", "cli/train_judges.py"}
+    allowed = {"pipeline.py", "refine/guidance.py", "refine/loading.py", "cli/train_judges.py"}
     names = set(registry.judge_files())
     own = {Path(importlib.util.find_spec(entry.partition(":")[0]).origin) for entry in registry.JUDGES}
     for path in HOUSE.rglob("*.py"):

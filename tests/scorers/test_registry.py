@@ -59,9 +59,11 @@ def test_every_metric_says_what_a_reader_needs():
         assert spec.range[0] < spec.range[1]
         assert spec.weights or availability(spec.name)[0], f"{spec.name} needs nothing and does not run"
     assert {s.name for s in metric_specs() if s.needs_prompt} == {
-        "moe_agiqa", "clipscore", "pickscore", "imagereward", "hpsv2",
+        "moe_agiqa", "clipscore", "pickscore", "imagereward", "hpsv2", "vqascore",
     }  # fmt: skip
-    assert [s.name for s in metric_specs() if s.direction == "lower"] == ["brisque", "piqe"]
+    assert [s.name for s in metric_specs() if s.direction == "lower" and s.axis != "none"] == [
+        "brisque", "piqe", "niqe", "brisque_severity",
+    ]  # fmt: skip
 
 
 def test_what_cannot_run_says_why_and_how():
