@@ -20,7 +20,6 @@ from grefine.folder.shards import Shard, dealt, is_running, is_share, journals, 
 from grefine.folder.summary import SHOWN, RunSummary
 from grefine.folder.views import conclude
 from grefine.folder.worklist import list_work
-from grefine.indicators.domain_check import DomainCheck, World
 from grefine.io.atomic import PARTIAL_PREFIX, sync_folder
 from grefine.io.images import printable
 from grefine.io.journal import is_there
@@ -64,6 +63,8 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
         for row in last_rows(main):
             summary.add(row)
         if isinstance(world := start["view"].get("world"), dict):
+            from grefine.indicators.domain_check import DomainCheck, World
+
             summary.domain = DomainCheck(build(World, world, where="the journal's world"), None)
         conclude(main, out, start["view"], summary, report, bool(start["shard"]["options"].get("report")))
         if not running:

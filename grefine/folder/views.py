@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grefine.folder.progress import Reporter
 from grefine.folder.report import write_run_report
 from grefine.folder.summary import RunSummary, write_table
-from grefine.folder.task import Task
-from grefine.indicators.domain_check import domain_of
-from grefine.scorers.prefilter import ScoreGate
+
+if TYPE_CHECKING:
+    from grefine.folder.task import Task
+    from grefine.scorers.prefilter import ScoreGate
 
 TABLE, PAGE = "results.csv", "report.html"
 
 
 def view_of(task: Task, gate: ScoreGate | None, pipe: Any) -> dict[str, Any]:
     """Return what the views of a run need beside its rows, as plain values for the journal."""
+    from grefine.indicators.domain_check import domain_of
+
     facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
     facts += [("gate", gate.name)] if gate else []
     facts += [("force", "yes")] if task.options.force else []

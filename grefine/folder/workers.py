@@ -42,7 +42,9 @@ def refine_with_workers(count: int, sources: Sequence[str | Path], out: Path, as
             team.start(given | {"device": device, "engine": f"shard {number}/{count}"}, count)
         with Interrupt(lambda text: report({"event": "note", "text": text})) as interrupt:
             while team.listen():
-                if interrupt.asked or team.refused:
+                if team.refused:
+                    raise ConfigError(team.refused)
+                if interrupt.asked:
                     team.stop()
             interrupted = interrupt.asked
         if team.refused:
@@ -156,17 +158,15 @@ def _devices(device: str | None, count: int) -> list[str | None]:
 
 def _work(end: Connection, given: dict[str, Any], of: int) -> None:
     """Be one worker; Ctrl-C comes from the first process only, which asks once."""
-    import torch
-
-    from grefine.folder.runner import refine_folder
-
-    with suppress(OSError):
+    with suppress(KeyboardInterrupt, OSError):  # told to stop before it began, or nobody listens any more
         os.setpgrp()
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // of))
-    try:
-        refine_folder(**given, report=end.send)
-    except GRefineError as error:
-        end.send({"event": "refused", "text": str(error)})
-    except KeyboardInterrupt:
-        return
+        import torch
+
+        from grefine.folder.runner import refine_folder
+
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // of))
+        try:
+            refine_folder(**given, report=end.send)
+        except GRefineError as error:
+            end.send({"event": "refused", "text": str(error)})
