@@ -21,9 +21,12 @@ import torch
 from PIL import Image
 
 from grefine import GRefinePipeline
-from grefine.refine.call import Call, Options
-from grefine.refine.guard import decide
+from grefine.indicators.load import load_maps
+from grefine.refine.guard import Panel, decide
+from grefine.refine.maps import MapDrawer
+from grefine.refine.settings import RefineConfig, resolve
 from grefine.scorers.noise import SMALL, metric_width
+from grefine.text.parse import parse
 from grefine.types import Decision, MetricSpec, Scores
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "images"
@@ -72,22 +75,23 @@ def ask(copies: int, refined: int) -> Iterator[tuple[str, str, Outcome, Mapping[
     """Yield kind of copy, way of asking, what was decided, and what is known of every score."""
     pipe = GRefinePipeline.from_pretrained("tiny")
     pipe.set_progress_bar_config(disable=True)
-    pictures = examples()
+    pictures, maps = examples(), load_maps("tiny")
+    drawer, config = MapDrawer(maps.pq, maps.aq), resolve(RefineConfig(), pipe.config.refine_defaults or {}, {})
     for kind, change in COPIES.items():
         rng = np.random.default_rng(len(kind))
         for number in range(copies):
             original, prompt = pictures[number % len(pictures)]
             copy = change(original, rng)
-            call = Call.open(pipe, None, {}, Options())
+            panel = Panel(lambda images, text: drawer.scores(images, parse(text)), pipe.judges())
             for way, pair in (("copy for original", (original, copy)), ("original for copy", (copy, original))):
                 candidates = {"original": pair[0], "repainted": pair[1]}
-                yield kind, way, decide(call.panel, candidates, prompt, call.config), call.panel.specs
+                yield kind, way, decide(panel, candidates, prompt, config), panel.specs
             if number >= refined:
                 continue
             generator = torch.Generator().manual_seed(number)
             picture = Image.fromarray(copy)
             made = pipe(prompt=prompt, image=picture, generator=generator, force=True).results[0]
-            yield kind, "refined copy", (made.decision, made.before, made.after), call.panel.specs
+            yield kind, "refined copy", (made.decision, made.before, made.after), panel.specs
 
 
 def main() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
+import inspect
+import itertools
 import json
 import reprlib
+import textwrap
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,6 +74,16 @@ def digest(config: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def field_texts(schema: type) -> dict[str, str]:
+    """Return what stands under each field of a dataclass in its source, on one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0].body  # type: ignore[attr-defined]
+    found: dict[str, str] = {}
+    for field, text in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return found
+
+
 def _from_mapping(root: Any, schema: type, path: Path) -> dict[str, Any]:
     import yaml
 
@@ -105,7 +120,7 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
                 return _coerce(value, option, where)
             except ConfigError:
                 continue
-        raise ConfigError(f"{where} must be {_name(hint)}, not {_SHOWN.repr(value)}.")
+        raise ConfigError(f"{where} must be {spoken(hint)}, not {_SHOWN.repr(value)}.")
     if origin is typing.Literal:
         if value not in args:
             accepted = ", ".join(map(str, args))
@@ -120,7 +135,7 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
         if len(value) != len(args):
             raise ConfigError(f"{where} must have {len(args)} entries, not {len(value)}.")
         return tuple(_coerce(item, arg, where) for item, arg in zip(value, args, strict=True))
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, dict):
             raise ConfigError(f"{where} must be `name: value` pairs, not {_SHOWN.repr(value)}.")
         return {_coerce(k, args[0], where): _coerce(v, args[1], where) for k, v in value.items()}
@@ -137,12 +152,16 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
             return None
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise ConfigError(f"{where} must be {_name(hint)}, not {_SHOWN.repr(value)}.")
+    raise ConfigError(f"{where} must be {spoken(hint)}, not {_SHOWN.repr(value)}.")
 
 
-def _name(hint: Any) -> str:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(_name(option) for option in typing.get_args(hint))
+def spoken(hint: Any) -> str:
+    """Return what a type hint accepts, in words."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " or ".join(map(str, options))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(spoken(option) for option in options)
     return {type(None): "empty", str: "a text", float: "a number", int: "a whole number", bool: "true or false"}.get(
         hint, str(hint).removeprefix("typing.")
     )

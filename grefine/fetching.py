@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import http.client
@@ -23,6 +24,8 @@ LOCK = "lock.json"
 RESERVED = ("pipelines", "lock")
 """Names below the cache folder that no recipe may take."""
 Report = Callable[[str], None]
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a disk, a quota or a limit says that takes no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +184,21 @@ def fetch(
 
     Raises:
         ConfigError: terms that need a yes, or a part that the recipe does not have.
-        WeightsMissing: no network, or the server refuses; the sentence says where to put a copy.
+        WeightsMissing: no network, or the server refuses; the sentence says where to put a copy. Or a full disk.
         WeightsCorrupt: what arrived, or what lies there, has another hash.
     """
+    try:
+        return _fetch(name, without, accept_terms, report)
+    except (OSError, GRefineError) as error:
+        if not _is_full(error):
+            raise
+        raise WeightsMissing(
+            f"The disk of '{cache_folder()}' takes no more, so '{Path(name).stem}' is not fetched whole: free space "
+            f"there, or name a folder elsewhere in GREFINE_CACHE, and run `grefine fetch {Path(name).stem}` again."
+        ) from error
+
+
+def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, report: Report) -> list[Path]:
     recipe, stem = fetch_recipe(name), Path(name).stem
     unknown = sorted(set(without) - set(recipe.parts()))
     if unknown:
@@ -207,8 +222,17 @@ def fetch(
             done += _fetch_hub(recipe, stem, part, report)
     for other in recipe.needs:
         if other.part not in without:
-            done += fetch(other.fetch, accept_terms=accept_terms, report=report)
+            done += _fetch(other.fetch, (), accept_terms, report)
     return done
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Say whether a full disk stands behind an error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _wanted(part: HubFiles, locked: dict[str, Any]) -> list[str]:
@@ -454,8 +478,11 @@ def _lock(name: str, entries: dict[str, Any]) -> None:
     everything.setdefault(name, {}).update(entries)
     lock.parent.mkdir(parents=True, exist_ok=True)
     partial = lock.with_name(f"{LOCK}.{os.getpid()}.part")
-    partial.write_text(json.dumps(everything, indent=1, sort_keys=True), encoding="utf-8")
-    partial.replace(lock)
+    try:
+        partial.write_text(json.dumps(everything, indent=1, sort_keys=True), encoding="utf-8")
+        partial.replace(lock)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _missing(recipe: FetchRecipe, name: str, path: str, why: str = "") -> WeightsMissing:

@@ -99,9 +99,7 @@ def read_preferences(entries: Sequence[str]) -> dict[str, float]:
 
 def missing_judges(pipe: Any, guidance: Mapping[str, float] | None = None) -> str:
     """Say which axis no judge of a pipeline covers, so that the maps judge their own work there; empty if none."""
-    from grefine.refine.call import read_guidance
-
-    steering = read_guidance(pipe, guidance)
+    steering = pipe.read_guidance(guidance)
     specs = [judge.spec for judge in pipe.judges(steered=steering.steers if steering else ())]
     axes = {axis for spec in specs for axis in (("perceptual", "alignment") if spec.axis == "both" else (spec.axis,))}
     lacking = [word for axis, word in (("perceptual", "quality"), ("alignment", "the prompt")) if axis not in axes]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from diffusers.loaders import FromSingleFileMixin, StableDiffusionXLLoraLoaderMi
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, StableDiffusionMixin
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from diffusers.utils import BaseOutput
+from PIL import Image
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from grefine.indicators.calibration import Calibration
-from grefine.indicators.domain_check import read_world
+from grefine.indicators.aq_map import AQMap
+from grefine.indicators.calibration import Calibration, check_belongs
+from grefine.indicators.domain_check import domain_of, read_world
+from grefine.indicators.pq_map import PQMap
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.domain import DomainNet
 from grefine.models.lar_iqa import LARIQA
@@ -26,18 +30,38 @@ from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.pq_prompts import PQPrompts
 from grefine.models.reward import RewardModel
-from grefine.refine.call import Call, Options
+from grefine.refine.denoise import Watch, latent_multiple
 from grefine.refine.device import OneDevice, on_one_device
 from grefine.refine.explain import explain_result, memory_estimate
-from grefine.refine.inputs import KINDS, check_types, write_images
+from grefine.refine.guard import Panel
+from grefine.refine.guidance import Guidance, Steering
+from grefine.refine.inputs import (
+    KINDS,
+    check_call,
+    check_types,
+    check_words,
+    read_masks,
+    read_pictures,
+    read_prompts,
+    resize_picture,
+    write_images,
+)
+from grefine.refine.job import Job, open_jobs
 from grefine.refine.loading import Loading
-from grefine.refine.maps import AlignmentProvider, QualityProvider
+from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps
+from grefine.refine.outcome import keep_best, latents_of
+from grefine.refine.plan import plan_repairs
 from grefine.refine.prompting import PromptEncoding
-from grefine.refine.restore import Restore, refiner_of
-from grefine.refine.settings import RefineConfig, read_settings, resolve
+from grefine.refine.repaint import SDXLRepainter, repaint_regions
+from grefine.refine.restore import Restore, Tiling, choose_restorer, refiner_of, restore_pictures
+from grefine.refine.settings import RefineConfig, UNetTraits, read_settings, resolve, traits_of_call, unet_traits
 from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
-from grefine.scorers.protocol import AnyJudge
+from grefine.refine.words import Words
+from grefine.scorers.component import component_tokenizer
+from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
+from grefine.scorers.resolve import resolve as resolve_judge
+from grefine.text.parse import parse
 from grefine.types import RefineResult
 
 
@@ -86,6 +110,7 @@ class GRefinePipeline(
         calibration: thresholds of the maps as `grefine calibrate` measured them.
         world: the statement of what pictures this pipeline knows; None: any.
         refine_defaults: settings that this pipeline prefers where a call leaves them open.
+        unet_traits: what the UNet was trained to see of its source, as `UNetTraits` has it; None: nothing.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
@@ -126,6 +151,7 @@ class GRefinePipeline(
         calibration: dict | None = None,
         world: dict | None = None,
         refine_defaults: dict | None = None,
+        unet_traits: dict | None = None,
     ) -> None:
         super().__init__()
         self.check_unet(unet)
@@ -156,10 +182,12 @@ class GRefinePipeline(
             calibration=calibration,
             world=world,
             refine_defaults=refine_defaults,
+            unet_traits=unet_traits,
         )
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 8
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
-        self._guidance_scale, self._num_timesteps, self._interrupt = 1.0, 0, False
+        self._guidance_scale, self._interrupt, self._watch = 1.0, False, Watch()
+        self._maps: tuple[tuple[Any, ...], tuple[PQMap, AQMap | None]] | None = None
         self._cross_attention_kwargs: dict[str, Any] | None = None
         self._refiner: Any = None
 
@@ -250,38 +278,46 @@ class GRefinePipeline(
             "preserve": preserve,
             "guard": guard,
         }
-        options = Options(
-            strength=strength,
-            negative_prompt=negative_prompt,
-            embeds=(prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds),
-            latents=latents,
-            output_type=output_type,
-            clip_skip=clip_skip,
-            callback=callback_on_step_end,
-            callback_names=callback_on_step_end_tensor_inputs,
-            restorer=None if isinstance(restorer, str) else restorer,
-            guidance=guidance,
-            scorers=scorers,
-            quality_map=quality_map,
-            alignment_map=alignment_map,
-            force=force,
-        )
+        embeds = (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds)
+        check_call(output_type, strength, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
+        settings = resolve(read_settings(config), self.config.refine_defaults or {}, overrides)
         self._cross_attention_kwargs, self._interrupt = cross_attention_kwargs, False
-        call = Call.open(self, config, overrides, options)
-        self._guidance_scale = call.config.guidance_scale or 1.0
-        jobs = call.jobs(prompt, image, mask_image, height, width, num_images_per_prompt, generator)
-        call.look(jobs)
-        call.plan(jobs)
+        self._guidance_scale = settings.guidance_scale or 1.0
+        self._watch = Watch(callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
+        side = self.working_side
+        maps = MapDrawer.of(*self.own_maps(), quality_map, alignment_map)
+        steered = self.read_guidance(guidance)
+        judges = self._judges(scorers, steered) if settings.guard else []
+        panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), judges)
+        scale = (cross_attention_kwargs or {}).get("scale")
+        words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative_prompt, embeds, scale, clip_skip)
+        traits = traits_of_call(self.unet_traits, settings, num_inference_steps is not None)
+        steer = None if steered is None else partial(Steering, steered)
+        first, second = settings.steps
+        room = settings.batch_size * side**2
+        painter = SDXLRepainter(
+            self, self._watch, first, settings.batch_size, traits, steer=steer, noise=latents, max_batch_pixels=room
+        )
+        # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
+        restorer_ = choose_restorer(
+            settings.restorer or "none" if restorer is None or isinstance(restorer, str) else restorer,
+            replace(painter, steps=second, guidance=1.0, max_batch_pixels=2 * room),
+            self.refiner(second),
+        )
+
+        jobs = self._read(prompt, image, mask_image, (height, width), num_images_per_prompt, generator, words, force)
+        jobs = draw_maps(jobs, maps)
+        jobs = plan_repairs(jobs, settings, maps.calibration, side, traits, strength)
         if not plan_only:
-            call.repaint(jobs)
-            call.restore(jobs)
-        outputs = call.decide(jobs, plan_only)
+            jobs = repaint_regions(jobs, painter, words, panel, settings, side)
+            jobs = restore_pictures(jobs, restorer_, words, maps, panel, settings, Tiling(side, latent_multiple(self)))
+        jobs = keep_best(jobs, panel, settings, plan_only)
         self.maybe_free_model_hooks()
         if output_type == "latent":
-            images = call.latents(jobs)
+            images = latents_of(jobs, self)
         else:
-            images = write_images([job.picture for job in jobs], outputs, output_type)
-        results = [call.result(job) for job in jobs]
+            images = write_images([job.picture for job in jobs], [job.output for job in jobs], output_type)
+        results = [job.result for job in jobs]
         return GRefineOutput(images=images, results=results) if return_dict else (images, results)
 
     def explain(
@@ -299,8 +335,10 @@ class GRefinePipeline(
         maps: dict[str, Any] = {"quality_map": quality_map, "alignment_map": alignment_map}
         found = self(prompt, image, mask_image, settings, plan_only=True, force=force, **maps)
         calibrated = Calibration.of(self.config.calibration).calibrated
-        parts = [explain_result(result, settings, calibrated) for result in found.results]
-        return "\n\n".join([*parts, memory_estimate(self, found.results, settings, self.working_side)])
+        traits = traits_of_call(self.unet_traits, settings, asked_steps=False)
+        parts = [explain_result(result, settings, calibrated, traits) for result in found.results]
+        tiling = Tiling(self.working_side, latent_multiple(self))
+        return "\n\n".join([*parts, memory_estimate(self.components, found.results, settings, tiling)])
 
     def use_refiner(self, img2img: Any) -> None:
         """Give `restorer="refiner"` its model: a loaded StableDiffusionXLImg2ImgPipeline, shared and never saved."""
@@ -309,6 +347,58 @@ class GRefinePipeline(
     def refiner(self, steps: int) -> Restore | None:
         """Return the refiner as a restorer that runs so many steps; None when none was given."""
         return None if self._refiner is None else refiner_of(self._refiner, steps)
+
+    def _read(
+        self,
+        prompt: Any,
+        image: Any,
+        mask: Any,
+        size: tuple[int | None, int | None],
+        samples: int,
+        generator: Any,
+        words: Words,
+        force: bool,
+    ) -> list[Job]:
+        """Read the inputs of a call: one job per image and sample."""
+        pictures = [resize_picture(picture, *size) for picture in read_pictures(image)]
+        domain = domain_of(self)
+        if domain is not None and not force:
+            domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
+        check_words(prompt, words.given[0], words.negative, len(pictures))
+        prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
+        return open_jobs(pictures, prompts, masks, samples, generator, domain)
+
+    def own_maps(self) -> tuple[PQMap, AQMap | None]:
+        """Return the views of both maps over this pipeline's CLIP; they keep their encoded texts between calls."""
+        parts = (self.clip, self.pq_prompts, self.clip_tokenizer, self.config.calibration)
+        if self._maps is None or any(one is not other for one, other in zip(self._maps[0], parts, strict=True)):
+            calibration = Calibration.of(self.config.calibration)
+            pq, aq = PQMap(self.clip, self.pq_prompts, calibration=calibration), None
+            if self.clip_tokenizer is not None:
+                aq = AQMap(self.clip, self.clip_tokenizer, calibration=calibration)
+            self._maps = parts, (pq, aq)
+        check_belongs(self._maps[1][0].calibration, self.clip)  # a pipeline may be brought to another precision
+        return self._maps[1]
+
+    def read_guidance(self, weights: Mapping[str, float] | None) -> Guidance | None:
+        """Return the preferences that steer denoising; None for none."""
+        if not weights:
+            return None
+        wants_words = any(name.replace("_", "-").lower() == "moe-agiqa" for name in weights)
+        tokenizer = component_tokenizer(self, "moe_agiqa") if wants_words and self.moe_agiqa is not None else None
+        return Guidance(weights, self.mdiqa, self.moe_agiqa, tokenizer)
+
+    def _judges(self, scorers: Sequence[str | AnyJudge] | None, steered: Guidance | None) -> list[Scorer]:
+        """Return a caller's judges, or those of this pipeline that did not steer."""
+        if scorers is not None:
+            asked = [resolve_judge(judge, pipeline=self, device=str(self.device)) for judge in scorers]
+            return [as_scorer(judge.load()) for judge in asked]
+        return self.judges(steered=steered.steers if steered is not None else ())
+
+    @property
+    def unet_traits(self) -> UNetTraits:
+        """What the UNet was trained to see of its source."""
+        return unet_traits(self.config.unet_traits, self.config.refine_defaults)
 
     @property
     def working_side(self) -> int:
@@ -327,8 +417,8 @@ class GRefinePipeline(
 
     @property
     def num_timesteps(self) -> int:
-        """Denoiser steps of the whole call, both stages."""
-        return self._num_timesteps
+        """Denoiser steps of the batches that were begun; after a call those of both its stages."""
+        return self._watch.total
 
     @property
     def interrupt(self) -> bool:

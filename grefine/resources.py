@@ -11,7 +11,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def bundled(kind: str) -> Path:
-    """Return the folder of bundled `kind` ("pipelines" or "configs").
+    """Return the folder of bundled `kind` ("pipelines", "configs" or "examples").
 
     A wheel carries them inside the package; in a source tree they lie beside it.
     """

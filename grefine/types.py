@@ -17,6 +17,7 @@ RegionKind = Literal["noun", "attribute", "perceptual", "user"]
 Kept = Literal["original", "repainted", "both", "restored"]
 Direction = Literal["higher", "lower"]
 Axis = Literal["perceptual", "alignment"]
+AXES: tuple[Axis, ...] = ("perceptual", "alignment")
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom exclusive, as PIL counts."""
 
@@ -57,7 +58,7 @@ class Phrase:
     """True for what the prompt excludes ("no people"): never a thing to add."""
     drawable: bool = True
     """False for style, medium, quality, camera and artist phrases: never a defect."""
-    apart: bool = False
+    beside: bool = False
     """True for what stands beside its ancestor (in a list, "next to", "under"), not on it or in it."""
     attributes: tuple[str, ...] = ()
     """The words that say how the noun looks ("red", "striped")."""
@@ -165,7 +166,7 @@ class Region:
     """One plain sentence."""
     phrases: tuple[int, ...] = ()
     """Indices of the phrases that asked for it."""
-    restores: bool = False
+    is_restoration: bool = False
     """What it shows is to be mended, not replaced: it looks bad, and no phrase asks for anything else there."""
 
 
@@ -208,7 +209,8 @@ class MetricSpec:
     """What has to be present, and the command that gets it; empty when nothing is needed."""
     used_in_loop: bool = False
     """True when it made the mask or steered the refinement, so that it proves nothing."""
-    axis: Axis | Literal["both"] = "perceptual"
+    axis: Axis | Literal["both", "none"] = "perceptual"
+    """What it is about; "none" describes a property that is neither good nor bad by itself, and never decides."""
     version: str = "1"
     description: str = ""
     values: Mapping[str, Axis] = field(default_factory=dict, hash=False)

@@ -189,6 +189,22 @@ def domain(
     typer.echo(domain_net.measure(out, folders, held_out, count))
 
 
+@train_app.command("natural-scenes")
+def natural_scenes(
+    out: Path = typer.Option(Path("runs/natural_scenes.safetensors"), "--out", "-o", help="The file to write."),
+    places: list[Path] = typer.Option(
+        [], "--photographs", help="Photographs, or folders of them, beside GREFINE_DATA/kodak."
+    ),
+) -> None:
+    """Compute the statistics of photographs that niqe and brisque_severity are made from."""
+    from lab.natural_scenes import photographs, sample, statistics, write
+
+    images = photographs(places)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write(out, statistics([sample(image) for image in images.values()]), [*images])
+    typer.echo(f"{out}: statistics of {len(images)} photographs")
+
+
 @train_app.command("judges")
 def bench_judges(
     out: Path = typer.Option(

@@ -68,6 +68,14 @@ def lines(module: str) -> int:
     return len(modules()[module].read_text(encoding="utf-8").splitlines())
 
 
+def by_room(module: str) -> dict[str, int]:
+    """Return how many lines of each room a file imports, the largest first."""
+    sizes: Counter[str] = Counter()
+    for name in closure(module):
+        sizes[name.split(".")[:2][-1]] += lines(name)
+    return dict(sizes.most_common())
+
+
 def settings() -> int:
     """Return the number of fields of RefineConfig."""
     import dataclasses
@@ -95,6 +103,9 @@ def measures() -> dict[str, object]:
         "longest file": f"{longest} {sizes[longest]}",
         "lines that grefine.pipeline imports": sum(sizes[name] for name in closure("grefine.pipeline")),
         "lines that `grefine refine` imports": sum(sizes[name] for name in closure("grefine.cli.refine")),
+        "of which, by room": ", ".join(
+            f"{room} {size}" for room, size in by_room("grefine.cli.refine").items() if room
+        ),
         "circles": circles() or 0,
         "settings": settings(),
         "places per judge": places_per_judge(),

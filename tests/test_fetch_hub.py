@@ -168,6 +168,49 @@ def test_a_hostile_server_gets_one_sentence(machine, where, fault, words):
     assert f"vae/{WEIGHTS}" in machine.files()
 
 
+def full_disk(kilobytes: int) -> list[str]:
+    """Begin a command whose cache folder is a disk of its own, of that size; what lies on it is printed at the end."""
+    script = (
+        f'mkdir -p "$GREFINE_CACHE" && mount -t tmpfs -o size={kilobytes}k none "$GREFINE_CACHE" || exit 77\n'
+        '"$@"; code=$?; find "$GREFINE_CACHE" -type f | sed "s/^/there: /"; cat "$GREFINE_CACHE/lock.json"; exit $code'
+    )
+    return ["unshare", "-rm", "sh", "-c", script, "sh"]
+
+
+@pytest.mark.parametrize("kilobytes", [4, 24, 200])
+def test_a_full_disk_is_one_sentence_and_nothing_is_half_recorded(machine, kilobytes):
+    """The first file, the record of it or the weights do not fit."""
+    command = [sys.executable, "-m", "grefine", "fetch", "vae"]
+    try:
+        done = subprocess.run(
+            [*full_disk(kilobytes), *command], env=machine.environment, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        pytest.skip("no unshare here")
+    if done.returncode in (1, 77):
+        pytest.skip(f"no disks of one's own here: {done.stderr}")
+    assert done.returncode == 2, done.stderr
+    sentence = one_sentence(done.stderr)
+    assert "takes no more" in sentence
+    assert "free space" in sentence
+    assert "GREFINE_CACHE" in sentence
+    there = [line for line in done.stdout.splitlines() if line.startswith("there: ")]
+    assert not [line for line in there if line.endswith((f"vae/{WEIGHTS}", ".part"))], there
+    locked = done.stdout[done.stdout.find("{") :] if "{" in done.stdout else "{}"
+    assert not json.loads(locked).get("vae", {}).get(WEIGHTS, {}).get("checked")
+
+
+def test_a_limit_on_files_says_the_same_and_the_next_start_goes_on(machine):
+    limited = [f"ulimit -f 100; exec {sys.executable} -m grefine fetch vae"]
+    done = subprocess.run(["sh", "-c", *limited], env=machine.environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "takes no more" in one_sentence(done.stderr)
+    assert f"vae/{WEIGHTS}" not in machine.files()
+    code, said = machine.fetch("vae")
+    assert code == 0, said
+    assert machine.lock()["vae"][WEIGHTS]["checked"]
+
+
 @pytest.mark.parametrize("fault", ["redirect", "drop"])
 def test_what_is_no_fault_is_followed(machine, fault):
     machine.hub.faults[WEIGHTS] = fault

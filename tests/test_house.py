@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,9 @@ ORDER = [
     {"indicators", "scorers"},
     {"refine"},
     {"pipeline", "opening"},
-    {"evaluate", "ranking"},
-    {"training", "folder"},
+    {"report"},
+    {"evaluate", "ranking", "folder"},
+    {"training"},
     {"cli"},
 ]
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
@@ -59,6 +62,54 @@ def test_imports_go_down(path):
 def test_every_room_has_a_place():
     rooms = {room_of(p) for p in PACKAGE.rglob("*.py")} - {"__init__", "__main__"}
     assert rooms <= set(ROW), f"rooms without a row: {rooms - set(ROW)}"
+
+
+def test_no_files_import_each_other():
+    from lab.house import circles
+
+    assert circles() == []
+
+
+def defined(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def test_names_come_from_the_file_that_defines_them():
+    from lab.house import modules
+
+    trees = {name: ast.parse(path.read_text()) for name, path in modules().items()}
+    inside = {name: defined(tree) for name, tree in trees.items() if name != "grefine"}
+    passed_on = [
+        f"{name}:{node.lineno}: {node.module}.{alias.name}"
+        for name, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in inside
+        for alias in node.names
+        if alias.name not in inside[node.module] and f"{node.module}.{alias.name}" not in inside
+    ]
+    assert passed_on == []
+
+
+def test_the_page_of_the_architecture_names_every_room_and_no_file_that_is_gone():
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    assert len(text.splitlines()) <= 120
+    for room in set(ROW):
+        assert f"{room}/" in text or f"{room}.py" in text, room
+    named = re.findall(r"`((?:grefine|tests|configs|refine|indicators|io|scorers)/[\w/.-]+)`", text)
+    gone = [name for name in named if not any((root / name).exists() for root in (PACKAGE, PACKAGE.parent))]
+    assert set(gone) <= {"grefine/scorers/NAME.py", "grefine/io/generators/NAME.py", "grefine/cli/NAME.py"}
+    assert len(named) > 20
+
+
+def test_no_file_name_three_times():
+    names = Counter(path.name for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+    assert {name for name, count in names.items() if count > 2} == set()
 
 
 def test_no_utils_and_no_diffusers_names():
@@ -109,7 +160,13 @@ def test_import_is_light():
     assert done.returncode == 0, done.stderr
 
 
-LOADING = {"grefine.fetching", "grefine.resources", "grefine.indicators.recipe", "grefine.indicators.load"}
+LOADING = {
+    "grefine.fetching",
+    "grefine.resources",
+    "grefine.indicators.recipe",
+    "grefine.indicators.components",
+    "grefine.indicators.load",
+}
 """The path of real weights: no test may put something else in place of a line of it."""
 
 
@@ -157,7 +214,7 @@ def test_a_replaced_path_is_seen():
         "from grefine import fetching\nmonkeypatch.setattr(fetching, '_whole', f)",
         "from grefine.indicators.recipe import Part\nmonkeypatch.setattr(Part, 'folder', f)",
         "import grefine.resources\ngrefine.resources.bundled = f",
-        "mock.patch('grefine.indicators.load.load_clip')",
+        "mock.patch('grefine.indicators.components.load_clip')",
         "from grefine.indicators import recipe as r\nwith mock.patch.object(r, '_put'): pass",
     ]
     assert all(replaced(ast.parse(text)) for text in seen)

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from grefine.cli import calibrate, convert, fetch, merge, metrics, rank, score, selfcheck
+from grefine.cli import calibrate, convert, demo, doctor, fetch, merge, metrics, rank, score, selfcheck, settings
 from grefine.cli import compare as compare_command
 from grefine.cli import evaluate as evaluate_command
 from grefine.cli import map as map_command
@@ -21,7 +21,6 @@ app = typer.Typer(
     help="Find where a generated image is bad and what of its prompt is missing, repaint only there, prove it helped.",
     epilog="Exit codes: 0 done, 1 some inputs failed, 2 wrong usage or configuration, 130 interrupted.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -35,6 +34,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("settings")(settings.settings)
 app.add_typer(rank.app, name="rank")
 app.command("map")(map_command.map_)
 app.command("parse")(parse_command.parse)

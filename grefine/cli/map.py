@@ -38,7 +38,7 @@ def map_(
     pictures, sources = list_pictures(images), prompt_sources(prompt, prompts)
     pipeline = chosen_pipeline(pipeline)
     maps = load_maps(pipeline, device=device, calibration=calibration)
-    settings, side = stored_settings(pipeline, changed_settings(config, set_))
+    settings, side, traits = stored_settings(pipeline, changed_settings(config, set_))
     domain, foreign, failed = domain_at(pipeline), 0, 0
     for found in read_pictures(pictures, sources):
         if not isinstance(found, ReadPicture):
@@ -53,7 +53,7 @@ def map_(
             continue
         encoding = maps.pq.encode([image])
         quality, alignment = maps.pq([image], encoding)[0], maps.aq([image], [parsed], encoding)[0]
-        plan = plan_repair(Findings(quality, alignment, parsed), settings, maps.calibration, side)
+        plan = plan_repair(Findings(quality, alignment, parsed), settings, maps.calibration, side, traits)
         known = {"image": str(found.picture.path), "prompt": found.prompt.prompt, "prompt_from": found.prompt.origin}
         known |= {"forced": domain.forced} if strange and domain else {}
         known |= describe(quality, alignment, plan.mask, maps.calibration.calibrated)

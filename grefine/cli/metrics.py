@@ -22,8 +22,8 @@ def metrics(
     for row in rows:
         prompt = "image + prompt" if row["needs_prompt"] else "image"
         runs = "yes" if row["runs"] else "no"
-        typer.echo(f"{row['name']:<12} {row['direction']:<7} {row['range']:<12} {prompt:<15} {runs}")
-        typer.echo(f"{'':<13}{row['description']}")
-        typer.echo(f"{'':<13}licence: {row['licence']}")
+        typer.echo(f"{row['name']:<16} {row['direction']:<7} {row['range']:<12} {prompt:<15} {runs}")
+        typer.echo(f"{'':<17}{row['description']}")
+        typer.echo(f"{'':<17}licence: {row['licence']}")
         if row["reason"]:
-            typer.echo(f"{'':<13}{row['reason']}")
+            typer.echo(f"{'':<17}{row['reason']}")

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, finite_pairs, values_of
-from grefine.evaluate.results import AXES, Analysis, Axis, AxisResult, MetricResult, level_of
+from grefine.evaluate.results import Analysis, AxisResult, MetricResult, level_of
 from grefine.evaluate.statistics import GainSummary, holm, noise_band, summarise
 from grefine.evaluate.thirds import Strata, strata_of
 from grefine.scorers.noise import CEILING, metric_width
-from grefine.types import MetricSpec
+from grefine.types import AXES, Axis, MetricSpec
 
 Values = Mapping[str, Mapping[str, Mapping[str, float]]]
 
@@ -88,10 +88,11 @@ def analyse(
 def is_evidence(metric: str, spec: MetricSpec, shown: Sequence[str]) -> bool:
     """Return whether a column may speak in a verdict.
 
-    What steered the refinement may not, measures of change may not, and of a metric with several values only its
-    main one does, so that nine dimensions of one network are not nine witnesses.
+    What steered the refinement may not, measures of change or of a mere property may not, and of a metric with several
+    values only its main one does, so that nine dimensions of one network are not nine witnesses.
     """
-    return not spec.used_in_loop and not spec.needs_reference and metric == main_column(metric.split(".")[0], shown)
+    judges = not spec.used_in_loop and not spec.needs_reference and spec.axis != "none"
+    return judges and metric == main_column(metric.split(".")[0], shown)
 
 
 def main_column(metric: str, columns: Sequence[str]) -> str:
@@ -230,6 +231,8 @@ def _note(
         notes.append("used in the loop")
     elif unfit:
         notes.append("its own noise is too wide to judge here")
+    elif spec.axis == "none":
+        notes.append("describes a property, judges nothing")
     elif not evidence:
         notes.append(f"part of {metric.split('.')[0]}")
     lost = len(stages.get(names[0], {}).keys() & stages.get(names[1], {}).keys()) - len(gains)

@@ -13,13 +13,16 @@ from grefine.evaluate.report_view import (
     AXIS_NAMES,
     TONES,
     axis_cells,
+    axis_line,
+    metric_line,
     radar_metrics,
-    signed,
 )
-from grefine.evaluate.results import AXES, Analysis, AxisResult
+from grefine.evaluate.results import Analysis, AxisResult
 from grefine.evaluate.scoring import change_means
 from grefine.evaluate.table_text import number
 from grefine.evaluate.verdict import CELL_WORDS, Verdict, verdict_of
+from grefine.report.entry import ReportText
+from grefine.types import AXES
 
 VERDICT_WORDS: dict[Verdict, str] = {
     "better": "better",
@@ -31,30 +34,35 @@ VERDICT_WORDS: dict[Verdict, str] = {
 }
 
 
-def joint_context(
-    result: Comparison, baseline: str, count: int, facts: tuple[tuple[str, str], ...], links: bool
-) -> dict[str, Any]:
-    """Return everything that the joint page's template names."""
+def joint_text(result: Comparison, baseline: str, facts: tuple[tuple[str, str], ...]) -> ReportText:
+    """Return what the joint page says in words."""
     verdicts = result.verdicts
-    helped = [method for method, verdict in verdicts.items() if verdict == "better"]
-    return {
-        "title": "Comparison",
-        "headline": headline_of(verdicts) + " (forced)" * bool(result.forced),
-        "subtitle": f"{len(verdicts)} method{'s' if len(verdicts) != 1 else ''} on the same {count} images, "
+    helped = "better" in verdicts.values()
+    count = len(result.files[baseline])
+    return ReportText(
+        title="Comparison",
+        headline=headline_of(verdicts),
+        subtitle=f"{len(verdicts)} method{'s' if len(verdicts) != 1 else ''} on the same {count} images, "
         f"each against the {baseline}",
-        "tone": "gain" if helped else "loss" if "worse" in verdicts.values() else "even",
-        "sentences": [*filter(None, [result.forced]), *verdict_sentences(verdicts, result)],
+        tone="gain" if helped else "loss" if "worse" in verdicts.values() else "even",
+        sentences=tuple(verdict_sentences(verdicts, result)),
+        forced=result.forced,
+        facts=facts,
+        missing=(*result.unavailable.items(), *result.failed.items()),
+        notes=(*result.notes, *dict.fromkeys(note for found in result.analyses.values() for note in found.notes)),
+    )
+
+
+def joint_context(result: Comparison, baseline: str) -> dict[str, Any]:
+    """Return what the joint page's template prints above the gallery."""
+    return {
         "baseline": baseline,
-        "methods": [_method_row(result, method, baseline, links) for method in result.analyses],
+        "methods": [_method_row(result, method, baseline) for method in result.analyses],
         "axis_names": [AXIS_NAMES[axis] for axis in AXES],
         "table": _table(result),
         "forests": _axis_forests(result.analyses),
         "metric_forests": _metric_forests(result.analyses),
         "radars": _radars(result, baseline),
-        "missing": [*result.unavailable.items(), *result.failed.items()],
-        "notes": [*result.notes, *dict.fromkeys(note for found in result.analyses.values() for note in found.notes)],
-        "facts": [("images", str(count)), *facts],
-        "count": count,
     }
 
 
@@ -87,14 +95,14 @@ def verdict_sentences(verdicts: Mapping[str, Verdict], result: Comparison) -> li
     return said
 
 
-def _method_row(result: Comparison, method: str, baseline: str, links: bool) -> dict[str, Any]:
+def _method_row(result: Comparison, method: str, baseline: str) -> dict[str, Any]:
     found = result.analyses[method]
     verdict = verdict_of(found)
     worse, counted = result.negative_optimisations.get(method, 0), sum(m.evidence for m in found.metrics)
     change = change_means(result.rows, result.files[baseline], method)
     return {
         "name": method,
-        "link": f"reports/{quote(method)}/report.html" if links else "",
+        "link": f"reports/{quote(method)}/report.html",
         "word": VERDICT_WORDS[verdict],
         "tone": TONES.get(verdict, "unclear" if verdict == "unclear" else "even"),
         "axes": [_axis_cell(axis) for axis in found.axes],
@@ -147,19 +155,8 @@ def _axis_forests(analyses: Mapping[str, Analysis]) -> list[dict[str, str]]:
     """Return one plot per axis with a line per method: the pooled gain of all judges that count."""
     drawn = []
     for place, axis in enumerate(AXES):
-        rows = [
-            plots.ForestRow(
-                label=method,
-                mean=gain.mean,
-                low=gain.interval.low,
-                high=gain.interval.high,
-                band=gain.band,
-                text=f"{signed(gain.mean)} SD",
-                kind="axis",
-            )
-            for method, found in analyses.items()
-            if (gain := found.axes[place].gain).n
-        ]
+        gains = {method: found.axes[place].gain for method, found in analyses.items()}
+        rows = [axis_line(method, gain) for method, gain in gains.items() if gain.n]
         if rows:
             title = f"{AXIS_NAMES[axis]}: mean gain of every method with its 95 % interval"
             svg = plots.forest_svg(rows, title=title, unit="gain in SD of the input's scores")
@@ -168,26 +165,13 @@ def _axis_forests(analyses: Mapping[str, Analysis]) -> list[dict[str, str]]:
 
 
 def _metric_forests(analyses: Mapping[str, Analysis]) -> list[dict[str, str]]:
-    names = list(dict.fromkeys(m.metric for found in analyses.values() for m in found.metrics))
+    lines: dict[str, list[plots.ForestRow]] = {m.metric: [] for found in analyses.values() for m in found.metrics}
+    for method, found in analyses.items():
+        for result in found.metrics:
+            if result.gain.n:
+                lines[result.metric].append(metric_line(method, result))
     drawn = []
-    for metric in names:
-        rows = []
-        for method, found in analyses.items():
-            one = next((m for m in found.metrics if m.metric == metric and m.gain.n), None)
-            if one is None:
-                continue
-            unit = one.spread
-            rows.append(
-                plots.ForestRow(
-                    label=method,
-                    mean=one.gain.mean / unit,
-                    low=one.gain.interval.low / unit,
-                    high=one.gain.interval.high / unit,
-                    band=one.gain.band / unit,
-                    text=signed(one.delta),
-                    kind="metric" if one.evidence else "loop",
-                )
-            )
+    for metric, rows in lines.items():
         if rows:
             loop = " (used in the loop)" if rows[0].kind == "loop" else ""
             svg = plots.forest_svg(rows, title=f"{metric}: mean gain of every method", unit="gain in SD")

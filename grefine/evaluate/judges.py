@@ -18,7 +18,7 @@ from grefine.indicators.recipe import fetched_pipeline
 from grefine.resources import bundled, config_file
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
-from grefine.scorers.registry import find_metric, known_metric, metric_specs
+from grefine.scorers.registry import find_metric, known_metric, metric_specs, split_names
 from grefine.scorers.resolve import Judge, check_device, fingerprint_of, known_pipeline, read_weights, resolve
 from grefine.types import MetricSpec, Scores
 
@@ -55,7 +55,7 @@ def wanted_metrics(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[
         ConfigError: it is none of these.
     """
     if isinstance(metrics, str):
-        names = [name.strip() for name in metrics.split(",") if name.strip()]
+        names = split_names(metrics)
         if len(names) != 1 or find_metric(names[0]):
             return tuple(names), NOISE_IMAGES
         presets = [path.stem for path in bundled("configs").glob("evaluate/*.yaml")]

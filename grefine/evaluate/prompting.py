@@ -8,7 +8,8 @@ from pathlib import Path
 
 from grefine.errors import ConfigError, ImageError
 from grefine.evaluate.pairs import Pairing
-from grefine.io.images import printable, read_image
+from grefine.io.images import read_image
+from grefine.io.picture import printable
 from grefine.io.prompt_table import PromptTable, read_prompt_table
 from grefine.io.prompts import PromptSources
 

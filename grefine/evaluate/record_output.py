@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 
 from grefine import __version__
-from grefine.evaluate.report import layers_of
 from grefine.io.encode import pixel_digest, with_text
 from grefine.io.journal import Journal
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_path
+from grefine.report.media import layers_of
 from grefine.types import RefineResult
 
 

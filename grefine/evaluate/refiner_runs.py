@@ -12,7 +12,8 @@ from grefine.errors import ConfigError, GRefineError, WorldMismatch
 from grefine.evaluate.baselines import Restore, Run, load_refiner
 from grefine.io.atomic import write_atomic, write_text
 from grefine.io.content import content_hash
-from grefine.io.images import printable, read_image
+from grefine.io.images import read_image
+from grefine.io.picture import printable
 from grefine.refine.seeds import derive
 from grefine.scorers.cache import ScoreCache
 

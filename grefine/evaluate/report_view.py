@@ -4,65 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grefine.evaluate import plots
 from grefine.evaluate.analysis import main_column
-from grefine.evaluate.results import AXES, Analysis, Axis, AxisResult, Level, MetricResult
+from grefine.evaluate.results import Analysis, AxisResult, Level, MetricResult
 from grefine.evaluate.statistics import GainSummary
 from grefine.evaluate.table_text import number
-from grefine.evaluate.verdict import CELL_WORDS, headline, sentences, verdict_of
-
-if TYPE_CHECKING:
-    from grefine.evaluate.report_entry import ReportText
-    from grefine.types import MetricSpec
+from grefine.evaluate.verdict import CELL_WORDS
+from grefine.types import AXES, Axis, MetricSpec
 
 TONES: dict[str, str] = {"better": "gain", "worse": "loss", "mixed": "mixed"}
 AXIS_NAMES: dict[Axis, str] = {"perceptual": "Perceptual quality", "alignment": "Alignment with the prompt"}
-KEPT_NAMES = {
-    "original": "original kept",
-    "repainted": "repainted",
-    "both": "repainted and restored",
-    "restored": "restored",
-    "untouched": "nothing to repair",
-    "refined": "refined",
-    "kept": "original kept after comparing",
-    "beyond": "beyond repair, needs a new generation",
-    "": "not known",
-}
 
 
 def page_context(
-    text: ReportText,
-    analysis: Analysis | None,
-    specs: Mapping[str, MetricSpec],
-    change: Mapping[str, Mapping[str, float]],
-    kept: Mapping[str, int],
-    count: int,
+    analysis: Analysis, specs: Mapping[str, MetricSpec], change: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
-    """Return everything that the template names."""
-    verdict = verdict_of(analysis) if analysis else None
-    shown = text.headline or (headline(analysis) if analysis else text.title)
+    """Return what the template prints above the gallery."""
     return {
-        "title": text.title,
-        "subtitle": text.subtitle,
-        "headline": f"{shown} (forced)" if text.forced else shown,
-        "tone": TONES.get(verdict, "even") if verdict and not text.headline else text.tone,
-        "sentences": [*filter(None, [text.forced]), *(sentences(analysis) if analysis else ()), *text.sentences],
-        "cells": _cells(analysis) if analysis else [],
-        "facts": [("images", str(count)), *text.facts],
-        "decisions": _decisions(kept, count),
-        "metrics": [_metric_row(m) for m in analysis.metrics if not _is_part(m, analysis)] if analysis else [],
-        "parts": [_metric_row(m) for m in analysis.metrics if _is_part(m, analysis)] if analysis else [],
-        "forest": _forest(analysis) if analysis else "",
-        "radars": _radars(analysis, specs) if analysis else [],
-        "strata": _strata(analysis) if analysis else [],
-        "groups": _groups(analysis) if analysis else [],
+        "cells": _cells(analysis),
+        "metrics": [_metric_row(m) for m in analysis.metrics if not _is_part(m, analysis)],
+        "parts": [_metric_row(m) for m in analysis.metrics if _is_part(m, analysis)],
+        "forest": _forest(analysis),
+        "radars": _radars(analysis, specs),
+        "strata": _strata(analysis),
+        "groups": _groups(analysis),
         "change": _change(change),
-        "missing": text.missing,
-        "notes": [*text.notes, *(analysis.notes if analysis else ())],
-        "count": count,
-        "band_known": any(m.gain.band > 0 for m in analysis.metrics) if analysis else False,
+        "band_known": any(m.gain.band > 0 for m in analysis.metrics),
     }
 
 
@@ -98,16 +67,6 @@ def _cell(result: AxisResult, name: str) -> dict[str, Any]:
 def tone_of(level: Level) -> str:
     """Return the colour of a level."""
     return TONES.get(level, "none" if level == "no evidence" else "even" if level == "no change" else "unclear")
-
-
-def _decisions(kept: Mapping[str, int], count: int) -> list[dict[str, Any]]:
-    if not count or set(kept) <= {""}:
-        return []
-    order = [name for name in KEPT_NAMES if kept.get(name)]
-    return [
-        {"key": name or "unknown", "name": KEPT_NAMES[name], "n": kept[name], "share": _percent(kept[name], count)}
-        for name in order
-    ]
 
 
 def _percent(part: int, whole: int) -> str:
@@ -166,35 +125,29 @@ def _p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def axis_line(label: str, gain: GainSummary) -> plots.ForestRow:
+    """Return the line of an axis in a forest plot: the pooled gain of all judges that count."""
+    interval = gain.interval
+    return plots.ForestRow(
+        label, gain.mean, interval.low, interval.high, gain.band, f"{signed(gain.mean)} SD", kind="axis"
+    )
+
+
+def metric_line(label: str, result: MetricResult) -> plots.ForestRow:
+    """Return the line of one metric in a forest plot, in units of the spread of the inputs' scores."""
+    gain, unit = result.gain, result.spread
+    low, high = gain.interval.low / unit, gain.interval.high / unit
+    kind = "metric" if result.evidence else "loop"
+    return plots.ForestRow(label, gain.mean / unit, low, high, gain.band / unit, signed(result.delta), kind)
+
+
 def _forest(analysis: Analysis) -> str:
-    rows = [
-        plots.ForestRow(
-            label=f"{AXIS_NAMES[axis.axis]}, all judges",
-            mean=axis.gain.mean,
-            low=axis.gain.interval.low,
-            high=axis.gain.interval.high,
-            band=axis.gain.band,
-            text=f"{signed(axis.gain.mean)} SD",
-            kind="axis",
-        )
-        for axis in analysis.axes
-        if axis.gain.n
+    rows = [axis_line(f"{AXIS_NAMES[axis.axis]}, all judges", axis.gain) for axis in analysis.axes if axis.gain.n]
+    rows += [
+        metric_line(result.metric + (" (used in the loop)" if result.spec.used_in_loop else ""), result)
+        for result in sorted(analysis.metrics, key=lambda m: not m.evidence)
+        if result.gain.n and not _is_part(result, analysis)
     ]
-    for result in sorted(analysis.metrics, key=lambda m: not m.evidence):
-        if not result.gain.n or _is_part(result, analysis):
-            continue
-        unit = result.spread
-        rows.append(
-            plots.ForestRow(
-                label=result.metric + (" (used in the loop)" if result.spec.used_in_loop else ""),
-                mean=result.gain.mean / unit,
-                low=result.gain.interval.low / unit,
-                high=result.gain.interval.high / unit,
-                band=result.gain.band / unit,
-                text=signed(result.delta),
-                kind="metric" if result.evidence else "loop",
-            )
-        )
     if not rows:
         return ""
     title = "Mean gain per metric with its 95 % interval; the numbers are in the table above"

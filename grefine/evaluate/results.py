@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from grefine.evaluate.statistics import ALPHA, GainSummary
-from grefine.types import MetricSpec
+from grefine.types import Axis, MetricSpec
 
-Axis = Literal["perceptual", "alignment"]
-AXES: tuple[Axis, ...] = ("perceptual", "alignment")
 Level = Literal["better", "no change", "unclear", "worse", "no evidence"]
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from grefine.errors import GRefineError, ImageError
 from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, values_of
-from grefine.io.images import printable, read_image
+from grefine.io.images import read_image
+from grefine.io.picture import printable
 from grefine.scorers import fidelity
 from grefine.scorers.cache import ScoreCache, score_key
 from grefine.scorers.files import Task, judge_pictures

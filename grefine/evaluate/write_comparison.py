@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from grefine.evaluate.compare_page import joint_context
+from grefine.evaluate.compare_page import joint_context, joint_text
 from grefine.evaluate.comparison import ORIGINAL, Comparison
 from grefine.evaluate.long_table import values_of, write_csv, write_rows
-from grefine.evaluate.refine_record import RefineRecords
 from grefine.evaluate.report import write_joint_report, write_report
-from grefine.evaluate.report_entry import ReportImage, ReportText
 from grefine.evaluate.scoring import change_means
 from grefine.evaluate.table_text import number, to_latex, to_markdown, to_rows
 from grefine.evaluate.verdict import headline, sentences, verdict_of
 from grefine.io.atomic import write_text
+from grefine.report.entry import ReportImage, ReportText
+from grefine.report.records import RefineRecords
 
 
 def write_comparison(result: Comparison, out: Path, *, report: bool = True) -> None:
@@ -101,12 +101,9 @@ def _write_report(result: Comparison, method: str, folder: Path) -> None:
 
 def _write_joint(result: Comparison, out: Path) -> None:
     facts = (("methods", ", ".join(result.analyses)), ("metrics", ", ".join(result.table.metrics) or "none"))
-
-    def context(count: int) -> dict[str, Any]:
-        return joint_context(result, ORIGINAL, count, facts, links=True)
-
+    text, context = joint_text(result, ORIGINAL, facts), joint_context(result, ORIGINAL)
     images = zip(*(_images(result, method) for method in result.analyses), strict=True)
-    write_joint_report(out, images, context, analyses=result.analyses, specs=result.specs, baseline=ORIGINAL)
+    write_joint_report(out, images, text, context, analyses=result.analyses, specs=result.specs, baseline=ORIGINAL)
 
 
 def _images(result: Comparison, method: str) -> Iterator[ReportImage]:

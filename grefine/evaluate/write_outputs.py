@@ -11,15 +11,15 @@ from typing import Any
 
 from grefine.evaluate.evaluation import Evaluation
 from grefine.evaluate.long_table import AFTER, BEFORE, finite_pairs, values_of, write_csv
-from grefine.evaluate.refine_record import SOURCE_DIFFERS, RefineRecords
 from grefine.evaluate.report import write_report
-from grefine.evaluate.report_entry import ReportImage, ReportText
-from grefine.evaluate.results import AXES
 from grefine.evaluate.scoring import change_means
 from grefine.evaluate.table_text import to_latex, to_markdown, to_rows
 from grefine.evaluate.tables import WideTable, wide_table
 from grefine.io.atomic import write_text
-from grefine.io.images import printable
+from grefine.io.picture import printable
+from grefine.report.entry import ReportImage, ReportText
+from grefine.report.records import SOURCE_DIFFERS, RefineRecords
+from grefine.types import AXES
 
 _SHOWN = 20
 

@@ -21,7 +21,8 @@ from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.io.encode import pixel_digest
-from grefine.io.images import LoadedImage, decode_image, read_bytes
+from grefine.io.images import decode_image, read_bytes
+from grefine.io.picture import LoadedImage
 from grefine.io.prompts import ChosenPrompt
 from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
 from grefine.scorers.prefilter import GateVerdict, ScoreGate

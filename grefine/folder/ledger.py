@@ -14,7 +14,8 @@ from grefine.folder.options import FolderOptions, file_state
 from grefine.folder.shards import Shard, is_running, journals, own_journal
 from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
-from grefine.io.images import printable, read_bytes
+from grefine.io.images import read_bytes
+from grefine.io.picture import printable
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, run_rows
 
 THERE = "another file stands where its result belongs; --overwrite always replaces it, another OUT leaves it"

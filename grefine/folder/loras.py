@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError, WeightsMissing, nearest
-from grefine.io.images import printable
+from grefine.io.picture import printable
 
 Wanted = tuple[tuple[str, float], ...]
 

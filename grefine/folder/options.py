@@ -11,7 +11,7 @@ from typing import Literal
 
 from grefine.errors import ConfigError
 from grefine.io.content import content_hash
-from grefine.io.images import MAX_PIXELS
+from grefine.io.picture import MAX_PIXELS
 
 Overwrite = Literal["never", "older", "always"]
 FORMATS = {"same": None, "png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from grefine.folder.summary import STATES
-from grefine.io.images import printable
+from grefine.io.picture import printable
 
 Event = dict[str, Any]
 Reporter = Callable[[Event], None]

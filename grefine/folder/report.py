@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from grefine.io.images import printable
+from grefine.io.picture import printable
 from grefine.io.run_files import last_rows, layers_at
-
-if TYPE_CHECKING:
-    from grefine.evaluate.report import ReportImage
+from grefine.report.entry import ReportImage
+from grefine.report.records import asked_of, decision_name
+from grefine.report.run_page import write_refine_report
 
 
 def write_run_report(
     journal: Path, out: Path, facts: list[tuple[str, str]], notes: list[str], forced: str = ""
 ) -> Path:
     """Write `report.html` for all images that the journal tells of; images are read one at a time."""
-    from grefine.evaluate.report import write_refine_report
-
     left: dict[str, list[tuple[str, str]]] = {"failed": [], "skipped": []}
     for row in last_rows(journal):
         if row["state"] in left:
@@ -27,9 +25,6 @@ def write_run_report(
 
 
 def _images(journal: Path, out: Path) -> Iterator[ReportImage]:
-    from grefine.evaluate.refine_record import asked_of, decision_name
-    from grefine.evaluate.report import ReportImage
-
     for row in last_rows(journal):
         if row["state"] in ("failed", "skipped"):
             continue

@@ -46,8 +46,8 @@ from grefine.folder.workers import refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.indicators.domain_check import domain_of
-from grefine.io.images import printable
 from grefine.io.journal import Journal
+from grefine.io.picture import printable
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from grefine.errors import ConfigError
 from grefine.folder.options import FORMATS, FolderOptions
-from grefine.io.images import SUFFIXES, printable
+from grefine.io.images import SUFFIXES
+from grefine.io.picture import printable
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, last_rows
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from grefine.io.atomic import write_text
-from grefine.io.images import printable
+from grefine.io.picture import printable
 from grefine.io.prompt_table import safe_cell
 from grefine.io.run_files import last_rows
 

@@ -62,9 +62,7 @@ def _measured(
             f"--pipeline {task.pipeline} --images GOOD_PICTURES` once, mark the bad places yourself (`mask_image` in "
             "Python), or give --force to go on with guesses."
         )
-    from grefine.refine.call import maps_of
-
-    pq, aq = maps_of(pipe)
+    pq, aq = pipe.own_maps()
     if aq is None:
         raise ConfigError(f"'{task.pipeline}' has no clip_tokenizer, so it cannot be calibrated: add one.")
     kept = [item for item, _ in found]

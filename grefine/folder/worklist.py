@@ -10,7 +10,8 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.folder.options import EXTENSIONS, FolderOptions
-from grefine.io.images import SUFFIXES, printable
+from grefine.io.images import SUFFIXES
+from grefine.io.picture import printable
 from grefine.io.run_files import RUN_FOLDERS, with_ending
 from grefine.io.walk import is_picture, is_walked
 

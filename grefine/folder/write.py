@@ -18,9 +18,11 @@ from grefine.folder.panel import panel_bytes
 from grefine.folder.task import Task
 from grefine.io import atomic
 from grefine.io.encode import encode_image, output_format, pixel_digest, with_text
-from grefine.io.images import SUFFIXES, Format, LoadedImage, printable
+from grefine.io.images import SUFFIXES, Format
+from grefine.io.picture import LoadedImage, printable
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import layer_path
+from grefine.report.media import layers_of
 
 if TYPE_CHECKING:
     from grefine.folder.batch import Outcome
@@ -89,8 +91,6 @@ def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str
 def _layers(outcome: Outcome, task: Task) -> Iterator[tuple[Path, bytes]]:
     """Yield the maps that the page of the run shows; it can do without, so they are written plainly."""
     if task.options.report and outcome.result is not None:
-        from grefine.evaluate.report import layers_of
-
         item = outcome.reading.item
         for name, data in layers_of(outcome.result).items():
             yield layer_path(item.out, item.name, name), data

@@ -19,6 +19,7 @@ from grefine.config import build
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators import similarity
 from grefine.indicators.calibration import Calibration, Scale, check_belongs
+from grefine.indicators.components import load_clip, load_tokenizer, stored_calibration
 from grefine.indicators.defects import (
     BACKGROUND,
     OPEN,
@@ -27,9 +28,9 @@ from grefine.indicators.defects import (
     alignment_score,
     carrier_phrase,
     combine_regions,
+    depends_on,
     find_defect,
     hang_together,
-    hangs_on,
     region_phrase,
 )
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
@@ -79,8 +80,6 @@ class AQMap:
     @classmethod
     def from_pretrained(cls, pipeline: str | Path, *, readings: Readings | Mapping[str, Any] | None = None) -> AQMap:
         """Load only what AQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
-        from grefine.indicators.load import load_clip, load_tokenizer, stored_calibration
-
         calibration = stored_calibration(pipeline)
         return cls(load_clip(pipeline), load_tokenizer(pipeline), calibration=calibration, readings=readings)
 
@@ -223,7 +222,7 @@ class AQMap:
         What hangs on a met thing is where that thing is; what is nowhere near it keeps all it claims.
         """
         claim, phrase = claims[at], phrases[at]
-        host = None if phrase.apart or phrase.ancestor == at else claims[phrase.ancestor]
+        host = None if phrase.beside or phrase.ancestor == at else claims[phrase.ancestor]
         if claim is None or host is None or not _is_thing(host):
             return claim
         return claim.touching(host, self.calibration.claim_threshold)
@@ -250,7 +249,7 @@ class AQMap:
                 look = look.outside(ground, OPEN)  # yellow sand is no wrong thing where a yellow one is asked
             things = [
                 # The dots of "a red ball with dots" on something red are no reason to look for the ball elsewhere.
-                claim.outside(look, limit) if hangs_on(j, asked, phrases) else claim
+                claim.outside(look, limit) if depends_on(j, asked, phrases) else claim
                 for j, claim in enumerate(claims)
                 if claim is not None and _is_thing(claim)
             ]

@@ -91,7 +91,7 @@ def region_phrase(
     at, seen = index, set[int]()
     while at not in seen:
         seen.add(at)
-        beside, at = phrases[at].apart, phrases[at].ancestor
+        beside, at = phrases[at].beside, phrases[at].ancestor
         candidate = phrases[at]
         there = defects[at] != "noun" and candidate.drawable and not candidate.negated
         if not beside and there and at not in seen:
@@ -102,7 +102,7 @@ def region_phrase(
 def carrier_phrase(index: int, phrases: Sequence[Phrase], defects: Sequence[DefectKind | None]) -> int | None:
     """Return the outermost missing thing that a missing one belongs on: both are drawn together, in one place."""
     found, at, seen = None, index, set[int]()
-    while at not in seen and not phrases[at].apart:
+    while at not in seen and not phrases[at].beside:
         seen.add(at)
         at = phrases[at].ancestor
         if at != index and defects[at] == "noun":
@@ -110,10 +110,10 @@ def carrier_phrase(index: int, phrases: Sequence[Phrase], defects: Sequence[Defe
     return found
 
 
-def hangs_on(at: int, to: int, phrases: Sequence[Phrase]) -> bool:
+def depends_on(at: int, to: int, phrases: Sequence[Phrase]) -> bool:
     """Say whether a phrase hangs on another, over any number of steps, without standing apart from it."""
     seen = set[int]()
-    while at not in seen and not phrases[at].apart:
+    while at not in seen and not phrases[at].beside:
         seen.add(at)
         at = phrases[at].ancestor
         if at == to:
@@ -123,7 +123,7 @@ def hangs_on(at: int, to: int, phrases: Sequence[Phrase]) -> bool:
 
 def hang_together(first: int, second: int, phrases: Sequence[Phrase]) -> bool:
     """Say whether one of two phrases hangs on the other."""
-    return hangs_on(first, second, phrases) or hangs_on(second, first, phrases)
+    return depends_on(first, second, phrases) or depends_on(second, first, phrases)
 
 
 def combine_regions(regions: Iterable[np.ndarray], shape: tuple[int, int], how: Combine = "noisy_or") -> np.ndarray:

@@ -21,7 +21,7 @@ MOST_TILES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class EncodedTile:
     """One encoded part of an image."""
 
     box: Box
@@ -38,7 +38,7 @@ class Encoding:
     """`(B, 1 + N, D)` float32 features of the whole images at the native side: scores come from here."""
     sizes: tuple[tuple[int, int], ...]
     """Width and height of each image."""
-    views: tuple[tuple[View, ...], ...]
+    views: tuple[tuple[EncodedTile, ...], ...]
     """Per image what its map is drawn from: first the whole, then tiles."""
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ def encode_images(
     crops = [image.convert("RGB").crop(box) for image, own in zip(images, boxes, strict=True) for box in own]
     fine = iter(_encode(clip, crops, view_side, batch_size) if crops else ())
     views = tuple(
-        (View((0, 0, *size), first[index], grid), *(View(box, next(fine), grid) for box in boxes[index]))
+        (EncodedTile((0, 0, *size), first[index], grid), *(EncodedTile(box, next(fine), grid) for box in boxes[index]))
         for index, size in enumerate(sizes)
     )
     return Encoding(whole, sizes, views)

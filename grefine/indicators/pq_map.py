@@ -15,6 +15,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.indicators.calibration import BOUNDS, Calibration, MapMode, PMode, check_belongs
+from grefine.indicators.components import load_clip, load_prompts, stored_calibration
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
 from grefine.indicators.freshness import fingerprint
 from grefine.indicators.grids import GridMap
@@ -116,8 +117,6 @@ class PQMap:
         cls, pipeline: str | Path, *, map_mode: MapMode | None = None, p_mode: PMode = "multi"
     ) -> PQMap:
         """Load only what PQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
-        from grefine.indicators.load import load_clip, load_prompts, stored_calibration
-
         clip, prompts = load_clip(pipeline), load_prompts(pipeline)
         return cls(clip, prompts, map_mode=map_mode, p_mode=p_mode, calibration=stored_calibration(pipeline))
 

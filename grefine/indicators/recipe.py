@@ -136,7 +136,7 @@ def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
     required = [name for name, part in recipe.parts.items() if not part.optional] if only is None else only
     needed = [recipe.parts[name] for name in absent if name in required]
     if needed:
-        commands = " and ".join(f"`grefine fetch {name}`" for name in _commands(part.fetch for part in needed))
+        commands = " and ".join(f"`grefine fetch {name}`" for name in fetch_commands(part.fetch for part in needed))
         first = needed[0]
         raise WeightsMissing(
             f"The pipeline '{recipe.name}' is a recipe whose weights are not all on this machine: run {commands} once "
@@ -155,7 +155,7 @@ def fetched_pipeline(name: str | Path) -> Path | None:
     return assembled_folder(recipe, there)
 
 
-def _commands(names: Iterable[str]) -> list[str]:
+def fetch_commands(names: Iterable[str]) -> list[str]:
     """Return which recipes to fetch, without those that another one brings along."""
     found = list(dict.fromkeys(names))
     brought = {needed.fetch for name in found for needed in fetch_recipe(name).needs}

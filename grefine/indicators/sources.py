@@ -10,7 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from grefine.errors import ImageError, PromptError
-from grefine.io.images import LoadedImage, read_image
+from grefine.io.images import read_image
+from grefine.io.picture import LoadedImage
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ChosenPrompt, PromptSources
 from grefine.io.walk import pictures_of

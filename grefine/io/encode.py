@@ -13,7 +13,8 @@ from grefine.errors import ConfigError, ImageError
 from grefine.io import jpeg, png, webp
 from grefine.io.atomic import write_atomic
 from grefine.io.embedded import Embedded, user_comment, with_user_comment
-from grefine.io.images import CONTAINERS, SUFFIXES, Format, LoadedImage, restore, size_text
+from grefine.io.images import CONTAINERS, SUFFIXES, Format
+from grefine.io.picture import LoadedImage, restore, size_text
 
 _JPEG_QUALITY = 95
 _WEBP_QUALITY = 92

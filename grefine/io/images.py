@@ -1,18 +1,4 @@
-"""Images in and out: upright RGB for the flow, everything else kept aside and put back.
-
-The rule, one line per kind of picture:
-
-    turned by EXIF      made upright; the kept EXIF says "upright"
-    alpha               set aside as 8 bits and put back unchanged; the colour below transparent pixels is kept
-    grey, grey + alpha  refined as RGB, given back as grey (luma of the result)
-    one bit             refined as RGB, given back as 8-bit grey
-    palette             given back as RGB: a refined picture rarely fits its old palette
-    16-bit grey         scaled to 8 bits (65535 becomes 255), given back as 8-bit grey
-    16-bit colour       read as 8 bits, given back as 8-bit colour
-    CMYK                turned into sRGB through its own profile, or plainly without one; given back as RGB
-    colour profile      never applied to RGB or grey: the numbers are refined as they are and the profile is kept
-    animation, float, 32-bit and other colour spaces: refused by name
-"""
+"""Picture files: which are read, how far they are trusted, and what of them cannot be used."""
 
 from __future__ import annotations
 
@@ -20,8 +6,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -31,14 +16,11 @@ from PIL import Image
 
 from grefine.errors import ImageError
 from grefine.io import jpeg, png, webp
-from grefine.io.embedded import Embedded, TextChunk, exif_orientation, upright_exif
-from grefine.io.modes import is_grey, to_rgb_and_alpha
+from grefine.io.picture import MAX_PIXELS, MIN_SIDE, LoadedImage, embedded_of, printable, reason_of, upright
 
 Format = Literal["PNG", "JPEG", "WEBP"]
 
-MAX_PIXELS = 32 * 2**20
 MAX_BYTES = 512 * 2**20
-MIN_SIDE = 1
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
 """The decoders that are let near a file; none of them starts another program."""
 SUFFIXES = {
@@ -58,52 +40,6 @@ SUFFIXES = {
     ".avif": "AVIF",
 }
 CONTAINERS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "WEBP": webp}
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedImage:
-    """One upright picture and everything that has to be given back with it."""
-
-    rgb: Image.Image
-    """Mode RGB."""
-    alpha: Image.Image | None = None
-    """Mode L, of the same size."""
-    mode: str = "RGB"
-    """The mode of the source, as PIL names it."""
-    embedded: Embedded = field(default_factory=Embedded)
-    path: Path | None = None
-    format: str = ""
-    """What the content is, whatever the name says; empty for a picture from memory."""
-    notes: tuple[str, ...] = ()
-    """What was converted, one sentence each."""
-    jpeg_tables: Mapping[str, object] | None = None
-    """Quantisation, sub-sampling and scan order of a JPEG source, so that it is written as it was."""
-    lossless: bool = True
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height."""
-        return self.rgb.size
-
-    @property
-    def name(self) -> str:
-        """The file's name, or what to call a picture without one."""
-        return printable(self.path) if self.path is not None else "the image"
-
-    @property
-    def grey(self) -> bool:
-        """True when it is given back as grey."""
-        return is_grey(self.mode)
-
-
-def printable(path: str | Path) -> str:
-    """Return a path that fits on one line and can be printed, whatever bytes it is made of."""
-    return "".join(c if c.isprintable() else _escaped(c) for c in os.fspath(path))
-
-
-def _escaped(char: str) -> str:
-    """A byte that is no text comes from the system as one of 128 surrogates."""
-    return f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char.encode("unicode_escape").decode()
 
 
 @cache
@@ -172,8 +108,8 @@ def decode_image(data: bytes, path: str | Path | None = None, max_pixels: int = 
         if container and not container.is_whole(data):
             raise ImageError(f"{name} is damaged: the file is cut off before its end.")
         image.load()
-        embedded = container.read_embedded(data) if container else _embedded_of(image)
-        loaded = _normalise(image, embedded, name)
+        embedded = container.read_embedded(data) if container else embedded_of(image)
+        loaded = upright(image, embedded, name)
     except ImageError as error:
         raise _named(error, name) from error
     except Image.UnidentifiedImageError as error:
@@ -183,7 +119,7 @@ def decode_image(data: bytes, path: str | Path | None = None, max_pixels: int = 
     except MemoryError as error:
         raise ImageError(f"{name} needs more memory than there is.") from error
     except Exception as error:  # noqa: BLE001 - decoders raise whatever their parsing meets in a damaged file
-        raise ImageError(f"{name} is damaged: {_reason(error)}.") from error
+        raise ImageError(f"{name} is damaged: {reason_of(error)}.") from error
     notes = loaded.notes
     if form == "PNG" and len(data) > 24 and data[24] == 16 and not loaded.grey:
         notes = (*notes, "16 bits per channel were read as 8.")
@@ -194,75 +130,6 @@ def decode_image(data: bytes, path: str | Path | None = None, max_pixels: int = 
         notes=notes,
         jpeg_tables=_jpeg_tables(image) if form == "JPEG" else None,
         lossless=form not in ("JPEG", "AVIF") and not (form == "WEBP" and not webp.is_lossless(data)),
-    )
-
-
-def normalise(image: Image.Image) -> LoadedImage:
-    """Bring a PIL image from memory into the form that the flow works on, with what `restore` needs.
-
-    Raises:
-        ImageError: an animation or a mode that is not handled.
-    """
-    if not isinstance(image, Image.Image):
-        raise ImageError(f"The image is a {type(image).__name__}: give a PIL image.")
-    if min(image.size) < MIN_SIDE:
-        raise ImageError(f"The image is empty: {image.width} x {image.height} pixels.")
-    try:
-        image.load()
-        return _normalise(image, _embedded_of(image), "The image")
-    except ImageError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a lazily opened file decodes only here
-        raise ImageError(f"The image is damaged: {_reason(error)}.") from error
-
-
-def restore(rgb: Image.Image, like: LoadedImage) -> Image.Image:
-    """Give a refined RGB picture the alpha, greyness and profile of its source.
-
-    Raises:
-        ImageError: the sizes differ.
-    """
-    if rgb.size != like.size:
-        raise ImageError(f"{like.name} is {size_text(like.size)} but its refined picture is {size_text(rgb.size)}.")
-    image = rgb.convert("L" if like.grey else "RGB")
-    if like.alpha is not None:
-        image.putalpha(like.alpha)
-    if like.embedded.icc:
-        image.info["icc_profile"] = like.embedded.icc
-    return image
-
-
-def _normalise(image: Image.Image, embedded: Embedded, name: str) -> LoadedImage:
-    orientation = exif_orientation(embedded.exif)
-    pixels = to_rgb_and_alpha(image, orientation, embedded.icc, name)
-    embedded = replace(embedded, exif=upright_exif(embedded.exif), icc=b"" if image.mode == "CMYK" else embedded.icc)
-    return LoadedImage(pixels.rgb, pixels.alpha, image.mode, embedded, notes=pixels.notes)
-
-
-def _embedded_of(image: Image.Image) -> Embedded:
-    """Collect from a PIL image what our own readers take from a file."""
-    info = image.info
-    texts = []
-    known = ("exif", "icc_profile", "xmp", "transparency", "dpi", "comment", "photoshop")
-    pairs = getattr(image, "text", None)
-    for key, value in (pairs if isinstance(pairs, dict) else info).items():
-        if isinstance(key, str) and isinstance(value, str) and key not in known:
-            texts.append(TextChunk(key, value, "iTXt" if not value.isascii() else "tEXt"))
-    comment = info.get("comment")
-    if comment:
-        text = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
-        texts.append(TextChunk("comment", text, "comment"))
-    exif = info.get("exif") or b""
-    if image.format == "TIFF" or not isinstance(exif, bytes):
-        exif = b""
-    elif not exif and image.getexif():
-        exif = image.getexif().tobytes()
-    xmp = info.get("xmp") or b""
-    return Embedded(
-        tuple(texts),
-        exif.removeprefix(b"Exif\x00\x00"),
-        info.get("icc_profile") or b"",
-        xmp if isinstance(xmp, bytes) else str(xmp).encode(),
     )
 
 
@@ -299,13 +166,3 @@ def _check_frames(image: Image.Image, name: str) -> None:
 def _named(error: ImageError, name: str) -> ImageError:
     text = str(error)
     return error if text.startswith(name) else ImageError(f"{name} is refused: {text}.")
-
-
-def size_text(size: tuple[int, int]) -> str:
-    """Return a size as people write it."""
-    return f"{size[0]} x {size[1]}"
-
-
-def _reason(error: Exception) -> str:
-    first = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-    return first[:200] if isinstance(error, (OSError, SyntaxError, ValueError)) else f"its {first[:80]} cannot be read"

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from grefine.errors import ConfigError
 from grefine.io.atomic import sync_folder, write_all, write_atomic
-from grefine.io.images import printable
+from grefine.io.picture import printable
 
 Row = dict[str, Any]
 

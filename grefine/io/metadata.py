@@ -12,7 +12,7 @@ from grefine.io.generators.infotext import read_infotext
 from grefine.io.generators.invokeai import read_invokeai
 from grefine.io.generators.novelai import read_novelai, read_stealth
 from grefine.io.generators.swarmui import read_swarmui
-from grefine.io.images import LoadedImage
+from grefine.io.picture import LoadedImage
 
 _MAKE, _MODEL, _DESCRIPTION, _MAKER_NOTE = 0x010F, 0x0110, 0x010E, 0x927C
 

@@ -1,4 +1,4 @@
-"""From any colour mode that a picture file has to RGB and alpha; the rules are listed in `grefine.io.images`."""
+"""From any colour mode that a picture file has to RGB and alpha; the rules are listed in `grefine.io.picture`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from grefine.errors import PromptError, nearest
 from grefine.io.generators.found import sound_text
-from grefine.io.images import SUFFIXES, printable, read_bytes
+from grefine.io.images import SUFFIXES, read_bytes
+from grefine.io.picture import printable
 
 NAME_COLUMNS = (
     "file_name",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from grefine.errors import ConfigError, GRefineError
 from grefine.io.generators.found import FoundPrompt, answer, sound_text
-from grefine.io.images import LoadedImage
 from grefine.io.metadata import find_prompt
+from grefine.io.picture import LoadedImage
 from grefine.io.prompt_table import PromptTable
 from grefine.io.record import read_record
 from grefine.io.sidecar import read_sidecar

@@ -21,6 +21,7 @@ from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.files import Task, judge_pictures
+from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Weights, resolve
 from grefine.types import Direction
 
@@ -134,7 +135,7 @@ def metric_values(
 
     found: dict[str, JudgeValues] = {}
     for asked in metrics:
-        base, _, part = asked.partition(".")
+        base, part = split_value(asked)
         judge = resolve(
             base, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.refine.encode import Embeddings
+from grefine.refine.settings import StepsMode
 from grefine.refine.strength import choose_timesteps
 from grefine.refine.vae import decode_latents, encode_images
 
@@ -55,8 +56,10 @@ class Watch:
     callback: Callback | None = None
     names: Sequence[str] = ("latents",)
     index: int = 0
+    total: int = 0
+    """Steps of all batches that were begun."""
 
-    def after_step(self, pipe: Any, stage: str, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    def after_step(self, pipe: Backbone, stage: str, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         """Call back with the asked tensors and return all of them, changed or not."""
         if self.callback is not None:
             asked: dict[str, Any] = {"stage": stage}
@@ -70,7 +73,7 @@ class Watch:
 
 
 @dataclass
-class Crops:
+class CropBatch:
     """Equally large crops that are denoised in one go."""
 
     images: Tensor
@@ -82,9 +85,9 @@ class Crops:
     steps: int
     seeds: list[int]
     stage: str
-    shown: bool = False
+    source_visible: bool = False
     """Leave what lies under the masks visible in the masked-image channels."""
-    steps_mode: str = "executed"
+    steps_mode: StepsMode = "executed"
     guidance: float | None = None
     """A constant guidance scale; None follows the pipeline's, which a callback may change."""
     control: bool = False
@@ -110,13 +113,14 @@ def snap_mask(mask: Tensor, cell: int) -> Tensor:
 
 
 @torch.no_grad()
-def denoise(pipe: Backbone, crops: Crops, watch: Watch) -> Tensor:
+def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
     """Denoise crops under their masks and return their latents. (QKV of Eq. 9)"""
     device, dtype = pipe._execution_device, pipe.unet.dtype
     count = crops.images.shape[0]
     # A copy: other pipelines that share the components may be counting steps of their own.
     scheduler = copy.deepcopy(pipe.scheduler)
     timesteps, steps = choose_timesteps(scheduler, crops.steps, crops.strength, device, crops.steps_mode)
+    watch.total += len(timesteps)
     clean = encode_images(pipe.vae, crops.images, device).to(dtype)
     noise = _noise(crops, clean).to(device, dtype)
     latents = scheduler.add_noise(clean, noise, timesteps[:1].repeat(count))
@@ -124,7 +128,7 @@ def denoise(pipe: Backbone, crops: Crops, watch: Watch) -> Tensor:
     masked = None
     if pipe.unet.config.in_channels == 9:
         hidden = crops.images * (crops.masks < 0.5)
-        masked = clean if crops.shown else encode_images(pipe.vae, hidden, device).to(dtype)
+        masked = clean if crops.source_visible else encode_images(pipe.vae, hidden, device).to(dtype)
     elif pipe.unet.config.in_channels != 4:
         raise ConfigError(f"The UNet has {pipe.unet.config.in_channels} input channels; 4 and 9 can be used.")
     tensors = _condition(pipe, crops, device, dtype) | {"mask": mask, "masked_image_latents": masked}
@@ -155,7 +159,7 @@ def decode(pipe: Backbone, latents: Tensor) -> Tensor:
     return (decode_latents(pipe.vae, latents) / 2 + 0.5).clamp(0, 1).float().cpu()
 
 
-def _noise(crops: Crops, like: Tensor) -> Tensor:
+def _noise(crops: CropBatch, like: Tensor) -> Tensor:
     if crops.noise is not None:
         if crops.noise.shape != like.shape:
             raise ConfigError(
@@ -167,7 +171,7 @@ def _noise(crops: Crops, like: Tensor) -> Tensor:
     return torch.stack([torch.randn(shape, generator=generator) for generator in crops.generators])
 
 
-def _condition(pipe: Backbone, crops: Crops, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def _condition(pipe: Backbone, crops: CropBatch, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     words = crops.embeddings
     count, (height, width) = crops.images.shape[0], crops.images.shape[-2:]
     if pipe.config.requires_aesthetics_score:
@@ -187,7 +191,7 @@ def _condition(pipe: Backbone, crops: Crops, device: torch.device, dtype: torch.
 
 
 def _predict(
-    pipe: Backbone, scheduler: Any, crops: Crops, latents: Tensor, timestep: Any, tensors: dict[str, Any]
+    pipe: Backbone, scheduler: Any, crops: CropBatch, latents: Tensor, timestep: Any, tensors: dict[str, Any]
 ) -> Tensor:
     count, scale = latents.shape[0], _scale(pipe, crops)
     words = [tensors[name] for name in ("prompt_embeds", "add_text_embeds", "add_time_ids")]
@@ -229,13 +233,13 @@ def _predict(
     return prediction
 
 
-def _scale(pipe: Backbone, crops: Crops) -> float:
+def _scale(pipe: Backbone, crops: CropBatch) -> float:
     if pipe.unet.config.time_cond_proj_dim is not None:
         return 1.0
     return pipe.guidance_scale if crops.guidance is None else crops.guidance
 
 
-def _guidance_embedding(pipe: Backbone, crops: Crops, like: Tensor) -> Tensor | None:
+def _guidance_embedding(pipe: Backbone, crops: CropBatch, like: Tensor) -> Tensor | None:
     """Tell a guidance-distilled UNet (LCM) its scale; others need none."""
     size = pipe.unet.config.time_cond_proj_dim
     if size is None:

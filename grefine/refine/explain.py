@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grefine.refine.denoise import latent_multiple
 from grefine.refine.regions import working_size
-from grefine.refine.settings import RefineConfig
+from grefine.refine.restore import Tiling
+from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.types import RefineResult
 
 
-def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool) -> str:
+def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool, traits: UNetTraits) -> str:
     """Describe one image's plan, one fact per line."""
     plan, alignment = result.plan, result.alignment
     height, width = plan.mask.shape
@@ -33,11 +33,11 @@ def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool)
         )
     first, second = config.steps
     if plan.regions:
-        runs = {config.steps_for(first, bool(config.show_damage) and region.restores) for region in plan.regions}
+        runs = {traits.steps_for(first, traits.damage and region.is_restoration) for region in plan.regions}
         lines.append(f"Stage 1 runs {' or '.join(map(str, sorted(runs)))} steps per region.")
     if (plan.restore or not config.gate) and config.restorer != "none":
         where = "inside the mask only" if config.preserve == "exact" else "on the whole image, but good places stay"
-        second = config.steps_for(second, bool(config.show_damage))
+        second = traits.steps_for(second, traits.damage)
         lines.append(f"Stage 2 ({config.restorer}) runs {second} steps at strength {config.delta:g}, {where}.")
     lines.append("The guard would compare before and after." if config.guard else "The guard is off.")
     if not calibrated:
@@ -45,22 +45,24 @@ def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool)
     return "\n".join(lines)
 
 
-def memory_estimate(pipe: Any, results: Sequence[RefineResult], config: RefineConfig, working: int) -> str:
+def memory_estimate(
+    components: Mapping[str, Any], results: Sequence[RefineResult], config: RefineConfig, tiling: Tiling
+) -> str:
     """Say roughly how much memory the call takes: weights exactly, working memory by rule of thumb."""
     import torch
 
     sizes = {
         name: sum(p.numel() * p.element_size() for p in part.parameters())
-        for name, part in pipe.components.items()
+        for name, part in components.items()
         if isinstance(part, torch.nn.Module)
     }
     total, largest = sum(sizes.values()), max(sizes.values(), default=0)
     crops = [region.box for result in results for region in result.plan.regions]
-    sides = [working_size(box[3] - box[1], box[2] - box[0], working, latent_multiple(pipe)) for box in crops] or [
-        (working, working)
+    sides = [working_size(b[3] - b[1], b[2] - b[0], tiling.working, tiling.multiple) for b in crops] or [
+        (tiling.working, tiling.working)
     ]
     height, width = max(sides, key=lambda size: size[0] * size[1])
-    activations = decoding_memory(pipe.vae, height, width)
+    activations = decoding_memory(components["vae"], height, width)
     return (
         f"Memory: weights {_bytes(total)}; with enable_model_cpu_offload() about {_bytes(largest)} of them at a time; "
         f"about {_bytes(activations)} more to decode a crop at {width}x{height}, one after the other; up to "

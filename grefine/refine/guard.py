@@ -82,7 +82,8 @@ class Panel:
 
     def active(self, prompt: str) -> list[Scorer]:
         """Return the scorers that can judge under this prompt."""
-        return [s for s in self.scorers if (prompt.strip() or not s.spec.needs_prompt) and not s.spec.used_in_loop]
+        deciding = (s for s in self.scorers if not s.spec.used_in_loop and s.spec.axis != "none")
+        return [s for s in deciding if prompt.strip() or not s.spec.needs_prompt]
 
     def deciding(self, record: Mapping[str, float], unfit: Collection[str] = ()) -> tuple[list[str], bool]:
         """Return which values decide, and whether independent scorers cover every axis.
@@ -141,10 +142,7 @@ def measure_bands(panel: Panel, original: np.ndarray, prompt: str, config: Refin
     noise = panel.noise(original, prompt)
     (record,) = panel.score([original], prompt)
     ranges = {name: panel.width(name, record) for name in noise}
-    widths = {
-        name: max(config.guard_tolerance * value, (config.guard_resolution or 0.0) * ranges[name])
-        for name, value in noise.items()
-    }
+    widths = {name: max(value, (config.guard_resolution or 0.0) * ranges[name]) for name, value in noise.items()}
     unfit = {n: v for n, v in noise.items() if n not in ("p", "a") and v > CEILING * ranges[n]}
     return Bands(widths, unfit)
 

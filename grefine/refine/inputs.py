@@ -13,8 +13,11 @@ import torch
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, PromptError
-from grefine.io.images import MAX_PIXELS, LoadedImage, normalise, restore
+from grefine.io.picture import MAX_PIXELS, LoadedImage, normalise, restore
 from grefine.refine.composite import rounded
+from grefine.refine.settings import STRENGTH_CAP
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 _NUMBER = (Real, "a number")
 _WHOLE = (Integral, "a whole number")
@@ -63,6 +66,32 @@ class Picture:
             return self.source
         refined = Image.fromarray(rounded(pixels))
         return restore(refined, self.loaded) if self.loaded is not None else refined
+
+
+def check_call(output_type: str, strength: float | None, wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse what no call can do: an output of another type, too much strength, tensors that a callback cannot see."""
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"callback_on_step_end_tensor_inputs: {unknown} cannot be seen; choose among {', '.join(known)}."
+        )
+    if output_type not in OUTPUT_TYPES:
+        raise ConfigError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}.")
+    if strength is not None and not 0.0 < strength <= STRENGTH_CAP:
+        raise ConfigError(
+            f"strength must lie above 0 and up to {STRENGTH_CAP} (full strength washes colours out), not {strength}."
+        )
+
+
+def check_words(prompt: Any, embeds: torch.Tensor | None, negative: Any, count: int) -> None:
+    """Refuse prompts and embeddings that do not fit together or the number of images."""
+    read_prompts(negative, count, "negative prompts")
+    if embeds is None:
+        return
+    if prompt is not None:
+        raise PromptError("Give either `prompt` or `prompt_embeds`, not both.")
+    if embeds.shape[0] != count:
+        raise PromptError(f"`prompt_embeds` has {embeds.shape[0]} rows for {count} images: give one row for each.")
 
 
 def read_pictures(image: Any) -> list[Picture]:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
+from grefine.errors import ConfigError
+from grefine.indicators.domain_check import DomainCheck
+from grefine.refine.composite import changed_share
 from grefine.refine.inputs import Picture
-from grefine.types import AlignmentMap, Decision, ParsedPrompt, QualityMap, RepairPlan, Scores
+from grefine.refine.seeds import derive, image_seeds, pixel_digest
+from grefine.text.parse import parse
+from grefine.types import AlignmentMap, Decision, ParsedPrompt, QualityMap, RefineResult, RepairPlan, Scores
+
+_NOTHING = np.zeros((0, 0), np.float32)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Job:
-    """Everything about one image of a call; `candidates` grows as the stages run."""
+    """Everything about one image of a call; every step of the pipeline returns new jobs with what it found."""
 
+    index: int
     picture: Picture
     prompt: str
     parsed: ParsedPrompt | None
@@ -26,21 +37,24 @@ class Job:
     """What to pass to `manual_seed` to have this again."""
     user_mask: np.ndarray | None = None
     row: int = 0
-    """Which of the caller's prompts and embeddings is this job's."""
-    quality: QualityMap = field(init=False)
-    alignment: AlignmentMap = field(init=False)
-    plan: RepairPlan = field(init=False)
-    decision: Decision = field(init=False)
-    before: Scores = field(init=False)
-    after: Scores = field(init=False)
+    """Which of the caller's images, prompts and embeddings is this job's."""
+    forced: str = ""
+    """What stands before the reason of a picture that the pipeline does not know."""
+    quality: QualityMap = QualityMap(_NOTHING, 0.0)
+    alignment: AlignmentMap = AlignmentMap(_NOTHING, None)
+    plan: RepairPlan = RepairPlan(_NOTHING.astype(bool), (), "")
     candidates: dict[str, np.ndarray] = field(default_factory=dict)
     """Pictures `(H, W, 3)` in 0..255 by name: original (uint8), repainted, both, restored (not yet rounded)."""
     base: str = "original"
     """The candidate that stage 2 builds on."""
+    latents: tuple[Tensor, ...] = ()
+    """What the last stage that ran made of this image's crops, before anything was put back."""
+    decision: Decision = Decision("original", "", guarded=False)
+    before: Scores = Scores({})
+    after: Scores = Scores({})
+    warnings: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    forced: str = ""
-    """What stands before the reason of a picture that the pipeline does not know."""
+    """Seconds by step; filled while the job goes from step to step."""
 
     @property
     def pixels(self) -> np.ndarray:
@@ -53,13 +67,75 @@ class Job:
         return self.candidates.get(self.base, self.pixels)
 
     @property
+    def output(self) -> np.ndarray:
+        """The candidate that was kept."""
+        return self.candidates.get(self.decision.kept, self.pixels)
+
+    @property
     def text(self) -> str:
         """The prompt without its markup, as judges read it."""
         return self.parsed.text if self.parsed else ""
 
+    @property
+    def result(self) -> RefineResult:
+        """The record of everything that is known about the image."""
+        return RefineResult(
+            quality=self.quality,
+            alignment=self.alignment,
+            plan=self.plan,
+            before=self.before,
+            after=self.after,
+            decision=self.decision,
+            seed=self.given_seed,
+            timings=dict(self.timings),
+            prompt=self.prompt,
+            warnings=self.warnings,
+            moved=changed_share(self.pixels, self.output),
+            forced=bool(self.forced),
+        )
+
+
+def open_jobs(
+    pictures: Sequence[Picture],
+    prompts: Sequence[str],
+    masks: Sequence[np.ndarray | None],
+    samples: int,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    domain: DomainCheck | None = None,
+) -> list[Job]:
+    """Return one job per image and sample.
+
+    Args:
+        pictures: the images.
+        prompts: one per image.
+        masks: a person's own, one per image.
+        samples: jobs per image.
+        generator: one for all, or one per image, or one per job.
+        domain: tells pictures that the pipeline does not know.
+    """
+    if samples < 1:
+        raise ConfigError(f"num_images_per_prompt must be at least 1, not {samples}.")
+    count = len(pictures) * samples
+    if isinstance(generator, (list, tuple)) and len(generator) == len(pictures):
+        seeds = [seed for seed in image_seeds(generator, len(pictures)) for _ in range(samples)]
+    else:
+        seeds = image_seeds(generator, count)
+    parsed = {text: parse(text) if text.strip() else None for text in dict.fromkeys(prompts)}
+    jobs = []
+    for index, (drawn, given) in enumerate(seeds):
+        row, sample = divmod(index, samples)
+        picture, prompt = pictures[row], prompts[row]
+        seed = derive(drawn, pixel_digest(picture.pixels).hex(), sample)
+        forced = domain.forced if domain is not None and domain.is_foreign(Image.fromarray(picture.pixels)) else ""
+        first = {"original": picture.pixels}
+        jobs.append(
+            Job(index, picture, prompt, parsed[prompt], seed, given, masks[row], row, forced, candidates=first)
+        )
+    return jobs
+
 
 @contextmanager
-def timed(jobs: list[Job], name: str) -> Iterator[None]:
+def timed(jobs: Sequence[Job], name: str) -> Iterator[None]:
     """Share the time of a block evenly among the jobs that it served."""
     start = time.perf_counter()
     yield

@@ -13,8 +13,8 @@ from typing import Any, Self
 import torch
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.indicators.components import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.domain_check import domain_at
-from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.recipe import assembled_folder, read_recipe, recipe_folder
 from grefine.refine.single_file import load_single_file
 from grefine.resources import pipeline_folder, pipeline_names

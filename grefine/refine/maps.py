@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ from PIL import Image
 
 from grefine.errors import ConfigError, ImageError
 from grefine.indicators.aq_map import AQMap
+from grefine.indicators.calibration import Calibration
 from grefine.indicators.heatmap import HeatmapAlignment, HeatmapQuality, Source, read_heatmap
 from grefine.indicators.pq_map import PQMap
+from grefine.refine.job import Job, timed
 from grefine.types import AlignmentMap, ParsedPrompt, QualityMap
 
 QualityProvider = Source | Callable[[Sequence[Image.Image]], Sequence[QualityMap | np.ndarray]]
@@ -42,6 +44,13 @@ class MapDrawer:
         if alignment is not None and not callable(alignment):
             alignment = HeatmapAlignment(alignment)
         return cls(pq, aq, quality, alignment)
+
+    @property
+    def calibration(self) -> Calibration:
+        """The thresholds that the maps were measured with; half is half in another's map that nobody measured."""
+        found = self.pq.calibration
+        foreign = self.quality is not None and not found.calibrated
+        return replace(found, mask_threshold=0.5) if foreign else found
 
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None]
@@ -97,6 +106,20 @@ class MapDrawer:
             for index in asked:
                 found[index] = drawn[index]
         return found
+
+
+def draw_maps(jobs: Sequence[Job], maps: MapDrawer) -> list[Job]:
+    """Draw both maps of every image. (Eq. 1-8)"""
+    with timed(jobs, "maps"):
+        first = list({job.row: job for job in jobs}.values())  # samples of a picture share its maps
+        found = maps([job.picture.image for job in first], [job.parsed for job in first])
+    by_row = dict(zip([job.row for job in first], found, strict=True))
+    drawn = []
+    for job in jobs:
+        quality, alignment = by_row[job.row]
+        notes = (alignment.note,) if alignment.note else ()
+        drawn.append(replace(job, quality=quality, alignment=alignment, warnings=(*job.warnings, *notes)))
+    return drawn
 
 
 def own_scores(quality: QualityMap, alignment: AlignmentMap) -> dict[str, float]:

@@ -12,7 +12,7 @@ from grefine.types import Box
 
 
 @dataclass(frozen=True)
-class Part:
+class MaskPart:
     """One place."""
 
     box: Box
@@ -38,7 +38,7 @@ class Part:
         return mask
 
 
-def connected_parts(mask: np.ndarray) -> list[Part]:
+def connected_parts(mask: np.ndarray) -> list[MaskPart]:
     """Return the connected parts (8 neighbours) of a mask, in reading order."""
     from scipy.ndimage import find_objects, label
 
@@ -46,11 +46,11 @@ def connected_parts(mask: np.ndarray) -> list[Part]:
     parts = []
     for index, (rows, columns) in enumerate(find_objects(labels), start=1):
         box = (columns.start, rows.start, columns.stop, rows.stop)
-        parts.append(Part(box, labels[rows, columns] == index))
+        parts.append(MaskPart(box, labels[rows, columns] == index))
     return parts
 
 
-def split_large(part: Part, limit: int) -> list[Part]:
+def split_large(part: MaskPart, limit: int) -> list[MaskPart]:
     """Cut a part whose box exceeds `limit` on a side into pieces on an even grid, so that no crop is shrunk."""
     left, top, right, bottom = part.box
     columns, rows = math.ceil((right - left) / limit), math.ceil((bottom - top) / limit)
@@ -66,7 +66,7 @@ def split_large(part: Part, limit: int) -> list[Part]:
     return pieces
 
 
-def joined(parts: Sequence[Part]) -> Part:
+def joined(parts: Sequence[MaskPart]) -> MaskPart:
     """Return several parts as one."""
     if len(parts) == 1:
         return parts[0]
@@ -75,7 +75,7 @@ def joined(parts: Sequence[Part]) -> Part:
     for part in parts:
         x, y, x1, y1 = part.box
         inside[y - top : y1 - top, x - left : x1 - left] |= part.inside
-    return Part((left, top, right, bottom), inside)
+    return MaskPart((left, top, right, bottom), inside)
 
 
 def union(boxes: Sequence[Box]) -> Box:
@@ -84,7 +84,7 @@ def union(boxes: Sequence[Box]) -> Box:
     return min(lefts), min(tops), max(rights), max(bottoms)
 
 
-def _tight(inside: np.ndarray, left: int, top: int) -> Part:
+def _tight(inside: np.ndarray, left: int, top: int) -> MaskPart:
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    return Part((left + x0, top + y0, left + x1, top + y1), inside[y0:y1, x0:x1])
+    return MaskPart((left + x0, top + y0, left + x1, top + y1), inside[y0:y1, x0:x1])

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from grefine.indicators.calibration import Calibration, needs_repair
-from grefine.indicators.defects import BACKGROUND, hangs_on
+from grefine.indicators.defects import BACKGROUND, depends_on
 from grefine.refine.emphasis import region_prompt, token_weights
-from grefine.refine.parts import Part, connected_parts, joined, split_large, union
+from grefine.refine.job import Job, timed
+from grefine.refine.parts import MaskPart, connected_parts, joined, split_large, union
 from grefine.refine.regions import LARGEST_CROP, binarise, bounds, crop_box, grow
-from grefine.refine.settings import STRENGTH_CAP, RefineConfig
+from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.refine.strength import deficit, region_strength
 from grefine.types import AlignmentMap, Box, ParsedPrompt, QualityMap, Region, RegionKind, RepairPlan
 
@@ -42,7 +43,34 @@ class Findings:
     """A person's own mask; it replaces ours."""
 
 
-def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration, working: int) -> RepairPlan:
+def plan_repairs(
+    jobs: Sequence[Job],
+    config: RefineConfig,
+    calibration: Calibration,
+    working: int,
+    traits: UNetTraits = PLAIN,
+    strength: float | None = None,
+) -> list[Job]:
+    """Decide for every image what is repainted, how strongly and as what; `strength` is a caller's own."""
+    planned = []
+    for job in jobs:
+        with timed([job], "plan"):
+            found = Findings(job.quality, job.alignment, job.parsed, job.user_mask)
+            plan = plan_repair(found, config, calibration, working, traits)
+            if strength is not None:
+                plan = replace(plan, regions=tuple(_as_asked(region, strength) for region in plan.regions))
+        planned.append(replace(job, plan=plan))
+    return planned
+
+
+def _as_asked(region: Region, strength: float) -> Region:
+    """Return a region at a caller's strength: who marks a place and says how strongly wants something else there."""
+    return replace(region, strength=strength, is_restoration=region.is_restoration and region.kind != "user")
+
+
+def plan_repair(
+    found: Findings, config: RefineConfig, calibration: Calibration, working: int, traits: UNetTraits = PLAIN
+) -> RepairPlan:
     """Plan the repair of one image. An empty plan says why in its note."""
     calibration = with_overrides(calibration, config)
     caption = found.parsed.text if found.parsed else ""
@@ -52,8 +80,8 @@ def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration,
     if found.user_mask is None:
         cut, note = automatic_mask(found, config, calibration)
         mask = grow(cut, round((config.dilate or 0.0) * min(cut.shape)))
-        if config.use_aq and config.protect:
-            mask &= cut | ~spared(cut, found.alignment, calibration.claim_threshold)
+        if config.use_aq and not config.literal:
+            mask &= cut | ~protected_mask(cut, found.alignment, calibration.claim_threshold)
     else:
         cut = mask = found.user_mask
         note = ""
@@ -61,9 +89,9 @@ def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration,
         return replace(empty, note=note or "The given mask is empty.", restore=note == DIFFUSE)
     parts, note = select_parts(mask, badness(found, config), config, working, user=found.user_mask is not None)
     kept = np.logical_or.reduce(parts) if parts else empty.mask
-    regions = [describe(part, cut & part, found, config, caption, working) for part in parts]
+    regions = [describe(part, cut & part, found, config, caption, working, traits) for part in parts]
     # What is mended in sight of its damage is no new picture, however much of it there is.
-    anew = [part for part, region in zip(parts, regions, strict=True) if not (config.show_damage and region.restores)]
+    anew = [part for part, region in zip(parts, regions, strict=True) if not (traits.damage and region.is_restoration)]
     bad = float((cut & np.logical_or.reduce([empty.mask, *anew])).mean())
     if found.user_mask is None and bad > config.max_area:
         return replace(
@@ -78,7 +106,8 @@ def plan_repair(found: Findings, config: RefineConfig, calibration: Calibration,
 def with_overrides(calibration: Calibration, config: RefineConfig) -> Calibration:
     """Return the thresholds with those of the settings in place of the calibrated ones."""
     names = ("p_gate", "worst_gate", "mask_threshold")
-    return replace(calibration, **{n: getattr(config, n) for n in names if getattr(config, n) is not None})
+    given = {name: getattr(config, name) for name in names}
+    return replace(calibration, **{name: value for name, value in given.items() if isinstance(value, int | float)})
 
 
 def automatic_mask(found: Findings, config: RefineConfig, calibration: Calibration) -> tuple[np.ndarray, str]:
@@ -94,8 +123,8 @@ def automatic_mask(found: Findings, config: RefineConfig, calibration: Calibrati
     if perceptual:
         values += 1.0 - found.quality.values
     if config.use_aq:
-        values += edit_map(found.alignment, calibration.claim_threshold if config.protect else None)
-    mask = binarise(values, config.mask_mode, calibration.mask_threshold, config.mask_quantile)
+        values += edit_map(found.alignment, None if config.literal else calibration.claim_threshold)
+    mask = binarise(values, "mean" if config.mask_threshold == "mean" else calibration.mask_threshold)
     return mask, "" if mask.any() else DIFFUSE
 
 
@@ -125,7 +154,7 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
         place = asked.region > claim_threshold
         placed = asked.defect == "noun" and asked.host is None
         # Only these few claims are drawn again; all of them for every defect would grow with the square of the prompt.
-        for other in (o for o in claimants if o in (index, asked.host) or hangs_on(o, index, phrases)):
+        for other in (o for o in claimants if o in (index, asked.host) or depends_on(o, index, phrases)):
             claim = _claim(alignment, other, claim_threshold)
             if claim is None:
                 continue
@@ -147,7 +176,7 @@ def _is_carried(alignment: AlignmentMap, index: int) -> bool:
     return place is not None and np.array_equal(place, asked.region)
 
 
-def spared(cut: np.ndarray, alignment: AlignmentMap, threshold: float) -> np.ndarray:
+def protected_mask(cut: np.ndarray, alignment: AlignmentMap, threshold: float) -> np.ndarray:
     """Return the places of met things with which nothing is wrong: a mask that grows must not grow into them."""
     kept = np.zeros(cut.shape, bool)
     for index in range(len(alignment.phrases)):
@@ -181,11 +210,10 @@ def select_parts(
 ) -> tuple[list[np.ndarray], str]:
     """Choose the parts that become crops: large enough, grouped where one crop holds several, the worst first."""
     parts = connected_parts(mask)
-    least = 0.0 if user else config.min_region_area * mask.size
+    least = 0.0 if user or config.literal else config.min_region_area * mask.size
     large = [part for part in parts if part.area >= least]
-    notes = (
-        [f"{len(parts) - len(large)} part(s) below min_region_area were dropped."] if len(large) < len(parts) else []
-    )
+    small = len(parts) - len(large)
+    notes = [f"{small} part(s) below min_region_area were dropped."] if small else []
     pieces = [piece for part in large for piece in cut_up(part, mask.shape, config, working)]
     groups = group_parts(pieces, mask.shape, config, working)
     groups.sort(key=lambda part: part.total(worst), reverse=True)
@@ -197,17 +225,19 @@ def select_parts(
     return [part.draw(mask.shape) for part in groups], " ".join(notes)
 
 
-def cut_up(part: Part, shape: tuple[int, ...], config: RefineConfig, working: int) -> list[Part]:
+def cut_up(part: MaskPart, shape: tuple[int, ...], config: RefineConfig, working: int) -> list[MaskPart]:
     """Cut a part that is too wide for one crop into pieces, unless one larger crop costs no more than theirs."""
     pieces = split_large(part, working)
     if _widest(part.box) > LARGEST_CROP * working:
         return pieces
-    # Crops smaller than the working size are enlarged to it, so none costs less.
+    # CropBatch smaller than the working size are enlarged to it, so none costs less.
     cost = sum(max(_area(crop_of(piece.box, shape, config, working)), working**2) for piece in pieces)
     return [part] if _area(crop_of(part.box, shape, config, working)) <= cost else pieces
 
 
-def group_parts(parts: Sequence[Part], shape: tuple[int, ...], config: RefineConfig, working: int) -> list[Part]:
+def group_parts(
+    parts: Sequence[MaskPart], shape: tuple[int, ...], config: RefineConfig, working: int
+) -> list[MaskPart]:
     """Join parts whose common crop costs no more than their own two, the first pair first, until none is left."""
     groups = [[part] for part in parts]
     boxes = [part.box for part in parts]
@@ -248,7 +278,13 @@ def crop_of(part: Box, shape: tuple[int, ...], config: RefineConfig, working: in
 
 
 def describe(
-    part: np.ndarray, core: np.ndarray, found: Findings, config: RefineConfig, caption: str, working: int
+    part: np.ndarray,
+    core: np.ndarray,
+    found: Findings,
+    config: RefineConfig,
+    caption: str,
+    working: int,
+    traits: UNetTraits = PLAIN,
 ) -> Region:
     """Turn one part of the mask into a region with crop, kind, prompt, strength and reason.
 
@@ -260,34 +296,33 @@ def describe(
     wrong = float(badness(found, config)[core].mean()) if found.user_mask is None else 1.0
     asked = asking_phrases(core, found.alignment, wrong) if config.use_aq else []
     if found.user_mask is not None and config.use_aq and not asked:
-        asked = homeless_phrases(found.alignment)
+        asked = missing_unplaced(found.alignment)
     phrases = found.alignment.phrases
     bad = float((1.0 - found.quality.values)[core].mean())
     kind: RegionKind
-    if asked and config.show_damage and config.use_pq and bad >= OBSCURED:
-        kind, shown = "perceptual", [said_of(found.alignment, asked[0], part)]
+    if asked and traits.damage and config.use_pq and bad >= OBSCURED:
+        kind, shown = "perceptual", [region_phrase_text(found.alignment, asked[0], part)]
         names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)
         reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}, which may be why {names} is not seen."
         asked = []
     elif asked:
         kind = "noun" if any(phrases[i].defect == "noun" for i in asked) else "attribute"
-        shown = [said_of(found.alignment, i, part) for i in asked]
+        shown = [region_phrase_text(found.alignment, i, part) for i in asked]
         names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)
         fault = "is not seen" if kind == "noun" else "is there, but not as asked"
         reason = f"{names} {fault}; this is where it belongs."
     else:
         kind, shown = "perceptual", shown_phrase(core, found.alignment) if config.use_aq else []
         reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}."
-    strength = (
-        region_strength(kind, bad, config)
-        if config.strength_mode == "region"
-        else deficit(found.quality.score, found.alignment.score, config)
-    )
-    if config.show_damage and not asked:
-        strength = min(strength, config.strength_shown or STRENGTH_CAP)
+    if config.literal:
+        strength = deficit(found.quality.score, found.alignment.score)
+    else:
+        strength = region_strength(kind, bad)
+    if traits.damage and not asked:
+        strength = min(strength, traits.strength)
     if found.user_mask is not None:
         kind, reason = "user", "You marked this place."
-    prompt = region_prompt(caption, shown, config.region_prompt == "phrase-first")
+    prompt = region_prompt(caption, shown, phrase_first=not config.literal)
     return Region(box, part[top:bottom, left:right], prompt, strength, kind, reason, tuple(asked), not asked)
 
 
@@ -302,29 +337,29 @@ def asking_phrases(part: np.ndarray, alignment: AlignmentMap, wrong: float = 1.0
     return sorted(heights, key=lambda index: -heights[index])
 
 
-def homeless_phrases(alignment: AlignmentMap) -> list[int]:
+def missing_unplaced(alignment: AlignmentMap) -> list[int]:
     """Return the least seen of the missing things that belong on no other: a person's mark says where it goes."""
     homeless = {
         index: asked.a_phs
         for index, asked in enumerate(alignment.phrases)
-        if asked.defect == "noun" and asked.region is not None and (asked.host is None or asked.phrase.apart)
+        if asked.defect == "noun" and asked.region is not None and (asked.host is None or asked.phrase.beside)
     }
     return sorted(homeless, key=lambda index: homeless[index])[:1]
 
 
-def said_of(alignment: AlignmentMap, index: int, part: np.ndarray) -> str:
+def region_phrase_text(alignment: AlignmentMap, index: int, part: np.ndarray) -> str:
     """Return what to draw for a phrase in a part of the mask: what it hangs on before it, its own patterns after it.
 
     "With stripes" alone names nothing; and a missing "green cone" whose dots are seen here is to get dots as well.
     """
     asked = alignment.phrases[index]
-    if asked.host is not None and not asked.phrase.apart:
+    if asked.host is not None and not asked.phrase.beside:
         return f"{alignment.phrases[asked.host].phrase.text} {asked.phrase.text}"
     phrases = [aligned.phrase for aligned in alignment.phrases]
     worn = [
         other.phrase.text
         for at, other in enumerate(alignment.phrases)
-        if asked.defect == "noun" and other.claimed is not None and at != index and hangs_on(at, index, phrases)
+        if asked.defect == "noun" and other.claimed is not None and at != index and depends_on(at, index, phrases)
         if float(other.claimed[part].sum()) > COVERED * float(other.claimed.sum())
     ]
     return " ".join([asked.phrase.text, *worn])

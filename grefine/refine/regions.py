@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -14,31 +15,10 @@ MARGIN = 0.125
 """Room round a part wider than the working side, in working sides."""
 
 
-def binarise(values: np.ndarray, mode: str, threshold: float, quantile: float) -> np.ndarray:
+def binarise(values: np.ndarray, threshold: float | Literal["mean"]) -> np.ndarray:
     """Cut a map of badness into a mask, True = repaint. (Bi of Eq. 9)"""
     clamped = np.clip(values, 0.0, 1.0)
-    if mode == "fixed":
-        return clamped > threshold
-    if mode == "mean":
-        return clamped > clamped.mean()
-    if mode == "quantile":
-        return clamped > np.quantile(clamped, 1.0 - quantile)
-    return clamped > otsu(clamped)
-
-
-def otsu(values: np.ndarray, bins: int = 256) -> float:
-    """Return the cut that separates a histogram into its two most distinct halves; 1 for a flat map."""
-    counts, edges = np.histogram(values, bins=bins, range=(0.0, 1.0))
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    if values.max() - values.min() < 1e-6:
-        return 1.0
-    mass = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = below * above * (mass / below - (mass[-1] - mass) / above) ** 2
-    best = np.nan_to_num(spread)
-    return float(centres[best == best.max()].mean())
+    return clamped > (clamped.mean() if threshold == "mean" else threshold)
 
 
 def grow(mask: np.ndarray, pixels: int) -> np.ndarray:

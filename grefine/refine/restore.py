@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,46 +13,47 @@ from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, nearest
 from grefine.refine.composite import fade_out, local_change, match_low_frequencies, paste, rounded
-from grefine.refine.denoise import Backbone, latent_multiple
-from grefine.refine.job import Job
+from grefine.refine.guard import Panel, decide
+from grefine.refine.job import Job, timed
+from grefine.refine.maps import MapDrawer
+from grefine.refine.plan import with_overrides
 from grefine.refine.regions import working_size
-from grefine.refine.repaint import Encode, Piece, Repainter, SDXLRepainter, batch_limit
+from grefine.refine.repaint import FEATHER, CropJob, Encode, Painted, Repainter, SDXLRepainter
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
 from grefine.refine.tiles import join, tile_boxes
+from grefine.scorers.noise import INVISIBLE
 from grefine.types import Box, QualityMap
 
 RESTORERS = ("inpaint", "controlnet-tile", "refiner", "none")
 Restore = Callable[..., Image.Image]
 """`restore(image, prompt=..., strength=..., generator=...) -> image`: your own stage 2."""
-Spare = Callable[[Sequence[Job], Sequence[np.ndarray]], list[np.ndarray]]
-"""Gives restored pictures their old pixels back where they were good and were not made better."""
-VISIBLE = 0.01
-"""Root-mean-square change round a pixel (0..1) that can be seen: less than 40 dB."""
+VISIBLE = 10 ** (-INVISIBLE / 20)
+"""Root-mean-square change round a pixel (0..1) that can be seen."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class CallableRestorer:
     """Anyone's function as stage 2."""
 
     function: Restore
     name: str = "your restorer"
 
-    def __call__(self, pieces: Sequence[Piece], stage: str) -> list[np.ndarray]:
+    def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
         """Hand over one picture after the other."""
         del stage
         done = []
-        for piece in pieces:
-            generator = torch.Generator().manual_seed(piece.seed)
-            given = Image.fromarray(rounded(piece.pixels))
-            image = self.function(given, prompt=piece.prompt, strength=piece.strength, generator=generator)
-            if not isinstance(image, Image.Image) or image.size != piece.mask.shape[::-1]:
+        for crop in crops:
+            generator = torch.Generator().manual_seed(crop.seed)
+            given = Image.fromarray(rounded(crop.pixels))
+            image = self.function(given, prompt=crop.prompt, strength=crop.strength, generator=generator)
+            if not isinstance(image, Image.Image) or image.size != crop.mask.shape[::-1]:
                 what = image.size if isinstance(image, Image.Image) else type(image).__name__
                 raise ImageError(
-                    f"{self.name} returned {what} for a picture of {piece.mask.shape[::-1]}: a restorer gives a "
+                    f"{self.name} returned {what} for a picture of {crop.mask.shape[::-1]}: a restorer gives a "
                     "PIL image of the size that it was given."
                 )
-            done.append(np.asarray(image.convert("RGB")))
+            done.append(Painted(np.asarray(image.convert("RGB"))))
         return done
 
 
@@ -88,18 +88,62 @@ def choose_restorer(chosen: str | Restore, sdxl: SDXLRepainter, refiner: Restore
 
 def restore_pictures(
     jobs: Sequence[Job],
-    restorer: Repainter,
-    pipe: Backbone,
-    config: RefineConfig,
-    working: int,
+    restorer: Repainter | None,
     encode: Encode,
-    spare: Spare,
-) -> dict[int, np.ndarray]:
-    """Return the restored pictures by position in `jobs`; `spare` gives good places their old pixels back."""
-    done = _restore_views(jobs, restorer, pipe, config, working, encode)
-    if config.preserve == "exact" or not done:
-        return done
-    return dict(zip(done, spare([jobs[i] for i in done], list(done.values())), strict=True))
+    maps: MapDrawer,
+    panel: Panel,
+    config: RefineConfig,
+    tiling: Tiling,
+) -> list[Job]:
+    """Stage 2: restore mildly what stage 1 left, or the original where stage 1 was skipped or turned down."""
+    if restorer is None:
+        return list(jobs)
+    based = [_choose_base(job, panel, config) for job in jobs]
+    todo = [job for job in based if _is_restored(job, config)]
+    if not todo:
+        return based
+    with timed(todo, "restore"):
+        done = _restore(todo, restorer, encode, config, tiling)
+        if config.preserve == "paper" and not config.literal:
+            done = _spare(todo, done, maps, config)
+    return [done.get(job.index, job) for job in based]
+
+
+def _choose_base(job: Job, panel: Panel, config: RefineConfig) -> Job:
+    """Build on the repaint, or on the original where the guard turns the repaint down."""
+    if "repainted" not in job.candidates:
+        return job
+    with timed([job], "guard"):
+        if config.guard and decide(panel, job.candidates, job.text, config)[0].kept != "repainted":
+            return job
+    return replace(job, base="repainted")
+
+
+def _is_restored(job: Job, config: RefineConfig) -> bool:
+    """Whether there is something to mend; a restoration alone does not draw what a phrase asks for."""
+    regions = job.plan.regions
+    asked = bool(regions) and not any(region.is_restoration or region.kind == "user" for region in regions)
+    looks_bad = not (asked and config.stage1 and config.gate)
+    return (job.plan.restore or not config.gate) and (job.base == "repainted" or looks_bad)
+
+
+def _spare(todo: Sequence[Job], done: Mapping[int, Job], maps: MapDrawer, config: RefineConfig) -> dict[int, Job]:
+    """Give restored pictures their old pixels back where they were good and were not made better."""
+    restored = [done[job.index] for job in todo if job.index in done]
+    pictures = [Image.fromarray(rounded(job.candidates[restored_name(job)])) for job in restored]
+    qualities = (maps.qualities(pictures) if pictures else None) or [None] * len(pictures)
+    threshold = with_overrides(maps.calibration, config).mask_threshold
+    spared = {}
+    for job, after in zip(restored, qualities, strict=True):
+        name, good = restored_name(job), ~job.plan.mask & (1.0 - job.quality.values <= threshold)
+        kept = keep_good_places(job, job.candidates[name], after, good, config)
+        spared[job.index] = replace(job, candidates=job.candidates | {name: kept})
+    return spared
+
+
+def restored_name(job: Job) -> str:
+    """Return the name of the candidate that stage 2 makes."""
+    return "both" if job.base == "repainted" else "restored"
 
 
 def keep_good_places(
@@ -137,44 +181,38 @@ def refiner_of(img2img: Any, steps: int) -> Restore:
     return restore
 
 
-def views_of(job: Job, config: RefineConfig, working: int, multiple: int) -> list[Box]:
-    """Return the boxes that stage 2 looks at: the repaired places (`exact`), or the whole picture in one or more."""
-    if config.preserve == "exact":
-        return [region.box for region in job.plan.regions]
-    return tile_boxes(*job.pixels.shape[:2], working, multiple)
+@dataclass(frozen=True)
+class Tiling:
+    """How pictures are cut for stage 2."""
+
+    working: int
+    """Side of the square that the model was trained on."""
+    multiple: int
+    """What sides of crops are multiples of."""
+
+    def boxes(self, job: Job, exact: bool) -> list[Box]:
+        """Return the boxes that stage 2 looks at: the repaired places, or the whole picture in one or more."""
+        if exact:
+            return [region.box for region in job.plan.regions]
+        return tile_boxes(*job.pixels.shape[:2], self.working, self.multiple)
 
 
-def restore_room(config: RefineConfig, working: int) -> float:
-    """Return the pixels that a batch of stage 2 may hold: its large tiles take no more memory than stage 1's crops.
-
-    A guided step sees every crop twice, so an unguided one has room for twice the area.
-    """
-    return config.batch_size * working**2 * (1.0 if config.restore_guidance_scale > 1.0 else 2.0)
-
-
-def expected_batches(jobs: Sequence[Job], config: RefineConfig, working: int, multiple: int) -> int:
-    """Return how many batches stage 2 will denoise, one picture's words being as long as another's."""
-    views = [box for job in jobs for box in views_of(job, config, working, multiple)]
-    sizes = Counter(working_size(bottom - top, right - left, working, multiple) for left, top, right, bottom in views)
-    room = restore_room(config, working)
-    return sum(math.ceil(n / batch_limit(size, config.batch_size, room)) for size, n in sizes.items())
-
-
-def _restore_views(
-    jobs: Sequence[Job], restorer: Repainter, pipe: Backbone, config: RefineConfig, working: int, encode: Encode
-) -> dict[int, np.ndarray]:
-    pieces, owners = [], []
-    multiple = latent_multiple(pipe)
-    for position, job in enumerate(jobs):
+def _restore(
+    jobs: Sequence[Job], restorer: Repainter, encode: Encode, config: RefineConfig, tiling: Tiling
+) -> dict[int, Job]:
+    """Return the jobs with what stage 2 made of them, by their index; those without a box are left out."""
+    exact = config.preserve == "exact"
+    in_sight = isinstance(restorer, SDXLRepainter) and restorer.traits.damage
+    crops, boxes = [], []
+    for job in jobs:
         words = encode(job, job.plan.prompt, job.plan.token_weights)
-        for index, box in enumerate(views_of(job, config, working, multiple)):
+        for index, box in enumerate(tiling.boxes(job, exact)):
             left, top, right, bottom = box
-            size = working_size(bottom - top, right - left, working, multiple)
+            size = working_size(bottom - top, right - left, tiling.working, tiling.multiple)
             pixels = job.current[top:bottom, left:right]
-            everything = np.ones(pixels.shape[:2], dtype=bool)
-            seed = derive(job.seed, "restore", *box)
-            pieces.append(
-                Piece(
+            everything, seed = np.ones(pixels.shape[:2], dtype=bool), derive(job.seed, "restore", *box)
+            crops.append(
+                CropJob(
                     job,
                     index,
                     pixels,
@@ -184,31 +222,31 @@ def _restore_views(
                     words,
                     config.delta,
                     seed,
-                    shown=bool(config.show_damage),
-                    mended=bool(config.show_damage),
+                    in_sight,
+                    in_sight,
                 )
             )
-            owners.append((position, box))
-    crops = restorer(pieces, "restore")
-    tiled = {id(piece.job) for piece in pieces if config.preserve == "paper" and piece.index > 0}
-    matched = []
-    for crop, piece in zip(crops, pieces, strict=True):
+            boxes.append(box)
+    painted = restorer(crops, "restore")
+    tiled = {crop.job.index for crop in crops if not exact and crop.index > 0}
+    done = {}
+    for job in jobs:
+        own = [(c, box, p) for c, box, p in zip(crops, boxes, painted, strict=True) if c.job.index == job.index]
+        if not own:
+            continue
         # Tiles of one picture must not drift apart, however large they are.
-        side = working if id(piece.job) in tiled else None
-        matched.append(match_low_frequencies(crop, piece.pixels, side))
-    restored = {}
-    for position, job in enumerate(jobs):
-        views = [(box, crop) for (owner, box), crop in zip(owners, matched, strict=True) if owner == position]
-        if views and config.preserve == "exact":
-            restored[position] = _put_back(job, views, config)
-        elif views:
-            restored[position] = join(job.pixels.shape, views)
-    return restored
+        side = tiling.working if job.index in tiled else None
+        views = [(box, match_low_frequencies(p.pixels, crop.pixels, side)) for crop, box, p in own]
+        pixels = _inside_mask(job, views) if exact else join(job.pixels.shape, views)
+        latents = tuple(p.latents for _, _, p in own if p.latents is not None) or job.latents
+        candidates = job.candidates | {restored_name(job): pixels}
+        done[job.index] = replace(job, candidates=candidates, latents=latents)
+    return done
 
 
-def _put_back(job: Job, views: Sequence[tuple[Box, np.ndarray]], config: RefineConfig) -> np.ndarray:
+def _inside_mask(job: Job, views: Sequence[tuple[Box, np.ndarray]]) -> np.ndarray:
     """Take the restored pixels inside the mask only."""
     result = job.current
     for (box, crop), region in zip(views, job.plan.regions, strict=True):
-        result = paste(result, crop, box, region.mask, config.feather, match_ring=False)
+        result = paste(result, crop, box, region.mask, FEATHER, match_ring=False)
     return result

@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from grefine.indicators.load import stored_config
-from grefine.refine.settings import RefineConfig, resolve
+from grefine.indicators.components import stored_config
+from grefine.refine.settings import RefineConfig, UNetTraits, resolve, traits_of_call, unet_traits
 
 SDXL_SIDE = 1024
 """Working side of the published SDXL weights."""
 
 
-def stored_settings(pipeline: str | Path, config: RefineConfig) -> tuple[RefineConfig, int]:
-    """Return the settings that `config` means for a pipeline, and the side of the square that it repaints at."""
+def stored_settings(pipeline: str | Path, config: RefineConfig) -> tuple[RefineConfig, int, UNetTraits]:
+    """Return the settings that `config` means for a pipeline, the side that it repaints at, and what its UNet sees."""
     index = stored_config(pipeline)
-    return resolve(config, index.get("refine_defaults") or {}, {}), int(index.get("working_size") or _side(pipeline))
+    preferred = index.get("refine_defaults") or {}
+    traits = traits_of_call(unet_traits(index.get("unet_traits"), preferred), config, asked_steps=False)
+    return resolve(config, preferred, {}), int(index.get("working_size") or _side(pipeline)), traits
 
 
 def _side(pipeline: str | Path) -> int:

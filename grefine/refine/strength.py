@@ -9,41 +9,42 @@ from typing import Any
 import torch
 
 from grefine.errors import ConfigError
-from grefine.refine.settings import STRENGTH_CAP, RefineConfig
+from grefine.refine.settings import StepsMode
 from grefine.types import RegionKind
 
+STRENGTHS = {"noun": 0.9, "attribute": 0.7}
+"""Of regions that are drawn anew, by kind."""
+LEAST, MOST = 0.3, 0.95
+"""Of the strength of a region."""
+STEP = 0.05
+"""Strengths are rounded to multiples of it, so that crops share a schedule."""
 
-def deficit(p: float, a: float | None, config: RefineConfig) -> float:
+
+def deficit(p: float, a: float | None) -> float:
     """Return one strength for the whole image from both scores.
 
     The printed factor (p + a) / 2 would repaint the best images hardest, against the aim of keeping what is good; read
-    as the share of the original that is kept, its complement is the strength. `literal` is the print. (Eq. 9)
+    as the share of the original that is kept, its complement is the strength. (Eq. 9)
     """
-    quality = p if a is None else (p + a) / 2
-    share = quality if config.strength_mode == "literal" else 1.0 - quality
-    return _clip(share, config)
+    return _stepped(1.0 - (p if a is None else (p + a) / 2))
 
 
-def region_strength(kind: RegionKind, badness: float, config: RefineConfig) -> float:
+def region_strength(kind: RegionKind, badness: float) -> float:
     """Return a region's strength: what must be drawn anew needs most, what only looks bad as much as it is bad.
 
     Args:
         kind: why the region is repainted.
         badness: mean of 1 - P over the region.
-        config: the settings.
     """
-    floors = {"noun": config.strength_noun, "attribute": config.strength_attribute}
-    return _clip(max(floors.get(kind, 0.0), badness if kind in ("perceptual", "user") else 0.0), config)
+    return _stepped(max(STRENGTHS.get(kind, badness), LEAST))
 
 
-def _clip(value: float, config: RefineConfig) -> float:
-    bounded = min(max(value, config.strength_min), config.strength_max)
-    stepped = round(bounded / config.strength_step) * config.strength_step
-    return round(min(max(stepped, config.strength_step), STRENGTH_CAP), 6)
+def _stepped(value: float) -> float:
+    return round(min(max(round(value / STEP) * STEP, STEP), MOST), 6)
 
 
 def choose_timesteps(
-    scheduler: Any, steps: int, strength: float, device: Any, mode: str = "executed"
+    scheduler: Any, steps: int, strength: float, device: Any, mode: StepsMode = "executed"
 ) -> tuple[torch.Tensor, int]:
     """Set the scheduler up and return the timesteps to run and how many steps they are.
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from grefine.errors import ConfigError, GRefineError
 from grefine.io.atomic import write_text
-from grefine.io.images import LoadedImage, decode_image, read_bytes
+from grefine.io.images import decode_image, read_bytes
+from grefine.io.picture import LoadedImage
 from grefine.io.prompt_table import safe_cell
 from grefine.io.prompts import PromptSources
 from grefine.io.walk import pictures_of

@@ -1,4 +1,4 @@
-"""Statistics of natural scenes: locally normalised luminance and the 36 features of BRISQUE (Mittal et al. 2012)."""
+"""Statistics of natural scenes: locally normalised luminance and the features of BRISQUE and NIQE (Mittal et al.)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,16 @@ def normalised(luminance: np.ndarray, edge: Literal["constant", "nearest"]) -> n
     """Return (I - mean) / (deviation + 1) of an `(H, W)` luminance in 0..255, in Gaussian windows of 7 pixels.
 
     Args:
-        edge: what lies outside, black ("constant", as BRISQUE's release has it) or the edge itself (as PIQE has it).
+        edge: what lies outside, black ("constant", as BRISQUE's release has it) or the edge itself (as PIQE and NIQE
+            have it).
     """
+    return normalised_and_deviation(luminance, edge)[0]
+
+
+def normalised_and_deviation(
+    luminance: np.ndarray, edge: Literal["constant", "nearest"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the normalised field, and the deviation within the window around each pixel."""
     offsets = np.arange(7) - 3
     window = np.exp(-(offsets**2) / (2 * (7 / 6) ** 2))
     window /= window.sum()
@@ -38,7 +46,7 @@ def normalised(luminance: np.ndarray, edge: Literal["constant", "nearest"]) -> n
     luminance = luminance.astype(np.float64)
     mean = smooth(luminance)
     deviation = np.sqrt(np.abs(smooth(luminance**2) - mean**2))
-    return (luminance - mean) / (deviation + 1)
+    return (luminance - mean) / (deviation + 1), deviation
 
 
 @cache
@@ -58,22 +66,27 @@ def generalised_gaussian(values: np.ndarray) -> tuple[float, float]:
     return float(shape[np.argmin(np.abs(ratio - variance / magnitude**2))]), float(np.sqrt(variance))
 
 
-def asymmetric_gaussian(values: np.ndarray) -> tuple[float, float, float, float]:
-    """Fit by moments and return (shape, mean, left deviation, right deviation)."""
+def asymmetric_gaussian(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Fit by moments along the last axis and return (shape, mean, left deviation, right deviation)."""
     shape, _, inverse = _shapes()
-    left, right = values[values < 0], values[values > 0]
-    left_dev = float(np.sqrt(np.mean(left**2))) if left.size else 0.0
-    right_dev = float(np.sqrt(np.mean(right**2))) if right.size else 0.0
-    power = float(np.mean(values**2))
-    if power == 0:
-        return float(shape[-1]), 0.0, 0.0, 0.0
-    ratio = left_dev / right_dev if right_dev else 0.0
-    moment = float(np.mean(np.abs(values))) ** 2 / power
-    moment *= (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
-    found = float(shape[np.argmin((inverse - moment) ** 2)])
-    scale = np.sqrt(gamma(1 / found) / gamma(3 / found))
-    mean = (right_dev - left_dev) * scale * gamma(2 / found) / gamma(1 / found)
-    return found, float(mean), left_dev, right_dev
+    squares = values**2
+
+    def deviation(side: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.sum(squares, axis=-1, where=side) / np.maximum(side.sum(axis=-1), 1))
+
+    left, right = deviation(values < 0), deviation(values > 0)
+    power = squares.mean(axis=-1)
+    ratio = left / np.where(right > 0, right, np.inf)
+    moment = np.abs(values).mean(axis=-1) ** 2 / np.where(power > 0, power, np.nan)
+    moment = moment * (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
+    above = np.searchsorted(inverse, np.nan_to_num(moment, nan=np.inf)).clip(1, len(shape) - 1)
+    found = shape[above - (moment - inverse[above - 1] <= inverse[above] - moment)]
+    return found, (right - left) * _scale(found) * gamma(2 / found) / gamma(1 / found), left, right
+
+
+def _scale(shape: np.ndarray) -> np.ndarray:
+    """Return what turns the deviation of one side into the width of the density with that shape."""
+    return np.sqrt(gamma(1 / shape) / gamma(3 / shape))
 
 
 def features(luminance: np.ndarray) -> np.ndarray:
@@ -82,17 +95,48 @@ def features(luminance: np.ndarray) -> np.ndarray:
     At each size: shape and variance of the normalised field; then shape, mean, left and right variance of its products
     with the neighbours to the right, below and along both diagonals.
     """
-    found: list[float] = []
+    found: list[np.ndarray | float] = []
     for scale in range(2):
         field = normalised(luminance, "constant")
         shape, deviation = generalised_gaussian(field)
         found += [shape, deviation**2]
         for shift in _SHIFTS:
-            shape, mean, left, right = asymmetric_gaussian(field * np.roll(field, shift, axis=(0, 1)))
+            shape, mean, left, right = asymmetric_gaussian((field * np.roll(field, shift, axis=(0, 1))).ravel())
             found += [shape, mean, left**2, right**2]
         if scale == 0:
             luminance = half(luminance)
     return np.array(found)
+
+
+def patch_features(luminance: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return NIQE's 36 features of every whole patch `(N, 36)` of an `(H, W)` luminance, and its sharpness `(N,)`.
+
+    At full and at half size: shape and width of the normalised field; then shape, mean, left and right width of its
+    products with the four neighbours. The sharpness is the mean deviation within the windows of a patch.
+    """
+    luminance = luminance[: luminance.shape[0] // side * side, : luminance.shape[1] // side * side]
+    found, sharpness = [], np.empty(0)
+    for length in (side, side // 2):
+        field, deviation = normalised_and_deviation(luminance, "nearest")
+        patches = _patches(field, length)
+        shape, _, left, right = _asymmetric_widths(patches)
+        found += [shape, (left + right) / 2]
+        for shift in _SHIFTS:
+            found += _asymmetric_widths(patches * np.roll(patches, shift, axis=(1, 2)))
+        if length == side:
+            sharpness = _patches(deviation, side).mean(axis=(1, 2))
+            luminance = half(luminance)
+    return np.stack(found, axis=1), sharpness
+
+
+def _asymmetric_widths(patches: np.ndarray) -> tuple[np.ndarray, ...]:
+    shape, mean, left, right = asymmetric_gaussian(patches.reshape(len(patches), -1))
+    return shape, mean, left * _scale(shape), right * _scale(shape)
+
+
+def _patches(field: np.ndarray, side: int) -> np.ndarray:
+    rows, columns = (length // side for length in field.shape)
+    return field.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(-1, side, side)
 
 
 def half(luminance: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from grefine.errors import ConfigError, GRefineError, nearest
 from grefine.scorers.batches import rate
 from grefine.scorers.protocol import Scorer, value_names
-from grefine.scorers.registry import known_metric
+from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Weights, resolve
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ def parse_gate(text: str) -> tuple[str, str, float]:
         number = math.nan
     if not (name.strip() and sign) or not math.isfinite(number):
         raise ConfigError(f"--gate takes NAME:VALUE with a number, such as lar_iqa:0.8, not '{text}'.")
-    metric, _, part = name.partition(".")
-    return known_metric(metric), part.strip().lower(), number
+    return *split_value(name), number
 
 
 def read_gate(

@@ -25,9 +25,14 @@ JUDGES = (
     "grefine.scorers.pickscore",
     "grefine.scorers.imagereward",
     "grefine.scorers.hpsv2",
+    "grefine.scorers.vqascore",
     "grefine.scorers.clipiqa",
     "grefine.scorers.brisque",
     "grefine.scorers.piqe",
+    "grefine.scorers.niqe",
+    "grefine.scorers.brisque_severity",
+    "grefine.scorers.metric_q",
+    "grefine.scorers.measures:JUDGES",
     "grefine.scorers.pyiqa_adapter:JUDGES",
 )
 """Every judge's file, in the order in which they are listed; MODULE:NAME where one file holds several judges."""
@@ -38,6 +43,10 @@ PAPER = (
     "clipscore", "imagereward", "pickscore", "hpsv2",
 )  # fmt: skip
 """The thirteen metrics of the paper's tables: nine perceptual, four of alignment."""
+PROCESS = "process:"
+"""What a judge in a process of its own begins with, in place of a name (`scorers.process`)."""
+_processes: dict[str, Any] = {}
+"""Those that were named in this run, by what was written."""
 
 
 class JudgeFile(Protocol):
@@ -57,6 +66,7 @@ class JudgeFile(Protocol):
 def judge_files() -> dict[str, JudgeFile]:
     """Return every judge's file by the judge's name: ours in order, then those of other packages."""
     found = {file.SPEC.name: file for entry in JUDGES for file in _open(EntryPoint("", entry, GROUP))}
+    found |= {file.SPEC.name: file for file in _processes.values()}
     return found | {name: file for name, file in _plugged_in(tuple(sys.path)).items() if name not in found}
 
 
@@ -79,7 +89,8 @@ def _open(entry: EntryPoint) -> tuple[JudgeFile, ...]:
 
 def judge_file(name: str) -> JudgeFile:
     """Return the file of a judge, by any spelling of its name that `known_metric` understands."""
-    return judge_files()[known_metric(name)]
+    own = known_metric(name)  # before the list, to which it may add a process
+    return judge_files()[own]
 
 
 def metric_specs(only: str | None = None) -> list[MetricSpec]:
@@ -91,7 +102,12 @@ def metric_specs(only: str | None = None) -> list[MetricSpec]:
 
 
 def find_metric(name: str) -> str | None:
-    """Return a metric's own name for any spelling of case and hyphens; None for anything that is no metric."""
+    """Return a metric's own name for any spelling of case and hyphens; None for anything that is no metric.
+
+    A judge in a process of its own is started when it is named for the first time.
+    """
+    if name.strip().startswith(PROCESS):
+        return _process(name.strip()).SPEC.name
     plain = name.strip().lower().replace("-", "_")
     return next((own for own, file in judge_files().items() if plain in (own, *file.SPEC.aliases)), None)
 
@@ -107,6 +123,41 @@ def known_metric(name: str) -> str:
         near = nearest(name.strip().lower().replace("-", "_"), judge_files())
         raise ConfigError(f"No metric '{name}'; `grefine metrics` lists them{near}")
     return found
+
+
+def split_names(text: str) -> list[str]:
+    """Split metrics with commas between them; the comma of `process:PYTHON,SCRIPT` divides nothing."""
+    found: list[str] = []
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        last = found[-1] if found else ""
+        if last.startswith(PROCESS) and "," not in last and not last.endswith((".yaml", ".yml")):
+            found[-1] = f"{last},{part}"
+        else:
+            found.append(part)
+    return found
+
+
+def split_value(text: str) -> tuple[str, str]:
+    """Return the metric's own name and which of its values is meant ("" for all): "mdiqa.sharpness".
+
+    Raises:
+        ConfigError: no such metric.
+    """
+    metric, _, part = (text, "", "") if text.strip().startswith(PROCESS) else text.partition(".")
+    return known_metric(metric), part.strip().lower()
+
+
+def _process(text: str) -> JudgeFile:
+    if text not in _processes:
+        from grefine.scorers.process import open_process
+
+        opened = open_process(text)
+        name = opened.SPEC.name
+        if name in judge_files():
+            opened.child.stop()
+            raise ConfigError(f"The judge of '{text}' calls itself '{name}', which another judge is called already.")
+        _processes[text] = opened
+    return _processes[text]
 
 
 def spec_of(value: str) -> MetricSpec | None:

@@ -16,7 +16,7 @@ from grefine.resources import cache_folder, pipeline_names
 from grefine.scorers.component import pipeline_judge
 from grefine.scorers.inputs import check_images
 from grefine.scorers.protocol import AnyJudge, Images, Prompts, Scorer, as_scorer, value_names
-from grefine.scorers.registry import judge_file, known_metric
+from grefine.scorers.registry import judge_file, known_metric, split_names
 from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def resolve_all(metrics: str, **how: Any) -> dict[str, Judge]:
     Raises:
         ConfigError: nothing asked for.
     """
-    names = dict.fromkeys(known_metric(name) for name in metrics.split(",") if name.strip())
+    names = dict.fromkeys(known_metric(name) for name in split_names(metrics))
     if not names:
         raise ConfigError("No metric was asked for; `grefine metrics` lists them.")
     return {name: resolve(name, **how) for name in names}

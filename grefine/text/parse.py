@@ -131,7 +131,7 @@ def _phrases(
                 weight=max(weights[i] for i in inside),
                 negated=not excluded.isdisjoint(group),
                 drawable=drawable and undrawn.isdisjoint(group),
-                apart=above[j] != j and stands_apart(forest, group, inside),
+                beside=above[j] != j and stands_apart(forest, group, inside),
                 attributes=tuple(forest.words[i] for i in inside if i not in group and forest.labels[i] == "amod"),
             )
         )

@@ -44,6 +44,7 @@ class Runner:
         guard: bool | None = None,
         restorer: str | None = None,
         guidance: Mapping[str, float] | None = None,
+        steps: int | None = None,
     ) -> Outcome:
         """Refine every picture; picture i has the same seed in every run, so that runs differ in one thing only.
 
@@ -57,8 +58,10 @@ class Runner:
             guard: False keeps what was made without judging it.
             restorer: stage 2; "none" runs stage 1 alone.
             guidance: preferences that steer denoising.
+            steps: of both stages, in place of the pipeline's own.
         """
-        options = {"strength": strength, "guard": guard, "restorer": restorer, "guidance": guidance}
+        options: dict[str, Any] = {"strength": strength, "guard": guard, "restorer": restorer, "guidance": guidance}
+        options["num_inference_steps"] = steps
         images, results = self.refine(
             name, cases.pictures, list(prompts or cases.prompts), masks=masks, config=dict(config or {}), **options
         )

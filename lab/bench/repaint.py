@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grefine.refine.emphasis import JOIN
-from grefine.refine.settings import RefineConfig, resolve
+from grefine.refine.settings import RefineConfig
+from grefine.refine.strength import region_strength
 from lab.bench import intervals
 from lab.bench.cases import Cases, damaged_cases, misaligned_cases
 from lab.bench.chain import Outcome, Runner
@@ -38,10 +38,9 @@ def phrase_first(cases: Cases) -> list[str]:
     return prompts
 
 
-def planned_strength(pipe: Any, kind: Misalignment) -> float:
+def planned_strength(kind: Misalignment) -> float:
     """Return the strength that the pipeline itself would repaint such a place with."""
-    settings = resolve(RefineConfig(), pipe.config.refine_defaults or {}, {})
-    return settings.strength_noun if kind in ("object", "missing") else settings.strength_attribute
+    return region_strength("noun" if kind in ("object", "missing") else "attribute", 1.0)
 
 
 def repaint_rows(runner: Runner, judges: Judges, count: int, unseen: bool) -> dict[str, Row]:
@@ -75,7 +74,7 @@ def _repainted(
         cases,
         masks=widened(cases.masks),
         prompts=phrase_first(cases),
-        strength=planned_strength(runner.pipe, kind),
+        strength=planned_strength(kind),
         guard=False,
         restorer="none",
     )
@@ -101,7 +100,7 @@ def sharpness_rows(runner: Runner, judges: Judges, count: int) -> dict[str, Row]
     """
     cases = damaged_cases(count, 60, kinds=("blur",))
     # Steering takes all steps of a stage; the other run gets as many, so that they differ in nothing else.
-    alike = {"config": {"steps_shown": RefineConfig().total_steps}, "guard": False, "restorer": "none"}
+    alike = {"steps": RefineConfig().total_steps, "guard": False, "restorer": "none"}
     masks = widened(cases.masks)
     plain = runner("without guidance", cases, masks=masks, **alike)
     steered = runner("guided to sharpness", cases, masks=masks, guidance={"sharpness": 1.0}, **alike)

@@ -145,7 +145,7 @@ def _contrastive_rows(bench: Bench, folder: Path | None) -> None:
         bench.report.absent["contrastive.aq.*"] = "no CLIP trained without masks was given (--contrastive FOLDER)"
         return
     from grefine.indicators.aq_map import AQMap
-    from grefine.indicators.load import load_clip, load_tokenizer
+    from grefine.indicators.components import load_clip, load_tokenizer
 
     aq = AQMap(load_clip(folder), load_tokenizer(folder), calibration={"phrase_score": "peak"})
     bench.report.add(alignment_rows(aq, bench.sizes.maps, "contrastive."))

@@ -46,18 +46,20 @@ DEFAULTS = {
     "max_upscale": 1.0,
     "guidance_scale": 2.0,
     "dilate": 0.06,
-    "show_damage": True,
-    "show_edited": True,
-    "least_change": 0.06,
-    "strength_shown": 0.2,
-    "steps_shown": 2,
-    "steps_mode": "executed",
     "guard_trade": 2.0,
     "guard_resolution": 0.05,
 }
-"""What this pipeline prefers where a call leaves it open. Its UNet learned to see what it restores and what it
-changes; what it draws is never as crisp as the renderer's own, so that without a trade the guard would turn down most
-right repairs."""
+"""What this pipeline prefers where a call leaves it open. What its UNet draws is never as crisp as the renderer's own,
+so that without a trade the guard would turn down most right repairs."""
+TRAITS = {
+    "damage": True,
+    "edited": True,
+    "strength": 0.2,
+    "steps": 2,
+    "least_change": 0.06,
+    "steps_mode": "executed",
+}
+"""Its UNet learned to see what it restores and what it changes."""
 PIPELINE_FILE = '''"""So that diffusers finds the class: the code is grefine's."""
 
 from grefine import GRefinePipeline  # noqa: F401
@@ -88,6 +90,7 @@ def assemble(folder: Path, scenes: int = 512) -> GRefinePipeline:
         working_size=64,
         calibration=done.calibration.to_dict(),
         refine_defaults=DEFAULTS,
+        unet_traits=TRAITS,
         world={"name": "toy", "instead": "sdxl"},
     )
     pipe.to(dtype=torch.float16).save_pretrained(folder)

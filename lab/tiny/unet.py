@@ -4,7 +4,7 @@ Four tasks share one network: fill a masked place from its phrase; turn one obje
 place from what is left of it, at the strength of its damage; and restore a whole image mildly (stage 2).
 Restoration starts from *defective* latents: what the deterministic sampler would see when it is asked to repair.
 It mostly sees the damaged picture in its masked-image channels too, and edits mostly see what they are to change
-(`show_damage` and `show_edited` of the refiner's settings).
+(`unet_traits` of the pipeline).
 """
 
 from __future__ import annotations

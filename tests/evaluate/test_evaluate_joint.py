@@ -14,13 +14,13 @@ from PIL import Image, ImageFilter
 
 from grefine.evaluate.compare import compare_refiners
 from grefine.evaluate.compare_page import headline_of
-from grefine.evaluate.refine_record import RefineRecords
 from grefine.evaluate.run import evaluate_folders
 from grefine.io.encode import encode_image, pixel_digest, with_text
 from grefine.io.images import read_image
 from grefine.io.journal import Journal
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import layer_path
+from grefine.report.records import RefineRecords
 
 EVIL = "<b onclick=x>'&"
 

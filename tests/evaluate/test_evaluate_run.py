@@ -40,7 +40,9 @@ def test_the_offline_preset_needs_no_weights_and_sees_blur(folders, blur):
         blur(large, index).save(after / path.name)
     result = evaluate_folders(before, after, metrics="offline", noise_images=4)
     assert result.verdict == "worse"
-    assert result.analysis.axes[0].metrics == ("piqe",)
+    assert result.analysis.axes[0].metrics == ("brisque_severity", "piqe", "metric_q")
+    silent = {m.metric: m.unfit for m in result.analysis.metrics if not m.evidence}
+    assert silent == {"niqe": True, "blur": False, "noise": False, "colourfulness": False}, "one patch of a drawing"
 
 
 def test_everything_is_written_and_the_long_table_is_the_truth(folders, judges, blur, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from grefine.errors import ConfigError
+from grefine.evaluate.plots import ForestRow, forest_svg, radar_axes, radar_svg
 from grefine.evaluate.table_text import number, to_latex, to_markdown, to_rows
 from grefine.evaluate.tables import negative_optimisations, wide_table
 
@@ -119,3 +120,14 @@ def test_all_equal_has_no_best():
 )
 def test_numbers_for_reading(value, text):
     assert number(value) == text
+
+
+def test_plots_scale_and_turn():
+    axes = radar_axes(["a", "b"], ["b"], {"x": {"a": 1.0, "b": 5.0}, "y": {"a": 3.0, "b": 9.0}})
+    assert [(axis.centre, axis.rim) for axis in axes] == [(1.0, 3.0), (9.0, 5.0)]
+    assert radar_svg(axes, {}, title="two axes are no radar") == ""
+    row = ForestRow("<m>", 0.5, 0.2, 0.8, 0.1, "+0.5")
+    svg = forest_svg([row, ForestRow("n", -0.5, -0.8, -0.2, 0.0, "x", "loop")], title="t", unit="SD")
+    assert "&lt;m&gt;" in svg
+    assert 'class="row metric gain"' in svg
+    assert 'class="row loop loss"' in svg

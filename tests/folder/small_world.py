@@ -24,7 +24,7 @@ STRANGE = "a\nb \udcff=x.png"
 
 def config(**changes) -> RefineConfig:
     """Settings under which random maps call some places bad, in few steps, with no judge."""
-    plan = {"gate": False, "use_aq": False, "mask_mode": "mean", "max_area": 0.6, "max_regions": 1}
+    plan = {"gate": False, "use_aq": False, "mask_threshold": "mean", "max_area": 0.6, "max_regions": 1}
     return RefineConfig(**(plan | {"total_steps": 2, "guard": False, "restorer": "none"} | changes))
 
 

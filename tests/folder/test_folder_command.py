@@ -17,7 +17,7 @@ from grefine.folder.settings import changed_settings
 from grefine.io.images import read_image
 from grefine.io.record import read_record
 
-SETTINGS = ["gate=false", "use_aq=false", "mask_mode=mean", "max_area=0.6", "max_regions=1", "total_steps=2"]
+SETTINGS = ["gate=false", "use_aq=false", "mask_threshold=mean", "max_area=0.6", "max_regions=1", "total_steps=2"]
 SETTINGS += ["guard=false", "restorer=none"]
 
 

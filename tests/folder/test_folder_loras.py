@@ -34,7 +34,7 @@ def refine(source, out, lora_dir):
         source,
         out,
         random_pipeline(),
-        config=config(mask_mode="quantile", max_area=1.0),
+        config=config(max_area=1.0),
         options=FolderOptions(batch_size=4, report=False, panels=False),
         lora_dir=lora_dir,
     )

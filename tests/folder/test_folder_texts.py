@@ -18,7 +18,8 @@ from grefine.folder import runner
 from grefine.folder.options import FolderOptions
 from grefine.io import images
 from grefine.io.generators.found import sound_text
-from grefine.io.images import printable, read_image
+from grefine.io.images import read_image
+from grefine.io.picture import printable
 from grefine.io.prompts import PromptSources
 
 HALF = r"""{"3": {"class_type": "KSampler", "inputs": {"positive": ["6", 0]}},

@@ -251,7 +251,7 @@ def test_what_hangs_on_a_met_thing_claims_only_beside_it():
     assert aq._own_claim(0, phrases, [house, checks]) is house
     assert aq._own_claim(1, phrases, [house, checks]).patches[0][1].nonzero() == (1, 3)
     assert aq._own_claim(1, phrases, [None, checks]) is checks
-    apart = (phrases[0], replace(phrases[1], apart=True))
+    apart = (phrases[0], replace(phrases[1], beside=True))
     assert aq._own_claim(1, apart, [house, checks]) is checks
     background = claim(*((y, x) for y in range(8) for x in range(8)))
     assert aq._own_claim(1, phrases, [background, checks]) is checks

@@ -90,9 +90,9 @@ def test_a_missing_ancestor_is_climbed_over():
 
 
 def test_what_stands_beside_a_thing_does_not_belong_on_it():
-    hat = (*GIRL[:2], replace(GIRL[2], ancestor=1, apart=True))
+    hat = (*GIRL[:2], replace(GIRL[2], ancestor=1, beside=True))
     assert region_phrase(2, hat, [None, None, "noun"], Readings()) == 0, "listed with the hair: on the girl"
-    dog = (GIRL[0], replace(GIRL[1], apart=True))
+    dog = (GIRL[0], replace(GIRL[1], beside=True))
     assert region_phrase(1, dog, [None, "noun"], Readings()) is None
     assert region_phrase(1, dog, [None, "noun"], Readings(ancestor="literal")) == 0
 
@@ -100,7 +100,7 @@ def test_what_stands_beside_a_thing_does_not_belong_on_it():
 def test_what_hangs_together_and_what_does_not():
     assert hang_together(0, 2, GIRL)
     assert hang_together(2, 0, GIRL)
-    beside = (GIRL[0], GIRL[1], replace(GIRL[2], apart=True))
+    beside = (GIRL[0], GIRL[1], replace(GIRL[2], beside=True))
     assert not hang_together(0, 2, beside)
     assert hang_together(0, 1, beside)
 
@@ -127,5 +127,5 @@ def test_what_hangs_on_a_missing_thing_is_drawn_with_it():
     assert carrier_phrase(2, checks, ["noun", "noun", "noun"]) == 0, "the outermost"
     assert carrier_phrase(1, checks, [None, "noun", None]) is None, "the house is there: on the house"
     assert carrier_phrase(0, checks, ["noun", "noun", None]) is None
-    beside = (checks[0], replace(checks[1], apart=True))
+    beside = (checks[0], replace(checks[1], beside=True))
     assert carrier_phrase(1, beside, ["noun", "noun"]) is None

@@ -15,7 +15,8 @@ from PIL import Image, ImageFile, PngImagePlugin
 from grefine.errors import ImageError
 from grefine.io.embedded import exif_orientation, user_comment
 from grefine.io.encode import encode_image, pixel_digest, with_text, write_image
-from grefine.io.images import decode_image, normalise, read_image, restore
+from grefine.io.images import decode_image, read_image
+from grefine.io.picture import normalise, restore
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 PHOTO = Image.fromarray(PIXELS)

@@ -61,3 +61,12 @@ def test_wheel_refines_from_another_folder(installed, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / EXAMPLE.name).is_file()
+
+
+def test_wheel_shows_itself(installed, tmp_path):
+    done = run(installed, tmp_path, "-m", "grefine", "demo", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert str((tmp_path / "out" / "report.html").resolve()) in done.stdout
+    assert (tmp_path / "out" / "12_missing.png").is_file()
+    done = run(installed, tmp_path, "-m", "grefine", "settings", "delta")
+    assert done.stdout.startswith("delta = "), done.stderr

@@ -11,7 +11,7 @@ from ldm_layout import SDXL_BLOCKS
 from test_pipe_exactness import bad_place, call, picture
 
 from grefine.models.mdiqa import MDIQA
-from grefine.refine.denoise import Crops, Watch, denoise, latent_multiple
+from grefine.refine.denoise import CropBatch, Watch, denoise, latent_multiple
 from grefine.refine.encode import Embeddings
 
 
@@ -131,7 +131,7 @@ def test_real_sdxl_geometry_on_the_meta_device(channels, control):
     def ghost(*shape):
         return torch.zeros(shape, device="meta")
 
-    crops = Crops(
+    crops = CropBatch(
         images=ghost(1, 3, 1024, 1024),
         masks=ghost(1, 1, 1024, 1024),
         embeddings=Embeddings(ghost(1, 77, 2048), ghost(1, 1280), ghost(1, 77, 2048), ghost(1, 1280)),

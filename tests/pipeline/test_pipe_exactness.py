@@ -67,7 +67,7 @@ def test_good_pixels_are_bit_identical_also_after_twice(pipe, how):
 
 def test_exact_restores_inside_the_mask(pipe):
     image = picture()
-    alone, _ = call(pipe, image, restorer="none", config={"split": 0.5, "total_steps": 2}, num_inference_steps=None)
+    alone, _ = call(pipe, image, restorer="none", config={"total_steps": 2}, num_inference_steps=None)
     both, result = call(pipe, image, preserve="exact")
     assert result.decision.kept == "both"
     assert not np.array_equal(np.asarray(alone), np.asarray(both))

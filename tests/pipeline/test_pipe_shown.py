@@ -31,8 +31,8 @@ def wants_change(defect):
     return look
 
 
-def seen_by_the_unet(defect, **settings):
-    pipe, seen = pipeline(), []
+def seen_by_the_unet(defect, **sight):
+    pipe, seen = pipeline(unet_traits=sight), []
 
     def watch(_pipe, _index, _step, tensors):
         seen.append((tensors["masked_image_latents"].clone(), tensors["prompt_embeds"].shape[0]))
@@ -43,7 +43,7 @@ def seen_by_the_unet(defect, **settings):
         image=picture(),
         quality_map=good_everywhere,
         alignment_map=wants_change(defect),
-        config={"guard": False, "guidance_scale": 2.0, "max_area": 1.0, "max_upscale": 1.0} | settings,
+        config={"guard": False, "guidance_scale": 2.0, "max_area": 1.0, "max_upscale": 1.0},
         restorer="none",
         num_inference_steps=1,
         callback_on_step_end=watch,
@@ -61,12 +61,12 @@ def test_what_a_phrase_wants_changed_is_hidden_unless_the_pipeline_learned_to_se
     with torch.no_grad():
         clear = pipe.vae.encode(whole).latent_dist.mode() * pipe.vae.config.scaling_factor
     hidden, _ = seen_by_the_unet(defect)
-    damage_only, _ = seen_by_the_unet(defect, show_damage=True)
-    shown, _ = seen_by_the_unet(defect, show_edited=True)
+    damage_only, _ = seen_by_the_unet(defect, damage=True)
+    shown, _ = seen_by_the_unet(defect, edited=True)
     assert torch.equal(hidden, damage_only), "nothing here is damage"
     assert torch.allclose(shown, clear, atol=1e-4), "a missing thing's place is not filled either"
     assert not torch.allclose(hidden, clear, atol=1e-2)
 
 
 def test_words_steer_what_is_changed_in_sight():
-    assert seen_by_the_unet("attribute", show_edited=True)[1] == 2, "with and without the prompt"
+    assert seen_by_the_unet("attribute", edited=True)[1] == 2, "with and without the prompt"

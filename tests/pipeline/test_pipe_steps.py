@@ -53,13 +53,15 @@ def test_steps_are_counted_as_executed_in_both_stages(pipe, strength):
 
 
 def test_what_is_mended_in_sight_takes_few_steps_unless_steps_are_asked_for(pipe):
-    in_sight = {"show_damage": True, "steps_shown": 2}
-    _, seen, runs = watch(pipe, config=in_sight)
+    preferring = pipeline(unet_traits={"damage": True, "steps": 2})
+    _, seen, runs = watch(preferring)
     assert [stage for _, stage, _ in seen] == ["repaint"] * 2 + ["restore"] * 2
     assert runs == [1] * 4
-    assert pipe.num_timesteps == 4
-    assert len(watch(pipe, config=in_sight | {"show_damage": False})[1]) == 20, "in the blank every step counts"
-    preferring = pipeline(refine_defaults={"show_damage": True, "steps_shown": 2})
+    assert preferring.num_timesteps == 4
+    assert len(watch(pipe)[1]) == 20, "in the blank every step counts"
+    assert len(watch(preferring, config={"reading": "paper"})[1]) == 20, "the paper shows its UNet nothing"
+    older = pipeline(refine_defaults={"show_damage": True, "steps_shown": 2, "dilate": 0.02})
+    assert older.unet_traits == preferring.unet_traits, "as pipelines said it before"
     words = preferring.explain("a red ball", picture(), quality_map=bad_place, config={"use_aq": False})
     assert "Stage 1 runs 2 steps" in words
     assert "Stage 2 (inpaint) runs 2 steps" in words
@@ -70,12 +72,6 @@ def test_what_is_mended_in_sight_takes_few_steps_unless_steps_are_asked_for(pipe
 def test_all_steps_go_to_stage_1_without_stage_2(pipe):
     _, seen, _ = watch(pipe, num_inference_steps=5, restorer="none")
     assert [stage for _, stage, _ in seen] == ["repaint"] * 5
-
-
-def test_schedule_mode_counts_the_schedule(pipe):
-    settings = {"steps_mode": "schedule", "total_steps": 10, "delta": 0.4}
-    _, seen, _ = watch(pipe, strength=0.6, config=settings)
-    assert [stage for _, stage, _ in seen] == ["repaint"] * 3 + ["restore"] * 2
 
 
 def test_callback_changes_and_latent_output(pipe):

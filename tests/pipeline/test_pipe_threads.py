@@ -16,7 +16,7 @@ from grefine.errors import ConfigError
 from grefine.pipeline import GRefinePipeline
 from grefine.refine.settings import RefineConfig
 
-PLAIN = RefineConfig(gate=False, use_aq=False, mask_mode="mean", max_area=0.6, max_regions=2, guard=False)
+PLAIN = RefineConfig(gate=False, use_aq=False, mask_threshold="mean", max_area=0.6, max_regions=2, guard=False)
 CALLS = [(steps, seed) for seed, steps in enumerate((2, 5, 3, 9, 4, 7, 2, 6))]
 
 

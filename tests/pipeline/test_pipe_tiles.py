@@ -141,7 +141,7 @@ def test_wide_crops_share_the_room_of_ordinary_ones(wider, batches):
     assert len(counted) == pipe.num_timesteps == batches * 4
 
 
-def test_steps_of_large_pictures_are_counted_before_they_run():
+def test_every_step_of_a_large_picture_is_counted():
     pipe, counted = pipeline(), []
 
     def count(pipe, index, timestep, tensors):

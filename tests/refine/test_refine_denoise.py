@@ -17,7 +17,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
 from grefine.errors import ConfigError
-from grefine.refine.denoise import Crops, Watch, denoise, latent_multiple, snap_mask
+from grefine.refine.denoise import CropBatch, Watch, denoise, latent_multiple, snap_mask
 from grefine.refine.encode import Embeddings
 from grefine.refine.vae import decode_latents, encode_images
 
@@ -46,7 +46,7 @@ def scene():
 def crops_of(pipe, image, mask, strength=0.7, steps=3, seed=11, prompt="a red ball", **others):
     words = pipe.encode_prompt(prompt)
     pixels = torch.from_numpy(np.asarray(image).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
-    return Crops(
+    return CropBatch(
         images=pixels,
         masks=torch.from_numpy((mask > 0).astype(np.float32))[None, None],
         embeddings=Embeddings(words[0], words[2], words[1], words[3]),
@@ -118,7 +118,7 @@ def test_rows_do_not_depend_on_company(pipe):
     image, mask = scene()
     one = crops_of(pipe, image, mask)
     other = crops_of(pipe, image.rotate(90), mask, seed=5, prompt="a blue box")
-    both = Crops(
+    both = CropBatch(
         images=torch.cat([other.images, one.images]),
         masks=torch.cat([other.masks, one.masks]),
         embeddings=Embeddings(
@@ -201,7 +201,7 @@ def test_shown_damage_fills_the_masked_image_channels():
     kept = {}
     for shown in (False, True):
         seen.clear()
-        crops = crops_of(pipe, image, mask, shown=shown)
+        crops = crops_of(pipe, image, mask, source_visible=shown)
         kept[shown] = denoise(pipe, crops, Watch(note, ("masked_image_latents",))), seen["masked"]
     whole = encode_images(pipe.vae, crops.images, torch.device("cpu"))
     assert torch.equal(kept[True][1], whole)

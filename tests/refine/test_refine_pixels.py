@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,15 @@ from grefine.refine.composite import (
 )
 from grefine.refine.fill import smooth_fill
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
-from grefine.refine.settings import RefineConfig, read_settings, resolve
+from grefine.refine.settings import (
+    PLAIN,
+    RefineConfig,
+    UNetTraits,
+    read_settings,
+    resolve,
+    traits_of_call,
+    unet_traits,
+)
 from grefine.refine.strength import choose_timesteps
 
 MASK = np.zeros((32, 32), bool)
@@ -191,7 +201,7 @@ def test_bundled_settings_read(name):
 
 
 def test_settings_split_steps_and_fall_back():
-    assert RefineConfig(total_steps=20, split=0.5).steps == (10, 10)
+    assert RefineConfig(total_steps=20).steps == (10, 10)
     assert RefineConfig(total_steps=7, restorer="none").steps[0] == 7
     assert RefineConfig(stage1=False, total_steps=6).steps == (0, 6)
     settings = resolve(RefineConfig(), {"guidance_scale": 2.5}, {"total_steps": 4, "guard": None})
@@ -211,12 +221,40 @@ def test_settings_split_steps_and_fall_back():
         ({"max_area": 2.0}, "max_area is a share"),
         ({"max_regions": 0}, "max_regions must be at least 1"),
         ({"context": -1.0}, "context must not be negative"),
-        ({"strength_min": 0.9, "strength_max": 0.5}, "strength_min 0.9 is above strength_max 0.5"),
         ({"max_upscale": 0.5}, "max_upscale must be at least 1"),
-        ({"strength_step": 0.0}, "strength_step must lie in 0..0.5"),
-        ({"mask_mode": "mena"}, "did you mean 'mean'"),
+        ({"mask_threshold": 1.5}, "mask_threshold is a share"),
+        ({"mask_threshold": "mena"}, "mask_threshold' must be"),
+        ({"reading": "papr"}, "must be one of grefine, paper, not 'papr'; did you mean 'paper'"),
+        ({"mask_mode": "mean"}, "'mask_mode' is gone: `mask_threshold` takes a value, or `mean`"),
+        ({"show_damage": True}, "'show_damage' is gone: it is a property of the UNet now: `unet_traits`"),
+        ({"protect": False}, "'protect' is gone: `reading: paper` is the literal chain"),
     ],
 )
 def test_settings_are_checked(values, sentence):
     with pytest.raises(ConfigError, match=sentence):
         read_settings(values)
+
+
+def test_a_removed_key_in_a_file_names_the_line_and_what_replaced_it(tmp_path):
+    (tmp_path / "old.yaml").write_text("gate: false\nguard_regions: true\n")
+    with pytest.raises(
+        ConfigError, match=r"old\.yaml' line 2: the key 'guard_regions' is gone: the guard always judges"
+    ):
+        read_settings(tmp_path / "old.yaml")
+
+
+def test_there_are_few_settings_and_every_removed_one_says_what_replaced_it():
+    names = {field.name for field in fields(RefineConfig)}
+    assert len(names) <= 24
+    assert not names & RefineConfig.REMOVED.keys()
+    assert all(sentence.endswith(".") for sentence in RefineConfig.REMOVED.values())
+
+
+def test_what_a_pipeline_of_before_stated_of_its_unet_is_read():
+    old = {"show_damage": True, "show_edited": True, "steps_shown": 2, "strength_shown": 0.2, "least_change": 0.06}
+    traits = UNetTraits(damage=True, edited=True, strength=0.2, steps=2, least_change=0.06)
+    assert unet_traits(None, old | {"dilate": 0.06}) == traits
+    assert unet_traits({"damage": True}, old) == UNetTraits(damage=True)
+    assert resolve(RefineConfig(), old | {"dilate": 0.06}, {}).dilate == 0.06
+    assert traits_of_call(traits, RefineConfig(reading="paper"), False) == PLAIN
+    assert traits_of_call(traits, RefineConfig(), True).steps is None

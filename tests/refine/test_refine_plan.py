@@ -10,12 +10,13 @@ import pytest
 from grefine.indicators.calibration import Calibration
 from grefine.refine.parts import connected_parts, split_large
 from grefine.refine.plan import DIFFUSE, Findings, automatic_mask, edit_map, group_parts, plan_repair
-from grefine.refine.regions import LARGEST_CROP, binarise, crop_box, otsu, working_size
-from grefine.refine.settings import RefineConfig
+from grefine.refine.regions import LARGEST_CROP, binarise, crop_box, working_size
+from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
 
 SIDE = 64
 GATED = Calibration(p_gate=0.7, mask_threshold=0.5)
+SEES = UNetTraits(damage=True, strength=0.4)
 
 
 def square(top, left, size, value=1.0, base=0.0):
@@ -38,27 +39,25 @@ def findings(P=None, p=0.5, phrases=(), text="a ball on the grass", user=None):
     return Findings(QualityMap(P, p), aligned, ParsedPrompt(text, (), ()), user)
 
 
-def plan(found, calibration=GATED, working=64, **settings):
+def plan(found, calibration=GATED, working=64, traits=PLAIN, **settings):
     settings = {"dilate": 0.0, "max_upscale": 4.0} | settings
-    return plan_repair(found, RefineConfig(**settings), calibration, working)
+    return plan_repair(found, RefineConfig(**settings), calibration, working, traits)
 
 
 def test_the_worked_example():
     P = np.array([[0.8, 0.3], [0.9, 0.6]], np.float32)
     region = np.array([[0.9, 0.2], [0.1, 0.0]], np.float32)
     D = 1 - P + region
-    assert binarise(D, "fixed", 0.5, 0.2).tolist() == [[True, True], [False, False]]
-    assert binarise(1 - P, "fixed", 0.5, 0.2).tolist() == [[False, True], [False, False]]
+    assert binarise(D, 0.5).tolist() == [[True, True], [False, False]]
+    assert binarise(1 - P, 0.5).tolist() == [[False, True], [False, False]]
 
 
-@pytest.mark.parametrize("mode", ["mean", "otsu", "quantile"])
-def test_relative_cuts_find_the_bad_square(mode):
+def test_a_cut_at_the_mean_finds_the_bad_square():
     values = square(10, 10, 20, 0.9, 0.1)
-    assert np.array_equal(binarise(values, mode, 0.5, 400 / SIDE**2), values > 0.5)
-
-
-def test_otsu_leaves_a_flat_map_alone():
-    assert otsu(np.full((8, 8), 0.7)) == 1.0
+    assert np.array_equal(binarise(values, "mean"), values > 0.5)
+    dull = findings(square(10, 10, 20, 0.5, 0.9), p=0.3)
+    assert plan(dull, mask_threshold="mean").area == pytest.approx(400 / SIDE**2)
+    assert not plan(dull, mask_threshold=0.6).regions
 
 
 def test_a_good_image_needs_nothing_whatever_its_weakest_cells_say():
@@ -106,7 +105,7 @@ def test_what_a_defect_has_all_over_does_not_protect_it_but_what_it_has_in_part_
     house = PhraseAlignment(phrase("house", 0), 0.1, 0.9, "attribute", square(0, 0, 32))
     checks = PhraseAlignment(phrase("checks", 0), 0.9, 0.9, None, None, square(0, 0, 30))
     door = PhraseAlignment(phrase("door", 0), 0.9, 0.9, None, None, square(0, 0, 12))
-    beside = PhraseAlignment(replace(phrase("tree", 0), apart=True), 0.9, 0.9, None, None, square(0, 0, 30))
+    beside = PhraseAlignment(replace(phrase("tree", 0), beside=True), 0.9, 0.9, None, None, square(0, 0, 30))
     assert edit_map(findings(phrases=[house, checks]).alignment, 0.5)[:32, :32].min() == 1.0
     with_door = edit_map(findings(phrases=[house, door]).alignment, 0.5)
     assert (with_door[:12, :12].max(), with_door[12:32, 12:32].min()) == (0.0, 1.0)
@@ -169,7 +168,7 @@ def test_what_hangs_on_something_is_asked_for_with_it():
     house = PhraseAlignment(phrase("house", 0), 0.9, 0.9, None, None, square(8, 8, 24))
     dots = Phrase("dots", ("with", "dots"), ((0, 4), (5, 9)), 0)
     for apart, prompt in ((False, "a house with dots , "), (True, "with dots , ")):
-        phrases = [house, PhraseAlignment(replace(dots, apart=apart), 0.1, 0.1, "noun", square(8, 8, 24), host=0)]
+        phrases = [house, PhraseAlignment(replace(dots, beside=apart), 0.1, 0.1, "noun", square(8, 8, 24), host=0)]
         assert plan(findings(phrases=phrases)).regions[0].prompt.startswith(prompt)
 
 
@@ -177,16 +176,26 @@ def test_a_bad_place_is_redrawn_as_what_it_shows():
     ball = PhraseAlignment(phrase("ball", 0), 0.9, 0.9, None, None, square(8, 8, 24))
     planned = plan(findings(square(10, 10, 16, 0.2, 1.0), p=0.3, phrases=[ball]))
     assert planned.regions[0].prompt == "a ball , a ball on the grass"
-    assert plan(findings(square(10, 10, 16, 0.2, 1.0), p=0.3, phrases=[ball]), region_prompt="caption").regions[
-        0
-    ].prompt == ("a ball on the grass")
+    literal = plan(findings(square(10, 10, 16, 0.2, 1.0), p=0.3, phrases=[ball]), reading="paper")
+    assert literal.regions[0].prompt == "a ball on the grass"
 
 
-@pytest.mark.parametrize(("mode", "strength"), [("deficit", 0.6), ("literal", 0.4)])
-def test_the_formulas_strength(mode, strength):
+def test_the_papers_strength_is_one_for_all_and_has_no_floor():
     missing = PhraseAlignment(phrase("ball", 0), 0.1, 0.1, "noun", square(0, 0, 16))
-    planned = plan(findings(p=0.3, phrases=[missing]), strength_mode=mode, strength_min=0.0)
-    assert planned.regions[0].strength == pytest.approx(strength)  # p = .3, a = .5
+    assert plan(findings(p=0.3, phrases=[missing]), reading="paper").regions[0].strength == 0.6  # a = .5
+    assert plan(findings(p=1.0, phrases=[missing]), reading="paper").regions[0].strength == 0.25
+    assert plan(findings(p=1.0, phrases=[missing])).regions[0].strength == 0.9
+
+
+def test_the_paper_draws_over_met_things_and_keeps_specks():
+    asked = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(4, 4, 24))
+    cat = PhraseAlignment(phrase("cat", 1), 0.9, 0.9, None, claimed=square(4, 4, 12))
+    ours, papers = (plan(findings(phrases=[asked, cat]), reading=reading) for reading in ("grefine", "paper"))
+    assert not ours.mask[4:16, 4:16].any()
+    assert papers.mask[4:16, 4:16].all()
+    speck = findings(1 - square(9, 9, 1), p=0.1)
+    assert not plan(speck).regions
+    assert plan(speck, reading="paper").regions
 
 
 def test_small_parts_and_too_many_regions_are_dropped_and_said():
@@ -280,35 +289,35 @@ def test_only_places_that_no_phrase_asks_for_are_mended():
     drawn = plan(findings(phrases=[missing])).regions[0]
     looks_bad = plan(findings(P=1 - square(30, 30, 20))).regions[0]
     marked = plan(findings(user=square(30, 30, 20) > 0)).regions[0]
-    assert (drawn.restores, looks_bad.restores, marked.restores) == (False, True, True)
+    assert (drawn.is_restoration, looks_bad.is_restoration, marked.is_restoration) == (False, True, True)
 
 
 def test_what_is_mended_in_sight_needs_less_strength():
     bad = findings(P=1 - square(30, 30, 20))
-    assert plan(bad, show_damage=False).regions[0].strength > 0.8
-    assert plan(bad, show_damage=True, strength_shown=0.4).regions[0].strength == 0.4
+    assert plan(bad).regions[0].strength > 0.8
+    assert plan(bad, traits=SEES).regions[0].strength == 0.4
     missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(4, 4, 24))
-    assert plan(findings(phrases=[missing]), show_damage=True).regions[0].strength == 0.9
+    assert plan(findings(phrases=[missing]), traits=SEES).regions[0].strength == 0.9
 
 
 def test_what_is_mended_in_sight_may_be_large():
     bad = findings(P=1 - square(4, 4, 50))
     assert plan(bad).beyond_repair
-    assert plan(bad, show_damage=True).regions
+    assert plan(bad, traits=SEES).regions
     missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(4, 4, 50))
-    assert plan(findings(phrases=[missing]), show_damage=True).beyond_repair, "this would be a new picture"
+    assert plan(findings(phrases=[missing]), traits=SEES).beyond_repair, "this would be a new picture"
 
 
 def test_what_damage_hides_is_mended_before_it_is_drawn_anew():
     missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(30, 30, 20))
     under_damage = findings(P=1 - square(30, 30, 20, 0.8), phrases=[missing])
-    mended = plan(under_damage, show_damage=True, strength_shown=0.4).regions[0]
-    assert (mended.kind, mended.restores, mended.strength, mended.phrases) == ("perceptual", True, 0.4, ())
+    mended = plan(under_damage, traits=SEES).regions[0]
+    assert (mended.kind, mended.is_restoration, mended.strength, mended.phrases) == ("perceptual", True, 0.4, ())
     assert mended.prompt.startswith("a ball , ")
     assert "'a ball' is not seen" in mended.reason
     assert plan(under_damage).regions[0].kind == "noun", "a UNet that does not see the damage draws it anew"
     in_plain_sight = findings(P=1 - square(30, 30, 20, 0.2), phrases=[missing])
-    assert plan(in_plain_sight, show_damage=True).regions[0].kind == "noun"
+    assert plan(in_plain_sight, traits=SEES).regions[0].kind == "noun"
 
 
 def met(noun, claimed):
@@ -326,10 +335,10 @@ def test_a_persons_mark_says_where_a_missing_thing_goes_that_has_no_place_of_its
     mark = square(30, 30, 20) > 0
     nowhere = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(2, 2, 16))
     region = plan(findings(phrases=[nowhere], user=mark)).regions[0]
-    assert (region.phrases, region.strength, region.restores) == ((0,), 0.9, False)
+    assert (region.phrases, region.strength, region.is_restoration) == ((0,), 0.9, False)
     on_another = replace(nowhere, host=1)
     cat = met("cat", square(2, 2, 16))
-    assert plan(findings(phrases=[on_another, cat], user=mark)).regions[0].restores, "it belongs on the cat"
+    assert plan(findings(phrases=[on_another, cat], user=mark)).regions[0].is_restoration, "it belongs on the cat"
 
 
 def test_the_room_round_a_bad_place_does_not_count_as_bad():

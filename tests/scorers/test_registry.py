@@ -59,9 +59,11 @@ def test_every_metric_says_what_a_reader_needs():
         assert spec.range[0] < spec.range[1]
         assert spec.weights or availability(spec.name)[0], f"{spec.name} needs nothing and does not run"
     assert {s.name for s in metric_specs() if s.needs_prompt} == {
-        "moe_agiqa", "clipscore", "pickscore", "imagereward", "hpsv2",
+        "moe_agiqa", "clipscore", "pickscore", "imagereward", "hpsv2", "vqascore",
     }  # fmt: skip
-    assert [s.name for s in metric_specs() if s.direction == "lower"] == ["brisque", "piqe"]
+    assert [s.name for s in metric_specs() if s.direction == "lower" and s.axis != "none"] == [
+        "brisque", "piqe", "niqe", "brisque_severity",
+    ]  # fmt: skip
 
 
 def test_what_cannot_run_says_why_and_how():
@@ -77,12 +79,12 @@ def test_names_are_forgiving_and_unknown_ones_are_not():
     assert known_metric("MoE-AGIQA") == "moe_agiqa"
     assert known_metric("topiq_nr") == "topiq"
     with pytest.raises(ConfigError) as caught:
-        known_metric("nope")
+        known_metric("unheard")
     assert "did you mean" not in str(caught.value)
     with pytest.raises(ConfigError, match="did you mean 'musiq'"):
         load_scorer("muziq")
-    with pytest.raises(ConfigError, match="No metric 'nope'; `grefine metrics` lists them$"):
-        load_scorer("nope")
+    with pytest.raises(ConfigError, match="No metric 'unheard'; `grefine metrics` lists them$"):
+        load_scorer("unheard")
     with pytest.raises(ConfigError, match="no device"):
         load_scorer("piqe", device="gpu9")
     with pytest.raises(MetricUnavailable, match="non-commercial"):

@@ -8,8 +8,14 @@ from PIL import Image
 from scipy.special import gamma
 
 from grefine.errors import ImageError, WeightsCorrupt, WeightsMissing
-from grefine.scorers.brisque import BRISQUE, Regression, luminance, read_model
-from grefine.scorers.natural_statistics import asymmetric_gaussian, features, generalised_gaussian, normalised
+from grefine.scorers.brisque import BRISQUE, Regression, read_model
+from grefine.scorers.natural_statistics import (
+    asymmetric_gaussian,
+    features,
+    generalised_gaussian,
+    luminance,
+    normalised,
+)
 from grefine.scorers.piqe import PIQE, piqe
 
 

@@ -348,4 +348,4 @@ def test_a_phrase_knows_how_its_noun_looks():
     ],
 )
 def test_listed_and_placed_things_stand_apart(prompt, apart):
-    assert [p.noun for p in parse_prompt(prompt) if p.apart] == apart
+    assert [p.noun for p in parse_prompt(prompt) if p.beside] == apart

@@ -19,7 +19,8 @@ from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibrate import weights_digest
 from grefine.indicators.calibration import Calibration
-from grefine.indicators.load import load_clip, load_maps, load_prompts, load_tokenizer
+from grefine.indicators.components import load_clip, load_prompts, load_tokenizer
+from grefine.indicators.load import load_maps
 from grefine.indicators.pq_map import PQMap
 from grefine.indicators.similarity import normalise_features
 from grefine.indicators.text_features import TextFeatures

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from grefine.errors import ConfigError, MetricUnavailable
-from grefine.io.images import printable
+from grefine.io.picture import printable
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
-from grefine.io.images import printable
+from grefine.io.picture import printable
 from grefine.training.datasets.generated import read_agiqa_1k, read_agiqa_3k
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, one_of, pictures_below, rated
 from grefine.training.datasets.table import number, read_records, read_table, scored

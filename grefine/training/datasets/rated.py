@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
-from grefine.io.images import printable
+from grefine.io.picture import printable
 
 MOS = "mos"
 

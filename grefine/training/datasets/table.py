@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from grefine.errors import ConfigError, MetricUnavailable, nearest
-from grefine.io.images import printable
+from grefine.io.picture import printable
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, rated
 
 IMAGE, PROMPT, REFERENCE = "image", "prompt", "reference"

@@ -16,6 +16,7 @@ from grefine.errors import ImageError
 from grefine.io.atomic import PARTIAL_PREFIX
 from grefine.io.content import content_hash
 from grefine.io.images import read_image
+from grefine.types import RefineResult
 
 SIDE = 640
 """Longest side of a copy in a report."""
@@ -169,6 +170,16 @@ def layer_png(kind: str, values: np.ndarray) -> bytes:
     buffer = BytesIO()
     Image.fromarray(rgba, "RGBA").save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def layers_of(result: RefineResult) -> dict[str, bytes]:
+    """Return a result's maps as small PNG files by layer name, for runs that write their report at the end."""
+    layers = {"quality": layer_png("quality", result.quality.values)}
+    if result.alignment.phrases:
+        layers["alignment"] = layer_png("alignment", result.alignment.values)
+    if result.plan.regions:
+        layers["mask"] = layer_png("mask", result.plan.mask)
+    return layers
 
 
 def _edges(mask: np.ndarray) -> np.ndarray:

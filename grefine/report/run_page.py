@@ -1,19 +1,67 @@
-"""What a refinement run decided, counted while its images pass by."""
+"""The page of a refinement run: what was decided for each image, and why."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from grefine.report.entry import ReportImage, ReportText
+from grefine.report.media import INLINE_BYTES
+from grefine.report.page import write_page
 from grefine.types import MetricSpec
 
-if TYPE_CHECKING:
-    from grefine.evaluate.report_entry import ReportImage
-
-
 _ORIGINAL = {"untouched": "untouched", "kept": "original kept", "beyond": "beyond repair"}
+
+
+def write_refine_report(
+    out: str | Path,
+    images: Iterable[ReportImage],
+    *,
+    title: str = "Refinement",
+    specs: Mapping[str, MetricSpec] | None = None,
+    facts: Sequence[tuple[str, str]] = (),
+    failed: Sequence[tuple[str, str]] = (),
+    skipped: Sequence[tuple[str, str]] = (),
+    notes: Sequence[str] = (),
+    forced: str = "",
+    inline_bytes: int = INLINE_BYTES,
+) -> Path:
+    """Write the report of a refinement run: what was decided for each image, and why.
+
+    The run's own scores made or guarded its decisions, so the page shows them, in units of each judge's own noise, and
+    says that they prove nothing; `grefine evaluate` with other metrics does.
+
+    Args:
+        out: folder of the run; gets `report.html` and, for large runs, `report_files/`.
+        images: one `ReportImage` per finished image; read one at a time, once.
+        title: heading of the page.
+        specs: score name → what to know about it (direction); unknown names count as "higher is better".
+        facts: (what, value) lines, e.g. ("pipeline", "tiny"), ("seed", "0"), ("seconds", "81").
+        failed: (file, reason) for images that could not be refined.
+        skipped: (file, reason) for those that were left out on purpose.
+        notes: sentences that a reader should know.
+        forced: what is to be known of pictures that were refined by force.
+        inline_bytes: see `write_page`.
+    """
+    tally = RefineTally(specs or {}, len(failed), len(skipped))
+
+    def text() -> ReportText:
+        return ReportText(
+            title=title,
+            subtitle="What the refinement decided, image by image.",
+            headline=tally.headline(),
+            tone=tally.tone(),
+            sentences=tuple(tally.sentences()),
+            facts=tuple(facts),
+            missing=(*failed, *skipped),
+            notes=tuple(notes),
+            forced=forced,
+        )
+
+    entries = ([image] for image in tally.watch(images))
+    return write_page(out, entries, text, tally.specs, inline_bytes=inline_bytes, in_noise=True)
 
 
 class RefineTally:

@@ -12,13 +12,18 @@ import pytest
 from PIL import Image
 
 from grefine.errors import ImageError
-from grefine.evaluate.plots import ForestRow, forest_svg, radar_axes, radar_svg
-from grefine.evaluate.report import ReportImage, ReportText, write_refine_report, write_report
-from grefine.evaluate.report_data import joined_emphasis
-from grefine.evaluate.report_media import FOLDER, layer_png
+from grefine.report.entry import ReportImage, ReportText
+from grefine.report.gallery import joined_emphasis
+from grefine.report.media import FOLDER, layer_png, layers_of
+from grefine.report.page import write_page
+from grefine.report.run_page import write_refine_report
 from grefine.types import MetricSpec
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
+
+
+def write_gallery(out, images, text, specs=None, **options):
+    return write_page(out, ([image] for image in images), text, specs or {}, **options)
 
 
 def entries(count, **facts):
@@ -39,7 +44,7 @@ def test_hostile_text_stays_text(tmp_path):
         prompt=EVIL, reason=EVIL, group=EVIL, notes=(EVIL,), scores={EVIL: (0.1, 0.2)}, emphasis=((0, 9, 1.1),),
     )  # fmt: skip
     text = ReportText(EVIL, EVIL, EVIL, facts=((EVIL, EVIL),), missing=((EVIL, EVIL),), notes=(EVIL,))
-    page = write_report(tmp_path, [image], text, specs={EVIL: MetricSpec(EVIL)}).read_text(encoding="utf-8")
+    page = write_gallery(tmp_path, [image], text, specs={EVIL: MetricSpec(EVIL)}).read_text(encoding="utf-8")
     assert page.count("<script") == 2
     assert page.count("</script>") == 2
     assert "<img" not in page
@@ -47,7 +52,7 @@ def test_hostile_text_stays_text(tmp_path):
 
 
 def test_only_our_script_may_run_and_nothing_is_fetched(tmp_path):
-    page = write_report(tmp_path, entries(2), ReportText("t")).read_text(encoding="utf-8")
+    page = write_gallery(tmp_path, entries(2), ReportText("t")).read_text(encoding="utf-8")
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page).group(1).replace("&#39;", "'")
     script = re.search(r"<script>(.*?)</script>", page, re.DOTALL).group(1)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -58,10 +63,10 @@ def test_only_our_script_may_run_and_nothing_is_fetched(tmp_path):
 
 
 def test_few_pictures_lie_inside_and_many_beside_the_page(tmp_path):
-    inside = data_of(write_report(tmp_path / "few", entries(5), ReportText("t")))
+    inside = data_of(write_gallery(tmp_path / "few", entries(5), ReportText("t")))
     assert len(inside["media"]) == 10
     assert not (tmp_path / "few" / FOLDER).exists()
-    beside = data_of(write_report(tmp_path / "many", entries(450), ReportText("t"), inline_bytes=2000))
+    beside = data_of(write_gallery(tmp_path / "many", entries(450), ReportText("t"), inline_bytes=2000))
     assert beside["media"] == {}
     assert beside["chunks"] is None
     assert len(beside["index"]) == 450
@@ -75,16 +80,16 @@ def test_few_pictures_lie_inside_and_many_beside_the_page(tmp_path):
 
 
 def test_a_smaller_report_clears_its_own_leftovers_only(tmp_path):
-    write_report(tmp_path, entries(30), ReportText("t"), inline_bytes=0)
+    write_gallery(tmp_path, entries(30), ReportText("t"), inline_bytes=0)
     (tmp_path / FOLDER / "mine.webp").write_bytes(b"keep")
-    write_report(tmp_path, entries(3), ReportText("t"), inline_bytes=0)
+    write_gallery(tmp_path, entries(3), ReportText("t"), inline_bytes=0)
     files = [p.name for p in (tmp_path / FOLDER).iterdir()]
     assert len(files) == 3 * 2 + 1 + 1
     assert "mine.webp" in files
 
 
 def test_the_same_report_twice_is_the_same_file(tmp_path):
-    pages = [write_report(tmp_path / n, entries(4), ReportText("t")).read_bytes() for n in "ab"]
+    pages = [write_gallery(tmp_path / n, entries(4), ReportText("t")).read_bytes() for n in "ab"]
     assert pages[0] == pages[1]
 
 
@@ -130,7 +135,6 @@ def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
 
 
 def test_maps_of_a_refine_result_are_the_same_stored_or_not(tmp_path):
-    from grefine.evaluate.report import layers_of
     from grefine.types import (
         AlignmentMap,
         Decision,
@@ -169,14 +173,3 @@ def test_neighbouring_words_are_emphasised_as_one_phrase():
     prompt = "a tree and a pink ball"
     parts = [(0, 1, 1.1), (13, 17, 1.1), (11, 12, 1.1), (18, 22, 1.2), (2, 6, 1.1)]
     assert joined_emphasis(prompt, parts) == [(0, 6, 1.1), (11, 17, 1.1), (18, 22, 1.2)]
-
-
-def test_plots_scale_and_turn():
-    axes = radar_axes(["a", "b"], ["b"], {"x": {"a": 1.0, "b": 5.0}, "y": {"a": 3.0, "b": 9.0}})
-    assert [(axis.centre, axis.rim) for axis in axes] == [(1.0, 3.0), (9.0, 5.0)]
-    assert radar_svg(axes, {}, title="two axes are no radar") == ""
-    row = ForestRow("<m>", 0.5, 0.2, 0.8, 0.1, "+0.5")
-    svg = forest_svg([row, ForestRow("n", -0.5, -0.8, -0.2, 0.0, "x", "loop")], title="t", unit="SD")
-    assert "&lt;m&gt;" in svg
-    assert 'class="row metric gain"' in svg
-    assert 'class="row loop loss"' in svg

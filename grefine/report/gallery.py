@@ -6,20 +6,34 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from grefine.evaluate.report_media import FOLDER, MediaStore, add_layer, add_picture
-from grefine.evaluate.results import AXES, Analysis
-from grefine.io.images import printable
+from grefine.io.picture import printable
 from grefine.io.run_files import LAYERS
+from grefine.report.entry import ReportImage
+from grefine.report.media import FOLDER, MediaStore, add_layer, add_picture
+from grefine.types import AXES, MetricSpec
 
-if TYPE_CHECKING:
-    from grefine.evaluate.report_entry import ReportImage
-    from grefine.types import MetricSpec
+PAIR = ("before", "after")
+"""Labels of a page with one method."""
 
 PAGE_ROWS = 200
 """Images per data file of a large report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What the images of a gallery can be sorted by."""
+
+    metrics: tuple[str, ...]
+    """In the order of the page."""
+    axes: tuple[tuple[str, float, int], ...] = ()
+    """Axis, noise of its judges, and the number of images that it was judged on."""
+    bands: Mapping[str, float] = field(default_factory=dict)
+    """Metric → the change that counts as none."""
+    first: int = 1
+    """Label of the method that is shown first."""
 
 
 class Gallery:
@@ -48,31 +62,22 @@ class Gallery:
         self._seen.append(tuple(_light(image) for image in images))
         self.kept[images[0].kept] += 1
 
-    def data(
-        self,
-        labels: Sequence[str],
-        metrics: Sequence[str],
-        specs: Mapping[str, MetricSpec],
-        analyses: Sequence[Analysis],
-        first: int = 1,
-    ) -> dict[str, Any]:
+    def data(self, labels: Sequence[str], specs: Mapping[str, MetricSpec], measures: Measures) -> dict[str, Any]:
         """Return what the page's script reads.
 
         Args:
             labels: names of the inputs, then of every method.
-            metrics: in the order of the page.
             specs: metric → what to know about it.
-            analyses: one per method.
-            first: label of the method that is shown first.
+            measures: what images are sorted by.
         """
         self._flush()
         return {
             "labels": list(labels),
-            "first": first,
+            "first": measures.first,
             "inNoise": self.in_noise,
-            "metrics": [_metric_facts(m, specs, analyses) for m in metrics],
-            "axes": _axes(analyses),
-            "index": [_index_row(images, metrics, specs, self.in_noise) for images in self._seen],
+            "metrics": [_metric_facts(metric, specs, measures) for metric in measures.metrics],
+            "axes": [{"name": name, "band": band, "n": count} for name, band, count in measures.axes],
+            "index": [_index_row(images, measures.metrics, specs, self.in_noise) for images in self._seen],
             "rows": PAGE_ROWS,
             "folder": FOLDER,
             "media": self.store.data_uris(),
@@ -151,22 +156,13 @@ def _gains(
     return gains
 
 
-def _axes(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
-    """Return the axes with their noise, which belongs to inputs and judges and so is the same for every method."""
-    return [
-        {"name": axis.axis, "band": axis.gain.band, "n": max(found.axes[place].gain.n for found in analyses)}
-        for place, axis in enumerate(analyses[0].axes if analyses else ())
-    ]
-
-
-def _metric_facts(metric: str, specs: Mapping[str, MetricSpec], analyses: Sequence[Analysis]) -> dict[str, Any]:
+def _metric_facts(metric: str, specs: Mapping[str, MetricSpec], measures: Measures) -> dict[str, Any]:
     spec = specs.get(metric)
-    bands = [m.gain.band for found in analyses for m in found.metrics if m.metric == metric]
     return {
         "name": metric,
         "lower": bool(spec and spec.direction == "lower"),
         "loop": bool(spec and spec.used_in_loop),
-        "band": max(bands, default=0.0),
+        "band": measures.bands.get(metric, 0.0),
     }
 
 

@@ -1,0 +1,37 @@
+"""`grefine demo`: a few pictures that come with grefine, refined with what comes with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+SHOWN = ("01_clean", "05_blur", "07_warp", "09_colour", "11_texture", "12_missing")
+"""One good picture, and one of each thing that grefine tells apart."""
+
+
+def demo(
+    out: Path = typer.Option("grefine-demo", "--out", "-o", help="Folder of results."),
+    open_: bool = typer.Option(False, "--open", help="Open the page of the run in the browser."),
+    as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
+) -> None:
+    """Refine six example pictures with the bundled toy pipeline (no download, no GPU) and name the page of results."""
+    from grefine.folder.progress import choose_reporter
+    from grefine.folder.runner import refine_folder
+    from grefine.resources import bundled
+
+    examples = bundled("examples") / "images"
+    summary = refine_folder(
+        [examples / f"{name}.png" for name in SHOWN],
+        out,
+        "tiny",
+        prompts=examples / "prompts.csv",
+        report=choose_reporter(as_json),
+    )
+    page = (out / "report.html").resolve()
+    if not as_json:
+        typer.echo("\n".join(summary.lines()))
+        typer.echo(f"The page of the run: {page}")
+    if open_ and page.is_file():
+        typer.launch(page.as_uri())
+    raise typer.Exit(summary.exit_code)

@@ -1,0 +1,103 @@
+"""The components of a pipeline that the maps are made of, each loaded alone: no diffusion model comes with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from grefine.errors import WeightsMissing
+from grefine.indicators import released
+from grefine.indicators.calibration import Calibration
+from grefine.indicators.recipe import assembled_folder, recipe_folder
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.pq_prompts import PQPrompts
+from grefine.resources import pipeline_folder, pipeline_names
+
+INDEX = "model_index.json"
+COMPONENTS = ("clip", "clip_tokenizer", "pq_prompts")
+
+
+def maps_folder(pipeline: str | Path) -> Path | None:
+    """Return the folder that holds a pipeline's maps; those of a recipe are assembled from what was fetched."""
+    recipe = recipe_folder(pipeline)
+    return pipeline_folder(pipeline) if recipe is None else assembled_folder(recipe, COMPONENTS)
+
+
+def load_clip(pipeline: str | Path) -> ClipSurgery:
+    """Load the component `clip`, ready for use."""
+    if pipeline == released.NAME:
+        return released.released_clip()
+    return _load(ClipSurgery, pipeline, "clip").eval()
+
+
+def load_prompts(pipeline: str | Path) -> PQPrompts:
+    """Load the component `pq_prompts`, ready for use."""
+    if pipeline == released.NAME:
+        return released.released_prompts()
+    return _load(PQPrompts, pipeline, "pq_prompts").eval()
+
+
+def load_tokenizer(pipeline: str | Path) -> Any:
+    """Load the component `clip_tokenizer`."""
+    from transformers import CLIPTokenizer
+
+    if pipeline == released.NAME:
+        return released.released_tokenizer()
+    return _load(CLIPTokenizer, pipeline, "clip_tokenizer")
+
+
+def stored_calibration(pipeline: str | Path) -> Calibration:
+    """Read what `grefine calibrate` stored; guesses when nothing is stored."""
+    return Calibration.of(stored_config(pipeline).get("calibration"))
+
+
+def stored_config(pipeline: str | Path, component: str = "") -> dict[str, Any]:
+    """Read what a pipeline's index states, or a component's configuration; nothing for what is not stored.
+
+    Raises:
+        WeightsMissing: no such pipeline.
+    """
+    if pipeline == released.NAME:
+        return {}
+    folder = maps_folder(pipeline)
+    if folder is not None:
+        path = folder / component / "config.json" if component else folder / INDEX
+        if not component and not path.is_file():
+            raise not_there(pipeline, INDEX)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    _needs_owner(pipeline, component or INDEX)
+    from diffusers import AutoencoderKL, DiffusionPipeline
+
+    if not component:
+        stored: Any = DiffusionPipeline.load_config(str(pipeline))
+    else:
+        stored = AutoencoderKL.load_config(str(pipeline), subfolder=component)
+    return dict(stored)
+
+
+def _load(kind: Any, pipeline: str | Path, component: str) -> Any:
+    folder = maps_folder(pipeline)
+    if folder is None:
+        _needs_owner(pipeline, component)
+    elif not (folder / component).is_dir():
+        raise not_there(pipeline, component)
+    try:
+        return kind.from_pretrained(str(folder or pipeline), subfolder=component)
+    except OSError as error:
+        raise not_there(pipeline, component) from error
+
+
+def _needs_owner(pipeline: str | Path, what: str) -> None:
+    """Refuse what cannot be on the Hub, whose ids have an owner, instead of asking there for it again and again."""
+    if "/" not in str(pipeline):
+        raise not_there(pipeline, what)
+
+
+def not_there(pipeline: str | Path, what: str) -> WeightsMissing:
+    """Return the error for a pipeline without one of its parts."""
+    names = ", ".join(pipeline_names()) or "none"
+    return WeightsMissing(
+        f"'{pipeline}' has no {what}: give a pipeline folder that holds {', '.join(COMPONENTS)}, the id of one on the "
+        f"Hub, or a bundled name ({names}); `grefine fetch {Path(str(pipeline)).name}` gets the weights of a recipe."
+    )

@@ -1,0 +1,58 @@
+"""The last step: which candidate of every image is kept, and the latents behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from grefine.refine.composite import rounded
+from grefine.refine.denoise import Backbone
+from grefine.refine.guard import Panel, decide
+from grefine.refine.job import Job, timed
+from grefine.refine.maps import own_scores
+from grefine.refine.repaint import to_tensor
+from grefine.refine.settings import RefineConfig
+from grefine.refine.vae import encode_images
+from grefine.types import Decision, Kept, Scores
+
+
+def keep_best(jobs: Sequence[Job], panel: Panel, config: RefineConfig, plan_only: bool) -> list[Job]:
+    """Decide which candidate of every image is kept, and why."""
+    decided = [_keep_best(job, panel, config, plan_only) for job in jobs]
+    return [
+        replace(job, decision=replace(job.decision, reason=f"{job.forced} {job.decision.reason}".strip()))
+        for job in decided
+    ]
+
+
+def _keep_best(job: Job, panel: Panel, config: RefineConfig, plan_only: bool) -> Job:
+    before = Scores(own_scores(job.quality, job.alignment))
+    if len(job.candidates) == 1:
+        reason = "Only planned, as asked." if plan_only else job.plan.note or "Nothing was to be repaired."
+        return replace(job, decision=Decision("original", reason, guarded=False), before=before, after=before)
+    with timed([job], "guard"):
+        if config.guard:
+            decision, before, after = decide(panel, job.candidates, job.text, config)
+            return replace(job, decision=decision, before=before, after=after)
+        kept: Kept = list(job.candidates)[-1]  # type: ignore[assignment]
+        (after,) = panel.own([Image.fromarray(rounded(job.candidates[kept]))], job.text)
+        reason = "The guard is off: the last candidate was kept unjudged."
+        return replace(job, decision=Decision(kept, reason, guarded=False), before=before, after=Scores(after))
+
+
+def latents_of(jobs: Sequence[Job], pipe: Backbone) -> Tensor | list[Tensor]:
+    """Return the latents of the last stage that ran, before anything was put back.
+
+    An image that needed no repair gives its encoded self. Unequal shapes come as a list.
+    """
+    found: list[Tensor] = []
+    for job in jobs:
+        if job.latents:
+            found += job.latents
+        else:
+            found.append(encode_images(pipe.vae, to_tensor(job.pixels)[None] * 2 - 1, pipe._execution_device))
+    return torch.cat(found) if len({v.shape for v in found}) == 1 else found

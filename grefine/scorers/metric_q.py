@@ -1,0 +1,60 @@
+"""Metric Q: how strong and clear the local directions of a picture are; untrained (Zhu & Milanfar 2010)."""
+
+from __future__ import annotations
+
+from math import inf
+from pathlib import Path
+
+import numpy as np
+
+from grefine.scorers.inputs import check_images
+from grefine.scorers.natural_statistics import luminance
+from grefine.scorers.protocol import Images, Prompts
+from grefine.types import MetricSpec, Scores
+
+BLOCK = 8
+CHANCE = 0.001
+"""How often noise alone would pass for a direction."""
+SPEC = MetricSpec(
+    name="metric_q",
+    range=(0.0, inf),
+    description="strength of clear local directions (metric Q, Zhu & Milanfar 2010): falls with blur and with noise; "
+    "needs no weights; rises with sharpening",
+)
+
+
+class MetricQ:
+    """Score by metric Q; higher is better."""
+
+    spec = SPEC
+
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+        pictures = check_images(images, "metric_q", 2 * BLOCK)
+        return [Scores({"metric_q": metric_q(luminance(picture))}) for picture in pictures]
+
+
+def load(path: Path | None, device: str) -> MetricQ:
+    """Build it; it needs no weights and always runs on the CPU."""
+    return MetricQ()
+
+
+def metric_q(grey: np.ndarray) -> float:
+    """Return the mean over blocks of s1 (s1 - s2) / (s1 + s2), the singular values of a block's gradients.
+
+    Blocks whose coherence (s1 - s2) / (s1 + s2) is not beyond what noise gives count as nothing.
+    """
+    grey = grey[: grey.shape[0] // BLOCK * BLOCK, : grey.shape[1] // BLOCK * BLOCK]
+    down, right = np.gradient(grey)
+    xx, yy, xy = (_sums(product) for product in (right * right, down * down, right * down))
+    middle, spread = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
+    first, second = np.sqrt(middle + spread), np.sqrt(np.maximum(middle - spread, 0))
+    total = first + second
+    coherence = np.divide(first - second, total, out=np.zeros_like(total), where=total > 0)
+    chance = CHANCE ** (1 / (BLOCK**2 - 1))
+    clear = coherence > np.sqrt((1 - chance) / (1 + chance))
+    return float(np.mean(first * coherence * clear))
+
+
+def _sums(values: np.ndarray) -> np.ndarray:
+    rows, columns = (length // BLOCK for length in values.shape)
+    return values.reshape(rows, BLOCK, columns, BLOCK).sum(axis=(1, 3))

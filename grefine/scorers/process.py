@@ -1,0 +1,264 @@
+"""Judges in a process of their own, for what cannot be installed beside grefine: JSON lines over pipes."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import math
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from queue import Queue
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any
+
+from grefine.config import build, load_config
+from grefine.errors import ConfigError, ImageError, MetricUnavailable
+from grefine.scorers.inputs import check_images, check_prompts
+from grefine.scorers.protocol import Images, PlainJudge, Prompts
+from grefine.scorers.registry import PROCESS
+from grefine.types import MetricSpec, Scores
+
+TOLD = ("name", "direction", "range", "needs_prompt", "axis", "licence", "version", "description", "values",
+        "noncommercial")  # fmt: skip
+"""What a child may say of itself: fields of `MetricSpec`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessConfig:
+    """How a judge's process is started, as the YAML behind `process:` states it."""
+
+    command: tuple[str, ...]
+    """The program and its arguments; paths that exist beside the YAML are taken from there."""
+    timeout: float = 300.0
+    """Seconds for the start, and for one request of up to sixteen pictures."""
+
+
+class ProcessFile:
+    """A judge's process in the form of a judge's file."""
+
+    def __init__(self, config: ProcessConfig) -> None:
+        self.child = Child(config)
+        self.SPEC = self.child.start()
+
+    def load(self, path: Any, device: str) -> ProcessJudge:
+        """Return the scorer; the process is running already."""
+        return ProcessJudge(self.SPEC, self.child, device)
+
+
+class ProcessJudge(PlainJudge):
+    """A scorer whose numbers come from a process; they are checked like those of anyone's function."""
+
+    def __init__(self, spec: MetricSpec, child: Child, device: str) -> None:
+        self.spec, self.child, self.device = spec, child, device
+        self.values = tuple(spec.values)
+        self.function, self.reads_prompts = self._ask, True
+
+    def _ask(self, images: Images, prompts: Prompts = None) -> Sequence[Any]:
+        """Write the pictures where the process can read them, and ask it."""
+        name = self.spec.name
+        pictures = check_images(images, name)
+        texts = check_prompts(prompts, len(pictures), name, required=True) if self.spec.needs_prompt else prompts
+        with TemporaryDirectory(prefix="grefine-judge-") as place:
+            paths = [os.path.join(place, f"{index}.png") for index in range(len(pictures))]
+            for path, picture in zip(paths, pictures, strict=True):
+                picture.save(path, compress_level=1)
+            asked = {"images": paths, "prompts": None if texts is None else list(texts), "device": self.device}
+            return self.child.ask(asked)
+
+    def _read(self, given: Any) -> Scores:
+        scores = super()._read(given)
+        strange = [value for value in scores.values if value.partition(".")[0] != self.spec.name]
+        if strange or (self.values and set(scores.values) != set(self.values)):
+            wanted = ", ".join(self.values) or f"{self.spec.name} or {self.spec.name}.PART"
+            raise ConfigError(
+                f"The judge '{self.spec.name}' names its values {', '.join(scores.values)}; they must be "
+                f"named {wanted}."
+            )
+        return scores
+
+
+class Child:
+    """The process: started when first needed, once more when it dies at a request, and ended with ours."""
+
+    def __init__(self, config: ProcessConfig) -> None:
+        self.command, self.timeout = config.command, config.timeout
+        self.name = f"The judge's process '{' '.join(config.command)}'"
+        self.process: subprocess.Popen[str] | None = None
+        self.lock, self.ids, self.failed = threading.Lock(), count(1), 0
+        atexit.register(self.stop)
+
+    def start(self) -> MetricSpec:
+        """Start it and return what it says of itself.
+
+        Raises:
+            MetricUnavailable: it does not start, or does not answer.
+            ConfigError: it says something else than a judge.
+        """
+        self.stop()
+        self.lines: Queue[str | None] = Queue()
+        # It lives as long as the process.
+        self.errors = TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        # Another Python must not be led to our packages.
+        surroundings = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+        try:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                encoding="utf-8",
+                errors="replace",
+                env=surroundings,
+            )
+        except OSError as error:
+            raise MetricUnavailable(f"{self.name} cannot be started: {error.strerror}; check its paths.") from error
+        threading.Thread(target=_listen, args=(self.process.stdout, self.lines), daemon=True).start()
+        try:
+            return self._spec(self._receive("judge"))
+        except _Died as died:
+            raise MetricUnavailable(f"{self.name} ended before it said what it is{died}") from None
+
+    def ask(self, request: Mapping[str, Any]) -> Sequence[Any]:
+        """Return its scores of a request; a process that died is started once more.
+
+        Raises:
+            ImageError: it refuses the request.
+            MetricUnavailable: it died twice at one request, or did not answer in time. After two such requests in a
+                row it is not asked again.
+        """
+        with self.lock:
+            if self.failed > 1:
+                raise MetricUnavailable(f"{self.name} failed twice in a row: it is not asked again.")
+            self.failed += 1
+            answer = self._answer(dict(request))
+            self.failed = 0
+        if "error" in answer:
+            raise ImageError(f"{self.name} refuses: {_short(str(answer['error']))}")
+        scores = answer["scores"]
+        if not isinstance(scores, list):
+            raise ConfigError(f"{self.name} must answer with a list of scores, not {scores!r}.")
+        return scores
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        for again in (False, True):
+            if self.process is None or self.process.poll() is not None:
+                self.start()
+            try:
+                number = next(self.ids)
+                self._send({"id": number} | request)
+                return self._receive("scores", number)
+            except _Died as died:
+                if again:
+                    raise MetricUnavailable(f"{self.name} died twice at one request{died}") from None
+                self.stop()
+        raise AssertionError  # the loop returns or raises
+
+    def stop(self) -> None:
+        """End the process."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _send(self, request: Mapping[str, Any]) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except OSError:  # it has closed its end
+            raise _Died(self._last_words()) from None
+
+    def _receive(self, key: str, number: int | None = None) -> dict[str, Any]:
+        """Return its next line with `key` (or an error) for a request; what its libraries print is passed over."""
+        waited = threading.Event()
+        timer = threading.Timer(self.timeout, lambda: (waited.set(), self.lines.put("")))
+        timer.daemon = True
+        timer.start()
+        try:
+            while not waited.is_set():
+                line = self.lines.get()
+                if line is None:
+                    raise _Died(self._last_words())
+                try:
+                    found = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(found, dict) and (key in found or "error" in found) and found.get("id") == number:
+                    return found
+        finally:
+            timer.cancel()
+        self.stop()
+        raise MetricUnavailable(
+            f"{self.name} did not answer within {self.timeout:g} seconds: raise `timeout` in its "
+            "YAML, or look at what it does."
+        )
+
+    def _spec(self, hello: Mapping[str, Any]) -> MetricSpec:
+        said = hello.get("judge")
+        if not isinstance(said, dict) or not re.fullmatch(r"[a-z][a-z0-9_]*", str(said.get("name", ""))):
+            raise ConfigError(
+                f'{self.name} must first say {{"judge": {{"name": ...}}}} with a name of small letters, digits and _, '
+                f"not {_short(json.dumps(hello))}"
+            )
+        low, high = said.pop("range", None) or (None, None)
+        said["range"] = (-math.inf if low is None else low, math.inf if high is None else high)
+        spec = build(MetricSpec, said, where=self.name)
+        strange = set(said) - set(TOLD)
+        if strange:
+            raise ConfigError(f"{self.name} says '{min(strange)}' of itself; it may say {', '.join(TOLD)}.")
+        return replace(spec, version=f"{spec.version}+{_digest(self.command)}")
+
+    def _last_words(self) -> str:
+        self.errors.seek(0)
+        lines = [line for line in self.errors.read().splitlines() if line.strip()]
+        return f": {_short(lines[-1])}" if lines else ", without a word on its standard error."
+
+
+class _Died(Exception):
+    """The process ended; the text is what it said last."""
+
+
+def open_process(text: str) -> ProcessFile:
+    """Return the judge behind `process:PYTHON,SCRIPT` or `process:FILE.yaml`, started.
+
+    Raises:
+        ConfigError: another form.
+        MetricUnavailable: the process does not start.
+    """
+    parts = [part.strip() for part in text.removeprefix(PROCESS).split(",")]
+    if len(parts) == 1 and parts[0].endswith((".yaml", ".yml")):
+        config = load_config(parts[0], ProcessConfig)
+        folder = Path(parts[0]).parent
+        beside = tuple(str(folder / part) if (folder / part).is_file() else part for part in config.command)
+        return ProcessFile(replace(config, command=beside))
+    if len(parts) != 2 or not all(parts):
+        raise ConfigError(f"A judge in a process is named process:PYTHON,SCRIPT or process:FILE.yaml, not '{text}'.")
+    return ProcessFile(ProcessConfig(tuple(parts)))
+
+
+def _listen(stream: Any, lines: Queue[str | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _digest(command: Sequence[str]) -> str:
+    """Return what tells the script from another state of it, so that kept scores are not taken for its own."""
+    digest = hashlib.sha256("\0".join(command).encode())
+    for path in map(Path, command[1:]):
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else f"{line[:200]} ..."
