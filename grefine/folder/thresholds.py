@@ -23,7 +23,7 @@ FILE = "calibration.json"
 def needs_thresholds(pipe: Any, task: Task) -> bool:
     """Say whether a run would take guesses for thresholds: nobody measured any, and its settings use them."""
     config = task.config
-    used = config.gate or (config.mask_mode == "fixed" and config.mask_threshold is None)
+    used = config.gate or config.mask_threshold is None
     return used and not task.options.force and not Calibration.of(pipe.config.get("calibration")).calibrated
 
 
