@@ -11,7 +11,7 @@ from small_world import config, make_folder, random_pipeline, run
 from grefine.errors import ConfigError
 from grefine.indicators.self_calibrate import likely_good, split
 
-SETTINGS = {"gate": True, "total_steps": 1, "max_regions": 1}
+SETTINGS = {"gate": True, "mask_threshold": None, "total_steps": 1, "max_regions": 1}
 
 
 @pytest.fixture(scope="module")
