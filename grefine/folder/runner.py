@@ -132,7 +132,7 @@ def refine_folder(
     if workers:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")
-        return refine_with_workers(workers, named, Path(out), asked)
+        return refine_with_workers(refine_folder, workers, named, Path(out), asked)
     if names_a_file(out):
         arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
         arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -20,11 +20,15 @@ from grefine.folder.merge import merge
 from grefine.folder.progress import Event, Reporter
 from grefine.folder.summary import RunSummary
 
+Work = Callable[..., RunSummary]
 
-def refine_with_workers(count: int, sources: Sequence[str | Path], out: Path, asked: Mapping[str, Any]) -> RunSummary:
+
+def refine_with_workers(
+    work: Work, count: int, sources: Sequence[str | Path], out: Path, asked: Mapping[str, Any]
+) -> RunSummary:
     """Run every shard of a folder in a process of its own, one per GPU where there are GPUs, and merge them.
 
-    `asked` are the other arguments of `refine_folder`; each process loads the pipeline itself.
+    `work` is `refine_folder` and `asked` its other arguments; each process loads the pipeline itself.
 
     Raises:
         ConfigError: a count that cannot be, what no other process can be given, or what a worker was refused for.
@@ -36,7 +40,7 @@ def refine_with_workers(count: int, sources: Sequence[str | Path], out: Path, as
     report: Reporter = asked["report"]
     given = {name: value for name, value in asked.items() if name != "report"} | {"sources": sources, "out": out}
     started = time.monotonic()
-    team = _Team(report)
+    team = _Team(work, report)
     try:
         for number, device in enumerate(_devices(asked["device"], count), 1):
             team.start(given | {"device": device, "engine": f"shard {number}/{count}"}, count)
@@ -64,8 +68,8 @@ def refine_with_workers(count: int, sources: Sequence[str | Path], out: Path, as
 class _Team:
     """The processes of a run and what they tell."""
 
-    def __init__(self, report: Reporter) -> None:
-        self.report = report
+    def __init__(self, work: Work, report: Reporter) -> None:
+        self.work, self.report = work, report
         self.refused = ""
         """Why a worker would not begin."""
         self._processes: dict[Connection, BaseProcess] = {}
@@ -77,7 +81,7 @@ class _Team:
     def start(self, given: dict[str, Any], of: int) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(theirs, given, of), daemon=True, name=given["engine"])
+        process = context.Process(target=_work, args=(theirs, self.work, given, of), daemon=True, name=given["engine"])
         process.start()
         theirs.close()
         self._processes[ours] = process
@@ -156,17 +160,15 @@ def _devices(device: str | None, count: int) -> list[str | None]:
     return [f"cuda:{number % gpus}" if gpus else device for number in range(count)]
 
 
-def _work(end: Connection, given: dict[str, Any], of: int) -> None:
+def _work(end: Connection, work: Work, given: dict[str, Any], of: int) -> None:
     """Be one worker; Ctrl-C comes from the first process only, which asks once."""
     with suppress(KeyboardInterrupt, OSError):  # told to stop before it began, or nobody listens any more
         os.setpgrp()
         import torch
 
-        from grefine.folder.runner import refine_folder
-
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // of))
         try:
-            refine_folder(**given, report=end.send)
+            work(**given, report=end.send)
         except GRefineError as error:
             end.send({"event": "refused", "text": str(error)})
