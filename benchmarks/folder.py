@@ -24,8 +24,8 @@ from benchmarks.measure import compared, interleave
 from benchmarks.page import compared_table
 from benchmarks.part import Part
 from grefine import GRefinePipeline, refine_folder
+from grefine.folder.changes import changed_settings
 from grefine.folder.options import FolderOptions
-from grefine.folder.settings import changed_settings
 from grefine.io.images import read_image
 from grefine.io.journal import read_journal
 from grefine.io.metadata import find_prompt

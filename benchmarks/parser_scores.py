@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -145,3 +146,10 @@ def _words_right(record: dict, parsed: ParsedPrompt, matched: dict[int, int]) ->
         at = ahead + 1
         right += back.get(placed[ahead][2], -1) in token["phrases"]
     return right, len(record["tokens"])
+
+
+if __name__ == "__main__":
+    from grefine.text.parse import parse as embedded
+
+    for name in sys.argv[1:]:
+        print(name, {key: round(value, 4) for key, value in prompt_scores(read_prompts(Path(name)), embedded).items()})

@@ -289,6 +289,7 @@ class GRefinePipeline(
         steered = self.read_guidance(guidance)
         judges = self._judges(scorers, steered) if settings.guard else []
         panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), judges)
+        panel = panel.without(maps.drawn_by)
         scale = (cross_attention_kwargs or {}).get("scale")
         words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative_prompt, embeds, scale, clip_skip)
         traits = traits_of_call(self.unet_traits, settings, num_inference_steps is not None)

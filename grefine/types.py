@@ -236,6 +236,24 @@ class MetricSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MapSpec:
+    """What a reader must know of a map that another package draws."""
+
+    name: str
+    range: tuple[float, float] = (0.0, 1.0)
+    """Smallest and largest value that it draws; they are brought to 0..1."""
+    high_is: Literal["good", "bad"] = "good"
+    licence: str = ""
+    """Terms of code and weights together."""
+    version: str = "1"
+    description: str = ""
+    judges: tuple[str, ...] = ()
+    """Metrics that see with the same network: where this map drew the mask they do not judge, nor one of its name."""
+    noncommercial: bool = False
+    """True when it runs only for those who accept non-commercial terms."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """One image's values by metric or dimension name."""
 

@@ -148,6 +148,7 @@ def components(channels: int = 9, seed: int = 0, **others) -> dict:
         "mdiqa": None,
         "lar_iqa": None,
         "clipiqa": None,
+        "domain": None,
     } | others
 
 

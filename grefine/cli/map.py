@@ -17,6 +17,9 @@ def map_(
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     calibration: Path = typer.Option(None, help="JSON file that `grefine calibrate --out` wrote."),
+    quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
+    alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
+    allow_noncommercial: bool = typer.Option(False, help="Accept a provider whose terms are non-commercial."),
     force: bool = typer.Option(False, help="Also map pictures that the pipeline does not know; it is said."),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object per image."),
@@ -25,18 +28,22 @@ def map_(
 
     Without a prompt only perceptual quality is judged.
     """
-    from grefine.folder.settings import changed_settings
+    from grefine.errors import ImageError
+    from grefine.folder.changes import changed_settings
     from grefine.indicators.aq_map import parsed_prompt
     from grefine.indicators.domain_check import domain_at
     from grefine.indicators.load import load_maps
     from grefine.indicators.map_files import describe, save, table
+    from grefine.indicators.providers import maps_of, open_sources
     from grefine.indicators.sources import ReadPicture, list_pictures, prompt_sources, read_pictures
+    from grefine.refine.maps import MapDrawer
     from grefine.refine.plan import Findings, plan_repair
     from grefine.refine.stored import stored_settings
     from grefine.resources import chosen_pipeline
 
     pictures, sources = list_pictures(images), prompt_sources(prompt, prompts)
     pipeline = chosen_pipeline(pipeline)
+    drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
     maps = load_maps(pipeline, device=device, calibration=calibration)
     settings, side, traits = stored_settings(pipeline, changed_settings(config, set_))
     domain, foreign, failed = domain_at(pipeline), 0, 0
@@ -51,9 +58,15 @@ def map_(
         if strange and not force:
             failed += 1
             continue
-        encoding = maps.pq.encode([image])
-        quality, alignment = maps.pq([image], encoding)[0], maps.aq([image], [parsed], encoding)[0]
-        plan = plan_repair(Findings(quality, alignment, parsed), settings, maps.calibration, side, traits)
+        try:
+            given = [maps_of(source, [found.picture.relative]) for source in drawn]
+            drawer = MapDrawer.of(maps.pq, maps.aq, *given)
+            ((quality, alignment),) = drawer([image], [parsed])
+        except ImageError as error:
+            typer.echo(f"{found.picture.path}: {error}", err=True)
+            failed += 1
+            continue
+        plan = plan_repair(Findings(quality, alignment, parsed), settings, drawer.calibration, side, traits)
         known = {"image": str(found.picture.path), "prompt": found.prompt.prompt, "prompt_from": found.prompt.origin}
         known |= {"forced": domain.forced} if strange and domain else {}
         known |= describe(quality, alignment, plan.mask, maps.calibration.calibrated)

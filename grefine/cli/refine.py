@@ -51,14 +51,16 @@ def refine(
         help="One of N parts that share OUT; without I/N, SLURM or torchrun say which.",
     ),
     workers: int = typer.Option(0, help="Start so many shards on this machine, one per GPU, and merge them."),
+    quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
+    alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
     as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
 ) -> None:
     """Refine images; started again with the same line, a run goes on where it ended."""
     from grefine.config import build
+    from grefine.folder.changes import changed_settings
     from grefine.folder.options import FolderOptions
     from grefine.folder.progress import choose_reporter
     from grefine.folder.runner import refine_folder
-    from grefine.folder.settings import changed_settings
     from grefine.folder.shards import split_engine
     from grefine.opening import read_preferences
     from grefine.resources import chosen_pipeline
@@ -90,6 +92,8 @@ def refine(
         guidance=read_preferences(guidance),
         engine=shard,
         workers=workers,
+        quality_map=quality_map,
+        alignment_map=alignment_map,
         report=choose_reporter(as_json),
     )
     if not as_json:

@@ -40,8 +40,8 @@ def analyse(
     shown = [m for m in values if m in specs and not specs[m].needs_reference and method in values[m]]
     bands = {m: noise_band(_noise(values[m], specs[m], baseline)) for m in shown}
     unfit = {m for m in shown if _unfit(bands[m], specs[m], values[m].get(baseline, {}))}
-    evidence = [m for m in shown if m not in unfit and is_evidence(m, specs[m], shown)]
     gains = {m: _gains(values[m], specs[m], baseline, method) for m in shown}
+    evidence = [m for m in shown if m not in unfit and gains[m] and is_evidence(m, specs[m], shown)]
     summaries = {m: summarise(list(gains[m].values()), bands[m]) for m in shown}
     adjusted = holm({m: summaries[m].p for m in evidence})
     scale = {m: _scale(values[m], baseline, bands[m]) for m in shown}
@@ -233,7 +233,7 @@ def _note(
         notes.append("its own noise is too wide to judge here")
     elif spec.axis == "none":
         notes.append("describes a property, judges nothing")
-    elif not evidence:
+    elif not evidence and gains:
         notes.append(f"part of {metric.split('.')[0]}")
     lost = len(stages.get(names[0], {}).keys() & stages.get(names[1], {}).keys()) - len(gains)
     if lost:

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from grefine.evaluate import plots
 from grefine.evaluate.comparison import Comparison
 from grefine.evaluate.report_view import (
-    AXIS_NAMES,
     TONES,
     axis_cells,
     axis_line,
@@ -20,7 +19,7 @@ from grefine.evaluate.report_view import (
 from grefine.evaluate.results import Analysis, AxisResult
 from grefine.evaluate.scoring import change_means
 from grefine.evaluate.table_text import number
-from grefine.evaluate.verdict import CELL_WORDS, Verdict, verdict_of
+from grefine.evaluate.verdict import AXIS_NAMES, CELL_WORDS, Verdict, verdict_of
 from grefine.report.entry import ReportText
 from grefine.types import AXES
 

@@ -11,11 +11,10 @@ from grefine.evaluate.analysis import main_column
 from grefine.evaluate.results import Analysis, AxisResult, Level, MetricResult
 from grefine.evaluate.statistics import GainSummary
 from grefine.evaluate.table_text import number
-from grefine.evaluate.verdict import CELL_WORDS
-from grefine.types import AXES, Axis, MetricSpec
+from grefine.evaluate.verdict import AXIS_NAMES, CELL_WORDS
+from grefine.types import AXES, MetricSpec
 
 TONES: dict[str, str] = {"better": "gain", "worse": "loss", "mixed": "mixed"}
-AXIS_NAMES: dict[Axis, str] = {"perceptual": "Perceptual quality", "alignment": "Alignment with the prompt"}
 
 
 def page_context(

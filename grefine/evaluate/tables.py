@@ -11,9 +11,9 @@ from grefine.errors import ConfigError, nearest
 from grefine.scorers.registry import spec_of
 from grefine.types import Direction
 
+_METHOD = "method"
 LOWER_IS_BETTER = frozenset(
     {
-        "niqe",
         "ilniqe",
         "il-niqe",
         "pi",
@@ -52,7 +52,6 @@ def negative_optimisations(
     baseline: str = "original",
     *,
     directions: Mapping[str, Direction] | None = None,
-    method_column: str = "method",
 ) -> dict[str, int]:
     """Count the cells in which a method is worse than the unrefined original, as the paper does over its tables.
 
@@ -60,7 +59,6 @@ def negative_optimisations(
         rows: wide rows, one per method (and database): a `method`, any key columns, then metrics as numbers or text.
         baseline: the method that the others are compared with, within the same key columns.
         directions: "higher" or "lower" per metric; BRISQUE and other known names need no entry.
-        method_column: the column that names the method.
 
     Returns:
         Count by method, in the order of the rows, without the baseline. Empty and NaN cells count for nobody.
@@ -69,12 +67,12 @@ def negative_optimisations(
         ConfigError: a row without a method, or a group of rows without the baseline.
     """
     wide = [dict(row) for row in rows]
-    metrics, keys = _split_columns(wide, method_column)
+    metrics, keys = _split_columns(wide)
     groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
     for number, row in enumerate(wide, start=1):
-        if not row.get(method_column):
-            raise ConfigError(f"Row {number} names no method: every row needs the column '{method_column}'.")
-        groups.setdefault(tuple(str(row.get(k, "")) for k in keys), {})[str(row[method_column])] = row
+        if not row.get(_METHOD):
+            raise ConfigError(f"Row {number} names no method: every row needs the column '{_METHOD}'.")
+        groups.setdefault(tuple(str(row.get(k, "")) for k in keys), {})[str(row[_METHOD])] = row
     counts: dict[str, int] = {}
     for key, methods in groups.items():
         if baseline not in methods:
@@ -94,12 +92,12 @@ def is_worse(value: float, original: float, metric: str, directions: Mapping[str
     return value > original if direction_of(metric, directions) == "lower" else value < original
 
 
-def _split_columns(rows: Sequence[Mapping[str, Any]], method_column: str) -> tuple[list[str], list[str]]:
+def _split_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
     """Return (metric columns, key columns): a metric is named like none of the keys and holds nothing but numbers."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     metrics, keys = [], []
     for name in names:
-        if name == method_column:
+        if name == _METHOD:
             continue
         values = [row[name] for row in rows if row.get(name) not in (None, "")]
         numeric = bool(values) and all(_is_number(value) for value in values)

@@ -7,8 +7,10 @@ from typing import Literal
 
 from grefine.evaluate.results import Analysis, AxisResult, Level
 from grefine.evaluate.statistics import FEW_IMAGES
+from grefine.types import Axis
 
 Verdict = Literal["better", "no change", "unclear", "worse", "mixed", "no evidence"]
+AXIS_NAMES: dict[Axis, str] = {"perceptual": "Perceptual quality", "alignment": "Alignment with the prompt"}
 
 CELL_WORDS: dict[Level, str] = {
     "better": "improves",
@@ -84,7 +86,7 @@ def axis_sentence(axis: AxisResult, images: int, loop: Sequence[str] = ()) -> st
         images: how many there are.
         loop: metrics that ran and may not judge.
     """
-    name = "Perceptual quality" if axis.axis == "perceptual" else "Alignment with the prompt"
+    name = AXIS_NAMES[axis.axis]
     gain = axis.gain
     if gain.n == 0:
         return f"{name}: not judged; no {'other ' if loop else ''}metric of this axis ran."

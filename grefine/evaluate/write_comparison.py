@@ -12,6 +12,7 @@ from grefine.evaluate.compare_page import joint_context, joint_text
 from grefine.evaluate.comparison import ORIGINAL, Comparison
 from grefine.evaluate.long_table import values_of, write_csv, write_rows
 from grefine.evaluate.report import write_joint_report, write_report
+from grefine.evaluate.report_view import TONES
 from grefine.evaluate.scoring import change_means
 from grefine.evaluate.table_text import number, to_latex, to_markdown, to_rows
 from grefine.evaluate.verdict import headline, sentences, verdict_of
@@ -88,7 +89,7 @@ def _write_report(result: Comparison, method: str, folder: Path) -> None:
         title=f"{ORIGINAL} and {method}",
         subtitle=headline(analysis),
         headline=method,
-        tone={"better": "gain", "worse": "loss", "mixed": "mixed"}.get(verdict_of(analysis), "even"),
+        tone=TONES.get(verdict_of(analysis), "even"),
         facts=(("method", method), ("compared methods", ", ".join(result.analyses))),
         missing=(*result.unavailable.items(), *((k, v) for k, v in result.failed.items() if k.startswith(method))),
         notes=result.notes,

@@ -20,6 +20,7 @@ from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
+from grefine.indicators.providers import maps_of
 from grefine.io.encode import pixel_digest
 from grefine.io.images import decode_image, read_bytes
 from grefine.io.picture import LoadedImage
@@ -201,12 +202,15 @@ def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> l
     import torch
 
     pictures = [reading.image.rgb for reading in readings if reading.image is not None]
+    names = [reading.item.relative for reading in readings]
     out = pipe(
         prompt=[reading.prompt.prompt for reading in readings],
         image=pictures,
         config=task.config,
         generator=torch.Generator().manual_seed(task.options.seed),
         guidance=task.guidance or None,
+        quality_map=maps_of(task.quality_map, names),
+        alignment_map=maps_of(task.alignment_map, names),
         force=True,  # asked above, image by image
     )
     share = (time.perf_counter() - start) / len(readings)

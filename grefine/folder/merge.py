@@ -21,8 +21,8 @@ from grefine.folder.summary import SHOWN, RunSummary
 from grefine.folder.views import conclude
 from grefine.folder.worklist import list_work
 from grefine.io.atomic import PARTIAL_PREFIX, sync_folder
-from grefine.io.images import printable
 from grefine.io.journal import is_there
+from grefine.io.picture import printable
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, last_rows, run_rows
 
 Row = dict[str, Any]

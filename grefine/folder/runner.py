@@ -46,6 +46,7 @@ from grefine.folder.workers import refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.indicators.domain_check import domain_of
+from grefine.indicators.providers import open_sources
 from grefine.io.journal import Journal
 from grefine.io.picture import printable
 from grefine.io.prompt_table import read_prompt_table
@@ -85,6 +86,8 @@ def refine_folder(
     guidance: Mapping[str, float] | None = None,
     engine: str | None = None,
     workers: int = 0,
+    quality_map: str | Path | None = None,
+    alignment_map: str | Path | None = None,
     report: Reporter = silent,
 ) -> RunSummary:
     """Refine files and folders into `out`, each image with its own prompt; started again, it goes on where it was.
@@ -112,6 +115,8 @@ def refine_folder(
         guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
         engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun.
         workers: Start so many shards on this machine, wait for them and merge.
+        quality_map: A provider of quality maps by name, or a folder with a map for every picture, in place of PQ-Map.
+        alignment_map: The same in place of AQ-Map.
         report: Called with an event (a dict) for everything that happens.
 
     Returns:
@@ -137,6 +142,8 @@ def refine_folder(
         arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
         arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}
         arguments |= {"gate_weights": gate_weights, "allow_noncommercial": allow_noncommercial, "device": device}
+        arguments |= {"dtype": dtype, "offload": offload, "judges": judges, "guidance": guidance}
+        arguments |= {"quality_map": quality_map, "alignment_map": alignment_map}
         shown = (
             report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
         )
@@ -154,6 +161,7 @@ def refine_folder(
     if next(list_work(named, out, options), None) is None:
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
+    drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
     pipe = open_pipeline(pipeline, opening)
     unjudged = missing_judges(pipe, guidance) if settings.guard else ""
@@ -170,6 +178,7 @@ def refine_folder(
         gate_key(first),
         tuple(opening.key()),
         dict(guidance or {}),
+        *drawn,
     )
     header = task.header(file_digest(table.path) if table else "")
     start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view_of(task, first, pipe)}

@@ -16,7 +16,7 @@ from grefine.errors import ConfigError
 from grefine.folder.options import FolderOptions
 from grefine.folder.single import names_a_file
 from grefine.folder.worklist import WorkItem, list_work
-from grefine.io.images import printable
+from grefine.io.picture import printable
 from grefine.io.run_files import STATE_FOLDER, run_rows
 
 FOLDER = "shards"

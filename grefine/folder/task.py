@@ -12,6 +12,7 @@ from typing import Any
 from grefine import __version__
 from grefine.config import digest
 from grefine.folder.options import FolderOptions, digest_of
+from grefine.indicators.providers import MapSource, Provider
 from grefine.io.prompts import PromptSources
 from grefine.refine.settings import RefineConfig
 
@@ -34,6 +35,20 @@ class Task:
     """Precision and added judges of the pipeline, where they are not the default."""
     guidance: Mapping[str, float] = field(default_factory=dict)
     """Preferences that steer denoising."""
+    quality_map: MapSource | None = None
+    """Who draws the quality maps in place of PQ-Map."""
+    alignment_map: MapSource | None = None
+    """Who draws the alignment maps in place of AQ-Map."""
+
+    @property
+    def drawn_by(self) -> dict[str, str]:
+        """Say where maps come from that are not ours: a provider with its version, or a folder."""
+        named = {"quality map": self.quality_map, "alignment map": self.alignment_map}
+        return {
+            what: f"{by.spec.name} {by.spec.version}" if isinstance(by, Provider) else str(by.folder)
+            for what, by in named.items()
+            if by is not None
+        }
 
     @cached_property
     def config_hash(self) -> str:
@@ -44,7 +59,8 @@ class Task:
 
     @property
     def _steering(self) -> list[Any]:
-        steering = [list(self.opening), dict(self.guidance)]
+        steering: list[Any] = [list(self.opening), dict(self.guidance)]
+        steering += [self.drawn_by] if self.drawn_by else []
         return steering if any(steering) else []
 
     def header(self, prompts: str) -> dict[str, Any]:

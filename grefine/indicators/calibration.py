@@ -141,10 +141,10 @@ def accept_readings(phrase_score: str | None, redundant: str | None) -> None:
             raise ConfigError(f"{name} must be one of {', '.join(accepted)}, not {value!r}.")
 
 
-def worst_quality(values: np.ndarray, share: float = WORST_SHARE) -> float:
-    """Return the mean of the worst `share` of a quality map's pixels."""
+def worst_quality(values: np.ndarray) -> float:
+    """Return the mean of the worst pixels of a quality map, `WORST_SHARE` of all."""
     flat = np.asarray(values, dtype=np.float32).ravel()
-    count = max(1, round(share * flat.size))
+    count = max(1, round(WORST_SHARE * flat.size))
     return float(np.partition(flat, count - 1)[:count].mean())
 
 

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import WeightsMissing
+from grefine.errors import ConfigError, WeightsMissing
 from grefine.indicators import released
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.recipe import assembled_folder, recipe_folder
+from grefine.io.atomic import write_atomic
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder, pipeline_names
@@ -64,7 +65,7 @@ def stored_config(pipeline: str | Path, component: str = "") -> dict[str, Any]:
     if folder is not None:
         path = folder / component / "config.json" if component else folder / INDEX
         if not component and not path.is_file():
-            raise not_there(pipeline, INDEX)
+            raise _missing(pipeline, INDEX)
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     _needs_owner(pipeline, component or INDEX)
     from diffusers import AutoencoderKL, DiffusionPipeline
@@ -76,26 +77,47 @@ def stored_config(pipeline: str | Path, component: str = "") -> dict[str, Any]:
     return dict(stored)
 
 
+def read_calibration(file: str | Path) -> Calibration:
+    """Read a calibration from a JSON file of its own."""
+    try:
+        return Calibration.of(json.loads(Path(file).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read the calibration '{file}': {error}") from error
+
+
+def store_calibration(place: str | Path, calibration: Calibration) -> Path:
+    """Write a calibration: into the `model_index.json` of a pipeline folder, or as a JSON file of its own."""
+    place = Path(place)
+    if not place.is_dir():
+        write_atomic(place, (json.dumps(calibration.to_dict(), indent=2) + "\n").encode())
+        return place
+    path = place / INDEX
+    if not path.is_file():
+        raise _missing(place, INDEX)
+    index = json.loads(path.read_text(encoding="utf-8")) | {"calibration": calibration.to_dict()}
+    write_atomic(path, (json.dumps(index, indent=2) + "\n").encode())
+    return path
+
+
 def _load(kind: Any, pipeline: str | Path, component: str) -> Any:
     folder = maps_folder(pipeline)
     if folder is None:
         _needs_owner(pipeline, component)
     elif not (folder / component).is_dir():
-        raise not_there(pipeline, component)
+        raise _missing(pipeline, component)
     try:
         return kind.from_pretrained(str(folder or pipeline), subfolder=component)
     except OSError as error:
-        raise not_there(pipeline, component) from error
+        raise _missing(pipeline, component) from error
 
 
 def _needs_owner(pipeline: str | Path, what: str) -> None:
     """Refuse what cannot be on the Hub, whose ids have an owner, instead of asking there for it again and again."""
     if "/" not in str(pipeline):
-        raise not_there(pipeline, what)
+        raise _missing(pipeline, what)
 
 
-def not_there(pipeline: str | Path, what: str) -> WeightsMissing:
-    """Return the error for a pipeline without one of its parts."""
+def _missing(pipeline: str | Path, what: str) -> WeightsMissing:
     names = ", ".join(pipeline_names()) or "none"
     return WeightsMissing(
         f"'{pipeline}' has no {what}: give a pipeline folder that holds {', '.join(COMPONENTS)}, the id of one on the "

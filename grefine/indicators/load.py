@@ -1,26 +1,22 @@
-"""Both maps of a pipeline, and the calibration that they are built with."""
+"""Both maps of a pipeline, over one CLIP."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.components import (
-    INDEX,
     load_clip,
     load_prompts,
     load_tokenizer,
     maps_folder,
-    not_there,
+    read_calibration,
     stored_calibration,
 )
 from grefine.indicators.defects import Readings
 from grefine.indicators.pq_map import PQMap
-from grefine.io.atomic import write_atomic
 from grefine.scorers.resolve import check_device
 
 
@@ -70,25 +66,3 @@ def load_maps(
         constants = stored_calibration(pipeline)
     aq = AQMap(clip, load_tokenizer(pipeline), calibration=constants, readings=readings)
     return Maps(PQMap(clip, prompts, calibration=constants), aq, str(pipeline), maps_folder(pipeline))
-
-
-def read_calibration(file: str | Path) -> Calibration:
-    """Read a calibration from a JSON file of its own."""
-    try:
-        return Calibration.of(json.loads(Path(file).read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"Cannot read the calibration '{file}': {error}") from error
-
-
-def store_calibration(place: str | Path, calibration: Calibration) -> Path:
-    """Write a calibration: into the `model_index.json` of a pipeline folder, or as a JSON file of its own."""
-    place = Path(place)
-    if not place.is_dir():
-        write_atomic(place, (json.dumps(calibration.to_dict(), indent=2) + "\n").encode())
-        return place
-    path = place / INDEX
-    if not path.is_file():
-        raise not_there(place, INDEX)
-    index = json.loads(path.read_text(encoding="utf-8")) | {"calibration": calibration.to_dict()}
-    write_atomic(path, (json.dumps(index, indent=2) + "\n").encode())
-    return path

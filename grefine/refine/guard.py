@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import cast
 
@@ -15,7 +15,7 @@ from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.noise import CEILING, SMALL, disturbed, measure_noise, metric_width
 from grefine.scorers.protocol import Scorer
-from grefine.types import Axis, Decision, Kept, MetricSpec, Scores
+from grefine.types import Axis, Decision, Kept, MapSpec, MetricSpec, Scores
 
 AT_ONCE = 4
 """Whole pictures that are held and judged together when regions are judged one by one."""
@@ -39,6 +39,18 @@ class Panel:
     """What was scored before in this call."""
     measured: dict[tuple[bytes, str], Values] = field(default_factory=dict)
     """The noise of the judges on a picture, as measured before in this call."""
+    barred: str = ""
+    """Who drew the mask and therefore does not judge, as a sentence."""
+
+    def without(self, drawers: Sequence[MapSpec]) -> Panel:
+        """Return a panel on which nobody sits who drew a map from outside, by name or with the same network."""
+        if not drawers:
+            return self
+        names = {name for spec in drawers for name in (spec.name, *spec.judges)}
+        left = [scorer for scorer in self.scorers if scorer.spec.name not in names]
+        gone = [scorer.spec.name for scorer in self.scorers if scorer.spec.name in names]
+        drew = f"The map came from {', '.join(spec.name for spec in drawers)}, which does not judge it"
+        return replace(self, scorers=left, barred=f"{drew}; left out: {', '.join(gone)}." if gone else f"{drew}.")
 
     def score(self, images: Sequence[np.ndarray], prompt: str) -> list[Values]:
         """Return p, a (with a prompt to judge) and every scorer's values, one record per image."""
@@ -236,6 +248,7 @@ def decide(
         reason += f" Not counted, because changes that nobody sees move it too far on this picture: {noise}."
     if names and not guarded:
         reason += " No independent scorer covers every axis, so the maps' own scores helped to decide."
+    reason += f" {panel.barred}" if panel.barred else ""
     decision = Decision(cast("Kept", kept), reason, guarded, scored, bands.width)
     return decision, Scores(first), Scores(scored[kept])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -12,13 +13,15 @@ from PIL import Image
 from grefine.errors import ConfigError, ImageError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
-from grefine.indicators.heatmap import HeatmapAlignment, HeatmapQuality, Source, read_heatmap
+from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality, Source, read_heatmap
 from grefine.indicators.pq_map import PQMap
+from grefine.indicators.providers import Provider, maps_of, open_source
 from grefine.refine.job import Job, timed
-from grefine.types import AlignmentMap, ParsedPrompt, QualityMap
+from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
 
 QualityProvider = Source | Callable[[Sequence[Image.Image]], Sequence[QualityMap | np.ndarray]]
-"""Your own heatmaps in place of PQ-Map: an array, a file, a list of these, a folder, or `function(images) -> maps`."""
+"""Your own heatmaps in place of PQ-Map: an array, a file, a list of these, a folder, or `function(images) -> maps`; or
+the name of a provider that is installed."""
 AlignmentProvider = (
     Source | Callable[[Sequence[Image.Image], Sequence[ParsedPrompt]], Sequence[AlignmentMap | np.ndarray]]
 )
@@ -38,12 +41,22 @@ class MapDrawer:
     def of(
         cls, pq: PQMap, aq: AQMap | None, quality: QualityProvider | None, alignment: AlignmentProvider | None
     ) -> MapDrawer:
-        """Put what a caller gives in the place of our maps."""
+        """Put what a caller gives in the place of our maps; a text that is no path names a provider."""
+        device = str(pq.clip.device)
+        if _is_name(quality):
+            quality = maps_of(open_source("quality", quality, device), ())
+        if _is_name(alignment):
+            alignment = maps_of(open_source("alignment", alignment, device), ())
         if quality is not None and not callable(quality):
             quality = HeatmapQuality(quality)
         if alignment is not None and not callable(alignment):
             alignment = HeatmapAlignment(alignment)
         return cls(pq, aq, quality, alignment)
+
+    @property
+    def drawn_by(self) -> list[MapSpec]:
+        """The providers from outside that draw one of the maps."""
+        return [drawer.spec for drawer in (self.quality, self.alignment) if isinstance(drawer, Provider)]
 
     @property
     def calibration(self) -> Calibration:
@@ -68,9 +81,11 @@ class MapDrawer:
     def scores(self, images: Sequence[Image.Image], prompt: ParsedPrompt | None) -> list[dict[str, float]]:
         """Return p, and a where the prompt has something to judge, of pictures that are not those of the call.
 
-        Maps that were given say nothing of other pictures, so their scores are left out.
+        Maps that were given say nothing of other pictures, and a provider from outside does not judge the repair of
+        a mask that it drew, so their scores are left out.
         """
-        measures_p, measures_a = not _is_given(self.quality), prompt is not None and not _is_given(self.alignment)
+        measures_p = not (_is_given(self.quality) or isinstance(self.quality, Provider))
+        measures_a = prompt is not None and not (_is_given(self.alignment) or isinstance(self.alignment, Provider))
         ours = (measures_p and self.quality is None) or (measures_a and self.alignment is None and self.aq is not None)
         encoding = self.pq.encode(images) if ours else None
         records: list[dict[str, float]] = [{} for _ in images]
@@ -96,7 +111,11 @@ class MapDrawer:
         asked = [index for index, prompt in enumerate(prompts) if prompt is not None]
         if not asked or (self.alignment is None and self.aq is None):
             return found
-        if self.alignment is not None:
+        if self.alignment is not None and _is_given(self.alignment):  # one for each picture, whatever was asked of it
+            drawn = self.alignment(images, [prompt or "" for prompt in prompts])
+            for index in asked:
+                found[index] = drawn[index]
+        elif self.alignment is not None:
             some = [images[index] for index in asked]
             given = _checked("alignment", some, self.alignment(some, [prompts[index] for index in asked]))
             for index, drawn in zip(asked, given, strict=True):
@@ -130,6 +149,10 @@ def own_scores(quality: QualityMap, alignment: AlignmentMap) -> dict[str, float]
 def unasked(image: Image.Image) -> AlignmentMap:
     """Return the alignment of a picture that nothing was asked of."""
     return AlignmentMap(np.ones((image.height, image.width), np.float32), None, (), "No prompt: only p counts.")
+
+
+def _is_name(source: Any) -> TypeGuard[str]:
+    return isinstance(source, str) and Path(source).suffix.lower() not in ENDINGS and not Path(source).exists()
 
 
 def _is_given(provider: Any) -> bool:

@@ -50,8 +50,12 @@ def colourfulness(image: Image.Image) -> float:
 
 Formula = Callable[[Image.Image], float]
 MEASURES: dict[Formula, MetricSpec] = {
-    blur: MetricSpec("blur", "lower", (0.0, 1.0), axis="none", description="loss of edges to blur (Crété 2007)"),
-    noise: MetricSpec("noise", "lower", (0.0, inf), axis="none", description="deviation of noise (Immerkær 1996)"),
+    blur: MetricSpec(
+        "blur_effect", "lower", (0.0, 1.0), axis="none", description="loss of edges to blur (Crété 2007)"
+    ),
+    noise: MetricSpec(
+        "noise_level", "lower", (0.0, inf), axis="none", description="deviation of noise (Immerkær 1996)"
+    ),
     colourfulness: MetricSpec(
         "colourfulness", range=(0.0, inf), axis="none", description="strength of colours (Hasler & Süsstrunk 2003)"
     ),

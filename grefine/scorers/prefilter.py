@@ -64,10 +64,6 @@ class ScoreGate:
             )
         return ""
 
-    def good_enough(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[bool]:
-        """Return for each image whether it reaches the bound, in the metric's own direction."""
-        return [self._reaches(scores[self.value]) for scores in self.scorer(images, prompts)]
-
     def look(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[GateVerdict]:
         """Judge images of a run: what cannot be judged (too small, no prompt) does not pass, and is said."""
         asked = [i for i, prompt in enumerate(prompts) if prompt.strip() or not self.scorer.spec.needs_prompt]

@@ -22,7 +22,6 @@ from grefine.config import build, load_config
 from grefine.errors import ConfigError, ImageError, MetricUnavailable
 from grefine.scorers.inputs import check_images, check_prompts
 from grefine.scorers.protocol import Images, PlainJudge, Prompts
-from grefine.scorers.registry import PROCESS
 from grefine.types import MetricSpec, Scores
 
 TOLD = ("name", "direction", "range", "needs_prompt", "axis", "licence", "version", "description", "values",
@@ -155,9 +154,9 @@ class Child:
                 self._send({"id": number} | request)
                 return self._receive("scores", number)
             except _Died as died:
+                self.stop()  # its output has ended, though it may not have left yet
                 if again:
                     raise MetricUnavailable(f"{self.name} died twice at one request{died}") from None
-                self.stop()
         raise AssertionError  # the loop returns or raises
 
     def stop(self) -> None:
@@ -227,20 +226,22 @@ class _Died(Exception):
 
 
 def open_process(text: str) -> ProcessFile:
-    """Return the judge behind `process:PYTHON,SCRIPT` or `process:FILE.yaml`, started.
+    """Return the judge behind `process:` and this text, PYTHON,SCRIPT or FILE.yaml, started.
 
     Raises:
         ConfigError: another form.
         MetricUnavailable: the process does not start.
     """
-    parts = [part.strip() for part in text.removeprefix(PROCESS).split(",")]
+    parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1 and parts[0].endswith((".yaml", ".yml")):
         config = load_config(parts[0], ProcessConfig)
         folder = Path(parts[0]).parent
         beside = tuple(str(folder / part) if (folder / part).is_file() else part for part in config.command)
         return ProcessFile(replace(config, command=beside))
     if len(parts) != 2 or not all(parts):
-        raise ConfigError(f"A judge in a process is named process:PYTHON,SCRIPT or process:FILE.yaml, not '{text}'.")
+        raise ConfigError(
+            f"A judge in a process is named process:PYTHON,SCRIPT or process:FILE.yaml, not 'process:{text}'."
+        )
     return ProcessFile(ProcessConfig(tuple(parts)))
 
 

@@ -15,6 +15,9 @@ from grefine.types import MetricSpec, Scores
 Images = Sequence[Image.Image]
 Prompts = Sequence[str] | None
 
+PROCESS = "process:"
+"""What a judge in a process of its own begins with, in place of a name (`scorers.process`)."""
+
 
 @runtime_checkable
 class Scorer(Protocol):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from grefine.errors import ConfigError, nearest
-from grefine.scorers.protocol import Scorer
+from grefine.scorers.protocol import PROCESS, Scorer
 from grefine.types import MetricSpec
 
 JUDGES = (
@@ -43,8 +43,6 @@ PAPER = (
     "clipscore", "imagereward", "pickscore", "hpsv2",
 )  # fmt: skip
 """The thirteen metrics of the paper's tables: nine perceptual, four of alignment."""
-PROCESS = "process:"
-"""What a judge in a process of its own begins with, in place of a name (`scorers.process`)."""
 _processes: dict[str, Any] = {}
 """Those that were named in this run, by what was written."""
 
@@ -151,7 +149,7 @@ def _process(text: str) -> JudgeFile:
     if text not in _processes:
         from grefine.scorers.process import open_process
 
-        opened = open_process(text)
+        opened = open_process(text.removeprefix(PROCESS))
         name = opened.SPEC.name
         if name in judge_files():
             opened.child.stop()

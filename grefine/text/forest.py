@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from grefine.text.backend import Analysis
 from grefine.text.marks import WordList
@@ -17,8 +17,13 @@ _COUNTED = re.compile(r"\d+(?:girls?|boys?|others?|(?:wo)?m[ae]n|persons?|people
 class Forest:
     """Words with tags, heads and labels; `heads` and `labels` change under repair, never into a cycle."""
 
-    def __init__(self, words: Sequence[str], analysis: Analysis) -> None:
+    def __init__(self, words: Sequence[str], analysis: Analysis, lettering: Sequence[Sequence[int]] = ()) -> None:
         self.words = words
+        self.lettering = [list(text) for text in lettering]
+        """Texts that the picture is to show, each one name."""
+        self.inside_lettering = frozenset(i for text in lettering for i in text)
+        self.undrawn = set(self.inside_lettering)
+        """Words of tags and texts that are nothing to look for in the picture."""
         self.lower = [w.lower() for w in words]
         self.tags = [
             "NOUN" if word[0].isdigit() and _COUNTED.match(word) else tag
@@ -26,7 +31,7 @@ class Forest:
         ]
         self.heads = analysis.heads
         self.labels = analysis.labels
-        self.segment = _segments(words)
+        self.segment = _segments(words, self.inside_lettering)
         self._introduced: dict[int, int] | None = None
 
     def is_noun(self, i: int) -> bool:
@@ -61,11 +66,11 @@ class Forest:
         return self._introduced
 
 
-def _segments(words: Sequence[str]) -> list[int]:
+def _segments(words: Sequence[str], within: Collection[int]) -> list[int]:
     segment, out = 0, []
-    for word in words:
+    for i, word in enumerate(words):
         out.append(segment)
-        if word in BREAKS:
+        if word in BREAKS and i not in within:
             segment += 1
     return out
 
@@ -75,6 +80,7 @@ def repair(forest: Forest, listed: WordList) -> None:
     _join_prepositions(forest, listed)
     _turn_predicates(forest)
     _hang_clinging(forest, listed.entries["clinging"])
+    _hang_states(forest, listed.entries["state"])
     main = main_noun(forest, listed)
     if main == -1:
         return
@@ -179,6 +185,24 @@ def _hang_clinging(forest: Forest, clinging: frozenset[str]) -> None:
             forest.hang(i, nearest, "acl")
 
 
+def _hang_states(forest: Forest, states: frozenset[str]) -> None:
+    """Hang "closed" on the eyes and not on the woman, in "with her eyes closed"."""
+    if states.isdisjoint(forest.lower):
+        return
+    for i in range(1, len(forest.words)):
+        thing = i - 1
+        while thing > 0 and forest.lower[thing] in states and forest.segment[thing] == forest.segment[i]:
+            thing -= 1
+        if forest.lower[i] not in states or not forest.is_noun(thing) or forest.segment[thing] != forest.segment[i]:
+            continue
+        owned = any(
+            forest.labels[c] == "nmod:poss" or forest.lower[c] == "with" for c in forest.children(thing) if c < thing
+        )
+        followed = i + 1 < len(forest.words) and (forest.is_noun(i + 1) or forest.tags[i + 1] in ("ADP", "DET"))
+        if owned and not followed and forest.hang(i, thing, "acl"):
+            forest.tags[i] = "ADJ"
+
+
 def main_noun(forest: Forest, listed: WordList) -> int:
     """Return the noun that the picture is of, or -1.
 
@@ -193,7 +217,7 @@ def main_noun(forest: Forest, listed: WordList) -> int:
         head = forest.heads[i]
         if head > i and forest.is_noun(head):
             continue
-        if i and forest.lower[i - 1] in listed.entries["negator"]:
+        if i in forest.undrawn or (i and forest.lower[i - 1] in listed.entries["negator"]):
             continue
         if forest.case_of(i) == -1 and not any(forest.lower[i] in words for words in wishes):
             best = i

@@ -9,18 +9,21 @@ from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
 
-KINDS = ("quality", "style", "camera", "medium", "negator", "preposition", "clinging")
+KINDS = (
+    *("quality", "style", "camera", "medium", "negator", "preposition", "clinging"),
+    *("tag", "about", "state", "lettering"),
+)
 
 UNDRAWN = ("quality", "style", "camera")
 """Kinds that are never drawable; "medium" is so only where it is the picture itself."""
 
-_SHIPPED = Path(__file__).parent / "words" / "marks.txt"
+_SHIPPED = tuple(Path(__file__).parent / "words" / name for name in ("marks.txt", "tags.txt"))
 _GOVERNED = frozenset({"obj", "iobj", "nsubj", "nsubj:pass", "obl:agent"})
 
 
 @dataclass(frozen=True)
 class WordList:
-    """Marking words by kind: quality, style, camera, medium, negator, preposition, clinging."""
+    """Marking words by kind, one of KINDS."""
 
     entries: Mapping[str, frozenset[str]]
     longest: Mapping[str, int] = field(init=False)
@@ -105,7 +108,8 @@ class WordList:
 
 @cache
 def _shipped() -> WordList:
-    return WordList.read(_SHIPPED)
+    marks, tags = map(WordList.read, _SHIPPED)
+    return marks.joined(tags)
 
 
 def _entry(word: str, entries: frozenset[str]) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from grefine.errors import PromptError
-from grefine.text.backend import Backend, checked, load_backend, register_backend
+from grefine.text.backend import Analysis, Backend, checked, load_backend, register_backend
 from grefine.text.clean import CleanPrompt, clean
 from grefine.text.forest import Forest, repair
+from grefine.text.lettering import analyse_around, hang_lettering, lettering
 from grefine.text.marks import UNDRAWN, WordList, is_drawable, negated_tokens
 from grefine.text.phrases import ancestors, assign, noun_groups, stands_apart, top_of
+from grefine.text.tags import read_tags
 from grefine.text.tokens import MOST_TOKENS, tokenise
 from grefine.types import ParsedPrompt, Phrase, Token
 
@@ -65,7 +68,10 @@ def parse(
         return ParsedPrompt(cleaned.text, (), (), truncated, parser.name)
     words = [word for word, _, _ in found]
     listed = _marks(marks)
-    forest = Forest(words, checked(parser.analyse(words), len(words), parser.name))
+    texts = lettering(words, listed)
+    forest = Forest(words, analyse_around(words, texts, lambda seen: _analysis(parser, seen)), texts)
+    hang_lettering(forest)
+    read_tags(forest, listed)
     repair(forest, listed)
     weights = _weights(cleaned, found)
     phrases = _phrases(forest, found, weights, listed, merge_compounds)
@@ -85,6 +91,10 @@ def parse_prompt(
 ) -> list[Phrase]:
     """Return the phrases of a prompt; arguments and errors are those of `parse`."""
     return list(parse(prompt, backend, marks=marks, merge_compounds=merge_compounds).phrases)
+
+
+def _analysis(parser: Backend, words: Sequence[str]) -> Analysis:
+    return checked(parser.analyse(words), len(words), parser.name)
 
 
 def _marks(marks: WordList | str | Path | None) -> WordList:
@@ -108,7 +118,7 @@ def _phrases(
     owner = assign(forest, groups)
     above = ancestors(forest, groups)
     excluded = negated_tokens(forest.lower, forest.tags, forest.heads, forest.labels, listed)
-    undrawn = set().union(*(listed.covered(kind, forest.lower) for kind in UNDRAWN))
+    undrawn = forest.undrawn.union(*(listed.covered(kind, forest.lower) for kind in UNDRAWN))
     members: list[list[int]] = [[] for _ in groups]
     for i, j in enumerate(owner):
         if j >= 0 and _is_word(forest, i):

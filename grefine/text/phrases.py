@@ -17,12 +17,12 @@ _SUBJECTS = ("nsubj", "nsubj:pass", "nsubj:outer")
 def noun_groups(forest: Forest, merge_compounds: bool = True) -> list[list[int]]:
     """Return the centres pns: each noun, with its compound parts and name parts when they stand beside it."""
     tags, heads, labels = forest.tags, forest.heads, forest.labels
-    group = {i: [i] for i, tag in enumerate(tags) if tag in NOUNS}
-    if not merge_compounds or not group:
-        return list(group.values())
+    one = forest.inside_lettering
+    group = {i: [i] for i, tag in enumerate(tags) if tag in NOUNS and i not in one}
+    group |= {i: text for text in forest.lettering for i in text}
     pairs = []
-    for i, head in enumerate(heads):
-        if head not in group or forest.words[i] in BREAKS:
+    for i, head in enumerate(heads) if merge_compounds else ():
+        if head not in group or forest.words[i] in BREAKS or i in one or head in one:
             continue
         label = labels[i]
         if (

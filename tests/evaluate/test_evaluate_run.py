@@ -42,7 +42,9 @@ def test_the_offline_preset_needs_no_weights_and_sees_blur(folders, blur):
     assert result.verdict == "worse"
     assert result.analysis.axes[0].metrics == ("brisque_severity", "piqe", "metric_q")
     silent = {m.metric: m.unfit for m in result.analysis.metrics if not m.evidence}
-    assert silent == {"niqe": True, "blur": False, "noise": False, "colourfulness": False}, "one patch of a drawing"
+    assert silent == {"niqe": True, "blur_effect": False, "noise_level": False, "colourfulness": False}, (
+        "one patch of a drawing"
+    )
 
 
 def test_everything_is_written_and_the_long_table_is_the_truth(folders, judges, blur, tmp_path):

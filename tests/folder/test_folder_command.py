@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError
-from grefine.folder.settings import changed_settings
+from grefine.folder.changes import changed_settings
 from grefine.io.images import read_image
 from grefine.io.record import read_record
 
@@ -98,7 +98,7 @@ def test_an_unknown_pipeline(tmp_path):
 
 
 def test_changes_of_settings():
-    assert changed_settings("default").total_steps == changed_settings("default", ["split=0.5"]).total_steps
+    assert changed_settings("default").total_steps == changed_settings("default", ["emphasis=0.2"]).total_steps
     changed = changed_settings("default", ["restorer=none", "delta=0.2"], "exact")
     assert (changed.restorer, changed.delta, changed.preserve) == ("none", 0.2, "exact")
 

@@ -68,7 +68,8 @@ def everywhere(images: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [float(r["redness"]) for r in rows] == pytest.approx([(40 + i) / 255 for i in range(6)])
     pictures = [Image.open(images / folder / "0.png") for folder in ("before", "after")]
-    assert read_gate("redness:0.5").good_enough(pictures) == [False, True]
+    verdicts = read_gate("redness:0.5").look(pictures, ["", ""])
+    assert [verdict.passed for verdict in verdicts] == [False, True]
     found = evaluate_folders(images / "before", images / "after", metrics="redness,piqe")
     assert found.analysis.metrics[0].metric == "redness"
     assert found.analysis.metrics[0].gain.mean == pytest.approx(160 / 255)

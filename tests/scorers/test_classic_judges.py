@@ -68,8 +68,12 @@ def test_noise_and_colours_are_what_was_put_in():
 def test_six_run_with_nothing_fetched_and_measures_judge_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("GREFINE_CACHE", str(tmp_path))
     running = {row["name"] for row in list_metrics() if row["runs"]}
-    assert {"niqe", "brisque_severity", "piqe", "metric_q", "blur", "noise", "colourfulness"} <= running
-    assert {spec.name for spec in metric_specs() if spec.axis == "none"} == {"blur", "noise", "colourfulness"}
+    assert {"niqe", "brisque_severity", "piqe", "metric_q", "blur_effect", "noise_level", "colourfulness"} <= running
+    assert {spec.name for spec in metric_specs() if spec.axis == "none"} == {
+        "blur_effect",
+        "noise_level",
+        "colourfulness",
+    }
 
 
 def test_the_shipped_statistics_name_their_photographs_and_see_damage():
@@ -89,7 +93,7 @@ def test_the_shipped_statistics_name_their_photographs_and_see_damage():
 
 def test_flat_and_small_pictures_get_a_number_or_a_sentence():
     flat = Image.new("RGB", (128, 128), (90, 120, 60))
-    for name in ("niqe", "brisque_severity", "metric_q", "blur", "noise", "colourfulness"):
+    for name in ("niqe", "brisque_severity", "metric_q", "blur_effect", "noise_level", "colourfulness"):
         assert np.isfinite(load_scorer(name)([flat])[0][name])
     from grefine.errors import ImageError
 

@@ -88,7 +88,8 @@ def test_the_example_judges_everywhere(tmp_path):
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [float(row["brightness"]) for row in rows] == [40, 41, 42, 43, 44, 45]
     assert all(row["piqe"] for row in rows)
-    assert read_gate(f"{named}:100").good_enough([grey(40), grey(200)]) == [False, True]
+    verdicts = read_gate(f"{named}:100").look([grey(40), grey(200)], ["", ""])
+    assert [verdict.passed for verdict in verdicts] == [False, True]
     found = evaluate_folders(tmp_path / "before", tmp_path / "after", metrics=f"{named},piqe")
     assert found.analysis.metrics[0].metric == "brightness"
     assert found.analysis.metrics[0].gain.mean == pytest.approx(160)

@@ -79,12 +79,12 @@ def test_names_are_forgiving_and_unknown_ones_are_not():
     assert known_metric("MoE-AGIQA") == "moe_agiqa"
     assert known_metric("topiq_nr") == "topiq"
     with pytest.raises(ConfigError) as caught:
-        known_metric("unheard")
+        known_metric("nope")
     assert "did you mean" not in str(caught.value)
     with pytest.raises(ConfigError, match="did you mean 'musiq'"):
         load_scorer("muziq")
-    with pytest.raises(ConfigError, match="No metric 'unheard'; `grefine metrics` lists them$"):
-        load_scorer("unheard")
+    with pytest.raises(ConfigError, match="No metric 'nope'; `grefine metrics` lists them$"):
+        load_scorer("nope")
     with pytest.raises(ConfigError, match="no device"):
         load_scorer("piqe", device="gpu9")
     with pytest.raises(MetricUnavailable, match="non-commercial"):
