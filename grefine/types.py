@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -84,6 +85,8 @@ class ParsedPrompt:
     phrases: tuple[Phrase, ...]
     truncated: int = 0
     """Number of words that were cut from an over-long prompt."""
+    language: str = ""
+    """The language of a prompt that is not English; its phrases are not judged, unless `parse` was told to."""
     backend: str = "embedded"
 
     @property
@@ -305,3 +308,42 @@ class RefineResult:
     """Share of the pixels that are not as they were."""
     forced: bool = False
     """True for a picture of a world that the pipeline does not know."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON takes, without the maps."""
+        regions = [
+            {"box": list(r.box), "kind": r.kind, "strength": r.strength, "prompt": r.prompt, "reason": r.reason}
+            for r in self.plan.regions
+        ]
+        missing = [{"phrase": found.phrase.text, "defect": found.defect} for found in self.alignment.defects]
+        return {
+            "prompt": self.prompt,
+            "p": self.quality.score,
+            "a": self.alignment.score,
+            "kept": self.decision.kept,
+            "reason": self.decision.reason,
+            "guarded": self.decision.guarded,
+            "before": dict(self.before),
+            "after": dict(self.after),
+            "missing": missing,
+            "regions": regions,
+            "moved": self.moved,
+            "forced": self.forced,
+            "seed": self.seed,
+            "seconds": dict(self.timings),
+            "warnings": list(self.warnings),
+        }
+
+    def __repr__(self) -> str:
+        a = "none" if self.alignment.score is None else f"{self.alignment.score:.3f}"
+        return (
+            f"RefineResult(p={self.quality.score:.3f}, a={a}, regions={len(self.plan.regions)}, "
+            f"kept={self.decision.kept!r}, moved={self.moved:.0%}: {self.decision.reason})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        names = ("prompt", "p", "a", "kept", "reason", "missing", "moved", "warnings")
+        rows = ((name, value) for name, value in self.to_dict().items() if name in names)
+        cells = (f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in rows)
+        return f"<table>{''.join(cells)}</table>"

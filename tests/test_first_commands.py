@@ -68,6 +68,7 @@ def test_settings_lists_every_field_with_its_text():
     assert list(rows) == [field.name for field in dataclasses.fields(RefineConfig)]
     tree = ast.parse(Path(settings_file.__file__).read_text())
     (body,) = [node.body for node in tree.body if getattr(node, "name", "") == "RefineConfig"]
+    assert all(row["meaning"] for row in rows.values())
     told = {row["meaning"] for row in rows.values()}
     for node in body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):

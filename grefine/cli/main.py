@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from grefine.cli import calibrate, convert, demo, doctor, fetch, metrics, rank, score, selfcheck, settings
+from grefine.cli import calibrate, convert, demo, doctor, fetch, merge, metrics, rank, score, selfcheck, settings
 from grefine.cli import compare as compare_command
 from grefine.cli import evaluate as evaluate_command
 from grefine.cli import map as map_command
@@ -41,6 +41,7 @@ app.add_typer(rank.app, name="rank")
 app.command("map")(map_command.map_)
 app.command("parse")(parse_command.parse)
 app.command("refine")(refine_command.refine)
+app.command("merge")(merge.merge)
 app.add_typer(train_command.train_app, name="train")
 app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare_command.compare)

@@ -9,6 +9,7 @@ def parse(
     prompt: str = typer.Argument(..., help="The prompt, syntax included; '-' reads it from standard input."),
     backend: str = typer.Option("embedded", "--backend", help="Parser: embedded, nltk."),
     marks: str = typer.Option("", "--marks", help="File of further marking words, in the form of the shipped list."),
+    any_language: bool = typer.Option(False, "--any-language", help="Keep phrases of other languages than English."),
     as_json: bool = typer.Option(False, "--json", help="Write text, tokens and phrases as JSON."),
 ) -> None:
     """Show the syntax tree of a prompt, its phrases, and what each phrase hangs on."""
@@ -21,7 +22,11 @@ def parse(
     from grefine.text.show import draw_tree, phrase_table
 
     text = sys.stdin.read() if prompt == "-" else prompt
-    parsed = parse_text(text, backend, marks=marks or None)
+    parsed = parse_text(text, backend, marks=marks or None, any_language=any_language)
+    if parsed.language:
+        typer.echo(
+            f"This looks like {parsed.language}; the parser knows English only, so its phrases mean little.", err=True
+        )
     if as_json:
         typer.echo(json.dumps(asdict(parsed), ensure_ascii=False))
         return

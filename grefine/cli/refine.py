@@ -45,6 +45,12 @@ def refine(
     offload: str = typer.Option("none", help="none, model or sequential: spare the GPU's memory, ever slower."),
     judge: list[str] = typer.Option([], metavar="NAME[=DIR]", help="A judge for the guard; may be repeated."),
     guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer denoising, e.g. sharpness:1.0."),
+    engine: str = typer.Option(
+        None,
+        metavar="shard [I/N]",
+        help="One of N parts that share OUT; without I/N, SLURM or torchrun say which.",
+    ),
+    workers: int = typer.Option(0, help="Start so many shards on this machine, one per GPU, and merge them."),
     quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
     alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
     as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
@@ -55,6 +61,7 @@ def refine(
     from grefine.folder.options import FolderOptions
     from grefine.folder.progress import choose_reporter
     from grefine.folder.runner import refine_folder
+    from grefine.folder.shards import split_engine
     from grefine.opening import read_preferences
     from grefine.resources import chosen_pipeline
 
@@ -62,8 +69,9 @@ def refine(
     given = locals()
     values = {name: given[name] for name in (*names, "again", "force", "seed")}
     values |= {"format": format_.lower(), "pattern": tuple(pattern)}
+    shard, sources = split_engine(engine, src)
     summary = refine_folder(
-        src,
+        sources,
         out,
         chosen_pipeline(pipeline),
         config=changed_settings(config, set_, preserve),
@@ -82,6 +90,8 @@ def refine(
         offload=offload,
         judges=judge,
         guidance=read_preferences(guidance),
+        engine=shard,
+        workers=workers,
         quality_map=quality_map,
         alignment_map=alignment_map,
         report=choose_reporter(as_json),

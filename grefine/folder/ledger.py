@@ -11,6 +11,7 @@ from typing import Any
 
 from grefine.errors import ConfigError, ImageError
 from grefine.folder.options import FolderOptions, file_state
+from grefine.folder.shards import Shard, is_running, journals, own_journal
 from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
 from grefine.io.images import read_bytes
@@ -35,9 +36,13 @@ _WORDS = {
 class Ledger:
     """The state of a run as its journal tells it. Holds 8-byte names, so that 100,000 images stay small."""
 
-    def __init__(self, out: Path) -> None:
-        self.path = out / STATE_FOLDER / JOURNAL
+    def __init__(self, out: Path, path: Path | None = None, others: Iterable[Path] = ()) -> None:
+        self.path = path or out / STATE_FOLDER / JOURNAL
+        """The journal that this start goes on with."""
+        self._others = [other for other in others if other != self.path]
         self.header: dict[str, Any] | None = None
+        self._headers: list[dict[str, Any]] = []
+        """The last header of every journal."""
         self.finished = False
         self._made: dict[bytes, bytes] = {}
         """Name to what its input was: 8 bytes of its state on disk, 8 of its content; empty for a skipped one."""
@@ -46,15 +51,22 @@ class Ledger:
         self._folders: set[str] = set()
 
     def read(self) -> None:
-        """Read the journal, and delete what a killed writer left beside its files."""
-        for row in run_rows(self.path):
+        """Read the journals, this start's own last."""
+        for path in (*self._others, self.path):
+            self.header, self.finished = None, False
+            self._read(path)
+            self._headers += [self.header] if self.header is not None else []
+        self.header = self._headers[-1] if self._headers else None
+
+    def _read(self, path: Path) -> None:
+        for row in run_rows(path):
             kind = row.get("kind")
             if kind == "run":
                 self.header, self.finished = row.get("header"), False
             elif kind == "begin":
                 self.finished = False
                 self._begun |= {_name(file) for file in row.get("files", ())}
-                self._folders = set(row.get("folders", ()))
+                self._folders |= set(row.get("folders", ()))
             elif kind == "image":
                 self._add(row)
             elif kind == "end":
@@ -81,11 +93,15 @@ class Ledger:
         """Return how often an image has failed, in a row, up to now."""
         return self._failures[_name(file)]
 
+    def knows(self, item: WorkItem) -> bool:
+        """Say whether a picture has been taken care of: its result is there, or it is known why there is none."""
+        key = _name(item.relative)
+        return key in self._failures or (key in self._made and (bool(item.refused) or os.path.lexists(item.output)))
+
     def check(self, header: dict[str, Any]) -> str:
-        """Return what differs between the settings of the journal and those of now, in words; empty when nothing."""
-        then = self.header or {}
-        changed = [_WORDS[name] for name in _WORDS if self.header is not None and then.get(name) != header.get(name)]
-        return ", ".join(changed)
+        """Return what differs between the settings of the journals and those of now, in words; empty when nothing."""
+        changed = (n for n in _WORDS if any(then.get(n) != header.get(n) for then in self._headers))
+        return ", ".join(_WORDS[name] for name in changed)
 
     def clean(self, out: Path) -> None:
         """Remove half-written files where the last unfinished batch was being written."""
@@ -146,13 +162,14 @@ class Ledger:
         os.replace(self.path, aside)
 
 
-def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions) -> Ledger:
-    """Read what is known of a run into OUT, and decide whether it goes on or begins anew.
+def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard: Shard | None = None) -> Ledger:
+    """Read what is known of a run (or a `shard` of it) into OUT, and decide whether it goes on or begins anew.
 
     Raises:
         ConfigError: OUT holds a run with other settings, and nothing says that it may be replaced.
     """
-    ledger = Ledger(out)
+    known = journals(out)
+    ledger = Ledger(out, own_journal(out, shard), (out / STATE_FOLDER / JOURNAL, *known)) if shard else Ledger(out)
     ledger.read()
     changed = ledger.check(header)
     if ledger.header is not None and options.overwrite == "always" and (changed or ledger.finished):
@@ -163,7 +180,9 @@ def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions) -> Le
             f"'{printable(out)}' holds results of other settings: {changed} changed. Give --overwrite always to begin "
             "anew, or another OUT."
         )
-    ledger.clean(out)
+    # What another shard is writing now looks like what a killed one left.
+    if not any(is_running(out, other) for other in known.values() if other != shard):
+        ledger.clean(out)
     return ledger
 
 

@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -25,11 +25,24 @@ from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
 from grefine.folder.options import FolderOptions, file_digest
 from grefine.folder.progress import Reporter, silent
-from grefine.folder.report import write_run_report
+from grefine.folder.shards import (
+    Shard,
+    hold,
+    list_digest,
+    locked,
+    one_at_a_time,
+    own_device,
+    read_engine,
+    refuse_unmerged,
+    see_shareable,
+    share_of,
+)
 from grefine.folder.single import names_a_file, refine_file
-from grefine.folder.summary import RunSummary, write_table
+from grefine.folder.summary import RunSummary
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.thresholds import thresholds
+from grefine.folder.views import PAGE, conclude, view_of
+from grefine.folder.workers import refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.indicators.domain_check import domain_of
@@ -39,12 +52,11 @@ from grefine.io.picture import printable
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
-from grefine.io.run_files import STATE_FOLDER, last_rows
+from grefine.io.run_files import last_rows
 from grefine.opening import Opening, missing_judges, open_pipeline
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
-TABLE = "results.csv"
 _AHEAD = 2
 """Batches that are read before their turn, and written after it."""
 _HOPELESS = 3
@@ -72,6 +84,8 @@ def refine_folder(
     offload: str = "none",
     judges: Sequence[str] = (),
     guidance: Mapping[str, float] | None = None,
+    engine: str | None = None,
+    workers: int = 0,
     quality_map: str | Path | None = None,
     alignment_map: str | Path | None = None,
     report: Reporter = silent,
@@ -99,6 +113,8 @@ def refine_folder(
         offload: none, model or sequential.
         judges: NAME or NAME=DIR of judges for the guard beside the pipeline's own.
         guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
+        engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun.
+        workers: Start so many shards on this machine, wait for them and merge.
         quality_map: A provider of quality maps by name, or a folder with a map for every picture, in place of PQ-Map.
         alignment_map: The same in place of AQ-Map.
         report: Called with an event (a dict) for everything that happens.
@@ -109,10 +125,19 @@ def refine_folder(
     Raises:
         ConfigError: settings that cannot be used, or an `out` that holds a run with other settings.
     """
+    asked = {name: value for name, value in locals().items() if name not in ("sources", "out", "engine", "workers")}
     named = expand_stdin([sources] if isinstance(sources, (str, Path)) else list(sources))
+    shard = read_engine(engine)
+    device = own_device(device) if shard else device
     if not named:
         raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
     options = options or FolderOptions()
+    if shard or workers:
+        see_shareable(named, out, options)
+    if workers:
+        if shard:
+            raise ConfigError("--workers starts the shards itself: leave --engine out.")
+        return refine_with_workers(refine_folder, workers, named, Path(out), asked)
     if names_a_file(out):
         arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
         arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}
@@ -156,7 +181,14 @@ def refine_folder(
         *drawn,
     )
     header = task.header(file_digest(table.path) if table else "")
-    with _lock(out), _quiet(pipe), _told(report), ExitStack() as stack:
+    start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view_of(task, first, pipe)}
+    with _lock(out, shard), _quiet(pipe), _told(report), ExitStack() as stack:
+        beginning = stack.enter_context(ExitStack())
+        if shard:
+            beginning.enter_context(one_at_a_time(out))
+            stack.enter_context(hold(out, shard))
+            start |= {"shard": share_of(out, shard, named, options)}
+        refuse_unmerged(out, shard)
         if unjudged:
             report({"event": "note", "text": unjudged})
         if table is not None:
@@ -171,21 +203,32 @@ def refine_folder(
                 lambda text: report({"event": "note", "text": text}),
             )
         )
-        ledger = open_ledger(out, header, options)
+        ledger = open_ledger(out, header, options, shard)
         if options.overwrite == "never":
-            ledger.check_inputs(list_work(named, out, options))
+            ledger.check_inputs(_own_work(named, out, options, shard))
         with Journal(ledger.path) as journal:
             if journal.repaired:
                 report({"event": "note", "text": f"After an earlier end, {journal.repaired}"})
-            run = _Run(named, out, pipe, task, (shelf, first), ledger, journal, report)
-            summary = run.go(header | {"settings": asdict(settings)})
+            work = partial(_own_work, named, out, options, shard)
+            run = _Run(work, out, pipe, task, (shelf, first), ledger, journal, report)
+            summary = run.go(start if shard or ledger.header is None else None, beginning.close)
+            if shard and list_digest(list_work(named, out, options)) != start["shard"]["list"]:
+                summary.stopped = summary.stopped or "Pictures came or went while this shard ran."
             summary.vanished = sum(
                 row["unit"] >= journal.first and "output" in row and not os.path.lexists(out / row["output"])
                 for row in last_rows(ledger.path)
             )
-        _conclude(ledger.path, out, task, first, summary, report)
+        if not shard:
+            page = options.report and not summary.stopped
+            page = page and bool(summary.counts or not (out / PAGE).exists())
+            conclude(ledger.path, out, start["view"], summary, report, page)
     report({"event": "end"} | summary.to_dict())
     return summary
+
+
+def _own_work(sources: list[str | Path], out: Path, options: FolderOptions, shard: Shard | None) -> Iterator[WorkItem]:
+    items = list_work(sources, out, options)
+    return shard.own(items, options.batch_size) if shard else items
 
 
 Todo = tuple[WorkItem, RefineRecord | None]
@@ -196,7 +239,7 @@ class _Run:
 
     def __init__(
         self,
-        sources: list[str | Path],
+        work: Callable[[], Iterator[WorkItem]],
         out: Path,
         pipe: Any,
         task: Task,
@@ -205,7 +248,7 @@ class _Run:
         journal: Journal,
         report: Reporter,
     ) -> None:
-        self.sources, self.out, self.pipe, self.task = sources, out, pipe, task
+        self.work, self.out, self.pipe, self.task = work, out, pipe, task
         self.shelf, self.gate = aids
         self.ledger, self.journal, self.report = ledger, journal, report
         self.summary = RunSummary(out, domain=domain_of(pipe), force=task.options.force)
@@ -217,15 +260,15 @@ class _Run:
         self.broken = ""
         """Why nothing more can be written, once that is so."""
 
-    def go(self, header: dict[str, Any]) -> RunSummary:
-        """Work until the list is done, the disk is full or the user stops it."""
-        settings = header.pop("settings")
+    def go(self, start: Row | None, begun: Callable[[], None]) -> RunSummary:
+        """Work until the list is done, the disk is full or the user stops it; `start` goes into the journal first."""
         self.report({"event": "start", "out": str(self.out), "resumed": self.ledger.resumed})
         threading.Thread(target=self._count, daemon=True).start()
         with Interrupt(lambda text: self.report({"event": "note", "text": text})) as interrupt:
             try:
-                if self.ledger.header is None:
-                    self.journal.append([{"kind": "run", "header": header, "settings": settings}])
+                if start is not None:
+                    self.journal.append([start])
+                begun()
                 self._loop(interrupt)
                 if not self.summary.stopped:
                     self._pass_over()
@@ -277,7 +320,7 @@ class _Run:
 
     def _todo(self, again: list[Todo]) -> Iterator[Todo]:
         """Yield what is to be done, with the record of a result that is there; put what failed before into `again`."""
-        for item in list_work(self.sources, self.out, self.task.options):
+        for item in self.work():
             verdict = self.ledger.verdict(item, self.task.options)
             if verdict == "done":
                 self.summary.resumed += 1
@@ -370,11 +413,11 @@ class _Run:
     def _count(self) -> None:
         """Count the list beside the work, for the time that is left."""
         with suppress(GRefineError, OSError):
-            self.total = sum(1 for _ in list_work(self.sources, self.out, self.task.options))
+            self.total = sum(1 for _ in self.work())
 
     def _left(self) -> int:
         with suppress(GRefineError, OSError):
-            everything = sum(1 for _ in list_work(self.sources, self.out, self.task.options))
+            everything = sum(1 for _ in self.work())
             return max(everything - self.summary.resumed - sum(self.summary.counts.values()), 0)
         return 0
 
@@ -387,52 +430,10 @@ def _warn(gate: ScoreGate | None, report: Reporter) -> None:
             warnings.warn(gate.warning, stacklevel=3)
 
 
-def _conclude(
-    journal: Path, out: Path, task: Task, gate: ScoreGate | None, summary: RunSummary, report: Reporter
-) -> None:
-    """Write the table and the page; neither takes the other with it, and the run ends in order without them."""
-
-    def page() -> None:
-        facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
-        facts += [("gate", gate.name)] if gate else []
-        facts += task.drawn_by.items()
-        facts += [("force", "yes")] if task.options.force else []
-        notes = [*([gate.warning] if gate and gate.warning else []), *summary.lines()[1:]]
-        write_run_report(journal, out, facts, notes, summary.told if task.options.force else "")
-
-    views: dict[str, Callable[[], object]] = {TABLE: lambda: write_table(journal, out / TABLE)}
-    if task.options.report and not summary.stopped and (summary.counts or not (out / "report.html").exists()):
-        views["report.html"] = page
-    for name, write in views.items():
-        try:
-            write()
-        except Exception as error:  # noqa: BLE001 - the results are there, whatever befalls their table or page
-            summary.unwritten.append(name)
-            report({"event": "note", "text": f"{name} could not be written: {type(error).__name__}: {error}"})
-
-
-@contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """Keep a second run out of the same folder."""
-    folder = out / STATE_FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if folder.is_symlink():
-            raise ConfigError(f"'{printable(folder)}' is a symbolic link: remove it, or choose another OUT.")
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    except OSError as error:
-        raise ConfigError(f"Cannot write into '{printable(out)}': {error.strerror}.") from error
-    try:
-        with suppress(ImportError):
-            import fcntl
-
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ConfigError(f"Another run is writing into '{printable(out)}': wait for it to end.") from error
-        yield
-    finally:
-        os.close(handle)
+def _lock(out: Path, shard: Shard | None) -> AbstractContextManager[None]:
+    """Keep a second run out of the same folder; shards of one run share it."""
+    message = f"Another run is writing into '{printable(out)}': wait for it to end."
+    return locked(out, "lock", message, shared=shard is not None)
 
 
 @contextmanager

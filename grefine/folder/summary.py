@@ -146,7 +146,8 @@ class RunSummary:
             or "nothing to do"
         )
         rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
-        lines = [f"{counts} in {_duration(self.seconds)}{rate}. Results: {printable(self.out)}"]
+        took = f" in {_duration(self.seconds)}" if self.seconds else ""
+        lines = [f"{counts}{took}{rate}. Results: {printable(self.out)}"]
         lines += [self.told] if self.told else []
         if self.moved:
             spread = f"{min(self.moved):.0%} to {max(self.moved):.0%}"

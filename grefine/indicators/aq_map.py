@@ -297,6 +297,8 @@ class AQMap:
                 f"The prompt has {length} tokens and CLIP reads {most}: the whole was scored on its beginning, every "
                 "phrase by itself."
             )
+        if prompt.language and not any(phrase.drawable for phrase in prompt.phrases):
+            notes.append(f"The prompt looks like {prompt.language}; only English ones are judged phrase by phrase.")
         if prompt.truncated:
             notes.append(f"{prompt.truncated} words at the end of the prompt were not parsed.")
         if not self.calibration.calibrated:

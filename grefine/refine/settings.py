@@ -85,6 +85,7 @@ class RefineConfig:
     """Crops per denoiser call."""
 
     stage1: bool = True
+    """Repaint the crops; without it stage 2 alone runs."""
     restorer: str | None = None
     """Stage 2: inpaint, controlnet-tile, refiner or none."""
     delta: float = 0.1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from grefine.errors import PromptError
 from grefine.text.backend import Analysis, Backend, checked, load_backend, register_backend
 from grefine.text.clean import CleanPrompt, clean
 from grefine.text.forest import Forest, repair
+from grefine.text.language import foreign_language
 from grefine.text.lettering import analyse_around, hang_lettering, lettering
 from grefine.text.marks import UNDRAWN, WordList, is_drawable, negated_tokens
 from grefine.text.phrases import ancestors, assign, noun_groups, stands_apart, top_of
@@ -39,6 +41,7 @@ def parse(
     *,
     marks: WordList | str | Path | None = None,
     merge_compounds: bool = True,
+    any_language: bool = False,
 ) -> ParsedPrompt:
     """Parse a prompt into its dependency forest and its phrases.
 
@@ -47,6 +50,7 @@ def parse(
         backend: "embedded", "nltk", a name given to `register_backend`, or an object with `name` and `analyse`.
         marks: further marking words (a `WordList` or a file in its form), added to the shipped ones.
         merge_compounds: make "coffee mug" one noun; the paper's letter makes it two.
+        any_language: leave the phrases of a prompt that is not English drawable; the parsers know English only.
 
     Returns:
         The cleaned text, its tokens with tags and heads, and the phrases in the order of their nouns.
@@ -65,7 +69,7 @@ def parse(
     found = found[:MOST_TOKENS]
     parser = load_backend(backend)
     if not found:
-        return ParsedPrompt(cleaned.text, (), (), truncated, parser.name)
+        return ParsedPrompt(cleaned.text, (), (), truncated, backend=parser.name)
     words = [word for word, _, _ in found]
     listed = _marks(marks)
     texts = lettering(words, listed)
@@ -75,11 +79,14 @@ def parse(
     repair(forest, listed)
     weights = _weights(cleaned, found)
     phrases = _phrases(forest, found, weights, listed, merge_compounds)
+    language = foreign_language(cleaned.text)
+    if language and not any_language:
+        phrases = tuple(replace(phrase, drawable=False) for phrase in phrases)
     tokens = tuple(
         Token(word, start, end, forest.tags[i], forest.heads[i], forest.labels[i], weights[i])
         for i, (word, start, end) in enumerate(found)
     )
-    return ParsedPrompt(cleaned.text, tokens, phrases, truncated, parser.name)
+    return ParsedPrompt(cleaned.text, tokens, phrases, truncated, language, parser.name)
 
 
 def parse_prompt(

@@ -22,7 +22,7 @@ from grefine.types import MapSpec
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 PLUGIN = Path(__file__).parents[2] / "examples" / "plugin"
-SETTINGS = ["gate=false", "use_aq=false", "mask_mode=mean", "max_area=0.6", "max_regions=1", "total_steps=2"]
+SETTINGS = ["gate=false", "use_aq=false", "mask_threshold=mean", "max_area=0.6", "max_regions=1", "total_steps=2"]
 SETTINGS += ["restorer=none"]
 
 

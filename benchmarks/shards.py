@@ -1,0 +1,119 @@
+"""Measure one process against several shards, and the merge: `python -m benchmarks.shards [--count 200] [--shards 2]`.
+
+Every process has one thread. What is compared is the work of the slowest process, from its first look at the folder to
+its last row; loading is told beside it, because a long run does not notice it. `--merge ROWS` measures a merge of that
+many made-up rows in two journals, without pictures and without a page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.folder import make_folder
+from benchmarks.measure import BUSY
+from grefine.folder.merge import merge
+from grefine.folder.options import FolderOptions
+from grefine.io.journal import Journal
+
+
+def refine(source: Path, out: Path, pipeline: str, shards: int) -> tuple[float, float]:
+    """Refine a folder in so many processes; return the seconds of the slowest one's work, and of everything."""
+    line = [sys.executable, "-m", "grefine", "refine", str(source), "-o", str(out), "--pipeline", pipeline, "--json"]
+    line += ["--no-panels", "--no-report", "--force"]
+    start = time.monotonic()
+    running = []
+    for number in range(shards):
+        log = out.with_name(f"{out.name}-{number}.jsonl")
+        engine = ["--engine", f"shard {number + 1}/{shards}"] if shards > 1 else []
+        with log.open("wb") as file:
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            running.append((subprocess.Popen([*line, *engine], stdout=file, env=environment), log))
+    seconds = []
+    for process, log in running:
+        if process.wait():
+            raise RuntimeError(f"A process ended with {process.returncode}.")
+        seconds.append(json.loads(log.read_text().splitlines()[-1])["seconds"])
+    if shards > 1:
+        merge(out)
+    return max(seconds), time.monotonic() - start
+
+
+def merge_rows(rows: int, folder: Path) -> tuple[float, float]:
+    """Merge so many made-up rows of two shards; return seconds and the process's peak memory in MiB."""
+    out, size = folder / "out", 8
+    options = asdict(FolderOptions(report=False, pattern=("nothing",)))
+    share = {"of": 2, "list": "", "sources": [str(folder / "in")], "options": options}
+    start = {"kind": "run", "header": {}, "view": {"facts": []}, "shard": share}
+    (folder / "in").mkdir()
+    (out / ".grefine/shards").mkdir(parents=True)
+    for number in (1, 2):
+        with Journal(out / f".grefine/shards/{number}-of-2-{number:08x}.jsonl") as journal:
+            journal._durable = False
+            journal.append([start])
+            for first in range((number - 1) * size, rows, 2 * size):
+                journal.append([_row(index) for index in range(first, min(first + size, rows))])
+    begun = time.monotonic()
+    summary = merge(out)
+    seconds = time.monotonic() - begun
+    if summary.counts["refined"] != rows:
+        raise RuntimeError(f"{summary.counts} are not {rows} rows.")
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _row(index: int) -> dict[str, object]:
+    name = f"{index // 1000:04}/{index:07}.png"
+    return {
+        "kind": "image",
+        "file": name,
+        "source": f"/pictures/{name}",
+        "state": "refined",
+        "reason": "p rose from 0.41 to 0.62 and a from 0.55 to 0.71, more than their noise.",
+        "input": {"sha256": f"{index:064x}", "bytes": index, "mtime_ns": index, "ctime_ns": index},
+        "prompt": "a red ball on green grass beside a blue house in the snow",
+        "prompt_origin": "A1111 infotext",
+        "output": name,
+        "decision": {"kept": "both", "guarded": True},
+        "scores": {"before": {"p": 0.41, "a": 0.55}, "after": {"p": 0.62, "a": 0.71}},
+        "noise": {"p": 0.01, "a": 0.01},
+        "area": 0.1,
+        "moved": 0.1,
+    }
+
+
+def main() -> None:
+    """Run what the command line asks for and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipeline", default="tiny")
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--merge", type=int, default=0, metavar="ROWS")
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
+    print(f"load {load:.1f} on {os.cpu_count()} cores{': wall times tell little' if load > BUSY else ''}")
+    with tempfile.TemporaryDirectory(prefix="grefine-shards-") as folder:
+        if given.merge:
+            seconds, peak = merge_rows(given.merge, Path(folder))
+            print(f"merge of {given.merge:,} rows: {seconds:.1f} s, peak {peak:.0f} MiB")
+            return
+        make_folder(Path(folder, "in"), given.count)
+        for turn in range(given.rounds):
+            times = {}
+            for shards in (1, given.shards):
+                times[shards] = refine(Path(folder, "in"), Path(folder, f"out{turn}-{shards}"), given.pipeline, shards)
+                work, whole = times[shards]
+                print(f"{shards} process(es): {given.count / work:.2f} images/s, {whole - work:.1f} s beside the work")
+            print(f"{times[1][0] / times[given.shards][0]:.2f} times as fast")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""`grefine merge`: join what the shards of a run have done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+
+def merge(
+    out: Path = typer.Argument(help="Folder of results that the shards share."),
+    as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
+) -> None:
+    """Join journals, table and page of shards, and name what none has done; may be repeated, and while they run."""
+    from grefine.folder.merge import merge as join
+    from grefine.folder.progress import PlainReporter
+
+    summary = join(out, PlainReporter())
+    typer.echo(json.dumps(summary.to_dict()) if as_json else "\n".join(summary.lines()))
+    raise typer.Exit(summary.exit_code)

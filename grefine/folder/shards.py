@@ -1,0 +1,251 @@
+"""One part of a run that several processes share: which pictures are its own, and that the parts belong together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from grefine.errors import ConfigError
+from grefine.folder.options import FolderOptions
+from grefine.folder.single import names_a_file
+from grefine.folder.worklist import WorkItem, list_work
+from grefine.io.picture import printable
+from grefine.io.run_files import STATE_FOLDER, run_rows
+
+FOLDER = "shards"
+"""Below `.grefine`: each shard's journal and lock, until they are merged."""
+_NAME = re.compile(r"([0-9]+)-of-([0-9]+)-[0-9a-f]+\.jsonl")
+_COUNTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+"""Where torchrun and SLURM say which of how many processes this is; torchrun may run below SLURM, so it is first."""
+_MOST_SOURCES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The share `number` (from 1) `of` so many."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def own(self, items: Iterable[WorkItem], batch_size: int) -> Iterator[WorkItem]:
+        """Yield this shard's pictures."""
+        return (item for item, number in dealt(items, self.of, batch_size) if number == self.number)
+
+
+def dealt(items: Iterable[WorkItem], of: int, batch_size: int) -> Iterator[tuple[WorkItem, int]]:
+    """Yield every picture with the number of its shard.
+
+    Dealt are the batches that one process would cut, so that each is computed in the same company whatever the count.
+    """
+    taken = 0
+    for item in items:
+        yield item, taken // batch_size % of + 1
+        taken += not item.refused
+
+
+def read_engine(engine: str | None, environment: Mapping[str, str] = os.environ) -> Shard | None:
+    """Return the shard that `shard I/N` or, as `shard` and `shard auto`, the environment names; None for a whole run.
+
+    Raises:
+        ConfigError: another engine, a count or number that cannot be, or an environment that says nothing.
+    """
+    if engine is None:
+        return None
+    kind, _, which = engine.replace(":", " ").strip().partition(" ")
+    if kind != "shard":
+        raise ConfigError(f"The engine must be 'shard I/N' or 'shard auto', not '{printable(engine)}'.")
+    which = which.strip()
+    if which in ("", "auto"):
+        return _counted(environment)
+    number, slash, of = which.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise ConfigError(f"'{printable(which)}' is no shard: give I/N with I from 1 to N, e.g. 'shard 2/8'.")
+    return Shard(int(number), int(of))
+
+
+def split_engine(engine: str | None, words: list[str]) -> tuple[str | None, list[str]]:
+    """Return what `--engine shard I/N` means on a command line, where I/N comes as one of the other words."""
+    if engine != "shard":
+        return engine, words
+    which = [w for w in words if (w == "auto" or re.fullmatch("[0-9]+/[0-9]+", w)) and not os.path.lexists(w)]
+    return f"shard {which[0]}" if which else engine, [word for word in words if word not in which[:1]]
+
+
+def _counted(environment: Mapping[str, str]) -> Shard:
+    for rank, count in _COUNTED:
+        number, of = environment.get(rank, ""), environment.get(count, "")
+        if not number and not of:
+            continue
+        if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+            raise ConfigError(f"{rank}={number!r} and {count}={of!r} name no shard: give --engine shard I/N.")
+        return Shard(int(number) + 1, int(of))
+    names = " nor ".join(f"{rank} and {count}" for rank, count in _COUNTED)
+    raise ConfigError(f"Neither {names} are set, so nothing says which shard this is: give --engine shard I/N.")
+
+
+def own_device(device: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the GPU of a process that its starter gave a number on this machine but all of the GPUs."""
+    local = environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID", ""))
+    if device != "cuda" or not local.isdecimal():
+        return device
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{int(local) % count}" if count > 1 else device
+
+
+def journals(out: Path) -> dict[Path, Shard]:
+    """Return the journals of shards in OUT that are not merged yet, by number."""
+    found = {}
+    for path in (out / STATE_FOLDER / FOLDER).glob("*.jsonl"):
+        if name := _NAME.fullmatch(path.name):
+            found[path] = Shard(int(name[1]), int(name[2]))
+    return dict(sorted(found.items(), key=lambda pair: (pair[1].of, pair[1].number, pair[0].name)))
+
+
+def own_journal(out: Path, shard: Shard) -> Path:
+    """Return where a shard's journal is or will be. Its name is new after every merge, so that none counts twice."""
+    for path, other in journals(out).items():
+        if other == shard:
+            return path
+    return out / STATE_FOLDER / FOLDER / f"{shard.number}-of-{shard.of}-{secrets.token_hex(4)}.jsonl"
+
+
+def refuse_unmerged(out: Path, shard: Shard | None) -> None:
+    """Keep a run out of an OUT whose shards are counted otherwise.
+
+    Raises:
+        ConfigError: OUT holds journals of another number of shards.
+    """
+    for other in journals(out).values():
+        if shard is None or other.of != shard.of:
+            what = f"shard {shard} does not fit" if shard else "a run without shards does not fit"
+            raise ConfigError(
+                f"'{printable(out)}' is being refined in {other.of} shards, so {what}: go on with --engine shard "
+                f"I/{other.of}, or end them and run `grefine merge` on it first."
+            )
+
+
+def _refuse_other_list(out: Path, shard: Shard, listed: str) -> None:
+    for path, other in journals(out).items():
+        if other == shard or not is_running(out, other):
+            continue
+        theirs = [row["shard"]["list"] for row in run_rows(path) if row["kind"] == "run" and is_share(row)]
+        if theirs and theirs[-1] != listed:
+            raise ConfigError(
+                f"Shard {other} runs over another list of pictures: give all shards the same sources and patterns, "
+                "and start them anew when pictures came or went."
+            )
+
+
+def is_share(row: Mapping[str, Any]) -> bool:
+    """Say whether a run's row tells of a shard, in the form that a shard writes; anybody may have edited it."""
+    share = row.get("shard")
+    return (
+        isinstance(share, dict)
+        and isinstance(share.get("of"), int)
+        and share["of"] > 0
+        and isinstance(share.get("list"), str)
+        and isinstance(share.get("sources"), list)
+        and all(isinstance(source, str) for source in share["sources"])
+        and isinstance(share.get("options"), dict)
+    )
+
+
+def list_digest(items: Iterable[WorkItem]) -> str:
+    """Return a hash of the names in a list of work."""
+    state = hashlib.sha256()
+    for item in items:
+        state.update(f"{item.relative}\0{bool(item.refused)}\n".encode("utf-8", "surrogatepass"))
+    return state.hexdigest()[:16]
+
+
+def see_shareable(sources: Sequence[str | Path], out: str | Path, options: FolderOptions) -> None:
+    """See that several processes can share a run.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if names_a_file(out):
+        raise ConfigError(f"'{printable(out)}' is one file, which cannot be shared: leave --engine and --workers out.")
+    if options.overwrite == "always":
+        raise ConfigError("--overwrite always begins a run anew, which one of its shards cannot: give another OUT.")
+    if len(sources) > _MOST_SOURCES:
+        raise ConfigError(f"Shards take at most {_MOST_SOURCES:,} sources: give the paths as one @list.txt.")
+
+
+def share_of(out: Path, shard: Shard, sources: Sequence[str | Path], options: FolderOptions) -> dict[str, Any]:
+    """Return what a shard's journal notes of the list that it deals, so that a merge finds what nobody has done.
+
+    Raises:
+        ConfigError: a shard that runs now deals another list.
+    """
+    listed = list_digest(list_work(sources, out, options))
+    _refuse_other_list(out, shard, listed)
+    names = [f"@{os.path.abspath(s[1:])}" if s.startswith("@") else os.path.abspath(s) for s in map(str, sources)]
+    return {"of": shard.of, "list": listed, "sources": names, "options": asdict(options)}
+
+
+def is_running(out: Path, shard: Shard) -> bool:
+    """Say whether a process works on a shard now; asked by one process at a time, or two would see each other."""
+    try:
+        with locked(out, _lock_name(shard), "it runs"):
+            return False
+    except ConfigError:
+        return True
+
+
+def hold(out: Path, shard: Shard) -> AbstractContextManager[None]:
+    """Keep a second process out of one shard."""
+    message = f"Another process works on shard {shard} of '{printable(out)}': give each its own number."
+    return locked(out, _lock_name(shard), message)
+
+
+def one_at_a_time(out: Path) -> AbstractContextManager[None]:
+    """Let shards begin, and merges work, one after the other."""
+    return locked(out, f"{FOLDER}/lock", "")
+
+
+def _lock_name(shard: Shard) -> str:
+    return f"{FOLDER}/{shard.number}-of-{shard.of}.lock"
+
+
+@contextmanager
+def locked(out: Path, name: str, message: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock `name` of an OUT, alone or `shared`; where another process has it, wait, or fail with `message`.
+
+    Raises:
+        ConfigError: another process has it, or OUT cannot be written.
+    """
+    state = out / STATE_FOLDER
+    path = state / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in {state, path.parent}:
+            if folder.is_symlink():
+                raise ConfigError(f"'{printable(folder)}' is a symbolic link: remove it, or choose another OUT.")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        raise ConfigError(f"Cannot write into '{printable(out)}': {error.strerror}.") from error
+    try:
+        with suppress(ImportError):
+            import fcntl
+
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            try:
+                fcntl.flock(handle, kind | (fcntl.LOCK_NB if message else 0))
+            except OSError as error:
+                raise ConfigError(message) from error
+        yield
+    finally:
+        os.close(handle)
