@@ -1,4 +1,4 @@
-"""SDXL at its true size from fetch to one step: takes 20 GB of disk, 12 GB of memory and about half an hour on two cores.
+"""SDXL at its true size from fetch to one step: 20 GB of disk, 12 GB of memory, half an hour on two cores.
 
 `pytest -m slow -s tests/pipeline/test_pipe_true_size.py` prints a line per stage with its time and memory.
 """
