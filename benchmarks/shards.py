@@ -48,7 +48,7 @@ def refine(source: Path, out: Path, pipeline: str, shards: int) -> tuple[float, 
 
 
 def merge_rows(rows: int, folder: Path) -> tuple[float, float]:
-    """Merge so many made-up rows of two shards; return seconds and the process's peak memory in MiB."""
+    """Merge so many made-up rows of two shards; return seconds and the command's peak memory in MiB."""
     out, size = folder / "out", 8
     options = asdict(FolderOptions(report=False, pattern=("nothing",)))
     share = {"of": 2, "list": "", "sources": [str(folder / "in")], "options": options}
@@ -62,11 +62,11 @@ def merge_rows(rows: int, folder: Path) -> tuple[float, float]:
             for first in range((number - 1) * size, rows, 2 * size):
                 journal.append([_row(index) for index in range(first, min(first + size, rows))])
     begun = time.monotonic()
-    summary = merge(out)
+    done = subprocess.run([sys.executable, "-m", "grefine", "merge", str(out), "--json"], stdout=subprocess.PIPE)
     seconds = time.monotonic() - begun
-    if summary.counts["refined"] != rows:
-        raise RuntimeError(f"{summary.counts} are not {rows} rows.")
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if json.loads(done.stdout)["counts"]["refined"] != rows:
+        raise RuntimeError(f"Not all of {rows} rows were merged.")
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def _row(index: int) -> dict[str, object]:
