@@ -26,7 +26,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print everything 
 def examine() -> dict[str, Any]:
     """Return what this machine has and what can run on it, as plain values."""
     from grefine import __version__
-    from grefine.fetching import fetch_names, lacking
+    from grefine.fetching import fetch_names
     from grefine.resources import pipeline_names
     from grefine.scorers.listing import list_metrics
 
@@ -43,10 +43,20 @@ def examine() -> dict[str, Any]:
         "devices": _devices(),
         "memory": _memory(),
         "cache": _cache(),
-        "fetched": {name: not lacking(name) for name in fetch_names()},
+        "fetched": {name: _is_fetched(name) for name in fetch_names()},
         "pipelines": pipelines,
         "judges": judges,
     }
+
+
+def _is_fetched(name: str) -> bool:
+    """Say whether a recipe's files are here; of one without any, the files of those that it needs."""
+    from grefine.fetching import fetch_recipe, lacking
+
+    recipe = fetch_recipe(name)
+    if recipe.files or recipe.hub:
+        return not lacking(name)
+    return all(_is_fetched(needed.fetch) for needed in recipe.needs)
 
 
 def _version(package: str) -> str | None:

@@ -9,6 +9,7 @@ from components import components, pipeline
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from ldm_layout import SDXL_BLOCKS
 from test_pipe_exactness import bad_place, call, picture
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from grefine.models.mdiqa import MDIQA
 from grefine.refine.denoise import CropBatch, Watch, denoise, latent_multiple
@@ -115,10 +116,20 @@ def meta_sdxl(channels):
         return unet, vae
 
 
+def meta_encoders():
+    """SDXL's two text encoders, shapes only."""
+    with torch.device("meta"):
+        small = CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12, projection_dim=768)
+        large = CLIPTextConfig(
+            hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20, projection_dim=1280
+        )
+        return {"text_encoder": CLIPTextModel(small), "text_encoder_2": CLIPTextModelWithProjection(large)}
+
+
 @pytest.mark.parametrize(("channels", "control"), [(9, False), (4, False), (9, True)])
 def test_real_sdxl_geometry_on_the_meta_device(channels, control):
     unet, vae = meta_sdxl(channels)
-    parts = components() | {"unet": unet, "vae": vae, "scheduler": Grounded()}
+    parts = components() | meta_encoders() | {"unet": unet, "vae": vae, "scheduler": Grounded()}
     if control:
         with torch.device("meta"):
             parts["controlnet"] = ControlNetModel.from_unet(meta_sdxl(4)[0], load_weights_from_unet=False)
