@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from grefine.config import build, load_config
 from grefine.errors import ConfigError
@@ -25,7 +25,7 @@ _PAPER = "`reading: paper` is the literal chain."
 class RefineConfig:
     """All choices of one refinement. Empty (None) means: what the pipeline itself was calibrated to or prefers."""
 
-    REMOVED: ClassVar[dict[str, str]] = {
+    REMOVED = {  # no annotation: a constant, not a setting
         "max_change": "stage 2 now leaves a good place as it was unless it got better; leave the key out.",
         "mask_mode": "`mask_threshold` takes a value, or `mean` for the mean of each picture's own badness.",
         "mask_quantile": "`mask_threshold` takes a value, or `mean` for the mean of each picture's own badness.",
