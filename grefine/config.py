@@ -25,11 +25,7 @@ _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother = 2, 120, 120
 
 
 def load_config(path: str | Path, schema: type[T], overrides: dict[str, Any] | None = None) -> T:
-    """Read `path` into the dataclass `schema`; `overrides` (by field name) win over the file.
-
-    Raises:
-        ConfigError: unreadable file, unknown key, or a value of the wrong type; file and line are named.
-    """
+    """Read `path` into the dataclass `schema`; `overrides` (by field name) win over the file."""
     import yaml
 
     path = Path(path)

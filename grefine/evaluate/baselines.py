@@ -61,12 +61,7 @@ class Run:
 
 
 def load_refiner(name: str, run: Run) -> Restore:
-    """Return a refiner by name, loaded.
-
-    Raises:
-        ConfigError: an unknown name, or a strength that executes no step.
-        WeightsMissing: a model that is not on this machine and cannot be fetched.
-    """
+    """Return a refiner by name, loaded."""
     if name not in REFINERS:
         raise ConfigError(f"No refiner '{name}': choose from {', '.join(REFINERS)}{nearest(name, REFINERS)}")
     if not 0 < run.strength <= 1 or run.steps < 1:
@@ -97,11 +92,7 @@ def load_refiner(name: str, run: Run) -> Restore:
 
 
 def check_run(names: Iterable[str], run: Run) -> None:
-    """Refuse what cannot work before anything is loaded.
-
-    Raises:
-        ConfigError: an unknown refiner, a strength that executes no step, or a device that is not there.
-    """
+    """Refuse what cannot work before anything is loaded."""
     for name in (*names, *(run.models or {})):
         if name not in REFINERS:
             raise ConfigError(f"No refiner '{name}': choose from {', '.join(REFINERS)}{nearest(name, REFINERS)}")

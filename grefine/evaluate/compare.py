@@ -79,9 +79,6 @@ def compare_refiners(
         force: as in `evaluate_folders`, and for the refiner `grefine`.
         report: write a report per method.
         progress: called with one line per finished step.
-
-    Raises:
-        ConfigError: no images, no method, or a name used twice.
     """
     out = Path(out)
     originals = gather(sources)
@@ -146,11 +143,7 @@ def compare_refiners(
 
 
 def gather(sources: Sequence[str | Path]) -> dict[str, Path]:
-    """Return the images that files and folders mean, by name; several folders keep their own names in front.
-
-    Raises:
-        ConfigError: nothing there, or one name for two images.
-    """
+    """Return the images that files and folders mean, by name; several folders keep their own names in front."""
     found: dict[str, Path] = {}
     for source in map(Path, sources):
         inside = {source.name: source} if source.is_file() else image_files(source)
@@ -176,11 +169,7 @@ def _add_folders(made: Made, originals: dict[str, Path], outputs: Mapping[str, s
 
 
 def common_images(originals: Mapping[str, Path], made: Made) -> tuple[dict[str, dict[str, Path]], list[str]]:
-    """Return stage → image → file for images that every method has, and notes on what was left out.
-
-    Raises:
-        ConfigError: no method has an output, or they share no image.
-    """
+    """Return stage → image → file for images that every method has, and notes on what was left out."""
     methods = {name: files for name, files in made.files.items() if files}
     if not methods:
         reason = next(iter(made.failed.values()), "no outputs were found")

@@ -50,9 +50,6 @@ def wanted_metrics(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[
     """Return metric names (or scorers) and the number of noise images that `metrics` means.
 
     A text may name a metric, several with commas between them, or a preset; a path is a YAML file.
-
-    Raises:
-        ConfigError: it is none of these.
     """
     if isinstance(metrics, str):
         names = split_names(metrics)
@@ -89,9 +86,6 @@ def choose(
         weights: metric → file or folder.
         used_in_loop: metrics that steered the refinement: scored, shown and kept out of verdicts.
         allow_noncommercial: accept the terms of pyiqa's metrics.
-
-    Raises:
-        ConfigError: an unknown metric, with the nearest name, or a device that is not there.
     """
     check_device(device)
     weights = read_weights(weights or {})

@@ -14,11 +14,7 @@ def names(text: str) -> list[str]:
 
 
 def assignments(entries: Iterable[str], option: str) -> dict[str, str]:
-    """Read NAME=VALUE entries.
-
-    Raises:
-        ConfigError: an entry of another form, or a name given twice.
-    """
+    """Read NAME=VALUE entries."""
     found: dict[str, str] = {}
     for entry in entries:
         name, sign, value = entry.partition("=")

@@ -31,11 +31,7 @@ class Pairing:
 
 
 def image_files(folder: str | Path) -> dict[str, Path]:
-    """Return the images below `folder` by relative path, sorted, without hidden ones and a run's own panels.
-
-    Raises:
-        ConfigError: there is no such folder.
-    """
+    """Return the images below `folder` by relative path, sorted, without hidden ones and a run's own panels."""
     root = Path(folder)
     if not root.is_dir():
         what = "is a file" if root.is_file() else "does not exist"
@@ -44,11 +40,7 @@ def image_files(folder: str | Path) -> dict[str, Path]:
 
 
 def pair_folders(before: str | Path, after: str | Path) -> Pairing:
-    """Pair the images of two folders: the same relative path first, then the same path with another image suffix.
-
-    Raises:
-        ConfigError: a folder is missing or empty, or the two have nothing in common.
-    """
+    """Pair the images of two folders: the same relative path first, then the same path with another image suffix."""
     left, right = image_files(before), image_files(after)
     for folder, files in ((before, left), (after, right)):
         if not files:

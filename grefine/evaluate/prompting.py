@@ -26,12 +26,7 @@ class Prompting:
 
 
 def read_prompting(pairing: Pairing, table: str | Path | None, group: str | None) -> Prompting:
-    """Find each image's prompt and group.
-
-    Raises:
-        PromptError: a table that cannot be read, or lacks the group's column.
-        ConfigError: a group column without a table.
-    """
+    """Find each image's prompt and group."""
     if group not in (None, BY_FOLDER) and table is None:
         raise ConfigError(f"The group '{group}' is a column of the prompt table: give one, or group by '{BY_FOLDER}'.")
     names = {pair.name: pair.before for pair in pairing.pairs}

@@ -144,11 +144,7 @@ def evaluate_folders(
 
 
 def usable(pairing: Pairing, cache: ScoreCache) -> tuple[Pairing, dict[str, str]]:
-    """Leave out pairs of which a file cannot be decoded; return the rest and image → reason.
-
-    Raises:
-        ConfigError: no pair is left.
-    """
+    """Leave out pairs of which a file cannot be decoded; return the rest and image → reason."""
     items = [
         Item(pair.name, stage, path, content_hash(path))
         for pair in pairing.pairs

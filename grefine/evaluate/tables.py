@@ -62,9 +62,6 @@ def negative_optimisations(
 
     Returns:
         Count by method, in the order of the rows, without the baseline. Empty and NaN cells count for nobody.
-
-    Raises:
-        ConfigError: a row without a method, or a group of rows without the baseline.
     """
     wide = [dict(row) for row in rows]
     metrics, keys = _split_columns(wide)

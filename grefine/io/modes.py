@@ -46,9 +46,6 @@ def to_rgb_and_alpha(image: Image.Image, orientation: int, profile: bytes, name:
         orientation: What its EXIF asks for, 1 (upright) to 8.
         profile: Its colour profile, used for CMYK only.
         name: What to call it in a message.
-
-    Raises:
-        ImageError: a colour mode that is not handled.
     """
     mode, transparency = image.mode, "transparency" in image.info
     notes: list[str] = []

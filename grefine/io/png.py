@@ -31,11 +31,7 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def read_embedded(data: bytes) -> Embedded:
-    """Return texts, EXIF, profile, XMP and the small chunks that describe colour and size.
-
-    Raises:
-        ImageError: a compressed text that unpacks to more than `MAX_TEXT`.
-    """
+    """Return texts, EXIF, profile, XMP and the small chunks that describe colour and size."""
     texts: list[TextChunk] = []
     exif = icc = xmp = b""
     others: list[tuple[str, bytes]] = []

@@ -67,9 +67,6 @@ def read_prompt_table(
         path: `.csv`, `.tsv`, `.jsonl`, or `.json` (a list of records, or names to prompts).
         name_column: Column of the file names; guessed from its heading when not given.
         prompt_column: Column of the prompts; the same.
-
-    Raises:
-        PromptError: the table cannot be read, or its columns cannot be told.
     """
     path = Path(path)
     text = _text(path)

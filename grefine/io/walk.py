@@ -30,11 +30,7 @@ def pictures_below(root: Path, recursive: bool = True) -> list[Path]:
 
 
 def pictures_of(sources: Iterable[str | Path]) -> list[tuple[Path, str]]:
-    """Return files as they are given and the pictures below folders, each once, with its path below what was given.
-
-    Raises:
-        ImageError: a source that does not exist, or no picture at all.
-    """
+    """Return files as they are given and the pictures below folders, each once, with its path below what was given."""
     found: dict[Path, str] = {}
     sources = [Path(source) for source in sources]
     for source in sources:

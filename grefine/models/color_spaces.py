@@ -17,11 +17,7 @@ COLOR_SPACES: tuple[str, ...] = get_args(ColorSpace)
 
 
 def convert(rgb: np.ndarray, space: str) -> np.ndarray:
-    """Return `(H, W, 3)` uint8 in another colour space; hue is in 0..179.
-
-    Raises:
-        ConfigError: an unknown colour space.
-    """
+    """Return `(H, W, 3)` uint8 in another colour space; hue is in 0..179."""
     if space not in _CONVERSIONS:
         raise ConfigError(f"No colour space '{space}': {', '.join(COLOR_SPACES)}{nearest(space, COLOR_SPACES)}")
     return _CONVERSIONS[space](rgb)

@@ -84,11 +84,7 @@ class LARIQA(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> LARIQA:
-        """Build the model from the published state dict, given as the group "model"; its keys tell the kind of head.
-
-        Raises:
-            WeightsCorrupt: another group, or tensors and shapes that do not fit.
-        """
+        """Build the model from the published state dict, the group "model"; its keys tell the kind of head."""
         if set(groups) != {"model"}:
             raise WeightsCorrupt(f"LAR-IQA is made of the one group 'model'; given: {', '.join(groups) or 'none'}.")
         kind = "kan" if any(key.startswith("aut_dw.layers.") for key in groups["model"]) else "mlp"

@@ -126,9 +126,6 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
         Args:
             groups: "regressor", "reward", "vit" and, for version 2, "vit_prior".
             options: geometry, where it is not the published one.
-
-        Raises:
-            WeightsCorrupt: a group, a tensor or a shape that does not fit.
         """
         if "vit_prior" in groups:
             options = {"prior_depth": 12, **options}

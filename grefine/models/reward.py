@@ -77,11 +77,7 @@ class RewardModel(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> RewardModel:
-        """Build the model from the published state dict, given as the group "reward".
-
-        Raises:
-            WeightsCorrupt: another group, or tensors and shapes that do not fit.
-        """
+        """Build the model from the published state dict, given as the group "reward"."""
         model = cls(**(geometry(groups.get("reward", {})) | options))
         renamed = {name: rename(state, REWARD_RENAMES, POSITION_IDS) for name, state in groups.items()}
         load_reference({"reward": model}, renamed, "ImageReward")

@@ -16,9 +16,6 @@ def export_votes(folder: str | Path, out: str | Path, min_attention: float = 0.0
 
     Returns:
         One line per subject (votes, attention checks passed), and one for the file.
-
-    Raises:
-        ConfigError: not a study, no votes yet, or a share outside 0..1.
     """
     if not 0 <= min_attention <= 1:
         raise ConfigError(f"min_attention is {min_attention}: it is a share between 0 and 1.")

@@ -58,9 +58,6 @@ def resampled_intervals(
 
     Where both are resampled, each by itself, their variances add up, and the votes' own scatter, which is in both, is
     taken off once (two-way clusters, Cameron, Gelbach and Miller 2011).
-
-    Raises:
-        ConfigError: fewer than two subjects or images.
     """
     from scipy.stats import t
 

@@ -55,11 +55,7 @@ class VoteJournal(AppendOnly):
         self._one = threading.Lock()
 
     def record(self, ballot: Ballot) -> Receipt:
-        """Store a ballot; a repeated one is "known", another choice on a decided trial is a "conflict" and dropped.
-
-        Raises:
-            OSError: it could not be written; nothing of it remains.
-        """
+        """Store a ballot; a repeated one is "known", another choice on a decided trial is a "conflict" and dropped."""
         key = (ballot.subject, ballot.trial)
         with self._one:
             if key in self._ballots:

@@ -86,9 +86,6 @@ def voted_images(table: VoteTable, folders: Sequence[str | Path]) -> dict[ImageK
     Args:
         table: the votes.
         folders: the methods' folders, or one folder that holds them.
-
-    Raises:
-        ConfigError: a method without a folder, or missing images.
     """
     if not folders:
         raise ConfigError("A metric needs the images: pass --images with the methods' folders, or the folder above.")
@@ -191,11 +188,7 @@ def calibrated_values(
 
 
 def read_values(path: str | Path) -> dict[str, JudgeValues]:
-    """Read ready values: columns method, image and one per judge; a column named "-NAME" is better when lower.
-
-    Raises:
-        ConfigError: unreadable, missing columns, doubled rows or values that are not numbers.
-    """
+    """Read ready values: columns method, image and one per judge; a column named "-NAME" is better when lower."""
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

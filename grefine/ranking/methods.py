@@ -43,9 +43,6 @@ def match_methods(folders: Sequence[str | Path], common: bool = False) -> Method
     Args:
         folders: one per method; the folder's name is the method's.
         common: use only the inputs that every method has, instead of refusing incomplete folders.
-
-    Raises:
-        ConfigError: fewer than two methods, equal names, or missing images.
     """
     names = [Path(f).resolve().name for f in folders]
     if len(names) < 2:
@@ -72,11 +69,7 @@ def match_methods(folders: Sequence[str | Path], common: bool = False) -> Method
 
 
 def inputs_for(folder: str | Path, names: Sequence[str]) -> list[Path]:
-    """Return the input of every name.
-
-    Raises:
-        ConfigError: an input is missing.
-    """
+    """Return the input of every name."""
     found = images_in(folder)
     missing = [n for n in names if n not in found]
     if missing:

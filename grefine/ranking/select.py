@@ -63,10 +63,6 @@ def build_study(
         cache: where descriptors are kept for the next time.
         common: use only images that every method has.
         progress: told one line per step.
-
-    Raises:
-        ConfigError: settings or folders that cannot be used.
-        ImageError: an image that cannot be read.
     """
     out = Path(out)
     _check(config, out)

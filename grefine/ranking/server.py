@@ -167,11 +167,7 @@ def open_desk(folder: str | Path) -> StudyDesk:
 def make_server(
     folder: str | Path, host: str = "127.0.0.1", port: int = 0, names: tuple[str, ...] = ()
 ) -> StudyServer:
-    """Return a bound server for a study folder.
-
-    Raises:
-        ConfigError: the folder cannot be served, the port is taken, or the host has no name to be reached by.
-    """
+    """Return a bound server for a study folder."""
     if host in ("0.0.0.0", "::", "") and not names:
         raise ConfigError(f"Binding to '{host}' opens every interface: also say by which name with --allow-host NAME.")
     if host not in ("127.0.0.1", "localhost") and ":" in host:

@@ -93,11 +93,7 @@ def save_study(study: Study, folder: Path) -> None:
 
 
 def load_study(folder: str | Path) -> Study:
-    """Read and check a study folder.
-
-    Raises:
-        ConfigError: no study, a study that was edited after it was made, or images that are missing or were changed.
-    """
+    """Read and check a study folder."""
     path = Path(folder) / STUDY_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))

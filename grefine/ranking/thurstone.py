@@ -46,10 +46,6 @@ def fit_scores(
         methods: names, for messages.
         link: normal ("thurstone") or logistic ("bradley-terry") difference.
         pseudo_count: None adds nothing while every score is finite and `PSEUDO_COUNT` otherwise.
-
-    Raises:
-        ConfigError: counts that are negative or leave two groups of methods without any comparison between them,
-            or infinite scores although `pseudo_count` is 0.
     """
     C = checked_counts(C, methods)
     if pseudo_count is None:

@@ -46,11 +46,7 @@ def register_backend(name: str, factory: Callable[[], Backend]) -> None:
 
 
 def load_backend(backend: str | Backend) -> Backend:
-    """Return the backend that a name means, or the object itself when it is one.
-
-    Raises:
-        ConfigError: an unknown name, or an object without `name` and `analyse`.
-    """
+    """Return the backend that a name means, or the object itself when it is one."""
     if isinstance(backend, str):
         if backend not in _loaded:
             if backend not in _factories:
@@ -69,11 +65,7 @@ def load_backend(backend: str | Backend) -> Backend:
 
 
 def checked(analysis: Analysis, count: int, name: str) -> Analysis:
-    """Hold a foreign backend to its promise: one entry per word, heads inside, no cycles.
-
-    Raises:
-        ConfigError: the backend broke it; the sentence says how.
-    """
+    """Hold a foreign backend to its promise: one entry per word, heads inside, no cycles."""
     sizes = {len(analysis.tags), len(analysis.heads), len(analysis.labels)}
     if sizes != {count}:
         raise ConfigError(

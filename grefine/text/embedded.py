@@ -52,9 +52,6 @@ class EmbeddedBackend:
 
         Args:
             weights: a file of weights, or its content; None for the shipped ones.
-
-        Raises:
-            WeightsMissing, WeightsCorrupt: the file is not there or not whole.
         """
         loaded = weights if isinstance(weights, ParserWeights) else read_weights(weights or SHIPPED)
         self.lexicon = Lexicon(loaded.classes, loaded.endings)

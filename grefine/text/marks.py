@@ -44,11 +44,7 @@ class WordList:
 
     @classmethod
     def read(cls, path: str | Path) -> WordList:
-        """Read a list in the form of the shipped one: `[kind]` lines, then one entry a line; `#` comments.
-
-        Raises:
-            ConfigError: unreadable file, unknown kind, or an entry before the first kind.
-        """
+        """Read a list in the form of the shipped one: `[kind]` lines, then one entry a line; `#` comments."""
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -71,11 +67,7 @@ class WordList:
         return cls({kind: frozenset(words) for kind, words in found.items()})
 
     def extended(self, **more: Iterable[str]) -> WordList:
-        """Return a copy with further entries: `words.extended(style=["lowpoly"])`.
-
-        Raises:
-            ConfigError: an unknown kind.
-        """
+        """Return a copy with further entries: `words.extended(style=["lowpoly"])`."""
         for kind in more:
             if kind not in KINDS:
                 raise ConfigError(f"Unknown list '{kind}'; accepted are {', '.join(KINDS)}{nearest(kind, KINDS)}")

@@ -18,12 +18,7 @@ class NltkBackend:
     name = "nltk"
 
     def __init__(self, tagger: Any = None) -> None:
-        """Load NLTK's tagger, or take another object whose `tag(words)` gives (word, Penn tag) pairs.
-
-        Raises:
-            ConfigError: NLTK is not installed.
-            WeightsMissing: its tagger's data are not on this machine.
-        """
+        """Load NLTK's tagger, or take another object whose `tag(words)` gives (word, Penn tag) pairs."""
         self._tagger = tagger if tagger is not None else _load()
 
     def analyse(self, words: Sequence[str]) -> Analysis:

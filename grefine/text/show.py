@@ -9,11 +9,7 @@ from grefine.types import ParsedPrompt
 
 
 def nltk_tree(parsed: ParsedPrompt) -> Any:
-    """Return the forest as one `nltk.Tree`; several roots hang under "ROOT".
-
-    Raises:
-        ConfigError: NLTK is not installed.
-    """
+    """Return the forest as one `nltk.Tree`; several roots hang under "ROOT"."""
     try:
         from nltk import Tree
     except ImportError as error:

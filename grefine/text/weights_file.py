@@ -77,12 +77,7 @@ def write_weights(path: Path, weights: ParserWeights) -> int:
 
 
 def read_weights(path: Path) -> ParserWeights:
-    """Read the file.
-
-    Raises:
-        WeightsMissing: no such file.
-        WeightsCorrupt: it is not what `write_weights` wrote.
-    """
+    """Read the file."""
     retrain = "reinstall grefine, or make it anew with `python -m lab train parser --ud DIR` in a source tree."
     if not path.is_file():
         raise WeightsMissing(f"The parser's weights '{path}' are missing: {retrain}")

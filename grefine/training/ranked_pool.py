@@ -101,11 +101,7 @@ def read_pool(
     cache: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> RankedPool:
-    """Read the outputs of ranked methods.
-
-    Raises:
-        ConfigError: methods without a score, or a score without its method.
-    """
+    """Read the outputs of ranked methods."""
     found = match_methods(folders)
     for method in found.methods:
         if method not in ranking:

@@ -76,11 +76,7 @@ class Trained:
 
 
 def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress = lambda _: None) -> Trained:
-    """Read the data, train, and write a calibrated judge with its configuration and history into `out`.
-
-    Raises:
-        ConfigError: settings or data that cannot be used.
-    """
+    """Read the data, train, and write a calibrated judge with its configuration and history into `out`."""
     if not config.pool or not config.ranking:
         raise ConfigError("A rectifier needs `pool` (a folder of the methods' folders) and `ranking` (their scores).")
     root = Path(config.pool)

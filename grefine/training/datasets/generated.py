@@ -75,11 +75,7 @@ def read_agiqa_1k(folder: Path) -> RatedImages:
 
 
 def agiqa_1k_prompt(name: str) -> str:
-    """Spell the prompt that a file name of AGIQA-1K stands for; one published name lacks its style.
-
-    Raises:
-        ConfigError: a name of another form.
-    """
+    """Spell the prompt that a file name of AGIQA-1K stands for; one published name lacks its style."""
     found = _NAME.match(name)
     try:
         if found is None:

@@ -15,12 +15,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def read_mat(path: Path, fields: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
-    """Return fields by name: cells of texts as lists, numbers as arrays in MATLAB's own order of axes.
-
-    Raises:
-        ConfigError: no such file, another format, or a field that is not in it.
-        MetricUnavailable: a version 7.3 file while h5py is not installed.
-    """
+    """Return fields by name: cells of texts as lists, numbers as arrays in MATLAB's own order of axes."""
     try:
         with path.open("rb") as file:
             head = file.read(1024)

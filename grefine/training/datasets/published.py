@@ -103,11 +103,7 @@ PUBLISHED: dict[str, PublishedSet] = {
 
 
 def read_data(given: str) -> RatedImages:
-    """Read `NAME:PATH`, where NAME is a published set or "csv", or just the path of a table of one's own.
-
-    Raises:
-        ConfigError: an unknown name, no such path, or anything wrong with what lies there.
-    """
+    """Read `NAME:PATH`, where NAME is a published set or "csv", or just the path of a table of one's own."""
     name, colon, path = given.partition(":")
     if not colon:
         name, path = "csv", given

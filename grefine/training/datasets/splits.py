@@ -48,11 +48,7 @@ class Split:
 
 
 def split(data: RatedImages, plan: SplitPlan) -> Split:
-    """Divide a set; the same plan divides it in the same way.
-
-    Raises:
-        ConfigError: what the plan needs is not in the set, or one side would be empty.
-    """
+    """Divide a set; the same plan divides it in the same way."""
     if plan.kind == "folds":
         found = _folds(data, plan)
     elif plan.kind == "parts":

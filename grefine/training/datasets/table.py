@@ -26,10 +26,6 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
         path: the table.
         images: folder of the pictures, where it is not the table's own.
         name: of the set, in reports; the file's stem without.
-
-    Raises:
-        ConfigError: an unreadable table, a missing column, a score that is no number, missing pictures, or a picture
-            with two different scores.
     """
     path = Path(path)
     root = path.parent if images is None else Path(images)
@@ -47,22 +43,13 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
 def scored(
     path: Path, values: Mapping[str, str], *others: str
 ) -> Iterator[tuple[Mapping[str, str], dict[str, float]]]:
-    """Yield (record, scores by our name) of every line; `values` maps columns to our names.
-
-    Raises:
-        ConfigError: as `read_records`, or a score that is no number.
-    """
+    """Yield (record, scores by our name) of every line; `values` maps columns to our names."""
     for line, record in read_records(path, (*others, *values)):
         yield record, {ours: number(record[theirs], theirs, path, line) for theirs, ours in values.items()}
 
 
 def read_records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Yield (line number, record) of a CSV, or of the first sheet of an .xlsx file; the first line is the heading.
-
-    Raises:
-        ConfigError: no such file, another format, no heading, missing columns, or a line that is too long or short.
-        MetricUnavailable: an .xlsx file while openpyxl is not installed.
-    """
+    """Yield (line number, record) of a CSV, or of the first sheet of an .xlsx file; the first line is the heading."""
     rows = _sheet(path) if path.suffix.lower() == ".xlsx" else _csv(path)
     heading = [column.strip() for column in next(rows, (0, []))[1]]
     for column in required:
@@ -106,11 +93,7 @@ def _sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def number(text: str, column: str, path: Path, line: int) -> float:
-    """Read a score.
-
-    Raises:
-        ConfigError: anything but a finite number.
-    """
+    """Read a score."""
     try:
         value = float(text)
     except ValueError:

@@ -63,9 +63,6 @@ def train_on_data(
         seed: in place of the recipe's.
         start: "PART=WEIGHTS", in place of the recipe's.
         repeats: how many splits are trained one after the other, each in `out`/repeat-N.
-
-    Raises:
-        ConfigError: anything that cannot be used, in one sentence.
     """
     if judge not in JUDGES:
         raise ConfigError(f"No judge '{judge}': {', '.join(JUDGES)}{nearest(judge, JUDGES)}")
@@ -114,11 +111,7 @@ def summarise(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def recipe_file(judge: str, config: str | Path) -> Path:
-    """Return the file that a configuration's name means for a judge.
-
-    Raises:
-        ConfigError: neither a file nor one of the judge's names.
-    """
+    """Return the file that a configuration's name means for a judge."""
     path = Path(config)
     if path.is_file():
         return path

@@ -49,9 +49,6 @@ def train_stage(
 
     `out` gets the stage's folder, `training/NAME.json` and `.png` (settings and curves), `training/NAME.pt` (what a
     resumed run needs), and in the stage's folder `metrics.json`, `predictions.csv` and the card.
-
-    Raises:
-        ConfigError: data, settings or a resume that cannot be.
     """
     accelerator = Accelerator(cpu=cpu)
     if accelerator.num_processes > 1:

@@ -75,11 +75,7 @@ class PartStage(Stage):
 
 
 def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return the geometry of a part: what is given in place of the defaults.
-
-    Raises:
-        ConfigError: a name that is not among the defaults.
-    """
+    """Return the geometry of a part: what is given in place of the defaults."""
     foreign = set(given) - set(defaults)
     if foreign:
         raise ConfigError(f"{what} has no '{min(foreign)}': {', '.join(defaults)}.")
@@ -87,11 +83,7 @@ def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: st
 
 
 def begin_with(module: nn.Module, start: Mapping[str, str], part: str) -> None:
-    """Load the weights that a recipe names for `part`: `timm:NAME`, or a folder or file of safetensors.
-
-    Raises:
-        WeightsMissing: they are not there; another geometry is a WeightsCorrupt of `load_state`.
-    """
+    """Load the weights that a recipe names for `part`: `timm:NAME`, or a folder or file of safetensors."""
     named = start.get(part, "")
     if not named:
         return
@@ -124,9 +116,6 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], named: str, parti
 
     Args:
         partial: the source may hold more than the module has (a classifier that was left out).
-
-    Raises:
-        WeightsCorrupt: missing or foreign tensors, or other shapes.
     """
     from grefine.errors import WeightsCorrupt
 

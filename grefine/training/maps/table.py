@@ -36,9 +36,6 @@ class RatedTable:
         seed: of the order.
         plan: what is held out.
         prompted: opinions are about alignment: every row needs a prompt, and a column `alignment` goes before `mos`.
-
-    Raises:
-        ConfigError: a table that cannot be used, or pictures that are missing.
     """
 
     def __init__(
