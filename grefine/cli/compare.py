@@ -40,7 +40,7 @@ def compare(
 ) -> None:
     """Refine, score and count; started again, it makes and computes only what is missing."""
     from grefine.evaluate.compare import compare_refiners
-    from grefine.evaluate.options import assignments, metric_choice, names
+    from grefine.evaluate.options import assignments, names
     from grefine.evaluate.table_text import to_markdown
     from grefine.evaluate.write_comparison import as_data, count_lines
     from grefine.opening import read_preferences
@@ -52,7 +52,7 @@ def compare(
         outputs=assignments(outputs, "--outputs"),
         models=assignments(model, "--model"),
         weights=assignments(weights, "--weights"),
-        metrics=metric_choice(metrics),
+        metrics=metrics,
         used_in_loop=names(used_in_loop),
         prompts=prompts,
         group=group,

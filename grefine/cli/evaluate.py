@@ -29,7 +29,7 @@ def evaluate(
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
     """Compare two folders image by image; started again, it computes only what is not known yet."""
-    from grefine.evaluate.options import assignments, metric_choice, names
+    from grefine.evaluate.options import assignments, names
     from grefine.evaluate.run import evaluate_folders
     from grefine.evaluate.table_text import to_markdown
     from grefine.evaluate.write_outputs import evaluation_table, summary
@@ -38,7 +38,7 @@ def evaluate(
         before,
         after,
         prompts=prompts,
-        metrics=metric_choice(metrics),
+        metrics=metrics,
         group=group,
         out=out,
         pipeline=pipeline,

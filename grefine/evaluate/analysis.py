@@ -8,14 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, finite_pairs, values_of
+from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, Values, finite_pairs, values_of
 from grefine.evaluate.results import Analysis, AxisResult, MetricResult, level_of
-from grefine.evaluate.statistics import GainSummary, holm, noise_band, summarise
+from grefine.evaluate.statistics import holm, noise_band, summarise
 from grefine.evaluate.thirds import Strata, strata_of
 from grefine.scorers.noise import CEILING, metric_width
 from grefine.types import AXES, Axis, MetricSpec
-
-Values = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def analyse(
@@ -40,14 +38,17 @@ def analyse(
     shown = [m for m in values if m in specs and not specs[m].needs_reference and method in values[m]]
     bands = {m: noise_band(_noise(values[m], specs[m], baseline)) for m in shown}
     unfit = {m for m in shown if _unfit(bands[m], specs[m], values[m].get(baseline, {}))}
-    gains = {m: _gains(values[m], specs[m], baseline, method) for m in shown}
+    gains = {m: gains_of(values[m], specs[m], baseline, method) for m in shown}
     evidence = [m for m in shown if m not in unfit and gains[m] and is_evidence(m, specs[m], shown)]
     summaries = {m: summarise(list(gains[m].values()), bands[m]) for m in shown}
     adjusted = holm({m: summaries[m].p for m in evidence})
     scale = {m: _scale(values[m], baseline, bands[m]) for m in shown}
     results = tuple(
-        replace(
-            _metric_result(m, specs[m], values[m], summaries[m], (baseline, method)),
+        MetricResult(
+            m,
+            specs[m],
+            *_means(values[m], baseline, method),
+            gain=summaries[m],
             p_holm=adjusted.get(m, math.nan),
             evidence=m in evidence,
             unfit=m in unfit and is_evidence(m, specs[m], shown),
@@ -103,24 +104,18 @@ def main_column(metric: str, columns: Sequence[str]) -> str:
     return next((c for c in columns if c.startswith(f"{metric}.")), metric)
 
 
-def _sign(spec: MetricSpec) -> float:
-    return -1.0 if spec.direction == "lower" else 1.0
-
-
-def _gains(
+def gains_of(
     stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str, method: str
 ) -> dict[str, float]:
+    """Return each image's gain where both sides have a number, turned so that positive is better."""
     pairs = finite_pairs(stages.get(baseline, {}), stages.get(method, {}))
-    return {image: _sign(spec) * (after - before) for image, before, after in pairs}
+    sign = -1.0 if spec.direction == "lower" else 1.0
+    return {image: sign * (after - before) for image, before, after in pairs}
 
 
 def _noise(stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str) -> list[float]:
-    return [
-        change
-        for stage in stages
-        if stage.startswith(NOISE)
-        for change in _gains(stages, spec, baseline, stage).values()
-    ]
+    probes = (stage for stage in stages if stage.startswith(NOISE))
+    return [change for probe in probes for change in gains_of(stages, spec, baseline, probe).values()]
 
 
 def _unfit(band: float, spec: MetricSpec, scores: Mapping[str, float]) -> bool:
@@ -153,7 +148,7 @@ def _composite_noise(
     changes: list[float] = []
     for probe in {stage: None for m in metrics for stage in values[m] if stage.startswith(NOISE)}:
         parts = {
-            m: {i: g / scale[m] for i, g in _gains(values[m], specs[m], baseline, probe).items()} for m in metrics
+            m: {i: g / scale[m] for i, g in gains_of(values[m], specs[m], baseline, probe).items()} for m in metrics
         }
         changes += composite(parts).values()
     return noise_band(changes)
@@ -204,17 +199,12 @@ def _stratum_result(
     return replace(found, gain=gain, level=level_of(gain), per_image=usual)
 
 
-def _metric_result(
-    metric: str,
-    spec: MetricSpec,
-    stages: Mapping[str, Mapping[str, float]],
-    summary: GainSummary,
-    names: tuple[str, str],
-) -> MetricResult:
-    pairs = finite_pairs(stages.get(names[0], {}), stages.get(names[1], {}))
-    before = float(np.mean([b for _, b, _ in pairs])) if pairs else math.nan
-    after = float(np.mean([a for _, _, a in pairs])) if pairs else math.nan
-    return MetricResult(metric, spec, before, after, summary, p_holm=math.nan, evidence=False)
+def _means(stages: Mapping[str, Mapping[str, float]], baseline: str, method: str) -> tuple[float, float]:
+    """Return the means before and after over the images that have both numbers."""
+    pairs = finite_pairs(stages.get(baseline, {}), stages.get(method, {}))
+    if not pairs:
+        return math.nan, math.nan
+    return float(np.mean([before for _, before, _ in pairs])), float(np.mean([after for _, _, after in pairs]))
 
 
 def _note(

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from grefine.evaluate import plots
-from grefine.evaluate.comparison import Comparison
+from grefine.evaluate.evaluation import Comparison
 from grefine.evaluate.report_view import (
     TONES,
     axis_cells,
@@ -84,10 +84,8 @@ def verdict_sentences(verdicts: Mapping[str, Verdict], result: Comparison) -> li
         named = [method for method, found in verdicts.items() if found == verdict]
         if named:
             said.append(f"{word[0].upper()}{word[1:]}: {', '.join(named)}.")
-    first = next(iter(result.analyses.values()), None)
-    judges = [m.metric for m in first.metrics if m.evidence] if first else []
-    if judges:
-        said.append(f"Judged by {', '.join(judges)}.")
+    if result.evidence:
+        said.append(f"Judged by {', '.join(result.evidence)}.")
     if result.table.in_loop:
         loop = ", ".join(sorted(result.table.in_loop))
         said.append(f"Not counted for any method, because they steered one of them: {loop}.")

@@ -9,12 +9,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing, nearest
+from grefine.errors import ConfigError, ImageError, MetricUnavailable, WeightsMissing, nearest
 from grefine.indicators.recipe import fetched_pipeline
+from grefine.io.images import read_image
+from grefine.io.record import read_record
 from grefine.resources import bundled, config_file
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
@@ -111,6 +114,22 @@ def choose(
     if pipeline is not None:
         chosen += input_quality(pipeline, device)
     return chosen, missing
+
+
+def steered_by(outputs: Iterable[Path]) -> set[str]:
+    """Return the metrics that the records in the outputs name: they guarded, guided or gated, so they prove nothing.
+
+    The first 64 files are read; a run has one configuration.
+    """
+    names: set[str] = set()
+    for path in islice(outputs, 64):
+        try:
+            record = read_record(read_image(path).embedded)
+        except ImageError:
+            continue
+        if record is not None:
+            names |= {name.split(".")[0] for name in (*record.before, *record.after, record.gate.partition(":")[0])}
+    return {known for name in names if (known := find_metric(name))}
 
 
 PQ = MetricSpec(

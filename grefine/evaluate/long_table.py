@@ -18,6 +18,10 @@ NOISE = f"{BEFORE}+"
 """Begins the stages that are the input with a change that nobody sees, such as "before+jpeg"."""
 
 
+Values = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Metric → stage → image → value."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
     """One number that was measured."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from grefine.errors import ConfigError
 
@@ -24,11 +23,3 @@ def assignments(entries: Iterable[str], option: str) -> dict[str, str]:
             raise ConfigError(f"{option} names '{name.strip()}' twice: give it once.")
         found[name.strip()] = value.strip()
     return found
-
-
-def metric_choice(text: str) -> str | Path | tuple[()]:
-    """Return what `--metrics` means: nothing for all, a path for an existing YAML file, else names or a preset."""
-    if not text.strip():
-        return ()
-    path = Path(text)
-    return path if path.suffix in (".yaml", ".yml") else text

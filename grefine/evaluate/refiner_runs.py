@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
 
-from grefine.errors import ConfigError, GRefineError, WorldMismatch
+from grefine.errors import ConfigError, WorldMismatch, reason_of
 from grefine.evaluate.baselines import Restore, Run, load_refiner
 from grefine.io.atomic import write_atomic, write_text
 from grefine.io.content import content_hash
@@ -65,7 +65,7 @@ def make_outputs(
                         strange[name] = str(error)
                         continue
                     except Exception as error:  # noqa: BLE001 - one refiner's failure must not cost the others
-                        made.failed[method if restore is None else f"{method}: {printable(name)}"] = _reason(error)
+                        made.failed[method if restore is None else f"{method}: {printable(name)}"] = reason_of(error)
                         if restore is None:
                             break
                         continue
@@ -121,8 +121,3 @@ def _steered(folder: Path, restore: Restore | None) -> set[str]:
     if new != known:
         write_text(path, json.dumps(sorted(new)) + "\n")
     return new
-
-
-def _reason(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return first if isinstance(error, GRefineError) else f"{type(error).__name__}: {first}".rstrip(": ")

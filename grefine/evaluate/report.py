@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from grefine.evaluate.long_table import Values
 from grefine.evaluate.report_view import TONES, page_context
 from grefine.evaluate.results import Analysis
 from grefine.evaluate.verdict import headline, sentences, verdict_of
@@ -14,6 +16,7 @@ from grefine.report.entry import ReportImage, ReportText
 from grefine.report.gallery import Measures
 from grefine.report.media import INLINE_BYTES
 from grefine.report.page import Findings, write_page
+from grefine.report.records import RefineRecords
 from grefine.types import MetricSpec
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -89,6 +92,34 @@ def write_joint_report(
         measures=_measures(list(analyses.values()), _first_shown(analyses)),
         findings=Findings("compare.html.j2", _TEMPLATES, context),
     )
+
+
+def gallery_images(
+    files: Mapping[str, tuple[Path, Path]],
+    values: Values,
+    analysis: Analysis,
+    records: RefineRecords,
+    prompts: Mapping[str, str],
+    groups: Mapping[str, str],
+) -> Iterator[ReportImage]:
+    """Yield what the gallery shows of each image; `files` holds the paths before and after by name."""
+
+    def score(metric: str, stage: str, name: str) -> float:
+        return values[metric].get(stage, {}).get(name, math.nan)
+
+    ends = (analysis.baseline, analysis.method)
+    for name, (before, after) in files.items():
+        scores = {m.metric: (score(m.metric, ends[0], name), score(m.metric, ends[1], name)) for m in analysis.metrics}
+        known: dict[str, Any] = {"prompt": prompts.get(name, "")} | records.about(before, after)
+        yield ReportImage(
+            name=name,
+            before=before,
+            after=after,
+            scores={m: pair for m, pair in scores.items() if not all(map(math.isnan, pair))},
+            gains={axis.axis: axis.per_image[name] for axis in analysis.axes if name in axis.per_image},
+            group=groups.get(name, ""),
+            **known,
+        )
 
 
 def _with_findings(text: ReportText, analysis: Analysis) -> ReportText:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
+from grefine.evaluate.long_table import write_csv
 from grefine.evaluate.tables import Cell, WideTable
+from grefine.io.atomic import write_text
 from grefine.io.prompt_table import safe_cell
 
 
@@ -78,6 +82,13 @@ def _latex_cell(cell: Cell) -> str:
     text = number(cell.value)
     text = rf"\textbf{{{text}}}" if cell.best else rf"\underline{{{text}}}" if cell.second else text
     return rf"{text}$^{{\blacktriangledown}}$" if cell.worse else text
+
+
+def write_table(table: WideTable, out: Path, further: Sequence[str] = ()) -> None:
+    """Write table.md (with `further` lines below), table.tex and table.csv into `out`."""
+    write_text(out / "table.md", "\n".join([to_markdown(table), *further]) + "\n" * bool(further))
+    write_text(out / "table.tex", to_latex(table))
+    write_csv(out / "table.csv", *to_rows(table))
 
 
 def to_rows(table: WideTable) -> tuple[list[str], list[list[object]]]:

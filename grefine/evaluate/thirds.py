@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from grefine.evaluate.long_table import Values
 from grefine.evaluate.statistics import terciles
 from grefine.types import MetricSpec
 
 INPUT_QUALITY = {"perceptual": ("pq_map", "pq", "p"), "alignment": ("aq_map", "aq", "a")}
 """Columns that hold p and a of the inputs, in the order in which they are looked for."""
-
-Values = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 @dataclass(frozen=True, slots=True)

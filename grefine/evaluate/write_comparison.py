@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from grefine.evaluate.compare_page import joint_context, joint_text
-from grefine.evaluate.comparison import ORIGINAL, Comparison
-from grefine.evaluate.long_table import values_of, write_csv, write_rows
-from grefine.evaluate.report import write_joint_report, write_report
+from grefine.evaluate.evaluation import ORIGINAL, Comparison
+from grefine.evaluate.long_table import values_of, write_rows
+from grefine.evaluate.report import gallery_images, write_joint_report, write_report
 from grefine.evaluate.report_view import TONES
 from grefine.evaluate.scoring import change_means
-from grefine.evaluate.table_text import number, to_latex, to_markdown, to_rows
+from grefine.evaluate.table_text import number, write_table
 from grefine.evaluate.verdict import headline, sentences, verdict_of
 from grefine.io.atomic import write_text
 from grefine.report.entry import ReportImage, ReportText
@@ -24,9 +24,7 @@ from grefine.report.records import RefineRecords
 def write_comparison(result: Comparison, out: Path, *, report: bool = True) -> None:
     """Write scores.csv, table.md, .tex and .csv, comparison.json, report.html and reports/METHOD/report.html."""
     write_rows(out / "scores.csv", result.rows)
-    write_text(out / "table.md", "\n".join([to_markdown(result.table), *count_lines(result)]) + "\n")
-    write_text(out / "table.tex", to_latex(result.table))
-    write_csv(out / "table.csv", *to_rows(result.table))
+    write_table(result.table, out, count_lines(result))
     write_text(out / "comparison.json", json.dumps(as_data(result), indent=1, allow_nan=False) + "\n")
     for method in result.analyses if report else ():
         _write_report(result, method, out / "reports" / method)
@@ -37,7 +35,7 @@ def write_comparison(result: Comparison, out: Path, *, report: bool = True) -> N
 def count_lines(result: Comparison) -> list[str]:
     """Return one Markdown line per method: its verdict and its negative optimisations."""
     counts = result.negative_optimisations
-    total = sum(m.evidence for m in next(iter(result.analyses.values())).metrics) if result.analyses else 0
+    total = len(result.evidence)
     return [
         f"- {method}: {verdict}; worse than the original on {counts.get(method, 0)} of {total} metric means"
         for method, verdict in result.verdicts.items()
@@ -108,24 +106,6 @@ def _write_joint(result: Comparison, out: Path) -> None:
 
 
 def _images(result: Comparison, method: str) -> Iterator[ReportImage]:
-    values = values_of(result.rows)
-    records = RefineRecords()
-    analysis = result.analyses[method]
-    axes = {axis.axis: axis.per_image for axis in analysis.axes}
-    for name, path in result.files[ORIGINAL].items():
-        stages = {m.metric: values[m.metric] for m in analysis.metrics}
-        after = result.files[method][name]
-        known: dict[str, Any] = {"prompt": result.prompts.get(name, "")} | records.about(path, after)
-        yield ReportImage(
-            name=name,
-            before=path,
-            after=after,
-            scores={
-                metric: (found[ORIGINAL][name], found[method][name])
-                for metric, found in stages.items()
-                if name in found.get(ORIGINAL, {}) and name in found.get(method, {})
-            },
-            gains={axis: per_image[name] for axis, per_image in axes.items() if name in per_image},
-            group=result.groups.get(name, ""),
-            **known,
-        )
+    files = {name: (path, result.files[method][name]) for name, path in result.files[ORIGINAL].items()}
+    found = result.analyses[method]
+    return gallery_images(files, values_of(result.rows), found, RefineRecords(), result.prompts, result.groups)
