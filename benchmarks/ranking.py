@@ -21,8 +21,7 @@ import numpy as np
 
 from benchmarks.vote_simulator import choose, count_votes, draw_world, vote
 from grefine.evaluate.correlation import srcc
-from grefine.ranking.afc import baselines
-from grefine.ranking.agreement import agreement
+from grefine.ranking.afc import agreement, baselines
 from grefine.ranking.features import appearance_distance, standardised
 from grefine.ranking.intervals import resampled_intervals
 from grefine.ranking.mad import FeatureDistances, greedy_mad

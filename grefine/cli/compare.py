@@ -41,7 +41,7 @@ def compare(
     """Refine, score and count; started again, it makes and computes only what is missing."""
     from grefine.evaluate.compare import compare_refiners
     from grefine.evaluate.options import assignments, names
-    from grefine.evaluate.table_text import to_markdown
+    from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_comparison import as_data, count_lines
     from grefine.opening import read_preferences
 

@@ -31,7 +31,7 @@ def evaluate(
     """Compare two folders image by image; started again, it computes only what is not known yet."""
     from grefine.evaluate.options import assignments, names
     from grefine.evaluate.run import evaluate_folders
-    from grefine.evaluate.table_text import to_markdown
+    from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_outputs import evaluation_table, summary
 
     result = evaluate_folders(

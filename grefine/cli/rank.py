@@ -63,7 +63,7 @@ def study(
     min_attention: float = typer.Option(0.0, help="With --export: leave out subjects that pass a smaller share."),
 ) -> None:
     """Serve the two-alternative forced choice as a page, or export its votes."""
-    from grefine.ranking.export import export_votes
+    from grefine.ranking.journal import export_votes
     from grefine.ranking.server import make_server
 
     if export is not None:
@@ -105,7 +105,7 @@ def fit(
     table = in_group(read_votes(votes, method or None), group)
     ranking = rank_methods(table, by, pseudo_count, resamples, draws, level, seed)  # type: ignore[arg-type]
     if plot is not None:
-        from grefine.ranking.plots import plot_ranking
+        from grefine.ranking.result import plot_ranking
 
         plot_ranking(ranking, plot)
     typer.echo(json.dumps(ranking.as_dict(), indent=1) if json_ else "\n".join(ranking.lines()))

@@ -11,8 +11,7 @@ from grefine.evaluate.baselines import Restore, Run, check_run
 from grefine.evaluate.evaluation import ORIGINAL, Comparison
 from grefine.evaluate.judges import choose, steered_by, wanted_metrics
 from grefine.evaluate.long_table import values_of
-from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names
-from grefine.evaluate.prompting import read_prompting
+from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names, read_prompting
 from grefine.evaluate.refiner_runs import Made, make_outputs
 from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress

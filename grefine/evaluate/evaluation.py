@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from grefine.evaluate.long_table import ScoreRow
-from grefine.evaluate.pairs import Pairing
-from grefine.evaluate.prompting import Prompting
-from grefine.evaluate.results import Analysis
+from grefine.evaluate.pairs import Pairing, Prompting
+from grefine.evaluate.results import Analysis, Verdict, headline, sentences, verdict_of
 from grefine.evaluate.tables import WideTable
-from grefine.evaluate.verdict import Verdict, headline, sentences, verdict_of
 from grefine.types import MetricSpec
 
 ORIGINAL = "original"

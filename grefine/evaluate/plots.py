@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from grefine.evaluate.table_text import number
+from grefine.evaluate.tables import number
 
 WIDTH = 440
 _ROW = 46

@@ -10,13 +10,11 @@ from typing import Any
 
 from grefine.evaluate.long_table import Values
 from grefine.evaluate.report_view import TONES, page_context
-from grefine.evaluate.results import Analysis
-from grefine.evaluate.verdict import headline, sentences, verdict_of
-from grefine.report.entry import ReportImage, ReportText
+from grefine.evaluate.results import Analysis, headline, sentences, verdict_of
+from grefine.report.entry import RefineRecords, ReportImage, ReportText
 from grefine.report.gallery import Measures
 from grefine.report.media import INLINE_BYTES
 from grefine.report.page import Findings, write_page
-from grefine.report.records import RefineRecords
 from grefine.types import MetricSpec
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -8,10 +8,9 @@ from typing import Any
 
 from grefine.evaluate import plots
 from grefine.evaluate.analysis import main_column
-from grefine.evaluate.results import Analysis, AxisResult, Level, MetricResult
+from grefine.evaluate.results import AXIS_NAMES, CELL_WORDS, Analysis, AxisResult, Level, MetricResult
 from grefine.evaluate.statistics import GainSummary
-from grefine.evaluate.table_text import number
-from grefine.evaluate.verdict import AXIS_NAMES, CELL_WORDS
+from grefine.evaluate.tables import number
 from grefine.types import AXES, MetricSpec
 
 TONES: dict[str, str] = {"better": "gain", "worse": "loss", "mixed": "mixed"}

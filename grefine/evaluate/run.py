@@ -13,8 +13,7 @@ from grefine.evaluate.analysis import analyse
 from grefine.evaluate.evaluation import Evaluation
 from grefine.evaluate.judges import NOISE_IMAGES, choose, steered_by, wanted_metrics
 from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows
-from grefine.evaluate.pairs import Pairing, pair_folders
-from grefine.evaluate.prompting import read_prompting
+from grefine.evaluate.pairs import Pairing, pair_folders, read_prompting
 from grefine.evaluate.scoring import (
     Item,
     Progress,

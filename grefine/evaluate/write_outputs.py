@@ -14,12 +14,10 @@ from grefine.evaluate.evaluation import Evaluation
 from grefine.evaluate.long_table import AFTER, BEFORE, Values, values_of, write_csv
 from grefine.evaluate.report import gallery_images, write_report
 from grefine.evaluate.scoring import change_means
-from grefine.evaluate.table_text import write_table
-from grefine.evaluate.tables import WideTable, wide_table
+from grefine.evaluate.tables import WideTable, wide_table, write_table
 from grefine.io.atomic import write_text
 from grefine.io.picture import printable
-from grefine.report.entry import ReportText
-from grefine.report.records import SOURCE_DIFFERS, RefineRecords
+from grefine.report.entry import SOURCE_DIFFERS, RefineRecords, ReportText
 from grefine.types import AXES
 
 _SHOWN = 20

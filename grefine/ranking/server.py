@@ -26,8 +26,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from grefine.errors import ConfigError
 from grefine.ranking.journal import Ballot, VoteJournal
-from grefine.ranking.study import IMAGES, Study, load_study
-from grefine.ranking.trials import Trial, subject_name, trials_of
+from grefine.ranking.study import IMAGES, Study, Trial, load_study, subject_name, trials_of
 
 PAGE = Path(__file__).resolve().parent / "page"
 PAGE_FILES = {"": "study.html", "study.js": "study.js", "study.css": "study.css"}

@@ -20,8 +20,8 @@ from grefine.io.atomic import write_atomic
 from grefine.models.rectifier import Rectifier
 from grefine.ranking.frozen import FIVE_LEVEL, CalibratedJudge, FrozenJudge, JudgeSource, load_judge, seen_score
 from grefine.training.datasets.published import read_data
-from grefine.training.fidelity import Phi, group_fidelity, order_labels, rated_fidelity
 from grefine.training.loop import Budget, Record, train
+from grefine.training.losses import Phi, group_fidelity, order_labels, rated_fidelity
 from grefine.training.ranked_pool import RankedPool, RatedSeen, Seen, read_pool, read_ranking, see_rated
 
 Progress = Callable[[str], None]

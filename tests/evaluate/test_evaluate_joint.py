@@ -13,14 +13,14 @@ import torch
 from PIL import Image, ImageFilter
 
 from grefine.evaluate.compare import compare_refiners
-from grefine.evaluate.compare_page import headline_of
 from grefine.evaluate.run import evaluate_folders
+from grefine.evaluate.write_comparison import headline_of
 from grefine.io.encode import encode_image, pixel_digest, with_text
 from grefine.io.images import read_image
 from grefine.io.journal import Journal
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import layer_path
-from grefine.report.records import RefineRecords
+from grefine.report.entry import RefineRecords
 
 EVIL = "<b onclick=x>'&"
 

@@ -10,8 +10,7 @@ import pytest
 
 from grefine.errors import ConfigError
 from grefine.evaluate.plots import ForestRow, forest_svg, radar_axes, radar_svg
-from grefine.evaluate.table_text import number, to_latex, to_markdown, to_rows
-from grefine.evaluate.tables import negative_optimisations, wide_table
+from grefine.evaluate.tables import negative_optimisations, number, to_latex, to_markdown, to_rows, wide_table
 
 PAPER = Path(__file__).parent.parent / "golden" / "paper_tables.csv"
 COUNTS = {

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 from grefine.errors import ConfigError
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
-from grefine.training.fidelity import rated_fidelity
-from grefine.training.losses import away_from, correlation_loss, norm_in_norm
+from grefine.training.losses import away_from, correlation_loss, norm_in_norm, rated_fidelity
 from lab.cli import app
 from lab.judges.auxiliary_heads import ContentHead, DamageHead
 from lab.judges.distortions import distort

@@ -10,8 +10,7 @@ from PIL import Image
 
 from grefine.errors import ConfigError, WeightsCorrupt
 from grefine.models.color_spaces import convert
-from grefine.models.kan import KANLayer, bspline_bases
-from grefine.models.lar_iqa import LARIQA, centre_crop
+from grefine.models.lar_iqa import LARIQA, KANLayer, bspline_bases, centre_crop
 
 FILES = golden_files("lar_iqa_*.json")
 TINY = {

@@ -21,8 +21,7 @@ from grefine.resources import bundled
 from grefine.training.datasets.table import read_table
 from grefine.training.judges.catalogue import JUDGES, recipe_file, train_on_data
 from grefine.training.judges.lar import batch_pearson
-from grefine.training.judges.moe import MainStage, MoERecipe, freeze_until
-from grefine.training.judges.moe_ablations import Ablation, ablate
+from grefine.training.judges.moe import Ablation, MainStage, MoERecipe, ablate, freeze_until
 from grefine.training.judges.pool import Order, Pool
 from grefine.training.judges.recipe import Schedule, rate_of
 from lab.world.tokenizer import build_tokenizer

@@ -10,9 +10,8 @@ import numpy as np
 
 from grefine.errors import ConfigError
 from grefine.io.picture import printable
-from grefine.training.datasets.matlab import read_mat
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, one_of, pictures_below, rated
-from grefine.training.datasets.table import scored
+from grefine.training.datasets.table import read_mat, scored
 
 PLACES = ("images", "file", "image", "Images")
 

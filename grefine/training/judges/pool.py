@@ -1,4 +1,4 @@
-"""Rated pictures of one or more sets, the order in which they train, and their loading ahead of time."""
+"""Rated pictures of one or more sets: their order, how they are cut, and their loading ahead of time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.io.images import read_image
+from grefine.models.moe_agiqa import pad_to
 from grefine.training.datasets.rated import RatedImage, RatedImages
 
 Sample = dict[str, Tensor]
@@ -140,3 +141,24 @@ class Loader:
         rng = random.Random(f"{self.seed}/{number}/{place}/{row}")
         picture = self.pool.rows[row]
         return self.view(read_image(picture.path).rgb, picture, rng)
+
+
+def flipped(image: Image.Image, rng: random.Random) -> Image.Image:
+    """Mirror every other picture."""
+    return ImageOps.mirror(image) if rng.random() < 0.5 else image
+
+
+def random_crop(image: Image.Image, side: int, rng: random.Random) -> Image.Image:
+    """Cut a square anywhere; what is shorter gets black borders first."""
+    image = pad_to(image, side)
+    left, top = rng.randint(0, image.width - side), rng.randint(0, image.height - side)
+    return image.crop((left, top, left + side, top + side))
+
+
+def shorter_side(image: Image.Image, side: int) -> Image.Image:
+    """Scale so that the shorter side is `side`."""
+    if min(image.size) == side:
+        return image
+    scale = side / min(image.size)
+    size = (max(side, round(image.width * scale)), max(side, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.BILINEAR)

@@ -15,8 +15,8 @@ import torch
 
 from grefine.evaluate.correlation import agreement, plcc, srcc
 from grefine.io.atomic import write_atomic
-from grefine.training.datasets.leakage import Leakage
 from grefine.training.datasets.rated import RatedImages
+from grefine.training.datasets.splits import Leakage
 from grefine.training.judges.pool import Pool
 from grefine.training.judges.recipe import RatedRecipe
 from grefine.training.judges.stage import Stage

@@ -12,9 +12,8 @@ import torch
 from accelerate import Accelerator
 
 from grefine.errors import ConfigError
-from grefine.training.datasets.leakage import leakage
 from grefine.training.datasets.rated import RatedImages
-from grefine.training.datasets.splits import Split, SplitPlan, prompt_key, split
+from grefine.training.datasets.splits import Split, SplitPlan, leakage, prompt_key, split
 from grefine.training.judges.pool import Loader, Order, Pool
 from grefine.training.judges.recipe import BUDGET, RatedRecipe, make_optimiser, rate_of
 from grefine.training.judges.results import measured, worth, write_report

@@ -30,9 +30,8 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.training.datasets.splits import SplitPlan
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
-from grefine.training.maps.measures import agreement
 from grefine.training.maps.opinions import Opinions, OpinionSource
-from grefine.training.maps.scores import alignment_scores
+from grefine.training.maps.scores import agreement, alignment_scores
 
 CHUNK = 32
 

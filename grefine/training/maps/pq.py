@@ -25,9 +25,8 @@ from grefine.models.pq_prompts import FeatureNorm, PQPrompts
 from grefine.training.datasets.splits import SplitPlan
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
-from grefine.training.maps.measures import agreement, average_precision
 from grefine.training.maps.opinions import Opinions, OpinionSource
-from grefine.training.maps.scores import quality_scores
+from grefine.training.maps.scores import agreement, average_precision, quality_scores
 
 CHUNK = 32
 """Pictures per forward pass outside training steps."""

@@ -23,9 +23,8 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import config_file
 from grefine.training.loop import Budget, Record, curves
 from grefine.training.maps.aq import AQSettings, fit_alignment
-from grefine.training.maps.opinions import OpinionSource
+from grefine.training.maps.opinions import OpinionSource, RatedTable
 from grefine.training.maps.pq import PQSettings, fit_prompts
-from grefine.training.maps.table import RatedTable
 
 SourceMaker = Callable[[ClipSurgery, PQSettings | AQSettings], OpinionSource]
 """`make(clip, settings)` gives a source of opinions in place of a table."""
