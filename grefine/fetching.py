@@ -172,14 +172,7 @@ def fetch(
     accept_terms: bool = False,
     report: Report = lambda line: None,
 ) -> list[Path]:
-    """Get everything a recipe lists and needs; what is there already is checked, not fetched again.
-
-    Args:
-        name: a bundled recipe or a YAML file.
-        without: parts to leave out, by the names that the recipe gives them.
-        accept_terms: the user's yes to terms that are unknown or not free.
-        report: gets one line per step.
-    """
+    """Get everything a recipe lists and needs; what is there already is checked, not fetched again."""
     try:
         return _fetch(name, without, accept_terms, report)
     except (OSError, GRefineError) as error:

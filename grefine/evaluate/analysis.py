@@ -23,15 +23,7 @@ def analyse(
     baseline: str = BEFORE,
     groups: Mapping[str, str] | None = None,
 ) -> Analysis:
-    """Analyse one method against the baseline.
-
-    Args:
-        rows: the long table, or `values_of` it.
-        specs: metric column → what to know about it. Columns without a spec are left out.
-        method: stage name of the refined images.
-        baseline: stage name of the inputs.
-        groups: image → group, e.g. its generator.
-    """
+    """Analyse one method against the baseline; columns without a spec are left out."""
     values = rows if isinstance(rows, Mapping) else values_of(rows)
     groups = groups or {}
     shown = [m for m in values if m in specs and not specs[m].needs_reference and method in values[m]]

@@ -52,31 +52,17 @@ def compare_refiners(
 ) -> Comparison:
     """Run refiners over the same images, add outputs of other tools, and judge all of them alike.
 
+    What is not said here is as in `evaluate_folders`; steps, strength, seed and dtype hold for every refiner.
+
     Args:
         sources: image files and folders.
         out: gets `outputs/METHOD/`, the tables, `report.html` of all methods, and one per method in `reports/METHOD/`.
         refiners: names (`baselines.REFINERS`), or name → name or callable of your own.
         outputs: method → folder with what another tool made of the same images, paired by relative path.
-        prompts: table of prompts; sidecars and metadata otherwise.
-        metrics: as in `evaluate_folders`.
-        group: column of the prompt table, or "folder".
         pipeline: takes judges from it, its p and a for the thirds, and is the refiner `grefine`.
         models: refiner → folder or Hub id, in place of the default.
-        weights: metric → file or folder.
-        steps: executed denoising steps of every refiner.
-        strength: of image-to-image refiners.
-        seed: per image, the same for every refiner.
-        device: for refiners and metrics.
-        dtype: precision of the refiners: auto, fp32, fp16 or bf16.
-        offload: of grefine's own pipeline: none, model or sequential.
         judges: NAME or NAME=DIR of judges for the guard of grefine's own pipeline.
         guidance: what steers it, e.g. {"sharpness": 1.0}.
-        used_in_loop: metrics that steered one of the refiners.
-        noise_images: as in `evaluate_folders`.
-        allow_noncommercial: as in `evaluate_folders`.
-        force: as in `evaluate_folders`, and for the refiner `grefine`.
-        report: write a report per method.
-        progress: called with one line per finished step.
     """
     out = Path(out)
     originals = gather(sources)

@@ -80,16 +80,7 @@ def choose(
     used_in_loop: Iterable[str] = (),
     allow_noncommercial: bool = False,
 ) -> tuple[list[Judge], dict[str, str]]:
-    """Return the judges that can run, and name → reason for those that cannot.
-
-    Args:
-        metrics: names, or scorers of your own. Empty: every registered metric.
-        pipeline: takes the judges that it carries from there, and its p and a of every image (which made the masks).
-        device: on which scorers run.
-        weights: metric → file or folder.
-        used_in_loop: metrics that steered the refinement: scored, shown and kept out of verdicts.
-        allow_noncommercial: accept the terms of pyiqa's metrics.
-    """
+    """Return the judges that can run (of all that are registered where none is named), and why the others cannot."""
     check_device(device)
     weights = read_weights(weights or {})
     wanted = list(metrics) or [spec.name for spec in metric_specs()]

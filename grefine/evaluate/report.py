@@ -30,17 +30,7 @@ def write_report(
     change: Mapping[str, Mapping[str, float]] | None = None,
     inline_bytes: int = INLINE_BYTES,
 ) -> Path:
-    """Write `out/report.html` of one method and return its path.
-
-    Args:
-        out: folder of the report; made when missing.
-        images: what the gallery shows, in its first order.
-        text: title, facts, and what was left out; or a function that says so once all images have been read.
-        analysis: findings; without it the page has the gallery and `text` only.
-        specs: metric → what to know about it, for directions and the "used in the loop" mark.
-        change: what happened to good images: row label → measure → mean.
-        inline_bytes: 0 puts every picture beside the page.
-    """
+    """Write `out/report.html` of one method and return its path."""
     specs = specs or {}
     entries = ([image] for image in images)
     if analysis is None:
@@ -70,17 +60,7 @@ def write_joint_report(
     specs: Mapping[str, MetricSpec],
     baseline: str,
 ) -> Path:
-    """Write one `out/report.html` for all methods of a comparison; its gallery switches between them.
-
-    Args:
-        out: folder of the report.
-        images: for every input one entry per method, in the order of `analyses`.
-        text: from `compare_page.joint_text`.
-        context: what the template prints, from `compare_page.joint_context`.
-        analyses: method → findings against the inputs.
-        specs: metric → what to know about it.
-        baseline: what the inputs are called.
-    """
+    """Write one `out/report.html` for all methods of a comparison; its gallery switches between them."""
     return write_page(
         out,
         images,

@@ -93,10 +93,6 @@ def level_of(gain: GainSummary, p: float | None = None) -> Level:
     "better" and "worse" need the test of the mean over what moved beyond the noise, the interval on the same side of
     zero, and more wins than losses (or the reverse); "no change" needs every image inside the scorer's own noise, or
     the whole interval; everything else is "unclear".
-
-    Args:
-        gain: the gains.
-        p: of the test, where it was corrected for others; by default the gains' own.
     """
     if gain.n == 0:
         return "no evidence"
@@ -182,13 +178,7 @@ def sentences(analysis: Analysis) -> list[str]:
 
 
 def axis_sentence(axis: AxisResult, images: int, loop: Sequence[str] = ()) -> str:
-    """Return what happened on one axis.
-
-    Args:
-        axis: the findings.
-        images: how many there are.
-        loop: metrics that ran and may not judge.
-    """
+    """Return what happened on one axis."""
     name = AXIS_NAMES[axis.axis]
     gain = axis.gain
     if gain.n == 0:

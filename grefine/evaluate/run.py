@@ -63,19 +63,11 @@ def evaluate_folders(
         group: column of the prompt table, or "folder" for the first part of the relative path.
         out: where the tables, the report and the score cache go; nothing is written without it.
         pipeline: a pipeline folder or name: its judges take part, its p and a sort the inputs into thirds.
-        weights: metric → file or folder.
-        device: on which the metrics run.
         seed: of metrics that look at random crops.
         used_in_loop: metrics that steered the refinement, beside those that the outputs themselves name.
         noise_images: on how many inputs the metrics' own noise is measured; 0: none. Default: the preset's, else 32.
         allow_noncommercial: accept the terms of metrics that are not free for every use.
         force: let judges score pictures of a world that they do not know; the headline says so.
-        report: write `report.html`.
-        progress: called with one line whenever a batch is done.
-
-    Raises:
-        ConfigError: a missing or empty folder, no pairs, an unknown metric or preset.
-        PromptError: a prompt table that cannot be read.
     """
     wanted, preset_noise = wanted_metrics(metrics)
     noise_images = preset_noise if noise_images is None else noise_images
@@ -167,11 +159,7 @@ def score_stages(
     progress: Progress | None = None,
     force: bool = False,
 ) -> tuple[list[ScoreRow], dict[str, MetricSpec], ScoringLog]:
-    """Score stage → image → file by every judge, and measure how far each stage moved from the baseline.
-
-    Returns:
-        The long table, a spec per metric column, and what went wrong.
-    """
+    """Score stage → image → file by every judge, and measure how far each stage moved from the baseline."""
     items = [
         Item(image, stage, path, content_hash(path), prompts.get(image) or None)
         for stage, files in stages.items()

@@ -61,13 +61,7 @@ class PromptTable:
 def read_prompt_table(
     path: str | Path, name_column: str | None = None, prompt_column: str | None = None
 ) -> PromptTable:
-    """Read a table of prompts.
-
-    Args:
-        path: `.csv`, `.tsv`, `.jsonl`, or `.json` (a list of records, or names to prompts).
-        name_column: Column of the file names; guessed from its heading when not given.
-        prompt_column: Column of the prompts; the same.
-    """
+    """Read a table of prompts."""
     path = Path(path)
     text = _text(path)
     kind = path.suffix.lower()

@@ -28,11 +28,6 @@ class KANLayer(nn.Module):
     """Sum a base term and a learned spline per input.
 
     y_o = sum_i base[o, i] silu(x_i) + sum_ij spline[o, i, j] scaler[o, i] B_j(x_i)
-
-    Args:
-        inputs, outputs: widths.
-        intervals: number of spline intervals in -1..1.
-        order: of the splines, 3 = cubic.
     """
 
     grid: Tensor
@@ -72,13 +67,6 @@ def bspline_bases(x: Tensor, grid: Tensor, order: int) -> Tensor:
     """Evaluate all B-splines of `order` by the Cox-de Boor recursion.
 
     Intervals are closed on the left and open on the right; beyond the outer knots every basis is zero.
-
-    Args:
-        x: `(B, inputs)`.
-        grid: `(inputs, knots)`, ascending.
-
-    Returns:
-        `(B, inputs, knots - 1 - order)`.
     """
     x = x[..., None]
     bases = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)

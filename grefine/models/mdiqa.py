@@ -128,12 +128,7 @@ class MDIQA(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> MDIQA:
-        """Build the model from state dicts as the published code writes them.
-
-        Args:
-            groups: "technology" (five heads), "aesthetic" (four heads) and, for the overall score, "fusion".
-            options: geometry, where it is not the published one.
-        """
+        """Build the model from state dicts as the published code writes them."""
         model = cls(**{"with_overall": "fusion" in groups, **options})
         wanted = {"technology": model.technology, "aesthetic": model.aesthetic}
         if model.fusion is not None:
@@ -142,11 +137,7 @@ class MDIQA(ModelMixin, ConfigMixin):
         return model.eval()
 
     def score(self, image: Tensor, dimensions: Iterable[str] = DIMENSIONS) -> MDIQAOutput:
-        """Score only the dimensions asked; a net whose dimensions are not asked does not run.
-
-        Args:
-            image: `(B, 3, H, W)` in 0..1.
-        """
+        """Score only the dimensions asked; a net whose dimensions are not asked does not run."""
         asked = known_dimensions(dimensions)
         image = self._fit(image)
         scores: dict[str, Tensor] = {}

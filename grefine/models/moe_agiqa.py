@@ -121,12 +121,7 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> MoEAGIQA:
-        """Build the model from state dicts as the published code writes them.
-
-        Args:
-            groups: "regressor", "reward", "vit" and, for version 2, "vit_prior".
-            options: geometry, where it is not the published one.
-        """
+        """Build the model from state dicts as the published code writes them."""
         if "vit_prior" in groups:
             options = {"prior_depth": 12, **options}
         model = cls(**options)

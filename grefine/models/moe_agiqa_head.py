@@ -62,19 +62,7 @@ class PriorGate(nn.Module):
 
 
 class MoEHead(nn.Module):
-    """Rate crops of an image under its prompt.
-
-    Args:
-        features: channels of the stacked ViT features.
-        reduced: channels after the first convolution.
-        text: width of the prompt's tokens.
-        width, heads: of the fusion.
-        experts, chosen: n and k; the k largest gating weights are used as they are, not renormalised.
-        outputs: values that every expert gives.
-        prior: width of the quality prior; None for version 1.
-        grid: positions per side, which fixes the prior's parameters.
-        prior_hidden: width inside the prior's gate.
-    """
+    """Rate crops of an image under its prompt."""
 
     def __init__(
         self,

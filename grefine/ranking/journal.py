@@ -130,11 +130,7 @@ def _parse(path: Path, study: Study) -> tuple[list[Ballot], int]:
 
 
 def export_votes(folder: str | Path, out: str | Path, min_attention: float = 0.0) -> list[str]:
-    """Write the votes on real pairs as CSV; training and attention trials are left out.
-
-    Returns:
-        One line per subject (votes, attention checks passed), and one for the file.
-    """
+    """Write the votes on real pairs as CSV; training and attention trials are left out."""
     if not 0 <= min_attention <= 1:
         raise ConfigError(f"min_attention is {min_attention}: it is a share between 0 and 1.")
     study = load_study(folder)

@@ -81,12 +81,7 @@ def afc_table(table: VoteTable, judges: Mapping[str, JudgeValues], seed: int = 0
 
 
 def voted_images(table: VoteTable, folders: Sequence[str | Path]) -> dict[ImageKey, Path]:
-    """Return the file of every voted image.
-
-    Args:
-        table: the votes.
-        folders: the methods' folders, or one folder that holds them.
-    """
+    """Return the file of every voted image."""
     if not folders:
         raise ConfigError("A metric needs the images: pass --images with the methods' folders, or the folder above.")
     roots = {Path(f).resolve().name: Path(f) for f in folders}
@@ -116,19 +111,7 @@ def metric_values(
     allow_noncommercial: bool = False,
     force: bool = False,
 ) -> dict[str, JudgeValues]:
-    """Run metrics of the registry; a metric with several values becomes several judges.
-
-    Args:
-        metrics: names; "mdiqa.sharpness" asks for one value of a metric that has several.
-        paths: file of every image.
-        pipeline: where networks come from that `weights` does not name.
-        device: on which they run.
-        prompts: by image name, for metrics that need them.
-        progress: told one line per metric.
-        weights: folder or file by metric, or entries METRIC=PATH.
-        allow_noncommercial: accept the terms of pyiqa's metrics.
-        force: score pictures of a world that a network does not know; the line of progress says so.
-    """
+    """Run metrics of the registry; "mdiqa" becomes a judge per value, "mdiqa.sharpness" one."""
 
     found: dict[str, JudgeValues] = {}
     for asked in metrics:

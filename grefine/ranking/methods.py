@@ -38,12 +38,7 @@ def images_in(folder: str | Path) -> dict[str, Path]:
 
 
 def match_methods(folders: Sequence[str | Path], common: bool = False) -> MethodImages:
-    """Match the outputs of several methods by file name.
-
-    Args:
-        folders: one per method; the folder's name is the method's.
-        common: use only the inputs that every method has, instead of refusing incomplete folders.
-    """
+    """Match the outputs of several methods by file name."""
     names = [Path(f).resolve().name for f in folders]
     if len(names) < 2:
         raise ConfigError("A comparison needs the folders of at least two methods.")

@@ -109,17 +109,7 @@ def rank_methods(
     level: float = 0.95,
     seed: int = 0,
 ) -> Ranking:
-    """Fit the scores (Eq. 2) and everything that says how far to trust them.
-
-    Args:
-        table: the votes.
-        by: what is resampled for the intervals; by default the images, and the subjects where they are known.
-        pseudo_count: see `fit_scores`.
-        resamples: for the intervals; 0 leaves them out.
-        draws: per K of the stability curve; 0 leaves it out.
-        level: of the intervals.
-        seed: of all random draws.
-    """
+    """Fit the scores (Eq. 2) and everything that says how far to trust them."""
     if not 0 < level < 1:
         raise ConfigError(f"The level of the intervals is {level}: it must lie between 0 and 1.")
     if resamples < 0 or draws < 0:

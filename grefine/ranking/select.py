@@ -53,17 +53,7 @@ def build_study(
     common: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Study:
-    """Choose the pairs that tell most (Eq. 1), copy their images into `out` and write its study file.
-
-    Args:
-        folders: one folder of outputs per method.
-        out: the study folder; a study that is already there is not overwritten.
-        config: how to choose.
-        inputs: folder of the inputs, for D2; the mean over the methods' outputs stands in without it.
-        cache: where descriptors are kept for the next time.
-        common: use only images that every method has.
-        progress: told one line per step.
-    """
+    """Choose the pairs that tell most (Eq. 1), copy their images into `out` and write its study file."""
     out = Path(out)
     _check(config, out)
     found = match_methods(folders, common)

@@ -39,14 +39,7 @@ def log_likelihood(mu: np.ndarray, C: np.ndarray) -> float:
 def fit_scores(
     C: np.ndarray, methods: Sequence[str], link: Link = "thurstone", pseudo_count: float | None = None
 ) -> Fit:
-    """Maximise the likelihood of the counts (Eq. 2) with sum(mu) = 0.
-
-    Args:
-        C: `(n, n)` counts, C[i, j] = votes for i over j.
-        methods: names, for messages.
-        link: normal ("thurstone") or logistic ("bradley-terry") difference.
-        pseudo_count: None adds nothing while every score is finite and `PSEUDO_COUNT` otherwise.
-    """
+    """Maximise the likelihood of the counts (Eq. 2) with sum(mu) = 0."""
     C = checked_counts(C, methods)
     if pseudo_count is None:
         pseudo_count = 0.0 if strongly_connected(C) else PSEUDO_COUNT

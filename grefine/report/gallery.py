@@ -63,13 +63,7 @@ class Gallery:
         self.kept[images[0].kept] += 1
 
     def data(self, labels: Sequence[str], specs: Mapping[str, MetricSpec], measures: Measures) -> dict[str, Any]:
-        """Return what the page's script reads.
-
-        Args:
-            labels: names of the inputs, then of every method.
-            specs: metric → what to know about it.
-            measures: what images are sorted by.
-        """
+        """Return what the page's script reads."""
         self._flush()
         return {
             "labels": list(labels),

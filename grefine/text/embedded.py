@@ -48,11 +48,7 @@ class EmbeddedBackend:
     name = "embedded"
 
     def __init__(self, weights: ParserWeights | Path | None = None) -> None:
-        """Load.
-
-        Args:
-            weights: a file of weights, or its content; None for the shipped ones.
-        """
+        """Load."""
         loaded = weights if isinstance(weights, ParserWeights) else read_weights(weights or SHIPPED)
         self.lexicon = Lexicon(loaded.classes, loaded.endings)
         self.tagger = GreedyTagger(loaded.tables["tagger"], loaded.tags, self.lexicon)

@@ -15,14 +15,7 @@ _N = [int(x) for x in NUMBER_ATOMS]
 def labeller_atoms(
     words: Sequence[str], norms: Sequence[int], tags: Sequence[int], heads: Sequence[int]
 ) -> np.ndarray:
-    """Return (words, atoms) with the columns of LABELLER_ATOMS.
-
-    Args:
-        words: the words.
-        norms: their word atoms.
-        tags: their tag atoms.
-        heads: their governors, -1 for roots.
-    """
+    """Return (words, atoms) with the columns of LABELLER_ATOMS."""
     count = len(words)
     first, last, before = [-1] * (count + 1), [-1] * (count + 1), [0] * (count + 1)
     commas, total = [0], 0

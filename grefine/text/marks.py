@@ -111,17 +111,7 @@ def _entry(word: str, entries: frozenset[str]) -> bool:
 def is_drawable(
     words: Sequence[str], noun: str, label: str, introduced: bool, agent: bool, topmost: bool, listed: WordList
 ) -> bool:
-    """Say whether a phrase names a thing that can be seen missing.
-
-    Args:
-        words: the phrase, lower case.
-        noun: its head noun, lower case.
-        label: relation of the noun to its governor.
-        introduced: the noun has a preposition.
-        agent: that preposition is "by" and the noun is a name: an artist.
-        topmost: the phrase hangs on itself or heads a tag.
-        listed: the marking words.
-    """
+    """Say whether a phrase names a thing that can be seen missing."""
     if agent or any(_entry(noun, listed.entries[kind]) for kind in UNDRAWN):
         return False
     is_medium = (topmost or label == "compound") and not introduced and label not in _GOVERNED

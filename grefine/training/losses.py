@@ -60,13 +60,7 @@ def order_labels(values: Tensor) -> Tensor:
 
 
 def group_fidelity(Q: Tensor, mu: Tensor, phi: Phi = "paper") -> Tensor:
-    """Return the loss of method means against a ranking, averaged over pairs of methods (Eq. 4, 5).
-
-    Args:
-        Q: `(methods, B)` scores, the same B inputs for every method.
-        mu: `(methods,)` the ranking's scores; only their order counts.
-        phi: which Phi.
-    """
+    """Return the loss of method means against a ranking, averaged over pairs of methods (Eq. 4, 5)."""
     if Q.ndim != 2 or mu.shape != Q.shape[:1]:
         raise ConfigError(f"Scores (methods, B) and a ranking (methods,) are needed, not {Q.shape} and {mu.shape}.")
     means = Q.mean(1)

@@ -17,12 +17,7 @@ _LONGEST_LINE = 4_000
 
 
 def read_infotext(text: str, strict: bool = False) -> FoundPrompt | None:
-    """Return the prompt of an infotext.
-
-    Args:
-        text: The whole text.
-        strict: Answer only when it has a line of settings; for places where cameras and people write, too.
-    """
+    """Return the prompt of an infotext."""
     body, settings = _split_settings(text.replace("\r\n", "\n"))
     negative = _NEGATIVE.search(body)
     if strict and not settings:

@@ -70,12 +70,7 @@ def rated(
     notes: tuple[str, ...] = (),
     repeats: bool = False,
 ) -> RatedImages:
-    """Check rows and put them together.
-
-    Args:
-        where: the file the rows come from, for messages.
-        repeats: keep several rows of one picture, with whatever scores (a fault of the published file).
-    """
+    """Check rows of the file `where`; `repeats` keeps several rows of one picture, a fault of some published files."""
     kept: dict[Path, RatedImage] = {}
     everything: list[RatedImage] = []
     for row in rows:

@@ -24,11 +24,6 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
     The first line is the heading. `image` is a path relative to the table (or to `images`) or absolute, `mos` the
     opinion score (any scale, high = good). `prompt` (what the picture was made from) and `reference` (which
     pristine picture it is a distortion of) are optional texts; every other column is a further score: `sharpness`.
-
-    Args:
-        path: the table.
-        images: folder of the pictures, where it is not the table's own.
-        name: of the set, in reports; the file's stem without.
     """
     path = Path(path)
     root = path.parent if images is None else Path(images)

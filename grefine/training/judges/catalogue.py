@@ -52,18 +52,7 @@ def train_on_data(
     cpu: bool = False,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Train one stage of a judge on rated pictures.
-
-    Args:
-        judge: "moe-agiqa", "mdiqa", "lar-iqa" or "five-level".
-        data: "NAME:PATH" of published sets, or paths of tables.
-        config: a YAML file, or a name of configs/train/JUDGE.
-        out: where the weights and the record go; what lies there is gone on with.
-        minutes, steps: the budget; neither means what is left of the recipe.
-        seed: in place of the recipe's.
-        start: "PART=WEIGHTS", in place of the recipe's.
-        repeats: how many splits are trained one after the other, each in `out`/repeat-N.
-    """
+    """Train one stage of a judge on rated pictures."""
     if judge not in JUDGES:
         raise ConfigError(f"No judge '{judge}': {', '.join(JUDGES)}{nearest(judge, JUDGES)}")
     recipe: Any = load_config(recipe_file(judge, config), JUDGES[judge].recipe)

@@ -32,12 +32,7 @@ class Batch:
 
 
 class Pool:
-    """Rows of several sets behind one another, with their labels scaled to 1.
-
-    Args:
-        sets: with their rows chosen already.
-        columns: labels that are taught; every set must have them.
-    """
+    """Rows of several sets behind one another, with their labels scaled to 1."""
 
     def __init__(self, sets: Sequence[RatedImages], columns: Sequence[str], chosen: Sequence[Sequence[int]]) -> None:
         self.rows = [data.rows[n] for data, numbers in zip(sets, chosen, strict=True) for n in numbers]

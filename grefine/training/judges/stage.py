@@ -112,11 +112,7 @@ def _read(files: Iterable[Path]) -> dict[str, Tensor]:
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], named: str, partial: bool = False) -> None:
-    """Load a state dict whose every tensor must fit.
-
-    Args:
-        partial: the source may hold more than the module has (a classifier that was left out).
-    """
+    """Load a state dict whose every tensor must fit; a `partial` source may hold more than the module has."""
     from grefine.errors import WeightsCorrupt
 
     own = module.state_dict()

@@ -73,16 +73,7 @@ MOST_HELD_OUT = 1000
 
 
 class RatedTable:
-    """Batches from a table: every opinion once per epoch, in an order that the seed and the epoch fix.
-
-    Args:
-        clip: whose input side and normalisation the pictures are brought to.
-        path: the table.
-        images: folder that its names are relative to; None is the table's own.
-        seed: of the order.
-        plan: what is held out.
-        prompted: opinions are about alignment: every row needs a prompt, and a column `alignment` goes before `mos`.
-    """
+    """Batches from a table: every opinion once per epoch, in an order that the seed and the epoch fix."""
 
     def __init__(
         self,

@@ -40,16 +40,7 @@ def alignment_scores(
     calibration: Calibration,
     product: Product = "worst3",
 ) -> Tensor:
-    """Return a `(P,)` of prompts, each about its own picture. (Eq. 5, 8)
-
-    Args:
-        features: `(B, 1 + N, D)` image features.
-        image_of: `(P,)` which picture each prompt is about.
-        prompts: `P` parsed prompts that name something.
-        texts: encodes texts; its gradients are kept.
-        calibration: scales and readings, as the pipeline has them.
-        product: how Eq. 8's factors are joined.
-    """
+    """Return a `(P,)` of prompts, each about its own picture. (Eq. 5, 8)"""
     parts = [[phrase.text for phrase in prompt.phrases] for prompt in prompts]
     asked = list(
         dict.fromkeys(text for prompt, own in zip(prompts, parts, strict=True) for text in (prompt.text, *own))
