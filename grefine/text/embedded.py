@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine.text.backend import Analysis
+from grefine.text.backend import Analysis, universal
 from grefine.text.features import (
     CAPS_ATOMS,
     COMMAS,
@@ -30,10 +30,9 @@ from grefine.text.features import (
     Lexicon,
     atom,
     has_capitals,
+    labeller_atoms,
     number_form,
 )
-from grefine.text.labels import labeller_atoms
-from grefine.text.tagset import universal
 from grefine.text.weights_file import ParserWeights, read_weights
 
 MOST_KNOWN = 20_000

@@ -30,13 +30,6 @@ def correlation_loss(predicted: Tensor, label: Tensor) -> Tensor:
     return (1 - (a * b).sum() / (a.norm() * b.norm() + 1e-8)) / 2
 
 
-def away_from(found: Tensor, wanted: Tensor) -> Tensor:
-    """Return 1 - the mean cosine between directions (B, ...), in 0..2; those that are wanted nowhere are left out."""
-    found, wanted = found.flatten(1), wanted.flatten(1)
-    known = wanted.norm(dim=1) > 0
-    return 1 - torch.cosine_similarity(found, wanted, dim=1)[known].sum() / known.sum().clamp(min=1)
-
-
 Phi = Literal["paper", "released"]
 EPSILON = 1e-8
 """Inside both roots, for finite gradients where a probability is 0 or 1."""
