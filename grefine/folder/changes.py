@@ -15,11 +15,7 @@ from grefine.refine.settings import RefineConfig, read_settings
 def changed_settings(
     config: str | Path | RefineConfig, changes: Sequence[str] = (), preserve: str | None = None
 ) -> RefineConfig:
-    """Return the settings that `config` names with `KEY=VALUE` changes; values are read as YAML.
-
-    Raises:
-        ConfigError: a change without `=`, an unknown key, or a value that the key does not take.
-    """
+    """Return the settings that `config` names with `KEY=VALUE` changes; values are read as YAML."""
     import yaml
 
     values: dict[str, Any] = {}

@@ -79,11 +79,7 @@ class DomainCheck:
         )
 
     def demand(self, images: Iterable[Image.Image]) -> None:
-        """Refuse pictures of another world.
-
-        Raises:
-            WorldMismatch: one is; the sentence names the pipeline to use instead.
-        """
+        """Refuse pictures of another world."""
         if any(self.is_foreign(image) for image in images):
             raise WorldMismatch(
                 f"{self.reason} Use the pipeline '{self.world.instead}', or pass force=True (--force) to go on anyway."
@@ -121,11 +117,7 @@ def domain_at(source: str | Path | None) -> DomainCheck | None:
 
 
 def check_pictures(pipeline: str | Path, images: Iterable[Image.Image], force: bool) -> str:
-    """Refuse pictures for a measurement on all of them together; with `force` return what is to be said instead.
-
-    Raises:
-        WorldMismatch: some are of a world that the pipeline does not know.
-    """
+    """Refuse pictures for a measurement on all of them together; with `force` return what is to be said instead."""
     domain = domain_at(pipeline)
     if domain is None:
         return ""

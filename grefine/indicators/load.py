@@ -44,15 +44,7 @@ def load_maps(
     calibration: str | Path | None = None,
     fresh: bool = False,
 ) -> Maps:
-    """Load both maps of a pipeline: a bundled name, a folder, a Hub id, or "released" for the published weights.
-
-    Args:
-        pipeline: what to load.
-        device: where to run; None leaves it on the CPU.
-        readings: how the paper's open places are read.
-        calibration: a JSON file in place of the stored one.
-        fresh: start from the uncalibrated constants, as calibration itself does.
-    """
+    """Load both maps of a pipeline: a bundled name, a folder, a Hub id, or "released" for the published weights."""
     if device:
         check_device(device)
     clip, prompts = load_clip(pipeline), load_prompts(pipeline)

@@ -20,13 +20,7 @@ BATCH = 64
 
 
 class TextFeatures:
-    """Normalised text features of a CLIP, cached by text.
-
-    Args:
-        clip: the text tower.
-        tokenizer: a transformers CLIP tokenizer or an open_clip one.
-        templates: sentences with one `{}`; a text's feature is the mean over all of them.
-    """
+    """Normalised text features of a CLIP, cached by text."""
 
     def __init__(self, clip: ClipSurgery, tokenizer: Any, templates: Sequence[str] = ("{}",)) -> None:
         if not templates or any("{}" not in template for template in templates):

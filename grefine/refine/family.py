@@ -11,11 +11,7 @@ LATENTS = 4
 
 
 def check_family(unet: Any, vae: Any, encoders: tuple[Any, Any], controlnet: Any) -> None:
-    """Refuse parts of another family; a part that is None is not looked at.
-
-    Raises:
-        ConfigError: the UNet is not SDXL's, or another part does not fit it.
-    """
+    """Refuse parts of another family; a part that is None is not looked at."""
     if unet is None:
         return
     if _says(unet, "addition_embed_type") != "text_time":

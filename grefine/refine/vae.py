@@ -38,11 +38,7 @@ def roundtrip(vae: Any, images: Tensor, device: torch.device) -> Tensor:
 
 
 def _numbers(values: Tensor, whose: str, dtype: torch.dtype) -> Tensor:
-    """Return values that are all finite.
-
-    Raises:
-        ImageError: some are not, which would give black pixels.
-    """
+    """Return values that are all finite."""
     if values.is_meta or bool(torch.isfinite(values).all()):  # on `meta` there are shapes only
         return values
     name = str(dtype).removeprefix("torch.")

@@ -13,9 +13,6 @@ def list_metrics(only: str | None = None, pipeline: str | Path | None = None) ->
     """Return every metric in order, or the paper's thirteen: what is known of it, and whether it can run here.
 
     `reason` says why it cannot and what would make it run, or warns.
-
-    Raises:
-        ConfigError: an unknown pipeline.
     """
     folder = None if pipeline is None else known_pipeline(pipeline)
     rows = []

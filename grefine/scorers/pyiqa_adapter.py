@@ -59,11 +59,7 @@ def _spec(name: str) -> MetricSpec:
 
 
 def load(spec: MetricSpec, path: Path | None, device: str) -> PyIQAScorer:
-    """Build one of pyiqa's metrics.
-
-    Raises:
-        MetricUnavailable: pyiqa or one of its undeclared needs is missing, or it cannot get its weights.
-    """
+    """Build one of pyiqa's metrics."""
     import torch
 
     try:
