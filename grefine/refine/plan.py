@@ -350,7 +350,7 @@ def missing_unplaced(alignment: AlignmentMap) -> list[int]:
 def region_phrase_text(alignment: AlignmentMap, index: int, part: np.ndarray) -> str:
     """Return what to draw for a phrase in a part of the mask: what it hangs on before it, its own patterns after it.
 
-    "With stripes" alone names nothing; and a missing "green cone" whose dots are seen here is to get dots as well.
+    "With stripes" alone names nothing; and a "green cone" whose dots are seen here is to have dots afterwards as well.
     """
     asked = alignment.phrases[index]
     if asked.host is not None and not asked.phrase.beside:
@@ -359,7 +359,7 @@ def region_phrase_text(alignment: AlignmentMap, index: int, part: np.ndarray) ->
     worn = [
         other.phrase.text
         for at, other in enumerate(alignment.phrases)
-        if asked.defect == "noun" and other.claimed is not None and at != index and depends_on(at, index, phrases)
+        if other.claimed is not None and at != index and depends_on(at, index, phrases)
         if float(other.claimed[part].sum()) > COVERED * float(other.claimed.sum())
     ]
     return " ".join([asked.phrase.text, *worn])
