@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, Values, finite_pairs, values_of
 from grefine.evaluate.results import Analysis, AxisResult, MetricResult, level_of
 from grefine.evaluate.statistics import holm, noise_band, summarise, terciles
+from grefine.evaluate.tables import AFTER, BEFORE, NOISE, ScoreRow, Values, finite_pairs, values_of
 from grefine.scorers.noise import CEILING, metric_width
 from grefine.types import AXES, Axis, MetricSpec
 

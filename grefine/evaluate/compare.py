@@ -8,14 +8,13 @@ from pathlib import Path
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.baselines import Restore, Run, check_run
-from grefine.evaluate.evaluation import ORIGINAL, Comparison
 from grefine.evaluate.judges import choose, steered_by, wanted_metrics
-from grefine.evaluate.long_table import values_of
 from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names, read_prompting
 from grefine.evaluate.refiner_runs import Made, make_outputs
+from grefine.evaluate.results import ORIGINAL, Comparison
 from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
-from grefine.evaluate.tables import WideTable, wide_table
+from grefine.evaluate.tables import WideTable, values_of, wide_table
 from grefine.opening import Opening
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer

@@ -1,4 +1,4 @@
-"""The pages of an evaluation and of a comparison: the gallery of `grefine.report` below what was found."""
+"""The pages of an evaluation and of a comparison: what was found, in words and drawings, above the gallery."""
 
 from __future__ import annotations
 
@@ -8,14 +8,255 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from grefine.evaluate.long_table import Values
-from grefine.evaluate.report_view import TONES, page_context
-from grefine.evaluate.results import Analysis, headline, sentences, verdict_of
+from grefine.evaluate import plots
+from grefine.evaluate.analysis import main_column
+from grefine.evaluate.results import (
+    AXIS_NAMES,
+    CELL_WORDS,
+    Analysis,
+    AxisResult,
+    Level,
+    MetricResult,
+    headline,
+    sentences,
+    verdict_of,
+)
+from grefine.evaluate.statistics import GainSummary
+from grefine.evaluate.tables import Values, number
 from grefine.report.entry import RefineRecords, ReportImage, ReportText
 from grefine.report.gallery import Measures
 from grefine.report.media import INLINE_BYTES
 from grefine.report.page import Findings, write_page
-from grefine.types import MetricSpec
+from grefine.types import AXES, MetricSpec
+
+TONES: dict[str, str] = {"better": "gain", "worse": "loss", "mixed": "mixed"}
+
+
+def page_context(
+    analysis: Analysis, specs: Mapping[str, MetricSpec], change: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return what the template prints above the gallery."""
+    return {
+        "cells": _cells(analysis),
+        "metrics": [_metric_row(m) for m in analysis.metrics if not _is_part(m, analysis)],
+        "parts": [_metric_row(m) for m in analysis.metrics if _is_part(m, analysis)],
+        "forest": _forest(analysis),
+        "radars": _radars(analysis, specs),
+        "strata": _strata(analysis),
+        "groups": _groups(analysis),
+        "change": _change(change),
+        "band_known": any(m.gain.band > 0 for m in analysis.metrics),
+    }
+
+
+def _is_part(result: MetricResult, analysis: Analysis) -> bool:
+    """Return whether a column is one of several of its network, and not the one that stands for it."""
+    columns = [m.metric for m in analysis.metrics]
+    return not result.evidence and result.metric != main_column(result.metric.split(".")[0], columns)
+
+
+def _cells(analysis: Analysis) -> list[dict[str, Any]]:
+    return [
+        {
+            "axis": AXIS_NAMES[axis],
+            "cells": [_cell(analysis.cell(axis, third), name) for third, name in (("low", "bad"), ("high", "good"))],
+        }
+        for axis in AXES
+    ]
+
+
+def _cell(result: AxisResult, name: str) -> dict[str, Any]:
+    gain = result.gain
+    shares = share_texts(gain)
+    counts = f"{shares[0]} gained, {shares[1]} same, {shares[2]} lost" if gain.n else "nobody judged this"
+    return {
+        "name": f"the third of the inputs that were {'worst' if name == 'bad' else 'best'}",
+        "word": CELL_WORDS[result.level],
+        "tone": tone_of(result.level),
+        "counts": counts,
+        "source": result.stratified_by,
+    }
+
+
+def tone_of(level: Level) -> str:
+    """Return the colour of a level."""
+    return TONES.get(level, "none" if level == "no evidence" else "even" if level == "no change" else "unclear")
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.4g}"
+
+
+def _metric_row(result: MetricResult) -> dict[str, Any]:
+    gain = result.gain
+    sign = -1 if result.spec.direction == "lower" else 1
+    return {
+        "name": result.metric,
+        "description": result.spec.description,
+        "arrow": "↓" if result.spec.direction == "lower" else "↑",
+        "better": "lower is better" if result.spec.direction == "lower" else "higher is better",
+        "before": number(result.before),
+        "after": number(result.after),
+        "delta": signed(result.delta),
+        "interval": interval_text(gain, sign),
+        "median": signed(sign * gain.median),
+        "win": gain.win,
+        "tie": gain.tie,
+        "loss": gain.loss,
+        "n": gain.n,
+        "shares": [_percent(k, gain.n) if gain.n else "0" for k in (gain.win, gain.tie, gain.loss)],
+        "band": number(gain.band, 3),
+        "p": _p_value(gain.p),
+        "p_holm": _p_value(result.p_holm),
+        "effect": signed(gain.effect, 2),
+        "tone": "gain" if gain.interval.low > 0 else "loss" if gain.interval.high < 0 else "even",
+        "worse": result.negative,
+        "evidence": result.evidence,
+        "loop": result.spec.used_in_loop,
+        "note": result.note,
+        "axis": result.spec.axis,
+    }
+
+
+def interval_text(gain: GainSummary, sign: int) -> str:
+    """Return a 95 % interval in words."""
+    ends = sorted(sign * v for v in (gain.interval.low, gain.interval.high))
+    if not all(math.isfinite(v) for v in ends):
+        return "no interval"
+    return f"{signed(ends[0])} to {signed(ends[1])}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Return a number with its sign; "n/a" for NaN."""
+    if not math.isfinite(value):
+        return "n/a"
+    return "0" if value == 0 else ("+" if value > 0 else "−") + number(abs(value), digits)
+
+
+def _p_value(p: float) -> str:
+    if not math.isfinite(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def axis_line(label: str, gain: GainSummary) -> plots.ForestRow:
+    """Return the line of an axis in a forest plot: the pooled gain of all judges that count."""
+    interval = gain.interval
+    return plots.ForestRow(
+        label, gain.mean, interval.low, interval.high, gain.band, f"{signed(gain.mean)} SD", kind="axis"
+    )
+
+
+def metric_line(label: str, result: MetricResult) -> plots.ForestRow:
+    """Return the line of one metric in a forest plot, in units of the spread of the inputs' scores."""
+    gain, unit = result.gain, result.spread
+    low, high = gain.interval.low / unit, gain.interval.high / unit
+    kind = "metric" if result.evidence else "loop"
+    return plots.ForestRow(label, gain.mean / unit, low, high, gain.band / unit, signed(result.delta), kind)
+
+
+def _forest(analysis: Analysis) -> str:
+    rows = [axis_line(f"{AXIS_NAMES[axis.axis]}, all judges", axis.gain) for axis in analysis.axes if axis.gain.n]
+    rows += [
+        metric_line(result.metric + (" (used in the loop)" if result.spec.used_in_loop else ""), result)
+        for result in sorted(analysis.metrics, key=lambda m: not m.evidence)
+        if result.gain.n and not _is_part(result, analysis)
+    ]
+    if not rows:
+        return ""
+    title = "Mean gain per metric with its 95 % interval; the numbers are in the table above"
+    return plots.forest_svg(rows, title=title, unit="gain in SD of the input's scores")
+
+
+def radar_metrics(analysis: Analysis) -> list[str]:
+    """Return the spokes of a radar: the judges that count, or, when they are too few for one, everything that ran."""
+    judged = [m for m in analysis.metrics if m.gain.n and not _is_part(m, analysis)]
+    evidence = [m.metric for m in judged if m.evidence]
+    return evidence if len(evidence) >= 3 else [m.metric for m in judged]
+
+
+def _radars(analysis: Analysis, specs: Mapping[str, MetricSpec]) -> list[dict[str, Any]]:
+    metrics = radar_metrics(analysis)
+    lower = [m for m in metrics if specs[m].direction == "lower"]
+    whole = {m.metric: (m.before, m.after) for m in analysis.metrics if m.metric in metrics}
+    panels = dict(analysis.group_means) if len(analysis.group_means) > 1 else {"all images": whole}
+    every = {
+        f"{group}/{stage}": {m: pair[k] for m, pair in means.items() if m in metrics}
+        for group, means in panels.items()
+        for k, stage in enumerate((analysis.baseline, analysis.method))
+    }
+    loop = {m for m in metrics if specs[m].used_in_loop}
+    spread = {m.metric: m.input_range for m in analysis.metrics if m.metric in metrics and m.input_range}
+    axes = plots.radar_axes(metrics, lower, every, spread if len(panels) == 1 else None, loop)
+    drawn = []
+    for group in panels:
+        polygons = {stage: every[f"{group}/{stage}"] for stage in (analysis.baseline, analysis.method)}
+        title = f"Radar of {group}: {analysis.baseline} and {analysis.method}; outward is better"
+        svg = plots.radar_svg(axes, polygons, title=title)
+        if svg:
+            drawn.append({"group": group, "svg": svg, "names": list(polygons)})
+    return drawn
+
+
+def _strata(analysis: Analysis) -> list[dict[str, Any]]:
+    rows = []
+    for axis in AXES:
+        thirds = [s for s in analysis.strata if s.axis == axis and s.gain.n]
+        rows += [_summary_row(f"{AXIS_NAMES[axis]}: {third.stratum} inputs", third) for third in thirds]
+    return rows
+
+
+def _groups(analysis: Analysis) -> list[dict[str, Any]]:
+    return [
+        _summary_row(f"{group}: {AXIS_NAMES[axis.axis].lower()}", axis)
+        for group, results in analysis.groups.items()
+        for axis in results
+        if axis.gain.n
+    ]
+
+
+def share_texts(gain: GainSummary) -> list[str]:
+    """Return the shares that gained, stayed and lost, in percent."""
+    judged = gain.win + gain.tie + gain.loss
+    return [f"{100 * part / judged:.0f} %" if judged else "0 %" for part in (gain.win, gain.tie, gain.loss)]
+
+
+def _summary_row(label: str, result: AxisResult) -> dict[str, Any]:
+    return {"label": label} | axis_cells(result)
+
+
+def axis_cells(result: AxisResult) -> dict[str, Any]:
+    """Return what a page shows of one axis: its gain, who won, the verdict's word and tone."""
+    gain = result.gain
+    shares = share_texts(gain)
+    return {
+        "n": gain.n,
+        "mean": signed(gain.mean),
+        "interval": interval_text(gain, 1),
+        "win": shares[0] if gain.win else "",
+        "tie": shares[1] if gain.tie else "",
+        "loss": shares[2] if gain.loss else "",
+        "shares": [share.removesuffix(" %") for share in shares],
+        "word": CELL_WORDS[result.level],
+        "tone": tone_of(result.level),
+    }
+
+
+def _change(change: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for label, measures in change.items():
+        rows.append(
+            {
+                "label": label,
+                "n": f"{measures.get('n', math.nan):.0f}",
+                "psnr": "identical" if math.isnan(measures["psnr"]) else f"{measures['psnr']:.1f} dB",
+                "ssim": f"{measures['ssim']:.4f}",
+                "changed": f"{100 * measures['changed']:.1f} %",
+                "untouched": f"{100 * measures['untouched']:.0f} %",
+            }
+        )
+    return rows
+
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
-from grefine.evaluate.evaluation import Evaluation
 from grefine.evaluate.judges import NOISE_IMAGES, choose, steered_by, wanted_metrics
-from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows
 from grefine.evaluate.pairs import Pairing, pair_folders, read_prompting
+from grefine.evaluate.results import Evaluation
 from grefine.evaluate.scoring import (
     Item,
     Progress,
@@ -24,6 +23,7 @@ from grefine.evaluate.scoring import (
     score,
     tell_foreign,
 )
+from grefine.evaluate.tables import AFTER, BEFORE, ScoreRow, write_rows
 from grefine.io.atomic import write_text
 from grefine.io.content import content_hash
 from grefine.scorers.cache import ScoreCache

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import GRefineError, ImageError, reason_of
-from grefine.evaluate.long_table import AFTER, NOISE, ScoreRow, values_of
+from grefine.evaluate.tables import AFTER, NOISE, ScoreRow, values_of
 from grefine.io.images import read_image
 from grefine.io.picture import printable
 from grefine.scorers import fidelity

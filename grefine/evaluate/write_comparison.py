@@ -10,28 +10,30 @@ from typing import Any
 from urllib.parse import quote
 
 from grefine.evaluate import plots
-from grefine.evaluate.evaluation import ORIGINAL, Comparison
-from grefine.evaluate.long_table import values_of, write_rows
-from grefine.evaluate.report import gallery_images, write_joint_report, write_report
-from grefine.evaluate.report_view import (
+from grefine.evaluate.report import (
     TONES,
     axis_cells,
     axis_line,
+    gallery_images,
     metric_line,
     radar_metrics,
+    write_joint_report,
+    write_report,
 )
 from grefine.evaluate.results import (
     AXIS_NAMES,
     CELL_WORDS,
+    ORIGINAL,
     Analysis,
     AxisResult,
+    Comparison,
     Verdict,
     headline,
     sentences,
     verdict_of,
 )
 from grefine.evaluate.scoring import change_means
-from grefine.evaluate.tables import number, write_table
+from grefine.evaluate.tables import number, values_of, write_rows, write_table
 from grefine.io.atomic import write_text
 from grefine.report.entry import RefineRecords, ReportImage, ReportText
 from grefine.types import AXES

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from grefine.evaluate.analysis import gains_of
-from grefine.evaluate.evaluation import Evaluation
-from grefine.evaluate.long_table import AFTER, BEFORE, Values, values_of, write_csv
 from grefine.evaluate.report import gallery_images, write_report
+from grefine.evaluate.results import Evaluation
 from grefine.evaluate.scoring import change_means
-from grefine.evaluate.tables import WideTable, wide_table, write_table
+from grefine.evaluate.tables import AFTER, BEFORE, Values, WideTable, values_of, wide_table, write_csv, write_table
 from grefine.io.atomic import write_text
 from grefine.io.picture import printable
 from grefine.report.entry import SOURCE_DIFFERS, RefineRecords, ReportText

@@ -10,8 +10,15 @@ import numpy as np
 
 from grefine.errors import ConfigError
 from grefine.ranking.afc import Agreement, agreement
-from grefine.ranking.intervals import Cluster, Intervals, resampled_intervals
-from grefine.ranking.stability import StabilityPoint, group_correlations, stability, stability_in_order
+from grefine.ranking.intervals import (
+    Cluster,
+    Intervals,
+    StabilityPoint,
+    group_correlations,
+    resampled_intervals,
+    stability,
+    stability_in_order,
+)
 from grefine.ranking.thurstone import Fit, fit_scores
 from grefine.ranking.votes import VoteTable
 

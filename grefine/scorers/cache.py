@@ -13,7 +13,7 @@ from grefine.types import MetricSpec
 
 
 def score_key(spec: MetricSpec, content: str, *, prompt: str | None, source: str, device: str, probe: str = "") -> str:
-    """Return what identifies one scoring: the image's bytes, the metric's version and source, the prompt if it counts."""
+    """Return what identifies one scoring: bytes, metric with version and source, the prompt if it counts, device."""
     said = [spec.name, spec.version, content, prompt, source, device, probe]
     return content_hash(json.dumps(said, ensure_ascii=True))[:32]
 

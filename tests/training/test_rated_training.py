@@ -23,7 +23,7 @@ from grefine.training.judges.catalogue import JUDGES, recipe_file, train_on_data
 from grefine.training.judges.lar import batch_pearson
 from grefine.training.judges.moe import Ablation, MainStage, MoERecipe, ablate, freeze_until
 from grefine.training.judges.pool import Order, Pool
-from grefine.training.judges.recipe import Schedule, rate_of
+from grefine.training.judges.stage import Schedule, rate_of
 from lab.world.tokenizer import build_tokenizer
 
 DIMENSIONS = ["brightness", "colorfulness", "contrast", "noisiness", "sharpness", "color", "composition", "content"]

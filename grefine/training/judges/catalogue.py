@@ -18,8 +18,8 @@ from grefine.training.judges.dimensions import DimensionStage, FusionStage, MDIQ
 from grefine.training.judges.five_level import FiveLevelRecipe, FiveLevelStage
 from grefine.training.judges.lar import BranchStage, LARRecipe, MergedStage
 from grefine.training.judges.moe import MainStage, MoERecipe, PriorStage
-from grefine.training.judges.recipe import RatedRecipe
 from grefine.training.judges.run import Build, Progress, train_stage
+from grefine.training.judges.stage import RatedRecipe
 
 
 @dataclass(frozen=True)

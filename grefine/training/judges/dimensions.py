@@ -20,8 +20,7 @@ from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
 from grefine.scorers.inputs import to_tensor
 from grefine.training.datasets.rated import RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample, flipped, random_crop, shorter_side
-from grefine.training.judges.recipe import RatedRecipe
-from grefine.training.judges.stage import PartStage, Stage, begin_with, freeze, part_options
+from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, freeze, part_options
 from grefine.training.losses import norm_in_norm
 
 _NET = {"backbone": "resnet50", "backbone_options": {}, "width": 256, "heads": 4, "hidden": None, "gate_width": 64}

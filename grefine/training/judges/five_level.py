@@ -17,8 +17,7 @@ from grefine.io.images import read_image
 from grefine.models.five_level import FiveLevelCLIP
 from grefine.training.datasets.rated import RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample
-from grefine.training.judges.recipe import RatedRecipe
-from grefine.training.judges.stage import Stage
+from grefine.training.judges.stage import RatedRecipe, Stage
 from grefine.training.losses import Phi, rated_fidelity
 
 

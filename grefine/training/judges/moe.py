@@ -23,8 +23,7 @@ from grefine.scorers.inputs import to_tensor
 from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample, random_crop
-from grefine.training.judges.recipe import RatedRecipe
-from grefine.training.judges.stage import PartStage, Stage, begin_with, freeze, load_state, part_options
+from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, freeze, load_state, part_options
 
 
 @dataclass(frozen=True)
