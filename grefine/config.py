@@ -12,7 +12,7 @@ import reprlib
 import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,6 +62,19 @@ def build(schema: type[T], values: dict[str, Any], where: str = "arguments") -> 
         return schema(**values)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}.") from error
+
+
+def assignments(entries: Iterable[str], option: str) -> dict[str, str]:
+    """Read NAME=VALUE entries of a command's option."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, _, value = (part.strip() for part in entry.partition("="))
+        if not name or not value:
+            raise ConfigError(f"{option} takes NAME=VALUE, not '{entry}'.")
+        if name in found:
+            raise ConfigError(f"{option} names '{name}' twice: give it once.")
+        found[name] = value
+    return found
 
 
 def digest(config: Any) -> str:

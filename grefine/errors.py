@@ -38,7 +38,7 @@ class WorldMismatch(GRefineError, ValueError):
     """An image that a pipeline does not know how to judge."""
 
 
-def reason_of(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """Return an error's first line, behind its kind where the error is not ours."""
     first = (str(error).strip().splitlines() or [""])[0]
     return first if isinstance(error, GRefineError) else f"{type(error).__name__}: {first}".rstrip(": ")

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, reason_of
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, in_words
 from grefine.resources import bundled, cache_folder, config_file
 
 LOCK = "lock.json"
@@ -372,7 +372,7 @@ def _reason(error: Exception, repo: str) -> str:
         return f"its owner asks for consent: accept the terms at {page} and log in with `hf auth login`"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{page} does not exist, or needs a login with `hf auth login`"
-    return reason_of(error)
+    return in_words(error)
 
 
 def _link(source: Path, target: Path) -> None:

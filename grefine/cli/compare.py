@@ -39,21 +39,22 @@ def compare(
     as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
 ) -> None:
     """Refine, score and count; started again, it makes and computes only what is missing."""
+    from grefine.config import assignments
     from grefine.evaluate.compare import compare_refiners
-    from grefine.evaluate.options import assignments, names
     from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_comparison import as_data, count_lines
     from grefine.opening import read_preferences
+    from grefine.scorers.registry import split_names
 
     result = compare_refiners(
         src,
         out=out,
-        refiners=names(refiners),
+        refiners=split_names(refiners),
         outputs=assignments(outputs, "--outputs"),
         models=assignments(model, "--model"),
         weights=assignments(weights, "--weights"),
         metrics=metrics,
-        used_in_loop=names(used_in_loop),
+        used_in_loop=split_names(used_in_loop),
         prompts=prompts,
         group=group,
         pipeline=pipeline,

@@ -29,10 +29,11 @@ def evaluate(
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
     """Compare two folders image by image; started again, it computes only what is not known yet."""
-    from grefine.evaluate.options import assignments, names
+    from grefine.config import assignments
     from grefine.evaluate.run import evaluate_folders
     from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_outputs import evaluation_table, summary
+    from grefine.scorers.registry import split_names
 
     result = evaluate_folders(
         before,
@@ -45,7 +46,7 @@ def evaluate(
         weights=assignments(weights, "--weights"),
         device=device,
         seed=seed,
-        used_in_loop=names(used_in_loop),
+        used_in_loop=split_names(used_in_loop),
         noise_images=noise_images,
         allow_noncommercial=allow_noncommercial,
         force=force,

@@ -130,11 +130,11 @@ def score(
     """Score judges by how often they side with the voters (2AFC; ties count half), beside what could be reached."""
     import json
 
+    from grefine.io.prompt_table import read_prompt_table
     from grefine.ranking.judges import (
         afc_table,
         calibrated_values,
         metric_values,
-        read_prompts,
         read_values,
         voted_images,
     )
@@ -143,7 +143,7 @@ def score(
     table = read_votes(votes)
     judges = read_values(values) if values is not None else {}
     paths = voted_images(table, images) if metric or calibrated else {}
-    texts = read_prompts(prompts) if prompts is not None else None
+    texts = read_prompt_table(prompts).prompts if prompts is not None else None
     judges |= metric_values(metric, paths, pipeline, device, texts, _say, weights, allow_noncommercial, force)
     judges |= calibrated_values(calibrated, paths, device, _say)
     found = afc_table(table, judges, seed)

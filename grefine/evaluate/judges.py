@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, ImageError, MetricUnavailable, WeightsMissing, nearest
@@ -135,29 +135,16 @@ AQ = MetricSpec(
 )
 
 
-class PerceptualScore:
-    """p of whole images."""
+class MapScore:
+    """p of whole images (`PQ`), or their a (`AQ`): NaN for a prompt that names nothing to judge."""
 
-    spec = PQ
-
-    def __init__(self, maps: Maps) -> None:
-        self.maps = maps
+    def __init__(self, spec: MetricSpec, maps: Maps) -> None:
+        self.spec, self.maps = spec, maps
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
-        return [Scores({PQ.name: float(found.score)}) for found in self.maps.pq(list(images))]
-
-
-class AlignmentScore:
-    """a of whole images; NaN for a prompt that names nothing to judge."""
-
-    spec = AQ
-
-    def __init__(self, maps: Maps) -> None:
-        self.maps = maps
-
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
-        found = self.maps.aq(list(images), list(prompts or []))
-        return [Scores({AQ.name: math.nan if entry.score is None else float(entry.score)}) for entry in found]
+        found: Any = self.maps.pq(list(images)) if self.spec is PQ else self.maps.aq(list(images), list(prompts or []))
+        values = [math.nan if entry.score is None else float(entry.score) for entry in found]
+        return [Scores({self.spec.name: value}) for value in values]
 
 
 def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
@@ -176,6 +163,6 @@ def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
 
     domain = domain_at(pipeline)
     return [
-        Judge(PQ, lambda: PerceptualScore(maps()), origin=source, device=device, domain=domain),
-        Judge(AQ, lambda: AlignmentScore(maps()), origin=source, device=device, domain=domain),
+        Judge(spec, lambda spec=spec: MapScore(spec, maps()), origin=source, device=device, domain=domain)
+        for spec in (PQ, AQ)
     ]

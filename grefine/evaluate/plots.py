@@ -32,7 +32,8 @@ class ForestRow:
 def forest_svg(rows: Sequence[ForestRow], *, title: str, unit: str) -> str:
     """Return a forest plot; labels stand above their interval so that it reads at phone width too."""
     drawn = [row for row in rows if math.isfinite(row.mean)]
-    reach = max((_reach(row) for row in drawn), default=0.0) * 1.08 or 1.0
+    ends = [abs(v) for row in drawn for v in (row.mean, row.low, row.high, row.band) if math.isfinite(v)]
+    reach = max(ends, default=0.0) * 1.08 or 1.0
     height = _ROW * len(drawn) + 44
 
     def x(value: float) -> float:
@@ -53,10 +54,6 @@ def forest_svg(rows: Sequence[ForestRow], *, title: str, unit: str) -> str:
         f'<text class="unit" x="{WIDTH / 2}" y="{height - 2}" text-anchor="middle">{escape(unit)}</text></svg>'
     )
     return "".join(parts)
-
-
-def _reach(row: ForestRow) -> float:
-    return max(abs(v) for v in (row.mean, row.low, row.high, row.band) if math.isfinite(v))
 
 
 def _ticks(reach: float) -> list[float]:

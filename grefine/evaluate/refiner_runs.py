@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 from grefine import __version__
-from grefine.errors import ConfigError, WorldMismatch, reason_of
+from grefine.errors import ConfigError, WorldMismatch, in_words
 from grefine.evaluate.baselines import Restore, Run, load_refiner
 from grefine.io.atomic import write_atomic, write_text
 from grefine.io.content import content_hash
@@ -73,7 +73,7 @@ def make_outputs(
                         strange[name] = str(error)
                         continue
                     except Exception as error:  # noqa: BLE001 - one refiner's failure must not cost the others
-                        made.failed[method if restore is None else f"{method}: {printable(name)}"] = reason_of(error)
+                        made.failed[method if restore is None else f"{method}: {printable(name)}"] = in_words(error)
                         if restore is None:
                             break
                         continue

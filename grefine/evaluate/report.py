@@ -176,25 +176,33 @@ def radar_metrics(analysis: Analysis) -> list[str]:
 
 
 def _radars(analysis: Analysis, specs: Mapping[str, MetricSpec]) -> list[dict[str, Any]]:
-    metrics = radar_metrics(analysis)
-    lower = [m for m in metrics if specs[m].direction == "lower"]
-    whole = {m.metric: (m.before, m.after) for m in analysis.metrics if m.metric in metrics}
-    panels = dict(analysis.group_means) if len(analysis.group_means) > 1 else {"all images": whole}
-    every = {
-        f"{group}/{stage}": {m: pair[k] for m, pair in means.items() if m in metrics}
-        for group, means in panels.items()
-        for k, stage in enumerate((analysis.baseline, analysis.method))
+    metrics, ends = radar_metrics(analysis), (analysis.baseline, analysis.method)
+    whole = {m.metric: (m.before, m.after) for m in analysis.metrics}
+    groups = dict(analysis.group_means) if len(analysis.group_means) > 1 else {"all images": whole}
+    panels = {
+        group: {stage: {m: pair[k] for m, pair in means.items() if m in metrics} for k, stage in enumerate(ends)}
+        for group, means in groups.items()
     }
-    loop = {m for m in metrics if specs[m].used_in_loop}
-    spread = {m.metric: m.input_range for m in analysis.metrics if m.metric in metrics and m.input_range}
-    axes = plots.radar_axes(metrics, lower, every, spread if len(panels) == 1 else None, loop)
+    spread = {m.metric: m.input_range for m in analysis.metrics if m.input_range} if len(panels) == 1 else {}
+    return draw_radars(panels, metrics, specs, spread)
+
+
+def draw_radars(
+    panels: Mapping[str, Mapping[str, Mapping[str, float]]],
+    metrics: Sequence[str],
+    specs: Mapping[str, MetricSpec],
+    spread: Mapping[str, tuple[float, float]],
+) -> list[dict[str, Any]]:
+    """Return one radar per group from group → stage → metric → mean, all on the same scales. (Fig. 6)"""
+    every = {f"{group}/{stage}": means for group, stages in panels.items() for stage, means in stages.items()}
+    lower = [m for m in metrics if specs[m].direction == "lower"]
+    axes = plots.radar_axes(metrics, lower, every, spread, {m for m in metrics if specs[m].used_in_loop})
     drawn = []
-    for group in panels:
-        polygons = {stage: every[f"{group}/{stage}"] for stage in (analysis.baseline, analysis.method)}
-        title = f"Radar of {group}: {analysis.baseline} and {analysis.method}; outward is better"
-        svg = plots.radar_svg(axes, polygons, title=title)
+    for group, stages in panels.items():
+        svg = plots.radar_svg(axes, stages, title=f"Radar of {group}: {', '.join(stages)}; outward is better")
         if svg:
-            drawn.append({"group": group, "svg": svg, "names": list(polygons)})
+            keys = [(name, plots.series(place)) for place, name in enumerate(stages)]
+            drawn.append({"group": group, "svg": svg, "keys": keys})
     return drawn
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from grefine.errors import GRefineError, ImageError, reason_of
+from grefine.errors import GRefineError, ImageError, in_words
 from grefine.evaluate.tables import AFTER, NOISE, ScoreRow, values_of
 from grefine.io.images import read_image
 from grefine.io.picture import printable
@@ -140,7 +140,7 @@ def score(
     try:
         judge_pictures(spec, judge.load, tasks, cache, refused, progress)
     except Exception as error:  # noqa: BLE001 - whatever a third-party metric raises, the other columns still come
-        log.failed[spec.name] = reason_of(error)
+        log.failed[spec.name] = in_words(error)
         return []
     rows = []
     for key, (item, probe) in zip(keys, jobs, strict=True):

@@ -14,6 +14,7 @@ from grefine.evaluate.report import (
     TONES,
     axis_cells,
     axis_line,
+    draw_radars,
     gallery_images,
     metric_line,
     radar_metrics,
@@ -283,26 +284,16 @@ def _metric_forests(analyses: Mapping[str, Analysis]) -> list[dict[str, str]]:
 
 
 def _radars(result: Comparison, baseline: str) -> list[dict[str, Any]]:
-    """Return one radar per group, or one of all images, with a polygon per method and the original's. (Fig. 6)"""
+    """Return one radar per group, or one of all images, with a polygon per method and the original's."""
     first = next(iter(result.analyses.values()), None)
     if first is None:
         return []
     metrics = radar_metrics(first)
-    lower = [m for m in metrics if result.specs[m].direction == "lower"]
     panels = {
         group: _group_polygons(result.analyses, metrics, baseline, group)
         for group in (first.group_means if len(first.group_means) > 1 else ())
     } or {"all images": _table_polygons(result, metrics)}
-    every = {f"{g}/{name}": means for g, polygons in panels.items() for name, means in polygons.items()}
-    axes = plots.radar_axes(metrics, lower, every, loop=result.table.in_loop)
-    drawn = []
-    for group, polygons in panels.items():
-        title = f"Radar of {group}: {', '.join(polygons)}; outward is better"
-        svg = plots.radar_svg(axes, polygons, title=title)
-        if svg:
-            keys = [(name, plots.series(place)) for place, name in enumerate(polygons)]
-            drawn.append({"group": group, "svg": svg, "keys": keys})
-    return drawn
+    return draw_radars(panels, metrics, result.specs, {})
 
 
 def _table_polygons(result: Comparison, metrics: list[str]) -> dict[str, dict[str, float]]:

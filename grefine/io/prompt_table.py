@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -131,14 +132,9 @@ def _from_csv(text: str, path: Path, tabs: bool) -> tuple[Iterator[tuple[int, di
     if Path(headings[0]).suffix.lower() in SUFFIXES:
         # No heading: the first line is already an image.
         headings = ["1", "2", *map(str, range(3, len(headings) + 1))]
-        everything = _chain(first, rows)
+        everything = itertools.chain([first], rows)
         return ((n, dict(zip(headings, cells, strict=False))) for n, cells in everything), headings
     return ((n, dict(zip(headings, cells, strict=False))) for n, cells in rows), headings
-
-
-def _chain(first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rows
 
 
 def _csv_rows(text: str, mark: str, path: Path) -> Iterator[tuple[int, list[str]]]:

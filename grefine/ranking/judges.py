@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -200,17 +199,6 @@ def read_values(path: str | Path) -> dict[str, JudgeValues]:
         j.removeprefix("-"): JudgeValues(values, "lower" if j.startswith("-") else "higher")
         for j, values in found.items()
     }
-
-
-def read_prompts(path: str | Path) -> dict[str, str]:
-    """Read a JSON object of prompts by image name."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"Cannot read the prompts '{path}': {error}.") from error
-    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise ConfigError(f"'{path}' must hold one JSON object of prompts by image name.")
-    return found
 
 
 def _open(path: Path) -> Image.Image:

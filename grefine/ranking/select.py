@@ -64,7 +64,7 @@ def build_study(
     files = {(m, n): path for m in found.methods for n, path in zip(found.names, found.paths[m], strict=True)}
     pairs = [
         StudyPair(
-            id=_pair_id(p),
+            id=content_hash("\0".join((p.method_a, p.method_b, p.image, p.group)))[:12],
             method_a=p.method_a,
             method_b=p.method_b,
             image=p.image,
@@ -126,11 +126,6 @@ def _check(config: PairsConfig, out: Path) -> None:
         raise ConfigError("The numbers of training and attention pairs cannot be negative.")
     if (out / STUDY_FILE).exists():
         raise ConfigError(f"'{out}' already holds a study, perhaps with votes; choose another folder.")
-
-
-def _pair_id(pair: StudyPair) -> str:
-    text = "\0".join((pair.method_a, pair.method_b, pair.image, pair.group))
-    return content_hash(text)[:12]
 
 
 def _checks(

@@ -327,7 +327,7 @@ def test_data_that_cannot_train(tmp_path, table):
         train_on_data("moe-agiqa", [str(table)], big, tmp_path / "o", steps=1, cpu=True)
     with pytest.raises(ConfigError, match="did you mean 'v1'"):
         train_on_data("moe-agiqa", [str(table)], "v11", tmp_path / "o", steps=1, cpu=True)
-    with pytest.raises(ConfigError, match="PART=WEIGHTS"):
+    with pytest.raises(ConfigError, match="--start takes NAME=VALUE"):
         train_on_data("moe-agiqa", [str(table)], config, tmp_path / "o", steps=1, start=["vit"], cpu=True)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grefine.config import load_config
+from grefine.config import assignments, load_config
 from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_atomic
 from grefine.resources import bundled, config_file
@@ -56,7 +56,7 @@ def train_on_data(
     if judge not in JUDGES:
         raise ConfigError(f"No judge '{judge}': {', '.join(JUDGES)}{nearest(judge, JUDGES)}")
     recipe: Any = load_config(recipe_file(judge, config), JUDGES[judge].recipe)
-    changes: dict[str, Any] = {"start": recipe.start | dict(_pair(text) for text in start)}
+    changes: dict[str, Any] = {"start": recipe.start | assignments(start, "--start")}
     if seed is not None:
         changes |= {"seed": seed, "split": replace(recipe.split, seed=seed)}
     recipe = replace(recipe, **changes)
@@ -111,10 +111,3 @@ def recipe_file(judge: str, config: str | Path) -> Path:
         f"No configuration '{config}' of {judge}: give a YAML file or one of {', '.join(names)}"
         f"{nearest(str(config), names)}"
     )
-
-
-def _pair(text: str) -> tuple[str, str]:
-    part, equals, weights = text.partition("=")
-    if not equals or not part or not weights:
-        raise ConfigError(f"--start takes PART=WEIGHTS, such as vit_prior=runs/vit_prior, not '{text}'.")
-    return part, weights
