@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from pathlib import Path
 
 from grefine import __version__
 from grefine.errors import ConfigError, WorldMismatch, in_words
 from grefine.evaluate.baselines import Restore, Run, load_refiner
+from grefine.indicators.draw import png
 from grefine.io.atomic import write_atomic, write_text
 from grefine.io.content import content_hash
 from grefine.io.encode import pixel_digest, with_text
@@ -94,10 +94,8 @@ def _make(restore: Restore, path: Path, target: Path, prompt: str, run: Run, see
 
     generator = torch.Generator().manual_seed(seed)
     image = restore(read_image(path).rgb, prompt=prompt, strength=run.strength, generator=generator)
-    buffer = BytesIO()
-    image.convert("RGB").save(buffer, "PNG")
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, buffer.getvalue())
+    write_atomic(target, png(image.convert("RGB")))
 
 
 def _keep_what_it_said(restore: Restore, path: Path, folder: Path, target: Path, seed: int) -> None:

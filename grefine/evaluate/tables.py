@@ -8,12 +8,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_text
 from grefine.io.prompt_table import safe_cell
-from grefine.scorers.registry import spec_of
 from grefine.types import Direction
 
 BEFORE = "before"
@@ -77,109 +75,6 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[o
     write_text(path, buffer.getvalue())
 
 
-_METHOD = "method"
-LOWER_IS_BETTER = frozenset(
-    {
-        "ilniqe",
-        "il-niqe",
-        "pi",
-        "lpips",
-        "dists",
-        "fid",
-        "kid",
-        "gmsd",
-        "nlpd",
-        "mae",
-        "mse",
-    }
-    | {"rmse", "changed"}
-)
-"""Names, in lower case, of metrics of other tools for which smaller is better wherever nobody says otherwise."""
-
-KEY_COLUMNS = frozenset(
-    {"table", "database", "dataset", "data", "group", "split", "generator", "model", "method", "stage", "seed", "n"}
-    | {"count", "images", "image"}
-)
-"""Columns of a wide row that say what the row is about, never how good it is."""
-
-
-def direction_of(metric: str, directions: Mapping[str, Direction] | None = None) -> Direction:
-    """Return whether higher or lower values of `metric` are better; `directions` wins over the known names."""
-    if directions and metric in directions:
-        return directions[metric]
-    spec = spec_of(metric)
-    if spec is not None:
-        return spec.direction
-    return "lower" if metric.lower() in LOWER_IS_BETTER else "higher"
-
-
-def negative_optimisations(
-    rows: Iterable[Mapping[str, Any]],
-    baseline: str = "original",
-    *,
-    directions: Mapping[str, Direction] | None = None,
-) -> dict[str, int]:
-    """Count the cells in which a method is worse than the unrefined original, as the paper does over its tables.
-
-    Args:
-        rows: wide rows, one per method (and database): a `method`, any key columns, then metrics as numbers or text.
-        baseline: the method that the others are compared with, within the same key columns.
-        directions: "higher" or "lower" per metric; BRISQUE and other known names need no entry.
-
-    Returns:
-        Count by method, in the order of the rows, without the baseline. Empty and NaN cells count for nobody.
-    """
-    wide = [dict(row) for row in rows]
-    metrics, keys = _split_columns(wide)
-    groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
-    for number, row in enumerate(wide, start=1):
-        if not row.get(_METHOD):
-            raise ConfigError(f"Row {number} names no method: every row needs the column '{_METHOD}'.")
-        groups.setdefault(tuple(str(row.get(k, "")) for k in keys), {})[str(row[_METHOD])] = row
-    counts: dict[str, int] = {}
-    for key, methods in groups.items():
-        if baseline not in methods:
-            where = f" in {' / '.join(key)}" if any(key) else ""
-            raise ConfigError(f"There is no row of the method '{baseline}'{where}{nearest(baseline, methods)}")
-        for name, row in methods.items():
-            if name != baseline:
-                worse = (
-                    is_worse(_number(row.get(m)), _number(methods[baseline].get(m)), m, directions) for m in metrics
-                )
-                counts[name] = counts.get(name, 0) + sum(worse)
-    return counts
-
-
-def is_worse(value: float, original: float, metric: str, directions: Mapping[str, Direction] | None = None) -> bool:
-    """Return whether `value` is worse than `original` at all; False when either is NaN."""
-    return value > original if direction_of(metric, directions) == "lower" else value < original
-
-
-def _split_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """Return (metric columns, key columns): a metric is named like none of the keys and holds nothing but numbers."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    metrics, keys = [], []
-    for name in names:
-        if name == _METHOD:
-            continue
-        values = [row[name] for row in rows if row.get(name) not in (None, "")]
-        numeric = bool(values) and all(_is_number(value) for value in values)
-        (metrics if numeric and name.lower() not in KEY_COLUMNS else keys).append(name)
-    return metrics, keys
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return not isinstance(value, bool)
-
-
-def _number(value: object) -> float:
-    return float(value) if value not in (None, "") else math.nan  # type: ignore[arg-type]
-
-
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One number of a table and what to say about it."""
@@ -205,7 +100,7 @@ class WideTable:
 
     def header(self, metric: str) -> str:
         """The metric's name with its arrow, and a dagger when it was used in the loop."""
-        arrow = "↓" if direction_of(metric, self.directions) == "lower" else "↑"
+        arrow = "↓" if self.directions.get(metric) == "lower" else "↑"
         return f"{metric} {arrow}{'†' if metric in self.in_loop else ''}"
 
 
@@ -213,15 +108,15 @@ def wide_table(
     means: Mapping[str, Mapping[str, float]],
     *,
     baseline: str,
-    directions: Mapping[str, Direction] | None = None,
+    directions: Mapping[str, Direction],
     in_loop: Iterable[str] = (),
     n: int | None = None,
 ) -> WideTable:
-    """Build a table from method → metric → mean; best and second are marked among all rows, the original included."""
+    """Build a table from method → metric → mean; best, second and worse than the original are marked."""
     if baseline not in means:
         raise ConfigError(f"There is no row of the method '{baseline}'{nearest(baseline, means)}")
     metrics = list(dict.fromkeys(metric for row in means.values() for metric in row))
-    known = {metric: direction_of(metric, directions) for metric in metrics}
+    known: dict[str, Direction] = {metric: directions.get(metric, "higher") for metric in metrics}
     ranks = {metric: _best_two(means, metric, known[metric]) for metric in metrics}
     rows = []
     for method, values in means.items():
@@ -230,7 +125,7 @@ def wide_table(
             value = values.get(metric, math.nan)
             first, second = ranks[metric]
             original = means[baseline].get(metric, math.nan)
-            worse = method != baseline and is_worse(value, original, metric, known)
+            worse = value > original if known[metric] == "lower" else value < original
             cells.append(Cell(value, best=value == first, second=value == second, worse=worse))
         rows.append((method, tuple(cells)))
     return WideTable(tuple(metrics), tuple(rows), baseline, known, frozenset(in_loop), n)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import ConfigError
+from grefine.indicators.draw import png
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import decode_image, read_bytes
@@ -160,7 +160,7 @@ class _ImageStore:
             # Only plain upright files go as they are; everything else would look different in a browser.
             plain = loaded.format in WEB_FORMATS and not loaded.notes and not loaded.embedded.exif
             self._names[path] = (
-                self._put(data, WEB_FORMATS[loaded.format]) if plain else self._put(_png(loaded.rgb), ".png")
+                self._put(data, WEB_FORMATS[loaded.format]) if plain else self._put(png(loaded.rgb), ".png")
             )
         return self._names[path]
 
@@ -168,7 +168,7 @@ class _ImageStore:
         image = decode_image(read_bytes(path), path).rgb
         small = (max(1, image.width // 8), max(1, image.height // 8))
         coarse = image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
-        return self._put(_png(coarse), ".png")
+        return self._put(png(coarse), ".png")
 
     def _put(self, data: bytes, suffix: str) -> str:
         digest = content_hash(data)
@@ -177,9 +177,3 @@ class _ImageStore:
             write_atomic(self.folder / name, data)
             self.digests[name] = digest
         return name
-
-
-def _png(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()

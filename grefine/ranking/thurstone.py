@@ -29,13 +29,6 @@ class Fit:
     """`(n,)`, from the observed information, as if all votes were independent."""
 
 
-def log_likelihood(mu: np.ndarray, C: np.ndarray) -> float:
-    """Return the log-likelihood of C[i, j] votes for i over j (Eq. 2)."""
-    from scipy.special import log_ndtr
-
-    return float((C * log_ndtr(mu[:, None] - mu[None, :])).sum())
-
-
 def fit_scores(
     C: np.ndarray, methods: Sequence[str], link: Link = "thurstone", pseudo_count: float | None = None
 ) -> Fit:

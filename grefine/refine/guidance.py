@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError, WeightsMissing, nearest
+from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
-from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.refine.vae import decode_latents
 from grefine.scorers.batches import tokens
