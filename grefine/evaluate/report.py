@@ -23,10 +23,11 @@ from grefine.evaluate.results import (
 )
 from grefine.evaluate.statistics import GainSummary
 from grefine.evaluate.tables import Values, number
-from grefine.report.entry import RefineRecords, ReportImage, ReportText
+from grefine.report.entry import ReportImage, ReportText
 from grefine.report.gallery import Measures
 from grefine.report.media import INLINE_BYTES
 from grefine.report.page import Findings, write_page
+from grefine.report.records import RefineRecords
 from grefine.types import AXES, MetricSpec
 
 TONES: dict[str, str] = {"better": "gain", "worse": "loss", "mixed": "mixed"}

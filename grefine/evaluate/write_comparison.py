@@ -36,7 +36,8 @@ from grefine.evaluate.results import (
 from grefine.evaluate.scoring import change_means
 from grefine.evaluate.tables import number, values_of, write_rows, write_table
 from grefine.io.atomic import write_text
-from grefine.report.entry import RefineRecords, ReportImage, ReportText
+from grefine.report.entry import ReportImage, ReportText
+from grefine.report.records import RefineRecords
 from grefine.types import AXES
 
 

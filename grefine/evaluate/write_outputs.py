@@ -16,7 +16,8 @@ from grefine.evaluate.scoring import change_means
 from grefine.evaluate.tables import AFTER, BEFORE, Values, WideTable, values_of, wide_table, write_csv, write_table
 from grefine.io.atomic import write_text
 from grefine.io.picture import printable
-from grefine.report.entry import SOURCE_DIFFERS, RefineRecords, ReportText
+from grefine.report.entry import ReportText
+from grefine.report.records import SOURCE_DIFFERS, RefineRecords
 from grefine.types import AXES
 
 _SHOWN = 20

@@ -8,7 +8,8 @@ from typing import Any
 
 from grefine.io.picture import printable
 from grefine.io.run_files import last_rows, layers_at
-from grefine.report.entry import ReportImage, asked_of, decision_name
+from grefine.report.entry import ReportImage
+from grefine.report.records import asked_of, decision_name
 from grefine.report.run_page import write_refine_report
 
 

@@ -32,6 +32,18 @@ def write_refine_report(
 
     The run's own scores made or guarded its decisions, so the page shows them, in units of each judge's own noise, and
     says that they prove nothing; `grefine evaluate` with other metrics does.
+
+    Args:
+        out: folder of the run; gets `report.html` and, for large runs, `report_files/`.
+        images: one `ReportImage` per finished image; read one at a time, once.
+        title: heading of the page.
+        specs: score name → what to know about it (direction); unknown names count as "higher is better".
+        facts: (what, value) lines, e.g. ("pipeline", "tiny"), ("seed", "0"), ("seconds", "81").
+        failed: (file, reason) for images that could not be refined.
+        skipped: (file, reason) for those that were left out on purpose.
+        notes: sentences that a reader should know.
+        forced: what is to be known of pictures that were refined by force.
+        inline_bytes: see `write_page`.
     """
     tally = RefineTally(specs or {}, len(failed), len(skipped))
 

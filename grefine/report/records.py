@@ -1,0 +1,70 @@
+"""What `grefine refine` left behind about its results: decision, reason, prompt with emphasis, and the maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from grefine.errors import ImageError
+from grefine.io.content import content_hash
+from grefine.io.images import read_image
+from grefine.io.record import read_record
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, last_rows, layers_at, run_of
+
+SOURCE_DIFFERS = "came from other inputs than those compared here, so their maps are not shown"
+
+
+class RefineRecords:
+    """Looks up results one at a time; the journal of each run is read once."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Path, dict[str, dict[str, Any]]] = {}
+        self.strangers = 0
+        """Results of ours that were made from another file than the one they are compared with."""
+
+    def about(self, before: Path, after: Path) -> dict[str, Any]:
+        """Return fields of a `ReportImage` for a result of ours; nothing for any other picture."""
+        try:
+            record = read_record(read_image(after).embedded)
+        except ImageError:
+            return {}
+        if record is None:
+            return {}
+        found: dict[str, Any] = {
+            "kept": decision_name(record.state, record.kept),
+            "reason": record.reason,
+            "guarded": record.guarded if record.state in ("refined", "kept") else None,
+        }
+        source = content_hash(before)
+        if record.source != source:
+            self.strangers += 1
+            return found
+        out = run_of(after)
+        if out is None:
+            return found
+        name = Path(after).absolute().relative_to(out).as_posix()
+        row = self._of_run(out).get(name)
+        if row is None or (row.get("input") or {}).get("sha256") != source:
+            return found
+        return found | asked_of(row) | layers_at(out, name)
+
+    def _of_run(self, out: Path) -> dict[str, dict[str, Any]]:
+        if out not in self._rows:
+            rows = last_rows(out / STATE_FOLDER / JOURNAL)
+            self._rows[out] = {row["output"]: row for row in rows if isinstance(row.get("output"), str)}
+        return self._rows[out]
+
+
+def decision_name(state: str, kept: str) -> str:
+    """Return what a page calls the decision: which candidate was taken, or why it is the original."""
+    return kept if state == "refined" and kept else state
+
+
+def asked_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the prompt of a journal row with what was emphasised in it, when something was."""
+    try:
+        asked = dict(row.get("asked") or {})
+        weights = tuple((int(start), int(end), float(weight)) for start, end, weight in asked.get("weights", ()))
+    except (TypeError, ValueError):  # a journal that somebody else wrote
+        return {}
+    return {"prompt": asked["text"], "emphasis": weights} if weights else {}
