@@ -1,7 +1,5 @@
 """YAML to typed dataclasses. An unknown key is an error that names the nearest one, the file and the line."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import hashlib

@@ -1,7 +1,5 @@
 """Where bundled pipelines, configurations and fetched weights lie. No other room looks for them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

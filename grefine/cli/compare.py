@@ -1,7 +1,5 @@
 """`grefine compare`: several refiners on the same images, in one table."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`grefine train mdiqa|lar-iqa|moe-agiqa|five-level`: quality networks, on pictures that people rated."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

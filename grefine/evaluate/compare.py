@@ -1,7 +1,5 @@
 """Refiners side by side: the same images, seeds and steps, one table in the form of the paper's Table 2."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 

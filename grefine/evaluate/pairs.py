@@ -1,7 +1,5 @@
 """Which images belong together, by path relative to the two folders, and their prompts and groups."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Forest plot and radar as inline SVG. Colours and fonts come from the page's style sheet by class name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass

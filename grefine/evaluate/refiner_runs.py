@@ -1,7 +1,5 @@
 """Run refiners over images into folders, with the records of `grefine refine`; what is there is not made again."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping

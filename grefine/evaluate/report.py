@@ -1,7 +1,5 @@
 """The pages of an evaluation and of a comparison: what was found, in words and drawings, above the gallery."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What an evaluation or a comparison found: records, levels, and the verdict in plain words."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

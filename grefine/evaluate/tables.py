@@ -1,7 +1,5 @@
 """The stored truth, one row per image, stage and metric value, and the method × metric tables made of it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -1,7 +1,5 @@
 """What a comparison leaves on disk: tables, summary, a report per method, and the joint page of all."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Everything that is written beside the long table: wide tables, per-image table, summary, report."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Settings of a refinement as the command line gives them: a name or a file, and single changes."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Networks that prompts name (`<lora:name:weight>`), applied only from a folder that the user gives."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

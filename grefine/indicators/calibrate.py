@@ -1,7 +1,5 @@
 """Sets the constants that the paper leaves open from good images, their prompts, and words that are not theirs."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Is a picture of the world that a pipeline was trained on? One check for every command, told in the same words."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """One look at the images for both maps: CLIP features of the whole, and of finer views where they are wanted."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Both maps of a pipeline, over one CLIP."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

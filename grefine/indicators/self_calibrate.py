@@ -1,7 +1,5 @@
 """Thresholds from the pictures themselves, a part of which may be bad."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 

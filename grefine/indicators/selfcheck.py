@@ -1,7 +1,5 @@
 """Shows on the user's own pictures that the maps mean what they say: three experiments with a known answer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

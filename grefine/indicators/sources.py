@@ -1,7 +1,5 @@
 """The pictures a command was given, each with its prompt and a name for its results."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

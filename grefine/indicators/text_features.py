@@ -1,7 +1,5 @@
 """Texts for AQ-Map: split once, encoded once, remembered by their words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """From any colour mode that a picture file has to RGB and alpha; the rules are listed in `grefine.io.picture`."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 

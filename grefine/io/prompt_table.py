@@ -1,7 +1,5 @@
 """Prompts by file name, from CSV, TSV, JSONL or JSON; which columns were taken is said, never silently assumed."""
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools

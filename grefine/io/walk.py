@@ -1,7 +1,5 @@
 """The pictures of folders: one rule of what is a picture, and of which folders hold none of the user's."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The head of MoE-AGIQA: fuse patch features with the prompt, then let a few of several experts rate the result."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

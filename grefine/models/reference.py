@@ -1,7 +1,5 @@
 """Reading state dicts as published code writes them into modules of ours."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

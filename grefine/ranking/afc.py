@@ -1,7 +1,5 @@
 """How often a judge or a voter sides with the people who voted, and what could be reached at all."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

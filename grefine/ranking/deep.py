@@ -1,7 +1,5 @@
 """D1 by DISTS and D2 by VGG16-BN, as the paper measures them, from weight files that lie on this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How sure a ranking is: resampling people and images, and the same ranking from fewer images per pair."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """The vote journal: a vote that was acknowledged is on disk, once; and the votes as a table."""
 
-from __future__ import annotations
-
 import json
 import os
 import threading

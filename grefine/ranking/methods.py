@@ -1,7 +1,5 @@
 """The methods under comparison: one folder of outputs each, matched by file name."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A ranking with everything a reader needs to believe it, as one record and as a picture."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -10,8 +10,6 @@ What a request may do, and what it is told otherwise:
     POST /s/SECRET/api/vote         from our own page only: 403 otherwise; JSON (415) of at most 4 KiB (413)
 """
 
-from __future__ import annotations
-
 import datetime
 import hmac
 import json

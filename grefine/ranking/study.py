@@ -1,7 +1,5 @@
 """A study folder, with nothing that tells which method made what, and the trials that each subject is shown."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Thurstone's Case V and Bradley-Terry by maximum likelihood: from counted votes to scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

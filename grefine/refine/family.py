@@ -1,7 +1,5 @@
 """Whether the parts of a pipeline are SDXL's and made for each other, told by their configs before anything runs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from grefine.errors import ConfigError

@@ -1,7 +1,5 @@
 """Replace what a region shows before something else is drawn there."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

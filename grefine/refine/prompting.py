@@ -1,7 +1,5 @@
 """`encode_prompt` as diffusers' users know it, over weighted and chunked encoding."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Seeds from (seed, image, region), so that neither order nor the company of other images changes a result."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

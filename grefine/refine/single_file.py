@@ -1,7 +1,5 @@
 """Checkpoints kept in one file: what such a file holds, and which folder on this machine says how to build it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import pickle

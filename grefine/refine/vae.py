@@ -1,7 +1,5 @@
 """Into the latents and back, in the precision that a VAE needs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

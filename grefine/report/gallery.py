@@ -1,7 +1,5 @@
 """The data of a report's gallery: pictures, maps and what is said of each image, in pages that the browser loads."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """Pictures of a report: small copies and map layers, inside the page while they are few, beside it when many."""
 
-from __future__ import annotations
-
 import base64
 import os
 import re

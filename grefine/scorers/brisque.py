@@ -1,7 +1,5 @@
 """BRISQUE: support-vector regression on the statistics of natural scenes (Mittal et al. 2012)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path

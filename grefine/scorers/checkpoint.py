@@ -1,7 +1,5 @@
 """Published weight files, read without running anything that they carry."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Judges as components of pipelines: in a folder that `save_pretrained` wrote, or in memory."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection

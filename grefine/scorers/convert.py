@@ -1,7 +1,5 @@
 """From the files that authors publish to component folders: safetensors and a config, nothing executable."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

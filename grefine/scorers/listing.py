@@ -1,7 +1,5 @@
 """The metrics as rows that a person can read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The one calling convention of every scorer."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The only file that touches pyiqa, a package under non-commercial terms that people may add themselves."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace

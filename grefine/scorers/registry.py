@@ -3,8 +3,6 @@
 The files load no network library before they are asked to judge, so that listing them stays light.
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What a parser must offer to be used here, the parsers that are known by name, and the tags that they give."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable

@@ -1,7 +1,5 @@
 """Take prompt syntax away and keep what it meant: the plain text, the emphasis by character range, and the words."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from dataclasses import dataclass

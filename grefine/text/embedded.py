@@ -1,7 +1,5 @@
 """The parser that comes with the package: tagger, arc-hybrid parser and labeller over hashed tables; numpy only."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Every word, tag and count becomes a 32-bit number (an atom). A template names a 
 of a fixed random linear form of them, so that all rows of a state come from one small matrix product in wrapping
 integers."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Mapping, Sequence
 from zlib import crc32

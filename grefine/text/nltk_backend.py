@@ -1,7 +1,5 @@
 """NLTK's tagger, and a dependency forest from its tags alone: noun chunks, then rules for what hangs where."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

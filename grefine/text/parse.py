@@ -1,7 +1,5 @@
 """From a prompt to its phrases: clean, cut, tag and parse, repair, group by nouns, hang phrases on phrases."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A parsed prompt for reading: NLTK's tree as text, the phrases as a table."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from grefine.errors import ConfigError

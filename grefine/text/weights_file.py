@@ -5,8 +5,6 @@ the values that are not zero. Both are as good as random in their order, so they
 quickest; the vocabulary is compressed; a checksum guards the whole.
 """
 
-from __future__ import annotations
-
 import json
 import lzma
 import zlib

@@ -1,7 +1,5 @@
 """Losses of quality networks: on predictions and labels (B,), and the fidelity of pairs to rankings."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Calibrate a frozen judge from a ranking of methods alone, keeping what it knows of rated pictures (Eq. 3-6)."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -1,7 +1,5 @@
 """The infotext of Automatic1111, Forge and SD.Next: prompt, `Negative prompt:`, and a line of settings."""
 
-from __future__ import annotations
-
 import json
 import re
 

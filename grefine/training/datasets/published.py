@@ -1,7 +1,5 @@
 """The published sets as they are distributed: which file holds the scores, where the pictures lie, what is odd."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

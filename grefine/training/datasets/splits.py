@@ -1,7 +1,5 @@
 """Which pictures train and which only test, and what both sides have in common."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Hashable
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Rated pictures from a table (CSV or .xlsx), image,mos[,prompt][,reference][,further scores], and MATLAB's files."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

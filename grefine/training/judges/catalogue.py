@@ -1,7 +1,5 @@
 """From the name of a judge and a configuration to a trained stage, once or over several splits."""
 
-from __future__ import annotations
-
 import json
 import statistics
 from collections.abc import Sequence

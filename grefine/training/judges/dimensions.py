@@ -1,7 +1,5 @@
 """MDIQA on rated pictures: a net of technical dimensions, one of aesthetic ones, then the fusion to one score."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The five-level CLIP judge q_w on rated pictures: fidelity loss over pairs of one set, all sets in every step."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

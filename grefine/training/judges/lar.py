@@ -1,7 +1,5 @@
 """LAR-IQA on rated pictures: each branch alone on several sets at once, then both with the common head."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """MoE-AGIQA on rated pictures: the quality prior, then the whole network, with its ablations."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

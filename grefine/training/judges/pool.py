@@ -1,7 +1,5 @@
 """Rated pictures of one or more sets: their order, how they are cut, and their loading ahead of time."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Train one stage on rated pictures: split, leakage, loop, exact resume, and what it is worth on the test side."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

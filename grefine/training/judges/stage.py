@@ -1,7 +1,5 @@
 """What a stage of a recipe states and gives: data, optimiser, schedule, its network, loss, and how it is saved."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence

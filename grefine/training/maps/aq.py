@@ -7,8 +7,6 @@ only some of the words. The loss is that of Eq. 8's a, computed as AQ-Map comput
 PQ-Map reads the same CLIP. A second loss therefore holds its factors where they were on the training pictures.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field

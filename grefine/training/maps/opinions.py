@@ -1,7 +1,5 @@
 """Pictures with opinion scores: batches of them, and the table of one's own that they come from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

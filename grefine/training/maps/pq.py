@@ -4,8 +4,6 @@ Only the contexts of T_p move (Eq. 2). A frozen image gives the same features ev
 encoded once, however many epochs there are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

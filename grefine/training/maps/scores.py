@@ -1,7 +1,5 @@
 """What PQ-Map and AQ-Map say of whole pictures, with gradients, and how well that agrees with opinions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`grefine train pq` and `aq`: from a pipeline and opinions to weights, record, curves and measurements."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable
