@@ -30,14 +30,16 @@ class NodeError(Exception):
 def spoken(execute: Callable[..., Any]) -> Callable[..., Any]:
     """Turn every known failure into one sentence of the node's own."""
 
+    name = execute.__qualname__.partition(".")[0]
+
     @functools.wraps(execute)
     def said(cls: Any, **inputs: Any) -> Any:
         try:
             return execute(cls, **inputs)
         except ModuleNotFoundError as error:
-            raise NodeError(f"{cls.__name__}: {PackageMissing.of(error)}") from None
+            raise NodeError(f"{name}: {PackageMissing.of(error)}") from None
         except GRefineError as error:
-            raise NodeError(f"{cls.__name__}: {error}") from None
+            raise NodeError(f"{name}: {error}") from None
 
     return said
 
@@ -91,6 +93,11 @@ def text_input(name: str, tip: str, default: str = "", **more: Any) -> Any:
     return io.String.Input(name, default=default, tooltip=tip, **more)
 
 
+def output(kind: Any, name: str, tooltip: str = "", is_output_list: bool = False) -> Any:
+    """Return an output that is shown under its own name, not its type's."""
+    return kind.Output(name, display_name=name, tooltip=tooltip or None, is_output_list=is_output_list)
+
+
 def shared_inputs() -> list[Any]:
     """Return what most nodes ask after everything else."""
     return [
@@ -127,13 +134,13 @@ class Inspect(io.ComfyNode):
                 io.Boolean.Input("force", default=False, tooltip="Also judge pictures that the maps do not know."),
             ],
             outputs=[
-                io.Mask.Output("mask", tooltip="What would be repainted."),
-                Segs.Output("segs", tooltip="The same as places for Impact's detailers.", is_output_list=True),
-                io.Image.Output("heat_map"),
-                io.String.Output("phrases", tooltip="A line for each phrase.", is_output_list=True),
-                io.String.Output("scores", tooltip="JSON: p, a and everything else.", is_output_list=True),
-                io.Boolean.Output("needs_repair", is_output_list=True),
-                PlanType.Output("plan", is_output_list=True),
+                output(io.Mask, "mask", tooltip="What would be repainted."),
+                output(Segs, "segs", tooltip="The same as places for Impact's detailers.", is_output_list=True),
+                output(io.Image, "heat_map"),
+                output(io.String, "phrases", tooltip="A line for each phrase.", is_output_list=True),
+                output(io.String, "scores", tooltip="JSON: p, a and everything else.", is_output_list=True),
+                output(io.Boolean, "needs_repair", is_output_list=True),
+                output(PlanType, "plan", is_output_list=True),
             ],
         )
 
@@ -176,11 +183,11 @@ class Guard(io.ComfyNode):
                 *shared_inputs(),
             ],
             outputs=[
-                io.Image.Output("better", tooltip="Bit for bit the one that was chosen."),
-                io.Boolean.Output("is_new", is_output_list=True),
-                io.String.Output("reason", is_output_list=True),
-                io.String.Output("scores", tooltip="JSON: before, after and what counts as equal.", is_output_list=True),
-                RecordType.Output("record", tooltip="For Save with record."),
+                output(io.Image, "better", tooltip="Bit for bit the one that was chosen."),
+                output(io.Boolean, "is_new", is_output_list=True),
+                output(io.String, "reason", is_output_list=True),
+                output(io.String, "scores", tooltip="JSON: before, after and what counts as equal.", is_output_list=True),
+                output(RecordType, "record", tooltip="For Save with record."),
             ],
         )
 
@@ -252,11 +259,11 @@ class Gate(io.ComfyNode):
                 io.Combo.Input("device", options=["auto", "cpu"], default="auto", tooltip="Where the judge runs."),
             ],
             outputs=[
-                io.Image.Output("good"),
-                io.Image.Output("bad"),
-                io.String.Output("good_indices", tooltip="Places in the batch, from 0, with commas."),
-                io.String.Output("bad_indices"),
-                io.String.Output("scores", tooltip="A line for each picture."),
+                output(io.Image, "good"),
+                output(io.Image, "bad"),
+                output(io.String, "good_indices", tooltip="Places in the batch, from 0, with commas."),
+                output(io.String, "bad_indices"),
+                output(io.String, "scores", tooltip="A line for each picture."),
             ],
         )
 
@@ -299,10 +306,10 @@ class PlanToConditioning(io.ComfyNode):
                 io.Boolean.Input("joined", default=False, tooltip="All regions as one, for a single pass."),
             ],
             outputs=[
-                io.String.Output("words", tooltip="For CLIP Text Encode.", is_output_list=True),
-                io.Mask.Output("mask", is_output_list=True),
-                io.Float.Output("denoise", tooltip="How strongly to repaint.", is_output_list=True),
-                io.String.Output("wildcard", tooltip="All of them, for the wildcard input of Impact's detailers."),
+                output(io.String, "words", tooltip="For CLIP Text Encode.", is_output_list=True),
+                output(io.Mask, "mask", is_output_list=True),
+                output(io.Float, "denoise", tooltip="How strongly to repaint.", is_output_list=True),
+                output(io.String, "wildcard", tooltip="All of them, for the wildcard input of Impact's detailers."),
             ],
         )
 
@@ -348,10 +355,10 @@ class Refine(io.ComfyNode):
                 io.Mask.Input("mask", optional=True, tooltip="Your own place in place of the planned ones."),
             ],
             outputs=[
-                io.Image.Output("refined", tooltip="Pixels that were not repaired stay bit for bit."),
-                RecordType.Output("record", tooltip="For Save with record."),
-                io.String.Output("reason", is_output_list=True),
-                io.String.Output("scores", tooltip="JSON: everything that was found.", is_output_list=True),
+                output(io.Image, "refined", tooltip="Pixels that were not repaired stay bit for bit."),
+                output(RecordType, "record", tooltip="For Save with record."),
+                output(io.String, "reason", is_output_list=True),
+                output(io.String, "scores", tooltip="JSON: everything that was found.", is_output_list=True),
             ],
         )
 

@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 @dataclass
 class Socket:
     id: str
+    display_name: str = ""
     tooltip: str = ""
     optional: bool = False
     is_output_list: bool = False
