@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from comfy_api.latest import io, ui
+
 from grefine import Inspector, __version__, choose, load_scorer
 from grefine.errors import ConfigError, GRefineError, PackageMissing, PromptError
 from grefine.indicators.map_files import table
@@ -57,7 +58,9 @@ def device_of(name: str) -> str:
 def inspector(pipeline: str, device: str) -> Inspector:
     """Load the maps of a pipeline, once."""
     if not pipeline.strip():
-        raise ConfigError("pipeline is empty: name one (sdxl), a folder, or 'released' for PQ-Map's published weights.")
+        raise ConfigError(
+            "pipeline is empty: name one (sdxl), a folder, or 'released' for PQ-Map's published weights."
+        )
     return Inspector(pipeline.strip(), device=device)
 
 
@@ -78,7 +81,9 @@ def pipe_of(pipeline: str, device: str) -> Any:
 def carried(names: Sequence[str], pipeline: str, device: str) -> list[Any]:
     """Return the judges: those that the pipeline carries from there, all others from where they lie."""
     if not names:
-        raise ConfigError("judges is empty: name at least one, with commas between them (`grefine metrics` lists them).")
+        raise ConfigError(
+            "judges is empty: name at least one, with commas between them (`grefine metrics` lists them)."
+        )
     from grefine.scorers.registry import judge_file
     from grefine.scorers.resolve import carried as place_of
     from grefine.scorers.resolve import known_pipeline
@@ -186,7 +191,9 @@ class Guard(io.ComfyNode):
                 output(io.Image, "better", tooltip="Bit for bit the one that was chosen."),
                 output(io.Boolean, "is_new", is_output_list=True),
                 output(io.String, "reason", is_output_list=True),
-                output(io.String, "scores", tooltip="JSON: before, after and what counts as equal.", is_output_list=True),
+                output(
+                    io.String, "scores", tooltip="JSON: before, after and what counts as equal.", is_output_list=True
+                ),
                 output(RecordType, "record", tooltip="For Save with record."),
             ],
         )
@@ -229,7 +236,11 @@ class Guard(io.ComfyNode):
             for (decision, first, last), taken, share in zip(made, is_new, changed, strict=True)
         ]
         scores = [
-            {"before": dict(d.candidates["original"]), "after": dict(d.candidates["repainted"]), "noise": dict(d.noise)}
+            {
+                "before": dict(d.candidates["original"]),
+                "after": dict(d.candidates["repainted"]),
+                "noise": dict(d.noise),
+            }
             for d, _, _ in made
         ]
         return io.NodeOutput(
@@ -351,7 +362,9 @@ class Refine(io.ComfyNode):
                 text_input("config", "Settings: default, paper, fast, ... or a YAML file.", "default"),
                 io.Int.Input("seed", default=0, min=0, max=2**32 - 1),
                 *shared_inputs(),
-                io.Boolean.Input("force", default=False, tooltip="Also refine pictures that the pipeline does not know."),
+                io.Boolean.Input(
+                    "force", default=False, tooltip="Also refine pictures that the pipeline does not know."
+                ),
                 io.Mask.Input("mask", optional=True, tooltip="Your own place in place of the planned ones."),
             ],
             outputs=[
@@ -438,7 +451,9 @@ class Save(io.ComfyNode):
     def execute(cls, images: torch.Tensor, record: Sequence[RefineRecord], filename_prefix: str) -> io.NodeOutput:
         tensors.read_batch(images, "images")
         if len(images) != len(record):
-            raise ConfigError(f"images holds {len(images)} pictures and record tells of {len(record)}: save what it is of.")
+            raise ConfigError(
+                f"images holds {len(images)} pictures and record tells of {len(record)}: save what it is of."
+            )
         import folder_paths
 
         saved = ui.ImageSaveHelper.get_save_images_ui(images, filename_prefix, cls=cls)

@@ -26,7 +26,9 @@ SEG = namedtuple(
 def read_batch(given: Any, name: str) -> list[Image.Image]:
     """Return an IMAGE `(B, H, W, C)` as pictures; what is something else is refused in a sentence."""
     if isinstance(given, dict) and "samples" in given:
-        raise ImageError(f"{name} is a latent (of a video, if it has five dimensions): decode it with VAE Decode first.")
+        raise ImageError(
+            f"{name} is a latent (of a video, if it has five dimensions): decode it with VAE Decode first."
+        )
     if not isinstance(given, Tensor) or given.ndim != 4 or given.shape[-1] not in (3, 4):
         what = f"of shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
         raise ImageError(f"{name} is {what}: an IMAGE has the shape (pictures, height, width, 3).")
@@ -53,7 +55,9 @@ def check_prompt(prompt: str, looks_only: bool) -> str:
     if looks_only:
         return ""
     if not prompt.strip():
-        raise PromptError("prompt is empty: write what the picture should show, or set looks_only to judge looks alone.")
+        raise PromptError(
+            "prompt is empty: write what the picture should show, or set looks_only to judge looks alone."
+        )
     return prompt
 
 
@@ -68,7 +72,9 @@ def read_masks(mask: Tensor | None, image: Tensor) -> list[Image.Image] | None:
             "the size of their picture (height first)."
         )
     if len(stack) not in (1, len(image)):
-        raise ImageError(f"mask holds {len(stack)} masks for {len(image)} pictures: give one for all, or one for each.")
+        raise ImageError(
+            f"mask holds {len(stack)} masks for {len(image)} pictures: give one for all, or one for each."
+        )
     whole = stack.expand(len(image), -1, -1)
     return [Image.fromarray(one) for one in ((whole > 0.5).to(torch.uint8) * 255).cpu().numpy()]
 

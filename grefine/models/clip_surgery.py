@@ -82,9 +82,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         _check_geometry(image_size, patch_size, vision_width, vision_heads, vision_layers, surgery_layers)
         if stem not in ("patch", "conv"):
             raise ConfigError(f"stem must be 'patch' or 'conv', not {stem!r}.")
-        visual = VisionTower(
-            embed_dim, image_size, patch_size, vision_width, vision_layers, vision_heads, quick_gelu
-        )
+        visual = VisionTower(embed_dim, image_size, patch_size, vision_width, vision_layers, vision_heads, quick_gelu)
         self.clip = ClipTowers(
             visual, embed_dim, context_length, vocab_size, text_width, text_layers, text_heads, quick_gelu
         )

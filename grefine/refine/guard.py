@@ -107,11 +107,11 @@ class Panel:
             unfit: values whose judge cannot be believed on this picture.
         """
         names = [name for name in record if name not in ("p", "a") and name not in unfit]
-        covered = {axis for name in names for axis in self._covers(name, record)}
+        covered = {axis for name in names for axis in self.covers(name, record)}
         names += [name for name in ("p", "a") if name in record and self.axes[name] not in covered]
         return names, "perceptual" in covered and ("alignment" in covered or "a" not in record)
 
-    def _covers(self, name: str, record: Mapping[str, float]) -> set[Axis]:
+    def covers(self, name: str, record: Mapping[str, float]) -> set[Axis]:
         """Return the axes that a value speaks for: its own, or both where its judge has no value for the other."""
         spec = self.specs[name]
         own: set[Axis] = {self.axes[name]}
@@ -271,7 +271,8 @@ def choose(
     panel = Panel(own or (lambda images, _: [{} for _ in images]), [as_scorer(judge) for judge in judges])
     pictures = {name: np.asarray(image.convert("RGB")) for name, image in (("original", before), ("repainted", after))}
     decision, first, last = decide(panel, pictures, prompt, resolve(RefineConfig(), {}, {}))
-    if prompt.strip() and first.keys() and "alignment" not in {panel.axes[name] for name in first.keys()}:
+    scores = dict(first)
+    if prompt.strip() and scores and not any("alignment" in panel.covers(name, scores) for name in scores):
         unread = " Nobody here judged how well the prompt is met."
         return replace(decision, reason=decision.reason + unread, guarded=False), first, last
     return decision, first, last

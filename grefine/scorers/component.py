@@ -114,14 +114,14 @@ def tokenizer_beside(folder: Path) -> Any:
     Raises:
         WeightsMissing: there is none.
     """
-    from transformers import AutoTokenizer, CLIPTokenizer
+    from transformers import AutoTokenizer, CLIPTokenizerFast
 
     places = [folder / "tokenizer", folder, folder.parent / "clip_tokenizer", folder.parent / "tokenizer"]
     for place in places:
         config = place / "tokenizer_config.json"
         if config.is_file():
             kind = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class", "")
-            loader = CLIPTokenizer if kind.startswith("CLIP") else AutoTokenizer
+            loader = CLIPTokenizerFast if kind.startswith("CLIP") else AutoTokenizer
             try:
                 return loader.from_pretrained(place, local_files_only=True)
             except (OSError, ValueError) as error:

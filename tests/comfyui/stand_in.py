@@ -34,7 +34,9 @@ class Socket:
 
 
 def kind(name: str) -> Any:
-    made = type(name, (Socket,), {"__init__": lambda self, id, **more: Socket.__init__(self, id, io_type=name, **more)})
+    made = type(
+        name, (Socket,), {"__init__": lambda self, id, **more: Socket.__init__(self, id, io_type=name, **more)}
+    )
     return SimpleNamespace(io_type=name, Input=made, Output=made)
 
 
