@@ -178,7 +178,7 @@ class Guard(io.ComfyNode):
             node_id="GRefineGuard",
             display_name="Guard (grefine)",
             category="grefine",
-            description="Lets judges compare before and after; a tie, or a loss on any of them, gives the original back.",
+            description="Judges compare before and after; a tie, or a loss on any of them, gives the original back.",
             inputs=[
                 io.Image.Input("before"),
                 io.Image.Input("after"),
@@ -191,9 +191,7 @@ class Guard(io.ComfyNode):
                 output(io.Image, "better", tooltip="Bit for bit the one that was chosen."),
                 output(io.Boolean, "is_new", is_output_list=True),
                 output(io.String, "reason", is_output_list=True),
-                output(
-                    io.String, "scores", tooltip="JSON: before, after and what counts as equal.", is_output_list=True
-                ),
+                output(io.String, "scores", tooltip="JSON, with what counts as equal.", is_output_list=True),
                 output(RecordType, "record", tooltip="For Save with record."),
             ],
         )
@@ -261,7 +259,7 @@ class Gate(io.ComfyNode):
             node_id="GRefineGate",
             display_name="Gate (grefine)",
             category="grefine",
-            description="Sorts a batch into what one judge finds good enough and the rest; an empty side does not run on.",
+            description="Sorts a batch into what a judge finds good and the rest; an empty side does not run on.",
             inputs=[
                 io.Image.Input("images"),
                 prompt_input(),
@@ -311,7 +309,7 @@ class PlanToConditioning(io.ComfyNode):
             node_id="GRefinePlan",
             display_name="Plan to conditioning (grefine)",
             category="grefine",
-            description="Gives the words, mask and strength of every planned region, for CLIP Text Encode and a sampler.",
+            description="Gives words, mask and strength of every planned region, for CLIP Text Encode and a sampler.",
             inputs=[
                 PlanType.Input("plan"),
                 io.Boolean.Input("joined", default=False, tooltip="All regions as one, for a single pass."),
@@ -354,7 +352,7 @@ class Refine(io.ComfyNode):
             node_id="GRefineRefine",
             display_name="Refine (grefine)",
             category="grefine",
-            description="Finds, repaints and guards with a pipeline of its own; what needs no repair comes back untouched.",
+            description="Finds, repaints and guards with grefine's pipeline; what needs no repair stays untouched.",
             inputs=[
                 io.Image.Input("image"),
                 prompt_input(),

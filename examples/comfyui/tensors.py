@@ -72,9 +72,7 @@ def read_masks(mask: Tensor | None, image: Tensor) -> list[Image.Image] | None:
             "the size of their picture (height first)."
         )
     if len(stack) not in (1, len(image)):
-        raise ImageError(
-            f"mask holds {len(stack)} masks for {len(image)} pictures: give one for all, or one for each."
-        )
+        raise ImageError(f"mask holds {len(stack)} masks for {len(image)} pictures: give one, or one for each.")
     whole = stack.expand(len(image), -1, -1)
     return [Image.fromarray(one) for one in ((whole > 0.5).to(torch.uint8) * 255).cpu().numpy()]
 

@@ -29,11 +29,12 @@ class LightConfigMixin:
     """Remembers with which arguments a network was built."""
 
     config_name = "config.json"
-    config: LightConfig
 
 
 class LightModelMixin(nn.Module):
     """A network that is read from a folder on this machine and run; it is neither saved nor fetched from a hub."""
+
+    config: LightConfig
 
     @property
     def device(self) -> torch.device:
@@ -62,7 +63,7 @@ class LightModelMixin(nn.Module):
         if not (folder / WEIGHTS).is_file():
             raise OSError(f"'{folder}' holds no {WEIGHTS}: weights in several files need `pip install grefine[full]`.")
         model.load_state_dict(load_file(folder / WEIGHTS))
-        model.config["_name_or_path"] = str(folder)  # pyright: ignore[reportIndexIssue]
+        model.config["_name_or_path"] = str(folder)
         return (model if torch_dtype is None else model.to(torch_dtype)).eval()
 
 
