@@ -10,9 +10,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from grefine import Inspector
+from grefine.models.reward import RewardModel
 
 ROOT = Path(__file__).parents[2]
 PICTURE, PROMPT = ROOT / "examples" / "images" / "05_blur.png", "two dotted green cones on the beach"
@@ -108,6 +110,22 @@ def test_light_networks_see_what_the_full_ones_see(light):
     assert light["seen"] == Inspector("tiny")([picture], [PROMPT])[0].to_dict()
     assert light["kept"] == "original"
     assert light["passed"] is False
+
+
+def test_a_judge_of_the_prompt_gives_the_same_rating(tmp_path):
+    rating = (
+        "import torch\nfrom grefine.models.reward import RewardModel\n"
+        "model, ids = RewardModel.from_pretrained(FOLDER), torch.arange(1, 9)[None]\npixels = torch.linspace(-1, 1, 3072)\n"
+        "told = model(pixels.view(1, 3, 32, 32), ids, torch.ones_like(ids)).item()\n"
+    ).replace("FOLDER", repr(str(tmp_path)))
+    text = {"text_width": 32, "text_depth": 2, "text_heads": 2, "text_hidden": 64, "vocabulary": 100, "positions": 64}
+    sight = {"image_size": 32, "vision_width": 32, "vision_depth": 2, "vision_heads": 2, "rating_widths": (16, 8)}
+    torch.manual_seed(0)
+    RewardModel(**text, **sight, text_length=8).save_pretrained(tmp_path)
+    here: dict = {}
+    exec(rating, here)
+    done = run_light(rating + "builtins.__import__ = ordinary\nprint(told)")
+    assert float(done.stdout) == pytest.approx(here["told"], abs=1e-6), done.stderr
 
 
 @pytest.mark.parametrize("words", [("refine", str(PICTURE), "-o", "never", "--pipeline", "tiny"), ("score", str(PICTURE), "--metrics", "lar_iqa", "--pipeline", "tiny")], ids=["refine", "score"])  # fmt: skip  # noqa: E501
