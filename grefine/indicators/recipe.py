@@ -19,6 +19,8 @@ from grefine.scorers.registry import judge_files
 
 RECIPE = "recipe.yaml"
 INDEX = "model_index.json"
+PAINTER = "painter"
+"""The part that is a whole pipeline of diffusers: another painter than SDXL."""
 STAMP = "assembled.json"
 """Beside the assembled parts: how each was made. A part that is made otherwise now is made anew."""
 
