@@ -10,8 +10,8 @@ from grefine.models.pq_prompts import FACTORS, PQPrompts
 
 START = 49406
 """The row of CLIP's table for the start of a text."""
-NAME = "released"
-"""Where a pipeline is named, this means the published weights, without any diffusion model."""
+NAMES = ("released", "clip")
+"""Where a pipeline is named, these mean the published weights, without any diffusion model."""
 
 
 def released_clip() -> ClipSurgery:

@@ -67,6 +67,14 @@ def open_painter(
     return replace(painter_of(pipe, words, side, arguments), origin=name)
 
 
+def is_place(origin: str) -> bool:
+    """Say whether a painter can be loaded from there again: a recipe, a folder of its own, or a Hub id."""
+    if not origin or Path(origin).name == PAINTER and Path(origin).is_dir():
+        return False  # inside another saved pipeline, which may go
+    hub = "/" in origin and not origin.startswith(("/", ".")) and origin.count("/") == 1
+    return recipe_folder(origin) is not None or Path(origin).is_dir() or hub
+
+
 def describe_painter(painter: Chosen | None, place: str = "") -> dict[str, Any] | None:
     """Return what a saved pipeline keeps of its painter: where it comes from and how it is told; None for none.
 
