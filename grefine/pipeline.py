@@ -418,7 +418,8 @@ class GRefinePipeline(
         Raises:
             ConfigError: there is neither.
         """
-        found = self._painter if painter is None else open_painter(painter)
+        side = self.config.working_size if self.unet is None else None
+        found = self._painter if painter is None else open_painter(painter, side=side)
         if found is None and self.unet is None:
             known = (self.config.painter or {}).get("from")
             lost = f"; it was saved with the function '{known}', which cannot be saved" if known else ""

@@ -351,7 +351,7 @@ ALL = {
     "flux": (flux, FEW),
     "flux-fill": (flux_fill, FEW),
     "flux-kontext": (kontext, FEW),
-    "flux2-klein": (klein, FEW | {"text_encoder_out_layers": (1,)}),
+    "flux2-klein": (klein, FEW | {"text_encoder_out_layers": [1]}),
     "qwen-image": (qwen, FEW),
     "qwen-image-edit": (qwen_edit, {}),
     "z-image": (z_image, FEW),
@@ -364,5 +364,8 @@ def build(name: str):
     """Return a silent pipeline of a family, always the same, and the arguments of its calls."""
     torch.manual_seed(0)
     pipe = ALL[name][0]()
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval()  # as from_pretrained leaves them: no dropout
     pipe.set_progress_bar_config(disable=True)
     return pipe, dict(ALL[name][1])

@@ -230,9 +230,13 @@ class DiffusersPainter:
             return steps
         scheduler = self.pipe.scheduler
         trained = int(scheduler.config.get("num_train_timesteps", 1000))
-        wanted = max(steps - _more(scheduler), 1)
-        for total in range(wanted, trained + 1):
-            if executed(self.family.rule, total, strength) >= wanted:
+        trial = _adds_steps(scheduler)
+        for total in range(1, trained + 1):
+            begun = total - executed(self.family.rule, total, strength)
+            if trial is not None:
+                trial.set_timesteps(total)
+            runs = (total if trial is None else len(trial.timesteps)) - begun
+            if begun < total and runs >= steps:
                 return total
         raise ConfigError(
             f"{steps} steps at strength {strength:g} need a longer schedule than the {trained} timesteps of "
@@ -378,14 +382,13 @@ def _side(pipe: Any, family: Family) -> int:
     return int(said) * scale if isinstance(said, int) and said > 1 else family.side
 
 
-def _more(scheduler: Any) -> int:
-    """Return how many steps a scheduler runs beyond those it is asked for (PNDM: one)."""
-    if getattr(scheduler, "order", 1) != 1:
-        return 0
+def _adds_steps(scheduler: Any) -> Any:
+    """Return a copy of a scheduler that runs more steps than it is asked for, as PNDM does; None of any other."""
+    if getattr(scheduler, "order", 1) != 1 or hasattr(scheduler, "scale_noise"):
+        return None
     trial = copy.deepcopy(scheduler)
-    dynamic = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting", False) else {}
-    trial.set_timesteps(10, **dynamic)
-    return len(trial.timesteps) - 10
+    trial.set_timesteps(10)
+    return trial if len(trial.timesteps) != 10 else None
 
 
 def _mask(crop: CropJob, cell: int) -> Image.Image:
