@@ -334,9 +334,8 @@ class GRefinePipeline(
         assert stage1 is not None  # a pipeline without either was refused above
         room = settings.batch_size * stage1.side**2
         stage1 = stage1.at(replace(painting, max_batch_pixels=room))
-        if isinstance(restorer, DiffusionPipeline):
-            restorer = open_painter(restorer)
-        named = settings.restorer or "none" if restorer is None or isinstance(restorer, str) else restorer
+        mending: Any = open_painter(restorer) if isinstance(restorer, DiffusionPipeline) else restorer
+        named = settings.restorer or "none" if mending is None or isinstance(mending, str) else mending
         stage2 = choose_restorer(named, stage1, sdxl, self.refiner(second))
         if stage2 is not None:
             # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
@@ -378,8 +377,9 @@ class GRefinePipeline(
         found = self(prompt, image, mask_image, settings, plan_only=True, force=force, **maps)
         calibrated = Calibration.of(self.config.calibration).calibrated
         traits = traits_of_call(self.unet_traits, settings, asked_steps=False)
-        parts = [explain_result(result, settings, calibrated, traits) for result in found.results]
         other = self._painter
+        share = 0.5 if other is None else other.steps[0] / sum(other.steps)
+        parts = [explain_result(result, settings, calibrated, traits, share) for result in found.results]
         tiling = Tiling(self.working_side, latent_multiple(self) if other is None else other.multiple)
         networks = self.components | (getattr(getattr(other, "pipe", None), "components", None) or {})
         return "\n\n".join([*parts, memory_estimate(networks, found.results, settings, tiling)])

@@ -207,11 +207,12 @@ class Loading:
         saved along where there is no such place, or with `save_painter`, for weights that were changed since.
         """
         painter = getattr(self, "_painter", None)
-        inside = isinstance(painter, DiffusersPainter) and (save_painter or not is_place(painter.origin))
-        if inside:
+        inside = ""
+        if isinstance(painter, DiffusersPainter) and (save_painter or not is_place(painter.origin)):
+            inside = PAINTER
             painter.pipe.save_pretrained(str(Path(save_directory) / PAINTER), **kwargs)
         if painter is not None:
-            stated = describe_painter(painter, PAINTER if inside else "")
+            stated = describe_painter(painter, inside)
             self.register_to_config(painter=stated)  # type: ignore[attr-defined]
         super().save_pretrained(str(save_directory), **kwargs)  # type: ignore[misc]
         save_judge_tokenizers(self, Path(save_directory))

@@ -15,11 +15,11 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from components import components
-from families import ALL, build
 
 from grefine import GRefinePipeline
 from grefine.refine.painters.diffusers import diffusers_class
 from grefine.refine.painters.families import FAMILIES
+from lab.toy_painters import ALL, build
 
 SIDE, PROMPT = 72, "a red ball on grass"
 MASK = np.zeros((SIDE, SIDE), bool)
@@ -146,3 +146,12 @@ def test_the_table_names_classes_of_diffusers():
             accepted
         )
         assert ("negative_prompt" in accepted) == bool(family.negated_by)
+
+
+def test_the_page_shows_the_table():
+    page = (Path(__file__).parents[2] / "docs" / "painters.md").read_text(encoding="utf-8").splitlines()
+    for family in FAMILIES:
+        row = next(line for line in page if line.startswith(f"| `{family.name}` | {family.classes[0]}"))
+        assert f"| `{family.guided_by}` {family.guidance:g} | {family.steps[0]} / {family.steps[1]}" in row
+        assert f"| {family.since} |" in row
+        assert row.endswith(f"| {family.licence} |")

@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
 from components import components, pipeline, save_tiny
-from families import FEW, build, flux_parts
 from hub import BERT as BERT_REPOSITORY
 from hub import CLIP_B32, PLACES, REWARD, write_bert, write_clip, write_maps, write_recipes, write_reward
 
@@ -34,6 +33,7 @@ from grefine.refine.painters.families import family_named
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.resources import bundled, pipeline_names
 from grefine.types import AlignmentMap, PainterSpec, PhraseAlignment, Region, RepairPlan
+from lab.toy_painters import FEW, build, flux_parts
 
 diffusers.utils.logging.set_verbosity_error()
 SIDE = 72

@@ -125,10 +125,14 @@ def batches(
     found = []
     for _, group in groupby(order, key=lambda index: keys[index]):
         members = list(group)
-        height, width = sizes[members[0]]
-        limit = max(1, int(min(most, max_batch_pixels // (height * width))))
+        limit = batch_limit(sizes[members[0]], most, max_batch_pixels)
         found += [members[start : start + limit] for start in range(0, len(members), limit)]
     return found
+
+
+def batch_limit(size: tuple[int, int], most: int, max_batch_pixels: float) -> int:
+    """Return how many crops of a size are redrawn at once."""
+    return max(1, int(min(most, max_batch_pixels // (size[0] * size[1]))))
 
 
 def checked(painted: Sequence[Painted], crops: Sequence[CropJob], name: str) -> list[Painted]:

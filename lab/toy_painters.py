@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import diffusers
 import tokenizers
 import torch
@@ -57,7 +59,7 @@ def flux_vae() -> AutoencoderKL:
     )
 
 
-def clip(projected: bool = False):
+def clip(projected: bool = False) -> Any:
     config = transformers.CLIPTextConfig(
         bos_token_id=1,
         eos_token_id=2,
@@ -72,13 +74,13 @@ def clip(projected: bool = False):
     return (transformers.CLIPTextModelWithProjection if projected else transformers.CLIPTextModel)(config)
 
 
-def t5():
+def t5() -> Any:
     return transformers.T5EncoderModel(
         transformers.T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
     )
 
 
-def qwen3(kind=None):
+def qwen3(kind: Any = None) -> Any:
     config = transformers.Qwen3Config(
         hidden_size=16,
         intermediate_size=16,
@@ -92,7 +94,7 @@ def qwen3(kind=None):
     return (kind or transformers.Qwen3Model)(config)
 
 
-def qwen2_5_vl():
+def qwen2_5_vl() -> Any:
     size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = size | {"num_key_value_heads": 2, "vocab_size": 64, "rope_theta": 1e6}
     text["rope_scaling"] = {"mrope_section": [1, 1, 2], "rope_type": "default", "type": "default"}
@@ -134,7 +136,7 @@ def flow() -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler()
 
 
-def sd15():
+def sd15() -> Any:
     return diffusers.StableDiffusionInpaintPipeline(
         vae=vae(),
         text_encoder=clip(),
@@ -147,7 +149,7 @@ def sd15():
     )
 
 
-def sdxl():
+def sdxl() -> Any:
     size = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "cross_attention_dim": 64}
     return diffusers.StableDiffusionXLInpaintPipeline(
         vae=vae(),
@@ -160,7 +162,7 @@ def sdxl():
     )
 
 
-def sd3():
+def sd3() -> Any:
     transformer = diffusers.SD3Transformer2DModel(
         sample_size=32,
         patch_size=1,
@@ -211,19 +213,19 @@ def flux_parts(channels: int = 8, **others) -> dict:
     }
 
 
-def flux():
+def flux() -> Any:
     return diffusers.FluxInpaintPipeline(**flux_parts())
 
 
-def flux_fill():
+def flux_fill() -> Any:
     return diffusers.FluxFillPipeline(**flux_parts(20, out_channels=8))
 
 
-def kontext():
+def kontext() -> Any:
     return diffusers.FluxKontextInpaintPipeline(**flux_parts())
 
 
-def klein():
+def klein() -> Any:
     transformer = diffusers.Flux2Transformer2DModel(
         patch_size=1,
         in_channels=4,
@@ -279,11 +281,11 @@ def qwen_parts() -> dict:
     return {"scheduler": flow(), "vae": vae, "text_encoder": qwen2_5_vl(), "transformer": transformer}
 
 
-def qwen():
+def qwen() -> Any:
     return diffusers.QwenImageInpaintPipeline(**qwen_parts(), tokenizer=words())
 
 
-def qwen_edit():
+def qwen_edit() -> Any:
     tokenizer = words(CHAT, **PICTURE)
     processor = transformers.Qwen2VLProcessor(
         image_processor=transformers.Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=28 * 28),
@@ -294,7 +296,7 @@ def qwen_edit():
     return diffusers.QwenImageEditInpaintPipeline(**qwen_parts(), tokenizer=tokenizer, processor=processor)
 
 
-def z_image():
+def z_image() -> Any:
     transformer = diffusers.ZImageTransformer2DModel(
         all_patch_size=(2,),
         all_f_patch_size=(1,),
@@ -310,7 +312,7 @@ def z_image():
         rope_theta=256.0,
         t_scale=1000.0,
         axes_dims=[8, 4, 4],
-        axes_lens=[256, 32, 32],
+        axes_lens=[256, 128, 128],
     )
     with torch.no_grad():
         for pad in (transformer.x_pad_token, transformer.cap_pad_token):
@@ -324,7 +326,7 @@ def z_image():
     )
 
 
-def chroma():
+def chroma() -> Any:
     transformer = diffusers.ChromaTransformer2DModel(
         patch_size=1,
         in_channels=8,
@@ -360,7 +362,7 @@ ALL = {
 """Per family how it is built, and what its tiny encoders need to be told."""
 
 
-def build(name: str):
+def build(name: str) -> tuple[Any, dict[str, Any]]:
     """Return a silent pipeline of a family, always the same, and the arguments of its calls."""
     torch.manual_seed(0)
     pipe = ALL[name][0]()
