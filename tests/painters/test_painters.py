@@ -132,6 +132,33 @@ def test_a_function_paints_and_nothing_outside_the_mask_changes(tmp_path):
     assert np.array_equal(np.asarray(call(again, painter=inverted).images[0]), after)
 
 
+def test_plan_guard_and_explanation_work_with_any_painter():
+    pipe, arguments = build("flux2-klein")
+    made = GRefinePipeline.from_pipe(pipe, working_size=64, painter_arguments=arguments, **maps())
+    whole = {"mask_image": None, "config": {"gate": False, "mask_threshold": "mean", "max_area": 0.9}}
+    planned = call(made, **whole, plan_only=True).results[0]
+    assert planned.plan.regions
+    assert all(region.prompt[0].isupper() for region in planned.plan.regions), "the plan shows the instruction"
+    text = made.explain("a red ball", picture(), config=whole["config"])
+    assert "Stage 1 runs 4 steps per region." in text
+    assert "Memory: weights" in text
+    for restorer in ("none", "inpaint"):
+        judged = call(made, **whole, guard=True, restorer=restorer).results[0]
+        assert judged.decision.candidates, "both were scored"
+        assert judged.decision.kept in ("original", "repainted", "both")
+
+
+def test_progress_is_shown_on_the_bar_of_this_pipeline(capsys):
+    pipe, arguments = build("z-image")
+    made = GRefinePipeline.from_pipe(pipe, working_size=64, painter_arguments=arguments, **maps())
+    call(made)
+    assert "repaint" in capsys.readouterr().err
+    assert pipe._progress_bar_config == {"disable": True}, "as it was before"
+    made.set_progress_bar_config(disable=True)
+    call(made)
+    assert "repaint" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("paint", "said"),
     [
