@@ -142,7 +142,7 @@ def sd15() -> Any:
         text_encoder=clip(),
         tokenizer=words(),
         unet=unet(),
-        scheduler=diffusers.PNDMScheduler(skip_prk_steps=True),
+        scheduler=diffusers.PNDMScheduler(skip_prk_steps=True, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
