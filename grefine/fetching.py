@@ -21,7 +21,7 @@ from grefine.resources import bundled, cache_folder, config_file
 
 LOCK = "lock.json"
 """In the cache folder: what was fetched, from where, and the hash that every later look is held to."""
-RESERVED = ("pipelines", "lock")
+RESERVED = ("pipelines", "lock", "maps")
 """Names below the cache folder that no recipe may take."""
 Report = Callable[[str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -15,7 +15,7 @@ from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality, Source, read_heatmap
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.providers import Provider, maps_of, open_source
+from grefine.indicators.providers import Combined, Provider, maps_of, open_source
 from grefine.refine.job import Job, timed
 from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
 
@@ -47,6 +47,8 @@ class MapDrawer:
             quality = maps_of(open_source("quality", quality, device), ())
         if _is_name(alignment):
             alignment = maps_of(open_source("alignment", alignment, device), ())
+        if isinstance(quality, Combined):
+            quality = quality.with_own(pq)
         if quality is not None and not callable(quality):
             quality = HeatmapQuality(quality)
         if alignment is not None and not callable(alignment):
@@ -60,8 +62,13 @@ class MapDrawer:
 
     @property
     def calibration(self) -> Calibration:
-        """The thresholds that the maps were measured with; half is half in another's map that nobody measured."""
+        """The thresholds that the maps were measured with.
+
+        Half is the edge of good pictures in a provider's map, and half in a map of one's own that nobody measured.
+        """
         found = self.pq.calibration
+        if isinstance(self.quality, Provider):
+            return replace(found, mask_threshold=0.5, p_gate=0.5, worst_gate=None)
         foreign = self.quality is not None and not found.calibrated
         return replace(found, mask_threshold=0.5) if foreign else found
 
