@@ -60,7 +60,7 @@ def map_(
             continue
         try:
             given = [maps_of(source, [found.picture.relative]) for source in drawn]
-            drawer = MapDrawer.of(maps.pq, maps.aq, *given)
+            drawer = MapDrawer.of(maps.pq, maps.aq, *given, settings.phrase_judge)
             ((quality, alignment),) = drawer([image], [parsed])
         except ImageError as error:
             typer.echo(f"{found.picture.path}: {error}", err=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
+from itertools import repeat
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +17,13 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, nearest
+from grefine.fetching import accepted_terms
 from grefine.indicators.calibration import needs_repair
-from grefine.indicators.edges import Edge, spot_quality, stored_edge
+from grefine.indicators.edges import Edge, measure_edge, spot_quality, store_edge, stored_edge
 from grefine.indicators.heatmap import ENDINGS, read_heatmap
 from grefine.indicators.map_networks import network_map
 from grefine.indicators.pq_map import PQMap
+from grefine.scorers.registry import judge_files
 from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
 
 GROUPS = {"quality": "grefine.quality_maps", "alignment": "grefine.alignment_maps"}
@@ -75,6 +78,16 @@ class Provider:
         return 1.0 - np.interp(1.0 - values, [0.0, self.edge.badness, 1.0 + 1e-6], [0.0, 0.5, 1.0]).astype(np.float32)
 
     @property
+    def names(self) -> list[str]:
+        """Who draws."""
+        return [self.spec.name]
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Whose good pictures nobody looked at, so that it is believed from half on."""
+        return [] if self.edge else [self.spec.name]
+
+    @property
     def told(self) -> str:
         """What is said of it on the page, and compared when a run goes on."""
         measured = f"good pictures reach {self.edge.badness:.3g}" if self.edge else "not measured on good pictures"
@@ -106,6 +119,16 @@ class Combined(Provider):
         if not self.weights:
             return [np.minimum.reduce(maps) for maps in drawn]
         return [np.average(maps, axis=0, weights=self.weights).astype(np.float32) for maps in drawn]
+
+    @property
+    def names(self) -> list[str]:
+        """Who draws."""
+        return [part.spec.name for part in self.parts]
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Whose good pictures nobody looked at; PQ-Map is measured with its pipeline."""
+        return [name for part in self.parts if part.spec.name != OWN for name in part.unmeasured]
 
     @property
     def told(self) -> str:
@@ -220,14 +243,51 @@ def _open_provider(
         raise ConfigError(
             f"--{kind}-map: '{name}' is no folder and no provider (installed: {known}){nearest(name, files)}"
         )
-    if file.SPEC.noncommercial and not allow_noncommercial:
+    spec = file.SPEC
+    if spec.noncommercial and not (allow_noncommercial or accepted_terms(spec.name, spec.licence)):
         raise ConfigError(
-            f"The {kind} map '{name}' runs under non-commercial terms ({file.SPEC.licence}); pass "
-            "--allow-noncommercial if yours is such a use."
+            f"The {kind} map '{name}' runs under non-commercial terms ({spec.licence}); pass --allow-noncommercial if "
+            f"yours is such a use, or once `grefine fetch {spec.name} --accept-terms`."
         )
     if not file.SPEC.range[0] < file.SPEC.range[1]:
         raise ConfigError(f"The {kind} map '{name}' declares the range {file.SPEC.range}: the second is not larger.")
     return Provider(kind, file.SPEC, file.load(device), stored_edge(kind, file.SPEC))
+
+
+def terms_asked(name: str) -> str:
+    """Return the non-commercial terms of a metric or provider whose weights we do not fetch; else nothing."""
+    files = [map_files(kind).get(name) for kind in GROUPS] + [judge_files().get(name)]
+    return next((file.SPEC.licence for file in files if file is not None and file.SPEC.noncommercial), "")
+
+
+def measure_provider(
+    kind: str,
+    name: str,
+    images: Iterable[Image.Image],
+    prompts: Sequence[str] | None = None,
+    false_alarms: float = 0.03,
+    device: str = "cpu",
+    allow_noncommercial: bool = False,
+) -> tuple[Edge, Path]:
+    """Measure how bad a provider finds good pictures, and keep it: what it finds no worse elsewhere is not believed.
+
+    Args:
+        kind: "quality" or "alignment".
+        name: of one provider, as `open_source` reads it.
+        images: good pictures; they may stream.
+        prompts: theirs, for alignment.
+        false_alarms: share of good pictures of which the map may still find something.
+        device: on which it runs.
+        allow_noncommercial: accept the terms of a provider that asks for it.
+
+    Raises:
+        ConfigError: too few pictures, or no such provider.
+    """
+    provider = _open_provider(kind, name, device, allow_noncommercial)
+    texts = repeat(None) if prompts is None else ([prompt] for prompt in prompts)
+    found = [spot_quality(provider.values([image], text)[0]) for image, text in zip(images, texts, strict=False)]
+    edge = measure_edge(provider.spec, found, false_alarms)
+    return edge, store_edge(kind, provider.spec, edge)
 
 
 def _undrawn(images: Sequence[Image.Image]) -> Sequence[Any]:

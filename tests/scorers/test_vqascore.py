@@ -58,8 +58,8 @@ def test_it_is_the_probability_of_yes(folder, pictures):
 
 def test_a_phrase_is_asked_like_a_prompt_of_its_own(folder, pictures):
     judge = load_scorer("vqascore", folder)
-    assert phrases_of("a red ball and a blue cube, masterpiece") == ["a red ball", "a blue cube"]
-    assert phrases_of("a red ball") == []
+    assert phrases_of("a red ball and a blue cube, masterpiece") == ("a red ball", "a blue cube")
+    assert phrases_of("a red ball") == ()
     (both,) = judge(pictures[:1], ["a red ball and a blue cube"])
     alone = [judge(pictures[:1], [text])[0]["vqascore.prompt"] for text in ("a red ball", "a blue cube")]
     assert alone[0] != alone[1]
