@@ -25,7 +25,7 @@ SHARP = 0.75
 STARTS = (0, PATCH // 2)
 VIEWS, STRENGTHS = 2, 5
 """Parts of each photograph, and copies of each per kind of distortion, each of another strength."""
-VECTORS, GAMMA, RIDGE, PAIRED = 256, 0.05, 1e-5, 2.0
+VECTORS, GAMMA, RIDGE, PAIRED = 256, 0.03, 1e-5, 2.0
 """Kernels of the regression, how narrow they are, its damping, and how much more differences count than values."""
 SEED = 20_130_301
 
