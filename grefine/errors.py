@@ -38,6 +38,12 @@ class WorldMismatch(GRefineError, ValueError):
     """An image that a pipeline does not know how to judge."""
 
 
+def in_words(error: Exception) -> str:
+    """Return an error's first line, behind its kind where the error is not ours."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return first if isinstance(error, GRefineError) else f"{type(error).__name__}: {first}".rstrip(": ")
+
+
 def nearest(name: str, accepted: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the closest accepted name, or an empty string."""
     close = difflib.get_close_matches(name, list(accepted), n=1, cutoff=0.55)

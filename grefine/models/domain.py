@@ -18,13 +18,7 @@ CLEAR = 8.0
 
 
 class DomainNet(ModelMixin, ConfigMixin):
-    """Looks at square tiles of a picture at its own scale and at smaller ones.
-
-    Args:
-        channels: widths of the four convolutions.
-        side: of a tile, in pixels.
-        threshold: mean logit from which a picture is of the world, set on held-out pictures of that world.
-    """
+    """Looks at square tiles of a picture at its own scale and at smaller ones."""
 
     config_name = "config.json"
 

@@ -70,11 +70,7 @@ class TextAgreement:
 
 
 def load_clip(folder: Path, device: str) -> ClipEncoder:
-    """Load a transformers CLIP folder: model, tokenizer and image processor.
-
-    Raises:
-        WeightsCorrupt: a folder of something else, or an incomplete one.
-    """
+    """Load a transformers CLIP folder: model, tokenizer and image processor."""
     from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
 
     try:

@@ -78,18 +78,7 @@ def resolve(
 ) -> Judge:
     """Return the judge that a name means, or the one around a scorer or a function of your own.
 
-    Args:
-        judge: the name of a metric, a scorer, or a function as `as_scorer` takes it.
-        weights: where weights lie, by metric; they come first.
-        pipeline: what carries judges: a bundled name, a folder, or a pipeline in memory.
-        device: on which it runs; never chosen silently.
-        allow_noncommercial: accept the terms of metrics that ask for it.
-        fetch: get weights that are missing where that is allowed (GREFINE_FETCH=1) and their terms are.
-
-    Raises:
-        ConfigError: unknown metric, pipeline or device.
-        WeightsMissing: nothing to load, with what gets it.
-        MetricUnavailable: a package or a consent is missing.
+    With `fetch` weights that are missing come where that is allowed (GREFINE_FETCH=1) and their terms are accepted.
     """
     if not isinstance(judge, str):
         kind = judge if hasattr(judge, "__qualname__") else type(judge)
@@ -140,11 +129,7 @@ def _fetched_now(spec: MetricSpec) -> bool:
 
 
 def resolve_all(metrics: str, **how: Any) -> dict[str, Judge]:
-    """Return the judges of names with commas between them, each by its own name; `how` as for `resolve`.
-
-    Raises:
-        ConfigError: nothing asked for.
-    """
+    """Return the judges of names with commas between them, each by its own name; `how` as for `resolve`."""
     names = dict.fromkeys(known_metric(name) for name in split_names(metrics))
     if not names:
         raise ConfigError("No metric was asked for; `grefine metrics` lists them.")
@@ -190,12 +175,7 @@ def availability(name: str, weights: str | Path | None = None) -> tuple[bool, st
 
 
 def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | None:
-    """Return where the weights of a metric lie; None when it needs none, or a package of its own brings them.
-
-    Raises:
-        WeightsMissing: nowhere, with what gets them.
-        MetricUnavailable: that package is not installed.
-    """
+    """Return where the weights of a metric lie; None when it needs none, or a package of its own brings them."""
     if spec.package:
         if find_spec(spec.package) is None:
             raise MetricUnavailable(
@@ -232,11 +212,7 @@ def carried(pipeline: Path, spec: MetricSpec) -> Path | None:
 
 
 def known_pipeline(name: str | Path) -> Path:
-    """Return the folder of a pipeline on this machine.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """Return the folder of a pipeline on this machine."""
     folder = fetched_pipeline(name)
     if folder is None:
         raise ConfigError(f"There is no pipeline '{name}' here: {', '.join(pipeline_names())} or a folder.")
@@ -244,11 +220,7 @@ def known_pipeline(name: str | Path) -> Path:
 
 
 def read_weights(weights: Weights) -> dict[str, str | Path]:
-    """Return weights by the metric's own name.
-
-    Raises:
-        ConfigError: an entry of another form than METRIC=PATH, or an unknown metric.
-    """
+    """Return weights by the metric's own name."""
     if isinstance(weights, Mapping):
         return {known_metric(name): path for name, path in weights.items()}
     found: dict[str, str | Path] = {}

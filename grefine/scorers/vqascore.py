@@ -121,11 +121,7 @@ def phrases_of(text: str) -> tuple[str, ...]:
 
 
 def load(path: Path, device: str) -> VQAScore:
-    """Load it from a transformers folder.
-
-    Raises:
-        WeightsCorrupt: a folder of something else, or an incomplete one.
-    """
+    """Load it from a transformers folder."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:

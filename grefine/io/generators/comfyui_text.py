@@ -53,11 +53,7 @@ class Walk:
         self.known: dict[tuple[str, int], str] = {}
 
     def words(self, place: tuple[str, int]) -> str:
-        """Return the words behind a conditioning input.
-
-        Raises:
-            Unclear: a node on the way computes them, or the ways disagree.
-        """
+        """Return the words behind a conditioning input."""
         if place not in self.known:
             self.known[place] = self.conditioning(*place)
         return self.known[place]
