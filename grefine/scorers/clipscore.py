@@ -1,5 +1,7 @@
 """CLIPScore: how well a CLIP thinks that the picture fits its prompt (Hessel et al. 2021)."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 

@@ -1,5 +1,7 @@
 """PickScore: a CLIP tuned on which of two pictures people picked for a prompt (Kirstain et al. 2023)."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 
