@@ -21,7 +21,9 @@ from grefine.resources import bundled, cache_folder, config_file
 
 LOCK = "lock.json"
 """In the cache folder: what was fetched, from where, and the hash that every later look is held to."""
-RESERVED = ("pipelines", "lock")
+TERMS = "terms.json"
+"""Beside it: terms that were accepted, by what they are of; asked for once per machine."""
+RESERVED = ("pipelines", "lock", "maps", "terms")
 """Names below the cache folder that no recipe may take."""
 Report = Callable[[str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -121,6 +123,29 @@ def own_name(name: str | Path) -> str:
     return Path(name).stem if Path(name).suffix.lower() in (".yaml", ".yml") else Path(name).name
 
 
+def may_fetch() -> bool:
+    """Say whether weights come by themselves when something is named that needs them (GREFINE_FETCH=1)."""
+    return os.environ.get("GREFINE_FETCH") == "1"
+
+
+def accepted_terms(name: str, terms: str) -> bool:
+    """Say whether these terms were accepted on this machine, in these words."""
+    return _terms().get(name) == terms
+
+
+def accept_terms_of(name: str, terms: str) -> None:
+    """Keep a yes to terms; other words are asked for anew."""
+    _write_json(cache_folder() / TERMS, _terms() | {name: terms})
+
+
+def _terms() -> dict[str, str]:
+    try:
+        found = json.loads((cache_folder() / TERMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def fetched_folder(name: str | Path) -> Path:
     """Return where the files of a recipe lie, fetched or not."""
     return cache_folder() / own_name(name)
@@ -196,7 +221,9 @@ def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, repor
         raise ConfigError(
             f"'{stem}' has no part '{unknown[0]}' to leave out: {', '.join(recipe.parts()) or 'it has one part'}."
         )
-    if recipe.ask and not accept_terms:
+    if recipe.ask and accept_terms:
+        accept_terms_of(stem, recipe.licence)
+    if recipe.ask and not accepted_terms(stem, recipe.licence):
         raise ConfigError(f"'{stem}' comes under: {recipe.licence}. Say --accept-terms if you may use it.")
     done = []
     for remote in recipe.files:
@@ -213,7 +240,7 @@ def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, repor
             done += _fetch_hub(recipe, stem, part, report)
     for other in recipe.needs:
         terms = fetch_recipe(other.fetch)
-        if terms.ask and not accept_terms:
+        if terms.ask and not (accept_terms or accepted_terms(other.fetch, terms.licence)):
             report(f"{other.fetch}: left out, it comes under: {terms.licence}. Say --accept-terms if you may use it.")
         elif other.part not in without:
             done += _fetch(other.fetch, (), accept_terms, report)
@@ -467,13 +494,18 @@ def _read_lock() -> dict[str, Any]:
 
 def _lock(name: str, entries: dict[str, Any]) -> None:
     """Record files, all at once."""
-    lock, everything = cache_folder() / LOCK, _read_lock()
+    everything = _read_lock()
     everything.setdefault(name, {}).update(entries)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    partial = lock.with_name(f"{LOCK}.{os.getpid()}.part")
+    _write_json(cache_folder() / LOCK, everything)
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write it so that a reader sees the old or the new file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
-        partial.write_text(json.dumps(everything, indent=1, sort_keys=True), encoding="utf-8")
-        partial.replace(lock)
+        partial.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+        partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -315,7 +315,7 @@ class GRefinePipeline(
         self._cross_attention_kwargs, self._interrupt = cross_attention_kwargs, False
         self._guidance_scale = settings.guidance_scale or 1.0
         self._watch = Watch(callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
-        maps = MapDrawer.of(*self.own_maps(), quality_map, alignment_map)
+        maps = MapDrawer.of(*self.own_maps(), quality_map, alignment_map, settings.phrase_judge)
         steered = self.read_guidance(guidance)
         judges = self._judges(scorers, steered) if settings.guard else []
         panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), judges)

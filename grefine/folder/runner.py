@@ -46,7 +46,7 @@ from grefine.folder.workers import refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.indicators.domain_check import domain_of
-from grefine.indicators.providers import open_sources
+from grefine.indicators.providers import Provider, open_sources
 from grefine.io.journal import Journal
 from grefine.io.picture import printable
 from grefine.io.prompt_table import read_prompt_table
@@ -199,6 +199,9 @@ def refine_folder(
         refuse_unmerged(out, shard)
         if unjudged:
             report({"event": "note", "text": unjudged})
+        for name in (name for one in drawn if isinstance(one, Provider) for name in one.unmeasured):
+            text = f"'{name}' was not measured on good pictures, so its map is believed from half on"
+            report({"event": "note", "text": f"{text}: `grefine calibrate --help` says how to measure it."})
         if table is not None:
             report({"event": "note", "text": table.note})
         _warn(first, report)

@@ -44,10 +44,10 @@ class Task:
 
     @property
     def drawn_by(self) -> dict[str, str]:
-        """Say where maps come from that are not ours: a provider with its version, or a folder."""
+        """Say where maps come from that are not ours: a provider with what was measured of it, or a folder."""
         named = {"quality map": self.quality_map, "alignment map": self.alignment_map}
         return {
-            what: f"{by.spec.name} {by.spec.version}" if isinstance(by, Provider) else str(by.folder)
+            what: by.told if isinstance(by, Provider) else str(by.folder)
             for what, by in named.items()
             if by is not None
         }

@@ -59,6 +59,10 @@ class RefineConfig:
     worst_gate: float | None = None
     """Quality of the worst place below which an image counts as perceptually bad."""
 
+    phrase_judge: str = "clip"
+    """Who decides which phrases are missing: `clip`; `vqa`, the model of `vqascore`; or `vqa=FOLDER`, another. CLIP
+    says where in any case, and who decides does not judge the result."""
+
     mask_threshold: float | Literal["mean"] | None = None
     """Where 1 - P + E is cut into the mask: a value, or `mean` for the mean of each picture's own."""
     dilate: float | None = None
@@ -109,6 +113,9 @@ class RefineConfig:
             value = getattr(self, name)
             if isinstance(value, float) and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
+        judge, equals, folder = self.phrase_judge.partition("=")
+        if judge not in ("clip", "vqa") or (equals and (judge == "clip" or not folder)):
+            raise ConfigError(f"phrase_judge must be clip, vqa or vqa=FOLDER, not '{self.phrase_judge}'.")
         for name in ("max_regions", "total_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
