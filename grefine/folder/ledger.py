@@ -60,17 +60,21 @@ class Ledger:
 
     def _read(self, path: Path) -> None:
         for row in run_rows(path):
-            kind = row.get("kind")
-            if kind == "run":
-                self.header, self.finished = row.get("header"), False
-            elif kind == "begin":
-                self.finished = False
-                self._begun |= {_name(file) for file in row.get("files", ())}
-                self._folders |= set(row.get("folders", ()))
-            elif kind == "image":
-                self._add(row)
-            elif kind == "end":
-                self.finished = True
+            self.take(row)
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Learn from one row of a journal."""
+        kind = row.get("kind")
+        if kind == "run":
+            self.header, self.finished = row.get("header"), False
+        elif kind == "begin":
+            self.finished = False
+            self._begun |= {_name(file) for file in row.get("files", ())}
+            self._folders |= set(row.get("folders", ()))
+        elif kind == "image":
+            self._add(row)
+        elif kind == "end":
+            self.finished = True
 
     def _add(self, row: dict[str, Any]) -> None:
         key = _name(row["file"])
@@ -100,8 +104,7 @@ class Ledger:
 
     def check(self, header: dict[str, Any]) -> str:
         """Return what differs between the settings of the journals and those of now, in words; empty when nothing."""
-        changed = (n for n in _WORDS if any(then.get(n) != header.get(n) for then in self._headers))
-        return ", ".join(_WORDS[name] for name in changed)
+        return differing(self._headers, header)
 
     def clean(self, out: Path) -> None:
         """Remove half-written files where the last unfinished batch was being written."""
@@ -184,6 +187,12 @@ def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard
     if not any(is_running(out, other) for other in known.values() if other != shard):
         ledger.clean(out)
     return ledger
+
+
+def differing(headers: Iterable[dict[str, Any]], header: dict[str, Any]) -> str:
+    """Return what differs between the headers of journals and another, in words; empty when nothing."""
+    headers = list(headers)
+    return ", ".join(_WORDS[n] for n in _WORDS if any(then.get(n) != header.get(n) for then in headers))
 
 
 def _content(sha256: str) -> bytes:

@@ -52,7 +52,7 @@ from grefine.io.picture import printable
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
-from grefine.io.run_files import last_rows
+from grefine.io.run_files import LastRows
 from grefine.opening import Opening, missing_judges, open_pipeline
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
@@ -214,14 +214,15 @@ def refine_folder(
             summary = run.go(start if shard or ledger.header is None else None, beginning.close)
             if shard and list_digest(list_work(named, out, options)) != start["shard"]["list"]:
                 summary.stopped = summary.stopped or "Pictures came or went while this shard ran."
+            done = LastRows(ledger.path)
             summary.vanished = sum(
                 row["unit"] >= journal.first and "output" in row and not os.path.lexists(out / row["output"])
-                for row in last_rows(ledger.path)
+                for row in done
             )
         if not shard:
             page = options.report and not summary.stopped
             page = page and bool(summary.counts or not (out / PAGE).exists())
-            conclude(ledger.path, out, start["view"], summary, report, page)
+            conclude(done, out, start["view"], summary, report, page)
     report({"event": "end"} | summary.to_dict())
     return summary
 

@@ -17,7 +17,7 @@ from grefine.folder.options import FolderOptions
 from grefine.folder.single import names_a_file
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.io.picture import printable
-from grefine.io.run_files import STATE_FOLDER, run_rows
+from grefine.io.run_files import STATE_FOLDER, run_starts
 
 FOLDER = "shards"
 """Below `.grefine`: each shard's journal and lock, until they are merged."""
@@ -140,7 +140,7 @@ def _refuse_other_list(out: Path, shard: Shard, listed: str) -> None:
     for path, other in journals(out).items():
         if other == shard or not is_running(out, other):
             continue
-        theirs = [row["shard"]["list"] for row in run_rows(path) if row["kind"] == "run" and is_share(row)]
+        theirs = [row["shard"]["list"] for row in run_starts(path) if is_share(row)]
         if theirs and theirs[-1] != listed:
             raise ConfigError(
                 f"Shard {other} runs over another list of pictures: give all shards the same sources and patterns, "

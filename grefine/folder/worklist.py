@@ -12,7 +12,7 @@ from grefine.errors import ConfigError
 from grefine.folder.options import EXTENSIONS, FolderOptions
 from grefine.io.images import SUFFIXES
 from grefine.io.picture import printable
-from grefine.io.run_files import RUN_FOLDERS, with_ending
+from grefine.io.run_files import RUN_FOLDERS, NameSet, with_ending
 from grefine.io.walk import is_picture, is_walked
 
 PANEL_FOLDER = "panels"
@@ -53,7 +53,7 @@ def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) 
     Raises:
         ConfigError: two folders of the same name, or a list that cannot be read.
     """
-    sources = list(sources)
+    sources = list(dict.fromkeys(sources))
     walk = _Walk(out, options)
     _check_out(sources, out)
     folders = [Path(s) for s in sources if not str(s).startswith("@") and Path(s).is_dir()]
@@ -115,9 +115,12 @@ class _Walk:
     def __init__(self, out: Path, options: FolderOptions) -> None:
         self.out = out
         self.options = options
-        self.taken: set[int] = set()
+        self.taken = NameSet()
+        """Of one folder at a time, and of all files that are named one by one."""
+        self.named = self.taken
 
     def files(self, paths: Iterable[Path]) -> Iterator[WorkItem]:
+        self.taken = self.named
         for path in paths:
             yield self.item(path, path.name or str(path))
 
@@ -140,6 +143,7 @@ class _Walk:
         names = {entry.name for entry in entries}
         stems = _count_stems(names)
         folders = []
+        self.taken = NameSet()
         for entry in entries:
             relative = f"{path}{entry.name}"
             if _is_folder(entry):
@@ -205,14 +209,13 @@ class _Walk:
         self, source: Path, relative: str, refused: str = "", shared_stem: bool = False, failed: bool = False
     ) -> WorkItem:
         name = self.output_name(relative, shared_stem)
-        key = hash(name)
-        if not refused and key in self.taken:
+        new = self.taken.add(name)
+        if not refused and not new:
             refused, failed = f"another input of this run is already written to '{printable(name)}'", True
         elif not refused and name.split("/")[0] in RUN_FOLDERS:
             refused, failed = f"'{name.split('/')[0]}' in OUT holds the run's own pictures; rename the folder", True
         elif not refused and self.is_out_file(source, self.out / name):
             refused, failed = "its result would be written over it; choose another OUT or a suffix", True
-        self.taken.add(key)
         return WorkItem(source, relative, name, self.out, refused, failed)
 
     def output_name(self, relative: str, shared_stem: bool) -> str:

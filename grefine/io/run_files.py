@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from array import array
+from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from grefine.io.journal import read_journal
+from grefine.io.journal import is_there, read_journal, read_row
 
 STATE_FOLDER = ".grefine"
 """Below OUT: journal and settings of the run. A folder that holds one is an output of ours."""
@@ -47,20 +50,91 @@ def layers_at(out: Path, name: str) -> dict[str, Path]:
     return {layer: path for layer, path in found.items() if path.is_file()}
 
 
-def last_rows(journal: Path) -> Iterator[dict[str, Any]]:
-    """Yield the last row of every image: an input that was refined anew has an older one."""
-    last = {row["file"]: number for number, row in enumerate(run_rows(journal)) if row["kind"] == "image"}
-    for number, row in enumerate(run_rows(journal)):
-        if row["kind"] == "image" and last[row["file"]] == number:
-            yield row
+class LastRows:
+    """The last row of every image, as often as asked: an input that was refined anew has an older one.
+
+    The journal is read through once before, to see which images have several; what is kept is small.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self.journal = journal
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        left = Counter(self._facts[0])
+        for row in run_rows(self.journal):
+            if row["kind"] == "image":
+                if left.get(row["file"]):
+                    left[row["file"]] -= 1
+                else:
+                    yield row
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return self._facts[1]
+
+    @property
+    def metrics(self) -> list[str]:
+        """What they were scored by."""
+        return self._facts[2]
+
+    @cached_property
+    def _facts(self) -> tuple[Counter[str], int, list[str]]:
+        seen, again, metrics = NameSet(), Counter[str](), dict[str, None]()
+        for row in run_rows(self.journal):
+            if row["kind"] == "image":
+                again.update(() if seen.add(row["file"]) else (row["file"],))
+                for side in row.get("scores", {}).values():
+                    metrics.update(dict.fromkeys(side))
+        return again, len(seen), list(metrics)
+
+
+class NameSet:
+    """A set of names that takes 16 to 32 bytes for each."""
+
+    def __init__(self) -> None:
+        self._slots, self._count = array("q", bytes(8 * 64)), 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, name: str) -> bool:
+        """Put a name in; say whether it was not there before."""
+        if self._count * 2 >= len(self._slots):
+            old, self._slots = self._slots, array("q", bytes(32 * len(self._slots)))
+            for key in filter(None, old):
+                self._slots[self._place(key)] = key
+        key = hash(name) or 1
+        place = self._place(key)
+        new = not self._slots[place]
+        self._slots[place] = key
+        self._count += new
+        return new
+
+    def _place(self, key: int) -> int:
+        place = last = len(self._slots) - 1
+        place &= key
+        while self._slots[place] not in (0, key):
+            place = (place + 1) & last
+        return place
 
 
 def run_rows(journal: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a run's journal that can be what a run wrote: anybody may have edited it."""
-    return (row for row in read_journal(journal) if _can_be_ours(row))
+    return (row for row in read_journal(journal) if can_be_ours(row))
 
 
-def _can_be_ours(row: dict[str, Any]) -> bool:
+def run_starts(journal: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a journal's starts; of others nothing is read."""
+    if is_there(journal):
+        with journal.open("rb") as file:
+            for raw in file:
+                row = read_row(raw) if b'"run"' in raw else None
+                if row and row.get("kind") == "run" and row["of"] == 1 and can_be_ours(row):
+                    yield row
+
+
+def can_be_ours(row: dict[str, Any]) -> bool:
+    """Say whether a row of a journal can be what a run wrote."""
     kind = row.get("kind")
     if kind == "image":
         made = row.get("state") in _MADE
