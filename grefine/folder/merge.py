@@ -55,14 +55,13 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
             raise ConfigError(f"The run in '{printable(out)}' has no shards, so there is nothing to merge.")
         running = {shard for shard in shards.values() if is_running(out, shard)}
         summary = RunSummary(out, force=bool(start["view"].get("force")))
-        ledger = Ledger(out)
-        with _joined(main, shards, start, ledger) as end:
+        ledger, rows = Ledger(out), LastRows(main)
+        with _joined(main, shards, start, (ledger, rows)) as end:
             _name_missing(out, ledger, start["shard"], running, summary)
             end(not summary.left)
         if not running:
             ledger.clean(out)
         del ledger
-        rows = LastRows(main)
         for row in rows:
             summary.add(row)
         if isinstance(world := start["view"].get("world"), dict):
@@ -88,10 +87,12 @@ def _see_alike(out: Path, paths: Iterable[Path]) -> Row | None:
 
 
 @contextmanager
-def _joined(main: Path, shards: dict[Path, Shard], start: Row, ledger: Ledger) -> Iterator[Callable[[bool], None]]:
+def _joined(
+    main: Path, shards: dict[Path, Shard], start: Row, listeners: tuple[Ledger, LastRows]
+) -> Iterator[Callable[[bool], None]]:
     """Write the run's journal anew: what it held of others, then every shard's units in the order of the list.
 
-    The ledger learns from what is written; then it is to be said whether the run is at its end.
+    The listeners are told every row; then it is to be said whether the run is at its end.
     """
     here = {path.stem for path in shards} | {_MERGE}
     others = (unit for unit in _units(main) if not shards or unit[0][0].get("from") not in here)
@@ -102,12 +103,13 @@ def _joined(main: Path, shards: dict[Path, Shard], start: Row, ledger: Ledger) -
     with partial.open("wb") as file:
         for number, unit in enumerate(chain(others, starts, (entry[2] for entry in own))):
             for at, (row, line) in enumerate(unit):
-                ledger.take(row)
+                for listener in listeners:
+                    listener.take(row)
                 file.write(b'{"unit": %d, "at": %d, "of": %d, ' % (number, at, len(unit)) + line)
 
         def end(whole: bool) -> None:
             if whole and shards:
-                (_, line), = _unit({"kind": "end", "from": _MERGE})
+                ((_, line),) = _unit({"kind": "end", "from": _MERGE})
                 file.write(b'{"unit": %d, "at": 0, "of": 1, ' % (number + 1) + line)
 
         yield end

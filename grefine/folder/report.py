@@ -12,7 +12,6 @@ from grefine.report.entry import ReportImage
 from grefine.report.records import asked_of, decision_name
 from grefine.report.run_page import RefineTally, write_refine_report
 
-
 SHOWN = 5000
 """Images in the gallery of a page, and lines in its list of those without a result; the table has all."""
 
@@ -23,7 +22,8 @@ def write_run_report(
     """Write `report.html` for all images of a run; of very many the gallery shows some, spread evenly."""
     tally, step = RefineTally(), -(-len(rows) // SHOWN)
     if step > 1:
-        notes = [f"The gallery shows one image of {step}. results.csv beside this page lists all {len(rows):,}.", *notes]
+        told = f"The gallery shows one image of {step}; results.csv beside this page lists all {len(rows):,}."
+        notes = [told, *notes]
     images = _images(rows, out, tally, max(step, 1))
     return write_refine_report(out, images, facts=facts, notes=notes, forced=forced, tally=tally)
 

@@ -8,7 +8,6 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -58,9 +57,21 @@ class LastRows:
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal
+        self._seen, self._again, self._metrics = NameSet(), Counter[str](), dict[str, None]()
+        self._read = False
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Be told a row of the journal while it is written; all or none of them."""
+        self._read = True
+        if row["kind"] == "image":
+            if not self._seen.add(row["file"]):
+                self._again[row["file"]] += 1
+            for side in row.get("scores", {}).values():
+                self._metrics.update(dict.fromkeys(side))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        left = Counter(self._facts[0])
+        self._look()
+        left = Counter(self._again)
         for row in run_rows(self.journal):
             if row["kind"] == "image":
                 if left.get(row["file"]):
@@ -70,22 +81,20 @@ class LastRows:
 
     def __len__(self) -> int:
         """How many images there are."""
-        return self._facts[1]
+        self._look()
+        return len(self._seen)
 
     @property
     def metrics(self) -> list[str]:
         """What they were scored by."""
-        return self._facts[2]
+        self._look()
+        return list(self._metrics)
 
-    @cached_property
-    def _facts(self) -> tuple[Counter[str], int, list[str]]:
-        seen, again, metrics = NameSet(), Counter[str](), dict[str, None]()
-        for row in run_rows(self.journal):
-            if row["kind"] == "image":
-                again.update(() if seen.add(row["file"]) else (row["file"],))
-                for side in row.get("scores", {}).values():
-                    metrics.update(dict.fromkeys(side))
-        return again, len(seen), list(metrics)
+    def _look(self) -> None:
+        if not self._read:
+            for row in run_rows(self.journal):
+                self.take(row)
+            self._read = True
 
 
 class NameSet:
@@ -159,11 +168,13 @@ def can_be_ours(row: dict[str, Any]) -> bool:
 
 def is_inside(name: str) -> bool:
     """Say whether a path that somebody wrote down can be one, and stays below the folder that it is relative to."""
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-    return not PurePath(name).is_absolute() and ".." not in PurePath(name).parts and "\0" not in name
+    if not name.isascii():
+        try:
+            os.fsencode(name)
+        except UnicodeEncodeError:
+            return False
+    # Paths are taken apart only where there is something to find: a journal has a million of them.
+    return "\0" not in name and not os.path.isabs(name) and not (".." in name and ".." in PurePath(name).parts)
 
 
 def run_of(result: Path) -> Path | None:
