@@ -8,16 +8,18 @@ import typer
 
 
 def refine(
-    src: list[str] = typer.Argument(help="Images, folders (recursive), '@list.txt' of paths, '-' for stdin."),
-    out: Path = typer.Option(
-        ..., "--out", "-o", help="Folder of results, with the tree of SRC, or a file for one image."
+    src: list[str] = typer.Argument(
+        help="Images, folders (recursive), addresses (s3://...), .parquet, .tar, '@list.txt' of paths, '-' for stdin."
+    ),
+    out: str = typer.Option(
+        ..., "--out", "-o", help="Folder or address of results, with the tree of SRC, or a file for one image."
     ),
     pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder or a Hub id; no default."),
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     preserve: str = typer.Option(None, help="paper: stage 2 sees all and keeps good places; exact: only what is bad."),
     prompt: str = typer.Option(None, help="Prompt of every image for which nothing else gives one."),
-    prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
+    prompts: str = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
     name_column: str = typer.Option(None, help="The table's column of file names; guessed, and said, without it."),
     prompt_column: str = typer.Option(None, help="The table's column of prompts."),
     prompt_order: str = typer.Option("table,sidecar,metadata", help="Where prompts are sought, first answer wins."),
@@ -35,6 +37,7 @@ def refine(
     follow_links: bool = typer.Option(False, help="Read what symbolic links point to outside SRC."),
     panels: bool = typer.Option(True, help="Write before/map/after pictures of what changed into OUT/panels."),
     report: bool = typer.Option(True, help="Write OUT/report.html at the end."),
+    dataset: str = typer.Option("", help="Write OUT/dataset, too: parquet, webdataset, imagefolder, or same as SRC."),
     batch_size: int = typer.Option(8, help="Images per unit of work."),
     max_pixels: int = typer.Option(32 * 2**20, help="Larger images are refused."),
     again: bool = typer.Option(False, help="Refine images once more that carry the record of an equal run."),
@@ -65,7 +68,17 @@ def refine(
     from grefine.opening import read_preferences
     from grefine.resources import chosen_pipeline
 
-    names = ("suffix", "overwrite", "recursive", "follow_links", "panels", "report", "batch_size", "max_pixels")
+    names = (
+        "suffix",
+        "overwrite",
+        "recursive",
+        "follow_links",
+        "panels",
+        "report",
+        "batch_size",
+        "max_pixels",
+        "dataset",
+    )
     given = locals()
     values = {name: given[name] for name in (*names, "again", "force", "seed")}
     values |= {"format": format_.lower(), "pattern": tuple(pattern)}

@@ -15,15 +15,17 @@ from typing import Any
 from grefine.config import build
 from grefine.errors import ConfigError
 from grefine.folder.ledger import Ledger, differing
+from grefine.folder.mirror import mirrored
 from grefine.folder.options import FolderOptions
 from grefine.folder.progress import Reporter, silent
 from grefine.folder.shards import Shard, dealt, is_running, is_share, journals, locked, one_at_a_time
 from grefine.folder.summary import SHOWN, RunSummary
-from grefine.folder.views import conclude
+from grefine.folder.views import VIEWS, conclude
 from grefine.folder.worklist import list_work
 from grefine.io.atomic import PARTIAL_PREFIX, sync_folder
 from grefine.io.journal import is_there, read_units
 from grefine.io.picture import printable
+from grefine.io.places import is_address
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, LastRows, can_be_ours, run_starts
 
 Row = dict[str, Any]
@@ -43,6 +45,13 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
     Raises:
         ConfigError: no run with shards, another run writes into `out`, or its shards have different settings.
     """
+    if is_address(out):
+        with mirrored(str(out)) as mirror:
+            summary = merge(mirror.local, report)
+            mirror.put_merged(mirror.local / STATE_FOLDER / JOURNAL)
+            mirror.send_views(*VIEWS)
+        summary.out = str(out)
+        return summary
     out = Path(out)
     main = out / STATE_FOLDER / JOURNAL
     if not (out / STATE_FOLDER).is_dir() or not (is_there(main) or journals(out)):

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from grefine.errors import ImageError
+from grefine.folder.mirror import mirror_of
+from grefine.io.images import decode_image
 from grefine.io.picture import printable
+from grefine.io.places import place_at, read_place
 from grefine.io.run_files import LastRows, layers_at
 from grefine.report.entry import ReportImage
 from grefine.report.records import asked_of, decision_name
@@ -40,16 +47,36 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
         if number % step:
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
-        shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row) | layers_at(out, row["output"])
-        yield ReportImage(
-            name=printable(row["file"]),
-            before=Path(row["source"]),
-            after=out / row["output"],
-            kept=kept,
-            reason=row["reason"],
-            guarded=guarded,
-            scores={m: (scores["before"][m], scores["after"][m]) for m in scores["before"] if m in scores["after"]},
-            noise=row.get("noise", {}),
-            notes=tuple(row.get("notes", ())),
-            **shown,
-        )
+        shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
+        with _at_hand(out, row["output"]):
+            shown |= layers_at(out, row["output"])
+            yield ReportImage(
+                name=printable(row["file"]),
+                before=_before(row["source"]),
+                after=out / row["output"],
+                kept=kept,
+                reason=row["reason"],
+                guarded=guarded,
+                scores={
+                    m: (scores["before"][m], scores["after"][m]) for m in scores["before"] if m in scores["after"]
+                },
+                noise=row.get("noise", {}),
+                notes=tuple(row.get("notes", ())),
+                **shown,
+            )
+
+
+def _at_hand(out: Path, output: str) -> AbstractContextManager[None]:
+    mirror = mirror_of(out)
+    return mirror.brought(output) if mirror else nullcontext()
+
+
+def _before(source: str) -> Path | Image.Image:
+    """Return the input; of one that can no longer be read, a path where nothing is."""
+    place = place_at(source)
+    if isinstance(place, Path):
+        return place
+    try:
+        return decode_image(read_place(place), source).rgb
+    except ImageError:
+        return Path(source)

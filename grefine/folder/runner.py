@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 import warnings
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing import Any
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.adopt import adopted_row, own_record
 from grefine.folder.batch import Outcome, Reading, Row, read_batch, refine_batch
+from grefine.folder.dataset import form_of, see_writable
 from grefine.folder.gate import gate_key
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
+from grefine.folder.mirror import mirror_of, mirrored, open_journal
 from grefine.folder.options import FolderOptions, file_digest
 from grefine.folder.progress import Reporter, silent
 from grefine.folder.shards import (
@@ -41,7 +44,7 @@ from grefine.folder.single import names_a_file, refine_file
 from grefine.folder.summary import RunSummary
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.thresholds import thresholds
-from grefine.folder.views import PAGE, conclude, view_of
+from grefine.folder.views import PAGE, VIEWS, conclude, view_of
 from grefine.folder.workers import refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
@@ -49,6 +52,7 @@ from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import open_sources
 from grefine.io.journal import Journal
 from grefine.io.picture import printable
+from grefine.io.places import fetched, is_address
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
@@ -125,7 +129,7 @@ def refine_folder(
     Raises:
         ConfigError: settings that cannot be used, or an `out` that holds a run with other settings.
     """
-    asked = {name: value for name, value in locals().items() if name not in ("sources", "out", "engine", "workers")}
+    asked = {name: value for name, value in locals().items() if name not in ("sources", "engine", "workers")}
     named = expand_stdin([sources] if isinstance(sources, (str, Path)) else list(sources))
     shard = read_engine(engine)
     device = own_device(device) if shard else device
@@ -137,7 +141,12 @@ def refine_folder(
     if workers:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")
-        return refine_with_workers(refine_folder, workers, named, Path(out), asked)
+        return refine_with_workers(refine_folder, workers, named, out, asked)
+    if is_address(out) or any(is_address(table) for table in (prompts,)):
+        with _at_hand(out, prompts, report) as given:
+            summary = refine_folder(named, engine=engine, **asked | given)
+        summary.out = out
+        return summary
     if names_a_file(out):
         arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
         arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}
@@ -149,13 +158,17 @@ def refine_folder(
         )
         work = partial(refine_folder, named, pipeline=pipeline, report=shown, **arguments)
         return refine_file(named, Path(out), options, work)
+    if prompts is None and prompt_column:
+        options = replace(options, prompt_column=prompt_column)
+    dataset = form_of(options.dataset, str(named[0]))
+    see_writable(dataset)
     settings = read_settings(config)
     table = read_prompt_table(prompts, name_column, prompt_column) if prompts is not None else None
     shelf = LoraShelf(lora_dir) if lora_dir is not None else None
     if isinstance(gate, str):
         parse_gate(gate)
     out = Path(out)
-    if not any(str(source).startswith("@") or os.path.lexists(source) for source in named):
+    if not any(str(source).startswith("@") or is_address(source) or os.path.lexists(source) for source in named):
         raise ConfigError(f"'{printable(named[0])}' does not exist: give images, folders, or an @list of paths.")
     # The first image is asked for before anything heavy is loaded, so that a wrong path is told at once.
     if next(list_work(named, out, options), None) is None:
@@ -181,7 +194,8 @@ def refine_folder(
         *drawn,
     )
     header = task.header(file_digest(table.path) if table else "")
-    start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view_of(task, first, pipe)}
+    view = view_of(task, first, pipe) | ({"dataset": dataset} if dataset else {})
+    start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view}
     with _lock(out, shard), _quiet(pipe), _told(report), ExitStack() as stack:
         beginning = stack.enter_context(ExitStack())
         if shard:
@@ -206,7 +220,7 @@ def refine_folder(
         ledger = open_ledger(out, header, options, shard)
         if options.overwrite == "never":
             ledger.check_inputs(_own_work(named, out, options, shard))
-        with Journal(ledger.path) as journal:
+        with open_journal(ledger.path, out) as journal:
             if journal.repaired:
                 report({"event": "note", "text": f"After an earlier end, {journal.repaired}"})
             work = partial(_own_work, named, out, options, shard)
@@ -217,7 +231,7 @@ def refine_folder(
             done = LastRows(ledger.path)
             summary.vanished = sum(
                 row["unit"] >= journal.first and "output" in row and not os.path.lexists(out / row["output"])
-                for row in done
+                for row in (() if mirror_of(out) else done)
             )
         if not shard:
             page = options.report and not summary.stopped
@@ -225,6 +239,24 @@ def refine_folder(
             conclude(done, out, start["view"], summary, report, page)
     report({"event": "end"} | summary.to_dict())
     return summary
+
+
+@contextmanager
+def _at_hand(out: str | Path, prompts: str | Path | None, report: Reporter) -> Iterator[dict[str, Any]]:
+    """Give what a run is to take in place of an OUT and a table at addresses; what it made is sent at the end."""
+    with tempfile.TemporaryDirectory(prefix="grefine-") as folder, ExitStack() as stack:
+        given: dict[str, Any] = {"out": out, "prompts": prompts and fetched(prompts, Path(folder))}
+        if is_address(out):
+            if names_a_file(out):
+                raise ConfigError(f"'{printable(out)}' ends like a picture: OUT at an address is a folder.")
+            mirror = stack.enter_context(mirrored(str(out)))
+            given |= {
+                "out": mirror.local,
+                "report": lambda event: report(event | ({"out": out} if "out" in event else {})),
+            }
+        yield given
+        if is_address(out):
+            mirror.send_views(*VIEWS)
 
 
 def _own_work(sources: list[str | Path], out: Path, options: FolderOptions, shard: Shard | None) -> Iterator[WorkItem]:

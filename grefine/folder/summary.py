@@ -36,7 +36,7 @@ SHOWN = 10
 class RunSummary:
     """What one start of a run did."""
 
-    out: Path
+    out: Path | str
     counts: Counter[str] = field(default_factory=Counter)
     """Images by state: untouched, refined, kept (repainted, but the original was better), beyond, failed, skipped."""
     resumed: int = 0

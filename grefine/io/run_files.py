@@ -19,6 +19,8 @@ JOURNAL = "journal.jsonl"
 MAPS = "maps"
 RUN_FOLDERS = ("panels", "report_files")
 """Folders of an OUT that hold no results."""
+DATASET = "dataset"
+"""A run's results as a data set."""
 LAYERS = ("quality", "alignment", "mask")
 _LONGEST_NAME = 255
 _MADE = ("untouched", "refined", "kept", "beyond")
