@@ -124,8 +124,10 @@ class Mirror:
             if patiently(self.address, lambda name=name: self.system.exists(f"{self.root}/{STATE_FOLDER}/{name}")):
                 self._local(f"{STATE_FOLDER}/{name}").write_bytes(self.read(f"{STATE_FOLDER}/{name}"))
         for stem in self._names(_ROWS):
+            names = self._names(f"{_ROWS}/{stem}")
+            if not names:
+                continue  # an empty folder is no journal: its rows are in the merged one
             with self._local(self._journal(stem)).open("wb") as file:
-                names = self._names(f"{_ROWS}/{stem}")
                 for first in range(0, len(names), _AT_ONCE):
                     paths = [f"{self.root}/{_ROWS}/{stem}/{name}" for name in names[first : first + _AT_ONCE]]
                     found = patiently(self.address, lambda paths=paths: self.system.cat(paths))
