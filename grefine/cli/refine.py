@@ -50,15 +50,19 @@ def refine(
     guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer denoising, e.g. sharpness:1.0."),
     engine: str = typer.Option(
         None,
-        metavar="shard [I/N]",
-        help="One of N parts that share OUT; without I/N, SLURM or torchrun say which.",
+        metavar="shard [I/N]|ray",
+        help="One of N parts that share OUT (without I/N, SLURM or torchrun say which), or actors of a Ray cluster.",
     ),
     workers: int = typer.Option(0, help="Start so many shards on this machine, one per GPU, and merge them."),
+    ray_address: str = typer.Option(None, help="The cluster; without it one of this machine is started."),
+    gpus_per_worker: float = typer.Option(1.0, help="GPUs of every actor of a cluster; 0 to work on CPUs."),
+    actors: int = typer.Option(0, help="Actors on a cluster; 0 for as many as its GPUs serve."),
     quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
     alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
     as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
 ) -> None:
     """Refine images; started again with the same line, a run goes on where it ended."""
+    from grefine.cluster import Cluster
     from grefine.config import build
     from grefine.folder.changes import changed_settings
     from grefine.folder.options import FolderOptions
@@ -105,6 +109,7 @@ def refine(
         guidance=read_preferences(guidance),
         engine=shard,
         workers=workers,
+        cluster=Cluster(ray_address, gpus_per_worker, actors),
         quality_map=quality_map,
         alignment_map=alignment_map,
         report=choose_reporter(as_json),

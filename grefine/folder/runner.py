@@ -17,8 +17,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from grefine.cluster import Cluster, join, leave, packed
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.adopt import adopted_row, own_record
+from grefine.folder.afar import Afar, afar
 from grefine.folder.batch import Outcome, Reading, Row, read_batch, refine_batch
 from grefine.folder.dataset import form_of, see_writable
 from grefine.folder.gate import gate_key
@@ -90,6 +92,7 @@ def refine_folder(
     guidance: Mapping[str, float] | None = None,
     engine: str | None = None,
     workers: int = 0,
+    cluster: Cluster | None = None,
     quality_map: str | Path | None = None,
     alignment_map: str | Path | None = None,
     report: Reporter = silent,
@@ -117,8 +120,10 @@ def refine_folder(
         offload: none, model or sequential.
         judges: NAME or NAME=DIR of judges for the guard beside the pipeline's own.
         guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
-        engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun.
+        engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun;
+            `ray` to work on a cluster.
         workers: Start so many shards on this machine, wait for them and merge.
+        cluster: Which cluster and what of it, for `engine="ray"`.
         quality_map: A provider of quality maps by name, or a folder with a map for every picture, in place of PQ-Map.
         alignment_map: The same in place of AQ-Map.
         report: Called with an event (a dict) for everything that happens.
@@ -131,12 +136,18 @@ def refine_folder(
     """
     asked = {name: value for name, value in locals().items() if name not in ("sources", "engine", "workers")}
     named = expand_stdin([sources] if isinstance(sources, (str, Path)) else list(sources))
-    shard = read_engine(engine)
+    on_ray = engine == "ray"
+    if on_ray:
+        cluster = cluster or Cluster()
+        # This process only deals: it holds the weights to name them, in the precision of the actors.
+        device, dtype = "cpu", "bf16" if dtype == "auto" and cluster.gpus_per_worker else dtype
+        asked |= {"dtype": dtype}
+    shard = None if on_ray else read_engine(engine)
     device = own_device(device) if shard else device
     if not named:
         raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
     options = options or FolderOptions()
-    if shard or workers:
+    if shard or workers or on_ray:
         see_shareable(named, out, options)
     if workers:
         if shard:
@@ -176,6 +187,8 @@ def refine_folder(
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
+    if cluster and on_ray:
+        join(cluster)
     pipe = open_pipeline(pipeline, opening)
     unjudged = missing_judges(pipe, guidance) if settings.guard else ""
     first = gate
@@ -225,6 +238,9 @@ def refine_folder(
                 report({"event": "note", "text": f"After an earlier end, {journal.repaired}"})
             work = partial(_own_work, named, out, options, shard)
             run = _Run(work, out, pipe, task, (shelf, first), ledger, journal, report)
+            if cluster and on_ray:
+                run.afar = afar(cluster, asked, task, header, pipe.config.get("calibration"), out)
+                stack.callback(leave, cluster)
             summary = run.go(start if shard or ledger.header is None else None, beginning.close)
             if shard and list_digest(list_work(named, out, options)) != start["shard"]["list"]:
                 summary.stopped = summary.stopped or "Pictures came or went while this shard ran."
@@ -290,6 +306,8 @@ class _Run:
         self.total: int | None = None
         self.started = time.monotonic()
         self.hopeless = 0
+        self.afar: Afar | None = None
+        """Who does the batches in place of this process."""
         self.broken = ""
         """Why nothing more can be written, once that is so."""
 
@@ -302,7 +320,10 @@ class _Run:
                 if start is not None:
                     self.journal.append([start])
                 begun()
-                self._loop(interrupt)
+                if self.afar:
+                    self._from_afar(self.afar, interrupt)
+                else:
+                    self._loop(interrupt)
                 if not self.summary.stopped:
                     self._pass_over()
                     if self.summary.counts or not self.ledger.finished:
@@ -343,6 +364,29 @@ class _Run:
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
             writer.shutdown(wait=True, cancel_futures=True)
+
+    def _from_afar(self, workers: Afar, interrupt: Interrupt) -> None:
+        """Let a cluster do the batches, and journal what comes back."""
+        work, begins = list[bytes](), list[Row]()
+        for batch in self._batches():
+            work.append(packed(batch))
+            names, folders = [item.relative for item in batch], {os.path.dirname(item.name) for item in batch}
+            begins.append({"kind": "begin", "files": names, "folders": sorted(folders)})
+        for first in range(0, len(begins), 1000):
+            self.journal.append(begins[first : first + 1000])
+        for begin in begins:
+            self.ledger.take(begin)
+        for rows in workers.rows(work):
+            passed, self.waiting = self.waiting, []
+            self.journal.append([*passed, *rows])
+            self._tell([*passed, *rows])
+            failing = all(row.get("unexpected") for row in rows)
+            self._count_hopeless(failing, rows[-1]["reason"])
+            if interrupt.asked or self.summary.stopped:
+                self.summary.interrupted = interrupt.asked
+                self.summary.stopped = self.summary.stopped or "Stopped as asked."
+                return
+        self.ledger.clean(self.out)  # what dead actors left half-written
 
     def _batches(self) -> Iterator[list[WorkItem]]:
         """Cut the list into batches. Whole batches are done or not, so what is left is cut at the same places."""
@@ -420,10 +464,12 @@ class _Run:
 
     def _notice(self, outcomes: list[Outcome]) -> None:
         """Give up when nothing but unexpected failures come, batch after batch."""
-        failing = all(outcome.unexpected for outcome in outcomes)
+        self._count_hopeless(all(outcome.unexpected for outcome in outcomes), outcomes[-1].reason)
+
+    def _count_hopeless(self, failing: bool, reason: str) -> None:
         self.hopeless = self.hopeless + 1 if failing else 0
         if self.hopeless >= _HOPELESS:
-            self.summary.stopped = f"{_HOPELESS} batches in a row failed entirely ({outcomes[-1].reason})"
+            self.summary.stopped = f"{_HOPELESS} batches in a row failed entirely ({reason})"
 
     def _tell(self, rows: list[Row]) -> None:
         for row in rows:

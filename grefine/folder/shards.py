@@ -65,7 +65,7 @@ def read_engine(engine: str | None, environment: Mapping[str, str] = os.environ)
         return None
     kind, _, which = engine.replace(":", " ").strip().partition(" ")
     if kind != "shard":
-        raise ConfigError(f"The engine must be 'shard I/N' or 'shard auto', not '{printable(engine)}'.")
+        raise ConfigError(f"The engine must be 'shard I/N', 'shard auto' or 'ray', not '{printable(engine)}'.")
     which = which.strip()
     if which in ("", "auto"):
         return _counted(environment)
