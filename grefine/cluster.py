@@ -6,10 +6,12 @@ end its job: what a piece of work has to say, failures too, comes back as its re
 
 from __future__ import annotations
 
+import logging
+import os
 import pickle
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +70,10 @@ def join(cluster: Cluster) -> int:
 class _Actor:
     """Holds what the work needs, made once; a fault of its making is told with the first piece of work."""
 
-    def __init__(self, make: Callable[..., Callable[[Any], Any]], given: dict[str, Any]) -> None:
+    def __init__(self, make: Callable[..., Callable[[Any], Any]], given: dict[str, Any], cwd: str) -> None:
         self.refused = ""
+        with suppress(OSError):  # where everything is at addresses, no folder need be there
+            os.chdir(cwd)
         try:
             self.work = make(**given)
         except GRefineError as error:
@@ -102,7 +106,7 @@ def unpacked(piece: bytes) -> Any:
 def work_on(
     cluster: Cluster, make: Callable[..., Callable[[Any], Any]], given: dict[str, Any], pieces: Iterable[bytes]
 ) -> Iterator[Any]:
-    """Yield what the actors make of the pieces, in the order in which they are done.
+    """Yield what the actors make of the pieces, in their order.
 
     Every actor makes its worker once by `make(**given)`.
 
@@ -116,18 +120,19 @@ def work_on(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # Journal, table and page in the order of the list, as without a cluster.
+    context.execution_options.preserve_order = True
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     items = [{"piece": piece} for piece in pieces]
     if not items:
         return
     found = ray.data.from_items(items, override_num_blocks=min(len(items), _MOST_BLOCKS)).map_batches(
         _Actor,
-        fn_constructor_args=(make, given),
+        fn_constructor_args=(make, given, os.getcwd()),
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=min(count, len(items)), max_tasks_in_flight_per_actor=2),
         num_cpus=1,
         num_gpus=cluster.gpus_per_worker,
-        max_restarts=-1,
-        max_task_retries=-1,
     )
     try:
         for row in found.iter_rows():
@@ -139,9 +144,38 @@ def work_on(
         raise ConfigError(f"The cluster ended the work ({type(error).__name__}): start again to go on.") from error
 
 
-def leave(cluster: Cluster) -> None:
+def leave() -> None:
     """End a cluster that was started for the work, or leave one that was joined."""
     with suppress(ImportError):
         import ray
 
         ray.shutdown()
+
+
+_active: list[Cluster] = []
+
+
+def active() -> Cluster | None:
+    """Return the cluster on which judges work now; None for this process."""
+    return _active[-1] if _active else None
+
+
+@contextmanager
+def judging_on(engine: str | None, cluster: Cluster) -> Iterator[None]:
+    """Let judges work on a cluster for a while, if the engine is `ray`.
+
+    Raises:
+        ConfigError: another engine, or a cluster that cannot be joined.
+    """
+    if engine not in (None, "ray"):
+        raise ConfigError(f"The engine of judges must be 'ray', not '{engine}'.")
+    if engine is None:
+        yield
+        return
+    join(cluster)
+    _active.append(cluster)
+    try:
+        yield
+    finally:
+        _active.pop()
+        leave()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +45,7 @@ def afar(cluster: Cluster, asked: Mapping[str, Any], task: Task, header: Row, ca
     mirror = mirror_of(out)
     names = ("gate", "gate_weights", "allow_noncommercial", "judges", "quality_map", "alignment_map", "offload")
     given = {name: asked[name] for name in names} | {"pipeline": str(asked["pipeline"]), "dtype": asked["dtype"]}
-    given |= {"task": replace(task, quality_map=None, alignment_map=None), "header": header, "cwd": os.getcwd()}
+    given |= {"task": replace(task, quality_map=None, alignment_map=None), "header": header}
     given |= {"calibration": calibration, "device": cluster.device, "address": mirror.address if mirror else ""}
     return Afar(cluster, given)
 
@@ -71,10 +69,7 @@ class RefineWorker:
         alignment_map: str | None,
         calibration: Any,
         address: str,
-        cwd: str,
     ) -> None:
-        with suppress(OSError):  # where everything is at addresses, no folder need be there
-            os.chdir(cwd)
         drawn = open_sources(quality_map, alignment_map, device, allow_noncommercial)
         self.pipe = open_pipeline(pipeline, Opening(device, dtype, offload, tuple(judges), allow_noncommercial))
         self.task = replace(task, quality_map=drawn[0], alignment_map=drawn[1])

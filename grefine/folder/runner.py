@@ -240,7 +240,7 @@ def refine_folder(
             run = _Run(work, out, pipe, task, (shelf, first), ledger, journal, report)
             if cluster and on_ray:
                 run.afar = afar(cluster, asked, task, header, pipe.config.get("calibration"), out)
-                stack.callback(leave, cluster)
+                stack.callback(leave)
             summary = run.go(start if shard or ledger.header is None else None, beginning.close)
             if shard and list_digest(list_work(named, out, options)) != start["shard"]["list"]:
                 summary.stopped = summary.stopped or "Pictures came or went while this shard ran."
