@@ -163,3 +163,41 @@ def test_what_cannot_be_is_refused_before_work_begins(world, tmp_path, monkeypat
     ):
         run(world, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_judges_on_a_cluster_give_what_they_give_here(world, tmp_path, monkeypatch):
+    """`score` and `evaluate` with a judge of the package, over pictures that a run left."""
+    from typer.testing import CliRunner
+
+    from grefine.cli.main import app
+
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder, source in ((before, world / "in"), (after, world / "calm")):
+        folder.mkdir()
+        for number in range(0, 60, 4):
+            for path in (*source.glob(f"{number:04}.*g"), *(source / "sub").glob(f"{number:04}.*g")):
+                (folder / path.name).write_bytes(path.read_bytes())
+    assert len(list(after.iterdir())) > 10
+    ray_options = ["--engine", "ray", "--gpus-per-worker", "0", "--actors", "2"]
+    for command, out in ((["score", str(after)], "scores.csv"), (["evaluate", str(before), str(after)], "scores")):
+        told = []
+        for number, options in enumerate(([], ray_options)):
+            result = CliRunner().invoke(
+                app,
+                [
+                    *command,
+                    "--metrics",
+                    "mdiqa",
+                    "--pipeline",
+                    "tiny",
+                    "--force",
+                    "-o",
+                    str(tmp_path / f"{number}-{out}"),
+                    *options,
+                ],
+            )
+            assert result.exit_code == 0, result.output
+            path = tmp_path / f"{number}-{out}"
+            told.append((path / "scores.csv" if path.is_dir() else path).read_bytes())
+        assert told[0] == told[1]
+        assert told[0].count(b"\n") > 10
