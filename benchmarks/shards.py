@@ -3,8 +3,8 @@
 Every process has one thread. What is compared is the work of the slowest process, from its first look at the folder to
 its last row; loading is told beside it, because a long run does not notice it. `--merge ROWS` measures a merge of that
 many made-up rows in two journals, without pictures (`--page`: and their page, on which they are then missing).
-`--plan ROWS` lists so many pictures of a folder, a list, a Parquet file and a tar, and measures the peak memory; `--ray`
-measures what a cluster of two actors on this machine adds to a run of `--count` pictures in one process.
+`--plan ROWS` lists so many pictures of a folder, a list, a Parquet file and a tar, and measures the peak memory.
+`--ray` measures what a cluster of this machine adds to a run of `--count` pictures in one process.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class NameSet:
     """A set of names that takes 16 to 32 bytes for each."""
 
     def __init__(self) -> None:
-        self._slots, self._count = array("q", bytes(8 * 64)), 0
+        self._slots, self._count = array("q", [0]) * 64, 0
 
     def __len__(self) -> int:
         return self._count
@@ -111,7 +111,7 @@ class NameSet:
     def add(self, name: str) -> bool:
         """Put a name in; say whether it was not there before."""
         if self._count * 2 >= len(self._slots):
-            old, self._slots = self._slots, array("q", bytes(32 * len(self._slots)))
+            old, self._slots = self._slots, array("q", [0]) * (2 * len(self._slots))
             for key in filter(None, old):
                 self._slots[self._place(key)] = key
         key = hash(name) or 1

@@ -199,5 +199,5 @@ def test_judges_on_a_cluster_give_what_they_give_here(world, tmp_path, monkeypat
             assert result.exit_code == 0, result.output
             path = tmp_path / f"{number}-{out}"
             told.append((path / "scores.csv" if path.is_dir() else path).read_bytes())
-        assert told[0] == told[1]
+        assert sorted(told[0].splitlines()) == sorted(told[1].splitlines())
         assert told[0].count(b"\n") > 10
