@@ -350,18 +350,22 @@ def missing_unplaced(alignment: AlignmentMap) -> list[int]:
 def region_phrase_text(alignment: AlignmentMap, index: int, part: np.ndarray) -> str:
     """Return what to draw for a phrase in a part of the mask: what it hangs on before it, its own patterns after it.
 
-    "With stripes" alone names nothing; and a missing "green cone" whose dots are seen here is to get dots as well.
+    "With stripes" alone names nothing; and a "green cone" with dots, or whose dots are seen here, is to have dots
+    afterwards as well.
     """
     asked = alignment.phrases[index]
     if asked.host is not None and not asked.phrase.beside:
         return f"{alignment.phrases[asked.host].phrase.text} {asked.phrase.text}"
     phrases = [aligned.phrase for aligned in alignment.phrases]
-    worn = [
-        other.phrase.text
-        for at, other in enumerate(alignment.phrases)
-        if asked.defect == "noun" and other.claimed is not None and at != index and depends_on(at, index, phrases)
-        if float(other.claimed[part].sum()) > COVERED * float(other.claimed.sum())
-    ]
+
+    def is_worn(at: int) -> bool:
+        if at == index or not depends_on(at, index, phrases):
+            return False
+        claimed = alignment.phrases[at].claimed
+        here = claimed is not None and float(claimed[part].sum()) > COVERED * float(claimed.sum())
+        return here or phrases[at].ancestor == index and phrases[at].words[0].lower() == "with"
+
+    worn = [phrase.text for at, phrase in enumerate(phrases) if is_worn(at)]
     return " ".join([asked.phrase.text, *worn])
 
 

@@ -80,6 +80,7 @@ def repair(forest: Forest, listed: WordList) -> None:
     _join_prepositions(forest, listed)
     _turn_predicates(forest)
     _hang_clinging(forest, listed.entries["clinging"])
+    _hang_patterns(forest, listed.entries["pattern"])
     _hang_states(forest, listed.entries["state"])
     main = main_noun(forest, listed)
     if main == -1:
@@ -119,6 +120,8 @@ def _collapse(forest: Forest, first: int, end: int) -> None:
     target = _next_noun(forest, end)
     if target == -1:
         return
+    if first and forest.is_noun(first - 1) and first <= forest.heads[first - 1] < end:
+        _part(forest, first - 1, inside)
     outer = [forest.heads[i] for i in inside if not first <= forest.heads[i] < end]
     # The noun hangs where the preposition's own noun hung.
     above = next((h for h in outer if h != target), -1)
@@ -142,6 +145,16 @@ def _collapse(forest: Forest, first: int, end: int) -> None:
         before = next((i for i in range(first - 1, -1, -1) if forest.is_noun(i)), -1)
         if before != -1 and forest.segment[before] == forest.segment[first]:
             forest.hang(target, before, "nmod")
+
+
+def _part(forest: Forest, noun: int, inside: range) -> None:
+    """Take the noun before "right of" for no part of a thing named "right": it gets what hung there and its place."""
+    word = forest.heads[noun]
+    forest.heads[noun], forest.labels[noun] = forest.heads[word], forest.labels[word]
+    for i in range(noun):
+        if forest.heads[i] in inside:
+            forest.heads[i] = noun
+    forest.heads[word] = noun
 
 
 def _next_noun(forest: Forest, start: int) -> int:
@@ -183,6 +196,21 @@ def _hang_clinging(forest: Forest, clinging: frozenset[str]) -> None:
             while forest.is_noun(forest.heads[nearest]) and forest.heads[nearest] == nearest - 1:
                 nearest -= 1
             forest.hang(i, nearest, "acl")
+
+
+def _hang_patterns(forest: Forest, patterns: frozenset[str]) -> None:
+    """Hang "with dots" on the cone in "a box beside a cone with dots": a pattern is told of the thing just named."""
+    if patterns.isdisjoint(forest.lower):
+        return
+    for i, word in enumerate(forest.lower):
+        case = forest.case_of(i)
+        if word not in patterns or case < 1 or forest.lower[case] != "with" or not forest.is_noun(case - 1):
+            continue
+        if forest.heads[i] != case - 1 and forest.segment[case] == forest.segment[case - 1]:
+            forest.hang(i, case - 1, "nmod")
+        for place in forest.children(i):
+            if place > i and forest.is_noun(place) and forest.case_of(place) != -1:
+                forest.hang(place, case - 1, "nmod")
 
 
 def _hang_states(forest: Forest, states: frozenset[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from grefine.errors import ConfigError, nearest
 
 KINDS = (
-    *("quality", "style", "camera", "medium", "negator", "preposition", "clinging"),
+    *("quality", "style", "camera", "medium", "negator", "preposition", "clinging", "pattern"),
     *("tag", "about", "state", "lettering"),
 )
 
