@@ -52,7 +52,7 @@ def join(cluster: Cluster) -> int:
     if not ray.is_initialized():
         try:
             options: dict[str, Any] = {"include_dashboard": False} if cluster.address is None else {}
-            ray.init(cluster.address, log_to_driver=False, logging_level="ERROR", **options)
+            ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:
             where = f"at '{cluster.address}' " if cluster.address else ""
             raise ConfigError(f"No Ray cluster {where}can be joined ({type(error).__name__}).") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,17 +156,21 @@ class AlignmentScore:
         return [Scores({AQ.name: math.nan if entry.score is None else float(entry.score)}) for entry in found]
 
 
+@lru_cache(1)
+def _maps(pipeline: str, device: str) -> Maps:
+    from grefine.indicators.load import load_maps
+
+    return load_maps(pipeline, device=device)
+
+
 def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
     """Return the judges for p and a; both share one CLIP, loaded when first needed."""
     folder = fetched_pipeline(pipeline)
     parts = [] if folder is None else [folder / name for name in ("clip", "pq_prompts", "model_index.json")]
     source = "".join(fingerprint_of(part) for part in parts if part.exists()) or str(pipeline)
 
-    @cache
     def maps() -> Maps:
-        from grefine.indicators.load import load_maps
-
-        return load_maps(pipeline, device=device)
+        return _maps(str(pipeline), device)
 
     from grefine.indicators.domain_check import domain_at
 

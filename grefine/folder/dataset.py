@@ -15,10 +15,10 @@ from grefine.errors import GRefineError
 from grefine.folder.mirror import Mirror, mirror_of
 from grefine.io.encode import read_embedded
 from grefine.io.images import read_bytes
-from grefine.io.places import place_at, read_place
+from grefine.io.places import place_at
 from grefine.io.record import KEY
 from grefine.io.run_files import DATASET, STATE_FOLDER, LastRows
-from grefine.io.samples import import_pyarrow
+from grefine.io.samples import import_pyarrow, read_place
 
 PART_BYTES = 512 * 2**20
 """Pictures of so many bytes go into one Parquet file or tar."""

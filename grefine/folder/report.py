@@ -13,8 +13,9 @@ from grefine.errors import ImageError
 from grefine.folder.mirror import mirror_of
 from grefine.io.images import decode_image
 from grefine.io.picture import printable
-from grefine.io.places import place_at, read_place
+from grefine.io.places import place_at
 from grefine.io.run_files import LastRows, layers_at
+from grefine.io.samples import read_place
 from grefine.report.entry import ReportImage
 from grefine.report.records import asked_of, decision_name
 from grefine.report.run_page import RefineTally, write_refine_report

@@ -13,9 +13,9 @@ from grefine.folder.mirror import mirror_of
 from grefine.folder.options import EXTENSIONS, FolderOptions, file_state
 from grefine.io.images import SUFFIXES
 from grefine.io.picture import printable
-from grefine.io.places import Place, is_address, place_of, read_place, system_of, walk_address
+from grefine.io.places import Place, is_address, place_of, system_of, walk_address
 from grefine.io.run_files import DATASET, RUN_FOLDERS, STATE_FOLDER, NameSet, with_ending
-from grefine.io.samples import is_samples, list_samples
+from grefine.io.samples import is_samples, list_samples, read_place
 from grefine.io.walk import is_picture, is_walked
 
 PANEL_FOLDER = "panels"
@@ -104,7 +104,8 @@ def _check_out(sources: list[str | Path], out: Path) -> None:
 
 def expand_stdin(sources: list[str | Path]) -> list[str | Path]:
     """Replace `-` (or `@-`) by the paths on standard input, which can be read only once."""
-    return [path for source in sources for path in (_read_list("-") if str(source) in ("-", "@-") else (source,))]
+    listed = (path for source in sources for path in (_read_list("-") if str(source) in ("-", "@-") else (source,)))
+    return [str(path) if isinstance(path, Place) else path for path in listed]
 
 
 def _prefixes(folders: list[Path], alone: bool) -> dict[Path, str]:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from grefine.errors import ConfigError, ImageError
-from grefine.io.images import MAX_BYTES, read_bytes
+from grefine.errors import ConfigError
 from grefine.io.picture import printable
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -56,33 +55,6 @@ def place_at(text: str) -> Path | Place:
     if part := _PART.fullmatch(text):
         return Place(part[1], part[2])
     return Place(text) if is_address(text) else Path(text)
-
-
-def read_place(source: Path | Place) -> bytes:
-    """Return the bytes of a picture, wherever it lies.
-
-    Raises:
-        ImageError: it cannot be read; the sentence names it.
-    """
-    if isinstance(source, Path):
-        return read_bytes(source)
-    if source.size > MAX_BYTES:
-        raise ImageError(f"'{source}' is too large: {source.size / 2**20:.0f} MiB.")
-    try:
-        if source.file.lower().endswith(".parquet"):
-            from grefine.io.samples import read_parquet_row
-
-            data = read_parquet_row(source.file, int(source.part))
-        elif source.part:
-            start, size = map(int, source.part.split(":"))
-            data = read_range(source.file, start, start + size)
-        else:
-            data = read_range(source.file, None, None)
-    except ConfigError as error:
-        raise ImageError(str(error)) from error
-    if not data:
-        raise ImageError(f"'{printable(str(source))}' is empty: the picture has no bytes.")
-    return data
 
 
 def read_range(file: str, start: int | None, end: int | None) -> bytes:

@@ -8,13 +8,13 @@ import tarfile
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from grefine.errors import ConfigError
-from grefine.io.images import SUFFIXES
+from grefine.errors import ConfigError, ImageError
+from grefine.io.images import MAX_BYTES, SUFFIXES, read_bytes
 from grefine.io.picture import printable
-from grefine.io.places import Place, is_address, patiently, place_of, system_of
+from grefine.io.places import Place, is_address, patiently, place_of, read_range, system_of
 from grefine.io.prompt_table import NAME_COLUMNS, PROMPT_COLUMNS
 from grefine.io.run_files import is_inside
 
@@ -208,6 +208,31 @@ def read_parquet_row(file: str, row: int) -> bytes:
         except ConfigError:
             del _open[file]
             raise
+
+
+def read_place(source: Path | Place) -> bytes:
+    """Return the bytes of a picture, wherever it lies.
+
+    Raises:
+        ImageError: it cannot be read; the sentence names it.
+    """
+    if isinstance(source, Path):
+        return read_bytes(source)
+    if source.size > MAX_BYTES:
+        raise ImageError(f"'{source}' is too large: {source.size / 2**20:.0f} MiB.")
+    try:
+        if source.file.lower().endswith(".parquet"):
+            data = read_parquet_row(source.file, int(source.part))
+        elif source.part:
+            start, size = map(int, source.part.split(":"))
+            data = read_range(source.file, start, start + size)
+        else:
+            data = read_range(source.file, None, None)
+    except ConfigError as error:
+        raise ImageError(str(error)) from error
+    if not data:
+        raise ImageError(f"'{printable(str(source))}' is empty: the picture has no bytes.")
+    return data
 
 
 def open_file(file: str) -> Any:
