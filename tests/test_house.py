@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "grefine"
 # A room may import its own row and every row above it.
 ORDER = [
     {"types", "errors"},
-    {"config", "resources", "fetching"},
+    {"config", "resources", "fetching", "cluster"},
     {"io", "text"},
     {"models"},
     {"indicators", "scorers"},

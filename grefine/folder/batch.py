@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -15,14 +17,13 @@ from grefine import __version__
 from grefine.errors import ConfigError, GRefineError, ImageError, PromptError, WorldMismatch
 from grefine.folder.gate import gate_note, look_first, passed_reason
 from grefine.folder.loras import LoraShelf
-from grefine.folder.options import file_state
 from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import maps_of
 from grefine.io.encode import pixel_digest
-from grefine.io.images import decode_image, read_bytes
+from grefine.io.images import decode_image
 from grefine.io.picture import LoadedImage
 from grefine.io.prompts import ChosenPrompt
 from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
@@ -129,10 +130,15 @@ def refine_batch(
 def _read(item: WorkItem, task: Task) -> Reading:
     start = time.perf_counter()
     try:
-        state = file_state(item.source) if item.source.exists() else {}
-        data = read_bytes(item.source)
-        image = decode_image(data, item.source, task.options.max_pixels)
-        prompt = task.prompts.find(image, item.relative)
+        state = item.state() if not isinstance(item.source, Path) or item.source.exists() else {}
+        data = item.read()
+        if isinstance(item.source, Path):
+            image, given = decode_image(data, item.source, task.options.max_pixels), ("", "")
+        else:
+            # Nothing lies beside it on this machine.
+            image = replace(decode_image(data, item.where, task.options.max_pixels), path=None)
+            given = (item.source.prompt, f"data set {posixpath.basename(item.source.file)}")
+        prompt = task.prompts.find(image, item.relative, given)
     except GRefineError as error:
         return Reading(item, failure=str(error), seconds=time.perf_counter() - start)
     except OSError as error:

@@ -155,7 +155,7 @@ def _row(outcome: Outcome, fault: str, writing: float) -> Row:
     row: Row = {
         "kind": "image",
         "file": reading.item.relative,
-        "source": os.fspath(reading.item.source.absolute()),
+        "source": reading.item.where,
         "state": "failed" if fault else outcome.state,
         "reason": fault or outcome.reason,
         "input": {"sha256": reading.digest} | dict(reading.state),
