@@ -24,6 +24,7 @@ from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
 from grefine.folder.options import FolderOptions, file_digest
+from grefine.folder.plans import open_by_hand
 from grefine.folder.progress import Reporter, silent
 from grefine.folder.shards import (
     Shard,
@@ -88,6 +89,9 @@ def refine_folder(
     workers: int = 0,
     quality_map: str | Path | None = None,
     alignment_map: str | Path | None = None,
+    plans: str | Path | None = None,
+    masks: str | Path | None = None,
+    add_masks: bool = False,
     report: Reporter = silent,
 ) -> RunSummary:
     """Refine files and folders into `out`, each image with its own prompt; started again, it goes on where it was.
@@ -117,6 +121,9 @@ def refine_folder(
         workers: Start so many shards on this machine, wait for them and merge.
         quality_map: A provider of quality maps by name, or a folder with a map for every picture, in place of PQ-Map.
         alignment_map: The same in place of AQ-Map.
+        plans: A folder that `grefine plan` wrote and somebody may have edited; followed in place of planning.
+        masks: A folder of masks by the names of the pictures, white = repaint, in place of planned ones.
+        add_masks: Repaint what the masks mark and what our maps find; a picture without a mask is planned alone.
         report: Called with an event (a dict) for everything that happens.
 
     Returns:
@@ -144,6 +151,7 @@ def refine_folder(
         arguments |= {"gate_weights": gate_weights, "allow_noncommercial": allow_noncommercial, "device": device}
         arguments |= {"dtype": dtype, "offload": offload, "judges": judges, "guidance": guidance}
         arguments |= {"quality_map": quality_map, "alignment_map": alignment_map}
+        arguments |= {"plans": plans, "masks": masks, "add_masks": add_masks}
         shown = (
             report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
         )
@@ -161,6 +169,7 @@ def refine_folder(
     if next(list_work(named, out, options), None) is None:
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
+    by_hand = open_by_hand(plans, masks, add_masks)
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
     pipe = open_pipeline(pipeline, opening)
@@ -179,6 +188,7 @@ def refine_folder(
         tuple(opening.key()),
         dict(guidance or {}),
         *drawn,
+        *by_hand,
     )
     header = task.header(file_digest(table.path) if table else "")
     start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view_of(task, first, pipe)}
