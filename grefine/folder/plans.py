@@ -33,9 +33,7 @@ class PlanFolder:
         """
         files = sorted(folder.rglob(f"*{PLAN}")) if folder.is_dir() else []
         if not files:
-            raise ConfigError(
-                f"--plans: '{printable(folder)}' holds no plans: make them with `grefine plan SRC -o DIR`."
-            )
+            raise ConfigError(f"--plans: '{printable(folder)}' holds no plans: `grefine plan SRC -o DIR` makes them.")
         return cls(folder, {file.relative_to(folder).as_posix(): _edit(file) for file in files})
 
     @property

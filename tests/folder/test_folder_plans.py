@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from small_world import by_file, config, make_folder, random_pipeline, rows, scene
+from small_world import PROMPTS, by_file, config, make_folder, random_pipeline, rows, scene
 
 from grefine.errors import ConfigError, PlanError
 from grefine.folder.options import FolderOptions
@@ -30,6 +30,16 @@ def planned(pipe, tmp_path_factory):
     root = tmp_path_factory.mktemp("plans")
     source = make_folder(root / "in", 6)
     return source, plan_folder(source, root / "plans", pipe, config=config(), options=OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def name(planned):
+    """A picture with something to repaint."""
+    found = [
+        p.name for p in planned[1].planned if p.verdict == "repair" and p.name.endswith(".png") and "/" not in p.name
+    ]
+    assert RepairPlan.load(planned[1].out / found[0]).regions
+    return found[0]
 
 
 def refine(source, out, pipe, **given):
@@ -53,7 +63,9 @@ def change(plans, name, **values):
 
 def test_unchanged_plans_give_the_bytes_of_a_direct_run(planned, pipe, tmp_path):
     source, summary = planned
-    assert summary.counts["repair"] and not summary.failed and (summary.out / "report.html").is_file()
+    assert summary.counts["repair"]
+    assert not summary.failed
+    assert (summary.out / "report.html").is_file()
     refine(source, tmp_path / "direct", pipe)
     refine(source, tmp_path / "with", pipe, plans=summary.out)
     assert any(row["state"] == "refined" for row in rows(tmp_path / "direct"))
@@ -61,25 +73,26 @@ def test_unchanged_plans_give_the_bytes_of_a_direct_run(planned, pipe, tmp_path)
         assert (tmp_path / "direct" / name).read_bytes() == (tmp_path / "with" / name).read_bytes()
 
 
-def test_a_region_that_is_off_leaves_the_picture_and_the_run_is_another(copied, pipe, tmp_path):
+def test_a_region_that_is_off_leaves_the_picture_and_the_run_is_another(copied, name, pipe, tmp_path):
     source, plans = copied
-    change(plans, "0000.png", region={"on": False})
+    change(plans, name, region={"on": False})
     refine(source, tmp_path / "out", pipe, plans=plans)
-    assert by_file(tmp_path / "out")["0000.png"]["state"] == "untouched"
+    assert by_file(tmp_path / "out")[name]["state"] == "untouched"
     with pytest.raises(ConfigError, match="plans or masks"):
         refine(source, tmp_path / "out", pipe)
 
 
-def test_a_painted_mask_is_repainted_and_nothing_else(copied, pipe, tmp_path):
+def test_a_painted_mask_is_repainted_and_nothing_else(copied, name, pipe, tmp_path):
     source, plans = copied
     mask = np.zeros((32, 32), np.uint8)
     mask[4:12, 4:12] = 255
-    Image.fromarray(mask).save(plans / "0000.png.mask.png")
+    Image.fromarray(mask).save(plans / f"{name}.mask.png")
     refine(source, tmp_path / "out", pipe, plans=plans)
-    before = np.asarray(Image.open(source / "0000.png").convert("RGB"))
-    after = np.asarray(Image.open(tmp_path / "out" / "0000.png").convert("RGB"))
+    before = np.asarray(Image.open(source / name).convert("RGB"))
+    after = np.asarray(Image.open(tmp_path / "out" / name).convert("RGB"))
     moved = (before != after).any(axis=2)
-    assert moved.any() and not (moved & (mask == 0)).any()
+    assert moved.any()
+    assert not (moved & (mask == 0)).any()
 
 
 @pytest.mark.parametrize(
@@ -93,12 +106,14 @@ def test_a_painted_mask_is_repainted_and_nothing_else(copied, pipe, tmp_path):
         ({"extra": 1}, "extra"),
     ],
 )
-def test_what_cannot_be_followed_is_refused_by_name_and_alone(copied, pipe, tmp_path, values, sentence):
+def test_what_cannot_be_followed_is_refused_by_name_and_alone(copied, name, pipe, tmp_path, values, sentence):
     source, plans = copied
-    change(plans, "0000.png", **values)
+    change(plans, name, **values)
     summary = refine(source, tmp_path / "out", pipe, plans=plans)
-    row = by_file(tmp_path / "out")["0000.png"]
-    assert row["state"] == "failed" and "0000.png" in row["reason"] and sentence in row["reason"]
+    row = by_file(tmp_path / "out")[name]
+    assert row["state"] == "failed"
+    assert name in row["reason"]
+    assert sentence in row["reason"]
     assert summary.counts["failed"] == 1
 
 
@@ -112,10 +127,12 @@ def test_masks_of_any_size_and_alpha_with_and_without_our_maps(pipe, tmp_path):
     Image.fromarray(layer).save(tmp_path / "masks" / "a.png")
     refine(tmp_path / "in", tmp_path / "out", pipe, masks=tmp_path / "masks")
     found = by_file(tmp_path / "out")
-    assert found["a.png"]["area"] == pytest.approx(64 / 1024) and "no mask for 'b.png'" in found["b.png"]["reason"]
+    assert found["a.png"]["area"] == pytest.approx(64 / 1024)
+    assert "no mask for 'b.png'" in found["b.png"]["reason"]
     refine(tmp_path / "in", tmp_path / "both", pipe, masks=tmp_path / "masks", add_masks=True)
     both = by_file(tmp_path / "both")
-    assert both["b.png"]["state"] != "failed" and both["a.png"]["area"] >= found["a.png"]["area"]
+    assert both["b.png"]["state"] != "failed"
+    assert both["a.png"]["area"] >= found["a.png"]["area"]
 
 
 def nonsense(dice, plans, name):
@@ -158,11 +175,11 @@ JUNK = [
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(500, marks=pytest.mark.slow)])
-def test_plans_edited_by_a_script_give_results_or_one_sentence(planned, pipe, tmp_path, count):
+def test_plans_edited_by_a_script_give_results_or_one_sentence(planned, name, pipe, tmp_path, count):
     dice = random.Random(count)
     source, summary = planned
-    name, states = "0000.png", []
-    picture, text = Image.open(source / name).convert("RGB"), "a red ball on green grass"
+    states = []
+    picture, text = Image.open(source / name).convert("RGB"), PROMPTS[int(name[:4]) % 4]
     for _ in range(count):
         for ending in (".plan.json", ".mask.png"):
             shutil.copy(summary.out / f"{name}{ending}", tmp_path)
@@ -172,6 +189,8 @@ def test_plans_edited_by_a_script_give_results_or_one_sentence(planned, pipe, tm
             assert out.images[0].size == picture.size
             states.append("result")
         except PlanError as error:
-            assert "\n" not in str(error) and len(str(error)) < 400
+            assert "\n" not in str(error)
+            assert len(str(error)) < 400
             states.append("sentence")
-    assert len(states) == count and {"result", "sentence"} == set(states)
+    assert len(states) == count
+    assert set(states) == {"result", "sentence"}
