@@ -33,7 +33,7 @@ class PlanFolder:
         """
         files = sorted(folder.rglob(f"*{PLAN}")) if folder.is_dir() else []
         if not files:
-            raise ConfigError(f"--plans: '{printable(folder)}' holds no plans: `grefine plan SRC -o DIR` makes them.")
+            raise ConfigError(f"--plans: '{printable(folder)}' has no plans: `grefine plan SRC -o DIR` makes some.")
         return cls(folder, {file.relative_to(folder).as_posix(): _edit(file) for file in files})
 
     @property
@@ -54,12 +54,10 @@ class PlanFolder:
             raise PlanError(f"'{printable(self.folder)}' has no plan for '{printable(relative)}': plan again.")
         plan = RepairPlan.load(file)
         if self.edits.get(f"{relative}{PLAN}") != _edit_of(plan):
-            raise PlanError(f"The plan '{name}' changed while the run was on: start again in another OUT.")
+            raise PlanError(f"The plan '{name}' changed during the run: start again in another OUT.")
         then = plan.made_for.get("seed")
         if then != seed:
-            raise PlanError(
-                f"The plan '{name}' was made with seed {then}, and the run has {seed}: give --seed {then}."
-            )
+            raise PlanError(f"The plan '{name}' was made with seed {then}, the run has {seed}: give --seed {then}.")
         return plan
 
 
