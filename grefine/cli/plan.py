@@ -25,6 +25,8 @@ def plan(
     batch_size: int = typer.Option(8, help="Images per unit of work; the same as for `refine`."),
     seed: int = typer.Option(0, help="The seed that every plan begins with; the same as for `refine`."),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
+    painter: str = typer.Option(None, help="Who is to redraw; the same as for `refine`."),
+    painter_class: str = typer.Option(None, help="The class of diffusers that it is loaded as."),
     dtype: str = typer.Option("auto", help="auto, fp32, fp16 or bf16; the same as for `refine`."),
 ) -> None:
     """Plan without changing anything; look, change, then `grefine refine SRC -o OUT --plans DIR`."""
@@ -55,6 +57,8 @@ def plan(
         allow_noncommercial=allow_noncommercial,
         device=device,
         dtype=dtype,
+        painter=painter,
+        painter_class=painter_class,
         say=lambda text: typer.echo(text, err=True),
     )
     typer.echo("\n".join(summary.lines()))

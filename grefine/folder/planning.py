@@ -68,6 +68,8 @@ def plan_folder(
     allow_noncommercial: bool = False,
     device: str | None = None,
     dtype: str = "auto",
+    painter: str | Path | None = None,
+    painter_class: str | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> PlanSummary:
     """Write a plan of every picture into `out`, and a page of all; a plan that is there stays as it is.
@@ -83,7 +85,7 @@ def plan_folder(
     if next(list_work(named, out, options), None) is None:
         raise ConfigError("No images to plan: give images, folders, or an @list of paths.")
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
-    opening = Opening(device, dtype)
+    opening = Opening(device, dtype, "none", (), allow_noncommercial, str(painter or ""), painter_class or "")
     pipe = open_pipeline(pipeline, opening)
     found = PromptSources(table, prompt, follow_links=options.follow_links)
     name = pipeline_name(pipe)

@@ -91,8 +91,8 @@ class MaskFolder:
         if self.with_maps:
             return None
         raise PlanError(
-            f"'{printable(self.folder)}' has no mask for '{printable(relative)}': add '{printable(stem)}.png', or give "
-            "--add-masks to plan it by our maps."
+            f"'{printable(self.folder)}' has no mask for '{printable(relative)}': add '{printable(stem)}.png', or "
+            "give --add-masks to plan it by our maps."
         )
 
 
@@ -125,7 +125,7 @@ def read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
         loaded = read_image(file)
     except ImageError as error:
         raise PlanError(f"The mask {error}") from error
-    clear = loaded.alpha is not None and loaded.alpha.getextrema()[0] < 255
+    clear = loaded.alpha is not None and int(np.asarray(loaded.alpha).min()) < 255
     grey = loaded.alpha if clear and loaded.alpha is not None else loaded.rgb.convert("L")
     return np.asarray(grey.resize(size, Image.Resampling.BILINEAR) if grey.size != size else grey) >= 128
 

@@ -40,6 +40,8 @@ class Task:
     """Who draws the quality maps in place of PQ-Map."""
     alignment_map: MapSource | None = None
     """Who draws the alignment maps in place of AQ-Map."""
+    painter: Mapping[str, Any] = field(default_factory=dict)
+    """Who redraws in place of SDXL, and how it is told, as a saved pipeline states it."""
     plans: PlanFolder | None = None
     """Plans that were made, and perhaps changed, before."""
     masks: MaskFolder | None = None
@@ -55,6 +57,11 @@ class Task:
             if by is not None
         }
 
+    @property
+    def painter_name(self) -> str:
+        """Say who redraws in place of SDXL; empty for SDXL."""
+        return " ".join(str(self.painter[key]) for key in ("class", "from") if self.painter.get(key))
+
     @cached_property
     def config_hash(self) -> str:
         """Hash of everything that decides how one image with one prompt comes out."""
@@ -66,6 +73,7 @@ class Task:
     def _steering(self) -> list[Any]:
         steering: list[Any] = [list(self.opening), dict(self.guidance)]
         steering += [self.drawn_by] if self.drawn_by else []
+        steering += [dict(self.painter)] if self.painter else []
         by_hand = {"plans": self.plans.digest if self.plans else "", "masks": self.masks.digest if self.masks else ""}
         steering += [by_hand] if any(by_hand.values()) else []
         return steering if any(steering) else []
@@ -95,5 +103,6 @@ def pipeline_name(pipe: Any) -> str:
 
 
 def weights_fingerprint(pipe: Any) -> str:
-    """Return a hash over the weights of a pipeline, to notice other ones."""
-    return fingerprint(pipe.components)
+    """Return a hash over the weights of a pipeline and its painter, to notice other ones."""
+    painter = getattr(getattr(getattr(pipe, "painter", None), "pipe", None), "components", {})
+    return fingerprint(pipe.components | {f"painter.{name}": part for name, part in painter.items()})

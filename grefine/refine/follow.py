@@ -13,10 +13,11 @@ import torch
 from grefine.errors import ConfigError, PlanError
 from grefine.indicators.calibration import Calibration
 from grefine.io.content import content_hash
-from grefine.refine.job import Job, timed
+from grefine.refine.job import Job
 from grefine.refine.maps import MapDrawer
+from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.parts import connected_parts
-from grefine.refine.plan import Findings, plan_repair, plan_repairs
+from grefine.refine.plan import plan_repairs
 from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig, UNetTraits
 from grefine.types import RepairPlan
@@ -91,10 +92,12 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
     return state.hexdigest()[:12]
 
 
-def planner_of(pipe: Any, maps: MapDrawer, traits: UNetTraits) -> str:
-    """Return what tells apart pipelines that plan differently: what draws their maps, thresholds, size of crops."""
+def planner_of(pipe: Any, maps: MapDrawer, painter: Any) -> str:
+    """Return what tells apart pipelines that plan differently: what draws their maps, thresholds, size of crops, painter."""
     networks = fingerprint({"clip": pipe.clip, "pq_prompts": pipe.pq_prompts})
-    return content_hash(repr((networks, asdict(maps.calibration), pipe.working_side, asdict(traits))))[:16]
+    return content_hash(
+        repr((networks, asdict(maps.calibration), painter.side, asdict(painter.traits), painter.phrasing))
+    )[:16]
 
 
 def drawers_of(maps: MapDrawer) -> str:
@@ -113,6 +116,7 @@ def follow_plans(
     traits: UNetTraits,
     planner: str,
     maps: str,
+    phrasing: Phrasing,
 ) -> list[Job]:
     """Give every job its plan; those without one are planned now.
 
@@ -123,11 +127,10 @@ def follow_plans(
     for job in jobs:
         given = plans[job.row]
         if given is None:
-            followed += plan_repairs([job], config, calibration, working, traits)
+            followed += plan_repairs([job], config, calibration, working, traits, phrasing=phrasing)
             continue
-        with timed([job], "plan"):
-            check_plan(job, given, config, planner, maps)
-            plan = _follow(job, given, config, calibration, working, traits)
+        check_plan(job, given, config, planner, maps)
+        plan = _follow(job, given, config, calibration, working, traits, phrasing)
         followed.append(replace(job, plan=plan))
     return followed
 
@@ -161,7 +164,13 @@ def check_plan(job: Job, plan: RepairPlan, config: RefineConfig, planner: str, m
 
 
 def _follow(
-    job: Job, plan: RepairPlan, config: RefineConfig, calibration: Calibration, working: int, traits: UNetTraits
+    job: Job,
+    plan: RepairPlan,
+    config: RefineConfig,
+    calibration: Calibration,
+    working: int,
+    traits: UNetTraits,
+    phrasing: Phrasing,
 ) -> RepairPlan:
     """Return the plan without what was switched off or wiped from its mask, with what was painted in."""
     known, regions = np.zeros(plan.mask.shape, bool), []
@@ -176,8 +185,8 @@ def _follow(
         if len(connected_parts(painted)) > MOST_PIECES:
             name = plan.file or f"plan {job.row}"
             raise PlanError(f"The mask of '{name}' has more than {MOST_PIECES} new pieces: paint fewer, larger ones.")
-        found = Findings(job.quality, job.alignment, job.parsed, painted)
-        regions += plan_repair(found, config, calibration, working, traits).regions
+        marked = [replace(job, user_mask=painted)]
+        regions += plan_repairs(marked, config, calibration, working, traits, phrasing=phrasing)[0].plan.regions
     mask = np.zeros(plan.mask.shape, bool)
     for region in regions:
         mask[region.box[1] : region.box[3], region.box[0] : region.box[2]] |= region.mask

@@ -1,7 +1,5 @@
 """The metrics as rows that a person can read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,6 @@ def list_metrics(only: str | None = None, pipeline: str | Path | None = None) ->
     """Return every metric in order, or the paper's thirteen: what is known of it, and whether it can run here.
 
     `reason` says why it cannot and what would make it run, or warns.
-
-    Raises:
-        ConfigError: an unknown pipeline.
     """
     folder = None if pipeline is None else known_pipeline(pipeline)
     rows = []
