@@ -93,7 +93,7 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
 
 
 def planner_of(pipe: Any, maps: MapDrawer, painter: Any) -> str:
-    """Return what tells apart pipelines that plan differently: what draws their maps, thresholds, size of crops, painter."""
+    """Return what tells apart pipelines that plan differently: their maps, thresholds and painter."""
     networks = fingerprint({"clip": pipe.clip, "pq_prompts": pipe.pq_prompts})
     return content_hash(
         repr((networks, asdict(maps.calibration), painter.side, asdict(painter.traits), painter.phrasing))
