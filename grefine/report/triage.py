@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grefine.errors import PlanError
+from grefine.plan_file import OVERLAY
 from grefine.report.entry import ReportImage, ReportText
 from grefine.report.page import write_page
 from grefine.types import MetricSpec, RepairPlan
@@ -55,7 +56,7 @@ def write_triage(
         missing=tuple(failed),
     )
     worst = sorted(pictures, key=lambda picture: (-picture.wrong, picture.name))
-    return write_page(out, ([entry] for entry in _entries(worst)), text, {"wrong": _WRONG})
+    return write_page(out, ([entry] for entry in _entries(worst)), text, {"wrong": _WRONG}, labels=("picture", "plan"))
 
 
 def _entries(pictures: Sequence[PlannedPicture]) -> Iterator[ReportImage]:
@@ -68,11 +69,11 @@ def _entries(pictures: Sequence[PlannedPicture]) -> Iterator[ReportImage]:
         yield ReportImage(
             name=picture.name,
             before=picture.source,
-            after=picture.source,
+            after=Path(f"{picture.plan}{OVERLAY}"),
             mask=mask,
             prompt=picture.prompt,
             kept=picture.verdict,
             reason=picture.reason,
-            scores={"wrong": (picture.wrong, picture.wrong)},
+            scores={"wrong": (picture.wrong, 0.0)},
             notes=picture.notes,
         )
