@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "grefine"
 
 # A room may import its own row and every row above it.
 ORDER = [
-    {"types", "errors"},
+    {"types", "errors", "plan_file"},
     {"config", "resources", "fetching", "cluster"},
     {"io", "text"},
     {"models"},

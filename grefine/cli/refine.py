@@ -65,6 +65,11 @@ def refine(
     actors: int = typer.Option(0, help="Actors on a cluster; 0 for as many as its GPUs serve."),
     quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
     alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
+    plans: Path = typer.Option(None, help="Folder that `grefine plan` wrote: follow its plans, edited or not."),
+    masks: Path = typer.Option(
+        None, help="Folder of masks by the pictures' names, white = repaint, in place of ours."
+    ),
+    add_masks: bool = typer.Option(False, help="With --masks: repaint also what our maps find."),
     as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
 ) -> None:
     """Refine images; started again with the same line, a run goes on where it ended."""
@@ -120,6 +125,9 @@ def refine(
         cluster=Cluster(ray_address, gpus_per_worker, actors),
         quality_map=quality_map,
         alignment_map=alignment_map,
+        plans=plans,
+        masks=masks,
+        add_masks=add_masks,
         report=choose_reporter(as_json),
     )
     if not as_json:

@@ -29,6 +29,7 @@ from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
 from grefine.folder.mirror import mirror_of, mirrored, open_journal
 from grefine.folder.options import FolderOptions, file_digest
+from grefine.folder.plans import open_by_hand
 from grefine.folder.progress import Reporter, silent
 from grefine.folder.shards import (
     Shard,
@@ -98,6 +99,9 @@ def refine_folder(
     cluster: Cluster | None = None,
     quality_map: str | Path | None = None,
     alignment_map: str | Path | None = None,
+    plans: str | Path | None = None,
+    masks: str | Path | None = None,
+    add_masks: bool = False,
     report: Reporter = silent,
 ) -> RunSummary:
     """Refine files and folders into `out`, each image with its own prompt; started again, it goes on where it was.
@@ -131,6 +135,9 @@ def refine_folder(
         cluster: Which cluster and what of it, for `engine="ray"`.
         quality_map: A provider of quality maps by name, or a folder with a map for every picture, in place of PQ-Map.
         alignment_map: The same in place of AQ-Map.
+        plans: A folder that `grefine plan` wrote and somebody may have edited; followed in place of planning.
+        masks: A folder of masks by the names of the pictures, white = repaint, in place of planned ones.
+        add_masks: Repaint what the masks mark and what our maps find; a picture without a mask is planned alone.
         report: Called with an event (a dict) for everything that happens.
 
     Returns:
@@ -170,6 +177,7 @@ def refine_folder(
         arguments |= {"dtype": dtype, "offload": offload, "judges": judges, "guidance": guidance}
         arguments |= {"quality_map": quality_map, "alignment_map": alignment_map}
         arguments |= {"painter": painter, "painter_class": painter_class}
+        arguments |= {"plans": plans, "masks": masks, "add_masks": add_masks}
         shown = (
             report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
         )
@@ -191,6 +199,7 @@ def refine_folder(
     if next(list_work(named, out, options), None) is None:
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
+    by_hand = open_by_hand(plans, masks, add_masks)
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
     named_painter = (str(painter or ""), painter_class or "")
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial, *named_painter)
@@ -213,6 +222,7 @@ def refine_folder(
         dict(guidance or {}),
         *drawn,
         describe_painter(getattr(pipe, "painter", None)) or {},
+        *by_hand,
     )
     header = task.header(file_digest(table.path) if table else "")
     view = view_of(task, first, pipe) | ({"dataset": dataset} if dataset else {})

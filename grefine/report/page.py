@@ -26,6 +26,9 @@ _DECISIONS = {
     "refined": "refined",
     "kept": "original kept after comparing",
     "beyond": "beyond repair, needs a new generation",
+    "repair": "to be repaired",
+    "new": "to be generated anew",
+    "keep": "good as it is",
     "": "not known",
 }
 
