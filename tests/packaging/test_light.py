@@ -115,7 +115,8 @@ def test_light_networks_see_what_the_full_ones_see(light):
 def test_a_judge_of_the_prompt_gives_the_same_rating(tmp_path):
     rating = (
         "import torch\nfrom grefine.models.reward import RewardModel\n"
-        "model, ids = RewardModel.from_pretrained(FOLDER), torch.arange(1, 9)[None]\npixels = torch.linspace(-1, 1, 3072)\n"
+        "model, ids = RewardModel.from_pretrained(FOLDER), torch.arange(1, 9)[None]\n"
+        "pixels = torch.linspace(-1, 1, 3072)\n"
         "told = model(pixels.view(1, 3, 32, 32), ids, torch.ones_like(ids)).item()\n"
     ).replace("FOLDER", repr(str(tmp_path)))
     text = {"text_width": 32, "text_depth": 2, "text_heads": 2, "text_hidden": 64, "vocabulary": 100, "positions": 64}
