@@ -141,9 +141,14 @@ def _terms() -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
+def own_name(name: str | Path) -> str:
+    """Return what a recipe is called, whether it was given by name ("sd3.5") or as a YAML file."""
+    return Path(name).stem if Path(name).suffix.lower() in (".yaml", ".yml") else Path(name).name
+
+
 def fetched_folder(name: str | Path) -> Path:
     """Return where the files of a recipe lie, fetched or not."""
-    return cache_folder() / Path(name).stem
+    return cache_folder() / own_name(name)
 
 
 def lacking(name: str, below: str = "") -> list[str]:
@@ -204,13 +209,13 @@ def fetch(
         if not _is_full(error):
             raise
         raise WeightsMissing(
-            f"The disk of '{cache_folder()}' takes no more, so '{Path(name).stem}' is not fetched whole: free space "
-            f"there, or name a folder elsewhere in GREFINE_CACHE, and run `grefine fetch {Path(name).stem}` again."
+            f"The disk of '{cache_folder()}' takes no more, so '{own_name(name)}' is not fetched whole: free space "
+            f"there, or name a folder elsewhere in GREFINE_CACHE, and run `grefine fetch {own_name(name)}` again."
         ) from error
 
 
 def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, report: Report) -> list[Path]:
-    recipe, stem = fetch_recipe(name), Path(name).stem
+    recipe, stem = fetch_recipe(name), own_name(name)
     unknown = sorted(set(without) - set(recipe.parts()))
     if unknown:
         raise ConfigError(

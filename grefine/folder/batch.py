@@ -222,14 +222,10 @@ def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> l
 
 def _outcome(reading: Reading, image: Image.Image, result: RefineResult, seconds: float) -> Outcome:
     notes = (*reading.image.notes, *result.warnings) if reading.image else result.warnings
-    if result.decision.kept != "original":
-        return Outcome(
-            reading, "refined", result.decision.reason, image, result, seconds, notes=notes, foreign=result.forced
-        )
-    state = "kept" if len(result.decision.candidates) > 1 else "untouched"
-    if result.plan.beyond_repair and state == "untouched":
-        state = "beyond"
-    return Outcome(reading, state, result.decision.reason, None, result, seconds, notes=notes, foreign=result.forced)
+    changed = image if result.decision.kept != "original" else None
+    return Outcome(
+        reading, result.state, result.decision.reason, changed, result, seconds, notes=notes, foreign=result.forced
+    )
 
 
 def _passed(reading: Reading, verdict: GateVerdict, seconds: float) -> Outcome:

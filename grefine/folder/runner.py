@@ -54,6 +54,7 @@ from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
 from grefine.io.run_files import last_rows
 from grefine.opening import Opening, missing_judges, open_pipeline
+from grefine.refine.painters.choose import describe_painter
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
@@ -83,6 +84,8 @@ def refine_folder(
     dtype: str = "auto",
     offload: str = "none",
     judges: Sequence[str] = (),
+    painter: str | Path | None = None,
+    painter_class: str | None = None,
     guidance: Mapping[str, float] | None = None,
     engine: str | None = None,
     workers: int = 0,
@@ -110,8 +113,10 @@ def refine_folder(
         allow_noncommercial: Accept a gate whose terms are non-commercial.
         device: Where a pipeline that is loaded here runs.
         dtype: Its precision: auto, fp32, fp16 or bf16.
-        offload: none, model or sequential.
+        offload: none, model, group or sequential.
         judges: NAME or NAME=DIR of judges for the guard beside the pipeline's own.
+        painter: Who redraws in place of SDXL: a recipe, an installed painter, a folder, or a Hub id.
+        painter_class: The class of diffusers that a folder or Hub id is loaded as.
         guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
         engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun.
         workers: Start so many shards on this machine, wait for them and merge.
@@ -144,6 +149,7 @@ def refine_folder(
         arguments |= {"gate_weights": gate_weights, "allow_noncommercial": allow_noncommercial, "device": device}
         arguments |= {"dtype": dtype, "offload": offload, "judges": judges, "guidance": guidance}
         arguments |= {"quality_map": quality_map, "alignment_map": alignment_map}
+        arguments |= {"painter": painter, "painter_class": painter_class}
         shown = (
             report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
         )
@@ -162,7 +168,8 @@ def refine_folder(
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
-    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
+    named_painter = (str(painter or ""), painter_class or "")
+    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial, *named_painter)
     pipe = open_pipeline(pipeline, opening)
     unjudged = missing_judges(pipe, guidance) if settings.guard else ""
     first = gate
@@ -179,6 +186,7 @@ def refine_folder(
         tuple(opening.key()),
         dict(guidance or {}),
         *drawn,
+        describe_painter(getattr(pipe, "painter", None)) or {},
     )
     header = task.header(file_digest(table.path) if table else "")
     start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view_of(task, first, pipe)}

@@ -74,7 +74,8 @@ class PromptSources:
         if name == "sidecar" and image.path is not None:
             return read_sidecar(image.path, self.follow_links)
         if name == "metadata":
-            return find_prompt(image) or _from_record(image)
+            found = find_prompt(image)
+            return found if found is not None and not found.unsure else _from_record(image) or found
         return None
 
 

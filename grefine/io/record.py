@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grefine.io.embedded import Embedded
+from grefine.io.encode import pixel_digest, with_text
 from grefine.io.generators.found import load_json
 
 KEY = "grefine"
@@ -47,6 +49,8 @@ class RefineRecord:
     """The first judge that chose what was looked at, as NAME:VALUE; it steered the run like the guard's judges."""
     forced: bool = False
     """True for a picture of a world that the pipeline does not know."""
+    painter: str = ""
+    """Who redrew; empty for SDXL."""
     source: str = ""
     """SHA-256 of the file that was refined."""
     pixels: str = ""
@@ -62,7 +66,15 @@ class RefineRecord:
             "before": _numbers(self.before),
             "after": _numbers(self.after),
         }
+        if not self.painter:
+            del values["painter"]
         return json.dumps(values, ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+
+def attach_record(data: bytes, form: str, record: RefineRecord) -> bytes | None:
+    """Write a record of a picture into the bytes of its file; None where its format or end does not allow it."""
+    known = dataclasses.replace(record, pixels=pixel_digest(data, form, hashlib.sha256))
+    return with_text(data, form, KEY, known.to_text())
 
 
 def read_record(embedded: Embedded) -> RefineRecord | None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import Tensor, nn
+
+from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
 
 MAX_TILES = 64
 """Per level; a large picture is looked at in so many places, evenly spread."""

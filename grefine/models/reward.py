@@ -12,11 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from torch import Tensor, nn
 
+from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
 from grefine.models.reference import load_reference, rename
 
 REWARD_MEAN, REWARD_STD = 0.16717, 1.03334

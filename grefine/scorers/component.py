@@ -100,14 +100,14 @@ def _reason(error: Exception) -> str:
 
 def tokenizer_beside(folder: Path) -> Any:
     """Load the tokenizer of a prompt-aware network: in its folder, or as `tokenizer` of the pipeline around it."""
-    from transformers import AutoTokenizer, CLIPTokenizer
+    from transformers import AutoTokenizer, CLIPTokenizerFast
 
     places = [folder / "tokenizer", folder, folder.parent / "clip_tokenizer", folder.parent / "tokenizer"]
     for place in places:
         config = place / "tokenizer_config.json"
         if config.is_file():
             kind = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class", "")
-            loader = CLIPTokenizer if kind.startswith("CLIP") else AutoTokenizer
+            loader = CLIPTokenizerFast if kind.startswith("CLIP") else AutoTokenizer
             try:
                 return loader.from_pretrained(place, local_files_only=True)
             except (OSError, ValueError) as error:

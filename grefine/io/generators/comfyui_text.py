@@ -136,6 +136,8 @@ class Walk:
         if depth > 200:
             raise Unclear("its graph is nested too deeply to follow")
         kind, inputs = self.node(key)
+        if kind == "GRefinePlan" and _is_link(inputs.get("plan")):  # words out of the prompt that was inspected
+            return self.string(str(inputs["plan"][0]), depth + 1)
         if "populated_text" in inputs:
             return self.text("", inputs, "populated_text", depth)
         if _AT_RANDOM.search(kind):
