@@ -118,6 +118,11 @@ def _recipe_folders() -> list[Path]:
     return [*own, bundled("configs") / "fetch"]
 
 
+def own_name(name: str | Path) -> str:
+    """Return what a recipe is called, whether it was given by name ("sd3.5") or as a YAML file."""
+    return Path(name).stem if Path(name).suffix.lower() in (".yaml", ".yml") else Path(name).name
+
+
 def may_fetch() -> bool:
     """Say whether weights come by themselves when something is named that needs them (GREFINE_FETCH=1)."""
     return os.environ.get("GREFINE_FETCH") == "1"
@@ -139,11 +144,6 @@ def _terms() -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def own_name(name: str | Path) -> str:
-    """Return what a recipe is called, whether it was given by name ("sd3.5") or as a YAML file."""
-    return Path(name).stem if Path(name).suffix.lower() in (".yaml", ".yml") else Path(name).name
 
 
 def fetched_folder(name: str | Path) -> Path:
