@@ -18,6 +18,7 @@ from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality
 from grefine.indicators.pq_map import PQMap
 from grefine.indicators.providers import Combined, Provider, maps_of, open_source
 from grefine.refine.job import Job, timed
+from grefine.scorers import vqascore
 from grefine.scorers.resolve import load_scorer
 from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
 
@@ -30,7 +31,7 @@ AlignmentProvider = (
 """Your own in place of AQ-Map: the same, or `function(images, prompts) -> maps`."""
 
 
-VQA = MapSpec("vqascore")
+VQA = MapSpec(vqascore.SPEC.name)
 """Who decides which phrases are missing where `phrase_judge` asks for it."""
 
 

@@ -17,7 +17,7 @@ from grefine.cli.main import app
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
 from grefine.indicators.edges import Edge
 from grefine.indicators.providers import Provider, open_source
-from grefine.io.run_files import last_rows
+from grefine.io.run_files import run_rows
 from grefine.types import MapSpec
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -215,7 +215,7 @@ def test_good_pictures_are_measured_once_and_then_count_everywhere(script, tiny,
     after = invoke(*run, "-o", tmp_path / "after")
     assert after.exit_code == 0, after.output
     rows = {
-        name: next(row for row in last_rows(tmp_path / name / ".grefine" / "journal.jsonl") if row["kind"] == "image")
+        name: next(row for row in run_rows(tmp_path / name / ".grefine" / "journal.jsonl") if row["kind"] == "image")
         for name in ("before", "after")
     }
     assert rows["before"]["state"] != "untouched"

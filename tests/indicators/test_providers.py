@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError
 from grefine.indicators.providers import MapFolder, Provider, map_files, maps_of, open_source
-from grefine.io.run_files import last_rows
+from grefine.io.run_files import run_rows
 from grefine.types import MapSpec
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -71,7 +71,7 @@ def invoke(*arguments):
 
 
 def rows(out: Path) -> list[dict]:
-    return [row for row in last_rows(out / ".grefine" / "journal.jsonl") if row["kind"] == "image"]
+    return [row for row in run_rows(out / ".grefine" / "journal.jsonl") if row["kind"] == "image"]
 
 
 def test_the_example_package_reaches_refine_and_its_page(plugged, tiny, tmp_path):
@@ -88,7 +88,7 @@ def test_the_example_package_reaches_refine_and_its_page(plugged, tiny, tmp_path
     page = (out / "report.html").read_text()
     assert said in page
     assert "flatness 1" in page
-    with pytest.raises(ConfigError, match="who draws the maps changed"):
+    with pytest.raises(ConfigError, match="who draws the maps"):
         raise invoke("refine", source, "-o", out, "--pipeline", tiny, "--judge", "piqe").exception
 
 
