@@ -22,17 +22,27 @@ _HOMES = {
     "refine_folder": "grefine.folder.runner",
     "MDIQALoss": "grefine.models.mdiqa",
     "RefineConfig": "grefine.refine.settings",
+    "RefineResult": "grefine.types",
+    "FolderOptions": "grefine.folder.options",
+    "RunSummary": "grefine.folder.summary",
+    "MetricSpec": "grefine.types",
+    "Scores": "grefine.types",
     "GRefineError": "grefine.errors",
 }
 
 __all__ = [
     "AQMap",
+    "FolderOptions",
     "GRefineError",
     "GRefineOutput",
     "GRefinePipeline",
     "MDIQALoss",
+    "MetricSpec",
     "PQMap",
     "RefineConfig",
+    "RefineResult",
+    "RunSummary",
+    "Scores",
     "evaluate_folders",
     "load_scorer",
     "parse",
@@ -44,7 +54,9 @@ __all__ = [
 if TYPE_CHECKING:
     from grefine.errors import GRefineError
     from grefine.evaluate.run import evaluate_folders
+    from grefine.folder.options import FolderOptions
     from grefine.folder.runner import refine_folder
+    from grefine.folder.summary import RunSummary
     from grefine.indicators.aq_map import AQMap
     from grefine.indicators.pq_map import PQMap
     from grefine.models.mdiqa import MDIQALoss
@@ -52,6 +64,7 @@ if TYPE_CHECKING:
     from grefine.refine.settings import RefineConfig
     from grefine.scorers.resolve import load_scorer
     from grefine.text.parse import parse, parse_prompt
+    from grefine.types import MetricSpec, RefineResult, Scores
 
 
 def __getattr__(name: str) -> Any:

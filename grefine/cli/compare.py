@@ -36,11 +36,12 @@ def compare(
     offload: str = typer.Option("none", help="Of grefine: none, model or sequential."),
     judge: list[str] = typer.Option([], metavar="NAME[=DIR]", help="A judge for grefine's guard; may be repeated."),
     guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer grefine, e.g. sharpness:1.0."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Also say why each metric that did not run did not."),
     as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
 ) -> None:
     """Refine, score and count; started again, it makes and computes only what is missing."""
     from grefine.evaluate.compare import compare_refiners
-    from grefine.evaluate.options import assignments, metric_choice, names
+    from grefine.evaluate.options import absent, assignments, metric_choice, names
     from grefine.evaluate.table_text import to_markdown
     from grefine.evaluate.write_comparison import as_data, count_lines
     from grefine.opening import read_preferences
@@ -71,8 +72,8 @@ def compare(
         guidance=read_preferences(guidance),
         progress=lambda line: typer.echo(line, err=True),
     )
-    absent = (f"{name} did not run: {why}" for name, why in (dict(result.unavailable) | dict(result.failed)).items())
-    for line in (*result.notes, *absent):
+    failed = [f"{name} did not run: {why}" for name, why in result.failed.items()]
+    for line in (*result.notes, *absent(result.unavailable, verbose or bool(metrics)), *failed):
         typer.echo(line, err=True)
     if result.forced:
         typer.echo(result.forced, err=True)

@@ -26,10 +26,11 @@ def evaluate(
     report: bool = typer.Option(True, help="Write report.html."),
     seed: int = typer.Option(0, help="Of metrics that look at random crops."),
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Also say why each metric that did not run did not."),
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
     """Compare two folders image by image; started again, it computes only what is not known yet."""
-    from grefine.evaluate.options import assignments, metric_choice, names
+    from grefine.evaluate.options import absent, assignments, metric_choice, names
     from grefine.evaluate.run import evaluate_folders
     from grefine.evaluate.table_text import to_markdown
     from grefine.evaluate.write_outputs import evaluation_table, summary
@@ -52,11 +53,7 @@ def evaluate(
         report=report,
         progress=lambda line: typer.echo(line, err=True),
     )
-    for line in (
-        *result.failed.values(),
-        *result.notes,
-        *(f"{name} did not run: {why}" for name, why in result.unavailable.items()),
-    ):
+    for line in (*result.failed.values(), *result.notes, *absent(result.unavailable, verbose or bool(metrics))):
         typer.echo(line, err=True)
     if as_json:
         typer.echo(json.dumps(summary(result)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from grefine.errors import ConfigError
@@ -36,3 +36,10 @@ def metric_choice(text: str) -> str | Path | tuple[()]:
         return ()
     path = Path(text)
     return path if path.suffix in (".yaml", ".yml") else text
+
+
+def absent(unavailable: Mapping[str, str], each: bool) -> list[str]:
+    """Say which metrics did not run: each with its reason, or all in one line."""
+    if each or len(unavailable) < 2:
+        return [f"{name} did not run: {why}" for name, why in unavailable.items()]
+    return [f"{len(unavailable)} metrics did not run here, which -v lists with what they need."]

@@ -211,16 +211,19 @@ def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> l
         guidance=task.guidance or None,
         quality_map=maps_of(task.quality_map, names),
         alignment_map=maps_of(task.alignment_map, names),
+        plan_only=task.plan_only,
         force=True,  # asked above, image by image
     )
     share = (time.perf_counter() - start) / len(readings)
     return [
-        _outcome(reading, image, result, share)
+        _outcome(reading, image, result, share, task.plan_only)
         for reading, image, result in zip(readings, out.images, out.results, strict=True)
     ]
 
 
-def _outcome(reading: Reading, image: Image.Image, result: RefineResult, seconds: float) -> Outcome:
+def _outcome(
+    reading: Reading, image: Image.Image, result: RefineResult, seconds: float, plan_only: bool = False
+) -> Outcome:
     notes = (*reading.image.notes, *result.warnings) if reading.image else result.warnings
     if result.decision.kept != "original":
         return Outcome(
@@ -229,6 +232,8 @@ def _outcome(reading: Reading, image: Image.Image, result: RefineResult, seconds
     state = "kept" if len(result.decision.candidates) > 1 else "untouched"
     if result.plan.beyond_repair and state == "untouched":
         state = "beyond"
+    elif plan_only and (result.plan.regions or result.plan.restore):
+        state = "refined"
     return Outcome(reading, state, result.decision.reason, None, result, seconds, notes=notes, foreign=result.forced)
 
 

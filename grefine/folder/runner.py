@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,8 +23,9 @@ from grefine.folder.gate import gate_key
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
-from grefine.folder.options import FolderOptions, file_digest
-from grefine.folder.progress import Reporter, silent
+from grefine.folder.options import FolderOptions, Overwrite, file_digest
+from grefine.folder.preview import preview
+from grefine.folder.progress import Reporter, choose_reporter, silent
 from grefine.folder.shards import (
     Shard,
     hold,
@@ -88,7 +89,12 @@ def refine_folder(
     workers: int = 0,
     quality_map: str | Path | None = None,
     alignment_map: str | Path | None = None,
-    report: Reporter = silent,
+    seed: int | None = None,
+    overwrite: Overwrite | None = None,
+    force: bool | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+    report: Reporter | None = None,
 ) -> RunSummary:
     """Refine files and folders into `out`, each image with its own prompt; started again, it goes on where it was.
 
@@ -98,12 +104,13 @@ def refine_folder(
             `.webp`), which is then all that is written. Inputs are never written.
         pipeline: A loaded `GRefinePipeline`, or what `from_pretrained` takes.
         config: Settings of the refinement: a record, the name of a bundled file, a YAML path, or plain values.
-        options: How files are found, named and written.
+        options: How files are found, named and written; `seed`, `overwrite`, `force` and `limit` stand in it, too.
         prompts: A table of prompts (CSV, TSV, JSONL, JSON).
         prompt: The prompt of every image for which nothing else gives one.
         name_column: The table's column of file names.
         prompt_column: The table's column of prompts.
-        prompt_order: Where prompts are looked for, first answer wins: table, sidecar, metadata.
+        prompt_order: Where prompts are looked for, first answer wins: table, sidecar, metadata; `prompt` in it puts
+            the one for all before what follows.
         lora_dir: Folder of the LoRAs that prompts name; without it they are ignored.
         gate: A cheap first judge as NAME:VALUE; images that reach the value are left alone and no maps are drawn.
         gate_weights: METRIC=PATH of that judge, where the pipeline does not hold it.
@@ -117,7 +124,13 @@ def refine_folder(
         workers: Start so many shards on this machine, wait for them and merge.
         quality_map: A provider of quality maps by name, or a folder with a map for every picture, in place of PQ-Map.
         alignment_map: The same in place of AQ-Map.
-        report: Called with an event (a dict) for everything that happens.
+        seed: Of the noise; 0 without it.
+        overwrite: never (the default), older or always.
+        force: Refine images that the pipeline does not know; every result says so.
+        limit: Only so many images from the beginning of the list.
+        dry_run: Draw the maps and plan, write nothing; the summary's `planned` says what would be done.
+        report: Called with an event (a dict) for everything that happens; without it the run shows a line of progress
+            on stderr (`grefine.folder.progress.silent` shows nothing).
 
     Returns:
         Counts by state, and why the run ended early if it did.
@@ -131,14 +144,16 @@ def refine_folder(
     device = own_device(device) if shard else device
     if not named:
         raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
-    options = options or FolderOptions()
+    report = report or choose_reporter()
+    chosen = {"seed": seed, "overwrite": overwrite, "force": force, "limit": limit}
+    options = replace(options or FolderOptions(), **{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
     if shard or workers:
         see_shareable(named, out, options)
-    if workers:
+    if workers and not dry_run:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")
         return refine_with_workers(refine_folder, workers, named, Path(out), asked)
-    if names_a_file(out):
+    if names_a_file(out) and not dry_run:
         arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
         arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}
         arguments |= {"gate_weights": gate_weights, "allow_noncommercial": allow_noncommercial, "device": device}
@@ -180,6 +195,9 @@ def refine_folder(
         dict(guidance or {}),
         *drawn,
     )
+    if dry_run:
+        with _quiet(pipe):
+            return preview(pipe, named, out, task, shelf, first, report)
     header = task.header(file_digest(table.path) if table else "")
     start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view_of(task, first, pipe)}
     with _lock(out, shard), _quiet(pipe), _told(report), ExitStack() as stack:
@@ -199,7 +217,7 @@ def refine_folder(
                 pipe,
                 task,
                 out,
-                lambda: list_work(named, out, options),
+                lambda: list_work(named, out, replace(options, limit=None)),
                 lambda text: report({"event": "note", "text": text}),
             )
         )

@@ -39,6 +39,8 @@ class Task:
     """Who draws the quality maps in place of PQ-Map."""
     alignment_map: MapSource | None = None
     """Who draws the alignment maps in place of AQ-Map."""
+    plan_only: bool = False
+    """Stop after the plan: nothing is repainted."""
 
     @property
     def drawn_by(self) -> dict[str, str]:
