@@ -16,7 +16,7 @@ from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
 from grefine.evaluate.correlation import Agreement, agreement
-from grefine.evaluate.table_text import number
+from grefine.evaluate.tables import number
 
 NOT_METRICS = frozenset({"path", "image", "name", "prompt", "note", "opinion", "mos", "dataset"})
 

@@ -20,9 +20,9 @@ from benchmarks.measure import compared, interleave
 from benchmarks.page import compared_table
 from benchmarks.part import Curve, Part, Table
 from grefine.evaluate.analysis import analyse
-from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow
 from grefine.evaluate.report import write_report
 from grefine.evaluate.statistics import SUBSETS, sign_flip
+from grefine.evaluate.tables import AFTER, BEFORE, NOISE, ScoreRow
 from grefine.report.entry import ReportImage, ReportText
 from grefine.types import MetricSpec
 

@@ -19,9 +19,8 @@ from grefine.evaluate.correlation import srcc
 from grefine.ranking.afc import AfcResult, clustered_interval, judge_choices, two_afc
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import Vote, VoteTable, table_from_votes
-from grefine.training.fidelity import rated_fidelity
-from grefine.training.ranked_pool import RankedPool, RatedSeen, Seen
-from grefine.training.rectifier import RectifierConfig, Trained, corrected, fit_rectifier
+from grefine.training.losses import rated_fidelity
+from grefine.training.rectifier import RankedPool, RatedSeen, RectifierConfig, Seen, Trained, corrected, fit_rectifier
 from lab.world.defects import damage
 from lab.world.render import render
 from lab.world.scene import sample

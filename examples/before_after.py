@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageFilter
 
 from grefine import evaluate_folders
-from grefine.evaluate.table_text import to_markdown
+from grefine.evaluate.tables import to_markdown
 from grefine.evaluate.write_outputs import evaluation_table
 
 before = Path(sys.argv[1]) if len(sys.argv) > 2 else Path(__file__).parent / "images"

@@ -27,6 +27,8 @@ _HOMES = {
     "RunSummary": "grefine.folder.summary",
     "MetricSpec": "grefine.types",
     "Scores": "grefine.types",
+    "Inspector": "grefine.refine.inspector",
+    "choose": "grefine.refine.guard",
     "GRefineError": "grefine.errors",
 }
 
@@ -36,6 +38,7 @@ __all__ = [
     "GRefineError",
     "GRefineOutput",
     "GRefinePipeline",
+    "Inspector",
     "MDIQALoss",
     "MetricSpec",
     "PQMap",
@@ -43,6 +46,7 @@ __all__ = [
     "RefineResult",
     "RunSummary",
     "Scores",
+    "choose",
     "evaluate_folders",
     "load_scorer",
     "parse",
@@ -61,6 +65,8 @@ if TYPE_CHECKING:
     from grefine.indicators.pq_map import PQMap
     from grefine.models.mdiqa import MDIQALoss
     from grefine.pipeline import GRefineOutput, GRefinePipeline
+    from grefine.refine.guard import choose
+    from grefine.refine.inspector import Inspector
     from grefine.refine.settings import RefineConfig
     from grefine.scorers.resolve import load_scorer
     from grefine.text.parse import parse, parse_prompt
@@ -70,7 +76,12 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'grefine' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from grefine.errors import PackageMissing
+
+        raise PackageMissing.of(error) from error
 
 
 def __dir__() -> list[str]:

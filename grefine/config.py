@@ -1,7 +1,5 @@
 """YAML to typed dataclasses. An unknown key is an error that names the nearest one, the file and the line."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import hashlib
@@ -12,7 +10,7 @@ import reprlib
 import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,11 +23,7 @@ _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother = 2, 120, 120
 
 
 def load_config(path: str | Path, schema: type[T], overrides: dict[str, Any] | None = None) -> T:
-    """Read `path` into the dataclass `schema`; `overrides` (by field name) win over the file.
-
-    Raises:
-        ConfigError: unreadable file, unknown key, or a value of the wrong type; file and line are named.
-    """
+    """Read `path` into the dataclass `schema`; `overrides` (by field name) win over the file."""
     import yaml
 
     path = Path(path)
@@ -66,6 +60,19 @@ def build(schema: type[T], values: dict[str, Any], where: str = "arguments") -> 
         return schema(**values)
     except TypeError as error:
         raise ConfigError(f"{where}: {error}.") from error
+
+
+def assignments(entries: Iterable[str], option: str) -> dict[str, str]:
+    """Read NAME=VALUE entries of a command's option."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, _, value = (part.strip() for part in entry.partition("="))
+        if not name or not value:
+            raise ConfigError(f"{option} takes NAME=VALUE, not '{entry}'.")
+        if name in found:
+            raise ConfigError(f"{option} names '{name}' twice: give it once.")
+        found[name] = value
+    return found
 
 
 def digest(config: Any) -> str:

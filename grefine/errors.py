@@ -34,8 +34,26 @@ class MetricUnavailable(GRefineError, RuntimeError):
     """A metric that is known but cannot run here, with how to get it."""
 
 
+class PackageMissing(GRefineError, ImportError):
+    """A package that the light install leaves out."""
+
+    @classmethod
+    def of(cls, error: ModuleNotFoundError) -> PackageMissing:
+        """Say which one, and what installs it."""
+        return cls(
+            f"This needs the package '{(error.name or '').partition('.')[0]}', which is not installed: "
+            "`pip install 'grefine[full]'` brings everything."
+        )
+
+
 class WorldMismatch(GRefineError, ValueError):
     """An image that a pipeline does not know how to judge."""
+
+
+def in_words(error: Exception) -> str:
+    """Return an error's first line, behind its kind where the error is not ours."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return first if isinstance(error, GRefineError) else f"{type(error).__name__}: {first}".rstrip(": ")
 
 
 def nearest(name: str, accepted: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, in_words
 from grefine.resources import bundled, cache_folder, config_file
 
 LOCK = "lock.json"
@@ -93,11 +93,7 @@ def fetch_names() -> list[str]:
 
 
 def fetch_recipe(name: str | Path) -> FetchRecipe:
-    """Read the recipe that `name` means: a bundled one or a YAML file.
-
-    Raises:
-        ConfigError: none, or one that would read or write outside its own folder of the cache.
-    """
+    """Read the recipe that `name` means: a bundled one or a YAML file."""
     own = [folder / f"{name}.yaml" for folder in _recipe_folders() if (folder / f"{name}.yaml").is_file()]
     file = own[0] if own else config_file("fetch", name)
     recipe = load_config(file, FetchRecipe)
@@ -136,12 +132,7 @@ def lacking(name: str, below: str = "") -> list[str]:
 
 
 def require(name: str, below: str = "") -> None:
-    """Hold the files of a recipe, `below` a folder of it, to what was recorded; those untouched since are not read.
-
-    Raises:
-        WeightsMissing: one is not there whole; the sentence names it and the command.
-        WeightsCorrupt: one is not what it was.
-    """
+    """Hold the files of a recipe, `below` a folder of it, to what was recorded; those untouched since are not read."""
     recipe, home = fetch_recipe(name), fetched_folder(name)
     for path in lacking(name, below)[:1]:
         raise _missing(recipe, name, path)
@@ -159,24 +150,14 @@ def is_recorded(name: str) -> bool:
 
 
 def fetched_weights(name: str) -> Path:
-    """Return what a recipe brings, held to what was recorded: its folder, or its file where it is a single one.
-
-    Raises:
-        WeightsMissing: not fetched whole.
-        WeightsCorrupt: a file is not what it was.
-    """
+    """Return what a recipe brings, held to what was recorded: its folder, or its file where it is a single one."""
     require(name)
     files = [path for part in fetch_recipe(name).hub for path in part.files]
     return fetched_folder(name) / files[0] if len(files) == 1 else fetched_folder(name)
 
 
 def fetched(name: str, path: str) -> Path:
-    """Return one fetched file, checked against the lock.
-
-    Raises:
-        WeightsMissing: it is not there; the sentence names the command, and the place for a copy by hand.
-        WeightsCorrupt: it is not what it was.
-    """
+    """Return one fetched file, checked against the lock."""
     file, recipe = fetched_folder(name) / path, fetch_recipe(name)
     if not _whole(fetched_folder(name), path, _locked(name).get(path, {})):
         raise _missing(recipe, name, path)
@@ -191,19 +172,7 @@ def fetch(
     accept_terms: bool = False,
     report: Report = lambda line: None,
 ) -> list[Path]:
-    """Get everything a recipe lists and needs; what is there already is checked, not fetched again.
-
-    Args:
-        name: a bundled recipe or a YAML file.
-        without: parts to leave out, by the names that the recipe gives them.
-        accept_terms: the user's yes to terms that are unknown or not free.
-        report: gets one line per step.
-
-    Raises:
-        ConfigError: terms that need a yes, or a part that the recipe does not have.
-        WeightsMissing: no network, or the server refuses; the sentence says where to put a copy. Or a full disk.
-        WeightsCorrupt: what arrived, or what lies there, has another hash.
-    """
+    """Get everything a recipe lists and needs; what is there already is checked, not fetched again."""
     try:
         return _fetch(name, without, accept_terms, report)
     except (OSError, GRefineError) as error:
@@ -403,8 +372,7 @@ def _reason(error: Exception, repo: str) -> str:
         return f"its owner asks for consent: accept the terms at {page} and log in with `hf auth login`"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{page} does not exist, or needs a login with `hf auth login`"
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}".rstrip(": ")
+    return in_words(error)
 
 
 def _link(source: Path, target: Path) -> None:

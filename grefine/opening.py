@@ -35,11 +35,7 @@ class Opening:
 
 
 def choose_dtype(name: str, device: str) -> torch.dtype:
-    """Return the precision that a name means on a device.
-
-    Raises:
-        ConfigError: an unknown name, or float16 on a CPU.
-    """
+    """Return the precision that a name means on a device."""
     if name not in ("auto", *DTYPES):
         raise ConfigError(f"dtype must be auto, {', '.join(DTYPES)}, not '{name}'{nearest(name, DTYPES)}")
     on_cpu = torch.device(device).type == "cpu"
@@ -56,12 +52,7 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
 
 
 def open_pipeline(pipeline: Any, opening: Opening) -> Any:
-    """Load a pipeline, or take a loaded one, and give it its judges.
-
-    Raises:
-        ConfigError: a device, precision or way of offloading that this machine does not have, or too little memory.
-        WeightsMissing, WeightsCorrupt, MetricUnavailable: weights of the pipeline or of a judge.
-    """
+    """Load a pipeline, or take a loaded one, and give it its judges."""
     if isinstance(pipeline, torch.nn.Module) or hasattr(pipeline, "components"):
         if opening.dtype != "auto" or opening.offload != "none":
             raise ConfigError(
@@ -82,11 +73,7 @@ def load_judges(asked: Sequence[str], device: str, allow_noncommercial: bool = F
 
 
 def read_preferences(entries: Sequence[str]) -> dict[str, float]:
-    """Return the guidance that `NAME:VALUE` entries mean.
-
-    Raises:
-        ConfigError: an entry of another form.
-    """
+    """Return the guidance that `NAME:VALUE` entries mean."""
     found: dict[str, float] = {}
     for entry in entries:
         name, _, value = entry.partition(":")

@@ -237,7 +237,8 @@ class GRefinePipeline(
 
         Args:
             prompt: what each image should show; without one only perceptual quality counts.
-            image: one image or a list: paths, PIL, arrays or tensors with values in 0..1. Results have the image's own size.
+            image: one image or a list: paths, PIL, arrays or tensors with values in 0..1. Results have
+                the image's own size.
             mask_image: your own masks in place of the planned ones, white = repaint.
             config: settings: a `RefineConfig`, the name of a bundled file (default, paper, fast, ...) or a path.
             height: resize the images to this height first.

@@ -1,7 +1,5 @@
 """Where bundled pipelines, configurations and fetched weights lie. No other room looks for them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -26,11 +24,7 @@ def pipeline_names() -> list[str]:
 
 
 def chosen_pipeline(name: str | None, option: str = "--pipeline NAME") -> str:
-    """Return the pipeline that was asked for; none is taken silently.
-
-    Raises:
-        ConfigError: none was, with what can be chosen.
-    """
+    """Return the pipeline that was asked for; none is taken silently."""
     if name:
         return name
     raise ConfigError(

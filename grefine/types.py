@@ -309,6 +309,15 @@ class RefineResult:
     forced: bool = False
     """True for a picture of a world that the pipeline does not know."""
 
+    @property
+    def state(self) -> str:
+        """What became of it: refined, kept (tried, but not better), untouched, or beyond repair."""
+        if self.decision.kept != "original":
+            return "refined"
+        if len(self.decision.candidates) > 1:
+            return "kept"
+        return "beyond" if self.plan.beyond_repair else "untouched"
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON takes, without the maps."""
         regions = [

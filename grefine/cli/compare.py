@@ -1,7 +1,5 @@
 """`grefine compare`: several refiners on the same images, in one table."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -40,21 +38,23 @@ def compare(
     as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
 ) -> None:
     """Refine, score and count; started again, it makes and computes only what is missing."""
+    from grefine.config import assignments
     from grefine.evaluate.compare import compare_refiners
-    from grefine.evaluate.options import absent, assignments, metric_choice, names
-    from grefine.evaluate.table_text import to_markdown
+    from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_comparison import as_data, count_lines
     from grefine.opening import read_preferences
+    from grefine.scorers.listing import absent
+    from grefine.scorers.registry import split_names
 
     result = compare_refiners(
         src,
         out=out,
-        refiners=names(refiners),
+        refiners=split_names(refiners),
         outputs=assignments(outputs, "--outputs"),
         models=assignments(model, "--model"),
         weights=assignments(weights, "--weights"),
-        metrics=metric_choice(metrics),
-        used_in_loop=names(used_in_loop),
+        metrics=metrics,
+        used_in_loop=split_names(used_in_loop),
         prompts=prompts,
         group=group,
         pipeline=pipeline,

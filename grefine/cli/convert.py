@@ -1,7 +1,5 @@
 """`grefine convert`: published weight files to safe component folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

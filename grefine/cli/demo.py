@@ -1,7 +1,5 @@
 """`grefine demo`: a few pictures that come with grefine, refined with what comes with it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

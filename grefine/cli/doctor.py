@@ -1,7 +1,5 @@
 """`grefine doctor`: what this machine has, what of grefine can run on it, and the command that gets the rest."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

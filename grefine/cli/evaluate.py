@@ -30,23 +30,25 @@ def evaluate(
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
     """Compare two folders image by image; started again, it computes only what is not known yet."""
-    from grefine.evaluate.options import absent, assignments, metric_choice, names
+    from grefine.config import assignments
     from grefine.evaluate.run import evaluate_folders
-    from grefine.evaluate.table_text import to_markdown
+    from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_outputs import evaluation_table, summary
+    from grefine.scorers.listing import absent
+    from grefine.scorers.registry import split_names
 
     result = evaluate_folders(
         before,
         after,
         prompts=prompts,
-        metrics=metric_choice(metrics),
+        metrics=metrics,
         group=group,
         out=out,
         pipeline=pipeline,
         weights=assignments(weights, "--weights"),
         device=device,
         seed=seed,
-        used_in_loop=names(used_in_loop),
+        used_in_loop=split_names(used_in_loop),
         noise_images=noise_images,
         allow_noncommercial=allow_noncommercial,
         force=force,

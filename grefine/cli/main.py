@@ -60,7 +60,7 @@ def main() -> None:
 
 def run(commands: typer.Typer) -> None:
     """Run a command line; every known failure is one sentence on stderr."""
-    from grefine.errors import GRefineError
+    from grefine.errors import GRefineError, PackageMissing
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name or a prompt that the terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -76,6 +76,8 @@ def run(commands: typer.Typer) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        _fail(str(PackageMissing.of(error)))
     except Exception as error:  # noqa: BLE001 - the last line before a user would meet a traceback
         if os.environ.get("GREFINE_DEBUG"):
             raise

@@ -30,29 +30,23 @@ def map_(
     """
     from grefine.errors import ImageError
     from grefine.folder.changes import changed_settings
-    from grefine.indicators.aq_map import parsed_prompt
-    from grefine.indicators.domain_check import domain_at
-    from grefine.indicators.load import load_maps
-    from grefine.indicators.map_files import describe, save, table
+    from grefine.indicators.map_files import save, table
     from grefine.indicators.providers import maps_of, open_sources
     from grefine.indicators.sources import ReadPicture, list_pictures, prompt_sources, read_pictures
-    from grefine.refine.maps import MapDrawer
-    from grefine.refine.plan import Findings, plan_repair
-    from grefine.refine.stored import stored_settings
+    from grefine.refine.inspector import Inspector
     from grefine.resources import chosen_pipeline
 
     pictures, sources = list_pictures(images), prompt_sources(prompt, prompts)
     pipeline = chosen_pipeline(pipeline)
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
-    maps = load_maps(pipeline, device=device, calibration=calibration)
-    settings, side, traits = stored_settings(pipeline, changed_settings(config, set_))
-    domain, foreign, failed = domain_at(pipeline), 0, 0
+    inspect = Inspector(pipeline, changed_settings(config, set_), device=device, calibration=calibration)
+    domain, foreign, failed = inspect.domain, 0, 0
     for found in read_pictures(pictures, sources):
         if not isinstance(found, ReadPicture):
             typer.echo(f"{found[0].path}: {found[1]}", err=True)
             failed += 1
             continue
-        image, parsed = found.image.rgb, parsed_prompt(found.prompt.prompt)
+        image = found.image.rgb
         strange = domain is not None and domain.is_foreign(image)
         foreign += strange
         if strange and not force:
@@ -60,19 +54,15 @@ def map_(
             continue
         try:
             given = [maps_of(source, [found.picture.relative]) for source in drawn]
-            drawer = MapDrawer.of(maps.pq, maps.aq, *given)
-            ((quality, alignment),) = drawer([image], [parsed])
+            (seen,) = inspect([image], [found.prompt.prompt], *given, force=force)
         except ImageError as error:
             typer.echo(f"{found.picture.path}: {error}", err=True)
             failed += 1
             continue
-        plan = plan_repair(Findings(quality, alignment, parsed), settings, drawer.calibration, side, traits)
         known = {"image": str(found.picture.path), "prompt": found.prompt.prompt, "prompt_from": found.prompt.origin}
-        known |= {"forced": domain.forced} if strange and domain else {}
-        known |= describe(quality, alignment, plan.mask, maps.calibration.calibrated)
-        known |= {"mask_note": plan.note}
+        known |= seen.to_dict()
         place = out / found.picture.name
-        save(place.parent, place.name, image, quality, alignment, plan.mask, known)
+        save(place.parent, place.name, image, seen.quality, seen.alignment, seen.plan.mask, known)
         lines = [json.dumps(known, ensure_ascii=False)] if as_json else [str(found.picture.path), *table(known)]
         typer.echo("\n".join(lines))
         if found.prompt.unsure:

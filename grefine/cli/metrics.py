@@ -1,7 +1,5 @@
 """`grefine metrics`: every metric, what it means, and whether it can run here."""
 
-from __future__ import annotations
-
 import json
 
 import typer

@@ -1,7 +1,5 @@
 """`grefine parse`: a prompt as tree and phrases."""
 
-from __future__ import annotations
-
 import typer
 
 

@@ -63,7 +63,7 @@ def study(
     min_attention: float = typer.Option(0.0, help="With --export: leave out subjects that pass a smaller share."),
 ) -> None:
     """Serve the two-alternative forced choice as a page, or export its votes."""
-    from grefine.ranking.export import export_votes
+    from grefine.ranking.journal import export_votes
     from grefine.ranking.server import make_server
 
     if export is not None:
@@ -105,7 +105,7 @@ def fit(
     table = in_group(read_votes(votes, method or None), group)
     ranking = rank_methods(table, by, pseudo_count, resamples, draws, level, seed)  # type: ignore[arg-type]
     if plot is not None:
-        from grefine.ranking.plots import plot_ranking
+        from grefine.ranking.result import plot_ranking
 
         plot_ranking(ranking, plot)
     typer.echo(json.dumps(ranking.as_dict(), indent=1) if json_ else "\n".join(ranking.lines()))
@@ -130,11 +130,11 @@ def score(
     """Score judges by how often they side with the voters (2AFC; ties count half), beside what could be reached."""
     import json
 
+    from grefine.io.prompt_table import read_prompt_table
     from grefine.ranking.judges import (
         afc_table,
         calibrated_values,
         metric_values,
-        read_prompts,
         read_values,
         voted_images,
     )
@@ -143,7 +143,7 @@ def score(
     table = read_votes(votes)
     judges = read_values(values) if values is not None else {}
     paths = voted_images(table, images) if metric or calibrated else {}
-    texts = read_prompts(prompts) if prompts is not None else None
+    texts = read_prompt_table(prompts).prompts if prompts is not None else None
     judges |= metric_values(metric, paths, pipeline, device, texts, _say, weights, allow_noncommercial, force)
     judges |= calibrated_values(calibrated, paths, device, _say)
     found = afc_table(table, judges, seed)

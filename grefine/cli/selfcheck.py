@@ -1,7 +1,5 @@
 """`grefine selfcheck`: see on one's own machine that the maps mean what they say."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`grefine settings`: what --set and a settings file can change, read from the record that holds it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import textwrap

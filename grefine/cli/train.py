@@ -1,7 +1,5 @@
 """`grefine train RECIPE`: make weights from rated or ranked pictures, from seeds, resumably."""
 
-from __future__ import annotations
-
 import typer
 
 from grefine.cli.train_judges import JUDGES, judge_command

@@ -1,7 +1,5 @@
 """`grefine train mdiqa|lar-iqa|moe-agiqa|five-level`: quality networks, on pictures that people rated."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +25,7 @@ def judge_command(name: str) -> Callable[..., None]:
         as_json: bool = typer.Option(False, "--json", help="Print the measurements as JSON."),
     ) -> None:
         from grefine.training.judges.catalogue import train_on_data
-        from grefine.training.judges.results import lines_of
+        from grefine.training.judges.run import lines_of
 
         found = train_on_data(
             name,

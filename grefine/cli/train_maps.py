@@ -1,7 +1,5 @@
 """`grefine train pq` and `aq`: fit both maps to opinion scores of one's own pictures."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

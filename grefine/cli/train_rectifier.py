@@ -1,7 +1,5 @@
 """`grefine train rectifier`: calibrate a judge from a ranking."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

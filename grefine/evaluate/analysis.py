@@ -1,21 +1,18 @@
-"""From the long table to findings: gains per metric and axis, strata by input quality, groups."""
+"""From the long table to what was found: gains per metric and axis, thirds by input quality, groups."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, finite_pairs, values_of
 from grefine.evaluate.results import Analysis, AxisResult, MetricResult, level_of
-from grefine.evaluate.statistics import GainSummary, holm, noise_band, summarise
-from grefine.evaluate.thirds import Strata, strata_of
+from grefine.evaluate.statistics import holm, noise_band, summarise, terciles
+from grefine.evaluate.tables import AFTER, BEFORE, NOISE, ScoreRow, Values, finite_pairs, values_of
 from grefine.scorers.noise import CEILING, metric_width
 from grefine.types import AXES, Axis, MetricSpec
-
-Values = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def analyse(
@@ -26,28 +23,23 @@ def analyse(
     baseline: str = BEFORE,
     groups: Mapping[str, str] | None = None,
 ) -> Analysis:
-    """Analyse one method against the baseline.
-
-    Args:
-        rows: the long table, or `values_of` it.
-        specs: metric column → what to know about it. Columns without a spec are left out.
-        method: stage name of the refined images.
-        baseline: stage name of the inputs.
-        groups: image → group, e.g. its generator.
-    """
+    """Analyse one method against the baseline; columns without a spec are left out."""
     values = rows if isinstance(rows, Mapping) else values_of(rows)
     groups = groups or {}
     shown = [m for m in values if m in specs and not specs[m].needs_reference and method in values[m]]
     bands = {m: noise_band(_noise(values[m], specs[m], baseline)) for m in shown}
     unfit = {m for m in shown if _unfit(bands[m], specs[m], values[m].get(baseline, {}))}
-    gains = {m: _gains(values[m], specs[m], baseline, method) for m in shown}
+    gains = {m: gains_of(values[m], specs[m], baseline, method) for m in shown}
     evidence = [m for m in shown if m not in unfit and gains[m] and is_evidence(m, specs[m], shown)]
     summaries = {m: summarise(list(gains[m].values()), bands[m]) for m in shown}
     adjusted = holm({m: summaries[m].p for m in evidence})
     scale = {m: _scale(values[m], baseline, bands[m]) for m in shown}
     results = tuple(
-        replace(
-            _metric_result(m, specs[m], values[m], summaries[m], (baseline, method)),
+        MetricResult(
+            m,
+            specs[m],
+            *_means(values[m], baseline, method),
+            gain=summaries[m],
             p_holm=adjusted.get(m, math.nan),
             evidence=m in evidence,
             unfit=m in unfit and is_evidence(m, specs[m], shown),
@@ -103,24 +95,18 @@ def main_column(metric: str, columns: Sequence[str]) -> str:
     return next((c for c in columns if c.startswith(f"{metric}.")), metric)
 
 
-def _sign(spec: MetricSpec) -> float:
-    return -1.0 if spec.direction == "lower" else 1.0
-
-
-def _gains(
+def gains_of(
     stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str, method: str
 ) -> dict[str, float]:
+    """Return each image's gain where both sides have a number, turned so that positive is better."""
     pairs = finite_pairs(stages.get(baseline, {}), stages.get(method, {}))
-    return {image: _sign(spec) * (after - before) for image, before, after in pairs}
+    sign = -1.0 if spec.direction == "lower" else 1.0
+    return {image: sign * (after - before) for image, before, after in pairs}
 
 
 def _noise(stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str) -> list[float]:
-    return [
-        change
-        for stage in stages
-        if stage.startswith(NOISE)
-        for change in _gains(stages, spec, baseline, stage).values()
-    ]
+    probes = (stage for stage in stages if stage.startswith(NOISE))
+    return [change for probe in probes for change in gains_of(stages, spec, baseline, probe).values()]
 
 
 def _unfit(band: float, spec: MetricSpec, scores: Mapping[str, float]) -> bool:
@@ -153,7 +139,7 @@ def _composite_noise(
     changes: list[float] = []
     for probe in {stage: None for m in metrics for stage in values[m] if stage.startswith(NOISE)}:
         parts = {
-            m: {i: g / scale[m] for i, g in _gains(values[m], specs[m], baseline, probe).items()} for m in metrics
+            m: {i: g / scale[m] for i, g in gains_of(values[m], specs[m], baseline, probe).items()} for m in metrics
         }
         changes += composite(parts).values()
     return noise_band(changes)
@@ -204,17 +190,12 @@ def _stratum_result(
     return replace(found, gain=gain, level=level_of(gain), per_image=usual)
 
 
-def _metric_result(
-    metric: str,
-    spec: MetricSpec,
-    stages: Mapping[str, Mapping[str, float]],
-    summary: GainSummary,
-    names: tuple[str, str],
-) -> MetricResult:
-    pairs = finite_pairs(stages.get(names[0], {}), stages.get(names[1], {}))
-    before = float(np.mean([b for _, b, _ in pairs])) if pairs else math.nan
-    after = float(np.mean([a for _, _, a in pairs])) if pairs else math.nan
-    return MetricResult(metric, spec, before, after, summary, p_holm=math.nan, evidence=False)
+def _means(stages: Mapping[str, Mapping[str, float]], baseline: str, method: str) -> tuple[float, float]:
+    """Return the means before and after over the images that have both numbers."""
+    pairs = finite_pairs(stages.get(baseline, {}), stages.get(method, {}))
+    if not pairs:
+        return math.nan, math.nan
+    return float(np.mean([before for _, before, _ in pairs])), float(np.mean([after for _, _, after in pairs]))
 
 
 def _note(
@@ -253,3 +234,72 @@ def _group_means(
                 before, after = np.mean(inside, axis=0)
                 means.setdefault(group, {})[metric] = (float(before), float(after))
     return means
+
+
+INPUT_QUALITY = {"perceptual": ("pq_map", "pq", "p"), "alignment": ("aq_map", "aq", "a")}
+"""Columns that hold p and a of the inputs, in the order in which they are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strata:
+    """Which third of the inputs an image belongs to."""
+
+    source: str
+    """What the inputs were sorted by, in words."""
+    thirds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Metric → image → "low", "mid", "high". The key "" serves every metric."""
+    note: str = ""
+
+    def third(self, metric: str, image: str) -> str | None:
+        """Return the third of `image` for judging by `metric`."""
+        return self.thirds.get(metric, self.thirds.get("", {})).get(image)
+
+
+def strata_of(
+    axis: str, values: Values, specs: Mapping[str, MetricSpec], evidence: Sequence[str], baseline: str
+) -> Strata:
+    """Sort the inputs into thirds by p (perceptual) or a (alignment), else by the axis's other metrics.
+
+    Sorting by the very metric that then judges would show gains at the bottom and losses at the top where there are
+    none (regression to the mean), so each metric is left out of its own strata. With a single metric that is not
+    possible, and a note says so.
+    """
+    for name in INPUT_QUALITY[axis]:
+        known = _finite(values.get(name, {}).get(baseline, {}))
+        if known:
+            return Strata(name, {"": _thirds(known)})
+    scores = {m: _oriented(_finite(values[m].get(baseline, {})), specs[m]) for m in evidence}
+    if not scores:
+        return Strata("")
+    if len(scores) == 1:
+        (only,) = scores
+        note = (
+            f"The {axis} thirds are sorted by {only}, which also judges them: part of a gain in the low third and of "
+            "a loss in the high third is regression to the mean. Give a pipeline (p and a sort the inputs then) or "
+            "a second metric."
+        )
+        return Strata(only, {"": _thirds(scores[only])}, note)
+    thirds = {m: _thirds(_mean_rank({k: v for k, v in scores.items() if k != m})) for m in scores}
+    return Strata("the other metrics' scores of the input", thirds)
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {image: value for image, value in values.items() if math.isfinite(value)}
+
+
+def _oriented(values: Mapping[str, float], spec: MetricSpec) -> dict[str, float]:
+    return {image: -value if spec.direction == "lower" else value for image, value in values.items()}
+
+
+def _thirds(values: Mapping[str, float]) -> dict[str, str]:
+    return dict(zip(values, terciles(list(values.values())), strict=True))
+
+
+def _mean_rank(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    from scipy.stats import rankdata
+
+    ranks: dict[str, list[float]] = {}
+    for values in scores.values():
+        for image, rank in zip(values, rankdata(list(values.values())) / max(1, len(values)), strict=True):
+            ranks.setdefault(image, []).append(float(rank))
+    return {image: sum(found) / len(found) for image, found in ranks.items()}

@@ -33,6 +33,13 @@ MODELS = {
     "grefine": "",
 }
 """Refiners that need a model, with the folder or Hub id that is loaded when none is given."""
+_PIPELINES = {
+    "sdxl": "StableDiffusionXLImg2ImgPipeline",
+    "sdxl-refiner": "StableDiffusionXLImg2ImgPipeline",
+    "sd": "StableDiffusionImg2ImgPipeline",
+    "instruct-pix2pix": "StableDiffusionInstructPix2PixPipeline",
+    "sd-upscale": "StableDiffusionUpscalePipeline",
+}
 FILTERS = ("identity", "blur", "sharpen")
 REFINERS = (*FILTERS, *MODELS)
 
@@ -61,47 +68,27 @@ class Run:
 
 
 def load_refiner(name: str, run: Run) -> Restore:
-    """Return a refiner by name, loaded.
-
-    Raises:
-        ConfigError: an unknown name, or a strength that executes no step.
-        WeightsMissing: a model that is not on this machine and cannot be fetched.
-    """
-    if name not in REFINERS:
-        raise ConfigError(f"No refiner '{name}': choose from {', '.join(REFINERS)}{nearest(name, REFINERS)}")
-    if not 0 < run.strength <= 1 or run.steps < 1:
-        raise ConfigError(
-            f"Refiners need a strength in 0..1 and at least one step, not {run.strength} and {run.steps}."
-        )
+    """Return a refiner by name, loaded."""
+    check_run([name], run)
     if name in FILTERS:
         return {"identity": identity, "blur": blur, "sharpen": sharpen}[name]
-    builder = {
-        "sdxl": _image_to_image("StableDiffusionXLImg2ImgPipeline"),
-        "sdxl-refiner": _image_to_image("StableDiffusionXLImg2ImgPipeline"),
-        "sd": _image_to_image("StableDiffusionImg2ImgPipeline"),
-        "instruct-pix2pix": _instruct,
-        "sd-upscale": _upscale,
-        "swin2sr": _swin2sr,
-        "grefine": _grefine,
-    }[name]
+    source = run.source(name)
     try:
-        return builder(run.source(name), run)
+        if name in _PIPELINES:
+            return _prompted(_PIPELINES[name], source, run)
+        return {"swin2sr": _swin2sr, "grefine": _grefine}[name](source, run)
     except GRefineError:
         raise
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise WeightsMissing(
-            f"The refiner '{name}' needs '{run.source(name)}', which cannot be loaded ({first}); give a folder with "
+            f"The refiner '{name}' needs '{source}', which cannot be loaded ({first}); give a folder with "
             f"--model {name}=DIR, or leave the refiner out."
         ) from error
 
 
 def check_run(names: Iterable[str], run: Run) -> None:
-    """Refuse what cannot work before anything is loaded.
-
-    Raises:
-        ConfigError: an unknown refiner, a strength that executes no step, or a device that is not there.
-    """
+    """Refuse what cannot work before anything is loaded."""
     for name in (*names, *(run.models or {})):
         if name not in REFINERS:
             raise ConfigError(f"No refiner '{name}': choose from {', '.join(REFINERS)}{nearest(name, REFINERS)}")
@@ -128,47 +115,27 @@ def sharpen(image: Image.Image, **_: Any) -> Image.Image:
     return image.filter(ImageFilter.UnsharpMask(radius=max(0.75, max(image.size) / 400), percent=120, threshold=2))
 
 
-def _image_to_image(kind: str) -> Callable[[str, Run], Restore]:
-    def load(source: str, run: Run) -> Restore:
-        pipe = _pipeline(kind, source, run)
+def _prompted(kind: str, source: str, run: Run) -> Restore:
+    """Load a pipeline of diffusers; what upscales is brought back to the picture's size."""
+    import diffusers
 
-        def restore(image: Image.Image, prompt: str, generator: torch.Generator, **_: Any) -> Image.Image:
-            total = math.ceil(run.steps / run.strength - 1e-9)
-            return _result(
-                pipe(
-                    prompt=prompt,
-                    image=_multiple_of(image, 8),
-                    strength=run.strength,
-                    num_inference_steps=total,
-                    generator=generator,
-                ),
-                image,
-            )
-
-        return restore
-
-    return load
-
-
-def _instruct(source: str, run: Run) -> Restore:
-    pipe = _pipeline("StableDiffusionInstructPix2PixPipeline", source, run)
+    dtype = choose_dtype(run.opening.dtype, run.device)
+    pipe = getattr(diffusers, kind).from_pretrained(source, dtype=dtype).to(run.device)
+    pipe.set_progress_bar_config(disable=True)
+    options: dict[str, Any] = {"num_inference_steps": run.steps}
+    if kind.endswith("Img2ImgPipeline"):
+        options = {"strength": run.strength, "num_inference_steps": math.ceil(run.steps / run.strength - 1e-9)}
 
     def restore(image: Image.Image, prompt: str, generator: torch.Generator, **_: Any) -> Image.Image:
-        small = _multiple_of(image, 8)
-        return _result(pipe(prompt, image=small, num_inference_steps=run.steps, generator=generator), image)
+        size = (max(8, round(image.width / 8) * 8), max(8, round(image.height / 8) * 8))
+        made = pipe(prompt, image=_sized(image, size), generator=generator, **options).images[0]
+        return _sized(made.convert("RGB"), image.size)
 
     return restore
 
 
-def _upscale(source: str, run: Run) -> Restore:
-    """Upscale four times, then bring the picture back to its size."""
-    pipe = _pipeline("StableDiffusionUpscalePipeline", source, run)
-
-    def restore(image: Image.Image, prompt: str, generator: torch.Generator, **_: Any) -> Image.Image:
-        small = _multiple_of(image, 8)
-        return _result(pipe(prompt, image=small, num_inference_steps=run.steps, generator=generator), image)
-
-    return restore
+def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _swin2sr(source: str, run: Run) -> Restore:
@@ -217,23 +184,3 @@ def _grefine(source: str, run: Run) -> Restore:
 
     restore.steered = steered  # type: ignore[attr-defined]
     return restore
-
-
-def _pipeline(kind: str, source: str, run: Run) -> Any:
-    import diffusers
-
-    dtype = choose_dtype(run.opening.dtype, run.device)
-    pipe = getattr(diffusers, kind).from_pretrained(source, dtype=dtype).to(run.device)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def _multiple_of(image: Image.Image, step: int) -> Image.Image:
-    """Round both sides to what a latent model takes."""
-    size = tuple(max(step, round(side / step) * step) for side in image.size)
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
-
-
-def _result(output: Any, image: Image.Image) -> Image.Image:
-    made = output.images[0].convert("RGB")
-    return made if made.size == image.size else made.resize(image.size, Image.Resampling.LANCZOS)

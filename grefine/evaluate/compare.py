@@ -1,23 +1,18 @@
 """Refiners side by side: the same images, seeds and steps, one table in the form of the paper's Table 2."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.baselines import Restore, Run, check_run
-from grefine.evaluate.comparison import ORIGINAL, Comparison
-from grefine.evaluate.judges import choose, wanted_metrics
-from grefine.evaluate.long_table import values_of
-from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names
-from grefine.evaluate.prompting import read_prompting
+from grefine.evaluate.judges import choose, steered_by, wanted_metrics
+from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names, read_prompting
 from grefine.evaluate.refiner_runs import Made, make_outputs
+from grefine.evaluate.results import ORIGINAL, Comparison
 from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
-from grefine.evaluate.steering import steered_by
-from grefine.evaluate.tables import WideTable, wide_table
+from grefine.evaluate.tables import WideTable, values_of, wide_table
 from grefine.opening import Opening
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
@@ -54,34 +49,17 @@ def compare_refiners(
 ) -> Comparison:
     """Run refiners over the same images, add outputs of other tools, and judge all of them alike.
 
+    What is not said here is as in `evaluate_folders`; steps, strength, seed and dtype hold for every refiner.
+
     Args:
         sources: image files and folders.
         out: gets `outputs/METHOD/`, the tables, `report.html` of all methods, and one per method in `reports/METHOD/`.
         refiners: names (`baselines.REFINERS`), or name → name or callable of your own.
         outputs: method → folder with what another tool made of the same images, paired by relative path.
-        prompts: table of prompts; sidecars and metadata otherwise.
-        metrics: as in `evaluate_folders`.
-        group: column of the prompt table, or "folder".
         pipeline: takes judges from it, its p and a for the thirds, and is the refiner `grefine`.
         models: refiner → folder or Hub id, in place of the default.
-        weights: metric → file or folder.
-        steps: executed denoising steps of every refiner.
-        strength: of image-to-image refiners.
-        seed: per image, the same for every refiner.
-        device: for refiners and metrics.
-        dtype: precision of the refiners: auto, fp32, fp16 or bf16.
-        offload: of grefine's own pipeline: none, model or sequential.
         judges: NAME or NAME=DIR of judges for the guard of grefine's own pipeline.
         guidance: what steers it, e.g. {"sharpness": 1.0}.
-        used_in_loop: metrics that steered one of the refiners.
-        noise_images: as in `evaluate_folders`.
-        allow_noncommercial: as in `evaluate_folders`.
-        force: as in `evaluate_folders`, and for the refiner `grefine`.
-        report: write a report per method.
-        progress: called with one line per finished step.
-
-    Raises:
-        ConfigError: no images, no method, or a name used twice.
     """
     out = Path(out)
     originals = gather(sources)
@@ -146,11 +124,7 @@ def compare_refiners(
 
 
 def gather(sources: Sequence[str | Path]) -> dict[str, Path]:
-    """Return the images that files and folders mean, by name; several folders keep their own names in front.
-
-    Raises:
-        ConfigError: nothing there, or one name for two images.
-    """
+    """Return the images that files and folders mean, by name; several folders keep their own names in front."""
     found: dict[str, Path] = {}
     for source in map(Path, sources):
         inside = {source.name: source} if source.is_file() else image_files(source)
@@ -176,11 +150,7 @@ def _add_folders(made: Made, originals: dict[str, Path], outputs: Mapping[str, s
 
 
 def common_images(originals: Mapping[str, Path], made: Made) -> tuple[dict[str, dict[str, Path]], list[str]]:
-    """Return stage → image → file for images that every method has, and notes on what was left out.
-
-    Raises:
-        ConfigError: no method has an output, or they share no image.
-    """
+    """Return stage → image → file for images that every method has, and notes on what was left out."""
     methods = {name: files for name, files in made.files.items() if files}
     if not methods:
         reason = next(iter(made.failed.values()), "no outputs were found")

@@ -9,12 +9,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing, nearest
+from grefine.errors import ConfigError, ImageError, MetricUnavailable, WeightsMissing, nearest
 from grefine.indicators.recipe import fetched_pipeline
+from grefine.io.images import read_image
+from grefine.io.record import read_record
 from grefine.resources import bundled, config_file
 from grefine.scorers.fidelity import FIDELITY
 from grefine.scorers.protocol import Scorer
@@ -50,9 +53,6 @@ def wanted_metrics(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[
     """Return metric names (or scorers) and the number of noise images that `metrics` means.
 
     A text may name a metric, several with commas between them, or a preset; a path is a YAML file.
-
-    Raises:
-        ConfigError: it is none of these.
     """
     if isinstance(metrics, str):
         names = split_names(metrics)
@@ -80,19 +80,7 @@ def choose(
     used_in_loop: Iterable[str] = (),
     allow_noncommercial: bool = False,
 ) -> tuple[list[Judge], dict[str, str]]:
-    """Return the judges that can run, and name → reason for those that cannot.
-
-    Args:
-        metrics: names, or scorers of your own. Empty: every registered metric.
-        pipeline: takes the judges that it carries from there, and its p and a of every image (which made the masks).
-        device: on which scorers run.
-        weights: metric → file or folder.
-        used_in_loop: metrics that steered the refinement: scored, shown and kept out of verdicts.
-        allow_noncommercial: accept the terms of pyiqa's metrics.
-
-    Raises:
-        ConfigError: an unknown metric, with the nearest name, or a device that is not there.
-    """
+    """Return the judges that can run (of all that are registered where none is named), and why the others cannot."""
     check_device(device)
     weights = read_weights(weights or {})
     wanted = list(metrics) or [spec.name for spec in metric_specs()]
@@ -119,6 +107,22 @@ def choose(
     return chosen, missing
 
 
+def steered_by(outputs: Iterable[Path]) -> set[str]:
+    """Return the metrics that the records in the outputs name: they guarded, guided or gated, so they prove nothing.
+
+    The first 64 files are read; a run has one configuration.
+    """
+    names: set[str] = set()
+    for path in islice(outputs, 64):
+        try:
+            record = read_record(read_image(path).embedded)
+        except ImageError:
+            continue
+        if record is not None:
+            names |= {name.split(".")[0] for name in (*record.before, *record.after, record.gate.partition(":")[0])}
+    return {known for name in names if (known := find_metric(name))}
+
+
 PQ = MetricSpec(
     "pq_map", used_in_loop=True, axis="perceptual", description="p of the pipeline's PQ map, which makes the masks"
 )
@@ -131,29 +135,16 @@ AQ = MetricSpec(
 )
 
 
-class PerceptualScore:
-    """p of whole images."""
+class MapScore:
+    """p of whole images (`PQ`), or their a (`AQ`): NaN for a prompt that names nothing to judge."""
 
-    spec = PQ
-
-    def __init__(self, maps: Maps) -> None:
-        self.maps = maps
+    def __init__(self, spec: MetricSpec, maps: Maps) -> None:
+        self.spec, self.maps = spec, maps
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
-        return [Scores({PQ.name: float(found.score)}) for found in self.maps.pq(list(images))]
-
-
-class AlignmentScore:
-    """a of whole images; NaN for a prompt that names nothing to judge."""
-
-    spec = AQ
-
-    def __init__(self, maps: Maps) -> None:
-        self.maps = maps
-
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
-        found = self.maps.aq(list(images), list(prompts or []))
-        return [Scores({AQ.name: math.nan if entry.score is None else float(entry.score)}) for entry in found]
+        found: Any = self.maps.pq(list(images)) if self.spec is PQ else self.maps.aq(list(images), list(prompts or []))
+        values = [math.nan if entry.score is None else float(entry.score) for entry in found]
+        return [Scores({self.spec.name: value}) for value in values]
 
 
 def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
@@ -172,6 +163,6 @@ def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
 
     domain = domain_at(pipeline)
     return [
-        Judge(PQ, lambda: PerceptualScore(maps()), origin=source, device=device, domain=domain),
-        Judge(AQ, lambda: AlignmentScore(maps()), origin=source, device=device, domain=domain),
+        Judge(spec, lambda spec=spec: MapScore(spec, maps()), origin=source, device=device, domain=domain)
+        for spec in (PQ, AQ)
     ]

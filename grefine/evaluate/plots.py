@@ -1,13 +1,11 @@
 """Forest plot and radar as inline SVG. Colours and fonts come from the page's style sheet by class name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from grefine.evaluate.table_text import number
+from grefine.evaluate.tables import number
 
 WIDTH = 440
 _ROW = 46
@@ -32,7 +30,8 @@ class ForestRow:
 def forest_svg(rows: Sequence[ForestRow], *, title: str, unit: str) -> str:
     """Return a forest plot; labels stand above their interval so that it reads at phone width too."""
     drawn = [row for row in rows if math.isfinite(row.mean)]
-    reach = max((_reach(row) for row in drawn), default=0.0) * 1.08 or 1.0
+    ends = [abs(v) for row in drawn for v in (row.mean, row.low, row.high, row.band) if math.isfinite(v)]
+    reach = max(ends, default=0.0) * 1.08 or 1.0
     height = _ROW * len(drawn) + 44
 
     def x(value: float) -> float:
@@ -53,10 +52,6 @@ def forest_svg(rows: Sequence[ForestRow], *, title: str, unit: str) -> str:
         f'<text class="unit" x="{WIDTH / 2}" y="{height - 2}" text-anchor="middle">{escape(unit)}</text></svg>'
     )
     return "".join(parts)
-
-
-def _reach(row: ForestRow) -> float:
-    return max(abs(v) for v in (row.mean, row.low, row.high, row.band) if math.isfinite(v))
 
 
 def _ticks(reach: float) -> list[float]:

@@ -1,21 +1,27 @@
-"""Run refiners over images into folders; what is there already is not made again."""
+"""Run refiners over images into folders, with the records of `grefine refine`; what is there is not made again."""
 
-from __future__ import annotations
-
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from pathlib import Path
 
-from grefine.errors import ConfigError, GRefineError, WorldMismatch
+from grefine import __version__
+from grefine.errors import ConfigError, WorldMismatch, in_words
 from grefine.evaluate.baselines import Restore, Run, load_refiner
+from grefine.indicators.draw import png
 from grefine.io.atomic import write_atomic, write_text
 from grefine.io.content import content_hash
+from grefine.io.encode import pixel_digest, with_text
 from grefine.io.images import read_image
+from grefine.io.journal import Journal
 from grefine.io.picture import printable
+from grefine.io.record import KEY, RefineRecord
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_path
 from grefine.refine.seeds import derive
+from grefine.report.media import layers_of
 from grefine.scorers.cache import ScoreCache
+from grefine.types import RefineResult
 
 
 @dataclass(slots=True)
@@ -65,7 +71,7 @@ def make_outputs(
                         strange[name] = str(error)
                         continue
                     except Exception as error:  # noqa: BLE001 - one refiner's failure must not cost the others
-                        made.failed[method if restore is None else f"{method}: {printable(name)}"] = _reason(error)
+                        made.failed[method if restore is None else f"{method}: {printable(name)}"] = in_words(error)
                         if restore is None:
                             break
                         continue
@@ -86,10 +92,8 @@ def _make(restore: Restore, path: Path, target: Path, prompt: str, run: Run, see
 
     generator = torch.Generator().manual_seed(seed)
     image = restore(read_image(path).rgb, prompt=prompt, strength=run.strength, generator=generator)
-    buffer = BytesIO()
-    image.convert("RGB").save(buffer, "PNG")
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, buffer.getvalue())
+    write_atomic(target, png(image.convert("RGB")))
 
 
 def _keep_what_it_said(restore: Restore, path: Path, folder: Path, target: Path, seed: int) -> None:
@@ -97,7 +101,6 @@ def _keep_what_it_said(restore: Restore, path: Path, folder: Path, target: Path,
     last = getattr(restore, "last", None)
     if last is None:
         return
-    from grefine.evaluate.record_output import keep_row, tag_output
 
     pipeline, result = last
     source = content_hash(path)
@@ -123,6 +126,54 @@ def _steered(folder: Path, restore: Restore | None) -> set[str]:
     return new
 
 
-def _reason(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return first if isinstance(error, GRefineError) else f"{type(error).__name__}: {first}".rstrip(": ")
+def tag_output(png: bytes, source: str, pipeline: str, seed: int, result: RefineResult) -> bytes:
+    """Return the coded picture with the record of how it came to be; `source` is the hash of the input file."""
+    record = RefineRecord(
+        version=__version__,
+        pipeline=Path(pipeline).name,
+        config="",
+        seed=seed,
+        state=state_of(result),
+        reason=result.decision.reason,
+        kept=result.decision.kept,
+        guarded=result.decision.guarded,
+        area=round(result.plan.area, 4),
+        prompt=result.prompt,
+        before=dict(result.before.values),
+        after=dict(result.after.values),
+        source=source,
+        pixels=pixel_digest(png, "PNG", hashlib.sha256),
+    )
+    return with_text(png, "PNG", KEY, record.to_text()) or png
+
+
+def keep_row(folder: Path, name: str, path: Path, source: str, result: RefineResult) -> None:
+    """Append the output's row to the folder's journal and write its maps; `source` is the hash of the file `path`."""
+    (folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+    row = {
+        "kind": "image",
+        "file": name,
+        "output": name,
+        "source": str(path),
+        "state": state_of(result),
+        "reason": result.decision.reason,
+        "input": {"sha256": source},
+        "decision": {"kept": result.decision.kept, "guarded": result.decision.guarded},
+    }
+    if result.plan.token_weights:
+        row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
+    for layer, data in layers_of(result).items():
+        target = layer_path(folder, name, layer)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    with Journal(folder / STATE_FOLDER / JOURNAL) as journal:
+        journal.append([row])
+
+
+def state_of(result: RefineResult) -> str:
+    """Return the state that a folder run would give the image."""
+    if result.decision.kept != "original":
+        return "refined"
+    if len(result.decision.candidates) > 1:
+        return "kept"
+    return "beyond" if result.plan.beyond_repair else "untouched"

@@ -1,12 +1,13 @@
-"""What an evaluation found: records, and what paired gains amount to."""
+"""What an evaluation or a comparison found: records, levels, and the verdict in plain words."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from grefine.evaluate.statistics import ALPHA, GainSummary
+from grefine.evaluate.pairs import Pairing, Prompting
+from grefine.evaluate.statistics import ALPHA, FEW_IMAGES, GainSummary
+from grefine.evaluate.tables import ScoreRow, WideTable
 from grefine.types import Axis, MetricSpec
 
 Level = Literal["better", "no change", "unclear", "worse", "no evidence"]
@@ -93,10 +94,6 @@ def level_of(gain: GainSummary, p: float | None = None) -> Level:
     "better" and "worse" need the test of the mean over what moved beyond the noise, the interval on the same side of
     zero, and more wins than losses (or the reverse); "no change" needs every image inside the scorer's own noise, or
     the whole interval; everything else is "unclear".
-
-    Args:
-        gain: the gains.
-        p: of the test, where it was corrected for others; by default the gains' own.
     """
     if gain.n == 0:
         return "no evidence"
@@ -110,3 +107,177 @@ def level_of(gain: GainSummary, p: float | None = None) -> Level:
     if -gain.band <= gain.interval.low and gain.interval.high <= gain.band:
         return "no change"
     return "unclear"
+
+
+Verdict = Literal["better", "no change", "unclear", "worse", "mixed", "no evidence"]
+AXIS_NAMES: dict[Axis, str] = {"perceptual": "Perceptual quality", "alignment": "Alignment with the prompt"}
+
+CELL_WORDS: dict[Level, str] = {
+    "better": "improves",
+    "no change": "keeps",
+    "unclear": "unclear",
+    "worse": "harms",
+    "no evidence": "no evidence",
+}
+"""The four levels of the paper's first table, as verbs, and the honest fifth for "nobody judged this"."""
+
+_HEADLINES: dict[Verdict, str] = {
+    "better": "It helped",
+    "worse": "It made things worse",
+    "no change": "No change",
+    "mixed": "It helped in one way and harmed in another",
+    "unclear": "These images cannot tell",
+    "no evidence": "Nothing here may judge",
+}
+_FEW: dict[Verdict, str] = {"better": "It helped a few images", "worse": "It made a few images worse"}
+
+
+def verdict_of(analysis: Analysis) -> Verdict:
+    """Return the overall verdict over both axes; an axis that nobody judged does not count."""
+    levels = {axis.level for axis in analysis.axes} - {"no evidence"}
+    if not levels:
+        return "no evidence"
+    if {"better", "worse"} <= levels:
+        return "mixed"
+    for level in ("better", "worse", "unclear"):
+        if level in levels:
+            return level
+    return "no change"
+
+
+def headline(analysis: Analysis) -> str:
+    """Return the verdict as the few words that stand at the top of a report.
+
+    Where most of the touched images stayed within the noise, the words say that it is about a few.
+    """
+    verdict = verdict_of(analysis)
+    moved = [axis.gain for axis in analysis.axes if axis.level == verdict]
+    many = any(2 * (gain.win if verdict == "better" else gain.loss) > gain.touched for gain in moved)
+    return _HEADLINES[verdict] if many or verdict not in _FEW else _FEW[verdict]
+
+
+def sentences(analysis: Analysis) -> list[str]:
+    """Return the verdict's grounds, one sentence each."""
+    loop = [m for m in analysis.metrics if m.spec.used_in_loop]
+    said = [axis_sentence(axis, analysis.n, [m.metric for m in loop]) for axis in analysis.axes]
+    worse, metrics = analysis.negative_optimisations
+    if metrics:
+        s = "s" if metrics > 1 else ""
+        said.append(f"Negative optimisation: {worse} of {metrics} metric mean{s} fell below the input's.")
+    if loop:
+        names = ", ".join(m.metric for m in loop)
+        said.append(f"Shown, but no evidence, because they helped to make these images or sort them: {names}.")
+    unfit = [m for m in analysis.metrics if m.unfit]
+    if unfit:
+        names = ", ".join(f"{m.metric} ({m.gain.band:.2g})" for m in unfit)
+        said.append(f"Not counted, because changes that nobody sees move them too far: {names}.")
+    touched = max((axis.gain.touched for axis in analysis.axes), default=0)
+    if 0 < touched < FEW_IMAGES:
+        images = "one image is" if touched == 1 else f"{touched} images are"
+        said.append(f"Only {images} not as before: too few for a statement; it takes at least {FEW_IMAGES}.")
+    return said
+
+
+def axis_sentence(axis: AxisResult, images: int, loop: Sequence[str] = ()) -> str:
+    """Return what happened on one axis."""
+    name = AXIS_NAMES[axis.axis]
+    gain = axis.gain
+    if gain.n == 0:
+        return f"{name}: not judged; no {'other ' if loop else ''}metric of this axis ran."
+    judges = ", ".join(axis.metrics)
+    of = "" if gain.n == images else f" (of {images})"
+    same = gain.n - gain.touched
+    untouched = f" ({same} of them exactly the same)" if same else ""
+    counts = (
+        f"{gain.win} of {gain.n} images{of} gained, {gain.tie} stayed within the judges' own noise{untouched}, "
+        f"{gain.loss} lost"
+    )
+    start = {
+        "better": f"{name} rose",
+        "worse": f"{name} fell",
+        "no change": f"{name} did not change",
+        "unclear": f"{name}: no clear direction",
+    }[axis.level]
+    return f"{start}: {counts} (judged by {judges})."
+
+
+ORIGINAL = "original"
+"""The inputs' name among the methods of a comparison."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What an evaluation found, and the numbers behind it."""
+
+    rows: tuple[ScoreRow, ...]
+    """The long table."""
+    specs: Mapping[str, MetricSpec]
+    """Metric column → what to know about it."""
+    analysis: Analysis
+    pairing: Pairing
+    prompting: Prompting
+    unavailable: Mapping[str, str]
+    """Metric → why it did not run."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Image → why it could not be compared."""
+    notes: tuple[str, ...] = ()
+    forced: str = ""
+    """What is to be known of pictures that were judged though the judges do not know their world."""
+    computed: int = 0
+    """Scores that were computed in this run."""
+    reused: int = 0
+    """Scores that were known from an earlier one."""
+    out: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """ "better", "worse", "no change", "mixed", "unclear" or "no evidence"."""
+        return verdict_of(self.analysis)
+
+    @property
+    def sentences(self) -> list[str]:
+        """The verdict in plain words, then its grounds."""
+        said = [f"{headline(self.analysis)}.", *sentences(self.analysis)]
+        return [f"{headline(self.analysis)} (forced).", self.forced, *said[1:]] if self.forced else said
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison found."""
+
+    rows: tuple[ScoreRow, ...]
+    specs: Mapping[str, MetricSpec]
+    table: WideTable
+    analyses: Mapping[str, Analysis]
+    """Method → findings against the original."""
+    files: Mapping[str, Mapping[str, Path]]
+    """Method → image → file, for the images that every method has."""
+    prompts: Mapping[str, str]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """"method: image" or method → why there is no output."""
+    notes: tuple[str, ...] = ()
+    forced: str = ""
+    """What is to be known of pictures that were judged though the judges do not know their world."""
+
+    @property
+    def negative_optimisations(self) -> dict[str, int]:
+        """Method → number of metrics of evidence whose mean fell below the original's, as the paper counts."""
+        named = [metric in self.evidence for metric in self.table.metrics]
+        return {
+            method: sum(cell.worse for cell, counted in zip(cells, named, strict=True) if counted)
+            for method, cells in self.table.rows
+            if method != ORIGINAL
+        }
+
+    @property
+    def evidence(self) -> list[str]:
+        """The metrics that may judge; they are the same for every method."""
+        return [m.metric for found in list(self.analyses.values())[:1] for m in found.metrics if m.evidence]
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Method → verdict."""
+        return {method: verdict_of(found) for method, found in self.analyses.items()}

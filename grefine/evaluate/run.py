@@ -10,11 +10,9 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.evaluate.analysis import analyse
-from grefine.evaluate.evaluation import Evaluation
-from grefine.evaluate.judges import NOISE_IMAGES, choose, wanted_metrics
-from grefine.evaluate.long_table import AFTER, BEFORE, ScoreRow, write_rows
-from grefine.evaluate.pairs import Pairing, pair_folders
-from grefine.evaluate.prompting import read_prompting
+from grefine.evaluate.judges import NOISE_IMAGES, choose, steered_by, wanted_metrics
+from grefine.evaluate.pairs import Pairing, pair_folders, read_prompting
+from grefine.evaluate.results import Evaluation
 from grefine.evaluate.scoring import (
     Item,
     Progress,
@@ -25,7 +23,7 @@ from grefine.evaluate.scoring import (
     score,
     tell_foreign,
 )
-from grefine.evaluate.steering import steered_by
+from grefine.evaluate.tables import AFTER, BEFORE, ScoreRow, write_rows
 from grefine.io.atomic import write_text
 from grefine.io.content import content_hash
 from grefine.scorers.cache import ScoreCache
@@ -65,19 +63,11 @@ def evaluate_folders(
         group: column of the prompt table, or "folder" for the first part of the relative path.
         out: where the tables, the report and the score cache go; nothing is written without it.
         pipeline: a pipeline folder or name: its judges take part, its p and a sort the inputs into thirds.
-        weights: metric → file or folder.
-        device: on which the metrics run.
         seed: of metrics that look at random crops.
         used_in_loop: metrics that steered the refinement, beside those that the outputs themselves name.
         noise_images: on how many inputs the metrics' own noise is measured; 0: none. Default: the preset's, else 32.
         allow_noncommercial: accept the terms of metrics that are not free for every use.
         force: let judges score pictures of a world that they do not know; the headline says so.
-        report: write `report.html`.
-        progress: called with one line whenever a batch is done.
-
-    Raises:
-        ConfigError: a missing or empty folder, no pairs, an unknown metric or preset.
-        PromptError: a prompt table that cannot be read.
     """
     wanted, preset_noise = wanted_metrics(metrics)
     noise_images = preset_noise if noise_images is None else noise_images
@@ -144,11 +134,7 @@ def evaluate_folders(
 
 
 def usable(pairing: Pairing, cache: ScoreCache) -> tuple[Pairing, dict[str, str]]:
-    """Leave out pairs of which a file cannot be decoded; return the rest and image → reason.
-
-    Raises:
-        ConfigError: no pair is left.
-    """
+    """Leave out pairs of which a file cannot be decoded; return the rest and image → reason."""
     items = [
         Item(pair.name, stage, path, content_hash(path))
         for pair in pairing.pairs
@@ -173,11 +159,7 @@ def score_stages(
     progress: Progress | None = None,
     force: bool = False,
 ) -> tuple[list[ScoreRow], dict[str, MetricSpec], ScoringLog]:
-    """Score stage → image → file by every judge, and measure how far each stage moved from the baseline.
-
-    Returns:
-        The long table, a spec per metric column, and what went wrong.
-    """
+    """Score stage → image → file by every judge, and measure how far each stage moved from the baseline."""
     items = [
         Item(image, stage, path, content_hash(path), prompts.get(image) or None)
         for stage, files in stages.items()

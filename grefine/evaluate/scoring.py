@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from grefine.errors import GRefineError, ImageError
-from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow, values_of
+from grefine.errors import GRefineError, ImageError, in_words
+from grefine.evaluate.tables import AFTER, NOISE, ScoreRow, values_of
 from grefine.io.images import read_image
 from grefine.io.picture import printable
 from grefine.scorers import fidelity
@@ -96,11 +96,6 @@ def readable(items: Iterable[Item], cache: ScoreCache) -> dict[str, str]:
     return refused
 
 
-def probes_of(items: Iterable[Item]) -> list[tuple[Item, str]]:
-    """Return the noise probes of each input: (item, name of the probe)."""
-    return [(item, probe) for item in items if item.stage == BEFORE for probe in PROBES]
-
-
 def score(
     judge: Judge,
     items: Sequence[Item],
@@ -113,7 +108,7 @@ def score(
 ) -> list[ScoreRow]:
     """Return one judge's rows for the images and the noise probes; known values are not computed again."""
     spec = judge.spec
-    jobs = [(item, "") for item in items] + probes_of(noise_items)
+    jobs = [(item, "") for item in items] + [(item, probe) for item in noise_items for probe in PROBES]
     if spec.needs_prompt:
         without = {item.image for item, _ in jobs if not item.prompt}
         jobs = [(item, probe) for item, probe in jobs if item.prompt]
@@ -145,7 +140,7 @@ def score(
     try:
         judge_pictures(spec, judge.load, tasks, cache, refused, progress)
     except Exception as error:  # noqa: BLE001 - whatever a third-party metric raises, the other columns still come
-        log.failed[spec.name] = _sentence(error)
+        log.failed[spec.name] = in_words(error)
         return []
     rows = []
     for key, (item, probe) in zip(keys, jobs, strict=True):
@@ -209,9 +204,3 @@ def change_means(rows: Iterable[ScoreRow], images: Iterable[str], stage: str = A
     moved = [values["psnr"][stage][i] for i in wanted if values["psnr"][stage][i] < fidelity.IDENTICAL_PSNR]
     means["psnr"] = sum(moved) / len(moved) if moved else math.nan
     return {"n": float(len(wanted)), **means, "untouched": 1 - len(moved) / len(wanted)}
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    first = text[0] if text else ""
-    return first if isinstance(error, GRefineError) else f"{type(error).__name__}: {first}".rstrip(": ")

@@ -1,120 +1,76 @@
-"""Method × metric tables: best, second and worse-than-original marked, and the paper's count of the last."""
+"""The stored truth, one row per image, stage and metric value, and the method × metric tables made of it."""
 
-from __future__ import annotations
-
+import csv
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import astuple, dataclass, field, fields
+from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
-from grefine.scorers.registry import spec_of
+from grefine.io.atomic import write_text
+from grefine.io.prompt_table import safe_cell
 from grefine.types import Direction
 
-_METHOD = "method"
-LOWER_IS_BETTER = frozenset(
-    {
-        "ilniqe",
-        "il-niqe",
-        "pi",
-        "lpips",
-        "dists",
-        "fid",
-        "kid",
-        "gmsd",
-        "nlpd",
-        "mae",
-        "mse",
-    }
-    | {"rmse", "changed"}
-)
-"""Names, in lower case, of metrics of other tools for which smaller is better wherever nobody says otherwise."""
-
-KEY_COLUMNS = frozenset(
-    {"table", "database", "dataset", "data", "group", "split", "generator", "model", "method", "stage", "seed", "n"}
-    | {"count", "images", "image"}
-)
-"""Columns of a wide row that say what the row is about, never how good it is."""
+BEFORE = "before"
+AFTER = "after"
+NOISE = f"{BEFORE}+"
+"""Begins the stages that are the input with a change that nobody sees, such as "before+jpeg"."""
 
 
-def direction_of(metric: str, directions: Mapping[str, Direction] | None = None) -> Direction:
-    """Return whether higher or lower values of `metric` are better; `directions` wins over the known names."""
-    if directions and metric in directions:
-        return directions[metric]
-    spec = spec_of(metric)
-    if spec is not None:
-        return spec.direction
-    return "lower" if metric.lower() in LOWER_IS_BETTER else "higher"
+Values = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Metric → stage → image → value."""
 
 
-def negative_optimisations(
-    rows: Iterable[Mapping[str, Any]],
-    baseline: str = "original",
-    *,
-    directions: Mapping[str, Direction] | None = None,
-) -> dict[str, int]:
-    """Count the cells in which a method is worse than the unrefined original, as the paper does over its tables.
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One number that was measured."""
 
-    Args:
-        rows: wide rows, one per method (and database): a `method`, any key columns, then metrics as numbers or text.
-        baseline: the method that the others are compared with, within the same key columns.
-        directions: "higher" or "lower" per metric; BRISQUE and other known names need no entry.
-
-    Returns:
-        Count by method, in the order of the rows, without the baseline. Empty and NaN cells count for nobody.
-
-    Raises:
-        ConfigError: a row without a method, or a group of rows without the baseline.
-    """
-    wide = [dict(row) for row in rows]
-    metrics, keys = _split_columns(wide)
-    groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
-    for number, row in enumerate(wide, start=1):
-        if not row.get(_METHOD):
-            raise ConfigError(f"Row {number} names no method: every row needs the column '{_METHOD}'.")
-        groups.setdefault(tuple(str(row.get(k, "")) for k in keys), {})[str(row[_METHOD])] = row
-    counts: dict[str, int] = {}
-    for key, methods in groups.items():
-        if baseline not in methods:
-            where = f" in {' / '.join(key)}" if any(key) else ""
-            raise ConfigError(f"There is no row of the method '{baseline}'{where}{nearest(baseline, methods)}")
-        for name, row in methods.items():
-            if name != baseline:
-                worse = (
-                    is_worse(_number(row.get(m)), _number(methods[baseline].get(m)), m, directions) for m in metrics
-                )
-                counts[name] = counts.get(name, 0) + sum(worse)
-    return counts
+    image: str
+    """Path relative to the compared folders, with forward slashes."""
+    stage: str
+    """"before", "after" (or a method's name in a comparison), or a noise probe's."""
+    metric: str
+    value: float
+    """NaN when the metric gave no number for this image."""
+    seed: int = 0
+    device: str = "cpu"
+    metric_version: str = "1"
 
 
-def is_worse(value: float, original: float, metric: str, directions: Mapping[str, Direction] | None = None) -> bool:
-    """Return whether `value` is worse than `original` at all; False when either is NaN."""
-    return value > original if direction_of(metric, directions) == "lower" else value < original
+COLUMNS = tuple(f.name for f in fields(ScoreRow))
 
 
-def _split_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
-    """Return (metric columns, key columns): a metric is named like none of the keys and holds nothing but numbers."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    metrics, keys = [], []
-    for name in names:
-        if name == _METHOD:
-            continue
-        values = [row[name] for row in rows if row.get(name) not in (None, "")]
-        numeric = bool(values) and all(_is_number(value) for value in values)
-        (metrics if numeric and name.lower() not in KEY_COLUMNS else keys).append(name)
-    return metrics, keys
+def write_rows(path: str | Path, rows: Iterable[ScoreRow]) -> None:
+    """Write the long table as CSV, whole or not at all."""
+    write_csv(path, COLUMNS, (astuple(row) for row in rows))
 
 
-def _is_number(value: object) -> bool:
-    try:
-        float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return not isinstance(value, bool)
+def values_of(rows: Iterable[ScoreRow]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return metric → stage → image → value."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        table.setdefault(row.metric, {}).setdefault(row.stage, {})[row.image] = row.value
+    return table
 
 
-def _number(value: object) -> float:
-    return float(value) if value not in (None, "") else math.nan  # type: ignore[arg-type]
+def finite_pairs(before: Mapping[str, float], after: Mapping[str, float]) -> list[tuple[str, float, float]]:
+    """Return (image, before, after) for images where both sides have a number, in name order."""
+    return [
+        (name, before[name], after[name])
+        for name in sorted(before.keys() & after.keys())
+        if math.isfinite(before[name]) and math.isfinite(after[name])
+    ]
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file atomically; text that a spreadsheet would run as a formula is written as text."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([safe_cell(name) for name in header])
+    for row in rows:
+        writer.writerow([safe_cell(value) for value in row])
+    write_text(path, buffer.getvalue())
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +98,7 @@ class WideTable:
 
     def header(self, metric: str) -> str:
         """The metric's name with its arrow, and a dagger when it was used in the loop."""
-        arrow = "↓" if direction_of(metric, self.directions) == "lower" else "↑"
+        arrow = "↓" if self.directions.get(metric) == "lower" else "↑"
         return f"{metric} {arrow}{'†' if metric in self.in_loop else ''}"
 
 
@@ -150,15 +106,15 @@ def wide_table(
     means: Mapping[str, Mapping[str, float]],
     *,
     baseline: str,
-    directions: Mapping[str, Direction] | None = None,
+    directions: Mapping[str, Direction],
     in_loop: Iterable[str] = (),
     n: int | None = None,
 ) -> WideTable:
-    """Build a table from method → metric → mean; best and second are marked among all rows, the original included."""
+    """Build a table from method → metric → mean; best, second and worse than the original are marked."""
     if baseline not in means:
         raise ConfigError(f"There is no row of the method '{baseline}'{nearest(baseline, means)}")
     metrics = list(dict.fromkeys(metric for row in means.values() for metric in row))
-    known = {metric: direction_of(metric, directions) for metric in metrics}
+    known: dict[str, Direction] = {metric: directions.get(metric, "higher") for metric in metrics}
     ranks = {metric: _best_two(means, metric, known[metric]) for metric in metrics}
     rows = []
     for method, values in means.items():
@@ -167,7 +123,7 @@ def wide_table(
             value = values.get(metric, math.nan)
             first, second = ranks[metric]
             original = means[baseline].get(metric, math.nan)
-            worse = method != baseline and is_worse(value, original, metric, known)
+            worse = value > original if known[metric] == "lower" else value < original
             cells.append(Cell(value, best=value == first, second=value == second, worse=worse))
         rows.append((method, tuple(cells)))
     return WideTable(tuple(metrics), tuple(rows), baseline, known, frozenset(in_loop), n)
@@ -179,3 +135,87 @@ def _best_two(means: Mapping[str, Mapping[str, float]], metric: str, direction: 
         return math.nan, math.nan
     ordered = sorted(values, reverse=direction == "higher")
     return ordered[0], ordered[1] if len(ordered) > 2 else math.nan
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Return a number for reading: four significant digits, "n/a" for NaN."""
+    if not math.isfinite(value):
+        return "n/a"
+    if value != 0 and (abs(value) >= 1e5 or abs(value) < 10.0 ** -(digits + 1)):
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - (math.floor(math.log10(abs(value))) if value else 0))}f}"
+
+
+def to_markdown(table: WideTable) -> str:
+    """Return the table as Markdown: **best**, _second_, ▼ worse than the original."""
+    if not table.metrics:
+        return "No metric gave a number.\n"
+    lines = [
+        "| method | " + " | ".join(escape_markdown(table.header(m)) for m in table.metrics) + " |",
+        "| --- |" + " ---: |" * len(table.metrics),
+    ]
+    for method, cells in table.rows:
+        lines.append(f"| {escape_markdown(method)} | " + " | ".join(_markdown_cell(cell) for cell in cells) + " |")
+    return "\n".join([*lines, "", legend(table)]) + "\n"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = number(cell.value)
+    text = f"**{text}**" if cell.best else f"_{text}_" if cell.second else text
+    return f"{text} ▼" if cell.worse else text
+
+
+def legend(table: WideTable) -> str:
+    """Return the sentence that explains the marks."""
+    over = "" if table.n is None else f" over {table.n} image{'s' if table.n != 1 else ''}"
+    parts = [f"Means{over}; best in bold, second in italics, "]
+    parts.append(f"▼ worse than {table.baseline}.")
+    if table.in_loop:
+        parts.append(" † helped to make these images or sorts them, so it is no evidence.")
+    return escape_markdown("".join(parts))
+
+
+def escape_markdown(text: str) -> str:
+    """Return text that a Markdown table shows as it is."""
+    for character in "\\|`*_<>[]":
+        text = text.replace(character, "\\" + character)
+    return text.replace("\n", " ").replace("\r", " ")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^{\dagger}$",
+}  # fmt: skip
+
+
+def escape_latex(text: str) -> str:
+    """Return text that LaTeX prints as it is."""
+    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
+
+
+def to_latex(table: WideTable) -> str:
+    r"""Return a booktabs table: \textbf best, \underline second, a triangle where worse than the original."""
+    head = " & ".join(["method", *(escape_latex(table.header(m)) for m in table.metrics)])
+    lines = [r"\begin{tabular}{l" + "r" * len(table.metrics) + "}", r"\toprule", head + r" \\", r"\midrule"]
+    for method, cells in table.rows:
+        lines.append(" & ".join([escape_latex(method), *(_latex_cell(cell) for cell in cells)]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = number(cell.value)
+    text = rf"\textbf{{{text}}}" if cell.best else rf"\underline{{{text}}}" if cell.second else text
+    return rf"{text}$^{{\blacktriangledown}}$" if cell.worse else text
+
+
+def write_table(table: WideTable, out: Path, further: Sequence[str] = ()) -> None:
+    """Write table.md (with `further` lines below), table.tex and table.csv into `out`."""
+    write_text(out / "table.md", "\n".join([to_markdown(table), *further]) + "\n" * bool(further))
+    write_text(out / "table.tex", to_latex(table))
+    write_csv(out / "table.csv", *to_rows(table))
+
+
+def to_rows(table: WideTable) -> tuple[list[str], list[list[object]]]:
+    """Return the plain table for CSV: header and rows, numbers unrounded, no marks."""
+    return ["method", *table.metrics], [[safe_cell(method), *(c.value for c in cells)] for method, cells in table.rows]

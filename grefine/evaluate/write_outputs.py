@@ -1,23 +1,20 @@
 """Everything that is written beside the long table: wide tables, per-image table, summary, report."""
 
-from __future__ import annotations
-
-import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from grefine.evaluate.evaluation import Evaluation
-from grefine.evaluate.long_table import AFTER, BEFORE, finite_pairs, values_of, write_csv
-from grefine.evaluate.report import write_report
+from grefine.evaluate.analysis import gains_of
+from grefine.evaluate.report import gallery_images, write_report
+from grefine.evaluate.results import Evaluation
 from grefine.evaluate.scoring import change_means
-from grefine.evaluate.table_text import to_latex, to_markdown, to_rows
-from grefine.evaluate.tables import WideTable, wide_table
+from grefine.evaluate.tables import AFTER, BEFORE, Values, WideTable, values_of, wide_table, write_csv, write_table
 from grefine.io.atomic import write_text
 from grefine.io.picture import printable
-from grefine.report.entry import ReportImage, ReportText
+from grefine.report.entry import ReportText
 from grefine.report.records import SOURCE_DIFFERS, RefineRecords
 from grefine.types import AXES
 
@@ -26,10 +23,7 @@ _SHOWN = 20
 
 def write_views(result: Evaluation, out: Path, *, report: bool = True) -> None:
     """Write table.md, table.tex, table.csv, images.csv, summary.json and report.html into `out`."""
-    table = evaluation_table(result)
-    write_text(out / "table.md", to_markdown(table))
-    write_text(out / "table.tex", to_latex(table))
-    write_csv(out / "table.csv", *to_rows(table))
+    write_table(evaluation_table(result), out)
     write_csv(out / "images.csv", *image_table(result))
     write_text(out / "summary.json", json.dumps(summary(result), indent=1, allow_nan=False) + "\n")
     if report:
@@ -75,9 +69,7 @@ def worse_on(result: Evaluation) -> dict[str, int]:
     values = values_of(result.rows)
     counts: dict[str, int] = {}
     for metric in result.analysis.metrics:
-        stages = values.get(metric.metric, {})
-        for image, before, after in finite_pairs(stages.get(BEFORE, {}), stages.get(AFTER, {})):
-            gain = before - after if metric.spec.direction == "lower" else after - before
+        for image, gain in gains_of(values.get(metric.metric, {}), metric.spec, BEFORE, AFTER).items():
             counts[image] = counts.get(image, 0) + (metric.evidence and gain < -metric.gain.band)
     return counts
 
@@ -98,17 +90,17 @@ def summary(result: Evaluation) -> dict[str, Any]:
                     "direction": m.spec.direction,
                     "used_in_loop": m.spec.used_in_loop,
                     "evidence": m.evidence,
-                    "gain": dataclasses.asdict(m.gain),
+                    "gain": asdict(m.gain),
                     "p_holm": m.p_holm,
                     "note": m.note,
                 }
                 for m in result.analysis.metrics
             },
-            "axes": {a.axis: {"level": a.level, "judges": a.metrics, "gain": dataclasses.asdict(a.gain)}
+            "axes": {a.axis: {"level": a.level, "judges": a.metrics, "gain": asdict(a.gain)}
                      for a in result.analysis.axes},
             "strata": [{"axis": s.axis, "inputs": s.stratum, "sorted_by": s.stratified_by, "level": s.level,
-                        "gain": dataclasses.asdict(s.gain)} for s in result.analysis.strata],
-            "groups": {g: {a.axis: {"level": a.level, "gain": dataclasses.asdict(a.gain)} for a in found}
+                        "gain": asdict(s.gain)} for s in result.analysis.strata],
+            "groups": {g: {a.axis: {"level": a.level, "gain": asdict(a.gain)} for a in found}
                        for g, found in result.analysis.groups.items()},
             "change": change_rows(result),
             "unavailable": dict(result.unavailable),
@@ -172,7 +164,19 @@ def write_evaluation_report(result: Evaluation, out: Path) -> Path:
             notes=(*result.notes, *([f"{other} refined image(s) {SOURCE_DIFFERS}."] if other else [])),
         )
 
-    images = _report_images(result, records)
+    values = values_of(result.rows)
+    prompting = result.prompting
+    images = (
+        replace(image, notes=_change_note(values, image.name))
+        for image in gallery_images(
+            {pair.name: (pair.before, pair.after) for pair in result.pairing.pairs},
+            values,
+            result.analysis,
+            records,
+            prompting.prompts,
+            prompting.groups,
+        )
+    )
     return write_report(out, images, text, analysis=result.analysis, specs=result.specs, change=change_rows(result))
 
 
@@ -183,32 +187,7 @@ def _unpaired(names: Sequence[str], where: str) -> list[tuple[str, str]]:
     return [*shown, (f"{more} more files", where)] if more > 0 else shown
 
 
-def _report_images(result: Evaluation, records: RefineRecords) -> Iterator[ReportImage]:
-    values = values_of(result.rows)
-    shown = [m.metric for m in result.analysis.metrics]
-    axes = {axis.axis: axis.per_image for axis in result.analysis.axes}
-    for pair in result.pairing.pairs:
-        scores = {m: (_value(values, m, BEFORE, pair.name), _value(values, m, AFTER, pair.name)) for m in shown}
-        known: dict[str, Any] = {"prompt": result.prompting.prompts.get(pair.name, "")} | records.about(
-            pair.before, pair.after
-        )
-        yield ReportImage(
-            name=pair.name,
-            before=pair.before,
-            after=pair.after,
-            scores={m: (b, a) for m, (b, a) in scores.items() if not (math.isnan(b) and math.isnan(a))},
-            gains={axis: per_image[pair.name] for axis, per_image in axes.items() if pair.name in per_image},
-            group=result.prompting.groups.get(pair.name, ""),
-            notes=_change_note(values, pair.name),
-            **known,
-        )
-
-
-def _value(values: dict[str, dict[str, dict[str, float]]], metric: str, stage: str, image: str) -> float:
-    return values[metric].get(stage, {}).get(image, math.nan)
-
-
-def _change_note(values: dict[str, dict[str, dict[str, float]]], image: str) -> tuple[str, ...]:
+def _change_note(values: Values, image: str) -> tuple[str, ...]:
     if image not in values.get("psnr", {}).get(AFTER, {}):
         return ()
     psnr, ssim, changed = (values[name][AFTER][image] for name in ("psnr", "ssim", "changed"))

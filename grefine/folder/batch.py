@@ -225,16 +225,13 @@ def _outcome(
     reading: Reading, image: Image.Image, result: RefineResult, seconds: float, plan_only: bool = False
 ) -> Outcome:
     notes = (*reading.image.notes, *result.warnings) if reading.image else result.warnings
-    if result.decision.kept != "original":
-        return Outcome(
-            reading, "refined", result.decision.reason, image, result, seconds, notes=notes, foreign=result.forced
-        )
-    state = "kept" if len(result.decision.candidates) > 1 else "untouched"
-    if result.plan.beyond_repair and state == "untouched":
-        state = "beyond"
-    elif plan_only and (result.plan.regions or result.plan.restore):
+    state = result.state
+    if plan_only and state == "untouched" and (result.plan.regions or result.plan.restore):
         state = "refined"
-    return Outcome(reading, state, result.decision.reason, None, result, seconds, notes=notes, foreign=result.forced)
+    changed = image if result.decision.kept != "original" else None
+    return Outcome(
+        reading, state, result.decision.reason, changed, result, seconds, notes=notes, foreign=result.forced
+    )
 
 
 def _passed(reading: Reading, verdict: GateVerdict, seconds: float) -> Outcome:

@@ -1,7 +1,5 @@
 """Settings of a refinement as the command line gives them: a name or a file, and single changes."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +13,7 @@ from grefine.refine.settings import RefineConfig, read_settings
 def changed_settings(
     config: str | Path | RefineConfig, changes: Sequence[str] = (), preserve: str | None = None
 ) -> RefineConfig:
-    """Return the settings that `config` names with `KEY=VALUE` changes; values are read as YAML.
-
-    Raises:
-        ConfigError: a change without `=`, an unknown key, or a value that the key does not take.
-    """
+    """Return the settings that `config` names with `KEY=VALUE` changes; values are read as YAML."""
     import yaml
 
     values: dict[str, Any] = {}

@@ -1,7 +1,5 @@
 """Networks that prompts name (`<lora:name:weight>`), applied only from a folder that the user gives."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,7 @@ class LoraShelf:
         self._loaded: dict[str, str] = {}
 
     def apply(self, pipe: Any, wanted: Wanted) -> tuple[str, ...]:
-        """Make exactly the wanted networks active; return one sentence for each that the folder does not have.
-
-        Raises:
-            WeightsMissing: loading needs peft, which is not installed.
-        """
+        """Make exactly the wanted networks active; return one sentence for each that the folder does not have."""
         here = [(name, weight) for name, weight in wanted if name.lower() in self.files]
         notes = tuple(
             f"LoRA '{name}' is not in '{printable(self.folder)}'{nearest(name, self.files)}"

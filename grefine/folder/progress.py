@@ -1,7 +1,5 @@
 """How a run is shown while it goes: one live line on a terminal, plain lines elsewhere, JSON events for programs."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -31,11 +31,7 @@ def needs_thresholds(pipe: Any, task: Task) -> bool:
 def thresholds(
     pipe: Any, task: Task, out: Path, items: Callable[[], Iterator[WorkItem]], say: Callable[[str], None]
 ) -> Iterator[None]:
-    """Give a pipeline thresholds for the time of a run, where it has none.
-
-    Raises:
-        ConfigError: too few pictures to measure any on.
-    """
+    """Give a pipeline thresholds for the time of a run, where it has none."""
     if not needs_thresholds(pipe, task):
         yield
         return

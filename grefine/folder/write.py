@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import math
 import os
 import struct
@@ -17,10 +16,10 @@ from grefine.errors import GRefineError
 from grefine.folder.panel import panel_bytes
 from grefine.folder.task import Task
 from grefine.io import atomic
-from grefine.io.encode import encode_image, output_format, pixel_digest, with_text
+from grefine.io.encode import encode_image, output_format
 from grefine.io.images import SUFFIXES, Format
 from grefine.io.picture import LoadedImage, printable
-from grefine.io.record import KEY, RefineRecord
+from grefine.io.record import RefineRecord, attach_record
 from grefine.io.run_files import layer_path
 from grefine.report.media import layers_of
 
@@ -107,11 +106,11 @@ def output_bytes(outcome: Outcome, task: Task) -> bytes:
     if plain is not None and reading.known:
         return plain
     if plain is not None:
-        tagged = with_text(plain, form, KEY, _record(outcome, task, plain, form))
+        tagged = attach_record(plain, form, _record(outcome, task))
         if tagged is not None:
             return tagged
     encoded = encode_image(outcome.image or image.rgb, image, form)
-    tagged = with_text(encoded, form, KEY, _record(outcome, task, encoded, form))
+    tagged = attach_record(encoded, form, _record(outcome, task))
     return tagged if tagged is not None else encoded
 
 
@@ -124,7 +123,7 @@ def _form(image: LoadedImage, output: Path, task: Task) -> Format:
     return named if named in ("PNG", "JPEG", "WEBP") else "PNG"  # type: ignore[return-value]
 
 
-def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
+def _record(outcome: Outcome, task: Task) -> RefineRecord:
     result, reading = outcome.result, outcome.reading
     earlier = reading.record.passes if reading.record else 0
     judged = _gate_scores(outcome)
@@ -146,9 +145,8 @@ def _record(outcome: Outcome, task: Task, encoded: bytes, form: str) -> str:
         gate=outcome.gate.name if outcome.gate else "",
         forced=outcome.foreign,
         source=reading.digest,
-        pixels=pixel_digest(encoded, form, hashlib.sha256),
         passes=earlier + 1,
-    ).to_text()
+    )
 
 
 def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:

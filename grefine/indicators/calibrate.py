@@ -1,7 +1,5 @@
 """Sets the constants that the paper leaves open from good images, their prompts, and words that are not theirs."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
@@ -78,11 +76,6 @@ def calibrate(
         redundant: "empty" or "none"; None chooses likewise.
         false_alarms: share of good images that all gates together may take for defective. Less leaves more good
             images alone and misses more defects.
-
-    Raises:
-        ConfigError: too few images, images or prompts that are all alike, a map that is not absolute, a share that
-            is none.
-        PromptError: another number of prompts than of images.
     """
     if pq.map_mode != "paper":
         raise ConfigError(

@@ -116,11 +116,7 @@ def backbone_of(clip: Any) -> dict[str, str]:
 
 
 def check_belongs(calibration: Calibration, clip: Any) -> None:
-    """Refuse a calibration that was measured on another CLIP or in another precision; similarities differ there.
-
-    Raises:
-        ConfigError: it was; what was not noted when it was measured is not compared.
-    """
+    """Refuse a calibration that was measured on another CLIP or in another precision; similarities differ there."""
     for what, now in backbone_of(clip).items():
         then = calibration.made_from.get(what)
         if then is not None and then != now:

@@ -41,11 +41,11 @@ def load_prompts(pipeline: str | Path) -> PQPrompts:
 
 def load_tokenizer(pipeline: str | Path) -> Any:
     """Load the component `clip_tokenizer`."""
-    from transformers import CLIPTokenizer
+    from transformers import CLIPTokenizerFast
 
     if pipeline == released.NAME:
         return released.released_tokenizer()
-    return _load(CLIPTokenizer, pipeline, "clip_tokenizer")
+    return _load(CLIPTokenizerFast, pipeline, "clip_tokenizer")
 
 
 def stored_calibration(pipeline: str | Path) -> Calibration:

@@ -4,8 +4,6 @@ G-Refine (arXiv:2404.18343), Eq. 6 and 8. The paper prints more than one reading
 docs/method.md says what stands behind the defaults.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """Is a picture of the world that a pipeline was trained on? One check for every command, told in the same words."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -79,11 +77,7 @@ class DomainCheck:
         )
 
     def demand(self, images: Iterable[Image.Image]) -> None:
-        """Refuse pictures of another world.
-
-        Raises:
-            WorldMismatch: one is; the sentence names the pipeline to use instead.
-        """
+        """Refuse pictures of another world."""
         if any(self.is_foreign(image) for image in images):
             raise WorldMismatch(
                 f"{self.reason} Use the pipeline '{self.world.instead}', or pass force=True (--force) to go on anyway."
@@ -121,11 +115,7 @@ def domain_at(source: str | Path | None) -> DomainCheck | None:
 
 
 def check_pictures(pipeline: str | Path, images: Iterable[Image.Image], force: bool) -> str:
-    """Refuse pictures for a measurement on all of them together; with `force` return what is to be said instead.
-
-    Raises:
-        WorldMismatch: some are of a world that the pipeline does not know.
-    """
+    """Refuse pictures for a measurement on all of them together; with `force` return what is to be said instead."""
     domain = domain_at(pipeline)
     if domain is None:
         return ""

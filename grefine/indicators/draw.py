@@ -1,7 +1,5 @@
 """Maps as pictures: overlays, a mask preview, and one sheet that tells the whole story of an image."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """One look at the images for both maps: CLIP features of the whole, and of finer views where they are wanted."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,15 +60,7 @@ def encode_images(
     tiles: int = MOST_TILES,
     batch_size: int = 8,
 ) -> Encoding:
-    """Encode images of any sizes.
-
-    Args:
-        clip: the image tower.
-        images: PIL images; any mode that converts to RGB.
-        side: input side of the views, a multiple of the patch size; None is the native side.
-        tiles: most tiles along each side of a large picture; 1 looks at the whole only.
-        batch_size: images and tiles per forward pass.
-    """
+    """Encode images of any sizes."""
     _check(clip, images, side, tiles)
     sizes = tuple(image.size for image in images)
     whole = _encode(clip, images, None, batch_size)

@@ -1,7 +1,5 @@
 """What a calibration looks at: how good images score with their own prompts, and with words that are not theirs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice

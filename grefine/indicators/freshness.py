@@ -1,7 +1,5 @@
 """Tells whether cached text features still belong to the weights they came from."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

@@ -72,11 +72,6 @@ class GridMap:
         """Return a round place where no claim lies: 1 at its centre, 0.5 at `radius`.
 
         It is where the map is highest, or, where no free cell reaches the threshold, where there is most room.
-
-        Args:
-            claims: maps of the same image on the same grids.
-            threshold: above it a claim holds a cell.
-            radius: as a share of the image's shorter side.
         """
         free = [
             np.logical_and.reduce([claim.patches[i][1] <= threshold for claim in claims] or [np.ones_like(grid, bool)])

@@ -1,7 +1,5 @@
 """Bring your own map: an array, a file, a folder or a function stands in for PQ-Map or AQ-Map."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Both maps of a pipeline, over one CLIP."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,15 +42,7 @@ def load_maps(
     calibration: str | Path | None = None,
     fresh: bool = False,
 ) -> Maps:
-    """Load both maps of a pipeline: a bundled name, a folder, a Hub id, or "released" for the published weights.
-
-    Args:
-        pipeline: what to load.
-        device: where to run; None leaves it on the CPU.
-        readings: how the paper's open places are read.
-        calibration: a JSON file in place of the stored one.
-        fresh: start from the uncalibrated constants, as calibration itself does.
-    """
+    """Load both maps of a pipeline: a bundled name, a folder, a Hub id, or "released" for the published weights."""
     if device:
         check_device(device)
     clip, prompts = load_clip(pipeline), load_prompts(pipeline)

@@ -1,7 +1,5 @@
 """One image's maps as files and as a table."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from grefine.fetching import fetched
@@ -10,6 +14,8 @@ from grefine.models.pq_prompts import FACTORS, PQPrompts
 
 START = 49406
 """The row of CLIP's table for the start of a text."""
+MERGES = Path(__file__).parent / "clip_merges.txt.gz"
+"""The pairs that OpenAI's tokenizer joins, in order (MIT, see NOTICE)."""
 NAME = "released"
 """Where a pipeline is named, this means the published weights, without any diffusion model."""
 
@@ -43,12 +49,19 @@ def start_tokens_agree() -> bool:
 
 
 def released_tokenizer() -> Any:
-    """Build OpenAI CLIP's tokenizer for transformers from the vocabulary that open_clip carries."""
-    from open_clip.tokenizer import SimpleTokenizer
-    from transformers import CLIPTokenizer
+    """Build OpenAI CLIP's tokenizer for transformers from its list of merges."""
+    from transformers import CLIPTokenizerFast
 
-    source = SimpleTokenizer()
-    merges = [pair for pair, _ in sorted(source.bpe_ranks.items(), key=lambda item: item[1])]
-    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-    vocab = {names.get(token, token): index for token, index in source.encoder.items()}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+    merges = gzip.decompress(MERGES.read_bytes()).decode().splitlines()
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that stand for themselves
+    signs = [*map(chr, shown), *(chr(256 + n) for n in range(256 - len(shown)))]
+    words = [*signs, *(sign + "</w>" for sign in signs), *(merge.replace(" ", "") for merge in merges)]
+    vocabulary = {word: index for index, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        Path(folder, "merges.txt").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8")
+        kind = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}
+        Path(folder, "tokenizer_config.json").write_text(json.dumps(kind), encoding="utf-8")
+        tokenizer = CLIPTokenizerFast.from_pretrained(folder)
+    tokenizer.name_or_path = ""
+    return tokenizer

@@ -1,7 +1,5 @@
 """Thresholds from the pictures themselves, a part of which may be bad."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -35,15 +33,6 @@ def self_calibrate(
 
     Every picture's phrases are held against those of the others. Where a sign of a defect falls into two groups, the
     pictures of the lower one are left out, and the rest is calibrated as good pictures are.
-
-    Args:
-        pq: PQ-Map without a calibration.
-        aq: AQ-Map over the same CLIP.
-        images: yields the pictures, in the order of `prompts`; called twice.
-        prompts: what each is asked to show.
-
-    Raises:
-        ConfigError: too few pictures, or too few that look alike.
     """
     texts = [parsed_prompt(prompt) for prompt in prompts]
     good = likely_good(list(signs_of(gather(pq, aq, images(), texts), pq).values()))

@@ -1,7 +1,5 @@
 """Shows on the user's own pictures that the maps mean what they say: three experiments with a known answer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,13 +37,7 @@ class Check:
 
 
 def selfcheck(pq: PQMap, aq: AQMap, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Check]:
-    """Blur every image, swap its prompt, paste a defect, and see whether the maps notice.
-
-    Args:
-        pq, aq: the maps, as the pipeline uses them.
-        images: good images, at least four.
-        prompts: what each shows.
-    """
+    """Blur every image, swap its prompt, paste a defect, and see whether the maps notice."""
     if len(images) < FEWEST:
         raise ConfigError(f"A self-check needs at least {FEWEST} images with prompts, got {len(images)}.")
     if len(prompts) != len(images):

@@ -1,7 +1,5 @@
 """Image features meet text features: plain tensor functions, nothing remembered."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The pictures a command was given, each with its prompt and a name for its results."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -38,11 +36,7 @@ class ReadPicture:
 
 
 def list_pictures(sources: Sequence[Path]) -> list[Picture]:
-    """Return the image files of `sources` (files, or folders with everything below them), sorted within a folder.
-
-    Raises:
-        ImageError: a source does not exist, or there is no image at all.
-    """
+    """Return the image files of `sources` (files, or folders with everything below them), sorted within a folder."""
     found = pictures_of(sources)
     stems = Counter(Path(relative).with_suffix("").as_posix() for _, relative in found)
     return [Picture(path, relative, _name(relative, stems)) for path, relative in found]
@@ -65,22 +59,12 @@ def read_pictures(pictures: Sequence[Picture], prompts: PromptSources) -> Iterat
 
 
 def prompts_of(pictures: Sequence[Picture], prompts: PromptSources) -> list[str]:
-    """Return the prompts of pictures that must all have one, without keeping the pictures.
-
-    Raises:
-        ImageError: one cannot be read.
-        PromptError: one has no prompt.
-    """
+    """Return the prompts of pictures that must all have one, without keeping the pictures."""
     return [read_with_prompts([picture], prompts)[1][0] for picture in pictures]
 
 
 def read_with_prompts(pictures: Sequence[Picture], prompts: PromptSources) -> tuple[list[Image.Image], list[str]]:
-    """Read pictures that must all be readable and have a prompt.
-
-    Raises:
-        ImageError: one cannot be read.
-        PromptError: one has no prompt.
-    """
+    """Read pictures that must all be readable and have a prompt."""
     images, texts = [], []
     for found in read_pictures(pictures, prompts):
         if not isinstance(found, ReadPicture):

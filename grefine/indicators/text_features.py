@@ -1,7 +1,5 @@
 """Texts for AQ-Map: split once, encoded once, remembered by their words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,13 +18,7 @@ BATCH = 64
 
 
 class TextFeatures:
-    """Normalised text features of a CLIP, cached by text.
-
-    Args:
-        clip: the text tower.
-        tokenizer: a transformers CLIP tokenizer or an open_clip one.
-        templates: sentences with one `{}`; a text's feature is the mean over all of them.
-    """
+    """Normalised text features of a CLIP, cached by text."""
 
     def __init__(self, clip: ClipSurgery, tokenizer: Any, templates: Sequence[str] = ("{}",)) -> None:
         if not templates or any("{}" not in template for template in templates):

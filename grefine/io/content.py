@@ -1,7 +1,5 @@
 """What tells one content from another."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Picture files out, and what can be done to the bytes of one without decoding it."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import replace

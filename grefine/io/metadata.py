@@ -1,7 +1,5 @@
 """The prompt that a generator left in its file, whichever generator it was."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from grefine.io.embedded import exif_texts, user_comment

@@ -1,7 +1,5 @@
 """From any colour mode that a picture file has to RGB and alpha; the rules are listed in `grefine.io.picture`."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 
@@ -39,17 +37,7 @@ def is_grey(mode: str) -> bool:
 
 
 def to_rgb_and_alpha(image: Image.Image, orientation: int, profile: bytes, name: str) -> Pixels:
-    """Turn a decoded picture upright and into RGB and alpha.
-
-    Args:
-        image: Any mode.
-        orientation: What its EXIF asks for, 1 (upright) to 8.
-        profile: Its colour profile, used for CMYK only.
-        name: What to call it in a message.
-
-    Raises:
-        ImageError: a colour mode that is not handled.
-    """
+    """Turn a decoded picture upright and into RGB and alpha."""
     mode, transparency = image.mode, "transparency" in image.info
     notes: list[str] = []
     if mode.startswith("I;16") or (mode == "I" and _fits_16_bits(image)):

@@ -78,11 +78,7 @@ def _escaped(char: str) -> str:
 
 
 def normalise(image: Image.Image) -> LoadedImage:
-    """Bring a PIL image from memory into the form that the flow works on, with what `restore` needs.
-
-    Raises:
-        ImageError: an animation or a mode that is not handled.
-    """
+    """Bring a PIL image from memory into the form that the flow works on, with what `restore` needs."""
     if not isinstance(image, Image.Image):
         raise ImageError(f"The image is a {type(image).__name__}: give a PIL image.")
     if min(image.size) < MIN_SIDE:
@@ -97,11 +93,7 @@ def normalise(image: Image.Image) -> LoadedImage:
 
 
 def restore(rgb: Image.Image, like: LoadedImage) -> Image.Image:
-    """Give a refined RGB picture the alpha, greyness and profile of its source.
-
-    Raises:
-        ImageError: the sizes differ.
-    """
+    """Give a refined RGB picture the alpha, greyness and profile of its source."""
     if rgb.size != like.size:
         raise ImageError(f"{like.name} is {size_text(like.size)} but its refined picture is {size_text(rgb.size)}.")
     image = rgb.convert("L" if like.grey else "RGB")

@@ -1,7 +1,5 @@
 """PNG chunks: read what is beside the pixels, put it into another file, add one text without touching the rest."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterator
@@ -31,11 +29,7 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def read_embedded(data: bytes) -> Embedded:
-    """Return texts, EXIF, profile, XMP and the small chunks that describe colour and size.
-
-    Raises:
-        ImageError: a compressed text that unpacks to more than `MAX_TEXT`.
-    """
+    """Return texts, EXIF, profile, XMP and the small chunks that describe colour and size."""
     texts: list[TextChunk] = []
     exif = icc = xmp = b""
     others: list[tuple[str, bytes]] = []

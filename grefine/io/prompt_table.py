@@ -1,9 +1,8 @@
 """Prompts by file name, from CSV, TSV, JSONL or JSON; which columns were taken is said, never silently assumed."""
 
-from __future__ import annotations
-
 import csv
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -61,16 +60,7 @@ class PromptTable:
 def read_prompt_table(
     path: str | Path, name_column: str | None = None, prompt_column: str | None = None
 ) -> PromptTable:
-    """Read a table of prompts.
-
-    Args:
-        path: `.csv`, `.tsv`, `.jsonl`, or `.json` (a list of records, or names to prompts).
-        name_column: Column of the file names; guessed from its heading when not given.
-        prompt_column: Column of the prompts; the same.
-
-    Raises:
-        PromptError: the table cannot be read, or its columns cannot be told.
-    """
+    """Read a table of prompts."""
     path = Path(path)
     text = _text(path)
     kind = path.suffix.lower()
@@ -140,14 +130,9 @@ def _from_csv(text: str, path: Path, tabs: bool) -> tuple[Iterator[tuple[int, di
     if Path(headings[0]).suffix.lower() in SUFFIXES:
         # No heading: the first line is already an image.
         headings = ["1", "2", *map(str, range(3, len(headings) + 1))]
-        everything = _chain(first, rows)
+        everything = itertools.chain([first], rows)
         return ((n, dict(zip(headings, cells, strict=False))) for n, cells in everything), headings
     return ((n, dict(zip(headings, cells, strict=False))) for n, cells in rows), headings
-
-
-def _chain(first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rows
 
 
 def _csv_rows(text: str, mark: str, path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -82,7 +82,8 @@ class PromptSources:
         if name == _LAST and self.common:
             return FoundPrompt(sound_text(self.common), "given for all")
         if name == "metadata":
-            return find_prompt(image) or _from_record(image)
+            found = find_prompt(image)
+            return found if found is not None and not found.unsure else _from_record(image) or found
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grefine.io.embedded import Embedded
+from grefine.io.encode import pixel_digest, with_text
 from grefine.io.generators.found import load_json
 
 KEY = "grefine"
@@ -63,6 +65,12 @@ class RefineRecord:
             "after": _numbers(self.after),
         }
         return json.dumps(values, ensure_ascii=False, sort_keys=True, allow_nan=False)
+
+
+def attach_record(data: bytes, form: str, record: RefineRecord) -> bytes | None:
+    """Write a record of a picture into the bytes of its file; None where its format or end does not allow it."""
+    known = dataclasses.replace(record, pixels=pixel_digest(data, form, hashlib.sha256))
+    return with_text(data, form, KEY, known.to_text())
 
 
 def read_record(embedded: Embedded) -> RefineRecord | None:

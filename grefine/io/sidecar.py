@@ -1,7 +1,5 @@
 """The prompt that lies beside an image: `name.txt`, `name.png.txt`, `name.json`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from grefine.errors import ImageError

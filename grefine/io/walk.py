@@ -1,7 +1,5 @@
 """The pictures of folders: one rule of what is a picture, and of which folders hold none of the user's."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
@@ -30,11 +28,7 @@ def pictures_below(root: Path, recursive: bool = True) -> list[Path]:
 
 
 def pictures_of(sources: Iterable[str | Path]) -> list[tuple[Path, str]]:
-    """Return files as they are given and the pictures below folders, each once, with its path below what was given.
-
-    Raises:
-        ImageError: a source that does not exist, or no picture at all.
-    """
+    """Return files as they are given and the pictures below folders, each once, with its path below what was given."""
     found: dict[Path, str] = {}
     sources = [Path(source) for source in sources]
     for source in sources:

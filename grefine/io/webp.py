@@ -1,7 +1,5 @@
 """WebP chunks: read what is beside the pixels, put it into another file, add one text without touching the rest."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 

@@ -1,6 +1,6 @@
 """CLIP with value-value attention: one image encoding that says what is where.
 
-The towers are open_clip's own modules; only the walk through them is ours. The last blocks run two streams: the
+The towers have open_clip's names and values; the walk through them is ours. The last blocks run two streams: the
 ordinary one, and a second that adds up each block's value-value attention (computed from the ordinary stream) without
 feed-forward layers. The class token is read from the first, so it is exactly CLIP's; the patches from the second.
 
@@ -14,15 +14,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError, ImageError, WeightsCorrupt
+from grefine.models.clip_towers import ClipTowers, VisionTower
+from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -83,21 +82,10 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         _check_geometry(image_size, patch_size, vision_width, vision_heads, vision_layers, surgery_layers)
         if stem not in ("patch", "conv"):
             raise ConfigError(f"stem must be 'patch' or 'conv', not {stem!r}.")
-        vision = {
-            "image_size": image_size,
-            "patch_size": patch_size,
-            "width": vision_width,
-            "layers": vision_layers,
-            "head_width": vision_width // vision_heads,
-        }
-        text = {
-            "context_length": context_length,
-            "vocab_size": vocab_size,
-            "width": text_width,
-            "heads": text_heads,
-            "layers": text_layers,
-        }
-        self.clip = open_clip.CLIP(embed_dim, vision, text, quick_gelu=quick_gelu)  # type: ignore[arg-type]
+        visual = VisionTower(embed_dim, image_size, patch_size, vision_width, vision_layers, vision_heads, quick_gelu)
+        self.clip = ClipTowers(
+            visual, embed_dim, context_length, vocab_size, text_width, text_layers, text_heads, quick_gelu
+        )
         if stem == "conv":
             self.clip.visual.conv1 = ConvStem(patch_size, vision_width)
         self.side = image_size

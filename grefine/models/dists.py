@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torchvision.models import vgg16
 
 from grefine.errors import ImageError, WeightsCorrupt
+from grefine.models.mdiqa_blocks import imagenet
 from grefine.models.reference import load_group
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CHANNELS = (3, 64, 128, 256, 512, 512)
 STAGES = ((0, 4), (5, 9), (10, 16), (17, 23), (24, 30))
 """Layers of VGG-16 between its pooling layers, which L2 pooling replaces."""
@@ -39,7 +39,7 @@ class DISTS(nn.Module):
         """Return the picture itself and the last activation of every stage; `(B, 3, H, W)` in 0..1."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ImageError(f"DISTS takes images (B, 3, H, W), not {tuple(images.shape)}.")
-        x = (images - images.new_tensor(MEAN).view(3, 1, 1)) / images.new_tensor(STD).view(3, 1, 1)
+        x = imagenet(images)
         found = [images]
         for number, (first, last) in enumerate(STAGES):
             if number:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import Tensor, nn
+
+from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
 
 MAX_TILES = 64
 """Per level; a large picture is looked at in so many places, evenly spread."""
@@ -18,13 +18,7 @@ CLEAR = 8.0
 
 
 class DomainNet(ModelMixin, ConfigMixin):
-    """Looks at square tiles of a picture at its own scale and at smaller ones.
-
-    Args:
-        channels: widths of the four convolutions.
-        side: of a tile, in pixels.
-        threshold: mean logit from which a picture is of the world, set on held-out pictures of that world.
-    """
+    """Looks at square tiles of a picture at its own scale and at smaller ones."""
 
     config_name = "config.json"
 

@@ -1,26 +1,137 @@
 """LAR-IQA: a light no-reference scorer that looks at the whole picture small and at its middle in full size.
 
 After "LAR-IQA: A Lightweight, Accurate, and Robust No-Reference Image Quality Assessment Model" and the released code
-nasimjamshidi/LAR-IQA at 792f2f1.
-"""
+nasimjamshidi/LAR-IQA at 792f2f1."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from grefine.errors import ConfigError, WeightsCorrupt
-from grefine.models.color_spaces import COLOR_SPACES, convert
-from grefine.models.kan import KANLayer
+from grefine.errors import ConfigError, WeightsCorrupt, nearest
 from grefine.models.mdiqa_blocks import imagenet
 from grefine.models.reference import load_reference, rename
+
+ColorSpace = Literal["RGB", "HSV", "LAB", "YUV"]
+COLOR_SPACES: tuple[str, ...] = get_args(ColorSpace)
+
+
+def convert(rgb: np.ndarray, space: str) -> np.ndarray:
+    """Return `(H, W, 3)` uint8 in another colour space; hue is in 0..179."""
+    if space not in _CONVERSIONS:
+        raise ConfigError(f"No colour space '{space}': {', '.join(COLOR_SPACES)}{nearest(space, COLOR_SPACES)}")
+    return _CONVERSIONS[space](rgb)
+
+
+def _yuv(rgb: np.ndarray) -> np.ndarray:
+    r, g, b = (rgb[..., i].astype(np.int64) for i in range(3))
+    half, middle = 1 << 13, 128 << 14
+    y = (4899 * r + 9617 * g + 1868 * b + half) >> 14
+    u = ((b - y) * 8061 + middle + half) >> 14
+    v = ((r - y) * 14369 + middle + half) >> 14
+    return np.stack([y, u, v], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+def _hsv(rgb: np.ndarray) -> np.ndarray:
+    r, g, b = (rgb[..., i].astype(np.int64) for i in range(3))
+    value = rgb.max(axis=-1).astype(np.int64)
+    spread = value - rgb.min(axis=-1)
+    steps = np.arange(1, 256)
+    by_value = np.concatenate([[0], np.rint(255 * 4096 / steps)]).astype(np.int64)
+    by_spread = np.concatenate([[0], np.rint(180 * 4096 / (6 * steps))]).astype(np.int64)
+    saturation = (spread * by_value[value] + (1 << 11)) >> 12
+    sector = np.where(value == r, g - b, np.where(value == g, b - r + 2 * spread, r - g + 4 * spread))
+    hue = (sector * by_spread[spread] + (1 << 11)) >> 12
+    hue = np.where(hue < 0, hue + 180, hue)
+    return np.stack([hue, saturation, value], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+@cache
+def _lab_tables() -> tuple[np.ndarray, np.ndarray]:
+    share = np.arange(256) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    t = np.arange(256 * 8 * 3 // 2) / 2040
+    root = np.where(t < 0.008856, 7.787 * t + 16 / 116, np.cbrt(t))
+    return np.rint(255 * 8 * linear).astype(np.int64), np.rint(32768 * root).astype(np.int64)
+
+
+def _lab(rgb: np.ndarray) -> np.ndarray:
+    linear, root = _lab_tables()
+    r, g, b = (linear[rgb[..., i]] for i in range(3))
+    rows = ((1777, 1541, 778), (871, 2929, 296), (73, 448, 3575))
+    fx, fy, fz = (root[(cr * r + cg * g + cb * b + 2048) >> 12] for cr, cg, cb in rows)
+    half, middle = 1 << 14, 128 << 15
+    light = (296 * fy - 1336935 + half) >> 15
+    red = (500 * (fx - fy) + middle + half) >> 15
+    blue = (200 * (fy - fz) + middle + half) >> 15
+    return np.stack([light, red, blue], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+_CONVERSIONS = {"RGB": lambda rgb: rgb, "HSV": _hsv, "LAB": _lab, "YUV": _yuv}
+
+
+class KANLayer(nn.Module):
+    """Sum a base term and a learned spline per input.
+
+    y_o = sum_i base[o, i] silu(x_i) + sum_ij spline[o, i, j] scaler[o, i] B_j(x_i)
+    """
+
+    grid: Tensor
+
+    def __init__(self, inputs: int, outputs: int, intervals: int = 5, order: int = 3) -> None:
+        super().__init__()
+        self.order = order
+        step = 2.0 / intervals
+        knots = torch.arange(-order, intervals + order + 1, dtype=torch.float32) * step - 1.0
+        self.register_buffer("grid", knots.expand(inputs, -1).contiguous())
+        self.base_weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.spline_weight = nn.Parameter(torch.empty(outputs, inputs, intervals + order))
+        self.spline_scaler = nn.Parameter(torch.empty(outputs, inputs))
+        self.reset_parameters(intervals)
+
+    @torch.no_grad()
+    def reset_parameters(self, intervals: int, noise: float = 0.1) -> None:
+        """Draw fresh weights: the splines start as the least-squares fit of a little noise at the inner knots."""
+        nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5))
+        nn.init.kaiming_uniform_(self.spline_scaler, a=math.sqrt(5))
+        inner = self.grid[:1, self.order : self.order + intervals + 1].T
+        bases = bspline_bases(inner, self.grid[:1], self.order)[
+            :, 0
+        ]  # the same for every input while the grid is fresh
+        outputs, inputs, _ = self.spline_weight.shape
+        values = (torch.rand(outputs, inputs, intervals + 1) - 0.5) * noise / intervals
+        self.spline_weight.copy_(values @ torch.linalg.pinv(bases).T)
+
+    def forward(self, x: Tensor) -> Tensor:
+        base = F.linear(F.silu(x), self.base_weight)
+        bases = bspline_bases(x, self.grid, self.order).flatten(-2)
+        weight = (self.spline_weight * self.spline_scaler[..., None]).flatten(1)
+        return base + F.linear(bases, weight)
+
+
+def bspline_bases(x: Tensor, grid: Tensor, order: int) -> Tensor:
+    """Evaluate all B-splines of `order` by the Cox-de Boor recursion.
+
+    Intervals are closed on the left and open on the right; beyond the outer knots every basis is zero.
+    """
+    x = x[..., None]
+    bases = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
+    for k in range(1, order + 1):
+        rising = (x - grid[:, : -(k + 1)]) / (grid[:, k:-1] - grid[:, : -(k + 1)])
+        falling = (grid[:, k + 1 :] - x) / (grid[:, k + 1 :] - grid[:, 1:-k])
+        bases = rising * bases[..., :-1] + falling * bases[..., 1:]
+    return bases
+
 
 _RENAMES = (
     (r"^syntetic\.", "synthetic."),
@@ -84,11 +195,7 @@ class LARIQA(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> LARIQA:
-        """Build the model from the published state dict, given as the group "model"; its keys tell the kind of head.
-
-        Raises:
-            WeightsCorrupt: another group, or tensors and shapes that do not fit.
-        """
+        """Build the model from the published state dict, the group "model"; its keys tell the kind of head."""
         if set(groups) != {"model"}:
             raise WeightsCorrupt(f"LAR-IQA is made of the one group 'model'; given: {', '.join(groups) or 'none'}.")
         kind = "kan" if any(key.startswith("aut_dw.layers.") for key in groups["model"]) else "mlp"

@@ -128,15 +128,7 @@ class MDIQA(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> MDIQA:
-        """Build the model from state dicts as the published code writes them.
-
-        Args:
-            groups: "technology" (five heads), "aesthetic" (four heads) and, for the overall score, "fusion".
-            options: geometry, where it is not the published one.
-
-        Raises:
-            WeightsCorrupt: a group, a tensor or a shape that does not fit.
-        """
+        """Build the model from state dicts as the published code writes them."""
         model = cls(**{"with_overall": "fusion" in groups, **options})
         wanted = {"technology": model.technology, "aesthetic": model.aesthetic}
         if model.fusion is not None:
@@ -145,11 +137,7 @@ class MDIQA(ModelMixin, ConfigMixin):
         return model.eval()
 
     def score(self, image: Tensor, dimensions: Iterable[str] = DIMENSIONS) -> MDIQAOutput:
-        """Score only the dimensions asked; a net whose dimensions are not asked does not run.
-
-        Args:
-            image: `(B, 3, H, W)` in 0..1.
-        """
+        """Score only the dimensions asked; a net whose dimensions are not asked does not run."""
         asked = known_dimensions(dimensions)
         image = self._fit(image)
         scores: dict[str, Tensor] = {}
@@ -213,11 +201,7 @@ def resize_shorter(image: Tensor, side: int) -> Tensor:
 
 
 def known_dimensions(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names in the published order.
-
-    Raises:
-        ConfigError: a name that is no dimension, with the nearest one.
-    """
+    """Return the names in the published order."""
     asked = set(names)
     for name in asked - set(DIMENSIONS):
         raise ConfigError(f"MDIQA has no dimension '{name}': {', '.join(DIMENSIONS)}{nearest(name, DIMENSIONS)}")
@@ -271,11 +255,7 @@ class MDIQALoss(nn.Module):
         return self
 
     def forward(self, image: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return the loss of `(B, 3, H, W)` images in 0..1.
-
-        Raises:
-            ImageError: a target where none is used, none where one is needed, or one of another size.
-        """
+        """Return the loss of `(B, 3, H, W)` images in 0..1."""
         if (target is not None) != (self.mode == "reference"):
             wants = "needs the true image as well" if target is None else "takes no true image"
             raise ImageError(f"MDIQALoss in mode '{self.mode}' {wants}.")

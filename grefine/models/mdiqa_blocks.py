@@ -3,8 +3,6 @@
 The layout follows YaoShunyu19/MDIQA at 8b2f775; the published key names are mapped in `grefine.models.mdiqa`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 from grefine.models.mdiqa_blocks import imagenet, regressor, self_attention, trunk
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class InstanceWeights(nn.Module):

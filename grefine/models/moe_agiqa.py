@@ -121,15 +121,7 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> MoEAGIQA:
-        """Build the model from state dicts as the published code writes them.
-
-        Args:
-            groups: "regressor", "reward", "vit" and, for version 2, "vit_prior".
-            options: geometry, where it is not the published one.
-
-        Raises:
-            WeightsCorrupt: a group, a tensor or a shape that does not fit.
-        """
+        """Build the model from state dicts as the published code writes them."""
         if "vit_prior" in groups:
             options = {"prior_depth": 12, **options}
         model = cls(**options)
@@ -160,7 +152,8 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
     def crop_features(self, crops: Tensor) -> Tensor:
         """Return the stacked outputs `(N, C, h, w)` of the tapped blocks for crops `(N, 3, S, S)` in 0..1."""
         taps = tuple(self.config["taps"])
-        x = _embed(self.vit, crops)
+        vit: Any = self.vit
+        x = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(crops))))
         kept: dict[int, Tensor] = {}
         for index, block in enumerate(self.vit.blocks):
             x = block(x)
@@ -245,7 +238,3 @@ def random_offsets(height: int, width: int, size: int, count: int, seed: int) ->
         for room in (height - size, width - size)
     ]
     return [(int(top), int(left)) for top, left in zip(draw[::2], draw[1::2], strict=True)]
-
-
-def _embed(model: Any, crops: Tensor) -> Tensor:
-    return model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(crops))))

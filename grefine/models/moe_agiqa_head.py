@@ -1,7 +1,5 @@
 """The head of MoE-AGIQA: fuse patch features with the prompt, then let a few of several experts rate the result."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -62,19 +60,7 @@ class PriorGate(nn.Module):
 
 
 class MoEHead(nn.Module):
-    """Rate crops of an image under its prompt.
-
-    Args:
-        features: channels of the stacked ViT features.
-        reduced: channels after the first convolution.
-        text: width of the prompt's tokens.
-        width, heads: of the fusion.
-        experts, chosen: n and k; the k largest gating weights are used as they are, not renormalised.
-        outputs: values that every expert gives.
-        prior: width of the quality prior; None for version 1.
-        grid: positions per side, which fixes the prior's parameters.
-        prior_hidden: width inside the prior's gate.
-    """
+    """Rate crops of an image under its prompt."""
 
     def __init__(
         self,
@@ -105,17 +91,26 @@ class MoEHead(nn.Module):
 
     def forward(self, features: Tensor, text: Tensor, prior: Tensor | None = None) -> Ratings:
         """Rate `features` `(B, crops, C, h, w)` given `text` `(B, tokens, width)` and `prior` `(B, crops, width)`."""
-        batch, crops = features.shape[:2]
+        return self.rate(self.fuse(self.seen(features, prior), self.norm_text(text @ self.text_projection)))
+
+    def seen(self, features: Tensor, prior: Tensor | None) -> Tensor:
+        """Return the crops' positions `(B, crops, h w, width)`."""
         f = F.relu(self.conv(self.down(features.flatten(0, 1))))
         if self.prior is not None:
             if prior is None:
                 raise ValueError("Version 2 of MoE-AGIQA needs the prior's features.")
             f = self.prior(f, prior.flatten(0, 1))
-        f = self.norm_image(f.flatten(2).transpose(1, 2))
+        return self.norm_image(f.flatten(2).transpose(1, 2)).unflatten(0, features.shape[:2])
+
+    def fuse(self, seen: Tensor, read: Tensor) -> Tensor:
+        """Let the positions read the prompt and return `(B, crops, width)`."""
         # Every position reads the text on its own, so that all crops of an image can share one long sequence.
-        sequence = f.unflatten(0, (batch, crops)).flatten(1, 2)
-        sequence = sequence + self.attention(sequence, self.norm_text(text @ self.text_projection))
-        fused = sequence.unflatten(1, (crops, -1)).mean(dim=2)
+        sequence = seen.flatten(1, 2)
+        sequence = sequence + self.attention(sequence, read)
+        return sequence.unflatten(1, seen.shape[1:3]).mean(dim=2)
+
+    def rate(self, fused: Tensor) -> Ratings:
+        """Let the chosen experts rate what was fused."""
         gating = self.gating(fused).softmax(dim=-1)
         top = gating.topk(self.chosen, dim=-1)
         weights = torch.zeros_like(gating).scatter(-1, top.indices, top.values)

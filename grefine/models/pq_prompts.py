@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError, WeightsCorrupt
 from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
 
 FACTORS = ("overall", "technical", "rational", "natural")
 FeatureNorm = Literal["token", "channel"]

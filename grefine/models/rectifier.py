@@ -42,17 +42,7 @@ class Rectifier(ModelMixin, ConfigMixin):
         use_beta: bool = True,
         start: float = 1.0,
     ) -> None:
-        """Build the MLP.
-
-        Args:
-            width: channels of the features.
-            hidden: width of the hidden layer; as wide as the features by default.
-            dropout: share of hidden units dropped in training.
-            use_alpha: False leaves the scale at 1.
-            use_beta: False leaves the shift at 0.
-            start: scale of the last layer's first weights; small values begin near the frozen judge's own score.
-                Exactly 0 would stop alpha from learning, because |alpha| has no slope there.
-        """
+        """Build the MLP."""
         super().__init__()
         if not (use_alpha or use_beta):
             raise ConfigError("A rectifier without alpha and without beta changes nothing: switch one of them on.")

@@ -1,7 +1,5 @@
 """Reading state dicts as published code writes them into modules of ours."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,11 +30,7 @@ def rename(
 def load_reference(
     modules: Mapping[str, nn.Module], groups: Mapping[str, Mapping[str, torch.Tensor]], name: str
 ) -> None:
-    """Load every group into its module, completely.
-
-    Raises:
-        WeightsCorrupt: a group too many or too few, a missing or unknown tensor, or a wrong shape.
-    """
+    """Load every group into its module, completely."""
     if set(groups) != set(modules):
         raise WeightsCorrupt(
             f"{name} is made of the groups {', '.join(modules)}; given: {', '.join(groups) or 'none'}."

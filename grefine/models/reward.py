@@ -12,17 +12,16 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from torch import Tensor, nn
 
+from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
 from grefine.models.reference import load_reference, rename
 
 REWARD_MEAN, REWARD_STD = 0.16717, 1.03334
 """By which the raw reward is standardised: zero is the average of the published training pairs."""
 
-_VISION_RENAMES = (
+VISION_RENAMES = (
     (r"^cls_token$", "embeddings.class_embedding"),
     (r"^pos_embed$", "embeddings.position_embedding"),
     (r"^patch_embed\.proj\.", "embeddings.patch_embedding."),
@@ -77,11 +76,7 @@ class RewardModel(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> RewardModel:
-        """Build the model from the published state dict, given as the group "reward".
-
-        Raises:
-            WeightsCorrupt: another group, or tensors and shapes that do not fit.
-        """
+        """Build the model from the published state dict, given as the group "reward"."""
         model = cls(**(geometry(groups.get("reward", {})) | options))
         renamed = {name: rename(state, REWARD_RENAMES, POSITION_IDS) for name, state in groups.items()}
         load_reference({"reward": model}, renamed, "ImageReward")
@@ -168,16 +163,11 @@ def text_encoder(
     return BlipTextModel(config, add_pooling_layer=False)
 
 
-def rename_vision(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return a published image encoder's state under transformers' names."""
-    return rename(state, _VISION_RENAMES)
-
-
 def semantic_view(image: Image.Image, size: int) -> Tensor:
     """Return `(1, 3, size, size)`: shorter side resized (bicubic), middle cut, CLIP-standardised."""
     from torchvision.transforms.v2 import functional as TF  # noqa: N812
 
-    from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
+    from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 
     small = TF.resize(image.convert("RGB"), [size], interpolation=TF.InterpolationMode.BICUBIC, antialias=True)
     pixels = TF.to_dtype(TF.pil_to_tensor(TF.center_crop(small, [size, size])), torch.float32, scale=True)
@@ -197,7 +187,7 @@ def _rating(width: int, hidden: Sequence[int]) -> nn.Sequential:
 
 
 REWARD_RENAMES = (
-    *((rf"^blip\.visual_encoder\.{pattern.removeprefix('^')}", f"vision.{new}") for pattern, new in _VISION_RENAMES),
+    *((rf"^blip\.visual_encoder\.{pattern.removeprefix('^')}", f"vision.{new}") for pattern, new in VISION_RENAMES),
     (r"^blip\.text_encoder\.", "text."),
     (r"^blip\.vision_proj\.", "vision_projection."),
     (r"^blip\.text_proj\.", "text_projection."),

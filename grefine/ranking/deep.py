@@ -1,7 +1,5 @@
 """D1 by DISTS and D2 by VGG16-BN, as the paper measures them, from weight files that lie on this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,8 @@ from PIL import Image
 
 from grefine.errors import WeightsCorrupt
 from grefine.io.images import read_image
-from grefine.models.dists import DISTS, MEAN, STD
+from grefine.models.dists import DISTS
+from grefine.models.mdiqa_blocks import imagenet
 from grefine.ranking.features import described
 from grefine.ranking.mad import FeatureDistances
 from grefine.ranking.methods import MethodImages
@@ -107,4 +106,4 @@ def _classifier_input(image: Image.Image) -> torch.Tensor:
     image = image.resize((max(256, int(width * scale)), max(256, int(height * scale))), Image.Resampling.BILINEAR)
     left, top = round((image.width - 224) / 2), round((image.height - 224) / 2)
     pixels = _tensor(image.crop((left, top, left + 224, top + 224)))
-    return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    return imagenet(pixels)

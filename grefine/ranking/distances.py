@@ -1,7 +1,5 @@
 """Which D1 and D2 a selection uses: deep ones where their weights lie on this machine, our own otherwise."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol

@@ -3,8 +3,6 @@
 Every descriptor is a fixed-length vector, so that a distance is a subtraction: 660,000 of them take seconds.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path

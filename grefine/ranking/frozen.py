@@ -75,12 +75,7 @@ class ScorerJudge:
     """Any scorer whose network lies open: a hook on one of its layers gives the features."""
 
     def __init__(self, scorer: Any, layer: str, value: str = "") -> None:
-        """Take a scorer with a `model`; `layer` is the dotted name of a module in it.
-
-        Raises:
-            MetricUnavailable: the scorer has no network to look into.
-            ConfigError: no such layer.
-        """
+        """Take a scorer with a `model`; `layer` is the dotted name of a module in it."""
         network = getattr(scorer, "model", None) or getattr(scorer, "metric", None)
         if not isinstance(network, nn.Module):
             raise MetricUnavailable(f"'{scorer.spec.name}' exposes no features: it has no network to look into.")
@@ -180,11 +175,7 @@ class CalibratedJudge:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> CalibratedJudge:
-        """Read what `save` wrote.
-
-        Raises:
-            ConfigError: not such a folder.
-        """
+        """Read what `save` wrote."""
         from grefine.config import build
 
         path = Path(folder) / JUDGE_FILE

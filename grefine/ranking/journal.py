@@ -1,6 +1,4 @@
-"""The vote journal: a vote that was acknowledged is on disk, once."""
-
-from __future__ import annotations
+"""The vote journal: a vote that was acknowledged is on disk, once; and the votes as a table."""
 
 import json
 import os
@@ -11,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from grefine.errors import ConfigError
+from grefine.io.atomic import write_atomic
 from grefine.io.journal import AppendOnly, whole_lines
-from grefine.ranking.study import CheckPair, Study, StudyPair, trial_table
-from grefine.ranking.votes import Vote
+from grefine.ranking.study import CheckPair, Study, StudyPair, load_study, trial_table
+from grefine.ranking.votes import Vote, votes_csv
 
 JOURNAL = "votes.jsonl"
 Choice = Literal["a", "b"]
@@ -55,11 +54,7 @@ class VoteJournal(AppendOnly):
         self._one = threading.Lock()
 
     def record(self, ballot: Ballot) -> Receipt:
-        """Store a ballot; a repeated one is "known", another choice on a decided trial is a "conflict" and dropped.
-
-        Raises:
-            OSError: it could not be written; nothing of it remains.
-        """
+        """Store a ballot; a repeated one is "known", another choice on a decided trial is a "conflict" and dropped."""
         key = (ballot.subject, ballot.trial)
         with self._one:
             if key in self._ballots:
@@ -130,3 +125,21 @@ def _parse(path: Path, study: Study) -> tuple[list[Ballot], int]:
         seen[key] = number
         ballots.append(ballot)
     return ballots, whole
+
+
+def export_votes(folder: str | Path, out: str | Path, min_attention: float = 0.0) -> list[str]:
+    """Write the votes on real pairs as CSV; training and attention trials are left out."""
+    if not 0 <= min_attention <= 1:
+        raise ConfigError(f"min_attention is {min_attention}: it is a share between 0 and 1.")
+    study = load_study(folder)
+    ballots = read_ballots(folder, study)
+    votes = study_votes(study, ballots, min_attention)
+    if not votes:
+        raise ConfigError(f"'{folder}' has no votes to export (yet, or none of subjects that were attentive enough).")
+    write_atomic(out, votes_csv(votes))
+    lines = []
+    for subject, (passed, seen) in sorted(attention_of(study, ballots).items()):
+        count = sum(v.subject == subject for v in votes)
+        kept = f"{count} votes" if count else "left out"
+        lines.append(f"{subject}: {kept}, {passed} of {seen} attention checks passed")
+    return [*lines, f"{len(votes)} votes of {len({v.subject for v in votes})} subjects in '{out}'"]

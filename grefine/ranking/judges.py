@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,15 +80,7 @@ def afc_table(table: VoteTable, judges: Mapping[str, JudgeValues], seed: int = 0
 
 
 def voted_images(table: VoteTable, folders: Sequence[str | Path]) -> dict[ImageKey, Path]:
-    """Return the file of every voted image.
-
-    Args:
-        table: the votes.
-        folders: the methods' folders, or one folder that holds them.
-
-    Raises:
-        ConfigError: a method without a folder, or missing images.
-    """
+    """Return the file of every voted image."""
     if not folders:
         raise ConfigError("A metric needs the images: pass --images with the methods' folders, or the folder above.")
     roots = {Path(f).resolve().name: Path(f) for f in folders}
@@ -119,19 +110,7 @@ def metric_values(
     allow_noncommercial: bool = False,
     force: bool = False,
 ) -> dict[str, JudgeValues]:
-    """Run metrics of the registry; a metric with several values becomes several judges.
-
-    Args:
-        metrics: names; "mdiqa.sharpness" asks for one value of a metric that has several.
-        paths: file of every image.
-        pipeline: where networks come from that `weights` does not name.
-        device: on which they run.
-        prompts: by image name, for metrics that need them.
-        progress: told one line per metric.
-        weights: folder or file by metric, or entries METRIC=PATH.
-        allow_noncommercial: accept the terms of pyiqa's metrics.
-        force: score pictures of a world that a network does not know; the line of progress says so.
-    """
+    """Run metrics of the registry; "mdiqa" becomes a judge per value, "mdiqa.sharpness" one."""
 
     found: dict[str, JudgeValues] = {}
     for asked in metrics:
@@ -191,11 +170,7 @@ def calibrated_values(
 
 
 def read_values(path: str | Path) -> dict[str, JudgeValues]:
-    """Read ready values: columns method, image and one per judge; a column named "-NAME" is better when lower.
-
-    Raises:
-        ConfigError: unreadable, missing columns, doubled rows or values that are not numbers.
-    """
+    """Read ready values: columns method, image and one per judge; a column named "-NAME" is better when lower."""
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -224,17 +199,6 @@ def read_values(path: str | Path) -> dict[str, JudgeValues]:
         j.removeprefix("-"): JudgeValues(values, "lower" if j.startswith("-") else "higher")
         for j, values in found.items()
     }
-
-
-def read_prompts(path: str | Path) -> dict[str, str]:
-    """Read a JSON object of prompts by image name."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"Cannot read the prompts '{path}': {error}.") from error
-    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise ConfigError(f"'{path}' must hold one JSON object of prompts by image name.")
-    return found
 
 
 def _open(path: Path) -> Image.Image:

@@ -1,7 +1,5 @@
 """MAD selection: the few images on which two methods differ most, and that differ from one another."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

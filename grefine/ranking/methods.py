@@ -1,7 +1,5 @@
 """The methods under comparison: one folder of outputs each, matched by file name."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +36,7 @@ def images_in(folder: str | Path) -> dict[str, Path]:
 
 
 def match_methods(folders: Sequence[str | Path], common: bool = False) -> MethodImages:
-    """Match the outputs of several methods by file name.
-
-    Args:
-        folders: one per method; the folder's name is the method's.
-        common: use only the inputs that every method has, instead of refusing incomplete folders.
-
-    Raises:
-        ConfigError: fewer than two methods, equal names, or missing images.
-    """
+    """Match the outputs of several methods by file name."""
     names = [Path(f).resolve().name for f in folders]
     if len(names) < 2:
         raise ConfigError("A comparison needs the folders of at least two methods.")
@@ -72,11 +62,7 @@ def match_methods(folders: Sequence[str | Path], common: bool = False) -> Method
 
 
 def inputs_for(folder: str | Path, names: Sequence[str]) -> list[Path]:
-    """Return the input of every name.
-
-    Raises:
-        ConfigError: an input is missing.
-    """
+    """Return the input of every name."""
     found = images_in(folder)
     missing = [n for n in names if n not in found]
     if missing:

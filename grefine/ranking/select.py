@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import ConfigError
+from grefine.indicators.draw import png
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import decode_image, read_bytes
@@ -53,21 +53,7 @@ def build_study(
     common: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Study:
-    """Choose the pairs that tell most (Eq. 1), copy their images into `out` and write its study file.
-
-    Args:
-        folders: one folder of outputs per method.
-        out: the study folder; a study that is already there is not overwritten.
-        config: how to choose.
-        inputs: folder of the inputs, for D2; the mean over the methods' outputs stands in without it.
-        cache: where descriptors are kept for the next time.
-        common: use only images that every method has.
-        progress: told one line per step.
-
-    Raises:
-        ConfigError: settings or folders that cannot be used.
-        ImageError: an image that cannot be read.
-    """
+    """Choose the pairs that tell most (Eq. 1), copy their images into `out` and write its study file."""
     out = Path(out)
     _check(config, out)
     found = match_methods(folders, common)
@@ -78,7 +64,7 @@ def build_study(
     files = {(m, n): path for m in found.methods for n, path in zip(found.names, found.paths[m], strict=True)}
     pairs = [
         StudyPair(
-            id=_pair_id(p),
+            id=content_hash("\0".join((p.method_a, p.method_b, p.image, p.group)))[:12],
             method_a=p.method_a,
             method_b=p.method_b,
             image=p.image,
@@ -142,11 +128,6 @@ def _check(config: PairsConfig, out: Path) -> None:
         raise ConfigError(f"'{out}' already holds a study, perhaps with votes; choose another folder.")
 
 
-def _pair_id(pair: StudyPair) -> str:
-    text = "\0".join((pair.method_a, pair.method_b, pair.image, pair.group))
-    return content_hash(text)[:12]
-
-
 def _checks(
     pairs: Sequence[StudyPair], files: dict[tuple[str, str], Path], store: _ImageStore, config: PairsConfig
 ) -> list[CheckPair]:
@@ -179,7 +160,7 @@ class _ImageStore:
             # Only plain upright files go as they are; everything else would look different in a browser.
             plain = loaded.format in WEB_FORMATS and not loaded.notes and not loaded.embedded.exif
             self._names[path] = (
-                self._put(data, WEB_FORMATS[loaded.format]) if plain else self._put(_png(loaded.rgb), ".png")
+                self._put(data, WEB_FORMATS[loaded.format]) if plain else self._put(png(loaded.rgb), ".png")
             )
         return self._names[path]
 
@@ -187,7 +168,7 @@ class _ImageStore:
         image = decode_image(read_bytes(path), path).rgb
         small = (max(1, image.width // 8), max(1, image.height // 8))
         coarse = image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
-        return self._put(_png(coarse), ".png")
+        return self._put(png(coarse), ".png")
 
     def _put(self, data: bytes, suffix: str) -> str:
         digest = content_hash(data)
@@ -196,9 +177,3 @@ class _ImageStore:
             write_atomic(self.folder / name, data)
             self.digests[name] = digest
         return name
-
-
-def _png(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()

@@ -10,8 +10,6 @@ What a request may do, and what it is told otherwise:
     POST /s/SECRET/api/vote         from our own page only: 403 otherwise; JSON (415) of at most 4 KiB (413)
 """
 
-from __future__ import annotations
-
 import datetime
 import hmac
 import json
@@ -26,8 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from grefine.errors import ConfigError
 from grefine.ranking.journal import Ballot, VoteJournal
-from grefine.ranking.study import IMAGES, Study, load_study
-from grefine.ranking.trials import Trial, subject_name, trials_of
+from grefine.ranking.study import IMAGES, Study, Trial, load_study, subject_name, trials_of
 
 PAGE = Path(__file__).resolve().parent / "page"
 PAGE_FILES = {"": "study.html", "study.js": "study.js", "study.css": "study.css"}
@@ -167,11 +164,7 @@ def open_desk(folder: str | Path) -> StudyDesk:
 def make_server(
     folder: str | Path, host: str = "127.0.0.1", port: int = 0, names: tuple[str, ...] = ()
 ) -> StudyServer:
-    """Return a bound server for a study folder.
-
-    Raises:
-        ConfigError: the folder cannot be served, the port is taken, or the host has no name to be reached by.
-    """
+    """Return a bound server for a study folder."""
     if host in ("0.0.0.0", "::", "") and not names:
         raise ConfigError(f"Binding to '{host}' opens every interface: also say by which name with --allow-host NAME.")
     if host not in ("127.0.0.1", "localhost") and ":" in host:

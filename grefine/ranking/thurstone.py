@@ -1,7 +1,5 @@
 """Thurstone's Case V and Bradley-Terry by maximum likelihood: from counted votes to scores."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -29,28 +27,10 @@ class Fit:
     """`(n,)`, from the observed information, as if all votes were independent."""
 
 
-def log_likelihood(mu: np.ndarray, C: np.ndarray) -> float:
-    """Return the log-likelihood of C[i, j] votes for i over j (Eq. 2)."""
-    from scipy.special import log_ndtr
-
-    return float((C * log_ndtr(mu[:, None] - mu[None, :])).sum())
-
-
 def fit_scores(
     C: np.ndarray, methods: Sequence[str], link: Link = "thurstone", pseudo_count: float | None = None
 ) -> Fit:
-    """Maximise the likelihood of the counts (Eq. 2) with sum(mu) = 0.
-
-    Args:
-        C: `(n, n)` counts, C[i, j] = votes for i over j.
-        methods: names, for messages.
-        link: normal ("thurstone") or logistic ("bradley-terry") difference.
-        pseudo_count: None adds nothing while every score is finite and `PSEUDO_COUNT` otherwise.
-
-    Raises:
-        ConfigError: counts that are negative or leave two groups of methods without any comparison between them,
-            or infinite scores although `pseudo_count` is 0.
-    """
+    """Maximise the likelihood of the counts (Eq. 2) with sum(mu) = 0."""
     C = checked_counts(C, methods)
     if pseudo_count is None:
         pseudo_count = 0.0 if strongly_connected(C) else PSEUDO_COUNT

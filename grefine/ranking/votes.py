@@ -104,9 +104,6 @@ def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTa
     Columns method_a, method_b, votes_a, votes_b are needed; image (or lr_image), subject, group and order are used
     where present, all others ignored. Tables that store shares of an unstated number of subjects per pair
     (sr_pair_names, name1_column, score1_column, ...) are read as well.
-
-    Raises:
-        ConfigError: with file and line, for missing columns and for negative, fractional or doubled votes.
     """
     path = Path(path)
     try:

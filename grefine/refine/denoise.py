@@ -1,7 +1,5 @@
 """The denoising loop of both stages: SDXL geometry, inpainting (9 channels) and ordinary (4 channels) UNets."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Callable, Sequence

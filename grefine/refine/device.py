@@ -1,7 +1,5 @@
 """The device of a call, looked up once."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar

@@ -1,7 +1,5 @@
 """Which words of a prompt weigh more, as character ranges, and what each region's prompt is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from grefine.types import ParsedPrompt, Phrase, Region, RepairPlan

@@ -1,7 +1,5 @@
 """Prompts to embeddings of both text encoders: weights by character range, long prompts in chunks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Whether the parts of a pipeline are SDXL's and made for each other, told by their configs before anything runs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from grefine.errors import ConfigError
@@ -11,11 +9,7 @@ LATENTS = 4
 
 
 def check_family(unet: Any, vae: Any, encoders: tuple[Any, Any], controlnet: Any) -> None:
-    """Refuse parts of another family; a part that is None is not looked at.
-
-    Raises:
-        ConfigError: the UNet is not SDXL's, or another part does not fit it.
-    """
+    """Refuse parts of another family; a part that is None is not looked at."""
     if unet is None:
         return
     if _says(unet, "addition_embed_type") != "text_time":

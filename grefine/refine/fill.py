@@ -1,20 +1,10 @@
 """Replace what a region shows before something else is drawn there."""
 
-from __future__ import annotations
-
 import numpy as np
 
 
 def smooth_fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Continue the surroundings into the mask, without structure: a blank for the repainter, not an answer.
-
-    Args:
-        image: `(H, W, 3)` uint8.
-        mask: `(H, W)` bool, True = replaced.
-
-    Returns:
-        A copy; pixels outside the mask are unchanged. A mask without surroundings gives the image back.
-    """
+    """Continue the surroundings into the mask, without structure: a blank for the repainter, not an answer."""
     from scipy.ndimage import gaussian_filter
 
     if not mask.any() or mask.all():

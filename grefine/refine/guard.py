@@ -12,9 +12,9 @@ from PIL import Image
 
 from grefine.refine.composite import rounded
 from grefine.refine.seeds import pixel_digest
-from grefine.refine.settings import RefineConfig
+from grefine.refine.settings import RefineConfig, resolve
 from grefine.scorers.noise import CEILING, SMALL, disturbed, measure_noise, metric_width
-from grefine.scorers.protocol import Scorer
+from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
 from grefine.types import Axis, Decision, Kept, MapSpec, MetricSpec, Scores
 
 AT_ONCE = 4
@@ -107,11 +107,11 @@ class Panel:
             unfit: values whose judge cannot be believed on this picture.
         """
         names = [name for name in record if name not in ("p", "a") and name not in unfit]
-        covered = {axis for name in names for axis in self._covers(name, record)}
+        covered = {axis for name in names for axis in self.covers(name, record)}
         names += [name for name in ("p", "a") if name in record and self.axes[name] not in covered]
         return names, "perceptual" in covered and ("alignment" in covered or "a" not in record)
 
-    def _covers(self, name: str, record: Mapping[str, float]) -> set[Axis]:
+    def covers(self, name: str, record: Mapping[str, float]) -> set[Axis]:
         """Return the axes that a value speaks for: its own, or both where its judge has no value for the other."""
         spec = self.specs[name]
         own: set[Axis] = {self.axes[name]}
@@ -251,6 +251,31 @@ def decide(
     reason += f" {panel.barred}" if panel.barred else ""
     decision = Decision(cast("Kept", kept), reason, guarded, scored, bands.width)
     return decision, Scores(first), Scores(scored[kept])
+
+
+def choose(
+    before: Image.Image, after: Image.Image, prompt: str, judges: Sequence[AnyJudge], own: Own | None = None
+) -> tuple[Decision, Scores, Scores]:
+    """Choose between a picture and anyone's repair of it, as the pipeline's own guard does.
+
+    Args:
+        before: the picture.
+        after: the repair.
+        prompt: what both are asked to show; empty where only looks count.
+        judges: scorers, or functions as `as_scorer` takes them.
+        own: the p and a of maps, for an axis that no judge covers.
+
+    Returns:
+        The decision, which calls the repair "repainted", and the scores before and after.
+    """
+    panel = Panel(own or (lambda images, _: [{} for _ in images]), [as_scorer(judge) for judge in judges])
+    pictures = {name: np.asarray(image.convert("RGB")) for name, image in (("original", before), ("repainted", after))}
+    decision, first, last = decide(panel, pictures, prompt, resolve(RefineConfig(), {}, {}))
+    scores = dict(first)
+    if prompt.strip() and scores and not any("alignment" in panel.covers(name, scores) for name in scores):
+        unread = " Nobody here judged how well the prompt is met."
+        return replace(decision, reason=decision.reason + unread, guarded=False), first, last
+    return decision, first, last
 
 
 def _why(

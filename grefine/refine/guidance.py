@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError, WeightsMissing, nearest
+from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
-from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.refine.vae import decode_latents
 from grefine.scorers.batches import tokens
@@ -34,10 +34,6 @@ class Guidance:
     Args:
         weights: by dimension, "mdiqa" or "moe-agiqa"; negative ones push the other way, zero ones are not run.
         mdiqa, moe_agiqa, tokenizer: the judges that the weights need.
-
-    Raises:
-        ConfigError: an unknown name, or nothing to prefer.
-        WeightsMissing: a judge that is not there.
     """
 
     def __init__(
@@ -149,11 +145,7 @@ class Steering:
 
 
 def check_preferences(weights: Mapping[str, float]) -> dict[str, float]:
-    """Return the weights under their own names, any spelling of hyphens accepted.
-
-    Raises:
-        ConfigError: a name that is no preference (the nearest is given), or a weight that is no number.
-    """
+    """Return the weights under their own names, any spelling of hyphens accepted."""
     found = {}
     for name, value in weights.items():
         plain = str(name).strip().lower().replace("_", "-")
@@ -169,9 +161,6 @@ def noise_levels(scheduler: Any, timestep: Any) -> tuple[float, float]:
     """Return (signal, noise) such that latents = signal * clean + noise * epsilon at this step.
 
     Schedulers that count in sigmas without scaling the signal (Euler and its kin) have signal 1.
-
-    Raises:
-        ConfigError: a scheduler that tells neither.
     """
     time_ = torch.as_tensor(timestep).float().cpu()
     sigmas = getattr(scheduler, "sigmas", None)

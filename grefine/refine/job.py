@@ -103,16 +103,7 @@ def open_jobs(
     generator: torch.Generator | Sequence[torch.Generator] | None,
     domain: DomainCheck | None = None,
 ) -> list[Job]:
-    """Return one job per image and sample.
-
-    Args:
-        pictures: the images.
-        prompts: one per image.
-        masks: a person's own, one per image.
-        samples: jobs per image.
-        generator: one for all, or one per image, or one per job.
-        domain: tells pictures that the pipeline does not know.
-    """
+    """Return one job per image and sample."""
     if samples < 1:
         raise ConfigError(f"num_images_per_prompt must be at least 1, not {samples}.")
     count = len(pictures) * samples

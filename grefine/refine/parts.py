@@ -1,7 +1,5 @@
 """The bad places of a picture, each as a small mask in its box: many of them weigh no more than the picture itself."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`encode_prompt` as diffusers' users know it, over weighted and chunked encoding."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,22 +37,7 @@ class PromptEncoding:
         clip_skip: int | None = None,
         weights: Sequence[Weights] | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """Encode prompts with both text encoders.
-
-        Args:
-            prompt: one text or several; long ones are shown in chunks instead of being cut.
-            device: where the embeddings are wanted.
-            num_images_per_prompt: how often each row is repeated.
-            do_classifier_free_guidance: whether the negative half is needed.
-            negative_prompt: what to move away from; without one the negative half is zeros where the pipeline says so.
-            prompt_embeds: given instead of `prompt`, with `pooled_prompt_embeds`.
-            negative_prompt_embeds: given instead of `negative_prompt`, with `negative_pooled_prompt_embeds`.
-            pooled_prompt_embeds: see `prompt_embeds`.
-            negative_pooled_prompt_embeds: see `negative_prompt_embeds`.
-            lora_scale: strength of LoRA layers in the text encoders.
-            clip_skip: how many more of the last encoder layers to skip.
-            weights: per prompt, the weights of its characters. (Eq. 7)
-        """
+        """Encode prompts with both text encoders."""
         device = device or self._execution_device
         if prompt_embeds is None:
             texts = [prompt] if isinstance(prompt, str) else list(prompt or ())

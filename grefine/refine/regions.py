@@ -1,7 +1,5 @@
 """From a mask to a few crops: connected parts, grouped, with room around them, never shrunk."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

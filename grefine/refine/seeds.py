@@ -1,7 +1,5 @@
 """Seeds from (seed, image, region), so that neither order nor the company of other images changes a result."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 
@@ -16,11 +14,7 @@ LIMIT = 2**63 - 1
 def image_seeds(
     generator: torch.Generator | Sequence[torch.Generator] | None, count: int
 ) -> list[tuple[int, int | None]]:
-    """Draw one number per image: from its own generator, or the same one for all.
-
-    Returns:
-        Pairs of the number that was drawn and the seed that repeats it (None when the generator was in use before).
-    """
+    """Draw one number per image: from its own generator, or the same one for all."""
     if generator is None:
         seed = int(torch.randint(LIMIT, (1,)).item())
         generator = torch.Generator().manual_seed(seed)

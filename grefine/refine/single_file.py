@@ -1,7 +1,5 @@
 """Checkpoints kept in one file: what such a file holds, and which folder on this machine says how to build it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import pickle
@@ -39,20 +37,7 @@ SOURCES = {
 def load_single_file(
     file: str, config: str | Path | None, nearby: Iterable[str | Path], local_files_only: bool, **kwargs: Any
 ) -> Any:
-    """Return diffusers' SDXL pipeline of one file; whatever tells on this machine how it is built is used first.
-
-    Args:
-        file: a path, or an address that diffusers downloads.
-        config: the folder or Hub id that says how the parts are built.
-        nearby: pipelines that may say so where `config` is left open, if their widths are the file's.
-        local_files_only: never ask a network.
-        kwargs: passed on to diffusers.
-
-    Raises:
-        ConfigError: no SDXL checkpoint, or one that `config` does not describe.
-        WeightsMissing: no such file, or nothing on this machine says how its parts are built.
-        WeightsCorrupt: a file that cannot be read.
-    """
+    """Return diffusers' SDXL pipeline of one file; whatever tells on this machine how it is built is used first."""
     shapes: Shapes = {}
     if Path(file).is_file():
         shapes = read_shapes(Path(file))
@@ -100,11 +85,7 @@ def read_shapes(file: Path) -> Shapes:
 
 
 def check_sdxl(file: str, shapes: Shapes, given: Mapping[str, Any]) -> None:
-    """Refuse a file that is not SDXL's, by the names of its weights.
-
-    Raises:
-        ConfigError: another family's file, or one that lacks a part that is not `given`.
-    """
+    """Refuse a file that is not SDXL's, by the names of its weights."""
     found = {name for name, starts in PARTS.items() if any(key.startswith(starts) for key in shapes)}
     next_step = "give an SDXL checkpoint with 4 (ordinary) or 9 (inpainting) input channels."
     if any(key.startswith("cond_stage_model.") for key in shapes):
@@ -127,12 +108,7 @@ def check_sdxl(file: str, shapes: Shapes, given: Mapping[str, Any]) -> None:
 def find_config(
     file: str, shapes: Shapes, config: str | Path | None, nearby: Iterable[str | Path], offline: bool
 ) -> str | None:
-    """Return the folder that says how a file's parts are built; None or a Hub id where diffusers may ask for it.
-
-    Raises:
-        ConfigError: the folder given is another model's.
-        WeightsMissing: nothing on this machine says it, and no network may be asked.
-    """
+    """Return the folder that says how a file's parts are built; None or a Hub id where diffusers may ask for it."""
     if config is not None and Path(config).is_dir():
         if not (Path(config) / INDEX).is_file():
             raise ConfigError(f"config='{config}' holds no {INDEX}. {_pass_a_folder()}")

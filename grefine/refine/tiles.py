@@ -1,7 +1,5 @@
 """Pictures too large for one pass: equal overlapping tiles that cost as little as can be, joined without a seam."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Into the latents and back, in the precision that a VAE needs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,11 +36,7 @@ def roundtrip(vae: Any, images: Tensor, device: torch.device) -> Tensor:
 
 
 def _numbers(values: Tensor, whose: str, dtype: torch.dtype) -> Tensor:
-    """Return values that are all finite.
-
-    Raises:
-        ImageError: some are not, which would give black pixels.
-    """
+    """Return values that are all finite."""
     if values.is_meta or bool(torch.isfinite(values).all()):  # on `meta` there are shapes only
         return values
     name = str(dtype).removeprefix("torch.")

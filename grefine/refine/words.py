@@ -1,7 +1,5 @@
 """What the denoiser is told about each crop: prompts or given embeddings, encoded once per call."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The data of a report's gallery: pictures, maps and what is said of each image, in pages that the browser loads."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter
@@ -63,13 +61,7 @@ class Gallery:
         self.kept[images[0].kept] += 1
 
     def data(self, labels: Sequence[str], specs: Mapping[str, MetricSpec], measures: Measures) -> dict[str, Any]:
-        """Return what the page's script reads.
-
-        Args:
-            labels: names of the inputs, then of every method.
-            specs: metric → what to know about it.
-            measures: what images are sorted by.
-        """
+        """Return what the page's script reads."""
         self._flush()
         return {
             "labels": list(labels),

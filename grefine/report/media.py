@@ -1,7 +1,5 @@
 """Pictures of a report: small copies and map layers, inside the page while they are few, beside it when many."""
 
-from __future__ import annotations
-
 import base64
 import os
 import re
@@ -145,9 +143,6 @@ def layer_png(kind: str, values: np.ndarray) -> bytes:
     Args:
         kind: "quality" (P, orange where bad), "alignment" (A, blue where something is missing) or "mask".
         values: `(H, W)`, 0..1 with high = good for the maps, True = repaint for the mask.
-
-    Raises:
-        ImageError: another kind, or values that are no map.
     """
     if kind not in _TINT:
         raise ImageError(f"'{kind}' is no map layer: use one of {', '.join(_TINT)}.")

@@ -55,17 +55,6 @@ def write_page(
 
     Images are read one at a time. While their copies stay below `inline_bytes` they lie inside the page; beyond that
     they and the data of each 200 images lie beside it in `report_files/`, and the page loads what it shows.
-
-    Args:
-        out: folder of the report; made when missing.
-        images: per input one entry for every method, in the gallery's first order.
-        text: title, facts, and what was left out; or a function that says so once all images have been read.
-        specs: metric → what to know about it, for directions and the "used in the loop" mark.
-        labels: names of the inputs, then of every method.
-        measures: what images are sorted by; by default every metric of `specs`.
-        findings: what stands above the gallery.
-        inline_bytes: 0 puts every picture beside the page.
-        in_noise: gains are shown in units of each image's own noise.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ class RefineRecords:
         }
         source = content_hash(before)
         if record.source != source:
-            self.strangers += 1
+            self.strangers += bool(record.source)  # a node knows pictures, no files
             return found
         out = run_of(after)
         if out is None:

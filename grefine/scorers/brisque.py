@@ -1,7 +1,5 @@
 """BRISQUE: support-vector regression on the statistics of natural scenes (Mittal et al. 2012)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -66,12 +64,7 @@ def load(path: Path, device: str) -> BRISQUE:
 
 
 def read_model(path: Path) -> Regression:
-    """Read the published model: libsvm's text file and its range file, `allmodel` and `allrange`, in one folder.
-
-    Raises:
-        WeightsMissing: one of the two is not there.
-        WeightsCorrupt: a file that is something else.
-    """
+    """Read the published model: libsvm's text file and its range file, `allmodel` and `allrange`, in one folder."""
     folder = path if path.is_dir() else path.parent
     model, ranges = folder / "allmodel", folder / "allrange"
     for file in (model, ranges):

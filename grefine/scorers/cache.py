@@ -13,16 +13,7 @@ from grefine.types import MetricSpec
 
 
 def score_key(spec: MetricSpec, content: str, *, prompt: str | None, source: str, device: str, probe: str = "") -> str:
-    """Return what identifies one scoring: the image's bytes, the metric's version and source, the prompt if it counts.
-
-    Args:
-        spec: the metric.
-        content: hash of the image (for measures of change: of both images).
-        prompt: None for a metric that does not look at it.
-        source: which weights judged, e.g. a pipeline's folder.
-        device: scores of different devices differ in the last digits, so they are kept apart.
-        probe: name of the perturbation in a noise measurement.
-    """
+    """Return what identifies one scoring: bytes, metric with version and source, the prompt if it counts, device."""
     said = [spec.name, spec.version, content, prompt, source, device, probe]
     return content_hash(json.dumps(said, ensure_ascii=True))[:32]
 

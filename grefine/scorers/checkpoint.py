@@ -1,7 +1,5 @@
 """Published weight files, read without running anything that they carry."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,10 +15,6 @@ def read_state(path: str | Path) -> State:
 
     Pickles are loaded with `weights_only`; beside tensors only numpy's float scalars are allowed, which training
     scripts like to store as the loss, under both names that numpy has given their constructor.
-
-    Raises:
-        WeightsMissing: no such file.
-        WeightsCorrupt: an unreadable file, or a pickle that wants to run something; its name is given.
     """
     import torch
 
@@ -77,11 +71,7 @@ def bare(state: State) -> State:
 
 
 def only(states: Mapping[Path, State], name: str) -> State:
-    """Return the state of a network that is published as one file.
-
-    Raises:
-        ConfigError: several files were given.
-    """
+    """Return the state of a network that is published as one file."""
     if len(states) != 1:
         raise ConfigError(f"{name} is published as one file; {len(states)} were given.")
     return next(iter(states.values()))

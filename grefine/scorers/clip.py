@@ -41,11 +41,7 @@ class ClipEncoder:
 
 
 def load_clip(folder: Path, device: str) -> ClipEncoder:
-    """Load a transformers CLIP folder: model, tokenizer and image processor.
-
-    Raises:
-        WeightsCorrupt: a folder of something else, or an incomplete one.
-    """
+    """Load a transformers CLIP folder: model, tokenizer and image processor."""
     from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel
 
     try:

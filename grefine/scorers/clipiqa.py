@@ -1,7 +1,5 @@
 """CLIPIQA: a CLIP asked whether the picture is a good photo or a bad one (Wang et al. 2023)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """CLIPScore: how well a CLIP thinks that the picture fits its prompt (Hessel et al. 2021)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from grefine.scorers.batches import in_chunks, unbatch

@@ -1,7 +1,5 @@
 """Judges as components of pipelines: in a folder that `save_pretrained` wrote, or in memory."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection
@@ -30,11 +28,7 @@ def pipeline_judge(pipe: Any, file: JudgeFile) -> Scorer | None:
 
 
 def component_tokenizer(pipe: Any, name: str) -> Any:
-    """Return the tokenizer of a judge with words: from beside its weights, or CLIP's where it fits.
-
-    Raises:
-        ConfigError: neither is the case, so the judge would read other words than it was taught.
-    """
+    """Return the tokenizer of a judge with words: from beside its weights, or CLIP's where it fits."""
     model = getattr(pipe, name)
     if vars(model).get("judge_tokenizer") is not None:
         return model.judge_tokenizer
@@ -78,11 +72,7 @@ def _vocabulary(model: Any) -> int | None:
 
 
 def load_component(kind: Any, folder: Path, device: str) -> Any:
-    """Load a component in float32, as saved by `save_pretrained`.
-
-    Raises:
-        WeightsCorrupt: a folder of something else, or a damaged one.
-    """
+    """Load a component in float32, as saved by `save_pretrained`."""
     import torch
 
     config = folder / "config.json"
@@ -109,19 +99,15 @@ def _reason(error: Exception) -> str:
 
 
 def tokenizer_beside(folder: Path) -> Any:
-    """Load the tokenizer of a prompt-aware network: in its folder, or as `tokenizer` of the pipeline around it.
-
-    Raises:
-        WeightsMissing: there is none.
-    """
-    from transformers import AutoTokenizer, CLIPTokenizer
+    """Load the tokenizer of a prompt-aware network: in its folder, or as `tokenizer` of the pipeline around it."""
+    from transformers import AutoTokenizer, CLIPTokenizerFast
 
     places = [folder / "tokenizer", folder, folder.parent / "clip_tokenizer", folder.parent / "tokenizer"]
     for place in places:
         config = place / "tokenizer_config.json"
         if config.is_file():
             kind = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class", "")
-            loader = CLIPTokenizer if kind.startswith("CLIP") else AutoTokenizer
+            loader = CLIPTokenizerFast if kind.startswith("CLIP") else AutoTokenizer
             try:
                 return loader.from_pretrained(place, local_files_only=True)
             except (OSError, ValueError) as error:

@@ -1,7 +1,5 @@
 """From the files that authors publish to component folders: safetensors and a config, nothing executable."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,11 +28,6 @@ def convert_weights(
         out: folder to write; it must be new or empty.
         tokenizer: folder of the tokenizer that a prompt-aware network was trained with; copied into `out`.
         options: geometry, where it is not the published one.
-
-    Raises:
-        ConfigError: an unknown kind, or an `out` that holds something.
-        WeightsMissing: a file that is not there, or a part that none of the files holds.
-        WeightsCorrupt: a file that cannot be used.
     """
     kind = kind.lower().replace("_", "-")
     known = kinds()

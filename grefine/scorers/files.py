@@ -54,16 +54,7 @@ def judge_pictures(
     refused: Callable[[Task, GRefineError], Mapping[str, float] | None],
     progress: Callable[[str], None] | None = None,
 ) -> None:
-    """Put the values of every picture into the cache; the judge is loaded only if one is not known.
-
-    Args:
-        spec: of the judge.
-        load: gives the judge.
-        tasks: the pictures.
-        cache: where values are looked up and kept.
-        refused: told of a picture that the judge refuses; gives what is kept of it, None for nothing.
-        progress: told one line per batch.
-    """
+    """Put the values of every picture into the cache; the judge is loaded only if one is not known."""
     work = list({task.key: task for task in tasks if cache.get(task.key) is None}.values())
     if not work:
         return
@@ -127,20 +118,7 @@ def score_files(
     force: bool = False,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> ScoreTable:
-    """Score files; with `out` the table is saved after every few files, and rows that are still true are kept.
-
-    Args:
-        paths: files and folders.
-        judges: who scores; each is loaded when a value of its is not known.
-        sources: where prompts come from besides the files themselves.
-        out: .csv or .json; an existing table is taken up where file, prompt and judges are the same.
-        force: score pictures of a world that a judge's weights do not know, and mark them.
-        progress: gets one line per batch.
-
-    Raises:
-        ImageError: no images.
-        ConfigError: an `out` that is no such table.
-    """
+    """Score files; with `out` the table is saved after every few files, and rows that are still true are kept."""
     out = None if out is None else Path(out)
     if out is not None and out.suffix not in (".csv", ".json"):
         raise ConfigError(f"Scores are written as .csv or .json, not as '{out.name}'.")

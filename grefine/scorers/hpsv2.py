@@ -34,12 +34,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 class HPSv2:
-    """Score by HPSv2.
-
-    Args:
-        model: an open_clip CLIP.
-        tokenizer: from texts to ids; it keeps the end mark when it cuts.
-    """
+    """Score by HPSv2."""
 
     spec = SPEC
 
@@ -78,11 +73,7 @@ def view(image: Image.Image, side: int) -> Tensor:
 
 
 def load(path: Path, device: str, architecture: str = "ViT-H-14") -> HPSv2:
-    """Load the published checkpoint (`HPS_v2_compressed.pt` or `HPS_v2.1_compressed.pt`) or its safetensors form.
-
-    Raises:
-        WeightsCorrupt: a file of something else, or a pickle that wants more than tensors.
-    """
+    """Load the published checkpoint (`HPS_v2_compressed.pt` or `HPS_v2.1_compressed.pt`) or its safetensors form."""
     import open_clip
 
     state = bare(read_state(path))

@@ -15,16 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_images(images: Sequence[Any], metric: str, minimum: int = 1) -> list[Image.Image]:
-    """Return the images as 8-bit RGB.
-
-    Args:
-        images: PIL images, or float arrays and tensors `(H, W, 3)` or `(3, H, W)` in 0..1.
-        metric: name for messages.
-        minimum: smallest side in pixels that the metric can judge.
-
-    Raises:
-        ImageError: something else, a wrong range, or too small a picture.
-    """
+    """Return the images as 8-bit RGB."""
     if isinstance(images, (Image.Image, str)) or hasattr(images, "shape"):
         raise ImageError(f"{metric} takes a list of images, not one {type(images).__name__}: put it in [ ].")
     pictures = [_as_rgb(image, f"{metric}: image {index}") for index, image in enumerate(images)]
@@ -38,11 +29,7 @@ def check_images(images: Sequence[Any], metric: str, minimum: int = 1) -> list[I
 
 
 def check_prompts(prompts: Sequence[str] | None, count: int, metric: str, required: bool) -> list[str]:
-    """Return the prompts, one per image; an image-only metric ignores what it is given.
-
-    Raises:
-        PromptError: another number of prompts than images, or an empty one where the metric needs it.
-    """
+    """Return the prompts, one per image; an image-only metric ignores what it is given."""
     if not required:
         return [""] * count
     if prompts is None:
@@ -70,11 +57,7 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 
 
 def check_range(image: torch.Tensor, name: str) -> torch.Tensor:
-    """Return `(B, 3, H, W)` unchanged after checking its shape and that its values lie in 0..1.
-
-    Raises:
-        ImageError: another shape, or values of another range, 0..255 being the usual mistake.
-    """
+    """Return `(B, 3, H, W)` unchanged after checking its shape and that its values lie in 0..1."""
     if image.dim() != 4 or image.shape[1] != 3:
         raise ImageError(f"{name} takes images of shape (B, 3, H, W), not {tuple(image.shape)}.")
     low, high = image.detach().amin().item(), image.detach().amax().item()

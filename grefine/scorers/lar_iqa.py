@@ -30,12 +30,7 @@ SPEC = MetricSpec(
 
 
 class LARIQAScorer:
-    """Score by LAR-IQA: one unbounded value, `lar_iqa`.
-
-    Args:
-        model: of any geometry.
-        color_space: instead of the one the model was trained in.
-    """
+    """Score by LAR-IQA: one unbounded value, `lar_iqa`."""
 
     spec = SPEC
 

@@ -37,12 +37,7 @@ SPEC = MetricSpec(
 
 
 class MDIQAScorer:
-    """Score by MDIQA: `mdiqa.overall` and one value per dimension.
-
-    Args:
-        model: with or without its fusion network; without it there is no overall value.
-        dimensions: only these, and no overall value; None for everything.
-    """
+    """Score by MDIQA: `mdiqa.overall` and one value per dimension."""
 
     spec = SPEC
 

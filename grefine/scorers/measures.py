@@ -1,7 +1,5 @@
 """One property each, by a short formula: blur, noise and colourfulness. They describe a picture and judge nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from math import inf

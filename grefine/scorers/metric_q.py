@@ -1,7 +1,5 @@
 """Metric Q: how strong and clear the local directions of a picture are; untrained (Zhu & Milanfar 2010)."""
 
-from __future__ import annotations
-
 from math import inf
 from pathlib import Path
 

@@ -39,10 +39,6 @@ class MoEAGIQAScorer:
     """Score by MoE-AGIQA: `moe_agiqa.quality` and whatever else the model rates.
 
     All distinct crops of an image go through the network at once; its prompt is encoded once.
-
-    Args:
-        model: version 1 or 2, of any geometry.
-        tokenizer: the one it was trained with.
     """
 
     spec = SPEC

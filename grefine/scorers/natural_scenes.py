@@ -3,8 +3,6 @@
 The file's own metadata names the photographs and the terms; no photograph can be got back from it.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """NIQE: how far the statistics of a picture's patches lie from those of good photographs (Mittal et al. 2013)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How far a judge moves where nothing visible happened: small changes to a picture, and what they say of it."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,5 @@
 """PickScore: a CLIP tuned on which of two pictures people picked for a prompt (Kirstain et al. 2023)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from grefine.scorers.batches import in_chunks, unbatch

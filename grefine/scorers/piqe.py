@@ -1,7 +1,5 @@
 """PIQE: how much of the busy part of a picture is visibly distorted; untrained (Venkatanath et al. 2015)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -85,11 +85,7 @@ class ScoreGate:
 
 
 def parse_gate(text: str) -> tuple[str, str, float]:
-    """Read NAME:VALUE into metric, part of the metric ("" for its main value) and bound; nothing is loaded.
-
-    Raises:
-        ConfigError: another form, or an unknown metric, with the nearest name.
-    """
+    """Read NAME:VALUE into metric, part of the metric ("" for its main value) and bound; nothing is loaded."""
     name, sign, bound = text.rpartition(":")
     try:
         number = float(bound)
@@ -107,19 +103,7 @@ def read_gate(
     device: str = "cpu",
     allow_noncommercial: bool = False,
 ) -> ScoreGate:
-    """Load the judge and build a gate from NAME:VALUE, e.g. "lar_iqa:0.8" or "mdiqa.sharpness:0.6".
-
-    Args:
-        text: what is asked for.
-        weights: where weights lie, by metric; they come first.
-        pipeline: what carries judges: a bundled name, a folder, or a pipeline in memory.
-        device: on which the judge runs.
-        allow_noncommercial: accept the terms of metrics that ask for it.
-
-    Raises:
-        ConfigError: another form, or a value that the metric does not give.
-        WeightsMissing, WeightsCorrupt, MetricUnavailable: the metric cannot run here.
-    """
+    """Load the judge and build a gate from NAME:VALUE, e.g. "lar_iqa:0.8" or "mdiqa.sharpness:0.6"."""
     metric, part, bound = parse_gate(text)
     judge = resolve(metric, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial)
     scorer = judge.scorer()

@@ -94,12 +94,7 @@ class Child:
         atexit.register(self.stop)
 
     def start(self) -> MetricSpec:
-        """Start it and return what it says of itself.
-
-        Raises:
-            MetricUnavailable: it does not start, or does not answer.
-            ConfigError: it says something else than a judge.
-        """
+        """Start it and return what it says of itself."""
         self.stop()
         self.lines: Queue[str | None] = Queue()
         # It lives as long as the process.
@@ -125,13 +120,7 @@ class Child:
             raise MetricUnavailable(f"{self.name} ended before it said what it is{died}") from None
 
     def ask(self, request: Mapping[str, Any]) -> Sequence[Any]:
-        """Return its scores of a request; a process that died is started once more.
-
-        Raises:
-            ImageError: it refuses the request.
-            MetricUnavailable: it died twice at one request, or did not answer in time. After two such requests in a
-                row it is not asked again.
-        """
+        """Return its scores of a request; a process that died is started once more."""
         with self.lock:
             if self.failed > 1:
                 raise MetricUnavailable(f"{self.name} failed twice in a row: it is not asked again.")
@@ -226,12 +215,7 @@ class _Died(Exception):
 
 
 def open_process(text: str) -> ProcessFile:
-    """Return the judge behind `process:` and this text, PYTHON,SCRIPT or FILE.yaml, started.
-
-    Raises:
-        ConfigError: another form.
-        MetricUnavailable: the process does not start.
-    """
+    """Return the judge behind `process:` and this text, PYTHON,SCRIPT or FILE.yaml, started."""
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1 and parts[0].endswith((".yaml", ".yml")):
         config = load_config(parts[0], ProcessConfig)

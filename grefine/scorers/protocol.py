@@ -1,7 +1,5 @@
 """The one calling convention of every scorer."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -31,12 +29,7 @@ class Scorer(Protocol):
     spec: MetricSpec
 
     def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        """Return one record of values per image.
-
-        Raises:
-            ImageError: an image that this metric cannot handle (range, size, kind).
-            PromptError: missing or empty prompts for a prompt-aware metric, or another number of them.
-        """
+        """Return one record of values per image."""
         ...
 
 
@@ -59,11 +52,7 @@ class PlainJudge:
         self.reads_prompts = _takes_two(function)
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
-        """Return what the function says of each image.
-
-        Raises:
-            ConfigError: it did not return one finite number, or finite numbers by name, per image.
-        """
+        """Return what the function says of each image."""
         given = self.function(images, prompts) if self.reads_prompts else self.function(images)
         count = len(given) if hasattr(given, "__len__") else None
         if isinstance(given, (str, Mapping, Scores)) or count != len(images):
@@ -95,11 +84,7 @@ class PlainJudge:
 
 
 def as_scorer(judge: AnyJudge) -> Scorer:
-    """Return anyone's judge as a scorer whose values are checked.
-
-    Raises:
-        ConfigError: it cannot be called.
-    """
+    """Return anyone's judge as a scorer whose values are checked."""
     if not callable(judge):
         raise ConfigError(f"A judge is a function of images and prompts, not a {type(judge).__name__}.")
     return PlainJudge(judge)

@@ -1,7 +1,5 @@
 """The only file that touches pyiqa, a package under non-commercial terms that people may add themselves."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,11 +57,7 @@ def _spec(name: str) -> MetricSpec:
 
 
 def load(spec: MetricSpec, path: Path | None, device: str) -> PyIQAScorer:
-    """Build one of pyiqa's metrics.
-
-    Raises:
-        MetricUnavailable: pyiqa or one of its undeclared needs is missing, or it cannot get its weights.
-    """
+    """Build one of pyiqa's metrics."""
     import torch
 
     try:

@@ -3,8 +3,6 @@
 The files load no network library before they are asked to judge, so that listing them stays light.
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections.abc import Callable
@@ -111,11 +109,7 @@ def find_metric(name: str) -> str | None:
 
 
 def known_metric(name: str) -> str:
-    """Return a metric's own name for any spelling of case and hyphens.
-
-    Raises:
-        ConfigError: no such metric; the nearest name is given.
-    """
+    """Return a metric's own name for any spelling of case and hyphens."""
     found = find_metric(name)
     if found is None:
         near = nearest(name.strip().lower().replace("-", "_"), judge_files())
@@ -136,11 +130,7 @@ def split_names(text: str) -> list[str]:
 
 
 def split_value(text: str) -> tuple[str, str]:
-    """Return the metric's own name and which of its values is meant ("" for all): "mdiqa.sharpness".
-
-    Raises:
-        ConfigError: no such metric.
-    """
+    """Return the metric's own name and which of its values is meant ("" for all): "mdiqa.sharpness"."""
     metric, _, part = (text, "", "") if text.strip().startswith(PROCESS) else text.partition(".")
     return known_metric(metric), part.strip().lower()
 

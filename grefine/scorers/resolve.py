@@ -73,20 +73,7 @@ def resolve(
     device: str = "cpu",
     allow_noncommercial: bool = False,
 ) -> Judge:
-    """Return the judge that a name means, or the one around a scorer or a function of your own.
-
-    Args:
-        judge: the name of a metric, a scorer, or a function as `as_scorer` takes it.
-        weights: where weights lie, by metric; they come first.
-        pipeline: what carries judges: a bundled name, a folder, or a pipeline in memory.
-        device: on which it runs; never chosen silently.
-        allow_noncommercial: accept the terms of metrics that ask for it.
-
-    Raises:
-        ConfigError: unknown metric, pipeline or device.
-        WeightsMissing: nothing to load, with what gets it.
-        MetricUnavailable: a package or a consent is missing.
-    """
+    """Return the judge that a name means, or the one around a scorer or a function of your own."""
     if not isinstance(judge, str):
         kind = judge if hasattr(judge, "__qualname__") else type(judge)
         scorer = judge if isinstance(judge, Scorer) else as_scorer(judge)
@@ -117,11 +104,7 @@ def resolve(
 
 
 def resolve_all(metrics: str, **how: Any) -> dict[str, Judge]:
-    """Return the judges of names with commas between them, each by its own name; `how` as for `resolve`.
-
-    Raises:
-        ConfigError: nothing asked for.
-    """
+    """Return the judges of names with commas between them, each by its own name; `how` as for `resolve`."""
     names = dict.fromkeys(known_metric(name) for name in split_names(metrics))
     if not names:
         raise ConfigError("No metric was asked for; `grefine metrics` lists them.")
@@ -167,12 +150,7 @@ def availability(name: str, weights: str | Path | None = None) -> tuple[bool, st
 
 
 def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | None:
-    """Return where the weights of a metric lie; None when it needs none, or a package of its own brings them.
-
-    Raises:
-        WeightsMissing: nowhere, with what gets them.
-        MetricUnavailable: that package is not installed.
-    """
+    """Return where the weights of a metric lie; None when it needs none, or a package of its own brings them."""
     if spec.package:
         if find_spec(spec.package) is None:
             raise MetricUnavailable(
@@ -209,11 +187,7 @@ def carried(pipeline: Path, spec: MetricSpec) -> Path | None:
 
 
 def known_pipeline(name: str | Path) -> Path:
-    """Return the folder of a pipeline on this machine.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """Return the folder of a pipeline on this machine."""
     folder = fetched_pipeline(name)
     if folder is None:
         raise ConfigError(f"There is no pipeline '{name}' here: {', '.join(pipeline_names())} or a folder.")
@@ -221,11 +195,7 @@ def known_pipeline(name: str | Path) -> Path:
 
 
 def read_weights(weights: Weights) -> dict[str, str | Path]:
-    """Return weights by the metric's own name.
-
-    Raises:
-        ConfigError: an entry of another form than METRIC=PATH, or an unknown metric.
-    """
+    """Return weights by the metric's own name."""
     if isinstance(weights, Mapping):
         return {known_metric(name): path for name, path in weights.items()}
     found: dict[str, str | Path] = {}

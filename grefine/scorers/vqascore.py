@@ -109,11 +109,7 @@ def phrases_of(text: str) -> list[str]:
 
 
 def load(path: Path, device: str) -> VQAScore:
-    """Load it from a transformers folder.
-
-    Raises:
-        WeightsCorrupt: a folder of something else, or an incomplete one.
-    """
+    """Load it from a transformers folder."""
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:

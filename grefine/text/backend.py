@@ -1,6 +1,4 @@
-"""What a parser must offer to be used here, and the parsers that are known by name."""
-
-from __future__ import annotations
+"""What a parser must offer to be used here, the parsers that are known by name, and the tags that they give."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,11 +44,7 @@ def register_backend(name: str, factory: Callable[[], Backend]) -> None:
 
 
 def load_backend(backend: str | Backend) -> Backend:
-    """Return the backend that a name means, or the object itself when it is one.
-
-    Raises:
-        ConfigError: an unknown name, or an object without `name` and `analyse`.
-    """
+    """Return the backend that a name means, or the object itself when it is one."""
     if isinstance(backend, str):
         if backend not in _loaded:
             if backend not in _factories:
@@ -69,11 +63,7 @@ def load_backend(backend: str | Backend) -> Backend:
 
 
 def checked(analysis: Analysis, count: int, name: str) -> Analysis:
-    """Hold a foreign backend to its promise: one entry per word, heads inside, no cycles.
-
-    Raises:
-        ConfigError: the backend broke it; the sentence says how.
-    """
+    """Hold a foreign backend to its promise: one entry per word, heads inside, no cycles."""
     sizes = {len(analysis.tags), len(analysis.heads), len(analysis.labels)}
     if sizes != {count}:
         raise ConfigError(
@@ -95,3 +85,37 @@ def checked(analysis: Analysis, count: int, name: str) -> Analysis:
         for node in path:
             state[node] = 2
     return analysis
+
+
+_UNIVERSAL = {
+    "ADJ": "JJ JJR JJS AFX",
+    "ADP": "IN RP",
+    "ADV": "RB RBR RBS WRB",
+    "AUX": "MD",
+    "CCONJ": "CC",
+    "DET": "DT PDT WDT",
+    "INTJ": "UH",
+    "NOUN": "NN NNS",
+    "NUM": "CD",
+    "PART": "POS TO",
+    "PRON": "PRP PRP$ WP WP$ EX",
+    "PROPN": "NNP NNPS",
+    "PUNCT": ". , : `` '' -LRB- -RRB- HYPH NFP ( )",
+    "SYM": "SYM $ #",
+    "VERB": "VB VBD VBG VBN VBP VBZ",
+    "X": "FW LS GW ADD",
+}
+UNIVERSAL = {penn: tag for tag, names in _UNIVERSAL.items() for penn in names.split()}
+
+_BE = frozenset(["be", "is", "are", "was", "were", "been", "being", "am", "'s", "'re", "'m"])
+
+
+def universal(penn: str, word: str, label: str = "") -> str:
+    """Return the universal part of speech of a Penn tag on `word` (lower case); the relation tells auxiliaries."""
+    if penn == "VB" or penn[:2] == "VB":
+        if label.startswith(("aux", "cop")) or (not label and word in _BE):
+            return "AUX"
+        return "VERB"
+    if penn == "IN" and label == "mark":
+        return "SCONJ"
+    return UNIVERSAL.get(penn, "X")

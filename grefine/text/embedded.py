@@ -1,14 +1,12 @@
 """The parser that comes with the package: tagger, arc-hybrid parser and labeller over hashed tables; numpy only."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from grefine.text.backend import Analysis
+from grefine.text.backend import Analysis, universal
 from grefine.text.features import (
     CAPS_ATOMS,
     COMMAS,
@@ -30,10 +28,9 @@ from grefine.text.features import (
     Lexicon,
     atom,
     has_capitals,
+    labeller_atoms,
     number_form,
 )
-from grefine.text.labels import labeller_atoms
-from grefine.text.tagset import universal
 from grefine.text.weights_file import ParserWeights, read_weights
 
 MOST_KNOWN = 20_000
@@ -48,14 +45,7 @@ class EmbeddedBackend:
     name = "embedded"
 
     def __init__(self, weights: ParserWeights | Path | None = None) -> None:
-        """Load.
-
-        Args:
-            weights: a file of weights, or its content; None for the shipped ones.
-
-        Raises:
-            WeightsMissing, WeightsCorrupt: the file is not there or not whole.
-        """
+        """Load."""
         loaded = weights if isinstance(weights, ParserWeights) else read_weights(weights or SHIPPED)
         self.lexicon = Lexicon(loaded.classes, loaded.endings)
         self.tagger = GreedyTagger(loaded.tables["tagger"], loaded.tags, self.lexicon)

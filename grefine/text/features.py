@@ -2,11 +2,9 @@
 
 Every word, tag and count becomes a 32-bit number (an atom). A template names a few atoms; its row is the upper bits
 of a fixed random linear form of them, so that all rows of a state come from one small matrix product in wrapping
-integers.
-"""
+integers."""
 
-from __future__ import annotations
-
+from array import array
 from collections.abc import Mapping, Sequence
 from zlib import crc32
 
@@ -28,7 +26,9 @@ class Templates:
     `matrix` is (templates, atoms + 1); its last column is each template's own constant.
     """
 
-    def __init__(self, name: str, atoms: Sequence[str], templates: Sequence[str]) -> None:
+    def __init__(self, name: str, atoms: Sequence[str], listed: str) -> None:
+        """Read the templates from a text: atoms with spaces between them, templates with commas."""
+        templates = listed.split(",")
         self.atoms = {a: k for k, a in enumerate(atoms)}
         random = np.random.RandomState(atom(name))
         matrix = np.zeros((len(templates), len(atoms) + 1), dtype=np.uint32)
@@ -107,76 +107,28 @@ def _shape(word: str) -> str:
 
 
 _WINDOW = ("-2", "-1", "+0", "+1", "+2")
-_TAGGER_ATOMS = tuple(f"{a}{p}" for p in _WINDOW for a in WORD_ATOMS) + ("caps", "first")
+TAGGER_ATOMS = tuple(f"{a}{p}" for p in _WINDOW for a in WORD_ATOMS) + ("caps", "first")
 TAGGER_STATIC = Templates(
     "tagger",
-    _TAGGER_ATOMS,
-    (
-        "lower+0",
-        "lower-1",
-        "lower+1",
-        "norm-2",
-        "norm+2",
-        "norm-1 norm+0",
-        "norm+0 norm+1",
-        "norm-1 norm+1",
-        "suf1+0 shape+0",
-        "suf2+0",
-        "suf3+0",
-        "suf4+0",
-        "pre1+0",
-        "pre2+0",
-        "pre3+0",
-        "shape+0",
-        "shape+0 caps",
-        "shape+0 caps first",
-        "shape+0 shape+1 caps",
-        "shape-1 shape+0 caps",
-        "suf3-1",
-        "suf3+1",
-        "suf2+1 suf2+0",
-        "class+0",
-        "class-1 class+0",
-        "class+0 class+1",
-        "class-1 class+0 class+1",
-        "class+1",
-        "class+1 class+2",
-        "class+0 class+1 class+2",
-        "tail+0",
-        "class+0 norm-1",
-        "class+0 norm+1",
-    ),
+    TAGGER_ATOMS,
+    """
+    lower+0, lower-1, lower+1, norm-2, norm+2, norm-1 norm+0, norm+0 norm+1, norm-1 norm+1, suf1+0 shape+0, suf2+0,
+    suf3+0, suf4+0, pre1+0, pre2+0, pre3+0, shape+0, shape+0 caps, shape+0 caps first, shape+0 shape+1 caps,
+    shape-1 shape+0 caps, suf3-1, suf3+1, suf2+1 suf2+0, class+0, class-1 class+0, class+0 class+1,
+    class-1 class+0 class+1, class+1, class+1 class+2, class+0 class+1 class+2, tail+0, class+0 norm-1,
+    class+0 norm+1
+    """,
 )
 TAGGER_DYNAMIC = Templates(
     "tagger history",
-    _TAGGER_ATOMS + ("tag1", "tag2"),
-    (
-        "tag1",
-        "tag1 tag2",
-        "tag1 lower+0",
-        "tag1 suf3+0",
-        "tag1 class+0",
-        "tag1 class+0 class+1",
-        "tag1 tag2 class+0",
-        "tag1 norm+1",
-    ),
+    TAGGER_ATOMS + ("tag1", "tag2"),
+    """
+    tag1, tag1 tag2, tag1 lower+0, tag1 suf3+0, tag1 class+0, tag1 class+0 class+1, tag1 tag2 class+0, tag1 norm+1
+    """,
 )
 EDGE_ATOMS = tuple(atom(f"edge {name}") for name in WORD_ATOMS)
 CAPS_ATOMS = (atom("no capitals"), atom("capitals"))
 FIRST_ATOMS = (atom("inside"), atom("first"))
-
-
-def tagger_atoms(words: Sequence[str], lexicon: Lexicon) -> np.ndarray:
-    """Return (words, atoms) of the tagger's static view."""
-    count, width = len(words), len(WORD_ATOMS)
-    padded = np.array([EDGE_ATOMS, EDGE_ATOMS, *map(lexicon.atoms, words), EDGE_ATOMS, EDGE_ATOMS], dtype=np.uint32)
-    out = np.empty((count, len(_TAGGER_ATOMS)), dtype=np.uint32)
-    for k in range(5):
-        out[:, k * width : (k + 1) * width] = padded[k : k + count]
-    out[:, -2] = CAPS_ATOMS[has_capitals(words)]
-    out[:, -1] = FIRST_ATOMS[0]
-    out[0, -1] = FIRST_ATOMS[1]
-    return out
 
 
 def has_capitals(words: Sequence[str]) -> bool:
@@ -184,81 +136,30 @@ def has_capitals(words: Sequence[str]) -> bool:
     return any(w != w.lower() for w in words)
 
 
-PARSER_ATOMS = (
-    *("s0w", "s0t", "s1w", "s1t", "s2w", "s2t", "b0w", "b0t", "b1w", "b1t", "b2t", "b3t", "p0t"),
-    *(
-        "s0lw",
-        "s0lt",
-        "s0rw",
-        "s0rt",
-        "s0l2t",
-        "s0r2t",
-        "s1lw",
-        "s1lt",
-        "s1rw",
-        "s1rt",
-        "s1r2t",
-        "b0lw",
-        "b0lt",
-        "b0l2t",
-    ),
-    *("s0vl", "s0vr", "s1vr", "b0vl", "d0", "d1", "c0", "c1", "n1t", "m1t"),
-)
+_PARSER_ATOMS = """
+    s0w s0t s1w s1t s2w s2t b0w b0t b1w b1t b2t b3t p0t s0lw s0lt s0rw s0rt s0l2t s0r2t s1lw s1lt s1rw s1rt
+    s1r2t b0lw b0lt b0l2t s0vl s0vr s1vr b0vl d0 d1 c0 c1 n1t m1t
+"""
+PARSER_ATOMS = tuple(_PARSER_ATOMS.split())
 """s, b: stack from the top, buffer; w, t: word, tag; l, r: outermost child; v: valency; d: distance; c: commas
 between; p0: word before the buffer; n1: word after s0; m1: word before s0."""
 
 PARSER = Templates(
     "parser",
     PARSER_ATOMS,
-    (
-        *("s0t", "s0w s0t", "s1t", "s1w s1t", "b0t", "b0w b0t", "b1t", "b1w b1t", "b2t", "s2t", "b1t b2t b3t"),
-        *("s0w b0w", "s0t b0t", "b0t b1t", "s0w b0t", "s0t b0w", "s0w s1w", "s0t s1t", "s0w s1t", "s0t s1w"),
-        *("s1t b0t", "s1w b0w", "b0t b1t b2t", "s0t b0t b1t", "s1t s0t b0t", "s2t s1t s0t", "s0w b0t b1t"),
-        *("s1t s0w b0t", "s1w s0t b0t", "s1t s0t b0w", "s1t s0t b0t b1t", "s2t s1t s0t b0t", "s0t b0t b1t b2t"),
-        *("s0t b0t b1w", "s0t s0lt b0t", "s0t s0rt b0t", "s0t b0t b0lt", "s1t s1lt s0t", "s1t s1rt s0t"),
-        *("s1t s0t s0lt", "s1t s0t s0rt", "s0t s0lt s0l2t", "s0t s0rt s0r2t", "b0t b0lt b0l2t", "s1t s1rt s1r2t"),
-        *(
-            "s0rt s0t s1t b0t",
-            "s0lt s0t s1t b0t",
-            "s0w d0",
-            "s0t d0",
-            "b0t d0",
-            "s0t b0t d0",
-            "s1t s0t d1",
-            "s1w s0t d1",
-        ),
-        *(
-            "s0w s0vr",
-            "s0t s0vr",
-            "s0t s0vl",
-            "b0t b0vl",
-            "s1t s1vr",
-            "s1w s1vr s0t",
-            "s0t s0vr b0t",
-            "s1t s1vr s0t s0lw",
-        ),
-        *(
-            "s0lw s0t s1t",
-            "s0lw s1w",
-            "s0lw s0w s1w",
-            "s0lw s0t s1t s2t",
-            "s0lw s1w s2t",
-            "s2w s0lw s1t",
-            "s0lw s0t b0t",
-        ),
-        *(
-            "s0lw s0t s1lw s1t",
-            "s0rw s0t b0t",
-            "s1rw s1t s0t",
-            "s1lw s1t s0t",
-            "b0lw b0t s0t",
-            "b0lw s0w",
-            "b0lw s0t s1t",
-        ),
-        *("s0lw s1t s1rw", "c0 s0t b0t", "c1 s1t s0t", "c0 s0t b0t b1t", "c1 s1t s0t s0lw", "c1 s1t s0t b0t"),
-        *("c0 s0t b0t b0lt", "c1 s2t s1t s0t", "c0 s0w", "c0 b0w", "p0t b0t s0t", "n1t s0t b0t", "m1t s0t b0t"),
-        *("m1t s0t s1t", "s1t m1t s0t n1t"),
-    ),
+    """
+    s0t, s0w s0t, s1t, s1w s1t, b0t, b0w b0t, b1t, b1w b1t, b2t, s2t, b1t b2t b3t, s0w b0w, s0t b0t, b0t b1t,
+    s0w b0t, s0t b0w, s0w s1w, s0t s1t, s0w s1t, s0t s1w, s1t b0t, s1w b0w, b0t b1t b2t, s0t b0t b1t, s1t s0t b0t,
+    s2t s1t s0t, s0w b0t b1t, s1t s0w b0t, s1w s0t b0t, s1t s0t b0w, s1t s0t b0t b1t, s2t s1t s0t b0t,
+    s0t b0t b1t b2t, s0t b0t b1w, s0t s0lt b0t, s0t s0rt b0t, s0t b0t b0lt, s1t s1lt s0t, s1t s1rt s0t,
+    s1t s0t s0lt, s1t s0t s0rt, s0t s0lt s0l2t, s0t s0rt s0r2t, b0t b0lt b0l2t, s1t s1rt s1r2t, s0rt s0t s1t b0t,
+    s0lt s0t s1t b0t, s0w d0, s0t d0, b0t d0, s0t b0t d0, s1t s0t d1, s1w s0t d1, s0w s0vr, s0t s0vr, s0t s0vl,
+    b0t b0vl, s1t s1vr, s1w s1vr s0t, s0t s0vr b0t, s1t s1vr s0t s0lw, s0lw s0t s1t, s0lw s1w, s0lw s0w s1w,
+    s0lw s0t s1t s2t, s0lw s1w s2t, s2w s0lw s1t, s0lw s0t b0t, s0lw s0t s1lw s1t, s0rw s0t b0t, s1rw s1t s0t,
+    s1lw s1t s0t, b0lw b0t s0t, b0lw s0w, b0lw s0t s1t, s0lw s1t s1rw, c0 s0t b0t, c1 s1t s0t, c0 s0t b0t b1t,
+    c1 s1t s0t s0lw, c1 s1t s0t b0t, c0 s0t b0t b0lt, c1 s2t s1t s0t, c0 s0w, c0 b0w, p0t b0t s0t, n1t s0t b0t,
+    m1t s0t b0t, m1t s0t s1t, s1t m1t s0t n1t
+    """,
 )
 
 _NUMBERS = tuple(atom(f"number {k}") for k in range(12))
@@ -271,41 +172,89 @@ DISTANCE = np.array([0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 7] + [8] * 590, dtype=np.int6
 
 COMMAS = frozenset({",", ";", ":", "|", ".", "-", "--", "\u2013", "\u2014", "(", ")"})
 
-LABELLER_ATOMS = (
-    *("dw", "dt", "hw", "ht", "d-t", "d+t", "h-t", "h+t", "d+w", "d-w"),
-    *("dlw", "dlt", "drt", "hlt", "hrt", "hlw", "side", "first", "last", "comma", "gt", "gap", "dvl"),
-)
+_LABELLER_ATOMS = """
+    dw dt hw ht d-t d+t h-t h+t d+w d-w dlw dlt drt hlt hrt hlw side first last comma gt gap dvl
+"""
+LABELLER_ATOMS = tuple(_LABELLER_ATOMS.split())
 LABELLER = Templates(
     "labeller",
     LABELLER_ATOMS,
-    (
-        *("dw", "dt", "hw side", "ht side", "dw dt", "dw ht side", "dt hw side", "dt ht side", "dw hw side"),
-        *(
-            "dt ht side gap",
-            "dt ht d-t side",
-            "dt ht d+t side",
-            "dt ht h-t side",
-            "dt ht h+t side",
-            "dw d+w",
-            "dw d-w",
-        ),
-        *(
-            "dlw dt ht side",
-            "dlw dt hw",
-            "dlt dt ht side",
-            "drt dt ht",
-            "dt ht hlt side",
-            "dt ht hrt side",
-            "dt ht side first",
-        ),
-        *(
-            "dt ht side last",
-            "dt ht comma side",
-            "dw ht comma",
-            "dt ht gt side",
-            "dt hw hlw side",
-            "dt ht side first hlt",
-        ),
-        *("dt dvl ht side", "dlw dw ht", "hw dt side first comma"),
-    ),
+    """
+    dw, dt, hw side, ht side, dw dt, dw ht side, dt hw side, dt ht side, dw hw side, dt ht side gap,
+    dt ht d-t side, dt ht d+t side, dt ht h-t side, dt ht h+t side, dw d+w, dw d-w, dlw dt ht side, dlw dt hw,
+    dlt dt ht side, drt dt ht, dt ht hlt side, dt ht hrt side, dt ht side first, dt ht side last, dt ht comma side,
+    dw ht comma, dt ht gt side, dt hw hlw side, dt ht side first hlt, dt dvl ht side, dlw dw ht,
+    hw dt side first comma
+    """,
 )
+
+
+_N = [int(x) for x in NUMBER_ATOMS]
+
+
+def labeller_atoms(
+    words: Sequence[str], norms: Sequence[int], tags: Sequence[int], heads: Sequence[int]
+) -> np.ndarray:
+    """Return (words, atoms) with the columns of LABELLER_ATOMS."""
+    count = len(words)
+    first, last, before = [-1] * (count + 1), [-1] * (count + 1), [0] * (count + 1)
+    commas, total = [0], 0
+    for i, head in enumerate(heads):
+        if first[head] == -1:
+            first[head] = i
+        last[head] = i
+        if i < head:
+            before[head] += 1
+        total += words[i] in COMMAS
+        commas.append(total)
+    # One step beyond each end, the root and the missing word are words of their own.
+    w = [*norms, NO_WORD]
+    t = [*tags, NO_TAG]
+    out: list[int] = []
+    for i, head in enumerate(heads):
+        left = first[i] if -1 < first[i] < i else -1
+        right = last[i] if last[i] > i else -1
+        if head >= 0:
+            hw, ht = w[head], t[head]
+            head_left = first[head] if first[head] < head and first[head] != i else -1
+            head_right = last[head] if last[head] > head and last[head] != i else -1
+            low, high = (i, head) if i < head else (head, i)
+            comma, gap = min(commas[high] - commas[low + 1], 2), min(high - low, 4)
+            above = heads[head]
+            h_before, h_after = t[head - 1] if head else NO_TAG, t[head + 1]
+            h_left_tag, h_left_word, h_right_tag = t[head_left], w[head_left], t[head_right]
+            upper = t[above] if above >= 0 else ROOT_TAG
+            side = 1 if i < head else 2
+        else:
+            hw, ht = ROOT_WORD, ROOT_TAG
+            h_before = h_after = h_left_tag = h_right_tag = upper = NO_TAG
+            h_left_word = NO_WORD
+            comma = gap = side = 0
+        out.extend(
+            (
+                w[i],
+                t[i],
+                hw,
+                ht,
+                t[i - 1] if i else NO_TAG,
+                t[i + 1],
+                h_before,
+                h_after,
+                w[i + 1],
+                w[i - 1] if i else NO_WORD,
+                w[left],
+                t[left],
+                t[right],
+                h_left_tag,
+                h_right_tag,
+                h_left_word,
+                _N[side],
+                _N[first[head] == i],
+                _N[last[head] == i],
+                _N[comma],
+                upper,
+                _N[gap],
+                _N[min(before[i], 3)],
+            )
+        )
+    return np.frombuffer(array("I", out), dtype=np.uint32).reshape(count, -1)

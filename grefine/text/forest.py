@@ -1,7 +1,5 @@
 """The dependency forest of one prompt, and the repairs that prompts need and newswire does not."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Sequence
 

@@ -1,7 +1,5 @@
 """Tell a prompt that is not English: by its script, and by the small words that every sentence of a language has."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Mapping

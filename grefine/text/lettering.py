@@ -1,7 +1,5 @@
 """Text that the picture is to show: in quotation marks, or capitalised behind "says". It is read as one name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 from grefine.text.backend import Analysis

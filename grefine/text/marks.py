@@ -44,11 +44,7 @@ class WordList:
 
     @classmethod
     def read(cls, path: str | Path) -> WordList:
-        """Read a list in the form of the shipped one: `[kind]` lines, then one entry a line; `#` comments.
-
-        Raises:
-            ConfigError: unreadable file, unknown kind, or an entry before the first kind.
-        """
+        """Read a list in the form of the shipped one: `[kind]` lines, then one entry a line; `#` comments."""
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -71,11 +67,7 @@ class WordList:
         return cls({kind: frozenset(words) for kind, words in found.items()})
 
     def extended(self, **more: Iterable[str]) -> WordList:
-        """Return a copy with further entries: `words.extended(style=["lowpoly"])`.
-
-        Raises:
-            ConfigError: an unknown kind.
-        """
+        """Return a copy with further entries: `words.extended(style=["lowpoly"])`."""
         for kind in more:
             if kind not in KINDS:
                 raise ConfigError(f"Unknown list '{kind}'; accepted are {', '.join(KINDS)}{nearest(kind, KINDS)}")
@@ -119,17 +111,7 @@ def _entry(word: str, entries: frozenset[str]) -> bool:
 def is_drawable(
     words: Sequence[str], noun: str, label: str, introduced: bool, agent: bool, topmost: bool, listed: WordList
 ) -> bool:
-    """Say whether a phrase names a thing that can be seen missing.
-
-    Args:
-        words: the phrase, lower case.
-        noun: its head noun, lower case.
-        label: relation of the noun to its governor.
-        introduced: the noun has a preposition.
-        agent: that preposition is "by" and the noun is a name: an artist.
-        topmost: the phrase hangs on itself or heads a tag.
-        listed: the marking words.
-    """
+    """Say whether a phrase names a thing that can be seen missing."""
     if agent or any(_entry(noun, listed.entries[kind]) for kind in UNDRAWN):
         return False
     is_medium = (topmost or label == "compound") and not introduced and label not in _GOVERNED

@@ -1,13 +1,228 @@
-"""NLTK's tagger, and chunk and attachment rules for what it does not have: a dependency parser that works offline."""
-
-from __future__ import annotations
+"""NLTK's tagger, and a dependency forest from its tags alone: noun chunks, then rules for what hangs where."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from grefine.errors import ConfigError, WeightsMissing
-from grefine.text.backend import Analysis
-from grefine.text.chunks import ChunkTree
+from grefine.text.backend import Analysis, universal
+from grefine.text.forest import BREAKS
+
+_NOUN = frozenset({"NN", "NNS", "NNP", "NNPS"})
+_INSIDE = (
+    frozenset({"DT", "PDT", "PRP$", "WP$", "JJ", "JJR", "JJS", "CD", "RB", "RBR", "RBS", "HYPH", "AFX", "$"}) | _NOUN
+)
+_VERB = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ", "MD"})
+_FINITE = frozenset({"VBD", "VBP", "VBZ", "MD", "VB"})
+_PREPOSITION = frozenset({"IN", "TO", "RP"})
+_MODIFIER = {"DT": "det", "PDT": "det:predet", "PRP$": "nmod:poss", "WP$": "nmod:poss", "CD": "nummod"}
+
+
+class ChunkTree:
+    """One pass from left to right over the tagged words of a prompt."""
+
+    def __init__(self, words: Sequence[str], tags: Sequence[str]) -> None:
+        self.words = [w.lower() for w in words]
+        self.tags = list(tags)
+        self.heads = [-1] * len(words)
+        self.labels = ["root"] * len(words)
+        self.noun = -1
+        """The noun that a following word may hang on."""
+        self.verb = -1
+        """The verb whose object or oblique may follow."""
+        self.subject_of_finite = False
+        self.first = -1
+        """The first noun of the prompt."""
+
+    def analyse(self) -> Analysis:
+        """Return the forest."""
+        chunks = self._chunks()
+        i, count = 0, len(self.words)
+        pending: list[int] = []
+        conjunction = -1
+        while i < count:
+            tag, word = self.tags[i], self.words[i]
+            if i in chunks:
+                end, head = chunks[i]
+                self._inside(i, end, head)
+                self._attach(head, pending, conjunction)
+                pending, conjunction = [], -1
+                i = end
+                continue
+            if word in BREAKS:
+                self._punctuation(i)
+                self.verb, pending, conjunction = -1, [], -1
+            elif tag == "CC":
+                conjunction = i
+            elif tag in _PREPOSITION:
+                pending.append(i)
+            elif tag in _VERB:
+                self._verb(i, conjunction)
+                conjunction = -1
+            elif tag in ("JJ", "RB", "VBN", "CD"):
+                self._loose(i)
+            elif not any(c.isalnum() for c in word):
+                self._punctuation(i)
+            else:
+                self._loose(i)
+            if pending and i == count - 1:
+                for k in pending:
+                    self._loose(k)
+            i += 1
+        self._drop_cycles()
+        tags = [universal(t, w, label) for t, w, label in zip(self.tags, self.words, self.labels, strict=True)]
+        return Analysis(tags, self.heads, self.labels)
+
+    def _chunks(self) -> dict[int, tuple[int, int]]:
+        """Return chunk start -> (end, head): modifiers, then nouns, the last one heading."""
+        found: dict[int, tuple[int, int]] = {}
+        i, count = 0, len(self.words)
+        while i < count:
+            if not self._opens(i):
+                i += 1
+                continue
+            end, head = i, -1
+            while end < count and self.words[end] not in BREAKS:
+                tag = self.tags[end]
+                if tag in _NOUN:
+                    head = end
+                elif tag == "POS" and head == end - 1 and end + 1 < count:
+                    pass
+                elif (
+                    head >= 0
+                    and self.tags[end - 1] != "POS"
+                    and not self._noun_follows(end, count)
+                    or head >= 0
+                    and tag in ("DT", "PRP$", "PDT")
+                ):
+                    break
+                elif tag == "CC":
+                    if not self._joins_adjectives(end, count):
+                        break
+                elif tag in ("VBN", "VBG"):
+                    if not self._noun_follows(end, count):
+                        break
+                elif tag not in _INSIDE:
+                    break
+                end += 1
+            if head >= 0:
+                found[i] = (head + 1, head)
+                i = head + 1
+            else:
+                i += 1
+        return found
+
+    def _opens(self, i: int) -> bool:
+        tag = self.tags[i]
+        if tag in _INSIDE:
+            return True
+        clause_before = i > 0 and (self.tags[i - 1] in _NOUN or self.tags[i - 1] in _VERB)
+        return tag in ("VBN", "VBG") and not clause_before and self._noun_follows(i, len(self.words))
+
+    def _noun_follows(self, i: int, count: int) -> bool:
+        """Say whether word `i` modifies: only modifiers and then a noun follow, no determiner."""
+        for k in range(i + 1, min(i + 5, count)):
+            tag = self.tags[k]
+            if tag in _NOUN:
+                return self.tags[i] not in ("VBG", "VBN") or k > i
+            if tag not in ("JJ", "JJR", "JJS", "CD", "VBN", "VBG", "HYPH", "CC", "RB"):
+                return False
+        return False
+
+    def _joins_adjectives(self, i: int, count: int) -> bool:
+        before, after = self.tags[i - 1] if i else "", self.tags[i + 1] if i + 1 < count else ""
+        return before in ("JJ", "CD", "VBN") and after in ("JJ", "CD", "VBN") and self._noun_follows(i + 1, count)
+
+    def _inside(self, start: int, end: int, head: int) -> None:
+        owner = -1
+        for k in range(start, end):
+            tag = self.tags[k]
+            if k == head:
+                continue
+            if tag == "POS":
+                self._set(k, k - 1, "case")
+                owner = k - 1
+            elif tag in _NOUN:
+                self._set(k, head, "compound")
+            elif tag in ("RB", "RBR", "RBS") and k + 1 < end:
+                self._set(k, k + 1, "advmod")
+            elif tag == "CC":
+                self._set(k, k + 1, "cc")
+            else:
+                self._set(k, head, _MODIFIER.get(tag, "amod"))
+        if owner >= 0:
+            self._set(owner, head, "nmod:poss")
+            for k in range(start, owner):
+                if self.heads[k] == head:
+                    self.heads[k] = owner
+
+    def _attach(self, head: int, pending: list[int], conjunction: int) -> None:
+        for k in pending:
+            self._set(k, head, "case")
+        if pending:
+            of = self.words[pending[-1]] == "of"
+            above = self.noun if of or self.verb < 0 else self.verb
+            if above >= 0:
+                self._set(head, above, "obl" if above == self.verb else "nmod")
+        elif conjunction >= 0 and self.noun >= 0:
+            self._set(head, self.noun, "conj")
+        elif self.verb >= 0 and self.verb < head:
+            self._set(head, self.verb, "obj")
+        elif self.first >= 0:
+            self._set(head, self.first, "list")
+        if conjunction >= 0:
+            self._set(conjunction, head, "cc")
+        if self.first < 0:
+            self.first = head
+        self.noun = head
+
+    def _verb(self, i: int, conjunction: int) -> None:
+        tag, following = self.tags[i], self.tags[i + 1] if i + 1 < len(self.tags) else ""
+        helper = (
+            tag == "MD"
+            or universal(tag, self.words[i]) == "AUX"
+            or (tag in _FINITE and self.words[i] in ("has", "have"))
+        )
+        if helper and following in _VERB:
+            self.labels[i] = "aux"
+            self.heads[i] = i + 1
+            self.verb = i
+            return
+        if self.noun >= 0:
+            if tag in _FINITE and self.heads[self.noun] == -1:
+                self._set(self.noun, i, "nsubj")
+            else:
+                before = self.words[i - 1] in BREAKS if i else False
+                self._set(i, self.first if before else self.noun, "acl")
+        if conjunction >= 0:
+            self._set(conjunction, i, "cc")
+        self.verb = i
+
+    def _punctuation(self, i: int) -> None:
+        if self.noun >= 0:
+            self._set(i, self.noun, "punct")
+
+    def _loose(self, i: int) -> None:
+        above = self.verb if self.verb >= 0 and self.tags[i][:2] == "RB" else self.noun
+        if above >= 0:
+            self._set(i, above, "advmod" if self.tags[i][:2] == "RB" else "amod")
+
+    def _set(self, i: int, head: int, label: str) -> None:
+        at = head
+        while at != -1:
+            if at == i:
+                return
+            at = self.heads[at]
+        self.heads[i], self.labels[i] = head, label
+
+    def _drop_cycles(self) -> None:
+        for i in range(len(self.heads)):
+            seen, at = set(), i
+            while at != -1 and at not in seen:
+                seen.add(at)
+                at = self.heads[at]
+            if at != -1:
+                self.heads[at], self.labels[at] = -1, "root"
+
 
 DATA = "averaged_perceptron_tagger_eng"
 
@@ -18,12 +233,7 @@ class NltkBackend:
     name = "nltk"
 
     def __init__(self, tagger: Any = None) -> None:
-        """Load NLTK's tagger, or take another object whose `tag(words)` gives (word, Penn tag) pairs.
-
-        Raises:
-            ConfigError: NLTK is not installed.
-            WeightsMissing: its tagger's data are not on this machine.
-        """
+        """Load NLTK's tagger, or take another object whose `tag(words)` gives (word, Penn tag) pairs."""
         self._tagger = tagger if tagger is not None else _load()
 
     def analyse(self, words: Sequence[str]) -> Analysis:

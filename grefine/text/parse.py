@@ -1,21 +1,18 @@
 """From a prompt to its phrases: clean, cut, tag and parse, repair, group by nouns, hang phrases on phrases."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from grefine.errors import PromptError
 from grefine.text.backend import Analysis, Backend, checked, load_backend, register_backend
-from grefine.text.clean import CleanPrompt, clean
+from grefine.text.clean import MOST_TOKENS, CleanPrompt, clean, tokenise
 from grefine.text.forest import Forest, repair
 from grefine.text.language import foreign_language
 from grefine.text.lettering import analyse_around, hang_lettering, lettering
 from grefine.text.marks import UNDRAWN, WordList, is_drawable, negated_tokens
 from grefine.text.phrases import ancestors, assign, noun_groups, stands_apart, top_of
 from grefine.text.tags import read_tags
-from grefine.text.tokens import MOST_TOKENS, tokenise
 from grefine.types import ParsedPrompt, Phrase, Token
 
 

@@ -1,7 +1,5 @@
 """Nouns, the words nearest to each, and the noun each one hangs on (Eq. 4, Algorithm 1)."""
 
-from __future__ import annotations
-
 from grefine.text.forest import BREAKS, NOUNS, Forest
 
 _JOINS = ("compound", "flat", "goeswith")

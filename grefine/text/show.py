@@ -1,7 +1,5 @@
 """A parsed prompt for reading: NLTK's tree as text, the phrases as a table."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from grefine.errors import ConfigError
@@ -9,11 +7,7 @@ from grefine.types import ParsedPrompt
 
 
 def nltk_tree(parsed: ParsedPrompt) -> Any:
-    """Return the forest as one `nltk.Tree`; several roots hang under "ROOT".
-
-    Raises:
-        ConfigError: NLTK is not installed.
-    """
+    """Return the forest as one `nltk.Tree`; several roots hang under "ROOT"."""
     try:
         from nltk import Tree
     except ImportError as error:

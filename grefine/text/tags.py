@@ -1,7 +1,5 @@
 """Whole tags that are known: some say nothing that can be drawn, some only how the subject is."""
 
-from __future__ import annotations
-
 from grefine.text.forest import BREAKS, Forest
 from grefine.text.marks import WordList
 

@@ -5,8 +5,6 @@ the values that are not zero. Both are as good as random in their order, so they
 quickest; the vocabulary is compressed; a checksum guards the whole.
 """
 
-from __future__ import annotations
-
 import json
 import lzma
 import zlib
@@ -19,7 +17,7 @@ import numpy as np
 from grefine.errors import WeightsCorrupt, WeightsMissing
 from grefine.text.features import LABELLER, PARSER, TAGGER_DYNAMIC, TAGGER_STATIC
 
-_MAGIC = b"grefine-parser-1\n"
+MAGIC = b"grefine-parser-1\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,60 +35,16 @@ class ParserWeights:
     """Seed, data, licence: for the reader, not for the parser."""
 
 
-def write_weights(path: Path, weights: ParserWeights) -> int:
-    """Write the file and return its size in bytes; equal weights give equal bytes."""
-    blocks, shapes = [], {}
-    for name in _ORDER:
-        table = weights.tables[name]
-        kept = table != 0
-        values = table[kept]
-        wide = values.dtype.itemsize > 1
-        parts = [np.packbits(kept.ravel()).tobytes()]
-        # The low and the high byte of a number look different; apart they pack better.
-        parts += [values.view(np.uint8)[k::2].tobytes() for k in (0, 1)] if wide else [values.tobytes()]
-        packed = [_pack(p) for p in parts]
-        shapes[name] = {"shape": table.shape, "type": table.dtype.str, "blocks": [len(p) for p in packed]}
-        blocks += packed
-    words = "\n".join(
-        ["\t".join(item) for item in weights.classes.items()]
-        + [""]
-        + ["\t".join(item) for item in weights.endings.items()]
-    )
-    vocabulary = lzma.compress(words.encode(), lzma.FORMAT_ALONE)
-    body = vocabulary + b"".join(blocks)
-    header = {
-        "about": weights.about,
-        "tags": weights.tags,
-        "labels": weights.labels,
-        "vocabulary": len(vocabulary),
-        "tables": shapes,
-        "checksum": zlib.crc32(body),
-        "features": features_signature(),
-    }
-    head = json.dumps(header, sort_keys=True).encode()
-    data = _MAGIC + len(head).to_bytes(4, "little") + head + body
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
-    return len(data)
-
-
 def read_weights(path: Path) -> ParserWeights:
-    """Read the file.
-
-    Raises:
-        WeightsMissing: no such file.
-        WeightsCorrupt: it is not what `write_weights` wrote.
-    """
+    """Read the file."""
     retrain = "reinstall grefine, or make it anew with `python -m lab train parser --ud DIR` in a source tree."
     if not path.is_file():
         raise WeightsMissing(f"The parser's weights '{path}' are missing: {retrain}")
     data = path.read_bytes()
-    if not data.startswith(_MAGIC):
+    if not data.startswith(MAGIC):
         raise WeightsCorrupt(f"'{path}' is not a parser file of this version: {retrain}")
     try:
-        at = len(_MAGIC) + 4
+        at = len(MAGIC) + 4
         size = int.from_bytes(data[at - 4 : at], "little")
         header = json.loads(data[at : at + size])
         body = memoryview(data)[at + size :]
@@ -101,7 +55,7 @@ def read_weights(path: Path) -> ParserWeights:
         at = header["vocabulary"]
         words, _, endings = lzma.decompress(body[:at], lzma.FORMAT_ALONE).decode().partition("\n\n")
         tables = {}
-        for name, info in sorted(header["tables"].items(), key=lambda item: _ORDER.index(item[0])):
+        for name, info in sorted(header["tables"].items(), key=lambda item: ORDER.index(item[0])):
             parts = []
             for length in info["blocks"]:
                 parts.append(zlib.decompress(body[at : at + length], -15))
@@ -120,12 +74,7 @@ def features_signature() -> int:
     return total
 
 
-_ORDER = ["tagger", "parser", "labeller"]
-
-
-def _pack(part: bytes) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
-    return packer.compress(part) + packer.flush()
+ORDER = ["tagger", "parser", "labeller"]
 
 
 def _table(parts: list[bytes], shape: list[int], kind: np.dtype) -> np.ndarray:

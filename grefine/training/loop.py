@@ -72,11 +72,7 @@ class Record:
     def check(
         self, settings: Mapping[str, Any], what: Path, free: Collection[str] = (), only: Collection[str] = ()
     ) -> None:
-        """Refuse to go on with other settings than the last run's: all but those in `free`, or just those in `only`.
-
-        Raises:
-            ConfigError: the first setting that differs, and both values.
-        """
+        """Refuse other settings than the last run's: all but those in `free`, or just those in `only`."""
         now = json.loads(json.dumps(dict(settings)))
         for key, before in (self.runs[-1]["settings"] if self.runs else {}).items():
             if key not in free and (not only or key in only) and now.get(key) != before:

@@ -1,9 +1,12 @@
-"""Losses of quality networks over a batch of predictions and labels `(B,)`."""
+"""Losses of quality networks: on predictions and labels (B,), and the fidelity of pairs to rankings."""
 
-from __future__ import annotations
+import math
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from grefine.errors import ConfigError
 
 
 def norm_in_norm(predicted: Tensor, label: Tensor, p: float = 1.0, q: float = 2.0) -> Tensor:
@@ -25,8 +28,45 @@ def correlation_loss(predicted: Tensor, label: Tensor) -> Tensor:
     return (1 - (a * b).sum() / (a.norm() * b.norm() + 1e-8)) / 2
 
 
-def away_from(found: Tensor, wanted: Tensor) -> Tensor:
-    """Return 1 - the mean cosine between directions (B, ...), in 0..2; those that are wanted nowhere are left out."""
-    found, wanted = found.flatten(1), wanted.flatten(1)
-    known = wanted.norm(dim=1) > 0
-    return 1 - torch.cosine_similarity(found, wanted, dim=1)[known].sum() / known.sum().clamp(min=1)
+Phi = Literal["paper", "released"]
+EPSILON = 1e-8
+"""Inside both roots, for finite gradients where a probability is 0 or 1."""
+
+
+def preference_probability(difference: Tensor, phi: Phi = "paper") -> Tensor:
+    """Return the probability that the first is better, Phi(d / sqrt 2); the released code has Phi(d) (Eq. 4)."""
+    scale = {"paper": 2.0, "released": math.sqrt(2.0)}[phi]
+    return 0.5 * (1 + torch.erf(difference / scale))
+
+
+def fidelity(label: Tensor, probability: Tensor) -> Tensor:
+    """Return 1 - sqrt(r r_hat) - sqrt((1 - r)(1 - r_hat)), elementwise (Eq. 5)."""
+    return 1 - torch.sqrt(label * probability + EPSILON) - torch.sqrt((1 - label) * (1 - probability) + EPSILON)
+
+
+def order_labels(values: Tensor) -> Tensor:
+    """Return r for all pairs i < j of `(n,)` values: 1, 0.5 or 0 for greater, equal, smaller."""
+    i, j = _pairs(values)
+    return 0.5 + 0.5 * torch.sign(values[i] - values[j])
+
+
+def group_fidelity(Q: Tensor, mu: Tensor, phi: Phi = "paper") -> Tensor:
+    """Return the loss of method means against a ranking, averaged over pairs of methods (Eq. 4, 5)."""
+    if Q.ndim != 2 or mu.shape != Q.shape[:1]:
+        raise ConfigError(f"Scores (methods, B) and a ranking (methods,) are needed, not {Q.shape} and {mu.shape}.")
+    means = Q.mean(1)
+    i, j = _pairs(means)
+    return fidelity(order_labels(mu), preference_probability(means[i] - means[j], phi)).mean()
+
+
+def rated_fidelity(scores: Tensor, opinions: Tensor, phi: Phi = "paper") -> Tensor:
+    """Return the loss over all pairs of one data set's rated images: groups of B = 1 (Eq. 4, 5)."""
+    return group_fidelity(scores[:, None], opinions, phi)
+
+
+def _pairs(values: Tensor) -> tuple[Tensor, Tensor]:
+    n = len(values)
+    if n < 2:
+        raise ConfigError("A pairwise loss needs at least two items.")
+    i, j = torch.triu_indices(n, n, 1, device=values.device)
+    return i, j

@@ -14,10 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.training.loop import Budget, Record
-from grefine.training.losses import away_from, norm_in_norm
+from grefine.training.losses import norm_in_norm
 from lab.fit import begun, fit, save_half
 from lab.judges.auxiliary_heads import start_at
 from lab.judges.measures import (
+    away_from,
     dimension_measures,
     direction_measures,
     draw,

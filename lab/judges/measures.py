@@ -10,7 +10,6 @@ from torch import Tensor
 
 from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa import DIMENSIONS, MDIQA, TECHNICAL
-from grefine.training.losses import away_from
 from lab.judges.distortions import distort
 from lab.judges.stream import JUDGE_TRAIN, Judged, judged, source
 
@@ -81,3 +80,10 @@ def own_distortion(score: Callable[[Tensor], Tensor], seed: int, count: int = 64
 def moves_most(table: dict[str, dict[str, float]]) -> dict[str, bool]:
     """Return for each dimension whether no other distortion lowers it more than its own does."""
     return {name: max(table, key=lambda row: table[row][name]) == name for name in table}
+
+
+def away_from(found: Tensor, wanted: Tensor) -> Tensor:
+    """Return 1 - the mean cosine between directions (B, ...), in 0..2; those that are wanted nowhere are left out."""
+    found, wanted = found.flatten(1), wanted.flatten(1)
+    known = wanted.norm(dim=1) > 0
+    return 1 - torch.cosine_similarity(found, wanted, dim=1)[known].sum() / known.sum().clamp(min=1)

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from grefine.evaluate.correlation import srcc
-from grefine.models.mdiqa_fusion import CLIP_MEAN, CLIP_STD
+from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import norm_in_norm

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from grefine.text.features import LABELLER, PARSER, Lexicon
-from grefine.text.labels import labeller_atoms
+from grefine.text.features import LABELLER, PARSER, Lexicon, labeller_atoms
 from lab.parser.arc_hybrid import States, tag_atoms
 from lab.parser.perceptron import AveragedTable, batches
 from lab.parser.treebank import Sentence

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine.text.weights_file import ParserWeights, write_weights
+from grefine.text.weights_file import ParserWeights
 from lab.parser.arc_training import LabellerTrainer, ParserTrainer
 from lab.parser.augment import joined_hyphens, noun_phrases, phrase_lists, prompt_like, rare_nouns
 from lab.parser.prompt_grammar import PromptGrammar
 from lab.parser.tagger_training import TaggerTrainer, build_lexicon
 from lab.parser.treebank import Sentence, read_treebank, treebank_file
+from lab.parser.weights_writer import write_weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from grefine.text.features import TAGGER_DYNAMIC, TAGGER_STATIC, Lexicon, number_form, tagger_atoms
+from grefine.text.features import (
+    CAPS_ATOMS,
+    EDGE_ATOMS,
+    FIRST_ATOMS,
+    TAGGER_ATOMS,
+    TAGGER_DYNAMIC,
+    TAGGER_STATIC,
+    WORD_ATOMS,
+    Lexicon,
+    has_capitals,
+    number_form,
+)
 from lab.parser.perceptron import AveragedTable, batches
 from lab.parser.treebank import Sentence
 
@@ -130,3 +141,16 @@ class TaggerTrainer:
                 if len(bad):
                     self.table.update(rows[bad], right[bad], found[bad])
         return out[:, 2:]
+
+
+def tagger_atoms(words: Sequence[str], lexicon: Lexicon) -> np.ndarray:
+    """Return (words, atoms) of the tagger's static view."""
+    count, width = len(words), len(WORD_ATOMS)
+    padded = np.array([EDGE_ATOMS, EDGE_ATOMS, *map(lexicon.atoms, words), EDGE_ATOMS, EDGE_ATOMS], dtype=np.uint32)
+    out = np.empty((count, len(TAGGER_ATOMS)), dtype=np.uint32)
+    for k in range(5):
+        out[:, k * width : (k + 1) * width] = padded[k : k + count]
+    out[:, -2] = CAPS_ATOMS[has_capitals(words)]
+    out[:, -1] = FIRST_ATOMS[0]
+    out[0, -1] = FIRST_ATOMS[1]
+    return out

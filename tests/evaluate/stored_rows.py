@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 
-from grefine.evaluate.long_table import COLUMNS, ScoreRow
+from grefine.evaluate.tables import COLUMNS, ScoreRow
 
 
 def read_rows(path):

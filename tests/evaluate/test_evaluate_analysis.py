@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from grefine.evaluate.analysis import analyse, main_column
-from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow
-from grefine.evaluate.results import level_of
+from grefine.evaluate.results import axis_sentence, headline, level_of, sentences, verdict_of
 from grefine.evaluate.statistics import summarise
-from grefine.evaluate.verdict import axis_sentence, headline, sentences, verdict_of
+from grefine.evaluate.tables import AFTER, BEFORE, NOISE, ScoreRow
 from grefine.types import MetricSpec
 
 

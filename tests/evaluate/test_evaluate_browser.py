@@ -13,8 +13,8 @@ from PIL import Image
 
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.compare import compare_refiners
-from grefine.evaluate.long_table import AFTER, BEFORE, NOISE, ScoreRow
 from grefine.evaluate.report import write_report
+from grefine.evaluate.tables import AFTER, BEFORE, NOISE, ScoreRow
 from grefine.report.entry import ReportImage, ReportText
 from grefine.report.run_page import write_refine_report
 from grefine.types import MetricSpec

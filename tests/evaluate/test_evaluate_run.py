@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from grefine import evaluate_folders
 from grefine.errors import ConfigError, MetricUnavailable
-from grefine.evaluate.long_table import values_of
+from grefine.evaluate.tables import values_of
 from grefine.evaluate.write_outputs import summary
 
 

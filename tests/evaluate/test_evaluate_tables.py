@@ -10,8 +10,7 @@ import pytest
 
 from grefine.errors import ConfigError
 from grefine.evaluate.plots import ForestRow, forest_svg, radar_axes, radar_svg
-from grefine.evaluate.table_text import number, to_latex, to_markdown, to_rows
-from grefine.evaluate.tables import negative_optimisations, wide_table
+from grefine.evaluate.tables import number, to_latex, to_markdown, to_rows, wide_table
 
 PAPER = Path(__file__).parent.parent / "golden" / "paper_tables.csv"
 COUNTS = {
@@ -20,56 +19,38 @@ COUNTS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def paper():
+def worse_cells(table):
+    """Return by method how many of its cells are worse than the original's."""
+    return {method: sum(cell.worse for cell in cells) for method, cells in table.rows if method != table.baseline}
+
+
+def test_the_papers_counts():
+    tables = {}
     with PAPER.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_the_papers_counts(paper):
-    assert negative_optimisations(paper) == COUNTS
-
-
-def test_counts_per_database_add_up(paper):
-    tables = {row["table"] for row in paper}
-    each = [negative_optimisations([row for row in paper if row["table"] == table]) for table in tables]
+        for row in csv.DictReader(file):
+            values = {k: float(v) for k, v in row.items() if k not in ("table", "database", "method")}
+            tables.setdefault((row["table"], row["database"]), {})[row["method"]] = values
+    each = [
+        worse_cells(wide_table(means, baseline="original", directions={"BRISQUE": "lower"}))
+        for means in tables.values()
+    ]
     assert {name: sum(found[name] for found in each) for name in COUNTS} == COUNTS
 
 
-def test_numbers_count_like_text_and_order_does_not_matter(paper):
-    as_numbers = [{k: v if k in ("table", "database", "method") else float(v) for k, v in r.items()} for r in paper]
-    assert negative_optimisations(reversed(as_numbers)) == COUNTS
+def test_higher_is_better_unless_stated():
+    means = {"original": {"a": 10, "mine": 1.0}, "x": {"a": 9, "mine": 2.0}}
+    assert worse_cells(wide_table(means, baseline="original", directions={})) == {"x": 1}
+    assert worse_cells(wide_table(means, baseline="original", directions={"mine": "lower"})) == {"x": 2}
 
 
-def test_direction_is_known_stated_or_higher():
-    rows = [{"method": "original", "brisque": 10, "mine": 1.0}, {"method": "x", "brisque": 12, "mine": 2.0}]
-    assert negative_optimisations(rows) == {"x": 1}
-    assert negative_optimisations(rows, directions={"mine": "lower"}) == {"x": 2}
-    assert negative_optimisations(rows, directions={"brisque": "higher"}) == {"x": 0}
+def test_missing_and_undefined_cells_count_for_nobody():
+    means = {"original": {"m": 0.5}, "x": {}, "y": {"m": math.nan}}
+    assert worse_cells(wide_table(means, baseline="original", directions={})) == {"x": 0, "y": 0}
 
 
-def test_per_image_rows_and_empty_cells():
-    rows = [
-        {"image": "1", "method": "original", "m": 0.5},
-        {"image": "1", "method": "x", "m": 0.4},
-        {"image": "2", "method": "original", "m": 0.5},
-        {"image": "2", "method": "x", "m": ""},
-        {"image": "2", "method": "y", "m": math.nan},
-    ]
-    assert negative_optimisations(rows) == {"x": 1, "y": 0}
-
-
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([{"method": "x", "m": 1}], "no row of the method 'original'"),
-        ([{"m": 1}], "names no method"),
-        ([{"method": "orignal", "m": 1}], "did you mean 'orignal'"),
-    ],
-)
-def test_rows_that_cannot_be_counted(rows, words):
-    with pytest.raises(ConfigError, match=words):
-        negative_optimisations(rows)
+def test_a_table_needs_its_original():
+    with pytest.raises(ConfigError, match="no row of the method 'original'; did you mean 'orignal'"):
+        wide_table({"orignal": {"m": 1}}, baseline="original", directions={})
 
 
 @pytest.fixture
@@ -103,7 +84,7 @@ def test_texts(table):
 
 
 def test_all_equal_has_no_best():
-    found = wide_table({"original": {"m": 1.0}, "x": {"m": 1.0}}, baseline="original")
+    found = wide_table({"original": {"m": 1.0}, "x": {"m": 1.0}}, baseline="original", directions={})
     assert not any(cell.best or cell.second or cell.worse for _, cells in found.rows for cell in cells)
 
 

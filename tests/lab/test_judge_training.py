@@ -15,14 +15,13 @@ from typer.testing import CliRunner
 from grefine.errors import ConfigError
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
-from grefine.training.fidelity import rated_fidelity
-from grefine.training.losses import away_from, correlation_loss, norm_in_norm
+from grefine.training.losses import correlation_loss, norm_in_norm, rated_fidelity
 from lab.cli import app
 from lab.judges.auxiliary_heads import ContentHead, DamageHead
 from lab.judges.distortions import distort
 from lab.judges.mdiqa import MDIQASettings, spot_losses
 from lab.judges.mdiqa import build as build_mdiqa
-from lab.judges.measures import direction_measures
+from lab.judges.measures import away_from, direction_measures
 from lab.judges.moe_agiqa import MoEAGIQASettings
 from lab.judges.moe_agiqa import build as build_moe
 from lab.judges.prompts import captions_for, encode, falsify, tell

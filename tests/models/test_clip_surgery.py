@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -50,15 +51,34 @@ def test_shapes(clip, pixels):
     assert clip.encode_text(torch.tensor([[48, 3, 49], [48, 49, 49]])).shape == (2, 32)
 
 
-@torch.no_grad()
-def test_class_token_is_clips_own_image_embedding(clip, pixels):
-    torch.testing.assert_close(clip.encode_image(pixels)[:, 0], clip.clip.encode_image(pixels), atol=1e-5, rtol=1e-5)
+@pytest.fixture(scope="module", params=[True, False], ids=["quick_gelu", "gelu"])
+def pair(request):
+    """Ours and open_clip's CLIP of the same sizes, both fresh from the same seed."""
+    vision = {"image_size": 64, "patch_size": 8, "width": 48, "layers": 3, "head_width": 16}
+    text = {"context_length": 20, "vocab_size": 50, "width": 32, "heads": 2, "layers": 2}
+    ours = build(quick_gelu=request.param)
+    torch.manual_seed(0)
+    return ours, open_clip.CLIP(32, vision, text, quick_gelu=request.param).eval()
+
+
+def test_towers_start_with_the_names_and_values_of_open_clip(pair):
+    clip, theirs = pair
+    ours, state = clip.clip.state_dict(), theirs.state_dict()
+    assert ours.keys() == state.keys()
+    assert all(torch.equal(ours[name], state[name]) for name in ours)
 
 
 @torch.no_grad()
-def test_text_is_clips_own_text_embedding(clip):
+def test_class_token_is_clips_own_image_embedding(pair, pixels):
+    clip, theirs = pair
+    torch.testing.assert_close(clip.encode_image(pixels)[:, 0], theirs.encode_image(pixels), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_text_is_clips_own_text_embedding(pair):
+    clip, theirs = pair
     ids = torch.tensor([[48, 3, 4, 49] + [0] * 16, [48, 49] + [0] * 18])
-    torch.testing.assert_close(clip.encode_text(ids), clip.clip.encode_text(ids), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(clip.encode_text(ids), theirs.encode_text(ids), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -9,9 +9,7 @@ from golden_weights import golden_files, load_golden, reference_image, reference
 from PIL import Image
 
 from grefine.errors import ConfigError, WeightsCorrupt
-from grefine.models.color_spaces import convert
-from grefine.models.kan import KANLayer, bspline_bases
-from grefine.models.lar_iqa import LARIQA, centre_crop
+from grefine.models.lar_iqa import LARIQA, KANLayer, bspline_bases, centre_crop, convert
 
 FILES = golden_files("lar_iqa_*.json")
 TINY = {

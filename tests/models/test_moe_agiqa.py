@@ -14,7 +14,7 @@ from grefine.errors import WeightsCorrupt
 from grefine.models.moe_agiqa import MoEAGIQA, pad_to, random_offsets, vit
 from grefine.models.moe_agiqa_head import MoEHead
 from grefine.models.reference import load_group, rename
-from grefine.models.reward import POSITION_IDS, rename_vision, semantic_view, text_encoder, vision_encoder
+from grefine.models.reward import POSITION_IDS, VISION_RENAMES, semantic_view, text_encoder, vision_encoder
 
 FILES = golden_files("moe_agiqa_*.json")
 TINY = {
@@ -135,7 +135,9 @@ def test_parity_small_blip(golden):
     known = golden["small"]["blip"]
     v, t = known["visual_config"], known["text_config"]
     vision = vision_encoder(v["img_size"], v["patch_size"], v["embed_dim"], v["depth"], v["num_heads"]).eval()
-    load_group(vision, rename_vision(group_state(golden, known["visual_group"], known["visual_shapes"])), "vision")
+    load_group(
+        vision, rename(group_state(golden, known["visual_group"], known["visual_shapes"]), VISION_RENAMES), "vision"
+    )
     text = text_encoder(
         t["hidden_size"], t["num_hidden_layers"], t["num_attention_heads"], t["intermediate_size"], t["vocab_size"],
         t["max_position_embeddings"], t["encoder_width"],

@@ -9,9 +9,8 @@ from golden_weights import load_golden, reference_image, reference_state, refere
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, WeightsCorrupt
-from grefine.models.five_level import FiveLevelCLIP
+from grefine.models.five_level import FiveLevelCLIP, fitted, random_windows, spread_indices, window_places
 from grefine.models.rectifier import Rectifier
-from grefine.models.windows import fitted, random_windows, spread_indices, window_places
 
 TINY = {
     "embed_dim": 32,

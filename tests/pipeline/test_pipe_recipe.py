@@ -18,6 +18,7 @@ from transformers import CLIPTokenizer
 from grefine.errors import GRefineError, WeightsMissing
 from grefine.fetching import fetch_recipe
 from grefine.indicators.recipe import assembled_folder, read_recipe
+from grefine.indicators.released import released_tokenizer
 from grefine.pipeline import GRefinePipeline
 from grefine.resources import bundled, pipeline_names
 from grefine.scorers.resolve import availability, load_scorer
@@ -73,6 +74,16 @@ def test_no_prompt_reaches_beyond_the_table(placed):
     picture = Image.effect_noise((96, 96), 60).convert("RGB")
     for words in WORDS:
         assert pipe(words, picture, plan_only=True).results[0].quality is not None
+
+
+def test_the_tokenizer_is_that_of_the_published_clip():
+    from open_clip.tokenizer import SimpleTokenizer
+
+    source, tokenizer = SimpleTokenizer(), released_tokenizer()
+    names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    assert tokenizer.get_vocab() == {names.get(word, word): index for word, index in source.encoder.items()}
+    for text in ("a photo of a cat's café, 12 ünïcode 日本", "Good photo..", ""):
+        assert tokenizer(text).input_ids[1:-1] == source.encode(text)
 
 
 def test_what_was_assembled_wrongly_is_made_anew(placed):

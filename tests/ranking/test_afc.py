@@ -16,7 +16,6 @@ from grefine.ranking.judges import (
     JudgeValues,
     afc_table,
     metric_values,
-    read_prompts,
     read_values,
     voted_images,
 )
@@ -151,9 +150,6 @@ def test_metric_options_are_checked(tmp_path):
     assert read_weights(["MDIQA=x/y"]) == {"mdiqa": "x/y"}
     with pytest.raises(ConfigError, match="METRIC=PATH"):
         read_weights(["mdiqa"])
-    (tmp_path / "p.json").write_text('{"im0": 3}')
-    with pytest.raises(ConfigError, match="prompts by image name"):
-        read_prompts(tmp_path / "p.json")
 
 
 @pytest.mark.weights

@@ -8,10 +8,9 @@ import pytest
 from benchmarks.vote_simulator import choose, draw_world, vote
 from grefine.errors import ConfigError
 from grefine.evaluate.correlation import srcc
-from grefine.ranking.agreement import agreement
-from grefine.ranking.intervals import resampled_intervals
+from grefine.ranking.afc import agreement
+from grefine.ranking.intervals import resampled_intervals, stability, stability_in_order
 from grefine.ranking.result import rank_methods
-from grefine.ranking.stability import stability, stability_in_order
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import Vote, table_from_votes
 
@@ -101,7 +100,7 @@ def test_intervals_say_what_they_rest_on():
 
 
 def test_a_report_has_everything(tmp_path):
-    from grefine.ranking.plots import plot_ranking
+    from grefine.ranking.result import plot_ranking
 
     _, table = simulated(2, k=4, methods=4, selection="mad")
     ranking = rank_methods(table, resamples=20, draws=5)

@@ -11,8 +11,7 @@ from study_fixtures import Client, serving
 from grefine.errors import ConfigError
 from grefine.ranking.journal import JOURNAL, Ballot, VoteJournal, read_ballots
 from grefine.ranking.server import make_server
-from grefine.ranking.study import load_study
-from grefine.ranking.trials import trials_of
+from grefine.ranking.study import load_study, trials_of
 
 
 def test_a_torn_last_line_is_cut_and_nothing_else(folder):

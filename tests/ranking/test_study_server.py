@@ -13,11 +13,9 @@ import pytest
 from study_fixtures import Client, serving
 
 from grefine.errors import ConfigError
-from grefine.ranking.export import export_votes
-from grefine.ranking.journal import read_ballots
+from grefine.ranking.journal import export_votes, read_ballots
 from grefine.ranking.server import make_server
-from grefine.ranking.study import load_study
-from grefine.ranking.trials import trials_of
+from grefine.ranking.study import load_study, trials_of
 from grefine.ranking.votes import read_votes
 
 

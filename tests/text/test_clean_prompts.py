@@ -2,8 +2,7 @@
 
 import pytest
 
-from grefine.text.clean import CURLY, HEAVIEST, SQUARE, clean
-from grefine.text.tokens import tokenise
+from grefine.text.clean import CURLY, HEAVIEST, SQUARE, clean, tokenise
 
 
 @pytest.mark.parametrize(

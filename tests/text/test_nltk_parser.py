@@ -4,8 +4,7 @@ import pytest
 
 from grefine.errors import WeightsMissing
 from grefine.text.backend import checked
-from grefine.text.chunks import ChunkTree
-from grefine.text.nltk_backend import DATA, NltkBackend
+from grefine.text.nltk_backend import DATA, ChunkTree, NltkBackend
 from grefine.text.parse import parse
 
 

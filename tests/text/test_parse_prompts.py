@@ -11,9 +11,9 @@ import pytest
 from benchmarks.parser_scores import prompt_scores, read_prompts
 from grefine.errors import ConfigError, PromptError
 from grefine.text.backend import Analysis, register_backend
+from grefine.text.clean import MOST_TOKENS
 from grefine.text.marks import WordList
 from grefine.text.parse import parse, parse_prompt
-from grefine.text.tokens import MOST_TOKENS
 
 PROMPTS = Path(__file__).parent.parent / "golden" / "prompts_dev.jsonl"
 

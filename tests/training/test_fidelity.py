@@ -8,7 +8,7 @@ import torch
 from golden_weights import load_golden
 
 from grefine.errors import ConfigError
-from grefine.training.fidelity import (
+from grefine.training.losses import (
     fidelity,
     group_fidelity,
     order_labels,

@@ -31,9 +31,9 @@ from grefine.text.parse import parse
 from grefine.training.loop import Budget, Record
 from grefine.training.maps import train as recipe
 from grefine.training.maps.aq import AQSettings, fit_alignment, moving
+from grefine.training.maps.opinions import RatedTable
 from grefine.training.maps.pq import ClassTokens, PQSettings, fit_prompts
 from grefine.training.maps.scores import alignment_scores, quality_scores
-from grefine.training.maps.table import RatedTable
 from lab import map_sources
 from lab.judges.stream import judged
 from lab.map_sources import ToyAlignment, ToyQuality

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from grefine.errors import ConfigError
-from grefine.training.datasets.generated import agiqa_1k_prompt
-from grefine.training.datasets.published import PUBLISHED, read_data
+from grefine.training.datasets.published import PUBLISHED, agiqa_1k_prompt, read_data
 from grefine.training.datasets.table import read_records
 
 

@@ -21,10 +21,9 @@ from grefine.resources import bundled
 from grefine.training.datasets.table import read_table
 from grefine.training.judges.catalogue import JUDGES, recipe_file, train_on_data
 from grefine.training.judges.lar import batch_pearson
-from grefine.training.judges.moe import MainStage, MoERecipe, freeze_until
-from grefine.training.judges.moe_ablations import Ablation, ablate
+from grefine.training.judges.moe import Ablation, MainStage, MoERecipe, ablate, freeze_until
 from grefine.training.judges.pool import Order, Pool
-from grefine.training.judges.recipe import Schedule, rate_of
+from grefine.training.judges.stage import Schedule, rate_of
 from lab.world.tokenizer import build_tokenizer
 
 DIMENSIONS = ["brightness", "colorfulness", "contrast", "noisiness", "sharpness", "color", "composition", "content"]
@@ -328,7 +327,7 @@ def test_data_that_cannot_train(tmp_path, table):
         train_on_data("moe-agiqa", [str(table)], big, tmp_path / "o", steps=1, cpu=True)
     with pytest.raises(ConfigError, match="did you mean 'v1'"):
         train_on_data("moe-agiqa", [str(table)], "v11", tmp_path / "o", steps=1, cpu=True)
-    with pytest.raises(ConfigError, match="PART=WEIGHTS"):
+    with pytest.raises(ConfigError, match="--start takes NAME=VALUE"):
         train_on_data("moe-agiqa", [str(table)], config, tmp_path / "o", steps=1, start=["vit"], cpu=True)
 
 

@@ -19,8 +19,18 @@ from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing
 from grefine.models.five_level import FiveLevelCLIP
 from grefine.ranking.frozen import CalibratedJudge, FiveLevelJudge, JudgeSource, ScorerJudge, load_judge
 from grefine.resources import bundled
-from grefine.training.ranked_pool import RankedPool, RatedSeen, Seen, read_pool, read_ranking
-from grefine.training.rectifier import RectifierConfig, fit_rectifier, measure, split_inputs, train_rectifier
+from grefine.training.rectifier import (
+    RankedPool,
+    RatedSeen,
+    RectifierConfig,
+    Seen,
+    fit_rectifier,
+    measure,
+    read_pool,
+    read_ranking,
+    split_inputs,
+    train_rectifier,
+)
 
 GEOMETRY = {
     "embed_dim": 32,

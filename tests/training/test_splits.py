@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from grefine.errors import ConfigError
-from grefine.training.datasets.leakage import leakage
 from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.datasets.splits import SplitPlan, split
+from grefine.training.datasets.splits import SplitPlan, leakage, split
 
 
 def pictures(count=100, prompts=25, contents=0, orders=()):

@@ -16,6 +16,8 @@ _MOST_SAVES = 32
 _SAVES = re.compile(r"save|websocket|upload|send.?image", re.IGNORECASE)
 _SHOWS = re.compile(r"preview", re.IGNORECASE)
 _DETAILS = re.compile(r"detailer|faceswap|reactor", re.IGNORECASE)
+_OURS = ("GRefineInspect", "GRefineGuard", "GRefineGate", "GRefineRefine")
+"""The nodes of examples/comfyui that are told what the picture should show, as their first widget."""
 _NOT_PIXELS = ("model", "clip", "vae", "positive", "negative", "conditioning", "control_net", "clip_vision", "mask")
 
 
@@ -99,7 +101,7 @@ def _wrote(node: dict[str, Any], file_name: str) -> bool:
 
 
 def _samplers_before(graph: Graph, start: str) -> list[str]:
-    """Return the nearest samplers on every way back through pixels and latents."""
+    """Return the nearest samplers, or nodes of ours with words, on every way back through pixels and latents."""
     samplers: list[str] = []
     seen = {start}
     ahead = [start]
@@ -120,6 +122,8 @@ def _samplers_before(graph: Graph, start: str) -> list[str]:
 
 
 def _is_sampler(node: dict[str, Any], inputs: dict[str, str]) -> bool:
+    if node["class_type"] in _OURS:
+        return bool(node["inputs"].get("prompt"))
     if _DETAILS.search(str(node["class_type"])):
         # It repaints faces or hands under its own words; the picture was drawn before it.
         return False
@@ -128,6 +132,8 @@ def _is_sampler(node: dict[str, Any], inputs: dict[str, str]) -> bool:
 
 def _sampler_texts(walk: Walk, key: str) -> tuple[str, str]:
     graph = walk.graph
+    if graph[key]["class_type"] in _OURS:
+        return walk.text("", graph[key]["inputs"], "prompt", 0), ""
     inputs = {name: (source, slot) for name, source, slot in links(graph[key])}
     passed = {key}
     while "guider" in inputs:
@@ -173,6 +179,8 @@ def _from_drawing(drawn: dict[str, Any]) -> Graph:
         kind = str(node.get("type"))
         if "text" not in inputs and len(texts) == 1 and ("Text" in kind or "Prompt" in kind or "String" in kind):
             inputs["text"] = texts[0]
+        if kind in _OURS and texts:
+            inputs.setdefault("prompt", texts[0])
         if _SAVES.search(kind) and texts:
             inputs["filename_prefix"] = texts[0]
         graph[str(node.get("id"))] = {"class_type": kind, "inputs": inputs}

@@ -53,11 +53,7 @@ class Walk:
         self.known: dict[tuple[str, int], str] = {}
 
     def words(self, place: tuple[str, int]) -> str:
-        """Return the words behind a conditioning input.
-
-        Raises:
-            Unclear: a node on the way computes them, or the ways disagree.
-        """
+        """Return the words behind a conditioning input."""
         if place not in self.known:
             self.known[place] = self.conditioning(*place)
         return self.known[place]
@@ -140,6 +136,8 @@ class Walk:
         if depth > 200:
             raise Unclear("its graph is nested too deeply to follow")
         kind, inputs = self.node(key)
+        if kind == "GRefinePlan" and _is_link(inputs.get("plan")):  # words out of the prompt that was inspected
+            return self.string(str(inputs["plan"][0]), depth + 1)
         if "populated_text" in inputs:
             return self.text("", inputs, "populated_text", depth)
         if _AT_RANDOM.search(kind):

@@ -1,7 +1,5 @@
 """Fooocus: JSON with `prompt` (as typed) and `full_prompt` (with styles), where others write an infotext."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from grefine.io.generators.found import FoundPrompt, answer

@@ -1,7 +1,5 @@
 """What a reader answers, and how the readers open texts that nobody vouches for."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from typing import Any

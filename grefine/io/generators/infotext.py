@@ -1,7 +1,5 @@
 """The infotext of Automatic1111, Forge and SD.Next: prompt, `Negative prompt:`, and a line of settings."""
 
-from __future__ import annotations
-
 import json
 import re
 
@@ -17,12 +15,7 @@ _LONGEST_LINE = 4_000
 
 
 def read_infotext(text: str, strict: bool = False) -> FoundPrompt | None:
-    """Return the prompt of an infotext.
-
-    Args:
-        text: The whole text.
-        strict: Answer only when it has a line of settings; for places where cameras and people write, too.
-    """
+    """Return the prompt of an infotext."""
     body, settings = _split_settings(text.replace("\r\n", "\n"))
     negative = _NEGATIVE.search(body)
     if strict and not settings:

@@ -1,7 +1,5 @@
 """InvokeAI: `invokeai_metadata` today, `sd-metadata` and `Dream` before."""
 
-from __future__ import annotations
-
 import re
 
 from grefine.io.embedded import Embedded

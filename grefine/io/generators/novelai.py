@@ -1,7 +1,5 @@
 """NovelAI: `Software` and a `Comment` of JSON; the same hidden in the lowest bits of alpha."""
 
-from __future__ import annotations
-
 import zlib
 from typing import Any
 

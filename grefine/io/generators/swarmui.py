@@ -1,7 +1,5 @@
 """SwarmUI: JSON with `sui_image_params`, where others write an infotext."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

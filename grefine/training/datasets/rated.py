@@ -45,11 +45,7 @@ class RatedImages:
         return len(self.rows)
 
     def labels(self, column: str = MOS) -> list[float]:
-        """Return one column's scores divided by the scale's upper end, so that 1 is best.
-
-        Raises:
-            ConfigError: a column that is not there.
-        """
+        """Return one column's scores divided by the scale's upper end, so that 1 is best."""
         if column not in self.columns:
             accepted = ", ".join(self.columns)
             raise ConfigError(f"'{self.name}' has no scores '{column}': {accepted}{nearest(column, self.columns)}")
@@ -74,15 +70,7 @@ def rated(
     notes: tuple[str, ...] = (),
     repeats: bool = False,
 ) -> RatedImages:
-    """Check rows and put them together.
-
-    Args:
-        where: the file the rows come from, for messages.
-        repeats: keep several rows of one picture, with whatever scores (a fault of the published file).
-
-    Raises:
-        ConfigError: fewer than two pictures, missing pictures, or one picture with two different scores.
-    """
+    """Check rows of the file `where`; `repeats` keeps several rows of one picture, a fault of some published files."""
     kept: dict[Path, RatedImage] = {}
     everything: list[RatedImage] = []
     for row in rows:
@@ -117,11 +105,7 @@ def pictures_below(root: Path, folders: tuple[str, ...]) -> Callable[[str], Path
 
 
 def one_of(folder: Path, names: tuple[str, ...], title: str, places: tuple[str, ...] = ("",)) -> Path:
-    """Return the first of `names` in one of the places below a folder, or the file itself when a file is given.
-
-    Raises:
-        ConfigError: none of them is there.
-    """
+    """Return the first of `names` in one of the places below a folder, or the file itself when a file is given."""
     if folder.is_file():
         return folder
     found = [path for place in places for name in names if (path := folder / f"{place}{name}").is_file()]

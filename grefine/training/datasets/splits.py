@@ -1,10 +1,8 @@
-"""Which pictures train and which only test: at random, by what they share, or as the set was published."""
-
-from __future__ import annotations
+"""Which pictures train and which only test, and what both sides have in common."""
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from grefine.errors import ConfigError
@@ -48,11 +46,7 @@ class Split:
 
 
 def split(data: RatedImages, plan: SplitPlan) -> Split:
-    """Divide a set; the same plan divides it in the same way.
-
-    Raises:
-        ConfigError: what the plan needs is not in the set, or one side would be empty.
-    """
+    """Divide a set; the same plan divides it in the same way."""
     if plan.kind == "folds":
         found = _folds(data, plan)
     elif plan.kind == "parts":
@@ -118,3 +112,69 @@ def _parts(data: RatedImages) -> Split:
     if not sides["train"] or not sides["test"]:
         raise ConfigError(f"'{data.name}' does not say which pictures train and which test: choose another split.")
     return Split(sides["train"], sides["test"])
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """How much of one thing is on both sides."""
+
+    shared: int
+    """Different values of the test side that also occur in training."""
+    of: int
+    """Different values of the test side."""
+    pictures: int
+    """Test pictures that have such a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """A split's overlap: the same files, the same prompts, distortions of the same pristine picture."""
+
+    data: str
+    train: int
+    test: int
+    files: Shared
+    prompts: Shared
+    contents: Shared
+
+    def sentences(self) -> list[str]:
+        """Return the overlap in words, one sentence for each thing that the set has."""
+        lines = [f"{self.data}: {self.train} pictures train, {self.test} test."]
+        for name, found, what in (
+            ("files", self.files, "a picture"),
+            ("prompts", self.prompts, "a prompt"),
+            ("contents", self.contents, "a pristine picture"),
+        ):
+            if not found.of or (name == "files" and not found.shared):
+                continue
+            if found.shared:
+                lines.append(
+                    f"{self.data}: {found.pictures} test pictures share {what} with training ({found.shared} of "
+                    f"{found.of} {name}), so their scores flatter the network."
+                )
+            else:
+                lines.append(f"{self.data}: no test picture shares {what} with training.")
+        return lines
+
+    def record(self) -> dict[str, object]:
+        """Return the numbers for a file."""
+        return asdict(self)
+
+
+def leakage(data: RatedImages, split: Split) -> Leakage:
+    """Count what both sides of a split have in common."""
+    return Leakage(
+        data.name,
+        len(split.train),
+        len(split.test),
+        _shared(data, split, lambda row: row.path),
+        _shared(data, split, prompt_key),
+        _shared(data, split, content_key),
+    )
+
+
+def _shared(data: RatedImages, split: Split, key: Callable[[RatedImage], Hashable]) -> Shared:
+    known = {key(data.rows[n]) for n in split.train}
+    asked = [value for n in split.test if (value := key(data.rows[n]))]
+    both = {value for value in asked if value in known}
+    return Shared(len(both), len(set(asked)), sum(value in both for value in asked))

@@ -1,12 +1,13 @@
-"""Rated pictures from a table (CSV or .xlsx): `image,mos[,prompt][,reference][,further score columns]`."""
-
-from __future__ import annotations
+"""Rated pictures from a table (CSV or .xlsx), image,mos[,prompt][,reference][,further scores], and MATLAB's files."""
 
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from grefine.errors import ConfigError, MetricUnavailable, nearest
 from grefine.io.picture import printable
@@ -21,15 +22,6 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
     The first line is the heading. `image` is a path relative to the table (or to `images`) or absolute, `mos` the
     opinion score (any scale, high = good). `prompt` (what the picture was made from) and `reference` (which
     pristine picture it is a distortion of) are optional texts; every other column is a further score: `sharpness`.
-
-    Args:
-        path: the table.
-        images: folder of the pictures, where it is not the table's own.
-        name: of the set, in reports; the file's stem without.
-
-    Raises:
-        ConfigError: an unreadable table, a missing column, a score that is no number, missing pictures, or a picture
-            with two different scores.
     """
     path = Path(path)
     root = path.parent if images is None else Path(images)
@@ -47,22 +39,13 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
 def scored(
     path: Path, values: Mapping[str, str], *others: str
 ) -> Iterator[tuple[Mapping[str, str], dict[str, float]]]:
-    """Yield (record, scores by our name) of every line; `values` maps columns to our names.
-
-    Raises:
-        ConfigError: as `read_records`, or a score that is no number.
-    """
+    """Yield (record, scores by our name) of every line; `values` maps columns to our names."""
     for line, record in read_records(path, (*others, *values)):
         yield record, {ours: number(record[theirs], theirs, path, line) for theirs, ours in values.items()}
 
 
 def read_records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Yield (line number, record) of a CSV, or of the first sheet of an .xlsx file; the first line is the heading.
-
-    Raises:
-        ConfigError: no such file, another format, no heading, missing columns, or a line that is too long or short.
-        MetricUnavailable: an .xlsx file while openpyxl is not installed.
-    """
+    """Yield (line number, record) of a CSV, or of the first sheet of an .xlsx file; the first line is the heading."""
     rows = _sheet(path) if path.suffix.lower() == ".xlsx" else _csv(path)
     heading = [column.strip() for column in next(rows, (0, []))[1]]
     for column in required:
@@ -106,11 +89,7 @@ def _sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def number(text: str, column: str, path: Path, line: int) -> float:
-    """Read a score.
-
-    Raises:
-        ConfigError: anything but a finite number.
-    """
+    """Read a score."""
     try:
         value = float(text)
     except ValueError:
@@ -118,3 +97,65 @@ def number(text: str, column: str, path: Path, line: int) -> float:
     if not math.isfinite(value):
         raise ConfigError(f"'{printable(path)}' line {line}: the score '{text}' in column '{column}' is no number.")
     return value
+
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+def read_mat(path: Path, fields: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """Return fields by name: cells of texts as lists, numbers as arrays in MATLAB's own order of axes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError as error:
+        raise ConfigError(f"Cannot read '{printable(path)}': {error.strerror or error}.") from error
+    # HDF5 allows a block of the owner's before its own first byte; MATLAB puts 512 bytes there.
+    found = _hdf5(path, (*fields, *optional)) if _HDF5 in head else _classic(path, (*fields, *optional))
+    for name in fields:
+        if name not in found:
+            raise ConfigError(f"'{printable(path)}' has no field '{name}'; it should hold {', '.join(fields)}.")
+    return found
+
+
+def _hdf5(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise MetricUnavailable(
+            f"'{printable(path)}' is a MATLAB 7.3 file: `pip install grefine[train]` brings h5py, which reads it."
+        ) from error
+    found: dict[str, Any] = {}
+    with h5py.File(path, "r") as file:
+        for name in names:
+            if name not in file:
+                continue
+            stored: Any = file[name]
+            if stored.dtype == h5py.ref_dtype:
+                found[name] = [_characters(file[reference][()]) for reference in stored[()].T.flatten()]
+            else:
+                found[name] = stored[()].T
+    return found
+
+
+def _characters(codes: np.ndarray) -> str:
+    """Decode UTF-16 code units; an empty text is stored as its size, which is no text."""
+    if codes.dtype != np.uint16:
+        return ""
+    return codes.T.flatten().tobytes().decode("utf-16-le", "replace")
+
+
+def _classic(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        stored = loadmat(path)
+    except (ValueError, TypeError, NotImplementedError, OSError, MatReadError) as error:
+        raise ConfigError(f"'{printable(path)}' is no MATLAB file: {error}.") from error
+    found: dict[str, Any] = {}
+    for name in names:
+        if name in stored:
+            value = stored[name]
+            texts = value.dtype == object
+            found[name] = ["".join(map(str, np.ravel(v))) for v in value.flatten("F")] if texts else value
+    return found

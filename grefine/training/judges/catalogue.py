@@ -1,7 +1,5 @@
 """From the name of a judge and a configuration to a trained stage, once or over several splits."""
 
-from __future__ import annotations
-
 import json
 import statistics
 from collections.abc import Sequence
@@ -9,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grefine.config import load_config
+from grefine.config import assignments, load_config
 from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_atomic
 from grefine.resources import bundled, config_file
@@ -18,8 +16,8 @@ from grefine.training.judges.dimensions import DimensionStage, FusionStage, MDIQ
 from grefine.training.judges.five_level import FiveLevelRecipe, FiveLevelStage
 from grefine.training.judges.lar import BranchStage, LARRecipe, MergedStage
 from grefine.training.judges.moe import MainStage, MoERecipe, PriorStage
-from grefine.training.judges.recipe import RatedRecipe
 from grefine.training.judges.run import Build, Progress, train_stage
+from grefine.training.judges.stage import RatedRecipe
 
 
 @dataclass(frozen=True)
@@ -52,25 +50,11 @@ def train_on_data(
     cpu: bool = False,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Train one stage of a judge on rated pictures.
-
-    Args:
-        judge: "moe-agiqa", "mdiqa", "lar-iqa" or "five-level".
-        data: "NAME:PATH" of published sets, or paths of tables.
-        config: a YAML file, or a name of configs/train/JUDGE.
-        out: where the weights and the record go; what lies there is gone on with.
-        minutes, steps: the budget; neither means what is left of the recipe.
-        seed: in place of the recipe's.
-        start: "PART=WEIGHTS", in place of the recipe's.
-        repeats: how many splits are trained one after the other, each in `out`/repeat-N.
-
-    Raises:
-        ConfigError: anything that cannot be used, in one sentence.
-    """
+    """Train one stage of a judge on rated pictures."""
     if judge not in JUDGES:
         raise ConfigError(f"No judge '{judge}': {', '.join(JUDGES)}{nearest(judge, JUDGES)}")
     recipe: Any = load_config(recipe_file(judge, config), JUDGES[judge].recipe)
-    changes: dict[str, Any] = {"start": recipe.start | dict(_pair(text) for text in start)}
+    changes: dict[str, Any] = {"start": recipe.start | assignments(start, "--start")}
     if seed is not None:
         changes |= {"seed": seed, "split": replace(recipe.split, seed=seed)}
     recipe = replace(recipe, **changes)
@@ -114,11 +98,7 @@ def summarise(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def recipe_file(judge: str, config: str | Path) -> Path:
-    """Return the file that a configuration's name means for a judge.
-
-    Raises:
-        ConfigError: neither a file nor one of the judge's names.
-    """
+    """Return the file that a configuration's name means for a judge."""
     path = Path(config)
     if path.is_file():
         return path
@@ -129,10 +109,3 @@ def recipe_file(judge: str, config: str | Path) -> Path:
         f"No configuration '{config}' of {judge}: give a YAML file or one of {', '.join(names)}"
         f"{nearest(str(config), names)}"
     )
-
-
-def _pair(text: str) -> tuple[str, str]:
-    part, equals, weights = text.partition("=")
-    if not equals or not part or not weights:
-        raise ConfigError(f"--start takes PART=WEIGHTS, such as vit_prior=runs/vit_prior, not '{text}'.")
-    return part, weights

@@ -1,7 +1,5 @@
 """MDIQA on rated pictures: a net of technical dimensions, one of aesthetic ones, then the fusion to one score."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,10 +17,8 @@ from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
 from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
 from grefine.scorers.inputs import to_tensor
 from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.judges.pool import Batch, Sample
-from grefine.training.judges.recipe import RatedRecipe
-from grefine.training.judges.stage import PartStage, Stage, begin_with, freeze, part_options
-from grefine.training.judges.views import flipped, random_crop, shorter_side
+from grefine.training.judges.pool import Batch, Sample, flipped, random_crop, shorter_side
+from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, freeze, part_options
 from grefine.training.losses import norm_in_norm
 
 _NET = {"backbone": "resnet50", "backbone_options": {}, "width": 256, "heads": 4, "hidden": None, "gate_width": 64}

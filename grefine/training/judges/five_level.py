@@ -1,7 +1,5 @@
 """The five-level CLIP judge q_w on rated pictures: fidelity loss over pairs of one set, all sets in every step."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +14,9 @@ from grefine.errors import WeightsCorrupt, WeightsMissing
 from grefine.io.images import read_image
 from grefine.models.five_level import FiveLevelCLIP
 from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.fidelity import Phi, rated_fidelity
 from grefine.training.judges.pool import Batch, Sample
-from grefine.training.judges.recipe import RatedRecipe
-from grefine.training.judges.stage import Stage
+from grefine.training.judges.stage import RatedRecipe, Stage
+from grefine.training.losses import Phi, rated_fidelity
 
 
 @dataclass(frozen=True)

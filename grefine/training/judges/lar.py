@@ -1,7 +1,5 @@
 """LAR-IQA on rated pictures: each branch alone on several sets at once, then both with the common head."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +14,20 @@ from torch import Tensor, nn
 
 from grefine.errors import ConfigError
 from grefine.io.images import read_image
-from grefine.models.color_spaces import COLOR_SPACES, convert
-from grefine.models.lar_iqa import LARIQA, centre_crop
+from grefine.models.lar_iqa import COLOR_SPACES, LARIQA, centre_crop, convert
 from grefine.models.mdiqa_blocks import imagenet
 from grefine.scorers.inputs import to_tensor
 from grefine.training.datasets.rated import RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample
-from grefine.training.judges.recipe import RatedRecipe
-from grefine.training.judges.stage import PartStage, Stage, begin_with, load_saved, part_options, save_state
+from grefine.training.judges.stage import (
+    PartStage,
+    RatedRecipe,
+    Stage,
+    begin_with,
+    load_saved,
+    part_options,
+    save_state,
+)
 
 _BRANCH = {
     "encoder": "mobilenetv3_large_100",

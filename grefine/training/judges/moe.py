@@ -1,10 +1,8 @@
-"""MoE-AGIQA on rated pictures: the quality prior (a ViT on photographs), then the whole network on generated ones."""
-
-from __future__ import annotations
+"""MoE-AGIQA on rated pictures: the quality prior, then the whole network, with its ablations."""
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,16 +13,71 @@ from torch import Tensor, nn
 from grefine.errors import ConfigError
 from grefine.io.images import read_image
 from grefine.models.moe_agiqa import MoEAGIQA, vit
+from grefine.models.moe_agiqa_head import MoEHead, Ratings
 from grefine.models.reward import semantic_view
 from grefine.scorers.batches import tokens
 from grefine.scorers.inputs import to_tensor
 from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
-from grefine.training.judges.moe_ablations import Ablation, ablate
-from grefine.training.judges.pool import Batch, Sample
-from grefine.training.judges.recipe import RatedRecipe
-from grefine.training.judges.stage import PartStage, Stage, begin_with, freeze, load_state, part_options
-from grefine.training.judges.views import random_crop
+from grefine.training.judges.pool import Batch, Sample, random_crop
+from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, freeze, load_state, part_options
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What is kept."""
+
+    image: bool = True
+    """The features of the crops (visual degradation); without, the prompt's tokens alone are pooled and rated."""
+    prompt: bool = True
+    """The prompt that reads the picture (semantics)."""
+    attention: bool = True
+    """Crop positions read the prompt by attention; without, the two pooled vectors are added."""
+    mixture: bool = True
+    """Several experts behind a gate; without, one."""
+
+    def __post_init__(self) -> None:
+        if not self.image and not self.prompt:
+            raise ConfigError("An ablation must leave the image or the prompt.")
+
+
+class Alone(nn.Module):
+    """The gate before a single expert: one logit, whatever it is."""
+
+    def forward(self, fused: Tensor) -> Tensor:
+        return fused[..., :1]
+
+
+class AblatedHead(MoEHead):
+    """The head with some of its parts; built from a whole one, whose weights it takes over."""
+
+    def __init__(self, whole: MoEHead, kept: Ablation) -> None:
+        nn.Module.__init__(self)
+        self.kept, self.chosen = kept, whole.chosen if kept.mixture else 1
+        names = ("down", "conv", "prior", "norm_image") * kept.image + ("text_projection", "norm_text") * kept.prompt
+        names += ("attention",) * (kept.image and kept.prompt and kept.attention)
+        for name in names:
+            setattr(self, name, getattr(whole, name))
+        self.gating: nn.Module = whole.gating if kept.mixture else Alone()
+        self.experts = whole.experts if kept.mixture else nn.ModuleList([whole.experts[0]])
+
+    def forward(self, features: Tensor, text: Tensor, prior: Tensor | None = None) -> Ratings:
+        """Rate as `MoEHead` does, with what is left."""
+        if not self.kept.prompt:
+            return self.rate(self.seen(features, prior).mean(2))
+        read = self.norm_text(text @ self.text_projection)
+        if not self.kept.image:
+            return self.rate(read.mean(1)[:, None].expand(-1, features.shape[1], -1))
+        seen = self.seen(features, prior)
+        if not self.kept.attention:
+            return self.rate(seen.mean(2) + read.mean(1)[:, None])
+        return self.rate(self.fuse(seen, read))
+
+
+def ablate(model: MoEAGIQA, kept: Ablation) -> None:
+    """Take parts of the head away, where any are to go; such a network is for study and no pipeline loads it."""
+    if not all(asdict(kept).values()):
+        model.head = AblatedHead(model.head, kept)
 
 
 @dataclass(frozen=True)

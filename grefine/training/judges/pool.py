@@ -1,6 +1,4 @@
-"""Rated pictures of one or more sets, the order in which they train, and their loading ahead of time."""
-
-from __future__ import annotations
+"""Rated pictures of one or more sets: their order, how they are cut, and their loading ahead of time."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -9,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.io.images import read_image
+from grefine.models.moe_agiqa import pad_to
 from grefine.training.datasets.rated import RatedImage, RatedImages
 
 Sample = dict[str, Tensor]
@@ -31,12 +30,7 @@ class Batch:
 
 
 class Pool:
-    """Rows of several sets behind one another, with their labels scaled to 1.
-
-    Args:
-        sets: with their rows chosen already.
-        columns: labels that are taught; every set must have them.
-    """
+    """Rows of several sets behind one another, with their labels scaled to 1."""
 
     def __init__(self, sets: Sequence[RatedImages], columns: Sequence[str], chosen: Sequence[Sequence[int]]) -> None:
         self.rows = [data.rows[n] for data, numbers in zip(sets, chosen, strict=True) for n in numbers]
@@ -140,3 +134,24 @@ class Loader:
         rng = random.Random(f"{self.seed}/{number}/{place}/{row}")
         picture = self.pool.rows[row]
         return self.view(read_image(picture.path).rgb, picture, rng)
+
+
+def flipped(image: Image.Image, rng: random.Random) -> Image.Image:
+    """Mirror every other picture."""
+    return ImageOps.mirror(image) if rng.random() < 0.5 else image
+
+
+def random_crop(image: Image.Image, side: int, rng: random.Random) -> Image.Image:
+    """Cut a square anywhere; what is shorter gets black borders first."""
+    image = pad_to(image, side)
+    left, top = rng.randint(0, image.width - side), rng.randint(0, image.height - side)
+    return image.crop((left, top, left + side, top + side))
+
+
+def shorter_side(image: Image.Image, side: int) -> Image.Image:
+    """Scale so that the shorter side is `side`."""
+    if min(image.size) == side:
+        return image
+    scale = side / min(image.size)
+    size = (max(side, round(image.width * scale)), max(side, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.BILINEAR)

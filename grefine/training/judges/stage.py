@@ -1,11 +1,11 @@
-"""What a stage of a recipe gives to the run: a network, how pictures enter it, its loss, and how it is saved."""
+"""What a stage of a recipe states and gives: data, optimiser, schedule, its network, loss, and how it is saved."""
 
-from __future__ import annotations
-
+import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -13,7 +13,95 @@ from torch import Tensor, nn
 
 from grefine.errors import ConfigError, WeightsMissing
 from grefine.training.datasets.rated import MOS, RatedImage
+from grefine.training.datasets.splits import SplitPlan
 from grefine.training.judges.pool import Batch, Grouping, Sample
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """How weights move."""
+
+    kind: Literal["adam", "adamw"] = "adamw"
+    """adam adds the decay to the gradient (coupled L2), adamw shrinks the weights."""
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate follows the steps, whatever the budget is."""
+
+    kind: Literal["constant", "cosine-steps", "cosine-epochs", "warm-cosine"] = "constant"
+    """cosine-steps, cosine-epochs: down to zero in `period` steps or epochs and up again in as many. warm-cosine: up
+    in `warm` epochs, then half a cosine to zero at epoch `period`."""
+    period: float = 50.0
+    warm: float = 0.0
+
+
+@dataclass(frozen=True)
+class RatedRecipe:
+    """The common part of all recipes on rated pictures."""
+
+    geometry: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the network where it is not the published one."""
+    start: dict[str, str] = field(default_factory=dict)
+    """What its parts begin with: folders, or timm:NAME for weights that timm fetches; others begin at random."""
+    split: SplitPlan = SplitPlan("random")
+    watch: Literal["validation", "test"] = "validation"
+    """Which pictures choose the best weights. Published code chooses on the test pictures, which flatters it."""
+    validation: float = 0.1
+    """Share of the training pictures that only watch."""
+    keep: Literal["best", "last"] = "best"
+    batch: int = 16
+    epochs: int = 0
+    iterations: int = 0
+    """The budget where the command line gives none: one of the two."""
+    passes: int = 1
+    """How often an epoch sees every picture."""
+    every: int = 0
+    """Steps between two looks at the watched pictures; 0: once per epoch."""
+    optimiser: Optimiser = Optimiser()
+    schedule: Schedule = Schedule()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.passes < 1:
+            raise ConfigError(f"batch is {self.batch} and passes {self.passes}; both must be at least one.")
+        if bool(self.epochs) == bool(self.iterations):
+            raise ConfigError("A recipe states its length either in epochs or in iterations.")
+        if not 0 < self.validation < 1:
+            raise ConfigError(f"validation is {self.validation}; it is a share above 0 and below 1.")
+
+
+BUDGET = ("epochs", "iterations", "every")
+"""Settings that may differ when a run is resumed."""
+
+
+def make_optimiser(settings: Optimiser, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimiser of a recipe."""
+    kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def rate_of(settings: Schedule, per_epoch: int) -> Callable[[int], float]:
+    """Return the learning-rate factor as a function of the step, counted from 0."""
+    if settings.kind == "cosine-steps":
+        return lambda step: _wave(step / settings.period)
+    if settings.kind == "cosine-epochs":
+        return lambda step: _wave(step // per_epoch / settings.period)
+    if settings.kind == "warm-cosine":
+        warm, whole = settings.warm * per_epoch, settings.period * per_epoch
+
+        def rise_and_fall(step: int) -> float:
+            return step / warm if step < warm else _wave(min(1.0, (step - warm) / (whole - warm)))
+
+        return rise_and_fall
+    return lambda _: 1.0
+
+
+def _wave(turns: float) -> float:
+    """Fall from 1 to 0 as `turns` goes to 1 and rise again to 2, as a cosine without restarts does."""
+    return (1 + math.cos(math.pi * turns)) / 2
 
 
 class Stage:
@@ -75,11 +163,7 @@ class PartStage(Stage):
 
 
 def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return the geometry of a part: what is given in place of the defaults.
-
-    Raises:
-        ConfigError: a name that is not among the defaults.
-    """
+    """Return the geometry of a part: what is given in place of the defaults."""
     foreign = set(given) - set(defaults)
     if foreign:
         raise ConfigError(f"{what} has no '{min(foreign)}': {', '.join(defaults)}.")
@@ -87,11 +171,7 @@ def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: st
 
 
 def begin_with(module: nn.Module, start: Mapping[str, str], part: str) -> None:
-    """Load the weights that a recipe names for `part`: `timm:NAME`, or a folder or file of safetensors.
-
-    Raises:
-        WeightsMissing: they are not there; another geometry is a WeightsCorrupt of `load_state`.
-    """
+    """Load the weights that a recipe names for `part`: `timm:NAME`, or a folder or file of safetensors."""
     named = start.get(part, "")
     if not named:
         return
@@ -120,14 +200,7 @@ def _read(files: Iterable[Path]) -> dict[str, Tensor]:
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], named: str, partial: bool = False) -> None:
-    """Load a state dict whose every tensor must fit.
-
-    Args:
-        partial: the source may hold more than the module has (a classifier that was left out).
-
-    Raises:
-        WeightsCorrupt: missing or foreign tensors, or other shapes.
-    """
+    """Load a state dict whose every tensor must fit; a `partial` source may hold more than the module has."""
     from grefine.errors import WeightsCorrupt
 
     own = module.state_dict()

@@ -7,8 +7,6 @@ only some of the words. The loss is that of Eq. 8's a, computed as AQ-Map comput
 PQ-Map reads the same CLIP. A second loss therefore holds its factors where they were on the training pictures.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,9 +28,8 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.training.datasets.splits import SplitPlan
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
-from grefine.training.maps.measures import agreement
 from grefine.training.maps.opinions import Opinions, OpinionSource
-from grefine.training.maps.scores import alignment_scores
+from grefine.training.maps.scores import agreement, alignment_scores
 
 CHUNK = 32
 

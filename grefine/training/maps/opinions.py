@@ -1,12 +1,22 @@
-"""Pictures with opinion scores, whatever they come from."""
+"""Pictures with opinion scores: batches of them, and the table of one's own that they come from."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
+
+from grefine.errors import ConfigError
+from grefine.io.content import content_hash
+from grefine.io.images import read_image
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.pq_prompts import FACTORS
+from grefine.training.datasets.rated import MOS
+from grefine.training.datasets.splits import SplitPlan, split
+from grefine.training.datasets.table import read_table
 
 
 @dataclass(frozen=True)
@@ -51,3 +61,72 @@ class OpinionSource(Protocol):
     def held_out(self) -> Opinions:
         """Return what is never trained on."""
         ...
+
+
+ALIGNMENT = "alignment"
+"""Column with opinions on alignment, where `mos` is about quality."""
+FEWEST = 20
+"""Pictures below which nothing can be learnt and held out."""
+MOST_HELD_OUT = 1000
+
+
+class RatedTable:
+    """Batches from a table: every opinion once per epoch, in an order that the seed and the epoch fix."""
+
+    def __init__(
+        self,
+        clip: ClipSurgery,
+        path: str | Path,
+        images: str | Path | None = None,
+        *,
+        seed: int = 0,
+        plan: SplitPlan = SplitPlan("random", 0.9),  # noqa: B008 - frozen
+        prompted: bool = False,
+    ) -> None:
+        self.clip, self.seed = clip, seed
+        self.data = read_table(path, images)
+        rows = self.data.rows
+        if len(rows) < FEWEST:
+            raise ConfigError(f"'{path}' rates {len(rows)} pictures; at least {FEWEST} are needed.")
+        column = ALIGNMENT if prompted and ALIGNMENT in self.data.columns else MOS
+        self.opinions = torch.tensor(self.data.labels(column))
+        if float(self.opinions.max()) == float(self.opinions.min()):
+            raise ConfigError(f"All scores of '{column}' in '{path}' are alike, so there is nothing to learn.")
+        if float(self.opinions.min()) < 0:
+            raise ConfigError(f"'{path}' has scores of '{column}' below zero: shift them so that 0 is worst.")
+        silent = next((row for row in rows if prompted and not row.prompt), None)
+        if silent is not None:
+            raise ConfigError(f"'{path}' has no prompt for '{silent.path.name}', and alignment is about a prompt.")
+        factors = [self.data.labels(f) if f in self.data.columns else [math.nan] * len(rows) for f in FACTORS[1:]]
+        self.factors = torch.tensor(factors).T
+        divided = split(self.data, plan)
+        self.training, self.measuring = divided.train, divided.test[:MOST_HELD_OUT]
+        self.size = len(self.training)
+        text = "\n".join(f"{row.path.name}|{dict(row.scores)}|{row.prompt}" for row in rows)
+        self.identity = content_hash(text)
+
+    def draw(self, number: int, count: int) -> Opinions:
+        """Return batch `number`; the last one of an epoch may be smaller."""
+        epoch, at = divmod(number, math.ceil(self.size / count))
+        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed * 1_000_033 + epoch))
+        return self._rated([self.training[int(i)] for i in order[at * count : (at + 1) * count]])
+
+    def held_out(self) -> Opinions:
+        """Return the opinions that only measure."""
+        return self._rated(self.measuring)
+
+    def _rated(self, numbers: Sequence[int]) -> Opinions:
+        rows, chosen = [self.data.rows[n] for n in numbers], list(numbers)
+
+        def look(wanted: Sequence[int]) -> Tensor:
+            return self.clip.preprocess_pil([read_image(rows[i].path).rgb for i in wanted])
+
+        return Opinions(
+            tuple(str(row.path) for row in rows),
+            look,
+            len(rows),
+            torch.arange(len(rows)),
+            self.opinions[chosen],
+            self.factors[chosen],
+            tuple(row.prompt for row in rows),
+        )

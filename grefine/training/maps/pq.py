@@ -4,8 +4,6 @@ Only the contexts of T_p move (Eq. 2). A frozen image gives the same features ev
 encoded once, however many epochs there are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,9 +23,8 @@ from grefine.models.pq_prompts import FeatureNorm, PQPrompts
 from grefine.training.datasets.splits import SplitPlan
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
-from grefine.training.maps.measures import agreement, average_precision
 from grefine.training.maps.opinions import Opinions, OpinionSource
-from grefine.training.maps.scores import quality_scores
+from grefine.training.maps.scores import agreement, average_precision, quality_scores
 
 CHUNK = 32
 """Pictures per forward pass outside training steps."""

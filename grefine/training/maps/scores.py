@@ -1,14 +1,14 @@
-"""What PQ-Map and AQ-Map say of pictures as a whole, with gradients: the very numbers that both views give."""
-
-from __future__ import annotations
+"""What PQ-Map and AQ-Map say of whole pictures, with gradients, and how well that agrees with opinions."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grefine.evaluate.correlation import plcc, srcc
 from grefine.indicators.aq_map import scaled_logits
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.defects import Product, alignment_score
@@ -38,16 +38,7 @@ def alignment_scores(
     calibration: Calibration,
     product: Product = "worst3",
 ) -> Tensor:
-    """Return a `(P,)` of prompts, each about its own picture. (Eq. 5, 8)
-
-    Args:
-        features: `(B, 1 + N, D)` image features.
-        image_of: `(P,)` which picture each prompt is about.
-        prompts: `P` parsed prompts that name something.
-        texts: encodes texts; its gradients are kept.
-        calibration: scales and readings, as the pipeline has them.
-        product: how Eq. 8's factors are joined.
-    """
+    """Return a `(P,)` of prompts, each about its own picture. (Eq. 5, 8)"""
     parts = [[phrase.text for phrase in prompt.phrases] for prompt in prompts]
     asked = list(
         dict.fromkeys(text for prompt, own in zip(prompts, parts, strict=True) for text in (prompt.text, *own))
@@ -71,3 +62,18 @@ def alignment_scores(
         aligned: list[Any] = [chances[:, j].amax() for j in judged]
         scores.append(alignment_score(whole, aligned, calibration.beta, product))  # type: ignore[arg-type]
     return torch.stack(scores)
+
+
+def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
+    """Return rank and linear correlation (0 where either does not vary) and the root of the mean squared error."""
+    a, b = scores.double().numpy(), opinions.double().numpy()
+    found = {"srcc": srcc(a, b), "plcc": plcc(a, b), "rmse": float(np.sqrt(np.mean((a - b) ** 2)))}
+    return {name: 0.0 if np.isnan(value) else value for name, value in found.items()}
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Return the area under the precision-recall curve of flat scores against bool truth."""
+    order = np.argsort(-scores, kind="stable")
+    hits = truth[order]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float((precision * hits).sum() / max(hits.sum(), 1))

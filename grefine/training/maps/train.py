@@ -1,7 +1,5 @@
 """`grefine train pq` and `aq`: from a pipeline and opinions to weights, record, curves and measurements."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable
@@ -23,9 +21,8 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import config_file
 from grefine.training.loop import Budget, Record, curves
 from grefine.training.maps.aq import AQSettings, fit_alignment
-from grefine.training.maps.opinions import OpinionSource
+from grefine.training.maps.opinions import OpinionSource, RatedTable
 from grefine.training.maps.pq import PQSettings, fit_prompts
-from grefine.training.maps.table import RatedTable
 
 SourceMaker = Callable[[ClipSurgery, PQSettings | AQSettings], OpinionSource]
 """`make(clip, settings)` gives a source of opinions in place of a table."""
@@ -47,23 +44,7 @@ def train_map(
     seed: int | None = None,
     cpu: bool = False,
 ) -> dict[str, Any]:
-    """Fit one map to opinions, or go on: PQ-Map's prompts (`out`/pq_prompts) or the CLIP of AQ-Map (`out`/clip).
-
-    Args:
-        kind: "pq" for opinions on quality, "aq" for opinions on pictures and prompts (every line needs a prompt).
-        out: folder of the result; a pipeline folder gets its part replaced.
-        pipeline: whose CLIP (and, as the settings say, whose prompts) is used.
-        data: table of opinions (docs/maps.md says how it looks).
-        images: folder that the table's names are relative to; None is the table's own.
-        source: makes the source of opinions in place of `data`.
-        config: YAML file or name in configs/train/KIND; None takes "paper".
-        minutes, steps: the budget, one of the two; neither means what is left of the epochs over a table.
-        seed: in place of the configuration's.
-        cpu: stay on the CPU even where an accelerator is present.
-
-    Returns:
-        Measurements on held-out pictures before and after, as metrics.json beside the weights holds them.
-    """
+    """Fit one map to opinions, or go on: PQ-Map's prompts (`out`/pq_prompts) or the CLIP of AQ-Map (`out`/clip)."""
     settings = _settings(kind, config, seed)
     clip = load_clip(pipeline).float()
     if source is not None:
