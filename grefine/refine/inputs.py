@@ -102,8 +102,8 @@ def read_pictures(image: ImageInput | None) -> list[Picture]:
     """Return one picture per image.
 
     Args:
-        image: a path; a PIL image; an array `(H, W, 3)` or `(B, H, W, 3)`; a tensor `(3, H, W)` or `(B, 3, H, W)`, floats
-            in 0..1 or uint8; or a list of these.
+        image: a path; a PIL image; an array `(H, W, 3)` or `(B, H, W, 3)`; a tensor `(3, H, W)` or `(B, 3, H, W)`,
+            floats in 0..1 or uint8; or a list of these.
     """
     if image is None:
         raise ImageError("No image was given: pass `image`, a path, a PIL image or a list of them.")
