@@ -31,6 +31,7 @@ PARTS = {
     "real": "benchmarks.real",
     "maps": "benchmarks.part_maps",
     "scorers": "benchmarks.part_scorers",
+    "painters": "benchmarks.painters",
     "folder": "benchmarks.folder",
     "text": "benchmarks.part_text",
     "evaluate": "benchmarks.evaluate",

@@ -21,7 +21,9 @@ from grefine.resources import bundled, cache_folder, config_file
 
 LOCK = "lock.json"
 """In the cache folder: what was fetched, from where, and the hash that every later look is held to."""
-RESERVED = ("pipelines", "lock")
+TERMS = "terms.json"
+"""Beside it: terms that were accepted, by what they are of; asked for once per machine."""
+RESERVED = ("pipelines", "lock", "maps", "terms")
 """Names below the cache folder that no recipe may take."""
 Report = Callable[[str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -116,9 +118,37 @@ def _recipe_folders() -> list[Path]:
     return [*own, bundled("configs") / "fetch"]
 
 
+def own_name(name: str | Path) -> str:
+    """Return what a recipe is called, whether it was given by name ("sd3.5") or as a YAML file."""
+    return Path(name).stem if Path(name).suffix.lower() in (".yaml", ".yml") else Path(name).name
+
+
+def may_fetch() -> bool:
+    """Say whether weights come by themselves when something is named that needs them (GREFINE_FETCH=1)."""
+    return os.environ.get("GREFINE_FETCH") == "1"
+
+
+def accepted_terms(name: str, terms: str) -> bool:
+    """Say whether these terms were accepted on this machine, in these words."""
+    return _terms().get(name) == terms
+
+
+def accept_terms_of(name: str, terms: str) -> None:
+    """Keep a yes to terms; other words are asked for anew."""
+    _write_json(cache_folder() / TERMS, _terms() | {name: terms})
+
+
+def _terms() -> dict[str, str]:
+    try:
+        found = json.loads((cache_folder() / TERMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def fetched_folder(name: str | Path) -> Path:
     """Return where the files of a recipe lie, fetched or not."""
-    return cache_folder() / Path(name).stem
+    return cache_folder() / own_name(name)
 
 
 def lacking(name: str, below: str = "") -> list[str]:
@@ -179,19 +209,21 @@ def fetch(
         if not _is_full(error):
             raise
         raise WeightsMissing(
-            f"The disk of '{cache_folder()}' takes no more, so '{Path(name).stem}' is not fetched whole: free space "
-            f"there, or name a folder elsewhere in GREFINE_CACHE, and run `grefine fetch {Path(name).stem}` again."
+            f"The disk of '{cache_folder()}' takes no more, so '{own_name(name)}' is not fetched whole: free space "
+            f"there, or name a folder elsewhere in GREFINE_CACHE, and run `grefine fetch {own_name(name)}` again."
         ) from error
 
 
 def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, report: Report) -> list[Path]:
-    recipe, stem = fetch_recipe(name), Path(name).stem
+    recipe, stem = fetch_recipe(name), own_name(name)
     unknown = sorted(set(without) - set(recipe.parts()))
     if unknown:
         raise ConfigError(
             f"'{stem}' has no part '{unknown[0]}' to leave out: {', '.join(recipe.parts()) or 'it has one part'}."
         )
-    if recipe.ask and not accept_terms:
+    if recipe.ask and accept_terms:
+        accept_terms_of(stem, recipe.licence)
+    if recipe.ask and not accepted_terms(stem, recipe.licence):
         raise ConfigError(f"'{stem}' comes under: {recipe.licence}. Say --accept-terms if you may use it.")
     done = []
     for remote in recipe.files:
@@ -208,7 +240,7 @@ def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, repor
             done += _fetch_hub(recipe, stem, part, report)
     for other in recipe.needs:
         terms = fetch_recipe(other.fetch)
-        if terms.ask and not accept_terms:
+        if terms.ask and not (accept_terms or accepted_terms(other.fetch, terms.licence)):
             report(f"{other.fetch}: left out, it comes under: {terms.licence}. Say --accept-terms if you may use it.")
         elif other.part not in without:
             done += _fetch(other.fetch, (), accept_terms, report)
@@ -462,13 +494,18 @@ def _read_lock() -> dict[str, Any]:
 
 def _lock(name: str, entries: dict[str, Any]) -> None:
     """Record files, all at once."""
-    lock, everything = cache_folder() / LOCK, _read_lock()
+    everything = _read_lock()
     everything.setdefault(name, {}).update(entries)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    partial = lock.with_name(f"{LOCK}.{os.getpid()}.part")
+    _write_json(cache_folder() / LOCK, everything)
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write it so that a reader sees the old or the new file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
-        partial.write_text(json.dumps(everything, indent=1, sort_keys=True), encoding="utf-8")
-        partial.replace(lock)
+        partial.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+        partial.replace(file)
     finally:
         partial.unlink(missing_ok=True)
 

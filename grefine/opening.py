@@ -12,7 +12,7 @@ from grefine.errors import ConfigError, GRefineError, nearest
 from grefine.scorers.resolve import check_device, load_scorer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-OFFLOADS = ("none", "model", "sequential")
+OFFLOADS = ("none", "model", "sequential", "group")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,14 @@ class Opening:
     dtype: str = "auto"
     """auto, fp32, fp16 or bf16; auto is float32 on a CPU, and bfloat16 (float16 on older ones) on a GPU."""
     offload: str = "none"
-    """none, model or sequential: parts that do not run wait in the machine's memory instead of the GPU's."""
+    """none, model, sequential or group: parts that do not run wait in the machine's memory instead of the GPU's."""
     judges: tuple[str, ...] = ()
     """NAME or NAME=DIR of judges for the guard beside the pipeline's own."""
     allow_noncommercial: bool = False
+    painter: str = ""
+    """Who redraws in place of SDXL: a recipe, the name of an installed painter, a folder, or a Hub id."""
+    painter_class: str = ""
+    """The class of diffusers that a folder or Hub id is loaded as; empty: what its index says."""
 
     def key(self) -> list[str]:
         """Return what of it decides results, to tell runs apart; empty for the defaults on a CPU."""
@@ -54,9 +58,9 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
 def open_pipeline(pipeline: Any, opening: Opening) -> Any:
     """Load a pipeline, or take a loaded one, and give it its judges."""
     if isinstance(pipeline, torch.nn.Module) or hasattr(pipeline, "components"):
-        if opening.dtype != "auto" or opening.offload != "none":
+        if opening.dtype != "auto" or opening.offload != "none" or opening.painter:
             raise ConfigError(
-                "dtype and offload are for a pipeline that is loaded here; set them when you load yours."
+                "dtype, offload and painter are for a pipeline that is loaded here; set them when you load yours."
             )
         pipe = pipeline
     else:
@@ -99,7 +103,6 @@ def missing_judges(pipe: Any, guidance: Mapping[str, float] | None = None) -> st
 
 
 def _load(name: str, opening: Opening) -> Any:
-    from grefine.pipeline import GRefinePipeline
     from grefine.refine.loading import is_out_of_memory
 
     device = opening.device or "cpu"
@@ -110,11 +113,13 @@ def _load(name: str, opening: Opening) -> Any:
     if opening.offload != "none" and torch.device(device).type == "cpu":
         raise ConfigError("--offload spares a GPU's memory and needs one: give --device cuda, or leave it out.")
     try:
-        pipe = GRefinePipeline.from_pretrained(name, dtype=dtype)
+        pipe = (_painted if opening.painter else _plain)(name, opening, dtype)
         if opening.offload == "model":
             pipe.enable_model_cpu_offload(device=device)
         elif opening.offload == "sequential":
             pipe.enable_sequential_cpu_offload(device=device)
+        elif opening.offload == "group":
+            pipe.enable_group_offload(onload_device=torch.device(device), offload_type="leaf_level")
         elif opening.device:
             pipe = pipe.to(device)
     except GRefineError:
@@ -128,4 +133,31 @@ def _load(name: str, opening: Opening) -> Any:
             f"'{name}' in {str(dtype).removeprefix('torch.')} does not fit into the memory of {device}: use "
             "--dtype bf16, and on a GPU --offload model or --offload sequential."
         ) from error
+    return pipe
+
+
+def _plain(name: str, opening: Opening, dtype: torch.dtype) -> Any:
+    from grefine.pipeline import GRefinePipeline
+
+    del opening
+    return GRefinePipeline.from_pretrained(name, dtype=dtype)
+
+
+def _painted(name: str, opening: Opening, dtype: torch.dtype) -> Any:
+    """Load a painter with the maps and judges of a pipeline; of a recipe its own painter is not loaded for that."""
+    from grefine.indicators.recipe import recipe_folder
+    from grefine.indicators.released import NAMES
+    from grefine.pipeline import GRefinePipeline
+    from grefine.refine.painters.choose import open_painter
+
+    device, terms = opening.device or "cpu", opening.allow_noncommercial
+    painter = open_painter(
+        opening.painter, opening.painter_class or None, None, None, None, device, terms, dtype=dtype
+    )
+    if name in NAMES or recipe_folder(name) is not None:
+        pipe = GRefinePipeline.from_pipe(painter, maps=name)
+        pipe.register_to_config(_name_or_path=name)
+        return pipe
+    pipe = _plain(name, opening, dtype)
+    pipe.use_painter(painter)
     return pipe

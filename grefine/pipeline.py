@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration, check_belongs
 from grefine.indicators.domain_check import domain_of, read_world
@@ -52,11 +53,21 @@ from grefine.refine.job import Job, open_jobs
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps
 from grefine.refine.outcome import keep_best, latents_of
+from grefine.refine.painters.choose import (
+    Chosen,
+    describe_painter,
+    open_painter,
+    painter_settings,
+    refuse_foreign,
+    with_dropped,
+)
+from grefine.refine.painters.protocol import Painting
+from grefine.refine.painters.sdxl import SDXLPainter
 from grefine.refine.plan import plan_repairs
 from grefine.refine.prompting import PromptEncoding
-from grefine.refine.repaint import SDXLRepainter, repaint_regions
+from grefine.refine.repaint import repaint_regions
 from grefine.refine.restore import Restore, Tiling, choose_restorer, refiner_of, restore_pictures
-from grefine.refine.settings import RefineConfig, UNetTraits, read_settings, resolve, traits_of_call, unet_traits
+from grefine.refine.settings import STRENGTH_CAP, RefineConfig, UNetTraits, read_settings, traits_of_call, unet_traits
 from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
 from grefine.refine.words import Words
@@ -75,6 +86,11 @@ class GRefineOutput(BaseOutput):
     """As `output_type` asks: a list of PIL images, an array, a tensor, or latents."""
     results: list[RefineResult]
     """One record per image: maps, plan, scores before and after, decision, seed, timings."""
+
+
+FOR_SDXL = ("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds")
+FOR_SDXL += ("negative_pooled_prompt_embeds", "cross_attention_kwargs", "clip_skip")
+"""Arguments of a call that only SDXL's own loop understands."""
 
 
 class GRefinePipeline(
@@ -113,6 +129,7 @@ class GRefinePipeline(
         world: the statement of what pictures this pipeline knows; None: any.
         refine_defaults: settings that this pipeline prefers where a call leaves them open.
         unet_traits: what the UNet was trained to see of its source, as `UNetTraits` has it; None: nothing.
+        painter: what another painter than SDXL is made of, as `save_pretrained` wrote it; SDXL's parts may be None.
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
@@ -154,6 +171,7 @@ class GRefinePipeline(
         world: dict | None = None,
         refine_defaults: dict | None = None,
         unet_traits: dict | None = None,
+        painter: dict | None = None,
     ) -> None:
         super().__init__()
         check_family(unet, vae, (text_encoder, text_encoder_2), controlnet)
@@ -185,7 +203,9 @@ class GRefinePipeline(
             world=world,
             refine_defaults=refine_defaults,
             unet_traits=unet_traits,
+            painter=painter,
         )
+        self._painter: Chosen | None = None
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 8
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._guidance_scale, self._interrupt, self._watch = 1.0, False, Watch()
@@ -228,6 +248,7 @@ class GRefinePipeline(
         scorers: Sequence[str | AnyJudge] | None = None,
         quality_map: QualityProvider | None = None,
         alignment_map: AlignmentProvider | None = None,
+        painter: Any = None,
         plan_only: bool = False,
         force: bool = False,
     ) -> GRefineOutput | tuple[Any, list[RefineResult]]:
@@ -260,7 +281,8 @@ class GRefinePipeline(
             clip_skip: how many more text encoder layers to skip.
             callback_on_step_end: called after every step of both stages; the stage's name is in its last argument.
             callback_on_step_end_tensor_inputs: what it wants to see and may change.
-            restorer: stage 2: a name, or your own `restore(image, prompt=, strength=, generator=)`.
+            restorer: stage 2: a name, a loaded pipeline of diffusers as another painter, or your own
+                `restore(image, prompt=, strength=, generator=)`.
             preserve: "paper" or "exact"; see `RefineConfig`.
             guard: compare before and after and keep the original unless it was beaten.
             guidance: preferences that steer denoising, e.g. {"sharpness": 1.0, "moe-agiqa": 0.5}.
@@ -269,6 +291,8 @@ class GRefinePipeline(
             quality_map: your own heatmaps in place of PQ-Map: an array in 0..1 (high = good), one per image, a folder
                 of files, or a function of the list of images that returns one per image.
             alignment_map: your own in place of AQ-Map: the same; a function also gets the parsed prompts.
+            painter: who redraws in place of the pipeline's own: a loaded inpainting or image-to-image pipeline of
+                diffusers, a function (see `OwnPainter`), or what `use_painter` takes.
             plan_only: stop after the plan; images come back untouched.
             force: refine pictures of a world that this pipeline does not know; their reasons say so.
         """
@@ -282,13 +306,18 @@ class GRefinePipeline(
             "guard": guard,
         }
         embeds = (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        check_call(output_type, strength, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
-        settings = resolve(read_settings(config), self.config.refine_defaults or {}, overrides)
+        other, own = self._painter_of_call(painter), painter is None
+        shown = self._callback_tensor_inputs if other is None else tuple(callback_on_step_end_tensor_inputs)
+        most = STRENGTH_CAP if other is None else 1.0
+        check_call(output_type, strength, callback_on_step_end_tensor_inputs, shown, most)
+        preferred = self.config.refine_defaults or {}
+        settings = painter_settings(read_settings(config), preferred, overrides, other, own)
+        foreign = {name: given[name] for name in FOR_SDXL} | {"guidance": guidance or None}
+        refuse_foreign(other, foreign | {"output_type='latent'": True if output_type == "latent" else None})
         self._cross_attention_kwargs, self._interrupt = cross_attention_kwargs, False
         self._guidance_scale = settings.guidance_scale or 1.0
         self._watch = Watch(callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
-        side = self.working_side
-        maps = MapDrawer.of(*self.own_maps(), quality_map, alignment_map)
+        maps = MapDrawer.of(*self.own_maps(), quality_map, alignment_map, settings.phrase_judge)
         steered = self.read_guidance(guidance)
         judges = self._judges(scorers, steered) if settings.guard else []
         panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), judges)
@@ -297,31 +326,40 @@ class GRefinePipeline(
         words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative_prompt, embeds, scale, clip_skip)
         traits = traits_of_call(self.unet_traits, settings, num_inference_steps is not None)
         steer = None if steered is None else partial(Steering, steered)
-        first, second = settings.steps
-        room = settings.batch_size * side**2
-        painter = SDXLRepainter(
-            self, self._watch, first, settings.batch_size, traits, steer=steer, noise=latents, max_batch_pixels=room
-        )
-        # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
-        restorer_ = choose_restorer(
-            settings.restorer or "none" if restorer is None or isinstance(restorer, str) else restorer,
-            replace(painter, steps=second, guidance=1.0, max_batch_pixels=2 * room),
-            self.refiner(second),
-        )
+        first, second = settings.steps if other is None else settings.split_steps(other.steps[0] / sum(other.steps))
+        scale = None if other is None else settings.guidance_scale
+        painting = Painting(self, self._watch, first, settings.batch_size, guidance=scale, negative=negative_prompt)
+        sdxl = None
+        if self.unet is not None:
+            sdxl = SDXLPainter(self, painting, words, self.own_side, traits, steer=steer, noise=latents)
+        stage1 = other or sdxl
+        assert stage1 is not None  # a pipeline without either was refused above
+        room = settings.batch_size * stage1.side**2
+        stage1 = stage1.at(replace(painting, max_batch_pixels=room))
+        mending: Any = open_painter(restorer) if isinstance(restorer, DiffusionPipeline) else restorer
+        named = settings.restorer or "none" if mending is None or isinstance(mending, str) else mending
+        stage2 = choose_restorer(named, stage1, sdxl, self.refiner(second))
+        if stage2 is not None:
+            # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
+            unguided = getattr(stage2, "unguided", 1.0)
+            stage2 = stage2.at(replace(painting, steps=second, guidance=unguided, max_batch_pixels=2 * room))
 
         jobs = self._read(prompt, image, mask_image, (height, width), num_images_per_prompt, generator, words, force)
         jobs = draw_maps(jobs, maps)
-        jobs = plan_repairs(jobs, settings, maps.calibration, side, traits, strength)
+        jobs = plan_repairs(
+            jobs, settings, maps.calibration, stage1.side, stage1.traits, strength, phrasing=stage1.phrasing
+        )
+        jobs = with_dropped(jobs, other and stage1)
         if not plan_only:
-            jobs = repaint_regions(jobs, painter, words, panel, settings, side)
-            jobs = restore_pictures(jobs, restorer_, words, maps, panel, settings, Tiling(side, latent_multiple(self)))
+            jobs = repaint_regions(jobs, stage1, panel, settings)
+            jobs = restore_pictures(jobs, stage2, maps, panel, settings)
         jobs = keep_best(jobs, panel, settings, plan_only)
         self.maybe_free_model_hooks()
         if output_type == "latent":
             images = latents_of(jobs, self)
         else:
             images = write_images([job.picture for job in jobs], [job.output for job in jobs], output_type)
-        results = [job.result for job in jobs]
+        results = [replace(job.result, painter=stage1.name) for job in jobs]
         return GRefineOutput(images=images, results=results) if return_dict else (images, results)
 
     def explain(
@@ -335,14 +373,60 @@ class GRefinePipeline(
         force: bool = False,
     ) -> str:
         """Say in words what a call with these arguments would do, why, and how much memory it takes."""
-        settings = resolve(read_settings(config), self.config.refine_defaults or {}, {})
+        preferred = self.config.refine_defaults or {}
+        settings = painter_settings(read_settings(config), preferred, {}, self._painter, own=True)
         maps: dict[str, Any] = {"quality_map": quality_map, "alignment_map": alignment_map}
         found = self(prompt, image, mask_image, settings, plan_only=True, force=force, **maps)
         calibrated = Calibration.of(self.config.calibration).calibrated
         traits = traits_of_call(self.unet_traits, settings, asked_steps=False)
-        parts = [explain_result(result, settings, calibrated, traits) for result in found.results]
-        tiling = Tiling(self.working_side, latent_multiple(self))
-        return "\n\n".join([*parts, memory_estimate(self.components, found.results, settings, tiling)])
+        other = self._painter
+        share = 0.5 if other is None else other.steps[0] / sum(other.steps)
+        parts = [explain_result(result, settings, calibrated, traits, share) for result in found.results]
+        tiling = Tiling(self.working_side, latent_multiple(self) if other is None else other.multiple)
+        networks = self.components | (getattr(getattr(other, "pipe", None), "components", None) or {})
+        return "\n\n".join([*parts, memory_estimate(networks, found.results, settings, tiling)])
+
+    @property
+    def painter(self) -> Chosen | None:
+        """Who redraws where no call names another; None for the pipeline's own UNet."""
+        return self._painter
+
+    def use_painter(
+        self,
+        painter: Any,
+        painter_class: str | None = None,
+        words: Any = None,
+        arguments: Mapping[str, Any] | None = None,
+        **load: Any,
+    ) -> None:
+        """Let this one redraw from now on; None gives the work back to the pipeline's own UNet.
+
+        Args:
+            painter: a loaded pipeline of diffusers, a function, the name of a recipe or of an installed painter, a
+                folder, or a Hub id.
+            painter_class: the class of diffusers that a folder or Hub id is loaded as.
+            words: how it is told: "phrase first", "caption", "instruction", or templates of instructions by name.
+            arguments: for every call of a pipeline of diffusers, e.g. {"max_sequence_length": 256}.
+            load: passed on to diffusers where it is loaded here (dtype, quantization_config, ...).
+        """
+        side = self.config.working_size if self.unet is None else None
+        told: dict[str, Any] = {"painter_class": painter_class, "words": words, "arguments": arguments, "side": side}
+        self._painter = None if painter is None else open_painter(painter, **told, **load)
+        self.register_to_config(painter=describe_painter(self._painter))
+
+    def _painter_of_call(self, painter: Any) -> Chosen | None:
+        """Return a call's painter; None for the pipeline's own UNet.
+
+        Raises:
+            ConfigError: there is neither.
+        """
+        side = self.config.working_size if self.unet is None else None
+        found = self._painter if painter is None else open_painter(painter, side=side)
+        if found is None and self.unet is None:
+            known = (self.config.painter or {}).get("from")
+            lost = f"; it was saved with the function '{known}', which cannot be saved" if known else ""
+            raise ConfigError(f"This pipeline has no painter{lost}: pass painter=..., or call use_painter first.")
+        return found
 
     def use_refiner(self, img2img: Any) -> None:
         """Give `restorer="refiner"` its model: a loaded StableDiffusionXLImg2ImgPipeline, shared and never saved."""
@@ -407,6 +491,11 @@ class GRefinePipeline(
     @property
     def working_side(self) -> int:
         """Side of the square that crops are brought to."""
+        return self.own_side if self._painter is None else self._painter.side
+
+    @property
+    def own_side(self) -> int:
+        """The same for the pipeline's own UNet."""
         return self.config.working_size or working_side(self.unet.config, self.vae.config)
 
     @property

@@ -257,6 +257,27 @@ class MapSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class PainterSpec:
+    """What a reader, and the plan, must know of a painter that another package brings."""
+
+    name: str
+    side: int = 512
+    """Side of the square that crops are brought to."""
+    multiple: int = 8
+    """What sides of crops are multiples of."""
+    words: Any = "phrase first"
+    """How it is told: "phrase first", "caption", "instruction", or a mapping of templates for instructions."""
+    sees_source: bool = False
+    """True when it looks at what lies under the mask; otherwise the place of a missing thing is smoothed first."""
+    licence: str = ""
+    """Terms of code and weights together."""
+    version: str = "1"
+    description: str = ""
+    noncommercial: bool = False
+    """True when it runs only for those who accept non-commercial terms."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """One image's values by metric or dimension name."""
 
@@ -308,6 +329,8 @@ class RefineResult:
     """Share of the pixels that are not as they were."""
     forced: bool = False
     """True for a picture of a world that the pipeline does not know."""
+    painter: str = ""
+    """Who redraws: SDXL, a class of diffusers, or the name of a painter of one's own."""
 
     @property
     def state(self) -> str:
@@ -338,6 +361,7 @@ class RefineResult:
             "regions": regions,
             "moved": self.moved,
             "forced": self.forced,
+            "painter": self.painter,
             "seed": self.seed,
             "seconds": dict(self.timings),
             "warnings": list(self.warnings),

@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 from scipy.spatial.distance import cdist
 
 from grefine.errors import ConfigError
-from grefine.scorers.natural_statistics import features, luminance, patch_features
+from grefine.scorers.brisque_severity import severity_features
+from grefine.scorers.natural_statistics import luminance, patch_features
 from grefine.scorers.niqe import PATCH
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
@@ -24,7 +25,7 @@ SHARP = 0.75
 STARTS = (0, PATCH // 2)
 VIEWS, STRENGTHS = 2, 5
 """Parts of each photograph, and copies of each per kind of distortion, each of another strength."""
-VECTORS, GAMMA, RIDGE, PAIRED = 256, 0.05, 1e-5, 2.0
+VECTORS, GAMMA, RIDGE, PAIRED = 256, 0.03, 1e-5, 2.0
 """Kernels of the regression, how narrow they are, its damping, and how much more differences count than values."""
 SEED = 20_130_301
 
@@ -90,7 +91,7 @@ class Sample:
     patches: np.ndarray
     """NIQE's features of its sharp patches `(N, 36)`."""
     found: np.ndarray
-    """BRISQUE's features of its views, untouched and distorted `(V, K, 36)`; the first of each view is untouched."""
+    """Severity's features of its views, untouched and distorted `(V, K, 38)`; the first of each view is untouched."""
     labels: np.ndarray
     """Their severities `(V, K)`."""
 
@@ -99,7 +100,7 @@ def sample(image: Image.Image) -> Sample:
     """Measure one photograph."""
     rng = np.random.default_rng(SEED)
     views = [list(graded(view(image, rng), rng)) for _ in range(VIEWS)]
-    found = np.array([[features(luminance(copy)) for copy, _ in copies] for copies in views])
+    found = np.array([[severity_features(luminance(copy)) for copy, _ in copies] for copies in views])
     return Sample(sharp_patches(image), found, np.array([[label for _, label in copies] for copies in views]))
 
 
@@ -126,7 +127,7 @@ def statistics(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
 
 
 def severity(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
-    """Fit BRISQUE's features to severities by least squares on Gaussian kernels around some of the examples.
+    """Fit features to severities by least squares on Gaussian kernels around some of the examples.
 
     What a distortion adds to the severity of the untouched view counts more than the severity itself: judges compare
     versions of one picture, and pictures differ by what they show.

@@ -26,6 +26,7 @@ from ldm_layout import sdxl_encoders, sdxl_unet
 from open_clip.model import CLIP as OpenClip
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
+from tiny_vlm import save_tiny_vlm
 from transformers import (
     BertTokenizerFast,
     CLIPConfig,
@@ -49,6 +50,7 @@ PICKSCORE = "yuvalkirstain/PickScore_v1"
 CLIP_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 HPS = "xswu/HPSv2"
 CLIP_OPENAI = "openai/clip-vit-base-patch32"
+VQA = "Qwen/Qwen2-VL-2B-Instruct"
 CLIP_B32 = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 HUB = (BASE, VAE, CONTROL, CLIP, REWARD, BERT, CLIP_B32)
 PLACES = {
@@ -269,7 +271,17 @@ def write_judges(root: Path) -> Path:
     write_reward(root / REWARD)
     write_bert(root / BERT)
     write_clip(root / CLIP_B32)
+    write_vqa(root / VQA)
     return root
+
+
+def write_vqa(home: Path) -> None:
+    """The files of a Qwen2-VL repository: the template stands in a JSON file, as published."""
+    save_tiny_vlm(home)
+    template = (home / "chat_template.jinja").read_text()
+    (home / "chat_template.jinja").unlink()
+    (home / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    (home / "merges.txt").write_text("#version: 0.2\n")
 
 
 def write_recipes(folder: Path, root: Path, address: str = "http://127.0.0.1:1") -> Path:

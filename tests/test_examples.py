@@ -70,6 +70,11 @@ def test_own_map(run, tmp_path):
     assert (tmp_path / "own_map.png").is_file()
 
 
+def test_own_painter(run, tmp_path):
+    assert "smooth: kept" in run("own_painter")
+    assert (tmp_path / "own_painter.png").is_file()
+
+
 def test_mdiqa_loss(run):
     losses = [float(found) for found in re.findall(r"loss (-?[\d.]+)", run("mdiqa_loss"))]
     assert len(losses) == 40

@@ -1,4 +1,4 @@
-"""`grefine calibrate`: measure what a pipeline's similarities mean, on good images with their prompts."""
+"""`grefine calibrate`: measure what a pipeline's similarities, or a provider's map, mean on good images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import typer
 
 
 def calibrate(
-    pipeline: str = typer.Option(..., help="Folder or bundled name whose model_index.json is to hold the result."),
+    pipeline: str = typer.Option(None, help="Folder or bundled name whose model_index.json is to hold the result."),
+    quality_map: str = typer.Option(None, metavar="NAME", help="Measure this provider instead."),
+    alignment_map: str = typer.Option(None, metavar="NAME", help="The same of a provider of alignment maps."),
+    allow_noncommercial: bool = typer.Option(False, help="Accept a provider whose terms are non-commercial."),
     images: Path = typer.Option(..., help="Folder of good images."),
     prompts: Path = typer.Option(None, help="Table of their prompts; sidecars and metadata are read without one."),
     out: Path = typer.Option(None, help="Write the calibration to this JSON file and leave the pipeline as it is."),
@@ -20,17 +23,34 @@ def calibrate(
     device: str = typer.Option(None, help="cpu, cuda, ..."),
 ) -> None:
     """Set tau, alpha, a_bound, beta, margin, gates and the mask's threshold from quantiles on good images."""
+    from dataclasses import asdict
+
     from grefine.errors import ConfigError
     from grefine.indicators.calibrate import calibrate as measure
     from grefine.indicators.calibration import accept_readings
     from grefine.indicators.components import store_calibration
     from grefine.indicators.domain_check import check_pictures
     from grefine.indicators.load import load_maps
+    from grefine.indicators.providers import measure_provider
     from grefine.indicators.sources import list_pictures, prompt_sources, prompts_of
     from grefine.io.images import read_image
+    from grefine.resources import chosen_pipeline
 
     accept_readings(phrase_score, redundant)
     pictures, sources = list_pictures([images]), prompt_sources(None, prompts)
+    for kind, name in (("quality", quality_map), ("alignment", alignment_map)):
+        if name is not None:
+            texts = prompts_of(pictures, sources) if kind == "alignment" else None
+            stream = (read_image(picture.path).rgb for picture in pictures)
+            edge, file = measure_provider(
+                kind, name, stream, texts, false_alarms, device or "cpu", allow_noncommercial
+            )
+            typer.echo(json.dumps({"kept": str(file), **asdict(edge)}, indent=1))
+            if edge.badness == 1.0:
+                typer.echo(f"Good pictures reach the worst that '{name}' can say: it is not believed.", err=True)
+    if quality_map is not None or alignment_map is not None:
+        return
+    pipeline = chosen_pipeline(pipeline)
     asked = prompts_of(pictures, sources)
     maps = load_maps(pipeline, device=device, fresh=True)
     if out is None and maps.folder is None:

@@ -16,6 +16,8 @@ def fetch(
 ) -> None:
     """Get weights into the cache folder (GREFINE_CACHE) and record their hashes; print where they lie."""
     from grefine import fetching
+    from grefine.errors import ConfigError
+    from grefine.indicators.providers import terms_asked
 
     if not names:
         rows = {known: fetching.fetch_recipe(known) for known in fetching.fetch_names()}
@@ -31,6 +33,12 @@ def fetch(
     without = {part for part, wanted in (("controlnet", controlnet), ("judges", judges)) if not wanted}
     done = []
     for name in names:
+        if asked := terms_asked(name):
+            if not accept_terms:
+                raise ConfigError(f"'{name}' runs under: {asked}. Say --accept-terms if yours is such a use.")
+            fetching.accept_terms_of(name, asked)
+            typer.echo(f"{name}: its terms are accepted on this machine; its package gets its weights", err=True)
+            continue
         own = without if len(names) == 1 else without & set(fetching.fetch_recipe(name).parts())
         done += fetching.fetch(
             name, without=own, accept_terms=accept_terms, report=lambda line: typer.echo(line, err=True)

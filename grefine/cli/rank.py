@@ -145,7 +145,7 @@ def score(
     paths = voted_images(table, images) if metric or calibrated else {}
     texts = read_prompt_table(prompts).prompts if prompts is not None else None
     judges |= metric_values(metric, paths, pipeline, device, texts, _say, weights, allow_noncommercial, force)
-    judges |= calibrated_values(calibrated, paths, device, _say)
+    judges |= calibrated_values(calibrated, paths, device, _say, force)
     found = afc_table(table, judges, seed)
     typer.echo(json.dumps([row.as_dict() for row in found], indent=1) if json_ else "\n".join(r.line() for r in found))
 

@@ -13,7 +13,13 @@ def refine(
     out: Path = typer.Option(
         ..., "--out", "-o", help="Folder of results, with the tree of SRC, or a file for one image."
     ),
-    pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder or a Hub id; no default."),
+    pipeline: str = typer.Option(
+        None, help="sdxl, z-image, ..., tiny (toy scenes only), a folder or Hub id; no default."
+    ),
+    painter: str = typer.Option(
+        None, metavar="NAME|FOLDER|ID", help="Who redraws in place of SDXL, e.g. qwen-image or a folder of diffusers."
+    ),
+    painter_class: str = typer.Option(None, help="The class of diffusers that a painter's folder is loaded as."),
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     preserve: str = typer.Option(None, help="paper: stage 2 sees all and keeps good places; exact: only what is bad."),
@@ -45,7 +51,7 @@ def refine(
     dry_run: bool = typer.Option(False, help="Write nothing: print a table of what would be repainted."),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
     dtype: str = typer.Option("auto", help="auto (fp32 on a CPU, bf16 or fp16 on a GPU), fp32, fp16 or bf16."),
-    offload: str = typer.Option("none", help="none, model or sequential: spare the GPU's memory, ever slower."),
+    offload: str = typer.Option("none", help="none, model, group or sequential: spare the GPU's memory, ever slower."),
     judge: list[str] = typer.Option([], metavar="NAME[=DIR]", help="A judge for the guard; may be repeated."),
     guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer denoising, e.g. sharpness:1.0."),
     engine: str = typer.Option(
@@ -76,7 +82,7 @@ def refine(
     summary = refine_folder(
         sources,
         out,
-        chosen_pipeline(pipeline),
+        chosen_pipeline(pipeline or (painter and "clip")),
         config=changed_settings(config, set_, preserve),
         options=build(FolderOptions, values, where="options"),
         prompts=prompts,
@@ -92,6 +98,8 @@ def refine(
         dtype=dtype,
         offload=offload,
         judges=judge,
+        painter=painter,
+        painter_class=painter_class,
         guidance=read_preferences(guidance),
         engine=shard,
         workers=workers,

@@ -49,7 +49,7 @@ def analyse(
         )
         for m in shown
     )
-    members = {axis: [m for m in evidence if specs[m].axis in (axis, "both")] for axis in AXES}
+    members = {axis: [m for m in evidence if axis in axes_of(m, specs[m], shown)] for axis in AXES}
     strata = {axis: strata_of(axis, values, specs, members[axis], baseline) for axis in AXES}
     axes, thirds = [], []
     by_group: dict[str, tuple[AxisResult, ...]] = {}
@@ -81,10 +81,18 @@ def is_evidence(metric: str, spec: MetricSpec, shown: Sequence[str]) -> bool:
     """Return whether a column may speak in a verdict.
 
     What steered the refinement may not, measures of change or of a mere property may not, and of a metric with several
-    values only its main one does, so that nine dimensions of one network are not nine witnesses.
+    values only the main one of each axis does, so that nine dimensions of one network are not nine witnesses.
     """
     judges = not spec.used_in_loop and not spec.needs_reference and spec.axis != "none"
-    return judges and metric == main_column(metric.split(".")[0], shown)
+    same = [column for column in shown if spec.axis_of(column) == spec.axis_of(metric)]
+    return judges and metric == main_column(metric.split(".")[0], same)
+
+
+def axes_of(metric: str, spec: MetricSpec, shown: Sequence[str]) -> set[Axis]:
+    """Return what a column speaks for: its own axis, or both where a judge of both has no value for the other."""
+    own: set[Axis] = {spec.axis_of(metric)}
+    beside = {spec.axis_of(column) for column in shown if column.split(".")[0] == metric.split(".")[0]}
+    return set(AXES) if spec.axis == "both" and beside == own else own
 
 
 def main_column(metric: str, columns: Sequence[str]) -> str:

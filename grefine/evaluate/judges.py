@@ -95,7 +95,12 @@ def choose(
         name = known_metric(item) if isinstance(item, str) else item.spec.name
         try:
             judge = resolve(
-                item, weights=weights, pipeline=where, device=device, allow_noncommercial=allow_noncommercial
+                item,
+                weights=weights,
+                pipeline=where,
+                device=device,
+                allow_noncommercial=allow_noncommercial,
+                fetch=bool(metrics),
             )
         except (WeightsMissing, MetricUnavailable) as error:
             missing[name] = str(error)

@@ -17,7 +17,6 @@ from grefine.evaluate.scoring import (
     Item,
     Progress,
     ScoringLog,
-    foreign_to,
     measure_change,
     readable,
     score,
@@ -26,8 +25,10 @@ from grefine.evaluate.scoring import (
 from grefine.evaluate.tables import AFTER, BEFORE, ScoreRow, write_rows
 from grefine.io.atomic import write_text
 from grefine.io.content import content_hash
+from grefine.io.images import read_image
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.fidelity import FIDELITY
+from grefine.scorers.files import foreign_among
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.resolve import Judge
 from grefine.types import MetricSpec
@@ -171,7 +172,8 @@ def score_stages(
     log = ScoringLog()
     rows: list[ScoreRow] = []
     specs: dict[str, MetricSpec] = {name: spec for name, (spec, _) in FIDELITY.items()}
-    foreign = {judge.spec.name: foreign_to(judge, items, cache) for judge in judges}
+    pictures = [(item.image, item.content, lambda path=item.path: read_image(path).rgb) for item in items]
+    foreign = {judge.spec.name: foreign_among(judge, pictures, cache) for judge in judges}
     tell_foreign(foreign, judges, len(originals), force, log)
     for judge in judges:
         left_out = set() if force else foreign[judge.spec.name]

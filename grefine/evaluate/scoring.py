@@ -19,7 +19,7 @@ from grefine.scorers import fidelity
 from grefine.scorers.cache import ScoreCache, score_key
 from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.noise import PROBES
-from grefine.scorers.resolve import Judge, fingerprint_of
+from grefine.scorers.resolve import Judge
 
 Progress = Callable[[str], None]
 
@@ -46,23 +46,6 @@ class ScoringLog:
     notes: list[str] = field(default_factory=list)
     forced: str = ""
     """What is to be known of pictures that were judged though the judges do not know their world."""
-
-
-def foreign_to(judge: Judge, items: Iterable[Item], cache: ScoreCache) -> set[str]:
-    """Return the images of which a stage is of a world that the judge was never taught."""
-    if judge.domain is None:
-        return set()
-    net = fingerprint_of(judge.domain.folder) if judge.domain.folder else judge.domain.world.name
-    found = set()
-    for item in items:
-        key = f"foreign:{net}:{item.content}"
-        known = cache.peek(key)
-        if known is None:
-            known = {"foreign": float(judge.domain.is_foreign(read_image(item.path).rgb))}
-            cache.put(key, known, count=False)
-        if known["foreign"]:
-            found.add(item.image)
-    return found
 
 
 def tell_foreign(

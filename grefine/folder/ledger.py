@@ -29,7 +29,7 @@ _WORDS = {
     "prompts": "the prompts",
     "loras": "the folder of LoRAs",
     "gate": "the gate",
-    "steering": "the precision, added judges, guidance or who draws the maps",
+    "steering": "the precision, added judges, guidance, who redraws or who draws the maps",
 }
 
 

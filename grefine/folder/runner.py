@@ -47,7 +47,7 @@ from grefine.folder.workers import refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.indicators.domain_check import domain_of
-from grefine.indicators.providers import open_sources
+from grefine.indicators.providers import Provider, open_sources
 from grefine.io.journal import Journal
 from grefine.io.picture import printable
 from grefine.io.prompt_table import read_prompt_table
@@ -55,6 +55,7 @@ from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
 from grefine.io.run_files import last_rows
 from grefine.opening import Opening, missing_judges, open_pipeline
+from grefine.refine.painters.choose import describe_painter
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
@@ -84,6 +85,8 @@ def refine_folder(
     dtype: str = "auto",
     offload: str = "none",
     judges: Sequence[str] = (),
+    painter: str | Path | None = None,
+    painter_class: str | None = None,
     guidance: Mapping[str, float] | None = None,
     engine: str | None = None,
     workers: int = 0,
@@ -117,8 +120,10 @@ def refine_folder(
         allow_noncommercial: Accept a gate whose terms are non-commercial.
         device: Where a pipeline that is loaded here runs.
         dtype: Its precision: auto, fp32, fp16 or bf16.
-        offload: none, model or sequential.
+        offload: none, model, group or sequential.
         judges: NAME or NAME=DIR of judges for the guard beside the pipeline's own.
+        painter: Who redraws in place of SDXL: a recipe, an installed painter, a folder, or a Hub id.
+        painter_class: The class of diffusers that a folder or Hub id is loaded as.
         guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
         engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun.
         workers: Start so many shards on this machine, wait for them and merge.
@@ -159,6 +164,7 @@ def refine_folder(
         arguments |= {"gate_weights": gate_weights, "allow_noncommercial": allow_noncommercial, "device": device}
         arguments |= {"dtype": dtype, "offload": offload, "judges": judges, "guidance": guidance}
         arguments |= {"quality_map": quality_map, "alignment_map": alignment_map}
+        arguments |= {"painter": painter, "painter_class": painter_class}
         shown = (
             report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
         )
@@ -177,7 +183,8 @@ def refine_folder(
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
-    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
+    named_painter = (str(painter or ""), painter_class or "")
+    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial, *named_painter)
     pipe = open_pipeline(pipeline, opening)
     unjudged = missing_judges(pipe, guidance) if settings.guard else ""
     first = gate
@@ -194,6 +201,7 @@ def refine_folder(
         tuple(opening.key()),
         dict(guidance or {}),
         *drawn,
+        describe_painter(getattr(pipe, "painter", None)) or {},
     )
     if dry_run:
         with _quiet(pipe):
@@ -209,6 +217,9 @@ def refine_folder(
         refuse_unmerged(out, shard)
         if unjudged:
             report({"event": "note", "text": unjudged})
+        for name in (name for one in drawn if isinstance(one, Provider) for name in one.unmeasured):
+            text = f"'{name}' was not measured on good pictures, so its map is believed from half on"
+            report({"event": "note", "text": f"{text}: `grefine calibrate --help` says how to measure it."})
         if table is not None:
             report({"event": "note", "text": table.note})
         _warn(first, report)

@@ -39,18 +39,25 @@ class Task:
     """Who draws the quality maps in place of PQ-Map."""
     alignment_map: MapSource | None = None
     """Who draws the alignment maps in place of AQ-Map."""
+    painter: Mapping[str, Any] = field(default_factory=dict)
+    """Who redraws in place of SDXL, and how it is told, as a saved pipeline states it."""
     plan_only: bool = False
     """Stop after the plan: nothing is repainted."""
 
     @property
     def drawn_by(self) -> dict[str, str]:
-        """Say where maps come from that are not ours: a provider with its version, or a folder."""
+        """Say where maps come from that are not ours: a provider with what was measured of it, or a folder."""
         named = {"quality map": self.quality_map, "alignment map": self.alignment_map}
         return {
-            what: f"{by.spec.name} {by.spec.version}" if isinstance(by, Provider) else str(by.folder)
+            what: by.told if isinstance(by, Provider) else str(by.folder)
             for what, by in named.items()
             if by is not None
         }
+
+    @property
+    def painter_name(self) -> str:
+        """Say who redraws in place of SDXL; empty for SDXL."""
+        return " ".join(str(self.painter[key]) for key in ("class", "from") if self.painter.get(key))
 
     @cached_property
     def config_hash(self) -> str:
@@ -63,6 +70,7 @@ class Task:
     def _steering(self) -> list[Any]:
         steering: list[Any] = [list(self.opening), dict(self.guidance)]
         steering += [self.drawn_by] if self.drawn_by else []
+        steering += [dict(self.painter)] if self.painter else []
         return steering if any(steering) else []
 
     def header(self, prompts: str) -> dict[str, Any]:
@@ -94,7 +102,9 @@ def weights_fingerprint(pipe: Any) -> str:
     import torch
 
     state = hashlib.sha256()
-    for name, part in sorted(pipe.components.items()):
+    painter = getattr(getattr(getattr(pipe, "painter", None), "pipe", None), "components", {})
+    parts = pipe.components | {f"painter.{name}": part for name, part in painter.items()}
+    for name, part in sorted(parts.items()):
         if not isinstance(part, torch.nn.Module):
             continue
         for key, tensor in sorted(part.state_dict().items()):

@@ -13,6 +13,7 @@ from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.components import read_calibration, store_calibration
+from grefine.indicators.providers import OWN, Provider
 from grefine.indicators.self_calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.io.run_files import STATE_FOLDER
 
@@ -23,7 +24,9 @@ FILE = "calibration.json"
 def needs_thresholds(pipe: Any, task: Task) -> bool:
     """Say whether a run would take guesses for thresholds: nobody measured any, and its settings use them."""
     config = task.config
-    used = config.gate or config.mask_threshold is None
+    quality = isinstance(task.quality_map, Provider) and OWN not in task.quality_map.names
+    phrases = not config.use_aq or isinstance(task.alignment_map, Provider) or config.phrase_judge != "clip"
+    used = (config.gate or config.mask_threshold is None) and not (quality and phrases)
     return used and not task.options.force and not Calibration.of(pipe.config.get("calibration")).calibrated
 
 

@@ -25,6 +25,7 @@ def view_of(task: Task, gate: ScoreGate | None, pipe: Any) -> dict[str, Any]:
     facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
     facts += [("gate", gate.name)] if gate else []
     facts += task.drawn_by.items()
+    facts += [("painter", task.painter_name)] if task.painter else []
     facts += [("force", "yes")] if task.options.force else []
     domain = domain_of(pipe)
     return {

@@ -138,6 +138,7 @@ def _record(outcome: Outcome, task: Task) -> RefineRecord:
         guarded=bool(result and result.decision.guarded),
         area=round(result.plan.area, 4) if result else 0.0,
         moved=round(result.moved, 4) if result else 0.0,
+        painter=task.painter_name,
         prompt=reading.prompt.prompt,
         prompt_origin=reading.prompt.origin,
         before=dict(result.before.values) if result else judged,

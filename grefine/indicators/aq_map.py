@@ -6,7 +6,8 @@ PQ-Map, so that one look at an image serves both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ from grefine.models.clip_surgery import ClipSurgery
 from grefine.types import AlignmentMap, DefectKind, ParsedPrompt, Phrase
 
 Prompt = str | ParsedPrompt
+Asker = Callable[[Sequence[Image.Image], Sequence[str]], Sequence[float]]
+"""How sure somebody is that each picture shows its text, 0..1."""
+UNDECIDED = 0.5
+"""Of an asker's answers: what is less sure counts as missing."""
 
 
 class AQMap:
@@ -76,6 +81,14 @@ class AQMap:
         self.text_features = TextFeatures(clip, tokenizer, templates)
         self.side = side or self.calibration.side
         self.tiles, self.batch_size = tiles, batch_size
+        self.asker: Asker | None = None
+        """Who decides in CLIP's place which phrases are missing; CLIP still says where."""
+
+    def asking(self, asker: Asker) -> AQMap:
+        """Return an AQ-Map of which somebody else decides which phrases are missing."""
+        other = copy(self)
+        other.asker = asker
+        return other
 
     @classmethod
     def from_pretrained(cls, pipeline: str | Path, *, readings: Readings | Mapping[str, Any] | None = None) -> AQMap:
@@ -98,8 +111,12 @@ class AQMap:
         encoding = encoding or self.encode(images)
         if len(encoding) != len(images):
             raise ConfigError(f"The encoding is of {len(encoding)} images, but {len(images)} were given.")
+        parsed = [parsed_prompt(prompt) for prompt in prompts]
+        answers = [None] * len(parsed) if self.asker is None else self._ask(images, parsed)
         with self.text_features.steady():
-            return [self._judge(encoding, index, parsed_prompt(prompt)) for index, prompt in enumerate(prompts)]
+            return [
+                self._judge(encoding, index, *asked) for index, asked in enumerate(zip(parsed, answers, strict=True))
+            ]
 
     @torch.no_grad()
     def aligned_map(self, encoding: Encoding, index: int, text: str) -> GridMap:
@@ -110,12 +127,33 @@ class AQMap:
         ]
         return encoding.grid_map(index, cells, "bilinear")
 
-    def _judge(self, encoding: Encoding, index: int, prompt: ParsedPrompt) -> AlignmentMap:
+    def _ask(self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt]) -> list[dict[str, float] | None]:
+        """Return for each picture the answers to its prompt, its phrases and their nouns; all are asked together."""
+        texts = [
+            list(dict.fromkeys([prompt.text, *(t for p in prompt.phrases if _is_judged(p) for t in (p.text, p.noun))]))
+            if prompt.phrases
+            else []
+            for prompt in prompts
+        ]
+        pairs = [(image, text) for image, own in zip(images, texts, strict=True) for text in own]
+        assert self.asker is not None
+        found = iter(self.asker([image for image, _ in pairs], [text for _, text in pairs]) if pairs else ())
+        return [dict(zip(own, found, strict=False)) for own in texts]
+
+    def _judge(
+        self, encoding: Encoding, index: int, prompt: ParsedPrompt, answers: Mapping[str, float] | None
+    ) -> AlignmentMap:
         width, height = encoding.sizes[index]
         if not prompt.phrases:
             note = "The prompt is empty." if not prompt.text.strip() else "The prompt names nothing that can be seen."
             return AlignmentMap(np.ones((height, width), dtype=np.float32), None, (), f"{note} Only p counts.")
-        a_phs, a_pns = self._phrase_scores(encoding.whole[index], prompt.phrases)
+        if answers is None:
+            a_phs, a_pns = self._phrase_scores(encoding.whole[index], prompt.phrases)
+            a_0, beta = self._prompt_score(encoding.whole[index], prompt.text), self.calibration.beta
+        else:
+            a_phs = [answers.get(phrase.text, 1.0) for phrase in prompt.phrases]
+            a_pns = [answers.get(phrase.noun, 1.0) for phrase in prompt.phrases]
+            a_0, beta = answers[prompt.text], UNDECIDED
         defects = self._defects(prompt.phrases, a_phs, a_pns)
         claims = [
             self._seen(encoding, index, phrase.text) if defects[j] is None and _is_judged(phrase) else None
@@ -152,9 +190,9 @@ class AQMap:
         E = combine_regions(drawn, (height, width), self.readings.a_combine)
         judged = [j for j, phrase in enumerate(prompt.phrases) if _is_judged(phrase)]
         score = alignment_score(
-            self._prompt_score(encoding.whole[index], prompt.text),
+            a_0,
             [a_phs[j] for j in judged],
-            self.calibration.beta,
+            beta,
             self.readings.a_product,
         )
         alignments = tuple(
@@ -174,6 +212,11 @@ class AQMap:
     def _defects(
         self, phrases: Sequence[Phrase], a_phs: Sequence[float], a_pns: Sequence[float]
     ) -> list[DefectKind | None]:
+        if self.asker is not None:
+            return [
+                None if not _is_judged(phrase) or phs >= UNDECIDED else "attribute" if pns >= UNDECIDED else "noun"
+                for phrase, phs, pns in zip(phrases, a_phs, a_pns, strict=True)
+            ]
         limits = self.calibration.a_bound, self.calibration.margin, self.readings.noun_evidence
         return [
             find_defect(phs, pns, *limits) if _is_judged(phrase) else None
@@ -301,7 +344,7 @@ class AQMap:
             notes.append(f"The prompt looks like {prompt.language}; only English ones are judged phrase by phrase.")
         if prompt.truncated:
             notes.append(f"{prompt.truncated} words at the end of the prompt were not parsed.")
-        if not self.calibration.calibrated:
+        if not self.calibration.calibrated and self.asker is None:
             notes.append("Uncalibrated: thresholds are guesses for this CLIP (`grefine calibrate` measures them).")
         return " ".join(notes)
 

@@ -27,14 +27,14 @@ def maps_folder(pipeline: str | Path) -> Path | None:
 
 def load_clip(pipeline: str | Path) -> ClipSurgery:
     """Load the component `clip`, ready for use."""
-    if pipeline == released.NAME:
+    if pipeline in released.NAMES:
         return released.released_clip()
     return _load(ClipSurgery, pipeline, "clip").eval()
 
 
 def load_prompts(pipeline: str | Path) -> PQPrompts:
     """Load the component `pq_prompts`, ready for use."""
-    if pipeline == released.NAME:
+    if pipeline in released.NAMES:
         return released.released_prompts()
     return _load(PQPrompts, pipeline, "pq_prompts").eval()
 
@@ -43,7 +43,7 @@ def load_tokenizer(pipeline: str | Path) -> Any:
     """Load the component `clip_tokenizer`."""
     from transformers import CLIPTokenizerFast
 
-    if pipeline == released.NAME:
+    if pipeline in released.NAMES:
         return released.released_tokenizer()
     return _load(CLIPTokenizerFast, pipeline, "clip_tokenizer")
 
@@ -59,7 +59,7 @@ def stored_config(pipeline: str | Path, component: str = "") -> dict[str, Any]:
     Raises:
         WeightsMissing: no such pipeline.
     """
-    if pipeline == released.NAME:
+    if pipeline in released.NAMES:
         return {}
     folder = maps_folder(pipeline)
     if folder is not None:

@@ -62,9 +62,10 @@ def _opened(signs: Mapping[str, np.ndarray], total: float) -> tuple[dict[str, fl
     closed: set[str] = set()
     while open_ := [name for name in level if name not in closed]:
         name = min(open_, key=lambda gate: level[gate])
-        tried = limits | {name: _between(ordered[name], level[name] + 1)}
-        if level[name] + 1 < count and np.isfinite(tried[name]) and expected(tried) <= total:
-            limits, level[name] = tried, level[name] + 1
+        past = level[name] + 1  # values that are all alike never count as past, so the last one ends it
+        tried = limits | {name: _between(ordered[name], past)} if past < count else limits
+        if past < count and np.isfinite(tried[name]) and expected(tried) <= total:
+            limits, level[name] = tried, past
         else:
             closed.add(name)
     return limits, expected(limits)

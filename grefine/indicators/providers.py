@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
+from itertools import repeat
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +17,19 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, nearest
+from grefine.fetching import accepted_terms
+from grefine.indicators.calibration import needs_repair
+from grefine.indicators.edges import Edge, measure_edge, spot_quality, store_edge, stored_edge
 from grefine.indicators.heatmap import ENDINGS, read_heatmap
+from grefine.indicators.map_networks import network_map
+from grefine.indicators.pq_map import PQMap
+from grefine.scorers.registry import judge_files
 from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
 
 GROUPS = {"quality": "grefine.quality_maps", "alignment": "grefine.alignment_maps"}
 """The entry point groups under which other packages bring maps."""
+OWN = "pq"
+"""What PQ-Map is called among several maps."""
 
 
 class MapFile(Protocol):
@@ -32,26 +42,58 @@ class MapFile(Protocol):
 
 @dataclass(frozen=True)
 class Provider:
-    """A map of another package, in the convention of our own: values in 0..1, high is good."""
+    """A map of another package, in the convention of our own: values in 0..1, high is good.
+
+    One that was measured on good pictures is brought to a scale on which half is the edge of what those have.
+    """
 
     kind: str
     spec: MapSpec
     draw: Callable[..., Sequence[Any]]
+    edge: Edge | None = None
 
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt] | None = None
     ) -> list[QualityMap] | list[AlignmentMap]:
         """Return the maps of pictures; those of alignment get the prompts as texts."""
-        alone = prompts is None
-        given = self.draw(list(images)) if alone else self.draw(list(images), [prompt.text for prompt in prompts])
+        maps = self.values(images, None if prompts is None else [prompt.text for prompt in prompts])
+        if self.kind == "quality":
+            return [QualityMap(one, spot_quality(one)) for one in map(self.scaled, maps)]
+        note = f"'{self.spec.name}' drew the alignment map."
+        return [AlignmentMap(self.scaled(one), None, (), note) for one in maps]
+
+    def values(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[np.ndarray]:
+        """Return what it drew, 0..1 and high is good, before it is held against good pictures."""
+        given = self.draw(list(images)) if prompts is None else self.draw(list(images), list(prompts))
         if not hasattr(given, "__len__") or len(given) != len(images):
             raise ConfigError(f"The {self.kind} map '{self.spec.name}' must return a list with a map for each image.")
-        maps = [self._scaled(one, image) for one, image in zip(given, images, strict=True)]
-        if self.kind == "quality":
-            return [QualityMap(values, float(values.mean())) for values in maps]
-        return [AlignmentMap(values, None, (), f"'{self.spec.name}' drew the alignment map.") for values in maps]
+        return [self._checked(one, image) for one, image in zip(given, images, strict=True)]
 
-    def _scaled(self, given: Any, image: Image.Image) -> np.ndarray:
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """Return a map of which half is the edge; of alignment only what lies beyond it asks for a repair."""
+        if self.edge is None:
+            return values
+        if self.kind == "alignment":
+            return (1.0 - values <= self.edge.badness).astype(np.float32)
+        return 1.0 - np.interp(1.0 - values, [0.0, self.edge.badness, 1.0 + 1e-6], [0.0, 0.5, 1.0]).astype(np.float32)
+
+    @property
+    def names(self) -> list[str]:
+        """Who draws."""
+        return [self.spec.name]
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Whose good pictures nobody looked at, so that it is believed from half on."""
+        return [] if self.edge else [self.spec.name]
+
+    @property
+    def told(self) -> str:
+        """What is said of it on the page, and compared when a run goes on."""
+        measured = f"good pictures reach {self.edge.badness:.3g}" if self.edge else "not measured on good pictures"
+        return f"{self.spec.name} {self.spec.version}, {measured}"
+
+    def _checked(self, given: Any, image: Image.Image) -> np.ndarray:
         low, high = self.spec.range
         values = np.asarray(given, dtype=np.float32)
         if values.size and (values.min() < low or values.max() > high):
@@ -61,6 +103,52 @@ class Provider:
             )
         values = read_heatmap((values - low) / (high - low), image.size)
         return 1.0 - values if self.spec.high_is == "bad" else values
+
+
+@dataclass(frozen=True)
+class Combined(Provider):
+    """Several quality maps as one: the worst of them at every place, or their weighted mean."""
+
+    parts: tuple[Provider, ...] = ()
+    weights: tuple[float, ...] = ()
+    """Of each part; empty: the worst counts."""
+
+    def values(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[np.ndarray]:
+        """Return the maps, each part brought to its own edge first."""
+        drawn = zip(*([part.scaled(one) for one in part.values(images)] for part in self.parts), strict=True)
+        if not self.weights:
+            return [np.minimum.reduce(maps) for maps in drawn]
+        return [np.average(maps, axis=0, weights=self.weights).astype(np.float32) for maps in drawn]
+
+    @property
+    def names(self) -> list[str]:
+        """Who draws."""
+        return [part.spec.name for part in self.parts]
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Whose good pictures nobody looked at; PQ-Map is measured with its pipeline."""
+        return [name for part in self.parts if part.spec.name != OWN for name in part.unmeasured]
+
+    @property
+    def told(self) -> str:
+        """What is said of its parts."""
+        return f"{self.spec.name}: " + "; ".join(part.told for part in self.parts if part.spec.name != OWN)
+
+    def with_own(self, pq: PQMap) -> Combined:
+        """Return it with the pipeline's PQ-Map in the place that is kept for it."""
+        return replace(self, parts=tuple(own_map(pq) if part.spec.name == OWN else part for part in self.parts))
+
+
+def own_map(pq: PQMap) -> Provider:
+    """Return PQ-Map as a provider; a picture that its own gates leave alone has nothing bad for it."""
+    found = pq.calibration
+
+    def draw(images: Sequence[Image.Image]) -> list[np.ndarray]:
+        maps = pq(images)
+        return [one.values if needs_repair(one, None, found)[0] else np.ones_like(one.values) for one in maps]
+
+    return Provider("quality", MapSpec(OWN), draw, Edge(found.mask_threshold))
 
 
 @dataclass(frozen=True)
@@ -107,34 +195,110 @@ def _installed(group: str, path: tuple[str, ...]) -> dict[str, MapFile]:
 
 
 def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncommercial: bool = False) -> MapSource:
-    """Return what `--quality-map NAME|DIR` or `--alignment-map NAME|DIR` means.
+    """Return what `--quality-map SOURCE` or `--alignment-map SOURCE` means.
 
     Args:
         kind: "quality" or "alignment".
-        source: the name of a provider that is installed, or a folder of maps.
+        source: the name of a provider that is installed, or a folder of maps. For quality also a network, as
+            `network_map` reads it, "pq" for PQ-Map, and several with commas between them: the worst counts, or with
+            weights, as in "pq*0.7,hands*0.3", their mean.
         device: on which a provider runs.
         allow_noncommercial: accept the terms of a provider that asks for it.
 
     Raises:
-        ConfigError: neither; what is installed is named. Or terms that were not accepted.
+        ConfigError: neither; what is installed is named. Or terms or code that were not accepted.
+        WeightsMissing: a network that is not there.
+        WeightsCorrupt: one that is something else.
     """
+    if Path(source).is_dir() and str(source) not in map_files(kind):
+        return MapFolder(kind, Path(source))
+    parts = [part.strip() for part in str(source).split(",")]
+    if len(parts) == 1:
+        return _open_provider(kind, parts[0], device, allow_noncommercial)
+    if kind != "quality":
+        raise ConfigError(f"--{kind}-map: '{source}' names several maps, and only those of quality are combined.")
+    split = [part.rpartition("*") if _is_number(part.rpartition("*")[2]) else (part, "", "") for part in parts]
+    weights = tuple(float(weight) for _, star, weight in split if star)
+    if weights and (len(weights) < len(parts) or min(weights) < 0 or not 0 < sum(weights) < inf):
+        raise ConfigError(f"--{kind}-map: in '{source}' every map needs a weight of 0 or more, or none has one.")
+    opened = tuple(_open_provider(kind, name.strip(), device, allow_noncommercial, True) for name, _, _ in split)
+    names = [part.spec.name for part in opened]
+    shown = [f"{weight:g} {name}" for weight, name in zip(weights, names, strict=True)] if weights else names
+    judges = tuple(name for part in opened for name in (part.spec.name, *part.spec.judges))
+    spec = MapSpec(f"{'mean' if weights else 'worst'} of {', '.join(shown)}", judges=judges)
+    return Combined(kind, spec, _undrawn, parts=opened, weights=weights)
+
+
+def _open_provider(
+    kind: str, name: str, device: str, allow_noncommercial: bool, beside_others: bool = False
+) -> Provider:
+    if beside_others and name == OWN:
+        return Provider(kind, MapSpec(OWN), _undrawn)
     files = map_files(kind)
-    if str(source) not in files:
-        if Path(source).is_dir():
-            return MapFolder(kind, Path(source))
+    file = files.get(name) or (network_map(name) if kind == "quality" else None)
+    if file is None and beside_others and Path(name).is_dir():
+        raise ConfigError(f"--{kind}-map: the folder '{name}' stands alone; only providers are combined.")
+    if file is None:
         known = ", ".join(files) or "none"
         raise ConfigError(
-            f"--{kind}-map: '{source}' is no folder and no provider (installed: {known}){nearest(str(source), files)}"
+            f"--{kind}-map: '{name}' is no folder and no provider (installed: {known}){nearest(name, files)}"
         )
-    file = files[str(source)]
-    if file.SPEC.noncommercial and not allow_noncommercial:
+    spec = file.SPEC
+    if spec.noncommercial and not (allow_noncommercial or accepted_terms(spec.name, spec.licence)):
         raise ConfigError(
-            f"The {kind} map '{source}' runs under non-commercial terms ({file.SPEC.licence}); pass "
-            "--allow-noncommercial if yours is such a use."
+            f"The {kind} map '{name}' runs under non-commercial terms ({spec.licence}); pass --allow-noncommercial if "
+            f"yours is such a use, or once `grefine fetch {spec.name} --accept-terms`."
         )
     if not file.SPEC.range[0] < file.SPEC.range[1]:
-        raise ConfigError(f"The {kind} map '{source}' declares the range {file.SPEC.range}: the second is not larger.")
-    return Provider(kind, file.SPEC, file.load(device))
+        raise ConfigError(f"The {kind} map '{name}' declares the range {file.SPEC.range}: the second is not larger.")
+    return Provider(kind, file.SPEC, file.load(device), stored_edge(kind, file.SPEC))
+
+
+def terms_asked(name: str) -> str:
+    """Return the non-commercial terms of a metric or provider whose weights we do not fetch; else nothing."""
+    files = [map_files(kind).get(name) for kind in GROUPS] + [judge_files().get(name)]
+    return next((file.SPEC.licence for file in files if file is not None and file.SPEC.noncommercial), "")
+
+
+def measure_provider(
+    kind: str,
+    name: str,
+    images: Iterable[Image.Image],
+    prompts: Sequence[str] | None = None,
+    false_alarms: float = 0.03,
+    device: str = "cpu",
+    allow_noncommercial: bool = False,
+) -> tuple[Edge, Path]:
+    """Measure how bad a provider finds good pictures, and keep it: what it finds no worse elsewhere is not believed.
+
+    Args:
+        kind: "quality" or "alignment".
+        name: of one provider, as `open_source` reads it.
+        images: good pictures; they may stream.
+        prompts: theirs, for alignment.
+        false_alarms: share of good pictures of which the map may still find something.
+        device: on which it runs.
+        allow_noncommercial: accept the terms of a provider that asks for it.
+
+    Raises:
+        ConfigError: too few pictures, or no such provider.
+    """
+    provider = _open_provider(kind, name, device, allow_noncommercial)
+    texts = repeat(None) if prompts is None else ([prompt] for prompt in prompts)
+    found = [spot_quality(provider.values([image], text)[0]) for image, text in zip(images, texts, strict=False)]
+    edge = measure_edge(provider.spec, found, false_alarms)
+    return edge, store_edge(kind, provider.spec, edge)
+
+
+def _undrawn(images: Sequence[Image.Image]) -> Sequence[Any]:
+    raise ConfigError(f"'{OWN}' is a pipeline's own map: it can only be drawn by a pipeline.")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(float(text) + 1)
+    except ValueError:
+        return False
 
 
 def open_sources(

@@ -19,6 +19,8 @@ from grefine.scorers.registry import judge_files
 
 RECIPE = "recipe.yaml"
 INDEX = "model_index.json"
+PAINTER = "painter"
+"""The part that is a whole pipeline of diffusers: another painter than SDXL."""
 STAMP = "assembled.json"
 """Beside the assembled parts: how each was made. A part that is made otherwise now is made anew."""
 
@@ -114,7 +116,8 @@ def fetched_part(component: str) -> Path:
     Raises:
         WeightsMissing: it is not fetched whole, or no recipe has it.
     """
-    for folder in (folder for name in pipeline_names() if (folder := recipe_folder(name)) is not None):
+    recipes = [folder for name in pipeline_names() if (folder := recipe_folder(name)) is not None]
+    for folder in sorted(recipes, key=lambda folder: PAINTER in read_recipe(folder).parts):
         if component in read_recipe(folder).parts:
             return assembled_folder(folder, [component]) / component
     raise WeightsMissing(f"No recipe brings the part '{component}'.")
@@ -178,7 +181,7 @@ def _assemble(folder: Path, recipe: Recipe, absent: list[str], only: Collection[
     if only is not None and (home / INDEX).is_file():
         return home
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    index |= {name: [None, None] for name in absent}
+    index |= {name: [None, None] for name in absent if name != PAINTER}
     if "controlnet" in absent:
         index["refine_defaults"] = {**(index.get("refine_defaults") or {}), "restorer": "inpaint"}
     known = home / INDEX

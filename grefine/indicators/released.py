@@ -16,8 +16,8 @@ START = 49406
 """The row of CLIP's table for the start of a text."""
 MERGES = Path(__file__).parent / "clip_merges.txt.gz"
 """The pairs that OpenAI's tokenizer joins, in order (MIT, see NOTICE)."""
-NAME = "released"
-"""Where a pipeline is named, this means the published weights, without any diffusion model."""
+NAMES = ("released", "clip")
+"""Where a pipeline is named, these mean the published weights, without any diffusion model."""
 
 
 def released_clip() -> ClipSurgery:

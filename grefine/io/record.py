@@ -49,6 +49,8 @@ class RefineRecord:
     """The first judge that chose what was looked at, as NAME:VALUE; it steered the run like the guard's judges."""
     forced: bool = False
     """True for a picture of a world that the pipeline does not know."""
+    painter: str = ""
+    """Who redrew; empty for SDXL."""
     source: str = ""
     """SHA-256 of the file that was refined."""
     pixels: str = ""
@@ -64,6 +66,8 @@ class RefineRecord:
             "before": _numbers(self.before),
             "after": _numbers(self.after),
         }
+        if not self.painter:
+            del values["painter"]
         return json.dumps(values, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 

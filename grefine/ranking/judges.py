@@ -21,7 +21,7 @@ from grefine.ranking.votes import VoteTable
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.registry import split_value
-from grefine.scorers.resolve import Weights, resolve
+from grefine.scorers.resolve import Judge, Weights, resolve
 from grefine.types import Direction
 
 ImageKey = tuple[str, str]
@@ -128,11 +128,9 @@ def metric_values(
             Task(str(path), partial(_open, path), _prompt(prompts, image) if spec.needs_prompt else "")
             for (_, image), path in paths.items()
         ]
-        if judge.domain is not None and force:
-            foreign = sum(judge.domain.is_foreign(read_image(path).rgb) for path in paths.values())
-            progress(judge.domain.told(foreign, len(paths), force) or "All are of its world.")
+        _see_world(judge, paths, force, progress)
         cache = ScoreCache()
-        judge_pictures(spec, partial(judge.scorer, force), tasks, cache, _give_up)
+        judge_pictures(spec, judge.load, tasks, cache, _give_up)
         each: dict[str, dict[ImageKey, float]] = {}
         for key, path in paths.items():
             for name, value in (cache.peek(str(path)) or {}).items():
@@ -149,17 +147,23 @@ def calibrated_values(
     paths: Mapping[ImageKey, Path],
     device: str = "cpu",
     progress: Callable[[str], None] = lambda _: None,
+    force: bool = False,
 ) -> dict[str, JudgeValues]:
     """Run calibrated judges, each under its folder's name, and beside each the frozen judge that it corrects."""
     found: dict[str, JudgeValues] = {}
     if not folders:
         return found
-    from grefine.ranking.frozen import CalibratedJudge
+    from grefine.ranking.frozen import FIVE_LEVEL, CalibratedJudge
 
     for folder in folders:
         judge = CalibratedJudge.load(folder, device)
         name = Path(folder).resolve().name
         progress(f"{name}: {len(paths)} images")
+        source = judge.source
+        if source.metric != FIVE_LEVEL:
+            weights = {source.metric: source.weights} if source.weights else {}
+            how = {"device": device, "allow_noncommercial": source.allow_noncommercial}
+            _see_world(resolve(source.metric, weights=weights, **how), paths, force, progress)
         plain: dict[ImageKey, float] = {}
         corrected: dict[ImageKey, float] = {}
         for key, path in paths.items():
@@ -167,6 +171,18 @@ def calibrated_values(
             plain[key], corrected[key] = float(before[0]), float(after[0])
         found |= {name: JudgeValues(corrected), f"{name} (frozen {judge.source.metric})": JudgeValues(plain)}
     return found
+
+
+def _see_world(judge: Judge, paths: Mapping[ImageKey, Path], force: bool, progress: Callable[[str], None]) -> None:
+    """Refuse pictures of a world that a judge does not know; with `force` say how many they are."""
+    if judge.domain is None:
+        return
+    pictures = (read_image(path).rgb for path in paths.values())
+    if not force:
+        judge.domain.demand(pictures)
+        return
+    foreign = sum(map(judge.domain.is_foreign, pictures))
+    progress(judge.domain.told(foreign, len(paths), force) or "All are of its world.")
 
 
 def read_values(path: str | Path) -> dict[str, JudgeValues]:

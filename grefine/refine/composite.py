@@ -6,11 +6,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
 from grefine.types import Box
 
 GRAIN = 0.03
 """Share of the longer side over which changes are averaged and blended."""
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """Return `(3, H, W)` float32 in 0..1 of a picture in 0..255."""
+    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1) / 255.0
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """Return `(H, W, 3)` in 0..255, not rounded, of a tensor in 0..1."""
+    return (image * 255).permute(1, 2, 0).numpy()
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

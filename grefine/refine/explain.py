@@ -11,8 +11,10 @@ from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.types import RefineResult
 
 
-def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool, traits: UNetTraits) -> str:
-    """Describe one image's plan, one fact per line."""
+def explain_result(
+    result: RefineResult, config: RefineConfig, calibrated: bool, traits: UNetTraits, share: float = 0.5
+) -> str:
+    """Describe one image's plan, one fact per line; `share` of the steps is stage 1's."""
     plan, alignment = result.plan, result.alignment
     height, width = plan.mask.shape
     lines = [f"Image {width}x{height}, quality p = {result.quality.score:.2f}" + _alignment(alignment.score)]
@@ -31,7 +33,7 @@ def explain_result(result: RefineResult, config: RefineConfig, calibrated: bool,
             f"  {index + 1}. crop {right - left}x{bottom - top} at ({left}, {top}), strength {region.strength:.2f}, "
             f"as '{region.prompt}': {region.reason}"
         )
-    first, second = config.steps
+    first, second = config.split_steps(share)
     if plan.regions:
         runs = {traits.steps_for(first, traits.damage and region.is_restoration) for region in plan.regions}
         lines.append(f"Stage 1 runs {' or '.join(map(str, sorted(runs)))} steps per region.")
@@ -62,11 +64,16 @@ def memory_estimate(
         (tiling.working, tiling.working)
     ]
     height, width = max(sides, key=lambda size: size[0] * size[1])
-    activations = decoding_memory(components["vae"], height, width)
+    vae = components.get("vae")
+    weights = (
+        f"Memory: weights {_bytes(total)}; with enable_model_cpu_offload() about {_bytes(largest)} of them at a time"
+    )
+    if not getattr(getattr(vae, "config", None), "block_out_channels", None):
+        return f"{weights}; up to {config.batch_size} crops are redrawn at once."
+    activations = decoding_memory(vae, height, width)
     return (
-        f"Memory: weights {_bytes(total)}; with enable_model_cpu_offload() about {_bytes(largest)} of them at a time; "
-        f"about {_bytes(activations)} more to decode a crop at {width}x{height}, one after the other; up to "
-        f"{config.batch_size} crops are denoised at once."
+        f"{weights}; about {_bytes(activations)} more to decode a crop at {width}x{height}, one after the other; up "
+        f"to {config.batch_size} crops are denoised at once."
     )
 
 

@@ -72,7 +72,9 @@ class Picture:
         return restore(refined, self.loaded) if self.loaded is not None else refined
 
 
-def check_call(output_type: str, strength: float | None, wanted: Sequence[str], known: Sequence[str]) -> None:
+def check_call(
+    output_type: str, strength: float | None, wanted: Sequence[str], known: Sequence[str], most: float = STRENGTH_CAP
+) -> None:
     """Refuse what no call can do: an output of another type, too much strength, tensors that a callback cannot see."""
     unknown = [name for name in wanted if name not in known]
     if unknown:
@@ -81,9 +83,9 @@ def check_call(output_type: str, strength: float | None, wanted: Sequence[str], 
         )
     if output_type not in OUTPUT_TYPES:
         raise ConfigError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}.")
-    if strength is not None and not 0.0 < strength <= STRENGTH_CAP:
+    if strength is not None and not 0.0 < strength <= most:
         raise ConfigError(
-            f"strength must lie above 0 and up to {STRENGTH_CAP} (full strength washes colours out), not {strength}."
+            f"strength must lie above 0 and up to {most:g} (full strength washes colours out), not {strength}."
         )
 
 

@@ -87,7 +87,7 @@ class Inspector:
         """
         if self.domain is not None and not force:
             self.domain.demand(images)
-        drawer = MapDrawer.of(self.maps.pq, self.maps.aq, quality_map, alignment_map)
+        drawer = MapDrawer.of(self.maps.pq, self.maps.aq, quality_map, alignment_map, self.settings.phrase_judge)
         parsed = [parsed_prompt(prompt) for prompt in prompts]
         found = []
         for image, words, (quality, alignment) in zip(images, parsed, drawer(images, parsed), strict=True):
@@ -101,4 +101,4 @@ class Inspector:
     def scores(self, images: Sequence[Image.Image], prompt: str) -> list[dict[str, float]]:
         """Return p of pictures, and a where the prompt has something to judge."""
         words = parsed_prompt(prompt) if prompt.strip() else None
-        return MapDrawer.of(self.maps.pq, self.maps.aq, None, None).scores(images, words)
+        return MapDrawer.of(self.maps.pq, self.maps.aq, None, None, self.settings.phrase_judge).scores(images, words)

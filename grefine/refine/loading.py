@@ -6,16 +6,20 @@ import importlib
 import inspect
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from huggingface_hub import snapshot_download
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.indicators.components import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.domain_check import domain_at
-from grefine.indicators.recipe import assembled_folder, read_recipe, recipe_folder
+from grefine.indicators.recipe import PAINTER, assembled_folder, read_recipe, recipe_folder
+from grefine.indicators.released import NAMES
+from grefine.refine.painters.choose import describe_painter, is_place, reopen_painter
+from grefine.refine.painters.diffusers import DiffusersPainter
 from grefine.refine.single_file import load_single_file
 from grefine.resources import cache_folder, pipeline_folder, pipeline_names
 from grefine.scorers.component import pipeline_judges, save_judge_tokenizers
@@ -23,6 +27,11 @@ from grefine.scorers.protocol import Scorer
 
 INDEX = "model_index.json"
 MAPS = ("clip", "clip_tokenizer", "pq_prompts")
+SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
+"""What a pipeline with another painter lacks."""
+FOR_PAINTER = ("quantization_config", "device_map", "variant", "use_safetensors", "low_cpu_mem_usage", "max_memory")
+FOR_BOTH = ("local_files_only", "token", "cache_dir", "force_download", "proxies")
+"""What of the arguments of loading is meant for another painter, alone or as well."""
 FULL = ("clip", "pq_prompts")
 """What draws the maps stays in float32: a calibration does not survive another precision, and they are small."""
 EXTRAS = ("controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa")
@@ -64,7 +73,14 @@ class Loading:
         if folder is not None:
             _refuse_half(folder, kwargs)
         # transformers keeps a checkpoint's own precision where diffusers means float32: parts would not fit.
-        kwargs["dtype"] = _with_full_maps(kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32))
+        dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
+        kwargs["dtype"] = _with_full_maps(dtype)
+        stated, empty = _stated_painter(cls, folder or name, kwargs)
+        for_painter: dict[str, Any] = {"dtype": dtype}
+        if stated:
+            for_painter |= {key: kwargs.pop(key) for key in FOR_PAINTER if key in kwargs}
+            for_painter |= {key: kwargs[key] for key in FOR_BOTH if key in kwargs}
+            kwargs = dict.fromkeys(empty) | kwargs
         again = "Copy the folder anew, or reinstall grefine if it is a bundled one."
         if recipe is not None:
             again = f"Delete that part below '{cache_folder()}' and run `grefine fetch {name}` again."
@@ -72,6 +88,9 @@ class Loading:
             made = super().from_pretrained(str(folder or name), **kwargs)  # type: ignore[misc]
             if "device_map" not in kwargs:
                 _refuse_unfilled(made, again)
+            if stated:
+                painter = reopen_painter(stated, folder or _painter_of_hub(name, stated, kwargs), **for_painter)
+                made._painter = painter and replace(painter, origin=name if recipe is not None else painter.origin)
             return made
         except GRefineError:
             raise
@@ -89,14 +108,30 @@ class Loading:
             ) from error
 
     @classmethod
-    def from_pipe(cls, pipeline: Any, maps: str | Path | None = None, **kwargs: Any) -> Self:
-        """Share the components of a loaded SDXL pipeline; neither dtype nor device of any is changed unless asked.
+    def from_pipe(
+        cls,
+        pipeline: Any,
+        maps: str | Path | None = None,
+        painter: Any = None,
+        painter_class: str | None = None,
+        words: Any = None,
+        painter_arguments: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Share the components of a loaded pipeline; neither dtype nor device of any is changed unless asked.
 
         Args:
-            pipeline: any pipeline with SDXL's components (text-to-image, inpainting, another GRefinePipeline).
+            pipeline: any pipeline with SDXL's components (text-to-image, inpainting, another GRefinePipeline), whose
+                UNet then paints; or any other pipeline of diffusers that inpaints, or a function: it becomes the
+                painter (see `use_painter`).
+            painter: who redraws in place of `pipeline`, as `use_painter` takes it.
+            painter_class: see `use_painter`.
+            words: see `use_painter`.
+            painter_arguments: for every call of a pipeline of diffusers that paints.
             maps: the pipeline (name or folder) whose CLIP, prompts and calibration draw the maps, where `pipeline`
-                has none of its own; they are put on its device. "sdxl" also lends the judges and the ControlNet that
-                were fetched, and its defaults. The world that it states bounds the new pipeline.
+                has none of its own; they are put on its device. "clip" means the published ones (`grefine fetch clip
+                pq-prompts`) and lends the judges that were fetched. "sdxl" lends those, the ControlNet and its
+                defaults. The world that it states bounds the new pipeline.
             kwargs: components and settings of this class that replace the shared ones, and `dtype`.
         """
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
@@ -104,26 +139,32 @@ class Loading:
         unknown = [name for name in kwargs if name not in accepted]
         if unknown:
             raise ConfigError(f"from_pipe got the unknown argument '{unknown[0]}'{nearest(unknown[0], accepted)}")
-        shared = {name: part for name, part in pipeline.components.items() if name in accepted and part is not None}
+        components, config = getattr(pipeline, "components", {}), getattr(pipeline, "config", {})
+        sdxl = components.get("unet") is not None and "text_encoder_2" in components
+        own = accepted if sdxl else [name for name in accepted if name not in (*SDXL, "painter")]
+        shared = {name: part for name, part in components.items() if name in own and part is not None}
         # The config also lists components; one that is not there is a pair of None in it.
-        names = [name for name in accepted if name in pipeline.config and name not in pipeline.components]
-        settings = {name: pipeline.config[name] for name in names}
+        settings = {name: config[name] for name in own if name in config and name not in components}
         has = {*shared, *kwargs, *(name for name, value in settings.items() if value is not None)}
-        lent = {} if maps is None else _maps_from(maps) | _extras_from(maps, pipeline, has)
+        lent = {} if maps is None else _maps_from(maps) | _extras_from(maps, pipeline, has, sdxl)
         for part in lent.values():
             if isinstance(part, torch.nn.Module):
-                part.to(pipeline._execution_device)
-        parts = settings | shared | lent | kwargs
+                part.to(getattr(pipeline, "_execution_device", "cpu"))
+        parts = dict.fromkeys(() if sdxl else SDXL) | settings | shared | lent | kwargs
         required = inspect.signature(cls.__init__).parameters
-        missing = [n for n in accepted if required[n].default is inspect.Parameter.empty and parts.get(n) is None]
+        missing = [n for n in own if required[n].default is inspect.Parameter.empty and parts.get(n) is None]
         if missing:
             hint = " Name a pipeline for the maps, e.g. maps='tiny'." if "clip" in missing else ""
             raise ConfigError(
-                f"{type(pipeline).__name__} has no {', '.join(missing)}, which {cls.__name__} needs: it must be an "
-                f"SDXL pipeline.{hint}"
+                f"{type(pipeline).__name__} has no {', '.join(missing)}, which {cls.__name__} needs.{hint}"
             )
-        made = cls(**parts)
-        for name, part in made.components.items() if dtype is not None else ():  # type: ignore[attr-defined]
+        parts["painter"] = None
+        made: Any = cls(**parts)
+        if painter is None:
+            painter = getattr(pipeline, "painter", None) if sdxl else pipeline
+        if painter is not None:
+            made.use_painter(painter, painter_class, words, painter_arguments)
+        for name, part in made.components.items() if dtype is not None else ():
             if isinstance(part, torch.nn.Module) and name not in FULL:
                 part.to(dtype=dtype)
         return made
@@ -158,11 +199,21 @@ class Loading:
         )
         return cls.from_pipe(base, maps=None if set(MAPS) <= own.keys() else maps, **own)
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, save_painter: bool = False, **kwargs: Any) -> None:
         """Save every component and setting, loadable by `from_pretrained` wherever grefine is installed.
 
-        A pipeline that came through remote code names throw-away modules; the saved index names ours.
+        A pipeline that came through remote code names throw-away modules; the saved index names ours. Another
+        painter is saved as what it is made of: the recipe, folder or Hub id that it was loaded from. Its weights are
+        saved along where there is no such place, or with `save_painter`, for weights that were changed since.
         """
+        painter = getattr(self, "_painter", None)
+        inside = ""
+        if isinstance(painter, DiffusersPainter) and (save_painter or not is_place(painter.origin)):
+            inside = PAINTER
+            painter.pipe.save_pretrained(str(Path(save_directory) / PAINTER), **kwargs)
+        if painter is not None:
+            stated = describe_painter(painter, inside)
+            self.register_to_config(painter=stated)  # type: ignore[attr-defined]
         super().save_pretrained(str(save_directory), **kwargs)  # type: ignore[misc]
         save_judge_tokenizers(self, Path(save_directory))
         path = Path(save_directory) / INDEX
@@ -181,6 +232,28 @@ class Loading:
         named = [exclude_modules] if isinstance(exclude_modules, str) else list(exclude_modules or ())
         excluded = list(dict.fromkeys([*named, *self._exclude_from_cpu_offload]))  # type: ignore[attr-defined]
         super().enable_group_offload(*args, exclude_modules=excluded, **kwargs)  # type: ignore[misc]
+        self._painting_pipe("enable_group_offload", *args, **kwargs)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move every component, and a painter of diffusers with them."""
+        super().to(*args, **kwargs)  # type: ignore[misc]
+        self._painting_pipe("to", *args, **kwargs)
+        return self
+
+    def enable_model_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        """Keep the parts that do not run in the machine's memory, those of the painter as well."""
+        super().enable_model_cpu_offload(*args, **kwargs)  # type: ignore[misc]
+        self._painting_pipe("enable_model_cpu_offload", *args, **kwargs)
+
+    def enable_sequential_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        """The same layer by layer."""
+        super().enable_sequential_cpu_offload(*args, **kwargs)  # type: ignore[misc]
+        self._painting_pipe("enable_sequential_cpu_offload", *args, **kwargs)
+
+    def _painting_pipe(self, method: str, *args: Any, **kwargs: Any) -> None:
+        pipe = getattr(getattr(self, "_painter", None), "pipe", None)
+        if pipe is not None:
+            getattr(pipe, method)(*args, **kwargs)
 
     def judges(self, steered: Collection[str] = ()) -> list[Scorer]:
         """Return the guard's scorers: the judges among this pipeline's components that did not steer (`steered`)."""
@@ -249,24 +322,53 @@ def _refuse_without_maps(kind: Any, source: str | Path, kwargs: Mapping[str, Any
         )
 
 
-def _extras_from(maps: str | Path, pipeline: Any, has: Collection[str]) -> dict[str, Any]:
+def _extras_from(maps: str | Path, pipeline: Any, has: Collection[str], sdxl: bool) -> dict[str, Any]:
     """Load what a recipe's pipeline has fetched beside its maps and `pipeline` lacks, in its precision."""
-    recipe = recipe_folder(maps)
+    recipe = recipe_folder("sdxl" if maps in NAMES else maps)
     if recipe is None:
         return {}
     lacking = [name for name, part in read_recipe(recipe).parts.items() if part.lacking()]
-    wanted = [name for name in EXTRAS if name in read_recipe(recipe).parts and name not in {*lacking, *has}]
-    home = assembled_folder(recipe, (*MAPS, *wanted))
+    lends = [name for name in EXTRAS if name in read_recipe(recipe).parts and (sdxl or name != "controlnet")]
+    wanted = [name for name in lends if name not in {*lacking, *has}]
+    if not wanted:
+        return {}
+    home = assembled_folder(recipe, (*(() if maps in NAMES else MAPS), *wanted))
     index = json.loads((recipe / INDEX).read_text(encoding="utf-8"))
     found: dict[str, Any] = {}
     for name in wanted:
         library, kind = index[name]
         loader = getattr(importlib.import_module(library), kind)
-        found[name] = loader.from_pretrained(str(home / name), torch_dtype=pipeline.unet.dtype).eval()
+        found[name] = loader.from_pretrained(str(home / name), torch_dtype=_precision(pipeline)).eval()
     defaults = dict(index.get("refine_defaults") or {})
     if defaults.get("restorer") == "controlnet-tile" and "controlnet" not in {*has, *found}:
         defaults["restorer"] = "inpaint"
-    return found if "refine_defaults" in has or not defaults else found | {"refine_defaults": defaults}
+    keeps = "refine_defaults" in has or not sdxl or maps in NAMES
+    return found if keeps or not defaults else found | {"refine_defaults": defaults}
+
+
+def _precision(pipeline: Any) -> torch.dtype:
+    denoisers = (getattr(pipeline, name, None) for name in ("unet", "transformer"))
+    return next((one.dtype for one in denoisers if one is not None), torch.float32)
+
+
+def _stated_painter(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return what an index says of another painter than SDXL's UNet, and which of SDXL's parts it lacks."""
+    try:
+        index = kind.load_config(str(source), **{name: kwargs[name] for name in FOR_BOTH if name in kwargs})
+    except (OSError, ValueError):  # diffusers says what it is, in its own words
+        return {}, []
+    found = index.get("painter") if isinstance(index, Mapping) else None
+    if not isinstance(found, Mapping):
+        return {}, []
+    return dict(found), [name for name in SDXL if not any(index.get(name) or ())]
+
+
+def _painter_of_hub(name: str, stated: Mapping[str, Any], kwargs: Mapping[str, Any]) -> str:
+    """Return a folder with the painter that a pipeline on the Hub brings along."""
+    if stated.get("from") != PAINTER:
+        return name
+    asked = {key: kwargs[key] for key in ("local_files_only", "token", "cache_dir", "revision") if key in kwargs}
+    return snapshot_download(name, allow_patterns=[f"{PAINTER}/**"], **asked)
 
 
 def _maps_from(pipeline: str | Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -11,12 +12,13 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError
-from grefine.indicators.aq_map import AQMap
+from grefine.indicators.aq_map import AQMap, Asker
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality, Source, read_heatmap
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.providers import Provider, maps_of, open_source
+from grefine.indicators.providers import Combined, Provider, maps_of, open_source
 from grefine.refine.job import Job, timed
+from grefine.scorers.resolve import load_scorer
 from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
 
 QualityProvider = Source | Callable[[Sequence[Image.Image]], Sequence[QualityMap | np.ndarray]]
@@ -26,6 +28,10 @@ AlignmentProvider = (
     Source | Callable[[Sequence[Image.Image], Sequence[ParsedPrompt]], Sequence[AlignmentMap | np.ndarray]]
 )
 """Your own in place of AQ-Map: the same, or `function(images, prompts) -> maps`."""
+
+
+VQA = MapSpec("vqascore")
+"""Who decides which phrases are missing where `phrase_judge` asks for it."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +45,23 @@ class MapDrawer:
 
     @classmethod
     def of(
-        cls, pq: PQMap, aq: AQMap | None, quality: QualityProvider | None, alignment: AlignmentProvider | None
+        cls,
+        pq: PQMap,
+        aq: AQMap | None,
+        quality: QualityProvider | None,
+        alignment: AlignmentProvider | None,
+        phrase_judge: str = "clip",
     ) -> MapDrawer:
         """Put what a caller gives in the place of our maps; a text that is no path names a provider."""
         device = str(pq.clip.device)
+        if aq is not None and alignment is None and phrase_judge != "clip":
+            aq = aq.asking(_asker(phrase_judge, device))
         if _is_name(quality):
             quality = maps_of(open_source("quality", quality, device), ())
         if _is_name(alignment):
             alignment = maps_of(open_source("alignment", alignment, device), ())
+        if isinstance(quality, Combined):
+            quality = quality.with_own(pq)
         if quality is not None and not callable(quality):
             quality = HeatmapQuality(quality)
         if alignment is not None and not callable(alignment):
@@ -56,12 +71,22 @@ class MapDrawer:
     @property
     def drawn_by(self) -> list[MapSpec]:
         """The providers from outside that draw one of the maps."""
-        return [drawer.spec for drawer in (self.quality, self.alignment) if isinstance(drawer, Provider)]
+        asked = [VQA] if self._asks else []
+        return [one.spec for one in (self.quality, self.alignment) if isinstance(one, Provider)] + asked
+
+    @property
+    def _asks(self) -> bool:
+        return self.alignment is None and self.aq is not None and self.aq.asker is not None
 
     @property
     def calibration(self) -> Calibration:
-        """The thresholds that the maps were measured with; half is half in another's map that nobody measured."""
+        """The thresholds that the maps were measured with.
+
+        Half is the edge of good pictures in a provider's map, and half in a map of one's own that nobody measured.
+        """
         found = self.pq.calibration
+        if isinstance(self.quality, Provider):
+            return replace(found, mask_threshold=0.5, p_gate=0.5, worst_gate=None)
         foreign = self.quality is not None and not found.calibrated
         return replace(found, mask_threshold=0.5) if foreign else found
 
@@ -81,11 +106,12 @@ class MapDrawer:
     def scores(self, images: Sequence[Image.Image], prompt: ParsedPrompt | None) -> list[dict[str, float]]:
         """Return p, and a where the prompt has something to judge, of pictures that are not those of the call.
 
-        Maps that were given say nothing of other pictures, and a provider from outside does not judge the repair of
-        a mask that it drew, so their scores are left out.
+        Maps that were given say nothing of other pictures, and neither a provider from outside nor a model that was
+        asked which phrases are missing judges the repair of a mask that it drew, so their scores are left out.
         """
         measures_p = not (_is_given(self.quality) or isinstance(self.quality, Provider))
-        measures_a = prompt is not None and not (_is_given(self.alignment) or isinstance(self.alignment, Provider))
+        drew = _is_given(self.alignment) or isinstance(self.alignment, Provider) or self._asks
+        measures_a = prompt is not None and not drew
         ours = (measures_p and self.quality is None) or (measures_a and self.alignment is None and self.aq is not None)
         encoding = self.pq.encode(images) if ours else None
         records: list[dict[str, float]] = [{} for _ in images]
@@ -125,6 +151,13 @@ class MapDrawer:
             for index in asked:
                 found[index] = drawn[index]
         return found
+
+
+@lru_cache(maxsize=1)
+def _asker(phrase_judge: str, device: str) -> Asker:
+    """Return who answers for `vqa` or `vqa=FOLDER`, loaded once."""
+    scorer = load_scorer(VQA.name, phrase_judge.partition("=")[2] or None, device)
+    return scorer.rather_yes  # type: ignore[attr-defined]
 
 
 def draw_maps(jobs: Sequence[Job], maps: MapDrawer) -> list[Job]:

@@ -9,12 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from grefine.refine.composite import rounded
+from grefine.refine.composite import rounded, to_tensor
 from grefine.refine.denoise import Backbone
 from grefine.refine.guard import Panel, decide
 from grefine.refine.job import Job, timed
 from grefine.refine.maps import own_scores
-from grefine.refine.repaint import to_tensor
 from grefine.refine.settings import RefineConfig
 from grefine.refine.vae import encode_images
 from grefine.types import Decision, Kept, Scores
@@ -32,7 +31,8 @@ def keep_best(jobs: Sequence[Job], panel: Panel, config: RefineConfig, plan_only
 def _keep_best(job: Job, panel: Panel, config: RefineConfig, plan_only: bool) -> Job:
     before = Scores(own_scores(job.quality, job.alignment))
     if len(job.candidates) == 1:
-        reason = "Only planned, as asked." if plan_only else job.plan.note or "Nothing was to be repaired."
+        lost = job.warnings[-1] if job.plan.regions and job.warnings else ""
+        reason = "Only planned, as asked." if plan_only else job.plan.note or lost or "Nothing was to be repaired."
         if config.guard and config.judge_untouched and not plan_only:
             with timed([job], "guard"):
                 before = Scores(panel.score([job.pixels], job.text)[0])

@@ -12,6 +12,7 @@ from grefine.indicators.calibration import Calibration, needs_repair
 from grefine.indicators.defects import BACKGROUND, depends_on
 from grefine.refine.emphasis import region_prompt, token_weights
 from grefine.refine.job import Job, timed
+from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.parts import MaskPart, connected_parts, joined, split_large, union
 from grefine.refine.regions import LARGEST_CROP, binarise, bounds, crop_box, grow
 from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
@@ -50,13 +51,19 @@ def plan_repairs(
     working: int,
     traits: UNetTraits = PLAIN,
     strength: float | None = None,
+    phrasing: Phrasing | None = None,
 ) -> list[Job]:
-    """Decide for every image what is repainted, how strongly and as what; `strength` is a caller's own."""
+    """Decide for every image what is repainted, how strongly and as what.
+
+    `strength` is a caller's own; `phrasing` is how the painter wants to be told, phrase first where it is left out.
+    """
     planned = []
     for job in jobs:
         with timed([job], "plan"):
             found = Findings(job.quality, job.alignment, job.parsed, job.user_mask)
             plan = plan_repair(found, config, calibration, working, traits)
+            if phrasing is not None:
+                plan = phrasing.reword(plan, job.alignment)
             if strength is not None:
                 plan = replace(plan, regions=tuple(_as_asked(region, strength) for region in plan.regions))
         planned.append(replace(job, plan=plan))
@@ -317,7 +324,7 @@ def describe(
     if config.literal:
         strength = deficit(found.quality.score, found.alignment.score)
     else:
-        strength = region_strength(kind, bad)
+        strength = region_strength(kind, bad, traits.strengths)
     if traits.damage and not asked:
         strength = min(strength, traits.strength)
     if found.user_mask is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -16,11 +16,14 @@ from grefine.refine.composite import fade_out, local_change, match_low_frequenci
 from grefine.refine.guard import Panel, decide
 from grefine.refine.job import Job, timed
 from grefine.refine.maps import MapDrawer
+from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.protocol import CropJob, Painted, Painter, Painting, checked
+from grefine.refine.painters.sdxl import SDXLPainter
 from grefine.refine.plan import with_overrides
 from grefine.refine.regions import working_size
-from grefine.refine.repaint import FEATHER, CropJob, Encode, Painted, Repainter, SDXLRepainter
+from grefine.refine.repaint import FEATHER
 from grefine.refine.seeds import derive
-from grefine.refine.settings import RefineConfig
+from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.refine.tiles import join, tile_boxes
 from grefine.scorers.noise import INVISIBLE
 from grefine.types import Box, QualityMap
@@ -37,7 +40,17 @@ class CallableRestorer:
     """Anyone's function as stage 2."""
 
     function: Restore
+    side: int
+    multiple: int
     name: str = "your restorer"
+    traits: UNetTraits = PLAIN
+    sees_source: bool = True
+    phrasing: Phrasing = field(default_factory=Phrasing)
+
+    def at(self, painting: Painting) -> Self:
+        """Return it as it is: it knows nothing of steps."""
+        del painting
+        return self
 
     def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
         """Hand over one picture after the other."""
@@ -57,20 +70,30 @@ class CallableRestorer:
         return done
 
 
-def choose_restorer(chosen: str | Restore, sdxl: SDXLRepainter, refiner: Restore | None = None) -> Repainter | None:
-    """Return the stage 2 that a name or a callable means; None for "none".
+def choose_restorer(
+    chosen: str | Restore | Painter, painter: Painter, sdxl: SDXLPainter | None, refiner: Restore | None = None
+) -> Painter | None:
+    """Return the stage 2 that a name, a painter or a callable means; None for "none".
+
+    Args:
+        chosen: a name, a painter, or anyone's function.
+        painter: of stage 1, which "inpaint" means.
+        sdxl: the pipeline's own, which "controlnet-tile" means; None where it has none.
+        refiner: what "refiner" means.
 
     Raises:
         ConfigError: an unknown name, or one whose weights are not loaded.
     """
+    if hasattr(chosen, "phrasing"):
+        return cast(Painter, chosen)
     if callable(chosen):
-        return CallableRestorer(chosen)
+        return CallableRestorer(chosen, painter.side, painter.multiple)
     if chosen == "none":
         return None
     if chosen == "inpaint":
-        return sdxl
+        return painter
     if chosen == "controlnet-tile":
-        if sdxl.pipe.controlnet is None:
+        if sdxl is None or sdxl.pipe.controlnet is None:
             raise ConfigError(
                 "restorer 'controlnet-tile' needs the component controlnet (an SDXL tile ControlNet), and this "
                 "pipeline has none: load it with `controlnet=...`, or choose restorer='inpaint' or 'none'."
@@ -82,18 +105,16 @@ def choose_restorer(chosen: str | Restore, sdxl: SDXLRepainter, refiner: Restore
                 "restorer 'refiner' needs an SDXL refiner: give a loaded StableDiffusionXLImg2ImgPipeline to "
                 "`pipe.use_refiner(...)` first, or choose restorer='inpaint'."
             )
-        return CallableRestorer(refiner, "the SDXL refiner")
+        return CallableRestorer(refiner, painter.side, painter.multiple, "the SDXL refiner")
     raise ConfigError(f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)}{nearest(chosen, RESTORERS)}")
 
 
 def restore_pictures(
     jobs: Sequence[Job],
-    restorer: Repainter | None,
-    encode: Encode,
+    restorer: Painter | None,
     maps: MapDrawer,
     panel: Panel,
     config: RefineConfig,
-    tiling: Tiling,
 ) -> list[Job]:
     """Stage 2: restore mildly what stage 1 left, or the original where stage 1 was skipped or turned down."""
     if restorer is None:
@@ -103,9 +124,9 @@ def restore_pictures(
     if not todo:
         return based
     with timed(todo, "restore"):
-        done = _restore(todo, restorer, encode, config, tiling)
+        done = _restore(todo, restorer, config)
         if config.preserve == "paper" and not config.literal:
-            done = _spare(todo, done, maps, config)
+            done = _spare(done, maps, config)
     return [done.get(job.index, job) for job in based]
 
 
@@ -127,9 +148,9 @@ def _is_restored(job: Job, config: RefineConfig) -> bool:
     return (job.plan.restore or not config.gate) and (job.base == "repainted" or looks_bad)
 
 
-def _spare(todo: Sequence[Job], done: Mapping[int, Job], maps: MapDrawer, config: RefineConfig) -> dict[int, Job]:
+def _spare(done: Mapping[int, Job], maps: MapDrawer, config: RefineConfig) -> dict[int, Job]:
     """Give restored pictures their old pixels back where they were good and were not made better."""
-    restored = [done[job.index] for job in todo if job.index in done]
+    restored = [job for job in done.values() if restored_name(job) in job.candidates]
     pictures = [Image.fromarray(rounded(job.candidates[restored_name(job)])) for job in restored]
     qualities = (maps.qualities(pictures) if pictures else None) or [None] * len(pictures)
     threshold = with_overrides(maps.calibration, config).mask_threshold
@@ -138,7 +159,7 @@ def _spare(todo: Sequence[Job], done: Mapping[int, Job], maps: MapDrawer, config
         name, good = restored_name(job), ~job.plan.mask & (1.0 - job.quality.values <= threshold)
         kept = keep_good_places(job, job.candidates[name], after, good, config)
         spared[job.index] = replace(job, candidates=job.candidates | {name: kept})
-    return spared
+    return {**done, **spared}
 
 
 def restored_name(job: Job) -> str:
@@ -197,15 +218,14 @@ class Tiling:
         return tile_boxes(*job.pixels.shape[:2], self.working, self.multiple)
 
 
-def _restore(
-    jobs: Sequence[Job], restorer: Repainter, encode: Encode, config: RefineConfig, tiling: Tiling
-) -> dict[int, Job]:
+def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> dict[int, Job]:
     """Return the jobs with what stage 2 made of them, by their index; those without a box are left out."""
-    exact = config.preserve == "exact"
-    in_sight = isinstance(restorer, SDXLRepainter) and restorer.traits.damage
+    exact, tiling = config.preserve == "exact", Tiling(restorer.side, restorer.multiple)
+    in_sight = restorer.traits.damage
     crops, boxes = [], []
     for job in jobs:
-        words = encode(job, job.plan.prompt, job.plan.token_weights)
+        words = restorer.phrasing.whole(job.plan.prompt)
+        weights = job.plan.token_weights if words == job.plan.prompt else ()
         for index, box in enumerate(tiling.boxes(job, exact)):
             left, top, right, bottom = box
             size = working_size(bottom - top, right - left, tiling.working, tiling.multiple)
@@ -218,21 +238,24 @@ def _restore(
                     pixels,
                     everything,
                     size,
-                    job.plan.prompt,
                     words,
                     config.delta,
                     seed,
+                    weights,
                     in_sight,
                     in_sight,
                 )
             )
             boxes.append(box)
-    painted = restorer(crops, "restore")
+    painted = checked(restorer(crops, "restore"), crops, restorer.name)
     tiled = {crop.job.index for crop in crops if not exact and crop.index > 0}
     done = {}
     for job in jobs:
         own = [(c, box, p) for c, box, p in zip(crops, boxes, painted, strict=True) if c.job.index == job.index]
-        if not own:
+        lost = tuple(dict.fromkeys(f"Stage 2 left a place as it was: {p.lost}" for _, _, p in own if p.lost))
+        job = replace(job, warnings=(*job.warnings, *lost))
+        if all(p.lost for _, _, p in own):
+            done[job.index] = job
             continue
         # Tiles of one picture must not drift apart, however large they are.
         side = tiling.working if job.index in tiled else None

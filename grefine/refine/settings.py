@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +59,10 @@ class RefineConfig:
     worst_gate: float | None = None
     """Quality of the worst place below which an image counts as perceptually bad."""
 
+    phrase_judge: str = "clip"
+    """Who decides which phrases are missing: `clip`; `vqa`, the model of `vqascore`; or `vqa=FOLDER`, another. CLIP
+    says where in any case, and who decides does not judge the result."""
+
     mask_threshold: float | Literal["mean"] | None = None
     """Where 1 - P + E is cut into the mask: a value, or `mean` for the mean of each picture's own."""
     dilate: float | None = None
@@ -112,6 +116,9 @@ class RefineConfig:
             value = getattr(self, name)
             if isinstance(value, float) and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
+        judge, equals, folder = self.phrase_judge.partition("=")
+        if judge not in ("clip", "vqa") or (equals and (judge == "clip" or not folder)):
+            raise ConfigError(f"phrase_judge must be clip, vqa or vqa=FOLDER, not '{self.phrase_judge}'.")
         for name in ("max_regions", "total_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -129,11 +136,26 @@ class RefineConfig:
     @property
     def steps(self) -> tuple[int, int]:
         """Executed steps of stage 1 and stage 2, at least one each."""
+        return self.split_steps(0.5)
+
+    def split_steps(self, share: float) -> tuple[int, int]:
+        """Return them where a painter gives stage 1 such a share."""
         if not self.stage1:
             return 0, self.total_steps
-        first = self.total_steps if self.restorer == "none" else round(self.total_steps / 2)
+        first = self.total_steps if self.restorer == "none" else round(self.total_steps * share)
         first = min(max(first, 1), self.total_steps)
         return first, max(self.total_steps - first, 1)
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How strongly a painter redraws, by kind of region; the defaults are SDXL's."""
+
+    noun: float = 0.9
+    attribute: float = 0.7
+    least: float = 0.3
+    """What only looks bad is redrawn as strongly as it is bad, and at least so much."""
+    most: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -153,6 +175,7 @@ class UNetTraits:
     least_change: float = 0.0
     """What is changed in sight stays exactly as it was where the repaint moves it less than this (on average round a
     pixel, in 0..1)."""
+    strengths: Strengths = field(default_factory=Strengths)
     steps_mode: StepsMode = "noise"
     """`noise`: a strength means the same noise for every scheduler and number of steps; `executed`: the end of the
     scheduler's own schedule, which begins at less noise the fewer steps there are; `schedule`: steps of the full

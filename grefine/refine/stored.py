@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine.indicators.components import stored_config
+from grefine.refine.painters.families import family_named
 from grefine.refine.settings import RefineConfig, UNetTraits, resolve, traits_of_call, unet_traits
 
 SDXL_SIDE = 1024
@@ -17,7 +18,12 @@ def stored_settings(pipeline: str | Path, config: RefineConfig) -> tuple[RefineC
     index = stored_config(pipeline)
     preferred = index.get("refine_defaults") or {}
     traits = traits_of_call(unet_traits(index.get("unet_traits"), preferred), config, asked_steps=False)
-    return resolve(config, preferred, {}), int(index.get("working_size") or _side(pipeline)), traits
+    painter = index.get("painter") or {}
+    family = family_named(str(painter.get("class")))
+    if family is not None:
+        traits = UNetTraits(strengths=family.strengths)
+    side = index.get("working_size") or painter.get("side") or (family.side if family else _side(pipeline))
+    return resolve(config, preferred, {}), int(side), traits
 
 
 def _side(pipeline: str | Path) -> int:

@@ -9,13 +9,10 @@ from typing import Any
 import torch
 
 from grefine.errors import ConfigError
-from grefine.refine.settings import StepsMode
+from grefine.refine.settings import StepsMode, Strengths
 from grefine.types import RegionKind
 
-STRENGTHS = {"noun": 0.9, "attribute": 0.7}
-"""Of regions that are drawn anew, by kind."""
-LEAST, MOST = 0.3, 0.95
-"""Of the strength of a region."""
+SDXL = Strengths()
 STEP = 0.05
 """Strengths are rounded to multiples of it, so that crops share a schedule."""
 
@@ -29,18 +26,20 @@ def deficit(p: float, a: float | None) -> float:
     return _stepped(1.0 - (p if a is None else (p + a) / 2))
 
 
-def region_strength(kind: RegionKind, badness: float) -> float:
+def region_strength(kind: RegionKind, badness: float, strengths: Strengths = SDXL) -> float:
     """Return a region's strength: what must be drawn anew needs most, what only looks bad as much as it is bad.
 
     Args:
         kind: why the region is repainted.
         badness: mean of 1 - P over the region.
+        strengths: the painter's own.
     """
-    return _stepped(max(STRENGTHS.get(kind, badness), LEAST))
+    anew = {"noun": strengths.noun, "attribute": strengths.attribute}
+    return _stepped(max(anew.get(kind, badness), strengths.least), strengths.most)
 
 
-def _stepped(value: float) -> float:
-    return round(min(max(round(value / STEP) * STEP, STEP), MOST), 6)
+def _stepped(value: float, most: float = SDXL.most) -> float:
+    return round(min(max(round(value / STEP) * STEP, STEP), most), 6)
 
 
 def choose_timesteps(

@@ -14,11 +14,17 @@ from grefine.errors import ConfigError
 P = ParamSpec("P")
 R = TypeVar("R")
 _LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
-"""By UNet, so that pipelines which share components take turns, too; a pipeline itself stays free to be copied."""
+"""By denoiser, so that pipelines which share components take turns, too; a pipeline itself stays free to be copied."""
 _INSIDE: WeakSet[Any] = WeakSet()
 if hasattr(os, "register_at_fork"):
     # In a child the threads that hold them do not exist.
     os.register_at_fork(after_in_child=lambda: (_LOCKS.clear(), _INSIDE.clear()))
+
+
+def turn_of(pipe: Any) -> Any:
+    """Return the lock of a pipeline's denoiser, for a `with`."""
+    denoisers = (getattr(pipe, name, None) for name in ("unet", "transformer"))
+    return _LOCKS.setdefault(next((one for one in denoisers if one is not None), pipe), threading.RLock())
 
 
 def in_turn(call: Callable[P, R]) -> Callable[P, R]:
@@ -27,7 +33,7 @@ def in_turn(call: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(call)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         pipe: Any = args[0]
-        with _LOCKS.setdefault(pipe.unet if pipe.unet is not None else pipe, threading.RLock()):
+        with turn_of(pipe):
             if pipe in _INSIDE:
                 raise ConfigError(
                     "This pipeline is in the middle of a call, whose settings a second one from within (a callback, a "

@@ -1,4 +1,4 @@
-"""BRISQUE's 36 features, fitted to how strongly photographs were distorted; nobody's opinions, no fetched model."""
+"""BRISQUE's 36 features and two of gradients, fitted to how strongly photographs were distorted; no opinions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from grefine.scorers.brisque import MINIMUM, Regression
 from grefine.scorers.inputs import check_images
 from grefine.scorers.natural_scenes import shipped
-from grefine.scorers.natural_statistics import features, luminance
+from grefine.scorers.natural_statistics import features, gradient_features, luminance
 from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
 
@@ -19,8 +19,9 @@ SPEC = MetricSpec(
     name=NAME,
     direction="lower",
     range=(0.0, 100.0),
-    description="BRISQUE's features fitted to the strength of blur, noise, JPEG, JPEG 2000 and sharpening on "
-    "photographs: 0 untouched, 100 strongest; not the published BRISQUE; for natural pictures",
+    version="2",
+    description="BRISQUE's features and two of gradients fitted to the strength of blur, noise, JPEG, JPEG 2000 and "
+    "sharpening on photographs: 0 untouched, 100 strongest; not the published BRISQUE; for natural pictures",
 )
 
 
@@ -37,8 +38,13 @@ class BRISQUESeverity:
 
     def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         pictures = check_images(images, NAME, MINIMUM)
-        found = [self.regression.predict(features(luminance(picture))) for picture in pictures]
+        found = [self.regression.predict(severity_features(luminance(picture))) for picture in pictures]
         return [Scores({NAME: min(100.0, max(0.0, value))}) for value in found]
+
+
+def severity_features(grey: np.ndarray) -> np.ndarray:
+    """Return what the regression reads of an `(H, W)` luminance in 0..255: 36 features and 2."""
+    return np.concatenate([features(grey), gradient_features(grey)])
 
 
 def load(path: Path | None, device: str) -> BRISQUESeverity:

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import WeightsCorrupt
+from grefine.scorers.batches import in_chunks, unbatch
+from grefine.scorers.inputs import check_images, check_prompts
+from grefine.scorers.protocol import Images, Prompts
+from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,6 +42,31 @@ class ClipEncoder:
     def logit_scale(self) -> Tensor:
         """Return the learned temperature as a factor."""
         return self.model.logit_scale.exp()
+
+
+class TextAgreement:
+    """A judge by the cosine of image and prompt under a CLIP; `value` turns it into the score."""
+
+    spec: MetricSpec
+    prefix = ""
+
+    def __init__(self, clip: ClipEncoder) -> None:
+        self.clip = clip
+
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+        pictures = check_images(images, self.spec.name)
+        texts = check_prompts(prompts, len(pictures), self.spec.name, required=True)
+
+        def rate(rows: list[int]) -> list[Scores]:
+            text = self.clip.texts([self.prefix + texts[row] for row in rows])
+            cosine = (self.clip.images([pictures[row] for row in rows]) * text).sum(dim=-1)
+            return unbatch({self.spec.name: self.value(cosine)})
+
+        return in_chunks(len(pictures), rate)
+
+    def value(self, cosine: Tensor) -> Tensor:
+        """Return the scores of cosines."""
+        raise NotImplementedError
 
 
 def load_clip(folder: Path, device: str) -> ClipEncoder:

@@ -1,12 +1,15 @@
 """CLIPScore: how well a CLIP thinks that the picture fits its prompt (Hessel et al. 2021)."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from grefine.scorers.batches import in_chunks, unbatch
-from grefine.scorers.clip import ClipEncoder, load_clip
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grefine.scorers.clip import TextAgreement, load_clip
+from grefine.types import MetricSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPEC = MetricSpec(
     name="clipscore",
@@ -21,25 +24,15 @@ SPEC = MetricSpec(
 )
 
 
-class CLIPScore:
+class CLIPScore(TextAgreement):
     """w max(cos, 0) with w = 2.5 and the prefix of the original definition."""
 
     spec = SPEC
     weight, prefix = 2.5, "A photo depicts "
 
-    def __init__(self, clip: ClipEncoder) -> None:
-        self.clip = clip
-
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, "CLIPScore")
-        texts = check_prompts(prompts, len(pictures), "CLIPScore", required=True)
-
-        def rate(rows: list[int]) -> list[Scores]:
-            text = self.clip.texts([self.prefix + texts[row] for row in rows])
-            cosine = (self.clip.images([pictures[row] for row in rows]) * text).sum(dim=-1)
-            return unbatch({"clipscore": self.weight * cosine.clamp(min=0)})
-
-        return in_chunks(len(pictures), rate)
+    def value(self, cosine: Tensor) -> Tensor:
+        """Return w max(cos, 0)."""
+        return self.weight * cosine.clamp(min=0)
 
 
 def load(path: Path, device: str) -> CLIPScore:

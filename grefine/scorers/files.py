@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache as remembered
 from pathlib import Path
@@ -44,6 +44,31 @@ class Task:
     open: Callable[[], Image.Image | None]
     """The picture; None when there is nothing to judge."""
     prompt: str = ""
+
+
+def foreign_among(
+    judge: Judge, pictures: Iterable[tuple[str, str, Callable[[], Image.Image]]], cache: ScoreCache
+) -> set[str]:
+    """Return the names of the pictures of a world that a judge was never taught.
+
+    Args:
+        judge: who knows one world, or every one.
+        pictures: the name of each, what tells its content from others, and what opens it.
+        cache: where it is looked up and kept.
+    """
+    if judge.domain is None:
+        return set()
+    net = fingerprint_of(judge.domain.folder) if judge.domain.folder else judge.domain.world.name
+    found = set()
+    for name, content, open_ in pictures:
+        key = f"foreign:{net}:{content}"
+        known = cache.peek(key)
+        if known is None:
+            known = {"foreign": float(judge.domain.is_foreign(open_()))}
+            cache.put(key, known, count=False)
+        if known["foreign"]:
+            found.add(name)
+    return found
 
 
 def judge_pictures(
@@ -178,9 +203,10 @@ def _known(judge: Judge, fresh: Rows, foreign: dict[str, DomainCheck], force: bo
     """Return the rows that a judge may see; those of another world are noted, and marked where they are forced."""
     if judge.domain is None:
         return fresh
-    known = []
+    pictures = ((row["path"], row["path"], lambda image=image: image.rgb) for row, image in fresh)
+    strange, known = foreign_among(judge, pictures, ScoreCache()), []
     for row, image in fresh:
-        if judge.domain.is_foreign(image.rgb):
+        if row["path"] in strange:
             foreign[row["path"]] = judge.domain
             if not force:
                 _note(row, f"{judge.spec.name}: {judge.domain.reason}")

@@ -22,7 +22,8 @@ SPEC = MetricSpec(
     name="lar_iqa",
     range=(-inf, inf),
     licence="code Apache-2.0; published weights MIT according to their readme",
-    weights="a folder of weights: --weights lar_iqa=DIR, made by `grefine convert lar-iqa`",
+    weights="a folder that `grefine convert lar-iqa` makes of the published file, which lies on a drive that no "
+    "program can fetch from: --weights lar_iqa=DIR",
     description="LAR-IQA (published code nasimjamshidi/LAR-IQA at 792f2f1), trained on photographs, about 0..1",
     component="lar_iqa",
     convert="lar-iqa",

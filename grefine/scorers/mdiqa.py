@@ -28,7 +28,8 @@ SPEC = MetricSpec(
     name="mdiqa",
     range=(-inf, inf),
     licence="code Apache-2.0; published weights CC-BY-NC-SA-4.0 and S-Lab-1.0 (non-commercial)",
-    weights="a folder of weights: --weights mdiqa=DIR, made by `grefine convert mdiqa`",
+    weights="a folder that `grefine convert mdiqa` makes of the published files, which lie on a drive that no program "
+    "can fetch from: --weights mdiqa=DIR",
     description="MDIQA (published code YaoShunyu19/MDIQA at 8b2f775): overall and nine dimensions, about 0..1",
     values={f"mdiqa.{name}": "perceptual" for name in NAMES},
     component="mdiqa",

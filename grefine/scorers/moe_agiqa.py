@@ -26,7 +26,8 @@ SPEC = MetricSpec(
     needs_prompt=True,
     axis="both",
     licence="code Apache-2.0; terms of the published weights unknown, none are linked by their authors",
-    weights="a folder of weights: --weights moe_agiqa=DIR, made by `grefine convert moe-agiqa`",
+    weights="a folder that `grefine convert moe-agiqa` makes of files that its authors do not link: "
+    "--weights moe_agiqa=DIR",
     description="MoE-AGIQA (after 37s/MoE-AGIQA at 0d9feb6): mean of 15 seeded crops, trained towards 0..1",
     values={"moe_agiqa.quality": "perceptual", "moe_agiqa.alignment": "alignment"},
     component="moe_agiqa",

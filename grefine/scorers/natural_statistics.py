@@ -108,6 +108,16 @@ def features(luminance: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
+def gradient_features(luminance: np.ndarray) -> np.ndarray:
+    """Return 2 features of an `(H, W)` luminance in 0..255: the logarithm of how much neighbours differ, and how often
+    their differences change sign (activity and zero crossings of Wang, Sheikh and Bovik 2002).
+    """
+    steps = [np.diff(values, axis=1) for values in (luminance, luminance.T)]
+    height = np.mean([np.abs(one).mean() for one in steps])
+    changes = [(np.sign(one[:, :-1]) * np.sign(one[:, 1:]) < 0).mean() for one in steps]
+    return np.array([np.log(height + 0.1), np.mean(changes)])
+
+
 def patch_features(luminance: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Return NIQE's 36 features of every whole patch `(N, 36)` of an `(H, W)` luminance, and its sharpness `(N,)`.
 

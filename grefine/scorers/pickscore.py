@@ -1,12 +1,15 @@
 """PickScore: a CLIP tuned on which of two pictures people picked for a prompt (Kirstain et al. 2023)."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from grefine.scorers.batches import in_chunks, unbatch
-from grefine.scorers.clip import ClipEncoder, load_clip
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grefine.scorers.clip import TextAgreement, load_clip
+from grefine.types import MetricSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPEC = MetricSpec(
     name="pickscore",
@@ -20,24 +23,14 @@ SPEC = MetricSpec(
 )
 
 
-class PickScore:
+class PickScore(TextAgreement):
     """Logit scale times cos, as the authors' model card computes it."""
 
     spec = SPEC
 
-    def __init__(self, clip: ClipEncoder) -> None:
-        self.clip = clip
-
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, "PickScore")
-        texts = check_prompts(prompts, len(pictures), "PickScore", required=True)
-
-        def rate(rows: list[int]) -> list[Scores]:
-            text = self.clip.texts([texts[row] for row in rows])
-            cosine = (self.clip.images([pictures[row] for row in rows]) * text).sum(dim=-1)
-            return unbatch({"pickscore": self.clip.logit_scale() * cosine})
-
-        return in_chunks(len(pictures), rate)
+    def value(self, cosine: Tensor) -> Tensor:
+        """Return the logit scale times cos."""
+        return self.clip.logit_scale() * cosine
 
 
 def load(path: Path, device: str) -> PickScore:

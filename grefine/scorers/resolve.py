@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing
-from grefine.fetching import fetched_weights, is_recorded
+from grefine.fetching import accepted_terms, fetch_recipe, fetched_folder, fetched_weights, is_recorded, may_fetch
+from grefine.fetching import fetch as fetch_weights
 from grefine.indicators.recipe import fetched_part, fetched_pipeline
 from grefine.resources import cache_folder, pipeline_names
 from grefine.scorers.component import pipeline_judge
@@ -72,8 +74,12 @@ def resolve(
     pipeline: Any = None,
     device: str = "cpu",
     allow_noncommercial: bool = False,
+    fetch: bool = True,
 ) -> Judge:
-    """Return the judge that a name means, or the one around a scorer or a function of your own."""
+    """Return the judge that a name means, or the one around a scorer or a function of your own.
+
+    With `fetch` weights that are missing come where that is allowed (GREFINE_FETCH=1) and their terms are accepted.
+    """
     if not isinstance(judge, str):
         kind = judge if hasattr(judge, "__qualname__") else type(judge)
         scorer = judge if isinstance(judge, Scorer) else as_scorer(judge)
@@ -89,18 +95,37 @@ def resolve(
                 return Judge(spec, lambda: held, device=device)
         else:
             given = carried(known_pipeline(pipeline), spec)
-    if spec.noncommercial and not allow_noncommercial:
+    if spec.noncommercial and not (allow_noncommercial or accepted_terms(spec.name, spec.licence)):
         raise MetricUnavailable(
             f"{spec.name} runs under non-commercial terms ({spec.licence}); pass --allow-noncommercial "
-            "(allow_noncommercial=True) if yours is such a use."
+            f"(allow_noncommercial=True) if yours is such a use, or once `grefine fetch {spec.name} --accept-terms`."
         )
-    path = find_weights(spec, given)
+    try:
+        path = find_weights(spec, given)
+    except WeightsMissing:
+        if given is not None or not (fetch and _fetched_now(spec)):
+            raise
+        path = find_weights(spec)
     domain = None
     if path is not None:
         from grefine.indicators.domain_check import domain_at
 
         domain = domain_at(path)
     return Judge(spec, partial(file.load, path, device), path, device=device, domain=domain)
+
+
+def _fetched_now(spec: MetricSpec) -> bool:
+    """Fetch the weights of a metric, and say so first, where that is allowed and its terms are accepted."""
+    if not (spec.fetch and may_fetch()):
+        return False
+    recipe = fetch_recipe(spec.fetch)
+    if recipe.ask and not accepted_terms(spec.fetch, recipe.licence):
+        return False
+    say = sys.stderr.write
+    say(f"{spec.name} needs what is not on this machine; GREFINE_FETCH=1 allows to get it: {recipe.description}\n")
+    say(f"Terms: {recipe.licence}. It goes to '{fetched_folder(spec.fetch)}'.\n")
+    fetch_weights(spec.fetch, report=lambda line: say(f"{line}\n"))
+    return True
 
 
 def resolve_all(metrics: str, **how: Any) -> dict[str, Judge]:

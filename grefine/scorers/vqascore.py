@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ SPEC = MetricSpec(
     needs_prompt=True,
     axis="alignment",
     licence="code Apache-2.0; the model's own terms",
-    weights="a transformers folder of any image-text-to-text model: --weights vqascore=DIR",
+    weights="`grefine fetch vqascore`, or any image-text-to-text model of transformers: --weights vqascore=DIR",
+    fetch="vqascore",
     description="P('Yes') to 'Does this figure show ...?': of the prompt, the mean of its phrases, the worst of them",
     values={"vqascore.prompt": "alignment", "vqascore.phrases": "alignment", "vqascore.weakest": "alignment"},
     aliases=("vqa_score",),
@@ -40,11 +42,7 @@ class VQAScore:
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model.eval(), processor
-        tokenizer = processor.tokenizer
-        ids = tokenizer.encode(ANSWER, add_special_tokens=False)
-        if not ids or ids[0] == tokenizer.unk_token_id:
-            raise WeightsCorrupt(f"The tokenizer of this model does not know the word '{ANSWER}': take another model.")
-        self.yes = ids[0]
+        self.yes, self.no = (_first_token(processor.tokenizer, word) for word in (ANSWER, "No"))
 
     def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         pictures = check_images(images, "VQAScore")
@@ -59,8 +57,12 @@ class VQAScore:
             found.append(Scores(dict(zip(self.values, (whole, sum(parts) / len(parts), min(parts)), strict=True))))
         return found
 
-    def ask(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
-        """Return P("Yes") of every picture for its text.
+    def rather_yes(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
+        """Return P("Yes") against P("No") of every picture for its text, so that half is undecided."""
+        return self.ask(images, texts, against=True)
+
+    def ask(self, images: Sequence[Image.Image], texts: Sequence[str], against: bool = False) -> list[float]:
+        """Return P("Yes") of every picture for its text, among all words or (`against`) beside "No" alone.
 
         Only inputs of one shape go together, so that nothing is padded and no value depends on its neighbours.
         """
@@ -78,7 +80,9 @@ class VQAScore:
                 output_logits=True,
                 return_dict_in_generate=True,
             )
-            return [Scores({ANSWER: one}) for one in answer.logits[0].float().softmax(-1)[:, self.yes].tolist()]
+            logits = answer.logits[0].float()
+            chances = logits[:, [self.yes, self.no]].softmax(-1)[:, 0] if against else logits.softmax(-1)[:, self.yes]
+            return [Scores({ANSWER: one}) for one in chances.tolist()]
 
         return [one[ANSWER] for one in in_groups(shapes, TOGETHER, rate)]
 
@@ -102,10 +106,18 @@ class VQAScore:
         return value.to(self.model.dtype) if value.is_floating_point() else value
 
 
-def phrases_of(text: str) -> list[str]:
+def _first_token(tokenizer: Any, word: str) -> int:
+    ids = tokenizer.encode(word, add_special_tokens=False)
+    if not ids or ids[0] == tokenizer.unk_token_id:
+        raise WeightsCorrupt(f"The tokenizer of this model does not know the word '{word}': take another model.")
+    return ids[0]
+
+
+@lru_cache(maxsize=1024)
+def phrases_of(text: str) -> tuple[str, ...]:
     """Return the phrases of a prompt that a picture can show; none where it is one phrase itself or names nothing."""
     found = [phrase.text for phrase in parse(text).phrases if phrase.drawable and not phrase.negated]
-    return [] if found == [text] else list(dict.fromkeys(found))
+    return () if found == [text] else tuple(dict.fromkeys(found))
 
 
 def load(path: Path, device: str) -> VQAScore:

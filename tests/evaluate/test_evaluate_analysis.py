@@ -63,6 +63,16 @@ def test_nine_dimensions_are_one_witness():
     assert main_column("net", columns[1:]) == "net.sharpness"
 
 
+def test_a_judge_of_both_speaks_for_each_axis_with_its_own_value():
+    spec = MetricSpec("both", axis="both", values={"both.quality": "perceptual", "both.alignment": "alignment"})
+    rows = rows_of("both.quality", BASE, BASE + 1) + rows_of("both.alignment", BASE, BASE - 1)
+    found = analyse(rows, dict.fromkeys(spec.values, spec))
+    assert [axis.metrics for axis in found.axes] == [("both.quality",), ("both.alignment",)]
+    assert [axis.gain.mean > 0 for axis in found.axes] == [True, False]
+    alone = analyse(rows_of("both.quality", BASE, BASE + 1), {"both.quality": spec})
+    assert [axis.metrics for axis in alone.axes] == [("both.quality",)] * 2
+
+
 def test_noise_is_the_band():
     noise = BASE + np.where(np.arange(90) % 2, 2.0, -2.0)
     found = analyse(rows_of("m", BASE, BASE + 1.5, noise), {"m": MetricSpec("m")})

@@ -34,7 +34,7 @@ def test_parts_and_settings_keep_their_names():
     from grefine.pipeline import GRefinePipeline
 
     parameters = inspect.signature(GRefinePipeline.__init__).parameters
-    expected = {"self", *THEIRS, *OURS, "controlnet", *SETTINGS, "refine_defaults", "unet_traits"}
+    expected = {"self", *THEIRS, *OURS, "controlnet", *SETTINGS, "refine_defaults", "unet_traits", "painter"}
     assert set(parameters) == expected
     assert all(p.annotation is not inspect.Parameter.empty for name, p in parameters.items() if name != "self")
     assert set(GRefinePipeline._optional_components) == {

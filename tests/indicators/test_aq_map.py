@@ -270,3 +270,21 @@ def test_open_ground_is_no_wrong_thing_of_its_colour(monkeypatch):
     place = aq._region(aq.encode(IMAGES[:1]), 0, 0, prompt.phrases, None, [None, sand])
     assert place.patches[0][1][5, 5] > 0.5
     assert place.patches[0][1][:, :3].max() == 0.0
+
+
+def test_another_may_decide_what_is_missing_and_clip_says_where():
+    asked = []
+
+    def asker(images, texts):
+        asked.append((len(images), list(texts)))
+        return [{"a red ball": 0.2, "ball": 0.7, "on green grass": 0.1, "grass": 0.3}.get(text, 0.8) for text in texts]
+
+    plain = build(NEVER)
+    found = plain.asking(asker)(IMAGES[:2], [BALL, parsed()])
+    assert asked == [(5, [BALL.text, "a red ball", "ball", "on green grass", "grass"])]
+    assert [phrase.defect for phrase in found[0].phrases] == ["attribute", "noun"]
+    assert found[0].score == pytest.approx(0.8 * 0.4 * 0.2)
+    assert found[1].score is None
+    own = plain.aligned_map(plain.encode(IMAGES[:1]), 0, "ball").draw()
+    np.testing.assert_allclose(found[0].phrases[0].region, own / own.max(), atol=0.02)
+    assert plain(IMAGES[:1], [BALL])[0].defects == ()

@@ -13,7 +13,7 @@ from test_pipe_exactness import bad_place, call, picture
 
 from grefine.pipeline import GRefinePipeline
 from grefine.refine import tiles
-from grefine.refine.repaint import batch_limit
+from grefine.refine.painters.protocol import batch_limit
 from grefine.refine.tiles import LARGEST_PASS, LONGEST_PASS, OVERLAP, join, tile_boxes
 from grefine.types import QualityMap
 

@@ -18,7 +18,7 @@ from grefine.cli.main import app
 from grefine.errors import PromptError, WeightsCorrupt
 from grefine.scorers.vqascore import phrases_of
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from tiny_vlm import WORDS, save_tiny_vlm
 
 
@@ -58,8 +58,8 @@ def test_it_is_the_probability_of_yes(folder, pictures):
 
 def test_a_phrase_is_asked_like_a_prompt_of_its_own(folder, pictures):
     judge = load_scorer("vqascore", folder)
-    assert phrases_of("a red ball and a blue cube, masterpiece") == ["a red ball", "a blue cube"]
-    assert phrases_of("a red ball") == []
+    assert phrases_of("a red ball and a blue cube, masterpiece") == ("a red ball", "a blue cube")
+    assert phrases_of("a red ball") == ()
     (both,) = judge(pictures[:1], ["a red ball and a blue cube"])
     alone = [judge(pictures[:1], [text])[0]["vqascore.prompt"] for text in ("a red ball", "a blue cube")]
     assert alone[0] != alone[1]
@@ -92,6 +92,31 @@ def test_score_reaches_it(folder, pictures, tmp_path):
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     expected = load_scorer("vqascore", folder)(pictures[:1], ["a red ball and a blue cube"])[0].values
     assert {name: float(row[name]) for name in expected} == pytest.approx(expected, abs=1e-6)
+
+
+def test_it_decides_which_phrases_are_missing_and_then_does_not_judge(folder, pictures):
+    """In the pipeline: the answers to each phrase and its noun, and nobody of the same model in the guard."""
+    from components import pipeline
+
+    from grefine.errors import ConfigError
+
+    pipe, image = pipeline(), pictures[0].resize((32, 32))
+    judge = load_scorer("vqascore", folder)
+    settings = {"phrase_judge": f"vqa={folder}", "total_steps": 2, "restorer": "none"}
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (8, 8, 24, 24))
+    prompt = "a red ball and a blue cube"
+    result = pipe(prompt, image, mask, settings, scorers=["piqe", judge]).results[0]
+    phrases = {found.phrase.text: found for found in result.alignment.phrases}
+    for text, noun in (("a red ball", "ball"), ("a blue cube", "cube")):
+        yes = judge.rather_yes([image, image], [text, noun])
+        assert (phrases[text].a_phs, phrases[text].a_pns) == pytest.approx(yes, abs=1e-6)
+        missing = None if yes[0] >= 0.5 else "attribute" if yes[1] >= 0.5 else "noun"
+        assert phrases[text].defect == missing
+    assert set(result.before.keys()) == {"piqe", "p"} or set(result.before.keys()) == {"piqe"}
+    assert "The map came from vqascore, which does not judge it; left out: vqascore." in result.decision.reason
+    with pytest.raises(ConfigError, match="phrase_judge must be clip, vqa or vqa=FOLDER, not 'vq'"):
+        pipe(prompt, image, config={"phrase_judge": "vq"})
 
 
 def test_what_cannot_answer_is_refused_in_a_sentence(folder, pictures, tmp_path):

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from grefine.config import load_config
 from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing
 from grefine.models.five_level import FiveLevelCLIP
+from grefine.models.rectifier import Rectifier
 from grefine.ranking.frozen import CalibratedJudge, FiveLevelJudge, JudgeSource, ScorerJudge, load_judge
 from grefine.resources import bundled
 from grefine.training.rectifier import (
@@ -285,3 +286,24 @@ def test_calibration_on_the_toy_world():
     assert outcome.ranking_srcc_before < 0.5 < outcome.ranking_srcc_after
     assert outcome.rated_change_interval[1] > 0, "no fall beyond chance on held-out rated pictures"
     assert outcome.rated_srcc_after > outcome.rated_srcc_before - 0.02
+
+
+def test_a_calibrated_judge_of_another_world_refuses_pictures_unless_forced(tmp_path):
+    """The network of tiny knows toy scenes, and so does what corrects it."""
+    from grefine.errors import WorldMismatch
+    from grefine.ranking.judges import calibrated_values
+    from grefine.scorers.resolve import load_scorer
+
+    network = load_scorer("lar_iqa", "tiny").scorer.model
+    layer = next(name for name, module in network.named_modules() if isinstance(module, torch.nn.Linear))
+    source = JudgeSource(metric="lar_iqa", weights="tiny", features=layer)
+    frozen = load_judge(source)
+    CalibratedJudge(frozen, Rectifier(width=frozen.width), source).save(tmp_path / "judge")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    paths = {("m", "a.png"): tmp_path / "a.png"}
+    with pytest.raises(WorldMismatch, match="Not a picture of the toy"):
+        calibrated_values([tmp_path / "judge"], paths)
+    said: list[str] = []
+    assert len(calibrated_values([tmp_path / "judge"], paths, progress=said.append, force=True)) == 2
+    assert any("what was forced on them means nothing" in line for line in said)

@@ -1,0 +1,1 @@
+"""Who redraws crops: our own loop over SDXL, any loaded pipeline of diffusers, or anyone's function."""

@@ -1,0 +1,219 @@
+"""From what a caller names, or has loaded, to a painter; and what a painter changes in the settings of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from diffusers import DiffusionPipeline
+
+from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
+from grefine.indicators.recipe import PAINTER, assembled_folder, read_recipe, recipe_folder
+from grefine.refine.job import Job
+from grefine.refine.painters.diffusers import DiffusersPainter, diffusers_class, painter_of
+from grefine.refine.painters.families import family_named
+from grefine.refine.painters.own import OwnPainter, load_own, own_painter, painter_files
+from grefine.refine.settings import RefineConfig, resolve
+from grefine.resources import pipeline_names
+
+Chosen = DiffusersPainter | OwnPainter
+"""A painter that is not the pipeline's own UNet."""
+INDEX = "model_index.json"
+
+
+def open_painter(
+    painter: Any,
+    painter_class: str | None = None,
+    words: Any = None,
+    side: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    allow_noncommercial: bool = False,
+    **load: Any,
+) -> Chosen:
+    """Return the painter that is meant.
+
+    Args:
+        painter: a loaded pipeline of diffusers, a function (see `OwnPainter`), or a name: of a recipe ("qwen-image"),
+            of a painter that another package brings, a folder, or a Hub id.
+        painter_class: the class of diffusers that a folder or Hub id is loaded as; left open, its index says it.
+        words: how it is told: "phrase first", "caption", "instruction", or a mapping of templates for instructions.
+        side: of the square that crops are brought to.
+        arguments: for every call of a pipeline of diffusers, e.g. {"max_sequence_length": 256}.
+        device: of a painter that another package brings.
+        allow_noncommercial: accept the terms of one that asks for it.
+        load: passed on to diffusers (dtype, variant, quantization_config, ...).
+
+    Raises:
+        ConfigError: nothing that can inpaint.
+        WeightsMissing: a recipe, folder or Hub id that is not on this machine.
+    """
+    if isinstance(painter, (DiffusersPainter, OwnPainter)):
+        return painter
+    if getattr(painter, "painter", None) is not None:
+        return painter.painter
+    if isinstance(painter, DiffusionPipeline):
+        return painter_of(_plain(painter), words, side, arguments)
+    if callable(painter) and not isinstance(painter, (str, Path)):
+        return _changed(own_painter(painter), words, side)
+    name = str(painter)
+    if name in painter_files():
+        return _changed(replace(load_own(name, device, allow_noncommercial), origin=name), words, side)
+    where = _place_of(name)
+    variant = _variant_of(name)
+    pipe = _load(where, painter_class, ({"variant": variant} if variant else {}) | load)
+    return replace(painter_of(pipe, words, side, arguments), origin=name)
+
+
+def is_place(origin: str) -> bool:
+    """Say whether a painter can be loaded from there again: a recipe, a folder of its own, or a Hub id."""
+    if not origin or Path(origin).name == PAINTER and Path(origin).is_dir():
+        return False  # inside another saved pipeline, which may go
+    hub = "/" in origin and not origin.startswith(("/", ".")) and origin.count("/") == 1
+    return recipe_folder(origin) is not None or Path(origin).is_dir() or hub
+
+
+def describe_painter(painter: Chosen | None, place: str = "") -> dict[str, Any] | None:
+    """Return what a saved pipeline keeps of its painter: where it comes from and how it is told; None for none.
+
+    Args:
+        painter: the painter.
+        place: of its weights, where they are saved along.
+    """
+    if painter is None:
+        return None
+    if isinstance(painter, OwnPainter):
+        return {"kind": "package" if painter.origin else "function", "from": painter.origin or painter.name}
+    told = {"style": painter.phrasing.style, "templates": dict(painter.phrasing.templates)}
+    found: dict[str, Any] = {"kind": "diffusers", "from": place or painter.origin, "class": painter.name}
+    if painter.phrasing.style != painter.family.words:
+        found["words"] = told["templates"] if told["style"] == "instruction" else told["style"]
+    return found | {"side": painter.side} | ({"arguments": dict(painter.arguments)} if painter.arguments else {})
+
+
+def reopen_painter(stated: Mapping[str, Any], folder: str | Path, device: str = "cpu", **load: Any) -> Chosen | None:
+    """Return the painter that a saved pipeline states; None for a function, which cannot be saved."""
+    if stated.get("kind") == "function":
+        return None
+    inside = Path(folder) / str(stated["from"])
+    source = str(inside) if inside.is_dir() else str(stated["from"])
+    told = {name: stated.get(name) for name in ("words", "side", "arguments")}
+    return open_painter(source, stated.get("class"), **told, device=device, **load)
+
+
+def painter_settings(
+    config: RefineConfig, preferred: Mapping[str, Any], overrides: Mapping[str, Any], other: Chosen | None, own: bool
+) -> RefineConfig:
+    """Fill what the settings leave open; a painter's guidance, second stage and steps win over another pipeline's.
+
+    Args:
+        config: the settings of the call; the default number of steps means the painter's own.
+        preferred: what the pipeline prefers.
+        overrides: what the call says besides.
+        other: the painter; None for the pipeline's own UNet.
+        own: whether it belongs to the pipeline, so that what the pipeline prefers was meant for it.
+    """
+    if other is None:
+        return resolve(config, preferred, overrides)
+    its = {"guidance_scale": other.guidance, "restorer": other.restorer}
+    settings = resolve(config, {**its, **preferred} if own else {**preferred, **its}, overrides)
+    if overrides.get("total_steps") is not None or config.total_steps != RefineConfig.total_steps:
+        return settings
+    first, second = other.steps
+    alone = first if settings.restorer == "none" else first + second
+    return replace(settings, total_steps=alone if settings.stage1 else second)
+
+
+def refuse_foreign(other: Chosen | None, given: Mapping[str, Any]) -> None:
+    """Refuse arguments that only SDXL's own loop understands where another painter paints.
+
+    Raises:
+        ConfigError: one was given.
+    """
+    used = [name for name, value in given.items() if value is not None]
+    if other is None or not used:
+        return
+    if used[0] == "guidance":
+        raise ConfigError(
+            f"guidance steers the denoising loop of SDXL by gradient and cannot reach into {other.name}: leave it out."
+        )
+    raise ConfigError(f"{used[0]} is for SDXL's own loop, and {other.name} paints here: leave it out.")
+
+
+def with_dropped(jobs: Sequence[Job], painter: Chosen | None) -> list[Job]:
+    """Say on every picture that is repainted what its painter has no place for."""
+    if painter is None:
+        return list(jobs)
+    said = [painter.dropped(bool(job.plan.token_weights)) if job.plan.regions else [] for job in jobs]
+    return [replace(job, warnings=(*job.warnings, *own)) for job, own in zip(jobs, said, strict=True)]
+
+
+def _changed(painter: OwnPainter, words: Any, side: int | None) -> OwnPainter:
+    spec = painter.spec
+    return replace(painter, spec=replace(spec, words=words or spec.words, side=side or spec.side))
+
+
+def _plain(pipe: Any) -> Any:
+    """Return diffusers' own pipeline over the parts of one of ours."""
+    if type(pipe).__name__ != "GRefinePipeline":
+        return pipe
+    if pipe.unet is None:
+        raise ConfigError("The GRefinePipeline given as painter has none of its own: give a loaded pipeline.")
+    kind = diffusers_class("StableDiffusionXLInpaintPipeline")
+    names = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
+    return kind(**{name: getattr(pipe, name) for name in names})
+
+
+def _place_of(name: str) -> str:
+    """Return the folder or Hub id that a name means."""
+    recipe = recipe_folder(name)
+    if recipe is not None:
+        if PAINTER in read_recipe(recipe).parts:
+            return str(assembled_folder(recipe, [PAINTER]) / PAINTER)
+        raise ConfigError(f"The pipeline '{name}' paints by its own UNet: give it as the pipeline, not as a painter.")
+    if Path(name).is_dir():
+        if not (Path(name) / INDEX).is_file():
+            raise WeightsMissing(f"The folder '{name}' holds no {INDEX}: it is not a saved pipeline of diffusers.")
+        return name
+    if "/" not in name or name.startswith(("/", ".")):
+        known = [*painter_files(), *(n for n in pipeline_names() if _paints(n))]
+        raise ConfigError(
+            f"No painter '{name}': give one of {', '.join(known)}, a folder of a saved pipeline, or a Hub id such as "
+            f"'owner/name'{nearest(name, known)}"
+        )
+    return name
+
+
+def _paints(name: str) -> bool:
+    recipe = recipe_folder(name)
+    return recipe is not None and PAINTER in read_recipe(recipe).parts
+
+
+def _variant_of(name: str) -> str | None:
+    recipe = recipe_folder(name)
+    return None if recipe is None else read_recipe(recipe).variant
+
+
+def _load(where: str, painter_class: str | None, load: Mapping[str, Any]) -> Any:
+    passed = ("cache_dir", "force_download", "local_files_only", "token", "revision", "proxies")
+    try:
+        asked = {name: load[name] for name in passed if name in load}
+        stated = DiffusionPipeline.load_config(where, **asked).get("_class_name", "")
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())[:160].rstrip(".")
+        raise WeightsMissing(f"The painter '{where}' is not on this machine and cannot be fetched: {said}.") from error
+    family = None if painter_class else family_named(stated)
+    if painter_class is None and stated == "GRefinePipeline":
+        raise ConfigError(
+            f"'{where}' is a GRefinePipeline: give it as the pipeline, or load it and pass it as painter."
+        )
+    kind = diffusers_class(painter_class or (family.classes[0] if family else stated))
+    try:
+        return kind.from_pretrained(where, **load)
+    except GRefineError:
+        raise
+    except Exception as error:  # whatever a foreign folder makes its readers raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+        raise ConfigError(f"'{where}' cannot be loaded as {kind.__name__}: {said}.") from error

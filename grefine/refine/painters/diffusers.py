@@ -1,0 +1,411 @@
+"""Any loaded pipeline of diffusers as painter: inpainting, or image-to-image whose result counts under the mask."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from grefine.errors import ConfigError
+from grefine.refine.composite import resize, resize_mask, rounded
+from grefine.refine.denoise import snap_mask
+from grefine.refine.painters.families import FAMILIES, Family, family_named
+from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.protocol import CropJob, Painted, Painting, batches
+from grefine.refine.settings import UNetTraits
+from grefine.refine.turns import turn_of
+
+OURS = {"prompt", "image", "mask_image", "height", "width", "strength", "num_inference_steps", "generator"}
+OURS |= {"output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs", "negative_prompt"}
+OURS |= {"num_images_per_prompt", "padding_mask_crop", "latents", "mask"}
+"""Arguments of a pipeline's call that are filled here and cannot be given."""
+
+
+@dataclass(frozen=True)
+class DiffusersPainter:
+    """A loaded pipeline and what is known of its family."""
+
+    pipe: Any
+    family: Family
+    phrasing: Phrasing
+    side: int
+    multiple: int
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """The user's own, passed with every call."""
+    assumed: str = ""
+    """What was taken from the signature of a class that is not in the table, as a sentence."""
+    origin: str = ""
+    """Where it was loaded from: a recipe, a folder or a Hub id."""
+    painting: Painting = field(default_factory=lambda: Painting(None))
+
+    @property
+    def name(self) -> str:
+        """The name of its class."""
+        return type(self.pipe).__name__
+
+    @property
+    def traits(self) -> UNetTraits:
+        """How strongly it paints."""
+        return UNetTraits(strengths=self.family.strengths)
+
+    @property
+    def sees_source(self) -> bool:
+        """Whether it is shown what lies under the mask."""
+        return self.family.sees_source
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """Executed steps of both stages where nobody asked for a number."""
+        family = self.family
+        return family.distilled if family.distilled and self._is_distilled else family.steps
+
+    @property
+    def restorer(self) -> str:
+        """Stage 2 where nobody chose one."""
+        return "none" if self.family.distilled and self._is_distilled else self.family.restorer
+
+    @property
+    def guidance(self) -> float | None:
+        """Its guidance where nobody asked for another."""
+        return 1.0 if self._is_distilled else self.family.guidance
+
+    @property
+    def unguided(self) -> float | None:
+        """What stage 2 is guided by: classifier-free guidance is left out, embedded guidance stays as it is."""
+        return 1.0 if self.family.negated_by == self.family.guided_by else None
+
+    @property
+    def _is_distilled(self) -> bool:
+        return bool(self.pipe.config.get("is_distilled", False))
+
+    def at(self, painting: Painting) -> Self:
+        """Return it ready for a stage of a call.
+
+        Raises:
+            ConfigError: a callback wants to see what this pipeline does not show.
+        """
+        shown = {*getattr(self.pipe, "_callback_tensor_inputs", ()), "stage", "latents"}
+        hidden = [name for name in painting.watch.names if name not in shown]
+        if painting.watch.callback is not None and hidden:
+            raise ConfigError(
+                f"callback_on_step_end_tensor_inputs: {self.name} does not show {', '.join(hidden)}; it shows "
+                f"{', '.join(sorted(shown))}."
+            )
+        ready = replace(self, painting=painting)
+        ready._negated  # noqa: B018 - a missing negative prompt is told before anything is drawn
+        return ready
+
+    def dropped(self, crops_weighted: bool) -> list[str]:
+        """Say what of the words this pipeline has no place for."""
+        found = [self.assumed] if self.assumed else []
+        if crops_weighted:
+            found.append(f"{self.name} knows no weights of words: those of the prompt are dropped.")
+        if self.painting.negative and not self._negated:
+            found.append(f"{self.name} takes no negative prompt here: it is dropped.")
+        return found
+
+    def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+        """Redraw the crops in batches of equal size and strength."""
+        asked = self.painting
+        keys = [(crop.size, crop.strength) for crop in crops]
+        done: dict[int, Painted] = {}
+        for batch in batches(keys, [crop.size for crop in crops], asked.batch_size, asked.max_batch_pixels):
+            for index, one in zip(batch, self._paint([crops[i] for i in batch], stage), strict=True):
+                done[index] = one
+        return [done[index] for index in range(len(crops))]
+
+    def _paint(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+        if self.painting.pipe.interrupt:
+            return [Painted(crop.pixels, lost="the call was interrupted.") for crop in crops]
+        with turn_of(self.pipe), _progress_of(self.painting.pipe, self.pipe, stage), torch.no_grad():
+            output = self.pipe(**self._call(crops, stage))
+        flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(crops)
+        images = output.images
+        if len(images) != len(crops):
+            lost = f"{self.name} gave back {len(images)} pictures for {len(crops)} crops."
+            return [Painted(crop.pixels, lost=lost) for crop in crops]
+        return [self._take(*one) for one in zip(images, crops, flagged, strict=True)]
+
+    def _take(self, image: Any, crop: CropJob, flagged: bool) -> Painted:
+        if flagged:
+            return Painted(crop.pixels, lost=f"the safety checker of {self.name} turned its result black.")
+        pixels = np.asarray(image, dtype=np.float32) * 255
+        if pixels.shape[:2] != crop.size and not self.family.resizes:
+            width, height = pixels.shape[1], pixels.shape[0]
+            lost = f"{self.name} gave back {width}x{height} pixels where {crop.size[1]}x{crop.size[0]} were asked for."
+            return Painted(crop.pixels, lost=lost)
+        if not np.isfinite(pixels).all():
+            return Painted(crop.pixels, lost=f"{self.name} gave back values that are no finite numbers.")
+        return Painted(resize(pixels, *crop.mask.shape))
+
+    def _call(self, crops: Sequence[CropJob], stage: str) -> dict[str, Any]:
+        asked, accepted = self.painting, self._parameters
+        (height, width), strength = crops[0].size, crops[0].strength
+        wanted: dict[str, Any] = {
+            "prompt": [crop.prompt for crop in crops],
+            "image": [Image.fromarray(rounded(resize(crop.pixels, height, width))) for crop in crops],
+            "mask_image": [_mask(crop, self._cell) for crop in crops],
+            "height": height,
+            "width": width,
+            "strength": strength,
+            "num_inference_steps": self.schedule(asked.steps, strength),
+            "generator": [torch.Generator().manual_seed(crop.seed) for crop in crops],
+            "output_type": "np",
+            "max_area": height * width,
+        }
+        if self._scale is not None:
+            wanted[self.family.guided_by] = self._scale
+        if self._negated:
+            negative = [asked.negative_of(crop.job) or self.family.negative or "" for crop in crops]
+            wanted["negative_prompt"] = negative
+        given = {name: value for name, value in wanted.items() if name in accepted}
+        if "callback_on_step_end" in accepted:
+            given |= self._callback(stage, asked.steps)
+        return given | dict(self.family.arguments) | dict(self.arguments)
+
+    @property
+    def _cell(self) -> int:
+        return int(getattr(self.pipe, "vae_scale_factor", 8)) * self.family.cell
+
+    @property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.pipe.__call__).parameters
+
+    @property
+    def _scale(self) -> float | None:
+        return self.painting.guidance if self.painting.guidance is not None else self.guidance
+
+    @property
+    def _negated(self) -> bool:
+        """Whether this call has a use for a negative prompt.
+
+        Raises:
+            ConfigError: it needs one, and there is none.
+        """
+        name, accepted = self.family.negated_by, self._parameters
+        if not name or not {name, "negative_prompt"} <= accepted.keys():
+            return False
+        chosen = self._scale if name == self.family.guided_by else accepted[name].default
+        scale = self.arguments.get(name, chosen)
+        if scale is None or scale <= 1.0:
+            return False
+        if self.painting.negative is None and self.family.negative is None and name != self.family.guided_by:
+            raise ConfigError(
+                f"{name}={scale:g} of {self.name} needs a negative prompt, and none was given: pass "
+                f'negative_prompt=" ", or leave {name} out.'
+            )
+        return True
+
+    def _callback(self, stage: str, steps: int) -> dict[str, Any]:
+        """Let every step be counted, seen and changed by the caller's own callback, and stopped."""
+        watch, owner = self.painting.watch, self.painting.pipe
+        watch.total += steps
+        shown = [name for name in dict.fromkeys(["latents", *watch.names]) if name != "stage"]
+
+        def after_step(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            del index
+            changed = watch.after_step(owner, stage, timestep, dict(tensors))
+            if owner.interrupt:
+                pipe._interrupt = True
+            return changed
+
+        return {"callback_on_step_end": after_step, "callback_on_step_end_tensor_inputs": shown}
+
+    def schedule(self, steps: int, strength: float) -> int:
+        """Return the steps to ask the pipeline for, so that exactly `steps` of them run at this strength.
+
+        Raises:
+            ConfigError: the scheduler has not so many.
+        """
+        if "strength" not in self._parameters:
+            return steps
+        scheduler = self.pipe.scheduler
+        trained = int(scheduler.config.get("num_train_timesteps", 1000))
+        trial = _adds_steps(scheduler)
+        for total in range(1, trained + 1):
+            begun = total - executed(self.family.rule, total, strength)
+            if trial is not None:
+                trial.set_timesteps(total)
+            runs = (total if trial is None else len(trial.timesteps)) - begun
+            if begun < total and runs >= steps:
+                return total
+        raise ConfigError(
+            f"{steps} steps at strength {strength:g} need a longer schedule than the {trained} timesteps of "
+            f"{type(scheduler).__name__}: ask for fewer steps, or raise the strength."
+        )
+
+
+def executed(rule: str, total: int, strength: float) -> int:
+    """Return how many of `total` steps diffusers runs at a strength."""
+    if rule == "floor":
+        return min(int(total * strength), total)
+    return total - int(max(total - min(total * strength, total), 0))
+
+
+def painter_of(
+    pipe: Any, words: Any = None, side: int | None = None, arguments: Mapping[str, Any] | None = None
+) -> DiffusersPainter:
+    """Return a loaded pipeline of diffusers as painter; a text-to-image one lends its parts to one that inpaints.
+
+    Args:
+        pipe: the pipeline.
+        words: how it is told: "phrase first", "caption", "instruction", or a mapping of templates for instructions.
+        side: of the square that crops are brought to, where the pipeline does not say it right.
+        arguments: for every call of the pipeline, e.g. {"max_sequence_length": 256}.
+
+    Raises:
+        ConfigError: it cannot inpaint, its class is missing in the installed diffusers, an argument that it does not
+            take, or half precision that its family does not stand.
+    """
+    family, assumed, origin = family_named(type(pipe).__name__), "", str(getattr(pipe, "name_or_path", None) or "")
+    if family is not None:
+        pipe = _inpainting(pipe, family)
+    else:
+        family, assumed = _assume(pipe)
+    arguments = dict(arguments or {})
+    _check_arguments(pipe, arguments)
+    _check_precision(pipe, family)
+    multiple = _multiple(pipe, family)
+    side = side or _side(pipe, family)
+    if side < multiple:
+        raise ConfigError(
+            f"working_size {side} is below {multiple}, the least side of {type(pipe).__name__}: give a multiple of it."
+        )
+    return DiffusersPainter(pipe, family, Phrasing.of(words, family.words), side, multiple, arguments, assumed, origin)
+
+
+def diffusers_class(name: str) -> Any:
+    """Return a class of diffusers' pipelines.
+
+    Raises:
+        ConfigError: the installed diffusers has none of that name; the sentence says which version does.
+    """
+    found = getattr(diffusers, name, None)
+    if found is None or not isinstance(found, type) or getattr(found, "_is_dummy", False):
+        family = family_named(name)
+        since = f", which came with diffusers {family.since}" if family else ""
+        raise ConfigError(f"The installed diffusers {diffusers.__version__} has no class '{name}'{since}.")
+    return found
+
+
+def _inpainting(pipe: Any, family: Family) -> Any:
+    """Return the family's inpainting pipeline over the same parts."""
+    wanted = family.classes[0]
+    if type(pipe).__name__ == wanted:
+        return pipe
+    kind = diffusers_class(wanted)
+    accepted = inspect.signature(kind.__init__).parameters
+    parts = {name: part for name, part in pipe.components.items() if name in accepted}
+    settings = {name: value for name, value in pipe.config.items() if name in accepted and name not in pipe.components}
+    lacking = [
+        name
+        for name, parameter in accepted.items()
+        if name != "self" and parameter.default is inspect.Parameter.empty and name not in {*parts, *settings}
+    ]
+    if lacking:
+        raise ConfigError(f"{type(pipe).__name__} has no {', '.join(lacking)}, which {wanted} needs: load {wanted}.")
+    return kind(**parts, **settings)
+
+
+def _assume(pipe: Any) -> tuple[Family, str]:
+    """Read a family out of a signature, and say what was assumed."""
+    name = type(pipe).__name__
+    parameters = inspect.signature(pipe.__call__).parameters
+    if not {"prompt", "image"} <= parameters.keys() or "control_image" in parameters:
+        known = ", ".join(family.classes[0] for family in FAMILIES)
+        raise ConfigError(
+            f"{name} cannot inpaint: its call takes no prompt and image alone. Load one that does: {known}."
+        )
+    edits = "strength" not in parameters
+    rule = "rest" if hasattr(pipe.scheduler, "scale_noise") else "floor"
+    guided_by = next((n for n in ("true_cfg_scale", "guidance_scale") if n in parameters), "guidance_scale")
+    how = "inpaints" if "mask_image" in parameters else "edits the whole crop, of which the masked part is taken"
+    default = parameters[guided_by].default if guided_by in parameters else None
+    family = Family(
+        name,
+        (name,),
+        since="",
+        licence="that of its weights",
+        rule=rule,
+        guided_by=guided_by,
+        guidance=default if isinstance(default, (int, float)) else None,
+        negative=" " if guided_by == "true_cfg_scale" else None,
+        negated_by=guided_by if "negative_prompt" in parameters else "",
+        words="instruction" if edits else "phrase first",
+        sees_source="mask_image" not in parameters,
+        resizes="height" not in parameters,
+    )
+    told = "words as an instruction" if edits else "the phrase before the caption"
+    return (
+        family,
+        f"{name} is not in the table of painters; assumed from its call: it {how}, {told}, step rule '{rule}'.",
+    )
+
+
+def _check_arguments(pipe: Any, arguments: Mapping[str, Any]) -> None:
+    accepted = inspect.signature(pipe.__call__).parameters
+    for name in arguments:
+        if name in OURS or name not in accepted:
+            why = "is filled by grefine" if name in OURS else "is no argument of its call"
+            raise ConfigError(f"painter_arguments: '{name}' {why} ({type(pipe).__name__}): leave it out.")
+
+
+def _check_precision(pipe: Any, family: Family) -> None:
+    if not family.fp16 and _denoiser(pipe).dtype == torch.float16:
+        raise ConfigError(
+            f"{type(pipe).__name__} breaks in float16: load it with dtype=torch.bfloat16 (`--dtype bf16`) or float32."
+        )
+
+
+def _denoiser(pipe: Any) -> Any:
+    return getattr(pipe, "transformer", None) or pipe.unet
+
+
+def _multiple(pipe: Any, family: Family) -> int:
+    scale = int(getattr(pipe, "vae_scale_factor", 8))
+    levels = getattr(getattr(getattr(pipe, "unet", None), "config", None), "block_out_channels", None)
+    return scale * (2 ** (len(levels) - 1) if levels else family.cell)
+
+
+def _side(pipe: Any, family: Family) -> int:
+    scale = int(getattr(pipe, "vae_scale_factor", 8))
+    said = getattr(pipe, "default_sample_size", None) or getattr(_denoiser(pipe).config, "sample_size", None)
+    return int(said) * scale if isinstance(said, int) and said > 1 else family.side
+
+
+def _adds_steps(scheduler: Any) -> Any:
+    """Return a copy of a scheduler that runs more steps than it is asked for, as PNDM does; None of any other."""
+    if getattr(scheduler, "order", 1) != 1 or hasattr(scheduler, "scale_noise"):
+        return None
+    trial = copy.deepcopy(scheduler)
+    trial.set_timesteps(10)
+    return trial if len(trial.timesteps) != 10 else None
+
+
+def _mask(crop: CropJob, cell: int) -> Image.Image:
+    """Return the mask at the painter's size, grown to whole cells so that nothing leaks through half-covered ones."""
+    mask: Tensor = torch.from_numpy(resize_mask(crop.mask, *crop.size)).float()[None, None]
+    return Image.fromarray((snap_mask(mask, cell)[0, 0].numpy() * 255).astype(np.uint8))
+
+
+@contextmanager
+def _progress_of(owner: Any, pipe: Any, stage: str) -> Iterator[None]:
+    """Let a pipeline count its steps on our bar."""
+    before = getattr(pipe, "_progress_bar_config", None)
+    pipe._progress_bar_config = {"desc": stage, **getattr(owner, "_progress_bar_config", {})}
+    try:
+        yield
+    finally:
+        if before is None:
+            del pipe._progress_bar_config
+        else:
+            pipe._progress_bar_config = before
