@@ -2,7 +2,9 @@
 
 Every process has one thread. What is compared is the work of the slowest process, from its first look at the folder to
 its last row; loading is told beside it, because a long run does not notice it. `--merge ROWS` measures a merge of that
-many made-up rows in two journals, without pictures and without a page.
+many made-up rows in two journals, without pictures (`--page`: and their page, on which they are then missing).
+`--plan ROWS` lists so many pictures of a folder, a list, a Parquet file and a tar, and measures the peak memory.
+`--ray` measures what a cluster of this machine adds to a run of `--count` pictures in one process.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from dataclasses import asdict
@@ -46,10 +49,10 @@ def refine(source: Path, out: Path, pipeline: str, shards: int) -> tuple[float, 
     return max(seconds), time.monotonic() - start
 
 
-def merge_rows(rows: int, folder: Path) -> tuple[float, float]:
+def merge_rows(rows: int, folder: Path, page: bool = False) -> tuple[float, float]:
     """Merge so many made-up rows of two shards; return seconds and the command's peak memory in MiB."""
     out, size = folder / "out", 8
-    options = asdict(FolderOptions(report=False, pattern=("nothing",)))
+    options = asdict(FolderOptions(report=page, pattern=("nothing",)))
     share = {"of": 2, "list": "", "sources": [str(folder / "in")], "options": options}
     start = {"kind": "run", "header": {}, "view": {"facts": []}, "shard": share}
     (folder / "in").mkdir()
@@ -61,15 +64,75 @@ def merge_rows(rows: int, folder: Path) -> tuple[float, float]:
             for first in range((number - 1) * size, rows, 2 * size):
                 journal.append([_row(index) for index in range(first, min(first + size, rows))])
     begun = time.monotonic()
-    # Its own peak since it began: ru_maxrss would still hold the peak of the process that started it.
-    told = "from pathlib import Path; from grefine.folder.merge import merge; done = merge({!r}).counts['refined']; "
-    told += "print(done, *Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[:1])"
-    line = [sys.executable, "-c", told.format(str(out))]
-    done = subprocess.run(line, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    told = f"from grefine.folder.merge import merge; done = merge({str(out)!r}).counts['refined']"
+    done, peak = alone(told)
     seconds = time.monotonic() - begun
-    if int(done[0]) != rows:
-        raise RuntimeError(f"{done[0]} of {rows} rows were merged.")
-    return seconds, int(done[1]) / 1024
+    if done != rows:
+        raise RuntimeError(f"{done} of {rows} rows were merged.")
+    return seconds, peak
+
+
+def alone(code: str) -> tuple[int, float]:
+    """Run code that sets `done` in a process of its own; return that and the process's peak memory in MiB."""
+    # Its own peak since it began: ru_maxrss would still hold the peak of the process that started it.
+    told = "from pathlib import Path\n" + code
+    told += "\nprint(done, *Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[:1])"
+    found = subprocess.run([sys.executable, "-c", told], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    return int(found[0]), int(found[1]) / 1024
+
+
+def plan(rows: int, folder: Path) -> None:
+    """List so many pictures of every kind of source, and print time and peak memory."""
+    import pyarrow
+    import pyarrow.parquet
+
+    folder.mkdir()
+    names = [f"{index // 1000:04}/{index:07}.png" for index in range(rows)]
+    for name in names:
+        (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tree" / name).touch()
+    (folder / "list.txt").write_text("\n".join(str(folder / "tree" / name) for name in names))
+    (folder / "set").mkdir()
+    image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    schema = pyarrow.schema([("image", image), ("prompt", pyarrow.string())])
+    with pyarrow.parquet.ParquetWriter(folder / "set.parquet", schema) as writer:
+        for first in range(0, rows, 1000):
+            some = [
+                {"image": {"bytes": b"\x89PNG", "path": n}, "prompt": "a red ball"}
+                for n in names[first : first + 1000]
+            ]
+            writer.write_table(pyarrow.Table.from_pylist(some, schema))
+    with tarfile.open(folder / "set.tar", "w") as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name))
+    for source in ("tree", "@list.txt", "set.parquet", "set.tar"):
+        path = f"@{folder / source[1:]}" if source.startswith("@") else str(folder / source)
+        code = "from grefine.folder.worklist import list_work; from grefine.folder.options import FolderOptions\n"
+        code += f"done = sum(1 for _ in list_work([{path!r}], Path({str(folder / 'out')!r}), FolderOptions()))"
+        begun = time.monotonic()
+        found, peak = alone(code)
+        if found != rows:
+            raise RuntimeError(f"{found} of {rows} were listed.")
+        print(f"{rows:,} of {source}: {time.monotonic() - begun:.1f} s, peak {peak:.0f} MiB", flush=True)
+
+
+def ray(count: int, folder: Path, pipeline: str) -> None:
+    """Compare a run on a cluster of two actors with one of one process."""
+    plain = refine(folder / "in", folder / "plain", pipeline, 1)
+    line = [sys.executable, "-m", "grefine", "refine", str(folder / "in"), "--json"]
+    line += ["--pipeline", pipeline, "--no-panels", "--no-report", "--force"]
+    line += ["--engine", "ray", "--gpus-per-worker", "0"]
+    for actors in (1, 2):
+        begun = time.monotonic()
+        out = ["-o", str(folder / f"ray{actors}"), "--actors", str(actors)]
+        told = subprocess.run([*line, *out], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+        whole = time.monotonic() - begun
+        work = json.loads(told[-1])["seconds"]
+        print(
+            f"{count} pictures: one process {plain[0]:.1f} s of {plain[1]:.1f} s, {actors} actor(s) {work:.1f} s of "
+            f"{whole:.1f} s; {whole - work:.1f} s beside the work (plain {plain[1] - plain[0]:.1f} s)",
+            flush=True,
+        )
 
 
 def _row(index: int) -> dict[str, object]:
@@ -100,15 +163,24 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--merge", type=int, default=0, metavar="ROWS")
+    parser.add_argument("--page", action="store_true")
+    parser.add_argument("--plan", type=int, default=0, metavar="ROWS")
+    parser.add_argument("--ray", action="store_true")
     given = parser.parse_args()
     load = os.getloadavg()[0]
     print(f"load {load:.1f} on {os.cpu_count()} cores{': wall times tell little' if load > BUSY else ''}")
     with tempfile.TemporaryDirectory(prefix="grefine-shards-") as folder:
         if given.merge:
-            seconds, peak = merge_rows(given.merge, Path(folder))
+            seconds, peak = merge_rows(given.merge, Path(folder), given.page)
             print(f"merge of {given.merge:,} rows: {seconds:.1f} s, peak {peak:.0f} MiB")
             return
+        if given.plan:
+            plan(given.plan, Path(folder, "plan"))
+            return
         make_folder(Path(folder, "in"), given.count)
+        if given.ray:
+            ray(given.count, Path(folder), given.pipeline)
+            return
         for turn in range(given.rounds):
             times = {}
             for shards in (1, given.shards):

@@ -22,6 +22,10 @@ class PromptError(GRefineError, ValueError):
     """A prompt that is missing, or prompts that do not match their images."""
 
 
+class PlanError(GRefineError, ValueError):
+    """A repair plan or mask file that cannot be used for its picture."""
+
+
 class WeightsMissing(GRefineError, FileNotFoundError):
     """Weights that are not on this machine, with the command that gets them."""
 

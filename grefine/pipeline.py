@@ -35,11 +35,13 @@ from grefine.refine.denoise import Watch, latent_multiple
 from grefine.refine.device import OneDevice, on_one_device
 from grefine.refine.explain import explain_result, memory_estimate
 from grefine.refine.family import check_family
+from grefine.refine.follow import drawers_of, follow_plans, planner_of, read_plans, seeds_of, stamped
 from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering
 from grefine.refine.inputs import (
     KINDS,
     ImageInput,
+    Picture,
     check_call,
     check_types,
     check_words,
@@ -75,7 +77,7 @@ from grefine.scorers.component import component_tokenizer
 from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
 from grefine.scorers.resolve import resolve as resolve_judge
 from grefine.text.parse import parse
-from grefine.types import RefineResult
+from grefine.types import RefineResult, RepairPlan
 
 
 @dataclass
@@ -248,6 +250,7 @@ class GRefinePipeline(
         scorers: Sequence[str | AnyJudge] | None = None,
         quality_map: QualityProvider | None = None,
         alignment_map: AlignmentProvider | None = None,
+        plan: RepairPlan | Sequence[RepairPlan | None] | None = None,
         painter: Any = None,
         plan_only: bool = False,
         force: bool = False,
@@ -291,6 +294,8 @@ class GRefinePipeline(
             quality_map: your own heatmaps in place of PQ-Map: an array in 0..1 (high = good), one per image, a folder
                 of files, or a function of the list of images that returns one per image.
             alignment_map: your own in place of AQ-Map: the same; a function also gets the parsed prompts.
+            plan: follow this plan (of `plan()` or `RepairPlan.load`) in place of planning, with its seed where no
+                generator is given; a list for several images, None in it plans one now.
             painter: who redraws in place of the pipeline's own: a loaded inpainting or image-to-image pipeline of
                 diffusers, a function (see `OwnPainter`), or what `use_painter` takes.
             plan_only: stop after the plan; images come back untouched.
@@ -344,13 +349,20 @@ class GRefinePipeline(
             unguided = getattr(stage2, "unguided", 1.0)
             stage2 = stage2.at(replace(painting, steps=second, guidance=unguided, max_batch_pixels=2 * room))
 
-        jobs = self._read(prompt, image, mask_image, (height, width), num_images_per_prompt, generator, words, force)
+        pictures = [resize_picture(picture, height, width) for picture in read_pictures(image)]
+        plans = read_plans(plan, len(pictures), mask_image, strength)
+        generator = seeds_of(plans) if generator is None else generator
+        jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, words, force)
         jobs = draw_maps(jobs, maps)
-        jobs = plan_repairs(
-            jobs, settings, maps.calibration, stage1.side, stage1.traits, strength, phrasing=stage1.phrasing
-        )
+        own = (settings, maps.calibration, stage1.side, stage1.traits)
+        if plans:
+            jobs = follow_plans(jobs, plans, *own, planner_of(self, maps, stage1), drawers_of(maps), stage1.phrasing)
+        else:
+            jobs = plan_repairs(jobs, *own, strength, phrasing=stage1.phrasing)
         jobs = with_dropped(jobs, other and stage1)
-        if not plan_only:
+        if plan_only:
+            jobs = jobs if plans else stamped(jobs, settings, planner_of(self, maps, stage1), drawers_of(maps))
+        else:
             jobs = repaint_regions(jobs, stage1, panel, settings)
             jobs = restore_pictures(jobs, stage2, maps, panel, settings)
         jobs = keep_best(jobs, panel, settings, plan_only)
@@ -428,6 +440,27 @@ class GRefinePipeline(
             raise ConfigError(f"This pipeline has no painter{lost}: pass painter=..., or call use_painter first.")
         return found
 
+    def plan(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        image: Any = None,
+        mask_image: Any = None,
+        config: RefineConfig | str | Path | Mapping[str, Any] | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        quality_map: QualityProvider | None = None,
+        alignment_map: AlignmentProvider | None = None,
+        force: bool = False,
+    ) -> Any:
+        """Return what a call with these arguments would repaint: a `RepairPlan` for one image, a list for a list.
+
+        Look at it, change it, `save` it, and pass it on as `pipe(plan=...)`; unchanged it gives what a direct call
+        gives. The seed is in it.
+        """
+        maps: dict[str, Any] = {"quality_map": quality_map, "alignment_map": alignment_map}
+        out = self(prompt, image, mask_image, config, generator=generator, plan_only=True, force=force, **maps)
+        plans = [result.plan for result in out.results]
+        return plans[0] if len(plans) == 1 and not isinstance(image, (list, tuple)) else plans
+
     def use_refiner(self, img2img: Any) -> None:
         """Give `restorer="refiner"` its model: a loaded StableDiffusionXLImg2ImgPipeline, shared and never saved."""
         self._refiner = img2img
@@ -439,16 +472,14 @@ class GRefinePipeline(
     def _read(
         self,
         prompt: Any,
-        image: Any,
+        pictures: Sequence[Picture],
         mask: Any,
-        size: tuple[int | None, int | None],
         samples: int,
         generator: Any,
         words: Words,
         force: bool,
     ) -> list[Job]:
         """Read the inputs of a call: one job per image and sample."""
-        pictures = [resize_picture(picture, *size) for picture in read_pictures(image)]
         domain = domain_of(self)
         if domain is not None and not force:
             domain.demand(Image.fromarray(picture.pixels) for picture in pictures)

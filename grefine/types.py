@@ -5,12 +5,17 @@ Maps are `(H, W)` float32 numpy arrays in 0..1 at the image's own size, unless a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from html import escape
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from grefine.plan_file import pack, read_plan, write_plan
 
 DefectKind = Literal["noun", "attribute"]
 _CONJUNCTIONS = frozenset({"and", "or", "but", "nor", "plus"})
@@ -171,6 +176,8 @@ class Region:
     """Indices of the phrases that asked for it."""
     is_restoration: bool = False
     """What it shows is to be mended, not replaced: it looks bad, and no phrase asks for anything else there."""
+    on: bool = True
+    """False leaves it as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +196,72 @@ class RepairPlan:
     """Whether stage 2 has something to mend: the image is bad, even where no single place is."""
     beyond_repair: bool = False
     """True when more would have to be drawn anew than `max_area` allows: it needs a new generation."""
+    seed: int | None = None
+    """What to seed the repaint with; None leaves it to the call."""
+    made_for: Mapping[str, Any] = field(default_factory=dict)
+    """What it was planned from: hashes of picture and prompt, pipeline, settings; empty where nobody said."""
+    file: str = ""
+    """Where it was loaded from, for messages."""
+
+    def save(self, path: str | Path, picture: Any = None) -> Path:
+        """Write `PATH.plan.json`, `PATH.mask.png` and, with a PIL `picture`, `PATH.overlay.jpg`; return the first."""
+        return write_plan(path, self._values(), self.mask, picture)
+
+    @classmethod
+    def load(cls, path: str | Path) -> RepairPlan:
+        """Read what `save` wrote and somebody may have edited; `path` as for `save`, or the JSON itself.
+
+        Raises:
+            PlanError: it can be no plan; the sentence names the file and the value.
+        """
+        values, mask = read_plan(path)
+        regions = tuple(
+            Region(**(region | {"box": tuple(region["box"]), "phrases": tuple(region["phrases"])}))
+            for region in values.pop("regions")
+        )
+        del values["schema"]
+        weights = tuple((int(start), int(end), float(weight)) for start, end, weight in values.pop("emphasis"))
+        return cls(mask, regions, token_weights=weights, file=str(path), **values)
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of all that decides what is painted."""
+        values = {name: value for name, value in self._values().items() if name != "made_for"}
+        state = sha256(json.dumps(values, sort_keys=True).encode())
+        state.update(repr(self.mask.shape).encode() + np.packbits(self.mask).tobytes())
+        return state.hexdigest()
+
+    @property
+    def edited(self) -> bool:
+        """Whether it is no longer what was planned, or nobody said what that was."""
+        return self.made_for.get("plan") != self.digest
+
+    def _values(self) -> dict[str, Any]:
+        """Return everything but the mask as plain values, in the order of the file."""
+        regions = [
+            {
+                "on": region.on,
+                "prompt": region.prompt,
+                "strength": float(region.strength),
+                "reason": region.reason,
+                "kind": region.kind,
+                "box": [int(side) for side in region.box],
+                "phrases": [int(index) for index in region.phrases],
+                "is_restoration": bool(region.is_restoration),
+                "pixels": pack(region.mask),
+            }
+            for region in self.regions
+        ]
+        return {
+            "note": self.note,
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "restore": bool(self.restore),
+            "beyond_repair": self.beyond_repair,
+            "emphasis": [[int(start), int(end), float(weight)] for start, end, weight in self.token_weights],
+            "regions": regions,
+            "made_for": dict(self.made_for),
+        }
 
     @property
     def area(self) -> float:

@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "grefine"
 
 # A room may import its own row and every row above it.
 ORDER = [
-    {"types", "errors"},
-    {"config", "resources", "fetching"},
+    {"types", "errors", "plan_file"},
+    {"config", "resources", "fetching", "cluster"},
     {"io", "text"},
     {"models"},
     {"indicators", "scorers"},

@@ -27,9 +27,14 @@ def evaluate(
     seed: int = typer.Option(0, help="Of metrics that look at random crops."),
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Also say why each metric that did not run did not."),
+    engine: str = typer.Option(None, help="ray: the judges work on a cluster."),
+    ray_address: str = typer.Option(None, help="The cluster; without it one of this machine is started."),
+    gpus_per_worker: float = typer.Option(1.0, help="GPUs of every actor; 0 to work on CPUs."),
+    actors: int = typer.Option(0, help="Actors; 0 for as many as the GPUs serve."),
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
     """Compare two folders image by image; started again, it computes only what is not known yet."""
+    from grefine.cluster import Cluster, judging_on
     from grefine.config import assignments
     from grefine.evaluate.run import evaluate_folders
     from grefine.evaluate.tables import to_markdown
@@ -37,24 +42,25 @@ def evaluate(
     from grefine.scorers.listing import absent
     from grefine.scorers.registry import split_names
 
-    result = evaluate_folders(
-        before,
-        after,
-        prompts=prompts,
-        metrics=metrics,
-        group=group,
-        out=out,
-        pipeline=pipeline,
-        weights=assignments(weights, "--weights"),
-        device=device,
-        seed=seed,
-        used_in_loop=split_names(used_in_loop),
-        noise_images=noise_images,
-        allow_noncommercial=allow_noncommercial,
-        force=force,
-        report=report,
-        progress=lambda line: typer.echo(line, err=True),
-    )
+    with judging_on(engine, Cluster(ray_address, gpus_per_worker, actors)):
+        result = evaluate_folders(
+            before,
+            after,
+            prompts=prompts,
+            metrics=metrics,
+            group=group,
+            out=out,
+            pipeline=pipeline,
+            weights=assignments(weights, "--weights"),
+            device=device,
+            seed=seed,
+            used_in_loop=split_names(used_in_loop),
+            noise_images=noise_images,
+            allow_noncommercial=allow_noncommercial,
+            force=force,
+            report=report,
+            progress=lambda line: typer.echo(line, err=True),
+        )
     for line in (*result.failed.values(), *result.notes, *absent(result.unavailable, verbose or bool(metrics))):
         typer.echo(line, err=True)
     if as_json:

@@ -13,6 +13,7 @@ from grefine.cli import compare as compare_command
 from grefine.cli import evaluate as evaluate_command
 from grefine.cli import map as map_command
 from grefine.cli import parse as parse_command
+from grefine.cli import plan as plan_command
 from grefine.cli import refine as refine_command
 from grefine.cli import train as train_command
 
@@ -40,6 +41,7 @@ app.command("settings")(settings.settings)
 app.add_typer(rank.app, name="rank")
 app.command("map")(map_command.map_)
 app.command("parse")(parse_command.parse)
+app.command("plan")(plan_command.plan)
 app.command("refine")(refine_command.refine)
 app.command("merge")(merge.merge)
 app.add_typer(train_command.train_app, name="train")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import typer
 
 
 def merge(
-    out: Path = typer.Argument(help="Folder of results that the shards share."),
+    out: str = typer.Argument(help="Folder or address of results that the shards share."),
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
     """Join journals, table and page of shards, and name what none has done; may be repeated, and while they run."""

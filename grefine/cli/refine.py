@@ -9,9 +9,11 @@ import typer
 
 
 def refine(
-    src: list[str] = typer.Argument(help="Images, folders (recursive), '@list.txt' of paths, '-' for stdin."),
-    out: Path = typer.Option(
-        ..., "--out", "-o", help="Folder of results, with the tree of SRC, or a file for one image."
+    src: list[str] = typer.Argument(
+        help="Images, folders (recursive), addresses (s3://...), .parquet, .tar, '@list.txt' of paths, '-' for stdin."
+    ),
+    out: str = typer.Option(
+        ..., "--out", "-o", help="Folder or address of results, with the tree of SRC, or a file for one image."
     ),
     pipeline: str = typer.Option(
         None, help="sdxl, z-image, ..., tiny (toy scenes only), a folder or Hub id; no default."
@@ -24,7 +26,7 @@ def refine(
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     preserve: str = typer.Option(None, help="paper: stage 2 sees all and keeps good places; exact: only what is bad."),
     prompt: str = typer.Option(None, help="Prompt of every image for which nothing else gives one."),
-    prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
+    prompts: str = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
     name_column: str = typer.Option(None, help="The table's column of file names; guessed, and said, without it."),
     prompt_column: str = typer.Option(None, help="The table's column of prompts."),
     prompt_order: str = typer.Option("table,sidecar,metadata", help="First answer wins; 'prompt' means --prompt."),
@@ -42,6 +44,7 @@ def refine(
     follow_links: bool = typer.Option(False, help="Read what symbolic links point to outside SRC."),
     panels: bool = typer.Option(True, help="Write before/map/after pictures of what changed into OUT/panels."),
     report: bool = typer.Option(True, help="Write OUT/report.html at the end."),
+    dataset: str = typer.Option("", help="Write OUT/dataset, too: parquet, webdataset, imagefolder, or same as SRC."),
     batch_size: int = typer.Option(8, help="Images per unit of work."),
     max_pixels: int = typer.Option(32 * 2**20, help="Larger images are refused."),
     again: bool = typer.Option(False, help="Refine images once more that carry the record of an equal run."),
@@ -56,15 +59,24 @@ def refine(
     guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer denoising, e.g. sharpness:1.0."),
     engine: str = typer.Option(
         None,
-        metavar="shard [I/N]",
-        help="One of N parts that share OUT; without I/N, SLURM or torchrun say which.",
+        metavar="shard [I/N]|ray",
+        help="One of N parts that share OUT (without I/N, SLURM or torchrun say which), or actors of a Ray cluster.",
     ),
     workers: int = typer.Option(0, help="Start so many shards on this machine, one per GPU, and merge them."),
+    ray_address: str = typer.Option(None, help="The cluster; without it one of this machine is started."),
+    gpus_per_worker: float = typer.Option(1.0, help="GPUs of every actor of a cluster; 0 to work on CPUs."),
+    actors: int = typer.Option(0, help="Actors on a cluster; 0 for as many as its GPUs serve."),
     quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
     alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
+    plans: Path = typer.Option(None, help="Folder that `grefine plan` wrote: follow its plans, edited or not."),
+    masks: Path = typer.Option(
+        None, help="Folder of masks by the pictures' names, white = repaint, in place of ours."
+    ),
+    add_masks: bool = typer.Option(False, help="With --masks: repaint also what our maps find."),
     as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
 ) -> None:
     """Refine images; started again with the same line, a run goes on where it ended."""
+    from grefine.cluster import Cluster
     from grefine.config import build
     from grefine.folder.changes import changed_settings
     from grefine.folder.options import FolderOptions
@@ -74,7 +86,17 @@ def refine(
     from grefine.opening import read_preferences
     from grefine.resources import chosen_pipeline
 
-    names = ("suffix", "overwrite", "recursive", "follow_links", "panels", "report", "batch_size", "max_pixels")
+    names = (
+        "suffix",
+        "overwrite",
+        "recursive",
+        "follow_links",
+        "panels",
+        "report",
+        "batch_size",
+        "max_pixels",
+        "dataset",
+    )
     given = locals()
     values = {name: given[name] for name in (*names, "again", "force", "seed", "limit")}
     values |= {"format": format_.lower(), "pattern": tuple(pattern)}
@@ -103,9 +125,13 @@ def refine(
         guidance=read_preferences(guidance),
         engine=shard,
         workers=workers,
+        cluster=Cluster(ray_address, gpus_per_worker, actors),
         quality_map=quality_map,
         alignment_map=alignment_map,
         dry_run=dry_run,
+        plans=plans,
+        masks=masks,
+        add_masks=add_masks,
         report=choose_reporter(as_json),
     )
     if as_json and dry_run:

@@ -18,9 +18,14 @@ def score(
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
     allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
     force: bool = typer.Option(False, help="Also score pictures of a world that a metric does not know; it is said."),
+    engine: str = typer.Option(None, help="ray: the judges work on a cluster."),
+    ray_address: str = typer.Option(None, help="The cluster; without it one of this machine is started."),
+    gpus_per_worker: float = typer.Option(1.0, help="GPUs of every actor; 0 to work on CPUs."),
+    actors: int = typer.Option(0, help="Actors; 0 for as many as the GPUs serve."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of CSV."),
 ) -> None:
     """Score images by one or more metrics, with the prompts that their files, sidecars or a table name."""
+    from grefine.cluster import Cluster, judging_on
     from grefine.io.prompt_table import read_prompt_table
     from grefine.io.prompts import PromptSources
     from grefine.scorers.files import score_files
@@ -30,14 +35,15 @@ def score(
         metrics, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial
     )
     table = None if prompts is None else read_prompt_table(prompts)
-    found = score_files(
-        paths,
-        list(judges.values()),
-        sources=PromptSources(table, prompt),
-        out=out,
-        force=force,
-        progress=lambda line: typer.echo(line, err=True),
-    )
+    with judging_on(engine, Cluster(ray_address, gpus_per_worker, actors)):
+        found = score_files(
+            paths,
+            list(judges.values()),
+            sources=PromptSources(table, prompt),
+            out=out,
+            force=force,
+            progress=lambda line: typer.echo(line, err=True),
+        )
     for row in found.rows:
         if row["note"] and row["path"] not in found.foreign:
             typer.echo(f"{row['path']}: {row['note']}", err=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,17 +152,21 @@ class MapScore:
         return [Scores({self.spec.name: value}) for value in values]
 
 
+@lru_cache(1)
+def _maps(pipeline: str, device: str) -> Maps:
+    from grefine.indicators.load import load_maps
+
+    return load_maps(pipeline, device=device)
+
+
 def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
     """Return the judges for p and a; both share one CLIP, loaded when first needed."""
     folder = fetched_pipeline(pipeline)
     parts = [] if folder is None else [folder / name for name in ("clip", "pq_prompts", "model_index.json")]
     source = "".join(fingerprint_of(part) for part in parts if part.exists()) or str(pipeline)
 
-    @cache
     def maps() -> Maps:
-        from grefine.indicators.load import load_maps
-
-        return load_maps(pipeline, device=device)
+        return _maps(str(pipeline), device)
 
     from grefine.indicators.domain_check import domain_at
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
+from hashlib import sha256
 from typing import Any
 
 from grefine.errors import ImageError
-from grefine.folder.options import file_digest, file_state
 from grefine.folder.worklist import WorkItem
 from grefine.io.encode import read_embedded
 from grefine.io.images import read_bytes
@@ -17,7 +16,7 @@ def own_record(item: WorkItem, config_hash: str) -> RefineRecord | None:
     """Return the record of a result that an equal run made of this very input; None for any other file."""
     try:
         record = read_record(read_embedded(read_bytes(item.output)))
-        if record is None or record.config != config_hash or record.source != file_digest(item.source):
+        if record is None or record.config != config_hash or record.source != sha256(item.read()).hexdigest():
             return None
     except (ImageError, OSError):
         return None
@@ -29,10 +28,10 @@ def adopted_row(item: WorkItem, record: RefineRecord) -> dict[str, Any]:
     return {
         "kind": "image",
         "file": item.relative,
-        "source": os.fspath(item.source.absolute()),
+        "source": item.where,
         "state": record.state,
         "reason": record.reason,
-        "input": {"sha256": record.source} | file_state(item.source),
+        "input": {"sha256": record.source} | item.state(),
         "prompt": record.prompt[:2000],
         "prompt_origin": record.prompt_origin,
         "output": item.name,

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from grefine import __version__
-from grefine.errors import ConfigError, GRefineError, ImageError, PromptError, WorldMismatch
+from grefine.errors import ConfigError, GRefineError, ImageError, PlanError, PromptError, WorldMismatch
 from grefine.folder.gate import gate_note, look_first, passed_reason
 from grefine.folder.loras import LoraShelf
-from grefine.folder.options import file_state
+from grefine.folder.plans import with_mask
 from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import maps_of
 from grefine.io.encode import pixel_digest
-from grefine.io.images import decode_image, read_bytes
+from grefine.io.images import decode_image
 from grefine.io.picture import LoadedImage
 from grefine.io.prompts import ChosenPrompt
 from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
 from grefine.scorers.prefilter import GateVerdict, ScoreGate
-from grefine.types import RefineResult
+from grefine.types import RefineResult, RepairPlan
 
 Row = dict[str, Any]
 
@@ -47,6 +50,8 @@ class Reading:
     """What an earlier run wrote into it."""
     known: bool = False
     """True when that run was equal to this one and the picture is still what it wrote."""
+    by_hand: RepairPlan | np.ndarray | None = None
+    """The plan or the mask that was given for it."""
     failure: str = ""
     seconds: float = 0.0
 
@@ -129,10 +134,16 @@ def refine_batch(
 def _read(item: WorkItem, task: Task) -> Reading:
     start = time.perf_counter()
     try:
-        state = file_state(item.source) if item.source.exists() else {}
-        data = read_bytes(item.source)
-        image = decode_image(data, item.source, task.options.max_pixels)
-        prompt = task.prompts.find(image, item.relative)
+        state = item.state() if not isinstance(item.source, Path) or item.source.exists() else {}
+        data = item.read()
+        if isinstance(item.source, Path):
+            image, given = decode_image(data, item.source, task.options.max_pixels), ("", "")
+        else:
+            # Nothing lies beside it on this machine.
+            image = replace(decode_image(data, item.where, task.options.max_pixels), path=None)
+            given = (item.source.prompt, f"data set {posixpath.basename(item.source.file)}")
+        prompt = task.prompts.find(image, item.relative, given)
+        by_hand = _by_hand(item, image, task)
     except GRefineError as error:
         return Reading(item, failure=str(error), seconds=time.perf_counter() - start)
     except OSError as error:
@@ -150,8 +161,15 @@ def _read(item: WorkItem, task: Task) -> Reading:
         prompt,
         record,
         known,
+        by_hand,
         seconds=time.perf_counter() - start,
     )
+
+
+def _by_hand(item: WorkItem, image: LoadedImage, task: Task) -> RepairPlan | np.ndarray | None:
+    if task.plans is not None:
+        return task.plans.find(item.relative, task.options.seed)
+    return task.masks.find(item.relative, image.size) if task.masks is not None else None
 
 
 def _equals(record: RefineRecord, data: bytes, image: LoadedImage, prompt: ChosenPrompt, task: Task) -> bool:
@@ -185,7 +203,7 @@ def _refine(readings: Sequence[Reading], pipe: Any, task: Task) -> list[Outcome]
     start = time.perf_counter()
     try:
         return _call(readings, pipe, task, start)
-    except (ImageError, PromptError, WorldMismatch) as error:
+    except (ImageError, PlanError, PromptError, WorldMismatch) as error:
         fault, unexpected = str(error), False
     except (ConfigError, GRefineError):
         # Settings and weights are wrong for every image alike.
@@ -198,22 +216,54 @@ def _refine(readings: Sequence[Reading], pipe: Any, task: Task) -> list[Outcome]
     return [outcome for reading in readings for outcome in _refine([reading], pipe, task)]
 
 
+def plan_batch(readings: Sequence[Reading], pipe: Any, task: Task) -> list[tuple[Reading, RepairPlan | str]]:
+    """Return the plans of readable images, or for one that cannot be planned the reason."""
+    import torch
+
+    try:
+        generator = torch.Generator().manual_seed(task.options.seed)
+        return list(
+            zip(
+                readings, pipe.plan(**_arguments(readings, task), generator=generator) if readings else (), strict=True
+            )
+        )
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one image must not end the run
+        if len(readings) == 1:
+            reason = str(error) if isinstance(error, GRefineError) else f"{type(error).__name__}: {error}"
+            return [(readings[0], f"Planning it failed: {reason}")]
+    return [found for reading in readings for found in plan_batch([reading], pipe, task)]
+
+
+def _arguments(readings: Sequence[Reading], task: Task) -> dict[str, Any]:
+    names = [reading.item.relative for reading in readings]
+    return {
+        "prompt": [reading.prompt.prompt for reading in readings],
+        "image": [reading.image.rgb for reading in readings if reading.image is not None],
+        "config": task.config,
+        "quality_map": maps_of(task.quality_map, names),
+        "alignment_map": maps_of(task.alignment_map, names),
+        "force": True,  # asked before, image by image
+    }
+
+
 def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> list[Outcome]:
     import torch
 
-    pictures = [reading.image.rgb for reading in readings if reading.image is not None]
-    names = [reading.item.relative for reading in readings]
-    out = pipe(
-        prompt=[reading.prompt.prompt for reading in readings],
-        image=pictures,
-        config=task.config,
-        generator=torch.Generator().manual_seed(task.options.seed),
-        guidance=task.guidance or None,
-        quality_map=maps_of(task.quality_map, names),
-        alignment_map=maps_of(task.alignment_map, names),
-        plan_only=task.plan_only,
-        force=True,  # asked above, image by image
-    )
+    given = _arguments(readings, task)
+    by_hand: list[Any] = [reading.by_hand for reading in readings]
+    seeds = [task.options.seed] * len(readings)
+    if task.plans is not None:
+        given["plan"] = by_hand
+        seeds = [seed if plan.seed is None else plan.seed for plan, seed in zip(by_hand, seeds, strict=True)]
+    elif task.masks is not None and task.masks.with_maps:
+        planned = pipe.plan(**given)
+        given["plan"] = [with_mask(plan, mask) for plan, mask in zip(planned, by_hand, strict=True)]
+    elif task.masks is not None:
+        given["mask_image"] = by_hand
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    out = pipe(**given, generator=generators, guidance=task.guidance or None, plan_only=task.plan_only)
     share = (time.perf_counter() - start) / len(readings)
     return [
         _outcome(reading, image, result, share, task.plan_only)

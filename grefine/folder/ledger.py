@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError, ImageError
-from grefine.folder.options import FolderOptions, file_state
+from grefine.folder.mirror import mirror_of
+from grefine.folder.options import FolderOptions
 from grefine.folder.shards import Shard, is_running, journals, own_journal
 from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
-from grefine.io.images import read_bytes
 from grefine.io.picture import printable
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, run_rows
 
@@ -29,7 +29,7 @@ _WORDS = {
     "prompts": "the prompts",
     "loras": "the folder of LoRAs",
     "gate": "the gate",
-    "steering": "the precision, added judges, guidance, who redraws or who draws the maps",
+    "steering": "the precision, added judges, guidance, who redraws, who draws the maps, plans or masks",
 }
 
 
@@ -60,17 +60,21 @@ class Ledger:
 
     def _read(self, path: Path) -> None:
         for row in run_rows(path):
-            kind = row.get("kind")
-            if kind == "run":
-                self.header, self.finished = row.get("header"), False
-            elif kind == "begin":
-                self.finished = False
-                self._begun |= {_name(file) for file in row.get("files", ())}
-                self._folders |= set(row.get("folders", ()))
-            elif kind == "image":
-                self._add(row)
-            elif kind == "end":
-                self.finished = True
+            self.take(row)
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Learn from one row of a journal."""
+        kind = row.get("kind")
+        if kind == "run":
+            self.header, self.finished = row.get("header"), False
+        elif kind == "begin":
+            self.finished = False
+            self._begun |= {_name(file) for file in row.get("files", ())}
+            self._folders |= set(row.get("folders", ()))
+        elif kind == "image":
+            self._add(row)
+        elif kind == "end":
+            self.finished = True
 
     def _add(self, row: dict[str, Any]) -> None:
         key = _name(row["file"])
@@ -96,12 +100,11 @@ class Ledger:
     def knows(self, item: WorkItem) -> bool:
         """Say whether a picture has been taken care of: its result is there, or it is known why there is none."""
         key = _name(item.relative)
-        return key in self._failures or (key in self._made and (bool(item.refused) or os.path.lexists(item.output)))
+        return key in self._failures or (key in self._made and (bool(item.refused) or self._is_there(item)))
 
     def check(self, header: dict[str, Any]) -> str:
         """Return what differs between the settings of the journals and those of now, in words; empty when nothing."""
-        changed = (n for n in _WORDS if any(then.get(n) != header.get(n) for then in self._headers))
-        return ", ".join(_WORDS[name] for name in changed)
+        return differing(self._headers, header)
 
     def clean(self, out: Path) -> None:
         """Remove half-written files where the last unfinished batch was being written."""
@@ -115,25 +118,31 @@ class Ledger:
         key = _name(item.relative)
         if item.refused:
             return "done" if key in self._made and not item.failed else "work"
-        there = os.path.lexists(item.output)
+        there = self._is_there(item)
         if there and self._made.get(key) and self._is_of(item):
             return "done"
         if options.overwrite == "always" or key in self._begun or not there:
             return "work"
-        if options.overwrite == "older" and (self._made.get(key) or _younger(item.source, item.output)):
+        if options.overwrite == "older" and (self._made.get(key) or _younger(item)):
             return "work"
         return THERE
+
+    def _is_there(self, item: WorkItem) -> bool:
+        """Whether a picture has a file in OUT; of an OUT at an address only the rows are trusted."""
+        if mirror_of(item.out):
+            return bool(self._made.get(_name(item.relative)))
+        return os.path.lexists(item.output)
 
     def _is_of(self, item: WorkItem) -> bool:
         """Whether the entry is of the very picture: a file whose state on disk is another is compared by content."""
         known = self._made[_name(item.relative)]
         try:
-            if known[:8] == _name(*file_state(item.source).values()):
+            if known[:8] == _name(*item.state().values()):
                 return True
         except OSError:
             return True  # the input is gone, its result is not
         try:
-            return known[8:] == _content(hashlib.sha256(read_bytes(item.source)).hexdigest())
+            return known[8:] == _content(hashlib.sha256(item.read()).hexdigest())
         except ImageError:
             return False
 
@@ -145,7 +154,7 @@ class Ledger:
         """
         if not self._made:
             return
-        made = (item for item in items if self._made.get(_name(item.relative)) and os.path.lexists(item.output))
+        made = (item for item in items if self._made.get(_name(item.relative)) and self._is_there(item))
         others = [printable(item.relative) for item in made if not item.refused and not self._is_of(item)]
         if others:
             more = f" and {len(others) - 1:,} more" if len(others) > 1 else ""
@@ -186,13 +195,19 @@ def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard
     return ledger
 
 
+def differing(headers: Iterable[dict[str, Any]], header: dict[str, Any]) -> str:
+    """Return what differs between the headers of journals and another, in words; empty when nothing."""
+    headers = list(headers)
+    return ", ".join(_WORDS[n] for n in _WORDS if any(then.get(n) != header.get(n) for then in headers))
+
+
 def _content(sha256: str) -> bytes:
     return bytes.fromhex(sha256)[:8]
 
 
-def _younger(source: Path, output: Path) -> bool:
+def _younger(item: WorkItem) -> bool:
     try:
-        return os.stat(source).st_mtime_ns > os.stat(output).st_mtime_ns
+        return item.state()["mtime_ns"] > os.stat(item.output).st_mtime_ns
     except OSError:
         return True
 

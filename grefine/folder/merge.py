@@ -6,24 +6,27 @@ import heapq
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import chain, groupby
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from grefine.config import build
 from grefine.errors import ConfigError
-from grefine.folder.ledger import Ledger
+from grefine.folder.ledger import Ledger, differing
+from grefine.folder.mirror import mirrored
 from grefine.folder.options import FolderOptions
 from grefine.folder.progress import Reporter, silent
 from grefine.folder.shards import Shard, dealt, is_running, is_share, journals, locked, one_at_a_time
 from grefine.folder.summary import SHOWN, RunSummary
-from grefine.folder.views import conclude
+from grefine.folder.views import VIEWS, conclude
 from grefine.folder.worklist import list_work
 from grefine.io.atomic import PARTIAL_PREFIX, sync_folder
-from grefine.io.journal import is_there
+from grefine.io.journal import is_there, read_units
 from grefine.io.picture import printable
-from grefine.io.run_files import JOURNAL, STATE_FOLDER, last_rows, run_rows
+from grefine.io.places import is_address
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, LastRows, can_be_ours, run_starts
 
 Row = dict[str, Any]
 _MERGE = "merge"
@@ -42,6 +45,13 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
     Raises:
         ConfigError: no run with shards, another run writes into `out`, or its shards have different settings.
     """
+    if is_address(out):
+        with mirrored(str(out)) as mirror:
+            summary = merge(mirror.local, report)
+            mirror.put_merged(mirror.local / STATE_FOLDER / JOURNAL)
+            mirror.send_views(*VIEWS)
+        summary.out = str(out)
+        return summary
     out = Path(out)
     main = out / STATE_FOLDER / JOURNAL
     if not (out / STATE_FOLDER).is_dir() or not (is_there(main) or journals(out)):
@@ -49,24 +59,25 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
     message = f"Another run is writing into '{printable(out)}': wait for it to end."
     with locked(out, "lock", message, shared=True), one_at_a_time(out):
         shards = journals(out)
-        start = _start([*shards, main])
+        start = _see_alike(out, [*shards, main])
         if start is None:
             raise ConfigError(f"The run in '{printable(out)}' has no shards, so there is nothing to merge.")
-        ledger = _read_alike(out, main, shards, start["header"])
         running = {shard for shard in shards.values() if is_running(out, shard)}
         summary = RunSummary(out, force=bool(start["view"].get("force")))
-        _name_missing(out, ledger, start["shard"], running, summary)
-        if shards:
-            _join(main, shards, start, whole=not summary.left)
+        ledger, rows = Ledger(out), LastRows(main)
+        with _joined(main, shards, start, (ledger, rows)) as end:
+            _name_missing(out, ledger, start["shard"], running, summary)
+            end(not summary.left)
         if not running:
             ledger.clean(out)
-        for row in last_rows(main):
+        del ledger
+        for row in rows:
             summary.add(row)
         if isinstance(world := start["view"].get("world"), dict):
             from grefine.indicators.domain_check import DomainCheck, World
 
             summary.domain = DomainCheck(build(World, world, where="the journal's world"), None)
-        conclude(main, out, start["view"], summary, report, bool(start["shard"]["options"].get("report")))
+        conclude(rows, out, start["view"], summary, report, bool(start["shard"]["options"].get("report")))
         if not running:
             for path in shards:
                 path.unlink()
@@ -74,53 +85,81 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
     return summary
 
 
-def _start(paths: Iterable[Path]) -> Row | None:
-    """Return the last row that the first of these journals has of a shard's start."""
-    for path in paths:
-        found = [row for row in run_rows(path) if row["kind"] == "run" and is_share(row)]
-        if found and isinstance(found[-1].get("view"), dict):
-            return found[-1]
-    return None
-
-
-def _read_alike(out: Path, main: Path, shards: Iterable[Path], header: Row) -> Ledger:
-    ledger = Ledger(out, main, shards)
-    ledger.read()
-    if changed := ledger.check(header):
+def _see_alike(out: Path, paths: Iterable[Path]) -> Row | None:
+    """Return the last row that the first of these journals has of a shard's start; their settings must be alike."""
+    starts = [list(run_starts(path)) for path in paths]
+    found = [[row for row in rows if is_share(row)][-1:] for rows in starts]
+    start = next((row for rows in found for row in rows if isinstance(row.get("view"), dict)), None)
+    if start and (changed := differing((rows[-1]["header"] for rows in starts if rows), start["header"])):
         raise ConfigError(f"The journals in '{printable(out)}' do not belong together: {changed} differ.")
-    return ledger
+    return start
 
 
-def _join(main: Path, shards: dict[Path, Shard], start: Row, whole: bool) -> None:
-    """Write the run's journal anew: what it held of others, then every shard's units in the order of the list."""
+@contextmanager
+def _joined(
+    main: Path, shards: dict[Path, Shard], start: Row, listeners: tuple[Ledger, LastRows]
+) -> Iterator[Callable[[bool], None]]:
+    """Write the run's journal anew: what it held of others, then every shard's units in the order of the list.
+
+    The listeners are told every row; then it is to be said whether the run is at its end.
+    """
     here = {path.stem for path in shards} | {_MERGE}
-    others = (unit for unit in _units(main) if unit[0].get("from") not in here)
+    others = (unit for unit in _units(main) if not shards or unit[0][0].get("from") not in here)
     own = heapq.merge(*(_numbered(path, shard) for path, shard in shards.items()), key=lambda entry: entry[:2])
-    ends = [[{"kind": "end", "from": _MERGE}]] if whole else []
+    starts = [_unit(_unmarked(start) | {"from": _MERGE})] if shards else []
     partial = main.with_name(f"{PARTIAL_PREFIX}{JOURNAL}")
+    number = -1
     with partial.open("wb") as file:
-        for number, unit in enumerate(chain(others, [[start | {"from": _MERGE}]], (entry[2] for entry in own), ends)):
-            for at, row in enumerate(unit):
-                file.write(json.dumps(row | {"unit": number, "at": at, "of": len(unit)}).encode() + b"\n")
+        for number, unit in enumerate(chain(others, starts, (entry[2] for entry in own))):
+            for at, (row, line) in enumerate(unit):
+                for listener in listeners:
+                    listener.take(row)
+                file.write(b'{"unit": %d, "at": %d, "of": %d, ' % (number, at, len(unit)) + line)
+
+        def end(whole: bool) -> None:
+            if whole and shards:
+                ((_, line),) = _unit({"kind": "end", "from": _MERGE})
+                file.write(b'{"unit": %d, "at": 0, "of": 1, ' % (number + 1) + line)
+
+        yield end
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, main)
     sync_folder(main.parent)
 
 
-def _units(path: Path) -> Iterator[list[Row]]:
-    for _, rows in groupby(run_rows(path), key=lambda row: row["unit"]):
-        yield list(rows)
+def _unmarked(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name not in ("unit", "at", "of")}
 
 
-def _numbered(path: Path, shard: Shard) -> Iterator[tuple[int, int, list[Row]]]:
+Unit = list[tuple[Row, bytes]]
+"""Rows, and their lines without the marks with which a line begins."""
+
+
+def _unit(row: Row) -> Unit:
+    return [(row, json.dumps(row).encode()[1:] + b"\n")]
+
+
+def _units(path: Path) -> Iterator[Unit]:
+    if is_there(path):
+        for _, _, rows, lines in read_units(path):
+            if unit := [(row, _bare(row, line)) for row, line in zip(rows, lines, strict=True) if can_be_ours(row)]:
+                yield unit
+
+
+def _bare(row: Row, line: bytes) -> bytes:
+    marks = b'{"unit": %d, "at": %d, "of": %d, ' % (row["unit"], row["at"], row["of"])
+    return line[len(marks) :] if line.startswith(marks) else _unit(_unmarked(row))[0][1]
+
+
+def _numbered(path: Path, shard: Shard) -> Iterator[tuple[int, int, Unit]]:
     """Yield a shard's units with the place of their batch: the shards took turns."""
-    place = 0
+    place, mark = 0, f', "from": "{path.stem}"}}\n'.encode()
     for unit in _units(path):
-        if unit[0]["kind"] in ("run", "end"):
+        if unit[0][0]["kind"] in ("run", "end"):
             continue
-        yield place, shard.number, [row | {"from": path.stem} for row in unit]
-        place += unit[0]["kind"] == "image"
+        yield place, shard.number, [(row, line[:-2] + mark) for row, line in unit]
+        place += unit[0][0]["kind"] == "image"
 
 
 def _name_missing(out: Path, ledger: Ledger, share: Row, running: set[Shard], summary: RunSummary) -> None:

@@ -15,6 +15,7 @@ from grefine.io.picture import MAX_PIXELS
 
 Overwrite = Literal["never", "older", "always"]
 FORMATS = {"same": None, "png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
+DATASETS = ("", "same", "parquet", "webdataset", "imagefolder")
 EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 
@@ -45,6 +46,10 @@ class FolderOptions:
     """Refine images that the pipeline says it does not know."""
     limit: int | None = None
     """Only so many images from the beginning of the list; a later start without it goes on."""
+    prompt_column: str = ""
+    """The column of prompts of Parquet files and of the JSON in tars."""
+    dataset: Literal["", "same", "parquet", "webdataset", "imagefolder"] = ""
+    """Write the results as a data set, too: `same` as the first source."""
     again: bool = False
     """Refine outputs of an equal earlier run once more."""
 
@@ -59,6 +64,8 @@ class FolderOptions:
             raise ConfigError(f"The format '{self.format}' is not one of {', '.join(FORMATS)}.")
         if self.overwrite not in ("never", "older", "always"):
             raise ConfigError(f"overwrite must be never, older or always, not '{self.overwrite}'.")
+        if self.dataset not in DATASETS:
+            raise ConfigError(f"The data set '{self.dataset}' is not one of {', '.join(DATASETS[1:])}.")
 
     @property
     def written_format(self) -> str | None:
@@ -68,7 +75,7 @@ class FolderOptions:
     def changes_results(self) -> dict[str, object]:
         """Return the choices that decide what is written, for noticing that they changed."""
         values = asdict(self)
-        for name in ("overwrite", "pattern", "recursive", "follow_links", "limit"):
+        for name in ("overwrite", "pattern", "recursive", "follow_links", "dataset", "limit"):
             del values[name]
         return values
 

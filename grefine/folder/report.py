@@ -3,43 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from grefine.errors import ImageError
+from grefine.folder.mirror import mirror_of
+from grefine.io.images import decode_image
 from grefine.io.picture import printable
-from grefine.io.run_files import last_rows, layers_at
+from grefine.io.places import place_at
+from grefine.io.run_files import LastRows, layers_at
+from grefine.io.samples import read_place
 from grefine.report.entry import ReportImage
 from grefine.report.records import asked_of, decision_name
-from grefine.report.run_page import write_refine_report
+from grefine.report.run_page import RefineTally, write_refine_report
+
+SHOWN = 5000
+"""Images in the gallery of a page, and lines in its list of those without a result; the table has all."""
 
 
 def write_run_report(
-    journal: Path, out: Path, facts: list[tuple[str, str]], notes: list[str], forced: str = ""
+    rows: LastRows, out: Path, facts: list[tuple[str, str]], notes: list[str], forced: str = ""
 ) -> Path:
-    """Write `report.html` for all images that the journal tells of; images are read one at a time."""
-    left: dict[str, list[tuple[str, str]]] = {"failed": [], "skipped": []}
-    for row in last_rows(journal):
-        if row["state"] in left:
-            left[row["state"]].append((printable(row["file"]), row["reason"]))
-    return write_refine_report(out, _images(journal, out), facts=facts, notes=notes, forced=forced, **left)
+    """Write `report.html` for all images of a run; of very many the gallery shows some, spread evenly."""
+    tally, step = RefineTally(), -(-len(rows) // SHOWN)
+    if step > 1:
+        told = f"The gallery shows one image of {step}; results.csv beside this page lists all {len(rows):,}."
+        notes = [told, *notes]
+    images = _images(rows, out, tally, max(step, 1))
+    return write_refine_report(out, images, facts=facts, notes=notes, forced=forced, tally=tally)
 
 
-def _images(journal: Path, out: Path) -> Iterator[ReportImage]:
-    for row in last_rows(journal):
-        if row["state"] in ("failed", "skipped"):
+def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterator[ReportImage]:
+    for number, row in enumerate(rows):
+        if row["state"] in tally.left_out:
+            tally.leave_out(row["state"], printable(row["file"]), row["reason"], SHOWN)
+            continue
+        decision = row.get("decision") or {}
+        kept = decision_name(row["state"], decision.get("kept", ""))
+        guarded = decision.get("guarded") if row["state"] in ("refined", "kept") else None
+        tally.count(kept, guarded)
+        if number % step:
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
-        decision = row.get("decision") or {}
-        shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row) | layers_at(out, row["output"])
-        yield ReportImage(
-            name=printable(row["file"]),
-            before=Path(row["source"]),
-            after=out / row["output"],
-            kept=decision_name(row["state"], decision.get("kept", "")),
-            reason=row["reason"],
-            guarded=decision.get("guarded") if row["state"] in ("refined", "kept") else None,
-            scores={m: (scores["before"][m], scores["after"][m]) for m in scores["before"] if m in scores["after"]},
-            noise=row.get("noise", {}),
-            notes=tuple(row.get("notes", ())),
-            **shown,
-        )
+        shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
+        with _at_hand(out, row["output"]):
+            shown |= layers_at(out, row["output"])
+            yield ReportImage(
+                name=printable(row["file"]),
+                before=_before(row["source"]),
+                after=out / row["output"],
+                kept=kept,
+                reason=row["reason"],
+                guarded=guarded,
+                scores={
+                    m: (scores["before"][m], scores["after"][m]) for m in scores["before"] if m in scores["after"]
+                },
+                noise=row.get("noise", {}),
+                notes=tuple(row.get("notes", ())),
+                **shown,
+            )
+
+
+def _at_hand(out: Path, output: str) -> AbstractContextManager[None]:
+    mirror = mirror_of(out)
+    return mirror.brought(output) if mirror else nullcontext()
+
+
+def _before(source: str) -> Path | Image.Image:
+    """Return the input; of one that can no longer be read, a path where nothing is."""
+    place = place_at(source)
+    if isinstance(place, Path):
+        return place
+    try:
+        return decode_image(read_place(place), source).rgb
+    except ImageError:
+        return Path(source)

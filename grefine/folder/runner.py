@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 import warnings
@@ -16,14 +17,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from grefine.cluster import Cluster, join, leave, packed
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.adopt import adopted_row, own_record
+from grefine.folder.afar import Afar, afar
 from grefine.folder.batch import Outcome, Reading, Row, read_batch, refine_batch
+from grefine.folder.dataset import form_of, see_writable
 from grefine.folder.gate import gate_key
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
+from grefine.folder.mirror import mirror_of, mirrored, open_journal
 from grefine.folder.options import FolderOptions, Overwrite, file_digest
+from grefine.folder.plans import open_by_hand
 from grefine.folder.preview import preview
 from grefine.folder.progress import Reporter, choose_reporter, silent
 from grefine.folder.shards import (
@@ -42,7 +48,7 @@ from grefine.folder.single import names_a_file, refine_file
 from grefine.folder.summary import RunSummary
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.thresholds import thresholds
-from grefine.folder.views import PAGE, conclude, view_of
+from grefine.folder.views import PAGE, VIEWS, conclude, view_of
 from grefine.folder.workers import refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
@@ -50,10 +56,11 @@ from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import Provider, open_sources
 from grefine.io.journal import Journal
 from grefine.io.picture import printable
+from grefine.io.places import fetched, is_address
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
-from grefine.io.run_files import last_rows
+from grefine.io.run_files import LastRows
 from grefine.opening import Opening, missing_judges, open_pipeline
 from grefine.refine.painters.choose import describe_painter
 from grefine.refine.settings import RefineConfig, read_settings
@@ -90,8 +97,12 @@ def refine_folder(
     guidance: Mapping[str, float] | None = None,
     engine: str | None = None,
     workers: int = 0,
+    cluster: Cluster | None = None,
     quality_map: str | Path | None = None,
     alignment_map: str | Path | None = None,
+    plans: str | Path | None = None,
+    masks: str | Path | None = None,
+    add_masks: bool = False,
     seed: int | None = None,
     overwrite: Overwrite | None = None,
     force: bool | None = None,
@@ -125,10 +136,15 @@ def refine_folder(
         painter: Who redraws in place of SDXL: a recipe, an installed painter, a folder, or a Hub id.
         painter_class: The class of diffusers that a folder or Hub id is loaded as.
         guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
-        engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun.
+        engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun;
+            `ray` to work on a cluster.
         workers: Start so many shards on this machine, wait for them and merge.
+        cluster: Which cluster and what of it, for `engine="ray"`.
         quality_map: A provider of quality maps by name, or a folder with a map for every picture, in place of PQ-Map.
         alignment_map: The same in place of AQ-Map.
+        plans: A folder that `grefine plan` wrote and somebody may have edited; followed in place of planning.
+        masks: A folder of masks by the names of the pictures, white = repaint, in place of planned ones.
+        add_masks: Repaint what the masks mark and what our maps find; a picture without a mask is planned alone.
         seed: Of the noise; 0 without it.
         overwrite: never (the default), older or always.
         force: Refine images that the pipeline does not know; every result says so.
@@ -143,21 +159,34 @@ def refine_folder(
     Raises:
         ConfigError: settings that cannot be used, or an `out` that holds a run with other settings.
     """
-    asked = {name: value for name, value in locals().items() if name not in ("sources", "out", "engine", "workers")}
+    asked = {name: value for name, value in locals().items() if name not in ("sources", "engine", "workers")}
     named = expand_stdin([sources] if isinstance(sources, (str, Path)) else list(sources))
-    shard = read_engine(engine)
+    on_ray = engine == "ray"
+    if on_ray:
+        cluster = cluster or Cluster()
+        # This process only deals: it holds the weights to name them, in the precision of the actors.
+        device, dtype = "cpu", "bf16" if dtype == "auto" and cluster.gpus_per_worker else dtype
+        asked |= {"dtype": dtype}
+    shard = None if on_ray else read_engine(engine)
     device = own_device(device) if shard else device
     if not named:
         raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
     report = report or choose_reporter()
     chosen = {"seed": seed, "overwrite": overwrite, "force": force, "limit": limit}
     options = replace(options or FolderOptions(), **{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
-    if shard or workers:
+    if dry_run and is_address(out):
+        out = "dry-run"  # nothing is written, so nothing there is looked at
+    if shard or workers or on_ray:
         see_shareable(named, out, options)
     if workers and not dry_run:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")
-        return refine_with_workers(refine_folder, workers, named, Path(out), asked)
+        return refine_with_workers(refine_folder, workers, named, out, asked)
+    if is_address(out) or any(is_address(table) for table in (prompts,)):
+        with _at_hand(out, prompts, report) as given:
+            summary = refine_folder(named, engine=engine, **asked | given)
+        summary.out = out
+        return summary
     if names_a_file(out) and not dry_run:
         arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
         arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}
@@ -165,26 +194,34 @@ def refine_folder(
         arguments |= {"dtype": dtype, "offload": offload, "judges": judges, "guidance": guidance}
         arguments |= {"quality_map": quality_map, "alignment_map": alignment_map}
         arguments |= {"painter": painter, "painter_class": painter_class}
+        arguments |= {"plans": plans, "masks": masks, "add_masks": add_masks}
         shown = (
             report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
         )
         work = partial(refine_folder, named, pipeline=pipeline, report=shown, **arguments)
         return refine_file(named, Path(out), options, work)
+    if prompts is None and prompt_column:
+        options = replace(options, prompt_column=prompt_column)
+    dataset = form_of(options.dataset, str(named[0]))
+    see_writable(dataset)
     settings = read_settings(config)
     table = read_prompt_table(prompts, name_column, prompt_column) if prompts is not None else None
     shelf = LoraShelf(lora_dir) if lora_dir is not None else None
     if isinstance(gate, str):
         parse_gate(gate)
     out = Path(out)
-    if not any(str(source).startswith("@") or os.path.lexists(source) for source in named):
+    if not any(str(source).startswith("@") or is_address(source) or os.path.lexists(source) for source in named):
         raise ConfigError(f"'{printable(named[0])}' does not exist: give images, folders, or an @list of paths.")
     # The first image is asked for before anything heavy is loaded, so that a wrong path is told at once.
     if next(list_work(named, out, options), None) is None:
         where = ", ".join(f"'{printable(source)}'" for source in named[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
+    by_hand = open_by_hand(plans, masks, add_masks)
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
     named_painter = (str(painter or ""), painter_class or "")
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial, *named_painter)
+    if cluster and on_ray:
+        join(cluster)
     pipe = open_pipeline(pipeline, opening)
     unjudged = missing_judges(pipe, guidance) if settings.guard else ""
     first = gate
@@ -202,12 +239,14 @@ def refine_folder(
         dict(guidance or {}),
         *drawn,
         describe_painter(getattr(pipe, "painter", None)) or {},
+        *by_hand,
     )
     if dry_run:
         with _quiet(pipe):
             return preview(pipe, named, out, task, shelf, first, report)
     header = task.header(file_digest(table.path) if table else "")
-    start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view_of(task, first, pipe)}
+    view = view_of(task, first, pipe) | ({"dataset": dataset} if dataset else {})
+    start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view}
     with _lock(out, shard), _quiet(pipe), _told(report), ExitStack() as stack:
         beginning = stack.enter_context(ExitStack())
         if shard:
@@ -235,24 +274,46 @@ def refine_folder(
         ledger = open_ledger(out, header, options, shard)
         if options.overwrite == "never":
             ledger.check_inputs(_own_work(named, out, options, shard))
-        with Journal(ledger.path) as journal:
+        with open_journal(ledger.path, out) as journal:
             if journal.repaired:
                 report({"event": "note", "text": f"After an earlier end, {journal.repaired}"})
             work = partial(_own_work, named, out, options, shard)
             run = _Run(work, out, pipe, task, (shelf, first), ledger, journal, report)
+            if cluster and on_ray:
+                run.afar = afar(cluster, asked, task, header, pipe.config.get("calibration"), out)
+                stack.callback(leave)
             summary = run.go(start if shard or ledger.header is None else None, beginning.close)
             if shard and list_digest(list_work(named, out, options)) != start["shard"]["list"]:
                 summary.stopped = summary.stopped or "Pictures came or went while this shard ran."
+            done = LastRows(ledger.path)
             summary.vanished = sum(
                 row["unit"] >= journal.first and "output" in row and not os.path.lexists(out / row["output"])
-                for row in last_rows(ledger.path)
+                for row in (() if mirror_of(out) else done)
             )
         if not shard:
             page = options.report and not summary.stopped
             page = page and bool(summary.counts or not (out / PAGE).exists())
-            conclude(ledger.path, out, start["view"], summary, report, page)
+            conclude(done, out, start["view"], summary, report, page)
     report({"event": "end"} | summary.to_dict())
     return summary
+
+
+@contextmanager
+def _at_hand(out: str | Path, prompts: str | Path | None, report: Reporter) -> Iterator[dict[str, Any]]:
+    """Give what a run is to take in place of an OUT and a table at addresses; what it made is sent at the end."""
+    with tempfile.TemporaryDirectory(prefix="grefine-") as folder, ExitStack() as stack:
+        given: dict[str, Any] = {"out": out, "prompts": prompts and fetched(prompts, Path(folder))}
+        if is_address(out):
+            if names_a_file(out):
+                raise ConfigError(f"'{printable(out)}' ends like a picture: OUT at an address is a folder.")
+            mirror = stack.enter_context(mirrored(str(out)))
+            given |= {
+                "out": mirror.local,
+                "report": lambda event: report(event | ({"out": out} if "out" in event else {})),
+            }
+        yield given
+        if is_address(out):
+            mirror.send_views(*VIEWS)
 
 
 def _own_work(sources: list[str | Path], out: Path, options: FolderOptions, shard: Shard | None) -> Iterator[WorkItem]:
@@ -286,6 +347,8 @@ class _Run:
         self.total: int | None = None
         self.started = time.monotonic()
         self.hopeless = 0
+        self.afar: Afar | None = None
+        """Who does the batches in place of this process."""
         self.broken = ""
         """Why nothing more can be written, once that is so."""
 
@@ -298,7 +361,10 @@ class _Run:
                 if start is not None:
                     self.journal.append([start])
                 begun()
-                self._loop(interrupt)
+                if self.afar:
+                    self._from_afar(self.afar, interrupt)
+                else:
+                    self._loop(interrupt)
                 if not self.summary.stopped:
                     self._pass_over()
                     if self.summary.counts or not self.ledger.finished:
@@ -339,6 +405,29 @@ class _Run:
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
             writer.shutdown(wait=True, cancel_futures=True)
+
+    def _from_afar(self, workers: Afar, interrupt: Interrupt) -> None:
+        """Let a cluster do the batches, and journal what comes back."""
+        work, begins = list[bytes](), list[Row]()
+        for batch in self._batches():
+            work.append(packed(batch))
+            names, folders = [item.relative for item in batch], {os.path.dirname(item.name) for item in batch}
+            begins.append({"kind": "begin", "files": names, "folders": sorted(folders)})
+        for first in range(0, len(begins), 1000):
+            self.journal.append(begins[first : first + 1000])
+        for begin in begins:
+            self.ledger.take(begin)
+        for rows in workers.rows(work):
+            passed, self.waiting = self.waiting, []
+            self.journal.append([*passed, *rows])
+            self._tell([*passed, *rows])
+            failing = all(row.get("unexpected") for row in rows)
+            self._count_hopeless(failing, rows[-1]["reason"])
+            if interrupt.asked or self.summary.stopped:
+                self.summary.interrupted = interrupt.asked
+                self.summary.stopped = self.summary.stopped or "Stopped as asked."
+                return
+        self.ledger.clean(self.out)  # what dead actors left half-written
 
     def _batches(self) -> Iterator[list[WorkItem]]:
         """Cut the list into batches. Whole batches are done or not, so what is left is cut at the same places."""
@@ -416,10 +505,12 @@ class _Run:
 
     def _notice(self, outcomes: list[Outcome]) -> None:
         """Give up when nothing but unexpected failures come, batch after batch."""
-        failing = all(outcome.unexpected for outcome in outcomes)
+        self._count_hopeless(all(outcome.unexpected for outcome in outcomes), outcomes[-1].reason)
+
+    def _count_hopeless(self, failing: bool, reason: str) -> None:
         self.hopeless = self.hopeless + 1 if failing else 0
         if self.hopeless >= _HOPELESS:
-            self.summary.stopped = f"{_HOPELESS} batches in a row failed entirely ({outcomes[-1].reason})"
+            self.summary.stopped = f"{_HOPELESS} batches in a row failed entirely ({reason})"
 
     def _tell(self, rows: list[Row]) -> None:
         for row in rows:

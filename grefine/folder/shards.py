@@ -7,17 +7,19 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError
+from grefine.folder.mirror import mirror_of
 from grefine.folder.options import FolderOptions
 from grefine.folder.single import names_a_file
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.io.picture import printable
-from grefine.io.run_files import STATE_FOLDER, run_rows
+from grefine.io.places import is_address
+from grefine.io.run_files import STATE_FOLDER, run_starts
 
 FOLDER = "shards"
 """Below `.grefine`: each shard's journal and lock, until they are merged."""
@@ -63,7 +65,7 @@ def read_engine(engine: str | None, environment: Mapping[str, str] = os.environ)
         return None
     kind, _, which = engine.replace(":", " ").strip().partition(" ")
     if kind != "shard":
-        raise ConfigError(f"The engine must be 'shard I/N' or 'shard auto', not '{printable(engine)}'.")
+        raise ConfigError(f"The engine must be 'shard I/N', 'shard auto' or 'ray', not '{printable(engine)}'.")
     which = which.strip()
     if which in ("", "auto"):
         return _counted(environment)
@@ -140,7 +142,7 @@ def _refuse_other_list(out: Path, shard: Shard, listed: str) -> None:
     for path, other in journals(out).items():
         if other == shard or not is_running(out, other):
             continue
-        theirs = [row["shard"]["list"] for row in run_rows(path) if row["kind"] == "run" and is_share(row)]
+        theirs = [row["shard"]["list"] for row in run_starts(path) if is_share(row)]
         if theirs and theirs[-1] != listed:
             raise ConfigError(
                 f"Shard {other} runs over another list of pictures: give all shards the same sources and patterns, "
@@ -192,12 +194,19 @@ def share_of(out: Path, shard: Shard, sources: Sequence[str | Path], options: Fo
     """
     listed = list_digest(list_work(sources, out, options))
     _refuse_other_list(out, shard, listed)
-    names = [f"@{os.path.abspath(s[1:])}" if s.startswith("@") else os.path.abspath(s) for s in map(str, sources)]
+    names = [f"@{os.path.abspath(s[1:])}" if s.startswith("@") else absolute(s) for s in map(str, sources)]
     return {"of": shard.of, "list": listed, "sources": names, "options": asdict(options)}
+
+
+def absolute(source: str) -> str:
+    """Return a source by which another process finds it."""
+    return source if is_address(source) else os.path.abspath(source)
 
 
 def is_running(out: Path, shard: Shard) -> bool:
     """Say whether a process works on a shard now; asked by one process at a time, or two would see each other."""
+    if mirror := mirror_of(out):
+        return mirror.is_claimed(_lock_name(shard))
     try:
         with locked(out, _lock_name(shard), "it runs"):
             return False
@@ -227,6 +236,11 @@ def locked(out: Path, name: str, message: str, *, shared: bool = False) -> Itera
     Raises:
         ConfigError: another process has it, or OUT cannot be written.
     """
+    if mirror := mirror_of(out):
+        # A store has no locks to share or to wait for; rows are objects of their own, and parts do not meet.
+        with mirror.claim(name, message) if message and not shared else nullcontext():
+            yield
+        return
     state = out / STATE_FOLDER
     path = state / name
     try:

@@ -13,7 +13,7 @@ from grefine.errors import ConfigError
 from grefine.folder.options import FORMATS, FolderOptions
 from grefine.io.images import SUFFIXES
 from grefine.io.picture import printable
-from grefine.io.run_files import JOURNAL, STATE_FOLDER, last_rows
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, LastRows
 
 if TYPE_CHECKING:
     from grefine.folder.summary import RunSummary
@@ -48,7 +48,7 @@ def refine_file(
     options = replace(options, format=form.lower(), suffix="", panels=False, report=False, overwrite="never")
     with tempfile.TemporaryDirectory(prefix=".grefine-partial-", dir=out.parent) as folder:
         summary = work(out=folder, options=options)
-        for row in last_rows(Path(folder) / STATE_FOLDER / JOURNAL):
+        for row in LastRows(Path(folder) / STATE_FOLDER / JOURNAL):
             if row.get("output"):
                 os.replace(Path(folder) / row["output"], out)
     summary.out = out

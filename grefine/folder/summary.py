@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import csv
-import io
+from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import ConfigError
-from grefine.io.atomic import write_text
+from grefine.io.atomic import write_lines
 from grefine.io.picture import printable
 from grefine.io.prompt_table import safe_cell
-from grefine.io.run_files import last_rows
 
 if TYPE_CHECKING:
     from grefine.indicators.domain_check import DomainCheck
@@ -42,7 +41,7 @@ SHOWN = 10
 class RunSummary:
     """What one start of a run did."""
 
-    out: Path
+    out: Path | str
     counts: Counter[str] = field(default_factory=Counter)
     """Images by state: untouched, refined, kept (repainted, but the original was better), beyond, failed, skipped."""
     resumed: int = 0
@@ -75,7 +74,7 @@ class RunSummary:
     """Images of a world that the pipeline does not know, refused or forced."""
     domain: DomainCheck | None = None
     force: bool = False
-    moved: list[float] = field(default_factory=list)
+    moved: array[float] = field(default_factory=lambda: array("d"))
     """Of every refined image the share of its pixels that are not as they were."""
     notes: Counter[str] = field(default_factory=Counter)
     """What was said about images, by how often."""
@@ -213,23 +212,26 @@ class RunSummary:
         return lines
 
 
-def write_table(journal: Path, path: Path) -> None:
-    """Write one line per image from the journal: what was done, why, and the scores before and after."""
-    names: dict[str, None] = {}
-    for row in last_rows(journal):
-        for side in (row.get("scores") or {}).values():
-            names.update(dict.fromkeys(side))
-    out = io.StringIO(newline="")
-    writer = csv.writer(out)
-    ordered = sorted(names, key=lambda name: ({"p": 0, "a": 1}.get(name, 2), name))
+class _Line:
+    """What a CSV writer writes into: it hands the line back."""
+
+    write = staticmethod(str)
+
+
+def write_table(rows: Iterable[dict[str, Any]], metrics: Iterable[str], path: Path) -> None:
+    """Write one line per image: what was done, why, and the scores before and after."""
+    write_lines(path, _table(rows, sorted(metrics, key=lambda name: ({"p": 0, "a": 1}.get(name, 2), name))))
+
+
+def _table(rows: Iterable[dict[str, Any]], ordered: list[str]) -> Iterator[str]:
+    writer = csv.writer(_Line())
     heads = [f"{name}_{side}" for name in ordered for side in ("before", "after")]
-    writer.writerow([*COLUMNS[:-1], *heads, COLUMNS[-1]])
-    for row in last_rows(journal):
+    yield writer.writerow([*COLUMNS[:-1], *heads, COLUMNS[-1]])
+    for row in rows:
         scores = row.get("scores") or {"before": {}, "after": {}}
         values = [scores[side].get(name, "") for name in ordered for side in ("before", "after")]
         *known, seconds = cells_of(row)
-        writer.writerow([*known, *values, seconds])
-    write_text(path, out.getvalue())
+        yield writer.writerow([*known, *values, seconds])
 
 
 def cells_of(row: Mapping[str, Any]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,8 +11,10 @@ from typing import Any
 from grefine import __version__
 from grefine.config import digest
 from grefine.folder.options import FolderOptions, digest_of
+from grefine.folder.plans import MaskFolder, PlanFolder
 from grefine.indicators.providers import MapSource, Provider
 from grefine.io.prompts import PromptSources
+from grefine.refine.follow import fingerprint
 from grefine.refine.settings import RefineConfig
 
 
@@ -41,6 +42,10 @@ class Task:
     """Who draws the alignment maps in place of AQ-Map."""
     painter: Mapping[str, Any] = field(default_factory=dict)
     """Who redraws in place of SDXL, and how it is told, as a saved pipeline states it."""
+    plans: PlanFolder | None = None
+    """Plans that were made, and perhaps changed, before."""
+    masks: MaskFolder | None = None
+    """A person's masks, in place of planned ones or with them."""
     plan_only: bool = False
     """Stop after the plan: nothing is repainted."""
 
@@ -71,6 +76,8 @@ class Task:
         steering: list[Any] = [list(self.opening), dict(self.guidance)]
         steering += [self.drawn_by] if self.drawn_by else []
         steering += [dict(self.painter)] if self.painter else []
+        by_hand = {"plans": self.plans.digest if self.plans else "", "masks": self.masks.digest if self.masks else ""}
+        steering += [by_hand] if any(by_hand.values()) else []
         return steering if any(steering) else []
 
     def header(self, prompts: str) -> dict[str, Any]:
@@ -98,16 +105,6 @@ def pipeline_name(pipe: Any) -> str:
 
 
 def weights_fingerprint(pipe: Any) -> str:
-    """Return a hash over the first numbers of every weight: equal for equal pipelines, cheap for large ones."""
-    import torch
-
-    state = hashlib.sha256()
+    """Return a hash over the weights of a pipeline and its painter, to notice other ones."""
     painter = getattr(getattr(getattr(pipe, "painter", None), "pipe", None), "components", {})
-    parts = pipe.components | {f"painter.{name}": part for name, part in painter.items()}
-    for name, part in sorted(parts.items()):
-        if not isinstance(part, torch.nn.Module):
-            continue
-        for key, tensor in sorted(part.state_dict().items()):
-            few = tensor.detach().reshape(-1)[:8].to("cpu", torch.float32)
-            state.update(f"{name}.{key}{tuple(tensor.shape)}".encode() + few.numpy().tobytes())
-    return state.hexdigest()[:12]
+    return fingerprint(pipe.components | {f"painter.{name}": part for name, part in painter.items()})

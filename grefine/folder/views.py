@@ -7,15 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grefine.folder.dataset import write_dataset
 from grefine.folder.progress import Reporter
 from grefine.folder.report import write_run_report
 from grefine.folder.summary import RunSummary, write_table
+from grefine.io.run_files import DATASET, LastRows
 
 if TYPE_CHECKING:
     from grefine.folder.task import Task
     from grefine.scorers.prefilter import ScoreGate
 
 TABLE, PAGE = "results.csv", "report.html"
+VIEWS = (TABLE, PAGE, "report_files")
 
 
 def view_of(task: Task, gate: ScoreGate | None, pipe: Any) -> dict[str, Any]:
@@ -37,18 +40,20 @@ def view_of(task: Task, gate: ScoreGate | None, pipe: Any) -> dict[str, Any]:
 
 
 def conclude(
-    journal: Path, out: Path, view: Mapping[str, Any], summary: RunSummary, report: Reporter, page: bool
+    rows: LastRows, out: Path, view: Mapping[str, Any], summary: RunSummary, report: Reporter, page: bool
 ) -> None:
     """Write the table and the page; neither takes the other with it, and the run ends in order without them."""
 
     def write_page() -> None:
         facts = [(str(name), str(value)) for name, value in view.get("facts", ())]
         notes = [*([view["warning"]] if view.get("warning") else []), *summary.lines()[1:]]
-        write_run_report(journal, out, facts, notes, summary.told if view.get("force") else "")
+        write_run_report(rows, out, facts, notes, summary.told if view.get("force") else "")
 
-    views: dict[str, Callable[[], object]] = {TABLE: lambda: write_table(journal, out / TABLE)}
+    views: dict[str, Callable[[], object]] = {TABLE: lambda: write_table(rows, rows.metrics, out / TABLE)}
     if page:
         views[PAGE] = write_page
+    if view.get("dataset") and not summary.stopped:
+        views[DATASET] = lambda: write_dataset(rows, out, str(view["dataset"]))
     for name, write in views.items():
         try:
             write()

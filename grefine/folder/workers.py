@@ -24,7 +24,7 @@ Work = Callable[..., RunSummary]
 
 
 def refine_with_workers(
-    work: Work, count: int, sources: Sequence[str | Path], out: Path, asked: Mapping[str, Any]
+    work: Work, count: int, sources: Sequence[str | Path], out: str | Path, asked: Mapping[str, Any]
 ) -> RunSummary:
     """Run every shard of a folder in a process of its own, one per GPU where there are GPUs, and merge them.
 

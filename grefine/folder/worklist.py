@@ -10,10 +10,13 @@ from itertools import islice
 from pathlib import Path
 
 from grefine.errors import ConfigError
-from grefine.folder.options import EXTENSIONS, FolderOptions
+from grefine.folder.mirror import mirror_of
+from grefine.folder.options import EXTENSIONS, FolderOptions, file_state
 from grefine.io.images import SUFFIXES
 from grefine.io.picture import printable
-from grefine.io.run_files import RUN_FOLDERS, with_ending
+from grefine.io.places import Place, is_address, place_of, system_of, walk_address
+from grefine.io.run_files import DATASET, RUN_FOLDERS, STATE_FOLDER, NameSet, with_ending
+from grefine.io.samples import is_samples, list_samples, read_place
 from grefine.io.walk import is_picture, is_walked
 
 PANEL_FOLDER = "panels"
@@ -23,7 +26,7 @@ PANEL_FOLDER = "panels"
 class WorkItem:
     """One image: where it is, what it is called in the run, where its result goes."""
 
-    source: Path
+    source: Path | Place
     relative: str
     """Its path below SRC, with `/`; the name that journal and messages use."""
     name: str
@@ -33,6 +36,21 @@ class WorkItem:
     """Why it cannot be taken, one sentence; empty for work to do."""
     failed: bool = False
     """True when that is a fault, not a choice."""
+
+    @property
+    def where(self) -> str:
+        """What the journal notes of its source."""
+        return os.fspath(self.source.absolute()) if isinstance(self.source, Path) else str(self.source)
+
+    def read(self) -> bytes:
+        """Return the picture's bytes."""
+        return read_place(self.source)
+
+    def state(self) -> dict[str, int]:
+        """Return what tells cheaply whether the picture is still the one that it was."""
+        if isinstance(self.source, Path):
+            return file_state(self.source)
+        return {"bytes": self.source.size, "mtime_ns": self.source.stamp, "ctime_ns": 0}
 
     @property
     def output(self) -> Path:
@@ -54,17 +72,20 @@ def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) 
     Raises:
         ConfigError: two folders of the same name, or a list that cannot be read.
     """
-    return islice(_listed(list(sources), out, options), options.limit)
+    return islice(_listed(list(dict.fromkeys(sources)), out, options), options.limit)
 
 
 def _listed(sources: list[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
     walk = _Walk(out, options)
     _check_out(sources, out)
-    folders = [Path(s) for s in sources if not str(s).startswith("@") and Path(s).is_dir()]
+    folders = [Path(s) for s in sources if not str(s).startswith("@") and not is_address(s) and Path(s).is_dir()]
     prefixes = _prefixes(folders, alone=len(sources) == 1)
     for source in sources:
         if isinstance(source, str) and source.startswith("@"):
             yield from walk.files(_read_list(source[1:]))
+        elif is_address(source) or is_samples(str(source)):
+            name = os.path.basename(str(source).rstrip("/"))
+            yield from walk.address(str(source), "" if len(sources) == 1 else f"{os.path.splitext(name)[0]}/")
         elif Path(source) in prefixes:
             yield from walk.folder(Path(source), prefixes[Path(source)])
         else:
@@ -76,6 +97,8 @@ def _check_out(sources: list[str | Path], out: Path) -> None:
     place = out.resolve()
     for source in sources:
         path = Path(source)
+        if mirror := mirror_of(out):
+            mirror.refuse_inside(str(source))
         if not str(source).startswith("@") and path.is_dir() and path.resolve().is_relative_to(place):
             raise ConfigError(
                 f"OUT '{printable(out)}' is or holds the input folder '{printable(path)}': results could be written "
@@ -85,7 +108,8 @@ def _check_out(sources: list[str | Path], out: Path) -> None:
 
 def expand_stdin(sources: list[str | Path]) -> list[str | Path]:
     """Replace `-` (or `@-`) by the paths on standard input, which can be read only once."""
-    return [path for source in sources for path in (_read_list("-") if str(source) in ("-", "@-") else (source,))]
+    listed = (path for source in sources for path in (_read_list("-") if str(source) in ("-", "@-") else (source,)))
+    return [str(path) if isinstance(path, Place) else path for path in listed]
 
 
 def _prefixes(folders: list[Path], alone: bool) -> dict[Path, str]:
@@ -100,7 +124,7 @@ def _prefixes(folders: list[Path], alone: bool) -> dict[Path, str]:
     return prefixes
 
 
-def _read_list(name: str) -> Iterator[Path]:
+def _read_list(name: str) -> Iterator[Path | Place]:
     """Yield the paths of a list file, one per line, or between NUL bytes as `find -print0` writes them."""
     try:
         file = os.fdopen(0, "rb", closefd=False) if name == "-" else open(name, "rb")  # noqa: SIM115 - closed below
@@ -110,7 +134,8 @@ def _read_list(name: str) -> Iterator[Path]:
         for line in file:
             for part in line.rstrip(b"\r\n").split(b"\0"):
                 if part.strip():
-                    yield Path(os.fsdecode(part))
+                    name = os.fsdecode(part)
+                    yield Place(name) if is_address(name) else Path(name)
 
 
 class _Walk:
@@ -119,11 +144,45 @@ class _Walk:
     def __init__(self, out: Path, options: FolderOptions) -> None:
         self.out = out
         self.options = options
-        self.taken: set[int] = set()
+        self.taken = NameSet()
+        """Of one folder at a time, and of all files that are named one by one."""
+        self.named = self.taken
 
-    def files(self, paths: Iterable[Path]) -> Iterator[WorkItem]:
+    def files(self, paths: Iterable[Path | Place]) -> Iterator[WorkItem]:
+        self.taken = self.named
         for path in paths:
-            yield self.item(path, path.name or str(path))
+            yield self.item(path, os.path.basename(str(path)) or str(path))
+
+    def address(self, address: str, prefix: str) -> Iterator[WorkItem]:
+        """Walk what is at an address: a data set, a picture, or a folder of them; or a data set of this machine."""
+        if is_samples(address):
+            yield from self.samples(address, prefix)
+            return
+        system, _ = system_of(address)
+        for path, files in walk_address(address):
+            if not self.options.recursive and path.count("/") or self.skips(path, address):
+                continue
+            self.taken = NameSet()
+            names = [entry["name"].rpartition("/")[2] for entry in files]
+            stems = _count_stems(set(names))
+            for name, entry in zip(names, files, strict=True):
+                if not self.wanted(name, f"{path}{name}"):
+                    continue
+                place = place_of(address, system, entry)
+                if is_samples(name):
+                    yield from self.samples(place.file, f"{prefix}{path}{os.path.splitext(name)[0]}/")
+                else:
+                    yield self.item(place, f"{prefix}{path}{name}", "", stems.get(_stem(name), 0) > 1)
+
+    def skips(self, path: str, address: str) -> bool:
+        mirror = mirror_of(self.out)
+        parts = path.split("/")
+        return STATE_FOLDER in parts or bool(mirror and mirror.holds(f"{address.rstrip('/')}/{path}"))
+
+    def samples(self, file: str, prefix: str) -> Iterator[WorkItem]:
+        self.taken = NameSet()
+        for name, place in list_samples(file, self.options.prompt_column or None):
+            yield self.item(place, f"{prefix}{name}")
 
     def folder(self, root: Path, prefix: str) -> Iterator[WorkItem]:
         try:
@@ -144,10 +203,14 @@ class _Walk:
         names = {entry.name for entry in entries}
         stems = _count_stems(names)
         folders = []
+        self.taken = NameSet()
         for entry in entries:
             relative = f"{path}{entry.name}"
             if _is_folder(entry):
                 folders.append((entry, relative))
+            elif is_samples(entry.name) and self.wanted(entry.name, relative):
+                yield from self.samples(entry.path, f"{prefix}{_stem(relative)}/")
+                self.taken = NameSet()  # of another folder again
             elif self.wanted(entry.name, relative):
                 refused = self.link_refusal(entry, root) if entry.is_symlink() else ""
                 yield self.item(Path(entry.path), f"{prefix}{relative}", refused, stems.get(_stem(entry.name), 0) > 1)
@@ -206,17 +269,16 @@ class _Walk:
         return ""
 
     def item(
-        self, source: Path, relative: str, refused: str = "", shared_stem: bool = False, failed: bool = False
+        self, source: Path | Place, relative: str, refused: str = "", shared_stem: bool = False, failed: bool = False
     ) -> WorkItem:
         name = self.output_name(relative, shared_stem)
-        key = hash(name)
-        if not refused and key in self.taken:
+        new = self.taken.add(name)
+        if not refused and not new:
             refused, failed = f"another input of this run is already written to '{printable(name)}'", True
-        elif not refused and name.split("/")[0] in RUN_FOLDERS:
+        elif not refused and name.split("/")[0] in (*RUN_FOLDERS, *([DATASET] if self.options.dataset else [])):
             refused, failed = f"'{name.split('/')[0]}' in OUT holds the run's own pictures; rename the folder", True
-        elif not refused and self.is_out_file(source, self.out / name):
+        elif not refused and isinstance(source, Path) and self.is_out_file(source, self.out / name):
             refused, failed = "its result would be written over it; choose another OUT or a suffix", True
-        self.taken.add(key)
         return WorkItem(source, relative, name, self.out, refused, failed)
 
     def output_name(self, relative: str, shared_stem: bool) -> str:

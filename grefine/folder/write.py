@@ -131,7 +131,7 @@ def _record(outcome: Outcome, task: Task) -> RefineRecord:
         version=__version__,
         pipeline=task.pipeline,
         config=task.config_hash,
-        seed=task.options.seed,
+        seed=task.options.seed if result is None or result.seed is None else result.seed,
         state=outcome.state,
         reason=outcome.reason,
         kept=result.decision.kept if result else "original",
@@ -156,7 +156,7 @@ def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
     row: Row = {
         "kind": "image",
         "file": reading.item.relative,
-        "source": os.fspath(reading.item.source.absolute()),
+        "source": reading.item.where,
         "state": "failed" if fault else outcome.state,
         "reason": fault or outcome.reason,
         "input": {"sha256": reading.digest} | dict(reading.state),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -33,17 +34,32 @@ class GridMap:
 
     def draw(self) -> np.ndarray:
         """Return the `(H, W)` float32 map, clamped to 0..1."""
-        width, height = self.size
-        drawn = resize(self.patches[0][1], height, width, self.interpolation)
-        if len(self.patches) > 1 and self.tile_weight > 0:
-            tiles, weights = np.zeros_like(drawn), np.zeros_like(drawn)
-            for (left, top, right, bottom), grid in self.patches[1:]:
-                ramp = np.outer(_ramp(bottom - top), _ramp(right - left))
-                piece = resize(grid, bottom - top, right - left, self.interpolation)
-                tiles[top:bottom, left:right] += ramp * piece
-                weights[top:bottom, left:right] += ramp
-            drawn += self.tile_weight * (tiles / weights - drawn)
-        return np.clip(drawn, 0.0, 1.0)
+        rows, columns = self.mixing()
+        return np.clip(rows @ self.cells() @ columns.T, 0.0, 1.0)
+
+    def mixing(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return how rows and columns of pixels are mixed from those of `cells`: a map is one product of matrices."""
+        (_, whole), *tiles = self._used
+        own = ((0, 0, *self.size), whole.shape)
+        boxes = tuple(box for box, _ in tiles)
+        return _mixing(own, boxes, tiles[0][1].shape if tiles else (0, 0), self.interpolation)
+
+    def cells(self) -> np.ndarray:
+        """Return all grids in one: the whole's and, below and right of it, the tiles' side by side."""
+        (_, whole), *tiles = self._used
+        if not tiles:
+            return whole.astype(np.float32, copy=False)
+        across = len({box[0] for box, _ in tiles})
+        sheet = np.block([[grid for _, grid in tiles[at : at + across]] for at in range(0, len(tiles), across)])
+        height, width = whole.shape
+        found = np.zeros((height + sheet.shape[0], width + sheet.shape[1]), np.float32)
+        found[:height, :width] = (1.0 - self.tile_weight) * whole
+        found[height:, width:] = self.tile_weight * sheet
+        return found
+
+    @property
+    def _used(self) -> tuple[tuple[Box, np.ndarray], ...]:
+        return self.patches if self.tile_weight > 0 else self.patches[:1]
 
     def apply(self, function: Callable[[np.ndarray], np.ndarray]) -> GridMap:
         """Return the map with `function` applied to every grid."""
@@ -119,6 +135,10 @@ class GridPhraseAlignment(PhraseAlignment):
 
     __slots__ = ("_claimed", "_region")
 
+    def undrawn(self, name: str) -> GridMap | np.ndarray | None:
+        """Return `region` or `claimed` as it was given."""
+        return getattr(self, f"_{name}")
+
     @property
     def region(self) -> np.ndarray | None:  # type: ignore[override]
         """`(H, W)` where the repair belongs; None without a defect."""
@@ -142,6 +162,56 @@ def resize(grid: np.ndarray, height: int, width: int, interpolation: Interpolati
     """Resize a grid to `(height, width)`, pixel centres aligned (never corners)."""
     source = torch.from_numpy(np.ascontiguousarray(grid, dtype=np.float32))[None, None]
     return F.interpolate(source, (height, width), mode=interpolation, align_corners=False)[0, 0].numpy()
+
+
+@lru_cache(maxsize=8)
+def _mixing(
+    whole: tuple[Box, tuple[int, int]], boxes: tuple[Box, ...], cells: tuple[int, int], interpolation: Interpolation
+) -> tuple[np.ndarray, np.ndarray]:
+    (_, _, width, height), shape = whole
+    found = []
+    for axis, length in ((1, height), (0, width)):
+        strips = [_spread_cells(length, shape[1 - axis], interpolation)]
+        weights = np.zeros((length, 1), np.float32)
+        for start, end in sorted({(box[axis], box[axis + 2]) for box in boxes}):
+            ramp = _ramp(end - start)[:, None]
+            strips.append(np.zeros((length, cells[1 - axis]), np.float32))
+            strips[-1][start:end] = ramp * _spread_cells(end - start, cells[1 - axis], interpolation)
+            weights[start:end] += ramp
+        found.append(np.concatenate([strips[0], *(strip / weights for strip in strips[1:])], 1))
+    return found[0], found[1]
+
+
+def _spread_cells(length: int, cells: int, interpolation: Interpolation) -> np.ndarray:
+    """Return `(length, cells)`: how each of so many pixels is interpolated."""
+    return resize(np.eye(cells, dtype=np.float32), length, cells, interpolation)
+
+
+class Place:
+    """Part of a picture in which many maps are averaged, on their grids: none of them is drawn."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self.mask = mask
+        self._weights: dict[tuple[Box, ...], np.ndarray] = {}
+
+    def mean(self, shown: GridMap | np.ndarray) -> float:
+        """Return the mean of a map in this place."""
+        if not isinstance(shown, GridMap) or shown.interpolation != "bilinear":
+            drawn = shown.draw() if isinstance(shown, GridMap) else shown
+            return float(drawn[self.mask].mean())
+        boxes = tuple(box for box, _ in shown.patches)
+        if boxes not in self._weights:
+            rows, columns = shown.mixing()
+            down, across = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
+            at = np.s_[down[0] : down[-1] + 1], np.s_[across[0] : across[-1] + 1]
+            own = self.mask[at].astype(np.float32)
+            self._weights[boxes] = rows[at[0]].T @ own @ columns[at[1]] / own.sum(dtype=np.float64)
+        return float((self._weights[boxes] * shown.cells()).sum())
+
+
+def undrawn(aligned: PhraseAlignment, name: str) -> GridMap | np.ndarray | None:
+    """Return a phrase's `region` or `claimed` without drawing it, where it is not drawn yet."""
+    return aligned.undrawn(name) if isinstance(aligned, GridPhraseAlignment) else getattr(aligned, name)
 
 
 def _reached(area: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -29,7 +29,25 @@ def write_text(path: str | Path, text: str) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, _HALVES.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "surrogateescape"))
+    write_atomic(path, _encoded(text))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text as `write_text` does, a line at a time: it may be longer than fits into memory."""
+    partial = path.with_name(f"{PARTIAL_PREFIX}{uuid.uuid4().hex}")
+    try:
+        with partial.open("wb") as file:
+            file.writelines(_encoded(line) for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    publish([(partial, path)])
+
+
+def _encoded(text: str) -> bytes:
+    return _HALVES.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "surrogateescape")
 
 
 def stage(path: str | Path, data: bytes) -> Path:

@@ -96,8 +96,8 @@ def decode_image(data: bytes, path: str | Path | None = None, max_pixels: int = 
     Raises:
         ImageError: damaged, too large, animated, or in a colour space that is not handled.
     """
-    path = None if path is None else Path(path)
     name = f"'{printable(path)}'" if path is not None else "The image"
+    path = None if path is None else Path(path)
     try:
         image = Image.open(io.BytesIO(data), formats=_readable())
         form = "JPEG" if image.format == "MPO" else "BMP" if image.format == "DIB" else image.format or ""

@@ -108,8 +108,8 @@ class Journal(AppendOnly):
     def _repair(self) -> None:
         sound = 0
         damaged_before = False
-        for start, end, rows in _units(self.path):
-            if rows is None:
+        for start, end, rows, _ in read_units(self.path):
+            if not rows:
                 damaged_before = damaged_before or start < self.path.stat().st_size
                 continue
             self._next = max(self._next, rows[0]["unit"] + 1)
@@ -128,8 +128,8 @@ class Journal(AppendOnly):
         aside = self.path.with_name(f"{self.path.name}.damaged")
         write_atomic(aside, data)
         kept = []
-        for start, end, rows in _units(self.path):
-            if rows is not None:
+        for start, end, rows, _ in read_units(self.path):
+            if rows:
                 kept.append(data[start:end])
                 self._next = max(self._next, rows[0]["unit"] + 1)
         write_atomic(self.path, b"".join(kept))
@@ -139,8 +139,8 @@ class Journal(AppendOnly):
 def read_journal(path: str | Path) -> Iterator[Row]:
     """Yield the rows of whole units, in order; nothing for a journal that is not there."""
     if is_there(Path(path)):
-        for _, _, rows in _units(Path(path)):
-            yield from rows or ()
+        for _, _, rows, _ in read_units(Path(path)):
+            yield from rows
 
 
 def is_there(path: Path) -> bool:
@@ -160,34 +160,37 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def _units(path: Path) -> Iterator[tuple[int, int, list[Row] | None]]:
-    """Yield (start, end, rows) of every unit; rows are None for bytes that make none."""
+def read_units(path: Path) -> Iterator[tuple[int, int, list[Row], list[bytes]]]:
+    """Yield (start, end, rows, lines) of every unit; without rows for bytes that make none."""
     unit: list[Row] = []
+    lines: list[bytes] = []
     start = place = 0
     with path.open("rb") as file:
         for raw in file:
-            row = _row(raw)
+            row = read_row(raw)
             fits = row is not None and row["at"] == len(unit) and (not unit or row["unit"] == unit[0]["unit"])
             if not fits:
                 if unit:
-                    yield start, place, None
-                    unit = []
+                    yield start, place, [], []
+                    unit, lines = [], []
                 if row is None or row["at"] != 0:
-                    yield place, place + len(raw), None
+                    yield place, place + len(raw), [], []
                     place += len(raw)
                     continue
             if not unit:
                 start = place
             unit.append(row)  # type: ignore[arg-type]
+            lines.append(raw)
             place += len(raw)
             if len(unit) == unit[0]["of"]:
-                yield start, place, unit
-                unit = []
+                yield start, place, unit, lines
+                unit, lines = [], []
         if unit:
-            yield start, place, None
+            yield start, place, [], []
 
 
-def _row(raw: bytes) -> Row | None:
+def read_row(raw: bytes) -> Row | None:
+    """Return the row that a line holds; None for anything else."""
     if not raw.endswith(b"\n"):
         return None
     try:

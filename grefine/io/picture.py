@@ -69,7 +69,8 @@ class LoadedImage:
 
 def printable(path: str | Path) -> str:
     """Return a path that fits on one line and can be printed, whatever bytes it is made of."""
-    return "".join(c if c.isprintable() else _escaped(c) for c in os.fspath(path))
+    text = os.fspath(path)
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
 def _escaped(char: str) -> str:

@@ -51,12 +51,16 @@ class PromptSources:
             known = ", ".join((*ORDER, _LAST))
             raise ConfigError(f"Prompts cannot be looked for in '{unknown[0]}': {known} are known.")
 
-    def find(self, image: LoadedImage, relative: str) -> ChosenPrompt:
-        """Return the prompt of an image, with why there is none when there is none."""
+    def find(self, image: LoadedImage, relative: str, given: tuple[str, str] = ("", "")) -> ChosenPrompt:
+        """Return the prompt of an image, with why there is none when there is none.
+
+        `given` is what a data set says of it, and how that is called; a table of prompts goes before it.
+        """
         unsure = ""
         for name in self.order:
             try:
                 found = self._ask(name, image, relative)
+                found = found or (answer(*given) if name == "table" and given[0] else None)
             except GRefineError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a hostile text brings about, its picture can be judged

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from array import array
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
-from grefine.io.journal import read_journal
+from grefine.io.journal import is_there, read_journal, read_row
 
 STATE_FOLDER = ".grefine"
 """Below OUT: journal and settings of the run. A folder that holds one is an output of ours."""
@@ -17,6 +19,8 @@ JOURNAL = "journal.jsonl"
 MAPS = "maps"
 RUN_FOLDERS = ("panels", "report_files")
 """Folders of an OUT that hold no results."""
+DATASET = "dataset"
+"""A run's results as a data set."""
 LAYERS = ("quality", "alignment", "mask")
 _LONGEST_NAME = 255
 _MADE = ("untouched", "refined", "kept", "beyond")
@@ -47,20 +51,101 @@ def layers_at(out: Path, name: str) -> dict[str, Path]:
     return {layer: path for layer, path in found.items() if path.is_file()}
 
 
-def last_rows(journal: Path) -> Iterator[dict[str, Any]]:
-    """Yield the last row of every image: an input that was refined anew has an older one."""
-    last = {row["file"]: number for number, row in enumerate(run_rows(journal)) if row["kind"] == "image"}
-    for number, row in enumerate(run_rows(journal)):
-        if row["kind"] == "image" and last[row["file"]] == number:
-            yield row
+class LastRows:
+    """The last row of every image, as often as asked: an input that was refined anew has an older one.
+
+    The journal is read through once before, to see which images have several; what is kept is small.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self.journal = journal
+        self._seen, self._again, self._metrics = NameSet(), Counter[str](), dict[str, None]()
+        self._read = False
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Be told a row of the journal while it is written; all or none of them."""
+        self._read = True
+        if row["kind"] == "image":
+            if not self._seen.add(row["file"]):
+                self._again[row["file"]] += 1
+            for side in row.get("scores", {}).values():
+                self._metrics.update(dict.fromkeys(side))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self._look()
+        left = Counter(self._again)
+        for row in run_rows(self.journal):
+            if row["kind"] == "image":
+                if left.get(row["file"]):
+                    left[row["file"]] -= 1
+                else:
+                    yield row
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        self._look()
+        return len(self._seen)
+
+    @property
+    def metrics(self) -> list[str]:
+        """What they were scored by."""
+        self._look()
+        return list(self._metrics)
+
+    def _look(self) -> None:
+        if not self._read:
+            for row in run_rows(self.journal):
+                self.take(row)
+            self._read = True
+
+
+class NameSet:
+    """A set of names that takes 16 to 32 bytes for each."""
+
+    def __init__(self) -> None:
+        self._slots, self._count = array("q", [0]) * 64, 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, name: str) -> bool:
+        """Put a name in; say whether it was not there before."""
+        if self._count * 2 >= len(self._slots):
+            old, self._slots = self._slots, array("q", [0]) * (2 * len(self._slots))
+            for key in filter(None, old):
+                self._slots[self._place(key)] = key
+        key = hash(name) or 1
+        place = self._place(key)
+        new = not self._slots[place]
+        self._slots[place] = key
+        self._count += new
+        return new
+
+    def _place(self, key: int) -> int:
+        place = last = len(self._slots) - 1
+        place &= key
+        while self._slots[place] not in (0, key):
+            place = (place + 1) & last
+        return place
 
 
 def run_rows(journal: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a run's journal that can be what a run wrote: anybody may have edited it."""
-    return (row for row in read_journal(journal) if _can_be_ours(row))
+    return (row for row in read_journal(journal) if can_be_ours(row))
 
 
-def _can_be_ours(row: dict[str, Any]) -> bool:
+def run_starts(journal: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a journal's starts; of others nothing is read."""
+    if is_there(journal):
+        with journal.open("rb") as file:
+            for raw in file:
+                row = read_row(raw) if b'"run"' in raw else None
+                if row and row.get("kind") == "run" and row["of"] == 1 and can_be_ours(row):
+                    yield row
+
+
+def can_be_ours(row: dict[str, Any]) -> bool:
+    """Say whether a row of a journal can be what a run wrote."""
     kind = row.get("kind")
     if kind == "image":
         made = row.get("state") in _MADE
@@ -85,11 +170,13 @@ def _can_be_ours(row: dict[str, Any]) -> bool:
 
 def is_inside(name: str) -> bool:
     """Say whether a path that somebody wrote down can be one, and stays below the folder that it is relative to."""
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-    return not PurePath(name).is_absolute() and ".." not in PurePath(name).parts and "\0" not in name
+    if not name.isascii():
+        try:
+            os.fsencode(name)
+        except UnicodeEncodeError:
+            return False
+    # Paths are taken apart only where there is something to find: a journal has a million of them.
+    return "\0" not in name and not os.path.isabs(name) and not (".." in name and ".." in PurePath(name).parts)
 
 
 def run_of(result: Path) -> Path | None:

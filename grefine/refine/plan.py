@@ -10,6 +10,7 @@ import numpy as np
 
 from grefine.indicators.calibration import Calibration, needs_repair
 from grefine.indicators.defects import BACKGROUND, depends_on
+from grefine.indicators.grids import GridMap, Place, undrawn
 from grefine.refine.emphasis import region_prompt, token_weights
 from grefine.refine.job import Job, timed
 from grefine.refine.painters.phrasing import Phrasing
@@ -30,6 +31,22 @@ damage mends it instead of drawing the thing anew."""
 
 TOUCHED = 0.1
 """A met thing is part of what is wrong when at least this share of it is."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The pixels that a met phrase claims, as bits: its map is drawn once, and kept in a thirty-second of its size."""
+
+    bits: np.ndarray
+    shape: tuple[int, ...]
+
+    def draw(self) -> np.ndarray:
+        """Return the `(H, W)` mask."""
+        return np.unpackbits(self.bits, count=math.prod(self.shape)).reshape(self.shape).view(bool)
+
+
+Claims = dict[int, Claim]
+"""What each met phrase claims; without those that claim nothing, or so much that they are backgrounds."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +102,20 @@ def plan_repair(
     weights = token_weights(found.parsed, defects, config.emphasis) if found.parsed else ()
     empty = RepairPlan(np.zeros(found.quality.values.shape, bool), (), caption, weights)
     if found.user_mask is None:
-        cut, note = automatic_mask(found, config, calibration)
+        claims = find_claims(found.alignment, calibration.claim_threshold) if config.use_aq else {}
+        cut, note = automatic_mask(found, config, calibration, claims)
         mask = grow(cut, round((config.dilate or 0.0) * min(cut.shape)))
         if config.use_aq and not config.literal:
-            mask &= cut | ~protected_mask(cut, found.alignment, calibration.claim_threshold)
+            mask &= cut | ~protected_mask(cut, claims)
     else:
         cut = mask = found.user_mask
         note = ""
     if not mask.any():
         return replace(empty, note=note or "The given mask is empty.", restore=note == DIFFUSE)
-    parts, note = select_parts(mask, badness(found, config), config, working, user=found.user_mask is not None)
+    worst = badness(found, config)
+    parts, note = select_parts(mask, worst, config, working, user=found.user_mask is not None)
     kept = np.logical_or.reduce(parts) if parts else empty.mask
-    regions = [describe(part, cut & part, found, config, caption, working, traits) for part in parts]
+    regions = [describe(part, cut & part, found, worst, config, caption, working, traits) for part in parts]
     # What is mended in sight of its damage is no new picture, however much of it there is.
     anew = [part for part, region in zip(parts, regions, strict=True) if not (traits.damage and region.is_restoration)]
     bad = float((cut & np.logical_or.reduce([empty.mask, *anew])).mean())
@@ -117,7 +136,9 @@ def with_overrides(calibration: Calibration, config: RefineConfig) -> Calibratio
     return replace(calibration, **{name: value for name, value in given.items() if isinstance(value, int | float)})
 
 
-def automatic_mask(found: Findings, config: RefineConfig, calibration: Calibration) -> tuple[np.ndarray, str]:
+def automatic_mask(
+    found: Findings, config: RefineConfig, calibration: Calibration, claims: Claims | None = None
+) -> tuple[np.ndarray, str]:
     """Cut 1 - P + E into the mask; whether the image is bad at all is asked first and apart. (Eq. 9's Bi)"""
     perceptual, reason = config.use_pq, ""
     nothing = np.zeros(found.quality.values.shape, bool)
@@ -130,12 +151,22 @@ def automatic_mask(found: Findings, config: RefineConfig, calibration: Calibrati
     if perceptual:
         values += 1.0 - found.quality.values
     if config.use_aq:
-        values += edit_map(found.alignment, None if config.literal else calibration.claim_threshold)
+        values += edit_map(found.alignment, None if config.literal else calibration.claim_threshold, claims)
     mask = binarise(values, "mean" if config.mask_threshold == "mean" else calibration.mask_threshold)
     return mask, "" if mask.any() else DIFFUSE
 
 
-def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarray:
+def find_claims(alignment: AlignmentMap, threshold: float) -> Claims:
+    """Return the pixels that every met phrase claims; each map is drawn once."""
+    found: Claims = {}
+    for index, aligned in enumerate(alignment.phrases):
+        values = aligned.claimed
+        if values is not None and (claim := values > threshold).mean() <= BACKGROUND:
+            found[index] = Claim(np.packbits(claim), claim.shape)
+    return found
+
+
+def edit_map(alignment: AlignmentMap, claim_threshold: float | None, claims: Claims | None = None) -> np.ndarray:
     """Return E, high where something has to be drawn, without the cells that other, met phrases claim.
 
     A missing thing may belong on another ("wearing a red dress" on the woman), whose claim does not protect then; nor
@@ -145,61 +176,53 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None) -> np.ndarr
     if claim_threshold is None or not any(p.region is not None for p in alignment.phrases):
         return alignment.edit
     kept = np.ones_like(alignment.values)
-    # Claims are counted, not kept: a map per phrase would make memory grow with the prompt.
+    claims = find_claims(alignment, claim_threshold) if claims is None else claims
     claimed = np.zeros(kept.shape, np.uint16)
-    claimants = set()
-    for index in range(len(alignment.phrases)):
-        claim = _claim(alignment, index, claim_threshold)
-        if claim is not None:
-            claimed += claim
-            claimants.add(index)
+    for claim in claims.values():
+        claimed += claim.draw()
     phrases = [aligned.phrase for aligned in alignment.phrases]
     for index, asked in enumerate(alignment.phrases):
-        if asked.defect is None or asked.region is None or _is_carried(alignment, index):
+        if asked.defect is None or _is_carried(alignment, index):
+            continue
+        region = asked.region  # drawn once
+        if region is None:
+            continue
+        if not claims:
+            kept *= 1.0 - region
             continue
         others = claimed.copy()
-        place = asked.region > claim_threshold
+        place = region > claim_threshold
         placed = asked.defect == "noun" and asked.host is None
-        # Only these few claims are drawn again; all of them for every defect would grow with the square of the prompt.
-        for other in (o for o in claimants if o in (index, asked.host) or depends_on(o, index, phrases)):
-            claim = _claim(alignment, other, claim_threshold)
-            if claim is None:
-                continue
+        for other in (o for o in claims if o in (index, asked.host) or depends_on(o, index, phrases)):
+            claim = claims[other].draw()
             shared = (claim & place).sum()
             # A place that was looked for has made way already; what it shares then is the thing's own dots or stripes.
             its_own = shared > COVERED * (min(claim.sum(), place.sum()) if placed else place.sum())
             if its_own or other in (index, asked.host):
                 others -= claim
-        kept = kept * (1.0 - np.where(others > 0, 0.0, asked.region))
+        kept *= 1.0 - np.where(others > 0, np.float32(0.0), region)
     return 1.0 - kept
 
 
 def _is_carried(alignment: AlignmentMap, index: int) -> bool:
     """Say whether a missing phrase shares the place of the missing thing that it hangs on, which draws it already."""
     asked = alignment.phrases[index]
-    if asked.host is None or alignment.phrases[asked.host].defect != "noun" or asked.region is None:
+    if asked.host is None or alignment.phrases[asked.host].defect != "noun":
         return False
-    place = alignment.phrases[asked.host].region
-    return place is not None and np.array_equal(place, asked.region)
+    own, place = undrawn(asked, "region"), undrawn(alignment.phrases[asked.host], "region")
+    if isinstance(own, GridMap) and isinstance(place, GridMap):
+        return np.array_equal(own.cells(), place.cells())
+    return own is not None and place is not None and np.array_equal(own, place)  # type: ignore[arg-type]
 
 
-def protected_mask(cut: np.ndarray, alignment: AlignmentMap, threshold: float) -> np.ndarray:
+def protected_mask(cut: np.ndarray, claims: Claims) -> np.ndarray:
     """Return the places of met things with which nothing is wrong: a mask that grows must not grow into them."""
     kept = np.zeros(cut.shape, bool)
-    for index in range(len(alignment.phrases)):
-        claim = _claim(alignment, index, threshold)
-        if claim is not None and (cut & claim).sum() < TOUCHED * claim.sum():
+    for packed in claims.values():
+        claim = packed.draw()
+        if (cut & claim).sum() < TOUCHED * claim.sum():
             kept |= claim
     return kept
-
-
-def _claim(alignment: AlignmentMap, index: int, threshold: float) -> np.ndarray | None:
-    """Return the cells that a met phrase claims; None where it claims nothing, or so much that it is a background."""
-    values = alignment.phrases[index].claimed
-    if values is None:
-        return None
-    claim = values > threshold
-    return claim if claim.mean() <= BACKGROUND else None
 
 
 def badness(found: Findings, config: RefineConfig) -> np.ndarray:
@@ -288,6 +311,7 @@ def describe(
     part: np.ndarray,
     core: np.ndarray,
     found: Findings,
+    worst: np.ndarray,
     config: RefineConfig,
     caption: str,
     working: int,
@@ -300,12 +324,13 @@ def describe(
     box = crop_of(bounds(part), part.shape, config, working)
     left, top, right, bottom = box
     core = core if core.any() else part
-    wrong = float(badness(found, config)[core].mean()) if found.user_mask is None else 1.0
-    asked = asking_phrases(core, found.alignment, wrong) if config.use_aq else []
+    place = Place(core)
+    wrong = float(worst[core].mean()) if found.user_mask is None else 1.0
+    asked = asking_phrases(place, found.alignment, wrong) if config.use_aq else []
     if found.user_mask is not None and config.use_aq and not asked:
         asked = missing_unplaced(found.alignment)
     phrases = found.alignment.phrases
-    bad = float((1.0 - found.quality.values)[core].mean())
+    bad = float((1.0 - found.quality.values[core]).mean())
     kind: RegionKind
     if asked and traits.damage and config.use_pq and bad >= OBSCURED:
         kind, shown = "perceptual", [region_phrase_text(found.alignment, asked[0], part)]
@@ -319,7 +344,7 @@ def describe(
         fault = "is not seen" if kind == "noun" else "is there, but not as asked"
         reason = f"{names} {fault}; this is where it belongs."
     else:
-        kind, shown = "perceptual", shown_phrase(core, found.alignment) if config.use_aq else []
+        kind, shown = "perceptual", shown_phrase(place, found.alignment) if config.use_aq else []
         reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}."
     if config.literal:
         strength = deficit(found.quality.score, found.alignment.score)
@@ -333,12 +358,13 @@ def describe(
     return Region(box, part[top:bottom, left:right], prompt, strength, kind, reason, tuple(asked), not asked)
 
 
-def asking_phrases(part: np.ndarray, alignment: AlignmentMap, wrong: float = 1.0) -> list[int]:
+def asking_phrases(place: Place, alignment: AlignmentMap, wrong: float = 1.0) -> list[int]:
     """Return the defective phrases that belong into a part, the most certain first; `wrong` is its mean badness."""
     heights = {}
     for index, asked in enumerate(alignment.phrases):
-        if asked.defect is not None and asked.region is not None:
-            height = float(asked.region[part].mean())
+        region = undrawn(asked, "region")
+        if asked.defect is not None and region is not None:
+            height = place.mean(region)
             if height >= COVERED * min(wrong, 1.0):
                 heights[index] = height
     return sorted(heights, key=lambda index: -heights[index])
@@ -349,7 +375,9 @@ def missing_unplaced(alignment: AlignmentMap) -> list[int]:
     homeless = {
         index: asked.a_phs
         for index, asked in enumerate(alignment.phrases)
-        if asked.defect == "noun" and asked.region is not None and (asked.host is None or asked.phrase.beside)
+        if asked.defect == "noun"
+        and undrawn(asked, "region") is not None
+        and (asked.host is None or asked.phrase.beside)
     }
     return sorted(homeless, key=lambda index: homeless[index])[:1]
 
@@ -376,17 +404,17 @@ def region_phrase_text(alignment: AlignmentMap, index: int, part: np.ndarray) ->
     return " ".join([asked.phrase.text, *worn])
 
 
-def shown_phrase(part: np.ndarray, alignment: AlignmentMap) -> list[str]:
+def shown_phrase(place: Place, alignment: AlignmentMap) -> list[str]:
     """Return the met thing that most of a bad place shows, so that it is redrawn as what it was.
 
     What things stand on or under is not named: the caption says it, and the place shows more than that.
     """
     best, share = None, COVERED
+    everywhere = Place(np.ones_like(place.mask))
     for met in alignment.phrases:
-        if met.claimed is not None and float(met.claimed.mean()) <= BACKGROUND:
-            covered = float(met.claimed[part].mean())
-            if covered > share:
-                best, share = met.phrase.text, covered
+        claim = undrawn(met, "claimed")
+        if claim is not None and (covered := place.mean(claim)) > share and everywhere.mean(claim) <= BACKGROUND:
+            best, share = met.phrase.text, covered
     return [best] if best is not None else []
 
 

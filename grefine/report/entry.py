@@ -60,3 +60,5 @@ class ReportText:
     missing: tuple[tuple[str, str], ...] = ()
     """(metric or file, reason) for everything that is not in the tables."""
     notes: tuple[str, ...] = ()
+    decided: Mapping[str, int] | None = None
+    """All images by decision, where the gallery shows but some."""

@@ -26,6 +26,9 @@ _DECISIONS = {
     "refined": "refined",
     "kept": "original kept after comparing",
     "beyond": "beyond repair, needs a new generation",
+    "repair": "to be repaired",
+    "new": "to be generated anew",
+    "keep": "good as it is",
     "": "not known",
 }
 
@@ -63,7 +66,7 @@ def write_page(
     for entries in images:
         gallery.add(entries)
     text = text() if callable(text) else text
-    kept = gallery.kept if len(labels) == len(PAIR) else {}
+    kept = text.decided or (gallery.kept if len(labels) == len(PAIR) else {})
     context = _context(text, kept, len(gallery)) | dict(findings.context)
     data = gallery.data(labels, specs, measures or Measures(tuple(specs)))
     write_text(out / "report.html", _render(findings, context, data, store.inline))
@@ -74,14 +77,15 @@ def write_page(
 def _context(text: ReportText, kept: Mapping[str, int], count: int) -> dict[str, Any]:
     """Return what every page prints."""
     shown = text.headline or text.title
+    total = sum(text.decided.values()) if text.decided else count
     return {
         "title": text.title,
         "subtitle": text.subtitle,
         "headline": f"{shown} (forced)" if text.forced else shown,
         "tone": text.tone,
         "sentences": [*filter(None, [text.forced]), *text.sentences],
-        "facts": [("images", str(count)), *text.facts],
-        "decisions": _decisions(kept, count),
+        "facts": [("images", str(total)), *text.facts],
+        "decisions": _decisions(kept, total),
         "missing": text.missing,
         "notes": text.notes,
         "count": count,

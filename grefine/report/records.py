@@ -9,7 +9,7 @@ from grefine.errors import ImageError
 from grefine.io.content import content_hash
 from grefine.io.images import read_image
 from grefine.io.record import read_record
-from grefine.io.run_files import JOURNAL, STATE_FOLDER, last_rows, layers_at, run_of
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, LastRows, layers_at, run_of
 
 SOURCE_DIFFERS = "came from other inputs than those compared here, so their maps are not shown"
 
@@ -50,7 +50,7 @@ class RefineRecords:
 
     def _of_run(self, out: Path) -> dict[str, dict[str, Any]]:
         if out not in self._rows:
-            rows = last_rows(out / STATE_FOLDER / JOURNAL)
+            rows = LastRows(out / STATE_FOLDER / JOURNAL)
             self._rows[out] = {row["output"]: row for row in rows if isinstance(row.get("output"), str)}
         return self._rows[out]
 

@@ -27,6 +27,7 @@ def write_refine_report(
     notes: Sequence[str] = (),
     forced: str = "",
     inline_bytes: int = INLINE_BYTES,
+    tally: RefineTally | None = None,
 ) -> Path:
     """Write the report of a refinement run: what was decided for each image, and why.
 
@@ -44,8 +45,10 @@ def write_refine_report(
         notes: sentences that a reader should know.
         forced: what is to be known of pictures that were refined by force.
         inline_bytes: see `write_page`.
+        tally: counts of all images, kept by the caller while `images` yields but some; then without `failed`.
     """
-    tally = RefineTally(specs or {}, len(failed), len(skipped))
+    watch, tally = tally is None, tally or RefineTally(failed, skipped)
+    shown = {name: replace(spec, used_in_loop=True) for name, spec in (specs or {}).items()}
 
     def text() -> ReportText:
         return ReportText(
@@ -55,32 +58,56 @@ def write_refine_report(
             tone=tally.tone(),
             sentences=tuple(tally.sentences()),
             facts=tuple(facts),
-            missing=(*failed, *skipped),
+            missing=tally.missing,
             notes=tuple(notes),
             forced=forced,
+            decided=None if watch else tally.kept,
         )
 
-    entries = ([image] for image in tally.watch(images))
-    return write_page(out, entries, text, tally.specs, inline_bytes=inline_bytes, in_noise=True)
+    def entries() -> Iterator[list[ReportImage]]:
+        for image in images:
+            if watch:
+                tally.count(image.kept if image.kept != "original" else "", image.guarded, image.mask is not None)
+            for name in image.scores:
+                shown.setdefault(name, MetricSpec(name, used_in_loop=True))
+            yield [image]
+
+    return write_page(out, entries(), text, shown, inline_bytes=inline_bytes, in_noise=True)
 
 
 class RefineTally:
-    """Counts decisions; `watch` passes the images on unchanged."""
+    """Counts decisions."""
 
-    def __init__(self, specs: Mapping[str, MetricSpec], failed: int = 0, skipped: int = 0) -> None:
-        self.specs = {name: replace(spec, used_in_loop=True) for name, spec in specs.items()}
-        self.failed, self.skipped = failed, skipped
+    def __init__(self, failed: Sequence[tuple[str, str]] = (), skipped: Sequence[tuple[str, str]] = ()) -> None:
+        self.left_out = {"failed": list(failed), "skipped": list(skipped)}
+        """What has no result, with the reasons."""
+        self.more: Counter[str] = Counter({"failed": 0, "skipped": 0})
+        """How many of these are not listed."""
         self.kept: Counter[str] = Counter()
         self.unguarded = 0
 
-    def watch(self, images: Iterable[ReportImage]) -> Iterator[ReportImage]:
-        """Yield each image after counting it."""
-        for image in images:
-            self.kept[_named(image)] += 1
-            self.unguarded += image.guarded is False
-            for name in image.scores:
-                self.specs.setdefault(name, MetricSpec(name, used_in_loop=True))
-            yield image
+    def count(self, kept: str, guarded: bool | None, masked: bool = False) -> None:
+        """Count one image with its decision; without one, what its mask tells."""
+        self.kept[kept or ("kept" if masked else "untouched")] += 1
+        self.unguarded += guarded is False
+
+    def leave_out(self, state: str, name: str, reason: str, most: int) -> None:
+        """Count one that has no result, and list it among the first `most`."""
+        if len(self.left_out[state]) < most:
+            self.left_out[state].append((name, reason))
+        else:
+            self.more[state] += 1
+
+    @property
+    def failed(self) -> int:
+        """How many images failed."""
+        return len(self.left_out["failed"]) + self.more["failed"]
+
+    @property
+    def missing(self) -> tuple[tuple[str, str], ...]:
+        """The list of what has no result."""
+        more = [(f"{count:,} more {state}", "see results.csv") for state, count in self.more.items() if count]
+        return (*self.left_out["failed"], *self.left_out["skipped"], *more)
 
     @property
     def refined(self) -> int:
@@ -89,8 +116,9 @@ class RefineTally:
 
     def headline(self) -> str:
         """Return all inputs by state, those that failed first."""
+        skipped = len(self.left_out["skipped"]) + self.more["skipped"]
         counts = {"failed": self.failed, "refined": self.refined}
-        counts |= {words: self.kept[name] for name, words in _ORIGINAL.items()} | {"skipped": self.skipped}
+        counts |= {words: self.kept[name] for name, words in _ORIGINAL.items()} | {"skipped": skipped}
         parts = [f"{count:,} {words}" for words, count in counts.items() if count]
         return f"{_images(sum(counts.values()))}: {', '.join(parts)}" if parts else "There was no image"
 
@@ -116,13 +144,6 @@ class RefineTally:
                 "The scores on this page chose what was kept, so they prove nothing; `grefine evaluate` with other "
                 "metrics does. Gains count in units of a judge's own noise on the picture: what is below 1 is none."
             )
-
-
-def _named(image: ReportImage) -> str:
-    """Return the decision; an entry made from the pipeline's own record says "original" for two of them."""
-    if image.kept and image.kept != "original":
-        return image.kept
-    return "untouched" if image.mask is None else "kept"
 
 
 def _images(count: int) -> str:

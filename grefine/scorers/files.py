@@ -9,12 +9,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache as remembered
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grefine.cluster import active, packed, work_on
 from grefine.errors import ConfigError, GRefineError
 from grefine.io.atomic import write_text
-from grefine.io.images import decode_image, read_bytes
+from grefine.io.images import decode_image, read_bytes, read_image
 from grefine.io.picture import LoadedImage
 from grefine.io.prompt_table import safe_cell
 from grefine.io.prompts import PromptSources
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 _OWN = ("path", "prompt", "forced", "note", "digest")
 BATCH = 16
-Rows = Sequence[tuple[dict[str, Any], LoadedImage]]
+Rows = Sequence[tuple[dict[str, Any], Callable[[], Any]]]
+"""Rows with what gives their pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +86,35 @@ def judge_pictures(
     work = list({task.key: task for task in tasks if cache.get(task.key) is None}.values())
     if not work:
         return
-    scorer = load()
-    for start in range(0, len(work), BATCH):
-        opened = [(task, task.open()) for task in work[start : start + BATCH]]
-        for task in (task for task, image in opened if image is None):
-            cache.put(task.key, {}, count=False)
-        batch = [(task, image) for task, image in opened if image is not None]
-        prompts = [task.prompt for task, _ in batch] if spec.needs_prompt else None
-        found = rate(scorer, [image for _, image in batch], prompts)
-        for (task, _), values in zip(batch, found, strict=True):
+    batches = [work[start : start + BATCH] for start in range(0, len(work), BATCH)]
+    if cluster := active():
+        found = work_on(cluster, _Judging, {"spec": spec, "load": load}, (packed(batch) for batch in batches))
+    else:
+        found = map(_Judging(spec, load), batches)
+    done = 0
+    for batch, answers in zip(batches, found, strict=True):
+        for task, values in zip(batch, answers, strict=True):
             kept = refused(task, values) if isinstance(values, GRefineError) else values
             if kept is not None:
-                cache.put(task.key, kept)
+                cache.put(task.key, kept, count=bool(kept))
+        done += len(batch)
         if progress is not None:
-            progress(f"{spec.name}: {min(start + BATCH, len(work))} of {len(work)}")
+            progress(f"{spec.name}: {done} of {len(work)}")
+
+
+class _Judging:
+    """One judge, loaded once, here or on a machine of a cluster."""
+
+    def __init__(self, spec: MetricSpec, load: Callable[[], Scorer]) -> None:
+        self.spec, self.scorer = spec, load()
+
+    def __call__(self, tasks: Sequence[Task]) -> list[Mapping[str, float] | GRefineError]:
+        """Return the values of every picture; none where there is nothing to judge."""
+        opened = [(task, task.open()) for task in tasks]
+        batch = [(task.prompt, image) for task, image in opened if image is not None]
+        prompts = [prompt for prompt, _ in batch] if self.spec.needs_prompt else None
+        found = iter(rate(self.scorer, [image for _, image in batch], prompts) if batch else ())
+        return [{} if image is None else next(found) for _, image in opened]
 
 
 @dataclass
@@ -150,24 +168,28 @@ def score_files(
     sources = sources or PromptSources()
     files = [path for path, _ in pictures_of(paths)]
     known = _read(out)
-    loaders = {judge.spec.name: remembered(judge.load) for judge in judges}
+    loaders = {judge.spec.name: judge.load if active() else remembered(judge.load) for judge in judges}
     base = json.dumps([_facts(judge, force) for judge in judges])
     table = ScoreTable()
     foreign: dict[str, DomainCheck] = {}
-    for start in range(0, len(files), BATCH):
-        rows = [_open(path, sources, base) for path in files[start : start + BATCH]]
+    # On a cluster each judge is loaded once for all files, and reads them itself.
+    at_once = max(len(files), 1) if active() else BATCH
+    for start in range(0, len(files), at_once):
+        rows = []
         fresh = []
-        for row, image in rows:
+        for path in files[start : start + at_once]:
+            row, image = _open(path, sources, base)
+            rows.append(row)
             old = known.get(row["path"])
             if old is not None and old["digest"] == row["digest"] and not old["note"]:
                 row |= old
                 table.reused += 1
             elif image is not None:
-                fresh.append((row, image))
+                fresh.append((row, partial(_picture, path.absolute()) if active() else partial(_same, image.rgb)))
         for judge in judges:
             known_to = _known(judge, fresh, foreign, force)
             _fill(judge.spec, loaders[judge.spec.name], known_to)
-        table.rows += [row for row, _ in rows]
+        table.rows += rows
         if out is not None:
             _save(table, out)
         progress(f"{len(table.rows)} of {len(files)} images")
@@ -176,6 +198,14 @@ def score_files(
     for domain in list(foreign.values())[:1]:
         table.told = domain.told(len(foreign), len(files), force)
     return table
+
+
+def _picture(path: Path) -> Image.Image:
+    return read_image(path).rgb
+
+
+def _same(picture: Image.Image) -> Image.Image:
+    return picture
 
 
 def _facts(judge: Judge, force: bool) -> list[Any]:
@@ -203,28 +233,28 @@ def _known(judge: Judge, fresh: Rows, foreign: dict[str, DomainCheck], force: bo
     """Return the rows that a judge may see; those of another world are noted, and marked where they are forced."""
     if judge.domain is None:
         return fresh
-    pictures = ((row["path"], row["path"], lambda image=image: image.rgb) for row, image in fresh)
+    pictures = ((row["path"], row["path"], picture) for row, picture in fresh)
     strange, known = foreign_among(judge, pictures, ScoreCache()), []
-    for row, image in fresh:
+    for row, picture in fresh:
         if row["path"] in strange:
             foreign[row["path"]] = judge.domain
             if not force:
                 _note(row, f"{judge.spec.name}: {judge.domain.reason}")
                 continue
             row["forced"] = "yes"
-        known.append((row, image))
+        known.append((row, picture))
     return known
 
 
 def _fill(spec: MetricSpec, load: Callable[[], Scorer], fresh: Rows) -> None:
     """Add a judge's values to the rows; a row that fails says why and leaves the others alone."""
     cache, rows = ScoreCache(), {}
-    for row, image in fresh:
+    for row, picture in fresh:
         if spec.needs_prompt and not row["prompt"].strip():
             _note(row, f"{spec.name}: no prompt was found.")
         else:
-            rows[row["path"]] = (row, image.rgb)
-    tasks = [Task(path, lambda image=image: image, row["prompt"]) for path, (row, image) in rows.items()]
+            rows[row["path"]] = (row, picture)
+    tasks = [Task(path, picture, row["prompt"]) for path, (row, picture) in rows.items()]
     judge_pictures(spec, load, tasks, cache, lambda task, error: _note(rows[task.key][0], str(error)))
     for path, (row, _) in rows.items():
         row |= cache.peek(path) or {}

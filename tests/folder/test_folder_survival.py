@@ -230,20 +230,20 @@ def test_a_second_ctrl_c_ends_at_once(small, tmp_path):
 
 
 def test_files_that_vanish_or_come_while_it_runs(pipe, tmp_path, monkeypatch):
-    from grefine.folder import batch
+    from grefine.folder import worklist
 
     source = make_folder(tmp_path / "in", 6)
-    real = batch.read_bytes
+    real = worklist.read_place
 
-    def read_bytes(path):
+    def read_place(path):
         (source / "0004.png").unlink(missing_ok=True)
         return real(path)
 
-    monkeypatch.setattr(batch, "read_bytes", read_bytes)
+    monkeypatch.setattr(worklist, "read_place", read_place)
     summary = run(source, tmp_path / "out", pipe)
     assert summary.counts["failed"] == 1
     assert "does not exist" in next(r for r in rows(tmp_path / "out") if r["state"] == "failed")["reason"]
-    monkeypatch.setattr(batch, "read_bytes", real)
+    monkeypatch.setattr(worklist, "read_place", real)
     make_folder(source, 8)
     more = run(source, tmp_path / "out", pipe)
     assert sum(more.counts.values()) == 3

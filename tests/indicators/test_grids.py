@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_clip import parsed
 
-from grefine.indicators.grids import GridMap, GridPhraseAlignment, tile_boxes
+from grefine.indicators.grids import GridMap, GridPhraseAlignment, Place, resize, tile_boxes
 from grefine.types import PhraseAlignment
 
 
@@ -130,3 +130,20 @@ def test_a_claim_keeps_the_areas_that_touch_its_host():
     assert kept[7, 0] == np.float32(0.2), "what claims nothing stays"
     assert np.array_equal(drawn(stripes).touching(drawn(far), 0.5).patches[0][1], stripes)
     assert drawn(stripes).outside(drawn(stripes), 0.85).patches[0][1].max() == np.float32(0.8)
+
+
+def test_a_map_is_drawn_as_its_pieces_would_be_and_its_mean_needs_no_drawing() -> None:
+    draw, size = np.random.default_rng(3), (700, 900)
+    boxes = [(0, 0, *size), *tile_boxes(size, 256, 4)]
+    found = GridMap(tuple((box, draw.random((7, 7)).astype(np.float32)) for box in boxes), size)
+    total, weights = np.zeros(size[::-1]), np.zeros(size[::-1])
+    for (left, top, right, bottom), grid in found.patches[1:]:
+        ramps = [np.minimum(np.arange(n), np.arange(n)[::-1]) + 1.0 for n in (bottom - top, right - left)]
+        ramp = np.outer(*(np.minimum(one / (0.25 * len(one)), 1.0) for one in ramps))
+        total[top:bottom, left:right] += ramp * resize(grid, bottom - top, right - left, "bilinear")
+        weights[top:bottom, left:right] += ramp
+    whole = resize(found.patches[0][1], size[1], size[0], "bilinear")
+    np.testing.assert_allclose(found.draw(), 0.5 * whole + 0.5 * total / weights, atol=1e-5)
+    mask = np.zeros(size[::-1], bool)
+    mask[100:333, 40:90] = mask[500:510, 600:] = True
+    assert Place(mask).mean(found) == pytest.approx(float(found.draw()[mask].mean()), abs=1e-5)

@@ -1,0 +1,270 @@
+"""An OUT at an address: worked on in a folder of this machine, from which pictures are sent first and their rows last.
+
+No store has an atomic rename or a file that grows, so every unit of a journal is an object of its own, and a start
+trusts nothing but these.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from grefine.errors import ConfigError
+from grefine.io.journal import Journal, Row
+from grefine.io.picture import printable
+from grefine.io.places import patiently, system_of
+from grefine.io.run_files import JOURNAL, LAYERS, STATE_FOLDER, layer_path, layers_at, with_ending
+
+_ROWS, _CLAIMS, _SHARDS = f"{STATE_FOLDER}/rows", f"{STATE_FOLDER}/claims", "shards"
+_KEPT = ("calibration.json",)
+"""Files of the run's own folder that the next start needs."""
+_AT_ONCE = 64
+STALE = 600.0
+"""Seconds after which a process that says nothing is taken for dead."""
+_active: dict[Path, Mirror] = {}
+
+
+def mirror_of(out: Path) -> Mirror | None:
+    """Return the mirror whose folder on this machine is `out`; None for an ordinary OUT."""
+    return _active.get(out) if _active else None
+
+
+@contextmanager
+def mirrored(address: str) -> Iterator[Mirror]:
+    """Work on the OUT at an address.
+
+    Raises:
+        ConfigError: it cannot be read or written.
+    """
+    with tempfile.TemporaryDirectory(prefix="grefine-") as folder:
+        mirror = Mirror(address, Path(folder))
+        mirror.pull()
+        _active[mirror.local] = mirror
+        try:
+            yield mirror
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(str(mirror.local), mirror.address)) from error
+        finally:
+            del _active[mirror.local]
+
+
+class Mirror:
+    """The folder of this machine and the store behind it."""
+
+    def __init__(self, address: str, local: Path) -> None:
+        self.address, self.local = address.rstrip("/"), local
+        self.system, self.root = system_of(self.address)
+        self.root = self.root.rstrip("/")
+        self._own = secrets.token_hex(8)
+
+    # What is written
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write one object, whole or not at all."""
+        path = f"{self.root}/{name}"
+        with suppress(NotImplementedError):  # stores without folders
+            patiently(self.address, lambda: self.system.makedirs(path.rpartition("/")[0], exist_ok=True))
+        patiently(f"{self.address}/{name}", lambda: self.system.pipe_file(path, data))
+
+    def send(self, rows: Iterable[Row]) -> None:
+        """Send the files of rows, and give their room on this machine back."""
+        for row in rows:
+            for file in self._files(row):
+                if file.is_file():
+                    self.put(file.relative_to(self.local).as_posix(), file.read_bytes())
+                    file.unlink()
+
+    def _files(self, row: Row) -> list[Path]:
+        if not row.get("output"):
+            return []
+        panel = self.local / "panels" / with_ending(row["output"], ".png")
+        return [self.local / row["output"], panel, *layers_at(self.local, row["output"]).values()]
+
+    def send_views(self, *names: str) -> None:
+        """Send what lies under these names of the folder, files or folders."""
+        for name in names:
+            for file in (self.local / name, *(self.local / name).rglob("*")):
+                if file.is_file():
+                    self.put(file.relative_to(self.local).as_posix(), file.read_bytes())
+
+    # What is read
+
+    def read(self, name: str) -> bytes:
+        """Return one object."""
+        return patiently(f"{self.address}/{name}", lambda: self.system.cat_file(f"{self.root}/{name}"))
+
+    @contextmanager
+    def brought(self, output: str) -> Iterator[None]:
+        """Have a result and its maps on this machine for a while."""
+        paths = [self.local / output, *(layer_path(self.local, output, layer) for layer in LAYERS)]
+        for path in paths:
+            with suppress(ConfigError):
+                data = self.read(path.relative_to(self.local).as_posix())
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+        try:
+            yield
+        finally:
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+    def pull(self) -> None:
+        """Make the journals of this machine from the rows in the store."""
+        self._local(self._journal(_SHARDS))
+        self.put(f"{STATE_FOLDER}/opened", self._own.encode())  # who may not write is told now
+        for name in _KEPT:
+            if patiently(self.address, lambda name=name: self.system.exists(f"{self.root}/{STATE_FOLDER}/{name}")):
+                self._local(f"{STATE_FOLDER}/{name}").write_bytes(self.read(f"{STATE_FOLDER}/{name}"))
+        for stem in self._names(_ROWS):
+            names = self._names(f"{_ROWS}/{stem}")
+            if not names:
+                continue  # an empty folder is no journal: its rows are in the merged one
+            with self._local(self._journal(stem)).open("wb") as file:
+                for first in range(0, len(names), _AT_ONCE):
+                    paths = [f"{self.root}/{_ROWS}/{stem}/{name}" for name in names[first : first + _AT_ONCE]]
+                    found = patiently(self.address, lambda paths=paths: self.system.cat(paths))
+                    found = found if isinstance(found, dict) else {paths[0]: found}
+                    file.writelines(data for _, data in sorted(found.items()))
+
+    def _local(self, name: str) -> Path:
+        path = self.local / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @staticmethod
+    def _journal(stem: str) -> str:
+        return f"{STATE_FOLDER}/{JOURNAL}" if f"{stem}.jsonl" == JOURNAL else f"{STATE_FOLDER}/{_SHARDS}/{stem}.jsonl"
+
+    def _names(self, folder: str) -> list[str]:
+        def ask() -> list[dict[str, Any]]:
+            try:
+                return self.system.ls(f"{self.root}/{folder}", detail=True)
+            except FileNotFoundError:
+                return []
+
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in patiently(self.address, ask))
+
+    def put_merged(self, journal: Path) -> None:
+        """Send a merged journal; then remove the rows of the shards that are in it and no longer run."""
+        stem = journal.stem
+        olds = [f"{_ROWS}/{stem}/{name}" for name in self._names(f"{_ROWS}/{stem}")]
+        for other in self._names(_ROWS):
+            if other != stem and not (self.local / self._journal(other)).exists():
+                olds += [f"{_ROWS}/{other}/{name}" for name in self._names(f"{_ROWS}/{other}")]
+        new = f"{_ROWS}/{stem}/{0:010}.jsonl"
+        self.put(new, journal.read_bytes())
+        for old in olds:
+            if old != new:
+                patiently(self.address, lambda old=old: self.system.rm_file(f"{self.root}/{old}"))
+
+    # Who works on it
+
+    @contextmanager
+    def claim(self, name: str, message: str) -> Iterator[None]:
+        """Keep other processes out of a part of the run, as well as a store without locks can."""
+        if self.is_claimed(name):
+            raise ConfigError(f"{message} If it was killed, it is taken for dead {STALE / 60:.0f} minutes later.")
+        self._claimed, self._beaten = f"{_CLAIMS}/{name}", 0.0
+        self.beat()
+        try:
+            yield
+        finally:
+            with suppress(ConfigError):
+                patiently(self.address, lambda: self.system.rm_file(f"{self.root}/{_CLAIMS}/{name}"))
+
+    _claimed, _beaten = "", 0.0
+
+    def beat(self) -> None:
+        """Say now and then that this process is alive."""
+        if self._claimed and time.time() - self._beaten > STALE / 10:
+            self._beaten = time.time()
+            who = {"own": self._own, "host": socket.gethostname(), "pid": os.getpid(), "time": self._beaten}
+            self.put(self._claimed, json.dumps(who).encode())
+
+    def is_claimed(self, name: str) -> bool:
+        """Say whether another process works on a part of the run."""
+
+        def ask() -> bytes:
+            try:
+                return self.system.cat_file(f"{self.root}/{_CLAIMS}/{name}")
+            except FileNotFoundError:
+                return b"{}"
+
+        try:
+            who = dict(json.loads(patiently(self.address, ask)))
+            if not who or who["own"] == self._own:
+                return False
+            if who["host"] == socket.gethostname() and not _alive(int(who["pid"])):
+                return False
+            return time.time() - float(who["time"]) < STALE
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    # Where it lies
+
+    def holds(self, address: str) -> bool:
+        """Say whether an address is this OUT or below it."""
+        return f"{address.rstrip('/')}/".startswith(f"{self.address}/")
+
+    def refuse_inside(self, source: str) -> None:
+        """See that no source is this OUT or below it.
+
+        Raises:
+            ConfigError: it is.
+        """
+        if self.holds(source):
+            raise ConfigError(f"OUT '{printable(self.address)}' is or holds the input '{printable(source)}'.")
+
+
+class SentJournal(Journal):
+    """A journal whose units go to a store, after the files that they tell of."""
+
+    def __init__(self, path: Path, mirror: Mirror) -> None:
+        self.mirror = mirror
+        super().__init__(path)
+
+    def append(self, rows: list[Row]) -> None:
+        """Send the files, then the rows.
+
+        Raises:
+            OSError: the store does not take them.
+        """
+        self._sent = rows[0]["kind"] != "begin"
+        try:
+            self.mirror.send(rows)
+            self.mirror.beat()
+            if rows[0]["kind"] == "run":
+                self.mirror.send_views(*(f"{STATE_FOLDER}/{name}" for name in _KEPT))
+            super().append(rows)
+        except ConfigError as error:
+            raise OSError(str(error)) from error
+
+    def write(self, data: bytes) -> None:
+        """Append one unit."""
+        if self._sent:
+            self.mirror.put(f"{_ROWS}/{self.path.stem}/{self._next:010}.jsonl", data)
+        super().write(data)
+
+
+def open_journal(path: Path, out: Path) -> Journal:
+    """Open the journal of a run for writing, wherever its OUT is."""
+    mirror = mirror_of(out)
+    return SentJournal(path, mirror) if mirror else Journal(path)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,154 @@
+"""Pictures that are no files of this machine: at an address (fsspec), in a tar, in a row of a Parquet file."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from grefine.errors import ConfigError
+from grefine.io.picture import printable
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_PART = re.compile(r"(.+\.(?:parquet|tar))#([0-9]+(?::[0-9]+)?)", re.DOTALL)
+_SECRET = re.compile("key|secret|token|sig|credential|password", re.IGNORECASE)
+_TRIES = 6
+"""How often something is asked of a store before it is given up."""
+WAIT = 0.5
+"""Seconds before the second try; every further one waits twice as long."""
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ValueError)
+_UNKNOWN = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "GatedRepoError")
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one picture lies, and the prompt that lies beside it."""
+
+    file: str
+    """A path or an address."""
+    part: str = ""
+    """Of a Parquet file the row, of a tar the first byte and the number of bytes."""
+    size: int = 0
+    stamp: int = 0
+    """Changes when the file does."""
+    prompt: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}#{self.part}" if self.part else self.file
+
+
+def is_address(text: object) -> bool:
+    """Say whether a source or a target is at an address, e.g. `s3://bucket/folder`."""
+    return isinstance(text, str) and bool(_ADDRESS.match(text))
+
+
+def place_at(text: str) -> Path | Place:
+    """Return what a journal's `source` names."""
+    if part := _PART.fullmatch(text):
+        return Place(part[1], part[2])
+    return Place(text) if is_address(text) else Path(text)
+
+
+def read_range(file: str, start: int | None, end: int | None) -> bytes:
+    """Return bytes of a file at a path or an address."""
+    system, path = system_of(file)
+    return patiently(file, lambda: system.cat_file(path, start, end))
+
+
+def system_of(address: str) -> tuple[Any, str]:
+    """Return the file system of an address (or a path), and the path in it.
+
+    Raises:
+        ConfigError: nothing installed serves it, or the address holds what must not be written down.
+    """
+    from fsspec.core import url_to_fs
+
+    split = urlsplit(address) if is_address(address) else None
+    if split and (split.username or split.password or any(_SECRET.search(name) for name, _ in parse_qsl(split.query))):
+        raise ConfigError(
+            f"An address at '{split.scheme}://{printable(split.hostname or '')}' holds a name, a key or a token: "
+            "leave it out, credentials are taken from the environment."
+        )
+    try:
+        return url_to_fs(address, use_listings_cache=False) if split else url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        hint = "install 'grefine[s3]'" if split and split.scheme == "s3" else "install the fsspec package for it"
+        scheme = split.scheme if split else ""
+        raise ConfigError(f"'{printable(address)}' cannot be opened: nothing serves {scheme}://; {hint}.") from error
+    except Exception as error:
+        raise ConfigError(refusal(address, error)) from error
+
+
+def patiently(address: str, call: Callable[[], Found]) -> Found:
+    """Ask a store for something, again and ever more slowly while it fails.
+
+    Raises:
+        ConfigError: it does not give it; the sentence says why, and nothing that the store said: it may hold keys.
+    """
+    for turn in range(_TRIES):
+        try:
+            return call()
+        except Exception as error:
+            final = isinstance(error, _FINAL) or type(error).__name__ in _UNKNOWN or turn == _TRIES - 1
+            if final:
+                raise ConfigError(refusal(address, error)) from error
+            time.sleep(WAIT * 2**turn * random.uniform(0.5, 1.5))
+    raise AssertionError
+
+
+def refusal(address: str, error: BaseException) -> str:
+    """Say why a store did not do what it was asked."""
+    name = f"'{printable(address)}'"
+    if isinstance(error, FileNotFoundError):
+        return f"{name} does not exist."
+    if isinstance(error, PermissionError) or type(error).__name__ in _UNKNOWN:
+        return f"{name} may not be used: the environment's credentials give no right to it."
+    return f"{name} cannot be reached ({type(error).__name__}), {_TRIES} times in a row."
+
+
+def walk_address(address: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield (path below, files) for a folder at an address, folder by folder in the order of their names.
+
+    A file yields itself alone, with an empty path.
+    """
+    system, root = system_of(address)
+    info = patiently(address, lambda: system.info(root))
+    if info["type"] == "file":
+        yield "", [info]
+    else:
+        yield from _below(address, system, info["name"].rstrip("/"), "")
+
+
+def _below(address: str, system: Any, folder: str, path: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    found = patiently(address, lambda: system.ls(folder, detail=True))
+    found = sorted(found, key=lambda entry: entry["name"])
+    yield path, [entry for entry in found if entry["type"] == "file" and entry["name"].rstrip("/") != folder]
+    for entry in found:
+        if entry["type"] == "directory" and entry["name"].rstrip("/") != folder:
+            name = entry["name"].rstrip("/")
+            yield from _below(address, system, name, f"{path}{name.rpartition('/')[2]}/")
+
+
+def place_of(address: str, system: Any, info: dict[str, Any]) -> Place:
+    """Return the place of a file that a listing told of."""
+    marks = [info.get(name) for name in ("ETag", "etag", "LastModified", "mtime", "created", "sha256", "blob_id")]
+    return Place(
+        system.unstrip_protocol(info["name"]), "", int(info.get("size") or 0), zlib.crc32(repr(marks).encode())
+    )
+
+
+def fetched(file: str | Path, folder: Path) -> Path:
+    """Return a table as a file of this machine: one at an address is copied into a folder under its own name."""
+    if not is_address(file):
+        return Path(file)
+    path = folder / os.path.basename(urlsplit(str(file)).path)
+    path.write_bytes(read_range(str(file), None, None))
+    return path

@@ -1,0 +1,201 @@
+"""Follow a plan that was made before and perhaps changed by a person, in place of planning anew."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from grefine.errors import ConfigError, PlanError
+from grefine.indicators.calibration import Calibration
+from grefine.io.content import content_hash
+from grefine.refine.job import Job
+from grefine.refine.maps import MapDrawer
+from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.parts import connected_parts
+from grefine.refine.plan import plan_repairs
+from grefine.refine.seeds import pixel_digest
+from grefine.refine.settings import STRENGTH_CAP, RefineConfig, UNetTraits
+from grefine.types import RepairPlan
+
+DECIDING = ("reading", "use_pq", "use_aq", "gate", "p_gate", "worst_gate", "mask_threshold", "dilate", "context")
+DECIDING += ("min_region_area", "max_regions", "max_area", "max_upscale", "emphasis")
+"""The settings that a plan depends on."""
+_OTHER = {"picture": "another picture", "prompt": "another prompt", "maps": "maps of another provider"}
+_OTHER["pipeline"] = "another pipeline, or with other thresholds"
+MOST_PIECES = 200
+"""A mask of more pieces was not painted by a person, and would take for ever."""
+
+
+def read_plans(given: Any, count: int, mask: Any, strength: float | None) -> list[RepairPlan | None]:
+    """Return one plan per image of a call, or none at all where the call plans by itself.
+
+    Raises:
+        ConfigError: what is no plan, another number of them, or a mask or strength beside them.
+    """
+    if given is None:
+        return []
+    plans = list(given) if isinstance(given, (list, tuple)) else [given]
+    if len(plans) != count:
+        raise ConfigError(f"{len(plans)} plans were given for {count} images: give one for each.")
+    if not all(one is None or isinstance(one, RepairPlan) for one in plans):
+        raise ConfigError(
+            "plan must be a RepairPlan (`pipe.plan(...)` or `RepairPlan.load(path)`), or a list of them."
+        )
+    if mask is not None or strength is not None:
+        raise ConfigError("A plan holds its own mask and strengths: leave out mask_image and strength, or the plan.")
+    return plans
+
+
+def seeds_of(plans: Sequence[RepairPlan | None]) -> list[torch.Generator] | None:
+    """Return the generators of a call's plans; None where one leaves its seed open."""
+    seeds = [None if plan is None else plan.seed for plan in plans]
+    known = [torch.Generator().manual_seed(seed) for seed in seeds if seed is not None]
+    return known if plans and len(known) == len(seeds) else None
+
+
+def stamped(jobs: Sequence[Job], config: RefineConfig, planner: str, maps: str) -> list[Job]:
+    """Write into every plan what it was made for, so that it is refused for anything else."""
+    settings = {name: getattr(config, name) for name in DECIDING}
+    done = []
+    for job in jobs:
+        wrong = np.clip(1.0 - job.quality.values + job.alignment.edit, 0.0, 1.0)
+        made_for = {
+            "picture": pixel_digest(job.pixels).hex(),
+            "prompt": content_hash(job.prompt),
+            "pipeline": planner,
+            "maps": maps,
+            "seed": job.given_seed,
+            "settings": settings,
+            "p": float(job.quality.score),
+            "a": None if job.alignment.score is None else float(job.alignment.score),
+            "wrong": float(wrong.mean()),
+        }
+        plan = replace(job.plan, seed=job.given_seed)
+        done.append(replace(job, plan=replace(plan, made_for=made_for | {"plan": plan.digest})))
+    return done
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """Return a hash over the first numbers of every weight: equal for equal networks, cheap for large ones."""
+    state = hashlib.sha256()
+    for name, part in sorted(parts.items()):
+        if not isinstance(part, torch.nn.Module):
+            continue
+        for key, tensor in sorted(part.state_dict().items()):
+            few = tensor.detach().reshape(-1)[:8].to("cpu", torch.float32)
+            state.update(f"{name}.{key}{tuple(tensor.shape)}".encode() + few.numpy().tobytes())
+    return state.hexdigest()[:12]
+
+
+def planner_of(pipe: Any, maps: MapDrawer, painter: Any) -> str:
+    """Return what tells apart pipelines that plan differently: their maps, thresholds and painter."""
+    networks = fingerprint({"clip": pipe.clip, "pq_prompts": pipe.pq_prompts})
+    return content_hash(
+        repr((networks, asdict(maps.calibration), painter.side, asdict(painter.traits), painter.phrasing))
+    )[:16]
+
+
+def drawers_of(maps: MapDrawer) -> str:
+    """Return who draws the maps: nobody else, the providers by name, or "given" for what a caller made himself."""
+    named = [f"{spec.name} {spec.version}" for spec in maps.drawn_by]
+    given = [drawer for drawer in (maps.quality, maps.alignment) if drawer is not None]
+    return ", ".join(named) if len(named) == len(given) else "given"
+
+
+def follow_plans(
+    jobs: Sequence[Job],
+    plans: Sequence[RepairPlan | None],
+    config: RefineConfig,
+    calibration: Calibration,
+    working: int,
+    traits: UNetTraits,
+    planner: str,
+    maps: str,
+    phrasing: Phrasing,
+) -> list[Job]:
+    """Give every job its plan; those without one are planned now.
+
+    Raises:
+        PlanError: a plan of another picture, prompt, pipeline or settings, or one that cannot be followed.
+    """
+    followed = []
+    for job in jobs:
+        given = plans[job.row]
+        if given is None:
+            followed += plan_repairs([job], config, calibration, working, traits, phrasing=phrasing)
+            continue
+        check_plan(job, given, config, planner, maps)
+        plan = _follow(job, given, config, calibration, working, traits, phrasing)
+        followed.append(replace(job, plan=plan))
+    return followed
+
+
+def check_plan(job: Job, plan: RepairPlan, config: RefineConfig, planner: str, maps: str) -> None:
+    """Refuse a plan that is not for this picture, prompt, pipeline and settings, or that nobody could follow."""
+    name, made_for = f"The plan '{plan.file}'" if plan.file else f"Plan {job.row}", plan.made_for
+    height, width = job.picture.size
+    if plan.mask.shape != (height, width):
+        size = f"{plan.mask.shape[1]}x{plan.mask.shape[0]}"
+        raise PlanError(f"{name} has a mask of {size} and its picture is {width}x{height}: give the mask that size.")
+    wanted = {"picture": pixel_digest(job.pixels).hex(), "prompt": content_hash(job.prompt), "pipeline": planner}
+    wanted["maps"] = maps
+    for what, value in wanted.items():
+        if what in made_for and made_for[what] != value:
+            raise PlanError(f"{name} was made for {_OTHER[what]}: plan again.")
+    then = made_for.get("settings", {})
+    for setting in DECIDING if "settings" in made_for else ():
+        now, before = getattr(config, setting), then.get(setting) if isinstance(then, dict) else None
+        if now != before:
+            raise PlanError(f"{name} was made with {setting} {before}, and this is {now}: plan again, or set it so.")
+    for number, region in enumerate(plan.regions, 1):
+        left, top, right, bottom = region.box
+        inside = 0 <= left < right <= width and 0 <= top < bottom <= height
+        if not inside or region.mask.shape != (bottom - top, right - left):
+            raise PlanError(f"{name}: region {number} is no part of the picture.")
+        if not 0 < region.strength <= STRENGTH_CAP:
+            raise PlanError(f"{name}: region {number} has strength {region.strength}; it goes up to {STRENGTH_CAP}.")
+        if any(index >= len(job.alignment.phrases) for index in region.phrases):
+            raise PlanError(f"{name}: region {number} names a phrase that the prompt does not have.")
+
+
+def _follow(
+    job: Job,
+    plan: RepairPlan,
+    config: RefineConfig,
+    calibration: Calibration,
+    working: int,
+    traits: UNetTraits,
+    phrasing: Phrasing,
+) -> RepairPlan:
+    """Return the plan without what was switched off or wiped from its mask, with what was painted in."""
+    known, regions = np.zeros(plan.mask.shape, bool), []
+    for region in plan.regions:
+        place = (slice(region.box[1], region.box[3]), slice(region.box[0], region.box[2]))
+        known[place] |= region.mask
+        mask = region.mask & plan.mask[place]
+        if region.on and mask.any():
+            regions.append(replace(region, mask=mask))
+    painted = plan.mask & ~known
+    if painted.any():
+        if len(connected_parts(painted)) > MOST_PIECES:
+            name = plan.file or f"plan {job.row}"
+            raise PlanError(f"The mask of '{name}' has more than {MOST_PIECES} new pieces: paint fewer, larger ones.")
+        marked = [replace(job, user_mask=painted)]
+        regions += plan_repairs(marked, config, calibration, working, traits, phrasing=phrasing)[0].plan.regions
+    mask = np.zeros(plan.mask.shape, bool)
+    for region in regions:
+        mask[region.box[1] : region.box[3], region.box[0] : region.box[2]] |= region.mask
+    emptied = "Nothing is left of the plan: its regions are switched off or wiped from the mask." * bool(plan.regions)
+    return replace(
+        plan,
+        mask=mask,
+        regions=tuple(regions),
+        note=plan.note if regions or not emptied else emptied,
+        restore=bool(regions) or (plan.restore and not plan.regions),
+        beyond_repair=plan.beyond_repair and not regions,
+    )

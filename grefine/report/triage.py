@@ -1,0 +1,79 @@
+"""The page of plans: every picture with what would be repainted, the worst first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from grefine.errors import PlanError
+from grefine.plan_file import OVERLAY
+from grefine.report.entry import ReportImage, ReportText
+from grefine.report.page import write_page
+from grefine.types import MetricSpec, RepairPlan
+
+_WORDS = {"keep": "to keep", "repair": "to repair", "new": "to generate anew"}
+_WRONG = MetricSpec("wrong", "lower", description="How much is wrong: the mean of 1 - P + E over the picture.")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPicture:
+    """One picture and what is to be done about it."""
+
+    name: str
+    source: Path
+    plan: Path
+    """The path that its plan's files are named by."""
+    verdict: str
+    """keep, repair or new."""
+    wrong: float
+    """How much of it is bad or missing, 0..1."""
+    prompt: str = ""
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def write_triage(
+    out: Path,
+    pictures: Sequence[PlannedPicture],
+    failed: Sequence[tuple[str, str]] = (),
+    facts: Sequence[tuple[str, str]] = (),
+) -> Path:
+    """Write `out/report.html` and return its path: what is to be kept, repaired or generated anew."""
+    counts = Counter(picture.verdict for picture in pictures)
+    parts = [f"{counts[name]:,} {word}" for name, word in _WORDS.items() if counts[name]]
+    parts += [f"{len(failed):,} failed"] if failed else []
+    text = ReportText(
+        title="Plans",
+        subtitle="What would be repainted, picture by picture; nothing has been changed.",
+        headline=f"{len(pictures) + len(failed):,} pictures: {', '.join(parts)}" if parts else "There was no picture",
+        sentences=(
+            "The worst come first. Switch a region off in its .plan.json (`on`), change its `prompt` or `strength`, "
+            "or paint in its .mask.png; then run `grefine refine SRC -o OUT --plans` with this folder.",
+        ),
+        facts=tuple(facts),
+        missing=tuple(failed),
+    )
+    worst = sorted(pictures, key=lambda picture: (-picture.wrong, picture.name))
+    return write_page(out, ([entry] for entry in _entries(worst)), text, {"wrong": _WRONG}, labels=("picture", "plan"))
+
+
+def _entries(pictures: Sequence[PlannedPicture]) -> Iterator[ReportImage]:
+    for picture in pictures:
+        try:
+            plan = RepairPlan.load(picture.plan)
+            mask = plan.mask if plan.mask.any() else None
+        except PlanError:
+            mask = None
+        yield ReportImage(
+            name=picture.name,
+            before=picture.source,
+            after=Path(f"{picture.plan}{OVERLAY}"),
+            mask=mask,
+            prompt=picture.prompt,
+            kept=picture.verdict,
+            reason=picture.reason,
+            scores={"wrong": (picture.wrong, 0.0)},
+            notes=picture.notes,
+        )
