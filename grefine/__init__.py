@@ -22,6 +22,11 @@ _HOMES = {
     "refine_folder": "grefine.folder.runner",
     "MDIQALoss": "grefine.models.mdiqa",
     "RefineConfig": "grefine.refine.settings",
+    "RefineResult": "grefine.types",
+    "FolderOptions": "grefine.folder.options",
+    "RunSummary": "grefine.folder.summary",
+    "MetricSpec": "grefine.types",
+    "Scores": "grefine.types",
     "Inspector": "grefine.refine.inspector",
     "choose": "grefine.refine.guard",
     "GRefineError": "grefine.errors",
@@ -29,13 +34,18 @@ _HOMES = {
 
 __all__ = [
     "AQMap",
+    "FolderOptions",
     "GRefineError",
     "GRefineOutput",
     "GRefinePipeline",
     "Inspector",
     "MDIQALoss",
+    "MetricSpec",
     "PQMap",
     "RefineConfig",
+    "RefineResult",
+    "RunSummary",
+    "Scores",
     "choose",
     "evaluate_folders",
     "load_scorer",
@@ -48,7 +58,9 @@ __all__ = [
 if TYPE_CHECKING:
     from grefine.errors import GRefineError
     from grefine.evaluate.run import evaluate_folders
+    from grefine.folder.options import FolderOptions
     from grefine.folder.runner import refine_folder
+    from grefine.folder.summary import RunSummary
     from grefine.indicators.aq_map import AQMap
     from grefine.indicators.pq_map import PQMap
     from grefine.models.mdiqa import MDIQALoss
@@ -58,6 +70,7 @@ if TYPE_CHECKING:
     from grefine.refine.settings import RefineConfig
     from grefine.scorers.resolve import load_scorer
     from grefine.text.parse import parse, parse_prompt
+    from grefine.types import MetricSpec, RefineResult, Scores
 
 
 def __getattr__(name: str) -> Any:

@@ -40,6 +40,7 @@ from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering
 from grefine.refine.inputs import (
     KINDS,
+    ImageInput,
     Picture,
     check_call,
     check_types,
@@ -220,7 +221,7 @@ class GRefinePipeline(
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
-        image: Any = None,
+        image: ImageInput | None = None,
         mask_image: Any = None,
         config: RefineConfig | str | Path | Mapping[str, Any] | None = None,
         height: int | None = None,
@@ -260,7 +261,8 @@ class GRefinePipeline(
 
         Args:
             prompt: what each image should show; without one only perceptual quality counts.
-            image: one image or a list: PIL, arrays or tensors with values in 0..1. Results have the image's own size.
+            image: one image or a list: paths, PIL, arrays or tensors with values in 0..1. Results have
+                the image's own size.
             mask_image: your own masks in place of the planned ones, white = repaint.
             config: settings: a `RefineConfig`, the name of a bundled file (default, paper, fast, ...) or a path.
             height: resize the images to this height first.
@@ -375,7 +377,7 @@ class GRefinePipeline(
     def explain(
         self,
         prompt: str | Sequence[str] | None = None,
-        image: Any = None,
+        image: ImageInput | None = None,
         mask_image: Any = None,
         config: RefineConfig | str | Path | Mapping[str, Any] | None = None,
         quality_map: QualityProvider | None = None,

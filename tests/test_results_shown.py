@@ -32,3 +32,14 @@ def test_shown_shortly(result):
     shown = result._repr_html_()
     assert "&lt;b&gt;" in shown
     assert "<b>" not in shown
+
+
+def test_judges_of_an_untouched_picture():
+    pipe = GRefinePipeline.from_pretrained("tiny")
+    path = bundled("examples") / "images" / "01_clean.png"
+    prompt = "on a road, on a sunny day, a checkered yellow fir"
+    for asked in (False, True):
+        result = pipe(prompt, path, config={"judge_untouched": asked}).results[0]
+        assert result.decision.kept == "original"
+        assert ("mdiqa.overall" in result.before) == asked
+        assert dict(result.before) == dict(result.after)

@@ -34,6 +34,7 @@ def compare(
     offload: str = typer.Option("none", help="Of grefine: none, model or sequential."),
     judge: list[str] = typer.Option([], metavar="NAME[=DIR]", help="A judge for grefine's guard; may be repeated."),
     guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer grefine, e.g. sharpness:1.0."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Also say why each metric that did not run did not."),
     as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
 ) -> None:
     """Refine, score and count; started again, it makes and computes only what is missing."""
@@ -42,6 +43,7 @@ def compare(
     from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_comparison import as_data, count_lines
     from grefine.opening import read_preferences
+    from grefine.scorers.listing import absent
     from grefine.scorers.registry import split_names
 
     result = compare_refiners(
@@ -70,8 +72,8 @@ def compare(
         guidance=read_preferences(guidance),
         progress=lambda line: typer.echo(line, err=True),
     )
-    absent = (f"{name} did not run: {why}" for name, why in (dict(result.unavailable) | dict(result.failed)).items())
-    for line in (*result.notes, *absent):
+    failed = [f"{name} did not run: {why}" for name, why in result.failed.items()]
+    for line in (*result.notes, *absent(result.unavailable, verbose or bool(metrics)), *failed):
         typer.echo(line, err=True)
     if result.forced:
         typer.echo(result.forced, err=True)

@@ -26,6 +26,7 @@ def evaluate(
     report: bool = typer.Option(True, help="Write report.html."),
     seed: int = typer.Option(0, help="Of metrics that look at random crops."),
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Also say why each metric that did not run did not."),
     engine: str = typer.Option(None, help="ray: the judges work on a cluster."),
     ray_address: str = typer.Option(None, help="The cluster; without it one of this machine is started."),
     gpus_per_worker: float = typer.Option(1.0, help="GPUs of every actor; 0 to work on CPUs."),
@@ -38,6 +39,7 @@ def evaluate(
     from grefine.evaluate.run import evaluate_folders
     from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_outputs import evaluation_table, summary
+    from grefine.scorers.listing import absent
     from grefine.scorers.registry import split_names
 
     with judging_on(engine, Cluster(ray_address, gpus_per_worker, actors)):
@@ -59,11 +61,7 @@ def evaluate(
             report=report,
             progress=lambda line: typer.echo(line, err=True),
         )
-    for line in (
-        *result.failed.values(),
-        *result.notes,
-        *(f"{name} did not run: {why}" for name, why in result.unavailable.items()),
-    ):
+    for line in (*result.failed.values(), *result.notes, *absent(result.unavailable, verbose or bool(metrics))):
         typer.echo(line, err=True)
     if as_json:
         typer.echo(json.dumps(summary(result)))

@@ -8,6 +8,7 @@ import typer
 def metrics(
     paper: bool = typer.Option(False, "--paper", help="Only the paper's thirteen."),
     pipeline: str = typer.Option(None, help="Count the judges that this pipeline carries as present."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Also say what each is, its terms and what it needs."),
     as_json: bool = typer.Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
     """List the metrics: direction, range, needs, licence, and what is missing where one cannot run."""
@@ -17,11 +18,13 @@ def metrics(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
+    form = "{:<17} {:<9} {:<14} {:<15} {}"
+    typer.echo(form.format("name", "better is", "range", "needs", "runs here"))
     for row in rows:
         prompt = "image + prompt" if row["needs_prompt"] else "image"
-        runs = "yes" if row["runs"] else "no"
-        typer.echo(f"{row['name']:<16} {row['direction']:<7} {row['range']:<12} {prompt:<15} {runs}")
-        typer.echo(f"{'':<17}{row['description']}")
-        typer.echo(f"{'':<17}licence: {row['licence']}")
-        if row["reason"]:
-            typer.echo(f"{'':<17}{row['reason']}")
+        typer.echo(form.format(row["name"], row["direction"], row["range"], prompt, "yes" if row["runs"] else "no"))
+        if verbose:
+            lines = (row["description"], f"licence: {row['licence']}", row["reason"])
+            typer.echo("\n".join(f"{'':<18}{line}" for line in lines if line))
+    ready = sum(row["runs"] for row in rows)
+    typer.echo(f"{ready} of {len(rows)} can run here; -v says what each is, its terms, and what the others need.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import typer
@@ -28,7 +29,7 @@ def refine(
     prompts: str = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
     name_column: str = typer.Option(None, help="The table's column of file names; guessed, and said, without it."),
     prompt_column: str = typer.Option(None, help="The table's column of prompts."),
-    prompt_order: str = typer.Option("table,sidecar,metadata", help="Where prompts are sought, first answer wins."),
+    prompt_order: str = typer.Option("table,sidecar,metadata", help="First answer wins; 'prompt' means --prompt."),
     lora_dir: Path = typer.Option(None, help="Folder of the LoRAs that prompts name; ignored without it."),
     gate: str = typer.Option(
         None, metavar="NAME:VALUE", help="A cheap first judge, e.g. lar_iqa:0.8: what reaches the value is left alone."
@@ -48,7 +49,9 @@ def refine(
     max_pixels: int = typer.Option(32 * 2**20, help="Larger images are refused."),
     again: bool = typer.Option(False, help="Refine images once more that carry the record of an equal run."),
     force: bool = typer.Option(False, help="Refine images that the pipeline does not know; every result says so."),
-    seed: int = typer.Option(0),
+    seed: int = typer.Option(0, help="Of the noise; another one gives other repaints."),
+    limit: int = typer.Option(None, help="Only so many images from the beginning of the list."),
+    dry_run: bool = typer.Option(False, help="Write nothing: print a table of what would be repainted."),
     device: str = typer.Option(None, help="cpu, cuda, ..."),
     dtype: str = typer.Option("auto", help="auto (fp32 on a CPU, bf16 or fp16 on a GPU), fp32, fp16 or bf16."),
     offload: str = typer.Option("none", help="none, model, group or sequential: spare the GPU's memory, ever slower."),
@@ -95,7 +98,7 @@ def refine(
         "dataset",
     )
     given = locals()
-    values = {name: given[name] for name in (*names, "again", "force", "seed")}
+    values = {name: given[name] for name in (*names, "again", "force", "seed", "limit")}
     values |= {"format": format_.lower(), "pattern": tuple(pattern)}
     shard, sources = split_engine(engine, src)
     summary = refine_folder(
@@ -125,11 +128,14 @@ def refine(
         cluster=Cluster(ray_address, gpus_per_worker, actors),
         quality_map=quality_map,
         alignment_map=alignment_map,
+        dry_run=dry_run,
         plans=plans,
         masks=masks,
         add_masks=add_masks,
         report=choose_reporter(as_json),
     )
+    if as_json and dry_run:
+        typer.echo(json.dumps(summary.to_dict()))
     if not as_json:
         typer.echo("\n".join(summary.lines()))
     raise typer.Exit(summary.exit_code)

@@ -35,6 +35,7 @@ def adopted_row(item: WorkItem, record: RefineRecord) -> dict[str, Any]:
         "prompt": record.prompt[:2000],
         "prompt_origin": record.prompt_origin,
         "output": item.name,
+        "seed": record.seed,
         "decision": {"kept": record.kept, "guarded": record.guarded},
         "scores": {"before": dict(record.before), "after": dict(record.after)},
         "area": record.area,

@@ -263,19 +263,24 @@ def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> l
     elif task.masks is not None:
         given["mask_image"] = by_hand
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    out = pipe(**given, generator=generators, guidance=task.guidance or None)
+    out = pipe(**given, generator=generators, guidance=task.guidance or None, plan_only=task.plan_only)
     share = (time.perf_counter() - start) / len(readings)
     return [
-        _outcome(reading, image, result, share)
+        _outcome(reading, image, result, share, task.plan_only)
         for reading, image, result in zip(readings, out.images, out.results, strict=True)
     ]
 
 
-def _outcome(reading: Reading, image: Image.Image, result: RefineResult, seconds: float) -> Outcome:
+def _outcome(
+    reading: Reading, image: Image.Image, result: RefineResult, seconds: float, plan_only: bool = False
+) -> Outcome:
     notes = (*reading.image.notes, *result.warnings) if reading.image else result.warnings
+    state = result.state
+    if plan_only and state == "untouched" and (result.plan.regions or result.plan.restore):
+        state = "refined"
     changed = image if result.decision.kept != "original" else None
     return Outcome(
-        reading, result.state, result.decision.reason, changed, result, seconds, notes=notes, foreign=result.forced
+        reading, state, result.decision.reason, changed, result, seconds, notes=notes, foreign=result.forced
     )
 
 

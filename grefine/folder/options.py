@@ -44,6 +44,8 @@ class FolderOptions:
     max_pixels: int = MAX_PIXELS
     force: bool = False
     """Refine images that the pipeline says it does not know."""
+    limit: int | None = None
+    """Only so many images from the beginning of the list; a later start without it goes on."""
     prompt_column: str = ""
     """The column of prompts of Parquet files and of the JSON in tars."""
     dataset: Literal["", "same", "parquet", "webdataset", "imagefolder"] = ""
@@ -54,6 +56,8 @@ class FolderOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, not {self.batch_size}.")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit must be at least 1, not {self.limit}.")
         if any(mark in self.suffix for mark in ("/", "\\", "\0")):
             raise ConfigError(f"The suffix {self.suffix!r} must not name a folder.")
         if self.format not in FORMATS:
@@ -71,7 +75,7 @@ class FolderOptions:
     def changes_results(self) -> dict[str, object]:
         """Return the choices that decide what is written, for noticing that they changed."""
         values = asdict(self)
-        for name in ("overwrite", "pattern", "recursive", "follow_links", "dataset"):
+        for name in ("overwrite", "pattern", "recursive", "follow_links", "dataset", "limit"):
             del values[name]
         return values
 

@@ -28,9 +28,10 @@ from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
 from grefine.folder.mirror import mirror_of, mirrored, open_journal
-from grefine.folder.options import FolderOptions, file_digest
+from grefine.folder.options import FolderOptions, Overwrite, file_digest
 from grefine.folder.plans import open_by_hand
-from grefine.folder.progress import Reporter, silent
+from grefine.folder.preview import preview
+from grefine.folder.progress import Reporter, choose_reporter, silent
 from grefine.folder.shards import (
     Shard,
     hold,
@@ -102,7 +103,12 @@ def refine_folder(
     plans: str | Path | None = None,
     masks: str | Path | None = None,
     add_masks: bool = False,
-    report: Reporter = silent,
+    seed: int | None = None,
+    overwrite: Overwrite | None = None,
+    force: bool | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+    report: Reporter | None = None,
 ) -> RunSummary:
     """Refine files and folders into `out`, each image with its own prompt; started again, it goes on where it was.
 
@@ -112,12 +118,13 @@ def refine_folder(
             `.webp`), which is then all that is written. Inputs are never written.
         pipeline: A loaded `GRefinePipeline`, or what `from_pretrained` takes.
         config: Settings of the refinement: a record, the name of a bundled file, a YAML path, or plain values.
-        options: How files are found, named and written.
+        options: How files are found, named and written; `seed`, `overwrite`, `force` and `limit` stand in it, too.
         prompts: A table of prompts (CSV, TSV, JSONL, JSON).
         prompt: The prompt of every image for which nothing else gives one.
         name_column: The table's column of file names.
         prompt_column: The table's column of prompts.
-        prompt_order: Where prompts are looked for, first answer wins: table, sidecar, metadata.
+        prompt_order: Where prompts are looked for, first answer wins: table, sidecar, metadata; `prompt` in it puts
+            the one for all before what follows.
         lora_dir: Folder of the LoRAs that prompts name; without it they are ignored.
         gate: A cheap first judge as NAME:VALUE; images that reach the value are left alone and no maps are drawn.
         gate_weights: METRIC=PATH of that judge, where the pipeline does not hold it.
@@ -138,7 +145,13 @@ def refine_folder(
         plans: A folder that `grefine plan` wrote and somebody may have edited; followed in place of planning.
         masks: A folder of masks by the names of the pictures, white = repaint, in place of planned ones.
         add_masks: Repaint what the masks mark and what our maps find; a picture without a mask is planned alone.
-        report: Called with an event (a dict) for everything that happens.
+        seed: Of the noise; 0 without it.
+        overwrite: never (the default), older or always.
+        force: Refine images that the pipeline does not know; every result says so.
+        limit: Only so many images from the beginning of the list.
+        dry_run: Draw the maps and plan, write nothing; the summary's `planned` says what would be done.
+        report: Called with an event (a dict) for everything that happens; without it the run shows a line of progress
+            on stderr (`grefine.folder.progress.silent` shows nothing).
 
     Returns:
         Counts by state, and why the run ended early if it did.
@@ -158,10 +171,14 @@ def refine_folder(
     device = own_device(device) if shard else device
     if not named:
         raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
-    options = options or FolderOptions()
+    report = report or choose_reporter()
+    chosen = {"seed": seed, "overwrite": overwrite, "force": force, "limit": limit}
+    options = replace(options or FolderOptions(), **{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
+    if dry_run and is_address(out):
+        out = "dry-run"  # nothing is written, so nothing there is looked at
     if shard or workers or on_ray:
         see_shareable(named, out, options)
-    if workers:
+    if workers and not dry_run:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")
         return refine_with_workers(refine_folder, workers, named, out, asked)
@@ -170,7 +187,7 @@ def refine_folder(
             summary = refine_folder(named, engine=engine, **asked | given)
         summary.out = out
         return summary
-    if names_a_file(out):
+    if names_a_file(out) and not dry_run:
         arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
         arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}
         arguments |= {"gate_weights": gate_weights, "allow_noncommercial": allow_noncommercial, "device": device}
@@ -224,6 +241,9 @@ def refine_folder(
         describe_painter(getattr(pipe, "painter", None)) or {},
         *by_hand,
     )
+    if dry_run:
+        with _quiet(pipe):
+            return preview(pipe, named, out, task, shelf, first, report)
     header = task.header(file_digest(table.path) if table else "")
     view = view_of(task, first, pipe) | ({"dataset": dataset} if dataset else {})
     start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view}
@@ -247,7 +267,7 @@ def refine_folder(
                 pipe,
                 task,
                 out,
-                lambda: list_work(named, out, options),
+                lambda: list_work(named, out, replace(options, limit=None)),
                 lambda text: report({"event": "note", "text": text}),
             )
         )

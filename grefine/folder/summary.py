@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from grefine.errors import ConfigError
 from grefine.io.atomic import write_lines
 from grefine.io.picture import printable
 from grefine.io.prompt_table import safe_cell
@@ -27,7 +28,11 @@ STATES = {
     "skipped": "skipped",
 }
 """The states of a journal row, and how a person reads them."""
+COLUMNS = ("file", "state", "reason", "kept", "prompt", "prompt_from", "seed", "width", "height", "area", "moved")
+COLUMNS += ("regions", "kinds", "strengths", "failed_phrases", "seconds")
+"""Heads of the table; the scores stand before the last one."""
 _MOST_NOTES = 100
+_NOTES_SHOWN = 3
 SHOWN = 10
 """How many names a summary lists of each kind."""
 
@@ -73,6 +78,10 @@ class RunSummary:
     """Of every refined image the share of its pixels that are not as they were."""
     notes: Counter[str] = field(default_factory=Counter)
     """What was said about images, by how often."""
+    own_prompts: int = 0
+    """Images that had a prompt of their own although one was given for all."""
+    planned: list[dict[str, Any]] | None = None
+    """The rows of a dry run; None for a real one."""
 
     @property
     def done(self) -> int:
@@ -107,6 +116,8 @@ class RunSummary:
             self.unsure_count += 1
             if len(self.unsure) < SHOWN:
                 self.unsure.append(f"{printable(row['file'])} ({row['prompt_unsure']})")
+        elif row.get("prompt_set_aside"):
+            self.own_prompts += 1
         elif not row.get("prompt"):
             self.without_prompt_count += 1
             if len(self.without_prompt) < SHOWN:
@@ -116,6 +127,23 @@ class RunSummary:
     def told(self) -> str:
         """What is said once of images that the pipeline does not know."""
         return self.domain.told(self.foreign, sum(self.counts.values()), self.force) if self.domain else ""
+
+    def to_dataframe(self) -> Any:
+        """Return the run as a `pandas.DataFrame`, one row per image: what results.csv holds, or a dry run would do.
+
+        Raises:
+            ConfigError: pandas is not installed, or there is no table.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ConfigError("to_dataframe needs pandas: pip install pandas.") from error
+        if self.planned is not None:
+            return pandas.DataFrame([cells_of(row) for row in self.planned], columns=list(COLUMNS))
+        table = Path(self.out) / "results.csv"
+        if not table.is_file():
+            raise ConfigError(f"'{printable(table)}' is not there: only runs into a folder write a table.")
+        return pandas.read_csv(table)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -137,17 +165,20 @@ class RunSummary:
             "forced": self.force and bool(self.foreign),
             "moved": round(median(self.moved), 4) if self.moved else None,
             "exit_code": self.exit_code,
-        }
+        } | ({} if self.planned is None else {"planned": self.planned})
 
     def lines(self) -> list[str]:
         """Return the summary as a person reads it."""
+        words = STATES | ({} if self.planned is None else {"refined": "to repaint"})
         counts = (
-            ", ".join(f"{self.counts[state]:,} {word}" for state, word in STATES.items() if self.counts[state])
+            ", ".join(f"{self.counts[state]:,} {word}" for state, word in words.items() if self.counts[state])
             or "nothing to do"
         )
         rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
         took = f" in {_duration(self.seconds)}" if self.seconds else ""
         lines = [f"{counts}{took}{rate}. Results: {printable(self.out)}"]
+        if self.planned is not None:
+            lines = [*plan_lines(self.planned), "", f"{counts}{took}. A dry run: nothing was written."]
         lines += [self.told] if self.told else []
         if self.moved:
             spread = f"{min(self.moved):.0%} to {max(self.moved):.0%}"
@@ -171,7 +202,11 @@ class RunSummary:
             lines += _listed(
                 f"{self.without_prompt_count:,} had no prompt: only quality was judged.", self.without_prompt
             )
-        lines += [note for note, count in self.notes.items() if count == self.done > 1]
+        if self.own_prompts:
+            text = "had a prompt of their own, which comes before --prompt (--prompt-order prompt turns that round)."
+            lines.append(f"{self.own_prompts:,} {text}")
+        for note, count in self.notes.most_common(_NOTES_SHOWN):
+            lines.append(note if count == self.done else f"{count:,} of {self.done:,}: {note}")
         if self.unsure_count:
             lines += _listed(f"{self.unsure_count:,} had a prompt that could not be told:", self.unsure)
         return lines
@@ -190,15 +225,41 @@ def write_table(rows: Iterable[dict[str, Any]], metrics: Iterable[str], path: Pa
 
 def _table(rows: Iterable[dict[str, Any]], ordered: list[str]) -> Iterator[str]:
     writer = csv.writer(_Line())
-    heads = [f"{name} {side}" for name in ordered for side in ("before", "after")]
-    yield writer.writerow(["file", "state", "reason", "kept", "prompt", "prompt from", "area", "moved", *heads])
+    heads = [f"{name}_{side}" for name in ordered for side in ("before", "after")]
+    yield writer.writerow([*COLUMNS[:-1], *heads, COLUMNS[-1]])
     for row in rows:
         scores = row.get("scores") or {"before": {}, "after": {}}
         values = [scores[side].get(name, "") for name in ordered for side in ("before", "after")]
-        kept = (row.get("decision") or {}).get("kept", "")
-        cells = [row["file"], row["state"], row["reason"], kept, row.get("prompt", ""), row.get("prompt_origin", "")]
-        texts = [safe_cell(printable(cell)) for cell in cells]
-        yield writer.writerow([*texts, row.get("area", ""), row.get("moved", ""), *values])
+        *known, seconds = cells_of(row)
+        yield writer.writerow([*known, *values, seconds])
+
+
+def cells_of(row: Mapping[str, Any]) -> list[Any]:
+    """Return what a journal row says under `COLUMNS`; a dry run shows the same."""
+    regions, (width, height) = row.get("regions") or [], row.get("size") or ("", "")
+    kinds = ", ".join(dict.fromkeys(region["kind"] for region in regions))
+    strengths = ", ".join(f"{region['strength']:.2f}" for region in regions)
+    kept = (row.get("decision") or {}).get("kept", "")
+    texts = [row["file"], row["state"], row["reason"], kept, row.get("prompt", ""), row.get("prompt_origin", "")]
+    failed = safe_cell(printable("; ".join(row.get("missing") or ())))
+    spent = [value for value in (row.get("seconds") or {}).values() if isinstance(value, (int, float))]
+    numbers = [row.get("seed", ""), width, height, row.get("area", ""), row.get("moved", "")]
+    numbers += [len(regions) if "regions" in row else "", kinds, strengths]
+    return [*(safe_cell(printable(text)) for text in texts), *numbers, failed, round(sum(spent), 3)]
+
+
+def plan_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what a dry run would do as a table that a terminal shows."""
+    heads = ("file", "would be", "area", "regions", "kinds", "strengths", "failed phrases")
+    table = [heads]
+    for row in rows:
+        found = dict(zip(COLUMNS, cells_of(row), strict=True))
+        area = f"{found['area']:.1%}" if found["area"] != "" else ""
+        state = "repainted" if row["state"] == "refined" else row["state"]
+        cells = (found["file"], state, area, *(str(found[name]) for name in COLUMNS[11:15]))
+        table.append(tuple(cell if len(cell) <= 40 else f"{cell[:39]}…" for cell in cells))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
 
 
 def _listed(head: str, names: list[str]) -> list[str]:

@@ -46,6 +46,8 @@ class Task:
     """Plans that were made, and perhaps changed, before."""
     masks: MaskFolder | None = None
     """A person's masks, in place of planned ones or with them."""
+    plan_only: bool = False
+    """Stop after the plan: nothing is repainted."""
 
     @property
     def drawn_by(self) -> dict[str, str]:

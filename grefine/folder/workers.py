@@ -17,7 +17,7 @@ from typing import Any
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.merge import merge
-from grefine.folder.progress import Event, Reporter
+from grefine.folder.progress import Event, Reporter, choose_reporter
 from grefine.folder.summary import RunSummary
 
 Work = Callable[..., RunSummary]
@@ -37,7 +37,7 @@ def refine_with_workers(
         raise ConfigError(f"workers must be at least 1, not {count}.")
     if not isinstance(asked["pipeline"], (str, Path)) or not isinstance(asked["gate"], (str, type(None))):
         raise ConfigError("Workers load the pipeline and the gate themselves: give both by name.")
-    report: Reporter = asked["report"]
+    report: Reporter = asked["report"] or choose_reporter()
     given = {name: value for name, value in asked.items() if name != "report"} | {"sources": sources, "out": out}
     started = time.monotonic()
     team = _Team(work, report)

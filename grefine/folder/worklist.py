@@ -6,6 +6,7 @@ import fnmatch
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from grefine.errors import ConfigError
@@ -63,7 +64,7 @@ class WorkItem:
 
 
 def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
-    """Yield the images of files, folders and `@lists` in an order that only their names decide.
+    """Give the images of files, folders and `@lists` in an order that only their names decide.
 
     A folder's tree is mirrored below `out`; of several folders each gets its own name there. Files that are named one
     by one go straight into `out`.
@@ -71,7 +72,10 @@ def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) 
     Raises:
         ConfigError: two folders of the same name, or a list that cannot be read.
     """
-    sources = list(dict.fromkeys(sources))
+    return islice(_listed(list(dict.fromkeys(sources)), out, options), options.limit)
+
+
+def _listed(sources: list[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
     walk = _Walk(out, options)
     _check_out(sources, out)
     folders = [Path(s) for s in sources if not str(s).startswith("@") and not is_address(s) and Path(s).is_dir()]

@@ -46,7 +46,7 @@ def write_outcomes(outcomes: Sequence[Outcome], task: Task) -> list[Row]:
         for outcome in outcomes:
             start = time.perf_counter()
             fault = _stage(outcome, task, staged) if outcome.state != "failed" else ""
-            rows.append(_row(outcome, fault, time.perf_counter() - start))
+            rows.append(row_of(outcome, fault, time.perf_counter() - start, task.options.seed))
         atomic.publish(staged)
     except BaseException as error:
         atomic.discard(partial for partial, _ in staged)
@@ -150,7 +150,8 @@ def _record(outcome: Outcome, task: Task) -> RefineRecord:
     )
 
 
-def _row(outcome: Outcome, fault: str, writing: float) -> Row:
+def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
+    """Return what the journal says of one image."""
     reading, result = outcome.reading, outcome.result
     row: Row = {
         "kind": "image",
@@ -167,8 +168,12 @@ def _row(outcome: Outcome, fault: str, writing: float) -> Row:
             "write": round(writing, 4),
         },
     }
+    if reading.image is not None:
+        row["size"] = list(reading.image.rgb.size)
     if reading.prompt.unsure:
         row["prompt_unsure"] = reading.prompt.unsure
+    if reading.prompt.set_aside:
+        row["prompt_set_aside"] = True
     if outcome.notes:
         row["notes"] = list(outcome.notes)
     if outcome.unexpected:
@@ -187,12 +192,15 @@ def _row(outcome: Outcome, fault: str, writing: float) -> Row:
             row["decision"] = {"kept": "original", "guarded": False}
             row["scores"] = {"before": _gate_scores(outcome), "after": _gate_scores(outcome)}
     if result is not None and not fault:
+        row["seed"] = seed
         row["decision"] = {"kept": result.decision.kept, "guarded": result.decision.guarded}
         row["scores"] = {"before": _finite(result.before.values), "after": _finite(result.after.values)}
         row["noise"] = _finite(result.decision.noise)
         row["area"] = round(result.plan.area, 4)
         row["moved"] = round(result.moved, 4)
-        row["regions"] = len(result.plan.regions)
+        facts = result.to_dict()
+        row["regions"] = [{name: part[name] for name in ("box", "kind", "strength")} for part in facts["regions"]]
+        row["missing"] = [part["phrase"] for part in facts["missing"]]
         if result.plan.token_weights:
             row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
         row["seconds"]["stages"] = {name: round(value, 4) for name, value in result.timings.items()}

@@ -14,6 +14,8 @@ from grefine.io.record import read_record
 from grefine.io.sidecar import read_sidecar
 
 ORDER = ("table", "sidecar", "metadata")
+_LAST = "prompt"
+"""The one for all, which comes last unless the order names it."""
 _NETWORK = re.compile(r"<(?:lora|lyco):([^<>:]{1,200})(?::([+-]?[\d.]{1,8}))?[^<>]{0,100}>", re.IGNORECASE)
 
 
@@ -29,6 +31,8 @@ class ChosenPrompt:
     """Why a source that was there gave no answer, one sentence."""
     loras: tuple[tuple[str, float], ...] = ()
     """Networks that the prompt names, with their weights."""
+    set_aside: bool = False
+    """True when one for all was given and this one came before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +46,10 @@ class PromptSources:
     """Read sidecars that are symbolic links out of their folder."""
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.order if name not in ORDER]
+        unknown = [name for name in self.order if name not in (*ORDER, _LAST)]
         if unknown:
-            raise ConfigError(f"Prompts cannot be looked for in '{unknown[0]}': {', '.join(ORDER)} are known.")
+            known = ", ".join((*ORDER, _LAST))
+            raise ConfigError(f"Prompts cannot be looked for in '{unknown[0]}': {known} are known.")
 
     def find(self, image: LoadedImage, relative: str, given: tuple[str, str] = ("", "")) -> ChosenPrompt:
         """Return the prompt of an image, with why there is none when there is none.
@@ -63,11 +68,12 @@ class PromptSources:
             if found is None:
                 continue
             if not found.unsure:
-                return ChosenPrompt(found.prompt, found.origin, unsure, networks(found.prompt))
+                aside = bool(self.common) and name != _LAST
+                return ChosenPrompt(found.prompt, found.origin, unsure, networks(found.prompt), aside)
             unsure = unsure or f"{found.origin}: {found.unsure}"
-        if self.common:
-            common = sound_text(self.common)
-            return ChosenPrompt(common, "given for all", unsure, networks(common))
+        last = self._ask(_LAST, image, relative)
+        if last is not None:
+            return ChosenPrompt(last.prompt, last.origin, unsure, networks(last.prompt))
         return ChosenPrompt("", "none", unsure)
 
     def _ask(self, name: str, image: LoadedImage, relative: str) -> FoundPrompt | None:
@@ -77,6 +83,8 @@ class PromptSources:
             return FoundPrompt("", origin, unsure=why) if why else answer(prompt, origin)
         if name == "sidecar" and image.path is not None:
             return read_sidecar(image.path, self.follow_links)
+        if name == _LAST and self.common:
+            return FoundPrompt(sound_text(self.common), "given for all")
         if name == "metadata":
             found = find_prompt(image)
             return found if found is not None and not found.unsure else _from_record(image) or found

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from grefine.io.picture import MAX_PIXELS, LoadedImage, normalise, restore
 from grefine.refine.composite import rounded
 from grefine.refine.settings import STRENGTH_CAP
 
+OneImage = str | Path | Image.Image | np.ndarray | torch.Tensor
+ImageInput = OneImage | Sequence[OneImage]
+"""What a call takes as images."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 _NUMBER = (Real, "a number")
@@ -96,15 +100,15 @@ def check_words(prompt: Any, embeds: torch.Tensor | None, negative: Any, count: 
         raise PromptError(f"`prompt_embeds` has {embeds.shape[0]} rows for {count} images: give one row for each.")
 
 
-def read_pictures(image: Any) -> list[Picture]:
+def read_pictures(image: ImageInput | None) -> list[Picture]:
     """Return one picture per image.
 
     Args:
-        image: a PIL image; an array `(H, W, 3)` or `(B, H, W, 3)`; a tensor `(3, H, W)` or `(B, 3, H, W)`, floats in
-            0..1 or uint8; or a list of these.
+        image: a path; a PIL image; an array `(H, W, 3)` or `(B, H, W, 3)`; a tensor `(3, H, W)` or `(B, 3, H, W)`,
+            floats in 0..1 or uint8; or a list of these.
     """
     if image is None:
-        raise ImageError("No image was given: pass `image`, a PIL image or a list of them.")
+        raise ImageError("No image was given: pass `image`, a path, a PIL image or a list of them.")
     images = list(image) if isinstance(image, (list, tuple)) else [image]
     if not images:
         raise ImageError("An empty list of images was given: pass at least one.")
@@ -174,6 +178,11 @@ def check_types(given: Mapping[str, Any]) -> None:
 
 
 def _read_one(image: Any, name: str) -> list[Picture]:
+    if isinstance(image, (str, Path)):
+        from grefine.io.images import read_image
+
+        loaded = read_image(image)
+        return [Picture(np.asarray(loaded.rgb), None, loaded)]
     if isinstance(image, Image.Image):
         loaded = normalise(image)
         upright = loaded.rgb.size == image.size and "turned" not in " ".join(loaded.notes)
@@ -184,7 +193,7 @@ def _read_one(image: Any, name: str) -> list[Picture]:
         return _read_values(values.float().numpy() if values.dtype != torch.uint8 else values.numpy(), name)
     if isinstance(image, np.ndarray):
         return _read_values(image, name)
-    raise ImageError(f"{name} is a {type(image).__name__}: pass PIL images, arrays or tensors.")
+    raise ImageError(f"{name} is a {type(image).__name__}: pass paths, PIL images, arrays or tensors.")
 
 
 def _read_values(values: np.ndarray, name: str) -> list[Picture]:
@@ -215,7 +224,7 @@ def _read_mask(mask: Any, index: int) -> list[np.ndarray | None]:
         return [np.asarray(mask.convert("L")) >= 128]
     values = mask.detach().cpu().float().numpy() if isinstance(mask, torch.Tensor) else mask
     if not isinstance(values, np.ndarray):
-        raise ImageError(f"Mask {index} is a {type(mask).__name__}: pass PIL images, arrays or tensors.")
+        raise ImageError(f"Mask {index} is a {type(mask).__name__}: pass paths, PIL images, arrays or tensors.")
     if values.dtype == bool and values.ndim == 2:
         return [values]
     values = values.astype(np.float64) / (255.0 if values.dtype == np.uint8 else 1.0)

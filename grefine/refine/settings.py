@@ -100,6 +100,9 @@ class RefineConfig:
 
     guard: bool = True
     """Score before and after and give back the original where nothing was gained."""
+    judge_untouched: bool = False
+    """Also ask the guard's judges about pictures that need nothing, so that every row of results.csv has
+    their values."""
     guard_resolution: float | None = None
     """Least share of a score's range that counts as a change, however quiet the score is."""
     guard_trade: float | None = None

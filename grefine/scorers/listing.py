@@ -1,5 +1,6 @@
 """The metrics as rows that a person can read."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +22,10 @@ def list_metrics(only: str | None = None, pipeline: str | Path | None = None) ->
         low, high = spec.range
         rows.append(row | {"range": f"{low:g}..{high:g}", "values": list(spec.values), "runs": runs, "reason": reason})
     return rows
+
+
+def absent(unavailable: Mapping[str, str], each: bool) -> list[str]:
+    """Say which metrics did not run: each with its reason, or all in one line."""
+    if each or len(unavailable) < 2:
+        return [f"{name} did not run: {why}" for name, why in unavailable.items()]
+    return [f"{len(unavailable)} metrics did not run here, which -v lists with what they need."]

@@ -132,6 +132,30 @@ def test_one_image_into_one_file(tiny, tmp_path):
     assert not list(tmp_path.glob(".grefine*"))
 
 
+def test_a_dry_run_writes_nothing_and_says_what_would_be_done(tiny, tmp_path):
+    source = make_folder(tmp_path / "in", 4)
+    (source / "bad.png").write_text("no picture")
+    done = invoke(source, "-o", tmp_path / "out", "--pipeline", tiny, "--dry-run")
+    assert done.exit_code == 1, done.output
+    assert not (tmp_path / "out").exists()
+    assert "bad.png" in done.stdout
+    assert "nothing was written" in done.stdout
+    planned = json.loads(invoke(source, "-o", "x", "--pipeline", tiny, "--dry-run", "--json").stdout.splitlines()[-1])
+    assert planned["counts"]["refined"] == sum(bool(row.get("regions")) for row in planned["planned"]) > 0
+
+
+def test_a_limit_and_a_prompt_for_all(tiny, tmp_path):
+    source, out = make_folder(tmp_path / "in", 4), tmp_path / "out"
+    line = [source, "-o", out, "--pipeline", tiny, "--prompt", "a red ball", "--no-report"]
+    done = invoke(*line, "--limit", 2)
+    assert len(rows(out)) == 2
+    assert "2 had a prompt of their own" in done.stdout
+    assert "2 were already done" in invoke(*line).stdout
+    assert len(rows(out)) == 4
+    invoke(*line[:2], tmp_path / "all", *line[3:], "--prompt-order", "prompt")
+    assert {row["prompt"] for row in rows(tmp_path / "all")} == {"a red ball"}
+
+
 def test_a_mistyped_input_makes_nothing(tiny, tmp_path):
     done = invoke(tmp_path / "in.pgn", "-o", tmp_path / "out", "--pipeline", tiny)
     assert "in.pgn' does not exist: give images" in str(done.exception)

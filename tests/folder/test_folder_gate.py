@@ -16,6 +16,7 @@ from test_folder_command import invoke
 from grefine.errors import ConfigError
 from grefine.evaluate.judges import steered_by
 from grefine.folder.options import FolderOptions
+from grefine.folder.progress import silent
 from grefine.folder.runner import refine_folder
 from grefine.io.images import read_image
 from grefine.io.record import read_record
@@ -102,7 +103,7 @@ def test_a_gate_that_sees_perception_only_warns_once(pipe, tmp_path):
     assert "sees perception only" in (tmp_path / "out/report.html").read_text()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        refine(source, tmp_path / "silent", pipe, "piqe:0")
+        refine(source, tmp_path / "silent", pipe, "piqe:0", report=silent)
     assert sum("sees perception only" in str(w.message) for w in caught) == 1
 
 

@@ -120,7 +120,7 @@ def test_the_table_of_results(done):
     _, out, _, _, _ = done
     lines = list(csv.DictReader(io.StringIO((out / "results.csv").read_text())))
     assert {line["file"]: line["state"] for line in lines} == {f: r["state"] for f, r in by_file(out).items()}
-    assert all(float(line["p before"]) >= 0 for line in lines)
+    assert all(float(line["p_before"]) >= 0 for line in lines)
 
 
 def test_events(done):
