@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ def assemble(folder: Path, scenes: int = 512) -> GRefinePipeline:
     pipe.to(dtype=torch.float16).save_pretrained(folder)
     pipe.to(dtype=torch.float32)
     forget_origins(folder)
+    shutil.rmtree(folder / "moe_agiqa" / "tokenizer", ignore_errors=True)  # it was saved again beside the weights
     (folder / "pipeline.py").write_text(PIPELINE_FILE, encoding="utf-8")
     (folder / "README.md").write_text(model_card(folder), encoding="utf-8")
     return pipe

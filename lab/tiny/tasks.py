@@ -21,8 +21,8 @@ from lab.world.scene import Misalignment, Scenes, misalign, sample
 
 CELL = 4
 """Pixels per latent cell: every mask is snapped to whole cells, so that nothing hidden leaks through."""
-SHARES = {"fill": 0.09, "edit": 0.41, "restore": 0.44, "polish": 0.06}
-TO_RESTORE = ("blur", "blur", "noise", "jpeg", "warp", "warp", "warp", "cast", "banding")
+SHARES = {"fill": 0.06, "edit": 0.3, "restore": 0.58, "polish": 0.06}
+TO_RESTORE = ("blur", "blur", "noise", "jpeg", "jpeg", "warp", "warp", "warp", "warp", "cast", "banding")
 """Kinds of damage as often as they are hard to mend: a warped star must be drawn anew, noise only smoothed."""
 TO_EDIT: tuple[Misalignment, ...] = ("object", "colour", "texture", "missing", "missing")
 """What is wrong, as often as it is hard to put right: a missing thing has neither shape nor place."""

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from grefine.evaluate.steering import steered_by
+from grefine.evaluate.judges import steered_by
 from PIL import Image
 
 from grefine.folder.runner import refine_folder

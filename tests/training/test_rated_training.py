@@ -40,7 +40,7 @@ CONFIGS = [
     for path in sorted((bundled("configs") / "train" / judge).glob("*.yaml"))
 ]
 
-TOKENIZER = str(bundled("pipelines") / "tiny" / "moe_agiqa" / "tokenizer")
+TOKENIZER = str(bundled("pipelines") / "tiny" / "moe_agiqa")
 MOE = {
     "crop_size": 32, "crop_patch": 8, "crop_width": 16, "crop_heads": 2, "taps": [0, 1], "image_size": 32,
     "patch_size": 8, "vision_width": 16, "vision_depth": 2, "vision_heads": 2, "text_width": 16, "text_depth": 2,
