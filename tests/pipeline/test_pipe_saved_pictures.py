@@ -1,4 +1,4 @@
-"""A good picture stays as it is, whichever file it came in: nearly always."""
+"""A good picture stays as it is, whichever file it came in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tiny():
 
 @pytest.mark.skipif(pipeline_folder("tiny") is None, reason="the embedded pipeline is not in this tree")
 @pytest.mark.parametrize(("form", "quality"), [("JPEG", 95), ("JPEG", 90), ("JPEG", 85), ("WEBP", 90)])
-def test_at_least_three_of_four_good_examples_come_back_untouched_from_any_file(tiny, form, quality):
+def test_good_examples_come_back_untouched_from_any_file(tiny, form, quality):
     prompts = {row["file"]: row["prompt"] for row in csv.DictReader((EXAMPLES / "prompts.csv").open())}
     names = sorted(name for name in prompts if "_clean" in name)
     assert len(names) == 4
@@ -36,4 +36,4 @@ def test_at_least_three_of_four_good_examples_come_back_untouched_from_any_file(
         for name, before, after, result in zip(names, pictures, out.images, out.results, strict=True)
         if not np.array_equal(np.asarray(before), np.asarray(after))
     }
-    assert len(changed) <= 1, changed
+    assert not changed
