@@ -26,7 +26,7 @@ def pixels(value=0.5, shape=(64, 64, 3)):
 CASES = {
     "no image": ({"image": None}, ImageError, "No image was given"),
     "empty list": ({"image": []}, ImageError, "empty list"),
-    "a path": ({"image": "a.png"}, ImageError, "is a str"),
+    "a path": ({"image": "a.png"}, ImageError, "does not exist"),
     "prompts": ({"prompt": ["a", "b"]}, PromptError, "2 prompts were given for 1 images"),
     "prompt type": ({"prompt": 3}, PromptError, "must be a text"),
     "negatives": ({"negative_prompt": ["a", "b"]}, PromptError, "2 negative prompts were given for 1 images"),
