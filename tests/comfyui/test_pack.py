@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from grefine.evaluate.judges import steered_by
 from PIL import Image
 
+from grefine.evaluate.judges import steered_by
 from grefine.folder.runner import refine_folder
 from grefine.io.encode import pixel_digest
 from grefine.io.generators.comfyui import read_comfyui
