@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
@@ -373,7 +374,8 @@ def _painter_of_hub(name: str, stated: Mapping[str, Any], kwargs: Mapping[str, A
 
 def _maps_from(pipeline: str | Path) -> dict[str, Any]:
     domain = domain_at(pipeline)
-    bounds = {} if domain is None else {"world": asdict(domain.world), "domain": domain.net}
+    bounds = {} if domain is None else {"world": asdict(domain.world), "domain": deepcopy(domain.net)}
+    # A copy: the pipeline may be moved to another device, and whoever looks at a folder shares the one network.
     return bounds | {
         "clip": load_clip(pipeline),
         "clip_tokenizer": load_tokenizer(pipeline),
