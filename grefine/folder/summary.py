@@ -242,8 +242,7 @@ def cells_of(row: Mapping[str, Any]) -> list[Any]:
     kept = (row.get("decision") or {}).get("kept", "")
     texts = [row["file"], row["state"], row["reason"], kept, row.get("prompt", ""), row.get("prompt_origin", "")]
     failed = safe_cell(printable("; ".join(row.get("missing") or ())))
-    timings = row.get("seconds")  # a journal that was edited may hold anything
-    spent = [v for v in (timings.values() if isinstance(timings, dict) else ()) if isinstance(v, int | float)]
+    spent = [value for value in (row.get("seconds") or {}).values() if isinstance(value, int | float)]
     numbers = [row.get("seed", ""), width, height, row.get("area", ""), row.get("moved", "")]
     numbers += [len(regions) if "regions" in row else "", kinds, strengths]
     return [*(safe_cell(printable(text)) for text in texts), *numbers, failed, round(sum(spent), 3)]

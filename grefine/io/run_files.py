@@ -28,7 +28,8 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 _PARTS: dict[str, type] = dict.fromkeys(
     ("file", "state", "reason", "source", "output", "prompt", "prompt_origin"), str
 )
-_PARTS |= dict.fromkeys(("input", "decision", "scores", "noise", "gate"), dict) | {"notes": list}
+_PARTS |= dict.fromkeys(("input", "decision", "scores", "noise", "gate", "seconds"), dict)
+_PARTS |= dict.fromkeys(("notes", "missing", "regions", "size"), list)
 
 
 def layer_path(out: Path, name: str, layer: str) -> Path:
@@ -144,6 +145,11 @@ def run_starts(journal: Path) -> Iterator[dict[str, Any]]:
                     yield row
 
 
+def _is_region(region: Any) -> bool:
+    named = isinstance(region, dict) and isinstance(region.get("kind"), str)
+    return named and isinstance(region.get("strength"), int | float)
+
+
 def can_be_ours(row: dict[str, Any]) -> bool:
     """Say whether a row of a journal can be what a run wrote."""
     kind = row.get("kind")
@@ -158,7 +164,9 @@ def can_be_ours(row: dict[str, Any]) -> bool:
             and all(is_inside(row.get(name, "")) for name in ("file", "output"))
             and all(isinstance(side, dict) for side in row.get("scores", {}).values())
             and set(row.get("scores", {})) in (set(), {"before", "after"})
-            and all(isinstance(note, str) for note in row.get("notes", ()))
+            and all(isinstance(text, str) for name in ("notes", "missing") for text in row.get(name, ()))
+            and len(row.get("size", "wh")) == 2
+            and all(map(_is_region, row.get("regions", ())))
         )
     if kind == "begin":
         files, folders = row.get("files"), row.get("folders")
