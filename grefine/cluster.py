@@ -45,8 +45,8 @@ def join(cluster: Cluster) -> int:
         ConfigError: no Ray, no cluster, or not enough of it.
     """
     try:
-        import ray
-        import ray.data
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError("The engine ray needs Ray: install 'grefine[ray]'.") from error
     if not ray.is_initialized():
@@ -114,8 +114,8 @@ def work_on(
         ConfigError: a worker refused, or the cluster ended.
     """
     count = join(cluster)
-    import ray
-    import ray.data
+    import ray  # pyright: ignore[reportMissingImports]
+    import ray.data  # pyright: ignore[reportMissingImports]
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -147,7 +147,7 @@ def work_on(
 def leave() -> None:
     """End a cluster that was started for the work, or leave one that was joined."""
     with suppress(ImportError):
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
 
         ray.shutdown()
 
