@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "grefine"
 # A room may import its own row and every row above it.
 ORDER = [
     {"types", "errors", "plan_file"},
-    {"config", "resources", "fetching", "cluster"},
+    {"config", "resources", "fetching", "cluster", "plugins"},
     {"io", "text"},
     {"models"},
     {"indicators", "scorers"},

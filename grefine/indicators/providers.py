@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import entry_points
 from itertools import repeat
 from math import inf
 from pathlib import Path
@@ -23,6 +19,7 @@ from grefine.indicators.edges import Edge, measure_edge, spot_quality, store_edg
 from grefine.indicators.heatmap import ENDINGS, read_heatmap
 from grefine.indicators.map_networks import network_map
 from grefine.indicators.pq_map import PQMap
+from grefine.plugins import plugged_in
 from grefine.scorers.registry import judge_files
 from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
 
@@ -178,20 +175,7 @@ MapSource = Provider | MapFolder
 
 def map_files(kind: str) -> dict[str, MapFile]:
     """Return the providers of other packages by name; one that cannot be imported is left out with a warning."""
-    return _installed(GROUPS[kind], tuple(sys.path))
-
-
-@cache
-def _installed(group: str, path: tuple[str, ...]) -> dict[str, MapFile]:
-    """Return them; `path` is where they are looked for, so that a changed one is noticed."""
-    found: dict[str, MapFile] = {}
-    for entry in entry_points(group=group):
-        try:
-            opened = entry.load()
-            found |= {file.SPEC.name: file for file in (opened if isinstance(opened, tuple) else (opened,))}
-        except Exception as error:  # noqa: BLE001 - whatever another package does, ours go on
-            warnings.warn(f"The map '{entry.value}' of another package was left out: {error}", stacklevel=4)
-    return found
+    return plugged_in(GROUPS[kind], "map")
 
 
 def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncommercial: bool = False) -> MapSource:

@@ -3,15 +3,13 @@
 The files load no network library before they are asked to judge, so that listing them stays light.
 """
 
-import sys
-import warnings
 from collections.abc import Callable
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Protocol
 
 from grefine.errors import ConfigError, nearest
+from grefine.plugins import opened, plugged_in
 from grefine.scorers.protocol import PROCESS, Scorer
 from grefine.types import MetricSpec
 
@@ -61,26 +59,9 @@ class JudgeFile(Protocol):
 
 def judge_files() -> dict[str, JudgeFile]:
     """Return every judge's file by the judge's name: ours in order, then those of other packages."""
-    found = {file.SPEC.name: file for entry in JUDGES for file in _open(EntryPoint("", entry, GROUP))}
+    found = {file.SPEC.name: file for entry in JUDGES for file in opened(EntryPoint("", entry, GROUP))}
     found |= {file.SPEC.name: file for file in _processes.values()}
-    return found | {name: file for name, file in _plugged_in(tuple(sys.path)).items() if name not in found}
-
-
-@cache
-def _plugged_in(path: tuple[str, ...]) -> dict[str, JudgeFile]:
-    """Return the judges of other packages; `path` is where they are looked for, so that a changed one is noticed."""
-    found: dict[str, JudgeFile] = {}
-    for entry in entry_points(group=GROUP):
-        try:
-            found |= {file.SPEC.name: file for file in _open(entry)}
-        except Exception as error:  # noqa: BLE001 - whatever another package does, ours go on
-            warnings.warn(f"The judge '{entry.value}' of another package was left out: {error}", stacklevel=4)
-    return found
-
-
-def _open(entry: EntryPoint) -> tuple[JudgeFile, ...]:
-    opened = entry.load()
-    return opened if isinstance(opened, tuple) else (opened,)
+    return found | {name: file for name, file in plugged_in(GROUP, "judge").items() if name not in found}
 
 
 def judge_file(name: str) -> JudgeFile:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import diffusers
@@ -194,8 +193,12 @@ def test_odd_output_of_a_pipeline_costs_only_its_region():
     assert not np.array_equal(np.asarray(out.images[0]), np.asarray(picture()))
 
 
-def test_a_painter_of_another_package_is_known_by_name(monkeypatch):
-    monkeypatch.setattr(own, "entry_points", lambda group: [EntryPoint("x", "example_painter:painters", group)])
+def test_a_painter_of_another_package_is_known_by_name(monkeypatch, tmp_path):
+    record = tmp_path / "example_painter-1.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: example_painter\nVersion: 1\n")
+    (record / "entry_points.txt").write_text("[grefine.painters]\nx = example_painter:painters\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     made = GRefinePipeline.from_pipe(build("flux")[0], painter="example", **maps())
     assert call(made).results[0].painter == "example"
@@ -204,8 +207,6 @@ def test_a_painter_of_another_package_is_known_by_name(monkeypatch):
         made.use_painter("exampel")
     with pytest.raises(ConfigError, match="non-commercial terms"):
         made.use_painter("bound")
-    monkeypatch.undo()
-    own._installed.cache_clear()
 
 
 # Stages, callbacks, other pipelines

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, Protocol, Self
 
 import numpy as np
 from PIL import Image
 
 from grefine.errors import ConfigError
+from grefine.plugins import plugged_in
 from grefine.refine.composite import resize, resize_mask, rounded
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.painters.protocol import CropJob, Painted, Painting, batches
@@ -148,20 +145,7 @@ def own_painter(paint: Callable[..., Sequence[Any]]) -> OwnPainter:
 
 def painter_files() -> dict[str, PainterFile]:
     """Return the painters of other packages by name; one that cannot be imported is left out with a warning."""
-    return _installed(tuple(sys.path))
-
-
-@cache
-def _installed(path: tuple[str, ...]) -> dict[str, PainterFile]:
-    """Return them; `path` is where they are looked for, so that a changed one is noticed."""
-    found: dict[str, PainterFile] = {}
-    for entry in entry_points(group=GROUP):
-        try:
-            opened = entry.load()
-            found |= {file.SPEC.name: file for file in (opened if isinstance(opened, tuple) else (opened,))}
-        except Exception as error:  # noqa: BLE001 - whatever another package does, ours go on
-            warnings.warn(f"The painter '{entry.value}' of another package was left out: {error}", stacklevel=4)
-    return found
+    return plugged_in(GROUP, "painter")
 
 
 def load_own(name: str, device: str = "cpu", allow_noncommercial: bool = False) -> OwnPainter:
