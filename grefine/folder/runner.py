@@ -495,11 +495,12 @@ class _Run:
             self.journal.append([{"kind": "begin", "files": files, "folders": folders}])
             rows = write_outcomes(outcomes, self.task)
             self.journal.append([*passed, *rows])
-        except DiskFull as error:
-            self.broken = str(error)
-            raise
-        except OSError as error:
-            self.broken = f"Results cannot be written: {error.strerror or error}."
+        except (DiskFull, OSError) as error:
+            told = (
+                str(error) if isinstance(error, DiskFull) else f"Results cannot be written: {error.strerror or error}."
+            )
+            there = self.out.is_dir()
+            self.broken = told if there else f"'{printable(self.out)}' was moved or removed during the run."
             raise DiskFull(self.broken) from error
         return [*passed, *rows]
 
