@@ -135,6 +135,24 @@ class PhraseAlignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What providers of alignment maps beside AQ-Map ask for."""
+
+    edit: np.ndarray
+    """`(H, W)`, high where something has to be drawn; half is the edge of good pictures."""
+    share: float | None
+    """AQ-Map's weight in the mean of all; None: the worst counts."""
+    edge: float
+    """AQ-Map's own E that is brought to half."""
+
+    def mixed(self, own: np.ndarray) -> np.ndarray:
+        """Return 1 where AQ-Map's E and theirs together lie beyond half, 0 elsewhere."""
+        own = np.interp(own, [0.0, self.edge, 1.0 + 1e-6], [0.0, 0.5, 1.0])
+        both = np.maximum(own, self.edit) if self.share is None else self.share * own + (1 - self.share) * self.edit
+        return (both > 0.5).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class AlignmentMap:
     """Where the image misses its prompt (AQ-Map)."""
 
@@ -145,6 +163,8 @@ class AlignmentMap:
     phrases: tuple[PhraseAlignment, ...] = ()
     note: str = ""
     """What the reader should know, e.g. that the prompt was truncated for the text encoder."""
+    beside: Beside | None = None
+    """What others than AQ-Map ask for; `values` hold it already."""
 
     @property
     def edit(self) -> np.ndarray:
