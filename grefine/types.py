@@ -323,6 +323,8 @@ class MetricSpec:
     """The `grefine fetch` recipe of its weights; empty when there is none."""
     package: str = ""
     """A package that it needs and that grefine does not install."""
+    imports: tuple[str, ...] = ()
+    """Packages that it needs and that the light install leaves out."""
     noncommercial: bool = False
     """True when it runs only for those who accept non-commercial terms."""
 

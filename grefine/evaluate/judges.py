@@ -113,7 +113,7 @@ def choose(
 
 
 def steered_by(outputs: Iterable[Path]) -> set[str]:
-    """Return the metrics that the records in the outputs name: they guarded, guided or gated, so they prove nothing.
+    """Return the metrics that the records in the outputs name: they guarded, guided, gated or drew, and prove nothing.
 
     The first 64 files are read; a run has one configuration.
     """
@@ -124,7 +124,8 @@ def steered_by(outputs: Iterable[Path]) -> set[str]:
         except ImageError:
             continue
         if record is not None:
-            names |= {name.split(".")[0] for name in (*record.before, *record.after, record.gate.partition(":")[0])}
+            scored = (*record.before, *record.after, record.gate.partition(":")[0])
+            names |= {name.split(".")[0] for name in (*scored, *record.drew.split(", "))}
     return {known for name in names if (known := find_metric(name))}
 
 

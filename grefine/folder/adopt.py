@@ -24,7 +24,8 @@ def own_record(item: WorkItem, config_hash: str) -> RefineRecord | None:
 
 
 def adopted_row(item: WorkItem, record: RefineRecord) -> dict[str, Any]:
-    """Return the journal row that the result's own run would have written."""
+    """Return the journal row that the result's own run would have written, but for the time that it took."""
+    looked = ("seed", "area", "moved", "regions", "missing") if record.regions is not None else ()
     return {
         "kind": "image",
         "file": item.relative,
@@ -35,10 +36,9 @@ def adopted_row(item: WorkItem, record: RefineRecord) -> dict[str, Any]:
         "prompt": record.prompt[:2000],
         "prompt_origin": record.prompt_origin,
         "output": item.name,
-        "seed": record.seed,
         "decision": {"kept": record.kept, "guarded": record.guarded},
         "scores": {"before": dict(record.before), "after": dict(record.after)},
-        "area": record.area,
-        "moved": record.moved,
+        "size": record.size,
+        **{name: getattr(record, name) for name in looked},
         "notes": ["found in OUT with its record; the journal did not tell of it."],
     }

@@ -15,6 +15,7 @@ from grefine.folder.plans import MaskFolder, PlanFolder
 from grefine.indicators.providers import MapSource, Provider
 from grefine.io.prompts import PromptSources
 from grefine.refine.follow import fingerprint
+from grefine.refine.maps import VQA
 from grefine.refine.settings import RefineConfig
 
 
@@ -58,6 +59,13 @@ class Task:
             for what, by in named.items()
             if by is not None
         }
+
+    @property
+    def drew(self) -> list[str]:
+        """Name who draws the maps in place of ours, and the metrics that see as they do."""
+        specs = [by.spec for by in (self.quality_map, self.alignment_map) if isinstance(by, Provider)]
+        specs += [VQA] if self.config.use_aq and self.config.phrase_judge != "clip" else []
+        return [name for spec in specs for name in dict.fromkeys((spec.name, *spec.judges))]
 
     @property
     def painter_name(self) -> str:

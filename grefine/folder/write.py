@@ -25,6 +25,7 @@ from grefine.report.media import layers_of
 
 if TYPE_CHECKING:
     from grefine.folder.batch import Outcome
+    from grefine.types import RefineResult
 
 Row = dict[str, Any]
 _STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
@@ -145,6 +146,9 @@ def _record(outcome: Outcome, task: Task) -> RefineRecord:
         after=dict(result.after.values) if result else judged,
         gate=outcome.gate.name if outcome.gate else "",
         forced=outcome.foreign,
+        drew=", ".join(task.drew),
+        size=[] if reading.image is None else list(reading.image.rgb.size),
+        **(_planned(result) if result else {}),
         source=reading.digest,
         passes=earlier + 1,
     )
@@ -198,13 +202,18 @@ def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
         row["noise"] = _finite(result.decision.noise)
         row["area"] = round(result.plan.area, 4)
         row["moved"] = round(result.moved, 4)
-        facts = result.to_dict()
-        row["regions"] = [{name: part[name] for name in ("box", "kind", "strength")} for part in facts["regions"]]
-        row["missing"] = [part["phrase"] for part in facts["missing"]]
+        row |= _planned(result)
         if result.plan.token_weights:
             row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
         row["seconds"]["stages"] = {name: round(value, 4) for name, value in result.timings.items()}
     return row
+
+
+def _planned(result: RefineResult) -> dict[str, Any]:
+    """Return what was planned to be repainted, and the phrases that were not met."""
+    facts = result.to_dict()
+    regions = [{name: part[name] for name in ("box", "kind", "strength")} for part in facts["regions"]]
+    return {"regions": regions, "missing": [part["phrase"] for part in facts["missing"]]}
 
 
 def _gate_scores(outcome: Outcome) -> dict[str, float]:

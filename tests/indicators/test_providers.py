@@ -88,6 +88,11 @@ def test_the_example_package_reaches_refine_and_its_page(plugged, tiny, tmp_path
     page = (out / "report.html").read_text()
     assert said in page
     assert "flatness 1" in page
+    words = ["evaluate", source, out, "-o", tmp_path / "judged", "--metrics", "texture,metric_q,piqe", "--json"]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("{"))
+    assert "(judged by metric_q)" in line, line
+    assert "texture" in page
     with pytest.raises(ConfigError, match="who draws the maps"):
         raise invoke("refine", source, "-o", out, "--pipeline", tiny, "--judge", "piqe").exception
 
