@@ -18,6 +18,7 @@ from grefine.errors import ConfigError
 from grefine.folder.merge import merge
 from grefine.folder.mirror import mirrored
 from grefine.folder.options import FolderOptions
+from grefine.folder.planning import plan_folder
 from grefine.folder.runner import refine_folder
 from grefine.io import places
 
@@ -50,9 +51,9 @@ def world(pipe, tmp_path_factory):
     return root
 
 
-def run(source, out, pipe, prompts=None, engine=None, report=None, **options):
+def run(source, out, pipe, prompts=None, engine=None, report=None, plans=None, **options):
     chosen = FolderOptions(**{"batch_size": 3} | options)
-    extra = {"report": report} if report else {}
+    extra = {"plans": plans} | ({"report": report} if report else {})
     return refine_folder(source, out, pipe, config=config(), options=chosen, prompts=prompts, engine=engine, **extra)
 
 
@@ -209,6 +210,42 @@ def test_two_processes_with_one_number_are_refused(world, pipe, memory):
         memory.pipe_file(claim, json.dumps(told | {"pid": 2**22 + 1}).encode())
         run(source, address, pipe, table, "shard 1/2")  # that process is dead
     assert merge(address).left == 0
+
+
+def test_plans_at_an_address_are_those_of_a_folder(world, pipe, memory, tmp_path, monkeypatch):
+    given = {"config": config(), "options": FolderOptions(batch_size=3)}
+    plan_folder(world / "in", tmp_path / "plans", pipe, prompts=world / "prompts.csv", **given)
+    flaky, table = Flaky(memory, monkeypatch, every=7), "memory://bucket/prompts.csv"
+    summary = plan_folder("memory://bucket/in", "memory://bucket/plans", pipe, prompts=table, **given)
+    assert (len(summary.planned), len(summary.failed), summary.out) == (COUNT, 1, "memory://bucket/plans")
+    assert plan_folder("memory://bucket/in", "memory://bucket/plans", pipe, prompts=table, **given).kept == COUNT
+    run("memory://bucket/in", "memory://bucket/out", pipe, table, plans="memory://bucket/plans")
+    assert flaky.calls > 200
+    monkeypatch.undo()
+    here = {path.relative_to(tmp_path / "plans").as_posix(): path for path in (tmp_path / "plans").rglob("*.*.*")}
+    assert len(here) == 3 * COUNT
+    assert all(memory.cat(f"/bucket/plans/{name}") == path.read_bytes() for name, path in here.items())
+    pages = (tmp_path / "plans/report.html").read_bytes(), memory.cat("/bucket/plans/report.html")
+    assert pages[0].count(b"data:image") == pages[1].count(b"data:image") > 2 * COUNT
+    assert results(memory, "/bucket") == calm_results(world)
+
+
+def test_a_changed_plan_at_an_address_is_followed_and_a_damaged_one_named(world, pipe, memory):
+    given = {"config": config(), "options": FolderOptions(batch_size=3)}
+    table = "memory://bucket/prompts.csv"
+    planned = plan_folder("memory://bucket/in", "memory://bucket/plans", pipe, prompts=table, **given).planned
+    name, other = [picture.name for picture in planned if picture.verdict == "repair"][:2]
+    known = json.loads(memory.cat(f"/bucket/plans/{name}.plan.json"))
+    off = known | {"regions": [region | {"on": False} for region in known["regions"]], "restore": False}
+    memory.pipe_file(f"/bucket/plans/{name}.plan.json", json.dumps(off).encode())
+    memory.pipe_file(f"/bucket/plans/{other}.plan.json", b"{")
+    run("memory://bucket/in", "memory://bucket/out", pipe, table, plans="memory://bucket/plans")
+    told = {row["file"]: row for row in rows_of(memory, "/bucket") if row["kind"] == "image"}
+    assert told[name]["state"] == "untouched"
+    assert told[other]["state"] == "failed"
+    assert f"'memory://bucket/plans/{other}.plan.json' is no JSON" in told[other]["reason"]
+    with pytest.raises(ConfigError, match="'memory://bucket/in' has no plans"):
+        run("memory://bucket/in", "memory://bucket/new", pipe, table, plans="memory://bucket/in")
 
 
 def test_a_data_set_at_an_address(world, pipe, memory, tmp_path):
