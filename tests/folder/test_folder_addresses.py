@@ -392,3 +392,47 @@ def test_a_bucket_without_rights_is_refused_before_work_begins(pipe, bucket):
         ) as error:
             run("s3://pictures/in", "s3://pictures/out", pipe)
         assert SECRET not in str(error.value)
+
+
+def test_a_pipeline_at_an_address_is_copied_once_and_anew_when_it_changes(world, pipe, memory, tmp_path, monkeypatch):
+    monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "cache"))
+    pipe.save_pretrained(tmp_path / "own")
+    for path in (file for file in (tmp_path / "own").rglob("*") if file.is_file()):
+        memory.pipe_file(f"/bucket/weights/{path.relative_to(tmp_path)}", path.read_bytes())
+    copies, address = tmp_path / "cache/addresses", "memory://bucket/weights/own"
+    fetched = []
+    real = type(memory).get_file
+    monkeypatch.setattr(type(memory), "get_file", lambda *given: fetched.append(given[1]) or real(*given))
+    flaky = Flaky(memory, monkeypatch, names=("get_file", "ls", "info"))
+    run(world / "in", tmp_path / "plain", str(tmp_path / "own"), world / "prompts.csv")
+    run(world / "in", tmp_path / "first", address, world / "prompts.csv")
+    assert set(fetched) == {path for path in memory.store if "/weights/" in path}
+    fetched.clear()
+    run(world / "in", tmp_path / "second", address, world / "prompts.csv")
+    assert not fetched, "the second run found the copy"
+    monkeypatch.setattr(type(memory), "get_file", real)
+    assert flaky.calls > 20
+    (copy,) = copies.glob("*/own")
+    assert sorted(p.name for p in copy.rglob("*.*")) == sorted(p.name for p in (tmp_path / "own").rglob("*.*"))
+    for name in ("first", "second"):
+        files = {p.relative_to(tmp_path / name) for p in (tmp_path / name).rglob("*.png")}
+        assert files
+        assert all((tmp_path / name / f).read_bytes() == (tmp_path / "plain" / f).read_bytes() for f in files)
+    index = memory.cat("/bucket/weights/own/model_index.json")
+    for age, changed in enumerate((index + b"\n", index + b"\n\n", index + b"\n\n\n")):
+        for folder in copies.iterdir():
+            os.utime(folder, (1e9 + age, 1e9 + age))
+        memory.pipe_file("/bucket/weights/own/model_index.json", changed)
+        assert (places.here(address) / "model_index.json").read_bytes() == changed
+    assert len(list(copies.iterdir())) == 3
+    assert not copy.exists()
+    with monkeypatch.context() as full:
+        full.setattr("shutil.disk_usage", lambda _: (1, 1, 0))
+        memory.pipe_file("/bucket/large/file", bytes(100))
+        with pytest.raises(ConfigError, match="needs 0 GB and there are 0"):
+            places.here("memory://bucket/large")
+    memory.pipe_file("/bucket/bad/../../out.txt", b"")
+    with pytest.raises(ConfigError, match="'memory://bucket/bad' holds a file whose name is no path"):
+        places.here("memory://bucket/bad")
+    with pytest.raises(ConfigError, match="'memory://bucket/nothing' does not exist"):
+        run(world / "in", tmp_path / "none", "memory://bucket/nothing", world / "prompts.csv")
