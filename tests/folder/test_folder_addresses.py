@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -427,7 +428,7 @@ def test_a_pipeline_at_an_address_is_copied_once_and_anew_when_it_changes(world,
     assert len(list(copies.iterdir())) == 3
     assert not copy.exists()
     with monkeypatch.context() as full:
-        full.setattr("shutil.disk_usage", lambda _: (1, 1, 0))
+        full.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
         memory.pipe_file("/bucket/large/file", bytes(100))
         with pytest.raises(ConfigError, match="needs 0 GB and there are 0"):
             places.here("memory://bucket/large")
