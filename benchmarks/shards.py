@@ -2,7 +2,7 @@
 
 Every process has one thread. What is compared is the work of the slowest process, from its first look at the folder to
 its last row; loading is told beside it, because a long run does not notice it. `--merge ROWS` measures a merge of that
-that many made-up rows in two journals, without pictures (`--page`: with 64 pictures that they share, and the page).
+that many made-up rows in two journals, without pictures (`--page`: with 151 pictures that they share, and the page).
 `--plan ROWS` lists so many pictures of a folder, a list, a Parquet file and a tar, and measures the peak memory.
 `--ray` measures the start of a cluster of this machine and what its dealing adds per 1,000 pictures, by work that does
 nothing, and then a run of `--count` pictures beside one in one process.
@@ -32,7 +32,8 @@ from grefine.folder.merge import merge
 from grefine.folder.options import FolderOptions
 from grefine.io.journal import Journal
 
-_PICTURES = 160
+_PICTURES = 151
+"""A prime, so that a page of every so many-th row has all of them."""
 
 
 def refine(source: Path, out: Path, pipeline: str, shards: int) -> tuple[float, float]:
@@ -180,8 +181,8 @@ def _make_large(folder: Path, seed: int) -> None:
 
 def _row(index: int, pictures: Sequence[Path]) -> dict[str, object]:
     name = f"{index // 1000:04}/{index:07}.png"
-    picture = pictures[index * 7 % len(pictures)] if pictures else Path("/pictures", name)
-    state = ("refined", "refined", "kept", "untouched")[index % 4]
+    picture = pictures[index % len(pictures)] if pictures else Path("/pictures", name)
+    state = ("refined", "refined", "kept", "untouched")[(index // 20 + index) % 4]
     return {
         "kind": "image",
         "file": name,
@@ -193,7 +194,7 @@ def _row(index: int, pictures: Sequence[Path]) -> dict[str, object]:
         "prompt_origin": "A1111 infotext",
         "output": picture.name if pictures else name,
         "decision": {"kept": "both" if state == "refined" else "original", "guarded": True},
-        "scores": {"before": {"p": 0.41, "a": 0.55}, "after": {"p": 0.62, "a": 0.55 + index % 100 / 200}},
+        "scores": {"before": {"p": 0.41, "a": 0.55}, "after": {"p": 0.62, "a": 0.55 + index % 97 / 200}},
         "noise": {"p": 0.01, "a": 0.01},
         "area": 0.1,
         "moved": 0.1,

@@ -149,11 +149,8 @@ class MapScore:
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
         # By name: on a machine of a cluster the description is another object.
-        found: Any = (
-            self.maps.pq(list(images))
-            if self.spec.name == PQ.name
-            else self.maps.aq(list(images), list(prompts or []))
-        )
+        quality = self.spec.name == PQ.name
+        found: Any = self.maps.pq(list(images)) if quality else self.maps.aq(list(images), list(prompts or []))
         values = [math.nan if entry.score is None else float(entry.score) for entry in found]
         return [Scores({self.spec.name: value}) for value in values]
 

@@ -359,7 +359,7 @@ def test_a_refinement_run_in_units_of_noise(browser, tmp_path):
 
 
 def test_the_page_of_a_large_run_opens_and_samples(browser, tmp_path):
-    """Of 20,000 rows over 160 pictures the page shows every fourth, its counts are of all, the table has all."""
+    """Of 20,000 rows over 151 pictures the page shows every fourth, its counts are of all, the table has all."""
     from benchmarks.shards import merge_rows
 
     merge_rows(20_000, tmp_path, page=True)

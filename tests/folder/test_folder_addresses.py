@@ -280,7 +280,7 @@ def test_addresses_that_cannot_be_used_are_refused_in_a_sentence(pipe, memory, a
 def server():
     """moto's S3 server on loopback, with switches for what goes wrong."""
     pytest.importorskip("s3fs", reason="needs grefine[s3]")
-    moto = pytest.importorskip("moto.server", reason="needs moto[server]")
+    moto = pytest.importorskip("moto.server", reason="needs moto[s3], flask and flask-cors")
     from werkzeug.serving import make_server
 
     application, faults = moto.DomainDispatcherApplication(moto.create_backend_app), Faults()
