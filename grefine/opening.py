@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from grefine.errors import ConfigError, GRefineError, nearest
+from grefine.io.places import here
 from grefine.scorers.resolve import check_device, load_scorer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -112,6 +113,7 @@ def _load(name: str, opening: Opening) -> Any:
         raise ConfigError(f"offload must be one of {', '.join(OFFLOADS)}, not '{opening.offload}'.")
     if opening.offload != "none" and torch.device(device).type == "cpu":
         raise ConfigError("--offload spares a GPU's memory and needs one: give --device cuda, or leave it out.")
+    name = str(here(name))
     try:
         pipe = (_painted if opening.painter else _plain)(name, opening, dtype)
         if opening.offload == "model":

@@ -68,7 +68,7 @@ def refine(
     actors: int = typer.Option(0, help="Actors on a cluster; 0 for as many as its GPUs serve."),
     quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
     alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
-    plans: Path = typer.Option(None, help="Folder that `grefine plan` wrote: follow its plans, edited or not."),
+    plans: str = typer.Option(None, help="Folder or address that `grefine plan` wrote: follow its plans, as edited."),
     masks: Path = typer.Option(
         None, help="Folder of masks by the pictures' names, white = repaint, in place of ours."
     ),

@@ -17,6 +17,7 @@ from grefine.config import load_config
 from grefine.errors import ConfigError, ImageError, MetricUnavailable, WeightsMissing, nearest
 from grefine.indicators.recipe import fetched_pipeline
 from grefine.io.images import read_image
+from grefine.io.places import here
 from grefine.io.record import read_record
 from grefine.resources import bundled, config_file
 from grefine.scorers.fidelity import FIDELITY
@@ -108,7 +109,7 @@ def choose(
         judges[name] = replace(judge, spec=replace(judge.spec, used_in_loop=True)) if name in loop else judge
     chosen = list(judges.values())
     if pipeline is not None:
-        chosen += input_quality(pipeline, device)
+        chosen += input_quality(here(pipeline), device)
     return chosen, missing
 
 
@@ -148,7 +149,9 @@ class MapScore:
         self.spec, self.maps = spec, maps
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
-        found: Any = self.maps.pq(list(images)) if self.spec is PQ else self.maps.aq(list(images), list(prompts or []))
+        # By name: on a machine of a cluster the description is another object.
+        quality = self.spec.name == PQ.name
+        found: Any = self.maps.pq(list(images)) if quality else self.maps.aq(list(images), list(prompts or []))
         values = [math.nan if entry.score is None else float(entry.score) for entry in found]
         return [Scores({self.spec.name: value}) for value in values]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,32 +10,43 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, PlanError
+from grefine.folder.mirror import at_hand
 from grefine.folder.options import digest_of, file_digest
 from grefine.io.images import SUFFIXES, read_image
 from grefine.io.picture import printable
+from grefine.io.places import is_address, walk_address
 from grefine.plan_file import MASK, PLAN
 from grefine.types import RepairPlan
+
+_AT_ONCE = 64
+"""Plans at an address that are asked for together."""
 
 
 @dataclass(frozen=True)
 class PlanFolder:
     """A folder that `grefine plan` wrote."""
 
-    folder: Path
+    folder: str | Path
+    """Its path or address."""
     edits: dict[str, str] = field(default_factory=dict)
     """Name of a plan below the folder to what was made of it; none for one that is as it was planned."""
 
     @classmethod
-    def open(cls, folder: Path) -> PlanFolder:
+    def open(cls, folder: str | Path) -> PlanFolder:
         """Look which plans were changed; those that cannot be read are told when their picture comes.
 
         Raises:
             ConfigError: no plan is there.
         """
-        files = sorted(folder.rglob(f"*{PLAN}")) if folder.is_dir() else []
-        if not files:
+        folder, edits = folder if is_address(folder) else Path(folder), dict[str, str]()
+        names = sorted(_names(folder))
+        if not names:
             raise ConfigError(f"--plans: '{printable(folder)}' has no plans: `grefine plan SRC -o DIR` makes some.")
-        return cls(folder, {file.relative_to(folder).as_posix(): _edit(file) for file in files})
+        for first in range(0, len(names), _AT_ONCE):
+            some = names[first : first + _AT_ONCE]
+            with at_hand(folder, [file for name in some for file in (name, name.removesuffix(PLAN) + MASK)]) as here:
+                edits |= {name: _edit(here / name) for name in some}
+        return cls(folder, edits)
 
     @property
     def digest(self) -> str:
@@ -48,11 +60,15 @@ class PlanFolder:
         Raises:
             PlanError: there is none, it cannot be followed, or it changed while the run was on.
         """
-        file = self.folder / f"{relative}{PLAN}"
-        name = printable(file)
-        if not file.is_file():
-            raise PlanError(f"'{printable(self.folder)}' has no plan for '{printable(relative)}': plan again.")
-        plan = RepairPlan.load(file)
+        name = printable(f"{self.folder}/{relative}{PLAN}")
+        with at_hand(self.folder, (f"{relative}{PLAN}", f"{relative}{MASK}")) as here:
+            file = here / f"{relative}{PLAN}"
+            if not file.is_file():
+                raise PlanError(f"'{printable(self.folder)}' has no plan for '{printable(relative)}': plan again.")
+            try:
+                plan = replace(RepairPlan.load(file), file=name)
+            except PlanError as error:
+                raise PlanError(str(error).replace(str(here), str(self.folder))) from error
         if self.edits.get(f"{relative}{PLAN}") != _edit_of(plan):
             raise PlanError(f"The plan '{name}' changed during the run: start again in another OUT.")
         then = plan.made_for.get("seed")
@@ -109,8 +125,8 @@ def open_by_hand(
     if with_maps and masks is None:
         raise ConfigError("--add-masks adds the masks of --masks DIR: give that, too.")
     if masks is not None and not Path(masks).is_dir():
-        raise ConfigError(f"--masks: '{printable(masks)}' is no folder.")
-    return PlanFolder.open(Path(plans)) if plans is not None else None, (
+        raise ConfigError(f"--masks: '{printable(masks)}' is no folder of this machine.")
+    return PlanFolder.open(plans) if plans is not None else None, (
         MaskFolder(Path(masks), with_maps) if masks is not None else None
     )
 
@@ -133,6 +149,16 @@ def read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
 def with_mask(plan: RepairPlan, mask: np.ndarray | None) -> RepairPlan:
     """Return a plan with what a mask adds to it."""
     return plan if mask is None else replace(plan, mask=plan.mask | mask)
+
+
+def _names(folder: str | Path) -> Iterator[str]:
+    """Yield the plans below a folder or an address."""
+    if isinstance(folder, Path):
+        yield from (file.relative_to(folder).as_posix() for file in folder.rglob(f"*{PLAN}"))
+        return
+    for below, files in walk_address(folder):
+        names = (str(info["name"]).rpartition("/")[2] for info in files)
+        yield from (f"{below}{name}" for name in names if name.endswith(PLAN))
 
 
 def _edit(file: Path) -> str:

@@ -15,6 +15,7 @@ from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing
 from grefine.fetching import accepted_terms, fetch_recipe, fetched_folder, fetched_weights, is_recorded, may_fetch
 from grefine.fetching import fetch as fetch_weights
 from grefine.indicators.recipe import fetched_part, fetched_pipeline
+from grefine.io.places import here
 from grefine.resources import cache_folder, pipeline_names
 from grefine.scorers.component import pipeline_judge
 from grefine.scorers.inputs import check_images
@@ -236,7 +237,7 @@ def carried(pipeline: Path, spec: MetricSpec) -> Path | None:
 
 def known_pipeline(name: str | Path) -> Path:
     """Return the folder of a pipeline on this machine."""
-    folder = fetched_pipeline(name)
+    folder = fetched_pipeline(here(name))
     if folder is None:
         raise ConfigError(f"There is no pipeline '{name}' here: {', '.join(pipeline_names())} or a folder.")
     return folder
