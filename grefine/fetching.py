@@ -1,7 +1,5 @@
 """Published weights: which files a recipe means, getting them once, and holding them to what was recorded."""
 
-from __future__ import annotations
-
 import errno
 import fnmatch
 import hashlib

@@ -3,8 +3,6 @@
 docs/plans.md is the description of the format; `grefine.types.RepairPlan` is what it means.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -72,11 +70,7 @@ def write_plan(path: str | Path, values: Mapping[str, Any], mask: np.ndarray, pi
 
 
 def read_plan(path: str | Path) -> tuple[dict[str, Any], np.ndarray]:
-    """Return the checked values of a plan, every region's mask among them, and the plan's mask.
-
-    Raises:
-        PlanError: a file that is missing or cannot be a plan; the file and the value are named.
-    """
+    """Return the checked values of a plan, every region's mask among them, and the plan's mask."""
     file = Path(stem_of(path) + PLAN)
     values = _checked(_json(file), _TOP, f"'{file}'")
     if values["schema"] != SCHEMA:
@@ -110,11 +104,7 @@ def pack(mask: np.ndarray) -> str:
 
 
 def unpack(text: str, shape: tuple[int, int], where: str) -> np.ndarray:
-    """Return the mask that `pack` wrote.
-
-    Raises:
-        PlanError: it is damaged, or of another size.
-    """
+    """Return the mask that `pack` wrote."""
     count = shape[0] * shape[1]
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), (count + 7) // 8 + 1)

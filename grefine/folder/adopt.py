@@ -1,7 +1,5 @@
 """Results that are in OUT though no journal tells of them: told apart from strangers by the record they carry."""
 
-from __future__ import annotations
-
 from hashlib import sha256
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The unit of work: one batch of images in, rows and files out. Plain functions; what they need is passed to them."""
 
-from __future__ import annotations
-
 import hashlib
 import posixpath
 import time

@@ -1,7 +1,5 @@
 """What earlier starts of a run have done: read from its journal, kept small, asked image by image."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import Counter
@@ -147,11 +145,7 @@ class Ledger:
             return False
 
     def check_inputs(self, items: Iterable[WorkItem]) -> None:
-        """See that no result in OUT is of another picture that had the name of one of these.
-
-        Raises:
-            ConfigError: there are such results.
-        """
+        """See that no result in OUT is of another picture that had the name of one of these."""
         if not self._made:
             return
         made = (item for item in items if self._made.get(_name(item.relative)) and self._is_there(item))
@@ -172,11 +166,7 @@ class Ledger:
 
 
 def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard: Shard | None = None) -> Ledger:
-    """Read what is known of a run (or a `shard` of it) into OUT, and decide whether it goes on or begins anew.
-
-    Raises:
-        ConfigError: OUT holds a run with other settings, and nothing says that it may be replaced.
-    """
+    """Read what is known of a run (or a `shard` of it) into OUT, and decide whether it goes on or begins anew."""
     known = journals(out)
     ledger = Ledger(out, own_journal(out, shard), (out / STATE_FOLDER / JOURNAL, *known)) if shard else Ledger(out)
     ledger.read()

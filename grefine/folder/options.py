@@ -1,7 +1,5 @@
 """What a run over a folder can be told, beside how each image is refined."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Before, map and after side by side: what was bad, where it was repainted, what came of it."""
 
-from __future__ import annotations
-
 import io
 from typing import TYPE_CHECKING
 
@@ -20,7 +18,7 @@ _PAPER, _INK, _FAINT = (250, 250, 248), (30, 30, 34), (110, 110, 116)
 _GAP = 10
 
 
-def panel_bytes(outcome: Outcome) -> bytes:
+def panel_bytes(outcome: "Outcome") -> bytes:
     """Return the panel of a refined image as PNG bytes."""
     source, result = outcome.reading.image, outcome.result
     if source is None or outcome.image is None or result is None:

@@ -1,7 +1,5 @@
 """Plan many pictures without changing any: a plan for each, and one page that sorts them by how much is wrong."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,9 +73,6 @@ def plan_folder(
     """Write a plan of every picture into `out`, and a page of all; a plan that is there stays as it is.
 
     Args are those of `refine_folder`; `options.overwrite="always"` makes plans anew that are there.
-
-    Raises:
-        ConfigError: no pictures, or settings that cannot be used.
     """
     named = [sources] if isinstance(sources, (str, Path)) else list(sources)
     out, options, settings = Path(out), options or FolderOptions(), read_settings(config)

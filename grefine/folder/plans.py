@@ -1,7 +1,5 @@
 """Plans and masks that people give for the pictures of a run, found by name."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,12 +23,8 @@ class PlanFolder:
     """Name of a plan below the folder to what was made of it; none for one that is as it was planned."""
 
     @classmethod
-    def open(cls, folder: Path) -> PlanFolder:
-        """Look which plans were changed; those that cannot be read are told when their picture comes.
-
-        Raises:
-            ConfigError: no plan is there.
-        """
+    def open(cls, folder: Path) -> "PlanFolder":
+        """Look which plans were changed; those that cannot be read are told when their picture comes."""
         files = sorted(folder.rglob(f"*{PLAN}")) if folder.is_dir() else []
         if not files:
             raise ConfigError(f"--plans: '{printable(folder)}' has no plans: `grefine plan SRC -o DIR` makes some.")
@@ -43,11 +37,7 @@ class PlanFolder:
         return digest_of(edits) if edits else ""
 
     def find(self, relative: str, seed: int) -> RepairPlan:
-        """Return the plan of a picture by its path below SRC.
-
-        Raises:
-            PlanError: there is none, it cannot be followed, or it changed while the run was on.
-        """
+        """Return the plan of a picture by its path below SRC."""
         file = self.folder / f"{relative}{PLAN}"
         name = printable(file)
         if not file.is_file():
@@ -77,11 +67,7 @@ class MaskFolder:
         return digest_of([names, self.with_maps])
 
     def find(self, relative: str, size: tuple[int, int]) -> np.ndarray | None:
-        """Return the mask of a picture in its size; None where our maps plan alone.
-
-        Raises:
-            PlanError: there is none, or no picture.
-        """
+        """Return the mask of a picture in its size; None where our maps plan alone."""
         stem = Path(relative).with_suffix("")
         for place in dict.fromkeys((stem, Path(stem.name))):
             for name in (place.as_posix(), f"{place.as_posix()}_mask", f"{place.as_posix()}.mask"):
@@ -99,11 +85,7 @@ class MaskFolder:
 def open_by_hand(
     plans: str | Path | None, masks: str | Path | None, with_maps: bool
 ) -> tuple[PlanFolder | None, MaskFolder | None]:
-    """Return the plans or the masks of a run.
-
-    Raises:
-        ConfigError: both at once, or a folder without any.
-    """
+    """Return the plans or the masks of a run."""
     if plans is not None and masks is not None:
         raise ConfigError("--plans and --masks exclude each other: paint into the plans' own mask files.")
     if with_maps and masks is None:
@@ -116,11 +98,7 @@ def open_by_hand(
 
 
 def read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
-    """Return a mask file as `(H, W)` bool in a picture's size: its alpha where some of it is clear, else its white.
-
-    Raises:
-        PlanError: it cannot be read.
-    """
+    """Return a mask file as `(H, W)` bool in a picture's size: its alpha where some of it is clear, else its white."""
     try:
         loaded = read_image(file)
     except ImageError as error:

@@ -1,7 +1,5 @@
 """What a run would do, without doing it: maps and plans of every picture, and no file written."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace

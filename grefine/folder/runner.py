@@ -1,7 +1,5 @@
 """Refine many images: list, read, refine, write and journal together, and go on where an earlier start ended."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import threading
@@ -152,12 +150,6 @@ def refine_folder(
         dry_run: Draw the maps and plan, write nothing; the summary's `planned` says what would be done.
         report: Called with an event (a dict) for everything that happens; without it the run shows a line of progress
             on stderr (`grefine.folder.progress.silent` shows nothing).
-
-    Returns:
-        Counts by state, and why the run ended early if it did.
-
-    Raises:
-        ConfigError: settings that cannot be used, or an `out` that holds a run with other settings.
     """
     asked = {name: value for name, value in locals().items() if name not in ("sources", "engine", "workers")}
     named = expand_stdin([sources] if isinstance(sources, (str, Path)) else list(sources))

@@ -1,7 +1,5 @@
 """What all batches of a run share: settings, prompts, and what names the pipeline. No state."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property

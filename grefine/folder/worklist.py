@@ -1,7 +1,5 @@
 """Which files are to be refined and where each result goes, one at a time: a listing of any length streams."""
 
-from __future__ import annotations
-
 import fnmatch
 import os
 from collections.abc import Iterable, Iterator
@@ -68,9 +66,6 @@ def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) 
 
     A folder's tree is mirrored below `out`; of several folders each gets its own name there. Files that are named one
     by one go straight into `out`.
-
-    Raises:
-        ConfigError: two folders of the same name, or a list that cannot be read.
     """
     return islice(_listed(list(dict.fromkeys(sources)), out, options), options.limit)
 

@@ -1,7 +1,5 @@
 """The page of a refinement run: what was decided for each image, and why."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +25,7 @@ def write_refine_report(
     notes: Sequence[str] = (),
     forced: str = "",
     inline_bytes: int = INLINE_BYTES,
-    tally: RefineTally | None = None,
+    tally: "RefineTally | None" = None,
 ) -> Path:
     """Write the report of a refinement run: what was decided for each image, and why.
 

@@ -48,15 +48,6 @@ def parse(
         marks: further marking words (a `WordList` or a file in its form), added to the shipped ones.
         merge_compounds: make "coffee mug" one noun; the paper's letter makes it two.
         any_language: leave the phrases of a prompt that is not English drawable; the parsers know English only.
-
-    Returns:
-        The cleaned text, its tokens with tags and heads, and the phrases in the order of their nouns.
-        No noun: no phrases.
-
-    Raises:
-        PromptError: `prompt` is not a text.
-        ConfigError: an unknown backend, or a backend that breaks its promise.
-        MetricUnavailable, WeightsMissing: the backend's package or data are not there.
     """
     if not isinstance(prompt, str):
         raise PromptError(f"A prompt must be a text, not {type(prompt).__name__}: give a string.")

@@ -1,7 +1,5 @@
 """The benchmark's pictures: scenes that nothing was trained on, what is wrong with them, and where."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -60,7 +58,7 @@ class Cases:
         """The pictures as PIL images."""
         return pictures_of(self.images)
 
-    def __getitem__(self, rows: Sequence[int]) -> Cases:
+    def __getitem__(self, rows: Sequence[int]) -> "Cases":
         rows = list(rows)
         index = torch.tensor(rows, dtype=torch.long)
         chosen: dict[str, Any] = {}
@@ -69,7 +67,7 @@ class Cases:
             chosen[field.name] = [value[i] for i in rows] if isinstance(value, list) else value[index]
         return Cases(**chosen)
 
-    def of(self, *kinds: str) -> Cases:
+    def of(self, *kinds: str) -> "Cases":
         """Return the cases of these kinds."""
         return self[[i for i, kind in enumerate(self.kinds) if kind in kinds]]
 
@@ -84,7 +82,7 @@ class Cases:
         return [i for i, kind in enumerate(self.kinds) if kind != "clean" and kind not in DEFECT_KINDS]
 
     @staticmethod
-    def cat(parts: Sequence[Cases]) -> Cases:
+    def cat(parts: "Sequence[Cases]") -> "Cases":
         """Join cases."""
         joined: dict[str, Any] = {}
         for field in fields(Cases):

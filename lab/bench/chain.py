@@ -1,7 +1,5 @@
 """Run a pipeline over cases, in one of the ways that the benchmark compares."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

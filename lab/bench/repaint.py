@@ -1,7 +1,5 @@
 """Rows of the generator alone: the place is known, only the painting is judged."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`python -m lab bench`: all rows, in the order in which the method works."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

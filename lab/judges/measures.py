@@ -1,7 +1,5 @@
 """How good a quality network is, on scenes that it was not trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The tiny MoE-AGIQA: quality of a toy picture, and how true its prompt is."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +97,7 @@ def views(images: Tensor) -> Tensor:
 
 
 def rate(model: MoEAGIQA, images: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rate every image under each of its P prompts, encoding it once.
-
-    Returns:
-        scores `(B, P, outputs)`, prompt tokens `(B, P, length, width)`, image tokens and crop features.
-    """
+    """Rate every image under each of its P prompts, encoding it once."""
     batch, prompts = ids.shape[:2]
     seen, features = model.vision(views(images)).last_hidden_state, model.crop_features(images)
     text = model.read_prompt(seen.repeat_interleave(prompts, 0), ids.flatten(0, 1), mask.flatten(0, 1))

@@ -1,7 +1,5 @@
 """Toy pictures with their true quality: whole, damaged in a place, or distorted as a whole."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import torch

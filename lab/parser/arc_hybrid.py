@@ -4,8 +4,6 @@ Goldberg and Nivre, "Training Deterministic Parsers with Non-Deterministic Oracl
 end of the buffer, so that a prompt may have several.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from grefine.text.features import (

@@ -1,7 +1,5 @@
 """The recipe of the embedded parser: treebank and made-up prompts in, one small file out."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -76,9 +74,6 @@ def train_parser(
         seed: of every random choice.
         recipe: sizes and epochs; None for the shipped parser's.
         progress: called with one line per step.
-
-    Raises:
-        ConfigError: the treebank is not there or cannot be read.
     """
     recipe = recipe or ParserRecipe()
     started = time.monotonic()

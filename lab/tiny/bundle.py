@@ -1,7 +1,5 @@
 """From trained parts to a pipeline folder: calibration, the statement of its world, model card, pipeline.py."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

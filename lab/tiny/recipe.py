@@ -1,7 +1,5 @@
 """`python -m lab train tiny`: every part in order, each within its share of the budget, then the pipeline folder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the UNet makes of damaged scenes, in latents: the decoder learns to finish what it will be given."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

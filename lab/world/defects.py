@@ -4,8 +4,6 @@ A defect fills a soft random blob; half of the blobs sit on an object, half do n
 that visibly changed: a blurred piece of plain sky is not a defect.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ None of it is a defect: a good picture stays good. The defect "jpeg" is another 
 to 13, where the files here have 85 and more.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Literal

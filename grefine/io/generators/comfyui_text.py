@@ -1,7 +1,5 @@
 """From a conditioning or text input of a ComfyUI graph to its words, through the nodes that pass them on."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
