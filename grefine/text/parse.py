@@ -22,14 +22,7 @@ def _embedded() -> Backend:
     return EmbeddedBackend()
 
 
-def _nltk() -> Backend:
-    from grefine.text.nltk_backend import NltkBackend
-
-    return NltkBackend()
-
-
 register_backend("embedded", _embedded)
-register_backend("nltk", _nltk)
 
 
 def parse(
@@ -44,7 +37,7 @@ def parse(
 
     Args:
         prompt: any text, prompt syntax included. More than 400 words are cut; `truncated` of the result counts them.
-        backend: "embedded", "nltk", a name given to `register_backend`, or an object with `name` and `analyse`.
+        backend: "embedded", a name given to `register_backend`, or an object with `name` and `analyse`.
         marks: further marking words (a `WordList` or a file in its form), added to the shipped ones.
         merge_compounds: make "coffee mug" one noun; the paper's letter makes it two.
         any_language: leave the phrases of a prompt that is not English drawable; the parsers know English only.
