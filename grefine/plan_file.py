@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import PlanError
+from grefine.io.atomic import write_atomic
 
 SCHEMA = 1
 PLAN, MASK, OVERLAY = ".plan.json", ".mask.png", ".overlay.jpg"
@@ -59,13 +60,13 @@ def write_plan(path: str | Path, values: Mapping[str, Any], mask: np.ndarray, pi
     stem = stem_of(path)
     Path(stem).parent.mkdir(parents=True, exist_ok=True)
     layer = Image.fromarray(mask.astype(np.uint8) * 255)
-    _replace(Path(stem + MASK), _encoded(layer, "PNG"))
+    write_atomic(Path(stem + MASK), _encoded(layer, "PNG"))
     if picture is not None:
         red = Image.new("RGB", picture.size, (230, 40, 60))
         seen = Image.composite(Image.blend(picture.convert("RGB"), red, 0.45), picture.convert("RGB"), layer)
-        _replace(Path(stem + OVERLAY), _encoded(seen, "JPEG"))
+        write_atomic(Path(stem + OVERLAY), _encoded(seen, "JPEG"))
     text = json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False, indent=1)
-    _replace(Path(stem + PLAN), text.encode("utf-8", "backslashreplace"))
+    write_atomic(Path(stem + PLAN), text.encode("utf-8", "backslashreplace"))
     return Path(stem + PLAN)
 
 
@@ -166,9 +167,3 @@ def _encoded(image: Image.Image, form: str) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form)
     return buffer.getvalue()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".grefine-partial-{os.getpid()}-{path.name}"[:200])
-    partial.write_bytes(data)
-    os.replace(partial, path)

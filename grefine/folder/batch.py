@@ -22,6 +22,7 @@ from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import maps_of
+from grefine.io.content import content_hash
 from grefine.io.encode import pixel_digest
 from grefine.io.images import decode_image
 from grefine.io.picture import LoadedImage
@@ -169,7 +170,7 @@ def _read(item: WorkItem, task: Task) -> Reading:
         item,
         data,
         image,
-        hashlib.sha256(data).hexdigest(),
+        content_hash(data),
         state,
         prompt,
         record,

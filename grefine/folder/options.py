@@ -1,14 +1,11 @@
 """What a run over a folder can be told, beside how each image is refined."""
 
-import hashlib
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from grefine.errors import ConfigError
-from grefine.io.content import content_hash
 from grefine.io.picture import MAX_PIXELS
 
 Overwrite = Literal["never", "older", "always"]
@@ -78,17 +75,7 @@ class FolderOptions:
         return values
 
 
-def digest_of(values: object) -> str:
-    """Return a short hash of plain values."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
 def file_state(path: Path) -> dict[str, int]:
     """Return what tells cheaply whether a file is still the one that it was; no user can set the last of these."""
     status = os.stat(path)
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return content_hash(path)

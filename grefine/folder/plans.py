@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from grefine.config import digest
 from grefine.errors import ConfigError, ImageError, PlanError
-from grefine.folder.options import digest_of, file_digest
+from grefine.io.content import content_hash
 from grefine.io.images import SUFFIXES, read_image
 from grefine.io.picture import printable
 from grefine.plan_file import MASK, PLAN
@@ -34,7 +35,7 @@ class PlanFolder:
     def digest(self) -> str:
         """Return a hash of all changes; empty without any, for then a run is that of no plans."""
         edits = {name: edit for name, edit in self.edits.items() if edit}
-        return digest_of(edits) if edits else ""
+        return digest(edits) if edits else ""
 
     def find(self, relative: str, seed: int) -> RepairPlan:
         """Return the plan of a picture by its path below SRC."""
@@ -63,8 +64,8 @@ class MaskFolder:
     def digest(self) -> str:
         """Return a hash of all masks and of how they are used."""
         files = [file for file in sorted(self.folder.rglob("*")) if file.suffix.lower() in SUFFIXES]
-        names = {file.relative_to(self.folder).as_posix(): file_digest(file) for file in files}
-        return digest_of([names, self.with_maps])
+        names = {file.relative_to(self.folder).as_posix(): content_hash(file) for file in files}
+        return digest([names, self.with_maps])
 
     def find(self, relative: str, size: tuple[int, int]) -> np.ndarray | None:
         """Return the mask of a picture in its size; None where our maps plan alone."""
@@ -118,7 +119,7 @@ def _edit(file: Path) -> str:
         return _edit_of(RepairPlan.load(file))
     except PlanError:
         mask = Path(str(file).removesuffix(PLAN) + MASK)
-        return digest_of([file_digest(path) if path.is_file() else "" for path in (file, mask)])
+        return digest([content_hash(path) if path.is_file() else "" for path in (file, mask)])
 
 
 def _edit_of(plan: RepairPlan) -> str:
