@@ -19,7 +19,7 @@ from components import components
 from grefine import GRefinePipeline
 from grefine.refine.painters.diffusers import diffusers_class
 from grefine.refine.painters.families import FAMILIES
-from lab.toy_painters import ALL, build
+from benchmarks.toy_painters import ALL, build
 
 SIDE, PROMPT = 72, "a red ball on grass"
 MASK = np.zeros((SIDE, SIDE), bool)

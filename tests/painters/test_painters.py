@@ -32,7 +32,7 @@ from grefine.refine.painters.families import family_named
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.resources import bundled, pipeline_names
 from grefine.types import AlignmentMap, PainterSpec, PhraseAlignment, Region, RepairPlan
-from lab.toy_painters import FEW, build, flux_parts
+from benchmarks.toy_painters import FEW, build, flux_parts
 
 diffusers.utils.logging.set_verbosity_error()
 SIDE = 72
