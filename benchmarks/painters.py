@@ -2,8 +2,8 @@
 
     python -m benchmarks.run --only painters
 
-The pipelines are toys of random weights (`toy_painters.py`), far cheaper per pixel than any published one, so the share
-that is ours is larger here than with real weights: it costs the same milliseconds there.
+The pipelines are toys of random weights (`toy_painters.py`), far cheaper per pixel than any published one, so the
+share that is ours is larger here than with real weights: it costs the same milliseconds there.
 """
 
 from __future__ import annotations
