@@ -52,13 +52,10 @@ class Ledger:
         """Read the journals, this start's own last."""
         for path in (*self._others, self.path):
             self.header, self.finished = None, False
-            self._read(path)
+            for row in run_rows(path):
+                self.take(row)
             self._headers += [self.header] if self.header is not None else []
         self.header = self._headers[-1] if self._headers else None
-
-    def _read(self, path: Path) -> None:
-        for row in run_rows(path):
-            self.take(row)
 
     def take(self, row: dict[str, Any]) -> None:
         """Learn from one row of a journal."""

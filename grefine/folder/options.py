@@ -55,10 +55,9 @@ class FolderOptions:
             raise ConfigError(f"limit must be at least 1, not {self.limit}.")
         if any(mark in self.suffix for mark in ("/", "\\", "\0")):
             raise ConfigError(f"The suffix {self.suffix!r} must not name a folder.")
-        if self.format not in FORMATS:
-            raise ConfigError(f"The format '{self.format}' is not one of {', '.join(FORMATS)}.")
-        if self.overwrite not in ("never", "older", "always"):
-            raise ConfigError(f"overwrite must be never, older or always, not '{self.overwrite}'.")
+        for name, known in (("format", FORMATS), ("overwrite", ("never", "older", "always"))):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
         if self.dataset not in DATASETS:
             raise ConfigError(f"The data set '{self.dataset}' is not one of {', '.join(DATASETS[1:])}.")
 

@@ -21,22 +21,9 @@ Format = Literal["PNG", "JPEG", "WEBP"]
 MAX_BYTES = 512 * 2**20
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
 """The decoders that are let near a file; none of them starts another program."""
-SUFFIXES = {
-    ".png": "PNG",
-    ".apng": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
-    ".avif": "AVIF",
-}
+_ENDINGS = {"PNG": ".png .apng", "JPEG": ".jpg .jpeg .jpe .jfif", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif"}
+_ENDINGS |= {"TIFF": ".tif .tiff", "PPM": ".ppm .pgm", "AVIF": ".avif"}
+SUFFIXES = {ending: form for form, endings in _ENDINGS.items() for ending in endings.split()}
 CONTAINERS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "WEBP": webp}
 
 
