@@ -20,7 +20,7 @@ from grefine.models.mdiqa import DIMENSIONS, MDIQA, MDIQALoss
 from grefine.training.loop import Budget, Record, train
 from lab.bench.intervals import share
 from lab.judges.distortions import distort
-from lab.judges.stream import source
+from lab.tiny.stream import generator
 from lab.world.render import render
 from lab.world.scene import sample
 
@@ -71,12 +71,12 @@ class Restorer(nn.Module):
 
 def spoilt_pairs(seed: int, number: int, count: int, settings: RestorerSettings) -> tuple[Tensor, Tensor]:
     """Return clean pictures and the same blurred and noisy."""
-    generator = source(seed, number)
-    clean = render(sample(count, generator)).images
+    source = generator(seed, number)
+    clean = render(sample(count, source)).images
     spoilt = clean
     for name, (least, most) in (("sharpness", settings.blur), ("noisiness", settings.noise)):
-        strength = least + (most - least) * torch.rand(count, generator=generator)
-        spoilt = distort(spoilt, name, strength, generator)
+        strength = least + (most - least) * torch.rand(count, generator=source)
+        spoilt = distort(spoilt, name, strength, source)
     return clean, spoilt
 
 

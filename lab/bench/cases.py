@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lab.world.captions import ANY, Caption, describe, matches
 from lab.world.defects import damage
+from lab.world.pictures import to_picture
 from lab.world.render import render
 from lab.world.scene import Combinations, Misalignment, Scenes, misalign, sample
 from lab.world.seeds import BENCHMARK, source
@@ -103,8 +104,7 @@ def quantised(images: Tensor) -> Tensor:
 
 def pictures_of(images: Tensor) -> list[Image.Image]:
     """Turn (B, 3, H, W) in 0..1 into PIL images."""
-    pixels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(one) for one in pixels]
+    return [to_picture(image) for image in images]
 
 
 def tensor_of(pictures: Sequence[Image.Image]) -> Tensor:
