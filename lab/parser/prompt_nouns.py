@@ -74,13 +74,7 @@ class NounGrammar:
     """Draws noun phrases at random; the same random state draws the same ones."""
 
     def __init__(self, random: np.random.RandomState, rare_nouns: Sequence[tuple[str, str]] = ()) -> None:
-        """Start.
-
-        Args:
-            random: where all choices come from.
-            rare_nouns: further (noun, tag) pairs that now and then take a thing's place, so that unknown words stay
-                known by their surroundings.
-        """
+        """Start."""
         self.random = random
         self.rare = list(rare_nouns)
         self.lists = read_lexicon()
