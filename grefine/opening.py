@@ -1,7 +1,5 @@
 """A pipeline as a command opens it: where it runs, in which precision, and who judges beside its own judges."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

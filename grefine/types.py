@@ -3,8 +3,6 @@
 Maps are `(H, W)` float32 numpy arrays in 0..1 at the image's own size, unless a field says otherwise.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -228,12 +226,8 @@ class RepairPlan:
         return write_plan(path, self._values(), self.mask, picture)
 
     @classmethod
-    def load(cls, path: str | Path) -> RepairPlan:
-        """Read what `save` wrote and somebody may have edited; `path` as for `save`, or the JSON itself.
-
-        Raises:
-            PlanError: it can be no plan; the sentence names the file and the value.
-        """
+    def load(cls, path: str | Path) -> "RepairPlan":
+        """Read what `save` wrote and somebody may have edited; `path` as for `save`, or the JSON itself."""
         values, mask = read_plan(path)
         regions = tuple(
             Region(**(region | {"box": tuple(region["box"]), "phrases": tuple(region["phrases"])}))

@@ -1,7 +1,5 @@
 """`grefine refine`: refine files and folders, each image with its own prompt; nothing lost, whatever happens."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 A pipeline's own p and a sort the inputs and, having made the masks, prove nothing.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -145,10 +143,10 @@ AQ = MetricSpec(
 class MapScore:
     """p of whole images (`PQ`), or their a (`AQ`): NaN for a prompt that names nothing to judge."""
 
-    def __init__(self, spec: MetricSpec, maps: Maps) -> None:
+    def __init__(self, spec: MetricSpec, maps: "Maps") -> None:
         self.spec, self.maps = spec, maps
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+    def __call__(self, images: "Sequence[Image.Image]", prompts: Sequence[str] | None = None) -> list[Scores]:
         # By name: on a machine of a cluster the description is another object.
         quality = self.spec.name == PQ.name
         found: Any = self.maps.pq(list(images)) if quality else self.maps.aq(list(images), list(prompts or []))
@@ -157,7 +155,7 @@ class MapScore:
 
 
 @lru_cache(1)
-def _maps(pipeline: str, device: str) -> Maps:
+def _maps(pipeline: str, device: str) -> "Maps":
     from grefine.indicators.load import load_maps
 
     return load_maps(pipeline, device=device)
@@ -169,7 +167,7 @@ def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
     parts = [] if folder is None else [folder / name for name in ("clip", "pq_prompts", "model_index.json")]
     source = "".join(fingerprint_of(part) for part in parts if part.exists()) or str(pipeline)
 
-    def maps() -> Maps:
+    def maps() -> "Maps":
         return _maps(str(pipeline), device)
 
     from grefine.indicators.domain_check import domain_at

@@ -1,12 +1,10 @@
 """Results that are in OUT though no journal tells of them: told apart from strangers by the record they carry."""
 
-from __future__ import annotations
-
-from hashlib import sha256
 from typing import Any
 
 from grefine.errors import ImageError
 from grefine.folder.worklist import WorkItem
+from grefine.io.content import content_hash
 from grefine.io.encode import read_embedded
 from grefine.io.images import read_bytes
 from grefine.io.record import RefineRecord, read_record
@@ -16,7 +14,7 @@ def own_record(item: WorkItem, config_hash: str) -> RefineRecord | None:
     """Return the record of a result that an equal run made of this very input; None for any other file."""
     try:
         record = read_record(read_embedded(read_bytes(item.output)))
-        if record is None or record.config != config_hash or record.source != sha256(item.read()).hexdigest():
+        if record is None or record.config != config_hash or record.source != content_hash(item.read()):
             return None
     except (ImageError, OSError):
         return None

@@ -1,7 +1,5 @@
 """The unit of work on the machines of a cluster: actors that hold a pipeline, write results and give rows back."""
 
-from __future__ import annotations
-
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,11 +33,7 @@ class Afar:
 
 
 def afar(cluster: Cluster, asked: Mapping[str, Any], task: Task, header: Row, calibration: Any, out: Path) -> Afar:
-    """Gather what the actors need. `asked` are the arguments of the run.
-
-    Raises:
-        ConfigError: what no other machine can be given.
-    """
+    """Gather what the actors need. `asked` are the arguments of the run."""
     if not isinstance(asked["pipeline"], (str, Path)) or not isinstance(asked["gate"], (str, type(None))):
         raise ConfigError("Actors load the pipeline and the gate themselves: give both by name.")
     mirror = mirror_of(out)

@@ -4,8 +4,6 @@ No store has an atomic rename or a file that grows, so every unit of a journal i
 trusts nothing but these.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
@@ -29,10 +27,10 @@ _KEPT = ("calibration.json",)
 _AT_ONCE = 64
 STALE = 600.0
 """Seconds after which a process that says nothing is taken for dead."""
-_active: dict[Path, Mirror] = {}
+_active: "dict[Path, Mirror]" = {}
 
 
-def mirror_of(out: Path) -> Mirror | None:
+def mirror_of(out: Path) -> "Mirror | None":
     """Return the mirror whose folder on this machine is `out`; None for an ordinary OUT."""
     return _active.get(out) if _active else None
 
@@ -50,12 +48,8 @@ def at_hand(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def mirrored(address: str) -> Iterator[Mirror]:
-    """Work on the OUT at an address.
-
-    Raises:
-        ConfigError: it cannot be read or written.
-    """
+def mirrored(address: str) -> "Iterator[Mirror]":
+    """Work on the OUT at an address."""
     with tempfile.TemporaryDirectory(prefix="grefine-") as folder:
         mirror = Mirror(address, Path(folder))
         mirror.pull()
@@ -260,11 +254,7 @@ class Mirror:
         return f"{address.rstrip('/')}/".startswith(f"{self.address}/")
 
     def refuse_inside(self, source: str) -> None:
-        """See that no source is this OUT or below it.
-
-        Raises:
-            ConfigError: it is.
-        """
+        """See that no source is this OUT or below it."""
         if self.holds(source):
             raise ConfigError(f"OUT '{printable(self.address)}' is or holds the input '{printable(source)}'.")
 
@@ -277,11 +267,7 @@ class SentJournal(Journal):
         super().__init__(path)
 
     def append(self, rows: list[Row]) -> None:
-        """Send the files, then the rows.
-
-        Raises:
-            OSError: the store does not take them.
-        """
+        """Send the files, then the rows."""
         self._sent = rows[0]["kind"] != "begin"
         try:
             self.mirror.send(rows)

@@ -1,22 +1,18 @@
 """Plan many pictures without changing any: a plan for each, and one page that sorts them by how much is wrong."""
 
-from __future__ import annotations
-
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from grefine.errors import ConfigError, GRefineError
-from grefine.folder.batch import Reading, plan_batch, read_batch
+from grefine.folder.batch import plan_batches
 from grefine.folder.mirror import at_hand, mirror_of, mirrored
 from grefine.folder.options import FolderOptions
 from grefine.folder.report import picture_before
@@ -24,7 +20,6 @@ from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.thresholds import thresholds
 from grefine.folder.views import PAGE
 from grefine.folder.worklist import WorkItem, list_work
-from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import open_sources
 from grefine.io.picture import printable
 from grefine.io.places import fetched, is_address
@@ -84,9 +79,6 @@ def plan_folder(
     """Write a plan of every picture into `out`, and a page of all; a plan that is there stays as it is.
 
     Args are those of `refine_folder`; `options.overwrite="always"` makes plans anew that are there.
-
-    Raises:
-        ConfigError: no pictures, or settings that cannot be used.
     """
     asked = {name: value for name, value in locals().items() if name not in ("sources", "out", "prompts")}
     named = [sources] if isinstance(sources, (str, Path)) else list(sources)
@@ -99,7 +91,8 @@ def plan_folder(
                 mirror.send_views(PAGE, "report_files")
         summary.out = out
         return summary
-    out, options, settings = Path(out), options or FolderOptions(), read_settings(config)
+    out, settings = Path(out), read_settings(config)
+    options = replace(options or FolderOptions(), again=True)  # an output of ours is a picture like any other
     table = read_prompt_table(prompts) if prompts is not None else None
     if next(list_work(named, out, options), None) is None:
         raise ConfigError("No images to plan: give images, folders, or an @list of paths.")
@@ -109,33 +102,21 @@ def plan_folder(
     found = PromptSources(table, prompt, follow_links=options.follow_links)
     name = pipeline_name(pipe)
     task = Task(name, weights_fingerprint(pipe), settings, options, found, None, "", tuple(opening.key()), {}, *drawn)
-    summary, domain = PlanSummary(out), domain_of(pipe) if not options.force else None
-    mirror = mirror_of(out)
+    summary, mirror = PlanSummary(out), mirror_of(out)
     pipe.set_progress_bar_config(disable=True)
     with thresholds(pipe, task, out, lambda: list_work(named, out, options), say):
         work = _work(list_work(named, out, options), out, summary, options)
-        while items := list(islice(work, options.batch_size)):
-            fit: list[Reading] = []
-            for reading in read_batch(items, task):
-                strange = domain is not None and reading.image is not None and domain.is_foreign(reading.image.rgb)
-                if reading.image is None or (strange and domain is not None):
-                    summary.failed.append(
-                        (reading.item.relative, reading.failure or (domain.reason if domain else ""))
-                    )
-                else:
-                    fit.append(reading)
-            start = time.perf_counter()
-            for reading, plan in plan_batch(fit, pipe, task):
-                if isinstance(plan, str):
-                    summary.failed.append((reading.item.relative, plan))
+        for outcomes in plan_batches(pipe, work, task):
+            for reading, result, reason in ((o.reading, o.result, o.reason) for o in outcomes):
+                if result is None:
+                    summary.failed.append((reading.item.relative, reason))
                     continue
-                plan.save(out / reading.item.relative, reading.image.rgb if reading.image else None)
-                summary.planned.append(_planned(reading.item, out, plan, reading.prompt.prompt))
+                result.plan.save(out / reading.item.relative, reading.image.rgb if reading.image else None)
+                summary.planned.append(_planned(reading.item, out, result.plan, reading.prompt.prompt))
                 if mirror:
                     mirror.give(*_files(reading.item.relative))
-            if fit:
-                spent = time.perf_counter() - start
-                say(f"{len(summary.planned) + len(summary.failed)} planned, {spent / len(fit):.2f} s per picture")
+            done, seconds = len(summary.planned) + len(summary.failed), [outcome.seconds for outcome in outcomes]
+            say(f"{done} planned, {max(seconds):.2f} s per picture")
     facts = [("pipeline", name), ("seed", str(options.seed)), ("plans", mirror.address if mirror else str(out))]
     failed = [(printable(name), reason) for name, reason in summary.failed]
     write_triage(out, summary.planned, failed, facts, partial(_opened, out))

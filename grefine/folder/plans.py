@@ -1,7 +1,5 @@
 """Plans and masks that people give for the pictures of a run, found by name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from grefine.config import digest
 from grefine.errors import ConfigError, ImageError, PlanError
 from grefine.folder.mirror import at_hand
-from grefine.folder.options import digest_of, file_digest
+from grefine.io.content import content_hash
 from grefine.io.images import SUFFIXES, read_image
 from grefine.io.picture import printable
 from grefine.io.places import is_address, walk_address
@@ -32,12 +31,8 @@ class PlanFolder:
     """Name of a plan below the folder to what was made of it; none for one that is as it was planned."""
 
     @classmethod
-    def open(cls, folder: str | Path) -> PlanFolder:
-        """Look which plans were changed; those that cannot be read are told when their picture comes.
-
-        Raises:
-            ConfigError: no plan is there.
-        """
+    def open(cls, folder: str | Path) -> "PlanFolder":
+        """Look which plans were changed; those that cannot be read are told when their picture comes."""
         folder, edits = folder if is_address(folder) else Path(folder), dict[str, str]()
         names = sorted(_names(folder))
         if not names:
@@ -52,14 +47,10 @@ class PlanFolder:
     def digest(self) -> str:
         """Return a hash of all changes; empty without any, for then a run is that of no plans."""
         edits = {name: edit for name, edit in self.edits.items() if edit}
-        return digest_of(edits) if edits else ""
+        return digest(edits) if edits else ""
 
     def find(self, relative: str, seed: int) -> RepairPlan:
-        """Return the plan of a picture by its path below SRC.
-
-        Raises:
-            PlanError: there is none, it cannot be followed, or it changed while the run was on.
-        """
+        """Return the plan of a picture by its path below SRC."""
         name = printable(f"{self.folder}/{relative}{PLAN}")
         with at_hand(self.folder, (f"{relative}{PLAN}", f"{relative}{MASK}")) as here:
             file = here / f"{relative}{PLAN}"
@@ -89,15 +80,11 @@ class MaskFolder:
     def digest(self) -> str:
         """Return a hash of all masks and of how they are used."""
         files = [file for file in sorted(self.folder.rglob("*")) if file.suffix.lower() in SUFFIXES]
-        names = {file.relative_to(self.folder).as_posix(): file_digest(file) for file in files}
-        return digest_of([names, self.with_maps])
+        names = {file.relative_to(self.folder).as_posix(): content_hash(file) for file in files}
+        return digest([names, self.with_maps])
 
     def find(self, relative: str, size: tuple[int, int]) -> np.ndarray | None:
-        """Return the mask of a picture in its size; None where our maps plan alone.
-
-        Raises:
-            PlanError: there is none, or no picture.
-        """
+        """Return the mask of a picture in its size; None where our maps plan alone."""
         stem = Path(relative).with_suffix("")
         for place in dict.fromkeys((stem, Path(stem.name))):
             for name in (place.as_posix(), f"{place.as_posix()}_mask", f"{place.as_posix()}.mask"):
@@ -115,11 +102,7 @@ class MaskFolder:
 def open_by_hand(
     plans: str | Path | None, masks: str | Path | None, with_maps: bool
 ) -> tuple[PlanFolder | None, MaskFolder | None]:
-    """Return the plans or the masks of a run.
-
-    Raises:
-        ConfigError: both at once, or a folder without any.
-    """
+    """Return the plans or the masks of a run."""
     if plans is not None and masks is not None:
         raise ConfigError("--plans and --masks exclude each other: paint into the plans' own mask files.")
     if with_maps and masks is None:
@@ -132,11 +115,7 @@ def open_by_hand(
 
 
 def read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
-    """Return a mask file as `(H, W)` bool in a picture's size: its alpha where some of it is clear, else its white.
-
-    Raises:
-        PlanError: it cannot be read.
-    """
+    """Return a mask file as `(H, W)` bool in a picture's size: its alpha where some of it is clear, else its white."""
     try:
         loaded = read_image(file)
     except ImageError as error:
@@ -166,7 +145,7 @@ def _edit(file: Path) -> str:
         return _edit_of(RepairPlan.load(file))
     except PlanError:
         mask = Path(str(file).removesuffix(PLAN) + MASK)
-        return digest_of([file_digest(path) if path.is_file() else "" for path in (file, mask)])
+        return digest([content_hash(path) if path.is_file() else "" for path in (file, mask)])
 
 
 def _edit_of(plan: RepairPlan) -> str:

@@ -1,7 +1,5 @@
 """The page of a run: every image before and after, with its maps, its decision and the reason, from the journal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Refine many images: list, read, refine, write and journal together, and go on where an earlier start ended."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import threading
@@ -28,7 +26,7 @@ from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
 from grefine.folder.mirror import mirror_of, mirrored, open_journal
-from grefine.folder.options import FolderOptions, Overwrite, file_digest
+from grefine.folder.options import FolderOptions, Overwrite
 from grefine.folder.plans import open_by_hand
 from grefine.folder.preview import preview
 from grefine.folder.progress import Reporter, choose_reporter, silent
@@ -54,6 +52,7 @@ from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import Provider, open_sources
+from grefine.io.content import content_hash
 from grefine.io.journal import Journal
 from grefine.io.picture import printable
 from grefine.io.places import fetched, is_address
@@ -152,12 +151,6 @@ def refine_folder(
         dry_run: Draw the maps and plan, write nothing; the summary's `planned` says what would be done.
         report: Called with an event (a dict) for everything that happens; without it the run shows a line of progress
             on stderr (`grefine.folder.progress.silent` shows nothing).
-
-    Returns:
-        Counts by state, and why the run ended early if it did.
-
-    Raises:
-        ConfigError: settings that cannot be used, or an `out` that holds a run with other settings.
     """
     asked = {name: value for name, value in locals().items() if name not in ("sources", "engine", "workers")}
     named = expand_stdin([sources] if isinstance(sources, (str, Path)) else list(sources))
@@ -188,17 +181,12 @@ def refine_folder(
         summary.out = out
         return summary
     if names_a_file(out) and not dry_run:
-        arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
-        arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}
-        arguments |= {"gate_weights": gate_weights, "allow_noncommercial": allow_noncommercial, "device": device}
-        arguments |= {"dtype": dtype, "offload": offload, "judges": judges, "guidance": guidance}
-        arguments |= {"quality_map": quality_map, "alignment_map": alignment_map}
-        arguments |= {"painter": painter, "painter_class": painter_class}
-        arguments |= {"plans": plans, "masks": masks, "add_masks": add_masks}
+        decided = ("out", "options", "seed", "overwrite", "force", "limit", "dry_run", "cluster", "report")
+        same = {name: value for name, value in asked.items() if name not in decided} | {"device": device}
         shown = (
             report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
         )
-        work = partial(refine_folder, named, pipeline=pipeline, report=shown, **arguments)
+        work = partial(refine_folder, named, report=shown, **same)
         return refine_file(named, Path(out), options, work)
     if prompts is None and prompt_column:
         options = replace(options, prompt_column=prompt_column)
@@ -244,7 +232,7 @@ def refine_folder(
     if dry_run:
         with _quiet(pipe):
             return preview(pipe, named, out, task, shelf, first, report)
-    header = task.header(file_digest(table.path) if table else "")
+    header = task.header(content_hash(table.path) if table else "")
     view = view_of(task, first, pipe) | ({"dataset": dataset} if dataset else {})
     start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view}
     with _lock(out, shard), _quiet(pipe), _told(report), ExitStack() as stack:

@@ -1,7 +1,5 @@
 """What all batches of a run share: settings, prompts, and what names the pipeline. No state."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +8,7 @@ from typing import Any
 
 from grefine import __version__
 from grefine.config import digest
-from grefine.folder.options import FolderOptions, digest_of
+from grefine.folder.options import FolderOptions
 from grefine.folder.plans import MaskFolder, PlanFolder
 from grefine.indicators.providers import MapSource, Provider
 from grefine.io.prompts import PromptSources
@@ -77,7 +75,7 @@ class Task:
         """Hash of everything that decides how one image with one prompt comes out."""
         options = self.options
         values = [digest(self.config), self.weights, options.seed, options.force, self.lora_dir and str(self.lora_dir)]
-        return digest_of(values + [self.gate] * bool(self.gate) + self._steering)
+        return digest(values + [self.gate] * bool(self.gate) + self._steering)
 
     @property
     def _steering(self) -> list[Any]:
@@ -96,9 +94,9 @@ class Task:
                 "pipeline": self.pipeline,
                 "weights": self.weights,
                 "config": digest(self.config),
-                "options": digest_of(self.options.changes_results()),
+                "options": digest(self.options.changes_results()),
                 "seed": self.options.seed,
-                "prompts": digest_of([prompts, self.prompts.common, self.prompts.order]),
+                "prompts": digest([prompts, self.prompts.common, self.prompts.order]),
                 "loras": str(self.lora_dir or ""),
             }
             | ({"gate": self.gate} if self.gate else {})

@@ -1,7 +1,5 @@
 """Thresholds for a run whose pipeline has none: from the run's own pictures, or a sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -14,7 +14,7 @@ import numpy as np
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, nearest
-from grefine.fetching import sha256_of
+from grefine.io.content import content_hash
 from grefine.scorers.batches import groups
 from grefine.types import MapSpec
 
@@ -90,7 +90,7 @@ def network_map(source: str) -> SimpleNamespace | None:
     if not place.exists():
         raise WeightsMissing(f"There is no network at '{place}': give the path of one on this machine.")
     weights = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
-    version = "+".join(sha256_of(one)[:12] for one in weights) or "1"
+    version = "+".join(content_hash(one)[:12] for one in weights) or "1"
     if stated.torchscript:
         _see_consent(place, stated.sha256)
     spec = MapSpec(
@@ -124,7 +124,7 @@ def several_maps(source: str) -> list[str]:
 
 
 def _see_consent(file: Path, given: str) -> None:
-    found = sha256_of(file)
+    found = content_hash(file)
     if len(given) < HASH or not found.startswith(given.lower()):
         wrong = f", not {given}," if given else ""
         raise ConfigError(

@@ -1,7 +1,5 @@
 """Pictures that are no files of this machine: at an address (fsspec), in a tar, in a row of a Parquet file."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random
@@ -71,11 +69,7 @@ def read_range(file: str, start: int | None, end: int | None) -> bytes:
 
 
 def system_of(address: str) -> tuple[Any, str]:
-    """Return the file system of an address (or a path), and the path in it.
-
-    Raises:
-        ConfigError: nothing installed serves it, or the address holds what must not be written down.
-    """
+    """Return the file system of an address (or a path), and the path in it."""
     from fsspec.core import url_to_fs
 
     split = urlsplit(address) if is_address(address) else None
@@ -95,11 +89,7 @@ def system_of(address: str) -> tuple[Any, str]:
 
 
 def patiently(address: str, call: Callable[[], Found]) -> Found:
-    """Ask a store for something, again and ever more slowly while it fails.
-
-    Raises:
-        ConfigError: it does not give it; the sentence says why, and nothing that the store said: it may hold keys.
-    """
+    """Ask a store for something, again and ever more slowly while it fails."""
     for turn in range(_TRIES):
         try:
             return call()

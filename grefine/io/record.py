@@ -1,7 +1,5 @@
 """The one text that an output gains: what was done to it, by what, and how it scored; read back when met again."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

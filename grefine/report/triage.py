@@ -1,7 +1,5 @@
 """The page of plans: every picture with what would be repainted, the worst first."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager

@@ -19,6 +19,7 @@ from components import components, pipeline, save_tiny
 from hub import BERT as BERT_REPOSITORY
 from hub import CLIP_B32, PLACES, REWARD, write_bert, write_clip, write_maps, write_recipes, write_reward
 
+from benchmarks.toy_painters import FEW, build, flux_parts
 from grefine import GRefinePipeline, parse
 from grefine.cli.main import app
 from grefine.errors import ConfigError, WeightsMissing
@@ -32,7 +33,6 @@ from grefine.refine.painters.families import family_named
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.resources import bundled, pipeline_names
 from grefine.types import AlignmentMap, PainterSpec, PhraseAlignment, Region, RepairPlan
-from lab.toy_painters import FEW, build, flux_parts
 
 diffusers.utils.logging.set_verbosity_error()
 SIDE = 72
