@@ -87,7 +87,7 @@ def assemble(folder: Path, scenes: int = 512) -> GRefinePipeline:
     pipe = GRefinePipeline(
         **parts,
         working_size=64,
-        calibration=done.calibration.to_dict(),
+        calibration=done.calibration.to_dict() | {"counts": True},
         refine_defaults=DEFAULTS,
         unet_traits=TRAITS,
         world={"name": "toy", "instead": "sdxl"},
