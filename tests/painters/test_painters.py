@@ -173,6 +173,36 @@ def test_odd_output_costs_its_region_with_a_sentence(paint, said):
         assert said in " ".join(out.results[0].warnings)
 
 
+def test_of_two_regions_the_odd_one_is_left_as_it_was():
+    """Both lie in one picture; the second comes back in another size."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[4:16, 4:16] = mask[52:64, 52:64] = True
+
+    def paint(images):
+        done = inverted(images, None, None)
+        return [done[0], *(image.resize((8, 8)) for image in done[1:])]
+
+    made = GRefinePipeline.from_pipe(paint, working_size=64, **maps())
+    out = call(made, mask_image=Image.fromarray(mask))
+    moved = (np.asarray(out.images[0]) != np.asarray(picture())).any(-1)
+    assert len(out.results[0].plan.regions) == 2
+    assert sorted((moved[:32, :32].any(), moved[32:, 32:].any())) == [False, True]
+    assert "gave back 8x8" in " ".join(out.results[0].warnings)
+
+
+def test_a_pipeline_that_gives_back_another_size_costs_its_region():
+    class HalfImg2ImgPipeline(diffusers.FluxImg2ImgPipeline):
+        def __call__(self, prompt, image, strength=0.5, num_inference_steps=2, height=None, width=None, **others):
+            asked = {"strength": strength, "num_inference_steps": num_inference_steps, "height": 32, "width": 32}
+            return super().__call__(prompt=prompt, image=image, **asked, **FEW, output_type="np")
+
+    half = HalfImg2ImgPipeline(**flux_parts())
+    half.set_progress_bar_config(disable=True)
+    out = call(GRefinePipeline.from_pipe(half, working_size=64, **maps()))
+    assert np.array_equal(np.asarray(out.images[0]), np.asarray(picture()))
+    assert "gave back 32x32 pixels where 64x64 were asked for" in " ".join(out.results[0].warnings)
+
+
 def test_odd_output_of_a_pipeline_costs_only_its_region():
     """The second of two pictures comes back as no numbers; the first keeps its repaint."""
     pipe, arguments = build("z-image")
@@ -294,6 +324,21 @@ def test_image_to_image_counts_under_the_mask_and_says_what_was_assumed():
     )
 
 
+def test_sd2_is_read_from_its_parts():
+    """Its size stands in the UNet, its v-prediction in the scheduler: it needs no record of its own."""
+    pipe, _ = build("sd15")
+    pipe.unet.register_to_config(sample_size=384)
+    pipe.scheduler = diffusers.DDIMScheduler(prediction_type="v_prediction")
+    painter = painter_of(pipe)
+    assert (painter.family.name, painter.side, painter.multiple) == ("sd15", 768, 4)
+    made = GRefinePipeline.from_pipe(pipe, working_size=64, **maps())
+    seen = []
+    out = call(made, num_inference_steps=3, callback_on_step_end=lambda p, i, t, k: seen.append(i) or {})
+    assert len(seen) == 3
+    pipe.scheduler = diffusers.DDIMScheduler(prediction_type="epsilon")
+    assert not np.array_equal(np.asarray(call(made, num_inference_steps=3).images[0]), np.asarray(out.images[0]))
+
+
 def test_defaults_are_the_painters_own():
     klein, arguments = build("flux2-klein")
     painter = painter_of(klein, arguments=arguments, side=64)
@@ -384,6 +429,15 @@ def test_the_command_takes_a_folder_and_records_who_painted(tmp_path, painter_fo
     assert "; stage 2 by StableDiffusionInpaintPipeline" in record.painter
     done = CliRunner().invoke(app, [*other[:-1], "none"])
     assert done.exit_code != 0, "another stage 2 is another run"
+    by = ["--pipeline", str(host), "--prompt", "x", "--painter", str(painter_folder)]
+    few = [part for change in few[:-1] for part in ("--set", change)]
+    done = CliRunner().invoke(app, ["plan", line[1], "-o", str(tmp_path / "plans"), *by, *few])
+    assert done.exit_code == 0, done.output
+    followed = ["refine", line[1], "-o", str(tmp_path / "o4"), *by, *line[13:], "--plans", str(tmp_path / "plans")]
+    done = CliRunner().invoke(app, followed)
+    assert done.exit_code == 0, done.output
+    same = [read_image(tmp_path / out / "a.png").rgb.tobytes() for out in ("out", "o4")]
+    assert same[0] == same[1] != read_image(tmp_path / "a.png").rgb.tobytes()
     wrong = CliRunner().invoke(app, [*line[:3], str(tmp_path / "o2"), *line[4:8], "--painter", "nobody"])
     assert wrong.exit_code != 0
 

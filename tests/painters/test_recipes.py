@@ -25,9 +25,9 @@ from grefine.indicators.recipe import PAINTER
 from lab.toy_painters import build
 
 diffusers.utils.logging.set_verbosity_error()
-SIDE = 128
+SIDE = 96
 MASK = np.zeros((SIDE, SIDE), bool)
-MASK[32:80, 32:80] = True
+MASK[32:64, 32:64] = True
 ASKED = ("sd3.5", "flux-fill")
 """Recipes whose terms are asked for."""
 LONG = ("sd3.5", "qwen-image")
@@ -73,7 +73,7 @@ def picture() -> Image.Image:
 def call(pipe, **changes):
     pipe.set_progress_bar_config(disable=True)
     given = {"prompt": "a red ball", "image": picture(), "mask_image": Image.fromarray(MASK), "preserve": "exact"}
-    given |= {"num_inference_steps": 3, "guard": False, "generator": torch.Generator().manual_seed(0)}
+    given |= {"num_inference_steps": 2, "guard": False, "generator": torch.Generator().manual_seed(0)}
     return pipe(**given | {"config": {"max_upscale": 1.0}} | changes)  # small crops: this is no test of speed
 
 
@@ -100,18 +100,18 @@ def test_a_recipe_is_fetched_loads_and_paints(machine, name):
     pipe = GRefinePipeline.from_pretrained(name)
     assert pipe.unet is None
     assert {judge.spec.name for judge in pipe.judges()} == {"imagereward", "clipiqa"}, "the judges come along"
-    before = np.asarray(picture()).astype(int)
-    plain = call(pipe, restorer="none")
-    assert plain.results[0].painter == pipe.painter.family.classes[0]
-    judged = call(pipe, restorer="inpaint", guard=True)
-    scores = judged.results[0].decision.candidates
-    assert {"imagereward", "clipiqa"} <= scores["repainted"].keys()
-    assert {"both", "restored"} & scores.keys(), "stage 2 is asked for and runs"
-    for out in (plain, judged):
-        moved = np.abs(np.asarray(out.images[0]) - before).max(-1)
-        assert (moved[~MASK] == 0).all()
-        assert not any("left as it was" in warning for warning in out.results[0].warnings)
-    assert np.abs(np.asarray(plain.images[0]) - before)[MASK].mean() > 10
+    stages: list[str] = []
+    out = call(pipe, restorer="inpaint", callback_on_step_end=lambda p, i, t, k: stages.append(k["stage"]) or {})
+    assert set(stages) == {"repaint", "restore"}
+    (result,) = out.results
+    assert result.painter == pipe.painter.family.classes[0]
+    assert not any("left as it was" in warning for warning in result.warnings)
+    moved = np.abs(np.asarray(out.images[0]).astype(int) - np.asarray(picture())).max(-1)
+    assert (moved[~MASK] == 0).all()
+    assert moved[MASK].mean() > 10
+    if name == "sd15":
+        scores = call(pipe, restorer="none", guard=True).results[0].decision.candidates
+        assert {"imagereward", "clipiqa"} <= scores["repainted"].keys()
 
 
 def test_a_recipe_is_saved_by_its_name(machine, tmp_path):
