@@ -30,6 +30,8 @@ class Opening:
     """Who redraws in place of SDXL: a recipe, the name of an installed painter, a folder, or a Hub id."""
     painter_class: str = ""
     """The class of diffusers that a folder or Hub id is loaded as; empty: what its index says."""
+    restorer: str = ""
+    """Another painter for stage 2, named as `painter` is."""
 
     def key(self) -> list[str]:
         """Return what of it decides results, to tell runs apart; empty for the defaults on a CPU."""
@@ -57,9 +59,10 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
 def open_pipeline(pipeline: Any, opening: Opening) -> Any:
     """Load a pipeline, or take a loaded one, and give it its judges."""
     if isinstance(pipeline, torch.nn.Module) or hasattr(pipeline, "components"):
-        if opening.dtype != "auto" or opening.offload != "none" or opening.painter:
+        if opening.dtype != "auto" or opening.offload != "none" or opening.painter or opening.restorer:
             raise ConfigError(
-                "dtype, offload and painter are for a pipeline that is loaded here; set them when you load yours."
+                "dtype, offload, painter and restorer are for a pipeline that is loaded here; set them when you load "
+                "yours."
             )
         pipe = pipeline
     else:
@@ -114,6 +117,9 @@ def _load(name: str, opening: Opening) -> Any:
     name = str(here(name))
     try:
         pipe = (_painted if opening.painter else _plain)(name, opening, dtype)
+        if opening.restorer:
+            terms = opening.allow_noncommercial
+            pipe.use_restorer(opening.restorer, device=device, allow_noncommercial=terms, dtype=dtype)
         if opening.offload == "model":
             pipe.enable_model_cpu_offload(device=device)
         elif opening.offload == "sequential":

@@ -46,7 +46,7 @@ def plan(
     summary = plan_folder(
         src,
         out,
-        chosen_pipeline(pipeline),
+        chosen_pipeline(pipeline or (painter and "clip")),
         config=changed_settings(config, set_),
         options=build(FolderOptions, values, where="options"),
         prompts=prompts,

@@ -20,6 +20,9 @@ def refine(
         None, metavar="NAME|FOLDER|ID", help="Who redraws in place of SDXL, e.g. qwen-image or a folder of diffusers."
     ),
     painter_class: str = typer.Option(None, help="The class of diffusers that a painter's folder is loaded as."),
+    restorer: str = typer.Option(
+        None, metavar="NAME|FOLDER|ID", help="Stage 2: none, inpaint (who did stage 1), or another painter."
+    ),
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     preserve: str = typer.Option(None, help="paper: stage 2 sees all and keeps good places; exact: only what is bad."),
@@ -120,6 +123,7 @@ def refine(
         judges=judge,
         painter=painter,
         painter_class=painter_class,
+        restorer=restorer,
         guidance=read_preferences(guidance),
         engine=shard,
         workers=workers,

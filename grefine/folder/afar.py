@@ -17,6 +17,7 @@ from grefine.folder.task import Task, weights_fingerprint
 from grefine.folder.worklist import WorkItem
 from grefine.indicators.providers import open_sources
 from grefine.opening import Opening, open_pipeline
+from grefine.refine.restore import RESTORERS
 from grefine.scorers.prefilter import read_gate
 
 
@@ -38,6 +39,7 @@ def afar(cluster: Cluster, asked: Mapping[str, Any], task: Task, header: Row, ca
         raise ConfigError("Actors load the pipeline and the gate themselves: give both by name.")
     mirror = mirror_of(out)
     names = ("gate", "gate_weights", "allow_noncommercial", "judges", "quality_map", "alignment_map", "offload")
+    names += ("painter", "painter_class", "restorer")
     given = {name: asked[name] for name in names} | {"pipeline": str(asked["pipeline"]), "dtype": asked["dtype"]}
     given |= {"task": replace(task, quality_map=None, alignment_map=None), "header": header}
     given |= {"calibration": calibration, "device": cluster.device, "address": mirror.address if mirror else ""}
@@ -63,9 +65,13 @@ class RefineWorker:
         alignment_map: str | None,
         calibration: Any,
         address: str,
+        painter: str | None = None,
+        painter_class: str | None = None,
+        restorer: str | None = None,
     ) -> None:
         drawn = open_sources(quality_map, alignment_map, device, allow_noncommercial)
-        self.pipe = open_pipeline(pipeline, Opening(device, dtype, offload, tuple(judges), allow_noncommercial))
+        by = (str(painter or ""), painter_class or "", "" if restorer in RESTORERS else str(restorer or ""))
+        self.pipe = open_pipeline(pipeline, Opening(device, dtype, offload, tuple(judges), allow_noncommercial, *by))
         self.task = replace(task, quality_map=drawn[0], alignment_map=drawn[1])
         mine = replace(self.task, weights=weights_fingerprint(self.pipe)).header("") | {"prompts": header["prompts"]}
         if changed := differing([header], mine):

@@ -44,7 +44,7 @@ from grefine.folder.shards import (
 )
 from grefine.folder.single import names_a_file, refine_file
 from grefine.folder.summary import RunSummary
-from grefine.folder.task import Task, pipeline_name, weights_fingerprint
+from grefine.folder.task import Task, painters_of, pipeline_name, weights_fingerprint
 from grefine.folder.thresholds import thresholds
 from grefine.folder.views import PAGE, VIEWS, conclude, view_of
 from grefine.folder.workers import refine_with_workers
@@ -61,7 +61,7 @@ from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
 from grefine.io.run_files import LastRows
 from grefine.opening import Opening, missing_judges, open_pipeline
-from grefine.refine.painters.choose import describe_painter
+from grefine.refine.restore import RESTORERS
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
@@ -93,6 +93,7 @@ def refine_folder(
     judges: Sequence[str] = (),
     painter: str | Path | None = None,
     painter_class: str | None = None,
+    restorer: str | Path | None = None,
     guidance: Mapping[str, float] | None = None,
     engine: str | None = None,
     workers: int = 0,
@@ -134,6 +135,7 @@ def refine_folder(
         judges: NAME or NAME=DIR of judges for the guard beside the pipeline's own.
         painter: Who redraws in place of SDXL: a recipe, an installed painter, a folder, or a Hub id.
         painter_class: The class of diffusers that a folder or Hub id is loaded as.
+        restorer: Stage 2: none, inpaint, controlnet-tile, or another painter, named as `painter` is.
         guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
         engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun;
             `ray` to work on a cluster.
@@ -206,7 +208,10 @@ def refine_folder(
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
     by_hand = open_by_hand(plans, masks, add_masks)
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
-    named_painter = (str(painter or ""), painter_class or "")
+    if restorer is not None:
+        plain = str(restorer) if str(restorer) in RESTORERS else None
+        settings, restorer = replace(settings, restorer=plain), None if plain else restorer
+    named_painter = (str(painter or ""), painter_class or "", str(restorer or ""))
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial, *named_painter)
     if cluster and on_ray:
         join(cluster)
@@ -226,7 +231,7 @@ def refine_folder(
         tuple(opening.key()),
         dict(guidance or {}),
         *drawn,
-        describe_painter(getattr(pipe, "painter", None)) or {},
+        painters_of(pipe),
         *by_hand,
     )
     if dry_run:

@@ -14,6 +14,7 @@ from grefine.indicators.providers import MapSource, Provider
 from grefine.io.prompts import PromptSources
 from grefine.refine.follow import fingerprint
 from grefine.refine.maps import VQA
+from grefine.refine.painters.choose import describe_painter
 from grefine.refine.settings import RefineConfig
 
 
@@ -67,8 +68,10 @@ class Task:
 
     @property
     def painter_name(self) -> str:
-        """Say who redraws in place of SDXL; empty for SDXL."""
-        return " ".join(str(self.painter[key]) for key in ("class", "from") if self.painter.get(key))
+        """Say who redraws in place of SDXL, and who else does stage 2; empty for SDXL alone."""
+        named = [(self.painter, ""), (self.painter.get("restorer") or {}, "stage 2 by ")]
+        told = [(by, " ".join(str(one[key]) for key in ("class", "from") if one.get(key))) for one, by in named]
+        return "; ".join(by + words for by, words in told if words)
 
     @cached_property
     def config_hash(self) -> str:
@@ -112,5 +115,14 @@ def pipeline_name(pipe: Any) -> str:
 
 def weights_fingerprint(pipe: Any) -> str:
     """Return a hash over the weights of a pipeline and its painter, to notice other ones."""
-    painter = getattr(getattr(getattr(pipe, "painter", None), "pipe", None), "components", {})
-    return fingerprint(pipe.components | {f"painter.{name}": part for name, part in painter.items()})
+    parts = dict(pipe.components)
+    for role in ("painter", "restorer"):
+        loaded = getattr(getattr(pipe, f"_{role}", None), "pipe", None)
+        parts |= {f"{role}.{name}": part for name, part in getattr(loaded, "components", {}).items()}
+    return fingerprint(parts)
+
+
+def painters_of(pipe: Any) -> dict[str, Any]:
+    """Return who redraws in place of SDXL, and beside it who does stage 2, as a saved pipeline states them."""
+    restorer = describe_painter(getattr(pipe, "_restorer", None))
+    return (describe_painter(getattr(pipe, "_painter", None)) or {}) | ({"restorer": restorer} if restorer else {})
