@@ -7,6 +7,7 @@ from pathlib import Path
 from grefine.errors import PromptError
 from grefine.text.backend import Analysis, Backend, checked, load_backend, register_backend
 from grefine.text.clean import MOST_TOKENS, CleanPrompt, clean, tokenise
+from grefine.text.embedded import embedded
 from grefine.text.forest import Forest, repair
 from grefine.text.language import foreign_language
 from grefine.text.lettering import analyse_around, hang_lettering, lettering
@@ -16,19 +17,13 @@ from grefine.text.tags import read_tags
 from grefine.types import ParsedPrompt, Phrase, Token
 
 
-def _embedded() -> Backend:
-    from grefine.text.embedded import EmbeddedBackend
-
-    return EmbeddedBackend()
-
-
 def _nltk() -> Backend:
     from grefine.text.nltk_backend import NltkBackend
 
     return NltkBackend()
 
 
-register_backend("embedded", _embedded)
+register_backend("embedded", embedded)
 register_backend("nltk", _nltk)
 
 
