@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -10,9 +11,9 @@ from typer.core import TyperCommand, TyperGroup
 OPTIONS = {
     "Prompts": "prompt prompts name_column prompt_column prompt_order lora_dir group",
     "Which images": "pattern recursive follow_links limit max_pixels gate overwrite again force",
-    "What repaints, and how": (
-        "pipeline painter painter_class config set_ preserve seed judge guidance quality_map alignment_map calibration "
-        "plans masks add_masks refiners model steps strength"
+    "Pipeline and settings": (
+        "pipeline painter painter_class config set_ preserve seed judge guidance quality_map alignment_map "
+        "calibration plans masks add_masks refiners model steps strength"
     ),
     "Judges": "metrics metric weights allow_noncommercial used_in_loop noise_images calibrated values",
     "Results": "out suffix format_ panels report dataset dry_run as_json json_ verbose plot export",
@@ -21,10 +22,11 @@ OPTIONS = {
 """Group of a parameter by its name, the same in every command; what is in none comes first."""
 COMMANDS = {
     "Begin here": "demo doctor settings",
-    "Refine": "refine plan map merge parse",
+    "Refine": "refine plan app map merge parse",
     "Judge and compare": "score evaluate compare metrics rank",
     "Weights and thresholds": "fetch convert calibrate selfcheck train",
 }
+_KINDS = ("argument", "option")
 
 
 class Command(TyperCommand):
@@ -36,11 +38,9 @@ class Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options by group."""
-        given = {p.name: _row(p, ctx) for p in self.params if p.param_type_name == "argument"}
-        _write_groups(formatter, "Arguments", {}, given)
-        _write_groups(
-            formatter, "Options", OPTIONS, {p.name: _row(p, ctx) for p in self.params if p.name not in given}
-        )
+        rows = {kind: {p.name: _row(p, ctx) for p in self.params if p.param_type_name == kind} for kind in _KINDS}
+        _write_groups(formatter, "Arguments", {}, rows["argument"])
+        _write_groups(formatter, "Options", OPTIONS, rows["option"])
 
 
 class Group(TyperGroup):
@@ -57,7 +57,7 @@ class Group(TyperGroup):
             for name, command in self.commands.items()
             if not command.hidden
         }
-        _write_groups(formatter, "Commands", COMMANDS, rows)
+        _write_groups(formatter, "Commands", {} if ctx.parent else COMMANDS, rows)
         _write_groups(formatter, "Options", {}, {p.name: _row(p, ctx) for p in self.get_params(ctx)})
 
 
@@ -87,7 +87,9 @@ def _row(param: Any, ctx: Any) -> tuple[str, str] | None:
     return (f"--[no-]{name}", f"{text}  [default: on]") if param.default else (f"--{name}", text)
 
 
-def _write_groups(formatter: Any, rest: str, groups: dict[str, str], rows: dict[str, tuple[str, str] | None]) -> None:
+def _write_groups(
+    formatter: Any, rest: str, groups: Mapping[str, str], rows: Mapping[str, tuple[str, str] | None]
+) -> None:
     known = {name: title for title, names in groups.items() for name in names.split()}
     for title in (rest, *groups):
         found = [row for name, row in rows.items() if row and known.get(name, rest) == title]

@@ -20,7 +20,7 @@ from grefine.cli.help import plain
 
 app = typer.Typer(
     name="grefine",
-    help="Find where a generated image is bad and what of its prompt is missing, repaint only there, keep what judges like.",
+    help="Find where a generated image is bad and what of its prompt is missing, and repaint only there.",
     epilog="Exit codes: 0 done, 1 some inputs failed, 2 wrong usage or configuration, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
