@@ -33,6 +33,7 @@ SPEC = MetricSpec(
     description="MDIQA (published code YaoShunyu19/MDIQA at 8b2f775): overall and nine dimensions, about 0..1",
     values={f"mdiqa.{name}": "perceptual" for name in NAMES},
     component="mdiqa",
+    parts=True,
     convert="mdiqa",
 )
 
