@@ -79,6 +79,13 @@ wrap = MDIQAScorer
 """Around a network that a pipeline holds."""
 
 
+def guard(model: MDIQA) -> MDIQAScorer:
+    """Around that network, as the guard asks it: how a repaint is drawn, which is half of the cost."""
+    from grefine.models.mdiqa import TECHNICAL
+
+    return MDIQAScorer(model, TECHNICAL)
+
+
 def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MDIQA:
     """Put the published files together: backbone and five heads (or one file), the aesthetic net, the fusion."""
     from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
