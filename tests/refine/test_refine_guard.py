@@ -227,7 +227,9 @@ def test_judges_that_can_see_a_region_in_its_surroundings_and_the_others_the_who
         singles.append(single)
     accepted, notes = reject_regions(Panel(counted, [near, far, unasked]), picture, singles, boxes, "a ball", CONFIG)
     assert accepted == [0, 2, 3, 4, 5]
-    assert "Region 2 was left as it was: near fell by 0.032" in notes[0], "a share of the surroundings, not of the whole"
+    assert "Region 2 was left as it was: near fell by 0.032" in notes[0], (
+        "a share of the surroundings, not of the whole"
+    )
     wholes, crops = near.seen.count((1000, 1000)), near.seen.count((NEAR, NEAR))
     probes = len({probe.tobytes() for probe in disturbed(picture)} - {picture.tobytes()})
     assert wholes == 1 + probes
