@@ -17,7 +17,8 @@ INTRO = """# Benchmarks
 What refining costs, what to expect, and what is slower than it could be. Costs are CPU seconds on one thread,
 medians of several rounds; *faster* is the median of the rounds' ratios, both ways in turns in one process, with the
 smallest and the largest round in brackets. Trust the ratios more than the seconds. Most parts use the bundled toy
-pipeline, whose denoiser is so small that everything around it weighs more than it does with SDXL; "Real sizes" has SDXL's shape.
+pipeline, whose denoiser is so small that everything around it weighs more than it does with SDXL; "Real sizes" has
+SDXL's shape.
 
 - **A picture that needs nothing** costs the two maps and no step of the denoiser.
 - **A repair** costs in proportion to the crops that are redrawn: `exact` redraws them alone, `paper` also goes over
