@@ -28,6 +28,7 @@ SPEC = MetricSpec(
     component="lar_iqa",
     parts=True,
     convert="lar-iqa",
+    imports=("diffusers", "timm"),
 )
 
 

@@ -35,6 +35,7 @@ SPEC = MetricSpec(
     component="mdiqa",
     parts=True,
     convert="mdiqa",
+    imports=("diffusers", "torchvision"),
 )
 
 
