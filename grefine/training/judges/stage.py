@@ -170,10 +170,12 @@ def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: st
     return {**defaults, **given}
 
 
-def begin_with(module: nn.Module, start: Mapping[str, str], part: str) -> None:
-    """Load the weights that a recipe names for `part`: `timm:NAME`, or a folder or file of safetensors."""
-    named = start.get(part, "")
-    if not named:
+def begin_with(module: nn.Module, start: Mapping[str, str], part: str, frozen: bool = False) -> None:
+    """Load the weights that a recipe names for `part`: `timm:NAME`, or a folder or file of safetensors.
+
+    A part that stays `frozen` begins at random (`random`) only where that is asked for.
+    """
+    if not (named := named_start(start, part, frozen)):
         return
     if named.startswith("timm:"):
         load_state(module, _from_timm(named.removeprefix("timm:")), named, partial=True)
@@ -186,6 +188,17 @@ def begin_with(module: nn.Module, start: Mapping[str, str], part: str) -> None:
             f"remove `start: {part}` to begin at random."
         )
     load_state(module, _read(files), named)
+
+
+def named_start(start: Mapping[str, str], part: str, frozen: bool) -> str:
+    """Return what a recipe names for a part; nothing where it begins at random."""
+    named = start.get(part, "")
+    if frozen and not named:
+        raise ConfigError(
+            f"'{part}' is frozen and would stay at random values: give --start {part}=WEIGHTS (docs/training.md), or "
+            f"{part}=random to ask for that."
+        )
+    return "" if named == "random" else named
 
 
 def load_saved(model: nn.Module, folder: Path) -> None:
