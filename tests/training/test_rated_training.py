@@ -274,6 +274,32 @@ def test_a_frozen_part_does_not_stay_at_random_unasked(judge, name, part, tmp_pa
         train_on_data(judge, [str(table)], config, tmp_path / "out", steps=1, cpu=True)
 
 
+def test_a_branch_rates_another_set(tmp_path, table):
+    other = tmp_path / "other.csv"
+    other.write_text(table.read_text().replace("\n", f"\n{table.parent}/").rpartition("\n")[0])
+    config = tiny("lar-iqa", "synthetic", tmp_path, table)
+    known = {"changes": ["color_spaces=[HSV, RGB]"], "tests": [str(other)], "steps": 1, "cpu": True}
+    found = train_on_data("lar-iqa", [str(table)], config, tmp_path / "out", **known)
+    assert found["other.mos"]["n"] == 40
+
+
+@pytest.mark.slow
+def test_open_clip_gives_a_part_its_weights(tmp_path):
+    import open_clip
+
+    from grefine.models.mdiqa_fusion import ClipSemantics
+    from grefine.training.judges.stage import begin_with
+
+    torch.manual_seed(0)
+    given = open_clip.create_model("RN50")
+    torch.save(given.state_dict(), tmp_path / "rn50.pt")
+    semantics = ClipSemantics((3, 4, 6, 3), 64, 64, 1024, 224, 8)
+    begin_with(semantics.visual, {"clip": f"open_clip:RN50/{tmp_path / 'rn50.pt'}"}, "clip", frozen=True)
+    assert torch.equal(semantics.visual.layer4[0].conv1.weight, given.visual.layer4[0].conv1.weight)
+    with pytest.raises(GRefineError, match="could not give 'RN50' with 'nowhere'"):
+        begin_with(semantics.visual, {"clip": "open_clip:RN50/nowhere"}, "clip")
+
+
 def test_frozen_half_of_the_published_network():
     """The published code freezes 310 tensors of both encoders (and 14 that are never used) and trains 300."""
     from grefine.models.reward import text_encoder, vision_encoder
