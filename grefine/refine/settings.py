@@ -117,7 +117,7 @@ class RefineConfig:
             value = getattr(self, name)
             if isinstance(value, float) and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
-        Readings.of(self.reading)  # says what is wrong with it
+        Readings.of(str(self.reading))  # says what is wrong with it
         judge, equals, folder = str(self.phrase_judge).partition("=")
         if judge not in ("clip", "vqa") or (equals and (judge == "clip" or not folder)):
             raise ConfigError(f"phrase_judge must be clip, vqa or vqa=FOLDER, not '{self.phrase_judge}'.")
