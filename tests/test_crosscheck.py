@@ -1,4 +1,4 @@
-"""Our numbers against packages that nobody here wrote: `pip install -e '.[crosscheck]'`; skipped by name without them."""
+"""Our numbers against packages that nobody here wrote (extra `crosscheck`); skipped by name without them."""
 
 from __future__ import annotations
 
