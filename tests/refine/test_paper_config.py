@@ -81,7 +81,11 @@ def test_the_whole_chain_runs_both_stages_on_a_good_picture_and_asks_nobody(pipe
     assert region.strength == pytest.approx(min(max((p + a) / 2, 0.05), 0.99))
     assert stages == ["repaint"] * 10 + ["restore"] * 10
     assert result.decision.kept == "both"
-    assert len(pipe(**told).results[0].plan.regions) == 0, "by default it is left alone"
+    (literal,) = pipe.own_maps(Readings.of("paper"))[1]([example("02_clean")], [prompt])
+    assert a == pytest.approx(literal.score)
+    plain = pipe(**told).results[0]
+    assert len(plain.plan.regions) == 0, "by default it is left alone"
+    assert plain.alignment.score > a + 0.5
 
 
 def test_the_maps_are_the_printed_equations(pipe):
