@@ -23,6 +23,7 @@ Product = Literal["worst3", "product", "geometric", "worst"]
 PromptScore = Literal["pair", "cosine"]
 NounEvidence = Literal["best", "noun"]
 RegionScale = Literal["peak", "none"]
+Arrangement = Literal["judge", "off"]
 Factors = Literal["logistic", "difference"]
 Strength = Literal["region", "kept", "printed"]
 Frame = Literal["crops", "whole"]
@@ -94,6 +95,9 @@ class Readings:
     """Eq. 8's a_0: the whole prompt against the empty text as in Eq. 5, or its plain cosine."""
     a_product: Product = "worst3"
     """Eq. 8's product over the three least met phrases, all phrases, their geometric mean, or the least met one."""
+    arrangement: Arrangement = "judge"
+    """Whether things that stand the other way round than asked ("left of", "above"), or fewer than asked, lower a; the
+    paper has no such test."""
     strength: Strength = "region"
     """Stage 1's strength by kind of region; 1 - (p + a) / 2 for all; or Eq. 9's (p + a) / 2 for all."""
     frame: Frame = "crops"
@@ -161,6 +165,7 @@ BASES = {
         a_combine="product",
         prompt_score="cosine",
         a_product="product",
+        arrangement="off",
         strength="printed",
         frame="whole",
         additions="none",
