@@ -1,6 +1,5 @@
 """`grefine plan`: what `grefine refine` would repaint, as files to look at and to change, and one page of all."""
 
-
 import typer
 
 

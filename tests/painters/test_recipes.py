@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hub import BERT, CLIP_B32, REWARD, Hub, write_bert, write_clip, write_maps, write_recipes, write_reward
 from published import PUBLISHED, write_painter
 
+from benchmarks.toy_painters import build
 from grefine import GRefinePipeline
 from grefine.errors import ConfigError, WeightsMissing
 from grefine.indicators.recipe import PAINTER
-from lab.toy_painters import build
 
 diffusers.utils.logging.set_verbosity_error()
 SIDE = 96
