@@ -17,9 +17,9 @@ PACKAGE = Path(__file__).parent.parent / "grefine"
 # A room may import its own row and every row above it.
 ORDER = [
     {"errors"},
-    {"io"},
+    {"io", "resources"},
     {"types", "plan_file"},
-    {"config", "resources", "fetching", "cluster", "plugins"},
+    {"config", "fetching", "cluster", "plugins"},
     {"text"},
     {"models"},
     {"indicators", "scorers"},
