@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,15 @@ class PlanFolder:
     """Name of a plan below the folder to what was made of it; none for one that is as it was planned."""
 
     @classmethod
-    def open(cls, folder: Path) -> PlanFolder:
+    def open(cls, folder: Path, only: str = "") -> PlanFolder:
         """Look which plans were changed; those that cannot be read are told when their picture comes.
+
+        With `only`, the path of a picture below SRC, no other plan is looked at.
 
         Raises:
             ConfigError: no plan is there.
         """
-        files = sorted(folder.rglob(f"*{PLAN}")) if folder.is_dir() else []
+        files = [folder / f"{only}{PLAN}"] if only else sorted(folder.rglob(f"*{PLAN}")) if folder.is_dir() else []
         if not files:
             raise ConfigError(f"--plans: '{printable(folder)}' has no plans: `grefine plan SRC -o DIR` makes some.")
         return cls(folder, {file.relative_to(folder).as_posix(): _edit(file) for file in files})
@@ -69,7 +72,7 @@ class MaskFolder:
     with_maps: bool = False
     """Our maps plan as well, and alone where a picture has no mask."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Return a hash of all masks and of how they are used."""
         files = [file for file in sorted(self.folder.rglob("*")) if file.suffix.lower() in SUFFIXES]
