@@ -1,4 +1,4 @@
-"""What the window does, without the window: open a picture, change its plan, run it, keep it; a folder run's own way."""
+"""What the window does, without the window: open a picture, change its plan, run it, keep it as a folder run does."""
 
 from __future__ import annotations
 
@@ -184,27 +184,29 @@ def plan_file(sitting: Sitting, item: WorkItem) -> Path:
 def change(
     plan: RepairPlan, rows: Sequence[Sequence[Any]], add: np.ndarray | None = None, remove: np.ndarray | None = None
 ) -> RepairPlan:
-    """Return the plan as the table has it (on, words, strength, ...), with mask painted in and wiped away.
+    """Return the plan as the table has it (number, on, words, strength), with mask painted in and wiped away.
 
     Raises:
         PlanError: a row that cannot be meant.
     """
-    if len(rows) != len(plan.regions):
-        raise PlanError(f"The table has {len(rows)} rows and the plan {len(plan.regions)} regions: plan it again.")
+    numbered = {str(row[0]): row for row in rows}
+    if len(rows) != len(plan.regions) or set(numbered) != {str(n + 1) for n in range(len(plan.regions))}:
+        raise PlanError("The table must have one row for every region of the plan: plan it anew.")
     none = np.zeros(plan.mask.shape, bool)
     add, remove = none if add is None else add, none if remove is None else remove
     regions = []
-    for number, (region, row) in enumerate(zip(plan.regions, rows, strict=True), 1):
+    for number, region in enumerate(plan.regions, 1):
         try:
-            on, words, strength = row[0] in (True, "true", "True", 1), str(row[1]), float(row[2])
+            _, on, words, strength = (*numbered[str(number)][:3], float(numbered[str(number)][3]))
         except (ValueError, TypeError, IndexError) as error:
-            raise PlanError(f"Region {number}: the strength must be a number, not '{str(row[2])[:40]}'.") from error
+            raise PlanError(f"Region {number}: the strength must be a number above 0 and below 1.") from error
         if not 0 < strength < 1:
-            raise PlanError(f"Region {number}: the strength must lie between 0 and 1, not {strength:g}.")
+            raise PlanError(f"Region {number}: the strength must be a number above 0 and below 1, not {strength:g}.")
+        on = on in (True, "true", "True")
         left, top, right, bottom = region.box
         # What is painted over a region that is off is no longer part of it, so it is drawn as a region of its own.
         mask = region.mask if on else region.mask & ~add[top:bottom, left:right]
-        regions.append(replace(region, on=on, prompt=words, strength=strength, mask=mask))
+        regions.append(replace(region, on=on, prompt=str(words), strength=strength, mask=mask))
     return replace(plan, regions=tuple(regions), mask=(plan.mask | add) & ~remove)
 
 

@@ -1,4 +1,4 @@
-"""What a press of a button changes on the page: handlers that take a sitting and return new values by part of the page."""
+"""What each button changes: handlers that take a sitting and return new values by part of the page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from grefine.app import desk
 from grefine.app.desk import Sitting
-from grefine.app.show import enlarged, number_rows, phrase_rows, region_rows, surface, verdict
+from grefine.app.show import enlarged, number_table, phrase_table, region_rows, surface, verdict
 from grefine.errors import ConfigError
 
 Values = dict[str, Any]
@@ -81,7 +81,7 @@ def run(
     if image is not None:
         shown["slider"] = enlarged(image.rgb), enlarged(outcome.image or image.rgb)
     listed = _choices(sitting, desk.name_of(sitting, outcome.reading.item))
-    return shown | {"told": verdict(outcome), "numbers": number_rows(outcome), "listed": listed}
+    return shown | {"told": verdict(outcome), "numbers": number_table(outcome), "listed": listed}
 
 
 def keep(sitting: Sitting, name: str | None) -> Values:
@@ -120,7 +120,9 @@ def _choices(sitting: Sitting, name: str | None) -> Values:
     part = every[first : first + SHOWN]
     states = [desk.state_of(sitting, one) for one in part]
     choices = [(f"{one}: {state}" if state else one, one) for one, state in zip(part, states, strict=True)]
-    label = f"Pictures {first + 1:,} to {first + len(part):,} of {len(every):,}" if len(part) < len(every) else "Pictures"
+    label = (
+        f"Pictures {first + 1:,} to {first + len(part):,} of {len(every):,}" if len(part) < len(every) else "Pictures"
+    )
     return {"choices": choices, "value": name, "label": label, "visible": bool(every)}
 
 
@@ -145,5 +147,5 @@ def _opened(sitting: Sitting, layers: list[str]) -> Values:
         "note": " ".join(filter(None, said)),
         "editor": _painted(sitting, layers),
         "regions": region_rows(plan),
-        "phrases": phrase_rows(found.alignment),
+        "phrases": phrase_table(found.alignment),
     }

@@ -8,7 +8,7 @@ from grefine.app.desk import Desk
 from grefine.errors import ConfigError
 
 HOSTS = ("127.0.0.1", "localhost")
-"""The names by which a browser on this machine may call it; a page elsewhere that leads its own name here is refused."""
+"""What a browser on this machine calls it; a page elsewhere that leads a name of its own here is refused."""
 
 
 def serve(desk: Desk, port: int = 7860, open_browser: bool = False, wait: bool = True) -> Any:
@@ -26,8 +26,13 @@ def serve(desk: Desk, port: int = 7860, open_browser: bool = False, wait: bool =
         raise ConfigError(f"The window needs '{error.name}': `pip install 'grefine[app]'`.") from error
     window = make_window(desk)
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)
-    named = {"server_name": HOSTS[0], "server_port": port or None, "share": False, "app_kwargs": {"middleware": [guard]}}
-    more = {"inbrowser": open_browser, "prevent_thread_lock": not wait, "mcp_server": False, "pwa": False}
+    named = {
+        "server_name": HOSTS[0],
+        "server_port": port or None,
+        "share": False,
+        "app_kwargs": {"middleware": [guard]},
+    }
+    more = {"inbrowser": open_browser, "prevent_thread_lock": not wait, "mcp_server": False, "quiet": True}
     try:
         window.launch(**named, **more, **LOOKS)
     except OSError as error:

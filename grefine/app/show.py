@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 from PIL import Image
@@ -54,8 +55,8 @@ def surface(picture: Image.Image, found: RefineResult, plan: RepairPlan, layers:
     return seen.convert("RGB")
 
 
-def phrase_rows(alignment: AlignmentMap) -> list[list[str]]:
-    """Return (phrase, seen or missing, where) of every phrase of a prompt."""
+def phrase_table(alignment: AlignmentMap) -> str:
+    """Return a table of every phrase of a prompt: seen or missing, and where."""
     rows = []
     for one in alignment.phrases:
         judged = one.phrase.drawable and not one.phrase.negated
@@ -63,17 +64,17 @@ def phrase_rows(alignment: AlignmentMap) -> list[list[str]]:
         rows.append(
             [one.phrase.text, _SEEN[one.defect] if judged else "not judged", "" if place is None else where(place)]
         )
-    return rows
+    return _table(("phrase", "", "where"), rows) if rows else "The prompt has no phrases to look for."
 
 
 def region_rows(plan: RepairPlan) -> list[list[object]]:
-    """Return (on, words, strength, why, where) of every region."""
+    """Return (number, on, words, strength, why and where) of every region."""
     rows: list[list[object]] = []
-    for region in plan.regions:
+    for number, region in enumerate(plan.regions, 1):
         field = np.zeros(plan.mask.shape, np.float32)
         left, top, right, bottom = region.box
         field[top:bottom, left:right] = region.mask
-        rows.append([region.on, region.prompt, round(region.strength, 4), region.reason, where(field)])
+        rows.append([number, region.on, region.prompt, round(region.strength, 4), f"{region.reason} ({where(field)})"])
     return rows
 
 
@@ -94,15 +95,22 @@ def verdict(outcome: Outcome) -> str:
     return "\n\n".join([f"**{outcome.state.capitalize()}.** {outcome.reason}", *outcome.notes])
 
 
-def number_rows(outcome: Outcome) -> list[list[object]]:
-    """Return (judge, before, after, change) by value; a change within the judge's noise is said to be none."""
+def number_table(outcome: Outcome) -> str:
+    """Return a table of what the judges said before and after; a change within their noise is said to be none."""
     if outcome.result is None:
-        return []
+        return ""
     before, after = outcome.result.before.values, outcome.result.after.values
     noise = outcome.result.decision.noise
-    rows: list[list[object]] = []
+    rows = []
     for name in before:
         gain = after.get(name, before[name]) - before[name]
         told = "none" if abs(gain) <= noise.get(name, 0.0) else f"{gain:+.3f}"
-        rows.append([name, round(before[name], 3), round(before[name] + gain, 3), told])
-    return rows
+        rows.append([name, f"{before[name]:.3f}", f"{before[name] + gain:.3f}", told])
+    return _table(("judge", "before", "after", "change"), rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table as HTML, whatever its texts hold."""
+    lines = ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
+    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    return f"<table><tr>{top}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"

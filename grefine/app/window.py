@@ -20,7 +20,11 @@ LARGEST = "64mb"
 LOOKS: dict[str, Any] = {
     # Fonts of the machine, so that the page asks nothing of other hosts.
     "theme": gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
-    "css": "#listed .wrap {flex-flow: column nowrap; max-height: 24rem; overflow-y: auto}",
+    "css": "#listed .wrap {flex-flow: column nowrap; max-height: 24rem; overflow-y: auto}"
+    " #regions .add-row-button, #regions .cell-menu-button {display: none}"
+    " #phrases table, #numbers table {width: 100%}"
+    " #phrases :is(td, th), #numbers :is(td, th) {padding: 0.25rem 0.75rem 0.25rem 0 !important; text-align: left;"
+    " border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important}",
     "footer_links": [],
     "max_file_size": LARGEST,
     "ssr_mode": False,
@@ -55,7 +59,7 @@ class Sittings:
 def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
     """Build the page; `private` gives everyone at it results of their own, to be downloaded."""
     sittings = Sittings(desk, private)
-    with gr.Blocks(title="grefine", analytics_enabled=False, delete_cache=(3600, 3600)) as window:
+    with gr.Blocks(title="grefine", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as window:
         part = _layout(len(desk.items), private)
 
         def on(
@@ -64,7 +68,7 @@ def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
             given: Sequence[str],
             changed: Sequence[str],
             busy: bool = True,
-            shown: str = "full",
+            **how: Any,
         ) -> Any:
             """Call a handler upon an event; the busy ones wait for one another."""
 
@@ -78,7 +82,7 @@ def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
 
             queue = {"concurrency_id": "pipeline", "concurrency_limit": 1} if busy else {"queue": False}
             inputs, outputs = [part[name] for name in given], [part[name] for name in changed]
-            return event(handle, inputs, outputs, api_visibility="private", show_progress=shown, **queue)
+            return event(handle, inputs, outputs, api_visibility="private", **queue, **how)
 
         everything = (*page.PICTURE, *page.RESULT)
         on(window.load, page.open_next, ("listed", "layers"), everything)
@@ -88,9 +92,10 @@ def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
         on(part["dropped"].upload, page.open_dropped, ("dropped", "layers"), everything)
         on(part["anew"].click, page.plan_anew, ("prompt", "layers"), everything)
         for event in (part["regions"].input, part["layers"].input):
-            on(event, page.redraw, ("regions", "editor", "layers"), ("editor",), busy=False, shown="hidden")
-        begun = on(part["run"].click, page.begin, (), ("told",), busy=False, shown="hidden")
-        on(begun.then, page.run, ("regions", "editor", "layers"), ("listed", "editor", *page.RESULT))
+            on(event, page.redraw, ("regions", "editor", "layers"), ("editor",), busy=False, show_progress="hidden")
+        begun = on(part["run"].click, page.begin, (), ("told",), busy=False, show_progress="hidden")
+        run = ("regions", "editor", "layers")
+        on(begun.then, page.run, run, ("listed", "editor", *page.RESULT), show_progress_on=part["slider"])
         on(part["stop"].click, page.stop, (), (), busy=False)
         on(part["keep"].click, page.keep, ("listed",), ("listed", "saved", "files"))
         on(part["away"].click, page.throw_away, ("listed",), ("listed", *page.RESULT))
@@ -122,9 +127,6 @@ def _layout(count: int, private: bool) -> dict[str, Any]:
     def add(name: str, kind: Callable[..., Any], *given: Any, **named: Any) -> None:
         part[name] = kind(*given, elem_id=name, **named)
 
-    def table(name: str, label: str, headers: list[str], **named: Any) -> None:
-        add(name, gr.Dataframe, headers=headers, label=label, type="array", wrap=True, buttons=[], **named)
-
     with gr.Row():
         with gr.Column(scale=1, min_width=260):
             add("listed", gr.Radio, label="Pictures", visible=count > 0)
@@ -133,44 +135,35 @@ def _layout(count: int, private: bool) -> dict[str, Any]:
                 add("next", gr.Button, "Next", size="sm", min_width=80)
             add("dropped", gr.File, label="Drop a picture", file_types=["image"], height=120)
         with gr.Column(scale=4, min_width=320):
-            with gr.Row(equal_height=True):
+            with gr.Row():
                 add("prompt", gr.Textbox, label="Prompt", lines=2, max_lines=4, scale=5)
-                add("anew", gr.Button, "Plan anew", scale=1, min_width=110)
+                add("anew", gr.Button, "Plan anew", scale=1, min_width=110, size="md")
             add("note", gr.Markdown)
             with gr.Row():
-                with gr.Column(scale=1, min_width=320):
-                    add("layers", gr.CheckboxGroup, list(LAYERS), value=["what is repainted"], label="Layers")
+                with gr.Column(scale=3, min_width=320):
                     brush = gr.Brush(default_size=24, colors=["#e6283c", "#2846e6"], color_mode="fixed")
-                    add(
-                        "editor",
-                        gr.ImageEditor,
-                        label="Paint red to repaint, blue to leave alone",
-                        type="pil",
-                        format="png",
-                        sources=(),
-                        transforms=(),
-                        layers=False,
-                        brush=brush,
-                        buttons=["fullscreen"],
-                    )
-                with gr.Column(scale=1, min_width=320):
-                    heads = ["on", "words", "strength", "why", "where"]
-                    kinds, widths = ["bool", "str", "number", "str", "str"], ["56px", "180px", "90px", "200px", "110px"]
-                    more: dict[str, Any] = {"datatype": kinds, "column_widths": widths, "static_columns": [3, 4]}
-                    table("regions", "Regions", heads, interactive=True, column_count=5, **more)
-                    table("phrases", "Phrases", ["phrase", "seen", "where"], interactive=False)
+                    label = "Paint red to repaint, blue to leave alone"
+                    bare: dict[str, Any] = {"sources": (), "transforms": (), "layers": False, "format": "png"}
+                    add("editor", gr.ImageEditor, label=label, type="pil", brush=brush, height=580, **bare)
+                with gr.Column(scale=2, min_width=320):
+                    add("layers", gr.CheckboxGroup, list(LAYERS), value=["what is repainted"], label="Layers")
+                    add("phrases", gr.HTML, label="Phrases")
+            more: dict[str, Any] = {"datatype": ["number", "bool", "str", "number", "str"], "static_columns": [0, 4]}
+            more |= {"headers": ["", "on", "words", "strength", "why"], "interactive": True, "type": "array"}
+            more |= {"column_widths": ["44px", "64px", "40%", "96px", "36%"], "wrap": True, "buttons": []}
+            add("regions", gr.Dataframe, label="Regions", **more)
             with gr.Row():
                 add("run", gr.Button, "Run", variant="primary")
                 add("stop", gr.Button, "Stop")
             with gr.Row():
-                with gr.Column(scale=1, min_width=320):
-                    add("slider", gr.ImageSlider, label="Before and after", format="png", buttons=["fullscreen"])
-                with gr.Column(scale=1, min_width=320):
+                with gr.Column(scale=3, min_width=320):
+                    add("slider", gr.ImageSlider, label="Before and after", format="png", max_height=580)
+                with gr.Column(scale=2, min_width=320):
                     add("told", gr.Markdown)
-                    table("numbers", "Judges", ["judge", "before", "after", "change"], interactive=False)
                     with gr.Row():
                         add("keep", gr.Button, "Keep and save", variant="primary")
                         add("away", gr.Button, "Throw away")
                     add("saved", gr.Markdown)
+                    add("numbers", gr.HTML)
                     add("files", gr.File, label="Download", interactive=False, visible=False)
     return part

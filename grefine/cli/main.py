@@ -8,8 +8,8 @@ import sys
 
 import typer
 
-from grefine.cli import calibrate, convert, demo, doctor, fetch, merge, metrics, rank, score, selfcheck, settings
 from grefine.cli import app as app_command
+from grefine.cli import calibrate, convert, demo, doctor, fetch, merge, metrics, rank, score, selfcheck, settings
 from grefine.cli import compare as compare_command
 from grefine.cli import evaluate as evaluate_command
 from grefine.cli import map as map_command

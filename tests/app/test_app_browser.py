@@ -1,0 +1,164 @@
+"""The window in a real browser: what a person does with a picture ends in the bytes that the command line gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from grefine.resources import bundled
+from grefine.types import RepairPlan
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+    "--enable-unsafe-swiftshader",
+)  # fmt: skip
+PATIENCE = 60
+EXAMPLES = bundled("examples") / "images"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs_a_browser():
+    missing = [name for name, found in (("chromium", BROWSER), ("chromedriver", DRIVER)) if not found]
+    missing += [name for name in ("gradio", "selenium") if find_spec(name) is None]
+    if missing:
+        reason = f"the window was NOT tested in a browser: {', '.join(missing)} missing (grefine[app] brings gradio)"
+        warnings.warn(reason, stacklevel=2)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """A window over three of the example pictures, in this process, so that its sittings can be seen."""
+    from grefine.app.desk import open_desk
+    from grefine.app.serve import serve
+
+    root = tmp_path_factory.mktemp("app")
+    (root / "in").mkdir()
+    for name in ("01_clean.png", "07_warp.png", "09_colour.png"):
+        shutil.copy(EXAMPLES / name, root / "in")
+    desk = open_desk(root / "in", "tiny", root / "out", root / "plans", prompts=EXAMPLES / "prompts.csv")
+    window = serve(desk, port=0, wait=False)
+    yield root, window
+    window.close()
+
+
+@pytest.fixture
+def browser(tmp_path):
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in (*FLAGS, "--window-size=1400,1500", f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """What a person does."""
+
+    def __init__(self, driver, window):
+        self.driver, self.window = driver, window
+        driver.get(window.local_url)
+        self.until(lambda: self.value("#prompt textarea"), "the first picture is open")
+
+    def one(self, selector):
+        return self.driver.find_element("css selector", selector)
+
+    def value(self, selector):
+        script = "return document.querySelector(arguments[0])?.value"
+        return self.driver.execute_script(script, selector)
+
+    def text(self, name):
+        return self.driver.execute_script("return document.getElementById(arguments[0])?.textContent || ''", name)
+
+    def until(self, true, what):
+        end = time.monotonic() + PATIENCE
+        while not (found := true()):
+            assert time.monotonic() < end, f"waited in vain until {what}; it says '{self.text('told')}'"
+            time.sleep(0.1)
+        return found
+
+    def open(self, name):
+        before = self.value("#prompt textarea")
+        self.driver.find_element("xpath", f"//*[@id='listed']//label[contains(., '{name}')]").click()
+        self.until(lambda: self.value("#prompt textarea") != before, f"{name} is open")
+        time.sleep(1)  # the editor draws its picture
+
+    def paint(self, right, down, along):
+        """Draw a stroke from a place of the editor's picture, given as shares of its canvas from the middle."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        canvas = self.one("#editor canvas")
+        x, y = round(right * canvas.size["width"]), round(down * canvas.size["height"])
+        mouse = ActionChains(self.driver).move_to_element_with_offset(canvas, x, y).click_and_hold()
+        for _ in range(4):
+            mouse = mouse.move_by_offset(along // 4, 0)
+        mouse.release().perform()
+        time.sleep(2)  # the stroke is sent
+
+    def press(self, name):
+        button = self.one(f"#{name}")
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+
+    def faults(self):
+        return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def hosts(self):
+        told = (json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance"))
+        sent = [event["params"]["request"]["url"] for event in told if event["method"] == "Network.requestWillBeSent"]
+        return {url.split("/")[2] for url in sent if url.startswith(("http", "ws"))}
+
+
+def test_strike_out_paint_run_slide_save_and_the_command_line_gives_the_same_bytes(opened, browser, tmp_path):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    root, window = opened
+    page = Page(browser, window)
+    page.open("09_colour.png")
+    page.one("#regions [data-testid='cell-0-1'] input").click()
+    time.sleep(1)
+    page.paint(-0.2, -0.15, 60)
+    page.press("run")
+    page.until(lambda: "Refined" in page.text("told") or "Kept" in page.text("told"), "the run is done")
+    assert "moe_agiqa.quality" in page.text("numbers")
+
+    handle = page.until(lambda: page.driver.find_elements("css selector", "#slider [role='slider'], #slider .icon-wrap"), "it slides")[0]
+    before = handle.location["x"]
+    ActionChains(browser).drag_and_drop_by_offset(handle, -80, 0).perform()
+    assert handle.location["x"] < before - 40
+
+    page.press("keep")
+    page.until(lambda: "Saved" in page.text("saved"), "it is saved")
+    assert "09_colour.png: saved" in page.text("listed")
+
+    plan = RepairPlan.load(root / "plans" / "09_colour.png")
+    assert [region.on for region in plan.regions] == [False]
+    left, top, right, bottom = plan.regions[0].box
+    painted = plan.mask.copy()
+    painted[top:bottom, left:right] &= ~plan.regions[0].mask
+    assert 10 < painted.sum() < 1000
+
+    command = [sys.executable, "-m", "grefine", "refine", root / "in" / "09_colour.png", "-o", tmp_path / "cli"]
+    command += ["--plans", root / "plans", "--pipeline", "tiny", "--prompts", EXAMPLES / "prompts.csv", "--no-report"]
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    ours, theirs = (root / "out" / "09_colour.png").read_bytes(), (tmp_path / "cli" / "09_colour.png").read_bytes()
+    assert ours == theirs
+    assert ours != (root / "in" / "09_colour.png").read_bytes()
+    assert page.faults() == []
+    assert page.hosts() == {window.local_url.split("/")[2]}
