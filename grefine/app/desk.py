@@ -144,7 +144,7 @@ def look(sitting: Sitting, name: str, prompt: str | None = None, anew: bool = Fa
     """
     item = sitting.desk.items.get(name) or sitting.dropped.get(name)
     if item is None:
-        raise ConfigError(f"'{printable(name)[:200]}' is not in the list.")
+        raise ConfigError(f"'{printable(str(name))[:200]}' is not in the list.")
     sitting.reading = sitting.found = sitting.plan = sitting.outcome = None
     task, pipe = sitting.desk.task, sitting.desk.pipe
     if prompt is not None:

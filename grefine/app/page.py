@@ -120,10 +120,8 @@ def _choices(sitting: Sitting, name: str | None) -> Values:
     part = every[first : first + SHOWN]
     states = [desk.state_of(sitting, one) for one in part]
     choices = [(f"{one}: {state}" if state else one, one) for one, state in zip(part, states, strict=True)]
-    label = (
-        f"Pictures {first + 1:,} to {first + len(part):,} of {len(every):,}" if len(part) < len(every) else "Pictures"
-    )
-    return {"choices": choices, "value": name, "label": label, "visible": bool(every)}
+    where = f" {first + 1:,} to {first + len(part):,} of {len(every):,}" if len(part) < len(every) else ""
+    return {"choices": choices, "value": name, "label": f"Pictures{where}", "visible": bool(every)}
 
 
 def _painted(sitting: Sitting, layers: list[str], strokes: Any = None) -> Values | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from grefine.app.desk import Desk
@@ -11,7 +12,13 @@ HOSTS = ("127.0.0.1", "localhost")
 """What a browser on this machine calls it; a page elsewhere that leads a name of its own here is refused."""
 
 
-def serve(desk: Desk, port: int = 7860, open_browser: bool = False, wait: bool = True) -> Any:
+def serve(
+    desk: Desk,
+    port: int = 7860,
+    open_browser: bool = False,
+    wait: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> Any:
     """Show a desk in the browser until interrupted; `wait=False` returns the running window.
 
     Raises:
@@ -26,15 +33,14 @@ def serve(desk: Desk, port: int = 7860, open_browser: bool = False, wait: bool =
         raise ConfigError(f"The window needs '{error.name}': `pip install 'grefine[app]'`.") from error
     window = make_window(desk)
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False)
-    named = {
-        "server_name": HOSTS[0],
-        "server_port": port or None,
-        "share": False,
-        "app_kwargs": {"middleware": [guard]},
-    }
-    more = {"inbrowser": open_browser, "prevent_thread_lock": not wait, "mcp_server": False, "quiet": True}
+    # Every one of these is said, because variables of the environment decide what is left open.
+    here = {"server_name": HOSTS[0], "server_port": port or None, "share": False, "mcp_server": False}
+    more = {"app_kwargs": {"middleware": [guard]}, "prevent_thread_lock": True, "quiet": True}
     try:
-        window.launch(**named, **more, **LOOKS)
+        window.launch(**here, **more, inbrowser=open_browser, **LOOKS)
     except OSError as error:
-        raise ConfigError(f"Cannot serve on port {port}: {error}; give another --port.") from error
+        raise ConfigError(f"Cannot serve on port {port}: it is taken; give another --port.") from error
+    say(f"The window: {window.local_url} (Ctrl-C closes it)")
+    if wait:
+        window.block_thread()
     return window

@@ -45,4 +45,4 @@ def app(
         dtype=dtype,
         say=lambda text: typer.echo(text, err=True),
     )
-    serve(desk, port, open_)
+    serve(desk, port, open_, say=typer.echo)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
 import warnings
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -138,7 +136,7 @@ def test_strike_out_paint_run_slide_save_and_the_command_line_gives_the_same_byt
     page.until(lambda: "Refined" in page.text("told") or "Kept" in page.text("told"), "the run is done")
     assert "moe_agiqa.quality" in page.text("numbers")
 
-    handle = page.until(lambda: page.driver.find_elements("css selector", "#slider [role='slider'], #slider .icon-wrap"), "it slides")[0]
+    handle = page.one("#slider .icon-wrap")
     before = handle.location["x"]
     ActionChains(browser).drag_and_drop_by_offset(handle, -80, 0).perform()
     assert handle.location["x"] < before - 40
