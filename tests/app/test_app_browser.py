@@ -69,17 +69,17 @@ def browser(tmp_path):
 class Page:
     """What a person does."""
 
-    def __init__(self, driver, window):
+    def __init__(self, driver, window, name="01_clean.png"):
         self.driver, self.window = driver, window
         driver.get(window.local_url)
-        self.until(lambda: self.value("#prompt textarea"), "the first picture is open")
+        self.until(lambda: "Prompt:" in self.text("note"), "the first picture is open")
+        self.open(name)
 
     def one(self, selector):
         return self.driver.find_element("css selector", selector)
 
-    def value(self, selector):
-        script = "return document.querySelector(arguments[0])?.value"
-        return self.driver.execute_script(script, selector)
+    def sittings(self):
+        return list(self.window.sittings.open.values())
 
     def text(self, name):
         return self.driver.execute_script("return document.getElementById(arguments[0])?.textContent || ''", name)
@@ -92,9 +92,8 @@ class Page:
         return found
 
     def open(self, name):
-        before = self.value("#prompt textarea")
         self.driver.find_element("xpath", f"//*[@id='listed']//label[contains(., '{name}')]").click()
-        self.until(lambda: self.value("#prompt textarea") != before, f"{name} is open")
+        self.until(lambda: any(one.reading and one.reading.item.name == name for one in self.sittings()), name)
         time.sleep(1)  # the editor draws its picture
 
     def paint(self, right, down, along):
@@ -127,8 +126,7 @@ def test_strike_out_paint_run_slide_save_and_the_command_line_gives_the_same_byt
     from selenium.webdriver.common.action_chains import ActionChains
 
     root, window = opened
-    page = Page(browser, window)
-    page.open("09_colour.png")
+    page = Page(browser, window, "09_colour.png")
     page.one("#regions [data-testid='cell-0-1'] input").click()
     time.sleep(1)
     page.paint(-0.2, -0.15, 60)
@@ -160,3 +158,37 @@ def test_strike_out_paint_run_slide_save_and_the_command_line_gives_the_same_byt
     assert ours != (root / "in" / "09_colour.png").read_bytes()
     assert page.faults() == []
     assert page.hosts() == {window.local_url.split("/")[2]}
+
+
+def test_stop_stops_and_a_closed_tab_stops_its_run(opened, browser, tmp_path):
+    from grefine.app.desk import open_desk
+    from grefine.app.serve import serve
+    from grefine.refine.turns import turn_of
+
+    pipe, steps = opened[1].sittings.desk.pipe, {"total_steps": 900}
+    desk = open_desk(opened[0] / "in", pipe, tmp_path / "out", tmp_path / "plans", config=steps)
+    window = serve(desk, port=0, wait=False)
+    try:
+        page = Page(browser, window, "07_warp.png")
+        (sitting,) = window.sittings.open.values()
+        page.press("run")
+        page.until(lambda: "steps" in page.text("slider"), "steps are counted")
+        page.press("stop")
+        page.until(lambda: "Stopped" in page.text("told"), "it has stopped")
+        page.press("run")
+        page.until(lambda: "steps" in page.text("slider"), "steps are counted again")
+        browser.switch_to.new_window("tab")
+        browser.switch_to.window(browser.window_handles[0])
+        browser.close()
+        browser.switch_to.window(browser.window_handles[0])
+        end = time.monotonic() + PATIENCE
+        while not sitting.stop.is_set():
+            assert time.monotonic() < end, "nobody noticed that the tab is closed"
+            time.sleep(0.1)
+        assert turn_of(pipe).acquire(timeout=PATIENCE), "the run goes on"
+        turn_of(pipe).release()
+        assert pipe._watch.index < 500
+        assert sitting.outcome is None
+        assert not window.sittings.open
+    finally:
+        window.close()

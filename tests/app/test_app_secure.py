@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import sys
 import threading
@@ -65,16 +64,16 @@ def window(tmp_path_factory):
     window.close()
 
 
-def ask(window, handler, data, session):
-    """Call a handler as a browser would, and return what the queue says at the end."""
-    number = next(
-        n for n, fn in window.fns.items() if fn.fn is not None and fn.targets and fn.targets[0] == handler
-    )
-    body = {"data": data, "fn_index": number, "session_hash": session, "trigger_id": None, "event_data": None}
+def ask(window, event, data, session, name=None):
+    """Call a handler as the page does, by the part of the page and its event, and return the queue's last word."""
+    names = {block._id: getattr(block, "elem_id", None) for block in window.blocks.values()}
+    targets = {number: (names.get(fn.targets[0][0]), fn.targets[0][1]) for number, fn in window.fns.items()}
+    number = next(number for number, target in targets.items() if target == (name, event))
+    body = {"data": data, "fn_index": number, "session_hash": session}
     url = f"{window.local_url}gradio_api/queue"
     answer = httpx.post(f"{url}/join", json=body, timeout=60)
     if answer.status_code != 200:
-        return {"refused": answer.status_code, "text": answer.text}
+        return {"refused": answer.status_code}
     with httpx.stream("GET", f"{url}/data", params={"session_hash": session}, timeout=60) as stream:
         for line in stream.iter_lines():
             told = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
@@ -83,14 +82,93 @@ def ask(window, handler, data, session):
     raise AssertionError("the queue ended without an answer")
 
 
-def part(window, name):
-    return next(block._id for block in window.blocks.values() if getattr(block, "elem_id", None) == name)
+def fails(told):
+    return "refused" in told or told.get("success") is False or told["msg"] == "unexpected_error"
 
 
 def test_only_this_machine_can_connect_and_it_is_never_shared(window):
     port = int(window.local_url.rstrip("/").rpartition(":")[2])
     assert httpx.get(window.local_url).status_code == 200
-    with socket.socket() as other, pytest.raises(OSError, match="refused"):
-        socket.socket.connect(other, ("127.0.0.2", port))  # an address of every interface would answer
+    for address, answers in (("127.0.0.1", True), ("127.0.0.2", False)):  # all interfaces would answer at both
+        with socket.socket() as other:
+            assert (other.connect_ex((address, port)) == 0) is answers
     assert window.share is False
     assert window.share_url is None
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "192.168.0.9", ""])
+def test_a_foreign_host_header_is_refused_everywhere(window, host):
+    for path in ("", "config", "gradio_api/info", "gradio_api/queue/data?session_hash=x", "theme.css"):
+        assert httpx.get(f"{window.local_url}{path}", headers={"Host": host}).status_code == 400
+    assert httpx.post(f"{window.local_url}gradio_api/upload", headers={"Host": host}).status_code == 400
+
+
+def test_a_page_elsewhere_may_not_read_what_it_answers(window):
+    answer = httpx.get(f"{window.local_url}config", headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_no_file_outside_of_what_was_dropped_or_shown_is_served(window):
+    root = window.root
+    for path in ("/etc/passwd", root / "secret.png", root / "in" / "0000.png", "in/../secret.png", __file__):
+        answer = httpx.get(f"{window.local_url}gradio_api/file={path}")
+        assert answer.status_code in (403, 404), path
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "link.png", "/etc/passwd"])
+def test_no_name_opens_a_picture_outside_of_the_folder(window, name):
+    assert not fails(ask(window, "load", [None, []], name))
+    assert fails(ask(window, "input", [name, []], name, "listed"))
+    assert not fails(ask(window, "input", ["0000.png", []], name, "listed"))
+
+
+def test_no_path_that_was_not_uploaded_is_taken_for_a_dropped_picture_or_a_stroke(window):
+    secret = {"path": str(window.root / "secret.png"), "meta": {"_type": "gradio.FileData"}}
+    assert fails(ask(window, "upload", [secret, []], "paths", "dropped"))
+    assert not fails(ask(window, "load", [None, []], "paths"))
+    strokes = {"background": secret, "layers": [secret], "composite": None}
+    assert fails(ask(window, "then", [{"data": [], "headers": [], "metadata": None}, strokes, []], "paths"))
+
+
+def test_uploads_are_bounded(window):
+    url = f"{window.local_url}gradio_api/upload"
+    small = httpx.post(url, files={"files": ("a.png", b"x" * 1000)})
+    assert small.status_code == 200
+    large = httpx.post(url, files={"files": ("a.png", bytes(65 * 2**20))}, timeout=60)
+    assert large.status_code == 413
+
+
+def test_a_dropped_picture_with_too_many_pixels_is_refused(window, tmp_path):
+    from PIL import Image
+
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.png")
+    files = {"files": ("bomb.png", (tmp_path / "bomb.png").read_bytes())}
+    sent = httpx.post(f"{window.local_url}gradio_api/upload", files=files)
+    given = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
+    assert fails(ask(window, "upload", [given, []], "bomb", "dropped"))
+
+
+def test_two_people_wait_for_one_another(window):
+    slow = window.sittings.desk.pipe
+    slow.most = slow.calls = 0
+    people = [(window, "load", [None, []], f"person{number}") for number in range(3)]
+    threads = [threading.Thread(target=ask, args=one) for one in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (slow.calls, slow.most) == (3, 1)
+
+
+def test_who_leaves_stops_and_is_forgotten(window):
+    sitting = window.sittings.of("gone")
+    window.sittings.leave("gone")
+    assert sitting.stop.is_set()
+    assert "gone" not in window.sittings.open
+    window.sittings.leave("gone")
+
+
+def test_a_port_that_is_taken_is_one_sentence(window):
+    port = int(window.local_url.rstrip("/").rpartition(":")[2])
+    with pytest.raises(ConfigError, match=f"port {port}.*--port"):
+        serve(window.sittings.desk, port, wait=False)
