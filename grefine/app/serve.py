@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from grefine.app.desk import Desk
+from grefine.app.desk import Desk, open_desk
 from grefine.errors import ConfigError
+from grefine.resources import bundled
 
 HOSTS = ("127.0.0.1", "localhost")
 """What a browser on this machine calls it; a page elsewhere that leads a name of its own here is refused."""
@@ -44,3 +45,12 @@ def serve(
     if wait:
         window.block_thread()
     return window
+
+
+def open_space(pipeline: str = "tiny") -> None:
+    """Show the example pictures to many people at once, as a Hugging Face Space; its own proxy decides who comes."""
+    from grefine.app.window import LOOKS, make_window
+
+    examples = bundled("examples") / "images"
+    desk = open_desk(examples, pipeline, "results", "plans", prompts=examples / "prompts.csv")
+    make_window(desk, private=True).launch(**LOOKS)

@@ -72,13 +72,16 @@ def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
         ) -> Any:
             """Call a handler upon an event; the busy ones wait for one another."""
 
-            def handle(request: gr.Request, *values: Any) -> dict[Any, Any]:
+            def handle(request: gr.Request, *values: Any) -> dict[Any, Any] | None:
                 more = {"on_step": _progress} if handler is page.run else {}
                 try:
                     found = handler(sittings.of(request.session_hash), *values, **more)
                 except GRefineError as error:
                     raise gr.Error(str(error), duration=None, print_exception=False) from error
-                return {part[name]: _update(name, value, private) for name, value in found.items()}
+                # Without outputs Gradio wants nothing at all.
+                return (
+                    {part[name]: _update(name, value, private) for name, value in found.items()} if changed else None
+                )
 
             queue = {"concurrency_id": "pipeline", "concurrency_limit": 1} if busy else {"queue": False}
             inputs, outputs = [part[name] for name in given], [part[name] for name in changed]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -192,3 +194,69 @@ def test_stop_stops_and_a_closed_tab_stops_its_run(opened, browser, tmp_path):
         assert not window.sittings.open
     finally:
         window.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")])
+def test_desktop_and_phone_light_and_dark(opened, browser, width, scheme):
+    """Nothing is wider than the screen, the colours follow the machine; APP_SCREENSHOTS=DIR keeps what is seen."""
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    page = Page(browser, opened[1], "09_colour.png")
+    page.press("run")
+    page.until(lambda: "Refined" in page.text("told") or "Kept" in page.text("told"), "the run is done")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    shade = browser.execute_script(
+        "return getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
+    )
+    assert (max(shade[:3]) < 80) is (scheme == "dark")
+    assert page.faults() == []
+    if folder := os.environ.get("APP_SCREENSHOTS"):
+        height = browser.execute_script("return document.documentElement.scrollHeight")
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen | {"height": height})
+        time.sleep(2)
+        browser.save_screenshot(str(Path(folder) / f"app-{width}-{scheme}.png"))
+
+
+def test_by_keyboard(opened, browser):
+    """From picture to picture, switch a region off, run and keep, without a mouse."""
+    from selenium.webdriver.common.keys import Keys
+
+    page = Page(browser, opened[1], "07_warp.png")
+
+    def press(*keys):
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(browser).send_keys(*keys).perform()
+
+    def focused():
+        return browser.execute_script("return document.activeElement.closest('[id]')?.id || ''")
+
+    def tab_to(name):
+        for _ in range(60):
+            if browser.execute_script(
+                "return document.getElementById(arguments[0]).contains(document.activeElement)", name
+            ):
+                return
+            press(Keys.TAB)
+        raise AssertionError(f"'{name}' is not reached by Tab; the focus is at '{focused()}'")
+
+    tab_to("listed")
+    press(Keys.ARROW_DOWN)
+    page.until(
+        lambda: any(one.reading and one.reading.item.name == "09_colour.png" for one in page.sittings()), "next"
+    )
+    time.sleep(1)
+    tab_to("regions")
+    (sitting,) = page.sittings()
+    press(Keys.ARROW_RIGHT, Keys.ENTER)
+    page.until(lambda: not any(region.on for region in sitting.plan.regions), "the region is off")
+    tab_to("run")
+    press(Keys.ENTER)
+    page.until(lambda: sitting.outcome is not None, "it has run")
+    page.until(lambda: "**" not in page.text("told") and page.text("told"), "it is told")
+    tab_to("keep")
+    press(Keys.ENTER)
+    page.until(lambda: "Saved" in page.text("saved"), "it is saved")
