@@ -22,9 +22,10 @@ LOOKS: dict[str, Any] = {
     "theme": gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
     "css": "#listed .wrap {flex-flow: column nowrap; max-height: 24rem; overflow-y: auto}"
     " #regions .add-row-button, #regions .cell-menu-button {display: none}"
-    " #phrases table, #numbers table {width: 100%}"
-    " #phrases :is(td, th), #numbers :is(td, th) {padding: 0.25rem 0.75rem 0.25rem 0 !important; text-align: left;"
-    " border: 0 !important; border-bottom: 1px solid var(--border-color-primary) !important}",
+    " :is(#phrases, #numbers) :is(table, tr, td, th) {border: 0 !important; overflow-wrap: anywhere}"
+    " :is(#phrases, #numbers) table {width: 100%}"
+    " :is(#phrases, #numbers) :is(td, th) {padding: 0.25rem 0.5rem 0.25rem 0 !important; text-align: left;"
+    " border-bottom: 1px solid var(--border-color-primary) !important}",
     "footer_links": [],
     "max_file_size": LARGEST,
     "ssr_mode": False,
@@ -145,9 +146,10 @@ def _layout(count: int, private: bool) -> dict[str, Any]:
             with gr.Row():
                 with gr.Column(scale=3, min_width=320):
                     brush = gr.Brush(default_size=24, colors=["#e6283c", "#2846e6"], color_mode="fixed")
-                    label = "Paint red to repaint, blue to leave alone"
+                    gr.Markdown("Paint red to repaint, blue to leave alone.")
                     bare: dict[str, Any] = {"sources": (), "transforms": (), "layers": False, "format": "png"}
-                    add("editor", gr.ImageEditor, label=label, type="pil", brush=brush, height=580, **bare)
+                    bare |= {"label": "Brush", "type": "pil", "height": "min(580px, 100vw)"}
+                    add("editor", gr.ImageEditor, brush=brush, **bare)
                 with gr.Column(scale=2, min_width=320):
                     add("layers", gr.CheckboxGroup, list(LAYERS), value=["what is repainted"], label="Layers")
                     add("phrases", gr.HTML, label="Phrases")
