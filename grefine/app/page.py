@@ -7,7 +7,7 @@ from typing import Any
 
 from grefine.app import desk
 from grefine.app.desk import Sitting
-from grefine.app.show import enlarged, number_table, phrase_table, region_rows, surface, verdict
+from grefine.app.show import STATES, enlarged, number_table, phrase_table, region_rows, surface, verdict
 from grefine.errors import ConfigError
 
 Values = dict[str, Any]
@@ -119,6 +119,7 @@ def _choices(sitting: Sitting, name: str | None) -> Values:
     first = max(0, min((every.index(name) if name in every else 0) - SHOWN // 2, len(every) - SHOWN))
     part = every[first : first + SHOWN]
     states = [desk.state_of(sitting, one) for one in part]
+    states = [STATES.get(state, state).lower() for state in states]
     choices = [(f"{one}: {state}" if state else one, one) for one, state in zip(part, states, strict=True)]
     where = f" {first + 1:,} to {first + len(part):,} of {len(every):,}" if len(part) < len(every) else ""
     return {"choices": choices, "value": name, "label": f"Pictures{where}", "visible": bool(every)}

@@ -16,6 +16,7 @@ from grefine.types import AlignmentMap, RefineResult, RepairPlan
 LAYERS = {"what looks bad": "quality", "what is missing": "alignment", "what is repainted": "mask"}
 SIDES = 512, 1024
 """Pictures are shown no smaller and no larger than this."""
+STATES = {"refined": "Refined", "kept": "Original kept", "untouched": "Nothing changed", "beyond": "Beyond repair"}
 _SEEN = {None: "seen", "noun": "missing", "attribute": "not as asked"}
 
 
@@ -92,7 +93,7 @@ def where(field: np.ndarray) -> str:
 
 def verdict(outcome: Outcome) -> str:
     """Return what became of a picture, in the guard's words, and what else is to be known."""
-    return "\n\n".join([f"**{outcome.state.capitalize()}.** {outcome.reason}", *outcome.notes])
+    return "\n\n".join([f"**{STATES[outcome.state]}.** {outcome.reason}", *outcome.notes])
 
 
 def number_table(outcome: Outcome) -> str:

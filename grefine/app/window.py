@@ -22,8 +22,8 @@ LOOKS: dict[str, Any] = {
     "theme": gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
     "css": "#listed .wrap {flex-flow: column nowrap; max-height: 24rem; overflow-y: auto}"
     " #regions .add-row-button, #regions .cell-menu-button {display: none}"
-    " :is(#phrases, #numbers) :is(table, tr, td, th) {border: 0 !important; overflow-wrap: anywhere}"
-    " :is(#phrases, #numbers) table {width: 100%}"
+    " :is(#phrases, #numbers) :is(table, tr, td, th) {border: 0 !important}"
+    " :is(#phrases, #numbers) table {width: 100%} :is(#phrases, #numbers) td:first-child {overflow-wrap: anywhere}"
     " :is(#phrases, #numbers) :is(td, th) {padding: 0.25rem 0.5rem 0.25rem 0 !important; text-align: left;"
     " border-bottom: 1px solid var(--border-color-primary) !important}",
     "footer_links": [],
