@@ -12,12 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "folder"))
 from small_world import config, make_folder, random_pipeline, scene
 
 from grefine.app.desk import open_desk
 from grefine.app.serve import serve
+from grefine.app.show import region_rows
 from grefine.errors import ConfigError
 
 if find_spec("gradio") is None:
@@ -26,6 +28,8 @@ if find_spec("gradio") is None:
     pytest.skip(REASON, allow_module_level=True)
 
 import httpx
+
+FILES = ["0000.png", "0000.png.plan.json", "0000.png.mask.png"]
 
 
 class Slow:
@@ -172,3 +176,36 @@ def test_a_port_that_is_taken_is_one_sentence(window):
     port = int(window.local_url.rstrip("/").rpartition(":")[2])
     with pytest.raises(ConfigError, match=f"port {port}.*--port"):
         serve(window.sittings.desk, port, wait=False)
+
+
+def test_a_space_gives_everyone_results_of_their_own_and_takes_them_away(window):
+    from grefine.app.window import LOOKS, make_window
+
+    space = make_window(window.sittings.desk, private=True)
+    space.launch(prevent_thread_lock=True, server_name="127.0.0.1", share=False, quiet=True, **LOOKS)
+    try:
+        for session in ("ann", "ben"):
+            assert not fails(ask(space, "load", [None, []], session))
+        ann, ben = space.sittings.of("ann"), space.sittings.of("ben")
+        rows = {"data": region_rows(ann.plan), "headers": ["", "on", "words", "strength", "why"], "metadata": None}
+        assert not fails(ask(space, "then", [rows, None, []], "ann"))
+        told = ask(space, "click", ["0000.png"], "ann", "keep")
+        assert [file["orig_name"] for file in told["output"]["data"][2]["value"]] == FILES
+        assert (ann.desk.out / "0000.png").is_file()
+        assert not ben.desk.out.exists()
+        assert not window.sittings.desk.out.exists()
+        space.sittings.leave("ann")
+        assert not ann.desk.out.parent.exists()
+        assert ben.desk.out.parent.exists()
+        space.sittings.leave("ben")
+    finally:
+        space.close()
+
+
+def test_the_files_of_the_space_are_what_hugging_face_reads():
+    folder = Path(__file__).parents[2] / "examples" / "space"
+    front = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
+    assert (front["sdk"], front["app_file"]) == ("gradio", "app.py")
+    assert front["sdk_version"].startswith("6.")
+    assert (folder / "requirements.txt").read_text() == "grefine[app]\n"
+    assert len((folder / "app.py").read_text().splitlines()) == 3
