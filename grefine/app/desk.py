@@ -145,7 +145,6 @@ def look(sitting: Sitting, name: str, prompt: str | None = None, anew: bool = Fa
     item = sitting.desk.items.get(name) or sitting.dropped.get(name)
     if item is None:
         raise ConfigError(f"'{printable(str(name))[:200]}' is not in the list.")
-    sitting.reading = sitting.found = sitting.plan = sitting.outcome = None
     task, pipe = sitting.desk.task, sitting.desk.pipe
     if prompt is not None:
         task = replace(task, prompts=PromptSources(None, prompt, ("prompt",)))
@@ -158,7 +157,13 @@ def look(sitting: Sitting, name: str, prompt: str | None = None, anew: bool = Fa
     seed = torch.Generator().manual_seed(task.options.seed)
     given = {"prompt": [reading.prompt.prompt], "image": [reading.image.rgb], "config": task.config}
     (found,) = pipe(**given, generator=seed, plan_only=True, force=True).results
-    sitting.task, sitting.reading, sitting.found, sitting.plan = task, reading, found, found.plan
+    sitting.task, sitting.reading, sitting.found, sitting.plan, sitting.outcome = (
+        task,
+        reading,
+        found,
+        found.plan,
+        None,
+    )
     sitting.note = "" if anew or not plan_file(sitting, item).is_file() else _take_saved(sitting, item, found.plan)
 
 

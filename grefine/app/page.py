@@ -109,6 +109,11 @@ def stop(sitting: Sitting) -> Values:
     return {}
 
 
+def still_open(sitting: Sitting) -> Values:
+    """Return the list as it is when something was refused: at the picture that is open."""
+    return _choices(sitting, desk.name_of(sitting, sitting.reading.item) if sitting.reading else None)
+
+
 def _names(sitting: Sitting) -> list[str]:
     return [*sitting.desk.items, *sitting.dropped]
 

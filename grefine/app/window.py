@@ -73,16 +73,17 @@ def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
         ) -> Any:
             """Call a handler upon an event; the busy ones wait for one another."""
 
-            def handle(request: gr.Request, *values: Any) -> dict[Any, Any] | None:
+            def handle(request: gr.Request, *values: Any) -> Any:
+                sitting = sittings.of(request.session_hash)
                 more = {"on_step": _progress} if handler is page.run else {}
                 try:
-                    found = handler(sittings.of(request.session_hash), *values, **more)
+                    found = handler(sitting, *values, **more)
                 except GRefineError as error:
-                    raise gr.Error(str(error), duration=None, print_exception=False) from error
-                # Without outputs Gradio wants nothing at all.
-                return (
-                    {part[name]: _update(name, value, private) for name, value in found.items()} if changed else None
-                )
+                    gr.Warning(str(error), duration=None, title="Not done")
+                    found = {"listed": page.still_open(sitting)} if "listed" in changed else {}
+                if not changed:
+                    return None
+                return {part[name]: _update(name, value, private) for name, value in found.items()} or gr.skip()
 
             queue = {"concurrency_id": "pipeline", "concurrency_limit": 1} if busy else {"queue": False}
             inputs, outputs = [part[name] for name in given], [part[name] for name in changed]
