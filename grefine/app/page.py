@@ -8,7 +8,7 @@ from typing import Any
 from grefine.app import desk
 from grefine.app.desk import Sitting
 from grefine.app.show import STATES, enlarged, number_table, phrase_table, region_rows, surface, verdict
-from grefine.errors import ConfigError
+from grefine.errors import ConfigError, GRefineError
 
 Values = dict[str, Any]
 PICTURE = ("listed", "prompt", "note", "editor", "regions", "phrases")
@@ -38,7 +38,14 @@ def open_previous(sitting: Sitting, name: str | None, layers: list[str]) -> Valu
 
 def open_dropped(sitting: Sitting, file: str | None, layers: list[str]) -> Values:
     """Open a picture from elsewhere."""
-    return open_named(sitting, desk.drop(sitting, file), layers) if file else {}
+    if not file:
+        return {}
+    name = desk.drop(sitting, file)
+    try:
+        return open_named(sitting, name, layers)
+    except GRefineError:
+        del sitting.dropped[name]
+        raise
 
 
 def plan_anew(sitting: Sitting, text: str, layers: list[str]) -> Values:

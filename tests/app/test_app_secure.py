@@ -90,7 +90,8 @@ def fails(told):
     """Whether a call was refused: by Gradio, or by a sentence that leaves all but the list as it was."""
     if "refused" in told or told["msg"] == "unexpected_error" or told.get("success") is False:
         return True
-    return all(value == {"__type__": "update"} for value in told["output"]["data"][1:])
+    parts = told["output"]["data"][1:]
+    return all(isinstance(part, dict) and set(part) <= {"__type__", "props"} for part in parts)
 
 
 def test_only_this_machine_can_connect_and_it_is_never_shared(window):
@@ -152,7 +153,9 @@ def test_a_dropped_picture_with_too_many_pixels_is_refused(window, tmp_path):
     files = {"files": ("bomb.png", (tmp_path / "bomb.png").read_bytes())}
     sent = httpx.post(f"{window.local_url}gradio_api/upload", files=files)
     given = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
-    assert fails(ask(window, "upload", [given, []], "bomb", "dropped"))
+    told = ask(window, "upload", [given, []], "bomb", "dropped")
+    assert fails(told)
+    assert not window.sittings.of("bomb").dropped
 
 
 def test_two_people_wait_for_one_another(window):
