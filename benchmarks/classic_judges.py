@@ -60,7 +60,9 @@ def main() -> None:
     """Measure and print a Markdown table."""
     parser = argparse.ArgumentParser(description="Do judges that need nothing fetched follow visible damage?")
     parser.add_argument("photographs", nargs="*", type=Path)
-    images = list(photographs(parser.parse_args().photographs).values())
+    named = photographs(parser.parse_args().photographs)
+    # By their names: the halves, and so the table, do not hang on where the photographs lie.
+    images = [named[key] for key in sorted(named, key=lambda key: key.rpartition("/")[2])]
     print(f"{len(images)} photographs: share on which a judge is monotone / of single steps that it does not reward\n")
     print(f"| judge | {' | '.join(LADDERS)} |\n| --- |{' ---: |' * len(LADDERS)}")
     for name, steps in measure(images).items():

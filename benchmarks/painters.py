@@ -2,7 +2,7 @@
 
     python -m benchmarks.run --only painters
 
-The pipelines are toys of random weights (`lab/toy_painters.py`), far cheaper per pixel than any published one, so the
+The pipelines are toys of random weights (`toy_painters.py`), far cheaper per pixel than any published one, so the
 share that is ours is larger here than with real weights: it costs the same milliseconds there.
 """
 
@@ -13,11 +13,11 @@ import torch
 
 from benchmarks.measure import Row, compared, interleave
 from benchmarks.part import Part, Table
+from benchmarks.toy_painters import ALL, build
 from grefine.refine.inputs import read_pictures
 from grefine.refine.job import open_jobs
 from grefine.refine.painters.diffusers import DiffusersPainter, painter_of
 from grefine.refine.painters.protocol import CropJob, Painting
-from lab.toy_painters import ALL, build
 
 SIDE, STEPS = 96, 10
 

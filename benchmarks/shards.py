@@ -2,9 +2,10 @@
 
 Every process has one thread. What is compared is the work of the slowest process, from its first look at the folder to
 its last row; loading is told beside it, because a long run does not notice it. `--merge ROWS` measures a merge of that
-many made-up rows in two journals, without pictures (`--page`: and their page, on which they are then missing).
+that many made-up rows in two journals, without pictures (`--page`: with 151 pictures that they share, and the page).
 `--plan ROWS` lists so many pictures of a folder, a list, a Parquet file and a tar, and measures the peak memory.
-`--ray` measures what a cluster of this machine adds to a run of `--count` pictures in one process.
+`--ray` measures the start of a cluster of this machine and what its dealing adds per 1,000 pictures, by work that does
+nothing, and then a run of `--count` pictures beside one in one process.
 """
 
 from __future__ import annotations
@@ -12,19 +13,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from benchmarks.folder import make_folder
 from benchmarks.measure import BUSY
 from grefine.folder.merge import merge
 from grefine.folder.options import FolderOptions
 from grefine.io.journal import Journal
+
+_PICTURES = 151
+"""A prime, so that a page of every so many-th row has all of them."""
 
 
 def refine(source: Path, out: Path, pipeline: str, shards: int) -> tuple[float, float]:
@@ -55,16 +64,20 @@ def merge_rows(rows: int, folder: Path, page: bool = False) -> tuple[float, floa
     options = asdict(FolderOptions(report=page, pattern=("nothing",)))
     share = {"of": 2, "list": "", "sources": [str(folder / "in")], "options": options}
     start = {"kind": "run", "header": {}, "view": {"facts": []}, "shard": share}
-    (folder / "in").mkdir()
+    if page:
+        _make_large(folder / "in", 0)
+        _make_large(out, 1)
+    (folder / "in").mkdir(exist_ok=True)
+    pictures = sorted((folder / "in").glob("*.jpg"))
     (out / ".grefine/shards").mkdir(parents=True)
     for number in (1, 2):
         with Journal(out / f".grefine/shards/{number}-of-2-{number:08x}.jsonl") as journal:
             journal._durable = False
             journal.append([start])
             for first in range((number - 1) * size, rows, 2 * size):
-                journal.append([_row(index) for index in range(first, min(first + size, rows))])
+                journal.append([_row(index, pictures) for index in range(first, min(first + size, rows))])
     begun = time.monotonic()
-    told = f"from grefine.folder.merge import merge; done = merge({str(out)!r}).counts['refined']"
+    told = f"from grefine.folder.merge import merge; done = merge({str(out)!r}).done"
     done, peak = alone(told)
     seconds = time.monotonic() - begun
     if done != rows:
@@ -116,6 +129,27 @@ def plan(rows: int, folder: Path) -> None:
         print(f"{rows:,} of {source}: {time.monotonic() - begun:.1f} s, peak {peak:.0f} MiB", flush=True)
 
 
+def ray_alone(count: int = 10_000, size: int = 8) -> None:
+    """Time the start of a cluster, and so many pictures' rows there and back, in batches, without any work."""
+    from grefine.cluster import Cluster, leave, packed, work_on
+
+    batches = [packed([_row(index, ()) for index in range(first, first + size)]) for first in range(0, count, size)]
+    begun = time.monotonic()
+    found = work_on(Cluster(gpus_per_worker=0, actors=1), lambda: _same, {}, batches)
+    next(found)
+    ready = time.monotonic()
+    came = 1 + sum(1 for _ in found)
+    spent = time.monotonic() - ready
+    leave()
+    if came != len(batches):
+        raise RuntimeError(f"{came} of {len(batches)} batches came back.")
+    print(f"Ray alone: {ready - begun:.1f} s to the first batch, then {spent * 1000 / count:.2f} s per 1,000 pictures")
+
+
+def _same(rows: object) -> object:
+    return rows
+
+
 def ray(count: int, folder: Path, pipeline: str) -> None:
     """Compare a run on a cluster of two actors with one of one process."""
     plain = refine(folder / "in", folder / "plain", pipeline, 1)
@@ -135,20 +169,32 @@ def ray(count: int, folder: Path, pipeline: str) -> None:
         )
 
 
-def _row(index: int) -> dict[str, object]:
+def _make_large(folder: Path, seed: int) -> None:
+    """Write a few pictures that are too large together to lie inside a page."""
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(seed)
+    for number in range(_PICTURES):
+        colours = Image.fromarray(noise.integers(0, 256, (80, 80, 3), np.uint8))
+        large = colours.resize((640, 640), Image.Resampling.BICUBIC)
+        large.effect_spread(9).save(folder / f"{number:03}.jpg", quality=90)
+
+
+def _row(index: int, pictures: Sequence[Path]) -> dict[str, object]:
     name = f"{index // 1000:04}/{index:07}.png"
+    picture = pictures[index % len(pictures)] if pictures else Path("/pictures", name)
+    state = ("refined", "refined", "kept", "untouched")[(index // 20 + index) % 4]
     return {
         "kind": "image",
         "file": name,
-        "source": f"/pictures/{name}",
-        "state": "refined",
+        "source": str(picture),
+        "state": state,
         "reason": "p rose from 0.41 to 0.62 and a from 0.55 to 0.71, more than their noise.",
         "input": {"sha256": f"{index:064x}", "bytes": index, "mtime_ns": index, "ctime_ns": index},
         "prompt": "a red ball on green grass beside a blue house in the snow",
         "prompt_origin": "A1111 infotext",
-        "output": name,
-        "decision": {"kept": "both", "guarded": True},
-        "scores": {"before": {"p": 0.41, "a": 0.55}, "after": {"p": 0.62, "a": 0.71}},
+        "output": picture.name if pictures else name,
+        "decision": {"kept": "both" if state == "refined" else "original", "guarded": True},
+        "scores": {"before": {"p": 0.41, "a": 0.55}, "after": {"p": 0.62, "a": 0.55 + index % 97 / 200}},
         "noise": {"p": 0.01, "a": 0.01},
         "area": 0.1,
         "moved": 0.1,
@@ -164,6 +210,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--merge", type=int, default=0, metavar="ROWS")
     parser.add_argument("--page", action="store_true")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the merged OUT to a new folder")
     parser.add_argument("--plan", type=int, default=0, metavar="ROWS")
     parser.add_argument("--ray", action="store_true")
     given = parser.parse_args()
@@ -173,10 +220,18 @@ def main() -> None:
         if given.merge:
             seconds, peak = merge_rows(given.merge, Path(folder), given.page)
             print(f"merge of {given.merge:,} rows: {seconds:.1f} s, peak {peak:.0f} MiB")
+            for view in ("results.csv", "report.html", "report_files"):
+                files = [Path(folder, "out", view), *Path(folder, "out", view).glob("*")]
+                sizes = [file.stat().st_size for file in files if file.is_file()]
+                print(f"{view}: {sum(sizes) / 2**20:.1f} MiB in {len(sizes):,} files")
+            if given.keep:
+                shutil.copytree(Path(folder, "out"), given.keep)
             return
         if given.plan:
             plan(given.plan, Path(folder, "plan"))
             return
+        if given.ray:
+            ray_alone()
         make_folder(Path(folder, "in"), given.count)
         if given.ray:
             ray(given.count, Path(folder), given.pipeline)

@@ -3,8 +3,6 @@
 The names below are the public API. They load on first use, so that `import grefine` stays light.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

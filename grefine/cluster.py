@@ -4,8 +4,6 @@ Ray Data deals, holds back and does again what a dead actor had; it never sees a
 end its job: what a piece of work has to say, failures too, comes back as its result.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import pickle
@@ -39,11 +37,7 @@ class Cluster:
 
 
 def join(cluster: Cluster) -> int:
-    """Join or start the cluster; return how many actors there will be.
-
-    Raises:
-        ConfigError: no Ray, no cluster, or not enough of it.
-    """
+    """Join or start the cluster; return how many actors there will be."""
     try:
         import ray  # pyright: ignore[reportMissingImports]
         import ray.data  # pyright: ignore[reportMissingImports]
@@ -109,9 +103,6 @@ def work_on(
     """Yield what the actors make of the pieces, in their order.
 
     Every actor makes its worker once by `make(**given)`.
-
-    Raises:
-        ConfigError: a worker refused, or the cluster ended.
     """
     count = join(cluster)
     import ray  # pyright: ignore[reportMissingImports]
@@ -162,11 +153,7 @@ def active() -> Cluster | None:
 
 @contextmanager
 def judging_on(engine: str | None, cluster: Cluster) -> Iterator[None]:
-    """Let judges work on a cluster for a while, if the engine is `ray`.
-
-    Raises:
-        ConfigError: another engine, or a cluster that cannot be joined.
-    """
+    """Let judges work on a cluster for a while, if the engine is `ray`."""
     if engine not in (None, "ray"):
         raise ConfigError(f"The engine of judges must be 'ray', not '{engine}'.")
     if engine is None:

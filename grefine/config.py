@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import hashlib
 import inspect
 import itertools
 import json
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from grefine.errors import ConfigError, nearest
+from grefine.io.content import content_hash
 
 T = TypeVar("T")
 _SHOWN = reprlib.Repr()
@@ -75,10 +75,10 @@ def assignments(entries: Iterable[str], option: str) -> dict[str, str]:
     return found
 
 
-def digest(config: Any) -> str:
-    """Return a short hash that is equal exactly when two configurations are equal."""
-    text = json.dumps(dataclasses.asdict(config), sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def digest(values: Any) -> str:
+    """Return a short hash that is equal exactly when two configurations, or plain values, are equal."""
+    plain = dataclasses.asdict(values) if dataclasses.is_dataclass(values) else values  # type: ignore[arg-type]
+    return content_hash(json.dumps(plain, sort_keys=True, default=str))[:12]
 
 
 def field_texts(schema: type) -> dict[str, str]:

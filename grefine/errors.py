@@ -1,7 +1,5 @@
 """What goes wrong, in words: what was given, what is accepted, the next step."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 
@@ -42,7 +40,7 @@ class PackageMissing(GRefineError, ImportError):
     """A package that the light install leaves out."""
 
     @classmethod
-    def of(cls, error: ModuleNotFoundError) -> PackageMissing:
+    def of(cls, error: ModuleNotFoundError) -> "PackageMissing":
         """Say which one, and what installs it."""
         return cls(
             f"This needs the package '{(error.name or '').partition('.')[0]}', which is not installed: "

@@ -1,7 +1,5 @@
 """Published weights: which files a recipe means, getting them once, and holding them to what was recorded."""
 
-from __future__ import annotations
-
 import errno
 import fnmatch
 import hashlib
@@ -17,6 +15,8 @@ from typing import Any
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, in_words
+from grefine.io.atomic import write_text
+from grefine.io.content import content_hash
 from grefine.resources import bundled, cache_folder, config_file
 
 LOCK = "lock.json"
@@ -287,7 +287,7 @@ def _download(recipe: FetchRecipe, name: str, remote: RemoteFile, target: Path) 
             said = source.headers.get("Content-Length")
         if said is not None and partial.stat().st_size != int(said):
             raise OSError(f"the server cut it off after {partial.stat().st_size} of {said} bytes")
-        found, wanted = sha256_of(partial), remote.sha256 or _locked(name).get(remote.path, {}).get("sha256")
+        found, wanted = content_hash(partial), remote.sha256 or _locked(name).get(remote.path, {}).get("sha256")
         if wanted and found != wanted:
             raise WeightsCorrupt(
                 f"{remote.url} gave a file with sha256 {found}, expected {wanted}: it was changed at its source or on "
@@ -347,7 +347,7 @@ def _from_hub_cache(name: str, part: HubFiles, revision: str | None, report: Rep
     for path, file in chosen.items():
         target = home / (part.prefix() + path)
         _link(file.resolve(), target)
-        entries[part.prefix() + path] = _entry(target, part.repo, snapshot.name, sha256_of(target))
+        entries[part.prefix() + path] = _entry(target, part.repo, snapshot.name, content_hash(target))
     _refuse_change(name, entries)
     _lock(name, entries)
     return True
@@ -428,12 +428,6 @@ def _refuse_outside(path: str, what: str) -> None:
         raise ConfigError(f"{what} '{path}' leads out of its folder: give a path below it, without '..'.")
 
 
-def sha256_of(path: Path) -> str:
-    """Return the hash of a file's content."""
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
-
-
 def _blob_of(path: Path) -> str:
     """Return git's name for a file's content, which the hub states for small files."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
@@ -447,7 +441,7 @@ def _check(file: Path, name: str, path: str, known: str | None) -> None:
     wanted = known or entry.get("sha256")
     if entry.get("sha256") == wanted and entry.get("checked") == [stat.st_size, stat.st_mtime_ns]:
         return
-    found = sha256_of(file)
+    found = content_hash(file)
     if wanted and found != wanted:
         raise WeightsCorrupt(
             f"'{file}' has sha256 {found}, expected {wanted}: delete it and run `grefine fetch {name}` again."
@@ -500,14 +494,7 @@ def _lock(name: str, entries: dict[str, Any]) -> None:
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write it so that a reader sees the old or the new file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(file, json.dumps(content, indent=1, sort_keys=True))
 
 
 def _missing(recipe: FetchRecipe, name: str, path: str, why: str = "") -> WeightsMissing:

@@ -1,7 +1,5 @@
 """A pipeline as a command opens it: where it runs, in which precision, and who judges beside its own judges."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import torch
 
 from grefine.errors import ConfigError, GRefineError, nearest
+from grefine.io.places import here
 from grefine.scorers.resolve import check_device, load_scorer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -31,6 +30,8 @@ class Opening:
     """Who redraws in place of SDXL: a recipe, the name of an installed painter, a folder, or a Hub id."""
     painter_class: str = ""
     """The class of diffusers that a folder or Hub id is loaded as; empty: what its index says."""
+    restorer: str = ""
+    """Another painter for stage 2, named as `painter` is."""
 
     def key(self) -> list[str]:
         """Return what of it decides results, to tell runs apart; empty for the defaults on a CPU."""
@@ -58,9 +59,10 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
 def open_pipeline(pipeline: Any, opening: Opening) -> Any:
     """Load a pipeline, or take a loaded one, and give it its judges."""
     if isinstance(pipeline, torch.nn.Module) or hasattr(pipeline, "components"):
-        if opening.dtype != "auto" or opening.offload != "none" or opening.painter:
+        if opening.dtype != "auto" or opening.offload != "none" or opening.painter or opening.restorer:
             raise ConfigError(
-                "dtype, offload and painter are for a pipeline that is loaded here; set them when you load yours."
+                "dtype, offload, painter and restorer are for a pipeline that is loaded here; set them when you load "
+                "yours."
             )
         pipe = pipeline
     else:
@@ -112,8 +114,12 @@ def _load(name: str, opening: Opening) -> Any:
         raise ConfigError(f"offload must be one of {', '.join(OFFLOADS)}, not '{opening.offload}'.")
     if opening.offload != "none" and torch.device(device).type == "cpu":
         raise ConfigError("--offload spares a GPU's memory and needs one: give --device cuda, or leave it out.")
+    name = str(here(name))
     try:
         pipe = (_painted if opening.painter else _plain)(name, opening, dtype)
+        if opening.restorer:
+            terms = opening.allow_noncommercial
+            pipe.use_restorer(opening.restorer, device=device, allow_noncommercial=terms, dtype=dtype)
         if opening.offload == "model":
             pipe.enable_model_cpu_offload(device=device)
         elif opening.offload == "sequential":

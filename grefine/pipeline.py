@@ -208,6 +208,7 @@ class GRefinePipeline(
             painter=painter,
         )
         self._painter: Chosen | None = None
+        self._restorer: Chosen | None = None
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 8
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
         self._guidance_scale, self._interrupt, self._watch = 1.0, False, Watch()
@@ -303,10 +304,13 @@ class GRefinePipeline(
         """
         given = locals()
         check_types({name: given[name] for name in KINDS})
+        config = read_settings(config)
+        mending: Any = self._restorer if restorer is None and config.restorer is None else restorer
+        mending = open_painter(mending) if isinstance(mending, DiffusionPipeline) else mending
         overrides = {
             "total_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
-            "restorer": restorer if isinstance(restorer, str) else None,
+            "restorer": mending if mending is None or isinstance(mending, str) else "inpaint",  # it has steps
             "preserve": preserve,
             "guard": guard,
         }
@@ -316,7 +320,7 @@ class GRefinePipeline(
         most = STRENGTH_CAP if other is None else 1.0
         check_call(output_type, strength, callback_on_step_end_tensor_inputs, shown, most)
         preferred = self.config.refine_defaults or {}
-        settings = painter_settings(read_settings(config), preferred, overrides, other, own)
+        settings = painter_settings(config, preferred, overrides, other, own)
         foreign = {name: given[name] for name in FOR_SDXL} | {"guidance": guidance or None}
         refuse_foreign(other, foreign | {"output_type='latent'": True if output_type == "latent" else None})
         self._cross_attention_kwargs, self._interrupt = cross_attention_kwargs, False
@@ -341,7 +345,6 @@ class GRefinePipeline(
         assert stage1 is not None  # a pipeline without either was refused above
         room = settings.batch_size * stage1.side**2
         stage1 = stage1.at(replace(painting, max_batch_pixels=room))
-        mending: Any = open_painter(restorer) if isinstance(restorer, DiffusionPipeline) else restorer
         named = settings.restorer or "none" if mending is None or isinstance(mending, str) else mending
         stage2 = choose_restorer(named, stage1, sdxl, self.refiner(second))
         if stage2 is not None:
@@ -425,6 +428,21 @@ class GRefinePipeline(
         told: dict[str, Any] = {"painter_class": painter_class, "words": words, "arguments": arguments, "side": side}
         self._painter = None if painter is None else open_painter(painter, **told, **load)
         self.register_to_config(painter=describe_painter(self._painter))
+
+    def use_restorer(
+        self,
+        painter: Any,
+        painter_class: str | None = None,
+        words: Any = None,
+        arguments: Mapping[str, Any] | None = None,
+        **load: Any,
+    ) -> None:
+        """Let another painter do stage 2 where no call or setting names a `restorer`; None leaves it as it was.
+
+        The arguments are those of `use_painter`. It is shared, moved along and never saved.
+        """
+        told: dict[str, Any] = {"painter_class": painter_class, "words": words, "arguments": arguments}
+        self._restorer = None if painter is None else open_painter(painter, **told, **load)
 
     def _painter_of_call(self, painter: Any) -> Chosen | None:
         """Return a call's painter; None for the pipeline's own UNet.

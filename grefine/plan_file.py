@@ -3,8 +3,6 @@
 docs/plans.md is the description of the format; `grefine.types.RepairPlan` is what it means.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -19,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import PlanError
+from grefine.io.atomic import write_atomic
 
 SCHEMA = 1
 PLAN, MASK, OVERLAY = ".plan.json", ".mask.png", ".overlay.jpg"
@@ -61,22 +60,18 @@ def write_plan(path: str | Path, values: Mapping[str, Any], mask: np.ndarray, pi
     stem = stem_of(path)
     Path(stem).parent.mkdir(parents=True, exist_ok=True)
     layer = Image.fromarray(mask.astype(np.uint8) * 255)
-    _replace(Path(stem + MASK), _encoded(layer, "PNG"))
+    write_atomic(Path(stem + MASK), _encoded(layer, "PNG"))
     if picture is not None:
         red = Image.new("RGB", picture.size, (230, 40, 60))
         seen = Image.composite(Image.blend(picture.convert("RGB"), red, 0.45), picture.convert("RGB"), layer)
-        _replace(Path(stem + OVERLAY), _encoded(seen, "JPEG"))
+        write_atomic(Path(stem + OVERLAY), _encoded(seen, "JPEG"))
     text = json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False, indent=1)
-    _replace(Path(stem + PLAN), text.encode("utf-8", "backslashreplace"))
+    write_atomic(Path(stem + PLAN), text.encode("utf-8", "backslashreplace"))
     return Path(stem + PLAN)
 
 
 def read_plan(path: str | Path) -> tuple[dict[str, Any], np.ndarray]:
-    """Return the checked values of a plan, every region's mask among them, and the plan's mask.
-
-    Raises:
-        PlanError: a file that is missing or cannot be a plan; the file and the value are named.
-    """
+    """Return the checked values of a plan, every region's mask among them, and the plan's mask."""
     file = Path(stem_of(path) + PLAN)
     values = _checked(_json(file), _TOP, f"'{file}'")
     if values["schema"] != SCHEMA:
@@ -110,11 +105,7 @@ def pack(mask: np.ndarray) -> str:
 
 
 def unpack(text: str, shape: tuple[int, int], where: str) -> np.ndarray:
-    """Return the mask that `pack` wrote.
-
-    Raises:
-        PlanError: it is damaged, or of another size.
-    """
+    """Return the mask that `pack` wrote."""
     count = shape[0] * shape[1]
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), (count + 7) // 8 + 1)
@@ -176,9 +167,3 @@ def _encoded(image: Image.Image, form: str) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form)
     return buffer.getvalue()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".grefine-partial-{os.getpid()}-{path.name}"[:200])
-    partial.write_bytes(data)
-    os.replace(partial, path)

@@ -3,8 +3,6 @@
 Maps are `(H, W)` float32 numpy arrays in 0..1 at the image's own size, unless a field says otherwise.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -135,6 +133,24 @@ class PhraseAlignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What providers of alignment maps beside AQ-Map ask for."""
+
+    edit: np.ndarray
+    """`(H, W)`, high where something has to be drawn; half is the edge of good pictures."""
+    share: float | None
+    """AQ-Map's weight in the mean of all; None: the worst counts."""
+    edge: float
+    """AQ-Map's own E that is brought to half."""
+
+    def mixed(self, own: np.ndarray) -> np.ndarray:
+        """Return 1 where AQ-Map's E and theirs together lie beyond half, 0 elsewhere."""
+        own = np.interp(own, [0.0, self.edge, 1.0 + 1e-6], [0.0, 0.5, 1.0])
+        both = np.maximum(own, self.edit) if self.share is None else self.share * own + (1 - self.share) * self.edit
+        return (both > 0.5).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class AlignmentMap:
     """Where the image misses its prompt (AQ-Map)."""
 
@@ -145,6 +161,8 @@ class AlignmentMap:
     phrases: tuple[PhraseAlignment, ...] = ()
     note: str = ""
     """What the reader should know, e.g. that the prompt was truncated for the text encoder."""
+    beside: Beside | None = None
+    """What others than AQ-Map ask for; `values` hold it already."""
 
     @property
     def edit(self) -> np.ndarray:
@@ -208,12 +226,8 @@ class RepairPlan:
         return write_plan(path, self._values(), self.mask, picture)
 
     @classmethod
-    def load(cls, path: str | Path) -> RepairPlan:
-        """Read what `save` wrote and somebody may have edited; `path` as for `save`, or the JSON itself.
-
-        Raises:
-            PlanError: it can be no plan; the sentence names the file and the value.
-        """
+    def load(cls, path: str | Path) -> "RepairPlan":
+        """Read what `save` wrote and somebody may have edited; `path` as for `save`, or the JSON itself."""
         values, mask = read_plan(path)
         regions = tuple(
             Region(**(region | {"box": tuple(region["box"]), "phrases": tuple(region["phrases"])}))
@@ -303,6 +317,8 @@ class MetricSpec:
     """The `grefine fetch` recipe of its weights; empty when there is none."""
     package: str = ""
     """A package that it needs and that grefine does not install."""
+    imports: tuple[str, ...] = ()
+    """Packages that it needs and that the light install leaves out."""
     noncommercial: bool = False
     """True when it runs only for those who accept non-commercial terms."""
 

@@ -1,7 +1,5 @@
 """`python -m lab bench | train | house`: what makes and measures the embedded pipeline; not in the wheel."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

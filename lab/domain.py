@@ -3,8 +3,6 @@
 Photographs are split by file: every second name (sorted) of a folder is trained on, the others only measured.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import sys

@@ -1,7 +1,5 @@
 """How every network of the lab is trained: Muon and AdamW, half precision on disk, going on where it was."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path

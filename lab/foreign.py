@@ -1,7 +1,5 @@
 """Pictures that are not of the toy world: photographs seen in many ways, and what a few lines can draw."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Sequence

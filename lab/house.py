@@ -1,7 +1,5 @@
 """`python -m lab house`: how large the package is, what its commands import, which files import in a circle."""
 
-from __future__ import annotations
-
 import ast
 import statistics
 from collections import Counter

@@ -1,7 +1,5 @@
 """`python -m lab train pq|aq`: endless toy scenes with their truth, as opinions that both maps can be fitted to."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 

@@ -4,8 +4,6 @@ On the small convolutional nets of this project it needs a fraction of the sampl
 and everything else that is not a matrix goes to AdamW; `optimisers` splits a model accordingly.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 

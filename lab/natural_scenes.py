@@ -1,7 +1,5 @@
 """Statistics of photographs for NIQE and brisque_severity; only the statistics are kept (docs/judges.md)."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -69,11 +67,7 @@ DISTORTIONS: dict[Change, tuple[float, float]] = {
 
 
 def photographs(places: Sequence[Path]) -> dict[str, Image.Image]:
-    """Read photographs by name: those of GREFINE_DATA/kodak, and of files and folders.
-
-    Raises:
-        ConfigError: no picture there.
-    """
+    """Read photographs by name: those of GREFINE_DATA/kodak, and of files and folders."""
     data = os.environ.get("GREFINE_DATA")
     places = [*([Path(data) / "kodak"] if data else []), *places]
     files = [path for place in places for path in (sorted(place.iterdir()) if place.is_dir() else [place])]

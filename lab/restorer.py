@@ -5,8 +5,6 @@ It works on pixels, knows the toy world, and is trained in two steps: on fidelit
 pictures, so that what differs between them is what was asked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +20,7 @@ from grefine.models.mdiqa import DIMENSIONS, MDIQA, MDIQALoss
 from grefine.training.loop import Budget, Record, train
 from lab.bench.intervals import share
 from lab.judges.distortions import distort
-from lab.judges.stream import source
+from lab.tiny.stream import generator
 from lab.world.render import render
 from lab.world.scene import sample
 
@@ -73,21 +71,17 @@ class Restorer(nn.Module):
 
 def spoilt_pairs(seed: int, number: int, count: int, settings: RestorerSettings) -> tuple[Tensor, Tensor]:
     """Return clean pictures and the same blurred and noisy."""
-    generator = source(seed, number)
-    clean = render(sample(count, generator)).images
+    source = generator(seed, number)
+    clean = render(sample(count, source)).images
     spoilt = clean
     for name, (least, most) in (("sharpness", settings.blur), ("noisiness", settings.noise)):
-        strength = least + (most - least) * torch.rand(count, generator=generator)
-        spoilt = distort(spoilt, name, strength, generator)
+        strength = least + (most - least) * torch.rand(count, generator=source)
+        spoilt = distort(spoilt, name, strength, source)
     return clean, spoilt
 
 
 def parse_weights(text: str) -> dict[str, float]:
-    """Read `sharpness=1,noisiness=0.5`.
-
-    Raises:
-        ConfigError: another form, a name that is no dimension, or nothing above zero.
-    """
+    """Read `sharpness=1,noisiness=0.5`."""
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, equals, value = part.partition("=")
@@ -119,9 +113,6 @@ def train_restorer(
     Args:
         judge: frozen here; needed where the settings have weights.
         begin: folder of the restorer that a new one starts as.
-
-    Raises:
-        ConfigError: weights without a judge, a budget too small for one look, or a resume with other settings.
     """
     if settings.weights and judge is None:
         raise ConfigError("A restorer with weights needs an MDIQA that judges it.")
@@ -219,10 +210,6 @@ def compare_weightings(
     Args:
         weightings: weights by a name of one's own.
         base, tuned: budgets of the first step and of each weighting.
-
-    Returns:
-        for "base" and every weighting the mean of `edges`, `noise` and `error`, and under "pairs" for each two
-        weightings in how many pictures the first is sharper, and noisier, than the second, with 95 % intervals.
     """
     settings = settings or RestorerSettings()
     accelerator = accelerator or Accelerator(cpu=True)

@@ -15,9 +15,11 @@ PACKAGE = Path(__file__).parent.parent / "grefine"
 
 # A room may import its own row and every row above it.
 ORDER = [
-    {"types", "errors", "plan_file"},
+    {"errors"},
+    {"io"},
+    {"types", "plan_file"},
     {"config", "resources", "fetching", "cluster", "plugins"},
-    {"io", "text"},
+    {"text"},
     {"models"},
     {"indicators", "scorers"},
     {"refine"},

@@ -39,7 +39,7 @@ def test_judges_of_an_untouched_picture():
     path = bundled("examples") / "images" / "01_clean.png"
     prompt = "on a road, on a sunny day, a checkered yellow fir"
     for asked in (False, True):
-        result = pipe(prompt, path, config={"judge_untouched": asked}).results[0]
+        result = pipe(prompt, path, config={"guard": "all" if asked else True}).results[0]
         assert result.decision.kept == "original"
         assert ("mdiqa.overall" in result.before) == asked
         assert dict(result.before) == dict(result.after)

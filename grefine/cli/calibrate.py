@@ -1,7 +1,5 @@
 """`grefine calibrate`: measure what a pipeline's similarities, or a provider's map, mean on good images."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

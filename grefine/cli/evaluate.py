@@ -1,7 +1,5 @@
 """`grefine evaluate`: did the images of one folder become better than those of another?"""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`grefine fetch`: get published weights once, and hold them to their hashes ever after."""
 
-from __future__ import annotations
-
 import json
 
 import typer

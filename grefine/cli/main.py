@@ -1,7 +1,5 @@
 """`grefine`: the commands by name. Nothing here imports torch; each command does so only when it runs."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

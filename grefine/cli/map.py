@@ -1,7 +1,5 @@
 """`grefine map`: where pictures are bad and what of their prompts they miss, as files and as a table."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

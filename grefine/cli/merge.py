@@ -1,7 +1,5 @@
 """`grefine merge`: join what the shards of a run have done."""
 
-from __future__ import annotations
-
 import json
 
 import typer

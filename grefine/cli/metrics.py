@@ -19,10 +19,10 @@ def metrics(
         typer.echo(json.dumps(rows, indent=1))
         return
     form = "{:<17} {:<9} {:<14} {:<15} {}"
-    typer.echo(form.format("name", "better is", "range", "needs", "runs here"))
+    typer.echo(form.format("name", "better is", "range", "needs", "here"))
     for row in rows:
         prompt = "image + prompt" if row["needs_prompt"] else "image"
-        typer.echo(form.format(row["name"], row["direction"], row["range"], prompt, "yes" if row["runs"] else "no"))
+        typer.echo(form.format(row["name"], row["direction"], row["range"], prompt, row["next"]))
         if verbose:
             lines = (row["description"], f"licence: {row['licence']}", row["reason"])
             typer.echo("\n".join(f"{'':<18}{line}" for line in lines if line))

@@ -1,20 +1,18 @@
 """`grefine plan`: what `grefine refine` would repaint, as files to look at and to change, and one page of all."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import typer
 
 
 def plan(
-    src: list[str] = typer.Argument(help="Images, folders (recursive), '@list.txt' of paths."),
-    out: Path = typer.Option(..., "--out", "-o", help="Folder of plans, with the tree of SRC, and of report.html."),
+    src: list[str] = typer.Argument(help="Images, folders (recursive), addresses (s3://...), '@list.txt' of paths."),
+    out: str = typer.Option(
+        ..., "--out", "-o", help="Folder or address of plans, in the tree of SRC, and report.html."
+    ),
     pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder or a Hub id; no default."),
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     prompt: str = typer.Option(None, help="Prompt of every image for which nothing else gives one."),
-    prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
+    prompts: str = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
     quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
     alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
     allow_noncommercial: bool = typer.Option(False, help="Accept a provider whose terms are non-commercial."),
@@ -47,7 +45,7 @@ def plan(
     summary = plan_folder(
         src,
         out,
-        chosen_pipeline(pipeline),
+        chosen_pipeline(pipeline or (painter and "clip")),
         config=changed_settings(config, set_),
         options=build(FolderOptions, values, where="options"),
         prompts=prompts,

@@ -1,7 +1,5 @@
 """`grefine rank`: choose pairs, collect votes, rank the methods, test the judges."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

@@ -1,7 +1,5 @@
 """`grefine refine`: refine files and folders, each image with its own prompt; nothing lost, whatever happens."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -22,6 +20,9 @@ def refine(
         None, metavar="NAME|FOLDER|ID", help="Who redraws in place of SDXL, e.g. qwen-image or a folder of diffusers."
     ),
     painter_class: str = typer.Option(None, help="The class of diffusers that a painter's folder is loaded as."),
+    restorer: str = typer.Option(
+        None, metavar="NAME|FOLDER|ID", help="Stage 2: none, inpaint (who did stage 1), or another painter."
+    ),
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     preserve: str = typer.Option(None, help="paper: stage 2 sees all and keeps good places; exact: only what is bad."),
@@ -68,7 +69,7 @@ def refine(
     actors: int = typer.Option(0, help="Actors on a cluster; 0 for as many as its GPUs serve."),
     quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
     alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
-    plans: Path = typer.Option(None, help="Folder that `grefine plan` wrote: follow its plans, edited or not."),
+    plans: str = typer.Option(None, help="Folder or address that `grefine plan` wrote: follow its plans, as edited."),
     masks: Path = typer.Option(
         None, help="Folder of masks by the pictures' names, white = repaint, in place of ours."
     ),
@@ -122,6 +123,7 @@ def refine(
         judges=judge,
         painter=painter,
         painter_class=painter_class,
+        restorer=restorer,
         guidance=read_preferences(guidance),
         engine=shard,
         workers=workers,

@@ -1,7 +1,5 @@
 """`grefine score`: numbers for image files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

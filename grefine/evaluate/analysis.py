@@ -1,7 +1,5 @@
 """From the long table to what was found: gains per metric and axis, thirds by input quality, groups."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -175,7 +173,7 @@ def _axis_result(
 
 
 def _stratum_result(
-    axis: Axis, parts: Mapping[str, Mapping[str, float]], band: float, strata: Strata, third: str
+    axis: Axis, parts: Mapping[str, Mapping[str, float]], band: float, strata: "Strata", third: str
 ) -> AxisResult:
     """Judge one third of the inputs.
 

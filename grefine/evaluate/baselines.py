@@ -4,8 +4,6 @@ Each is a restorer as stage 2 knows it: `restore(image, prompt=..., strength=...
 input's size. Models run the same number of executed steps, whatever their strength.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -126,7 +124,7 @@ def _prompted(kind: str, source: str, run: Run) -> Restore:
     if kind.endswith("Img2ImgPipeline"):
         options = {"strength": run.strength, "num_inference_steps": math.ceil(run.steps / run.strength - 1e-9)}
 
-    def restore(image: Image.Image, prompt: str, generator: torch.Generator, **_: Any) -> Image.Image:
+    def restore(image: Image.Image, prompt: str, generator: "torch.Generator", **_: Any) -> Image.Image:
         size = (max(8, round(image.width / 8) * 8), max(8, round(image.height / 8) * 8))
         made = pipe(prompt, image=_sized(image, size), generator=generator, **options).images[0]
         return _sized(made.convert("RGB"), image.size)
@@ -168,7 +166,7 @@ def _grefine(source: str, run: Run) -> Restore:
 
     steered: set[str] = set()
 
-    def restore(image: Image.Image, prompt: str, generator: torch.Generator, **_: Any) -> Image.Image:
+    def restore(image: Image.Image, prompt: str, generator: "torch.Generator", **_: Any) -> Image.Image:
         out = pipe(
             prompt=prompt or None,
             image=image,

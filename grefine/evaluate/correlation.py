@@ -1,19 +1,14 @@
 """How well a metric follows people: rank and linear correlation, errors, intervals, per dataset."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from grefine.errors import ConfigError
 from grefine.evaluate.statistics import SEED
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,6 @@
 A pipeline's own p and a sort the inputs and, having made the masks, prove nothing.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from grefine.config import load_config
 from grefine.errors import ConfigError, ImageError, MetricUnavailable, WeightsMissing, nearest
 from grefine.indicators.recipe import fetched_pipeline
 from grefine.io.images import read_image
+from grefine.io.places import here
 from grefine.io.record import read_record
 from grefine.resources import bundled, config_file
 from grefine.scorers.fidelity import FIDELITY
@@ -108,12 +107,12 @@ def choose(
         judges[name] = replace(judge, spec=replace(judge.spec, used_in_loop=True)) if name in loop else judge
     chosen = list(judges.values())
     if pipeline is not None:
-        chosen += input_quality(pipeline, device)
+        chosen += input_quality(here(pipeline), device)
     return chosen, missing
 
 
 def steered_by(outputs: Iterable[Path]) -> set[str]:
-    """Return the metrics that the records in the outputs name: they guarded, guided or gated, so they prove nothing.
+    """Return the metrics that the records in the outputs name: they guarded, guided, gated or drew, and prove nothing.
 
     The first 64 files are read; a run has one configuration.
     """
@@ -124,7 +123,8 @@ def steered_by(outputs: Iterable[Path]) -> set[str]:
         except ImageError:
             continue
         if record is not None:
-            names |= {name.split(".")[0] for name in (*record.before, *record.after, record.gate.partition(":")[0])}
+            scored = (*record.before, *record.after, record.gate.partition(":")[0])
+            names |= {name.split(".")[0] for name in (*scored, *record.drew.split(", "))}
     return {known for name in names if (known := find_metric(name))}
 
 
@@ -143,17 +143,19 @@ AQ = MetricSpec(
 class MapScore:
     """p of whole images (`PQ`), or their a (`AQ`): NaN for a prompt that names nothing to judge."""
 
-    def __init__(self, spec: MetricSpec, maps: Maps) -> None:
+    def __init__(self, spec: MetricSpec, maps: "Maps") -> None:
         self.spec, self.maps = spec, maps
 
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
-        found: Any = self.maps.pq(list(images)) if self.spec is PQ else self.maps.aq(list(images), list(prompts or []))
+    def __call__(self, images: "Sequence[Image.Image]", prompts: Sequence[str] | None = None) -> list[Scores]:
+        # By name: on a machine of a cluster the description is another object.
+        quality = self.spec.name == PQ.name
+        found: Any = self.maps.pq(list(images)) if quality else self.maps.aq(list(images), list(prompts or []))
         values = [math.nan if entry.score is None else float(entry.score) for entry in found]
         return [Scores({self.spec.name: value}) for value in values]
 
 
 @lru_cache(1)
-def _maps(pipeline: str, device: str) -> Maps:
+def _maps(pipeline: str, device: str) -> "Maps":
     from grefine.indicators.load import load_maps
 
     return load_maps(pipeline, device=device)
@@ -165,7 +167,7 @@ def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
     parts = [] if folder is None else [folder / name for name in ("clip", "pq_prompts", "model_index.json")]
     source = "".join(fingerprint_of(part) for part in parts if part.exists()) or str(pipeline)
 
-    def maps() -> Maps:
+    def maps() -> "Maps":
         return _maps(str(pipeline), device)
 
     from grefine.indicators.domain_check import domain_at

@@ -1,6 +1,5 @@
 """Run refiners over images into folders, with the records of `grefine refine`; what is there is not made again."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,11 +11,10 @@ from grefine.evaluate.baselines import Restore, Run, load_refiner
 from grefine.indicators.draw import png
 from grefine.io.atomic import write_atomic, write_text
 from grefine.io.content import content_hash
-from grefine.io.encode import pixel_digest, with_text
 from grefine.io.images import read_image
 from grefine.io.journal import Journal
 from grefine.io.picture import printable
-from grefine.io.record import KEY, RefineRecord
+from grefine.io.record import RefineRecord, attach_record
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_path
 from grefine.refine.seeds import derive
 from grefine.report.media import layers_of
@@ -133,7 +131,7 @@ def tag_output(png: bytes, source: str, pipeline: str, seed: int, result: Refine
         pipeline=Path(pipeline).name,
         config="",
         seed=seed,
-        state=state_of(result),
+        state=result.state,
         reason=result.decision.reason,
         kept=result.decision.kept,
         guarded=result.decision.guarded,
@@ -142,9 +140,8 @@ def tag_output(png: bytes, source: str, pipeline: str, seed: int, result: Refine
         before=dict(result.before.values),
         after=dict(result.after.values),
         source=source,
-        pixels=pixel_digest(png, "PNG", hashlib.sha256),
     )
-    return with_text(png, "PNG", KEY, record.to_text()) or png
+    return attach_record(png, "PNG", record) or png
 
 
 def keep_row(folder: Path, name: str, path: Path, source: str, result: RefineResult) -> None:
@@ -155,7 +152,7 @@ def keep_row(folder: Path, name: str, path: Path, source: str, result: RefineRes
         "file": name,
         "output": name,
         "source": str(path),
-        "state": state_of(result),
+        "state": result.state,
         "reason": result.decision.reason,
         "input": {"sha256": source},
         "decision": {"kept": result.decision.kept, "guarded": result.decision.guarded},
@@ -168,12 +165,3 @@ def keep_row(folder: Path, name: str, path: Path, source: str, result: RefineRes
         target.write_bytes(data)
     with Journal(folder / STATE_FOLDER / JOURNAL) as journal:
         journal.append([row])
-
-
-def state_of(result: RefineResult) -> str:
-    """Return the state that a folder run would give the image."""
-    if result.decision.kept != "original":
-        return "refined"
-    if len(result.decision.candidates) > 1:
-        return "kept"
-    return "beyond" if result.plan.beyond_repair else "untouched"

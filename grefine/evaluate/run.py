@@ -1,7 +1,5 @@
 """Evaluate two folders: score both sides once, keep the long table, make every view of it."""
 
-from __future__ import annotations
-
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Run judges over images, asking the cache first; a judge that fails costs its own column only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -3,18 +3,13 @@
 Everything takes plain numbers and returns plain numbers; nothing here knows about metrics, files or images.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 SUBSETS = 8191
 """Random subsets per interval; up to 13 touched images every subset is taken."""

@@ -1,7 +1,5 @@
 """The unit of work on the machines of a cluster: actors that hold a pipeline, write results and give rows back."""
 
-from __future__ import annotations
-
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from grefine.folder.task import Task, weights_fingerprint
 from grefine.folder.worklist import WorkItem
 from grefine.indicators.providers import open_sources
 from grefine.opening import Opening, open_pipeline
+from grefine.refine.restore import RESTORERS
 from grefine.scorers.prefilter import read_gate
 
 
@@ -35,15 +34,12 @@ class Afar:
 
 
 def afar(cluster: Cluster, asked: Mapping[str, Any], task: Task, header: Row, calibration: Any, out: Path) -> Afar:
-    """Gather what the actors need. `asked` are the arguments of the run.
-
-    Raises:
-        ConfigError: what no other machine can be given.
-    """
+    """Gather what the actors need. `asked` are the arguments of the run."""
     if not isinstance(asked["pipeline"], (str, Path)) or not isinstance(asked["gate"], (str, type(None))):
         raise ConfigError("Actors load the pipeline and the gate themselves: give both by name.")
     mirror = mirror_of(out)
     names = ("gate", "gate_weights", "allow_noncommercial", "judges", "quality_map", "alignment_map", "offload")
+    names += ("painter", "painter_class", "restorer")
     given = {name: asked[name] for name in names} | {"pipeline": str(asked["pipeline"]), "dtype": asked["dtype"]}
     given |= {"task": replace(task, quality_map=None, alignment_map=None), "header": header}
     given |= {"calibration": calibration, "device": cluster.device, "address": mirror.address if mirror else ""}
@@ -69,9 +65,13 @@ class RefineWorker:
         alignment_map: str | None,
         calibration: Any,
         address: str,
+        painter: str | None = None,
+        painter_class: str | None = None,
+        restorer: str | None = None,
     ) -> None:
         drawn = open_sources(quality_map, alignment_map, device, allow_noncommercial)
-        self.pipe = open_pipeline(pipeline, Opening(device, dtype, offload, tuple(judges), allow_noncommercial))
+        by = (str(painter or ""), painter_class or "", "" if restorer in RESTORERS else str(restorer or ""))
+        self.pipe = open_pipeline(pipeline, Opening(device, dtype, offload, tuple(judges), allow_noncommercial, *by))
         self.task = replace(task, quality_map=drawn[0], alignment_map=drawn[1])
         mine = replace(self.task, weights=weights_fingerprint(self.pipe)).header("") | {"prompts": header["prompts"]}
         if changed := differing([header], mine):

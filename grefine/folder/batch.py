@@ -1,13 +1,11 @@
 """The unit of work: one batch of images in, rows and files out. Plain functions; what they need is passed to them."""
 
-from __future__ import annotations
-
 import hashlib
 import posixpath
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import maps_of
+from grefine.io.content import content_hash
 from grefine.io.encode import pixel_digest
 from grefine.io.images import decode_image
 from grefine.io.picture import LoadedImage
@@ -91,6 +90,21 @@ def run_batch(
     return write_outcomes(refine_batch(pipe, read_batch(items, task), task, shelf, gate), task)
 
 
+def plan_batches(
+    pipe: Any, items: Iterable[WorkItem], task: Task, shelf: LoraShelf | None = None, gate: ScoreGate | None = None
+) -> Iterator[list[Outcome]]:
+    """Say of every image what would be done, batch by batch; nothing is repainted and nothing written."""
+    task, items = replace(task, plan_only=True), iter(items)
+    while batch := list(islice(items, task.options.batch_size)):
+        refused = [
+            Outcome(Reading(item), "failed" if item.failed else "skipped", f"{item.refused}.")
+            for item in batch
+            if item.refused
+        ]
+        readings = read_batch([item for item in batch if not item.refused], task)
+        yield [*refused, *refine_batch(pipe, readings, task, shelf, gate)]
+
+
 def read_batch(items: Sequence[WorkItem], task: Task) -> list[Reading]:
     """Read and decode the images of a batch and find their prompts; an image that cannot be read fails alone."""
     return [_read(item, task) for item in items]
@@ -151,16 +165,12 @@ def _read(item: WorkItem, task: Task) -> Reading:
     except Exception as error:  # noqa: BLE001 - whatever a hostile file brings about, it fails alone
         return Reading(item, failure=f"It cannot be read: {type(error).__name__} while reading what it carries.")
     record = read_record(image.embedded)
-    known = (
-        record is not None
-        and not task.options.again
-        and _equals(record, data, image, prompt, task, item.relative)
-    )
+    known = record is not None and not task.options.again and _equals(record, data, image, prompt, task, item.relative)
     return Reading(
         item,
         data,
         image,
-        hashlib.sha256(data).hexdigest(),
+        content_hash(data),
         state,
         prompt,
         record,
@@ -222,29 +232,11 @@ def _refine(readings: Sequence[Reading], pipe: Any, task: Task) -> list[Outcome]
     return [outcome for reading in readings for outcome in _refine([reading], pipe, task)]
 
 
-def plan_batch(readings: Sequence[Reading], pipe: Any, task: Task) -> list[tuple[Reading, RepairPlan | str]]:
-    """Return the plans of readable images, or for one that cannot be planned the reason."""
+def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> list[Outcome]:
     import torch
 
-    try:
-        generator = torch.Generator().manual_seed(task.options.seed)
-        return list(
-            zip(
-                readings, pipe.plan(**_arguments(readings, task), generator=generator) if readings else (), strict=True
-            )
-        )
-    except ConfigError:
-        raise
-    except Exception as error:  # noqa: BLE001 - one image must not end the run
-        if len(readings) == 1:
-            reason = str(error) if isinstance(error, GRefineError) else f"{type(error).__name__}: {error}"
-            return [(readings[0], f"Planning it failed: {reason}")]
-    return [found for reading in readings for found in plan_batch([reading], pipe, task)]
-
-
-def _arguments(readings: Sequence[Reading], task: Task) -> dict[str, Any]:
     names = [reading.item.relative for reading in readings]
-    return {
+    given: dict[str, Any] = {
         "prompt": [reading.prompt.prompt for reading in readings],
         "image": [reading.image.rgb for reading in readings if reading.image is not None],
         "config": task.config,
@@ -252,12 +244,6 @@ def _arguments(readings: Sequence[Reading], task: Task) -> dict[str, Any]:
         "alignment_map": maps_of(task.alignment_map, names),
         "force": True,  # asked before, image by image
     }
-
-
-def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> list[Outcome]:
-    import torch
-
-    given = _arguments(readings, task)
     by_hand: list[Any] = [reading.by_hand for reading in readings]
     seeds = [task.options.seed] * len(readings)
     if task.plans is not None:

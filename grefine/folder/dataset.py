@@ -1,7 +1,5 @@
 """The results of a run as a data set: before and after, prompt, decision, scores and record of every picture."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil
@@ -36,11 +34,7 @@ def form_of(form: str, source: str) -> str:
 
 
 def see_writable(form: str) -> None:
-    """See that a data set can be written before the work that it is for.
-
-    Raises:
-        ConfigError: it cannot.
-    """
+    """See that a data set can be written before the work that it is for."""
     if form == "parquet":
         import_pyarrow()
 

@@ -1,7 +1,5 @@
 """The cheap first judge of a run: which judge is meant, what it lets pass, and how that is told."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +18,7 @@ def gate_key(gate: ScoreGate | None) -> str:
     return f"{gate.name} {gate.scorer.spec.version} {state}".strip()
 
 
-def look_first(gate: ScoreGate, readings: Sequence[Reading]) -> list[GateVerdict]:
+def look_first(gate: ScoreGate, readings: "Sequence[Reading]") -> list[GateVerdict]:
     """Ask the gate about the readable images of a batch."""
     import torch
 

@@ -1,7 +1,5 @@
 """Ctrl-C ends a run after its current batch; a second one ends it at once."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable
@@ -17,7 +15,7 @@ class Interrupt:
         self._say = say
         self._before: Any = None
 
-    def __enter__(self) -> Interrupt:
+    def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._handle)
         return self

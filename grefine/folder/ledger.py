@@ -1,7 +1,5 @@
 """What earlier starts of a run have done: read from its journal, kept small, asked image by image."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import Counter
@@ -54,13 +52,10 @@ class Ledger:
         """Read the journals, this start's own last."""
         for path in (*self._others, self.path):
             self.header, self.finished = None, False
-            self._read(path)
+            for row in run_rows(path):
+                self.take(row)
             self._headers += [self.header] if self.header is not None else []
         self.header = self._headers[-1] if self._headers else None
-
-    def _read(self, path: Path) -> None:
-        for row in run_rows(path):
-            self.take(row)
 
     def take(self, row: dict[str, Any]) -> None:
         """Learn from one row of a journal."""
@@ -147,11 +142,7 @@ class Ledger:
             return False
 
     def check_inputs(self, items: Iterable[WorkItem]) -> None:
-        """See that no result in OUT is of another picture that had the name of one of these.
-
-        Raises:
-            ConfigError: there are such results.
-        """
+        """See that no result in OUT is of another picture that had the name of one of these."""
         if not self._made:
             return
         made = (item for item in items if self._made.get(_name(item.relative)) and self._is_there(item))
@@ -172,11 +163,7 @@ class Ledger:
 
 
 def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard: Shard | None = None) -> Ledger:
-    """Read what is known of a run (or a `shard` of it) into OUT, and decide whether it goes on or begins anew.
-
-    Raises:
-        ConfigError: OUT holds a run with other settings, and nothing says that it may be replaced.
-    """
+    """Read what is known of a run (or a `shard` of it) into OUT, and decide whether it goes on or begins anew."""
     known = journals(out)
     ledger = Ledger(out, own_journal(out, shard), (out / STATE_FOLDER / JOURNAL, *known)) if shard else Ledger(out)
     ledger.read()

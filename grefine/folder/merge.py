@@ -1,7 +1,5 @@
 """Join what the shards of a run have done: one journal, one table, one page, and what nobody has done."""
 
-from __future__ import annotations
-
 import heapq
 import json
 import os
@@ -38,12 +36,6 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
 
     May be repeated, and run while shards run: what they have done by then is taken. When none runs, their journals go
     into the run's own, and the next start may have another number of shards.
-
-    Returns:
-        Counts of all images by state; `stopped` names what is missing.
-
-    Raises:
-        ConfigError: no run with shards, another run writes into `out`, or its shards have different settings.
     """
     if is_address(out):
         with mirrored(str(out)) as mirror:

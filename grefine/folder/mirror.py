@@ -4,24 +4,22 @@ No store has an atomic rename or a file that grows, so every unit of a journal i
 trusts nothing but these.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError
 from grefine.io.journal import Journal, Row
 from grefine.io.picture import printable
-from grefine.io.places import patiently, system_of
-from grefine.io.run_files import JOURNAL, LAYERS, STATE_FOLDER, layer_path, layers_at, with_ending
+from grefine.io.places import is_address, patiently, system_of
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, layers_at, with_ending
 
 _ROWS, _CLAIMS, _SHARDS = f"{STATE_FOLDER}/rows", f"{STATE_FOLDER}/claims", "shards"
 _KEPT = ("calibration.json",)
@@ -29,21 +27,29 @@ _KEPT = ("calibration.json",)
 _AT_ONCE = 64
 STALE = 600.0
 """Seconds after which a process that says nothing is taken for dead."""
-_active: dict[Path, Mirror] = {}
+_active: "dict[Path, Mirror]" = {}
 
 
-def mirror_of(out: Path) -> Mirror | None:
+def mirror_of(out: Path) -> "Mirror | None":
     """Return the mirror whose folder on this machine is `out`; None for an ordinary OUT."""
     return _active.get(out) if _active else None
 
 
 @contextmanager
-def mirrored(address: str) -> Iterator[Mirror]:
-    """Work on the OUT at an address.
+def at_hand(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
+    """Yield a folder of this machine that has these files of a folder, or of an address, for a while."""
+    with ExitStack() as stack:
+        mirror = mirror_of(folder) if isinstance(folder, Path) else None
+        if isinstance(folder, str) and is_address(folder):
+            mirror = Mirror(folder, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="grefine-"))))
+        if mirror:
+            stack.enter_context(mirror.brought(names))
+        yield mirror.local if mirror else Path(folder)
 
-    Raises:
-        ConfigError: it cannot be read or written.
-    """
+
+@contextmanager
+def mirrored(address: str) -> "Iterator[Mirror]":
+    """Work on the OUT at an address."""
     with tempfile.TemporaryDirectory(prefix="grefine-") as folder:
         mirror = Mirror(address, Path(folder))
         mirror.pull()
@@ -77,23 +83,41 @@ class Mirror:
     def send(self, rows: Iterable[Row]) -> None:
         """Send the files of rows, and give their room on this machine back."""
         for row in rows:
-            for file in self._files(row):
-                if file.is_file():
-                    self.put(file.relative_to(self.local).as_posix(), file.read_bytes())
-                    file.unlink()
+            self.give(*self._files(row))
 
-    def _files(self, row: Row) -> list[Path]:
+    def _files(self, row: Row) -> list[str]:
         if not row.get("output"):
             return []
-        panel = self.local / "panels" / with_ending(row["output"], ".png")
-        return [self.local / row["output"], panel, *layers_at(self.local, row["output"]).values()]
+        layers = (path.relative_to(self.local).as_posix() for path in layers_at(self.local, row["output"]).values())
+        return [row["output"], f"panels/{with_ending(row['output'], '.png')}", *layers]
 
     def send_views(self, *names: str) -> None:
         """Send what lies under these names of the folder, files or folders."""
         for name in names:
-            for file in (self.local / name, *(self.local / name).rglob("*")):
-                if file.is_file():
-                    self.put(file.relative_to(self.local).as_posix(), file.read_bytes())
+            self._send_files((self.local / name, *(self.local / name).rglob("*")))
+
+    def give(self, *names: str) -> None:
+        """Send files, and give their room on this machine back."""
+        files = [self.local / name for name in names]
+        self._send_files(files)
+        for file in files:
+            file.unlink(missing_ok=True)
+
+    def has(self, name: str) -> bool:
+        """Say whether an object is there."""
+
+        def ask() -> bool:
+            try:  # not `exists`, which takes every error for a no
+                return bool(self.system.info(f"{self.root}/{name}"))
+            except FileNotFoundError:
+                return False
+
+        return patiently(self.address, ask)
+
+    def _send_files(self, files: Iterable[Path]) -> None:
+        for file in files:
+            if file.is_file():
+                self.put(file.relative_to(self.local).as_posix(), file.read_bytes())
 
     # What is read
 
@@ -101,16 +125,30 @@ class Mirror:
         """Return one object."""
         return patiently(f"{self.address}/{name}", lambda: self.system.cat_file(f"{self.root}/{name}"))
 
+    def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Return objects, those of them that there are; asked again is only what did not come."""
+        left, found = {f"{self.root}/{name}": name for name in names}, dict[str, bytes]()
+
+        def ask() -> None:
+            failed: list[Exception] = []
+            for path, data in self.system.cat(list(left), on_error="return").items() if left else ():
+                if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
+                    failed.append(data)
+                elif isinstance(data, bytes):
+                    found[left.pop(path)] = data
+            if failed:
+                raise failed[0]
+
+        patiently(self.address, ask)
+        return found
+
     @contextmanager
-    def brought(self, output: str) -> Iterator[None]:
-        """Have a result and its maps on this machine for a while."""
-        paths = [self.local / output, *(layer_path(self.local, output, layer) for layer in LAYERS)]
-        for path in paths:
-            with suppress(ConfigError):
-                data = self.read(path.relative_to(self.local).as_posix())
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
+    def brought(self, names: Sequence[str]) -> Iterator[None]:
+        """Have files on this machine for a while, those of them that the store has."""
+        paths = [self.local / name for name in names]
         try:
+            for name, data in self.read_many(names).items():
+                self._local(name).write_bytes(data)
             yield
         finally:
             for path in paths:
@@ -121,7 +159,7 @@ class Mirror:
         self._local(self._journal(_SHARDS))
         self.put(f"{STATE_FOLDER}/opened", self._own.encode())  # who may not write is told now
         for name in _KEPT:
-            if patiently(self.address, lambda name=name: self.system.exists(f"{self.root}/{STATE_FOLDER}/{name}")):
+            if self.has(f"{STATE_FOLDER}/{name}"):
                 self._local(f"{STATE_FOLDER}/{name}").write_bytes(self.read(f"{STATE_FOLDER}/{name}"))
         for stem in self._names(_ROWS):
             names = self._names(f"{_ROWS}/{stem}")
@@ -129,9 +167,10 @@ class Mirror:
                 continue  # an empty folder is no journal: its rows are in the merged one
             with self._local(self._journal(stem)).open("wb") as file:
                 for first in range(0, len(names), _AT_ONCE):
-                    paths = [f"{self.root}/{_ROWS}/{stem}/{name}" for name in names[first : first + _AT_ONCE]]
-                    found = patiently(self.address, lambda paths=paths: self.system.cat(paths))
-                    found = found if isinstance(found, dict) else {paths[0]: found}
+                    some = [f"{_ROWS}/{stem}/{name}" for name in names[first : first + _AT_ONCE]]
+                    found = self.read_many(some)
+                    if len(found) < len(some):
+                        raise ConfigError(f"'{printable(self.address)}' was merged just now: start again.")
                     file.writelines(data for _, data in sorted(found.items()))
 
     def _local(self, name: str) -> Path:
@@ -215,11 +254,7 @@ class Mirror:
         return f"{address.rstrip('/')}/".startswith(f"{self.address}/")
 
     def refuse_inside(self, source: str) -> None:
-        """See that no source is this OUT or below it.
-
-        Raises:
-            ConfigError: it is.
-        """
+        """See that no source is this OUT or below it."""
         if self.holds(source):
             raise ConfigError(f"OUT '{printable(self.address)}' is or holds the input '{printable(source)}'.")
 
@@ -232,11 +267,7 @@ class SentJournal(Journal):
         super().__init__(path)
 
     def append(self, rows: list[Row]) -> None:
-        """Send the files, then the rows.
-
-        Raises:
-            OSError: the store does not take them.
-        """
+        """Send the files, then the rows."""
         self._sent = rows[0]["kind"] != "begin"
         try:
             self.mirror.send(rows)

@@ -1,16 +1,11 @@
 """What a run over a folder can be told, beside how each image is refined."""
 
-from __future__ import annotations
-
-import hashlib
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from grefine.errors import ConfigError
-from grefine.io.content import content_hash
 from grefine.io.picture import MAX_PIXELS
 
 Overwrite = Literal["never", "older", "always"]
@@ -60,10 +55,9 @@ class FolderOptions:
             raise ConfigError(f"limit must be at least 1, not {self.limit}.")
         if any(mark in self.suffix for mark in ("/", "\\", "\0")):
             raise ConfigError(f"The suffix {self.suffix!r} must not name a folder.")
-        if self.format not in FORMATS:
-            raise ConfigError(f"The format '{self.format}' is not one of {', '.join(FORMATS)}.")
-        if self.overwrite not in ("never", "older", "always"):
-            raise ConfigError(f"overwrite must be never, older or always, not '{self.overwrite}'.")
+        for name, known in (("format", FORMATS), ("overwrite", ("never", "older", "always"))):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, not '{getattr(self, name)}'.")
         if self.dataset not in DATASETS:
             raise ConfigError(f"The data set '{self.dataset}' is not one of {', '.join(DATASETS[1:])}.")
 
@@ -80,17 +74,7 @@ class FolderOptions:
         return values
 
 
-def digest_of(values: object) -> str:
-    """Return a short hash of plain values."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
 def file_state(path: Path) -> dict[str, int]:
     """Return what tells cheaply whether a file is still the one that it was; no user can set the last of these."""
     status = os.stat(path)
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return content_hash(path)

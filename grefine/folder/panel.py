@@ -1,13 +1,11 @@
 """Before, map and after side by side: what was bad, where it was repainted, what came of it."""
 
-from __future__ import annotations
-
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from grefine.indicators.draw import edge_of, fitting, overlay, png
 from grefine.types import RefineResult
 
 if TYPE_CHECKING:
@@ -15,20 +13,16 @@ if TYPE_CHECKING:
 
 SMALLEST, LARGEST = 256, 768
 """Sides of one picture in a panel: small ones grow by a whole factor, large ones shrink."""
-_HEAT = np.array([[24, 30, 62], [60, 90, 160], [70, 170, 150], [250, 205, 80], [225, 60, 40]], np.float32)
 _PAPER, _INK, _FAINT = (250, 250, 248), (30, 30, 34), (110, 110, 116)
 _GAP = 10
 
 
-def panel_bytes(outcome: Outcome) -> bytes:
+def panel_bytes(outcome: "Outcome") -> bytes:
     """Return the panel of a refined image as PNG bytes."""
     source, result = outcome.reading.image, outcome.result
     if source is None or outcome.image is None or result is None:
         raise ValueError("A panel needs a refined image.")
-    image = draw_panel(source.rgb, outcome.image.convert("RGB"), result, outcome.reading.prompt.prompt)
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
+    return png(draw_panel(source.rgb, outcome.image.convert("RGB"), result, outcome.reading.prompt.prompt))
 
 
 def draw_panel(before: Image.Image, after: Image.Image, result: RefineResult, prompt: str) -> Image.Image:
@@ -51,7 +45,7 @@ def draw_panel(before: Image.Image, after: Image.Image, result: RefineResult, pr
     for index, (picture, caption) in enumerate(zip(shown, captions, strict=True)):
         left = _GAP + index * (width + _GAP)
         panel.paste(picture, (left, _GAP))
-        draw.text((left, height + _GAP + 4), _cut(caption, font, width), fill=_INK, font=font)
+        draw.text((left, height + _GAP + 4), fitting(caption, font, width), fill=_INK, font=font)
     for index, text in enumerate(lines):
         draw.text((_GAP, height + _GAP + 4 + line * (index + 1)), text, fill=_FAINT, font=font)
     return panel
@@ -59,15 +53,9 @@ def draw_panel(before: Image.Image, after: Image.Image, result: RefineResult, pr
 
 def heat_map(image: Image.Image, result: RefineResult) -> Image.Image:
     """Colour the picture by how much there is to repair, and draw a line around what was repainted."""
-    grey = np.asarray(image.convert("L"), np.float32)[..., None]
-    need = np.clip(1.0 - result.quality.values + result.alignment.edit, 0.0, 1.0)
-    place = need * (len(_HEAT) - 1)
-    low = np.minimum(place.astype(int), len(_HEAT) - 2)
-    share = (place - low)[..., None]
-    colour = _HEAT[low] * (1 - share) + _HEAT[low + 1] * share
-    mixed = 0.35 * grey + 0.65 * colour
-    mixed[_edge(result.plan.mask)] = 255
-    return Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
+    shown = np.array(overlay(image, np.clip(1.0 - result.quality.values + result.alignment.edit, 0.0, 1.0)))
+    shown[edge_of(result.plan.mask)] = 255
+    return Image.fromarray(shown)
 
 
 def _middle(result: RefineResult) -> str:
@@ -75,14 +63,6 @@ def _middle(result: RefineResult) -> str:
     painted = result.decision.kept in ("repainted", "both")
     done = "repainted inside the line" if painted else "inside the line"
     return f"bad places, {done} ({result.plan.area:.0%})"
-
-
-def _edge(mask: np.ndarray) -> np.ndarray:
-    inner = mask.copy()
-    for axis in (0, 1):
-        for step in (1, -1):
-            inner &= np.roll(mask, step, axis)
-    return mask & ~inner
 
 
 def _fit(image: Image.Image) -> Image.Image:
@@ -107,16 +87,9 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: 
         if font.getlength(longer) <= width:
             line = longer
             continue
-        lines.append(_cut(line or word, font, width))
+        lines.append(fitting(line or word, font, width))
         line = word
     lines += [line] if line else []
     if len(lines) > most:
-        lines = [*lines[: most - 1], _cut(f"{lines[most - 1]} ...", font, width)]
+        lines = [*lines[: most - 1], fitting(f"{lines[most - 1]} …", font, width)]
     return lines
-
-
-def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    text = "".join(c if c.isprintable() else " " for c in text)
-    while text and font.getlength(text) > width:
-        text = text[:-2]
-    return text

@@ -1,28 +1,32 @@
 """Plan many pictures without changing any: a plan for each, and one page that sorts them by how much is wrong."""
 
-from __future__ import annotations
-
-import time
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import islice
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from grefine.errors import ConfigError, GRefineError
-from grefine.folder.batch import Reading, plan_batch, read_batch
+from grefine.folder.batch import plan_batches
+from grefine.folder.mirror import at_hand, mirror_of, mirrored
 from grefine.folder.options import FolderOptions
+from grefine.folder.report import picture_before
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.thresholds import thresholds
+from grefine.folder.views import PAGE
 from grefine.folder.worklist import WorkItem, list_work
-from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import open_sources
 from grefine.io.picture import printable
+from grefine.io.places import fetched, is_address
 from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import PromptSources
 from grefine.opening import Opening, open_pipeline
-from grefine.plan_file import PLAN
+from grefine.plan_file import MASK, OVERLAY, PLAN
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.report.triage import PlannedPicture, write_triage
 from grefine.types import RepairPlan
@@ -32,7 +36,7 @@ from grefine.types import RepairPlan
 class PlanSummary:
     """What was planned."""
 
-    out: Path
+    out: str | Path
     planned: list[PlannedPicture] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     """Pictures without a plan, and why."""
@@ -75,12 +79,20 @@ def plan_folder(
     """Write a plan of every picture into `out`, and a page of all; a plan that is there stays as it is.
 
     Args are those of `refine_folder`; `options.overwrite="always"` makes plans anew that are there.
-
-    Raises:
-        ConfigError: no pictures, or settings that cannot be used.
     """
+    asked = {name: value for name, value in locals().items() if name not in ("sources", "out", "prompts")}
     named = [sources] if isinstance(sources, (str, Path)) else list(sources)
-    out, options, settings = Path(out), options or FolderOptions(), read_settings(config)
+    if is_address(out) or is_address(prompts):
+        with tempfile.TemporaryDirectory(prefix="grefine-") as folder, ExitStack() as stack:
+            mirror = stack.enter_context(mirrored(str(out))) if is_address(out) else None
+            here = mirror.local if mirror else out
+            summary = plan_folder(named, here, prompts=prompts and fetched(prompts, Path(folder)), **asked)
+            if mirror:
+                mirror.send_views(PAGE, "report_files")
+        summary.out = out
+        return summary
+    out, settings = Path(out), read_settings(config)
+    options = replace(options or FolderOptions(), again=True)  # an output of ours is a picture like any other
     table = read_prompt_table(prompts) if prompts is not None else None
     if next(list_work(named, out, options), None) is None:
         raise ConfigError("No images to plan: give images, folders, or an @list of paths.")
@@ -90,48 +102,56 @@ def plan_folder(
     found = PromptSources(table, prompt, follow_links=options.follow_links)
     name = pipeline_name(pipe)
     task = Task(name, weights_fingerprint(pipe), settings, options, found, None, "", tuple(opening.key()), {}, *drawn)
-    summary, domain = PlanSummary(out), domain_of(pipe) if not options.force else None
+    summary, mirror = PlanSummary(out), mirror_of(out)
     pipe.set_progress_bar_config(disable=True)
     with thresholds(pipe, task, out, lambda: list_work(named, out, options), say):
-        work = _work(list_work(named, out, options), summary, options)
-        while items := list(islice(work, options.batch_size)):
-            fit: list[Reading] = []
-            for reading in read_batch(items, task):
-                strange = domain is not None and reading.image is not None and domain.is_foreign(reading.image.rgb)
-                if reading.image is None or (strange and domain is not None):
-                    summary.failed.append(
-                        (reading.item.relative, reading.failure or (domain.reason if domain else ""))
-                    )
-                else:
-                    fit.append(reading)
-            start = time.perf_counter()
-            for reading, plan in plan_batch(fit, pipe, task):
-                if isinstance(plan, str):
-                    summary.failed.append((reading.item.relative, plan))
+        work = _work(list_work(named, out, options), out, summary, options)
+        for outcomes in plan_batches(pipe, work, task):
+            for reading, result, reason in ((o.reading, o.result, o.reason) for o in outcomes):
+                if result is None:
+                    summary.failed.append((reading.item.relative, reason))
                     continue
-                plan.save(out / reading.item.relative, reading.image.rgb if reading.image else None)
-                summary.planned.append(_planned(reading.item, out, plan, reading.prompt.prompt))
-            if fit:
-                spent = time.perf_counter() - start
-                say(f"{len(summary.planned) + len(summary.failed)} planned, {spent / len(fit):.2f} s per picture")
-    facts = [("pipeline", name), ("seed", str(options.seed)), ("plans", str(out))]
-    write_triage(out, summary.planned, [(printable(name), reason) for name, reason in summary.failed], facts)
+                result.plan.save(out / reading.item.relative, reading.image.rgb if reading.image else None)
+                summary.planned.append(_planned(reading.item, out, result.plan, reading.prompt.prompt))
+                if mirror:
+                    mirror.give(*_files(reading.item.relative))
+            done, seconds = len(summary.planned) + len(summary.failed), [outcome.seconds for outcome in outcomes]
+            say(f"{done} planned, {max(seconds):.2f} s per picture")
+    facts = [("pipeline", name), ("seed", str(options.seed)), ("plans", mirror.address if mirror else str(out))]
+    failed = [(printable(name), reason) for name, reason in summary.failed]
+    write_triage(out, summary.planned, failed, facts, partial(_opened, out))
     return summary
 
 
-def _work(items: Iterable[WorkItem], summary: PlanSummary, options: FolderOptions) -> Iterator[WorkItem]:
+def _files(relative: str) -> list[str]:
+    """Return the names of a plan's files; the plan itself comes last, so that one that is there is whole."""
+    return [f"{relative}{ending}" for ending in (MASK, OVERLAY, PLAN)]
+
+
+@contextmanager
+def _opened(out: Path, picture: PlannedPicture) -> Iterator[Path | Image.Image]:
+    with at_hand(out, _files(picture.plan.relative_to(out).as_posix())):
+        yield picture_before(picture.source)
+
+
+def _work(items: Iterable[WorkItem], out: Path, summary: PlanSummary, options: FolderOptions) -> Iterator[WorkItem]:
     """Yield what has no plan yet."""
+    mirror = mirror_of(out)
     for item in items:
         if item.refused and item.failed:
             summary.failed.append((item.relative, item.refused))
         elif not item.refused:
-            file = summary.out / f"{item.relative}{PLAN}"
-            if options.overwrite == "always" or not file.exists():
+            file = out / f"{item.relative}{PLAN}"
+            there = options.overwrite != "always" and (
+                mirror.has(f"{item.relative}{PLAN}") if mirror else file.exists()
+            )
+            if not there:
                 yield item
                 continue
             try:
-                plan = RepairPlan.load(file)
-                summary.planned.append(_planned(item, summary.out, plan, plan.prompt))
+                with at_hand(out, _files(item.relative)):
+                    plan = RepairPlan.load(file)
+                summary.planned.append(_planned(item, out, plan, plan.prompt))
                 summary.kept += 1
             except GRefineError as error:
                 summary.failed.append((item.relative, str(error)))
@@ -142,7 +162,7 @@ def _planned(item: WorkItem, out: Path, plan: RepairPlan, prompt: str) -> Planne
     wrong = plan.made_for.get("wrong")
     return PlannedPicture(
         name=printable(item.relative),
-        source=item.source,
+        source=str(item.source),
         plan=out / item.relative,
         verdict="new" if plan.beyond_repair else "repair" if repairs else "keep",
         wrong=float(wrong) if isinstance(wrong, (int, float)) else 0.0,

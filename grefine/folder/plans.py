@@ -1,7 +1,6 @@
 """Plans and masks that people give for the pictures of a run, found by name."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,53 +8,62 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from grefine.config import digest
 from grefine.errors import ConfigError, ImageError, PlanError
-from grefine.folder.options import digest_of, file_digest
+from grefine.folder.mirror import at_hand
+from grefine.io.content import content_hash
 from grefine.io.images import SUFFIXES, read_image
 from grefine.io.picture import printable
+from grefine.io.places import is_address, walk_address
 from grefine.plan_file import MASK, PLAN
 from grefine.types import RepairPlan
+
+_AT_ONCE = 64
+"""Plans at an address that are asked for together."""
 
 
 @dataclass(frozen=True)
 class PlanFolder:
     """A folder that `grefine plan` wrote."""
 
-    folder: Path
+    folder: str | Path
+    """Its path or address."""
     edits: dict[str, str] = field(default_factory=dict)
     """Name of a plan below the folder to what was made of it; none for one that is as it was planned."""
 
     @classmethod
-    def open(cls, folder: Path, only: str = "") -> PlanFolder:
+    def open(cls, folder: str | Path, only: str = "") -> "PlanFolder":
         """Look which plans were changed; those that cannot be read are told when their picture comes.
 
         With `only`, the path of a picture below SRC, no other plan is looked at.
-
-        Raises:
-            ConfigError: no plan is there.
         """
-        files = [folder / f"{only}{PLAN}"] if only else sorted(folder.rglob(f"*{PLAN}")) if folder.is_dir() else []
-        if not files:
+        folder, edits = folder if is_address(folder) else Path(folder), dict[str, str]()
+        names = [f"{only}{PLAN}"] if only else sorted(_names(folder))
+        if not names:
             raise ConfigError(f"--plans: '{printable(folder)}' has no plans: `grefine plan SRC -o DIR` makes some.")
-        return cls(folder, {file.relative_to(folder).as_posix(): _edit(file) for file in files})
+        for first in range(0, len(names), _AT_ONCE):
+            some = names[first : first + _AT_ONCE]
+            with at_hand(folder, [file for name in some for file in (name, name.removesuffix(PLAN) + MASK)]) as here:
+                edits |= {name: _edit(here / name) for name in some}
+        return cls(folder, edits)
 
     @property
     def digest(self) -> str:
         """Return a hash of all changes; empty without any, for then a run is that of no plans."""
         edits = {name: edit for name, edit in self.edits.items() if edit}
-        return digest_of(edits) if edits else ""
+        return digest(edits) if edits else ""
 
     def find(self, relative: str, seed: int) -> RepairPlan:
-        """Return the plan of a picture by its path below SRC.
-
-        Raises:
-            PlanError: there is none, it cannot be followed, or it changed while the run was on.
-        """
-        file = self.folder / f"{relative}{PLAN}"
-        name = printable(file)
-        if not file.is_file():
-            raise PlanError(f"'{printable(self.folder)}' has no plan for '{printable(relative)}': plan again.")
-        plan = RepairPlan.load(file)
+        """Return the plan of a picture by its path below SRC."""
+        name = printable(f"{self.folder}/{relative}{PLAN}")
+        with at_hand(self.folder, (f"{relative}{PLAN}", f"{relative}{MASK}")) as here:
+            file = here / f"{relative}{PLAN}"
+            if not file.is_file():
+                raise PlanError(f"'{printable(self.folder)}' has no plan for '{printable(relative)}': plan again.")
+            try:
+                plan = replace(RepairPlan.load(file), file=name)
+            except PlanError as error:
+                raise PlanError(str(error).replace(str(here), str(self.folder))) from error
         if self.edits.get(f"{relative}{PLAN}") != _edit_of(plan):
             raise PlanError(f"The plan '{name}' changed during the run: start again in another OUT.")
         then = plan.made_for.get("seed")
@@ -76,15 +84,11 @@ class MaskFolder:
     def digest(self) -> str:
         """Return a hash of all masks and of how they are used."""
         files = [file for file in sorted(self.folder.rglob("*")) if file.suffix.lower() in SUFFIXES]
-        names = {file.relative_to(self.folder).as_posix(): file_digest(file) for file in files}
-        return digest_of([names, self.with_maps])
+        names = {file.relative_to(self.folder).as_posix(): content_hash(file) for file in files}
+        return digest([names, self.with_maps])
 
     def find(self, relative: str, size: tuple[int, int]) -> np.ndarray | None:
-        """Return the mask of a picture in its size; None where our maps plan alone.
-
-        Raises:
-            PlanError: there is none, or no picture.
-        """
+        """Return the mask of a picture in its size; None where our maps plan alone."""
         stem = Path(relative).with_suffix("")
         for place in dict.fromkeys((stem, Path(stem.name))):
             for name in (place.as_posix(), f"{place.as_posix()}_mask", f"{place.as_posix()}.mask"):
@@ -102,28 +106,20 @@ class MaskFolder:
 def open_by_hand(
     plans: str | Path | None, masks: str | Path | None, with_maps: bool
 ) -> tuple[PlanFolder | None, MaskFolder | None]:
-    """Return the plans or the masks of a run.
-
-    Raises:
-        ConfigError: both at once, or a folder without any.
-    """
+    """Return the plans or the masks of a run."""
     if plans is not None and masks is not None:
         raise ConfigError("--plans and --masks exclude each other: paint into the plans' own mask files.")
     if with_maps and masks is None:
         raise ConfigError("--add-masks adds the masks of --masks DIR: give that, too.")
     if masks is not None and not Path(masks).is_dir():
-        raise ConfigError(f"--masks: '{printable(masks)}' is no folder.")
-    return PlanFolder.open(Path(plans)) if plans is not None else None, (
+        raise ConfigError(f"--masks: '{printable(masks)}' is no folder of this machine.")
+    return PlanFolder.open(plans) if plans is not None else None, (
         MaskFolder(Path(masks), with_maps) if masks is not None else None
     )
 
 
 def read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
-    """Return a mask file as `(H, W)` bool in a picture's size: its alpha where some of it is clear, else its white.
-
-    Raises:
-        PlanError: it cannot be read.
-    """
+    """Return a mask file as `(H, W)` bool in a picture's size: its alpha where some of it is clear, else its white."""
     try:
         loaded = read_image(file)
     except ImageError as error:
@@ -138,12 +134,22 @@ def with_mask(plan: RepairPlan, mask: np.ndarray | None) -> RepairPlan:
     return plan if mask is None else replace(plan, mask=plan.mask | mask)
 
 
+def _names(folder: str | Path) -> Iterator[str]:
+    """Yield the plans below a folder or an address."""
+    if isinstance(folder, Path):
+        yield from (file.relative_to(folder).as_posix() for file in folder.rglob(f"*{PLAN}"))
+        return
+    for below, files in walk_address(folder):
+        names = (str(info["name"]).rpartition("/")[2] for info in files)
+        yield from (f"{below}{name}" for name in names if name.endswith(PLAN))
+
+
 def _edit(file: Path) -> str:
     try:
         return _edit_of(RepairPlan.load(file))
     except PlanError:
         mask = Path(str(file).removesuffix(PLAN) + MASK)
-        return digest_of([file_digest(path) if path.is_file() else "" for path in (file, mask)])
+        return digest([content_hash(path) if path.is_file() else "" for path in (file, mask)])
 
 
 def _edit_of(plan: RepairPlan) -> str:

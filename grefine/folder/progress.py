@@ -44,8 +44,7 @@ class PlainReporter:
         self.last = time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        text = _fault(event) or (event["text"] if event["event"] == "note" else "")
-        if text:
+        if text := _text(event):
             print(text, file=self.stream, flush=True)  # noqa: T201 - this is what it is for
         elif event["event"] == "progress" and time.monotonic() - self.last >= self.every:
             self.last = time.monotonic()
@@ -71,10 +70,8 @@ class LiveReporter:
             self.live.stop()
         elif event["event"] == "progress":
             self.live.update(self.text(progress_line(event)))
-        else:
-            text = _fault(event) or (event["text"] if event["event"] == "note" else "")
-            if text:
-                self.console.print(self.text(text))
+        elif text := _text(event):
+            self.console.print(self.text(text))
 
 
 def progress_line(event: Event) -> str:
@@ -90,8 +87,10 @@ def progress_line(event: Event) -> str:
     return "  ".join(parts)
 
 
-def _fault(event: Event) -> str:
-    """Return the one line that a bad file gets."""
+def _text(event: Event) -> str:
+    """Return what is said at once: a note, or the one line that a bad file gets."""
+    if event["event"] == "note":
+        return event["text"]
     if event["event"] != "image" or event["state"] != "failed" or event.get("foreign"):
         return ""  # foreign pictures are told once, at the end
     name, reason = printable(event["file"]), printable(event["reason"])

@@ -1,20 +1,17 @@
 """The page of a run: every image before and after, with its maps, its decision and the reason, from the journal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from grefine.errors import ImageError
-from grefine.folder.mirror import mirror_of
+from grefine.folder.mirror import at_hand
 from grefine.io.images import decode_image
 from grefine.io.picture import printable
 from grefine.io.places import place_at
-from grefine.io.run_files import LastRows, layers_at
+from grefine.io.run_files import LAYERS, LastRows, layer_path, layers_at
 from grefine.io.samples import read_place
 from grefine.report.entry import ReportImage
 from grefine.report.records import asked_of, decision_name
@@ -49,11 +46,11 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
         shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
-        with _at_hand(out, row["output"]):
+        with at_hand(out, [row["output"], *(layer_path(Path(), row["output"], one).as_posix() for one in LAYERS)]):
             shown |= layers_at(out, row["output"])
             yield ReportImage(
                 name=printable(row["file"]),
-                before=_before(row["source"]),
+                before=picture_before(row["source"]),
                 after=out / row["output"],
                 kept=kept,
                 reason=row["reason"],
@@ -67,12 +64,7 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
             )
 
 
-def _at_hand(out: Path, output: str) -> AbstractContextManager[None]:
-    mirror = mirror_of(out)
-    return mirror.brought(output) if mirror else nullcontext()
-
-
-def _before(source: str) -> Path | Image.Image:
+def picture_before(source: str) -> Path | Image.Image:
     """Return the input; of one that can no longer be read, a path where nothing is."""
     place = place_at(source)
     if isinstance(place, Path):

@@ -1,7 +1,5 @@
 """Refine many images: list, read, refine, write and journal together, and go on where an earlier start ended."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 import threading
@@ -28,7 +26,7 @@ from grefine.folder.interrupt import Interrupt
 from grefine.folder.ledger import Ledger, open_ledger
 from grefine.folder.loras import LoraShelf
 from grefine.folder.mirror import mirror_of, mirrored, open_journal
-from grefine.folder.options import FolderOptions, Overwrite, file_digest
+from grefine.folder.options import FolderOptions, Overwrite
 from grefine.folder.plans import open_by_hand
 from grefine.folder.preview import preview
 from grefine.folder.progress import Reporter, choose_reporter, silent
@@ -46,7 +44,7 @@ from grefine.folder.shards import (
 )
 from grefine.folder.single import names_a_file, refine_file
 from grefine.folder.summary import RunSummary
-from grefine.folder.task import Task, pipeline_name, weights_fingerprint
+from grefine.folder.task import Task, painters_of, pipeline_name, weights_fingerprint
 from grefine.folder.thresholds import thresholds
 from grefine.folder.views import PAGE, VIEWS, conclude, view_of
 from grefine.folder.workers import refine_with_workers
@@ -54,6 +52,7 @@ from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import DiskFull, write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.indicators.providers import Provider, open_sources
+from grefine.io.content import content_hash
 from grefine.io.journal import Journal
 from grefine.io.picture import printable
 from grefine.io.places import fetched, is_address
@@ -62,7 +61,7 @@ from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.record import RefineRecord
 from grefine.io.run_files import LastRows
 from grefine.opening import Opening, missing_judges, open_pipeline
-from grefine.refine.painters.choose import describe_painter
+from grefine.refine.restore import RESTORERS
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
@@ -94,6 +93,7 @@ def refine_folder(
     judges: Sequence[str] = (),
     painter: str | Path | None = None,
     painter_class: str | None = None,
+    restorer: str | Path | None = None,
     guidance: Mapping[str, float] | None = None,
     engine: str | None = None,
     workers: int = 0,
@@ -135,6 +135,7 @@ def refine_folder(
         judges: NAME or NAME=DIR of judges for the guard beside the pipeline's own.
         painter: Who redraws in place of SDXL: a recipe, an installed painter, a folder, or a Hub id.
         painter_class: The class of diffusers that a folder or Hub id is loaded as.
+        restorer: Stage 2: none, inpaint, controlnet-tile, or another painter, named as `painter` is.
         guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
         engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun;
             `ray` to work on a cluster.
@@ -152,12 +153,6 @@ def refine_folder(
         dry_run: Draw the maps and plan, write nothing; the summary's `planned` says what would be done.
         report: Called with an event (a dict) for everything that happens; without it the run shows a line of progress
             on stderr (`grefine.folder.progress.silent` shows nothing).
-
-    Returns:
-        Counts by state, and why the run ended early if it did.
-
-    Raises:
-        ConfigError: settings that cannot be used, or an `out` that holds a run with other settings.
     """
     asked = {name: value for name, value in locals().items() if name not in ("sources", "engine", "workers")}
     named = expand_stdin([sources] if isinstance(sources, (str, Path)) else list(sources))
@@ -188,17 +183,12 @@ def refine_folder(
         summary.out = out
         return summary
     if names_a_file(out) and not dry_run:
-        arguments = {"config": config, "prompts": prompts, "prompt": prompt, "name_column": name_column}
-        arguments |= {"prompt_column": prompt_column, "prompt_order": prompt_order, "lora_dir": lora_dir, "gate": gate}
-        arguments |= {"gate_weights": gate_weights, "allow_noncommercial": allow_noncommercial, "device": device}
-        arguments |= {"dtype": dtype, "offload": offload, "judges": judges, "guidance": guidance}
-        arguments |= {"quality_map": quality_map, "alignment_map": alignment_map}
-        arguments |= {"painter": painter, "painter_class": painter_class}
-        arguments |= {"plans": plans, "masks": masks, "add_masks": add_masks}
+        decided = ("out", "options", "seed", "overwrite", "force", "limit", "dry_run", "cluster", "report")
+        same = {name: value for name, value in asked.items() if name not in decided} | {"device": device}
         shown = (
             report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
         )
-        work = partial(refine_folder, named, pipeline=pipeline, report=shown, **arguments)
+        work = partial(refine_folder, named, report=shown, **same)
         return refine_file(named, Path(out), options, work)
     if prompts is None and prompt_column:
         options = replace(options, prompt_column=prompt_column)
@@ -218,7 +208,10 @@ def refine_folder(
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
     by_hand = open_by_hand(plans, masks, add_masks)
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
-    named_painter = (str(painter or ""), painter_class or "")
+    if restorer is not None:
+        plain = str(restorer) if str(restorer) in RESTORERS else None
+        settings, restorer = replace(settings, restorer=plain), None if plain else restorer
+    named_painter = (str(painter or ""), painter_class or "", str(restorer or ""))
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial, *named_painter)
     if cluster and on_ray:
         join(cluster)
@@ -238,13 +231,13 @@ def refine_folder(
         tuple(opening.key()),
         dict(guidance or {}),
         *drawn,
-        describe_painter(getattr(pipe, "painter", None)) or {},
+        painters_of(pipe),
         *by_hand,
     )
     if dry_run:
         with _quiet(pipe):
             return preview(pipe, named, out, task, shelf, first, report)
-    header = task.header(file_digest(table.path) if table else "")
+    header = task.header(content_hash(table.path) if table else "")
     view = view_of(task, first, pipe) | ({"dataset": dataset} if dataset else {})
     start = {"kind": "run", "header": header, "settings": asdict(settings), "view": view}
     with _lock(out, shard), _quiet(pipe), _told(report), ExitStack() as stack:

@@ -1,7 +1,5 @@
 """One part of a run that several processes share: which pictures are its own, and that the parts belong together."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -56,11 +54,7 @@ def dealt(items: Iterable[WorkItem], of: int, batch_size: int) -> Iterator[tuple
 
 
 def read_engine(engine: str | None, environment: Mapping[str, str] = os.environ) -> Shard | None:
-    """Return the shard that `shard I/N` or, as `shard` and `shard auto`, the environment names; None for a whole run.
-
-    Raises:
-        ConfigError: another engine, a count or number that cannot be, or an environment that says nothing.
-    """
+    """Return the shard that `shard I/N` or (as `shard auto`) the environment names; None for a whole run."""
     if engine is None:
         return None
     kind, _, which = engine.replace(":", " ").strip().partition(" ")
@@ -124,11 +118,7 @@ def own_journal(out: Path, shard: Shard) -> Path:
 
 
 def refuse_unmerged(out: Path, shard: Shard | None) -> None:
-    """Keep a run out of an OUT whose shards are counted otherwise.
-
-    Raises:
-        ConfigError: OUT holds journals of another number of shards.
-    """
+    """Keep a run out of an OUT whose shards are counted otherwise."""
     for other in journals(out).values():
         if shard is None or other.of != shard.of:
             what = f"shard {shard} does not fit" if shard else "a run without shards does not fit"
@@ -173,11 +163,7 @@ def list_digest(items: Iterable[WorkItem]) -> str:
 
 
 def see_shareable(sources: Sequence[str | Path], out: str | Path, options: FolderOptions) -> None:
-    """See that several processes can share a run.
-
-    Raises:
-        ConfigError: they cannot.
-    """
+    """See that several processes can share a run."""
     if names_a_file(out):
         raise ConfigError(f"'{printable(out)}' is one file, which cannot be shared: leave --engine and --workers out.")
     if options.overwrite == "always":
@@ -187,11 +173,7 @@ def see_shareable(sources: Sequence[str | Path], out: str | Path, options: Folde
 
 
 def share_of(out: Path, shard: Shard, sources: Sequence[str | Path], options: FolderOptions) -> dict[str, Any]:
-    """Return what a shard's journal notes of the list that it deals, so that a merge finds what nobody has done.
-
-    Raises:
-        ConfigError: a shard that runs now deals another list.
-    """
+    """Return what a shard's journal notes of the list that it deals, so that a merge finds what nobody has done."""
     listed = list_digest(list_work(sources, out, options))
     _refuse_other_list(out, shard, listed)
     names = [f"@{os.path.abspath(s[1:])}" if s.startswith("@") else absolute(s) for s in map(str, sources)]
@@ -231,11 +213,7 @@ def _lock_name(shard: Shard) -> str:
 
 @contextmanager
 def locked(out: Path, name: str, message: str, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock `name` of an OUT, alone or `shared`; where another process has it, wait, or fail with `message`.
-
-    Raises:
-        ConfigError: another process has it, or OUT cannot be written.
-    """
+    """Hold a lock of an OUT, alone or `shared`; where another process has it, wait, or fail with `message`."""
     if mirror := mirror_of(out):
         # A store has no locks to share or to wait for; rows are objects of their own, and parts do not meet.
         with mirror.claim(name, message) if message and not shared else nullcontext():

@@ -1,7 +1,5 @@
 """One image into one file: the run of a folder, of which only the result is kept."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -28,13 +26,9 @@ def refine_file(
     sources: Sequence[str | Path],
     out: Path,
     options: FolderOptions,
-    work: Callable[..., RunSummary],
-) -> RunSummary:
-    """Let `work` refine the image beside its place, and put the result there.
-
-    Raises:
-        ConfigError: more than one image, a format that is not written, or a file that is there.
-    """
+    work: "Callable[..., RunSummary]",
+) -> "RunSummary":
+    """Let `work` refine the image beside its place, and put the result there."""
     name, form = printable(out), SUFFIXES[out.suffix.lower()]
     source = Path(sources[0])
     if len(sources) > 1 or source.is_dir() or str(source).startswith("@"):

@@ -1,7 +1,5 @@
 """How a run went, in numbers and in a table that spreadsheets open."""
 
-from __future__ import annotations
-
 import csv
 from array import array
 from collections import Counter
@@ -72,9 +70,9 @@ class RunSummary:
     """That gate, as NAME:VALUE."""
     foreign: int = 0
     """Images of a world that the pipeline does not know, refused or forced."""
-    domain: DomainCheck | None = None
+    domain: "DomainCheck | None" = None
     force: bool = False
-    moved: array[float] = field(default_factory=lambda: array("d"))
+    moved: "array[float]" = field(default_factory=lambda: array("d"))
     """Of every refined image the share of its pixels that are not as they were."""
     notes: Counter[str] = field(default_factory=Counter)
     """What was said about images, by how often."""
@@ -129,11 +127,7 @@ class RunSummary:
         return self.domain.told(self.foreign, sum(self.counts.values()), self.force) if self.domain else ""
 
     def to_dataframe(self) -> Any:
-        """Return the run as a `pandas.DataFrame`, one row per image: what results.csv holds, or a dry run would do.
-
-        Raises:
-            ConfigError: pandas is not installed, or there is no table.
-        """
+        """Return the run as a `pandas.DataFrame`, one row per image: what results.csv holds, or a dry run would do."""
         try:
             import pandas
         except ImportError as error:

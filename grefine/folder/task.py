@@ -1,7 +1,5 @@
 """What all batches of a run share: settings, prompts, and what names the pipeline. No state."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +7,14 @@ from typing import Any
 
 from grefine import __version__
 from grefine.config import digest
-from grefine.folder.options import FolderOptions, digest_of
+from grefine.folder.options import FolderOptions
 from grefine.folder.plans import MaskFolder, PlanFolder
 from grefine.indicators.providers import MapSource, Provider
 from grefine.io.prompts import PromptSources
 from grefine.plan_file import PLAN
 from grefine.refine.follow import fingerprint
+from grefine.refine.maps import VQA
+from grefine.refine.painters.choose import describe_painter
 from grefine.refine.settings import RefineConfig
 
 
@@ -60,16 +60,25 @@ class Task:
         }
 
     @property
+    def drew(self) -> list[str]:
+        """Name who draws the maps in place of ours, and the metrics that see as they do."""
+        specs = [by.spec for by in (self.quality_map, self.alignment_map) if isinstance(by, Provider)]
+        specs += [VQA] if self.config.use_aq and self.config.phrase_judge != "clip" else []
+        return [name for spec in specs for name in dict.fromkeys((spec.name, *spec.judges))]
+
+    @property
     def painter_name(self) -> str:
-        """Say who redraws in place of SDXL; empty for SDXL."""
-        return " ".join(str(self.painter[key]) for key in ("class", "from") if self.painter.get(key))
+        """Say who redraws in place of SDXL, and who else does stage 2; empty for SDXL alone."""
+        named = [(self.painter, ""), (self.painter.get("restorer") or {}, "stage 2 by ")]
+        told = [(by, " ".join(str(one[key]) for key in ("class", "from") if one.get(key))) for one, by in named]
+        return "; ".join(by + words for by, words in told if words)
 
     def hash_of(self, relative: str = "") -> str:
         """Hash of everything that decides how one image with one prompt comes out; of all plans only its own."""
         edit = self.plans.edits.get(f"{relative}{PLAN}", "") if self.plans else ""
         options = self.options
         values = [digest(self.config), self.weights, options.seed, options.force, self.lora_dir and str(self.lora_dir)]
-        return digest_of(values + [self.gate] * bool(self.gate) + self._steering(edit))
+        return digest(values + [self.gate] * bool(self.gate) + self._steering(edit))
 
     def _steering(self, plans: str) -> list[Any]:
         steering: list[Any] = [list(self.opening), dict(self.guidance)]
@@ -88,9 +97,9 @@ class Task:
                 "pipeline": self.pipeline,
                 "weights": self.weights,
                 "config": digest(self.config),
-                "options": digest_of(self.options.changes_results()),
+                "options": digest(self.options.changes_results()),
                 "seed": self.options.seed,
-                "prompts": digest_of([prompts, self.prompts.common, self.prompts.order]),
+                "prompts": digest([prompts, self.prompts.common, self.prompts.order]),
                 "loras": str(self.lora_dir or ""),
             }
             | ({"gate": self.gate} if self.gate else {})
@@ -106,5 +115,14 @@ def pipeline_name(pipe: Any) -> str:
 
 def weights_fingerprint(pipe: Any) -> str:
     """Return a hash over the weights of a pipeline and its painter, to notice other ones."""
-    painter = getattr(getattr(getattr(pipe, "painter", None), "pipe", None), "components", {})
-    return fingerprint(pipe.components | {f"painter.{name}": part for name, part in painter.items()})
+    parts = dict(pipe.components)
+    for role in ("painter", "restorer"):
+        loaded = getattr(getattr(pipe, f"_{role}", None), "pipe", None)
+        parts |= {f"{role}.{name}": part for name, part in getattr(loaded, "components", {}).items()}
+    return fingerprint(parts)
+
+
+def painters_of(pipe: Any) -> dict[str, Any]:
+    """Return who redraws in place of SDXL, and beside it who does stage 2, as a saved pipeline states them."""
+    restorer = describe_painter(getattr(pipe, "_restorer", None))
+    return (describe_painter(getattr(pipe, "_painter", None)) or {}) | ({"restorer": restorer} if restorer else {})

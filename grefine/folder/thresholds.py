@@ -1,7 +1,5 @@
 """Thresholds for a run whose pipeline has none: from the run's own pictures, or a sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +22,11 @@ FILE = "calibration.json"
 def needs_thresholds(pipe: Any, task: Task) -> bool:
     """Say whether a run would take guesses for thresholds: nobody measured any, and its settings use them."""
     config = task.config
-    quality = isinstance(task.quality_map, Provider) and OWN not in task.quality_map.names
-    phrases = not config.use_aq or isinstance(task.alignment_map, Provider) or config.phrase_judge != "clip"
+    quality, alignment = (
+        isinstance(one, Provider) and OWN[kind] not in one.names
+        for kind, one in (("quality", task.quality_map), ("alignment", task.alignment_map))
+    )
+    phrases = not config.use_aq or alignment or config.phrase_judge != "clip"
     used = (config.gate or config.mask_threshold is None) and not (quality and phrases)
     return used and not task.options.force and not Calibration.of(pipe.config.get("calibration")).calibrated
 

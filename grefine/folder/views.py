@@ -1,7 +1,5 @@
 """The table and the page of a run, from its journal and what the journal's first row says of the run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +19,7 @@ TABLE, PAGE = "results.csv", "report.html"
 VIEWS = (TABLE, PAGE, "report_files")
 
 
-def view_of(task: Task, gate: ScoreGate | None, pipe: Any) -> dict[str, Any]:
+def view_of(task: "Task", gate: "ScoreGate | None", pipe: Any) -> dict[str, Any]:
     """Return what the views of a run need beside its rows, as plain values for the journal."""
     from grefine.indicators.domain_check import domain_of
 

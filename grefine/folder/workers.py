@@ -1,7 +1,5 @@
 """Several shards on one machine: started, watched, stopped and merged together."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -29,9 +27,6 @@ def refine_with_workers(
     """Run every shard of a folder in a process of its own, one per GPU where there are GPUs, and merge them.
 
     `work` is `refine_folder` and `asked` its other arguments; each process loads the pipeline itself.
-
-    Raises:
-        ConfigError: a count that cannot be, what no other process can be given, or what a worker was refused for.
     """
     if count < 1:
         raise ConfigError(f"workers must be at least 1, not {count}.")

@@ -1,9 +1,8 @@
 """Which files are to be refined and where each result goes, one at a time: a listing of any length streams."""
 
-from __future__ import annotations
-
 import fnmatch
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +19,7 @@ from grefine.io.samples import is_samples, list_samples, read_place
 from grefine.io.walk import is_picture, is_walked
 
 PANEL_FOLDER = "panels"
+_NOWHERE = "the symbolic link leads nowhere or in a circle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,6 @@ def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) 
 
     A folder's tree is mirrored below `out`; of several folders each gets its own name there. Files that are named one
     by one go straight into `out`.
-
-    Raises:
-        ConfigError: two folders of the same name, or a list that cannot be read.
     """
     return islice(_listed(list(dict.fromkeys(sources)), out, options), options.limit)
 
@@ -172,7 +169,7 @@ class _Walk:
                 if is_samples(name):
                     yield from self.samples(place.file, f"{prefix}{path}{os.path.splitext(name)[0]}/")
                 else:
-                    yield self.item(place, f"{prefix}{path}{name}", "", stems.get(_stem(name), 0) > 1)
+                    yield self.item(place, f"{prefix}{path}{name}", "", stems[_stem(name)] > 1)
 
     def skips(self, path: str, address: str) -> bool:
         mirror = mirror_of(self.out)
@@ -213,16 +210,16 @@ class _Walk:
                 self.taken = NameSet()  # of another folder again
             elif self.wanted(entry.name, relative):
                 refused = self.link_refusal(entry, root) if entry.is_symlink() else ""
-                yield self.item(Path(entry.path), f"{prefix}{relative}", refused, stems.get(_stem(entry.name), 0) > 1)
+                yield self.item(Path(entry.path), f"{prefix}{relative}", refused, stems[_stem(entry.name)] > 1)
         if not self.options.recursive:
             return
         for entry, relative in folders:
-            if not is_walked(entry.name, names) or self.is_out(entry.path):
+            if not is_walked(entry.name, names) or _same(entry.path, self.out):
                 continue
             target = Path(entry.path)
             chain = above
             if entry.is_symlink():
-                refused = self.folder_refusal(target, root, above)
+                refused = self.folder_refusal(target, above)
                 if refused:
                     yield self.item(target, f"{prefix}{relative}", refused)
                     continue
@@ -234,39 +231,20 @@ class _Walk:
             return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(relative, p) for p in self.options.pattern)
         return is_picture(name)
 
-    def is_out(self, path: str) -> bool:
-        try:
-            return os.path.samefile(path, self.out)
-        except OSError:
-            return False
-
-    @staticmethod
-    def is_out_file(source: Path, output: Path) -> bool:
-        try:
-            return os.path.samefile(source, output)
-        except OSError:
-            return False
-
     def link_refusal(self, entry: os.DirEntry[str], root: Path) -> str:
         if self.options.follow_links:
             return ""
-        try:
-            target = Path(entry.path).resolve(strict=True)
-        except (OSError, RuntimeError):
-            return "the symbolic link leads nowhere or in a circle"
+        if (target := _target(Path(entry.path))) is None:
+            return _NOWHERE
         inside = target.is_relative_to(root) and not target.is_relative_to(self.out.resolve())
         return "" if inside else "the symbolic link leads out of SRC; --follow-links reads it"
 
-    def folder_refusal(self, folder: Path, root: Path, above: tuple[Path, ...]) -> str:
-        try:
-            target = folder.resolve(strict=True)
-        except (OSError, RuntimeError):
-            return "the symbolic link leads nowhere or in a circle"
-        if any(parent.is_relative_to(target) for parent in above) or self.is_out(str(target)):
+    def folder_refusal(self, folder: Path, above: tuple[Path, ...]) -> str:
+        if (target := _target(folder)) is None:
+            return _NOWHERE
+        if any(parent.is_relative_to(target) for parent in above) or _same(target, self.out):
             return "the symbolic link leads in a circle"
-        if not self.options.follow_links:
-            return "a symbolic link to a folder; --follow-links reads it"
-        return ""
+        return "" if self.options.follow_links else "a symbolic link to a folder; --follow-links reads it"
 
     def item(
         self, source: Path | Place, relative: str, refused: str = "", shared_stem: bool = False, failed: bool = False
@@ -277,7 +255,7 @@ class _Walk:
             refused, failed = f"another input of this run is already written to '{printable(name)}'", True
         elif not refused and name.split("/")[0] in (*RUN_FOLDERS, *([DATASET] if self.options.dataset else [])):
             refused, failed = f"'{name.split('/')[0]}' in OUT holds the run's own pictures; rename the folder", True
-        elif not refused and isinstance(source, Path) and self.is_out_file(source, self.out / name):
+        elif not refused and isinstance(source, Path) and _same(source, self.out / name):
             refused, failed = "its result would be written over it; choose another OUT or a suffix", True
         return WorkItem(source, relative, name, self.out, refused, failed)
 
@@ -295,12 +273,23 @@ class _Walk:
         return f"{stem}{self.options.suffix}{ending}"
 
 
-def _count_stems(names: set[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        if os.path.splitext(name)[1].lower() in SUFFIXES:
-            counts[_stem(name)] = counts.get(_stem(name), 0) + 1
-    return counts
+def _same(one: str | Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def _target(link: Path) -> Path | None:
+    """Return where a symbolic link leads; None for nowhere."""
+    try:
+        return link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return None
+
+
+def _count_stems(names: set[str]) -> Counter[str]:
+    return Counter(_stem(name) for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
 
 
 def _stem(name: str) -> str:

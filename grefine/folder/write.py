@@ -1,7 +1,5 @@
 """From outcomes to files and rows: all files of a batch are staged first, then named, so that none is half there."""
 
-from __future__ import annotations
-
 import errno
 import math
 import os
@@ -25,6 +23,7 @@ from grefine.report.media import layers_of
 
 if TYPE_CHECKING:
     from grefine.folder.batch import Outcome
+    from grefine.types import RefineResult
 
 Row = dict[str, Any]
 _STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
@@ -34,12 +33,8 @@ class DiskFull(GRefineError):
     """There is no room for results; the run has to stop."""
 
 
-def write_outcomes(outcomes: Sequence[Outcome], task: Task) -> list[Row]:
-    """Write the files of a batch and return its rows.
-
-    Raises:
-        DiskFull: no room is left; no file of the batch was written.
-    """
+def write_outcomes(outcomes: "Sequence[Outcome]", task: Task) -> list[Row]:
+    """Write the files of a batch and return its rows."""
     staged: list[tuple[Path, Path]] = []
     rows: list[Row] = []
     try:
@@ -56,7 +51,7 @@ def write_outcomes(outcomes: Sequence[Outcome], task: Task) -> list[Row]:
     return rows
 
 
-def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str:
+def _stage(outcome: "Outcome", task: Task, staged: list[tuple[Path, Path]]) -> str:
     """Stage one image's result and panel; return why that was not possible, or an empty string."""
     item = outcome.reading.item
     before = len(staged)
@@ -87,7 +82,7 @@ def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str
     return ""
 
 
-def _layers(outcome: Outcome, task: Task) -> Iterator[tuple[Path, bytes]]:
+def _layers(outcome: "Outcome", task: Task) -> Iterator[tuple[Path, bytes]]:
     """Yield the maps that the page of the run shows; it can do without, so they are written plainly."""
     if task.options.report and outcome.result is not None:
         item = outcome.reading.item
@@ -95,7 +90,7 @@ def _layers(outcome: Outcome, task: Task) -> Iterator[tuple[Path, bytes]]:
             yield layer_path(item.out, item.name, name), data
 
 
-def output_bytes(outcome: Outcome, task: Task) -> bytes:
+def output_bytes(outcome: "Outcome", task: Task) -> bytes:
     """Return the bytes of a result: the input's own where nothing changed and the format allows, else encoded anew."""
     reading = outcome.reading
     image = reading.image
@@ -123,7 +118,7 @@ def _form(image: LoadedImage, output: Path, task: Task) -> Format:
     return named if named in ("PNG", "JPEG", "WEBP") else "PNG"  # type: ignore[return-value]
 
 
-def _record(outcome: Outcome, task: Task) -> RefineRecord:
+def _record(outcome: "Outcome", task: Task) -> RefineRecord:
     result, reading = outcome.result, outcome.reading
     earlier = reading.record.passes if reading.record else 0
     judged = _gate_scores(outcome)
@@ -145,12 +140,15 @@ def _record(outcome: Outcome, task: Task) -> RefineRecord:
         after=dict(result.after.values) if result else judged,
         gate=outcome.gate.name if outcome.gate else "",
         forced=outcome.foreign,
+        drew=", ".join(task.drew),
+        size=[] if reading.image is None else list(reading.image.rgb.size),
+        **(_planned(result) if result else {}),
         source=reading.digest,
         passes=earlier + 1,
     )
 
 
-def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
+def row_of(outcome: "Outcome", fault: str, writing: float, seed: int) -> Row:
     """Return what the journal says of one image."""
     reading, result = outcome.reading, outcome.result
     row: Row = {
@@ -198,16 +196,21 @@ def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
         row["noise"] = _finite(result.decision.noise)
         row["area"] = round(result.plan.area, 4)
         row["moved"] = round(result.moved, 4)
-        facts = result.to_dict()
-        row["regions"] = [{name: part[name] for name in ("box", "kind", "strength")} for part in facts["regions"]]
-        row["missing"] = [part["phrase"] for part in facts["missing"]]
+        row |= _planned(result)
         if result.plan.token_weights:
             row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
         row["seconds"]["stages"] = {name: round(value, 4) for name, value in result.timings.items()}
     return row
 
 
-def _gate_scores(outcome: Outcome) -> dict[str, float]:
+def _planned(result: "RefineResult") -> dict[str, Any]:
+    """Return what was planned to be repainted, and the phrases that were not met."""
+    facts = result.to_dict()
+    regions = [{name: part[name] for name in ("box", "kind", "strength")} for part in facts["regions"]]
+    return {"regions": regions, "missing": [part["phrase"] for part in facts["missing"]]}
+
+
+def _gate_scores(outcome: "Outcome") -> dict[str, float]:
     """Return the value by which the gate left an image alone."""
     gate = outcome.gate
     return {gate.value: round(gate.score, 6)} if gate is not None and gate.passed and gate.score is not None else {}

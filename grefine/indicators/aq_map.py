@@ -19,6 +19,7 @@ from torch import Tensor
 from grefine.config import build
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators import similarity
+from grefine.indicators.arrangement import LEAVES, relations_of, too_few
 from grefine.indicators.calibration import Calibration, Scale, check_belongs
 from grefine.indicators.components import load_clip, load_tokenizer, stored_calibration
 from grefine.indicators.defects import (
@@ -195,6 +196,8 @@ class AQMap:
             beta,
             self.readings.a_product,
         )
+        misplaced = self._misplaced(prompt, claims)
+        score *= LEAVES ** len(misplaced)
         alignments = tuple(
             GridPhraseAlignment(
                 phrase,
@@ -207,7 +210,7 @@ class AQMap:
             )
             for j, phrase in enumerate(prompt.phrases)
         )
-        return AlignmentMap(1.0 - E, score, alignments, self._note(prompt))
+        return AlignmentMap(1.0 - E, score, alignments, self._note(prompt, misplaced))
 
     def _defects(
         self, phrases: Sequence[Phrase], a_phs: Sequence[float], a_pns: Sequence[float]
@@ -332,8 +335,24 @@ class AQMap:
     def _texts(self, texts: Sequence[str], like: Tensor) -> Tensor:
         return self.text_features(texts).to(like.device)
 
-    def _note(self, prompt: ParsedPrompt) -> str:
-        notes: list[str] = []
+    def _misplaced(self, prompt: ParsedPrompt, claims: Sequence[GridMap | None]) -> list[str]:
+        """Say which things the picture shows the other way round than asked, or fewer of."""
+        if self.readings.arrangement == "off":
+            return []
+        things = {j: claim for j, claim in enumerate(claims) if claim is not None and _is_thing(claim)}
+        wrong = [
+            relation.told(prompt)
+            for relation in relations_of(prompt)
+            if relation.first in things
+            and relation.second in things
+            and relation.is_reversed(things[relation.first], things[relation.second], self.calibration.claim_threshold)
+        ]
+        if self.calibration.counts:
+            wrong += filter(None, (too_few(prompt.phrases[j], claim) for j, claim in things.items()))
+        return wrong
+
+    def _note(self, prompt: ParsedPrompt, misplaced: Sequence[str]) -> str:
+        notes = list(misplaced)
         length, most = len(self.text_features.tokens(prompt.text)), self.clip.context_length
         if length > most:
             notes.append(

@@ -80,6 +80,9 @@ class Calibration:
     factors together say no more for it than a coin would."""
     claim_threshold: float = 0.5
     """Pixels of a met phrase's map above it belong to that phrase."""
+    counts: bool = False
+    """Whether separate things are separate places on the maps, so that numbers ("three cats") can be held against
+    them. Things that touch are one place: only for worlds in which they stand apart."""
     p_gate: float | None = None
     """p below it: the image as a whole is bad. None: never on these grounds."""
     worst_gate: float | None = None

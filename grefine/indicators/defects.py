@@ -22,6 +22,7 @@ Product = Literal["worst3", "product", "geometric", "worst"]
 PromptScore = Literal["pair", "cosine"]
 NounEvidence = Literal["best", "noun"]
 RegionScale = Literal["peak", "none"]
+Arrangement = Literal["judge", "off"]
 WORST = 3
 BACKGROUND = 0.3
 """A met phrase that claims more of the picture than this is what things stand on or under, not a thing."""
@@ -53,6 +54,10 @@ class Readings:
     """Eq. 8's product over the three least met phrases, all phrases, their geometric mean, or the least met one."""
     prompt_score: PromptScore = "pair"
     """Eq. 8's a_0: the whole prompt against the empty text as in Eq. 5, or its plain cosine."""
+
+    arrangement: Arrangement = "judge"
+    """Whether things that stand the other way round than asked ("left of", "above"), or fewer than asked, lower a; the
+    paper has no such test."""
 
     def __post_init__(self) -> None:
         hints = get_type_hints(Readings)

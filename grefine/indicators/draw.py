@@ -31,15 +31,16 @@ def overlay(image: Image.Image, badness: np.ndarray) -> Image.Image:
     return Image.fromarray(np.round(grey * (1 - share) + colours(badness) * share).astype(np.uint8))
 
 
+def edge_of(mask: np.ndarray) -> np.ndarray:
+    """Return the outermost pixels of a mask `(H, W)` bool."""
+    wide = np.pad(mask, 1)
+    return mask & ~(wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:])
+
+
 def mask_preview(image: Image.Image, mask: np.ndarray) -> Image.Image:
     """Show what would be repainted: tinted inside, with a bright edge."""
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    inner = mask.copy()
-    inner[1:] &= mask[:-1]
-    inner[:-1] &= mask[1:]
-    inner[:, 1:] &= mask[:, :-1]
-    inner[:, :-1] &= mask[:, 1:]
-    share = (0.45 * inner + 1.0 * (mask & ~inner))[..., None]
+    pixels, edge = np.asarray(image.convert("RGB"), dtype=np.float32), edge_of(mask)
+    share = (0.45 * mask + 0.55 * edge)[..., None]
     return Image.fromarray(np.round(pixels * (1 - share) + MASK * share).astype(np.uint8))
 
 
@@ -94,13 +95,15 @@ def _grid(panels: Sequence[tuple[Image.Image, str]], columns: int = 4) -> Image.
         left, top = 8 + index % columns * (cell[0] + 8), 8 + index // columns * (cell[1] + CAPTION)
         resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
         page.paste(panel.resize(cell, resample), (left, top))
-        pen.text((left, top + cell[1] + 4), _fit(pen, caption, font, cell[0]), fill=(20, 20, 20), font=font)
+        pen.text((left, top + cell[1] + 4), fitting(caption, font, cell[0]), fill=(20, 20, 20), font=font)
     return page
 
 
-def _fit(
-    pen: ImageDraw.ImageDraw, caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
-) -> str:
-    while len(caption) > 4 and pen.textlength(caption, font=font) > width:
-        caption = caption[:-2].rstrip() + "…" if not caption.endswith("…") else caption[:-3] + "…"
-    return caption
+def fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Return as much of a text as is not wider than so many pixels."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1].rstrip()
+    return f"{text}…"

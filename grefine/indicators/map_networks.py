@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +14,7 @@ import numpy as np
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, nearest
-from grefine.fetching import sha256_of
+from grefine.io.content import content_hash
 from grefine.scorers.batches import groups
 from grefine.types import MapSpec
 
@@ -30,7 +31,7 @@ TOGETHER = 8
 
 @dataclass(frozen=True)
 class NetworkMap:
-    """A network that draws a quality map, as a YAML file states it; paths count from there."""
+    """A network that draws a quality map, or several maps as one, as a YAML file states it; paths count from there."""
 
     detector: str = ""
     """Folder of any object detector of transformers: what it finds is bad, as much as it is sure of it."""
@@ -38,6 +39,10 @@ class NetworkMap:
     """File of a TorchScript network: pictures in, one channel out."""
     sha256: str = ""
     """Of that file: the consent to run what is in it."""
+    maps: tuple[str, ...] = ()
+    """Or several maps, each named as on the command line."""
+    weights: tuple[float, ...] = ()
+    """Of `maps`; empty: the worst of them counts."""
     name: str = ""
     """What it is called; else the name of the folder or file."""
     labels: tuple[str, ...] = ()
@@ -85,7 +90,7 @@ def network_map(source: str) -> SimpleNamespace | None:
     if not place.exists():
         raise WeightsMissing(f"There is no network at '{place}': give the path of one on this machine.")
     weights = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
-    version = "+".join(sha256_of(one)[:12] for one in weights) or "1"
+    version = "+".join(content_hash(one)[:12] for one in weights) or "1"
     if stated.torchscript:
         _see_consent(place, stated.sha256)
     spec = MapSpec(
@@ -100,8 +105,26 @@ def network_map(source: str) -> SimpleNamespace | None:
     return SimpleNamespace(SPEC=spec, load=partial(_detector if stated.detector else _script, place, stated))
 
 
+def several_maps(source: str) -> list[str]:
+    """Return the maps that a text with commas or a YAML file names, with their weights behind a star."""
+    file = Path(source)
+    if file.suffix.lower() not in (".yaml", ".yml") or not file.is_file():
+        return [part.strip() for part in source.split(",")]
+    stated = load_config(file, NetworkMap)
+    if not (stated.maps or stated.weights):
+        return [source]
+    if stated.detector or stated.torchscript or len(stated.weights) not in (0, len(stated.maps)):
+        raise ConfigError(f"'{file}' must name `maps` alone, with a weight for each or none.")
+    names = []
+    for one, weight in zip_longest(stated.maps, stated.weights):
+        kind, colon, name = one.rpartition(":")
+        beside = file.parent / name if colon or name.endswith((".yaml", ".yml")) else name
+        names.append(f"{kind}{colon}{beside}" + (f"*{weight}" if stated.weights else ""))
+    return names
+
+
 def _see_consent(file: Path, given: str) -> None:
-    found = sha256_of(file)
+    found = content_hash(file)
     if len(given) < HASH or not found.startswith(given.lower()):
         wrong = f", not {given}," if given else ""
         raise ConfigError(

@@ -14,19 +14,20 @@ from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, nearest
 from grefine.fetching import accepted_terms
+from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import needs_repair
 from grefine.indicators.edges import Edge, measure_edge, spot_quality, store_edge, stored_edge
 from grefine.indicators.heatmap import ENDINGS, read_heatmap
-from grefine.indicators.map_networks import network_map
+from grefine.indicators.map_networks import network_map, several_maps
 from grefine.indicators.pq_map import PQMap
 from grefine.plugins import plugged_in
 from grefine.scorers.registry import judge_files
-from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
+from grefine.types import AlignmentMap, Beside, MapSpec, ParsedPrompt, QualityMap
 
 GROUPS = {"quality": "grefine.quality_maps", "alignment": "grefine.alignment_maps"}
 """The entry point groups under which other packages bring maps."""
-OWN = "pq"
-"""What PQ-Map is called among several maps."""
+OWN = {"quality": "pq", "alignment": "aq"}
+"""What our maps are called among several."""
 
 
 class MapFile(Protocol):
@@ -56,8 +57,11 @@ class Provider:
         maps = self.values(images, None if prompts is None else [prompt.text for prompt in prompts])
         if self.kind == "quality":
             return [QualityMap(one, spot_quality(one)) for one in map(self.scaled, maps)]
-        note = f"'{self.spec.name}' drew the alignment map."
-        return [AlignmentMap(self.scaled(one), None, (), note) for one in maps]
+        return [AlignmentMap(cut(self.scaled(one)), None, (), self._note) for one in maps]
+
+    @property
+    def _note(self) -> str:
+        return f"'{self.spec.name}' drew the alignment map."
 
     def values(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[np.ndarray]:
         """Return what it drew, 0..1 and high is good, before it is held against good pictures."""
@@ -67,11 +71,9 @@ class Provider:
         return [self._checked(one, image) for one, image in zip(given, images, strict=True)]
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
-        """Return a map of which half is the edge; of alignment only what lies beyond it asks for a repair."""
+        """Return a map of which half is the edge."""
         if self.edge is None:
             return values
-        if self.kind == "alignment":
-            return (1.0 - values <= self.edge.badness).astype(np.float32)
         return 1.0 - np.interp(1.0 - values, [0.0, self.edge.badness, 1.0 + 1e-6], [0.0, 0.5, 1.0]).astype(np.float32)
 
     @property
@@ -104,15 +106,34 @@ class Provider:
 
 @dataclass(frozen=True)
 class Combined(Provider):
-    """Several quality maps as one: the worst of them at every place, or their weighted mean."""
+    """Several maps as one: the worst of them at every place, or their weighted mean."""
 
     parts: tuple[Provider, ...] = ()
     weights: tuple[float, ...] = ()
     """Of each part; empty: the worst counts."""
+    aq: AQMap | None = None
+    """The pipeline's AQ-Map among alignment maps: what it says of phrases stays in the result."""
+
+    def __call__(
+        self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt] | None = None
+    ) -> list[QualityMap] | list[AlignmentMap]:
+        """Return the maps of pictures; beside AQ-Map what the others ask for is kept apart for the plan."""
+        if self.aq is None or prompts is None:
+            return super().__call__(images, prompts)
+        place = self.names.index(OWN[self.kind])
+        left = replace(self, parts=_without(self.parts, place), weights=_without(self.weights, place))
+        share = self.weights[place] / sum(self.weights) if self.weights else None
+        drawn = left.values(images, [prompt.text for prompt in prompts])
+        found = []
+        for own, one in zip(self.aq(images, prompts), drawn, strict=True):
+            beside = Beside(1.0 - one, share, self.aq.calibration.mask_threshold)
+            note = " ".join(filter(None, (self._note, own.note)))
+            found.append(replace(own, values=1.0 - beside.mixed(own.edit), beside=beside, note=note))
+        return found
 
     def values(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[np.ndarray]:
         """Return the maps, each part brought to its own edge first."""
-        drawn = zip(*([part.scaled(one) for one in part.values(images)] for part in self.parts), strict=True)
+        drawn = zip(*([part.scaled(one) for one in part.values(images, prompts)] for part in self.parts), strict=True)
         if not self.weights:
             return [np.minimum.reduce(maps) for maps in drawn]
         return [np.average(maps, axis=0, weights=self.weights).astype(np.float32) for maps in drawn]
@@ -123,18 +144,34 @@ class Combined(Provider):
         return [part.spec.name for part in self.parts]
 
     @property
+    def foreign(self) -> list[Provider]:
+        """The parts that are not ours; ours are measured with their pipeline."""
+        return [part for part in self.parts if part.spec.name != OWN[self.kind]]
+
+    @property
     def unmeasured(self) -> list[str]:
-        """Whose good pictures nobody looked at; PQ-Map is measured with its pipeline."""
-        return [name for part in self.parts if part.spec.name != OWN for name in part.unmeasured]
+        """Whose good pictures nobody looked at."""
+        return [name for part in self.foreign for name in part.unmeasured]
 
     @property
     def told(self) -> str:
         """What is said of its parts."""
-        return f"{self.spec.name}: " + "; ".join(part.told for part in self.parts if part.spec.name != OWN)
+        return f"{self.spec.name}: " + "; ".join(part.told for part in self.foreign)
 
-    def with_own(self, pq: PQMap) -> Combined:
-        """Return it with the pipeline's PQ-Map in the place that is kept for it."""
-        return replace(self, parts=tuple(own_map(pq) if part.spec.name == OWN else part for part in self.parts))
+    def with_own(self, pq: PQMap, aq: AQMap | None) -> Combined:
+        """Return it with the pipeline's own map in the place that is kept for it."""
+        if OWN[self.kind] not in self.names:
+            return self
+        if self.kind == "quality":
+            return replace(self, parts=tuple(one if one in self.foreign else own_map(pq) for one in self.parts))
+        if aq is None:
+            raise ConfigError(f"The alignment map '{self.spec.name}' needs AQ-Map, and this pipeline has none.")
+        return replace(self, aq=aq)
+
+
+def cut(values: np.ndarray) -> np.ndarray:
+    """Return a map of alignment that asks for a repair where it lies below half, and for nothing elsewhere."""
+    return (values >= 0.5).astype(np.float32)
 
 
 def own_map(pq: PQMap) -> Provider:
@@ -145,7 +182,7 @@ def own_map(pq: PQMap) -> Provider:
         maps = pq(images)
         return [one.values if needs_repair(one, None, found)[0] else np.ones_like(one.values) for one in maps]
 
-    return Provider("quality", MapSpec(OWN), draw, Edge(found.mask_threshold))
+    return Provider("quality", MapSpec(OWN["quality"]), draw, Edge(found.mask_threshold))
 
 
 @dataclass(frozen=True)
@@ -183,9 +220,9 @@ def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncom
 
     Args:
         kind: "quality" or "alignment".
-        source: the name of a provider that is installed, or a folder of maps. For quality also a network, as
-            `network_map` reads it, "pq" for PQ-Map, and several with commas between them: the worst counts, or with
-            weights, as in "pq*0.7,hands*0.3", their mean.
+        source: the name of a provider that is installed, or a folder of maps; for quality also a network, as
+            `network_map` reads it. Or several with commas between them, or in a YAML file, with "pq" for PQ-Map and
+            "aq" for AQ-Map: the worst counts, or with weights, as in "pq*0.7,hands*0.3", their mean.
         device: on which a provider runs.
         allow_noncommercial: accept the terms of a provider that asks for it.
 
@@ -196,28 +233,29 @@ def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncom
     """
     if Path(source).is_dir() and str(source) not in map_files(kind):
         return MapFolder(kind, Path(source))
-    parts = [part.strip() for part in str(source).split(",")]
+    parts = several_maps(str(source))
     if len(parts) == 1:
         return _open_provider(kind, parts[0], device, allow_noncommercial)
-    if kind != "quality":
-        raise ConfigError(f"--{kind}-map: '{source}' names several maps, and only those of quality are combined.")
     split = [part.rpartition("*") if _is_number(part.rpartition("*")[2]) else (part, "", "") for part in parts]
     weights = tuple(float(weight) for _, star, weight in split if star)
-    if weights and (len(weights) < len(parts) or min(weights) < 0 or not 0 < sum(weights) < inf):
-        raise ConfigError(f"--{kind}-map: in '{source}' every map needs a weight of 0 or more, or none has one.")
+    if weights and (len(weights) < len(parts) or min(weights) <= 0 or not sum(weights) < inf):
+        raise ConfigError(f"--{kind}-map: in '{source}' every map needs a weight above 0, or none has one.")
     opened = tuple(_open_provider(kind, name.strip(), device, allow_noncommercial, True) for name, _, _ in split)
     names = [part.spec.name for part in opened]
+    if names.count(OWN[kind]) > 1 or set(names) == {OWN[kind]}:
+        raise ConfigError(f"--{kind}-map: in '{source}' {OWN[kind]} stands once, beside others.")
     shown = [f"{weight:g} {name}" for weight, name in zip(weights, names, strict=True)] if weights else names
     judges = tuple(name for part in opened for name in (part.spec.name, *part.spec.judges))
-    spec = MapSpec(f"{'mean' if weights else 'worst'} of {', '.join(shown)}", judges=judges)
+    versions = "+".join(part.spec.version for part in opened)
+    spec = MapSpec(f"{'mean' if weights else 'worst'} of {', '.join(shown)}", version=versions, judges=judges)
     return Combined(kind, spec, _undrawn, parts=opened, weights=weights)
 
 
 def _open_provider(
     kind: str, name: str, device: str, allow_noncommercial: bool, beside_others: bool = False
 ) -> Provider:
-    if beside_others and name == OWN:
-        return Provider(kind, MapSpec(OWN), _undrawn)
+    if beside_others and name == OWN[kind]:
+        return Provider(kind, MapSpec(name), _undrawn)
     files = map_files(kind)
     file = files.get(name) or (network_map(name) if kind == "quality" else None)
     if file is None and beside_others and Path(name).is_dir():
@@ -274,8 +312,12 @@ def measure_provider(
     return edge, store_edge(kind, provider.spec, edge)
 
 
-def _undrawn(images: Sequence[Image.Image]) -> Sequence[Any]:
-    raise ConfigError(f"'{OWN}' is a pipeline's own map: it can only be drawn by a pipeline.")
+def _undrawn(*pictures: Sequence[Any]) -> Sequence[Any]:
+    raise ConfigError(f"{' and '.join(OWN.values())} are a pipeline's own maps: they can only be drawn by a pipeline.")
+
+
+def _without(values: tuple[Any, ...], place: int) -> tuple[Any, ...]:
+    return tuple(value for index, value in enumerate(values) if index != place)
 
 
 def _is_number(text: str) -> bool:

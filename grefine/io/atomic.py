@@ -1,7 +1,5 @@
 """Files that are there whole or not at all: write beside, sync, rename."""
 
-from __future__ import annotations
-
 import os
 import re
 import uuid

@@ -1,7 +1,5 @@
 """What an image file carries beside its pixels, in one form for PNG, JPEG and WebP."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -41,7 +39,7 @@ class Embedded:
         """Return the first text of that name, or None."""
         return next((chunk.value for chunk in self.texts if chunk.key == key), None)
 
-    def with_text(self, key: str, value: str) -> Embedded:
+    def with_text(self, key: str, value: str) -> "Embedded":
         """Return a copy with exactly one text of that name, at the end."""
         kept = tuple(chunk for chunk in self.texts if chunk.key != key)
         return replace(self, texts=(*kept, TextChunk(key, value)))

@@ -1,7 +1,5 @@
 """Picture files: which are read, how far they are trusted, and what of them cannot be used."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os
@@ -23,22 +21,9 @@ Format = Literal["PNG", "JPEG", "WEBP"]
 MAX_BYTES = 512 * 2**20
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
 """The decoders that are let near a file; none of them starts another program."""
-SUFFIXES = {
-    ".png": "PNG",
-    ".apng": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
-    ".avif": "AVIF",
-}
+_ENDINGS = {"PNG": ".png .apng", "JPEG": ".jpg .jpeg .jpe .jfif", "WEBP": ".webp", "BMP": ".bmp", "GIF": ".gif"}
+_ENDINGS |= {"TIFF": ".tif .tiff", "PPM": ".ppm .pgm", "AVIF": ".avif"}
+SUFFIXES = {ending: form for form, endings in _ENDINGS.items() for ending in endings.split()}
 CONTAINERS: dict[str, ModuleType] = {"PNG": png, "JPEG": jpeg, "WEBP": webp}
 
 
@@ -49,21 +34,13 @@ def _readable() -> tuple[str, ...]:
 
 
 def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> LoadedImage:
-    """Read one picture file.
-
-    Raises:
-        ImageError: anything that keeps the file from being used, in one sentence that names it.
-    """
+    """Read one picture file."""
     path = Path(path)
     return decode_image(read_bytes(path), path, max_pixels)
 
 
 def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """Return the content of an ordinary file; pipes, devices, folders and giants are refused before they can hang.
-
-    Raises:
-        ImageError: the file cannot be read; the sentence names it.
-    """
+    """Return the content of an ordinary file; pipes, devices, folders and giants are refused before they can hang."""
     name = printable(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -91,11 +68,7 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def decode_image(data: bytes, path: str | Path | None = None, max_pixels: int = MAX_PIXELS) -> LoadedImage:
-    """Turn the bytes of a picture file into a `LoadedImage`; `path` only names it in messages and results.
-
-    Raises:
-        ImageError: damaged, too large, animated, or in a colour space that is not handled.
-    """
+    """Turn the bytes of a picture file into a `LoadedImage`; `path` only names it in messages and results."""
     name = f"'{printable(path)}'" if path is not None else "The image"
     path = None if path is None else Path(path)
     try:

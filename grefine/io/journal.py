@@ -1,7 +1,5 @@
 """Append-only files: what was appended is on disk, whole; what ended the process that wrote leaves no half of it."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -47,11 +45,7 @@ class AppendOnly:
         sync_folder(self.path.parent)
 
     def write(self, data: bytes) -> None:
-        """Append one piece.
-
-        Raises:
-            OSError: the disk is full or gone, or the file is no longer in its place; it is as it was before.
-        """
+        """Append one piece."""
         with self._lock:
             if not self.path.exists() or not os.path.samestat(os.stat(self.path), os.fstat(self._file)):
                 raise OSError(errno.ESTALE, "its folder was moved or removed during the run")
@@ -94,11 +88,7 @@ class Journal(AppendOnly):
         super().__init__(path)
 
     def append(self, rows: list[Row]) -> None:
-        """Append one unit and wait until it is on disk.
-
-        Raises:
-            OSError: the disk is full or gone, or the journal is no longer in its place; it is as it was before.
-        """
+        """Append one unit and wait until it is on disk."""
         with self._unit:
             marks = ({"unit": self._next, "at": i, "of": len(rows)} for i in range(len(rows)))
             lines = [json.dumps(mark | row, allow_nan=False) for mark, row in zip(marks, rows, strict=True)]
@@ -144,11 +134,7 @@ def read_journal(path: str | Path) -> Iterator[Row]:
 
 
 def is_there(path: Path) -> bool:
-    """Say whether there is a journal; what is no ordinary file (a link, a pipe) is refused before it is opened.
-
-    Raises:
-        ConfigError: something else has its name.
-    """
+    """Say whether there is a journal; what is no ordinary file (a link, a pipe) is refused before it is opened."""
     try:
         ordinary = stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:

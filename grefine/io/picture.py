@@ -14,8 +14,6 @@ The rule, one line per kind of picture:
     animation, float, 32-bit and other colour spaces: refused by name
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

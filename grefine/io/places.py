@@ -1,13 +1,15 @@
 """Pictures that are no files of this machine: at an address (fsspec), in a tar, in a row of a Parquet file."""
 
-from __future__ import annotations
-
+import hashlib
 import os
 import random
 import re
+import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from grefine.errors import ConfigError
 from grefine.io.picture import printable
+from grefine.resources import cache_folder
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _PART = re.compile(r"(.+\.(?:parquet|tar))#([0-9]+(?::[0-9]+)?)", re.DOTALL)
@@ -25,6 +28,8 @@ WAIT = 0.5
 """Seconds before the second try; every further one waits twice as long."""
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ValueError)
 _UNKNOWN = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "GatedRepoError")
+_COPIES, _IN_USE = 3, 3600.0
+"""Copies of folders that are kept, and for how many seconds one that was used is kept beside them."""
 Found = TypeVar("Found")
 
 
@@ -64,11 +69,7 @@ def read_range(file: str, start: int | None, end: int | None) -> bytes:
 
 
 def system_of(address: str) -> tuple[Any, str]:
-    """Return the file system of an address (or a path), and the path in it.
-
-    Raises:
-        ConfigError: nothing installed serves it, or the address holds what must not be written down.
-    """
+    """Return the file system of an address (or a path), and the path in it."""
     from fsspec.core import url_to_fs
 
     split = urlsplit(address) if is_address(address) else None
@@ -88,11 +89,7 @@ def system_of(address: str) -> tuple[Any, str]:
 
 
 def patiently(address: str, call: Callable[[], Found]) -> Found:
-    """Ask a store for something, again and ever more slowly while it fails.
-
-    Raises:
-        ConfigError: it does not give it; the sentence says why, and nothing that the store said: it may hold keys.
-    """
+    """Ask a store for something, again and ever more slowly while it fails."""
     for turn in range(_TRIES):
         try:
             return call()
@@ -152,3 +149,55 @@ def fetched(file: str | Path, folder: Path) -> Path:
     path = folder / os.path.basename(urlsplit(str(file)).path)
     path.write_bytes(read_range(str(file), None, None))
     return path
+
+
+def here(folder: str | Path) -> str | Path:
+    """Return what names a folder on this machine: of one at an address the copy, of anything else the same."""
+    return _copied(folder) if isinstance(folder, str) and is_address(folder) else folder
+
+
+def _copied(address: str) -> Path:
+    """Return a folder at an address as one of this machine, copied once as long as nothing in it changes.
+
+    The cache keeps the few that were used last.
+
+    Raises:
+        ConfigError: it cannot be read, or there is no room for it.
+    """
+    system, _ = system_of(address)
+    found = {f"{below}{os.path.basename(one['name'])}": one for below, files in walk_address(address) for one in files}
+    if any(name in ("", ".", "..") for path in found for name in path.split("/")):
+        raise ConfigError(f"'{printable(address)}' holds a file whose name is no path.")
+    marks = [(name, place_of(address, system, info)) for name, info in sorted(found.items())]
+    home = cache_folder() / "addresses"
+    folder = home / hashlib.sha256(repr(marks).encode()).hexdigest()[:16] / address.rstrip("/").rpartition("/")[2]
+    try:
+        if not folder.is_dir():
+            home.mkdir(parents=True, exist_ok=True)
+            needed, free = sum(place.size for _, place in marks), shutil.disk_usage(home).free
+            if needed > free:
+                raise OSError(f"it needs {needed / 1e9:,.0f} GB and there are {free / 1e9:,.0f}")
+            _copy(address, system, found, folder)
+        os.utime(folder.parent)
+        others = sorted((one for one in home.iterdir() if one != folder.parent), key=lambda one: -one.stat().st_mtime)
+        for old in others[_COPIES - 1 :]:
+            if time.time() - old.stat().st_mtime > _IN_USE:
+                shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        told = f"'{printable(address)}' cannot be copied to '{home}': {error.strerror or error}."
+        raise ConfigError(told) from error
+    return folder
+
+
+def _copy(address: str, system: Any, found: dict[str, dict[str, Any]], folder: Path) -> None:
+    """Copy files into a folder that appears whole; of two processes that copy at once the first one's stays."""
+    partial = Path(tempfile.mkdtemp(dir=folder.parent.parent))
+    try:
+        for name, info in found.items():
+            file = partial / folder.name / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            patiently(f"{address}/{name}", lambda info=info, file=file: system.get_file(info["name"], str(file)))
+        with suppress(OSError):
+            os.rename(partial, folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

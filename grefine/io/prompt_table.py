@@ -15,18 +15,8 @@ from grefine.io.generators.found import sound_text
 from grefine.io.images import SUFFIXES, read_bytes
 from grefine.io.picture import printable
 
-NAME_COLUMNS = (
-    "file_name",
-    "filename",
-    "file",
-    "image",
-    "image_path",
-    "image_file",
-    "path",
-    "filepath",
-    "img",
-    "name",
-)
+NAME_COLUMNS = ("file_name", "filename", "file", "image", "image_path", "image_file", "path", "filepath", "img")
+NAME_COLUMNS += ("name",)
 PROMPT_COLUMNS = ("prompt", "positive_prompt", "caption", "text", "description", "title")
 _MOST_BYTES = 1024 * 2**20
 _LONGEST_CELL = 16 * 2**20

@@ -1,7 +1,5 @@
 """Which prompt belongs to an image: the first source that answers; what is unsure is said, not guessed."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

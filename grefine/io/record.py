@@ -1,7 +1,5 @@
 """The one text that an output gains: what was done to it, by what, and how it scored; read back when met again."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json
@@ -19,6 +17,8 @@ FORMAT = "grefine-record/1"
 LONGEST_PROMPT = 4_000
 _KINDS = {"before": dict, "after": dict, "guarded": bool, "forced": bool, "passes": int, "seed": int}
 _KINDS |= dict.fromkeys(("area", "moved"), (int, float))
+_LISTS = {"size": int, "missing": str, "regions": dict}
+_REGION = {"box": list, "kind": str, "strength": (int, float)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,14 @@ class RefineRecord:
     """True for a picture of a world that the pipeline does not know."""
     painter: str = ""
     """Who redrew; empty for SDXL."""
+    drew: str = ""
+    """Who drew the maps in place of ours, and the metrics that see as they do, with commas: they prove nothing."""
+    size: list[int] = field(default_factory=list)
+    """Width and height."""
+    regions: list[dict[str, Any]] | None = None
+    """Box, kind and strength of what was planned to be repainted; None where no maps were drawn."""
+    missing: list[str] = field(default_factory=list)
+    """Phrases of the prompt that were not met."""
     source: str = ""
     """SHA-256 of the file that was refined."""
     pixels: str = ""
@@ -66,8 +74,9 @@ class RefineRecord:
             "before": _numbers(self.before),
             "after": _numbers(self.after),
         }
-        if not self.painter:
-            del values["painter"]
+        for name in ("painter", "drew", "missing"):
+            if not values[name]:
+                del values[name]
         return json.dumps(values, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
@@ -86,7 +95,10 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
     for entry in dataclasses.fields(RefineRecord):
         value = data.get(entry.name)
         kind = _KINDS.get(entry.name, str)
-        if isinstance(value, dict) and kind is dict:
+        if entry.name in _LISTS:
+            if _is_list(value, _LISTS[entry.name]):
+                values[entry.name] = value
+        elif isinstance(value, dict) and kind is dict:
             values[entry.name] = _numbers(value)
         elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
             values[entry.name] = value
@@ -95,6 +107,15 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             return None
     return RefineRecord(**values)
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    """Say whether a value is a list of one kind, as regions of which each says all that a table shows."""
+    return isinstance(value, list) and all(
+        isinstance(one, kind)
+        and (kind is not dict or all(isinstance(one.get(name), known) for name, known in _REGION.items()))
+        for one in value
+    )
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -1,7 +1,5 @@
 """What a run over a folder keeps below OUT about its images: journal rows and map layers, and how to find them."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

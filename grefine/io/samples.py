@@ -1,7 +1,5 @@
 """Data sets as sources: rows of a Parquet file, samples of a WebDataset tar, each with its name, place and prompt."""
 
-from __future__ import annotations
-
 import json
 import os
 import tarfile
@@ -32,11 +30,7 @@ def is_samples(name: str) -> bool:
 
 
 def list_samples(file: str, prompt_column: str | None = None) -> Iterator[tuple[str, Place]]:
-    """Yield (name, place) for every picture of a Parquet file or a tar, in its order.
-
-    Raises:
-        ConfigError: it cannot be read, or its columns cannot be told.
-    """
+    """Yield (name, place) for every picture of a Parquet file or a tar, in its order."""
     file = file if is_address(file) else os.path.abspath(file)
     system, path = system_of(file)
     info = patiently(file, lambda: system.info(path))
@@ -211,11 +205,7 @@ def read_parquet_row(file: str, row: int) -> bytes:
 
 
 def read_place(source: Path | Place) -> bytes:
-    """Return the bytes of a picture, wherever it lies.
-
-    Raises:
-        ImageError: it cannot be read; the sentence names it.
-    """
+    """Return the bytes of a picture, wherever it lies."""
     if isinstance(source, Path):
         return read_bytes(source)
     if source.size > MAX_BYTES:
@@ -242,11 +232,7 @@ def open_file(file: str) -> Any:
 
 
 def import_pyarrow() -> None:
-    """See that Parquet can be read.
-
-    Raises:
-        ConfigError: it cannot.
-    """
+    """See that Parquet can be read."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:

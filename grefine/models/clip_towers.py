@@ -1,7 +1,5 @@
 """The two towers of a CLIP with a vision transformer, under OpenAI's (and open_clip's) names and with their start."""
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 

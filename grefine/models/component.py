@@ -1,7 +1,5 @@
 """The base of our networks: diffusers' own, and in a light install, which lacks it, what loading and judging need."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import json
@@ -49,7 +47,7 @@ class LightModelMixin(nn.Module):
     @classmethod
     def from_pretrained(
         cls, source: str | Path, subfolder: str = "", torch_dtype: torch.dtype | None = None
-    ) -> LightModelMixin:
+    ) -> "LightModelMixin":
         """Read what `save_pretrained` wrote into a folder.
 
         Raises:

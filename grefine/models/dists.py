@@ -3,8 +3,6 @@
 "Image Quality Assessment: Unifying Structure and Texture Similarity" (arXiv:2004.07728).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,7 +70,7 @@ class DISTS(nn.Module):
         return self.distance(self.features(first), self.features(second))
 
     @classmethod
-    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]]) -> DISTS:
+    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]]) -> "DISTS":
         """Build from torchvision's VGG-16 state dict and the published {alpha, beta}; groups {vgg, dists}."""
         if set(groups) != {"vgg", "dists"}:
             raise WeightsCorrupt(f"DISTS is made of the groups vgg and dists; given: {', '.join(groups) or 'none'}.")

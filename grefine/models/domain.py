@@ -1,7 +1,5 @@
 """A small network that tells pictures of the one world that a pipeline was trained on from everything else."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 "Learning from Model Rankings Improves Blind Super-Resolution Image Quality Assessment" (IEEE SMC 2025), the frozen
 judge q_w; its ancestor is LIQE (arXiv:2303.14968)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -229,7 +227,7 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         )
 
     @classmethod
-    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> FiveLevelCLIP:
+    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "FiveLevelCLIP":
         """Build from OpenAI CLIP state dicts, groups {clip}; the geometry is read from the shapes."""
         if set(groups) != {"clip"}:
             raise WeightsCorrupt(f"FiveLevelCLIP is made of the group clip; given: {', '.join(groups) or 'none'}.")

@@ -3,8 +3,6 @@
 After "LAR-IQA: A Lightweight, Accurate, and Robust No-Reference Image Quality Assessment Model" and the released code
 nasimjamshidi/LAR-IQA at 792f2f1."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -194,7 +192,7 @@ class LARIQA(ModelMixin, ConfigMixin):
             self.head = nn.Linear(2 * reduced, 1)
 
     @classmethod
-    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> LARIQA:
+    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "LARIQA":
         """Build the model from the published state dict, the group "model"; its keys tell the kind of head."""
         if set(groups) != {"model"}:
             raise WeightsCorrupt(f"LAR-IQA is made of the one group 'model'; given: {', '.join(groups) or 'none'}.")

@@ -4,8 +4,6 @@ After "MDIQA: Unified Image Quality Assessment for Multi-dimensional Evaluation 
 and the released code YaoShunyu19/MDIQA at 8b2f775.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,7 +125,7 @@ class MDIQA(ModelMixin, ConfigMixin):
             )
 
     @classmethod
-    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> MDIQA:
+    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "MDIQA":
         """Build the model from state dicts as the published code writes them."""
         model = cls(**{"with_overall": "fusion" in groups, **options})
         wanted = {"technology": model.technology, "aesthetic": model.aesthetic}
@@ -248,7 +246,7 @@ class MDIQALoss(nn.Module):
         self.mode, self.distance, self.attach_weights, self.resize = mode, distance, attach_weights, resize
         self.model = model.eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> MDIQALoss:
+    def train(self, mode: bool = True) -> "MDIQALoss":
         """Keep the judge in evaluation mode whatever the restorer does."""
         super().train(mode)
         self.model.eval()

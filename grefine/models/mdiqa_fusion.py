@@ -1,7 +1,5 @@
 """The fusion network of MDIQA: how much each dimension counts for this picture, and what it is worth in all."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,7 +65,7 @@ class ClipSemantics(nn.Module):
             v_proj_weight=pool.v_proj.weight,
         )[0]  # fmt: skip
 
-    def train(self, mode: bool = True) -> ClipSemantics:
+    def train(self, mode: bool = True) -> "ClipSemantics":
         """Stay in evaluation mode: the statistics of a frozen network are not to drift."""
         return super().train(False)
 

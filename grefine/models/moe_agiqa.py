@@ -4,8 +4,6 @@ After "MoE-AGIQA: Mixture-of-Experts Boosted Visual Perception-Driven and Semant
 AI-Generated Images" and the released code 37s/MoE-AGIQA at 0d9feb6.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -120,7 +118,7 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
         )
 
     @classmethod
-    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> MoEAGIQA:
+    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "MoEAGIQA":
         """Build the model from state dicts as the published code writes them."""
         if "vit_prior" in groups:
             options = {"prior_depth": 12, **options}

@@ -6,8 +6,6 @@ the rest are a CLIP's token embeddings. Row 0 of each pair is good, row 1 is bad
 G-Refine (arXiv:2404.18343), Eq. 2; prompt learning as in CLIP-IQA+ (arXiv:2207.12396).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -86,7 +84,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
         n_ctx: int = 16,
         names: Sequence[str] = NAMES,
         feature_norm: FeatureNorm = "channel",
-    ) -> PQPrompts:
+    ) -> "PQPrompts":
         """Start untrained prompts for `clip`, whose words `tokenizer` (transformers') splits."""
         room = clip.context_length - 2 - n_ctx
         texts = [tokenizer(name)["input_ids"] for name in names]
@@ -107,7 +105,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
         return prompts.to(embedding.weight.device)
 
     @classmethod
-    def from_reference(cls, state: Mapping[str, Any]) -> PQPrompts:
+    def from_reference(cls, state: Mapping[str, Any]) -> "PQPrompts":
         """Build from the published embeddings.
 
         Args:

@@ -3,8 +3,6 @@
 "Learning from Model Rankings Improves Blind Super-Resolution Image Quality Assessment" (IEEE SMC 2025), Eq. 3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +75,7 @@ class Rectifier(ModelMixin, ConfigMixin):
         return RectifierOutput(alpha, beta, (alpha.abs() + 1) * q.float() + beta)
 
     @classmethod
-    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> Rectifier:
+    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "Rectifier":
         """Build from the published state dict, groups {rectifier}; widths are read from the shapes."""
         if "rectifier" not in groups:
             raise WeightsCorrupt(f"Rectifier is made of the group rectifier; given: {', '.join(groups) or 'none'}.")

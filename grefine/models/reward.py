@@ -4,8 +4,6 @@ After THUDM/ImageReward at c1392c6 (Apache-2.0). Its BLIP differs from transform
 all of them are set here by name.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -75,7 +73,7 @@ class RewardModel(ModelMixin, ConfigMixin):
             self.rating = _rating(text_width, rating_widths)
 
     @classmethod
-    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> RewardModel:
+    def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "RewardModel":
         """Build the model from the published state dict, given as the group "reward"."""
         model = cls(**(geometry(groups.get("reward", {})) | options))
         renamed = {name: rename(state, REWARD_RENAMES, POSITION_IDS) for name, state in groups.items()}

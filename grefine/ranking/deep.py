@@ -16,6 +16,7 @@ from grefine.ranking.features import described
 from grefine.ranking.mad import FeatureDistances
 from grefine.ranking.methods import MethodImages
 from grefine.resources import cache_folder
+from grefine.scorers.checkpoint import read_state
 
 FILES = {
     "vgg": ("vgg16-397923af.pth",),
@@ -89,10 +90,7 @@ def _load(what: str) -> dict[str, Any]:
     path = find_weights(what)
     if path is None:
         raise WeightsCorrupt(f"The weights '{FILES[what][0]}' disappeared while they were being read.")
-    try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # noqa: BLE001 - unpickling raises whatever it meets in a damaged file
-        raise WeightsCorrupt(f"'{path}' cannot be read as a state dict; delete it and fetch it again.") from error
+    return read_state(path)
 
 
 def _tensor(image: Image.Image) -> torch.Tensor:

@@ -1,7 +1,5 @@
 """Frozen judges: a score and the features it was made from; with a rectifier on top, a calibrated judge."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -174,7 +172,7 @@ class CalibratedJudge:
         write_atomic(folder / JUDGE_FILE, (json.dumps(asdict(self.source), indent=1) + "\n").encode())
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> CalibratedJudge:
+    def load(cls, folder: str | Path, device: str = "cpu") -> "CalibratedJudge":
         """Read what `save` wrote."""
         from grefine.config import build
 

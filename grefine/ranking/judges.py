@@ -1,7 +1,5 @@
 """Judges against voters: a metric's value for every voted image, and the table of 2AFC scores."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """From folders of outputs to a study: measure, choose, copy."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -129,7 +127,7 @@ def _check(config: PairsConfig, out: Path) -> None:
 
 
 def _checks(
-    pairs: Sequence[StudyPair], files: dict[tuple[str, str], Path], store: _ImageStore, config: PairsConfig
+    pairs: Sequence[StudyPair], files: dict[tuple[str, str], Path], store: "_ImageStore", config: PairsConfig
 ) -> list[CheckPair]:
     attention = max(2, len(pairs) // 25) if config.attention is None else config.attention
     generator = random.Random(config.seed)

@@ -1,7 +1,5 @@
 """Vote tables of a two-alternative forced choice: reading, checking, counting."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Sequence
@@ -78,7 +76,7 @@ class VoteTable:
         np.add.at(C, (b, a), [v.votes_b for v in self.votes])
         return C
 
-    def subset(self, rows: Iterable[int]) -> VoteTable:
+    def subset(self, rows: Iterable[int]) -> "VoteTable":
         """Return the same methods with only these rows."""
         return VoteTable(self.methods, tuple(self.votes[i] for i in rows))
 

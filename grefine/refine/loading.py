@@ -252,9 +252,10 @@ class Loading:
         self._painting_pipe("enable_sequential_cpu_offload", *args, **kwargs)
 
     def _painting_pipe(self, method: str, *args: Any, **kwargs: Any) -> None:
-        pipe = getattr(getattr(self, "_painter", None), "pipe", None)
-        if pipe is not None:
-            getattr(pipe, method)(*args, **kwargs)
+        for name in ("_painter", "_restorer"):
+            pipe = getattr(getattr(self, name, None), "pipe", None)
+            if pipe is not None:
+                getattr(pipe, method)(*args, **kwargs)
 
     def judges(self, steered: Collection[str] = ()) -> list[Scorer]:
         """Return the guard's scorers: the judges among this pipeline's components that did not steer (`steered`)."""

@@ -16,7 +16,7 @@ from grefine.indicators.aq_map import AQMap, Asker
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality, Source, read_heatmap
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.providers import Combined, Provider, maps_of, open_source
+from grefine.indicators.providers import OWN, Combined, Provider, maps_of, open_source
 from grefine.refine.job import Job, timed
 from grefine.scorers import vqascore
 from grefine.scorers.resolve import load_scorer
@@ -55,14 +55,16 @@ class MapDrawer:
     ) -> MapDrawer:
         """Put what a caller gives in the place of our maps; a text that is no path names a provider."""
         device = str(pq.clip.device)
-        if aq is not None and alignment is None and phrase_judge != "clip":
-            aq = aq.asking(_asker(phrase_judge, device))
         if _is_name(quality):
             quality = maps_of(open_source("quality", quality, device), ())
         if _is_name(alignment):
             alignment = maps_of(open_source("alignment", alignment, device), ())
+        if aq is not None and phrase_judge != "clip" and _asks_aq(alignment):
+            aq = aq.asking(_asker(phrase_judge, device))
         if isinstance(quality, Combined):
-            quality = quality.with_own(pq)
+            quality = quality.with_own(pq, aq)
+        if isinstance(alignment, Combined):
+            alignment = alignment.with_own(pq, aq)
         if quality is not None and not callable(quality):
             quality = HeatmapQuality(quality)
         if alignment is not None and not callable(alignment):
@@ -77,7 +79,7 @@ class MapDrawer:
 
     @property
     def _asks(self) -> bool:
-        return self.alignment is None and self.aq is not None and self.aq.asker is not None
+        return self.aq is not None and self.aq.asker is not None
 
     @property
     def calibration(self) -> Calibration:
@@ -152,6 +154,11 @@ class MapDrawer:
             for index in asked:
                 found[index] = drawn[index]
         return found
+
+
+def _asks_aq(alignment: Any) -> bool:
+    """Say whether AQ-Map draws, alone or among others."""
+    return alignment is None or (isinstance(alignment, Combined) and OWN["alignment"] in alignment.names)
 
 
 @lru_cache(maxsize=1)

@@ -33,7 +33,7 @@ def _keep_best(job: Job, panel: Panel, config: RefineConfig, plan_only: bool) ->
     if len(job.candidates) == 1:
         lost = job.warnings[-1] if job.plan.regions and job.warnings else ""
         reason = "Only planned, as asked." if plan_only else job.plan.note or lost or "Nothing was to be repaired."
-        if config.guard and config.judge_untouched and not plan_only:
+        if config.guard == "all" and not plan_only:
             with timed([job], "guard"):
                 before = Scores(panel.score([job.pixels], job.text)[0])
         return replace(job, decision=Decision("original", reason, guarded=False), before=before, after=before)

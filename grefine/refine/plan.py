@@ -145,7 +145,7 @@ def automatic_mask(
     if config.gate:
         bad, reason = needs_repair(found.quality, None, calibration)
         perceptual = perceptual and bad
-        if not perceptual and not (config.use_aq and found.alignment.defects):
+        if not perceptual and not (config.use_aq and _asks(found.alignment, calibration)):
             return nothing, reason if config.use_pq else "Every phrase of the prompt is met."
     values = np.zeros(nothing.shape, np.float32)
     if perceptual:
@@ -154,6 +154,12 @@ def automatic_mask(
         values += edit_map(found.alignment, None if config.literal else calibration.claim_threshold, claims)
     mask = binarise(values, "mean" if config.mask_threshold == "mean" else calibration.mask_threshold)
     return mask, "" if mask.any() else DIFFUSE
+
+
+def _asks(alignment: AlignmentMap, calibration: Calibration) -> bool:
+    """Say whether anything has to be drawn: a phrase is not met, or a map that knows no phrases says so of a place."""
+    wordless = alignment.beside is not None or not alignment.phrases
+    return bool(alignment.defects) or (wordless and bool(binarise(alignment.edit, calibration.mask_threshold).any()))
 
 
 def find_claims(alignment: AlignmentMap, threshold: float) -> Claims:
@@ -201,7 +207,7 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None, claims: Cla
             if its_own or other in (index, asked.host):
                 others -= claim
         kept *= 1.0 - np.where(others > 0, np.float32(0.0), region)
-    return 1.0 - kept
+    return 1.0 - kept if alignment.beside is None else alignment.beside.mixed(1.0 - kept)
 
 
 def _is_carried(alignment: AlignmentMap, index: int) -> bool:

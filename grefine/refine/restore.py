@@ -106,7 +106,10 @@ def choose_restorer(
                 "`pipe.use_refiner(...)` first, or choose restorer='inpaint'."
             )
         return CallableRestorer(refiner, painter.side, painter.multiple, "the SDXL refiner")
-    raise ConfigError(f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)}{nearest(chosen, RESTORERS)}")
+    raise ConfigError(
+        f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)} here; another painter for stage 2 is given by "
+        f"`use_restorer` or `--restorer`{nearest(chosen, RESTORERS)}"
+    )
 
 
 def restore_pictures(

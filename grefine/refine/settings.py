@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ class RefineConfig:
         "strength_step": _STRENGTHS,
         **dict.fromkeys(("show_damage", "show_edited", "strength_shown", "steps_shown", "least_change"), _TRAIT),
         "steps_mode": _TRAIT,
+        "phrase_judge": "`use_aq` takes `vqa` or `vqa=FOLDER` as well as true and false.",
+        "judge_untouched": "`guard: all` asks the judges about untouched pictures, too.",
         **dict.fromkeys(("protect", "strength_mode", "strength_min", "fill", "match_ring", "region_prompt"), _PAPER),
     }
     """Keys of earlier versions, and what replaced them."""
@@ -50,18 +53,15 @@ class RefineConfig:
 
     use_pq: bool = True
     """Let perceptual quality (PQ-Map) ask for repairs."""
-    use_aq: bool = True
-    """Let missing phrases (AQ-Map) ask for repairs."""
+    use_aq: bool | str = True
+    """Let missing phrases (AQ-Map) ask for repairs. CLIP says where they belong and which are missing; at `vqa` the
+    model of `vqascore` says which, at `vqa=FOLDER` another, and who says it does not judge the result."""
     gate: bool = True
     """Leave an image alone that is good on the whole and whose phrases are all met."""
     p_gate: float | None = None
     """p below which an image counts as perceptually bad."""
     worst_gate: float | None = None
     """Quality of the worst place below which an image counts as perceptually bad."""
-
-    phrase_judge: str = "clip"
-    """Who decides which phrases are missing: `clip`; `vqa`, the model of `vqascore`; or `vqa=FOLDER`, another. CLIP
-    says where in any case, and who decides does not judge the result."""
 
     mask_threshold: float | Literal["mean"] | None = None
     """Where 1 - P + E is cut into the mask: a value, or `mean` for the mean of each picture's own."""
@@ -98,11 +98,9 @@ class RefineConfig:
     """`paper`: stage 2 sees the whole image and changes a good place visibly only to make it better; `exact`: pixels
     outside the mask stay bit-identical."""
 
-    guard: bool = True
-    """Score before and after and give back the original where nothing was gained."""
-    judge_untouched: bool = False
-    """Also ask the guard's judges about pictures that need nothing, so that every row of results.csv has
-    their values."""
+    guard: bool | Literal["all"] = True
+    """Score before and after and give back the original where nothing was gained; `all` also asks the judges about
+    pictures that need nothing, so that every row of results.csv has their values."""
     guard_resolution: float | None = None
     """Least share of a score's range that counts as a change, however quiet the score is."""
     guard_trade: float | None = None
@@ -116,9 +114,8 @@ class RefineConfig:
             value = getattr(self, name)
             if isinstance(value, float) and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
-        judge, equals, folder = str(self.phrase_judge).partition("=")
-        if judge not in ("clip", "vqa") or (equals and (judge == "clip" or not folder)):
-            raise ConfigError(f"phrase_judge must be clip, vqa or vqa=FOLDER, not '{self.phrase_judge}'.")
+        if not isinstance(self.use_aq, bool) and self.use_aq != "vqa" and not re.match("vqa=.", str(self.use_aq)):
+            raise ConfigError(f"use_aq must be true, false, vqa or vqa=FOLDER, not '{self.use_aq}'.")
         for name in ("max_regions", "total_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -127,6 +124,11 @@ class RefineConfig:
                 raise ConfigError(f"{name} must not be negative, but is {getattr(self, name)}.")
         if self.max_upscale is not None and self.max_upscale < 1.0:
             raise ConfigError(f"max_upscale must be at least 1, not {self.max_upscale}.")
+
+    @property
+    def phrase_judge(self) -> str:
+        """Who decides which phrases are missing: "clip", "vqa" or "vqa=FOLDER"."""
+        return self.use_aq if isinstance(self.use_aq, str) else "clip"
 
     @property
     def literal(self) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from grefine.errors import ImageError
+from grefine.indicators.draw import edge_of
 from grefine.io.atomic import PARTIAL_PREFIX
 from grefine.io.content import content_hash
 from grefine.io.images import read_image
@@ -160,8 +161,7 @@ def layer_png(kind: str, values: np.ndarray) -> bytes:
     rgba[..., :3] = _TINT[kind]
     rgba[..., 3] = (alpha * (0.45 if kind == "mask" else 0.85) * 255).round()
     if kind == "mask":
-        edge = _edges(alpha > 0.5)
-        rgba[edge] = (255, 255, 255, 230)
+        rgba[edge_of(alpha > 0.5)] = (255, 255, 255, 230)
     buffer = BytesIO()
     Image.fromarray(rgba, "RGBA").save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -175,12 +175,6 @@ def layers_of(result: RefineResult) -> dict[str, bytes]:
     if result.plan.regions:
         layers["mask"] = layer_png("mask", result.plan.mask)
     return layers
-
-
-def _edges(mask: np.ndarray) -> np.ndarray:
-    padded = np.pad(mask, 1, constant_values=False)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
 
 
 def add_layer(store: MediaStore, kind: str, source: np.ndarray | Path | str) -> str:

@@ -1,7 +1,5 @@
 """`report.html`: one page that opens from disk without a network, with a gallery and a content security policy."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from base64 import b64encode

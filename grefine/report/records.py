@@ -1,7 +1,5 @@
 """What `grefine refine` left behind about its results: decision, reason, prompt with emphasis, and the maps."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

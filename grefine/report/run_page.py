@@ -1,10 +1,7 @@
 """The page of a refinement run: what was decided for each image, and why."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from grefine.report.entry import ReportImage, ReportText
@@ -19,40 +16,28 @@ def write_refine_report(
     out: str | Path,
     images: Iterable[ReportImage],
     *,
-    title: str = "Refinement",
-    specs: Mapping[str, MetricSpec] | None = None,
     facts: Sequence[tuple[str, str]] = (),
     failed: Sequence[tuple[str, str]] = (),
     skipped: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
     forced: str = "",
     inline_bytes: int = INLINE_BYTES,
-    tally: RefineTally | None = None,
+    tally: "RefineTally | None" = None,
 ) -> Path:
     """Write the report of a refinement run: what was decided for each image, and why.
 
     The run's own scores made or guarded its decisions, so the page shows them, in units of each judge's own noise, and
     says that they prove nothing; `grefine evaluate` with other metrics does.
 
-    Args:
-        out: folder of the run; gets `report.html` and, for large runs, `report_files/`.
-        images: one `ReportImage` per finished image; read one at a time, once.
-        title: heading of the page.
-        specs: score name → what to know about it (direction); unknown names count as "higher is better".
-        facts: (what, value) lines, e.g. ("pipeline", "tiny"), ("seed", "0"), ("seconds", "81").
-        failed: (file, reason) for images that could not be refined.
-        skipped: (file, reason) for those that were left out on purpose.
-        notes: sentences that a reader should know.
-        forced: what is to be known of pictures that were refined by force.
-        inline_bytes: see `write_page`.
-        tally: counts of all images, kept by the caller while `images` yields but some; then without `failed`.
+    Images are read one at a time, once; `failed` and `skipped` are (file, reason) of those without a result. A caller
+    whose `images` are only some of the run's counts all of them in `tally`.
     """
     watch, tally = tally is None, tally or RefineTally(failed, skipped)
-    shown = {name: replace(spec, used_in_loop=True) for name, spec in (specs or {}).items()}
+    shown: dict[str, MetricSpec] = {}
 
     def text() -> ReportText:
         return ReportText(
-            title=title,
+            title="Refinement",
             subtitle="What the refinement decided, image by image.",
             headline=tally.headline(),
             tone=tally.tone(),

@@ -1,11 +1,12 @@
 """The page of plans: every picture with what would be repainted, the worst first."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+from PIL import Image
 
 from grefine.errors import PlanError
 from grefine.plan_file import OVERLAY
@@ -21,7 +22,7 @@ class PlannedPicture:
     """One picture and what is to be done about it."""
 
     name: str
-    source: Path
+    source: str
     plan: Path
     """The path that its plan's files are named by."""
     verdict: str
@@ -33,13 +34,20 @@ class PlannedPicture:
     notes: tuple[str, ...] = ()
 
 
+Opened = Callable[[PlannedPicture], AbstractContextManager[Path | Image.Image]]
+
+
 def write_triage(
     out: Path,
     pictures: Sequence[PlannedPicture],
-    failed: Sequence[tuple[str, str]] = (),
-    facts: Sequence[tuple[str, str]] = (),
+    failed: Sequence[tuple[str, str]],
+    facts: Sequence[tuple[str, str]],
+    opened: Opened,
 ) -> Path:
-    """Write `out/report.html` and return its path: what is to be kept, repaired or generated anew."""
+    """Write `out/report.html` and return its path: what is to be kept, repaired or generated anew.
+
+    `opened` gives a planned picture, and has its plan's files on this machine as long as it is open.
+    """
     counts = Counter(picture.verdict for picture in pictures)
     parts = [f"{counts[name]:,} {word}" for name, word in _WORDS.items() if counts[name]]
     parts += [f"{len(failed):,} failed"] if failed else []
@@ -55,23 +63,28 @@ def write_triage(
         missing=tuple(failed),
     )
     worst = sorted(pictures, key=lambda picture: (-picture.wrong, picture.name))
-    return write_page(out, ([entry] for entry in _entries(worst)), text, {}, labels=("picture", "plan"))
+    return write_page(out, ([entry] for entry in _entries(worst, opened)), text, {}, labels=("picture", "plan"))
 
 
-def _entries(pictures: Sequence[PlannedPicture]) -> Iterator[ReportImage]:
+def _entries(pictures: Sequence[PlannedPicture], opened: Opened) -> Iterator[ReportImage]:
     for picture in pictures:
-        try:
-            plan = RepairPlan.load(picture.plan)
-            mask = plan.mask if plan.mask.any() else None
-        except PlanError:
-            mask = None
-        yield ReportImage(
-            name=picture.name,
-            before=picture.source,
-            after=Path(f"{picture.plan}{OVERLAY}"),
-            mask=mask,
-            prompt=picture.prompt,
-            kept=picture.verdict,
-            reason=picture.reason,
-            notes=(f"how much is wrong: {picture.wrong:.3f}, the mean of 1 - P + E", *picture.notes),
-        )
+        with opened(picture) as before:
+            yield _entry(picture, before)
+
+
+def _entry(picture: PlannedPicture, before: Path | Image.Image) -> ReportImage:
+    try:
+        plan = RepairPlan.load(picture.plan)
+        mask = plan.mask if plan.mask.any() else None
+    except PlanError:
+        mask = None
+    return ReportImage(
+        name=picture.name,
+        before=before,
+        after=Path(f"{picture.plan}{OVERLAY}"),
+        mask=mask,
+        prompt=picture.prompt,
+        kept=picture.verdict,
+        reason=picture.reason,
+        notes=(f"how much is wrong: {picture.wrong:.3f}, the mean of 1 - P + E", *picture.notes),
+    )

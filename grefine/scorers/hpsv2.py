@@ -28,6 +28,7 @@ SPEC = MetricSpec(
     fetch="hpsv2",
     description="cosine of image and prompt under the preference-tuned CLIP-H",
     version="2",
+    imports=("open_clip",),
 )
 """Version 2 sees the whole picture, as published; version 1 cut its middle out."""
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -27,6 +27,7 @@ SPEC = MetricSpec(
     description="LAR-IQA (published code nasimjamshidi/LAR-IQA at 792f2f1), trained on photographs, about 0..1",
     component="lar_iqa",
     convert="lar-iqa",
+    imports=("diffusers", "timm"),
 )
 
 

@@ -5,22 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from grefine.scorers.registry import metric_specs
-from grefine.scorers.resolve import availability, carried, known_pipeline
+from grefine.scorers.resolve import availability, carried, known_pipeline, next_step
 
 
 def list_metrics(only: str | None = None, pipeline: str | Path | None = None) -> list[dict[str, Any]]:
     """Return every metric in order, or the paper's thirteen: what is known of it, and whether it can run here.
 
-    `reason` says why it cannot and what would make it run, or warns.
+    `next` says in a word or two what would make it run; `reason` says it whole, or warns.
     """
     folder = None if pipeline is None else known_pipeline(pipeline)
     rows = []
     for spec in metric_specs(only):
-        runs, reason = availability(spec.name, carried(folder, spec) if folder is not None else None)
+        given = carried(folder, spec) if folder is not None else None
+        runs, reason = availability(spec.name, given)
         facts = ("name", "direction", "needs_prompt", "axis", "licence", "weights", "description")
         row: dict[str, Any] = {fact: getattr(spec, fact) for fact in facts}
         low, high = spec.range
-        rows.append(row | {"range": f"{low:g}..{high:g}", "values": list(spec.values), "runs": runs, "reason": reason})
+        row |= {"range": f"{low:g}..{high:g}", "values": list(spec.values)}
+        rows.append(row | {"runs": runs, "reason": reason, "next": next_step(spec.name, given)})
     return rows
 
 

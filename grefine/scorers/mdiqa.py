@@ -34,6 +34,7 @@ SPEC = MetricSpec(
     values={f"mdiqa.{name}": "perceptual" for name in NAMES},
     component="mdiqa",
     convert="mdiqa",
+    imports=("diffusers", "torchvision"),
 )
 
 

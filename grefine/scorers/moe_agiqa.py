@@ -33,6 +33,7 @@ SPEC = MetricSpec(
     component="moe_agiqa",
     words=True,
     convert="moe-agiqa",
+    imports=("diffusers", "timm"),
 )
 
 

@@ -15,6 +15,7 @@ from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing
 from grefine.fetching import accepted_terms, fetch_recipe, fetched_folder, fetched_weights, is_recorded, may_fetch
 from grefine.fetching import fetch as fetch_weights
 from grefine.indicators.recipe import fetched_part, fetched_pipeline
+from grefine.io.places import here
 from grefine.resources import cache_folder, pipeline_names
 from grefine.scorers.component import pipeline_judge
 from grefine.scorers.inputs import check_images
@@ -25,6 +26,7 @@ from grefine.types import MetricSpec, Scores
 if TYPE_CHECKING:
     from grefine.indicators.domain_check import DomainCheck
 
+_EXTRA = "grefine[full]"
 _HASHED_BYTES = 64 * 2**20
 Weights = Mapping[str, str | Path] | Iterable[str]
 """Where weights lie: by metric, or as entries METRIC=PATH."""
@@ -170,8 +172,30 @@ def availability(name: str, weights: str | Path | None = None) -> tuple[bool, st
         find_weights(spec, weights)
     except (WeightsMissing, MetricUnavailable) as error:
         return False, str(error)
+    lacking = _lacking(spec)
+    if lacking:
+        return False, f"{spec.name} needs the package {lacking}, which is not installed: `pip install {_EXTRA}`."
     terms = f"{spec.package} downloads its weights at first use and is for non-commercial use only."
     return True, terms if spec.noncommercial else ""
+
+
+def next_step(name: str, weights: str | Path | None = None) -> str:
+    """Return what makes a metric run here, in a word or two; "runs" for one that does."""
+    spec = judge_file(name).SPEC
+    lacking = _lacking(spec)
+    if availability(name, weights)[0]:
+        return "runs"
+    if lacking:
+        return f"install {'grefine[iqa]' if spec.package else _EXTRA}"
+    if spec.fetch:
+        return f"fetch {spec.fetch}"
+    return f"convert {spec.convert}" if spec.convert else f"--weights {spec.name}=PATH"
+
+
+def _lacking(spec: MetricSpec) -> str:
+    """Return the first package that a metric imports and that is not here."""
+    wanted = (spec.package, *spec.imports)
+    return next((package for package in wanted if package and find_spec(package) is None), "")
 
 
 def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | None:
@@ -213,7 +237,7 @@ def carried(pipeline: Path, spec: MetricSpec) -> Path | None:
 
 def known_pipeline(name: str | Path) -> Path:
     """Return the folder of a pipeline on this machine."""
-    folder = fetched_pipeline(name)
+    folder = fetched_pipeline(here(name))
     if folder is None:
         raise ConfigError(f"There is no pipeline '{name}' here: {', '.join(pipeline_names())} or a folder.")
     return folder

@@ -74,20 +74,9 @@ class Lexicon:
         tail = plain.rsplit("-", 1)[-1] if "-" in plain[1:-1] else ""
         norm = plain if known else "_" + plain[-3:]
         tags = self.classes.get(plain) or self.endings.get(plain[-3:], "?")
-        parts = (
-            norm,
-            plain,
-            "1" + plain[-1:],
-            "2" + plain[-2:],
-            "3" + plain[-3:],
-            "4" + plain[-4:],
-            "<" + plain[:1],
-            "<" + plain[:2],
-            "<" + plain[:3],
-            "#" + _shape(word),
-            "=" + tags,
-            "-" + tail,
-        )
+        ends = [f"{size}{plain[-size:]}" for size in (1, 2, 3, 4)]
+        starts = [f"<{plain[:size]}" for size in (1, 2, 3)]
+        parts = (norm, plain, *ends, *starts, "#" + _shape(word), "=" + tags, "-" + tail)
         return tuple(atom(p) for p in parts)
 
 
@@ -230,31 +219,8 @@ def labeller_atoms(
             h_before = h_after = h_left_tag = h_right_tag = upper = NO_TAG
             h_left_word = NO_WORD
             comma = gap = side = 0
-        out.extend(
-            (
-                w[i],
-                t[i],
-                hw,
-                ht,
-                t[i - 1] if i else NO_TAG,
-                t[i + 1],
-                h_before,
-                h_after,
-                w[i + 1],
-                w[i - 1] if i else NO_WORD,
-                w[left],
-                t[left],
-                t[right],
-                h_left_tag,
-                h_right_tag,
-                h_left_word,
-                _N[side],
-                _N[first[head] == i],
-                _N[last[head] == i],
-                _N[comma],
-                upper,
-                _N[gap],
-                _N[min(before[i], 3)],
-            )
-        )
+        before_tag, before_word = (t[i - 1], w[i - 1]) if i else (NO_TAG, NO_WORD)
+        out += (w[i], t[i], hw, ht, before_tag, t[i + 1], h_before, h_after, w[i + 1], before_word)
+        out += (w[left], t[left], t[right], h_left_tag, h_right_tag, h_left_word)
+        out += (_N[side], _N[first[head] == i], _N[last[head] == i], _N[comma], upper, _N[gap], _N[min(before[i], 3)])
     return np.frombuffer(array("I", out), dtype=np.uint32).reshape(count, -1)

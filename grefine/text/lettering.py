@@ -12,19 +12,8 @@ _LONGEST = 12
 _STAND_IN = "Text"
 """What a parser is shown in its place."""
 _BEHIND = frozenset({"says", "saying", "reads"})
-_LINKS = _BEHIND | {
-    "say",
-    "read",
-    "reading",
-    "spelling",
-    "spells",
-    "titled",
-    "named",
-    "labeled",
-    "labelled",
-    "written",
-}
-_LINKS |= {"that", "which", "captioned"}
+_LINKS = _BEHIND | {"say", "read", "reading", "spelling", "spells", "titled", "named", "labeled", "labelled"}
+_LINKS |= {"written", "that", "which", "captioned"}
 
 
 def lettering(words: Sequence[str], listed: WordList) -> list[range]:

@@ -1,7 +1,5 @@
 """Which phrases are excluded by the prompt, and which cannot be drawn: a shipped word list that can be extended."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,12 +36,12 @@ class WordList:
         object.__setattr__(self, "starts", starts)
 
     @classmethod
-    def shipped(cls) -> WordList:
+    def shipped(cls) -> "WordList":
         """Return the list that comes with the package."""
         return _shipped()
 
     @classmethod
-    def read(cls, path: str | Path) -> WordList:
+    def read(cls, path: str | Path) -> "WordList":
         """Read a list in the form of the shipped one: `[kind]` lines, then one entry a line; `#` comments."""
         try:
             lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -66,14 +64,14 @@ class WordList:
                 found[kind].add(" ".join(entry.split()))
         return cls({kind: frozenset(words) for kind, words in found.items()})
 
-    def extended(self, **more: Iterable[str]) -> WordList:
+    def extended(self, **more: Iterable[str]) -> "WordList":
         """Return a copy with further entries: `words.extended(style=["lowpoly"])`."""
         for kind in more:
             if kind not in KINDS:
                 raise ConfigError(f"Unknown list '{kind}'; accepted are {', '.join(KINDS)}{nearest(kind, KINDS)}")
         return WordList({k: self.entries[k] | {w.lower() for w in more.get(k, ())} for k in KINDS})
 
-    def joined(self, other: WordList) -> WordList:
+    def joined(self, other: "WordList") -> "WordList":
         """Return a list with the entries of both."""
         return WordList({kind: self.entries[kind] | other.entries[kind] for kind in KINDS})
 

@@ -22,14 +22,7 @@ def _embedded() -> Backend:
     return EmbeddedBackend()
 
 
-def _nltk() -> Backend:
-    from grefine.text.nltk_backend import NltkBackend
-
-    return NltkBackend()
-
-
 register_backend("embedded", _embedded)
-register_backend("nltk", _nltk)
 
 
 def parse(
@@ -44,19 +37,10 @@ def parse(
 
     Args:
         prompt: any text, prompt syntax included. More than 400 words are cut; `truncated` of the result counts them.
-        backend: "embedded", "nltk", a name given to `register_backend`, or an object with `name` and `analyse`.
+        backend: "embedded", a name given to `register_backend`, or an object with `name` and `analyse`.
         marks: further marking words (a `WordList` or a file in its form), added to the shipped ones.
         merge_compounds: make "coffee mug" one noun; the paper's letter makes it two.
         any_language: leave the phrases of a prompt that is not English drawable; the parsers know English only.
-
-    Returns:
-        The cleaned text, its tokens with tags and heads, and the phrases in the order of their nouns.
-        No noun: no phrases.
-
-    Raises:
-        PromptError: `prompt` is not a text.
-        ConfigError: an unknown backend, or a backend that breaks its promise.
-        MetricUnavailable, WeightsMissing: the backend's package or data are not there.
     """
     if not isinstance(prompt, str):
         raise PromptError(f"A prompt must be a text, not {type(prompt).__name__}: give a string.")

@@ -1,7 +1,5 @@
 """One loop for every recipe: a budget, a learning rate that decays within it, metrics, curves, resumable saves."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time
@@ -55,7 +53,7 @@ class Record:
     cpu_seconds: float = 0.0
 
     @classmethod
-    def load(cls, folder: Path, name: str) -> Record:
+    def load(cls, folder: Path, name: str) -> "Record":
         """Continue the record of `folder`, or begin one."""
         path = folder / f"{name}.json"
         if not path.is_file():

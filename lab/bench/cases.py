@@ -1,7 +1,5 @@
 """The benchmark's pictures: scenes that nothing was trained on, what is wrong with them, and where."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from lab.world.captions import ANY, Caption, describe, matches
 from lab.world.defects import damage
+from lab.world.pictures import to_picture
 from lab.world.render import render
 from lab.world.scene import Combinations, Misalignment, Scenes, misalign, sample
 from lab.world.seeds import BENCHMARK, source
@@ -60,7 +59,7 @@ class Cases:
         """The pictures as PIL images."""
         return pictures_of(self.images)
 
-    def __getitem__(self, rows: Sequence[int]) -> Cases:
+    def __getitem__(self, rows: Sequence[int]) -> "Cases":
         rows = list(rows)
         index = torch.tensor(rows, dtype=torch.long)
         chosen: dict[str, Any] = {}
@@ -69,7 +68,7 @@ class Cases:
             chosen[field.name] = [value[i] for i in rows] if isinstance(value, list) else value[index]
         return Cases(**chosen)
 
-    def of(self, *kinds: str) -> Cases:
+    def of(self, *kinds: str) -> "Cases":
         """Return the cases of these kinds."""
         return self[[i for i, kind in enumerate(self.kinds) if kind in kinds]]
 
@@ -84,7 +83,7 @@ class Cases:
         return [i for i, kind in enumerate(self.kinds) if kind != "clean" and kind not in DEFECT_KINDS]
 
     @staticmethod
-    def cat(parts: Sequence[Cases]) -> Cases:
+    def cat(parts: "Sequence[Cases]") -> "Cases":
         """Join cases."""
         joined: dict[str, Any] = {}
         for field in fields(Cases):
@@ -105,8 +104,7 @@ def quantised(images: Tensor) -> Tensor:
 
 def pictures_of(images: Tensor) -> list[Image.Image]:
     """Turn (B, 3, H, W) in 0..1 into PIL images."""
-    pixels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(one) for one in pixels]
+    return [to_picture(image) for image in images]
 
 
 def tensor_of(pictures: Sequence[Image.Image]) -> Tensor:

@@ -1,7 +1,5 @@
 """Run a pipeline over cases, in one of the ways that the benchmark compares."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,20 +44,7 @@ class Runner:
         guidance: Mapping[str, float] | None = None,
         steps: int | None = None,
     ) -> Outcome:
-        """Refine every picture; picture i has the same seed in every run, so that runs differ in one thing only.
-
-        Args:
-            name: of the run, for those who wait.
-            cases: the pictures.
-            masks: (B, 64, 64) bool in place of the planned masks.
-            prompts: in place of the captions.
-            strength: in place of the planned strengths.
-            config: settings that differ from the pipeline's own.
-            guard: False keeps what was made without judging it.
-            restorer: stage 2; "none" runs stage 1 alone.
-            guidance: preferences that steer denoising.
-            steps: of both stages, in place of the pipeline's own.
-        """
+        """Refine every picture; picture i has the same seed in every run, so that runs differ in one thing only."""
         options: dict[str, Any] = {"strength": strength, "guard": guard, "restorer": restorer, "guidance": guidance}
         options["num_inference_steps"] = steps
         images, results = self.refine(

@@ -1,7 +1,5 @@
 """What the chain has to beat: nothing at all, the autoencoder alone, wrong places, all places, the true places."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

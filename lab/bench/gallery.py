@@ -1,7 +1,5 @@
 """Before, map, mask, after and truth, side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

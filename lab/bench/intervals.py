@@ -1,7 +1,5 @@
 """Values with 95 % intervals: Wilson for shares, the bootstrap over pictures for everything else."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
@@ -22,7 +20,7 @@ EMPTY = Row(math.nan, math.nan, math.nan, 0)
 Z = NormalDist().inv_cdf(0.975)
 
 
-def share(hits: ArrayLike) -> Row:
+def share(hits: "ArrayLike") -> Row:
     """Return a share of bool outcomes with Wilson's score interval (1927)."""
     values = np.asarray(hits, dtype=float).ravel()
     n = values.size
@@ -39,7 +37,7 @@ def share_of(p: float, n: int) -> Row:
     return share(np.arange(n) < round(p * n))
 
 
-def mean(values: ArrayLike) -> Row:
+def mean(values: "ArrayLike") -> Row:
     """Return a mean with its bootstrap interval."""
     from scipy.stats import bootstrap
 
@@ -53,20 +51,20 @@ def mean(values: ArrayLike) -> Row:
     return Row(found, float(low), float(high), x.size)
 
 
-def ratio(after: ArrayLike, before: ArrayLike) -> Row:
+def ratio(after: "ArrayLike", before: "ArrayLike") -> Row:
     """Return mean(after) / mean(before) of the same pictures."""
     pairs = np.stack([np.asarray(after, dtype=float), np.asarray(before, dtype=float)], 1)
     return _bootstrap([pairs], lambda p: float(p[:, 0].mean() / p[:, 1].mean()))
 
 
-def separation(good: ArrayLike, bad: ArrayLike) -> Row:
+def separation(good: "ArrayLike", bad: "ArrayLike") -> Row:
     """Return the area under the ROC curve: how often a good picture scores above a bad one; ties count half."""
     from grefine.indicators.calibrate import separation_of
 
     return _bootstrap([np.asarray(good, dtype=float), np.asarray(bad, dtype=float)], separation_of)
 
 
-def correlation(values: ArrayLike, truth: ArrayLike) -> Row:
+def correlation(values: "ArrayLike", truth: "ArrayLike") -> Row:
     """Return Spearman's rank correlation."""
     from scipy.stats import spearmanr
 
@@ -77,7 +75,7 @@ def correlation(values: ArrayLike, truth: ArrayLike) -> Row:
     return _bootstrap([np.stack([np.asarray(values, dtype=float), np.asarray(truth, dtype=float)], 1)], srcc)
 
 
-def mean_correlation(values: np.ndarray, truth: ArrayLike) -> Row:
+def mean_correlation(values: np.ndarray, truth: "ArrayLike") -> Row:
     """Return the mean of Spearman's correlations of several columns (C, n) with one truth (n,)."""
     from scipy.stats import rankdata
 

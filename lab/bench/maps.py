@@ -1,7 +1,5 @@
 """Rows of both maps: PQ-Map against the true defect, AQ-Map against what was changed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The native split: defects that nobody drew, the real failures of an early checkpoint of the generator."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

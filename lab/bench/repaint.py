@@ -1,7 +1,5 @@
 """Rows of the generator alone: the place is known, only the painting is judged."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,14 +42,7 @@ def planned_strength(kind: Misalignment) -> float:
 
 
 def repaint_rows(runner: Runner, judges: Judges, count: int, unseen: bool) -> dict[str, Row]:
-    """Measure whether a changed attribute is right after its place was repainted from the phrase.
-
-    Args:
-        runner: the pipeline.
-        judges: who judges.
-        count: pictures per kind.
-        unseen: also ask for pairs of thing and colour that training never shows.
-    """
+    """Measure whether a changed attribute is right after its place was repainted from the phrase."""
     rows = {}
     for number, kind in enumerate(("colour", "object", "texture")):
         rows[f"repaint.{kind}"] = intervals.share(_repainted(runner, judges, kind, count, 40 + number))

@@ -1,7 +1,5 @@
 """The benchmark's result: rows with intervals, what is absent and why, as JSON and as Markdown."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Mapping

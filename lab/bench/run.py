@@ -1,7 +1,5 @@
 """`python -m lab bench`: all rows, in the order in which the method works."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,18 +83,7 @@ def bench_toyworld(
     gallery: Path | None = None,
     say: Say = lambda line: None,
 ) -> Report:
-    """Measure a pipeline of the toy world.
-
-    Args:
-        pipeline: a bundled name or a folder.
-        quick: few pictures per row, no ablation, one control.
-        seed: of every refinement; the scenes are always the same.
-        device: where the pipeline runs; the judges stay on the CPU.
-        native: an early checkpoint (unet, text_encoder, text_encoder_2) whose real failures are to be repaired.
-        contrastive: a folder with `clip` and `clip_tokenizer` trained without masks, to be compared.
-        gallery: where to write the picture.
-        say: gets a line per step.
-    """
+    """Measure a pipeline of the toy world."""
     from grefine.pipeline import GRefinePipeline
 
     began, cpu = time.monotonic(), time.process_time()

@@ -1,7 +1,5 @@
 """Rows of the pipeline's own quality networks (those of its guard), against the truth of the toy world."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the embedded pipeline is meant to reach, by row id: the least that is acceptable, and the aim."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """What should stay as it is: good pictures that went through a file, and what lies outside the damage."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Was it improved, made worse, left alone? By the judges alone, never by a score that a pipeline knows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

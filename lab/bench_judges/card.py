@@ -1,7 +1,5 @@
 """The judges' model card."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

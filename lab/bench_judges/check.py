@@ -1,7 +1,5 @@
 """How well the judges judge scenes that they were not trained on, and how far they move where nothing changed."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ colour, thing and texture at a known place; `Referee` sees the whole picture, fi
 its features measure how far two pictures are apart.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -123,7 +121,7 @@ class Judges:
         self.attributes, self.referee = attributes.eval(), referee.eval()
 
     @classmethod
-    def load(cls, folder: Path = WEIGHTS) -> Judges:
+    def load(cls, folder: Path = WEIGHTS) -> "Judges":
         """Load the shipped judges, or those of another folder."""
         return cls(
             load_weights(AttributeJudge(), folder / "attributes.safetensors"),

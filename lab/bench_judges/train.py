@@ -5,8 +5,6 @@ Half of the crops and pictures are softened, shifted or dimmed a little, so that
 gives back without ever having met one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,8 +3,6 @@
 A score tells a network that something is wrong; these tell it where and what, which takes far fewer pictures to learn.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

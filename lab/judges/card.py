@@ -1,7 +1,5 @@
 """The card that lies beside a judge's weights: what it is, what made it, what it is worth and where it ends."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """One whole-image distortion per quality dimension of MDIQA, each with a known strength."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The tiny LAR-IQA: one score from the whole picture made small and from the picture at full scale."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The tiny MDIQA: nine dimensions, each taught by a distortion of its own, and the overall quality."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

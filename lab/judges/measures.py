@@ -1,7 +1,5 @@
 """How good a quality network is, on scenes that it was not trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +9,8 @@ from torch import Tensor
 from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa import DIMENSIONS, MDIQA, TECHNICAL
 from lab.judges.distortions import distort
-from lab.judges.stream import JUDGE_TRAIN, Judged, judged, source
+from lab.judges.stream import JUDGE_TRAIN, Judged, judged
+from lab.tiny.stream import generator
 
 
 def draw(settings: Any, number: int, device: torch.device) -> Judged:
@@ -36,10 +35,10 @@ def dimension_measures(score: Callable[[Tensor], Tensor], seed: int, count: int)
         score: from images `(B, 3, S, S)` to `(B, 9)`.
     """
     clean = judged(seed, 990_003, count, damaged_share=0.0, distorted_share=0.0).images
-    strength = torch.rand(count, generator=source(seed, 990_004))
+    strength = torch.rand(count, generator=generator(seed, 990_004))
     rho = {}
     for column, name in enumerate(DIMENSIONS):
-        spoilt = distort(clean, name, strength, source(seed, 990_005 + column))
+        spoilt = distort(clean, name, strength, generator(seed, 990_005 + column))
         rho[name] = srcc(in_chunks(score, spoilt)[:, column], -strength)
     return {f"srcc_{name}": value for name, value in rho.items()} | {
         "srcc_technical": sum(rho[name] for name in TECHNICAL) / len(TECHNICAL)
@@ -71,7 +70,7 @@ def own_distortion(score: Callable[[Tensor], Tensor], seed: int, count: int = 64
     before = in_chunks(score, clean)
     table = {}
     for name in DIMENSIONS:
-        spoilt = distort(clean, name, torch.full((count,), 0.5), source(seed, 990_002))
+        spoilt = distort(clean, name, torch.full((count,), 0.5), generator(seed, 990_002))
         fall = (before - in_chunks(score, spoilt)).mean(dim=0)
         table[name] = {other: round(float(value), 4) for other, value in zip(DIMENSIONS, fall, strict=True)}
     return table

@@ -1,7 +1,5 @@
 """The tiny MoE-AGIQA: quality of a toy picture, and how true its prompt is."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,8 @@ from lab.fit import begun, fit, save_half
 from lab.judges.auxiliary_heads import ContentHead, DamageHead, start_at
 from lab.judges.measures import draw
 from lab.judges.prompts import Told, captions_for, encode, tell
-from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged, source
+from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged
+from lab.tiny.stream import generator
 from lab.world.scene import MISALIGNMENTS, misalign, sample
 from lab.world.tokenizer import build_tokenizer
 
@@ -99,11 +98,7 @@ def views(images: Tensor) -> Tensor:
 
 
 def rate(model: MoEAGIQA, images: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rate every image under each of its P prompts, encoding it once.
-
-    Returns:
-        scores `(B, P, outputs)`, prompt tokens `(B, P, length, width)`, image tokens and crop features.
-    """
+    """Rate every image under each of its P prompts, encoding it once."""
     batch, prompts = ids.shape[:2]
     seen, features = model.vision(views(images)).last_hidden_state, model.crop_features(images)
     text = model.read_prompt(seen.repeat_interleave(prompts, 0), ids.flatten(0, 1), mask.flatten(0, 1))
@@ -223,9 +218,9 @@ def _changed_scenes(scores: object, seed: int, count: int, rng: random.Random) -
     for number, kind in enumerate(MISALIGNMENTS):
         if kind in ("relation", "count"):
             continue  # neither is part of the truth that the network is taught
-        generator = source(seed, 10 + number)
-        scenes = sample(count, generator)
-        changed, _, possible = misalign(scenes, kind, generator)
+        source = generator(seed, 10 + number)
+        scenes = sample(count, source)
+        changed, _, possible = misalign(scenes, kind, source)
         captions = [describe(scenes, i, rng) for i in range(count)]
         before = [[tell(scenes, i, c)] for i, c in enumerate(captions)]
         after = [[tell(changed, i, c)] for i, c in enumerate(captions)]

@@ -1,7 +1,5 @@
 """How true a caption is of a scene, for any caption and any scene, and of which of its words."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass, replace
 from typing import Any

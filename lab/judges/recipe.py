@@ -1,7 +1,5 @@
 """`python -m lab train mdiqa|lar-iqa|moe-agiqa`: train, measure on unseen scenes, write a card."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -46,16 +44,6 @@ def train_judge(
     """Train, or go on training, the judge `out`/`name` and return what it is worth on test scenes.
 
     Beside the component folder lie `training/NAME.json` (settings, curves) and inside it `metrics.json` and the card.
-
-    Args:
-        out: folder of judges, usually a pipeline's.
-        minutes, steps: the budget, one of the two.
-        seed: in place of the one of lab/configs/tiny.
-        cpu: stay on the CPU even where an accelerator is present.
-        config: a YAML file in place of lab/configs/tiny/NAME.yaml.
-
-    Raises:
-        ConfigError: an unknown judge, a budget too small for one evaluation, or a resume of another configuration.
     """
     name = name.replace("-", "_")
     if name not in RECIPES:

@@ -1,7 +1,5 @@
 """Toy pictures with their true quality: whole, damaged in a place, or distorted as a whole."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 
 import torch
@@ -10,6 +8,7 @@ from torch import Tensor
 
 from grefine.models.mdiqa import DIMENSIONS
 from lab.judges.distortions import distort
+from lab.tiny.stream import generator
 from lab.world.defects import Damaged, damage
 from lab.world.files import as_files
 from lab.world.render import Rendered, render
@@ -51,11 +50,6 @@ class Judged:
         return F.adaptive_avg_pool2d(shown, cells)
 
 
-def source(seed: int, number: int) -> torch.Generator:
-    """Return the random source of batch `number`."""
-    return torch.Generator().manual_seed((seed * 1_000_033 + number * 7919 + 17) % (2**63 - 1))
-
-
 def local_loss(severity: Tensor) -> Tensor:
     """Map the severity of a local defect to a loss of quality in 0..1, steeper where it just becomes visible."""
     return (severity / SEVERE).clamp(0, 1).sqrt()
@@ -90,30 +84,30 @@ def judged(
             what tells their qualities apart. `count` must be a multiple of it.
         files: share of pictures that went through a file at last, which costs them no quality.
     """
-    generator = source(seed, number)
-    scenes = sample(count // versions, generator)
+    source = generator(seed, number)
+    scenes = sample(count // versions, source)
     clean = render(scenes, size, device)
     if versions > 1:
         again = torch.arange(len(scenes)).repeat(versions)
         scenes = scenes[again]
         clean = Rendered(*(getattr(clean, f.name)[again.to(clean.images.device)] for f in fields(Rendered)))
-    hurt = damage(clean.images, clean.objects.any(1), generator, kinds)
-    use = torch.rand(count, generator=generator) < damaged_share
-    strengths = torch.rand(count, len(DIMENSIONS), generator=generator)
-    chosen = torch.rand(count, len(DIMENSIONS), generator=generator) < distorted_share
+    hurt = damage(clean.images, clean.objects.any(1), source, kinds)
+    use = torch.rand(count, generator=source) < damaged_share
+    strengths = torch.rand(count, len(DIMENSIONS), generator=source)
+    chosen = torch.rand(count, len(DIMENSIONS), generator=source) < distorted_share
     if single_share > 0:
-        single = torch.rand(count, generator=generator) < single_share
-        alone = F.one_hot(torch.randint(len(DIMENSIONS), (count,), generator=generator), len(DIMENSIONS)).bool()
+        single = torch.rand(count, generator=source) < single_share
+        alone = F.one_hot(torch.randint(len(DIMENSIONS), (count,), generator=source), len(DIMENSIONS)).bool()
         chosen, use = torch.where(single[:, None], alone, chosen), use & ~single
     severity = hurt.severity * use.to(clean.images.device)
     images = torch.where(use.to(clean.images.device)[:, None, None, None], hurt.images, clean.images)
     strengths = (strengths * chosen).to(images.device)
     # Noise and blur come last, as a camera or a codec would add them.
     for name in ("composition", "content", "light", "brightness", "contrast", "colorfulness", "color"):
-        images = _distorted(images, name, strengths, generator)
+        images = _distorted(images, name, strengths, source)
     for name in ("sharpness", "noisiness"):
-        images = _distorted(images, name, strengths, generator)
-    images = as_files(images, generator, files) if files else images
+        images = _distorted(images, name, strengths, source)
+    images = as_files(images, source, files) if files else images
     local = local_loss(severity)
     dimensions = 1 - strengths
     for kind, name in LOCAL_DIMENSION.items():

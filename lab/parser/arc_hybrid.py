@@ -4,8 +4,6 @@ Goldberg and Nivre, "Training Deterministic Parsers with Non-Deterministic Oracl
 end of the buffer, so that a prompt may have several.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from grefine.text.features import (
@@ -35,14 +33,7 @@ class States:
         tags: list[np.ndarray],
         gold: list[list[int]] | None = None,
     ) -> None:
-        """Start with empty stacks.
-
-        Args:
-            words: the words of each sentence.
-            norms: word atoms of each sentence.
-            tags: tag atoms of each sentence.
-            gold: heads, -1 for roots; None when only parsing.
-        """
+        """Start with empty stacks; `gold` are heads, -1 for roots, None when only parsing."""
         count = len(words)
         self.rows = np.arange(count)
         self.n = np.array([len(w) for w in words])

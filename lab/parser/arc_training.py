@@ -1,7 +1,5 @@
 """Train the arc-hybrid parser and the labeller of its arcs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

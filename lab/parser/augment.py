@@ -1,7 +1,5 @@
 """Make a treebank look like prompts: small letters, no full stop, whole hyphenated words, noun phrases in a row."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

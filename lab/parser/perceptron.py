@@ -1,7 +1,5 @@
 """Averaged perceptrons over hashed tables, for many examples at a time."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,7 +1,5 @@
 """What a prompt is of, with what follows it: attributes, places, clauses, whole sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from lab.parser.prompt_nouns import Node, NounGrammar

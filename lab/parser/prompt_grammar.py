@@ -4,8 +4,6 @@ A small grammar over `prompt_lexicon.txt`: a subject, a medium of a subject, a s
 tags.
 """
 
-from __future__ import annotations
-
 from lab.parser.prompt_clauses import ClauseGrammar
 from lab.parser.prompt_nouns import PLURALS, Node
 from lab.parser.treebank import Sentence

@@ -1,7 +1,5 @@
 """Made-up noun phrases with their trees, and the word lists they are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,17 +20,17 @@ class Node:
         self.before: list[Node] = []
         self.after: list[Node] = []
 
-    def hang(self, *after: Node) -> Node:
+    def hang(self, *after: "Node") -> "Node":
         """Hang nodes behind this one; return it."""
         self.after += after
         return self
 
-    def lead(self, word: str, tag: str, label: str) -> Node:
+    def lead(self, word: str, tag: str, label: str) -> "Node":
         """Put a word before everything that this node has; return the node."""
         self.before.insert(0, Node(word, tag, label))
         return self
 
-    def called(self, label: str) -> Node:
+    def called(self, label: str) -> "Node":
         """Give this node another label; return it."""
         self.label = label
         return self
@@ -76,13 +74,7 @@ class NounGrammar:
     """Draws noun phrases at random; the same random state draws the same ones."""
 
     def __init__(self, random: np.random.RandomState, rare_nouns: Sequence[tuple[str, str]] = ()) -> None:
-        """Start.
-
-        Args:
-            random: where all choices come from.
-            rare_nouns: further (noun, tag) pairs that now and then take a thing's place, so that unknown words stay
-                known by their surroundings.
-        """
+        """Start."""
         self.random = random
         self.rare = list(rare_nouns)
         self.lists = read_lexicon()

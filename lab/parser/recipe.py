@@ -1,7 +1,5 @@
 """The recipe of the embedded parser: treebank and made-up prompts in, one small file out."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -68,18 +66,7 @@ def train_parser(
     recipe: ParserRecipe | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> TrainedParser:
-    """Train tagger, parser and labeller and write them to `out`. The same seed and data give the same file.
-
-    Args:
-        ud: folder of en_ewt-ud-train.conllu (or .gz).
-        out: the file to write.
-        seed: of every random choice.
-        recipe: sizes and epochs; None for the shipped parser's.
-        progress: called with one line per step.
-
-    Raises:
-        ConfigError: the treebank is not there or cannot be read.
-    """
+    """Train tagger, parser and labeller and write them to `out`. The same seed and data give the same file."""
     recipe = recipe or ParserRecipe()
     started = time.monotonic()
     random = np.random.RandomState(seed)

@@ -1,7 +1,5 @@
 """Train the tagger: greedy from left to right, many sentences of like length at a time."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 

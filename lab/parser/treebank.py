@@ -1,7 +1,5 @@
 """Read dependency treebanks in the CoNLL-U form."""
 
-from __future__ import annotations
-
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +21,7 @@ class Sentence:
 
 
 def treebank_file(folder: Path, bank: str, part: str) -> Path:
-    """Return the file of one part ("train", "dev", "test") of a bank ("ewt", "gum") in `folder`.
-
-    Raises:
-        ConfigError: no such file.
-    """
+    """Return the file of one part ("train", "dev", "test") of a bank ("ewt", "gum") in `folder`."""
     for ending in (".conllu.gz", ".conllu"):
         path = folder / f"en_{bank}-ud-{part}{ending}"
         if path.is_file():
@@ -39,11 +33,7 @@ def treebank_file(folder: Path, bank: str, part: str) -> Path:
 
 
 def read_treebank(path: Path) -> list[Sentence]:
-    """Read all sentences; multiword-token lines and empty nodes are skipped.
-
-    Raises:
-        ConfigError: the file cannot be read or is no CoNLL-U.
-    """
+    """Read all sentences; multiword-token lines and empty nodes are skipped."""
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")

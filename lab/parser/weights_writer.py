@@ -1,7 +1,5 @@
 """Write the file of the embedded parser; `grefine.text.weights_file` says how it looks and reads it."""
 
-from __future__ import annotations
-
 import json
 import lzma
 import zlib

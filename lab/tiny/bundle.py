@@ -1,7 +1,5 @@
 """From trained parts to a pipeline folder: calibration, the statement of its world, model card, pipeline.py."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil
@@ -11,7 +9,6 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
-from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from grefine.errors import ConfigError
@@ -28,6 +25,7 @@ from grefine.pipeline import GRefinePipeline
 from lab.tiny.stream import VALIDATE, batch, generator
 from lab.world.captions import describe
 from lab.world.files import as_files
+from lab.world.pictures import to_picture
 
 REQUIRED: dict[str, Any] = {
     "vae": AutoencoderKL,
@@ -89,7 +87,7 @@ def assemble(folder: Path, scenes: int = 512) -> GRefinePipeline:
     pipe = GRefinePipeline(
         **parts,
         working_size=64,
-        calibration=done.calibration.to_dict(),
+        calibration=done.calibration.to_dict() | {"counts": True},
         refine_defaults=DEFAULTS,
         unet_traits=TRAITS,
         world={"name": "toy", "instead": "sdxl"},
@@ -117,15 +115,9 @@ def _pictures(count: int) -> tuple[list[Image.Image], list[str]]:
     prompts: list[str] = []
     for number in range(-(-count // 64)):
         data = batch(VALIDATE, 200 + number, min(64, count - 64 * number))
-        clean += to_pil(as_files(data.clean.images, generator(VALIDATE, 300 + number), 0.5))
+        clean += map(to_picture, as_files(data.clean.images, generator(VALIDATE, 300 + number), 0.5))
         prompts += [describe(data.scenes, i, rng).text for i in range(len(data.scenes))]
     return clean, prompts
-
-
-def to_pil(images: Tensor) -> list[Image.Image]:
-    """Turn (B, 3, S, S) in 0..1 into pictures of 8 bits."""
-    pixels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(picture) for picture in pixels]
 
 
 def model_card(folder: Path) -> str:

@@ -5,8 +5,6 @@ the empty text (Eq. 5), quality against learned good and bad prompts (Eq. 3): no
 do not use.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How good the maps are on held-out scenes: the same quantities as the benchmark's map rows, on fewer scenes."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

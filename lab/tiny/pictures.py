@@ -1,7 +1,5 @@
 """Sample grids, enlarged so that a person can look at 64-pixel scenes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from PIL import Image

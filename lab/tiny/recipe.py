@@ -1,7 +1,5 @@
 """`python -m lab train tiny`: every part in order, each within its share of the budget, then the pipeline folder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,16 +49,7 @@ def train_tiny(
     seed: int | None = None,
     cpu: bool = False,
 ) -> dict[str, dict[str, float]]:
-    """Train the named parts (all without names) into `out`, going on from what lies there.
-
-    Args:
-        out: pipeline folder; its parts are resumed from.
-        minutes: budget by the clock, divided among the parts.
-        steps: budget in optimiser steps for each part; the same steps and seed give the same weights.
-        parts: names out of `PARTS` or `CONTROLS`.
-        seed: in place of the seeds of the settings.
-        cpu: stay on the CPU even where an accelerator is present.
-    """
+    """Train the named parts (all without names) into `out`, going on from what lies there."""
     chosen, known = list(parts) or list(PARTS), PARTS | CONTROLS
     for name in chosen:
         if name not in known:

@@ -1,7 +1,5 @@
 """What the parts make of validation scenes, as pictures: the fastest way to see whether training goes well."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Endless toy scenes for training: every batch is new, and every batch is reproducible from (seed, number)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What the refiner will ask of its UNet: fill, edit, restore, polish, as pictures, masks, prompts and strengths."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

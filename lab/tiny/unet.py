@@ -7,8 +7,6 @@ It mostly sees the damaged picture in its masked-image channels too, and edits m
 (`unet_traits` of the pipeline).
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass

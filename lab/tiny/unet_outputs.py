@@ -1,7 +1,5 @@
 """What the UNet makes of damaged scenes, in latents: the decoder learns to finish what it will be given."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,14 +27,7 @@ class Painted:
 
 
 class Painter:
-    """The UNet of a pipeline folder at the first step of a mild run, which decides what is made of damage.
-
-    Args:
-        folder: a pipeline folder with unet and both text encoders.
-        vae: its autoencoder; the encoder is not trained any more.
-        seed: of the scenes.
-        object_weight: as the autoencoder's own training has it.
-    """
+    """The UNet of a pipeline folder at the first step of a mild run, which decides what is made of damage."""
 
     def __init__(self, folder: Path, vae: AutoencoderKL, seed: int, object_weight: float) -> None:
         if not (folder / "unet" / "config.json").is_file():

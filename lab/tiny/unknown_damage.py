@@ -1,7 +1,5 @@
 """Damage of no known kind, so that restoration learns to repair more than the kinds that it was trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The autoencoder: 64-pixel images to 16x16 latents and back; and later its decoder alone, beside the UNet."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

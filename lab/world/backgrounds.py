@@ -1,7 +1,5 @@
 """Skies and grounds of the toy world: smooth, textured, and coarse enough for a 4x autoencoder."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

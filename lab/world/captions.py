@@ -1,7 +1,5 @@
 """What people would write under a scene: many words, orders and forms, and what each phrase truly means."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass, field, replace
 

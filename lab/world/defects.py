@@ -4,8 +4,6 @@ A defect fills a soft random blob; half of the blobs sit on an object, half do n
 that visibly changed: a blurred piece of plain sky is not a defect.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,15 +43,7 @@ def damage(
     kinds: Sequence[str] = TRAINING_DEFECTS,
     tries: int = 4,
 ) -> Damaged:
-    """Give every image one defect, its kind drawn from `kinds`.
-
-    Args:
-        images: (B, 3, S, S) float, 0..1.
-        objects: (B, S, S) bool, where objects are.
-        generator: CPU generator; the only source of randomness.
-        kinds: names out of `DEFECT_KINDS`.
-        tries: how often an invisible defect is drawn again.
-    """
+    """Give every image one defect, its kind drawn from `kinds`."""
     count = len(images)
     codes = torch.tensor([DEFECT_KINDS.index(kind) for kind in kinds])
     kind = codes[torch.randint(len(codes), (count,), generator=generator)]

@@ -4,8 +4,6 @@ None of it is a defect: a good picture stays good. The defect "jpeg" is another 
 to 13, where the files here have 85 and more.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Literal
@@ -28,11 +26,6 @@ def as_files(images: Tensor, generator: torch.Generator, share: float = 1.0) -> 
     """Send a share of the images (B, 3, S, S), 0..1, through what files go through; the others come back as they are.
 
     Three of four become JPEG, one WebP; before that a quarter is resized and a quarter gets a level of noise.
-
-    Args:
-        images: of any size; they keep it.
-        generator: CPU generator; the only source of randomness.
-        share: of images that are changed.
     """
     chosen = torch.rand(len(images), generator=generator) < share
     fate = torch.randint(4, (len(images), 2), generator=generator)

@@ -1,7 +1,5 @@
 """Toy scenes as anyone would meet them: pictures with their prompts."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

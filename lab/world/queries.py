@@ -1,7 +1,5 @@
 """Phrases to ask of a batch of scenes: what is there, and what nearly is."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 

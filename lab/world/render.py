@@ -1,7 +1,5 @@
 """Scenes to pixels: batched, anti-aliased, at any size, with exact object masks."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

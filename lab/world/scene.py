@@ -1,7 +1,5 @@
 """Scenes as data: what stands where, in which colour and texture, on which ground and under which sky."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -47,11 +45,11 @@ class Scenes:
     def __len__(self) -> int:
         return len(self.ground)
 
-    def __getitem__(self, index: Tensor | slice | list[int]) -> Scenes:
+    def __getitem__(self, index: Tensor | slice | list[int]) -> "Scenes":
         return Scenes(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @staticmethod
-    def cat(parts: list[Scenes]) -> Scenes:
+    def cat(parts: "list[Scenes]") -> "Scenes":
         """Join batches."""
         return Scenes(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Scenes)})
 
@@ -139,12 +137,7 @@ def _layout(number: Tensor, rand) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN
 
 
 def misalign(scenes: Scenes, kind: Misalignment, generator: torch.Generator) -> tuple[Scenes, Tensor, Tensor]:
-    """Change what is drawn so that the scenes' captions no longer fit.
-
-    Returns:
-        The changed scenes, the index (B,) of the changed object, and (B,) bool where the change was possible
-        ("relation" needs two different objects, "texture" one that is large enough).
-    """
+    """Change what is drawn so that the scenes' captions no longer fit."""
     count = len(scenes)
     weight = scenes.present.float() * (scenes.radius >= MIN_TEXTURED if kind == "texture" else 1.0)
     possible = weight.sum(1) > 0

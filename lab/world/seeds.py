@@ -1,7 +1,5 @@
 """Random sources of what no pipeline is trained or tuned on; training counts its own seeds from 0 and 1,000,003."""
 
-from __future__ import annotations
-
 import torch
 
 BENCHMARK = 2_000_003

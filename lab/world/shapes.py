@@ -5,8 +5,6 @@ Every function takes local coordinates (u to the right, v down, the object's rad
 and what is drawn over everything: a list of `(bool mask, rgb)`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -3,8 +3,6 @@
 Other words fall back to their letters, so that any prompt is legal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -17,7 +15,7 @@ CONTEXT = 40
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def build_tokenizer(context: int = CONTEXT) -> CLIPTokenizer:
+def build_tokenizer(context: int = CONTEXT) -> "CLIPTokenizer":
     """Build the tokenizer; the same vocabulary on every machine."""
     from transformers import CLIPTokenizer
 

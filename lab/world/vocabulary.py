@@ -1,7 +1,5 @@
 """The words of the toy world and what they look like. Every index in a scene points into these tuples."""
 
-from __future__ import annotations
-
 NOUNS = ("ball", "box", "cone", "star", "heart", "tree", "house", "cat")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 TEXTURES = ("plain", "striped", "checkered", "dotted")

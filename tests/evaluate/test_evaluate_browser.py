@@ -356,3 +356,24 @@ def test_a_refinement_run_in_units_of_noise(browser, tmp_path):
     table = browser.find_element("css selector", "#viewer-text table").text
     assert "p, of the quality map" in table
     assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+@pytest.mark.slow
+def test_the_page_of_a_large_run_opens_and_samples(browser, tmp_path):
+    """Of 20,000 rows over 151 pictures the page shows every fourth, its counts are of all, the table has all."""
+    from benchmarks.shards import merge_rows
+
+    merge_rows(20_000, tmp_path, page=True)
+    out = tmp_path / "out"
+    assert (out / "results.csv").read_bytes().count(b"\n") == 20_001
+    assert (out / "report.html").stat().st_size < 2 * 2**20
+    visit(browser, out / "report.html")
+    text = browser.find_element("tag name", "body").text
+    assert "20,000 images: 10,000 refined, 5,000 untouched, 5,000 original kept" in text
+    assert "The gallery shows one image of 4; results.csv beside this page lists all 20,000." in text
+    assert "5000 images" in browser.find_element("id", "status").text
+    assert (out / "report_files").is_dir()
+    wait(browser, "return [...document.querySelectorAll('.card img.after')].some((one) => one.naturalWidth > 0)")
+    choose(browser, "sort", "gain")
+    assert len(names(browser)) == 24
+    quiet(browser, out)

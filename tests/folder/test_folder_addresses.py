@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -18,6 +19,7 @@ from grefine.errors import ConfigError
 from grefine.folder.merge import merge
 from grefine.folder.mirror import mirrored
 from grefine.folder.options import FolderOptions
+from grefine.folder.planning import plan_folder
 from grefine.folder.runner import refine_folder
 from grefine.io import places
 
@@ -50,9 +52,9 @@ def world(pipe, tmp_path_factory):
     return root
 
 
-def run(source, out, pipe, prompts=None, engine=None, report=None, **options):
+def run(source, out, pipe, prompts=None, engine=None, report=None, plans=None, **options):
     chosen = FolderOptions(**{"batch_size": 3} | options)
-    extra = {"report": report} if report else {}
+    extra = {"plans": plans} | ({"report": report} if report else {})
     return refine_folder(source, out, pipe, config=config(), options=chosen, prompts=prompts, engine=engine, **extra)
 
 
@@ -211,6 +213,42 @@ def test_two_processes_with_one_number_are_refused(world, pipe, memory):
     assert merge(address).left == 0
 
 
+def test_plans_at_an_address_are_those_of_a_folder(world, pipe, memory, tmp_path, monkeypatch):
+    given = {"config": config(), "options": FolderOptions(batch_size=3)}
+    plan_folder(world / "in", tmp_path / "plans", pipe, prompts=world / "prompts.csv", **given)
+    flaky, table = Flaky(memory, monkeypatch, every=7), "memory://bucket/prompts.csv"
+    summary = plan_folder("memory://bucket/in", "memory://bucket/plans", pipe, prompts=table, **given)
+    assert (len(summary.planned), len(summary.failed), summary.out) == (COUNT, 1, "memory://bucket/plans")
+    assert plan_folder("memory://bucket/in", "memory://bucket/plans", pipe, prompts=table, **given).kept == COUNT
+    run("memory://bucket/in", "memory://bucket/out", pipe, table, plans="memory://bucket/plans")
+    assert flaky.calls > 200
+    monkeypatch.undo()
+    here = {path.relative_to(tmp_path / "plans").as_posix(): path for path in (tmp_path / "plans").rglob("*.*.*")}
+    assert len(here) == 3 * COUNT
+    assert all(memory.cat(f"/bucket/plans/{name}") == path.read_bytes() for name, path in here.items())
+    pages = (tmp_path / "plans/report.html").read_bytes(), memory.cat("/bucket/plans/report.html")
+    assert pages[0].count(b"data:image") == pages[1].count(b"data:image") > 2 * COUNT
+    assert results(memory, "/bucket") == calm_results(world)
+
+
+def test_a_changed_plan_at_an_address_is_followed_and_a_damaged_one_named(world, pipe, memory):
+    given = {"config": config(), "options": FolderOptions(batch_size=3)}
+    table = "memory://bucket/prompts.csv"
+    planned = plan_folder("memory://bucket/in", "memory://bucket/plans", pipe, prompts=table, **given).planned
+    name, other = [picture.name for picture in planned if picture.verdict == "repair"][:2]
+    known = json.loads(memory.cat(f"/bucket/plans/{name}.plan.json"))
+    off = known | {"regions": [region | {"on": False} for region in known["regions"]], "restore": False}
+    memory.pipe_file(f"/bucket/plans/{name}.plan.json", json.dumps(off).encode())
+    memory.pipe_file(f"/bucket/plans/{other}.plan.json", b"{")
+    run("memory://bucket/in", "memory://bucket/out", pipe, table, plans="memory://bucket/plans")
+    told = {row["file"]: row for row in rows_of(memory, "/bucket") if row["kind"] == "image"}
+    assert told[name]["state"] == "untouched"
+    assert told[other]["state"] == "failed"
+    assert f"'memory://bucket/plans/{other}.plan.json' is no JSON" in told[other]["reason"]
+    with pytest.raises(ConfigError, match="'memory://bucket/in' has no plans"):
+        run("memory://bucket/in", "memory://bucket/new", pipe, table, plans="memory://bucket/in")
+
+
 def test_a_data_set_at_an_address(world, pipe, memory, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     run(world / "in", tmp_path / "out", pipe, world / "prompts.csv", dataset="parquet")
@@ -242,7 +280,7 @@ def test_addresses_that_cannot_be_used_are_refused_in_a_sentence(pipe, memory, a
 def server():
     """moto's S3 server on loopback, with switches for what goes wrong."""
     pytest.importorskip("s3fs", reason="needs grefine[s3]")
-    moto = pytest.importorskip("moto.server", reason="needs moto[server]")
+    moto = pytest.importorskip("moto.server", reason="needs moto[s3], flask and flask-cors")
     from werkzeug.serving import make_server
 
     application, faults = moto.DomainDispatcherApplication(moto.create_backend_app), Faults()
@@ -355,3 +393,47 @@ def test_a_bucket_without_rights_is_refused_before_work_begins(pipe, bucket):
         ) as error:
             run("s3://pictures/in", "s3://pictures/out", pipe)
         assert SECRET not in str(error.value)
+
+
+def test_a_pipeline_at_an_address_is_copied_once_and_anew_when_it_changes(world, pipe, memory, tmp_path, monkeypatch):
+    monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "cache"))
+    pipe.save_pretrained(tmp_path / "own")
+    for path in (file for file in (tmp_path / "own").rglob("*") if file.is_file()):
+        memory.pipe_file(f"/bucket/weights/{path.relative_to(tmp_path)}", path.read_bytes())
+    copies, address = tmp_path / "cache/addresses", "memory://bucket/weights/own"
+    fetched = []
+    real = type(memory).get_file
+    monkeypatch.setattr(type(memory), "get_file", lambda *given: fetched.append(given[1]) or real(*given))
+    flaky = Flaky(memory, monkeypatch, names=("get_file", "ls", "info"))
+    run(world / "in", tmp_path / "plain", str(tmp_path / "own"), world / "prompts.csv")
+    run(world / "in", tmp_path / "first", address, world / "prompts.csv")
+    assert set(fetched) == {path for path in memory.store if "/weights/" in path}
+    fetched.clear()
+    run(world / "in", tmp_path / "second", address, world / "prompts.csv")
+    assert not fetched, "the second run found the copy"
+    monkeypatch.setattr(type(memory), "get_file", real)
+    assert flaky.calls > 20
+    (copy,) = copies.glob("*/own")
+    assert sorted(p.name for p in copy.rglob("*.*")) == sorted(p.name for p in (tmp_path / "own").rglob("*.*"))
+    for name in ("first", "second"):
+        files = {p.relative_to(tmp_path / name) for p in (tmp_path / name).rglob("*.png")}
+        assert files
+        assert all((tmp_path / name / f).read_bytes() == (tmp_path / "plain" / f).read_bytes() for f in files)
+    index = memory.cat("/bucket/weights/own/model_index.json")
+    for age, changed in enumerate((index + b"\n", index + b"\n\n", index + b"\n\n\n")):
+        for folder in copies.iterdir():
+            os.utime(folder, (1e9 + age, 1e9 + age))
+        memory.pipe_file("/bucket/weights/own/model_index.json", changed)
+        assert (places.here(address) / "model_index.json").read_bytes() == changed
+    assert len(list(copies.iterdir())) == 3
+    assert not copy.exists()
+    with monkeypatch.context() as full:
+        full.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+        memory.pipe_file("/bucket/large/file", bytes(100))
+        with pytest.raises(ConfigError, match="needs 0 GB and there are 0"):
+            places.here("memory://bucket/large")
+    memory.pipe_file("/bucket/bad/../../out.txt", b"")
+    with pytest.raises(ConfigError, match="'memory://bucket/bad' holds a file whose name is no path"):
+        places.here("memory://bucket/bad")
+    with pytest.raises(ConfigError, match="'memory://bucket/nothing' does not exist"):
+        run(world / "in", tmp_path / "none", "memory://bucket/nothing", world / "prompts.csv")

@@ -42,13 +42,13 @@ def run(root, out, engine="ray", cluster=TWO, pipeline=None, report=None, **chan
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _environment():
+def _environment(tmp_path_factory):
     """Actors import what this process imports, and two of them share two cores."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = f"{HERE.parent.parent}:{HERE}:{before or ''}"
-    yield
-    os.environ["PYTHONPATH"] = before or ""
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{HERE.parent.parent}:{HERE}:{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv("GREFINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,11 @@ def tree_of(out):
 
 def test_a_cluster_gives_what_one_process_gives(world):
     events = []
-    summary = run(world, world / "out", report=events.append)
+    # Both actors, and this process, copy the weights from an address.
+    summary = run(world, world / "out", pipeline=f"file://{world}/pipe", report=events.append)
     assert (summary.done, summary.counts["failed"]) == (COUNT, 1)
     check(world / "out", world)
+    assert list(Path(os.environ["GREFINE_CACHE"]).glob("addresses/*/pipe/model_index.json"))
     assert (world / "out/report.html").read_bytes() == (world / "calm/report.html").read_bytes()
     tables = [without_seconds((world / place / "results.csv").read_bytes()) for place in ("out", "calm")]
     assert tables[0] == tables[1]

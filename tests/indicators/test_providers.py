@@ -88,6 +88,11 @@ def test_the_example_package_reaches_refine_and_its_page(plugged, tiny, tmp_path
     page = (out / "report.html").read_text()
     assert said in page
     assert "flatness 1" in page
+    words = ["evaluate", source, out, "-o", tmp_path / "judged", "--metrics", "texture,metric_q,piqe", "--json"]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("{"))
+    assert "(judged by metric_q)" in line, line
+    assert "texture" in page
     with pytest.raises(ConfigError, match="who draws the maps"):
         raise invoke("refine", source, "-o", out, "--pipeline", tiny, "--judge", "piqe").exception
 
@@ -104,6 +109,92 @@ def test_the_example_package_reaches_map_metrics_and_evaluate(plugged, tiny, tmp
     done = CliRunner().invoke(app, [*map(str, arguments)])
     assert done.exit_code == 0, done.output
     assert any("texture" in file.read_text() for file in (tmp_path / "page").glob("*.html"))
+
+
+def coloured(saturation: float, side: int = 64) -> Image.Image:
+    """Bright red noise with a square in its middle of the saturation that `paleness` reads as so much."""
+    values = np.random.default_rng(0).integers(0, 60, (side, side, 3), dtype=np.uint8)
+    values[..., 0] = 250
+    values[16:48, 16:48] = (200, *(round(200 * (1 - saturation * 127 / 255)),) * 2)
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize("form", ["paleness", "aq*1,paleness*9", "worst.yaml"])
+def test_alignment_maps_reach_every_command_and_are_measured(form, plugged, tiny, tmp_path, monkeypatch):
+    """Good pictures are .4 at their palest: a .45 that was repainted before is let alone then, a grey one is not."""
+    monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "worst.yaml").write_text("maps: [paleness, paleness]\n")
+    chosen = str(tmp_path / form) if form.endswith("yaml") else form
+    source, good = tmp_path / "in", tmp_path / "good"
+    for folder, pictures in ((source, {"pale": 0.45, "grey": 0.0}), (good, dict.fromkeys(map(str, range(20)), 0.4))):
+        folder.mkdir()
+        for name, saturation in pictures.items():
+            coloured(saturation).save(folder / f"{name}.png")
+    settings = [f"--set={one}" for one in ("use_pq=false", "mask_threshold=0.5", "max_area=0.6", "restorer=none")]
+    settings += ["--set=total_steps=2", "--force"]
+    call = lambda *words: CliRunner().invoke(app, [str(word) for word in words])  # noqa: E731
+    maps = ("--prompt", "a red ball", "--pipeline", tiny, "--alignment-map", chosen, *settings)
+
+    def states(name: str) -> dict[str, str]:
+        done = call("refine", source, "-o", tmp_path / name, "--judge", "piqe", *maps)
+        assert done.exit_code == 0, done.output
+        return {row["file"]: row["state"] for row in rows(tmp_path / name)}
+
+    before = states("before")
+    assert set(before.values()) <= {"refined", "kept"}, before
+    page = (tmp_path / "before" / "report.html").read_text()
+    assert "paleness 1, not measured on good pictures" in page
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("image,prompt\n" + "".join(f"{i}.png,a red ball\n" for i in range(20)))
+    measured = call("calibrate", "--alignment-map", "paleness", "--images", good, "--prompts", prompts)
+    assert measured.exit_code == 0, measured.output
+    edge = json.loads(measured.stdout)["badness"]
+    assert edge == pytest.approx(0.6, abs=0.01)
+    after = states("after")
+    assert (after["pale.png"], after["grey.png"]) == ("untouched", before["grey.png"])
+    reason = next(row["reason"] for row in rows(tmp_path / "after") if row["file"] == "grey.png")
+    page = (tmp_path / "after" / "report.html").read_text()
+    assert "which does not judge it" in reason
+    assert reason in page
+    assert f"paleness 1, good pictures reach {edge:.3g}" in page
+    drawn = call("map", source, "-o", tmp_path / "maps", *maps)
+    assert drawn.exit_code == 0, drawn.output
+    asked = {name: 1 - np.load(tmp_path / "maps" / f"{name}.alignment.npy")[20:44, 20:44] for name in ("pale", "grey")}
+    assert asked["pale"].max() == 0 < asked["grey"].min() == 1
+    planned = call("plan", source, "-o", tmp_path / "plans", *maps)
+    assert planned.exit_code == 0, planned.output
+    plans = {path.name.partition(".")[0]: path for path in (tmp_path / "plans").rglob("*.plan.json")}
+    assert json.loads(plans["grey"].read_text())["regions"]
+    assert not json.loads(plans["pale"].read_text())["regions"]
+    judged = call("evaluate", source, tmp_path / "after", "-o", tmp_path / "page", "--metrics", "piqe,metric_q")
+    assert judged.exit_code == 0, judged.output
+    assert "grey.png" in (tmp_path / "page" / "report.html").read_text()
+
+
+def test_what_aq_says_of_phrases_stays_when_others_draw_beside_it(plugged):
+    from components import pipeline
+
+    from grefine.indicators.aq_map import parsed_prompt
+    from grefine.refine.maps import MapDrawer
+
+    pq, aq = pipeline().own_maps()
+    image, prompt = coloured(0.3), parsed_prompt("a red ball on grass")
+    (own,) = aq([image], [prompt])
+    theirs = 1 - open_source("alignment", "paleness").values([image], [prompt.text])[0]
+    edge = aq.calibration.mask_threshold
+    scaled = np.interp(own.edit, [0, edge, 1], [0, 0.5, 1])
+    for named, mixed in (("aq,paleness", np.maximum(scaled, theirs)), ("aq*3,paleness*1", (3 * scaled + theirs) / 4)):
+        drawer = MapDrawer.of(pq, aq, None, named)
+        ((_, found),) = drawer([image], [prompt])
+        assert [one.phrase for one in found.phrases] == [one.phrase for one in own.phrases]
+        assert np.array_equal(found.edit, mixed > 0.5)
+        assert drawer.drawn_by[0].name.endswith(" paleness")
+        assert "a" not in drawer.scores([image], prompt)[0]
+    with pytest.raises(ConfigError, match="this pipeline has none"):
+        MapDrawer.of(pq, None, None, "aq,paleness")
+    for wrong in ("aq,aq", "aq,paleness,aq"):
+        with pytest.raises(ConfigError, match="aq stands once, beside others"):
+            open_source("alignment", wrong)
 
 
 def test_a_folder_of_maps_is_read_name_by_name(tiny, tmp_path):

@@ -26,7 +26,8 @@ from lab.judges.moe_agiqa import MoEAGIQASettings
 from lab.judges.moe_agiqa import build as build_moe
 from lab.judges.prompts import captions_for, encode, falsify, tell
 from lab.judges.recipe import train_judge
-from lab.judges.stream import judged, source
+from lab.judges.stream import judged
+from lab.tiny.stream import generator
 from lab.world.captions import describe
 from lab.world.scene import misalign, sample
 from lab.world.tokenizer import build_tokenizer
@@ -81,7 +82,7 @@ def test_a_distortion_grows_with_its_strength(name):
     clean = judged(4, 0, 8, damaged_share=0.0, distorted_share=0.0).images
     change = []
     for strength in (0.0, 0.3, 1.0):
-        spoilt = distort(clean, name, torch.full((8,), strength), source(1, 1))
+        spoilt = distort(clean, name, torch.full((8,), strength), generator(1, 1))
         change.append((spoilt - clean).abs().mean().item())
     assert change[0] == 0.0
     assert 0 < change[1] < change[2]
@@ -89,7 +90,7 @@ def test_a_distortion_grows_with_its_strength(name):
 
 def test_captions_are_judged_against_any_scene():
     rng = random.Random(0)
-    scenes = sample(64, source(9, 0))
+    scenes = sample(64, generator(9, 0))
     for row in captions_for(scenes, rng):
         own, wrong, other = row
         assert own.alignment == 1.0, own
@@ -101,10 +102,10 @@ def test_captions_are_judged_against_any_scene():
 
 
 def test_a_changed_scene_lowers_the_truth_of_its_caption():
-    rng, generator = random.Random(1), source(10, 0)
-    scenes = sample(40, generator)
+    rng, source = random.Random(1), generator(10, 0)
+    scenes = sample(40, source)
     captions = [describe(scenes, i, rng) for i in range(40)]
-    changed, _, possible = misalign(scenes, "object", generator)
+    changed, _, possible = misalign(scenes, "object", source)
     falls = [tell(changed, i, c).alignment < 1.0 for i, c in enumerate(captions)]
     assert sum(f for f, p in zip(falls, possible, strict=True) if p) / int(possible.sum()) > 0.8, (
         "alike objects may stand in for a changed one"
@@ -113,7 +114,7 @@ def test_a_changed_scene_lowers_the_truth_of_its_caption():
 
 def test_falsify_changes_one_phrase_only():
     rng = random.Random(2)
-    scenes = sample(20, source(11, 0))
+    scenes = sample(20, generator(11, 0))
     for index in range(20):
         caption = describe(scenes, index, rng)
         wrong = falsify(caption, rng)
@@ -123,7 +124,7 @@ def test_falsify_changes_one_phrase_only():
 
 def test_tokens_know_the_truth_of_their_phrase():
     rng = random.Random(3)
-    scenes = sample(4, source(12, 0))
+    scenes = sample(4, generator(12, 0))
     told = [row[1] for row in captions_for(scenes, rng)]
     tokenizer = build_tokenizer()
     ids, mask, value, known = encode(tokenizer, told, 32)

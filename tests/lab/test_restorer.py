@@ -16,7 +16,6 @@ from grefine.training.loop import Budget
 from lab.cli import app
 from lab.judges.distortions import distort
 from lab.judges.mdiqa import MDIQASettings, build
-from lab.judges.stream import source
 from lab.restorer import (
     Restorer,
     RestorerSettings,
@@ -26,6 +25,7 @@ from lab.restorer import (
     spoilt_pairs,
     train_restorer,
 )
+from lab.tiny.stream import generator
 
 SMALL = RestorerSettings(width=16, blocks=2, batch=8, loss_weight=1.0)
 
@@ -65,8 +65,8 @@ def test_what_is_seen_from_outside_follows_blur_and_noise():
 
     whole = torch.ones(16)
     truth = measured(clean)
-    soft = measured(distort(clean, "sharpness", 0.6 * whole, source(1, 1)))
-    grainy = measured(distort(clean, "noisiness", 0.3 * whole, source(1, 2)))
+    soft = measured(distort(clean, "sharpness", 0.6 * whole, generator(1, 1)))
+    grainy = measured(distort(clean, "noisiness", 0.3 * whole, generator(1, 2)))
     assert truth["edges"] == pytest.approx(1.0)
     assert truth["error"] == 0
     assert soft["edges"] < 0.8

@@ -140,6 +140,18 @@ def test_what_is_left_out_is_named(words):
     )
 
 
+def test_what_a_metric_lacks_is_named_before_it_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("GREFINE_CACHE", str(tmp_path))
+    done = run_light("sys.argv[0] = 'grefine'\nfrom grefine.cli.main import main\nmain()", "metrics", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {row["name"]: row["next"] for row in json.loads(done.stdout)}
+    full = dict.fromkeys(("hpsv2", "moe_agiqa", "lar_iqa", "mdiqa"), "install grefine[full]")
+    fetched = {name: f"fetch {name}" for name in ("clipscore", "pickscore", "imagereward", "vqascore")}
+    expected = full | fetched | {"brisque": "--weights brisque=PATH", "niqe": "runs", "piqe": "runs"}
+    assert {name: found[name] for name in expected} == expected
+    assert sum(step == "runs" for step in found.values()) >= 6
+
+
 def test_the_api_names_it_too():
     done = run_light("from grefine import GRefinePipeline")
     assert "PackageMissing: This needs the package 'diffusers'" in done.stderr

@@ -16,10 +16,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 from components import components
 
+from benchmarks.toy_painters import ALL, build
 from grefine import GRefinePipeline
 from grefine.refine.painters.diffusers import diffusers_class
 from grefine.refine.painters.families import FAMILIES
-from lab.toy_painters import ALL, build
 
 SIDE, PROMPT = 72, "a red ball on grass"
 MASK = np.zeros((SIDE, SIDE), bool)

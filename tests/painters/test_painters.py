@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -16,12 +15,11 @@ from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent))
 from components import components, pipeline, save_tiny
-from hub import BERT as BERT_REPOSITORY
-from hub import CLIP_B32, PLACES, REWARD, write_bert, write_clip, write_maps, write_recipes, write_reward
 
+from benchmarks.toy_painters import FEW, build, flux_parts
 from grefine import GRefinePipeline, parse
 from grefine.cli.main import app
-from grefine.errors import ConfigError, WeightsMissing
+from grefine.errors import ConfigError
 from grefine.fetching import fetch_recipe
 from grefine.indicators.recipe import PAINTER, read_recipe
 from grefine.io.images import read_image
@@ -32,7 +30,6 @@ from grefine.refine.painters.families import family_named
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.resources import bundled, pipeline_names
 from grefine.types import AlignmentMap, PainterSpec, PhraseAlignment, Region, RepairPlan
-from lab.toy_painters import FEW, build, flux_parts
 
 diffusers.utils.logging.set_verbosity_error()
 SIDE = 72
@@ -176,6 +173,36 @@ def test_odd_output_costs_its_region_with_a_sentence(paint, said):
         assert said in " ".join(out.results[0].warnings)
 
 
+def test_of_two_regions_the_odd_one_is_left_as_it_was():
+    """Both lie in one picture; the second comes back in another size."""
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[4:16, 4:16] = mask[52:64, 52:64] = True
+
+    def paint(images):
+        done = inverted(images, None, None)
+        return [done[0], *(image.resize((8, 8)) for image in done[1:])]
+
+    made = GRefinePipeline.from_pipe(paint, working_size=64, **maps())
+    out = call(made, mask_image=Image.fromarray(mask))
+    moved = (np.asarray(out.images[0]) != np.asarray(picture())).any(-1)
+    assert len(out.results[0].plan.regions) == 2
+    assert sorted((moved[:32, :32].any(), moved[32:, 32:].any())) == [False, True]
+    assert "gave back 8x8" in " ".join(out.results[0].warnings)
+
+
+def test_a_pipeline_that_gives_back_another_size_costs_its_region():
+    class HalfImg2ImgPipeline(diffusers.FluxImg2ImgPipeline):
+        def __call__(self, prompt, image, strength=0.5, num_inference_steps=2, height=None, width=None, **others):
+            asked = {"strength": strength, "num_inference_steps": num_inference_steps, "height": 32, "width": 32}
+            return super().__call__(prompt=prompt, image=image, **asked, **FEW, output_type="np")
+
+    half = HalfImg2ImgPipeline(**flux_parts())
+    half.set_progress_bar_config(disable=True)
+    out = call(GRefinePipeline.from_pipe(half, working_size=64, **maps()))
+    assert np.array_equal(np.asarray(out.images[0]), np.asarray(picture()))
+    assert "gave back 32x32 pixels where 64x64 were asked for" in " ".join(out.results[0].warnings)
+
+
 def test_odd_output_of_a_pipeline_costs_only_its_region():
     """The second of two pictures comes back as no numbers; the first keeps its repaint."""
     pipe, arguments = build("z-image")
@@ -231,6 +258,20 @@ def test_stage_2_by_any_other_painter():
     call(pipe, restorer=flux_call, num_inference_steps=4, **watch)
     assert set(seen) == {"repaint", "restore"}
     seen.clear()
+    pipe.use_restorer(flux, arguments=arguments)
+    call(pipe, restorer=None, num_inference_steps=4, **watch)
+    assert seen == ["repaint"] * 2 + ["restore"] * 2, "a restorer that was given for good"
+    seen.clear()
+    call(pipe, restorer=None, config={"restorer": "none"}, num_inference_steps=4, **watch)
+    assert seen == ["repaint"] * 4, "a setting wins over it"
+    seen.clear()
+    klein, arguments = build("flux2-klein")
+    call(
+        pipe, painter=painter_of(klein, arguments=arguments, side=64), restorer=None, num_inference_steps=None, **watch
+    )
+    assert seen == ["repaint"] * 4 + ["restore"] * 4, "also where its own painter would leave stage 2 out"
+    seen.clear()
+    pipe.use_restorer(None)
     call(pipe, painter=flux_call, restorer=note and (lambda image, prompt, strength, generator: image), **watch)
     assert set(seen) == {"repaint"}
 
@@ -283,6 +324,21 @@ def test_image_to_image_counts_under_the_mask_and_says_what_was_assumed():
     )
 
 
+def test_sd2_is_read_from_its_parts():
+    """Its size stands in the UNet, its v-prediction in the scheduler: it needs no record of its own."""
+    pipe, _ = build("sd15")
+    pipe.unet.register_to_config(sample_size=384)
+    pipe.scheduler = diffusers.DDIMScheduler(prediction_type="v_prediction")
+    painter = painter_of(pipe)
+    assert (painter.family.name, painter.side, painter.multiple) == ("sd15", 768, 4)
+    made = GRefinePipeline.from_pipe(pipe, working_size=64, **maps())
+    seen = []
+    out = call(made, num_inference_steps=3, callback_on_step_end=lambda p, i, t, k: seen.append(i) or {})
+    assert len(seen) == 3
+    pipe.scheduler = diffusers.DDIMScheduler(prediction_type="epsilon")
+    assert not np.array_equal(np.asarray(call(made, num_inference_steps=3).images[0]), np.asarray(out.images[0]))
+
+
 def test_defaults_are_the_painters_own():
     klein, arguments = build("flux2-klein")
     painter = painter_of(klein, arguments=arguments, side=64)
@@ -293,6 +349,9 @@ def test_defaults_are_the_painters_own():
     assert len(seen) == 4, "a distilled painter takes four steps, and no second stage, where nobody asked"
     assert executed("floor", 10, 0.95) == 9
     assert executed("rest", 10, 0.95) == 10
+    flux, _ = build("flux")
+    assert painter_of(flux).schedule(1, 0.1) == 10, "one step of one would begin at full noise"
+    assert painter_of(flux).schedule(8, 0.1) == 80
 
 
 # Bad input
@@ -363,6 +422,22 @@ def test_the_command_takes_a_folder_and_records_who_painted(tmp_path, painter_fo
     assert "StableDiffusionInpaintPipeline" in (tmp_path / "out" / "report.html").read_text()
     done = CliRunner().invoke(app, [*line[:7], "--prompt", "x", *line[13:]])
     assert done.exit_code != 0, "another painter is another run"
+    other = [*line[:3], str(tmp_path / "o3"), *line[4:], "--restorer", str(painter_folder)]
+    done = CliRunner().invoke(app, other)
+    assert done.exit_code == 0, done.output
+    record = read_record(read_image(tmp_path / "o3" / "a.png").embedded)
+    assert "; stage 2 by StableDiffusionInpaintPipeline" in record.painter
+    done = CliRunner().invoke(app, [*other[:-1], "none"])
+    assert done.exit_code != 0, "another stage 2 is another run"
+    by = ["--pipeline", str(host), "--prompt", "x", "--painter", str(painter_folder)]
+    few = [part for change in few[:-1] for part in ("--set", change)]
+    done = CliRunner().invoke(app, ["plan", line[1], "-o", str(tmp_path / "plans"), *by, *few])
+    assert done.exit_code == 0, done.output
+    followed = ["refine", line[1], "-o", str(tmp_path / "o4"), *by, *line[13:], "--plans", str(tmp_path / "plans")]
+    done = CliRunner().invoke(app, followed)
+    assert done.exit_code == 0, done.output
+    same = [read_image(tmp_path / out / "a.png").rgb.tobytes() for out in ("out", "o4")]
+    assert same[0] == same[1] != read_image(tmp_path / "a.png").rgb.tobytes()
     wrong = CliRunner().invoke(app, [*line[:3], str(tmp_path / "o2"), *line[4:8], "--painter", "nobody"])
     assert wrong.exit_code != 0
 
@@ -377,58 +452,6 @@ def test_recipes_beside_sdxl_name_their_licences():
         assert family.classes[0] == index["painter"]["class"]
         free = fetched.licence == "Apache-2.0" or "RAIL" in fetched.licence
         assert fetched.ask == (not free), name
-
-
-@pytest.fixture
-def placed(tmp_path, monkeypatch):
-    """The maps and judges as they are published, and a tiny Z-Image and SD1.5 in the place of theirs."""
-    published, cache = tmp_path / "hub", tmp_path / "cache"
-    write_maps(published)
-    write_reward(published / REWARD)
-    write_bert(published / BERT_REPOSITORY)
-    write_clip(published / CLIP_B32)
-    for repository, place in PLACES.items():
-        if (published / repository).is_dir():
-            shutil.copytree(published / repository, cache / place, dirs_exist_ok=True)
-    build("z-image")[0].save_pretrained(cache / "z-image")
-    monkeypatch.setenv("GREFINE_CACHE", str(cache))
-    monkeypatch.setenv("GREFINE_RECIPES", str(write_recipes(tmp_path / "recipes", published)))
-    return cache
-
-
-def test_a_recipe_loads_paints_and_is_saved_by_its_name(placed, tmp_path):
-    with pytest.raises(WeightsMissing, match="grefine fetch qwen-image"):
-        GRefinePipeline.from_pretrained("qwen-image")
-    pipe = GRefinePipeline.from_pretrained("z-image", dtype=torch.bfloat16)
-    pipe.set_progress_bar_config(disable=True)
-    assert pipe.painter.pipe.transformer.dtype == torch.bfloat16
-    assert pipe.clip.dtype == torch.float32
-    assert [judge.spec.name for judge in pipe.judges()], "the judges come along"
-    pipe.use_painter(pipe.painter)
-    pipe._painter = painter_of(pipe.painter.pipe, arguments=FEW, side=64)
-    assert call(pipe).results[0].painter == "ZImageInpaintPipeline"
-    again = GRefinePipeline.from_pretrained("z-image")
-    again.save_pretrained(tmp_path / "saved")
-    assert not (tmp_path / "saved" / PAINTER).exists(), "what it is made of, not its weights"
-    assert json.loads((tmp_path / "saved" / "model_index.json").read_text())["painter"]["from"] == "z-image"
-    assert GRefinePipeline.from_pretrained(tmp_path / "saved").painter.name == "ZImageInpaintPipeline"
-    again.save_pretrained(tmp_path / "whole", save_painter=True)
-    assert (tmp_path / "whole" / PAINTER / "model_index.json").is_file()
-
-
-def test_quantised_loading_reaches_the_painter_alone(placed):
-    """No back end is installed here: its own refusal shows that the configuration arrived, and where."""
-    wanted = diffusers.PipelineQuantizationConfig(
-        quant_backend="bitsandbytes_4bit", quant_kwargs={"load_in_4bit": True}, components_to_quantize=["transformer"]
-    )
-    with pytest.raises(Exception, match=r"(?i)bitsandbytes"):
-        GRefinePipeline.from_pretrained("z-image", quantization_config=wanted)
-
-
-def test_the_published_maps_lend_their_judges(placed):
-    made = GRefinePipeline.from_pipe(build("flux")[0], maps="clip")
-    assert made.reward is not None
-    assert made.controlnet is None
 
 
 def test_moving_and_offloading_take_the_painter_along():

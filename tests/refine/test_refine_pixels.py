@@ -245,7 +245,7 @@ def test_a_removed_key_in_a_file_names_the_line_and_what_replaced_it(tmp_path):
 
 def test_there_are_few_settings_and_every_removed_one_says_what_replaced_it():
     names = {field.name for field in fields(RefineConfig)}
-    assert len(names) <= 26
+    assert len(names) <= 24
     assert not names & RefineConfig.REMOVED.keys()
     assert all(sentence.endswith(".") for sentence in RefineConfig.REMOVED.values())
 

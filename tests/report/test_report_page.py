@@ -117,10 +117,7 @@ def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
         *entries(2, kept="original", reason="Nothing to repair.", **facts),
         *entries(1, kept="original", reason="No candidate was better.", mask=mask, **facts),
     ]
-    specs = {"mdiqa.overall": MetricSpec("mdiqa")}
-    page = write_refine_report(
-        tmp_path, iter(images), specs=specs, failed=[("x.png", "is empty")], skipped=[("y", "is a `link`")]
-    )
+    page = write_refine_report(tmp_path, iter(images), failed=[("x.png", "is empty")], skipped=[("y", "is a `link`")])
     text = page.read_text(encoding="utf-8")
     assert "8 images: 1 failed, 3 refined, 2 untouched, 1 original kept, 1 skipped</h1>" in text
     assert "`" not in text[: text.index("<script")]

@@ -102,7 +102,7 @@ def test_it_decides_which_phrases_are_missing_and_then_does_not_judge(folder, pi
 
     pipe, image = pipeline(), pictures[0].resize((32, 32))
     judge = load_scorer("vqascore", folder)
-    settings = {"phrase_judge": f"vqa={folder}", "total_steps": 2, "restorer": "none"}
+    settings = {"use_aq": f"vqa={folder}", "total_steps": 2, "restorer": "none"}
     mask = Image.new("L", (32, 32))
     mask.paste(255, (8, 8, 24, 24))
     prompt = "a red ball and a blue cube"
@@ -115,8 +115,8 @@ def test_it_decides_which_phrases_are_missing_and_then_does_not_judge(folder, pi
         assert phrases[text].defect == missing
     assert set(result.before.keys()) == {"piqe", "p"} or set(result.before.keys()) == {"piqe"}
     assert "The map came from vqascore, which does not judge it; left out: vqascore." in result.decision.reason
-    with pytest.raises(ConfigError, match="phrase_judge must be clip, vqa or vqa=FOLDER, not 'vq'"):
-        pipe(prompt, image, config={"phrase_judge": "vq"})
+    with pytest.raises(ConfigError, match="use_aq must be true, false, vqa or vqa=FOLDER, not 'vq'"):
+        pipe(prompt, image, config={"use_aq": "vq"})
 
 
 def test_what_cannot_answer_is_refused_in_a_sentence(folder, pictures, tmp_path):

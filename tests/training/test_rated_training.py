@@ -212,7 +212,7 @@ def test_the_five_level_judge_goes_on_from_a_folder(tmp_path, table):
     train_on_data("five-level", [str(table)], still, tmp_path / "again", steps=1, start=start, cpu=True)
     first, second = weights(out / "five_level"), weights(tmp_path / "again" / "five_level")
     assert all(torch.equal(value, second[key]) for key, value in first.items())
-    for changes, start, sentence in (({"geometry": {}}, [], "OpenAI's CLIP"), ({}, ["clip=nowhere"], "nothing at")):
+    for changes, start, sentence in (({"geometry": {}}, [], "OpenAI's CLIP"), ({}, ["clip=nowhere"], "weight file")):
         config = tiny("five-level", "paper", tmp_path, table, **changes)
         with pytest.raises(WeightsMissing, match=sentence):
             train_on_data("five-level", [str(table)], config, tmp_path / "no", steps=1, start=start, cpu=True)

@@ -1,7 +1,5 @@
 """ComfyUI: walk its graph back from the node that saved the file to the sampler, and from there to the words."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

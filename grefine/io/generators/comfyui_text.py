@@ -1,37 +1,15 @@
 """From a conditioning or text input of a ComfyUI graph to its words, through the nodes that pass them on."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
 _MOST_STEPS = 200_000
 """Inputs that are looked at for one file; the largest graphs of people take some tens of thousands."""
-_ENCODER_TEXTS = (
-    "text",
-    "text_g",
-    "text_l",
-    "clip_l",
-    "clip_g",
-    "t5xxl",
-    "bert",
-    "mt5xl",
-    "llama",
-    "prompt",
-    "user_prompt",
-    "caption",
+_ENCODER_TEXTS = tuple(
+    "text text_g text_l clip_l clip_g t5xxl bert mt5xl llama prompt user_prompt caption".split()  # noqa: SIM905
 )
-_STRING_INPUTS = (
-    "populated_text",
-    "text",
-    "string",
-    "value",
-    "prompt",
-    "text_positive",
-    "positive_prompt",
-    "Text",
-    "String",
-)
+_STRING_INPUTS = ("populated_text", "text", "string", "value", "prompt", "text_positive", "positive_prompt")
+_STRING_INPUTS += ("Text", "String")
 _JOINED = re.compile(r"^(string|text|prompt)_?([a-z]|\d{1,2})$")
 _SWITCHES = re.compile(r"switch|select", re.IGNORECASE)
 _AT_RANDOM = re.compile(

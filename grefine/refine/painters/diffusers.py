@@ -223,12 +223,15 @@ class DiffusersPainter:
     def schedule(self, steps: int, strength: float) -> int:
         """Return the steps to ask the pipeline for, so that exactly `steps` of them run at this strength.
 
+        Of several such numbers it is the one whose first step begins nearest to the strength: one step of one begins
+        at full noise, whatever the strength.
+
         Raises:
             ConfigError: the scheduler has not so many.
         """
         if "strength" not in self._parameters:
             return steps
-        scheduler = self.pipe.scheduler
+        scheduler, fit = self.pipe.scheduler, list[int]()
         trained = int(scheduler.config.get("num_train_timesteps", 1000))
         trial = _adds_steps(scheduler)
         for total in range(1, trained + 1):
@@ -236,8 +239,13 @@ class DiffusersPainter:
             if trial is not None:
                 trial.set_timesteps(total)
             runs = (total if trial is None else len(trial.timesteps)) - begun
-            if begun < total and runs >= steps:
-                return total
+            if begun < total and runs == steps:
+                fit.append(total)
+            elif begun < total and runs > steps:
+                fit = fit or [total]
+                break
+        if fit:
+            return min(fit, key=lambda total: abs(steps / total - strength))
         raise ConfigError(
             f"{steps} steps at strength {strength:g} need a longer schedule than the {trained} timesteps of "
             f"{type(scheduler).__name__}: ask for fewer steps, or raise the strength."

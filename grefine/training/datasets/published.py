@@ -18,23 +18,11 @@ PLACES = ("images", "file", "image", "Images")
 # A name of AGIQA-1K spells its prompt: model_object_activity_place_style.jpg. The set's key holds for "deepai"; the
 # prompts of its table show that "dreamStudio" counts through fewer objects and activities.
 _OBJECT = ["bird", "cat", "dog", "batman", "snoppy", "teddy bear", "kid", "man", "woman", "alien", "demon", "witch"]
-_ACTIVITY = [
-    "driving aircraft",
-    "driving bike",
-    "driving car",
-    "having hamburger",
-    "having icecream",
-    "having pizza",
-    "playing baseball",
-    "playing football",
-    "playing yoga",
-    "using CD",
-    "using laptop",
-    "using phone",
-    "wearing coat",
-    "wearing hat",
-    "wearing shirt",
-]
+_ACTIVITY = [f"driving {thing}" for thing in ("aircraft", "bike", "car")]
+_ACTIVITY += [f"having {thing}" for thing in ("hamburger", "icecream", "pizza")]
+_ACTIVITY += [f"playing {thing}" for thing in ("baseball", "football", "yoga")]
+_ACTIVITY += [f"using {thing}" for thing in ("CD", "laptop", "phone")]
+_ACTIVITY += [f"wearing {thing}" for thing in ("coat", "hat", "shirt")]
 _WORDS = {
     "deepai": (_OBJECT, _ACTIVITY),
     "dreamStudio": ([thing for thing in _OBJECT if thing not in ("kid", "demon", "witch")], _ACTIVITY[5:]),
@@ -132,13 +120,7 @@ def _repeats(rows: list[RatedImage]) -> tuple[str, ...]:
 
 KONIQ_PARTS = {"training": "train", "validation": "validation", "test": "test"}
 SPAQ_DIMENSIONS = ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")
-PARA_COLUMNS = {
-    "aestheticScore_mean": "aesthetic",
-    "colorScore_mean": "color",
-    "compositionScore_mean": "composition",
-    "contentScore_mean": "content",
-    "lightScore_mean": "light",
-}
+PARA_COLUMNS = {f"{name}Score_mean": name for name in ("aesthetic", "color", "composition", "content", "light")}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Rated pictures in memory: what every reader returns and every recipe takes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,7 +53,7 @@ class RatedImages:
             raise ConfigError(f"'{self.name}': no score of '{column}' is above zero, so they cannot be scaled to 1.")
         return [value / top for value in values]
 
-    def only(self, keep: Callable[[RatedImage], bool]) -> RatedImages:
+    def only(self, keep: Callable[[RatedImage], bool]) -> "RatedImages":
         """Return the rows that `keep` accepts; published orders no longer apply."""
         return replace(self, rows=tuple(row for row in self.rows if keep(row)), permutations=())
 

@@ -4,15 +4,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from grefine.errors import WeightsCorrupt, WeightsMissing
+from grefine.errors import WeightsMissing
 from grefine.io.images import read_image
 from grefine.models.five_level import FiveLevelCLIP
+from grefine.scorers.checkpoint import read_state
 from grefine.training.datasets.rated import RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample
 from grefine.training.judges.stage import RatedRecipe, Stage
@@ -66,15 +67,4 @@ def start_model(recipe: FiveLevelRecipe) -> FiveLevelCLIP:
     path = Path(start)
     if path.is_dir():
         return FiveLevelCLIP.from_pretrained(path)
-    if not path.is_file():
-        raise WeightsMissing(f"There is nothing at '{path}' to start from.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: dict[str, Any] = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - readers raise whatever they meet in a damaged file
-        raise WeightsCorrupt(f"'{path}' cannot be read as a state dict of tensors.") from error
-    return FiveLevelCLIP.from_reference({"clip": state})
+    return FiveLevelCLIP.from_reference({"clip": read_state(path)})

@@ -1,7 +1,5 @@
 """Tiny random pipelines of every family of the table, built without any hub: the real classes, at toy widths."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import diffusers
