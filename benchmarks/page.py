@@ -95,6 +95,8 @@ def draw(curve: Curve, path: Path) -> None:
     if curve.log:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
     else:
         axes.set_ylim(0, None)
     axes.set(xlabel=curve.x, ylabel=curve.y, title=curve.title)

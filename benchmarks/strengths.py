@@ -22,11 +22,11 @@ from diffusers import (
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from diffusers.pipelines.flux2.pipeline_flux2_klein_inpaint import compute_empirical_mu
 
+from benchmarks.toy_painters import build
 from grefine.errors import ConfigError
 from grefine.refine.painters.diffusers import executed, painter_of
 from grefine.refine.painters.families import FAMILIES
 from grefine.refine.strength import choose_timesteps
-from lab.toy_painters import build
 
 SDXL = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {

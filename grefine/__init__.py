@@ -1,4 +1,4 @@
-"""grefine: find where a generated image is bad and what of its prompt is missing, repaint only there, prove it helped.
+"""grefine: find where a generated image is bad and what of its prompt is missing, repaint only there.
 
 The names below are the public API. They load on first use, so that `import grefine` stays light.
 """

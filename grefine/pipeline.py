@@ -104,7 +104,7 @@ class GRefinePipeline(
     StableDiffusionXLLoraLoaderMixin,
     FromSingleFileMixin,
 ):
-    """Finds where an image is bad and what of its prompt is missing, repaints only there, and proves that it helped.
+    """Finds where an image is bad and what of its prompt is missing, and repaints only there.
 
     Args:
         vae: SDXL's autoencoder.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-MADE = {"gallery", "make_images"}
+MADE = {"gallery", "make_images", "page_strip"}
 """Scripts that make the pictures of this repository."""
 
 

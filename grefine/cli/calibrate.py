@@ -11,7 +11,7 @@ def calibrate(
     quality_map: str = typer.Option(None, metavar="NAME", help="Measure this provider instead."),
     alignment_map: str = typer.Option(None, metavar="NAME", help="The same of a provider of alignment maps."),
     allow_noncommercial: bool = typer.Option(False, help="Accept a provider whose terms are non-commercial."),
-    images: Path = typer.Option(..., help="Folder of good images."),
+    images: Path = typer.Option(..., help="Folder of good images with prompts; 66 for the usual four gates."),
     prompts: Path = typer.Option(None, help="Table of their prompts; sidecars and metadata are read without one."),
     out: Path = typer.Option(None, help="Write the calibration to this JSON file and leave the pipeline as it is."),
     phrase_score: str = typer.Option(None, help="class or peak; without it, what tells words apart better."),

@@ -30,6 +30,7 @@ def demo(
     if not as_json:
         typer.echo("\n".join(summary.lines()))
         typer.echo(f"The page of the run: {page}")
+        typer.echo(f"The pictures, for other commands with --pipeline tiny: {examples}")
     if open_ and page.is_file():
         typer.launch(page.as_uri())
     raise typer.Exit(summary.exit_code)

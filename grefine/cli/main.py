@@ -15,10 +15,11 @@ from grefine.cli import parse as parse_command
 from grefine.cli import plan as plan_command
 from grefine.cli import refine as refine_command
 from grefine.cli import train as train_command
+from grefine.cli.help import plain
 
 app = typer.Typer(
     name="grefine",
-    help="Find where a generated image is bad and what of its prompt is missing, repaint only there, prove it helped.",
+    help="Find where a generated image is bad and what of its prompt is missing, and repaint only there.",
     epilog="Exit codes: 0 done, 1 some inputs failed, 2 wrong usage or configuration, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -53,6 +54,7 @@ app.command("fetch")(fetch.fetch)
 app.command("metrics")(metrics.metrics)
 app.command("score")(score.score)
 app.command("convert")(convert.convert)
+plain(app)
 
 
 def main() -> None:

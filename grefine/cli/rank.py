@@ -116,7 +116,7 @@ def score(
     images: list[Path] = typer.Option([], help="The methods' folders, or one folder that holds them."),
     calibrated: list[Path] = typer.Option([], help="Folder of `grefine train rectifier`; repeat for several."),
     values: Path = typer.Option(None, help="Ready values instead: CSV with method, image and one column per judge."),
-    prompts: Path = typer.Option(None, help="JSON of prompts by image name, for metrics that need them."),
+    prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
     pipeline: str = typer.Option(None, help="Take the networks that this pipeline carries."),
     weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
     allow_noncommercial: bool = typer.Option(False, help="Accept the terms of pyiqa's metrics."),

@@ -49,4 +49,6 @@ def score(
         typer.echo(found.told, err=True)
     if out is None or as_json:
         typer.echo(found.as_json() if as_json else found.as_csv(), nl=as_json)
+    else:
+        typer.echo(f"Scores: {out}")
     raise typer.Exit(1 if found.failed else 0)

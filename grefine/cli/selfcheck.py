@@ -36,7 +36,8 @@ def selfcheck(
     for check in checks if not as_json else ():
         verdict = "ok    " if check.passed else "FAILED"
         typer.echo(
-            f"{verdict} {check.name}: {check.right} of {check.total}, {check.change:+.4f} ({check.explanation})"
+            f"{verdict} {check.name}: {check.right} of {check.total} pictures ({check.least} or more are right), "
+            f"mean {check.change:+.4f} (below 0 is right): {check.explanation}"
         )
     if told:
         typer.echo(told, err=True)

@@ -67,7 +67,7 @@ def _cells(analysis: Analysis) -> list[dict[str, Any]]:
 def _cell(result: AxisResult, name: str) -> dict[str, Any]:
     gain = result.gain
     shares = share_texts(gain)
-    counts = f"{shares[0]} gained, {shares[1]} same, {shares[2]} lost" if gain.n else "nobody judged this"
+    counts = f"{shares[0]} gained, {shares[1]} same, {shares[2]} lost" if gain.n else "no judge of it ran"
     return {
         "name": f"the third of the inputs that were {'worst' if name == 'bad' else 'best'}",
         "word": CELL_WORDS[result.level],

@@ -112,9 +112,11 @@ def score(
     ]
     asked = dict(zip(keys, jobs, strict=True))
 
+    reasons: list[str] = []
+
     def refused(task: Task, error: GRefineError) -> dict[str, float]:
         item, _ = asked[task.key]
-        log.notes.append(f"'{printable(item.image)}' ({item.stage}): {error}")
+        reasons.append(f"'{printable(item.image)}' ({item.stage}): {error}")
         return {spec.name: math.nan}
 
     tasks = [Task(key, partial(_load, item, probe), item.prompt or "") for key, (item, probe) in asked.items()]
@@ -132,7 +134,8 @@ def score(
         names = sorted({row.image for row in rows if row.metric == metric and math.isnan(row.value)})
         some = ", ".join(f"'{printable(name)}'" for name in names[:3]) + (", ..." if len(names) > 3 else "")
         log.notes.append(
-            f"{metric} gave no number for {len(names)} of the images ({some}); they are left out of its row."
+            f"{metric} gave no number for {len(names)} of the images ({some}); they are left out of its row. "
+            f"The first reason: {reasons[0] if reasons else 'it answered NaN.'}"
         )
     return rows
 

@@ -20,6 +20,7 @@ from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.thresholds import thresholds
 from grefine.folder.views import PAGE
 from grefine.folder.worklist import WorkItem, list_work
+from grefine.indicators.domain_check import DomainCheck, domain_of
 from grefine.indicators.providers import open_sources
 from grefine.io.picture import printable
 from grefine.io.places import fetched, is_address
@@ -42,6 +43,8 @@ class PlanSummary:
     """Pictures without a plan, and why."""
     kept: int = 0
     """Plans that were there already and were left as they are."""
+    domain: DomainCheck | None = None
+    """The one world that the pipeline knows."""
 
     @property
     def counts(self) -> Counter[str]:
@@ -55,7 +58,11 @@ class PlanSummary:
         counts += [f"{len(self.failed):,} failed"] if self.failed else []
         lines = [f"{', '.join(counts) or 'nothing to plan'}. Plans: {printable(self.out)} (look at report.html)"]
         lines += [f"{self.kept:,} plans were there already; --overwrite makes them anew."] if self.kept else []
-        return lines + [f"  {printable(name)}: {reason}" for name, reason in self.failed]
+        known = self.domain.reason if self.domain else ""
+        lines += [f"  {printable(name)}: {reason}" for name, reason in self.failed if reason != known]
+        foreign = sum(reason == known for _, reason in self.failed)
+        told = self.domain.told(foreign, len(self.planned) + len(self.failed), False) if self.domain else ""
+        return [*lines, told] if told else lines
 
 
 def plan_folder(
@@ -102,7 +109,8 @@ def plan_folder(
     found = PromptSources(table, prompt, follow_links=options.follow_links)
     name = pipeline_name(pipe)
     task = Task(name, weights_fingerprint(pipe), settings, options, found, None, "", tuple(opening.key()), {}, *drawn)
-    summary, mirror = PlanSummary(out), mirror_of(out)
+    domain = domain_of(pipe) if not options.force else None
+    summary, mirror = PlanSummary(out, domain=domain), mirror_of(out)
     pipe.set_progress_bar_config(disable=True)
     with thresholds(pipe, task, out, lambda: list_work(named, out, options), say):
         work = _work(list_work(named, out, options), out, summary, options)

@@ -46,9 +46,12 @@ def mask_preview(image: Image.Image, mask: np.ndarray) -> Image.Image:
 
 def sheet(image: Image.Image, quality: QualityMap, alignment: AlignmentMap | None, mask: np.ndarray) -> Image.Image:
     """Put image, maps, defective phrases and mask preview side by side, each with a caption."""
-    panels = [(image.convert("RGB"), "image"), (overlay(image, 1 - quality.values), f"1 - P, p = {quality.score:.3f}")]
+    panels = [
+        (image.convert("RGB"), "image"),
+        (overlay(image, 1 - quality.values), f"where it looks bad (1 - P), p = {quality.score:.3f}"),
+    ]
     if alignment is not None and alignment.score is not None:
-        panels.append((overlay(image, alignment.edit), f"E = 1 - A, a = {alignment.score:.3f}"))
+        panels.append((overlay(image, alignment.edit), f"what is not as asked (1 - A), a = {alignment.score:.3f}"))
         for phrase in alignment.phrases:
             shown = phrase.region if phrase.defect else phrase.claimed
             if shown is not None:

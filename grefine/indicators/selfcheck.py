@@ -1,5 +1,6 @@
 """Shows on the user's own pictures that the maps mean what they say: three experiments with a known answer."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,12 @@ class Check:
     @property
     def passed(self) -> bool:
         """True when enough pictures answered rightly and the mean fell."""
-        return self.right >= (1 - MOST_FAILURES) * self.total and self.change < 0
+        return self.right >= self.least and self.change < 0
+
+    @property
+    def least(self) -> int:
+        """How many pictures must answer rightly."""
+        return math.ceil((1 - MOST_FAILURES) * self.total)
 
 
 def selfcheck(pq: PQMap, aq: AQMap, images: Sequence[Image.Image], prompts: Sequence[Prompt]) -> list[Check]:

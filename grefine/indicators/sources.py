@@ -59,22 +59,31 @@ def read_pictures(pictures: Sequence[Picture], prompts: PromptSources) -> Iterat
 
 
 def prompts_of(pictures: Sequence[Picture], prompts: PromptSources) -> list[str]:
-    """Return the prompts of pictures that must all have one, without keeping the pictures."""
-    return [read_with_prompts([picture], prompts)[1][0] for picture in pictures]
+    """Return the prompts of pictures that must all be readable and have one, without keeping the pictures."""
+    return [prompt for _, prompt in _prompted(pictures, prompts)]
 
 
 def read_with_prompts(pictures: Sequence[Picture], prompts: PromptSources) -> tuple[list[Image.Image], list[str]]:
     """Read pictures that must all be readable and have a prompt."""
-    images, texts = [], []
+    found = list(_prompted(pictures, prompts))
+    return [image for image, _ in found], [prompt for _, prompt in found]
+
+
+def _prompted(pictures: Sequence[Picture], prompts: PromptSources) -> Iterator[tuple[Image.Image, str]]:
+    lacking: list[str] = []
     for found in read_pictures(pictures, prompts):
         if not isinstance(found, ReadPicture):
             raise ImageError(found[1])
         if not found.prompt.prompt:
             why = f" ({found.prompt.unsure})" if found.prompt.unsure else ""
-            raise PromptError(f"'{found.picture.relative}' has no prompt{why}: give a table with --prompts.")
-        images.append(found.image.rgb)
-        texts.append(found.prompt.prompt)
-    return images, texts
+            lacking.append(f"'{found.picture.relative}'{why}")
+        elif not lacking:
+            yield found.image.rgb, found.prompt.prompt
+    if lacking:
+        raise PromptError(
+            f"{len(lacking)} of {len(pictures)} pictures have no prompt, {lacking[0]} first: "
+            "give a table with --prompts."
+        )
 
 
 def _name(relative: str, stems: Counter[str]) -> str:

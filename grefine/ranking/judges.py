@@ -120,7 +120,7 @@ def metric_values(
         if spec.needs_reference:
             raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
         if spec.needs_prompt and prompts is None:
-            raise ConfigError(f"'{asked}' needs prompts: pass --prompts with a JSON object of prompts by image name.")
+            raise ConfigError(f"'{asked}' needs prompts: pass --prompts with a table of prompts by file name.")
         progress(f"{asked}: {len(paths)} images")
         tasks = [
             Task(str(path), partial(_open, path), _prompt(prompts, image) if spec.needs_prompt else "")

@@ -285,7 +285,8 @@ def _why(
     fallen = [n for n in before if n in after and panel.gain(n, before, after) < -SMALL * panel.width(n, before)]
     within = [n for n in fallen if n in names and n not in verdict.outweighed]
     uncounted = [n for n in fallen if n not in names]
-    reason = f"Kept what was {kept}: {_moves(before, after, bands.width, verdict.better, 3)}, "
+    done = "repainted and restored" if kept == "both" else kept
+    reason = f"Kept what was {done}: {_moves(before, after, bands.width, verdict.better, 3)}, "
     if verdict.outweighed:
         reason += f"which outweighs that {_moves(before, after, bands.width, verdict.outweighed)}"
         reason += f"; within its noise {_moves(before, after, bands.width, within)}." if within else "."

@@ -21,6 +21,7 @@ def read_state(path: str | Path) -> State:
     path = Path(path)
     if not path.is_file():
         raise WeightsMissing(f"There is no weight file '{path}'.")
+    no_weights = f"'{path}' is no weight file: neither safetensors nor a pickle of tensors."
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -29,13 +30,15 @@ def read_state(path: str | Path) -> State:
         with torch.serialization.safe_globals(_harmless()):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "a foreign object")
+        wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
+        if not wanted:
+            raise WeightsCorrupt(no_weights) from error
         raise WeightsCorrupt(
             f"'{path}' is refused: it is a pickle that wants more than tensors ({wanted[:160]}). "
             "Save its state dict as safetensors on a machine where you trust it."
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise WeightsCorrupt(f"'{path}' is no weight file: neither safetensors nor a pickle of tensors.") from error
+        raise WeightsCorrupt(no_weights) from error
     except Exception as error:
         if "Safetensor" in type(error).__name__:
             raise WeightsCorrupt(f"'{path}' is no intact safetensors file: {error}") from error

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,12 @@ class EmbeddedBackend:
         best = self._labeller.take(rows, axis=0).sum(axis=1, dtype=np.int16).argmax(axis=1)
         names = self.labels
         return [names[k] for k in best.tolist()]
+
+
+@cache
+def embedded() -> EmbeddedBackend:
+    """Return the parser with the shipped weights, loaded once."""
+    return EmbeddedBackend()
 
 
 class GreedyTagger:

@@ -7,6 +7,7 @@ from pathlib import Path
 from grefine.errors import PromptError
 from grefine.text.backend import Analysis, Backend, checked, load_backend, register_backend
 from grefine.text.clean import MOST_TOKENS, CleanPrompt, clean, tokenise
+from grefine.text.embedded import embedded
 from grefine.text.forest import Forest, repair
 from grefine.text.language import foreign_language
 from grefine.text.lettering import analyse_around, hang_lettering, lettering
@@ -15,14 +16,7 @@ from grefine.text.phrases import ancestors, assign, noun_groups, stands_apart, t
 from grefine.text.tags import read_tags
 from grefine.types import ParsedPrompt, Phrase, Token
 
-
-def _embedded() -> Backend:
-    from grefine.text.embedded import EmbeddedBackend
-
-    return EmbeddedBackend()
-
-
-register_backend("embedded", _embedded)
+register_backend("embedded", embedded)
 
 
 def parse(

@@ -126,7 +126,7 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
     ("arguments", "error", "message"),
     [
         (("map", "absent.png", "-o", "x"), ImageError, "no file or folder 'absent.png'"),
-        (("calibrate", "--pipeline", "PIPE", "--images", "GOOD"), PromptError, "has no prompt"),
+        (("calibrate", "--pipeline", "PIPE", "--images", "GOOD"), PromptError, "have no prompt"),
         (
             ("calibrate", "--pipeline", "PIPE", "--images", "GOOD", "--phrase-score", "mean"),
             ConfigError,

@@ -17,7 +17,8 @@ import transformers
 from components import alphabet
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from hub import EULER, VOCABULARY, write_tokenizer
-from lab.toy_painters import CHAT, PICTURE
+
+from benchmarks.toy_painters import CHAT, PICTURE
 
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *PICTURE.values())

@@ -20,6 +20,7 @@ from hub import BERT, CLIP_B32, REWARD, Hub, write_bert, write_clip, write_maps,
 from lab.toy_painters import build
 from published import PUBLISHED, write_painter
 
+from benchmarks.toy_painters import build
 from grefine import GRefinePipeline
 from grefine.errors import ConfigError, WeightsMissing
 from grefine.indicators.recipe import PAINTER

@@ -1,47 +1,44 @@
 """Prompts that are not English are noticed, English ones are not."""
 
 import json
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.parser_scores import read_prompts
+from benchmarks.languages import english_prompts, foreign_prompts, told
 from grefine.cli.main import app
 from grefine.text.language import foreign_language
 from grefine.text.parse import parse
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-LATIN = ("German", "French", "Spanish", "Italian", "Portuguese", "Dutch", "Polish", "Turkish")
-
-
-def foreign_prompts():
-    language, found = "", []
-    for line in (GOLDEN / "foreign_prompts.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            language = line.strip("[]")
-        elif line and not line.startswith("#"):
-            found.append((language, line))
-    return found
-
 
 def test_other_languages_are_noticed():
-    prompts = foreign_prompts()
-    assert len({language for language, _ in prompts}) == 12
-    missed = [text for _, text in prompts if not foreign_language(text)]
-    assert len(missed) <= 0.02 * len(prompts), missed
-    named = [language in foreign_language(text) for language, text in prompts if language in LATIN]
-    assert sum(named) >= 0.8 * len(named)
+    by_language = foreign_prompts()
+    prompts = [prompt for listed in by_language.values() for prompt in listed]
+    assert len(by_language) == 12
+    assert len(prompts) >= 500
+    assert len(told(prompts)) >= 0.98 * len(prompts)
+    named = [language in foreign_language(text) for language, rows in by_language.items() for text in rows]
+    assert sum(named) >= 0.9 * len(named)
 
 
 def test_english_is_left_alone():
-    records = read_prompts(GOLDEN / "prompts_dev.jsonl") + read_prompts(GOLDEN / "prompts_tags.jsonl")
-    assert [r["prompt"] for r in records if foreign_language(r["prompt"])] == []
+    assert told(english_prompts()) == []
 
 
 @pytest.mark.parametrize(
     "prompt",
-    ["", "🐱", "a café in Paris", "a neon sign that says 猫", "Frida Kahlo in a jungle", "1girl, solo"],
+    [
+        "",
+        "🐱",
+        "a café in Paris",
+        "a neon sign that says 猫",
+        "Frida Kahlo in a jungle",
+        "1girl, solo",
+        "mona lisa, leonardo da vinci",
+        "greg rutkowski, artgerm, ilya kuvshinov",
+        "Zdzisław Beksiński, Alphonse Mucha",
+        "crème brûlée, macarons",
+    ],
 )
 def test_names_and_single_words_are_not_a_language(prompt):
     assert foreign_language(prompt) == ""
