@@ -17,7 +17,6 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from hub import BERT, CLIP_B32, REWARD, Hub, write_bert, write_clip, write_maps, write_recipes, write_reward
-from lab.toy_painters import build
 from published import PUBLISHED, write_painter
 
 from benchmarks.toy_painters import build
