@@ -164,13 +164,30 @@ def test_strike_out_paint_run_slide_save_and_the_command_line_gives_the_same_byt
     assert page.hosts() == {window.local_url.split("/")[2]}
 
 
+class Slow:
+    """A pipeline that takes its time for every step."""
+
+    def __init__(self, pipe):
+        self.pipe = pipe
+
+    def __getattr__(self, name):
+        return getattr(self.pipe, name)
+
+    def __call__(self, callback_on_step_end=None, **given):
+        def step(*told):
+            time.sleep(1.5)
+            return callback_on_step_end(*told)
+
+        return self.pipe(**given, callback_on_step_end=step if callback_on_step_end else None)
+
+
 def test_stop_stops_and_a_closed_tab_stops_its_run(opened, browser, tmp_path):
     from grefine.app.desk import open_desk
     from grefine.app.serve import serve
     from grefine.refine.turns import turn_of
 
-    pipe, steps = opened[1].sittings.desk.pipe, {"total_steps": 900}
-    desk = open_desk(opened[0] / "in", pipe, tmp_path / "out", tmp_path / "plans", config=steps)
+    pipe = opened[1].sittings.desk.pipe
+    desk = open_desk(opened[0] / "in", Slow(pipe), tmp_path / "out", tmp_path / "plans")
     window = serve(desk, port=0, wait=False)
     try:
         page = Page(browser, window, "07_warp.png")
@@ -191,7 +208,6 @@ def test_stop_stops_and_a_closed_tab_stops_its_run(opened, browser, tmp_path):
             time.sleep(0.1)
         assert turn_of(pipe).acquire(timeout=PATIENCE), "the run goes on"
         turn_of(pipe).release()
-        assert pipe._watch.index < 500
         assert sitting.outcome is None
         assert not window.sittings.open
     finally:
