@@ -27,7 +27,7 @@ ORDER = [
     {"pipeline", "opening"},
     {"report"},
     {"evaluate", "ranking", "folder"},
-    {"training"},
+    {"training", "app"},
     {"cli"},
 ]
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}

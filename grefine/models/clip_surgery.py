@@ -128,7 +128,11 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         for image in images:
             if 0 in image.size:
                 raise ImageError(f"Cannot judge an image without pixels (size {image.size[0]}x{image.size[1]}).")
-            small = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+            # One direction at a time: Pillow rounds after each, and its versions disagree about which comes first.
+            width, height = image.size
+            first = (width, side) if height > max(width, side) else (side, height)
+            half = image.convert("RGB").resize(first, Image.Resampling.BICUBIC)
+            small = half.resize((side, side), Image.Resampling.BICUBIC)
             rows.append(torch.from_numpy(np.array(small, dtype=np.float32)).permute(2, 0, 1) / 255.0)
         return self.preprocess(torch.stack(rows), side).to(self.device, self.dtype)
 
