@@ -302,7 +302,9 @@ class AQMap:
                 for j, claim in enumerate(claims)
                 if claim is not None and _is_thing(claim)
             ]
-            return look.one_place(things, limit, THING)
+            grounds = (claims[j] for j, other in enumerate(phrases) if other.ancestor == asked and not other.beside)
+            ground = next((claim for claim in grounds if claim is not None and not _is_thing(claim)), None)
+            return look.one_place(things, limit, THING, ground)
         own = self.aligned_map(encoding, index, phrase.text)
         if how == "whole":
             return own.apply(np.ones_like)

@@ -147,3 +147,13 @@ def test_a_map_is_drawn_as_its_pieces_would_be_and_its_mean_needs_no_drawing() -
     mask = np.zeros(size[::-1], bool)
     mask[100:333, 40:90] = mask[500:510, 600:] = True
     assert Place(mask).mean(found) == pytest.approx(float(found.draw()[mask].mean()), abs=1e-5)
+
+
+def test_a_thing_that_is_asked_for_on_something_gets_a_place_with_its_foot_on_it():
+    look, ground = np.full((8, 8), 0.1, np.float32), np.zeros((8, 8), np.float32)
+    look[1, 4], ground[5:] = 0.3, 1.0
+    look, ground = (GridMap((((0, 0, 64, 64), grid),), (64, 64)) for grid in (look, ground))
+    floating = look.one_place([], 0.5, 0.18).draw().argmax() // 64
+    standing = look.one_place([], 0.5, 0.18, ground).draw().argmax() // 64
+    assert floating < standing
+    assert 5 * 8 <= standing + 0.18 * 64
