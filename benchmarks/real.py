@@ -138,7 +138,9 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
             "tenth "
             "of SDXL's width and 256² on a CPU, in float32; memory with and without offloading, bfloat16 and the "
             "share "
-            "of the floor at full width are measured by `python -m benchmarks.run --only real --device cuda`."
+            "of the floor at full width are measured by `python -m benchmarks.gpu`, with fp16, judges, guidance, two "
+            "painters and the options of one step beside them (eight minutes; so far run only on a CPU, at a tenth of "
+            "the width)."
         )
     if quick:
         notes.append("Quick runs do not compile, so nothing stands against diffusers with everything turned on.")
