@@ -269,19 +269,3 @@ def test_files_of_anything_else_are_not_converted(tmp_path, kind):
         assert len(str(caught.value)) < 500
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_tokenizer_with_code_of_its_own_is_refused_without_a_question(tmp_path, monkeypatch):
-    """transformers would ask on the terminal whether to run it."""
-    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "words"
-    folder.mkdir()
-    (folder / "own.py").write_text("open('owned', 'w').close()\nclass Own: pass\n")
-    for name, key in (("tokenizer_config.json", "AutoTokenizer"), ("config.json", "AutoConfig")):
-        code = {key: ["own.Own", None] if key == "AutoTokenizer" else "own.Own"}
-        (folder / name).write_text(json.dumps({"tokenizer_class": "Own", "model_type": "own", "auto_map": code}))
-    torch.save({}, tmp_path / "reward.pth")
-    with pytest.raises(WeightsCorrupt, match="cannot be loaded"):
-        convert_weights("reward", [tmp_path / "reward.pth"], tmp_path / "out", tokenizer=folder)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["reward.pth", "words"]
