@@ -74,7 +74,7 @@ def free_memory(device: str) -> float:
 
 def build(geometry: Geometry) -> GRefinePipeline:
     """Make a pipeline of this geometry, directly on its device and in its precision."""
-    with _made_on(geometry):
+    with made_on(geometry):
         words = build_tokenizer(77)
         first, second = geometry.channels(768, 64), geometry.channels(1280, 64)
         narrow = geometry.width < 1
@@ -186,7 +186,8 @@ def _text(words: Any, width: int, layers: int, geometry: Geometry) -> CLIPTextCo
 
 
 @contextmanager
-def _made_on(geometry: Geometry) -> Iterator[None]:
+def made_on(geometry: Geometry) -> Iterator[None]:
+    """Make networks directly on the device and in the precision of a geometry, always the same."""
     before = torch.get_default_dtype()
     torch.manual_seed(0)
     torch.set_default_dtype(geometry.dtype)

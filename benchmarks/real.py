@@ -87,7 +87,7 @@ def loop_table(pipe: Any, geometry: Geometry, clock: str, limits: tuple[float, f
     weights = sum(p.numel() * p.element_size() for p in pipe.unet.parameters())
     total, floors = 0.0, 0.0
     for name, batch in (("guided (both halves in one call)", 2), ("plain", 1)):
-        run = _unet_call(pipe, batch, cells, geometry)
+        run = unet_call(pipe.unet, batch, cells, geometry)
         with torch.no_grad():
             flops = _flops(run)
             seconds = interleave({name: run}, 5, device=geometry.device)[name].seconds(clock)
@@ -138,7 +138,9 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
             "tenth "
             "of SDXL's width and 256² on a CPU, in float32; memory with and without offloading, bfloat16 and the "
             "share "
-            "of the floor at full width are measured by `python -m benchmarks.run --only real --device cuda`."
+            "of the floor at full width are measured by `python -m benchmarks.gpu`, with fp16, judges, guidance, two "
+            "painters and the options of one step beside them (eight minutes; so far run only on a CPU, at a tenth of "
+            "the width)."
         )
     if quick:
         notes.append("Quick runs do not compile, so nothing stands against diffusers with everything turned on.")
@@ -169,14 +171,15 @@ def _row(
     return compared(what, times["ours"], times["theirs"], against, target, clock, **facts)
 
 
-def _unet_call(pipe: Any, batch: int, cells: int, geometry: Geometry) -> Callable[[], Any]:
+def unet_call(unet: Any, batch: int, cells: int, geometry: Geometry) -> Callable[[], Any]:
+    """Return one call of a UNet with random inputs."""
     place = {"device": geometry.device, "dtype": geometry.dtype}
     noisy = torch.randn(batch, 9, cells, cells, **place)
-    words = torch.randn(batch, 77, pipe.unet.config.cross_attention_dim, **place)
-    pooled = pipe.unet.config.projection_class_embeddings_input_dim - 6 * 256
+    words = torch.randn(batch, 77, unet.config.cross_attention_dim, **place)
+    pooled = unet.config.projection_class_embeddings_input_dim - 6 * 256
     added = {"text_embeds": torch.randn(batch, pooled, **place), "time_ids": torch.zeros(batch, 6, **place)}
     time_ = torch.tensor(500, device=geometry.device)
-    return partial(pipe.unet, noisy, time_, words, added_cond_kwargs=added, return_dict=False)
+    return partial(unet, noisy, time_, words, added_cond_kwargs=added, return_dict=False)
 
 
 def _flops(run: Callable[[], Any]) -> float:

@@ -101,7 +101,7 @@ def full_frame(pipe: GRefinePipeline) -> Callable[..., list[Image.Image]]:
     return run
 
 
-def refined(pipe: GRefinePipeline, images: list[Image.Image], share: float, preserve: str) -> Any:
+def refined(pipe: GRefinePipeline, images: list[Image.Image], share: float, preserve: str, **options: Any) -> Any:
     """Refine pictures of which so much is bad."""
     return pipe(
         prompt=[PROMPT] * len(images),
@@ -115,6 +115,7 @@ def refined(pipe: GRefinePipeline, images: list[Image.Image], share: float, pres
         num_inference_steps=sum(STEPS),
         generator=torch.Generator().manual_seed(SEED),
         force=True,
+        **options,
     )
 
 

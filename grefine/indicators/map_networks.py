@@ -138,8 +138,12 @@ def _detector(folder: Path, stated: NetworkMap, device: str) -> Drawer:
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True).to(device).eval()
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = (
+            AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            .to(device)
+            .eval()
+        )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsCorrupt(f"'{folder}' is no complete folder of an object detector: {first}") from error

@@ -1,4 +1,4 @@
-"""Calls of one pipeline take turns, whatever threads they come from."""
+"""Calls of one pipeline take turns, whatever threads they come from, and a forked child has turns of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
+import torch
+
 from grefine.errors import ConfigError
 
 P = ParamSpec("P")
@@ -16,9 +18,19 @@ R = TypeVar("R")
 _LOCKS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 """By denoiser, so that pipelines which share components take turns, too; a pipeline itself stays free to be copied."""
 _INSIDE: WeakSet[Any] = WeakSet()
+_FORKED: list[bool] = []
+"""Holds an entry in a forked child until its first call."""
+
+
+def _begin_child() -> None:
+    # The threads that hold them do not exist in a child.
+    _LOCKS.clear()
+    _INSIDE.clear()
+    _FORKED.append(True)
+
+
 if hasattr(os, "register_at_fork"):
-    # In a child the threads that hold them do not exist.
-    os.register_at_fork(after_in_child=lambda: (_LOCKS.clear(), _INSIDE.clear()))
+    os.register_at_fork(after_in_child=_begin_child)
 
 
 def turn_of(pipe: Any) -> Any:
@@ -33,6 +45,10 @@ def in_turn(call: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(call)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         pipe: Any = args[0]
+        if _FORKED:
+            # The parent's OpenMP threads do not exist either, and a child that counts on them waits without end.
+            torch.set_num_threads(1)
+            _FORKED.clear()
         with turn_of(pipe):
             if pipe in _INSIDE:
                 raise ConfigError(

@@ -75,7 +75,7 @@ def load_clip(folder: Path, device: str) -> ClipEncoder:
 
     try:
         model = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=None)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]

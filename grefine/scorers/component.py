@@ -116,7 +116,7 @@ def tokenizer_beside(folder: Path) -> Any:
             kind = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class", "")
             loader = CLIPTokenizerFast if kind.startswith("CLIP") else AutoTokenizer
             try:
-                return loader.from_pretrained(place, local_files_only=True)
+                return loader.from_pretrained(place, local_files_only=True, trust_remote_code=False)
             except (OSError, ValueError) as error:
                 raise WeightsCorrupt(
                     f"The tokenizer in '{place}' cannot be loaded: put all of its files there, config.json too "

@@ -125,8 +125,10 @@ def load(path: Path, device: str) -> VQAScore:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:
-        model = AutoModelForImageTextToText.from_pretrained(path, local_files_only=True, dtype="auto")
-        processor = AutoProcessor.from_pretrained(path, local_files_only=True)
+        model = AutoModelForImageTextToText.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False, dtype="auto"
+        )
+        processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise WeightsCorrupt(
             f"'{path}' is no complete folder of an image-text-to-text model: {_first(error)}"

@@ -14,6 +14,7 @@ from small_world import by_file, config, random_pipeline, scene
 from typer.testing import CliRunner
 
 from grefine.cli.main import app
+from grefine.errors import ImageError
 from grefine.folder import runner
 from grefine.folder.options import FolderOptions
 from grefine.io import images
@@ -123,16 +124,32 @@ def test_other_commands_go_on_after_an_odd_picture(tiny, odd, tmp_path):
         ["map", odd, "-o", tmp_path / "maps", "--pipeline", tiny, "--json"],
         ["score", odd, "--metrics", "piqe", "-o", tmp_path / "scores.json"],
         ["evaluate", odd, odd, "--metrics", "piqe", "-o", tmp_path / "eval", "--no-report"],
+        ["compare", odd, "-o", tmp_path / "cmp", "--refiners", "identity", "--metrics", "piqe", "--noise-images", "0"],
+        ["plan", odd, "-o", tmp_path / "plans", "--pipeline", tiny, "--force"],
     ):
         done = CliRunner().invoke(app, list(map(str, command)))
         assert done.exit_code == 1, (command[0], done.output, done.exception)
-        assert "palette.png' is damaged" in done.stderr, command[0]
+        assert "palette.png' is damaged" in done.output, command[0]
+    assert {path.name.split(".")[0] for path in (tmp_path / "plans").glob("*.plan.json")} == {
+        "good",
+        "half",
+        "link",
+        "wire",
+    }
     maps = {path.name.split(".")[0] for path in (tmp_path / "maps").glob("*.json")}
     assert maps == {"good", "half", "link", "wire"}
     rows = json.loads((tmp_path / "scores.json").read_text())
     assert sum(not row["note"] for row in rows) == 4
     assert "\N{REPLACEMENT CHARACTER} cone" in (tmp_path / "scores.json").read_text()
     assert "link.png" in (tmp_path / "eval" / "scores.csv").read_text()
+
+
+def test_nothing_is_measured_on_pictures_of_which_one_is_damaged(tiny, odd, tmp_path):
+    for command in (["calibrate", "--out", tmp_path / "c.json"], ["selfcheck"]):
+        done = CliRunner().invoke(app, list(map(str, [*command, "--pipeline", tiny, "--images", odd])))
+        assert isinstance(done.exception, ImageError), command
+        assert "palette.png' is damaged" in str(done.exception)
+    assert not (tmp_path / "c.json").exists()
 
 
 def test_a_text_that_breaks_its_reader_is_an_unclear_prompt(odd):
