@@ -1,7 +1,5 @@
 """What the window does, without the window: open a picture, change its plan, run it, keep it as a folder run does."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """The components of a pipeline that the maps are made of, each loaded alone: no diffusion model comes with them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Gates that together let a stated share of good images through, and no more."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Pipelines without weights: a recipe names where each part was fetched to, and this puts them together once."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
