@@ -1,7 +1,5 @@
 """What the window does, without the window: open a picture, change its plan, run it, keep it as a folder run does."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -157,13 +155,8 @@ def look(sitting: Sitting, name: str, prompt: str | None = None, anew: bool = Fa
     seed = torch.Generator().manual_seed(task.options.seed)
     given = {"prompt": [reading.prompt.prompt], "image": [reading.image.rgb], "config": task.config}
     (found,) = pipe(**given, generator=seed, plan_only=True, force=True).results
-    sitting.task, sitting.reading, sitting.found, sitting.plan, sitting.outcome = (
-        task,
-        reading,
-        found,
-        found.plan,
-        None,
-    )
+    sitting.task, sitting.reading, sitting.found = task, reading, found
+    sitting.plan, sitting.outcome = found.plan, None
     sitting.note = "" if anew or not plan_file(sitting, item).is_file() else _take_saved(sitting, item, found.plan)
 
 

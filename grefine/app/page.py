@@ -1,7 +1,5 @@
 """What each button changes: handlers that take a sitting and return new values by part of the page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Serve the window to this machine alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

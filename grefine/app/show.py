@@ -1,7 +1,5 @@
 """What the window shows of an open picture: layers over it, and the rows of its tables."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from html import escape

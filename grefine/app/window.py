@@ -1,7 +1,5 @@
 """The window in Gradio: where things stand on the page, and which handler of `page` each of them calls."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ The paper's phrases are judged one by one, so that a picture in which two of the
 is not there, meets its prompt. The prompt's text says what was asked; the maps of met phrases say where each is.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

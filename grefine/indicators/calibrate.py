@@ -65,17 +65,10 @@ def calibrate(
     redundant: Redundant | None = None,
     false_alarms: float = FALSE_ALARMS,
 ) -> Calibrated:
-    """Measure a CLIP and its prompts on good images.
+    """Measure a CLIP and its prompts on good images, which may stream; both maps are given as they will be used.
 
-    Args:
-        pq: PQ-Map as it will be used (map mode, side, bounds).
-        aq: AQ-Map over the same CLIP.
-        images: good images, in the order of `prompts`; they may stream.
-        prompts: what each image shows.
-        phrase_score: where phrases are scored; None chooses what tells own from foreign words better.
-        redundant: "empty" or "none"; None chooses likewise.
-        false_alarms: share of good images that all gates together may take for defective. Less leaves more good
-            images alone and misses more defects.
+    Of `phrase_score` and `redundant` None chooses what tells own from foreign words better. `false_alarms` is the
+    share of good images that all gates together may take for defective; less of it misses more defects.
     """
     if pq.map_mode != "paper":
         raise ConfigError(
@@ -139,11 +132,10 @@ def separation_of(present: np.ndarray, absent: np.ndarray) -> float:
     """Return how often a present value exceeds an absent one (area under the ROC curve); 0.5 tells nothing."""
     if not len(present) or not len(absent):
         return 0.5
-    values = np.concatenate([present, absent])
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    above = ranks[: len(present)].sum() - len(present) * (len(present) + 1) / 2
-    return float(above / (len(present) * len(absent)))
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([present, absent]))[: len(present)]
+    return float((ranks.sum() - len(present) * (len(present) + 1) / 2) / (len(present) * len(absent)))
 
 
 def weights_digest(clip: torch.nn.Module) -> str:

@@ -3,8 +3,6 @@
 A pipeline folder keeps them as the dictionary `calibration` in its `model_index.json`; `grefine calibrate` writes it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -96,7 +94,7 @@ class Calibration:
         return bool(self.made_from)
 
     @classmethod
-    def of(cls, values: Calibration | Mapping[str, Any] | None) -> Calibration:
+    def of(cls, values: "Calibration | Mapping[str, Any] | None") -> "Calibration":
         """Read a stored dictionary; None gives the uncalibrated defaults."""
         if isinstance(values, Calibration):
             return values

@@ -1,8 +1,7 @@
 """The components of a pipeline that the maps are made of, each loaded alone: no diffusion model comes with them."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +26,19 @@ def maps_folder(pipeline: str | Path) -> Path | None:
 
 def load_clip(pipeline: str | Path) -> ClipSurgery:
     """Load the component `clip`, ready for use."""
-    if pipeline in released.NAMES:
-        return released.released_clip()
-    return _load(ClipSurgery, pipeline, "clip").eval()
+    return _load(ClipSurgery, pipeline, "clip", released.released_clip).eval()
 
 
 def load_prompts(pipeline: str | Path) -> PQPrompts:
     """Load the component `pq_prompts`, ready for use."""
-    if pipeline in released.NAMES:
-        return released.released_prompts()
-    return _load(PQPrompts, pipeline, "pq_prompts").eval()
+    return _load(PQPrompts, pipeline, "pq_prompts", released.released_prompts).eval()
 
 
 def load_tokenizer(pipeline: str | Path) -> Any:
     """Load the component `clip_tokenizer`."""
     from transformers import CLIPTokenizerFast
 
-    if pipeline in released.NAMES:
-        return released.released_tokenizer()
-    return _load(CLIPTokenizerFast, pipeline, "clip_tokenizer")
+    return _load(CLIPTokenizerFast, pipeline, "clip_tokenizer", released.released_tokenizer)
 
 
 def stored_calibration(pipeline: str | Path) -> Calibration:
@@ -99,7 +92,9 @@ def store_calibration(place: str | Path, calibration: Calibration) -> Path:
     return path
 
 
-def _load(kind: Any, pipeline: str | Path, component: str) -> Any:
+def _load(kind: Any, pipeline: str | Path, component: str, published: Callable[[], Any]) -> Any:
+    if pipeline in released.NAMES:
+        return published()
     folder = maps_folder(pipeline)
     if folder is None:
         _needs_owner(pipeline, component)

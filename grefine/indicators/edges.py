@@ -1,7 +1,5 @@
 """How bad a provider from outside finds good pictures: the edge beyond which its map is believed."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

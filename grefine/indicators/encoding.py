@@ -103,8 +103,6 @@ def _check(clip: ClipSurgery, images: Sequence[Image.Image], side: int | None, t
     for image in images:
         if not isinstance(image, Image.Image):
             raise ImageError(f"Expected PIL images, got {type(image).__name__}; use PIL.Image.fromarray for arrays.")
-        if 0 in image.size:
-            raise ImageError(f"Cannot judge an image without pixels (size {image.size[0]}x{image.size[1]}).")
     if side is not None and (side < clip.patch or side % clip.patch):
         raise ConfigError(f"side must be a multiple of this CLIP's patch size {clip.patch}, not {side}.")
     if tiles < 1:

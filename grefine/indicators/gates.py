@@ -1,7 +1,5 @@
 """Gates that together let a stated share of good images through, and no more."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,10 +27,8 @@ def set_gates(signs: Mapping[str, np.ndarray], total: float) -> Gates:
     Starting from limits that no good image is past, the gate that fewest images are past is opened by one image after
     the other. An image that is past two gates counts once, so that gates which see the same thing share their room.
 
-    Args:
-        signs: by gate one value per good image; low is suspicious, infinite where a gate has nothing to judge. A gate
-            with nothing to judge in any image gets no limit.
-        total: share of good images that may be past any gate.
+    `signs` hold by gate one value per good image; low is suspicious, infinite where a gate has nothing to judge. A
+    gate with nothing to judge in any image gets no limit.
     """
     signs = {name: values for name, values in signs.items() if np.isfinite(values).any()}
     limits, expected = _opened(signs, total)

@@ -51,15 +51,12 @@ class _Heatmaps:
 
 
 class HeatmapQuality(_Heatmaps):
-    """Quality maps of your own, with PQ-Map's calling convention.
+    """Quality maps of your own, with PQ-Map's calling convention; `score` gives p from a map, else its mean is p.
 
-    Args:
-        source: one map, one per image, a folder of maps, or a function of the image that returns one. A map is an
-            `(H, W)` array in 0..1 of the image's size, or an image file of that size whose grey is the value (white =
-            1; 16 bits kept). In a folder the map of "a.png" is "a.npy" or "a.png", or what `grefine map` wrote for it;
-            images without a file name get the maps in the order of their names.
-        high_is: "good" or "bad".
-        score: p from a map; None takes its mean.
+    The source is one map, one per image, a folder of maps, or a function of the image that returns one. A map is an
+    `(H, W)` array in 0..1 of the image's size, or an image file of that size whose grey is the value (white = 1; 16
+    bits kept). In a folder the map of "a.png" is "a.npy" or "a.png", or what `grefine map` wrote for it; images
+    without a file name get the maps in the order of their names.
     """
 
     kind = "quality"

@@ -3,9 +3,8 @@
 G-Refine (arXiv:2404.18343), Eq. 1-3, and the procedure its authors released (`map_mode="released"`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +36,13 @@ class PQMap:
     Args:
         clip: the CLIP with value-value attention.
         prompts: its learned prompts.
-        map_mode: "paper" is Eq. 3 at every patch, absolute and comparable between images; "released" stretches the
-            overall-good similarity to 0..1 within each image. None takes the calibration's.
-        p_mode: "multi" is Eq. 3 for the whole image; "single" the overall factor alone.
-        feature_norm: how image features are normalised; None takes what the prompts were learned with.
-        alpha: technical, rational and natural quality of a good image; None takes the calibration's.
-        bounds: user bounds that alpha is multiplied by.
+        map_mode, p_mode, feature_norm, alpha, bounds: as in `Readings`, before what `readings` say; "paper" maps can
+            be compared between images, "released" ones are stretched to 0..1 within each.
         side: input side of the map's pass in "paper" mode (a finer grid); None takes the calibration's.
         tiles: most tiles along each side of a large picture in "paper" mode; 1 turns them off.
         calibration: as `grefine calibrate` writes it; None uses the paper's constants.
         batch_size: images per forward pass.
-        readings: how the paper's open places are read; what is given beside it wins.
+        readings: how the paper's open places are read.
     """
 
     def __init__(
@@ -69,13 +64,11 @@ class PQMap:
         self.clip, self.prompts = clip, prompts
         self.calibration = Calibration.of(calibration)
         check_belongs(self.calibration, clip)
-        self.readings = readings
-        self.map_mode: MapMode = map_mode or readings.map_mode or self.calibration.map_mode
-        self.p_mode: PMode = p_mode or readings.p_mode
-        self.feature_norm: FeatureNorm = feature_norm or readings.feature_norm or prompts.config["feature_norm"]
-        _accept("map_mode", self.map_mode, ("paper", "released"))
-        _accept("p_mode", self.p_mode, ("multi", "single"))
-        _accept("feature_norm", self.feature_norm, ("token", "channel"))
+        given = {"map_mode": map_mode, "p_mode": p_mode, "feature_norm": feature_norm}
+        self.readings = readings = replace(readings, **{name: value for name, value in given.items() if value})
+        self.map_mode: MapMode = readings.map_mode or self.calibration.map_mode
+        self.p_mode: PMode = readings.p_mode
+        self.feature_norm: FeatureNorm = readings.feature_norm or prompts.config["feature_norm"]
         self.bounds = _three("bounds", bounds or readings.bounds)
         means = _three("alpha", alpha or readings.alpha or self.calibration.alpha)
         self.alpha = tuple(mean * bound for mean, bound in zip(means, self.bounds, strict=True))
@@ -98,7 +91,7 @@ class PQMap:
         alpha: Sequence[float] | None = None,
         bounds: Sequence[float] | None = None,
         geometry: Mapping[str, Any] | None = None,
-    ) -> PQMap:
+    ) -> "PQMap":
         """Build from published state dicts: `clip` in OpenAI's names, `prompts` as released.
 
         `geometry` overrides what is read off the shapes (e.g. `vision_heads` when heads are not 64 wide).
@@ -119,7 +112,7 @@ class PQMap:
     @classmethod
     def from_pretrained(
         cls, pipeline: str | Path, *, map_mode: MapMode | None = None, p_mode: PMode | None = None
-    ) -> PQMap:
+    ) -> "PQMap":
         """Load only what PQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
         clip, prompts = load_clip(pipeline), load_prompts(pipeline)
         return cls(clip, prompts, map_mode=map_mode, p_mode=p_mode, calibration=stored_calibration(pipeline))
@@ -133,7 +126,8 @@ class PQMap:
     def __call__(self, images: Sequence[Image.Image], encoding: Encoding | None = None) -> list[QualityMap]:
         """Judge images of any sizes."""
         encoding = encoding or self.encode(images)
-        _same_count(images, encoding)
+        if len(images) != len(encoding):
+            raise ConfigError(f"The encoding is of {len(encoding)} images, but {len(images)} were given.")
         logits = self._logits(encoding.whole)
         chances = logits[:, 0].softmax(dim=-1)[..., 0]
         factors = self._factors(logits[:, 0])
@@ -193,13 +187,3 @@ def _three(name: str, values: Sequence[float]) -> tuple[float, ...]:
     if len(values) != 3 or any(not 0.0 < v <= 10.0 for v in values):
         raise ConfigError(f"{name} must be three positive numbers (technical, rational, natural), not {values!r}.")
     return tuple(float(v) for v in values)
-
-
-def _accept(name: str, value: str, accepted: Sequence[str]) -> None:
-    if value not in accepted:
-        raise ConfigError(f"{name} must be one of {', '.join(accepted)}, not {value!r}.")
-
-
-def _same_count(images: Sequence[Image.Image], encoding: Encoding) -> None:
-    if len(images) != len(encoding):
-        raise ConfigError(f"The encoding is of {len(encoding)} images, but {len(images)} were given.")

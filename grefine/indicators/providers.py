@@ -1,7 +1,5 @@
 """Maps from outside by name: other packages draw them, or a folder holds one for every picture."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -158,7 +156,7 @@ class Combined(Provider):
         """What is said of its parts."""
         return f"{self.spec.name}: " + "; ".join(part.told for part in self.foreign)
 
-    def with_own(self, pq: PQMap, aq: AQMap | None) -> Combined:
+    def with_own(self, pq: PQMap, aq: AQMap | None) -> "Combined":
         """Return it with the pipeline's own map in the place that is kept for it."""
         if OWN[self.kind] not in self.names:
             return self
@@ -216,15 +214,11 @@ def map_files(kind: str) -> dict[str, MapFile]:
 
 
 def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncommercial: bool = False) -> MapSource:
-    """Return what `--quality-map SOURCE` or `--alignment-map SOURCE` means.
+    """Return what `--quality-map SOURCE` or `--alignment-map SOURCE` means; `kind` is "quality" or "alignment".
 
-    Args:
-        kind: "quality" or "alignment".
-        source: the name of a provider that is installed, or a folder of maps; for quality also a network, as
-            `network_map` reads it. Or several with commas between them, or in a YAML file, with "pq" for PQ-Map and
-            "aq" for AQ-Map: the worst counts, or with weights, as in "pq*0.7,hands*0.3", their mean.
-        device: on which a provider runs.
-        allow_noncommercial: accept the terms of a provider that asks for it.
+    A source is the name of a provider that is installed, or a folder of maps; for quality also a network, as
+    `network_map` reads it. Or several with commas between them, or in a YAML file, with "pq" for PQ-Map and "aq" for
+    AQ-Map: the worst counts, or with weights, as in "pq*0.7,hands*0.3", their mean.
 
     Raises:
         ConfigError: neither; what is installed is named. Or terms or code that were not accepted.
@@ -293,14 +287,7 @@ def measure_provider(
 ) -> tuple[Edge, Path]:
     """Measure how bad a provider finds good pictures, and keep it: what it finds no worse elsewhere is not believed.
 
-    Args:
-        kind: "quality" or "alignment".
-        name: of one provider, as `open_source` reads it.
-        images: good pictures; they may stream.
-        prompts: theirs, for alignment.
-        false_alarms: share of good pictures of which the map may still find something.
-        device: on which it runs.
-        allow_noncommercial: accept the terms of a provider that asks for it.
+    The pictures may stream. Of a share of `false_alarms` of them the map may still find something.
 
     Raises:
         ConfigError: too few pictures, or no such provider.

@@ -3,8 +3,6 @@
 docs/method_maps.md and docs/method_refine.md say what stands behind each.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -117,7 +115,7 @@ class Readings:
 
     @classmethod
     @lru_cache(maxsize=64)
-    def of(cls, text: str) -> Readings:
+    def of(cls, text: str) -> "Readings":
         """Read `grefine` or `paper`, with changes after it: `paper, a_combine=max, alpha=0.9/0.9/0.8`.
 
         Raises:

@@ -1,7 +1,5 @@
 """Pipelines without weights: a recipe names where each part was fetched to, and this puts them together once."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -126,9 +124,7 @@ def fetched_part(component: str) -> Path:
 def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
     """Return the folder where a recipe's fetched parts stand as one pipeline, assembling them at first use.
 
-    Args:
-        folder: of the recipe.
-        only: the parts that are needed; None for a whole pipeline.
+    `only` names the parts that are needed; None is a whole pipeline.
 
     Raises:
         WeightsMissing: parts that are not fetched whole; the sentence names the first file and the commands.

@@ -1,7 +1,5 @@
 """The maps over published weights: OpenAI's CLIP ViT-B/16 and the prompts that PQ-Map's authors released."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import tempfile

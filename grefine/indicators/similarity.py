@@ -23,11 +23,6 @@ def plain(features: Tensor, texts: Tensor) -> Tensor:
     return F.normalize(features, dim=-1) @ F.normalize(texts, dim=-1).T
 
 
-def minus_empty(features: Tensor, texts: Tensor, empty: Tensor) -> Tensor:
-    """Return `(B, 1 + N, M)` cosines less the cosine with the empty text `(D,)`, the feature all texts share."""
-    return plain(features, texts) - plain(features, empty[None])
-
-
 def min_max(values: Tensor) -> Tensor:
     """Stretch the last two dimensions to 0..1; a constant grid has no best place and becomes 0.5 everywhere."""
     low, high = values.amin(dim=(-2, -1), keepdim=True), values.amax(dim=(-2, -1), keepdim=True)

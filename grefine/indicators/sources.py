@@ -38,8 +38,12 @@ class ReadPicture:
 def list_pictures(sources: Sequence[Path]) -> list[Picture]:
     """Return the image files of `sources` (files, or folders with everything below them), sorted within a folder."""
     found = pictures_of(sources)
-    stems = Counter(Path(relative).with_suffix("").as_posix() for _, relative in found)
-    return [Picture(path, relative, _name(relative, stems)) for path, relative in found]
+    stems = [Path(relative).with_suffix("").as_posix() for _, relative in found]
+    counts = Counter(stems)
+    return [
+        Picture(path, relative, stem if counts[stem] == 1 else relative)
+        for (path, relative), stem in zip(found, stems, strict=True)
+    ]
 
 
 def prompt_sources(prompt: str | None, table: Path | None) -> PromptSources:
@@ -84,8 +88,3 @@ def _prompted(pictures: Sequence[Picture], prompts: PromptSources) -> Iterator[t
             f"{len(lacking)} of {len(pictures)} pictures have no prompt, {lacking[0]} first: "
             "give a table with --prompts."
         )
-
-
-def _name(relative: str, stems: Counter[str]) -> str:
-    stem = Path(relative).with_suffix("").as_posix()
-    return stem if stems[stem] == 1 else relative

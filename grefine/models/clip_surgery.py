@@ -7,8 +7,6 @@ feed-forward layers. The class token is read from the first, so it is exactly CL
 G-Refine (arXiv:2404.18343), Eq. 1; "CLIP Surgery" (arXiv:2304.05653).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -219,7 +217,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         return self.clip.ln_final(x) @ self.clip.text_projection
 
     @classmethod
-    def from_reference(cls, state: Mapping[str, Any], **options: Any) -> ClipSurgery:
+    def from_reference(cls, state: Mapping[str, Any], **options: Any) -> "ClipSurgery":
         """Build from a state dict with OpenAI's (and open_clip's) names; the geometry is read from the shapes.
 
         Heads are 64 wide, as in every published CLIP ViT; `options` override what is read.

@@ -127,15 +127,10 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         windows: int = 15,
         repeat_windows: bool = False,
     ) -> None:
-        """Build the judge without weights.
+        """Build the judge without weights, with `template` as the sentence around each level.
 
-        Args:
-            template: the sentence around each level.
-            normalise: subtract CLIP's mean and divide by its deviation; the published demo leaves this out.
-            windows: how many windows of a picture are looked at.
-            repeat_windows: on small pictures, look at the first window `windows` times as the published test does.
-            embed_dim, image_size, patch_size, vision_width, vision_layers, vision_heads, text_width, text_layers,
-                text_heads, context_length, vocab_size, quick_gelu: the CLIP's geometry.
+        The published demo does not `normalise` by CLIP's mean and deviation. With `repeat_windows` the first window of
+        a small picture is looked at `windows` times, as the published test does.
         """
         super().__init__()
         if "{}" not in template:
@@ -175,12 +170,10 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
     def forward(
         self, windows: Tensor, features: Features | None = None, text: Tensor | None = None
     ) -> FiveLevelOutput:
-        """Judge pictures by their windows.
+        """Judge pictures by their windows, `(B, windows, 3, 224, 224)` in 0..1.
 
-        Args:
-            windows: `(B, windows, 3, 224, 224)` in 0..1.
-            features: also return the encoder's patch tokens, or its pooled embedding as a single token.
-            text: `(5, D)` from `text_features`, to avoid encoding the sentences again.
+        With `features` also return the encoder's patch tokens, or its pooled embedding as a single token. `text` is
+        what `text_features` returned, to avoid encoding the sentences again.
         """
         side = self.config["image_size"]
         if windows.ndim != 5 or windows.shape[2] != 3 or windows.shape[-2:] != (side, side) or not windows.shape[1]:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError, WeightsCorrupt, nearest
-from grefine.models.mdiqa_blocks import imagenet
+from grefine.models.mdiqa_blocks import imagenet, pad_to
 from grefine.models.reference import load_reference, rename
 
 ColorSpace = Literal["RGB", "HSV", "LAB", "YUV"]
@@ -103,9 +103,8 @@ class KANLayer(nn.Module):
         nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5))
         nn.init.kaiming_uniform_(self.spline_scaler, a=math.sqrt(5))
         inner = self.grid[:1, self.order : self.order + intervals + 1].T
-        bases = bspline_bases(inner, self.grid[:1], self.order)[
-            :, 0
-        ]  # the same for every input while the grid is fresh
+        # They are the same for every input while the grid is fresh.
+        bases = bspline_bases(inner, self.grid[:1], self.order)[:, 0]
         outputs, inputs, _ = self.spline_weight.shape
         values = (torch.rand(outputs, inputs, intervals + 1) - 0.5) * noise / intervals
         self.spline_weight.copy_(values @ torch.linalg.pinv(bases).T)
@@ -146,17 +145,10 @@ _RENAMES = (
 class LARIQA(ModelMixin, ConfigMixin):
     """Regress one unbounded quality score from two views of an image.
 
-    Args:
-        encoder: timm name of both branches; its classifier stays, since its logits are the features.
-        encoder_options: further arguments of `timm.create_model`.
-        features: width of those logits.
-        branch_head: "mlp" or "kan".
-        expanded: width of the MLP's first layer.
-        reduced: width that each branch gives to the common head.
-        whole_size: side of the square to which the whole picture is resized, whatever its shape.
-        crop_size: side of the centre crop at full scale; smaller pictures are padded with black. The published 1280 is
-            for photographs of several megapixels: use one near your own pictures' size for anything smaller.
-        color_space: in which the picture is shown to the network.
+    Both branches have the classifier of `encoder`, a name of timm: its logits are their `features`, of which each
+    gives `reduced` to the common head. One sees the whole picture as a square of `whole_size`, the other a centre crop
+    at full scale; smaller pictures are padded with black. The published `crop_size` 1280 is for photographs of several
+    megapixels: use one near your own pictures' size for anything smaller.
     """
 
     @register_to_config
@@ -230,12 +222,7 @@ def _mlp(inputs: int, expanded: int, outputs: int) -> nn.Sequential:
 
 def centre_crop(image: Image.Image, side: int) -> Image.Image:
     """Cut the middle square; what is shorter gets black borders first, the odd pixel at the end."""
-    width, height = image.size
-    if width < side or height < side:
-        left, top = max(0, (side - width) // 2), max(0, (side - height) // 2)
-        canvas = Image.new("RGB", (max(width, side), max(height, side)))
-        canvas.paste(image, (left, top))
-        image = canvas
+    image = pad_to(image, side)
     left, top = round((image.width - side) / 2), round((image.height - side) / 2)  # half to even
     return image.crop((left, top, left + side, top + side))
 

@@ -75,17 +75,10 @@ class MDIQAOutput:
 class MDIQA(ModelMixin, ConfigMixin):
     """Score nine dimensions and the overall quality.
 
-    Args:
-        backbone: timm name of the trunk of both dimension nets.
-        backbone_options: further arguments of `timm.create_model`.
-        width, heads, hidden: of the attention layers of every head; hidden None means 4 x width, at most 2048.
-        gate_width: channels inside the gate of each level.
-        weight_backbone, weight_backbone_options, weight_width: of the branch that weighs the dimensions.
-        local_heads, local_hidden: of the attention layers of the fusion.
-        clip_layers, clip_width, clip_head_width, clip_tokens, clip_size: geometry of CLIP's ResNet.
-        with_overall: False leaves out everything that only the overall score needs.
-        minimum: smallest side in pixels.
-        resize: shorter side to which images are brought first; None takes them as they are.
+    Backbones are timm's names. `width`, `heads` and `hidden` are of every dimension's head (hidden None: 4 x width, at
+    most 2048), `weight_*` of the branch that weighs the dimensions, `local_*` of the fusion, `clip_*` of the ResNet of
+    CLIP. Without `with_overall` everything is left out that only the overall score needs. `minimum` is the smallest
+    side in pixels, `resize` the shorter side to which images are brought first.
     """
 
     @register_to_config
@@ -153,12 +146,10 @@ class MDIQA(ModelMixin, ConfigMixin):
     def forward(
         self, image: Tensor, weight_ratio: Sequence[float] | Tensor | None = None, detach_weights: bool = False
     ) -> MDIQAOutput:
-        """Score everything.
+        """Score everything of `(B, 3, H, W)` in 0..1.
 
-        Args:
-            image: `(B, 3, H, W)` in 0..1.
-            weight_ratio: nine factors on the weights, in the order of `DIMENSIONS`, not renormalised.
-            detach_weights: keep gradients from changing which dimensions count.
+        `weight_ratio` are nine factors on the weights, in the order of `DIMENSIONS`, not renormalised;
+        `detach_weights` keeps gradients from changing which dimensions count.
         """
         if self.fusion is None:
             raise ConfigError(
@@ -212,13 +203,9 @@ class MDIQALoss(nn.Module):
     Without a reference the loss pulls scores up; with one it pulls the features of the output to those of the truth.
     No-reference forms invite artefacts when used alone: add them to a pixel loss.
 
-    Args:
-        model: an `MDIQA`; it is frozen here.
-        weights: how much each dimension counts, by name; those left out count nothing and are not run.
-        mode: "dimensions" or "overall" without reference, "reference" with one. "overall" reads weights as ratios.
-        distance: of features in "reference" mode.
-        attach_weights: in "overall", let gradients change which dimensions count, as the released code would.
-        resize: bring the shorter side to this first, which bounds the cost.
+    The model is frozen here. Weights say how much each dimension counts, by name; those left out count nothing and are
+    not run. "overall" reads them as ratios; there `attach_weights` lets gradients change which dimensions count, as
+    the released code would. `resize` brings the shorter side to this first, which bounds the cost.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -19,6 +20,15 @@ def imagenet(image: Tensor) -> Tensor:
     mean = torch.tensor(IMAGENET_MEAN, device=image.device, dtype=image.dtype)
     std = torch.tensor(IMAGENET_STD, device=image.device, dtype=image.dtype)
     return (image - mean[:, None, None]) / std[:, None, None]
+
+
+def pad_to(image: Image.Image, size: int) -> Image.Image:
+    """Centre the image on black so that both sides reach `size`; the odd pixel goes to the right and bottom."""
+    if image.width >= size and image.height >= size:
+        return image
+    canvas = Image.new("RGB", (max(image.width, size), max(image.height, size)))
+    canvas.paste(image, ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
+    return canvas
 
 
 def trunk(name: str, options: Mapping[str, Any]) -> nn.Module:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from grefine.errors import ConfigError, WeightsCorrupt
 from grefine.models.clip_surgery import ConvStem
+from grefine.models.mdiqa_blocks import pad_to
 from grefine.models.moe_agiqa_head import MoEHead, Ratings
 from grefine.models.reference import load_reference, rename
-from grefine.models.reward import POSITION_IDS, REWARD_RENAMES, text_encoder, vision_encoder
+from grefine.models.reward import POSITION_IDS, REWARD_RENAMES, read_beside, text_encoder, vision_encoder
 
 _HEAD_RENAMES = (
     (r"^proj$", "text_projection"),
@@ -42,19 +43,14 @@ _REWARD_UNUSED = re.compile(rf"^mlp\.|^blip\.(vision|text)_proj\.|{POSITION_IDS.
 class MoEAGIQA(ModelMixin, ConfigMixin):
     """Rate a generated image under its prompt; the mean over several crops is the score.
 
-    Args:
-        crop_size, crop_patch, crop_width, crop_heads: of the ViT that sees the crops; blocks
-            after the last of `taps` are not built.
-        taps: blocks (from 0) whose outputs are stacked.
-        prior_depth: blocks of the second ViT that carries the quality prior (version 2); None for version 1.
-        image_size, patch_size, vision_width, vision_depth, vision_heads: of the image encoder that the prompt reads.
-        text_width, text_depth, text_heads, text_hidden, vocabulary, positions, text_length: of the prompt encoder.
-        width, heads, reduced, prior_hidden, experts, chosen: of the head.
-        outputs: names of what is rated; the published networks rate quality alone.
-        stem: "conv" puts small convolutions in place of the patch projections of the crops and of the whole picture;
-            a small network trained from nothing does not see blur or noise through a linear projection.
-        crops: how many random crops an evaluation takes.
-        seed: of those crops, the same for every image, so that a score never depends on what else is scored.
+    `crop_*` are of the ViT that sees the crops: outputs of the blocks `taps` are stacked, later ones are not built.
+    `prior_depth` is of the second ViT, which carries the quality prior (version 2; None is version 1). `image_size` to
+    `vision_heads` are of the image encoder that the prompt reads, `text_width` to `text_length` of the prompt encoder,
+    `width` to `chosen` of the head. `outputs` names what is rated; the published networks rate quality alone.
+
+    An evaluation takes so many random `crops`, by a `seed` that is the same for every image, so that a score never
+    depends on what else is scored. The stem "conv" puts small convolutions in place of the patch projections: a small
+    network trained from nothing does not see blur or noise through a linear one.
     """
 
     @register_to_config
@@ -170,14 +166,7 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
 
     def read_prompt(self, image_tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the prompt's tokens given an image that is already encoded."""
-        everything = torch.ones(image_tokens.shape[:2], dtype=torch.long, device=image_tokens.device)
-        return self.text(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            encoder_hidden_states=image_tokens,
-            encoder_attention_mask=everything,
-            is_decoder=False,
-        ).last_hidden_state
+        return read_beside(self.text, input_ids, attention_mask, image_tokens)
 
     def forward(self, crops: Tensor, view: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Ratings:
         """Rate crops `(B, n, 3, S, S)` in 0..1 (not standardised, as published) of images seen whole in `view`."""
@@ -214,15 +203,6 @@ def vit(size: int, patch: int, width: int, depth: int, heads: int, final_norm: b
     if not final_norm:
         model.norm = nn.Identity()
     return model
-
-
-def pad_to(image: Image.Image, size: int) -> Image.Image:
-    """Centre the image on black so that both sides reach `size`; the odd pixel goes to the right and bottom."""
-    if image.width >= size and image.height >= size:
-        return image
-    canvas = Image.new("RGB", (max(image.width, size), max(image.height, size)))
-    canvas.paste(image, ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
-    return canvas
 
 
 def random_offsets(height: int, width: int, size: int, count: int, seed: int) -> list[tuple[int, int]]:

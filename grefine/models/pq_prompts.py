@@ -108,9 +108,8 @@ class PQPrompts(ModelMixin, ConfigMixin):
     def from_reference(cls, state: Mapping[str, Any]) -> "PQPrompts":
         """Build from the published embeddings.
 
-        Args:
-            state: either flat (`overall.ctx`, ..., `token_prefix`, `token_suffix`) or one published file's content per
-                factor (`{"overall": {"params": {"prompt_learner.ctx": ...}}, ...}`).
+        They are flat (`overall.ctx`, ..., `token_prefix`, `token_suffix`), or one published file's content per factor
+        (`{"overall": {"params": {"prompt_learner.ctx": ...}}, ...}`).
         """
         flat: dict[str, Any] = {}
         for key, value in state.items():

@@ -40,7 +40,6 @@ class Rectifier(ModelMixin, ConfigMixin):
         use_beta: bool = True,
         start: float = 1.0,
     ) -> None:
-        """Build the MLP."""
         super().__init__()
         if not (use_alpha or use_beta):
             raise ConfigError("A rectifier without alpha and without beta changes nothing: switch one of them on.")
@@ -54,11 +53,9 @@ class Rectifier(ModelMixin, ConfigMixin):
         self.use_alpha, self.use_beta = use_alpha, use_beta
 
     def forward(self, features: Tensor, q: Tensor) -> RectifierOutput:
-        """Correct the scores q (Eq. 3).
+        """Correct the frozen judge's scores q `(B,)` (Eq. 3).
 
-        Args:
-            features: `(B, tokens, width)`; tokens are averaged after the MLP. `(B, width)` counts as one token.
-            q: `(B,)`, the frozen judge's scores.
+        Features are `(B, tokens, width)`, averaged over tokens after the MLP; `(B, width)` counts as one token.
         """
         width = self.config["width"]
         if features.ndim == 2:

@@ -35,13 +35,9 @@ POSITION_IDS = re.compile(r"(^|\.)embeddings\.position_ids$")  # an arange that 
 class RewardModel(ModelMixin, ConfigMixin):
     """Encode an image together with a text; optionally rate how well they match.
 
-    Args:
-        image_size, patch_size, vision_width, vision_depth, vision_heads: of the image encoder.
-        text_width, text_depth, text_heads, text_hidden, vocabulary, positions: of the text encoder, which reads the
-            image by cross-attention.
-        text_length: tokens to which every prompt is padded or cut.
-        projection: width of the two contrastive projections that the checkpoint carries; None leaves them out.
-        rating_widths: of the layers between the first token and the reward; None leaves the rating out.
+    The text encoder reads the image by cross-attention; every prompt is padded or cut to `text_length` tokens.
+    `projection` is the width of the two contrastive projections that the checkpoint carries, `rating_widths` are those
+    of the layers between the first token and the reward; None leaves either out.
     """
 
     @register_to_config
@@ -86,14 +82,7 @@ class RewardModel(ModelMixin, ConfigMixin):
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor, image_tokens: Tensor) -> Tensor:
         """Return the text tokens `(B, length, text_width)` after reading the image, those of padding included."""
-        everything = torch.ones(image_tokens.shape[:2], dtype=torch.long, device=image_tokens.device)
-        return self.text(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            encoder_hidden_states=image_tokens,
-            encoder_attention_mask=everything,
-            is_decoder=False,  # bidirectional: built as a decoder only to get its cross-attention
-        ).last_hidden_state
+        return read_beside(self.text, input_ids, attention_mask, image_tokens)
 
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the standardised reward `(B,)`."""
@@ -159,6 +148,18 @@ def text_encoder(
         pad_token_id=0, bos_token_id=None, eos_token_id=None, sep_token_id=None, is_decoder=True,
     )  # fmt: skip
     return BlipTextModel(config, add_pooling_layer=False)
+
+
+def read_beside(text: nn.Module, input_ids: Tensor, attention_mask: Tensor, image_tokens: Tensor) -> Tensor:
+    """Return the tokens of texts that were read beside all tokens of their images."""
+    everything = torch.ones(image_tokens.shape[:2], dtype=torch.long, device=image_tokens.device)
+    return text(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        encoder_hidden_states=image_tokens,
+        encoder_attention_mask=everything,
+        is_decoder=False,  # bidirectional: built as a decoder only to get its cross-attention
+    ).last_hidden_state
 
 
 def semantic_view(image: Image.Image, size: int) -> Tensor:

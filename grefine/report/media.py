@@ -139,11 +139,9 @@ def picture_bytes(picture: Image.Image) -> bytes:
 
 
 def layer_png(kind: str, values: np.ndarray) -> bytes:
-    """Return a map as a transparent PNG that lies over the picture.
+    """Return a map `(H, W)` as a transparent PNG that lies over the picture.
 
-    Args:
-        kind: "quality" (P, orange where bad), "alignment" (A, blue where something is missing) or "mask".
-        values: `(H, W)`, 0..1 with high = good for the maps, True = repaint for the mask.
+    Its kind is "quality" (P, orange where bad), "alignment" (A, blue where something is missing) or "mask".
     """
     if kind not in _TINT:
         raise ImageError(f"'{kind}' is no map layer: use one of {', '.join(_TINT)}.")

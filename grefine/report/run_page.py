@@ -114,7 +114,8 @@ class RefineTally:
     def sentences(self) -> Iterator[str]:
         """Yield what a reader should know first."""
         if self.failed:
-            yield f"{_images(self.failed)} failed and {_have(self.failed)} no result: the reasons are listed below."
+            have = "has" if self.failed == 1 else "have"
+            yield f"{_images(self.failed)} failed and {have} no result: the reasons are listed below."
         if self.kept["kept"]:
             subject = _images(self.kept["kept"]).lower()
             yield f"For {subject} the refined picture was not better, so the original was kept."
@@ -133,7 +134,3 @@ class RefineTally:
 
 def _images(count: int) -> str:
     return "One image" if count == 1 else f"{count:,} images"
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"

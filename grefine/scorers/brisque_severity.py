@@ -1,7 +1,5 @@
 """BRISQUE's 36 features and two of gradients, fitted to how strongly photographs were distorted; no opinions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

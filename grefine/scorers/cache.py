@@ -1,7 +1,5 @@
 """Scores that are known already: an append-only file of what was computed, keyed by content."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping
@@ -64,7 +62,7 @@ class ScoreCache:
         if self._file is not None:
             self._file.write((json.dumps({"key": key, "values": stored}) + "\n").encode())
 
-    def __enter__(self) -> ScoreCache:
+    def __enter__(self) -> "ScoreCache":
         return self
 
     def __exit__(self, *_: object) -> None:

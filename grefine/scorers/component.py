@@ -19,12 +19,8 @@ def pipeline_judges(pipe: Any, steered: Collection[str] = ()) -> list[Scorer]:
 
 
 def pipeline_judge(pipe: Any, file: JudgeFile, guard: bool = False) -> Scorer | None:
-    """Return one judge around the component that a loaded pipeline holds; None where it holds none.
-
-    Args:
-        pipe: the pipeline.
-        file: of the judge.
-        guard: with the values alone that the guard asks for.
+    """Return one judge around the component that a loaded pipeline holds, `guard` with the values alone that the guard
+    asks for; None where it holds none.
     """
     name = file.SPEC.component
     model = getattr(pipe, name, None) if name else None

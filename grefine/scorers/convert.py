@@ -20,14 +20,11 @@ def convert_weights(
     tokenizer: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the component that published files make up, and return its folder.
+    """Write the component that published files make up into `out`, which must be new or empty, and return that folder.
 
-    Args:
-        kind: one of `kinds`.
-        files: in any order; what each is, its content tells (for MDIQA's heads and PQ's factors, its name).
-        out: folder to write; it must be new or empty.
-        tokenizer: folder of the tokenizer that a prompt-aware network was trained with; copied into `out`.
-        options: geometry, where it is not the published one.
+    The files may come in any order: what each is, its content tells (for MDIQA's heads and PQ's factors, its name).
+    `tokenizer` is the folder of the one that a prompt-aware network was trained with; it is copied into `out`.
+    `options` are the geometry, where it is not the published one.
     """
     kind = kind.lower().replace("_", "-")
     known = kinds()

@@ -52,12 +52,9 @@ class Task:
 def foreign_among(
     judge: Judge, pictures: Iterable[tuple[str, str, Callable[[], Image.Image]]], cache: ScoreCache
 ) -> set[str]:
-    """Return the names of the pictures of a world that a judge was never taught.
+    """Return the names of the pictures of a world that a judge was never taught; the cache keeps what was found.
 
-    Args:
-        judge: who knows one world, or every one.
-        pictures: the name of each, what tells its content from others, and what opens it.
-        cache: where it is looked up and kept.
+    Of each picture are given its name, what tells its content from others, and what opens it.
     """
     if judge.domain is None:
         return set()
@@ -191,7 +188,7 @@ def score_files(
             _fill(judge.spec, loaders[judge.spec.name], known_to)
         table.rows += rows
         if out is not None:
-            _save(table, out)
+            write_text(out, table.as_csv() if out.suffix == ".csv" else table.as_json())
         progress(f"{len(table.rows)} of {len(files)} images")
     table.failed = sum(bool(row["note"]) for row in table.rows)
     table.foreign = frozenset(foreign)
@@ -262,10 +259,6 @@ def _fill(spec: MetricSpec, load: Callable[[], Scorer], fresh: Rows) -> None:
 
 def _note(row: dict[str, Any], sentence: str) -> None:
     row["note"] = f"{row['note']} {sentence}".strip()
-
-
-def _save(table: ScoreTable, out: Path) -> None:
-    write_text(out, table.as_csv() if out.suffix == ".csv" else table.as_json())
 
 
 def _read(out: Path | None) -> dict[str, dict[str, Any]]:

@@ -25,9 +25,7 @@ def luminance(image: Image.Image) -> np.ndarray:
 def normalised(luminance: np.ndarray, edge: Literal["constant", "nearest"]) -> np.ndarray:
     """Return (I - mean) / (deviation + 1) of an `(H, W)` luminance in 0..255, in Gaussian windows of 7 pixels.
 
-    Args:
-        edge: what lies outside, black ("constant", as BRISQUE's release has it) or the edge itself (as PIQE and NIQE
-            have it).
+    Outside lies black ("constant", as BRISQUE's release has it) or the edge itself (as PIQE and NIQE have it).
     """
     return normalised_and_deviation(luminance, edge)[0]
 

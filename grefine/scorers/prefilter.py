@@ -77,11 +77,8 @@ class ScoreGate:
         score = float(found[self.value])
         if not math.isfinite(score):
             return GateVerdict(self.value, self.bound, False, note="it gave no number")
-        return GateVerdict(self.value, self.bound, self._reaches(score), score)
-
-    def _reaches(self, score: float) -> bool:
-        sign = 1 if self.scorer.spec.direction == "higher" else -1
-        return sign * score >= sign * self.bound
+        passed = score >= self.bound if self.scorer.spec.direction == "higher" else score <= self.bound
+        return GateVerdict(self.value, self.bound, passed, score)
 
 
 def parse_gate(text: str) -> tuple[str, str, float]:
@@ -97,11 +94,7 @@ def parse_gate(text: str) -> tuple[str, str, float]:
 
 
 def read_gate(
-    text: str,
-    weights: Weights = (),
-    pipeline: Any = None,
-    device: str = "cpu",
-    allow_noncommercial: bool = False,
+    text: str, weights: Weights = (), pipeline: Any = None, device: str = "cpu", allow_noncommercial: bool = False
 ) -> ScoreGate:
     """Load the judge and build a gate from NAME:VALUE, e.g. "lar_iqa:0.8" or "mdiqa.sharpness:0.6"."""
     metric, part, bound = parse_gate(text)

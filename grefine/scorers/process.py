@@ -1,7 +1,5 @@
 """Judges in a process of their own, for what cannot be installed beside grefine: JSON lines over pipes."""
 
-from __future__ import annotations
-
 import atexit
 import hashlib
 import json
@@ -46,7 +44,7 @@ class ProcessFile:
         self.child = Child(config)
         self.SPEC = self.child.start()
 
-    def load(self, path: Any, device: str) -> ProcessJudge:
+    def load(self, path: Any, device: str) -> "ProcessJudge":
         """Return the scorer; the process is running already."""
         return ProcessJudge(self.SPEC, self.child, device)
 
@@ -54,7 +52,7 @@ class ProcessFile:
 class ProcessJudge(PlainJudge):
     """A scorer whose numbers come from a process; they are checked like those of anyone's function."""
 
-    def __init__(self, spec: MetricSpec, child: Child, device: str) -> None:
+    def __init__(self, spec: MetricSpec, child: "Child", device: str) -> None:
         self.spec, self.child, self.device = spec, child, device
         self.values = tuple(spec.values)
         self.function, self.reads_prompts = self._ask, True

@@ -129,9 +129,3 @@ def _process(text: str) -> JudgeFile:
             raise ConfigError(f"The judge of '{text}' calls itself '{name}', which another judge is called already.")
         _processes[text] = opened
     return _processes[text]
-
-
-def spec_of(value: str) -> MetricSpec | None:
-    """Return the metric that a value's name belongs to ("mdiqa.sharpness"); None for one that nobody knows."""
-    file = judge_files().get(value.partition(".")[0].lower())
-    return None if file is None else file.SPEC

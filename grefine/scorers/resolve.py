@@ -161,13 +161,9 @@ def load_scorer(
 ) -> Scorer:
     """Build a scorer: `load_scorer("mdiqa", "tiny")(images)`.
 
-    Args:
-        name: of a metric; `metric_specs` lists them.
-        weights: a folder or file, or the name of a bundled pipeline that carries the network; by default what lies in
-            the cache under the metric's name, or was fetched.
-        device: on which it runs; never chosen silently.
-        allow_noncommercial: accept the terms of metrics that ask for it.
-        force: score pictures of a world that the weights do not know; else the scorer refuses them.
+    `weights` is a folder or file, or the name of a bundled pipeline that carries the network; by default what lies in
+    the cache under the metric's name, or was fetched. With `force` it scores pictures of a world that the weights do
+    not know; else it refuses them.
 
     Raises:
         ConfigError: unknown metric or device.

@@ -46,7 +46,6 @@ class EmbeddedBackend:
     name = "embedded"
 
     def __init__(self, weights: ParserWeights | Path | None = None) -> None:
-        """Load."""
         loaded = weights if isinstance(weights, ParserWeights) else read_weights(weights or SHIPPED)
         self.lexicon = Lexicon(loaded.classes, loaded.endings)
         self.tagger = GreedyTagger(loaded.tables["tagger"], loaded.tags, self.lexicon)

@@ -36,9 +36,11 @@ class WordList:
         object.__setattr__(self, "starts", starts)
 
     @classmethod
+    @cache
     def shipped(cls) -> "WordList":
         """Return the list that comes with the package."""
-        return _shipped()
+        marks, tags = map(cls.read, _SHIPPED)
+        return marks.joined(tags)
 
     @classmethod
     def read(cls, path: str | Path) -> "WordList":
@@ -94,12 +96,6 @@ class WordList:
                     if " ".join(words[first:end]) in entries:
                         out.update(range(first, end))
         return out
-
-
-@cache
-def _shipped() -> WordList:
-    marks, tags = map(WordList.read, _SHIPPED)
-    return marks.joined(tags)
 
 
 def _entry(word: str, entries: frozenset[str]) -> bool:

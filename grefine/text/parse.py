@@ -1,12 +1,11 @@
 """From a prompt to its phrases: clean, cut, tag and parse, repair, group by nouns, hang phrases on phrases."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from grefine.errors import PromptError
-from grefine.text.backend import Analysis, Backend, checked, load_backend, register_backend
-from grefine.text.clean import MOST_TOKENS, CleanPrompt, clean, tokenise
+from grefine.text.backend import Backend, checked, load_backend, register_backend
+from grefine.text.clean import MOST_TOKENS, clean, tokenise
 from grefine.text.embedded import embedded
 from grefine.text.forest import Forest, repair
 from grefine.text.language import foreign_language
@@ -27,14 +26,12 @@ def parse(
     merge_compounds: bool = True,
     any_language: bool = False,
 ) -> ParsedPrompt:
-    """Parse a prompt into its dependency forest and its phrases.
+    """Parse a prompt, its syntax included, into its dependency forest and its phrases.
 
-    Args:
-        prompt: any text, prompt syntax included. More than 400 words are cut; `truncated` of the result counts them.
-        backend: "embedded", a name given to `register_backend`, or an object with `name` and `analyse`.
-        marks: further marking words (a `WordList` or a file in its form), added to the shipped ones.
-        merge_compounds: make "coffee mug" one noun; the paper's letter makes it two.
-        any_language: leave the phrases of a prompt that is not English drawable; the parsers know English only.
+    More than 400 words are cut; `truncated` of the result counts them. A backend is "embedded", a name given to
+    `register_backend`, or an object with `name` and `analyse`. `marks` are added to the shipped marking words.
+    `merge_compounds` makes "coffee mug" one noun; the paper's letter makes it two. `any_language` leaves the phrases
+    of a prompt that is not English drawable; the parsers know English only.
     """
     if not isinstance(prompt, str):
         raise PromptError(f"A prompt must be a text, not {type(prompt).__name__}: give a string.")
@@ -48,11 +45,12 @@ def parse(
     words = [word for word, _, _ in found]
     listed = _marks(marks)
     texts = lettering(words, listed)
-    forest = Forest(words, analyse_around(words, texts, lambda seen: _analysis(parser, seen)), texts)
+    analysis = analyse_around(words, texts, lambda seen: checked(parser.analyse(seen), len(seen), parser.name))
+    forest = Forest(words, analysis, texts)
     hang_lettering(forest)
     read_tags(forest, listed)
     repair(forest, listed)
-    weights = _weights(cleaned, found)
+    weights = [cleaned.weight(start, end) for _, start, end in found]
     phrases = _phrases(forest, found, weights, listed, merge_compounds)
     language = foreign_language(cleaned.text)
     if language and not any_language:
@@ -75,20 +73,10 @@ def parse_prompt(
     return list(parse(prompt, backend, marks=marks, merge_compounds=merge_compounds).phrases)
 
 
-def _analysis(parser: Backend, words: Sequence[str]) -> Analysis:
-    return checked(parser.analyse(words), len(words), parser.name)
-
-
 def _marks(marks: WordList | str | Path | None) -> WordList:
     if marks is None:
         return WordList.shipped()
     return WordList.shipped().joined(marks if isinstance(marks, WordList) else WordList.read(marks))
-
-
-def _weights(cleaned: CleanPrompt, found: list[tuple[str, int, int]]) -> list[float]:
-    if not cleaned.emphasis:
-        return [1.0] * len(found)
-    return [cleaned.weight(start, end) for _, start, end in found]
 
 
 def _phrases(

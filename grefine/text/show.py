@@ -1,5 +1,6 @@
 """A parsed prompt for reading: NLTK's tree as text, the phrases as a table."""
 
+from io import StringIO
 from typing import Any
 
 from grefine.errors import ConfigError
@@ -36,20 +37,13 @@ def draw_tree(parsed: ParsedPrompt, width: int = 100) -> str:
     if not parsed.tokens:
         return "(no words)"
     tree = nltk_tree(parsed)
-    drawn = ""
-    if len(parsed.tokens) <= 30:
-        lines = tree.pformat(margin=10_000) if tree.height() > 12 else tree_picture(tree)
-        drawn = lines if max(map(len, lines.splitlines()), default=0) <= width else ""
-    return drawn or tree.pformat(margin=width)
-
-
-def tree_picture(tree: Any) -> str:
-    """Return NLTK's own drawing of a tree."""
-    from io import StringIO
-
-    out = StringIO()
-    tree.pretty_print(stream=out)
-    return out.getvalue().rstrip()
+    if len(parsed.tokens) > 30:
+        return tree.pformat(margin=width)
+    drawing = StringIO()
+    if tree.height() <= 12:
+        tree.pretty_print(stream=drawing)
+    drawn = drawing.getvalue().rstrip() or tree.pformat(margin=10_000)
+    return drawn if max(map(len, drawn.splitlines()), default=0) <= width else tree.pformat(margin=width)
 
 
 def phrase_table(parsed: ParsedPrompt) -> str:

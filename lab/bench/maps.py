@@ -117,7 +117,7 @@ def phrase_maps(aq: AQMap, cases: Cases, texts: Sequence[str]) -> list[np.ndarra
         if aq.calibration.redundant == "none":
             values = similarity.plain(features, own)
         else:
-            values = similarity.minus_empty(features, own, empty)
+            values = similarity.plain(features, own) - similarity.plain(features, empty[None])
         grids.append(values[0, 1:, 0])
     low, high = torch.stack(grids).min(), torch.stack(grids).max()
     stretched = [(grid - low) / (high - low).clamp(min=1e-9) for grid in grids]

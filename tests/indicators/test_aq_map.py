@@ -45,7 +45,7 @@ def test_scores_are_eq_5_on_the_class_token():
 def test_the_pair_with_the_empty_text_is_minus_empty_times_tau():
     aq, encoding = build(), build().encode(IMAGES[:1])
     words = aq.text_features(["ball", ""])
-    values = similarity.minus_empty(encoding.whole, words[:1], words[1])[0, 1:, 0]
+    values = (similarity.plain(encoding.whole, words[:1]) - similarity.plain(encoding.whole, words[1:]))[0, 1:, 0]
     grid = aq.aligned_map(encoding, 0, "ball").patches[0][1]
     expected = torch.sigmoid(clip().logit_scale.exp() * values).detach().numpy().reshape(8, 8)
     np.testing.assert_allclose(grid, expected, atol=1e-6)

@@ -101,7 +101,8 @@ def test_names_of_values(scorers):
 
 def test_moe_is_the_mean_over_all_drawn_crops(scorers, tokenizer):
     """Against the plain procedure: one crop after the other, repeated ones included."""
-    from grefine.models.moe_agiqa import pad_to, random_offsets
+    from grefine.models.mdiqa_blocks import pad_to
+    from grefine.models.moe_agiqa import random_offsets
     from grefine.scorers.batches import tokens
 
     scorer, image = scorers["moe_agiqa"], pictures()[1]
