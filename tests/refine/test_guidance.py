@@ -103,7 +103,7 @@ def test_clean_latents_are_the_schedulers_own(kind, scheduler):
     own.set_timesteps(5)
     clean, noise = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
     for timestep in own.timesteps[1:4]:
-        signal, sigma = noise_levels(own, timestep)
+        signal, sigma = noise_levels(own, timestep, clean)
         latents = own.add_noise(clean, noise, timestep[None])
         torch.testing.assert_close(latents, signal * clean + sigma * noise, atol=1e-4, rtol=1e-3)
         prediction = as_prediction(kind, clean, latents, signal, sigma)
@@ -140,7 +140,7 @@ def test_steering_moves_the_clean_image_to_a_higher_score(pipe, mdiqa):
     timestep = pipe.scheduler.timesteps[5]
     with torch.no_grad():
         moved = steering(pipe.scheduler, pipe.vae, prediction, latents, timestep)
-    signal, noise = noise_levels(pipe.scheduler, timestep)
+    signal, noise = noise_levels(pipe.scheduler, timestep, latents)
 
     def liked(p):
         with torch.no_grad():
@@ -182,4 +182,4 @@ def test_bad_use_is_one_sentence(mdiqa, moe, tokenizer):
     with pytest.raises(PromptError, match="prompt"):
         Guidance({"moe-agiqa": 1.0}, None, moe, tokenizer).gradient(picture())
     with pytest.raises(ConfigError, match="cannot read"):
-        noise_levels(SimpleNamespace(), 1)
+        noise_levels(SimpleNamespace(), 1, picture())
