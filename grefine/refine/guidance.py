@@ -7,7 +7,7 @@ image is turned back into the UNet's prediction. A judge that steers is never ev
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from grefine.scorers.batches import tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from grefine.scorers.protocol import Scorer
 
 WHOLE = ("mdiqa", "moe-agiqa")
 """Preferences beside the nine dimensions: MDIQA's overall score, and MoE-AGIQA's mean over what it rates."""
@@ -183,6 +185,24 @@ def frozen(*models: nn.Module | None) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def taken_axes(judges: Iterable[Scorer], left: Iterable[Scorer], steers: Iterable[str]) -> str:
+    """Say which axis loses its last judge where those that steer are left out; empty where none does."""
+    lost = sorted(axes_of(judges) - axes_of(left), reverse=True)
+    words = [{"perceptual": "quality", "alignment": "the prompt"}[axis] for axis in lost]
+    if not words:
+        return ""
+    return (
+        f"Steering by {' and '.join(sorted(steers))} takes the only judge of {' and '.join(words)} away from the guard: "
+        "there the maps judge their own work. Steer by another, or add a judge (--judge NAME[=DIR], scorers=...)."
+    )
+
+
+def axes_of(judges: Iterable[Scorer]) -> set[str]:
+    """Return what judges see: perceptual, alignment."""
+    axes = {judge.spec.axis for judge in judges}
+    return {"perceptual", "alignment"} if "both" in axes else {str(axis) for axis in axes}
 
 
 def check_preferences(weights: Mapping[str, float]) -> dict[str, float]:

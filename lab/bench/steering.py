@@ -1,9 +1,8 @@
 """What steering by gradient brings, by the referee: ways of steering beside none, on the same pictures and seeds."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -115,15 +114,18 @@ def steering_cases(count: int) -> Cases:
 def steered(runner: Runner, name: str, way: Way, cases: Cases, guard: bool | None = None) -> tuple[Outcome, Angles]:
     """Run one way."""
     truth, angles = Truth(cases), Angles()
-    swaps: dict[str, Any] = {"Steering": partial(Observed, way, truth, angles)}
-    with mock.patch.multiple(pipelines, **swaps):
-        if way.weights is not None and not way.weights:
-            with mock.patch.object(type(runner.pipe), "read_guidance", lambda *_: truth):
-                return runner(name, cases, steps=way.steps, guard=guard), angles
-        return runner(name, cases, steps=way.steps, guard=guard, guidance=way.weights), angles
+    swaps = {"_steering": lambda _pipe, _weights, prompts: Observed(way, truth, angles, guide, prompts)}
+    guide = None if way.weights is None else truth if not way.weights else runner.pipe.read_guidance(way.weights)
+    if guide is truth:
+        swaps["read_guidance"] = lambda *_: truth
+    with mock.patch.multiple(type(runner.pipe), **swaps):
+        guidance = way.weights if way.weights != {} else {"the truth": 1.0}
+        return runner(name, cases, steps=way.steps, guard=guard, guidance=guidance), angles
 
 
-def bench_steering(count: int, guard: bool | None, names: Sequence[str], say: Any, seed: int = 0) -> list[dict[str, Any]]:
+def steering_rows(
+    count: int, guard: bool | None, names: Sequence[str], say: Callable[[str], None], seed: int = 0
+) -> list[dict[str, Any]]:
     """Return one row per way: improved, worse, distance beside no steering with as many steps, angle, CPU seconds."""
     pipe = pipelines.GRefinePipeline.from_pretrained("tiny")
     pipe.set_progress_bar_config(disable=True)
