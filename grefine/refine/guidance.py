@@ -69,8 +69,7 @@ class Guidance:
     @property
     def steers(self) -> tuple[str, ...]:
         """Component names of the judges that steer, which must not judge the result."""
-        used = [("mdiqa", self._needs_mdiqa), ("moe_agiqa", "moe-agiqa" in self.weights)]
-        return tuple(name for name, needed in used if needed)
+        return steers_of(self.weights)
 
     @property
     def _needs_mdiqa(self) -> bool:
@@ -203,6 +202,14 @@ def axes_of(judges: Iterable[Scorer]) -> set[str]:
     """Return what judges see: perceptual, alignment."""
     axes = {judge.spec.axis for judge in judges}
     return {"perceptual", "alignment"} if "both" in axes else {str(axis) for axis in axes}
+
+
+def steers_of(weights: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the component names of the judges that preferences need."""
+    used = {
+        "moe_agiqa" if name == "moe-agiqa" else "mdiqa" for name, value in check_preferences(weights).items() if value
+    }
+    return tuple(sorted(used))
 
 
 def check_preferences(weights: Mapping[str, float]) -> dict[str, float]:

@@ -124,7 +124,7 @@ def steered(runner: Runner, name: str, way: Way, cases: Cases, guard: bool | Non
 
 
 def steering_rows(
-    count: int, guard: bool | None, names: Sequence[str], say: Callable[[str], None], seed: int = 0
+    count: int, guard: bool | None, names: Sequence[str], say: Callable[[dict[str, Any]], None], seed: int = 0
 ) -> list[dict[str, Any]]:
     """Return one row per way: improved, worse, distance beside no steering with as many steps, angle, CPU seconds."""
     pipe = pipelines.GRefinePipeline.from_pretrained("tiny")
@@ -154,5 +154,5 @@ def steering_rows(
                 "cpu": round(seconds, 1),
             }
         )
-        say(str(rows[-1]))
+        say(rows[-1])
     return rows
