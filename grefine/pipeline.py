@@ -538,7 +538,7 @@ class GRefinePipeline(
         return Steering(self.read_guidance(weights), prompts)
 
     def _judges(self, scorers: Sequence[str | AnyJudge] | None, guides: Sequence[Guidance]) -> list[Scorer]:
-        """Return a caller's judges, or those of this pipeline that did not steer; say what is then judged by nobody."""
+        """Return a caller's judges, or those of this pipeline that did not steer; say which axis loses its last."""
         if scorers is not None:
             asked = [resolve_judge(judge, pipeline=self, device=str(self.device)) for judge in scorers]
             return [as_scorer(judge.load()) for judge in asked]

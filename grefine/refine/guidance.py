@@ -193,8 +193,8 @@ def taken_axes(judges: Iterable[Scorer], left: Iterable[Scorer], steers: Iterabl
     if not words:
         return ""
     return (
-        f"Steering by {' and '.join(sorted(steers))} takes the only judge of {' and '.join(words)} away from the guard: "
-        "there the maps judge their own work. Steer by another, or add a judge (--judge NAME[=DIR], scorers=...)."
+        f"Steering by {' and '.join(sorted(steers))} takes the only judge of {' and '.join(words)} away from the "
+        "guard: there the maps judge their own work. Steer by another, or add a judge (--judge NAME[=DIR], scorers=...)."
     )
 
 

@@ -155,7 +155,7 @@ def ideal(scheduler, latents, timestep, clean):
 @pytest.mark.parametrize("strength", [0.1, 0.9])
 @pytest.mark.parametrize("name", EPSILON)
 def test_the_clean_latents_are_the_schedulers_own_at_every_step(name, strength, mdiqa):
-    """In a world of one picture every prediction leads to it, and the last, moved one leads to what it was moved to."""
+    """In a world of one picture every prediction leads to it, and the last, moved one to where it was moved."""
     scheduler = copy.deepcopy(EPSILON[name])
     timesteps, _ = choose_timesteps(scheduler, 4, strength, "cpu", "noise")
     generator = torch.Generator().manual_seed(1)
@@ -249,7 +249,7 @@ def test_the_decoders_graph_does_not_grow_with_the_image(pipe):
     for side in (64, 128):
         latents = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(side))
         with frozen(pipe.vae):
-            found, sizes[side] = kept_bytes(lambda x=latents: latent_gradient(pipe.vae, x, lambda image: image))
+            found, sizes[side] = kept_bytes(lambda x=latents: latent_gradient(pipe.vae, x, torch.clone))
         leaf = latents.requires_grad_(True)
         image, whole_size = kept_bytes(lambda leaf=leaf: pipe.vae.decode(leaf / pipe.vae.config.scaling_factor).sample)
         whole = torch.autograd.grad(image, leaf, image.detach())[0]
