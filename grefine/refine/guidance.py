@@ -194,7 +194,7 @@ def taken_axes(judges: Iterable[Scorer], left: Iterable[Scorer], steers: Iterabl
         return ""
     return (
         f"Steering by {' and '.join(sorted(steers))} takes the only judge of {' and '.join(words)} away from the "
-        "guard: there the maps judge their own work. Steer by another, or add a judge (--judge NAME[=DIR], scorers=...)."
+        "guard: there the maps judge their own work. Steer by another, or add a judge (--judge NAME[=DIR], scorers=)."
     )
 
 
