@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from grefine.errors import ConfigError
-from grefine.indicators.aq_map import AQMap
+from grefine.indicators.aq_map import AQMap, parsed_prompt
 from grefine.indicators.calibration import Calibration, check_belongs
 from grefine.indicators.domain_check import domain_of, read_world
 from grefine.indicators.pq_map import PQMap
+from grefine.indicators.readings import Readings
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.domain import DomainNet
 from grefine.models.lar_iqa import LARIQA
@@ -84,7 +86,6 @@ from grefine.refine.words import Words
 from grefine.scorers.component import component_tokenizer
 from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
 from grefine.scorers.resolve import resolve as resolve_judge
-from grefine.text.parse import parse
 from grefine.types import RefineResult, RepairPlan
 
 
@@ -340,10 +341,11 @@ class GRefinePipeline(
         self._cross_attention_kwargs, self._interrupt = cross_attention_kwargs, False
         self._guidance_scale = settings.guidance_scale or 1.0
         self._watch = Watch(callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
-        maps = MapDrawer.of(*self.own_maps(), quality_map, alignment_map, settings.phrase_judge)
+        maps = MapDrawer.of(*self.own_maps(settings.readings), quality_map, alignment_map, settings.phrase_judge)
         guides = [self.read_guidance(one) for one in steered]
         judges = self._judges(scorers, guides) if settings.guard else []
-        panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), judges)
+        read = partial(parsed_prompt, readings=settings.readings)
+        panel = Panel(lambda images, text: maps.scores(images, read(text) if text else None), judges)
         panel = panel.without(maps.drawn_by)
         scale = (cross_attention_kwargs or {}).get("scale")
         words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative_prompt, embeds, scale, clip_skip)
@@ -366,7 +368,7 @@ class GRefinePipeline(
             stage2 = stage2.at(replace(painting, steps=second, guidance=unguided, max_batch_pixels=2 * room))
 
         generator = seeds_of(plans) if generator is None else generator
-        jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, words, force)
+        jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, words, force, settings)
         jobs = draw_maps(jobs, maps)
         own = (settings, maps.calibration, stage1.side, stage1.traits)
         if plans:
@@ -507,6 +509,7 @@ class GRefinePipeline(
         generator: Any,
         words: Words,
         force: bool,
+        settings: RefineConfig,
     ) -> list[Job]:
         """Read the inputs of a call: one job per image and sample."""
         domain = domain_of(self)
@@ -514,16 +517,17 @@ class GRefinePipeline(
             domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
         check_words(prompt, words.given[0], words.negative, len(pictures))
         prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
-        return open_jobs(pictures, prompts, masks, samples, generator, domain)
+        return open_jobs(pictures, prompts, masks, samples, generator, domain, settings.readings)
 
-    def own_maps(self) -> tuple[PQMap, AQMap | None]:
+    def own_maps(self, readings: Readings = Readings.of("grefine")) -> tuple[PQMap, AQMap | None]:
         """Return the views of both maps over this pipeline's CLIP; they keep their encoded texts between calls."""
-        parts = (self.clip, self.pq_prompts, self.clip_tokenizer, self.config.calibration)
+        parts = (self.clip, self.pq_prompts, self.clip_tokenizer, self.config.calibration, readings)
         if self._maps is None or any(one is not other for one, other in zip(self._maps[0], parts, strict=True)):
             calibration = Calibration.of(self.config.calibration)
-            pq, aq = PQMap(self.clip, self.pq_prompts, calibration=calibration), None
+            known: dict[str, Any] = {"calibration": calibration, "readings": readings}
+            pq, aq = PQMap(self.clip, self.pq_prompts, **known), None
             if self.clip_tokenizer is not None:
-                aq = AQMap(self.clip, self.clip_tokenizer, calibration=calibration)
+                aq = AQMap(self.clip, self.clip_tokenizer, **known)
             self._maps = parts, (pq, aq)
         check_belongs(self._maps[1][0].calibration, self.clip)  # a pipeline may be brought to another precision
         return self._maps[1]
