@@ -197,6 +197,8 @@ def spoken(hint: Any) -> str:
         return " or ".join(map(str, options))
     if origin in (typing.Union, types.UnionType):
         return " or ".join(spoken(option) for option in options)
+    if origin in (dict, Mapping):
+        return "`name: value` pairs"
     return {type(None): "empty", str: "a text", float: "a number", int: "a whole number", bool: "true or false"}.get(
         hint, str(hint).removeprefix("typing.")
     )

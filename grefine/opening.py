@@ -94,9 +94,14 @@ def read_preferences(
 
 def missing_judges(pipe: Any, guidance: Mapping[str, float] | None = None) -> str:
     """Say which axis no judge of a pipeline covers, so that the maps judge their own work there; empty if none."""
-    steering = pipe.read_guidance(guidance)
-    specs = [judge.spec for judge in pipe.judges(steered=steering.steers if steering else ())]
-    axes = {axis for spec in specs for axis in (("perceptual", "alignment") if spec.axis == "both" else (spec.axis,))}
+    from grefine.refine.guidance import axes_of, taken_axes
+
+    steers = pipe.read_guidance(guidance).steers if guidance else ()
+    left = pipe.judges(steered=steers)
+    taken = taken_axes(pipe.judges(), left, steers)
+    if taken:
+        return taken
+    axes = axes_of(left)
     lacking = [word for axis, word in (("perceptual", "quality"), ("alignment", "the prompt")) if axis not in axes]
     if not lacking:
         return ""

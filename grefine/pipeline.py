@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,9 +37,17 @@ from grefine.refine.denoise import Watch, latent_multiple
 from grefine.refine.device import OneDevice, on_one_device
 from grefine.refine.explain import explain_result, memory_estimate
 from grefine.refine.family import check_family
-from grefine.refine.follow import drawers_of, follow_plans, planner_of, read_plans, seeds_of, stamped
+from grefine.refine.follow import (
+    drawers_of,
+    follow_plans,
+    planner_of,
+    read_plans,
+    seeds_of,
+    stamped,
+    with_guidance,
+)
 from grefine.refine.guard import Panel
-from grefine.refine.guidance import Guidance, Steering
+from grefine.refine.guidance import Guidance, Steering, taken_axes
 from grefine.refine.inputs import (
     KINDS,
     ImageInput,
@@ -289,7 +298,8 @@ class GRefinePipeline(
                 `restore(image, prompt=, strength=, generator=)`.
             preserve: "paper" or "exact"; see `RefineConfig`.
             guard: compare before and after and keep the original unless it was beaten.
-            guidance: preferences that steer denoising, e.g. {"sharpness": 1.0, "moe-agiqa": 0.5}.
+            guidance: experimental: preferences that steer denoising, e.g. {"sharpness": 1.0, "moe-agiqa": 0.5}, in
+                place of the settings' and the plans' own.
             scorers: judges for the guard in place of the pipeline's own: names of metrics, and any function of images
                 and prompts that returns a number, or numbers by name, for each.
             quality_map: your own heatmaps in place of PQ-Map: an array in 0..1 (high = good), one per image, a folder
@@ -313,6 +323,7 @@ class GRefinePipeline(
             "restorer": mending if mending is None or isinstance(mending, str) else "inpaint",  # it has steps
             "preserve": preserve,
             "guard": guard,
+            "guidance": None if guidance is None else dict(guidance),
         }
         embeds = (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds)
         other, own = self._painter_of_call(painter), painter is None
@@ -321,27 +332,30 @@ class GRefinePipeline(
         check_call(output_type, strength, callback_on_step_end_tensor_inputs, shown, most)
         preferred = self.config.refine_defaults or {}
         settings = painter_settings(config, preferred, overrides, other, own)
-        foreign = {name: given[name] for name in FOR_SDXL} | {"guidance": guidance or None}
+        pictures = [resize_picture(picture, height, width) for picture in read_pictures(image)]
+        plans = read_plans(plan, len(pictures), mask_image, strength)
+        steered = [one for one in [settings.guidance, *(each.guidance for each in plans if each)] if one]
+        steered = steered[:1] if settings.guidance else steered
+        foreign = {name: given[name] for name in FOR_SDXL} | {"guidance": steered or None}
         refuse_foreign(other, foreign | {"output_type='latent'": True if output_type == "latent" else None})
         self._cross_attention_kwargs, self._interrupt = cross_attention_kwargs, False
         self._guidance_scale = settings.guidance_scale or 1.0
         self._watch = Watch(callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
         maps = MapDrawer.of(*self.own_maps(settings.readings), quality_map, alignment_map, settings.phrase_judge)
-        steered = self.read_guidance(guidance)
-        judges = self._judges(scorers, steered) if settings.guard else []
+        guides = [self.read_guidance(one) for one in steered]
+        judges = self._judges(scorers, guides) if settings.guard else []
         read = partial(parsed_prompt, readings=settings.readings)
         panel = Panel(lambda images, text: maps.scores(images, read(text) if text else None), judges)
         panel = panel.without(maps.drawn_by)
         scale = (cross_attention_kwargs or {}).get("scale")
         words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative_prompt, embeds, scale, clip_skip)
         traits = traits_of_call(self.unet_traits, settings, num_inference_steps is not None)
-        steer = None if steered is None else partial(Steering, steered)
         first, second = settings.steps if other is None else settings.split_steps(other.steps[0] / sum(other.steps))
         scale = None if other is None else settings.guidance_scale
         painting = Painting(self, self._watch, first, settings.batch_size, guidance=scale, negative=negative_prompt)
         sdxl = None
         if self.unet is not None:
-            sdxl = SDXLPainter(self, painting, words, self.own_side, traits, steer=steer, noise=latents)
+            sdxl = SDXLPainter(self, painting, words, self.own_side, traits, steer=self._steering, noise=latents)
         stage1 = other or sdxl
         assert stage1 is not None  # a pipeline without either was refused above
         room = settings.batch_size * stage1.side**2
@@ -353,8 +367,6 @@ class GRefinePipeline(
             unguided = getattr(stage2, "unguided", 1.0)
             stage2 = stage2.at(replace(painting, steps=second, guidance=unguided, max_batch_pixels=2 * room))
 
-        pictures = [resize_picture(picture, height, width) for picture in read_pictures(image)]
-        plans = read_plans(plan, len(pictures), mask_image, strength)
         generator = seeds_of(plans) if generator is None else generator
         jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, words, force, settings)
         jobs = draw_maps(jobs, maps)
@@ -363,7 +375,7 @@ class GRefinePipeline(
             jobs = follow_plans(jobs, plans, *own, planner_of(self, maps, stage1), drawers_of(maps), stage1.phrasing)
         else:
             jobs = plan_repairs(jobs, *own, strength, phrasing=stage1.phrasing)
-        jobs = with_dropped(jobs, other and stage1)
+        jobs = with_dropped(with_guidance(jobs, settings.guidance), other and stage1)
         if plan_only:
             jobs = jobs if plans else stamped(jobs, settings, planner_of(self, maps, stage1), drawers_of(maps))
         else:
@@ -520,20 +532,26 @@ class GRefinePipeline(
         check_belongs(self._maps[1][0].calibration, self.clip)  # a pipeline may be brought to another precision
         return self._maps[1]
 
-    def read_guidance(self, weights: Mapping[str, float] | None) -> Guidance | None:
-        """Return the preferences that steer denoising; None for none."""
-        if not weights:
-            return None
+    def read_guidance(self, weights: Mapping[str, float]) -> Guidance:
+        """Return the preferences that steer denoising."""
         wants_words = any(name.replace("_", "-").lower() == "moe-agiqa" for name in weights)
         tokenizer = component_tokenizer(self, "moe_agiqa") if wants_words and self.moe_agiqa is not None else None
         return Guidance(weights, self.mdiqa, self.moe_agiqa, tokenizer)
 
-    def _judges(self, scorers: Sequence[str | AnyJudge] | None, steered: Guidance | None) -> list[Scorer]:
-        """Return a caller's judges, or those of this pipeline that did not steer."""
+    def _steering(self, weights: Mapping[str, float], prompts: Sequence[str]) -> Steering:
+        return Steering(self.read_guidance(weights), prompts)
+
+    def _judges(self, scorers: Sequence[str | AnyJudge] | None, guides: Sequence[Guidance]) -> list[Scorer]:
+        """Return a caller's judges, or those of this pipeline that did not steer; say which axis loses its last."""
         if scorers is not None:
             asked = [resolve_judge(judge, pipeline=self, device=str(self.device)) for judge in scorers]
             return [as_scorer(judge.load()) for judge in asked]
-        return self.judges(steered=steered.steers if steered is not None else ())
+        steers = {name for guide in guides for name in guide.steers}
+        left = self.judges(steered=steers)
+        lost = taken_axes(self.judges(), left, steers)
+        if lost:
+            warnings.warn(lost, stacklevel=4)
+        return left
 
     @property
     def unet_traits(self) -> UNetTraits:

@@ -34,6 +34,7 @@ _TOP: dict[str, Any] = {
     "emphasis": list,
     "regions": list,
     "made_for": dict,
+    "guidance": dict,
 }
 _REGION: dict[str, Any] = {
     "on": bool,
@@ -73,7 +74,10 @@ def write_plan(path: str | Path, values: Mapping[str, Any], mask: np.ndarray, pi
 def read_plan(path: str | Path) -> tuple[dict[str, Any], np.ndarray]:
     """Return the checked values of a plan, every region's mask among them, and the plan's mask."""
     file = Path(stem_of(path) + PLAN)
-    values = _checked(_json(file), _TOP, f"'{file}'")
+    given = _json(file)
+    values = _checked({"guidance": {}} | given if isinstance(given, dict) else given, _TOP, f"'{file}'")
+    if not all(_is_number(value) for value in values["guidance"].values()):
+        raise PlanError(f"'{file}': guidance holds a number for each name, not {str(values['guidance'])[:60]}.")
     if values["schema"] != SCHEMA:
         raise PlanError(f"'{file}' has schema {values['schema']}, this grefine reads {SCHEMA}: plan again.")
     mask = _mask(Path(stem_of(path) + MASK))

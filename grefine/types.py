@@ -220,6 +220,8 @@ class RepairPlan:
     """What it was planned from: hashes of picture and prompt, pipeline, settings; empty where nobody said."""
     file: str = ""
     """Where it was loaded from, for messages."""
+    guidance: Mapping[str, float] = field(default_factory=dict)
+    """Preferences that steer the repaint, where the call has none."""
 
     def save(self, path: str | Path, picture: Any = None) -> Path:
         """Write `PATH.plan.json`, `PATH.mask.png` and, with a PIL `picture`, `PATH.overlay.jpg`; return the first."""
@@ -275,7 +277,7 @@ class RepairPlan:
             "emphasis": [[int(start), int(end), float(weight)] for start, end, weight in self.token_weights],
             "regions": regions,
             "made_for": dict(self.made_for),
-        }
+        } | ({"guidance": dict(self.guidance)} if self.guidance else {})
 
     @property
     def area(self) -> float:

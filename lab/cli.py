@@ -59,6 +59,18 @@ def bench(
         markdown.write_text(report.markdown(), encoding="utf-8")
 
 
+@app.command()
+def steer(
+    count: int = typer.Option(64, help="Pictures, half damaged, half that miss their captions."),
+    guard: bool = typer.Option(True, help="As it is by default; --no-guard shows what steering paints."),
+    only: list[str] = typer.Option([], "--way", help="Only these ways; without it all."),
+) -> None:
+    """Steering by gradient beside none, by the referee: one line of JSON per way."""
+    from lab.bench.steering import WAYS, steering_rows
+
+    steering_rows(count, None if guard else False, only or list(WAYS), lambda row: typer.echo(json.dumps(row)))
+
+
 @train_app.command()
 def tiny(
     out: Path = OUT,

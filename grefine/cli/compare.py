@@ -37,7 +37,9 @@ def compare(
     dtype: str = typer.Option("auto", help="Of the refiners: auto, fp32, fp16 or bf16."),
     offload: str = typer.Option("none", help="Of grefine: none, model or sequential."),
     judge: list[str] = typer.Option([], metavar="NAME[=DIR]", help="A judge for grefine's guard; may be repeated."),
-    guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer grefine, e.g. sharpness:1.0."),
+    guidance: list[str] = typer.Option(
+        [], metavar="NAME:VALUE", help="Experimental: steer grefine by gradient, e.g. sharpness:1."
+    ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Also say why each metric that did not run did not."),
     as_json: bool = typer.Option(False, "--json", help="Print the comparison as JSON."),
 ) -> None:

@@ -57,7 +57,9 @@ def refine(
     dtype: str = typer.Option("auto", help="auto (fp32 on a CPU, bf16 or fp16 on a GPU), fp32, fp16 or bf16."),
     offload: str = typer.Option("none", help="none, model, group or sequential: spare the GPU's memory, ever slower."),
     judge: list[str] = typer.Option([], metavar="NAME[=DIR]", help="A judge for the guard; may be repeated."),
-    guidance: list[str] = typer.Option([], metavar="NAME:VALUE", help="Steer denoising, e.g. sharpness:1.0."),
+    guidance: list[str] = typer.Option(
+        [], metavar="NAME:VALUE", help="Experimental: steer by gradient, e.g. sharpness:1."
+    ),
     engine: str = typer.Option(
         None,
         metavar="shard [I/N]|ray",

@@ -255,7 +255,7 @@ def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> l
     elif task.masks is not None:
         given["mask_image"] = by_hand
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    out = pipe(**given, generator=generators, guidance=task.guidance or None, plan_only=task.plan_only)
+    out = pipe(**given, generator=generators, plan_only=task.plan_only)
     share = (time.perf_counter() - start) / len(readings)
     return [
         _outcome(reading, image, result, share, task.plan_only)

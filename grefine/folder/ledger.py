@@ -27,7 +27,7 @@ _WORDS = {
     "prompts": "the prompts",
     "loras": "the folder of LoRAs",
     "gate": "the gate",
-    "steering": "the precision, added judges, guidance, who redraws, who draws the maps, plans or masks",
+    "steering": "the precision, added judges, who redraws, who draws the maps, plans or masks",
 }
 
 

@@ -108,7 +108,7 @@ def plan_folder(
     pipe = open_pipeline(pipeline, opening)
     found = PromptSources(table, prompt, follow_links=options.follow_links)
     name = pipeline_name(pipe)
-    task = Task(name, weights_fingerprint(pipe), settings, options, found, None, "", tuple(opening.key()), {}, *drawn)
+    task = Task(name, weights_fingerprint(pipe), settings, options, found, None, "", tuple(opening.key()), *drawn)
     domain = domain_of(pipe) if not options.force else None
     summary, mirror = PlanSummary(out, domain=domain), mirror_of(out)
     pipe.set_progress_bar_config(disable=True)

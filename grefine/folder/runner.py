@@ -136,7 +136,7 @@ def refine_folder(
         painter: Who redraws in place of SDXL: a recipe, an installed painter, a folder, or a Hub id.
         painter_class: The class of diffusers that a folder or Hub id is loaded as.
         restorer: Stage 2: none, inpaint, controlnet-tile, or another painter, named as `painter` is.
-        guidance: Preferences that steer denoising, e.g. {"sharpness": 1.0}.
+        guidance: Experimental: preferences that steer denoising, e.g. {"sharpness": 1.0}; in place of the settings'.
         engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun;
             `ray` to work on a cluster.
         workers: Start so many shards on this machine, wait for them and merge.
@@ -211,12 +211,13 @@ def refine_folder(
     if restorer is not None:
         plain = str(restorer) if str(restorer) in RESTORERS else None
         settings, restorer = replace(settings, restorer=plain), None if plain else restorer
+    settings = replace(settings, guidance=dict(guidance)) if guidance else settings
     named_painter = (str(painter or ""), painter_class or "", str(restorer or ""))
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial, *named_painter)
     if cluster and on_ray:
         join(cluster)
     pipe = open_pipeline(pipeline, opening)
-    unjudged = missing_judges(pipe, guidance) if settings.guard else ""
+    unjudged = missing_judges(pipe, settings.guidance) if settings.guard else ""
     first = gate
     if isinstance(first, str):
         first = read_gate(first, gate_weights, pipe, device or "cpu", allow_noncommercial)
@@ -229,7 +230,6 @@ def refine_folder(
         Path(lora_dir) if lora_dir is not None else None,
         gate_key(first),
         tuple(opening.key()),
-        dict(guidance or {}),
         *drawn,
         painters_of(pipe),
         *by_hand,
@@ -569,6 +569,7 @@ def _quiet(pipe: Any) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+            warnings.filterwarnings("ignore", message="Steering by")  # a note of the run says so
             yield
     finally:
         if before is not None:

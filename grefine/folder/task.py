@@ -34,8 +34,6 @@ class Task:
     """What tells the run's first judge from others; empty without one."""
     opening: tuple[str, ...] = ()
     """Precision and added judges of the pipeline, where they are not the default."""
-    guidance: Mapping[str, float] = field(default_factory=dict)
-    """Preferences that steer denoising."""
     quality_map: MapSource | None = None
     """Who draws the quality maps in place of PQ-Map."""
     alignment_map: MapSource | None = None
@@ -81,7 +79,7 @@ class Task:
         return digest(values + [self.gate] * bool(self.gate) + self._steering(edit))
 
     def _steering(self, plans: str) -> list[Any]:
-        steering: list[Any] = [list(self.opening), dict(self.guidance)]
+        steering: list[Any] = [list(self.opening), {}]  # the second held the guidance, now one of the settings
         steering += [self.drawn_by] if self.drawn_by else []
         steering += [dict(self.painter)] if self.painter else []
         by_hand = {"plans": plans, "masks": self.masks.digest if self.masks else ""}

@@ -27,6 +27,8 @@ def view_of(task: "Task", gate: "ScoreGate | None", pipe: Any) -> dict[str, Any]
     facts += [("gate", gate.name)] if gate else []
     facts += task.drawn_by.items()
     facts += [("painter", task.painter_name)] if task.painter else []
+    guidance = task.config.guidance or {}
+    facts += [("steered by", ", ".join(f"{name} {weight:g}" for name, weight in guidance.items()))] if guidance else []
     facts += [("force", "yes")] if task.options.force else []
     domain = domain_of(pipe)
     return {

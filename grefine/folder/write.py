@@ -19,6 +19,7 @@ from grefine.io.images import SUFFIXES, Format
 from grefine.io.picture import LoadedImage, printable
 from grefine.io.record import RefineRecord, attach_record
 from grefine.io.run_files import layer_path
+from grefine.refine.guidance import steers_of
 from grefine.report.media import layers_of
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _record(outcome: "Outcome", task: Task) -> RefineRecord:
         after=dict(result.after.values) if result else judged,
         gate=outcome.gate.name if outcome.gate else "",
         forced=outcome.foreign,
-        drew=", ".join(task.drew),
+        drew=", ".join([*task.drew, *(steers_of(result.plan.guidance) if result else ())]),
         size=[] if reading.image is None else list(reading.image.rgb.size),
         **(_planned(result) if result else {}),
         source=reading.digest,

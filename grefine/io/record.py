@@ -52,7 +52,7 @@ class RefineRecord:
     painter: str = ""
     """Who redrew; empty for SDXL."""
     drew: str = ""
-    """Who drew the maps in place of ours, and the metrics that see as they do, with commas: they prove nothing."""
+    """Who drew the maps in place of ours, the metrics that see as they do, and who steered, with commas: no proof."""
     size: list[int] = field(default_factory=list)
     """Width and height."""
     regions: list[dict[str, Any]] | None = None

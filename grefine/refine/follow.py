@@ -80,6 +80,11 @@ def stamped(jobs: Sequence[Job], config: RefineConfig, planner: str, maps: str) 
     return done
 
 
+def with_guidance(jobs: Sequence[Job], guidance: Mapping[str, float] | None) -> list[Job]:
+    """Write into every plan what steers its repaint: what the settings say, or else the plan itself."""
+    return [replace(job, plan=replace(job.plan, guidance=guidance or job.plan.guidance)) for job in jobs]
+
+
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """Return a hash over the first numbers of every weight: equal for equal networks, cheap for large ones."""
     state = hashlib.sha256()

@@ -6,22 +6,27 @@ image is turned back into the UNet's prediction. A judge that steers is never ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from grefine.errors import ConfigError, PromptError, WeightsMissing, nearest
 from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
-from grefine.refine.vae import decode_latents
+from grefine.refine.vae import latent_gradient, rows_at_once
 from grefine.scorers.batches import tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from grefine.scorers.protocol import Scorer
 
 WHOLE = ("mdiqa", "moe-agiqa")
 """Preferences beside the nine dimensions: MDIQA's overall score, and MoE-AGIQA's mean over what it rates."""
@@ -64,8 +69,7 @@ class Guidance:
     @property
     def steers(self) -> tuple[str, ...]:
         """Component names of the judges that steer, which must not judge the result."""
-        used = [("mdiqa", self._needs_mdiqa), ("moe_agiqa", "moe-agiqa" in self.weights)]
-        return tuple(name for name, needed in used if needed)
+        return steers_of(self.weights)
 
     @property
     def _needs_mdiqa(self) -> bool:
@@ -88,20 +92,38 @@ class Guidance:
         return total
 
     def gradient(self, image: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
-        """Return how the preference grows with each pixel: `(B, 3, H, W)`."""
-        with torch.enable_grad():
-            leaf = image.detach().requires_grad_(True)
-            return torch.autograd.grad(self.preference(leaf, prompts).sum(), leaf)[0]
+        """Return how the preference grows with each pixel: `(B, 3, H, W)`; large images are judged one by one."""
+        rows, found = rows_at_once(image), []
+        with torch.enable_grad(), frozen(self.mdiqa, self.moe_agiqa):
+            for start in range(0, len(image), rows):
+                leaf = image[start : start + rows].detach().requires_grad_(True)
+                own = None if prompts is None else prompts[start : start + rows]
+                found.append(torch.autograd.grad(self.preference(leaf, own).sum(), leaf)[0])
+        return torch.cat(found)
 
     def _moe(self, image: Tensor, prompts: Sequence[str] | None) -> Tensor:
+        """Return the mean over tiles that cover the image, under a prompt that read all of it."""
         model, tokenizer = self.moe_agiqa, self.tokenizer
         if model is None or tokenizer is None:
             raise WeightsMissing("guidance by moe-agiqa needs MoE-AGIQA and its tokenizer, which are not both here.")
         if prompts is None or len(prompts) != len(image) or not all(p.strip() for p in prompts):
             raise PromptError("guidance by moe-agiqa needs one prompt with words in it per image.")
-        ids, mask = tokens(tokenizer, prompts, model.config["text_length"], image.device)
-        crops = _middle(image, model.config["crop_size"])
-        return model(crops[:, None], _clip_view(image, model.config["image_size"]), ids, mask).scores.mean(dim=(1, 2))
+        words = model.encode_prompt(
+            _clip_view(image, model.config["image_size"]),
+            *tokens(tokenizer, prompts, model.config["text_length"], image.device),
+        )
+
+        def rated(tile: Tensor, words: Tensor) -> Tensor:
+            prior = model.prior_features(tile)
+            prior = None if prior is None else prior[:, None]
+            return model.head(model.crop_features(tile)[:, None], words, prior).scores.mean(dim=(1, 2))
+
+        tiles = _tiles(image, model.config["crop_size"])
+        if len(tiles) == 1:
+            return rated(tiles[0], words)
+        # One tile's activations at a time: what is kept otherwise grows with the image.
+        scores = [checkpoint(rated, tile, words, use_reentrant=False) for tile in tiles]
+        return torch.stack(scores).mean(dim=0)  # pyright: ignore[reportArgumentType]
 
 
 class Steering:
@@ -127,21 +149,67 @@ class Steering:
         self.start, self.end = start, end
 
     def __call__(self, scheduler: Any, vae: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
-        """Return the moved prediction."""
-        signal, noise = noise_levels(scheduler, timestep)
-        share = noise / (signal**2 + noise**2) ** 0.5
-        if not self.end <= share <= self.start:
+        """Return the moved prediction; the last step is always guided, however few there are."""
+        signal, noise = noise_levels(scheduler, timestep, latents)
+        share = noise / math.hypot(signal, noise)
+        if not self.end <= share <= self.start and timestep != scheduler.timesteps[-1]:
             return prediction
         kind = scheduler.config.get("prediction_type", "epsilon")
         clean = clean_latents(kind, prediction.float(), latents.float(), signal, noise)
-        with torch.enable_grad():
-            leaf = clean.detach().requires_grad_(True)
-            image = (decode_latents(vae, leaf) / 2 + 0.5).clamp(0, 1).float()
-            liked = self.guidance.preference(image, self.prompts).sum()
-            (gradient,) = torch.autograd.grad(liked, leaf)
+        gradient = self.gradient(vae, clean)
         scale = gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
         moved = clean + self.step * self.guidance.strength * share * gradient / scale
         return as_prediction(kind, moved, latents.float(), signal, noise).to(prediction.dtype)
+
+    def gradient(self, vae: Any, clean: Tensor) -> Tensor:
+        """Return how the preference grows with each clean latent."""
+
+        def of_pixels(decoded: Tensor) -> Tensor:
+            image = decoded.float() / 2 + 0.5
+            inside = (image > 0) & (image < 1)
+            return self.guidance.gradient(image.clamp(0, 1), self.prompts) * inside / 2
+
+        with frozen(vae):
+            return latent_gradient(vae, clean, of_pixels)
+
+
+@contextmanager
+def frozen(*models: nn.Module | None) -> Iterator[None]:
+    """Keep the graph free of what only gradients of weights need: most of its memory."""
+    trained = [p for model in models if isinstance(model, nn.Module) for p in model.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def taken_axes(judges: Iterable[Scorer], left: Iterable[Scorer], steers: Iterable[str]) -> str:
+    """Say which axis loses its last judge where those that steer are left out; empty where none does."""
+    lost = sorted(axes_of(judges) - axes_of(left), reverse=True)
+    words = [{"perceptual": "quality", "alignment": "the prompt"}[axis] for axis in lost]
+    if not words:
+        return ""
+    return (
+        f"Steering by {' and '.join(sorted(steers))} takes the only judge of {' and '.join(words)} away from the "
+        "guard: there the maps judge their own work. Steer by another, or add a judge (--judge NAME[=DIR], scorers=)."
+    )
+
+
+def axes_of(judges: Iterable[Scorer]) -> set[str]:
+    """Return what judges see: perceptual, alignment."""
+    axes = {judge.spec.axis for judge in judges}
+    return {"perceptual", "alignment"} if "both" in axes else {str(axis) for axis in axes}
+
+
+def steers_of(weights: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the component names of the judges that preferences need."""
+    used = {
+        "moe_agiqa" if name == "moe-agiqa" else "mdiqa" for name, value in check_preferences(weights).items() if value
+    }
+    return tuple(sorted(used))
 
 
 def check_preferences(weights: Mapping[str, float]) -> dict[str, float]:
@@ -157,24 +225,24 @@ def check_preferences(weights: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def noise_levels(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """Return (signal, noise) such that latents = signal * clean + noise * epsilon at this step.
+def noise_levels(scheduler: Any, timestep: Any, latents: Tensor) -> tuple[float, float]:
+    """Return (signal, noise) such that latents = signal * clean + noise * epsilon at this step of the loop.
 
-    Schedulers that count in sigmas without scaling the signal (Euler and its kin) have signal 1.
+    The scheduler itself is asked, so that sigmas between timesteps (Karras) and short schedules are exact. Those that
+    scale the UNet's input (Euler and its kin) leave the signal at 1.
     """
-    time_ = torch.as_tensor(timestep).float().cpu()
-    sigmas = getattr(scheduler, "sigmas", None)
-    if sigmas is not None and float(torch.as_tensor(scheduler.init_noise_sigma)) > 1.0 + 1e-6:
-        place = int((scheduler.timesteps.float().cpu() - time_).abs().argmin())
-        return 1.0, float(sigmas[place])
-    cumulative = getattr(scheduler, "alphas_cumprod", None)
-    if cumulative is None:
+    one = torch.ones(1, 1, 1, 1, device=latents.device)
+    if hasattr(scheduler, "precondition_inputs") or not hasattr(scheduler, "add_noise"):
         raise ConfigError(
-            f"guidance cannot read the noise level of {type(scheduler).__name__}; use a scheduler with sigmas or "
-            "alphas_cumprod, such as DDIM, Euler or DPM-Solver."
+            f"guidance cannot read the noise level of {type(scheduler).__name__}; use DDIM, LCM, Euler, DPM-Solver or "
+            "their kin."
         )
-    share = float(cumulative[int(time_.round().clamp(0, len(cumulative) - 1))])
-    return share**0.5, (1 - share) ** 0.5
+    scaled = float(scheduler.scale_model_input(one, timestep))
+    if scaled != 1.0:
+        return 1.0, math.sqrt(1.0 / scaled**2 - 1.0)
+    times = torch.as_tensor(timestep, device=latents.device).reshape(1)
+    signal, noise = (float(scheduler.add_noise(*pair, times)) for pair in ((one, 0 * one), (0 * one, one)))
+    return signal, noise
 
 
 def clean_latents(kind: str, prediction: Tensor, latents: Tensor, signal: float, noise: float) -> Tensor:
@@ -200,21 +268,22 @@ def as_prediction(kind: str, clean: Tensor, latents: Tensor, signal: float, nois
     return (signal * latents / total - clean) * total**0.5 / max(noise, 1e-4)
 
 
-def _middle(image: Tensor, size: int) -> Tensor:
-    """Cut the middle square; smaller images are put on black first."""
+def _tiles(image: Tensor, size: int) -> list[Tensor]:
+    """Cut the fewest squares that cover the whole image; what is smaller than one is put on black first."""
     height, width = image.shape[-2:]
     short = [max(0, size - width), max(0, size - height)]
     image = F.pad(image, [short[0] // 2, short[0] - short[0] // 2, short[1] // 2, short[1] - short[1] // 2])
-    top, left = (image.shape[-2] - size) // 2, (image.shape[-1] - size) // 2
-    return image[..., top : top + size, left : left + size]
+    counts = [math.ceil(side / size) for side in image.shape[-2:]]
+    tops, lefts = (
+        torch.linspace(0, side - size, count).round().int().tolist()
+        for side, count in zip(image.shape[-2:], counts, strict=True)
+    )
+    return [image[..., top : top + size, left : left + size] for top in tops for left in lefts]
 
 
 def _clip_view(image: Tensor, size: int) -> Tensor:
-    """Resize the shorter side, cut the middle and standardise, all differentiable."""
-    height, width = image.shape[-2:]
-    scale = size / min(height, width)
-    if scale != 1:
-        shape = (max(size, int(height * scale)), max(size, int(width * scale)))
-        image = F.interpolate(image, shape, mode="bicubic", align_corners=False, antialias=True)
+    """Resize the whole image to a square and standardise, all differentiable."""
+    if image.shape[-2:] != (size, size):
+        image = F.interpolate(image, (size, size), mode="bicubic", align_corners=False, antialias=True)
     mean, std = (torch.tensor(v, device=image.device, dtype=image.dtype)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
-    return (_middle(image, size) - mean) / std
+    return (image - mean) / std

@@ -88,6 +88,9 @@ class RefineConfig:
     """What Eq. 7 adds to the weight of the words of a defective phrase."""
     batch_size: int = 4
     """Crops per denoiser call."""
+    guidance: Mapping[str, float] | None = None
+    """Experimental: steer denoising by gradient towards what judges like, e.g. `{sharpness: 1.0, moe-agiqa: 0.5}`;
+    docs/guidance.md has what was measured."""
 
     stage1: bool = True
     """Repaint the crops; without it stage 2 alone runs."""
@@ -214,6 +217,7 @@ FALLBACKS: dict[str, Any] = {
     "dilate": 0.02,
     "guard_resolution": 0.01,
     "guard_trade": 0.0,
+    "guidance": {},
 }
 """What stands where neither the call nor the pipeline says anything. Thresholds fall back on the calibration."""
 

@@ -1,6 +1,6 @@
 """Into the latents and back, in the precision that a VAE needs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,9 @@ from grefine.errors import ImageError
 
 ROOM = 1024**2
 """Pixels that are encoded together: a VAE takes gigabytes at this size, and more pictures at once are no faster."""
+
+TILE, MARGIN = 64, 8
+"""Latents per side that the decoder is differentiated through at a time, and what it sees round them."""
 
 
 def encode_images(vae: Any, images: Tensor, device: torch.device) -> Tensor:
@@ -27,6 +30,42 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     with _safe_precision(vae) as dtype:
         pixels = vae.decode(_shift(vae, latents.to(dtype), into=False), return_dict=False)[0]
         return _numbers(pixels, "VAE", vae.dtype)
+
+
+def rows_at_once(images: Tensor) -> int:
+    """Return how many pictures `(B, C, H, W)` are differentiated together."""
+    return max(1, (8 * TILE) ** 2 // (images.shape[-2] * images.shape[-1]))
+
+
+def latent_gradient(vae: Any, latents: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return how something grows with each latent, given how it grows with each decoded pixel (of the whole image).
+
+    What is larger than a tile is decoded once without a graph, and then differentiated tile by tile: it takes the
+    memory of one tile with its margin, whatever the image.
+    """
+    height, width = latents.shape[-2:]
+    if height * width <= TILE**2:
+        return _back(vae, latents, gradient)
+    pixels = gradient(decode_latents(vae, latents))
+    cell, total = pixels.shape[-1] // width, torch.zeros_like(latents)
+    for row in range(len(latents)):
+        for top in range(0, height, TILE):
+            for left in range(0, width, TILE):
+                down, across = (slice(max(at - MARGIN, 0), at + TILE + MARGIN) for at in (top, left))
+                own = torch.zeros_like(pixels[row : row + 1])
+                inner = (..., slice(top * cell, (top + TILE) * cell), slice(left * cell, (left + TILE) * cell))
+                own[inner] = pixels[row : row + 1][inner]
+                seen = own[..., down.start * cell : down.stop * cell, across.start * cell : across.stop * cell]
+                part = _back(vae, latents[row : row + 1, :, down, across], lambda _, seen=seen: seen)
+                total[row : row + 1, :, down, across] += part
+    return total
+
+
+def _back(vae: Any, latents: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:
+    with torch.enable_grad(), _safe_precision(vae) as dtype:  # backwards, too, in the precision of the way there
+        leaf = latents.detach().requires_grad_(True)
+        pixels = vae.decode(_shift(vae, leaf.to(dtype), into=False), return_dict=False)[0]
+        return torch.autograd.grad(pixels, leaf, gradient(pixels.detach()).to(dtype))[0]
 
 
 def roundtrip(vae: Any, images: Tensor, device: torch.device) -> Tensor:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    UniPCMultistepScheduler,
+)
 
 from grefine.errors import ConfigError, PromptError, WeightsMissing
 from grefine.models.mdiqa import MDIQA
@@ -14,11 +25,13 @@ from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.refine.guidance import (
     Guidance,
     Steering,
-    as_prediction,
     check_preferences,
     clean_latents,
+    frozen,
     noise_levels,
 )
+from grefine.refine.strength import choose_timesteps
+from grefine.refine.vae import latent_gradient
 from lab.world.tokenizer import build_tokenizer
 
 
@@ -94,26 +107,74 @@ def test_a_row_does_not_see_its_neighbours(mdiqa, moe, tokenizer):
     torch.testing.assert_close(both[1:], alone, atol=1e-6, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("scheduler", [DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler])
-def test_clean_latents_are_the_schedulers_own(kind, scheduler):
-    """The clean image that guidance judges is the one that the scheduler itself would step to."""
-    clipping = {"clip_sample": False} if scheduler is DDIMScheduler else {}
-    own = scheduler(prediction_type=kind, **clipping)
-    own.set_timesteps(5)
-    clean, noise = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
-    for timestep in own.timesteps[1:4]:
-        signal, sigma = noise_levels(own, timestep)
-        latents = own.add_noise(clean, noise, timestep[None])
-        torch.testing.assert_close(latents, signal * clean + sigma * noise, atol=1e-4, rtol=1e-3)
-        prediction = as_prediction(kind, clean, latents, signal, sigma)
-        torch.testing.assert_close(
-            clean_latents(kind, prediction, latents, signal, sigma), clean, atol=2e-3, rtol=1e-3
-        )
-        if scheduler is DDIMScheduler or (scheduler is EulerDiscreteScheduler and kind != "sample"):
-            own._step_index = None
-            step = own.step(prediction, timestep, latents)
-            torch.testing.assert_close(step.pred_original_sample, clean, atol=2e-3, rtol=1e-3)
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+EPSILON = {
+    "euler": EulerDiscreteScheduler(**BETAS),
+    "euler, karras": EulerDiscreteScheduler(**BETAS, use_karras_sigmas=True, timestep_spacing="trailing"),
+    "euler a": EulerAncestralDiscreteScheduler(**BETAS),
+    "heun": HeunDiscreteScheduler(**BETAS),
+    "dpm++ 2m": DPMSolverMultistepScheduler(**BETAS),
+    "dpm++ 2m karras": DPMSolverMultistepScheduler(**BETAS, use_karras_sigmas=True),
+    "ddim": DDIMScheduler(**BETAS, clip_sample=False),
+    "ddim, v": DDIMScheduler(**BETAS, clip_sample=False, prediction_type="v_prediction"),
+    "euler, v": EulerDiscreteScheduler(**BETAS, prediction_type="v_prediction"),
+    "dpm++ 2m, v": DPMSolverMultistepScheduler(**BETAS, prediction_type="v_prediction"),
+    "lcm": LCMScheduler(**BETAS, clip_sample=False),
+    "unipc": UniPCMultistepScheduler(**BETAS),
+}
+
+
+class Seen(Steering):
+    """Steering that notes the clean latents it is given, and pulls everywhere alike."""
+
+    def gradient(self, vae, clean):
+        self.clean = clean
+        return torch.ones_like(clean)
+
+
+def ideal(scheduler, latents, timestep, clean):
+    """What a perfect UNet of a world with one picture predicts, from the scheduler's own account of its noise."""
+    sigmas = getattr(scheduler, "sigmas", None)
+    if sigmas is not None:
+        if scheduler.step_index is None:
+            scheduler._init_step_index(timestep)
+        sigma = sigmas[scheduler.step_index].item()
+        scales = type(scheduler).__name__.startswith(("Euler", "Heun"))
+        signal = 1.0 if scales else 1 / (1 + sigma**2) ** 0.5
+        noise = sigma * signal
+    else:
+        signal, noise = (scheduler.alphas_cumprod[timestep] ** 0.5).item(), 0.0
+        noise = (1 - signal**2) ** 0.5
+    epsilon = (latents - signal * clean) / noise
+    if scheduler.config.prediction_type == "epsilon":
+        return epsilon
+    total = (signal**2 + noise**2) ** 0.5  # v lives on the unit circle
+    return (signal * epsilon - noise * clean) / total
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.9])
+@pytest.mark.parametrize("name", EPSILON)
+def test_the_clean_latents_are_the_schedulers_own_at_every_step(name, strength, mdiqa):
+    """In a world of one picture every prediction leads to it, and the last, moved one to where it was moved."""
+    scheduler = copy.deepcopy(EPSILON[name])
+    timesteps, _ = choose_timesteps(scheduler, 4, strength, "cpu", "noise")
+    generator = torch.Generator().manual_seed(1)
+    clean, noise = (torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2))
+    latents = scheduler.add_noise(clean, noise, timesteps[:1])
+    steering = Seen(Guidance({"sharpness": 1.0}, mdiqa), start=1.0)
+    for index, timestep in enumerate(timesteps):
+        scheduler.scale_model_input(latents, timestep)
+        steering.step = 0.15 if index == len(timesteps) - 1 else 0.0
+        prediction = ideal(scheduler, latents, timestep, clean)
+        signal, sigma = noise_levels(scheduler, timestep, latents)
+        moved = steering(scheduler, None, prediction, latents, timestep)
+        torch.testing.assert_close(steering.clean, clean, atol=2e-3, rtol=1e-3)
+        latents = scheduler.step(moved, timestep, latents, return_dict=False)[0]
+    share = sigma / math.hypot(signal, sigma)
+    kept = 0.0  # of the noisy latents, by LCM's boundary condition
+    if name == "lcm":
+        kept = 0.25 / ((float(timesteps[-1]) * 10) ** 2 + 0.25)
+    torch.testing.assert_close(latents, clean + (1 - kept) * 0.15 * share, atol=5e-3, rtol=1e-3)
 
 
 class Pipe(SimpleNamespace):
@@ -140,7 +201,7 @@ def test_steering_moves_the_clean_image_to_a_higher_score(pipe, mdiqa):
     timestep = pipe.scheduler.timesteps[5]
     with torch.no_grad():
         moved = steering(pipe.scheduler, pipe.vae, prediction, latents, timestep)
-    signal, noise = noise_levels(pipe.scheduler, timestep)
+    signal, noise = noise_levels(pipe.scheduler, timestep, latents)
 
     def liked(p):
         with torch.no_grad():
@@ -151,15 +212,51 @@ def test_steering_moves_the_clean_image_to_a_higher_score(pipe, mdiqa):
     assert liked(moved) > liked(prediction)
 
 
-def test_steering_leaves_pure_noise_alone(pipe, mdiqa):
-    prediction = torch.randn(1, 4, 32, 32)
-    timestep = pipe.scheduler.timesteps[0]
-    assert (
-        Steering(Guidance({"sharpness": 1.0}, mdiqa), start=0.5)(
-            pipe.scheduler, pipe.vae, prediction, prediction, timestep
-        )
-        is prediction
-    )
+def test_steering_leaves_pure_noise_alone_but_never_the_last_step(pipe, mdiqa):
+    prediction = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(4))
+    steering = Steering(Guidance({"sharpness": 1.0}, mdiqa), start=0.0)
+    first, last = pipe.scheduler.timesteps[0], pipe.scheduler.timesteps[-1]
+    assert steering(pipe.scheduler, pipe.vae, prediction, prediction, first) is prediction
+    assert not steering(pipe.scheduler, pipe.vae, prediction, prediction, last).equal(prediction)
+
+
+def test_moe_agiqa_sees_every_part_of_a_crop(moe, tokenizer):
+    guidance = Guidance({"moe-agiqa": 1.0}, None, moe, tokenizer)
+    felt = guidance.gradient(picture(size=80)[..., :56], ["a red ball"]).abs()
+    assert (felt.unfold(2, 8, 8).unfold(3, 8, 8).amax(dim=(1, 4, 5)) > 0).all()
+
+
+def kept_bytes(work):
+    """Return the result of some work and the most bytes that graphs held meanwhile."""
+    held, most = [0], [0]
+
+    class Kept:
+        def __init__(self, tensor):
+            self.tensor, self.size = tensor, tensor.numel() * tensor.element_size()
+            held[0] += self.size
+            most[0] = max(most[0], held[0])
+
+        def __del__(self):
+            held[0] -= self.size
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        found = work()
+    return found, most[0]
+
+
+def test_the_decoders_graph_does_not_grow_with_the_image(pipe):
+    sizes = {}
+    for side in (64, 128):
+        latents = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(side))
+        with frozen(pipe.vae):
+            found, sizes[side] = kept_bytes(lambda x=latents: latent_gradient(pipe.vae, x, torch.clone))
+        leaf = latents.requires_grad_(True)
+        image, whole_size = kept_bytes(lambda leaf=leaf: pipe.vae.decode(leaf / pipe.vae.config.scaling_factor).sample)
+        whole = torch.autograd.grad(image, leaf, image.detach())[0]
+        # Of several tiles each has its own statistics of normalisation, which weights drawn at random lean on most.
+        assert torch.cosine_similarity(found.flatten(), whole.flatten(), 0) > (0.5 if side > 64 else 0.99999)
+        assert sizes[side] < (0.5 if side > 64 else 1.0) * whole_size
+    assert sizes[128] < 1.6 * sizes[64]
 
 
 def test_only_the_needed_judges_steer(mdiqa, moe, tokenizer):
@@ -182,4 +279,4 @@ def test_bad_use_is_one_sentence(mdiqa, moe, tokenizer):
     with pytest.raises(PromptError, match="prompt"):
         Guidance({"moe-agiqa": 1.0}, None, moe, tokenizer).gradient(picture())
     with pytest.raises(ConfigError, match="cannot read"):
-        noise_levels(SimpleNamespace(), 1)
+        noise_levels(SimpleNamespace(), 1, picture())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -28,8 +28,8 @@ class SDXLPainter:
     side: int
     traits: UNetTraits
     control: bool = False
-    steer: Callable[[Sequence[str]], Steering] | None = None
-    """Makes what steers a batch, given the whole prompt of each of its crops."""
+    steer: Callable[[Mapping[str, float], Sequence[str]], Steering] | None = None
+    """Makes what steers a batch, given its plans' preferences and the whole prompt of each of its crops."""
     noise: Tensor | None = None
     name: str = "SDXL"
     sees_source: bool = False
@@ -48,7 +48,10 @@ class SDXLPainter:
         """Denoise the crops in batches of equal size, strength and text length."""
         told = [self.words(crop.job, crop.prompt, crop.weights) for crop in crops]
         keys = [
-            (crop.size, crop.strength, words.shape, crop.source_visible, crop.repair_in_place)
+            (
+                *(crop.size, crop.strength, words.shape, crop.source_visible, crop.repair_in_place),
+                tuple(sorted(crop.job.plan.guidance.items())),
+            )
             for crop, words in zip(crops, told, strict=True)
         ]
         asked = self.painting
@@ -66,20 +69,19 @@ class SDXLPainter:
         height, width = crops[0].size
         images = torch.stack([to_tensor(resize(crop.pixels, height, width)) for crop in crops])
         masks = torch.stack([torch.from_numpy(resize_mask(crop.mask, height, width)).float()[None] for crop in crops])
-        in_place = crops[0].repair_in_place
+        in_place, likes = crops[0].repair_in_place, crops[0].job.plan.guidance
         return CropBatch(
             images=images * 2 - 1,
             masks=snap_mask(masks, self.pipe.vae_scale_factor),
             embeddings=words,
             strength=crops[0].strength,
-            # Steering needs all of the steps.
-            steps=self.traits.steps_for(self.painting.steps, in_place and self.steer is None),
+            steps=self.traits.steps_for(self.painting.steps, in_place),
             seeds=[crop.seed for crop in crops],
             stage=stage,
             source_visible=crops[0].source_visible,
             steps_mode=self.traits.steps_mode,
             guidance=1.0 if in_place else self.painting.guidance,
             control=self.control,
-            steering=None if self.steer is None else self.steer([crop.job.text for crop in crops]),
+            steering=self.steer(likes, [crop.job.text for crop in crops]) if self.steer and likes else None,
             noise=None if self.noise is None else torch.cat([self.noise[crop.job.row][None] for crop in crops]),
         )
