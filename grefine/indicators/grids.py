@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -85,9 +86,10 @@ class GridMap:
         return replace(self, patches=tuple((box, np.where((g > threshold) & ~k, 0.0, g)) for (box, g), k in patches))
 
     def one_place(self, claims: Sequence[GridMap], threshold: float, radius: float) -> GridMap:
-        """Return a round place where no claim lies: 1 at its centre, 0.5 at `radius`.
+        """Return a round place where no claim lies: 1 at its centre, 0.5 at its own radius, `radius` at the most.
 
-        It is where the map is highest, or, where no free cell reaches the threshold, where there is most room.
+        It is where the map is highest, as large as what is seen there, or, where no free cell reaches the threshold,
+        where there is most room, as large as what makes the claims.
         """
         free = [
             np.logical_and.reduce([claim.patches[i][1] <= threshold for claim in claims] or [np.ones_like(grid, bool)])
@@ -96,20 +98,31 @@ class GridMap:
         if not free[0].any():
             return self.apply(np.zeros_like)
         at = [self._centres(box, grid.shape) for box, grid in self.patches]
-        look = self.patches[0][1]
-        if float(look[free[0]].max()) > threshold:
-            likely, reach = look - look[free[0]].min() + 1e-6, radius
+        look, centres = self.patches[0][1], at[0].reshape(-1, 2)
+        apart = np.hypot(*(at[0].reshape(-1, 1, 2) - at[0].reshape(1, -1, 2)).transpose(2, 0, 1))
+        seen = free[0] & (look > threshold)
+        if seen.any():
+            likely = np.where(free[0], look - look[free[0]].min() + 1e-6, 0.0)
+            near = (apart[((apart <= radius) @ likely.ravel()).argmax()] <= radius).reshape(seen.shape)
+            seen = _reached(seen, seen & near)
+            weights = likely * (seen & near if (seen & near).any() else near)
+            centre, radius = weights.ravel() @ centres / weights.sum(), self._radius([seen], radius)
         else:  # nothing free looks like it: where there is room for it and all round it
-            likely, reach = 1.0 + look, ROOM * radius
-        values = np.where(free[0], likely, 0.0).ravel()
-        near = np.hypot(*(at[0].reshape(-1, 1, 2) - at[0].reshape(1, -1, 2)).transpose(2, 0, 1)) <= reach
-        centre = at[0].reshape(-1, 2)[(near @ values).argmax()]
+            radius = self._radius([claim.patches[0][1] > threshold for claim in claims], radius)
+            centre = centres[((apart <= ROOM * radius) @ np.where(free[0], 1.0 + look, 0.0).ravel()).argmax()]
         grids = [
             (np.clip(1.0 - np.hypot(*(cells - centre).transpose(2, 0, 1)) / (2 * radius), 0.0, 1.0) * kept)
             for cells, kept in zip(at, free, strict=True)
         ]
         boxes = [box for box, _ in self.patches]
         return replace(self, patches=tuple((b, g.astype(np.float32)) for b, g in zip(boxes, grids, strict=True)))
+
+    def _radius(self, areas: Sequence[np.ndarray], most: float) -> float:
+        """Return the mean radius of things that cover these cells, in shorter sides: from half of `most` to `most`."""
+        if not areas:
+            return most
+        shape = self.size[0] * self.size[1] / min(self.size) ** 2
+        return float(np.clip(np.mean([math.sqrt(area.mean() * shape / math.pi) for area in areas]), most / 2, most))
 
     def _centres(self, box: Box, shape: tuple[int, ...]) -> np.ndarray:
         """Return `(h, w, 2)` centres of a grid's cells, in shorter sides of the image."""
