@@ -1,6 +1,7 @@
 """`python -m lab plans`: plans made from true maps in two worlds; are place, words and strength what they should be?"""
 
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,13 +26,13 @@ from lab.bench import intervals
 from lab.bench.cases import CHANGED, damaged_cases, wrong_scenes
 from lab.bench.report import Row
 from lab.world import vocabulary as words
-from lab.world.captions import Thing
+from lab.world.captions import Caption
 from lab.world.defects import damage
 from lab.world.render import render
 from lab.world.scene import BIG, SMALL, Scenes
 from lab.world.seeds import BENCHMARK, source
 
-CELLS = 16
+CELLS = 32
 """Cells along a side of a true map."""
 HALF = Calibration(p_gate=0.5, mask_threshold=0.5)
 """Thresholds of maps that know the truth: half everywhere."""
@@ -59,7 +60,29 @@ class Case:
     """What the caption says of the wrong thing; empty where a place is damaged."""
     layers: tuple[Layer, ...]
     place: np.ndarray
-    """What is wrong: the thing drawn instead, the place of a missing one, or the damage."""
+    """What is wrong: the damage, or the pixels of the asked thing and of what is drawn instead."""
+    told: tuple[str, ...]
+    """What the caption says of its things and, behind them, of their surroundings."""
+    things: int
+    """How many of these are things."""
+
+    def prompt(self) -> ParsedPrompt:
+        """Return the caption with its true phrases, whatever a parser would make of it."""
+        phrases, first, at = [], 0, 0
+        for number, text in enumerate(self.told):
+            at = self.caption.find(text, at if number < self.things else 0)
+            main, _, pattern = text.partition(" with ")
+            *before, noun = main.split()
+            own, host = [w for w in before if w not in ("a", "an", "one")], len(phrases)
+            spans = _spans(main, at)
+            apart = 0 < number < self.things or main.startswith(("under", "in front", "before"))
+            hangs = first if number else host
+            phrases.append(Phrase(noun, tuple(main.split()), spans, hangs, beside=apart, attributes=tuple(own)))
+            if pattern:
+                text_at = at + len(main) + 1
+                phrases.append(Phrase(pattern, ("with", pattern), _spans(f"with {pattern}", text_at), host))
+            at += len(text)
+        return ParsedPrompt(self.caption, (), tuple(phrases))
 
 
 @dataclass(frozen=True)
@@ -102,14 +125,18 @@ class TrueMaps(AQMap):
     def _note(self, prompt: ParsedPrompt, misplaced: Any) -> str:
         return ""
 
-    def plan(self) -> RepairPlan:
-        """Return the plan that the pipeline's rules make of the true maps."""
-        prompt, side = parse(self.case.caption), self.case.place.shape[0]
+    def plan(self, parsed: bool = False) -> RepairPlan:
+        """Return the plan that the pipeline's rules make of the true maps, with the true or the parser's phrases."""
+        prompt, side = parse(self.case.caption) if parsed else self.case.prompt(), len(self.case.place)
         alignment = self._judge(SimpleNamespace(whole=[None], sizes=[(side, side)]), 0, prompt, None)  # pyright: ignore
         bad = self.case.kind == "damage"
         quality = 1.0 - BAD * bad * _grid(self.case.place).draw()
         found = plans.Findings(QualityMap(quality, 0.2 if bad else 0.9), alignment, prompt)
         return plans.plan_repair(found, RefineConfig(), HALF, side)
+
+
+def _spans(text: str, at: int) -> tuple[tuple[int, int], ...]:
+    return tuple((at + m.start(), at + m.end()) for m in re.finditer(r"\S+", text))
 
 
 def _grid(mask: np.ndarray) -> GridMap:
@@ -118,9 +145,8 @@ def _grid(mask: np.ndarray) -> GridMap:
     return GridMap((((0, 0, side, side), cells),), (side, side))
 
 
-def judge(world: World, case: Case) -> dict[str, bool]:
+def judge(world: World, case: Case, plan: RepairPlan) -> dict[str, bool]:
     """Say what of a case's plan is right: place, words and strength."""
-    plan = TrueMaps(world, case).plan()
     said = [world.read(region.prompt.removesuffix(plan.prompt)) for region in plan.regions]
     if case.kind == "damage":
         shown = [layer for layer in case.layers if (layer.mask & case.place).sum() > 0.5 * case.place.sum()]
@@ -160,16 +186,24 @@ def first_world(count: int) -> World:
         scenes, shown, captions, slots = wrong_scenes(kind, each, 700 + number)
         asked, drawn = render(scenes).objects, render(shown)
         for i, (caption, slot) in enumerate(zip(captions, slots.tolist(), strict=True)):
-            place = asked[i, slot] if kind == "missing" else drawn.objects[i, slot]
+            place = asked[i, slot] | drawn.objects[i, slot]
             layers = _layers(world, shown[[i]], drawn.objects[i], drawn.ground[i])
+            if kind == "object" and int(scenes.colour[i, slot]) != int(shown.colour[i, slot]):
+                continue  # drawn in another colour as well: nothing says that it stands for the asked one
             thing = caption.objects[min(slot, len(caption.objects) - 1)]
-            world.cases.append(Case(kind, caption.text, thing.text, layers, place.numpy()))
+            world.cases.append(Case(kind, caption.text, thing.text, layers, place.numpy(), *_told(caption)))
     spoilt = damaged_cases(each, 710)
     ground = render(spoilt.scenes).ground
     for i, text in enumerate(spoilt.prompts):
         layers = _layers(world, spoilt.scenes[[i]], spoilt.objects[i], ground[i])
-        world.cases.append(Case("damage", text, "", layers, spoilt.masks[i].numpy()))
+        world.cases.append(Case("damage", text, "", layers, spoilt.masks[i].numpy(), *_told(spoilt.captions[i])))
     return world
+
+
+def _told(caption: Caption) -> tuple[tuple[str, ...], int]:
+    """Return the phrases of a toy caption, in its order, and how many of them are things."""
+    things = list(dict.fromkeys(caption.objects[slot].text for slot in caption.order))
+    return (*things, *(place.text for place in (caption.ground, caption.sky) if place)), len(things)
 
 
 def _layers(world: World, scene: Scenes, objects: torch.Tensor, ground: torch.Tensor) -> tuple[Layer, ...]:
@@ -214,19 +248,19 @@ def _second_case(world: World, kind: str, number: int, rng: random.Random) -> Ca
     rest = ~(floor | np.logical_or.reduce([floor, *things]))
     for place, mask in ((scene.floor, floor), (scene.wall, rest)):
         layers.append(Layer(frozenset({place, world2.TINTS.get(place, place)}), mask, False))
-    caption = world2.caption(scene, names, rng)
+    caption, told = world2.caption(scene, names, rng)
     if kind != "damage":
-        where = world2.masks(scene)[0][at] if kind == "missing" else things[at]
-        return Case(kind, caption, names[at], tuple(layers), where)
+        where = world2.masks(scene)[0][at] | (kind != "missing" and things[at])
+        return Case(kind, caption, names[at], tuple(layers), where, told, len(names))
     pixels = torch.from_numpy(np.array(world2.draw(scene))).permute(2, 0, 1)[None].float() / 255
     owned = torch.from_numpy(np.logical_or.reduce(things))[None]
     spoilt = damage(pixels, owned, source(BENCHMARK, 720 + number))
-    return Case(kind, caption, "", tuple(layers), spoilt.masks[0].numpy())
+    return Case(kind, caption, "", tuple(layers), spoilt.masks[0].numpy(), told, len(names))
 
 
-def plan_rows(world: World) -> tuple[dict[str, Row], list[Case]]:
+def plan_rows(world: World, parsed: bool = False) -> tuple[dict[str, Row], list[Case]]:
     """Return the share of right plans, in all, by what is right and by kind, and the cases that went wrong."""
-    found = [judge(world, case) for case in world.cases]
+    found = [judge(world, case, TrueMaps(world, case).plan(parsed)) for case in world.cases]
     right = [all(one.values()) for one in found]
     rows = {"right": intervals.share(right)}
     rows |= {part: intervals.share([one[part] for one in found]) for part in ("place", "words", "strength")}

@@ -117,13 +117,14 @@ def name(item: Item, rng: random.Random) -> str:
     return ("an " if text[0] in "aeiou" else "a ") + text + after
 
 
-def caption(scene: Scene, names: Sequence[str], rng: random.Random) -> str:
-    """Write a sentence about a scene whose things have these names."""
+def caption(scene: Scene, names: Sequence[str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
+    """Write a sentence about a scene whose things have these names; return it and what it says, in its order."""
     floor, wall = (rng.choice(places[key][0].split("/")) for places, key in ((FLOORS, scene.floor), (WALLS, scene.wall)))
     places = rng.choice([[floor], [floor, wall], [wall], []])
     order = list(range(len(names)))
     rng.shuffle(order)
     listed = [names[k] for k in order]
+    told = (*listed, *places)
     if len(listed) > 1 and rng.random() < 0.5:
         first, second = (scene.items[k] for k in order[:2])
         dx, dy = second.x - first.x, second.y - first.y
@@ -131,8 +132,8 @@ def caption(scene: Scene, names: Sequence[str], rng: random.Random) -> str:
         listed[:2] = [f"{listed[0]} {rng.choice([word, 'beside', 'next to'])} {listed[1]}"]
     text = ", ".join(listed) if rng.random() < 0.3 else " and ".join([*filter(None, [", ".join(listed[:-1])]), listed[-1]])
     if places and rng.random() < 0.3:
-        return f"{' '.join(places)}, {text}"
-    return " ".join([rng.choice(["", "a sketch of ", "a poster showing "]) + text, *places])
+        return f"{' '.join(places)}, {text}", told
+    return " ".join([rng.choice(["", "a sketch of ", "a poster showing "]) + text, *places]), told
 
 
 def masks(scene: Scene) -> tuple[list[np.ndarray], np.ndarray]:

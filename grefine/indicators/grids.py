@@ -71,6 +71,12 @@ class GridMap:
         pairs = zip(self.patches, other.patches, strict=True)
         return replace(self, patches=tuple((box, np.where(o > threshold, 0.0, g)) for (box, g), (_, o) in pairs))
 
+    def beyond(self, ground: GridMap, threshold: float) -> GridMap:
+        """Return the map, zero where `ground`, on the same grids, is above the threshold or no less."""
+        pairs = zip(self.patches, ground.patches, strict=True)
+        patches = tuple((box, np.where((o > threshold) | (g <= o), 0.0, g)) for (box, g), (_, o) in pairs)
+        return replace(self, patches=patches)
+
     def touching(self, other: GridMap, threshold: float) -> GridMap:
         """Return the map, zero in those of its areas above the threshold that do not touch one of `other`.
 
