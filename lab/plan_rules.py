@@ -1,9 +1,9 @@
-"""`python -m lab plans`: plans made from true maps in two worlds; are place, words and strength what they should be?"""
+"""`python -m lab plans`: plans made from true maps in two worlds; are place, words and strength right?"""
 
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -154,7 +154,11 @@ def judge(world: World, case: Case, plan: RepairPlan) -> dict[str, bool]:
     else:
         right_words = all(told == world.read(case.asked) for told in said)
     place = _is_placed(case, plan.mask)
-    expected = {"damage": ("perceptual", BAD), "missing": ("noun", Strengths().noun), "object": ("noun", Strengths().noun)}
+    expected = {
+        "damage": ("perceptual", BAD),
+        "missing": ("noun", Strengths().noun),
+        "object": ("noun", Strengths().noun),
+    }
     right = [expected.get(case.kind, ("attribute", Strengths().attribute))]
     if case.kind == "texture" and " with " in case.asked:  # its dots are a thing of their own, missing on the ball
         right.append(expected["missing"])
@@ -173,12 +177,18 @@ def _is_placed(case: Case, mask: np.ndarray) -> bool:
 
 def first_world(count: int) -> World:
     """Return `count` cases of the toy world, as many of each kind."""
-    known = {w: group[0] for group in (*words.NOUN_WORDS, *words.COLOUR_WORDS, *words.TEXTURE_ADJECTIVES) for w in group}
+    known = {
+        w: group[0] for group in (*words.NOUN_WORDS, *words.COLOUR_WORDS, *words.TEXTURE_ADJECTIVES) for w in group
+    }
     known |= {words.plural(w): group[0] for group in words.NOUN_WORDS for w in group}
-    known |= {noun: group[0] for noun, group in zip(words.TEXTURE_NOUNS, words.TEXTURE_ADJECTIVES, strict=True) if noun}
+    known |= {
+        noun: group[0] for noun, group in zip(words.TEXTURE_NOUNS, words.TEXTURE_ADJECTIVES, strict=True) if noun
+    }
     known |= {"small": "small", "little": "small", "big": "big", "large": "big"}
     places = (words.GROUND_PHRASES, words.SKY_PHRASES)
-    known |= {w: w for groups in places for group in groups for text in group for w in text.split()[1:] if w not in known}
+    known |= {
+        w: w for groups in places for group in groups for text in group for w in text.split()[1:] if w not in known
+    }
     known = {w: meant for w, meant in known.items() if w not in ("the", "a")}
     world = World(known, [])
     each = count // len(KINDS)
@@ -258,12 +268,48 @@ def _second_case(world: World, kind: str, number: int, rng: random.Random) -> Ca
     return Case(kind, caption, "", tuple(layers), spoilt.masks[0].numpy(), told, len(names))
 
 
-def plan_rows(world: World, parsed: bool = False) -> tuple[dict[str, Row], list[Case]]:
-    """Return the share of right plans, in all, by what is right and by kind, and the cases that went wrong."""
+def plan_rows(world: World, parsed: bool = False) -> dict[str, Row]:
+    """Return the share of right plans: in all, by what is right, and by kind."""
     found = [judge(world, case, TrueMaps(world, case).plan(parsed)) for case in world.cases]
     right = [all(one.values()) for one in found]
     rows = {"right": intervals.share(right)}
     rows |= {part: intervals.share([one[part] for one in found]) for part in ("place", "words", "strength")}
     for kind in KINDS:
         rows[kind] = intervals.share([ok for ok, case in zip(right, world.cases, strict=True) if case.kind == kind])
-    return rows, [case for ok, case in zip(right, world.cases, strict=True) if not ok]
+    return rows
+
+
+RULES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
+    "places are as large as their things": ((GridMap, "_radius", lambda self, areas, most: most),),
+    "a look that is the ground's is no thing": ((GridMap, "beyond", lambda self, ground, limit: self),),
+    "what another claims is not the asked one": ((AQMap, "_is_anothers", lambda *given: False),),
+    "what hangs on a thing is where that is": ((AQMap, "_own_claim", lambda self, at, phrases, claims: claims[at]),),
+    "backgrounds are no things": ((aq_map, "_is_thing", lambda claim: True), (plans, "BACKGROUND", 1.0)),
+    "met things keep their places": ((plans, "edit_map", lambda alignment, *given: alignment.edit),),
+    "a mask does not grow into them": ((plans, "protected_mask", lambda cut, claims: np.zeros(cut.shape, bool)),),
+    "a thing takes its own pattern with it": ((plans, "depends_on", lambda *given: False),),
+    "a shared place counts once": ((plans, "_is_carried", lambda *given: False),),
+    "a damaged place is told as what it shows": ((plans, "shown_phrase", lambda *given: []),),
+}
+"""What can be switched off, and by what it is replaced then."""
+
+
+def table(count: int, rules: bool) -> str:
+    """Return the rows of both worlds as a table in Markdown; with `rules`, without each of the rules as well."""
+    worlds = (first_world(count), second_world(count))
+    lines = [("plans that are right", "first world", "second world", "n"), ("---",) * 4]
+
+    def add(name: str, found: list[Row]) -> None:
+        shown = [f"{row.value:.3f} ({row.low:.3f} .. {row.high:.3f})" for row in found]
+        lines.append((name, *shown, " / ".join(str(row.n) for row in found)))
+
+    true = [plan_rows(world) for world in worlds]
+    for key in true[0]:
+        add(key, [rows[key] for rows in true])
+    add("right, with the parser's phrases", [plan_rows(world, parsed=True)["right"] for world in worlds])
+    for name, parts in RULES.items() if rules else ():
+        with ExitStack() as off:
+            for owner, attribute, other in parts:
+                off.enter_context(patch.object(owner, attribute, other))
+            add(f"without: {name}", [plan_rows(world)["right"] for world in worlds])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -25,7 +25,8 @@ SHAPES: dict[str, Points] = {
               (-0.35, 0.35), (-1, 0.35), (-1, -0.35), (-0.35, -0.35)],
     "moon": _circle(1.0, 0, 60, 300) + _circle(0.87, 0.5, 275, 85),
     "arrow": [(-1, -0.35), (0.1, -0.35), (0.1, -0.9), (1, 0), (0.1, 0.9), (0.1, 0.35), (-1, 0.35)],
-    "fish": [(1, 0), (0.4, -0.6), (-0.3, -0.5), (-0.6, -0.1), (-1, -0.6), (-1, 0.6), (-0.6, 0.1), (-0.3, 0.5), (0.4, 0.6)],
+    "fish": [(1, 0), (0.4, -0.6), (-0.3, -0.5), (-0.6, -0.1), (-1, -0.6), (-1, 0.6), (-0.6, 0.1), (-0.3, 0.5),
+             (0.4, 0.6)],
     "bell": [(-0.2, -1), (0.2, -1), (0.55, 0.3), (0.95, 0.8), (-0.95, 0.8), (-0.55, 0.3)],
 }  # fmt: skip
 ALSO = {"ring": "hoop", "moon": "crescent", "teal": "turquoise", "crimson": "scarlet", "silver": "grey"}
@@ -93,8 +94,12 @@ def changed(scene: Scene, at: int, kind: str, rng: random.Random) -> Scene:
     items = list(scene.items)
     item = items.pop(at)
     if kind != "missing":
-        field, words = {"colour": ("colour", COLOURS), "texture": ("pattern", PATTERNS), "object": ("shape", SHAPES)}[kind]
-        items.insert(at, replace(item, **{field: rng.choice([word for word in words if word != getattr(item, field)])}))
+        field, words = {"colour": ("colour", COLOURS), "texture": ("pattern", PATTERNS), "object": ("shape", SHAPES)}[
+            kind
+        ]
+        items.insert(
+            at, replace(item, **{field: rng.choice([word for word in words if word != getattr(item, field)])})
+        )
     return replace(scene, items=tuple(items))
 
 
@@ -119,7 +124,9 @@ def name(item: Item, rng: random.Random) -> str:
 
 def caption(scene: Scene, names: Sequence[str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
     """Write a sentence about a scene whose things have these names; return it and what it says, in its order."""
-    floor, wall = (rng.choice(places[key][0].split("/")) for places, key in ((FLOORS, scene.floor), (WALLS, scene.wall)))
+    floor, wall = (
+        rng.choice(places[key][0].split("/")) for places, key in ((FLOORS, scene.floor), (WALLS, scene.wall))
+    )
     places = rng.choice([[floor], [floor, wall], [wall], []])
     order = list(range(len(names)))
     rng.shuffle(order)
@@ -130,7 +137,11 @@ def caption(scene: Scene, names: Sequence[str], rng: random.Random) -> tuple[str
         dx, dy = second.x - first.x, second.y - first.y
         word = ("left of" if dx > 0 else "right of") if abs(dx) > abs(dy) else ("above" if dy > 0 else "below")
         listed[:2] = [f"{listed[0]} {rng.choice([word, 'beside', 'next to'])} {listed[1]}"]
-    text = ", ".join(listed) if rng.random() < 0.3 else " and ".join([*filter(None, [", ".join(listed[:-1])]), listed[-1]])
+    text = (
+        ", ".join(listed)
+        if rng.random() < 0.3
+        else " and ".join([*filter(None, [", ".join(listed[:-1])]), listed[-1]])
+    )
     if places and rng.random() < 0.3:
         return f"{' '.join(places)}, {text}", told
     return " ".join([rng.choice(["", "a sketch of ", "a poster showing "]) + text, *places]), told

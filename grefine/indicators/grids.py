@@ -128,7 +128,8 @@ class GridMap:
         if not areas:
             return most
         shape = self.size[0] * self.size[1] / min(self.size) ** 2
-        return float(np.clip(np.mean([math.sqrt(area.mean() * shape / math.pi) for area in areas]), most / 2, most))
+        radius = np.mean([math.sqrt(area.mean() * shape / math.pi) for area in areas])
+        return float(np.clip(radius, most / 2, most))
 
     def _centres(self, box: Box, shape: tuple[int, ...]) -> np.ndarray:
         """Return `(h, w, 2)` centres of a grid's cells, in shorter sides of the image."""

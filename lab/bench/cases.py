@@ -178,7 +178,7 @@ def _misaligned(kind: Misalignment, most: int, number: int, combinations: Combin
 def wrong_scenes(
     kind: Misalignment, most: int, number: int, combinations: Combinations = "seen"
 ) -> tuple[Scenes, Scenes, list[Caption], Tensor]:
-    """Draw scenes as captions ask for them and as they are shown instead, the captions, and the object that is wrong."""
+    """Draw scenes as asked for and as shown instead, the captions that ask, and the object that is wrong."""
     count = max(4 * most, 16)
     scenes, captions = _scenes(count, number, combinations)
     wrong, slot, possible = misalign(scenes, kind, source(BENCHMARK, 7000 + number))
