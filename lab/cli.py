@@ -1,4 +1,4 @@
-"""`python -m lab bench | train | house`: what makes and measures the embedded pipeline; not in the wheel."""
+"""`python -m lab bench | plans | train | house`: what makes and measures the embedded pipeline; not in the wheel."""
 
 import json
 from collections.abc import Callable
@@ -290,6 +290,17 @@ def restorer(
     for name, pair in found["pairs"].items():
         parts = (f"{key} in {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}] of {v['n']}" for key, v in pair.items())
         typer.echo(f"{name}: " + ", ".join(parts))
+
+
+@app.command()
+def plans(
+    count: int = typer.Option(200, help="Cases per world, as many of each kind."),
+    without: bool = typer.Option(False, "--without", help="Switch off every rule of the plan in turn, too."),
+) -> None:
+    """Plans from true maps of the toy world and of a second one that nothing was made for: are they right?"""
+    from lab.plan_rules import table
+
+    typer.echo(table(count, without), nl=False)
 
 
 @app.command()

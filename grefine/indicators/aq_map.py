@@ -246,7 +246,9 @@ class AQMap:
         if not rivals:
             return False
         own = self._seen(encoding, index, phrases[asked].noun).patches[0][1] > limit
-        return bool((own & np.logical_or.reduce(rivals)).sum() > own.sum() / 2)
+        alike = sum(bool((own & rival).sum() > rival.sum() / 2) for rival in rivals)
+        free = own & ~np.logical_or.reduce(rivals)
+        return bool(free.sum() < own.sum() / (2 * (1 + alike)))  # less than half of an equal share of them
 
     def _phrase_scores(self, whole: Tensor, phrases: Sequence[Phrase]) -> tuple[list[float], list[float]]:
         """Return a_phs and a_pns of all phrases. (Eq. 5)"""
@@ -295,7 +297,7 @@ class AQMap:
             # A thing of the asked look under another name is what stands where the asked one belongs.
             look = self.aligned_map(encoding, index, " ".join(phrase.attributes) or phrase.text)
             for ground in (claim for claim in claims if claim is not None and not _is_thing(claim)):
-                look = look.outside(ground, OPEN)  # yellow sand is no wrong thing where a yellow one is asked
+                look = look.beyond(ground, OPEN)  # yellow sand is no wrong thing where a yellow one is asked
             things = [
                 # The dots of "a red ball with dots" on something red are no reason to look for the ball elsewhere.
                 claim.outside(look, limit) if depends_on(j, asked, phrases) else claim

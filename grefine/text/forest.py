@@ -8,6 +8,11 @@ from grefine.text.marks import WordList
 
 NOUNS = frozenset({"NOUN", "PROPN"})
 BREAKS = frozenset({",", ";", "|", ".", "!", "?", "\u2022", "\u00b7", "/", ":"})
+PLACES_APART = frozenset(
+    {"above", "behind", "below", "beneath", "beside", "besides", "between", "front", "left", "near", "nearby"}
+)
+PLACES_APART |= {"next", "opposite", "over", "right", "under", "underneath"}
+"""Words that put a thing somewhere else than on or in what it is told of."""
 _COUNTED = re.compile(r"\d+(?:girls?|boys?|others?|(?:wo)?m[ae]n|persons?|people|child(?:ren)?|animals?)$")
 """Count and noun in one word, as tag collections write them: "1girl"."""
 
@@ -197,18 +202,31 @@ def _hang_clinging(forest: Forest, clinging: frozenset[str]) -> None:
 
 
 def _hang_patterns(forest: Forest, patterns: frozenset[str]) -> None:
-    """Hang "with dots" on the cone in "a box beside a cone with dots": a pattern is told of the thing just named."""
-    if patterns.isdisjoint(forest.lower):
+    """Hang "with dots" on the cone in "a box beside a cone with dots": it is told of the thing just named.
+
+    So is everything "with" that follows a thing which stands apart; behind others ("in a dress with long hair") only
+    what is known for a pattern.
+    """
+    if "with" not in forest.lower:
         return
     for i, word in enumerate(forest.lower):
         case = forest.case_of(i)
-        if word not in patterns or case < 1 or forest.lower[case] != "with" or not forest.is_noun(case - 1):
+        if case < 1 or forest.lower[case] != "with" or not forest.is_noun(i) or not forest.is_noun(case - 1):
+            continue
+        if word not in patterns and not _is_apart(forest, case - 1):
             continue
         if forest.heads[i] != case - 1 and forest.segment[case] == forest.segment[case - 1]:
             forest.hang(i, case - 1, "nmod")
         for place in forest.children(i):
             if place > i and forest.is_noun(place) and forest.case_of(place) != -1:
                 forest.hang(place, case - 1, "nmod")
+
+
+def _is_apart(forest: Forest, noun: int) -> bool:
+    """Say whether a noun is joined or listed with another or placed apart from it, or is what a picture shows."""
+    cases = [forest.lower[c] for c in forest.children(noun) if c < noun and forest.labels[c] == "case"]
+    shown = forest.lower[forest.heads[noun]] in ("showing", "depicting")
+    return shown or forest.labels[noun].startswith(("conj", "list")) or not PLACES_APART.isdisjoint(cases)
 
 
 def _hang_states(forest: Forest, states: frozenset[str]) -> None:

@@ -1,14 +1,9 @@
 """Nouns, the words nearest to each, and the noun each one hangs on (Eq. 4, Algorithm 1)."""
 
-from grefine.text.forest import BREAKS, NOUNS, Forest
+from grefine.text.forest import BREAKS, NOUNS, PLACES_APART, Forest
 
 _JOINS = ("compound", "flat", "goeswith")
 _APART = frozenset({"nmod:poss", "list", "conj", "nsubj"})
-PLACES_APART = frozenset(
-    {"above", "behind", "below", "beneath", "beside", "besides", "between", "left", "near", "nearby"}
-)
-PLACES_APART |= {"next", "opposite", "over", "right", "under", "underneath"}
-"""Words that put a thing somewhere else than on or in what it is told of."""
 _SUBJECTS = ("nsubj", "nsubj:pass", "nsubj:outer")
 
 

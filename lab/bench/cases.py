@@ -156,6 +156,29 @@ def misaligned_cases(kind: Misalignment, count: int, number: int, combinations: 
 
 
 def _misaligned(kind: Misalignment, most: int, number: int, combinations: Combinations) -> Cases:
+    scenes, wrong, captions, slot = wrong_scenes(kind, most, number, combinations)
+    asked, drawn = render(scenes), render(wrong)
+    at = torch.arange(len(scenes))
+    masks = asked.objects[at, slot] | drawn.objects[at, slot]
+    if kind == "relation":
+        masks = (asked.objects[:, :2] | drawn.objects[:, :2]).any(1)
+    return Cases(
+        quantised(drawn.images),
+        quantised(asked.images),
+        scenes,
+        captions,
+        [kind] * len(scenes),
+        slot,
+        masks,
+        torch.zeros(len(scenes)),
+        asked.objects,
+    )
+
+
+def wrong_scenes(
+    kind: Misalignment, most: int, number: int, combinations: Combinations = "seen"
+) -> tuple[Scenes, Scenes, list[Caption], Tensor]:
+    """Draw scenes as asked for and as shown instead, the captions that ask, and the object that is wrong."""
     count = max(4 * most, 16)
     scenes, captions = _scenes(count, number, combinations)
     wrong, slot, possible = misalign(scenes, kind, source(BENCHMARK, 7000 + number))
@@ -173,22 +196,7 @@ def _misaligned(kind: Misalignment, most: int, number: int, combinations: Combin
     if kind == "texture":
         possible &= torch.tensor([thing.texture != ANY for thing in things])
     keep = possible.nonzero()[:most, 0]
-    asked, drawn = render(scenes[keep]), render(wrong[keep])
-    at = torch.arange(len(keep))
-    masks = asked.objects[at, slot[keep]] | drawn.objects[at, slot[keep]]
-    if kind == "relation":
-        masks = (asked.objects[:, :2] | drawn.objects[:, :2]).any(1)
-    return Cases(
-        quantised(drawn.images),
-        quantised(asked.images),
-        scenes[keep],
-        [captions[int(i)] for i in keep],
-        [kind] * len(keep),
-        slot[keep],
-        masks,
-        torch.zeros(len(keep)),
-        asked.objects,
-    )
+    return scenes[keep], wrong[keep], [captions[int(i)] for i in keep], slot[keep]
 
 
 def _relates(caption: Caption) -> bool:

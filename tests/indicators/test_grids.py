@@ -100,6 +100,26 @@ def test_a_missing_thing_gets_one_free_place():
     assert own.one_place([everything], 0.5, 0.18).draw().max() == 0.0
 
 
+def test_a_place_is_as_large_as_what_is_seen_there_or_as_what_is_seen_elsewhere():
+    box, shape = (0, 0, 80, 80), (32, 32)
+    areas = []
+    for side in (6, 10):
+        look, claim = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        look[4 : 4 + side, 4 : 4 + side] = claim[20 : 20 + side, 20 : 20 + side] = 1.0
+        for values, claims in ((look, []), (np.zeros(shape, np.float32), [GridMap(((box, claim),), (80, 80))])):
+            areas.append((GridMap(((box, values),), (80, 80)).one_place(claims, 0.5, 0.18).draw() > 0.5).mean())
+    assert areas[0] < 0.5 * areas[2]
+    assert areas[1] < 0.5 * areas[3]
+
+
+def test_what_looks_no_more_like_it_than_like_the_ground_is_no_thing():
+    box = (0, 0, 80, 80)
+    look, ground = np.full((8, 8), 0.6, np.float32), np.full((8, 8), 0.6, np.float32)
+    look[2, 2] = 0.9
+    kept = GridMap(((box, look),), (80, 80)).beyond(GridMap(((box, ground),), (80, 80)), 0.85).patches[0][1]
+    assert np.argwhere(kept > 0).tolist() == [[2, 2]]
+
+
 def test_where_nothing_looks_like_it_a_thing_goes_where_there_is_room():
     box = (0, 0, 80, 80)
     faint = np.full((8, 8), 0.01, np.float32)

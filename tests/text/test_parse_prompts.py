@@ -349,3 +349,22 @@ def test_a_phrase_knows_how_its_noun_looks():
 )
 def test_listed_and_placed_things_stand_apart(prompt, apart):
     assert [p.noun for p in parse_prompt(prompt) if p.beside] == apart
+
+
+CHAINS = [
+    ("a vase with swirls in front of a lamp with letters left of a bowl", {"swirls": "vase", "letters": "lamp"}),
+    ("a poster showing a car with chevrons above a bench", {"chevrons": "car"}),
+    ("a tall dog next to a chair, a bowl with golden stars", {"stars": "bowl"}),
+    ("a woman in a red dress with long hair", {"hair": "woman"}),
+]
+
+
+@pytest.mark.parametrize(("prompt", "worn"), CHAINS)
+def test_in_a_chain_of_places_each_thing_keeps_what_it_is_told_with(prompt, worn):
+    phrases = parse_prompt(prompt)
+    hosts = {p.noun.split()[-1]: phrases[p.ancestor].noun.split()[-1] for p in phrases}
+    assert {noun: hosts[noun] for noun in worn} == worn
+
+
+def test_what_something_stands_in_front_of_is_apart_from_it():
+    assert parse_prompt("a lamp in front of a vase")[1].beside
