@@ -57,6 +57,7 @@ TRAITS = {
     "steps": 2,
     "least_change": 0.06,
     "steps_mode": "executed",
+    "strengths": {"noun": 0.9},
 }
 """Its UNet learned to see what it restores and what it changes."""
 PIPELINE_FILE = '''"""So that diffusers finds the class: the code is grefine's."""
