@@ -97,8 +97,8 @@ FOR_SDXL += ("negative_pooled_prompt_embeds", "cross_attention_kwargs", "clip_sk
 
 GUESSED = (
     "The thresholds of this pipeline are not measured, and no mask is cut from guesses: run `grefine calibrate "
-    "--pipeline NAME --images GOOD_PICTURES` once and load it again, mark the bad places yourself (mask_image=), or give "
-    "force=True (`--force`) to go on with guesses."
+    "--pipeline NAME --images GOOD_PICTURES` once and load it again, mark the bad places yourself (mask_image=), or "
+    "give force=True (`--force`) to go on with guesses."
 )
 
 
