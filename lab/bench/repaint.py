@@ -16,7 +16,7 @@ from lab.bench.chain import Outcome, Runner
 from lab.bench.report import Row
 from lab.bench.verdicts import ATTRIBUTE
 from lab.bench_judges.networks import Judges
-from lab.tiny.bundle import TRAITS
+from lab.tiny.bundle import STRENGTHS
 from lab.world.scene import Combinations, Misalignment
 
 ROOM = 2
@@ -40,7 +40,7 @@ def phrase_first(cases: Cases) -> list[str]:
 def planned_strength(kind: Misalignment) -> float:
     """Return the strength that the pipeline itself would repaint such a place with."""
     kind_of_region = "noun" if kind in ("object", "missing") else "attribute"
-    return region_strength(kind_of_region, 1.0, Strengths(**TRAITS["strengths"]))
+    return region_strength(kind_of_region, 1.0, Strengths(**STRENGTHS))
 
 
 def repaint_rows(runner: Runner, judges: Judges, count: int, unseen: bool) -> dict[str, Row]:
