@@ -63,7 +63,7 @@ from grefine.refine.inputs import (
 )
 from grefine.refine.job import Job, open_jobs
 from grefine.refine.loading import Loading
-from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps
+from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps, guesses
 from grefine.refine.outcome import keep_best, latents_of
 from grefine.refine.painters.choose import (
     Chosen,
@@ -102,6 +102,13 @@ class GRefineOutput(BaseOutput):
 FOR_SDXL = ("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds")
 FOR_SDXL += ("negative_pooled_prompt_embeds", "cross_attention_kwargs", "clip_skip")
 """Arguments of a call that only SDXL's own loop understands."""
+
+
+GUESSED = (
+    "The thresholds of this pipeline are not measured, and no mask is cut from guesses: run `grefine calibrate "
+    "--pipeline NAME --images GOOD_PICTURES` once and load it again, mark the bad places yourself (mask_image=), or "
+    "give force=True (`--force`) to go on with guesses."
+)
 
 
 class GRefinePipeline(
@@ -310,7 +317,11 @@ class GRefinePipeline(
             painter: who redraws in place of the pipeline's own: a loaded inpainting or image-to-image pipeline of
                 diffusers, a function (see `OwnPainter`), or what `use_painter` takes.
             plan_only: stop after the plan; images come back untouched.
-            force: refine pictures of a world that this pipeline does not know; their reasons say so.
+            force: refine pictures of a world that this pipeline does not know (their reasons say so), and cut masks at
+                thresholds that nobody measured.
+
+        Raises:
+            ConfigError: thresholds that nobody measured would cut the mask.
         """
         given = locals()
         check_types({name: given[name] for name in KINDS})
@@ -369,6 +380,9 @@ class GRefinePipeline(
 
         generator = seeds_of(plans) if generator is None else generator
         jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, words, force, settings)
+        automatic = [job for job in jobs if job.user_mask is None and not (plans and plans[job.row])]
+        if automatic and not force and guesses(self.config.calibration, settings, quality_map, alignment_map):
+            raise ConfigError(GUESSED)
         jobs = draw_maps(jobs, maps)
         own = (settings, maps.calibration, stage1.side, stage1.traits)
         if plans:

@@ -152,11 +152,15 @@ def components(channels: int = 9, seed: int = 0, **others) -> dict:
     } | others
 
 
+MEASURED = {"made_from": {"images": 64}}
+"""The default thresholds, said to be measured: without that no automatic mask is cut."""
+
+
 def pipeline(channels: int = 9, seed: int = 0, **others):
     """A silent pipeline with random weights."""
     from grefine.pipeline import GRefinePipeline
 
-    pipe = GRefinePipeline(**components(channels, seed, **others))
+    pipe = GRefinePipeline(**components(channels, seed, **({"calibration": MEASURED} | others)))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from hub import PLACES, VAE, Hub, write_recipes, write_repositories
+from PIL import Image
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -106,10 +107,20 @@ def test_parts_can_be_left_out(machine):
     assert "no part 'controlnet'" in one_sentence(said)
 
 
-def test_judges_can_be_left_out(machine):
+def test_judges_can_be_left_out_and_the_first_line_of_a_run_says_so(machine):
     code, said = machine.fetch("sdxl", "--no-judges")
     assert code == 0, said
     assert not any(path.startswith(("imagereward/", "clip-b32/")) for path in machine.files())
+    Image.effect_noise((64, 64), 60).convert("RGB").save(machine.home / "a.png")
+    run = ["refine", machine.home / "a.png", "-o", machine.home / "out", "--prompt", "a ball", "--pipeline", "sdxl"]
+    refine = [sys.executable, "-m", "grefine", *run]
+    done = subprocess.run(refine, env=machine.environment, capture_output=True, text=True)
+    assert done.returncode == 2, "one picture is too few to measure thresholds on"
+    first, *_, last = [line for line in done.stderr.splitlines() if line.strip()]
+    assert "No judge of quality and the prompt beside the maps" in first
+    assert last.startswith("grefine: ")
+    assert "grefine calibrate" in last
+    assert "--force" in last
 
 
 def test_killed_in_the_middle_it_goes_on(machine):

@@ -11,24 +11,12 @@ from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.components import read_calibration, store_calibration
-from grefine.indicators.providers import OWN, Provider
 from grefine.indicators.self_calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.io.run_files import STATE_FOLDER
+from grefine.refine.maps import guesses
 
 FILE = "calibration.json"
 """In the run's own folder: what it was calibrated to, for when it goes on."""
-
-
-def needs_thresholds(pipe: Any, task: Task) -> bool:
-    """Say whether a run would take guesses for thresholds: nobody measured any, and its settings use them."""
-    config = task.config
-    quality, alignment = (
-        isinstance(one, Provider) and OWN[kind] not in one.names
-        for kind, one in (("quality", task.quality_map), ("alignment", task.alignment_map))
-    )
-    phrases = not config.use_aq or alignment or config.phrase_judge != "clip"
-    used = (config.gate or config.mask_threshold is None) and not (quality and phrases)
-    return used and not task.options.force and not Calibration.of(pipe.config.get("calibration")).calibrated
 
 
 @contextmanager
@@ -36,7 +24,9 @@ def thresholds(
     pipe: Any, task: Task, out: Path, items: Callable[[], Iterator[WorkItem]], say: Callable[[str], None]
 ) -> Iterator[None]:
     """Give a pipeline thresholds for the time of a run, where it has none."""
-    if not needs_thresholds(pipe, task):
+    by_hand = task.plans is not None or (task.masks is not None and not task.masks.with_maps)
+    shown = (task.quality_map, task.alignment_map)
+    if task.options.force or by_hand or not guesses(pipe.config.get("calibration"), task.config, *shown):
         yield
         return
     before = pipe.config.get("calibration")

@@ -10,6 +10,9 @@ from grefine.refine.restore import Tiling
 from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.types import RefineResult
 
+HEAP_BLOCK = 2**25
+"""Largest block that glibc may keep in its heap; what is larger goes back to the machine at once."""
+
 
 def explain_result(
     result: RefineResult, config: RefineConfig, calibrated: bool, traits: UNetTraits, share: float = 0.5
@@ -80,12 +83,13 @@ def memory_estimate(
 def decoding_memory(vae: Any, height: int, width: int) -> int:
     """Return the bytes that decoding one picture takes: the VAE's last level, four times its widest activations.
 
-    `python benchmarks/vae_memory.py` measures it at the geometry of SDXL.
+    Smaller ones leave gaps in the heap, about as much as one more. `python benchmarks/vae_memory.py` measures it.
     """
     import torch
 
     upcast = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
-    return 4 * height * width * 2 * vae.config.block_out_channels[0] * (4 if upcast else vae.dtype.itemsize)
+    widest = height * width * 2 * vae.config.block_out_channels[0] * (4 if upcast else vae.dtype.itemsize)
+    return (4 if widest > HEAP_BLOCK else 5) * widest
 
 
 def _alignment(score: float | None) -> str:

@@ -18,6 +18,7 @@ from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality
 from grefine.indicators.pq_map import PQMap
 from grefine.indicators.providers import OWN, Combined, Provider, maps_of, open_source
 from grefine.refine.job import Job, timed
+from grefine.refine.settings import RefineConfig
 from grefine.scorers import vqascore
 from grefine.scorers.resolve import load_scorer
 from grefine.types import AlignmentMap, MapSpec, ParsedPrompt, QualityMap
@@ -33,6 +34,23 @@ AlignmentProvider = (
 
 VQA = MapSpec(vqascore.SPEC.name)
 """Who decides which phrases are missing where `phrase_judge` asks for it."""
+
+
+def guesses(stored: Any, config: RefineConfig, quality: Any, alignment: Any) -> bool:
+    """Say whether an automatic mask would be cut at thresholds that nobody measured.
+
+    Args:
+        stored: the pipeline's calibration.
+        config: the settings; those of their own thresholds that replace the calibrated ones count.
+        quality: whose map of quality; None is the pipeline's.
+        alignment: whose of alignment.
+    """
+    ours, own_words = (
+        one is None or (isinstance(one, Provider) and OWN[kind] in one.names)
+        for kind, one in (("quality", quality), ("alignment", alignment))
+    )
+    judged = ours or (bool(config.use_aq) and own_words and config.phrase_judge == "clip")
+    return judged and (config.gate or config.mask_threshold is None) and not Calibration.of(stored).calibrated
 
 
 @dataclass(frozen=True)

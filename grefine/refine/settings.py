@@ -163,11 +163,13 @@ class RefineConfig:
 class Strengths:
     """How strongly a painter redraws, by kind of region; the defaults are SDXL's."""
 
-    noun: float = 0.9
+    noun: float = STRENGTH_CAP
+    """Of what is missing, which nothing on the picture shows yet."""
     attribute: float = 0.7
     least: float = 0.3
     """What only looks bad is redrawn as strongly as it is bad, and at least so much."""
     most: float = 0.95
+    """Of what only looks bad, as strongly as it may be."""
 
 
 @dataclass(frozen=True)
@@ -259,5 +261,5 @@ def unet_traits(stated: Mapping[str, Any] | None, preferred: Mapping[str, Any] |
 def traits_of_call(traits: UNetTraits, config: RefineConfig, asked_steps: bool) -> UNetTraits:
     """Return what counts in one call: the literal chain shows nothing, and who asks for steps gets them."""
     if config.literal:
-        return UNetTraits(steps_mode=traits.steps_mode)
+        return UNetTraits(steps_mode=traits.steps_mode, strengths=traits.strengths)
     return replace(traits, steps=None) if asked_steps else traits

@@ -36,11 +36,10 @@ def region_strength(kind: RegionKind, badness: float, strengths: Strengths = SDX
         strengths: the painter's own.
     """
     anew = {"noun": strengths.noun, "attribute": strengths.attribute}
-    return _stepped(max(anew.get(kind, badness), strengths.least), strengths.most)
-
-
-def _stepped(value: float, most: float) -> float:
-    return round(min(max(round(value / STEP) * STEP, STEP), most), 6)
+    if kind in anew:
+        return anew[kind]
+    stepped = round(max(badness, strengths.least) / STEP) * STEP
+    return round(min(max(stepped, STEP), strengths.most), 6)
 
 
 def choose_timesteps(

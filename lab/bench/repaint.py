@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grefine.refine.emphasis import JOIN
-from grefine.refine.settings import RefineConfig
+from grefine.refine.settings import RefineConfig, Strengths
 from grefine.refine.strength import region_strength
 from lab.bench import intervals
 from lab.bench.cases import Cases, damaged_cases, misaligned_cases
@@ -16,6 +16,7 @@ from lab.bench.chain import Outcome, Runner
 from lab.bench.report import Row
 from lab.bench.verdicts import ATTRIBUTE
 from lab.bench_judges.networks import Judges
+from lab.tiny.bundle import STRENGTHS
 from lab.world.scene import Combinations, Misalignment
 
 ROOM = 2
@@ -38,7 +39,8 @@ def phrase_first(cases: Cases) -> list[str]:
 
 def planned_strength(kind: Misalignment) -> float:
     """Return the strength that the pipeline itself would repaint such a place with."""
-    return region_strength("noun" if kind in ("object", "missing") else "attribute", 1.0)
+    kind_of_region = "noun" if kind in ("object", "missing") else "attribute"
+    return region_strength(kind_of_region, 1.0, Strengths(**STRENGTHS))
 
 
 def repaint_rows(runner: Runner, judges: Judges, count: int, unseen: bool) -> dict[str, Row]:

@@ -50,6 +50,8 @@ DEFAULTS = {
 }
 """What this pipeline prefers where a call leaves it open. What its UNet draws is never as crisp as the renderer's own,
 so that without a trade the guard would turn down most right repairs."""
+STRENGTHS = {"noun": 0.9}
+"""Below SDXL's own: its numbers were measured so."""
 TRAITS = {
     "damage": True,
     "edited": True,
@@ -57,6 +59,7 @@ TRAITS = {
     "steps": 2,
     "least_change": 0.06,
     "steps_mode": "executed",
+    "strengths": STRENGTHS,
 }
 """Its UNet learned to see what it restores and what it changes."""
 PIPELINE_FILE = '''"""So that diffusers finds the class: the code is grefine's."""

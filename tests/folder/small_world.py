@@ -31,7 +31,7 @@ def config(**changes) -> RefineConfig:
 def random_pipeline():
     from components import pipeline
 
-    return pipeline()
+    return pipeline(calibration=None)
 
 
 def scene(index: int, size: int = 32) -> Image.Image:

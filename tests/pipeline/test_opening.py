@@ -63,14 +63,40 @@ def test_no_memory_for_the_precision_is_one_sentence():
     assert "'tiny' in float32 does not fit into the memory of cpu: use --dtype bf16" in done.stdout, done.stderr
 
 
-def test_offload_without_a_gpu_is_one_sentence_of_the_command(tmp_path):
+WITHOUT_HOOKS = """
+import sys
+sys.modules["accelerate"] = None  # as where it is not installed
+from grefine.errors import ConfigError
+from grefine.opening import Opening, open_pipeline
+
+try:
+    open_pipeline("tiny", Opening(device="meta", offload="model"))
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_offload_without_accelerates_hooks_is_one_sentence():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_HOOKS], capture_output=True, text=True)
+    assert "--offload needs the package accelerate: `pip install accelerate`." in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--offload=model", "--offload spares a GPU's memory and needs one: give --device cuda, or leave it out."),
+        ("--dtype=fp16", "fp16 on a CPU takes many times as long as fp32 and overflows: use --dtype fp32, or bf16 "
+         "where memory is short."),
+    ],
+)  # fmt: skip
+def test_what_a_cpu_cannot_is_one_sentence_of_the_command(tmp_path, option, sentence):
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    command = ["refine", tmp_path / "a.png", "-o", tmp_path / "out", "--prompt", "a ball", "--offload", "model"]
+    command = ["refine", tmp_path / "a.png", "-o", tmp_path / "out", "--prompt", "a ball", option]
     command += ["--pipeline", "tiny"]
     done = subprocess.run([sys.executable, "-m", "grefine", *command], capture_output=True, text=True)
     assert done.returncode == 2
     said = [line for line in done.stderr.splitlines() if line.startswith("grefine: ")]
-    assert said == ["grefine: --offload spares a GPU's memory and needs one: give --device cuda, or leave it out."]
+    assert said == [f"grefine: {sentence}"]
     assert not (tmp_path / "out").exists()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from components import components, pipeline
+from components import MEASURED, components, pipeline
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from ldm_layout import SDXL_BLOCKS
 from test_pipe_exactness import bad_place, call, picture
@@ -175,7 +175,7 @@ def test_your_own_map_of_alignment():
         return [bad_place(images)[0].__class__(np.ones((64, 64), np.float32), 0.99)]
 
     _, result = call(
-        pipeline(calibration={"p_gate": 0.5}),
+        pipeline(calibration=MEASURED | {"p_gate": 0.5}),
         picture(),
         prompt="a ball",
         quality_map=good,

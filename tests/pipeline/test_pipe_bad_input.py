@@ -127,3 +127,19 @@ def test_values_that_are_no_numbers_are_one_sentence(part, whose):
     mask = Image.new("L", (64, 64), 255)
     with pytest.raises(ImageError, match=rf"The {whose} gave values that are no finite numbers in float32: use"):
         pipe("a red ball", Image.new("RGB", (64, 64)), mask, num_inference_steps=2, guard=False)
+
+
+def test_no_mask_is_cut_from_thresholds_that_nobody_measured():
+    pipe, image = pipeline(calibration=None), picture()
+    told = r"not measured.*grefine calibrate.*mask_image=.*force=True"
+    for ask in (pipe, pipe.plan, pipe.explain):
+        with pytest.raises(ConfigError, match=told):
+            ask("a red ball", image)
+    assert pipe("a red ball", image, plan_only=True, force=True).results[0].plan is not None
+    assert "uncalibrated guesses" in pipe.explain("a red ball", image, force=True)
+    mask = Image.new("L", image.size, 255)
+    assert pipe("a red ball", image, mask, plan_only=True).results[0].plan.mask.all()
+    drawn = {"quality_map": bad_place, "config": {"use_aq": False}}
+    assert pipe("a red ball", image, plan_only=True, **drawn).results[0].plan.regions
+    with pytest.raises(ConfigError, match=told):
+        pipe("a red ball", [image] * 2, [mask, None], plan_only=True)

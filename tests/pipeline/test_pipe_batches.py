@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from components import pipeline
+from components import MEASURED, pipeline
 from test_pipe_exactness import all_good, bad_place, picture
 
 
@@ -43,14 +43,14 @@ def test_lengths_of_prompts_do_not_mix(pipe):
 
 
 def test_clean_images_in_a_batch_come_back_untouched(pipe):
-    pipe.register_to_config(calibration={"p_gate": 0.8})
+    pipe.register_to_config(calibration=MEASURED | {"p_gate": 0.8})
 
     def first_is_bad(images):
         return [bad_place([i])[0] if n == 0 else all_good([i])[0] for n, i in enumerate(images)]
 
     images = [picture(seed=0), picture(seed=1)]
     out = call(pipe, images, ["a red ball"] * 2, quality_map=first_is_bad)
-    pipe.register_to_config(calibration=None)
+    pipe.register_to_config(calibration=MEASURED)
     assert out.images[1] is images[1]
     assert [r.decision.kept for r in out.results] == ["both", "original"]
 

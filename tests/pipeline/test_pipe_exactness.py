@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from components import pipeline
+from components import MEASURED, pipeline
 from PIL import Image
 
 from grefine.types import QualityMap
@@ -79,10 +79,10 @@ def test_clean_image_comes_back_untouched_without_denoising(pipe, monkeypatch, p
         raise AssertionError("the UNet ran on a clean image")
 
     monkeypatch.setattr(pipe.unet, "forward", never)
-    pipe.register_to_config(calibration={"p_gate": 0.5})
+    pipe.register_to_config(calibration=MEASURED | {"p_gate": 0.5})
     image = picture()
     refined, result = call(pipe, image, quality_map=all_good, guard=True, preserve=preserve)
-    pipe.register_to_config(calibration=None)
+    pipe.register_to_config(calibration=MEASURED)
     assert refined is image
     assert result.decision.kept == "original"
     assert not result.plan.regions

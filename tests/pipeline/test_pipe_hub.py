@@ -60,7 +60,14 @@ def pictures(machine):
 
 
 @pytest.fixture(scope="module")
-def pipe(machine):
+def measured(machine, pictures):
+    """What `grefine calibrate` prints; it is the first step, and nothing has loaded the pipeline yet."""
+    done = run("calibrate", "--images", pictures, "--pipeline", "sdxl", "--prompts", machine / "prompts.csv")
+    return json.loads(done.stdout)["calibration"]
+
+
+@pytest.fixture(scope="module")
+def pipe(measured):
     loaded = GRefinePipeline.from_pretrained("sdxl")
     loaded.set_progress_bar_config(disable=True)
     return loaded
@@ -79,11 +86,8 @@ def refined(pipe, pictures):
     return pipe(PROMPTS[0], picture, mask, config=FEW, generator=torch.Generator().manual_seed(0)).results[0]
 
 
-def test_calibrating_is_the_first_step_after_a_fetch(machine, pictures):
-    """Nothing has loaded the pipeline yet: the maps are assembled by whoever needs them first."""
-    asked = ("--pipeline", "sdxl", "--prompts", machine / "prompts.csv")
-    done = run("calibrate", "--images", pictures, *asked)
-    assert json.loads(done.stdout)["calibration"]["made_from"]["images"] == 36
+def test_calibrating_is_the_first_step_after_a_fetch(machine, pictures, measured):
+    assert measured["made_from"]["images"] == 36
     done = run(
         "map", pictures, "-o", machine / "maps", "--pipeline", "sdxl", "--prompts", machine / "prompts.csv", "--json"
     )
@@ -114,17 +118,28 @@ def test_half_precision_leaves_the_maps_alone(machine, pipe, pictures):
     assert named.clip.dtype == torch.bfloat16
 
 
+def test_without_its_calibration_no_mask_is_cut(pipe, pictures):
+    measured = pipe.config.calibration
+    pipe.register_to_config(calibration=None)
+    try:
+        with pytest.raises(ConfigError, match=r"grefine calibrate.*mask_image=.*force=True"):
+            pipe(PROMPTS[0], Image.open(pictures / "0.png"))
+        assert refined(pipe, pictures).decision.guarded, "a mask of one's own needs no thresholds"
+    finally:
+        pipe.register_to_config(calibration=measured)
+
+
 def test_explain(pipe, pictures):
     said = pipe.explain(PROMPTS[0], Image.open(pictures / "0.png"))
     assert "quality p" in said
     assert "Memory" in said
 
 
-def test_a_folder_is_refined(machine, pictures):
+def test_a_folder_is_refined(machine, pictures, measured):
     out = machine / "refined"
     settings = [argument for name, value in FEW.items() for argument in ("--set", f"{name}={value}")]
     two = (pictures / "0.png", pictures / "1.png")
-    run("refine", *two, "-o", out, "--pipeline", "sdxl", "--prompts", machine / "prompts.csv", "--force", *settings)
+    run("refine", *two, "-o", out, "--pipeline", "sdxl", "--prompts", machine / "prompts.csv", *settings)
     rows = list(csv.DictReader((out / "results.csv").open()))
     assert len(rows) == 2
     assert all(row["state"] != "failed" for row in rows), rows

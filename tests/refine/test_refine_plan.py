@@ -185,7 +185,7 @@ def test_the_papers_strength_is_one_for_all():
     for p, reading, strength in ((0.3, "paper", 0.4), (1.0, "paper", 0.75), (0.3, "paper, strength=kept", 0.6)):
         planned = plan(findings(p=p, phrases=[missing]), reading=reading)
         assert planned.regions[0].strength == pytest.approx(strength)
-    assert plan(findings(p=1.0, phrases=[missing])).regions[0].strength == 0.9
+    assert plan(findings(p=1.0, phrases=[missing])).regions[0].strength == 0.99
 
 
 def test_the_paper_draws_over_met_things_and_keeps_specks():
@@ -298,7 +298,7 @@ def test_what_is_mended_in_sight_needs_less_strength():
     assert plan(bad).regions[0].strength > 0.8
     assert plan(bad, traits=SEES).regions[0].strength == 0.4
     missing = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(4, 4, 24))
-    assert plan(findings(phrases=[missing]), traits=SEES).regions[0].strength == 0.9
+    assert plan(findings(phrases=[missing]), traits=SEES).regions[0].strength == 0.99
 
 
 def test_what_is_mended_in_sight_may_be_large():
@@ -336,7 +336,7 @@ def test_a_persons_mark_says_where_a_missing_thing_goes_that_has_no_place_of_its
     mark = square(30, 30, 20) > 0
     nowhere = PhraseAlignment(phrase("ball", 0), 0.2, 0.2, "noun", square(2, 2, 16))
     region = plan(findings(phrases=[nowhere], user=mark)).regions[0]
-    assert (region.phrases, region.strength, region.is_restoration) == ((0,), 0.9, False)
+    assert (region.phrases, region.strength, region.is_restoration) == ((0,), 0.99, False)
     on_another = replace(nowhere, host=1)
     cat = met("cat", square(2, 2, 16))
     assert plan(findings(phrases=[on_another, cat], user=mark)).regions[0].is_restoration, "it belongs on the cat"
