@@ -8,6 +8,8 @@ import torch
 
 from grefine.errors import ConfigError, GRefineError, nearest
 from grefine.io.places import here
+from grefine.refine.candidates import open_chooser
+from grefine.refine.settings import RefineConfig
 from grefine.scorers.resolve import check_device, load_scorer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -90,10 +92,17 @@ def read_preferences(entries: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def missing_judges(pipe: Any, guidance: Mapping[str, float] | None = None) -> str:
-    """Say which axis no judge of a pipeline covers, so that the maps judge their own work there; empty if none."""
+def missing_judges(
+    pipe: Any, guidance: Mapping[str, float] | None = None, config: RefineConfig | None = None
+) -> str:
+    """Say which axis no judge of a pipeline covers, so that the maps judge their own work there; empty if none.
+
+    Who steers denoising or chooses among repaints does not judge.
+    """
     steering = pipe.read_guidance(guidance)
-    specs = [judge.spec for judge in pipe.judges(steered=steering.steers if steering else ())]
+    judges = pipe.judges(steered=steering.steers if steering else ())
+    choosing = open_chooser(config or RefineConfig(), judges, pipe).names("any")
+    specs = [judge.spec for judge in judges if judge.spec.name not in choosing]
     axes = {axis for spec in specs for axis in (("perceptual", "alignment") if spec.axis == "both" else (spec.axis,))}
     lacking = [word for axis, word in (("perceptual", "quality"), ("alignment", "the prompt")) if axis not in axes]
     if not lacking:

@@ -11,7 +11,7 @@ from grefine.refine.settings import RefineConfig, read_settings
 
 
 def changed_settings(
-    config: str | Path | RefineConfig, changes: Sequence[str] = (), preserve: str | None = None
+    config: str | Path | RefineConfig, changes: Sequence[str] = (), preserve: str | None = None, candidates: str | None = None
 ) -> RefineConfig:
     """Return the settings that `config` names with `KEY=VALUE` changes; values are read as YAML."""
     import yaml
@@ -27,6 +27,8 @@ def changed_settings(
             raise ConfigError(f"The value of '{key.strip()}' cannot be read: '{text}'.") from error
     if preserve is not None:
         values["preserve"] = preserve
+    if candidates is not None:
+        values["candidates"] = candidates
     settings = read_settings(config)
     now = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     return build(RefineConfig, now | values, where="settings") if values else settings

@@ -216,7 +216,7 @@ def refine_folder(
     if cluster and on_ray:
         join(cluster)
     pipe = open_pipeline(pipeline, opening)
-    unjudged = missing_judges(pipe, guidance) if settings.guard else ""
+    unjudged = missing_judges(pipe, guidance, settings) if settings.guard else ""
     first = gate
     if isinstance(first, str):
         first = read_gate(first, gate_weights, pipe, device or "cpu", allow_noncommercial)

@@ -27,7 +27,7 @@ def needs_thresholds(pipe: Any, task: Task) -> bool:
         for kind, one in (("quality", task.quality_map), ("alignment", task.alignment_map))
     )
     phrases = not config.use_aq or alignment or config.phrase_judge != "clip"
-    used = (config.gate or config.mask_threshold is None) and not (quality and phrases)
+    used = (config.gated or config.mask_threshold is None) and not (quality and phrases)
     return used and not task.options.force and not Calibration.of(pipe.config.get("calibration")).calibrated
 
 

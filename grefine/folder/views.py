@@ -27,6 +27,7 @@ def view_of(task: "Task", gate: "ScoreGate | None", pipe: Any) -> dict[str, Any]
     facts += [("gate", gate.name)] if gate else []
     facts += task.drawn_by.items()
     facts += [("painter", task.painter_name)] if task.painter else []
+    facts += [("candidates", str(task.config.candidates))] if task.config.tries[0] > 1 else []
     facts += [("force", "yes")] if task.options.force else []
     domain = domain_of(pipe)
     return {
