@@ -92,9 +92,7 @@ def read_preferences(entries: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def missing_judges(
-    pipe: Any, guidance: Mapping[str, float] | None = None, config: RefineConfig | None = None
-) -> str:
+def missing_judges(pipe: Any, guidance: Mapping[str, float] | None = None, config: RefineConfig | None = None) -> str:
     """Say which axis no judge of a pipeline covers, so that the maps judge their own work there; empty if none.
 
     Who steers denoising or chooses among repaints does not judge.

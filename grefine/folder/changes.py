@@ -11,7 +11,10 @@ from grefine.refine.settings import RefineConfig, read_settings
 
 
 def changed_settings(
-    config: str | Path | RefineConfig, changes: Sequence[str] = (), preserve: str | None = None, candidates: str | None = None
+    config: str | Path | RefineConfig,
+    changes: Sequence[str] = (),
+    preserve: str | None = None,
+    candidates: str | None = None,
 ) -> RefineConfig:
     """Return the settings that `config` names with `KEY=VALUE` changes; values are read as YAML."""
     import yaml

@@ -35,7 +35,11 @@ class Part:
 
     def of(self, pictures: Sequence[Image.Image], prompt: str) -> np.ndarray:
         """Return it for every picture, higher = better, as a share of its range."""
-        found = [scores[self.value] for scores in self.scorer(pictures, [prompt] * len(pictures))]
+        given = self.scorer(pictures, [prompt] * len(pictures))
+        if self.value not in given[0]:
+            has, name = ", ".join(given[0].keys()), self.scorer.spec.name
+            raise ConfigError(f"candidates: {name} gave {has}, not '{self.value}': name one, as in '{name}.VALUE'.")
+        found = [scores[self.value] for scores in given]
         sign = -1.0 if self.scorer.spec.direction == "lower" else 1.0
         return self.weight * sign * np.asarray(found) / metric_width(self.scorer.spec, found[0])
 
@@ -63,8 +67,8 @@ class Chooser:
             needy = [part.scorer.spec.name for part in self.under(job.text) if part.scorer.spec.needs_prompt]
             if needy and not job.text.strip():
                 raise PromptError(
-                    f"candidates: {needy[0]} chooses by the prompt and image {job.row} has none: give it one, or let a "
-                    f"judge choose that needs none, as in candidates='{self.tries} by mdiqa'."
+                    f"candidates: {needy[0]} chooses by the prompt and image {job.row} has none: give it one, or let "
+                    f"another judge choose, as in candidates='{self.tries} by mdiqa'."
                 )
 
     def rate(self, pictures: Sequence[np.ndarray], prompt: str) -> np.ndarray:
@@ -89,7 +93,7 @@ def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> C
     if tries == 1:
         return Chooser()
     if by:
-        parts = tuple(_named(entry, judges, pipe) for entry in split_names(by))
+        parts = tuple(part for entry in split_names(by) for part in _named(entry, judges, pipe))
         return Chooser(tries, parts, parts)
     order = sorted(judges, key=lambda judge: PREFERRED.index(judge.spec.name) if judge.spec.name in PREFERRED else 9)
     able = [judge for judge in order if judge.spec.axis != "none"]
@@ -102,13 +106,13 @@ def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> C
     return Chooser(tries, _main(able[0]), _main(wordless[0]))
 
 
-def _main(judge: Scorer) -> tuple[Part, ...]:
-    """Return a judge's main value; both values of one that judges looks and prompt by one each."""
+def _main(judge: Scorer, weight: float = 1.0) -> tuple[Part, ...]:
+    """Return a judge's main value; all values of one that judges both looks and prompt."""
     values = value_names(judge)
-    return tuple(Part(judge, value) for value in (values if judge.spec.axis == "both" else values[:1]))
+    return tuple(Part(judge, value, weight) for value in (values if judge.spec.axis == "both" else values[:1]))
 
 
-def _named(entry: str, judges: Sequence[Scorer], pipe: Any) -> Part:
+def _named(entry: str, judges: Sequence[Scorer], pipe: Any) -> tuple[Part, ...]:
     """Read NAME, NAME.VALUE or either with *WEIGHT behind it."""
     match = re.fullmatch(r"(.+?)\s*\*\s*(\d+(?:\.\d+)?)", entry)
     name, weight = (match[1], float(match[2])) if match else (entry, 1.0)
@@ -116,11 +120,12 @@ def _named(entry: str, judges: Sequence[Scorer], pipe: Any) -> Part:
     head, _, rest = name.partition(".")
     metric, part = (name, "") if name in here else (head, rest) if head in here else split_value(name)
     scorer = here[metric] if metric in here else as_scorer(_loaded(metric, pipe))
-    given = value_names(scorer)
-    value = f"{metric}.{part}" if part else given[0]
+    given, value = value_names(scorer), f"{metric}.{part}"
+    if not part:
+        return _main(scorer, weight)
     if value not in given:
         raise ConfigError(f"candidates: {metric} gives {', '.join(given)}, not '{value}'{nearest(value, given)}")
-    return Part(scorer, value, weight)
+    return (Part(scorer, value, weight),)
 
 
 def _loaded(metric: str, pipe: Any) -> Scorer:
