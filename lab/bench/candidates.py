@@ -6,7 +6,7 @@ only looks on; then every chooser picks among the same tries, and the judges apa
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.scorers.protocol import Scorer, value_names
 from grefine.text.parse import parse
-from grefine.types import MetricSpec, Scores
 from lab.bench import intervals
 from lab.bench.cases import Cases, tensor_of
 from lab.bench.chain import Runner
@@ -29,22 +28,9 @@ from lab.bench.verdicts import judge
 from lab.bench_judges.check import tie_bands
 from lab.bench_judges.networks import Judges
 
-CHOOSERS = ("mdiqa", "moe_agiqa", "lar_iqa", "mdiqa,moe_agiqa", "lar_iqa,moe_agiqa", "mdiqa,lar_iqa")
-Regions = list[list[np.ndarray]]
-"""Per region the picture, and it with each try at the region."""
-
-
-@dataclass
-class Onlooker:
-    """A judge that keeps what it is shown."""
-
-    spec: MetricSpec = field(default_factory=lambda: MetricSpec("onlooker"))
-    seen: dict[bytes, Regions] = field(default_factory=dict)
-
-    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
-        pictures = [np.asarray(image) for image in images]
-        self.seen.setdefault(pixel_digest(pictures[0]), []).append(pictures)
-        return [Scores({"onlooker": 0.0}) for _ in images]
+CHOOSERS = ("mdiqa", "moe_agiqa", "mdiqa,moe_agiqa", "lar_iqa", "lar_iqa,moe_agiqa", "mdiqa,lar_iqa")
+Seen = dict[bytes, list[list[np.ndarray]]]
+"""By picture and region: the picture, and it with each try at the region."""
 
 
 class Remembering:
@@ -70,71 +56,55 @@ def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], N
     pipe.register_to_config(unet_traits={})
     part = count / 176
     cases = defective_cases(Sizes(damaged=round(64 * part), heldout=round(32 * part), misaligned=round(20 * part)))
+    pictures, texts = cases.pictures, [parse(prompt).text for prompt in cases.prompts]
     run, config = Runner(pipe, seed, say=say), resolve(RefineConfig(), pipe.config.refine_defaults, {})
-    yield from ("| K | drawn per picture | CPU seconds per picture |", "| ---: | ---: | ---: |")
-    some = cases[range(0, len(cases), max(1, len(cases) // 32))]
-    yield from (_cost(run, some, number) for number in (1, 2, 4, 8))
-    looker = Onlooker()
-    options: dict[str, Any] = {"guard": False, "restorer": "none", "scorers": [looker]}
-    pictures = cases.pictures
+    seen: Seen = {}
+
+    def onlooker(images: Sequence[Image.Image]) -> list[float]:
+        shown = [np.asarray(image) for image in images]
+        seen.setdefault(pixel_digest(shown[0]), []).append(shown)
+        return [0.0] * len(images)
+
+    options: dict[str, Any] = {"guard": False, "restorer": "none", "scorers": [onlooker]}
     run.refine("draw", pictures, cases.prompts, candidates=f"{tries} by onlooker", **options)
     maps = MapDrawer.of(*pipe.own_maps(), None, None)
     own = Remembering(lambda images, text: maps.scores(images, parse(text) if text else None))
-    scorers = [Remembering(scorer) for scorer in pipe.judges()]
-    looks = Judges.load()
+    scorers, looks = [Remembering(scorer) for scorer in pipe.judges()], Judges.load()
     bands = tie_bands(looks, 200)
-    yield from (
-        "",
-        f"| who chooses among {tries} (n = {len(cases)}) | one try | chosen | best | share of the gap | worse |",
-    )
+    yield f"| who chooses among {tries} (n = {len(cases)}) | one try | chosen | best | share of the gap | worse |"
     yield "| --- | ---: | ---: | ---: | --- | --- |"
     for name in CHOOSERS:
+        say(name)
         chooser = open_chooser(replace(config, candidates=f"{tries} by {name}"), scorers, pipe)
-        for guard in (True, False):
-            panel = Panel(own, scorers if guard else (), choosing=chooser.names)
-            say(f"{name}, guard {guard}")
-            given = zip(pictures, cases.prompts, strict=True)
-            found = [_outcomes(picture, text, looker, chooser, panel, config, guard) for picture, text in given]
-            verdicts = [judge(looks, bands, cases, tensor_of(list(images))) for images in zip(*found, strict=True)]
-            improved = np.array([[v.improved for v in one] for one in verdicts], float)
-            worse = np.array([[v.worse for v in one] for one in verdicts], float)
-            yield _line(f"{name}{'' if guard else ', unguarded'}", improved, worse)
-
-
-def _cost(run: Runner, cases: Cases, number: int) -> str:
-    began = time.process_time()
-    _, results = run.refine(f"K = {number}", cases.pictures, cases.prompts, candidates=number)
-    spent = (time.process_time() - began) / len(cases)
-    return f"| {number} | {sum(sum(result.drawn) for result in results) / len(cases):.1f} | {spent:.2f} |"
+        panel = Panel(own, scorers, choosing=chooser.names)
+        given = zip(pictures, texts, strict=True)
+        found = [_outcomes(image, text, seen, chooser, panel, config) for image, text in given]
+        verdicts = [judge(looks, bands, cases, tensor_of(images)) for images in zip(*found, strict=True)]
+        better, worse = ([[getattr(v, what) for v in one] for one in verdicts] for what in ("improved", "worse"))
+        yield _line(name, np.array(better, float), np.array(worse, float))
+    yield from ("", "| K | drawn per picture | CPU seconds per picture |", "| ---: | ---: | ---: |")
+    some = cases[range(0, len(cases), max(1, len(cases) // 32))]
+    yield from (_cost(run, some, number) for number in (1, 2, 4, 8))
 
 
 def _outcomes(
-    image: Image.Image,
-    prompt: str,
-    looker: Onlooker,
-    chooser: Chooser,
-    panel: Panel,
-    config: RefineConfig,
-    guard: bool,
+    image: Image.Image, text: str, seen: Seen, chooser: Chooser, panel: Panel, config: RefineConfig
 ) -> list[Image.Image]:
     """Return what comes out with every try in all regions, and last with the chosen ones."""
-    picture, text = np.asarray(image), parse(prompt).text
-    regions = looker.seen.get(pixel_digest(picture), [])
+    picture, done = np.asarray(image), []
+    regions = seen.get(pixel_digest(picture), [])
     if not regions:
         return [image] * (chooser.tries + 1)
     picks = [[number] * len(regions) for number in range(1, chooser.tries + 1)]
-    picks.append([1 + int(np.argmax(chooser.rate(region, text)[1:])) for region in regions])
-    done = []
-    for pick in picks:
+    for pick in [*picks, [1 + int(np.argmax(chooser.rate(region, text)[1:])) for region in regions]]:
         singles = [region[number] for region, number in zip(regions, pick, strict=True)]
-        many = guard and len(singles) > 1
-        accepted = reject_regions(panel, picture, singles, text, config)[0] if many else range(len(singles))
+        if len(singles) > 1:
+            singles = [singles[i] for i in reject_regions(panel, picture, singles, text, config)[0]]
         after = picture
-        for single in (singles[i] for i in accepted):
+        for single in singles:
             after = np.where(single != picture, single, after)
         both = {"original": picture, "repainted": after}
-        kept = decide(panel, both, text, config)[0].kept if guard else "repainted"
-        done.append(Image.fromarray(rounded(both[kept])))
+        done.append(Image.fromarray(rounded(both[decide(panel, both, text, config)[0].kept])))
     return done
 
 
@@ -145,3 +115,10 @@ def _line(name: str, improved: np.ndarray, worse: np.ndarray) -> str:
     rates = " | ".join(f"{values.mean():.3f}" for values in (one, chosen, best))
     fell = f"{worse[:-1].mean():.3f} → {worse[-1].mean():.3f}"
     return f"| {name} | {rates} | {won.value:.2f} ({won.low:.2f} to {won.high:.2f}) | {fell} |"
+
+
+def _cost(run: Runner, cases: Cases, number: int) -> str:
+    began = time.process_time()
+    _, results = run.refine(f"K = {number}", cases.pictures, cases.prompts, candidates=number)
+    spent = (time.process_time() - began) / len(cases)
+    return f"| {number} | {sum(sum(result.drawn) for result in results) / len(cases):.1f} | {spent:.2f} |"
