@@ -18,7 +18,7 @@ from grefine.errors import ConfigError, nearest
 from grefine.evaluate.correlation import Agreement, agreement
 from grefine.evaluate.tables import number
 
-NOT_METRICS = frozenset({"path", "image", "name", "prompt", "note", "opinion", "mos", "dataset"})
+NOT_METRICS = frozenset(["path", "image", "name", "prompt", "note", "opinion", "mos", "dataset", "digest", "forced"])
 
 
 def agreement_table(

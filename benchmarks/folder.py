@@ -145,7 +145,7 @@ def part(
     notes = [f"What the loop decided: {', '.join(f'{n} {kept}' for kept, n in found['decisions'].items())}."]
     if not rows[0]["met"]:
         notes.append(
-            "The promise is about wall time on two free cores. Batches pay where several images are repainted "
+            "The aim is about wall time on two free cores. Batches pay where several images are repainted "
             "together and where writing goes on beside the work; with other work on the cores there is nothing to go "
             "on beside."
         )

@@ -56,7 +56,7 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
         "painters",
         "Painters",
         "A crop with its mask through our painter, against the same pipeline of diffusers called on that crop, cut, "
-        f"resized and masked before; {STEPS} executed steps at strength 0.8. At most 5 % more is promised: a ratio of "
+        f"resized and masked before; {STEPS} executed steps at strength 0.8. The aim is at most 5 % more: a ratio of "
         "at least 0.95. The pipelines are toys, so that what is ours weighs more here than with real weights.",
         rows,
         [Table("What is ours", ["family", "CPU ms per crop", "% of the bare call"], cells)],

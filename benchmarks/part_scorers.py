@@ -25,7 +25,7 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
                 [[name, cost["gmacs"], cost["cpu_s"]] for name, cost in lar.items()],
             ),
             Table(
-                "MDIQA pays for the dimensions that are asked",
+                "MDIQA pays for the dimensions that are asked (512x384 unless it says otherwise)",
                 ["asked", "GMACs", "CPU s"],
                 [[name, cost["gmacs"], cost["cpu_s"]] for name, cost in mdiqa.items()],
             ),

@@ -29,7 +29,7 @@ SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "un
 STEPS, DELTA, STRENGTH, SCALE, SEED = (10, 10), 0.1, 0.7, 2.0, 0
 PROMPT = "a red ball on green grass"
 WORKING = 64
-SHARES = (0.05, 0.1, 0.2, 0.4)
+SHARES = (0.05, 0.2, 0.4)
 COUNTS = (1, RefineConfig().batch_size)
 """Pictures per call: one, and as many as a pipeline denoises at once unless told otherwise."""
 AGAINST = "diffusers, full frame"
@@ -258,8 +258,6 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
         plan = (
             (128, 1, 5, SHARES),
             (128, several, 5, SHARES),
-            (160, 1, 3, SHARES),
-            (192, 1, 3, SHARES),
             (256, 1, 3, SHARES),
         )
     for side, count, rounds, shares in plan:

@@ -75,6 +75,34 @@ def assignments(entries: Iterable[str], option: str) -> dict[str, str]:
     return found
 
 
+def changes_of(entries: Iterable[str]) -> dict[str, Any]:
+    """Read KEY=VALUE entries of `--set`; values are read as YAML."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for entry in entries:
+        key, equals, text = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"'{entry}' is not KEY=VALUE, e.g. total_steps=10.")
+        try:
+            found[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The value of '{key.strip()}' cannot be read: '{text}'.") from error
+    return found
+
+
+def changed(config: T, changes: Mapping[str, Any], where: str = "settings") -> T:
+    """Return a configuration with changes; a mapping changes only what it names of a field that is one."""
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    for name, value in changes.items():
+        old = values.get(name)
+        if isinstance(value, Mapping) and old is not None:
+            old = dataclasses.asdict(old) if dataclasses.is_dataclass(old) else old  # type: ignore[arg-type]
+            value = {**old, **value} if isinstance(old, Mapping) else value
+        values[name] = value
+    return build(type(config), values, where)
+
+
 def digest(values: Any) -> str:
     """Return a short hash that is equal exactly when two configurations, or plain values, are equal."""
     plain = dataclasses.asdict(values) if dataclasses.is_dataclass(values) else values  # type: ignore[arg-type]

@@ -80,15 +80,17 @@ def load_judges(asked: Sequence[str], device: str, allow_noncommercial: bool = F
     return [load_scorer(name, path or None, device, allow_noncommercial) for name, _, path in entries]
 
 
-def read_preferences(entries: Sequence[str]) -> dict[str, float]:
-    """Return the guidance that `NAME:VALUE` entries mean."""
+def read_preferences(
+    entries: Sequence[str], option: str = "--guidance", example: str = "sharpness"
+) -> dict[str, float]:
+    """Return what `NAME:VALUE` entries of an option mean."""
     found: dict[str, float] = {}
     for entry in entries:
         name, _, value = entry.partition(":")
         try:
             found[name.strip()] = float(value)
         except ValueError as error:
-            raise ConfigError(f"--guidance takes NAME:VALUE, e.g. sharpness:1.0, not '{entry}'.") from error
+            raise ConfigError(f"{option} takes NAME:VALUE, e.g. {example}:1.0, not '{entry}'.") from error
     return found
 
 

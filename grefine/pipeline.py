@@ -20,10 +20,11 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from grefine.errors import ConfigError
-from grefine.indicators.aq_map import AQMap
+from grefine.indicators.aq_map import AQMap, parsed_prompt
 from grefine.indicators.calibration import Calibration, check_belongs
 from grefine.indicators.domain_check import domain_of, read_world
 from grefine.indicators.pq_map import PQMap
+from grefine.indicators.readings import Readings
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.domain import DomainNet
 from grefine.models.lar_iqa import LARIQA
@@ -77,7 +78,6 @@ from grefine.refine.words import Words
 from grefine.scorers.component import component_tokenizer
 from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
 from grefine.scorers.resolve import resolve as resolve_judge
-from grefine.text.parse import parse
 from grefine.types import RefineResult, RepairPlan
 
 
@@ -330,13 +330,14 @@ class GRefinePipeline(
         self._cross_attention_kwargs, self._interrupt = cross_attention_kwargs, False
         self._guidance_scale = settings.guidance_scale or 1.0
         self._watch = Watch(callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
-        maps = MapDrawer.of(*self.own_maps(), quality_map, alignment_map, settings.phrase_judge)
+        maps = MapDrawer.of(*self.own_maps(settings.readings), quality_map, alignment_map, settings.phrase_judge)
         steered = self.read_guidance(guidance)
         judges = self._judges(scorers, steered) if settings.guard or settings.tries[0] > 1 else []
         if latents is not None and settings.tries[0] > 1:
             raise ConfigError("latents would give every try the same noise: leave out latents, or candidates.")
         chooser = open_chooser(settings, judges, self)
-        panel = Panel(lambda images, text: maps.scores(images, parse(text) if text else None), judges)
+        read = partial(parsed_prompt, readings=settings.readings)
+        panel = Panel(lambda images, text: maps.scores(images, read(text) if text else None), judges)
         panel = replace(panel.without(maps.drawn_by), choosing=chooser.names)
         scale = (cross_attention_kwargs or {}).get("scale")
         words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative_prompt, embeds, scale, clip_skip)
@@ -362,7 +363,7 @@ class GRefinePipeline(
         pictures = [resize_picture(picture, height, width) for picture in read_pictures(image)]
         plans = read_plans(plan, len(pictures), mask_image, strength)
         generator = seeds_of(plans) if generator is None else generator
-        jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, words, force)
+        jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, words, force, settings)
         chooser.demand(jobs)
         jobs = draw_maps(jobs, maps)
         own = (settings, maps.calibration, stage1.side, stage1.traits)
@@ -504,6 +505,7 @@ class GRefinePipeline(
         generator: Any,
         words: Words,
         force: bool,
+        settings: RefineConfig,
     ) -> list[Job]:
         """Read the inputs of a call: one job per image and sample."""
         domain = domain_of(self)
@@ -511,16 +513,17 @@ class GRefinePipeline(
             domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
         check_words(prompt, words.given[0], words.negative, len(pictures))
         prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
-        return open_jobs(pictures, prompts, masks, samples, generator, domain)
+        return open_jobs(pictures, prompts, masks, samples, generator, domain, settings.readings)
 
-    def own_maps(self) -> tuple[PQMap, AQMap | None]:
+    def own_maps(self, readings: Readings = Readings.of("grefine")) -> tuple[PQMap, AQMap | None]:
         """Return the views of both maps over this pipeline's CLIP; they keep their encoded texts between calls."""
-        parts = (self.clip, self.pq_prompts, self.clip_tokenizer, self.config.calibration)
+        parts = (self.clip, self.pq_prompts, self.clip_tokenizer, self.config.calibration, readings)
         if self._maps is None or any(one is not other for one, other in zip(self._maps[0], parts, strict=True)):
             calibration = Calibration.of(self.config.calibration)
-            pq, aq = PQMap(self.clip, self.pq_prompts, calibration=calibration), None
+            known: dict[str, Any] = {"calibration": calibration, "readings": readings}
+            pq, aq = PQMap(self.clip, self.pq_prompts, **known), None
             if self.clip_tokenizer is not None:
-                aq = AQMap(self.clip, self.clip_tokenizer, calibration=calibration)
+                aq = AQMap(self.clip, self.clip_tokenizer, **known)
             self._maps = parts, (pq, aq)
         check_belongs(self._maps[1][0].calibration, self.clip)  # a pipeline may be brought to another precision
         return self._maps[1]

@@ -321,6 +321,8 @@ class MetricSpec:
     """Packages that it needs and that the light install leaves out."""
     noncommercial: bool = False
     """True when it runs only for those who accept non-commercial terms."""
+    parts: bool = False
+    """True when it judges a part of a picture as it judges a whole one, so that the guard shows it a region alone."""
 
     def axis_of(self, value: str) -> Axis:
         """Return what one of its values is about; a value of a metric on both counts as perceptual."""

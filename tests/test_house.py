@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -16,9 +17,9 @@ PACKAGE = Path(__file__).parent.parent / "grefine"
 # A room may import its own row and every row above it.
 ORDER = [
     {"errors"},
-    {"io"},
+    {"io", "resources"},
     {"types", "plan_file"},
-    {"config", "resources", "fetching", "cluster", "plugins"},
+    {"config", "fetching", "cluster", "plugins"},
     {"text"},
     {"models"},
     {"indicators", "scorers"},
@@ -26,7 +27,7 @@ ORDER = [
     {"pipeline", "opening"},
     {"report"},
     {"evaluate", "ranking", "folder"},
-    {"training"},
+    {"training", "app"},
     {"cli"},
 ]
 ROW = {room: row for row, rooms in enumerate(ORDER) for room in rooms}
@@ -154,6 +155,37 @@ def test_help_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def loaded_after(*command):
+    """Run a command in a Python of its own; return its exit code and the modules that it loaded."""
+    code = (
+        "import sys, json\n"
+        "from typer.testing import CliRunner\n"
+        "from grefine.cli.main import app\n"
+        f"code = CliRunner().invoke(app, {list(command)!r}).exit_code\n"
+        "print(json.dumps([code, sorted(sys.modules)]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    code, names = json.loads(done.stdout.splitlines()[-1])
+    return code, set(names)
+
+
+def test_a_refine_without_a_pipeline_is_refused_before_torch_is_loaded(tmp_path):
+    code, loaded = loaded_after("refine", "a.png", "-o", str(tmp_path / "out"))
+    assert code != 0
+    assert not loaded & {"torch", "diffusers", "transformers", "scipy"}
+
+
+def test_a_refine_loads_nothing_of_other_commands(tmp_path):
+    picture = next((PACKAGE.parent / "examples" / "images").glob("*.png"))
+    code, loaded = loaded_after("refine", str(picture), "-o", str(tmp_path / "out"), "--pipeline", "tiny")
+    assert code == 0
+    assert "diffusers" in loaded
+    others = {"grefine.evaluate", "grefine.ranking", "grefine.training", "grefine.models.five_level"}
+    others |= {"nltk", "pandas", "sklearn", "matplotlib", "ray", "pyarrow", "pyiqa", "fastapi", "uvicorn", "IPython"}
+    assert not loaded & others, loaded & others
 
 
 def test_import_is_light():

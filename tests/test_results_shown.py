@@ -41,5 +41,6 @@ def test_judges_of_an_untouched_picture():
     for asked in (False, True):
         result = pipe(prompt, path, config={"guard": "all" if asked else True}).results[0]
         assert result.decision.kept == "original"
-        assert ("mdiqa.overall" in result.before) == asked
+        assert ("mdiqa.sharpness" in result.before) == asked
+        assert "mdiqa.composition" not in result.before
         assert dict(result.before) == dict(result.after)

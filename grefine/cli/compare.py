@@ -23,7 +23,11 @@ def compare(
     weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
     used_in_loop: str = typer.Option("", help="Metrics, with commas, that steered a refiner: no evidence."),
     steps: int = typer.Option(20, help="Executed denoising steps of every refiner."),
-    strength: float = typer.Option(0.3, help="Of image-to-image refiners."),
+    strength: list[str] = typer.Option(
+        [], metavar="V|REFINER:V", help="Of image-to-image refiners (0.3), or of one of them; may be repeated."
+    ),
+    config: str = typer.Option(None, help="Settings of grefine: a bundled name (default, paper, ...) or a YAML file."),
+    set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of grefine."),
     noise_images: int = typer.Option(None, help="Inputs on which each metric's own noise is measured; 0: none."),
     allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
     force: bool = typer.Option(False, help="Also judge pictures of a world that the judges do not know; it is said."),
@@ -42,6 +46,7 @@ def compare(
     from grefine.evaluate.compare import compare_refiners
     from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_comparison import as_data, count_lines
+    from grefine.folder.changes import changed_settings
     from grefine.opening import read_preferences
     from grefine.scorers.listing import absent
     from grefine.scorers.registry import split_names
@@ -59,7 +64,8 @@ def compare(
         group=group,
         pipeline=pipeline,
         steps=steps,
-        strength=strength,
+        strength=read_preferences([e if ":" in e else f":{e}" for e in strength], "--strength", "sdxl"),
+        config=changed_settings(config or "default", set_) if config or set_ else None,
         noise_images=noise_images,
         allow_noncommercial=allow_noncommercial,
         force=force,

@@ -17,7 +17,7 @@ OPTIONS = {
     ),
     "Judges": "metrics metric weights allow_noncommercial used_in_loop noise_images calibrated values",
     "Results": "out suffix format_ panels report dataset dry_run as_json json_ verbose plot export",
-    "The machine": "device dtype offload batch_size workers engine ray_address gpus_per_worker actors",
+    "The machine": "device dtype port open_ offload batch_size workers engine ray_address gpus_per_worker actors",
 }
 """Group of a parameter by its name, the same in every command; what is in none comes first."""
 COMMANDS = {

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from grefine.cli import app as app_command
 from grefine.cli import calibrate, convert, demo, doctor, fetch, merge, metrics, rank, score, selfcheck, settings
 from grefine.cli import compare as compare_command
 from grefine.cli import evaluate as evaluate_command
@@ -41,6 +42,7 @@ app.add_typer(rank.app, name="rank")
 app.command("map")(map_command.map_)
 app.command("parse")(parse_command.parse)
 app.command("plan")(plan_command.plan)
+app.command("app")(app_command.app)
 app.command("refine")(refine_command.refine)
 app.command("merge")(merge.merge)
 app.add_typer(train_command.train_app, name="train")

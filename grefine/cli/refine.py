@@ -85,10 +85,12 @@ def refine(
     from grefine.folder.changes import changed_settings
     from grefine.folder.options import FolderOptions
     from grefine.folder.progress import choose_reporter
+    from grefine.resources import chosen_pipeline
+
+    named = chosen_pipeline(pipeline or (painter and "clip"))  # refused before torch and diffusers are loaded
     from grefine.folder.runner import refine_folder
     from grefine.folder.shards import split_engine
     from grefine.opening import read_preferences
-    from grefine.resources import chosen_pipeline
 
     names = (
         "suffix",
@@ -108,7 +110,7 @@ def refine(
     summary = refine_folder(
         sources,
         out,
-        chosen_pipeline(pipeline or (painter and "clip")),
+        named,
         config=changed_settings(config, set_, preserve, candidates),
         options=build(FolderOptions, values, where="options"),
         prompts=prompts,

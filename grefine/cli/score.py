@@ -15,6 +15,7 @@ def score(
     weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
     allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
+    color_space: str = typer.Option(None, help="Show lar_iqa its pictures in RGB, HSV, LAB or YUV."),
     force: bool = typer.Option(False, help="Also score pictures of a world that a metric does not know; it is said."),
     engine: str = typer.Option(None, help="ray: the judges work on a cluster."),
     ray_address: str = typer.Option(None, help="The cluster; without it one of this machine is started."),
@@ -27,11 +28,13 @@ def score(
     from grefine.io.prompt_table import read_prompt_table
     from grefine.io.prompts import PromptSources
     from grefine.scorers.files import score_files
-    from grefine.scorers.resolve import resolve_all
+    from grefine.scorers.resolve import in_color_space, resolve_all
 
     judges = resolve_all(
         metrics, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial
     )
+    if color_space:
+        judges = {name: in_color_space(judge, color_space) for name, judge in judges.items()}
     table = None if prompts is None else read_prompt_table(prompts)
     with judging_on(engine, Cluster(ray_address, gpus_per_worker, actors)):
         found = score_files(

@@ -14,6 +14,8 @@ def judge_command(name: str) -> Callable[..., None]:
         data: list[str] = typer.Option(..., help="NAME:FOLDER of a published set, or TABLE.csv; more than once."),
         config: str = typer.Option(..., help=f"A YAML file or a name of configs/train/{name} (docs/training.md)."),
         start: list[str] = typer.Option([], help="PART=WEIGHTS to begin with, in place of the configuration's."),
+        set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
+        test: list[str] = typer.Option([], help="A further set, as --data, that only measures; more than once."),
         out: Path = typer.Option(
             Path("runs/judges"), "--out", "-o", help="Folder of judges; what lies there is resumed."
         ),
@@ -33,6 +35,8 @@ def judge_command(name: str) -> Callable[..., None]:
             config,
             out,
             start=start,
+            changes=set_,
+            tests=test,
             repeats=repeats,
             progress=lambda line: typer.echo(line, err=True),
             minutes=minutes,

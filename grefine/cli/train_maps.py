@@ -17,7 +17,7 @@ def map_command(name: str) -> Callable[..., None]:
 
     def train(
         out: Path = typer.Option(..., "--out", "-o", help="Folder of the result; what lies there is resumed."),
-        data: Path = typer.Option(..., help="CSV with columns image, mos, prompt (docs/maps.md)."),
+        data: str = typer.Option(..., help="TABLE.csv: image, mos, prompt (docs/maps.md); or NAME:FOLDER."),
         images: Path = typer.Option(None, help="Folder that the CSV's names are relative to; its own without."),
         pipeline: str = typer.Option("tiny", help="Bundled name, folder, Hub id, or 'released'."),
         config: str = typer.Option(None, help=f"YAML file or a name in configs/train/{name}."),

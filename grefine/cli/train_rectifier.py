@@ -10,6 +10,7 @@ def rectifier(
     out: Path = typer.Option(..., "--out", "-o", help="Folder of the calibrated judge."),
     pool: Path = typer.Option(None, help="Folder that holds one folder of outputs per ranked method."),
     ranking: Path = typer.Option(None, help="Scores by method, as `grefine rank fit --json` prints them."),
+    set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     judge: str = typer.Option(None, help="Metric that is frozen: five_level or one of the registry."),
     weights: Path = typer.Option(None, help="The judge's folder of weights."),
     epochs: int = typer.Option(None, help="In place of the configuration's."),
@@ -21,14 +22,15 @@ def rectifier(
     import dataclasses
     import json
 
-    from grefine.config import load_config
+    from grefine.config import changed, changes_of, load_config
     from grefine.resources import config_file
     from grefine.training.rectifier import RectifierConfig, train_rectifier
 
     given = {"pool": pool and str(pool), "ranking": ranking and str(ranking), "epochs": epochs, "seed": seed}
     given |= {"device": device}
     chosen = {name: value for name, value in given.items() if value is not None}
-    settings = load_config(config_file("train", config), RectifierConfig, chosen)
+    settings = load_config(config_file("train", config), RectifierConfig)
+    settings = changed(settings, changes_of(set_) | chosen)
     named = {"metric": judge, "weights": weights and str(weights)}
     source = dataclasses.replace(settings.judge, **{k: v for k, v in named.items() if v is not None})
     settings = dataclasses.replace(settings, judge=source)

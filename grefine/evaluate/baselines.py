@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
 from grefine.opening import Opening, choose_dtype, open_pipeline
+from grefine.refine.settings import RefineConfig
 from grefine.resources import chosen_pipeline
 from grefine.scorers.resolve import check_device
 
@@ -49,7 +50,10 @@ class Run:
     steps: int = 20
     """Executed denoising steps."""
     strength: float = 0.3
-    """Of image-to-image models."""
+    """Of image-to-image models, and of functions of your own."""
+    strengths: Mapping[str, float] | None = None
+    """Refiner, or method with a function of your own, → its own strength; grefine has one for each region unless it is
+    named here."""
     device: str = "cpu"
     models: Mapping[str, str] | None = None
     """Refiner → folder or Hub id, in place of the default."""
@@ -59,10 +63,16 @@ class Run:
     """How grefine's own pipeline is loaded, and who judges in it."""
     guidance: Mapping[str, float] | None = None
     """What steers it."""
+    config: RefineConfig | None = None
+    """Its settings."""
 
     def source(self, name: str) -> str:
         """Return what is loaded for a refiner."""
         return (self.models or {}).get(name, MODELS.get(name, ""))
+
+    def strength_of(self, name: str) -> float:
+        """Return a refiner's strength."""
+        return (self.strengths or {}).get(name, self.strength)
 
 
 def load_refiner(name: str, run: Run) -> Restore:
@@ -73,7 +83,7 @@ def load_refiner(name: str, run: Run) -> Restore:
     source = run.source(name)
     try:
         if name in _PIPELINES:
-            return _prompted(_PIPELINES[name], source, run)
+            return _prompted(_PIPELINES[name], source, run, run.strength_of(name))
         return {"swin2sr": _swin2sr, "grefine": _grefine}[name](source, run)
     except GRefineError:
         raise
@@ -92,8 +102,9 @@ def check_run(names: Iterable[str], run: Run) -> None:
             raise ConfigError(f"No refiner '{name}': choose from {', '.join(REFINERS)}{nearest(name, REFINERS)}")
         if name == "grefine":
             chosen_pipeline(run.source(name), "--pipeline NAME or --model grefine=NAME")
-    if not 0 < run.strength <= 1 or run.steps < 1:
-        given = f"{run.strength} and {run.steps}"
+    strengths = (run.strength, *(run.strengths or {}).values())
+    if not all(0 < strength <= 1 for strength in strengths) or run.steps < 1:
+        given = f"{', '.join(map(str, strengths))} and {run.steps}"
         raise ConfigError(f"Refiners need a strength above 0 and up to 1, and at least one step, not {given}.")
     check_device(run.device)
 
@@ -113,7 +124,7 @@ def sharpen(image: Image.Image, **_: Any) -> Image.Image:
     return image.filter(ImageFilter.UnsharpMask(radius=max(0.75, max(image.size) / 400), percent=120, threshold=2))
 
 
-def _prompted(kind: str, source: str, run: Run) -> Restore:
+def _prompted(kind: str, source: str, run: Run, strength: float) -> Restore:
     """Load a pipeline of diffusers; what upscales is brought back to the picture's size."""
     import diffusers
 
@@ -122,7 +133,7 @@ def _prompted(kind: str, source: str, run: Run) -> Restore:
     pipe.set_progress_bar_config(disable=True)
     options: dict[str, Any] = {"num_inference_steps": run.steps}
     if kind.endswith("Img2ImgPipeline"):
-        options = {"strength": run.strength, "num_inference_steps": math.ceil(run.steps / run.strength - 1e-9)}
+        options = {"strength": strength, "num_inference_steps": math.ceil(run.steps / strength - 1e-9)}
 
     def restore(image: Image.Image, prompt: str, generator: "torch.Generator", **_: Any) -> Image.Image:
         size = (max(8, round(image.width / 8) * 8), max(8, round(image.height / 8) * 8))
@@ -174,6 +185,8 @@ def _grefine(source: str, run: Run) -> Restore:
             generator=generator,
             force=run.force,
             guidance=run.guidance,
+            config=run.config,
+            strength=(run.strengths or {}).get("grefine"),
         )
         judged = (name for scores in out.results[0].decision.candidates.values() for name in scores)
         steered.update(name.split(".")[0] for name in judged)

@@ -14,6 +14,7 @@ from grefine.evaluate.run import score_stages
 from grefine.evaluate.scoring import Progress
 from grefine.evaluate.tables import WideTable, values_of, wide_table
 from grefine.opening import Opening
+from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.registry import find_metric
@@ -33,7 +34,8 @@ def compare_refiners(
     models: Mapping[str, str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     steps: int = 20,
-    strength: float = 0.3,
+    strength: float | Mapping[str, float] = 0.3,
+    config: RefineConfig | str | Path | None = None,
     seed: int = 0,
     device: str = "cpu",
     dtype: str = "auto",
@@ -49,7 +51,7 @@ def compare_refiners(
 ) -> Comparison:
     """Run refiners over the same images, add outputs of other tools, and judge all of them alike.
 
-    What is not said here is as in `evaluate_folders`; steps, strength, seed and dtype hold for every refiner.
+    What is not said here is as in `evaluate_folders`; steps, seed and dtype hold for every refiner.
 
     Args:
         sources: image files and folders.
@@ -60,6 +62,9 @@ def compare_refiners(
         models: refiner → folder or Hub id, in place of the default.
         judges: NAME or NAME=DIR of judges for the guard of grefine's own pipeline.
         guidance: what steers it, e.g. {"sharpness": 1.0}.
+        strength: of image-to-image refiners, or refiner → its own ("" → all others'); for `grefine` it replaces the
+            planned ones.
+        config: settings of grefine, as a call of the pipeline takes them.
     """
     out = Path(out)
     originals = gather(sources)
@@ -71,7 +76,13 @@ def compare_refiners(
         raise ConfigError("There is nothing to compare with: name refiners, or outputs as NAME=DIR.")
     opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
     own = {} if pipeline is None else {"grefine": str(pipeline)}
-    run = Run(steps, strength, device, own | dict(models or {}), force, opening, guidance)
+    strengths = dict(strength) if isinstance(strength, Mapping) else {"": strength}
+    common = strengths.pop("", 0.3)
+    for name in set(strengths) - {*chosen, *chosen.values()}:
+        raise ConfigError(f"--strength names '{name}', which is no refiner of this comparison: {', '.join(chosen)}.")
+    settings = None if config is None else read_settings(config)
+    models = own | dict(models or {})
+    run = Run(steps, common, strengths, device, models, force, opening, guidance, settings)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
     wanted, preset_noise = wanted_metrics(metrics)
     found = read_prompting(Pairing(tuple(Pair(n, p, p) for n, p in originals.items())), prompts, group)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from grefine import __version__
+from grefine.config import digest
 from grefine.errors import ConfigError, WorldMismatch, in_words
 from grefine.evaluate.baselines import Restore, Run, load_refiner
 from grefine.indicators.draw import png
@@ -52,7 +53,7 @@ def make_outputs(
     for method, refiner in refiners.items():
         if not method or method in (".", "..") or "/" in method or "\\" in method:
             raise ConfigError(f"'{method}' cannot name a method: it becomes a folder, so use a plain word.")
-        folder = out / method
+        folder, named = out / method, refiner if isinstance(refiner, str) else method
         files: dict[str, Path] = {}
         strange: dict[str, str] = {}
         with ScoreCache(folder / "done.jsonl") as done:
@@ -63,7 +64,7 @@ def make_outputs(
                 if done.get(key) is None or not target.is_file():
                     try:
                         restore = restore or (load_refiner(refiner, run) if isinstance(refiner, str) else refiner)
-                        _make(restore, path, target, prompts.get(name, ""), run, derive(seed, name))
+                        _make(restore, path, target, prompts.get(name, ""), run.strength_of(named), derive(seed, name))
                         _keep_what_it_said(restore, path, folder, target, derive(seed, name))
                     except WorldMismatch as error:
                         strange[name] = str(error)
@@ -85,11 +86,11 @@ def make_outputs(
     return made
 
 
-def _make(restore: Restore, path: Path, target: Path, prompt: str, run: Run, seed: int) -> None:
+def _make(restore: Restore, path: Path, target: Path, prompt: str, strength: float, seed: int) -> None:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    image = restore(read_image(path).rgb, prompt=prompt, strength=run.strength, generator=generator)
+    image = restore(read_image(path).rgb, prompt=prompt, strength=strength, generator=generator)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, png(image.convert("RGB")))
 
@@ -108,7 +109,11 @@ def _keep_what_it_said(restore: Restore, path: Path, folder: Path, target: Path,
 
 def _key(method: str, refiner: Restore | str, run: Run, seed: int, name: str, path: Path, prompt: str) -> str:
     what = refiner if isinstance(refiner, str) else f"{refiner.__module__}.{getattr(refiner, '__qualname__', method)}"
-    facts = {k: v for k, v in asdict(run).items() if v is not False}
+    facts = {k: v for k, v in asdict(run).items() if v is not False and k not in ("strengths", "config")}
+    facts |= {"strength": run.strength_of(what if isinstance(refiner, str) else method)}
+    if what == "grefine":  # with these facts only where they are given, as outputs of earlier versions were made
+        facts |= {"strengths": "own"} if "grefine" in (run.strengths or {}) else {}
+        facts |= {} if run.config is None else {"config": digest(run.config)}
     facts |= {"models": None, "source": run.source(what), "refiner": what, "seed": seed}
     facts |= {"image": name, "content": content_hash(path), "prompt": prompt}
     return content_hash(json.dumps(facts, sort_keys=True))[:32]

@@ -165,7 +165,7 @@ def _read(item: WorkItem, task: Task) -> Reading:
     except Exception as error:  # noqa: BLE001 - whatever a hostile file brings about, it fails alone
         return Reading(item, failure=f"It cannot be read: {type(error).__name__} while reading what it carries.")
     record = read_record(image.embedded)
-    known = record is not None and not task.options.again and _equals(record, data, image, prompt, task)
+    known = record is not None and not task.options.again and _equals(record, data, image, prompt, task, item.relative)
     return Reading(
         item,
         data,
@@ -186,8 +186,10 @@ def _by_hand(item: WorkItem, image: LoadedImage, task: Task) -> RepairPlan | np.
     return task.masks.find(item.relative, image.size) if task.masks is not None else None
 
 
-def _equals(record: RefineRecord, data: bytes, image: LoadedImage, prompt: ChosenPrompt, task: Task) -> bool:
-    now = (__version__, task.pipeline, task.config_hash, prompt.prompt[:LONGEST_PROMPT])
+def _equals(
+    record: RefineRecord, data: bytes, image: LoadedImage, prompt: ChosenPrompt, task: Task, relative: str
+) -> bool:
+    now = (__version__, task.pipeline, task.hash_of(relative), prompt.prompt[:LONGEST_PROMPT])
     then = (record.version, record.pipeline, record.config, record.prompt)
     return now == then and record.pixels == pixel_digest(data, image.format, hashlib.sha256)
 

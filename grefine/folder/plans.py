@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,13 @@ class PlanFolder:
     """Name of a plan below the folder to what was made of it; none for one that is as it was planned."""
 
     @classmethod
-    def open(cls, folder: str | Path) -> "PlanFolder":
-        """Look which plans were changed; those that cannot be read are told when their picture comes."""
+    def open(cls, folder: str | Path, only: str = "") -> "PlanFolder":
+        """Look which plans were changed; those that cannot be read are told when their picture comes.
+
+        With `only`, the path of a picture below SRC, no other plan is looked at.
+        """
         folder, edits = folder if is_address(folder) else Path(folder), dict[str, str]()
-        names = sorted(_names(folder))
+        names = [f"{only}{PLAN}"] if only else sorted(_names(folder))
         if not names:
             raise ConfigError(f"--plans: '{printable(folder)}' has no plans: `grefine plan SRC -o DIR` makes some.")
         for first in range(0, len(names), _AT_ONCE):
@@ -76,7 +80,7 @@ class MaskFolder:
     with_maps: bool = False
     """Our maps plan as well, and alone where a picture has no mask."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Return a hash of all masks and of how they are used."""
         files = [file for file in sorted(self.folder.rglob("*")) if file.suffix.lower() in SUFFIXES]

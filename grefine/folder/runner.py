@@ -436,7 +436,7 @@ class _Run:
             if verdict == "done":
                 self.summary.resumed += 1
                 continue
-            record = None if item.refused or verdict == "work" else own_record(item, self.task.config_hash)
+            record = None if item.refused or verdict == "work" else own_record(item, self.task.hash_of(item.relative))
             if item.refused or (verdict != "work" and record is None):
                 self._skip(item, item.refused or verdict)
             elif self.ledger.failures(item.relative):

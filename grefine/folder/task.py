@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from grefine.folder.options import FolderOptions
 from grefine.folder.plans import MaskFolder, PlanFolder
 from grefine.indicators.providers import MapSource, Provider
 from grefine.io.prompts import PromptSources
+from grefine.plan_file import PLAN
 from grefine.refine.follow import fingerprint
 from grefine.refine.maps import VQA
 from grefine.refine.painters.choose import describe_painter
@@ -73,24 +73,24 @@ class Task:
         told = [(by, " ".join(str(one[key]) for key in ("class", "from") if one.get(key))) for one, by in named]
         return "; ".join(by + words for by, words in told if words)
 
-    @cached_property
-    def config_hash(self) -> str:
-        """Hash of everything that decides how one image with one prompt comes out."""
+    def hash_of(self, relative: str = "") -> str:
+        """Hash of everything that decides how one image with one prompt comes out; of all plans only its own."""
+        edit = self.plans.edits.get(f"{relative}{PLAN}", "") if self.plans else ""
         options = self.options
         values = [digest(self.config), self.weights, options.seed, options.force, self.lora_dir and str(self.lora_dir)]
-        return digest(values + [self.gate] * bool(self.gate) + self._steering)
+        return digest(values + [self.gate] * bool(self.gate) + self._steering(edit))
 
-    @property
-    def _steering(self) -> list[Any]:
+    def _steering(self, plans: str) -> list[Any]:
         steering: list[Any] = [list(self.opening), dict(self.guidance)]
         steering += [self.drawn_by] if self.drawn_by else []
         steering += [dict(self.painter)] if self.painter else []
-        by_hand = {"plans": self.plans.digest if self.plans else "", "masks": self.masks.digest if self.masks else ""}
+        by_hand = {"plans": plans, "masks": self.masks.digest if self.masks else ""}
         steering += [by_hand] if any(by_hand.values()) else []
         return steering if any(steering) else []
 
     def header(self, prompts: str) -> dict[str, Any]:
         """Return what a journal notes of its run, and compares when the run goes on; `prompts` names the table."""
+        steering = self._steering(self.plans.digest if self.plans else "")
         return (
             {
                 "version": __version__,
@@ -103,7 +103,7 @@ class Task:
                 "loras": str(self.lora_dir or ""),
             }
             | ({"gate": self.gate} if self.gate else {})
-            | ({"steering": self._steering} if self._steering else {})
+            | ({"steering": steering} if steering else {})
         )
 
 

@@ -23,7 +23,7 @@ def view_of(task: "Task", gate: "ScoreGate | None", pipe: Any) -> dict[str, Any]
     """Return what the views of a run need beside its rows, as plain values for the journal."""
     from grefine.indicators.domain_check import domain_of
 
-    facts = [("pipeline", task.pipeline), ("settings", task.config_hash), ("seed", str(task.options.seed))]
+    facts = [("pipeline", task.pipeline), ("settings", task.hash_of()), ("seed", str(task.options.seed))]
     facts += [("gate", gate.name)] if gate else []
     facts += task.drawn_by.items()
     facts += [("painter", task.painter_name)] if task.painter else []

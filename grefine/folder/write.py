@@ -125,7 +125,7 @@ def _record(outcome: "Outcome", task: Task) -> RefineRecord:
     return RefineRecord(
         version=__version__,
         pipeline=task.pipeline,
-        config=task.config_hash,
+        config=task.hash_of(reading.item.relative),
         seed=task.options.seed if result is None or result.seed is None else result.seed,
         state=outcome.state,
         reason=outcome.reason,

@@ -26,7 +26,6 @@ from grefine.indicators.defects import (
     BACKGROUND,
     OPEN,
     THING,
-    Readings,
     alignment_score,
     carrier_phrase,
     combine_regions,
@@ -37,6 +36,7 @@ from grefine.indicators.defects import (
 )
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
 from grefine.indicators.grids import GridMap, GridPhraseAlignment
+from grefine.indicators.readings import Readings
 from grefine.indicators.text_features import TextFeatures
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.types import AlignmentMap, DefectKind, ParsedPrompt, Phrase
@@ -76,9 +76,9 @@ class AQMap:
         batch_size: int = 8,
     ) -> None:
         self.clip = clip
-        self.calibration = Calibration.of(calibration)
-        check_belongs(self.calibration, clip)
         self.readings = readings if isinstance(readings, Readings) else build(Readings, dict(readings or {}))
+        self.calibration = self.readings.calibrated(Calibration.of(calibration))
+        check_belongs(self.calibration, clip)
         self.text_features = TextFeatures(clip, tokenizer, templates)
         self.side = side or self.calibration.side
         self.tiles, self.batch_size = tiles, batch_size
@@ -99,7 +99,8 @@ class AQMap:
 
     def encode(self, images: Sequence[Image.Image]) -> Encoding:
         """Look at the images once; PQ-Map can read the same encoding."""
-        return encode_images(self.clip, images, side=self.side, tiles=self.tiles, batch_size=self.batch_size)
+        read = {"attention": self.readings.attention, "surgery_layers": self.readings.surgery_layers}
+        return encode_images(self.clip, images, side=self.side, tiles=self.tiles, batch_size=self.batch_size, **read)
 
     @torch.no_grad()
     def __call__(
@@ -112,7 +113,7 @@ class AQMap:
         encoding = encoding or self.encode(images)
         if len(encoding) != len(images):
             raise ConfigError(f"The encoding is of {len(encoding)} images, but {len(images)} were given.")
-        parsed = [parsed_prompt(prompt) for prompt in prompts]
+        parsed = [parsed_prompt(prompt, self.readings) for prompt in prompts]
         answers = [None] * len(parsed) if self.asker is None else self._ask(images, parsed)
         with self.text_features.steady():
             return [
@@ -234,6 +235,8 @@ class AQMap:
         In "a red car and a blue car" with one red car, the blue one is not a red one to be painted over. What a phrase
         hangs on, or what hangs on it, shows the same pixels and is no rival.
         """
+        if self.readings.another == "wrong":
+            return False
         limit = self.calibration.claim_threshold
         rivals = [
             claim.patches[0][1] > limit
@@ -389,12 +392,12 @@ def _is_judged(phrase: Phrase) -> bool:
     return phrase.drawable and not phrase.negated
 
 
-def parsed_prompt(prompt: Prompt) -> ParsedPrompt:
-    """Return the prompt parsed, if it is not yet."""
+def parsed_prompt(prompt: Prompt, readings: Readings = Readings()) -> ParsedPrompt:
+    """Return the prompt parsed, if it is not yet. (Eq. 4)"""
     if isinstance(prompt, ParsedPrompt):
         return prompt
     if not isinstance(prompt, str):
         raise PromptError(f"A prompt must be a text or a parsed prompt, not {type(prompt).__name__}.")
     from grefine.text.parse import parse
 
-    return parse(prompt)
+    return parse(prompt, readings.parser, merge_compounds=readings.compounds == "merged")

@@ -1,28 +1,16 @@
 """From phrase scores to defects, regions and the alignment score: small functions on numbers and grids.
 
-G-Refine (arXiv:2404.18343), Eq. 6 and 8. The paper prints more than one reading; each is an option here, and
-docs/method.md says what stands behind the defaults.
+G-Refine (arXiv:2404.18343), Eq. 6 and 8, in the readings of grefine/indicators/readings.py.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Literal, get_args, get_type_hints
 
 import numpy as np
 
-from grefine.errors import ConfigError, nearest
+from grefine.indicators.readings import Combine, NounEvidence, Product, Readings
 from grefine.types import DefectKind, Phrase
 
-Regions = Literal["bullets", "equation"]
-MissingRoot = Literal["place", "stretched", "raw", "whole", "skip"]
-Ancestor = Literal["present", "literal"]
-Combine = Literal["noisy_or", "max", "product"]
-Product = Literal["worst3", "product", "geometric", "worst"]
-PromptScore = Literal["pair", "cosine"]
-NounEvidence = Literal["best", "noun"]
-RegionScale = Literal["peak", "none"]
-Arrangement = Literal["judge", "off"]
 WORST = 3
 BACKGROUND = 0.3
 """A met phrase that claims more of the picture than this is what things stand on or under, not a thing."""
@@ -30,43 +18,6 @@ OPEN = 0.85
 """Where the claim of such a background is as high as this, nothing stands on it or before it."""
 THING = 0.18
 """Radius of the place that a thing gets which is nowhere to be seen, as a share of the image's shorter side."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readings:
-    """How the paper's open places are read."""
-
-    defect_regions: Regions = "bullets"
-    """Where defects are drawn: as the paper's bullets say (a missing noun on its ancestor), or as Eq. 6 prints."""
-    noun_evidence: NounEvidence = "best"
-    """A noun is there if it or its whole phrase is seen (a bare word may mean little to a CLIP that knows it in
-    company), or only if the bare noun is seen, as printed."""
-    region_scale: RegionScale = "peak"
-    """Regions are divided by their own peak, since words differ in how high they reach, or left as they are."""
-    ancestor: Ancestor = "present"
-    """A missing noun goes to the nearest ancestor that it is on and that is there, or to its ancestor in any case."""
-    missing_root: MissingRoot = "place"
-    """Region of a missing noun that belongs on no other: one place outside what met phrases claim, where its looks are
-    seen or else where most room is; its own map stretched to 0..1; that map as it is; everything; or nothing."""
-    a_combine: Combine = "noisy_or"
-    """How regions of several defects join: 1 - prod(1 - R), their maximum, or the printed product."""
-    a_product: Product = "worst3"
-    """Eq. 8's product over the three least met phrases, all phrases, their geometric mean, or the least met one."""
-    prompt_score: PromptScore = "pair"
-    """Eq. 8's a_0: the whole prompt against the empty text as in Eq. 5, or its plain cosine."""
-
-    arrangement: Arrangement = "judge"
-    """Whether things that stand the other way round than asked ("left of", "above"), or fewer than asked, lower a; the
-    paper has no such test."""
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(Readings)
-        for field in fields(self):
-            value, accepted = getattr(self, field.name), get_args(hints[field.name])
-            if value not in accepted:
-                raise ConfigError(
-                    f"{field.name} must be one of {', '.join(accepted)}, not {value!r}{nearest(str(value), accepted)}"
-                )
 
 
 def find_defect(
@@ -90,7 +41,7 @@ def region_phrase(
     if not on_ancestor:
         return index
     if readings.ancestor == "literal":
-        return phrases[index].ancestor if phrases[index].ancestor != index else None
+        return phrases[index].ancestor
     at, seen = index, set[int]()
     while at not in seen:
         seen.add(at)
@@ -143,7 +94,7 @@ def combine_regions(regions: Iterable[np.ndarray], shape: tuple[int, int], how: 
         else:
             result = 1.0 - region if result is None else np.multiply(result, 1.0 - region, out=result)
     if result is None:
-        return np.zeros(shape, dtype=np.float32)
+        return np.full(shape, float(how == "product"), dtype=np.float32)
     return 1.0 - result if how == "noisy_or" else result
 
 

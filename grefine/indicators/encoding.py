@@ -1,7 +1,8 @@
 """One look at the images for both maps: CLIP features of the whole, and of finer views where they are wanted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError, ImageError
 from grefine.indicators.grids import GridMap, Interpolation, tile_boxes
-from grefine.models.clip_surgery import ClipSurgery
+from grefine.models.clip_surgery import Attention, ClipSurgery
 from grefine.types import Box
 
 TILE_SCALE = 2
@@ -59,17 +60,20 @@ def encode_images(
     side: int | None = None,
     tiles: int = MOST_TILES,
     batch_size: int = 8,
+    attention: Attention = "usual",
+    surgery_layers: int | None = None,
 ) -> Encoding:
-    """Encode images of any sizes."""
+    """Encode images of any sizes; the last two arguments are readings of Eq. 1."""
+    encode = partial(clip, attention=attention, surgery_layers=surgery_layers)
     _check(clip, images, side, tiles)
     sizes = tuple(image.size for image in images)
-    whole = _encode(clip, images, None, batch_size)
+    whole = _encode(clip, encode, images, None, batch_size)
     view_side = side or clip.side
     grid = (view_side // clip.patch, view_side // clip.patch)
     boxes = [tile_boxes(size, TILE_SCALE * clip.side, tiles) for size in sizes]
-    first = whole if view_side == clip.side else _encode(clip, images, view_side, batch_size)
+    first = whole if view_side == clip.side else _encode(clip, encode, images, view_side, batch_size)
     crops = [image.convert("RGB").crop(box) for image, own in zip(images, boxes, strict=True) for box in own]
-    fine = iter(_encode(clip, crops, view_side, batch_size) if crops else ())
+    fine = iter(_encode(clip, encode, crops, view_side, batch_size) if crops else ())
     views = tuple(
         (EncodedTile((0, 0, *size), first[index], grid), *(EncodedTile(box, next(fine), grid) for box in boxes[index]))
         for index, size in enumerate(sizes)
@@ -77,11 +81,13 @@ def encode_images(
     return Encoding(whole, sizes, views)
 
 
-def _encode(clip: ClipSurgery, images: Sequence[Image.Image], side: int | None, batch_size: int) -> Tensor:
+def _encode(
+    clip: ClipSurgery, encode: Callable[..., Tensor], images: Sequence[Image.Image], side: int | None, batch_size: int
+) -> Tensor:
     parts = []
     for start in range(0, len(images), batch_size):
         pixels = clip.preprocess_pil(images[start : start + batch_size], side)
-        parts.append(clip(pixels).float())
+        parts.append(encode(pixels).float())
     features = torch.cat(parts)
     if not bool(torch.isfinite(features).all()):
         raise ImageError(

@@ -13,8 +13,8 @@ from grefine.indicators.components import (
     read_calibration,
     stored_calibration,
 )
-from grefine.indicators.defects import Readings
 from grefine.indicators.pq_map import PQMap
+from grefine.indicators.readings import Readings
 from grefine.scorers.resolve import check_device
 
 
@@ -38,7 +38,7 @@ def load_maps(
     pipeline: str | Path,
     *,
     device: str | None = None,
-    readings: Readings | None = None,
+    readings: Readings = Readings(),
     calibration: str | Path | None = None,
     fresh: bool = False,
 ) -> Maps:
@@ -55,4 +55,6 @@ def load_maps(
     else:
         constants = stored_calibration(pipeline)
     aq = AQMap(clip, load_tokenizer(pipeline), calibration=constants, readings=readings)
-    return Maps(PQMap(clip, prompts, calibration=constants), aq, str(pipeline), maps_folder(pipeline))
+    return Maps(
+        PQMap(clip, prompts, calibration=constants, readings=readings), aq, str(pipeline), maps_folder(pipeline)
+    )

@@ -14,11 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError
-from grefine.indicators.calibration import BOUNDS, Calibration, MapMode, PMode, check_belongs
+from grefine.indicators.calibration import Calibration, MapMode, PMode, check_belongs
 from grefine.indicators.components import load_clip, load_prompts, stored_calibration
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
 from grefine.indicators.freshness import fingerprint
 from grefine.indicators.grids import GridMap
+from grefine.indicators.readings import Readings
 from grefine.indicators.similarity import factor_logits, min_max
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS, FeatureNorm, PQPrompts
@@ -46,6 +47,7 @@ class PQMap:
         tiles: most tiles along each side of a large picture in "paper" mode; 1 turns them off.
         calibration: as `grefine calibrate` writes it; None uses the paper's constants.
         batch_size: images per forward pass.
+        readings: how the paper's open places are read; what is given beside it wins.
     """
 
     def __init__(
@@ -54,26 +56,28 @@ class PQMap:
         prompts: PQPrompts,
         *,
         map_mode: MapMode | None = None,
-        p_mode: PMode = "multi",
+        p_mode: PMode | None = None,
         feature_norm: FeatureNorm | None = None,
         alpha: Sequence[float] | None = None,
-        bounds: Sequence[float] = BOUNDS,
+        bounds: Sequence[float] | None = None,
         side: int | None = None,
         tiles: int = MOST_TILES,
         calibration: Calibration | Mapping[str, Any] | None = None,
         batch_size: int = 8,
+        readings: Readings = Readings(),
     ) -> None:
         self.clip, self.prompts = clip, prompts
         self.calibration = Calibration.of(calibration)
         check_belongs(self.calibration, clip)
-        self.map_mode: MapMode = map_mode or self.calibration.map_mode
-        self.p_mode: PMode = p_mode
-        self.feature_norm: FeatureNorm = feature_norm or prompts.config["feature_norm"]
+        self.readings = readings
+        self.map_mode: MapMode = map_mode or readings.map_mode or self.calibration.map_mode
+        self.p_mode: PMode = p_mode or readings.p_mode
+        self.feature_norm: FeatureNorm = feature_norm or readings.feature_norm or prompts.config["feature_norm"]
         _accept("map_mode", self.map_mode, ("paper", "released"))
-        _accept("p_mode", p_mode, ("multi", "single"))
+        _accept("p_mode", self.p_mode, ("multi", "single"))
         _accept("feature_norm", self.feature_norm, ("token", "channel"))
-        self.bounds = _three("bounds", bounds)
-        means = _three("alpha", alpha or self.calibration.alpha)
+        self.bounds = _three("bounds", bounds or readings.bounds)
+        means = _three("alpha", alpha or readings.alpha or self.calibration.alpha)
         self.alpha = tuple(mean * bound for mean, bound in zip(means, self.bounds, strict=True))
         released = self.map_mode == "released"
         if released and side not in (None, clip.side):
@@ -89,10 +93,10 @@ class PQMap:
         groups: Mapping[str, Mapping[str, Any]],
         *,
         map_mode: MapMode = "released",
-        p_mode: PMode = "multi",
+        p_mode: PMode | None = None,
         feature_norm: FeatureNorm = "token",
         alpha: Sequence[float] | None = None,
-        bounds: Sequence[float] = BOUNDS,
+        bounds: Sequence[float] | None = None,
         geometry: Mapping[str, Any] | None = None,
     ) -> PQMap:
         """Build from published state dicts: `clip` in OpenAI's names, `prompts` as released.
@@ -114,7 +118,7 @@ class PQMap:
 
     @classmethod
     def from_pretrained(
-        cls, pipeline: str | Path, *, map_mode: MapMode | None = None, p_mode: PMode = "multi"
+        cls, pipeline: str | Path, *, map_mode: MapMode | None = None, p_mode: PMode | None = None
     ) -> PQMap:
         """Load only what PQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
         clip, prompts = load_clip(pipeline), load_prompts(pipeline)
@@ -122,7 +126,8 @@ class PQMap:
 
     def encode(self, images: Sequence[Image.Image]) -> Encoding:
         """Look at the images once; AQ-Map can read the same encoding."""
-        return encode_images(self.clip, images, side=self.side, tiles=self.tiles, batch_size=self.batch_size)
+        read = {"attention": self.readings.attention, "surgery_layers": self.readings.surgery_layers}
+        return encode_images(self.clip, images, side=self.side, tiles=self.tiles, batch_size=self.batch_size, **read)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image], encoding: Encoding | None = None) -> list[QualityMap]:
@@ -131,10 +136,11 @@ class PQMap:
         _same_count(images, encoding)
         logits = self._logits(encoding.whole)
         chances = logits[:, 0].softmax(dim=-1)[..., 0]
+        factors = self._factors(logits[:, 0])
+        scores = factors[:, 0]
         if self.p_mode == "multi":
-            scores = (cask(chances, chances.new_tensor(self.alpha)) / self.calibration.score_scale).clamp(max=1.0)
-        else:
-            scores = chances[:, 0]
+            scores = cask(factors, factors.new_tensor(self.alpha)) / self._scale("score_scale")
+        scores = scores.clamp(0.0, 1.0)
         draw = self._released_map if self.map_mode == "released" else self._paper_map
         return [
             QualityMap(
@@ -158,6 +164,16 @@ class PQMap:
         """Return `(B, 1 + N, 4)`: how likely each token is to be good, by factor. (Eq. 3)"""
         return self._logits(features).softmax(dim=-1)[..., 0]
 
+    def _factors(self, logits: Tensor) -> Tensor:
+        """Return what Eq. 3 multiplies, of logits `(..., 4, 2)`: by the letter a difference, which can be negative."""
+        if self.readings.factors == "difference":
+            return logits[..., 0] - logits[..., 1]
+        return logits.softmax(dim=-1)[..., 0]
+
+    def _scale(self, name: str) -> float:
+        """Return what a calibration divides by; it was measured on chances."""
+        return getattr(self.calibration, name) if self.readings.factors == "logistic" else 1.0
+
     def _logits(self, features: Tensor) -> Tensor:
         return factor_logits(features, self.text_features().to(features.device), self.feature_norm)
 
@@ -167,11 +183,9 @@ class PQMap:
         return GridMap((((0, 0, width, height), good.cpu().numpy()),), (width, height), "bilinear")
 
     def _paper_map(self, encoding: Encoding, index: int, logits: Tensor) -> GridMap:
-        alpha = logits.new_tensor(self.alpha)
-        cells = [
-            (cask(self.chances(view.features[None])[0, 1:], alpha) / self.calibration.map_scale).clamp(max=1.0)
-            for view in encoding.views[index]
-        ]
+        alpha, scale = logits.new_tensor(self.alpha), self._scale("map_scale")
+        factors = [self._factors(self._logits(view.features[None])[0, 1:]) for view in encoding.views[index]]
+        cells = [(cask(one, alpha) / scale).clamp(max=1.0) for one in factors]
         return encoding.grid_map(index, cells, "bicubic")
 
 

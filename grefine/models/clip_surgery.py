@@ -25,6 +25,8 @@ from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+Attention = Literal["usual", "printed"]
+"""Eq. 1's scale: one over the root of the head's width, as released, or over each value's length, as printed."""
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
@@ -126,7 +128,11 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         for image in images:
             if 0 in image.size:
                 raise ImageError(f"Cannot judge an image without pixels (size {image.size[0]}x{image.size[1]}).")
-            small = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+            # One direction at a time: Pillow rounds after each, and its versions disagree about which comes first.
+            width, height = image.size
+            first = (width, side) if height > max(width, side) else (side, height)
+            half = image.convert("RGB").resize(first, Image.Resampling.BICUBIC)
+            small = half.resize((side, side), Image.Resampling.BICUBIC)
             rows.append(torch.from_numpy(np.array(small, dtype=np.float32)).permute(2, 0, 1) / 255.0)
         return self.preprocess(torch.stack(rows), side).to(self.device, self.dtype)
 
@@ -137,6 +143,8 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         ids: Tensor | None = None,
         embeddings: Tensor | None = None,
         eot: int | Tensor | None = None,
+        attention: Attention = "usual",
+        surgery_layers: int | None = None,
     ) -> Tensor:
         """Encode pixels, token ids, or token embeddings with their end position: exactly one of the three.
 
@@ -145,28 +153,37 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         if (pixels is not None) + (ids is not None) + (embeddings is not None) != 1:
             raise ConfigError("Give exactly one of pixels, ids and embeddings.")
         if pixels is not None:
-            return self.encode_image(pixels)
+            return self.encode_image(pixels, attention, surgery_layers)
         if ids is not None:
             return self.encode_text(ids)
         if embeddings is None or eot is None:
             raise ConfigError("Token embeddings need `eot`, the position of their end-of-text token.")
         return self.encode_embeddings(embeddings, eot)
 
-    def encode_image(self, pixels: Tensor) -> Tensor:
+    def encode_image(
+        self, pixels: Tensor, attention: Attention = "usual", surgery_layers: int | None = None
+    ) -> Tensor:
         """Encode normalised `(B, 3, H, W)` pixels as `(B, 1 + N, D)` features, class token first, not normalised.
 
         H and W are multiples of the patch size; other sides than the native one use interpolated positions. (Eq. 1)
+        Without `surgery_layers` as many of the last blocks as the configuration says run both streams.
         """
+        layers = self.surgery_layers if surgery_layers is None else surgery_layers
+        if not 1 <= layers <= len(self.clip.visual.transformer.resblocks):
+            raise ConfigError(f"surgery_layers must be from 1 to the blocks that this CLIP has, not {layers}.")
         visual = self.clip.visual
         original = self._embed_patches(pixels)
         blocks = list(visual.transformer.resblocks)
-        first = len(blocks) - self.surgery_layers
+        first = len(blocks) - layers
         for block in blocks[:first]:
             original = _ordinary_block(block, original, causal=False)
         surgical = original
         for block in blocks[first:]:
             q, k, v = _query_key_value(block, original)
-            surgical = surgical + _project_heads(block, F.scaled_dot_product_attention(v, v, v))
+            seen = F.scaled_dot_product_attention(v, v, v)
+            if attention == "printed":
+                seen = F.scaled_dot_product_attention(F.normalize(v, dim=-1), v, v, scale=1.0)
+            surgical = surgical + _project_heads(block, seen)
             original = original + _project_heads(block, F.scaled_dot_product_attention(q, k, v))
             original = original + block.mlp(block.ln_2(original))
         tokens = torch.cat([original[:, :1], surgical[:, 1:]], dim=1)

@@ -147,16 +147,24 @@ def calibrated_values(
     progress: Callable[[str], None] = lambda _: None,
     force: bool = False,
 ) -> dict[str, JudgeValues]:
-    """Run calibrated judges, each under its folder's name, and beside each the frozen judge that it corrects."""
+    """Run calibrated judges, each under its folder's name, and beside each the frozen judge that it corrects.
+
+    A folder of `grefine train five-level` is a judge by itself.
+    """
     found: dict[str, JudgeValues] = {}
     if not folders:
         return found
-    from grefine.ranking.frozen import FIVE_LEVEL, CalibratedJudge
+    from grefine.ranking.frozen import FIVE_LEVEL, CalibratedJudge, JudgeSource, load_judge
 
     for folder in folders:
-        judge = CalibratedJudge.load(folder, device)
         name = Path(folder).resolve().name
         progress(f"{name}: {len(paths)} images")
+        if (Path(folder) / "config.json").is_file():
+            alone = load_judge(JudgeSource(weights=str(folder)), device)
+            values = {key: float(alone.read([read_image(path).rgb])[0]) for key, path in paths.items()}
+            found[name] = JudgeValues(values)
+            continue
+        judge = CalibratedJudge.load(folder, device)
         source = judge.source
         if source.metric != FIVE_LEVEL:
             weights = {source.metric: source.weights} if source.weights else {}

@@ -11,14 +11,17 @@ import numpy as np
 from PIL import Image
 
 from grefine.refine.composite import rounded
+from grefine.refine.regions import crop_box
 from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.scorers.noise import CEILING, SMALL, disturbed, measure_noise, metric_width
 from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
-from grefine.types import Axis, Decision, Kept, MapSpec, MetricSpec, Scores
+from grefine.types import Axis, Box, Decision, Kept, MapSpec, MetricSpec, Scores
 
 AT_ONCE = 4
 """Whole pictures that are held and judged together when regions are judged one by one."""
+NEAR = 224
+"""Least side in pixels of the surroundings in which a region is judged: what most judges' networks take in."""
 
 Values = dict[str, float]
 Own = Callable[[Sequence[Image.Image], str], list[Values]]
@@ -35,10 +38,8 @@ class Panel:
     """Per value the metric that it belongs to."""
     axes: dict[str, Axis] = field(default_factory=dict)
     """Per value what it is about."""
-    known: dict[tuple[bytes, str], Values] = field(default_factory=dict)
-    """What was scored before in this call."""
-    measured: dict[tuple[bytes, str], Values] = field(default_factory=dict)
-    """The noise of the judges on a picture, as measured before in this call."""
+    known: dict[tuple[int, bytes, str], Values] = field(default_factory=dict)
+    """What each judge said before in this call."""
     barred: str = ""
     """Who drew the mask and therefore does not judge, as a sentence."""
     choosing: Callable[[str], Collection[str]] = lambda prompt: ()
@@ -54,36 +55,49 @@ class Panel:
         drew = f"The map came from {', '.join(spec.name for spec in drawers)}, which does not judge it"
         return replace(self, scorers=left, barred=f"{drew}; left out: {', '.join(gone)}." if gone else f"{drew}.")
 
-    def score(self, images: Sequence[np.ndarray], prompt: str) -> list[Values]:
-        """Return p, a (with a prompt to judge) and every scorer's values, one record per image."""
+    def score(
+        self, images: Sequence[np.ndarray], prompt: str, by: Sequence[Scorer] | None = None, maps: bool = True
+    ) -> list[Values]:
+        """Return p, a (with a prompt to judge) and every scorer's values, one record per image; none is asked twice.
+
+        Args:
+            images: pictures.
+            prompt: what they are judged under.
+            by: ask only these scorers.
+            maps: False asks for no p and a.
+        """
         final = [rounded(image) for image in images]
-        keys = [(pixel_digest(image), prompt) for image in final]
-        new = {key: image for key, image in zip(keys, final, strict=True) if key not in self.known}
-        if new:
-            self.known.update(zip(new, self._score(list(new.values()), prompt), strict=True))
-        return [self.known[key] for key in keys]
-
-    def noise(self, original: np.ndarray, prompt: str) -> Values:
-        """Return how far each score of a picture moves when nothing visible happened to it; measured once."""
-        final = rounded(original)
-        key = (pixel_digest(final), prompt)
-        if key not in self.measured:
-            first, *variants = self.score([final, *disturbed(final)], prompt)
-            self.measured[key] = measure_noise(first, variants)
-        return self.measured[key]
-
-    def _score(self, images: Sequence[np.ndarray], prompt: str) -> list[Values]:
-        pictures = [Image.fromarray(image) for image in images]
-        records = self.own(pictures, prompt)
-        self.specs |= {name: MetricSpec(name, range=(0.0, 1.0)) for name in ("p", "a")}
-        self.axes |= {"p": "perceptual", "a": "alignment"}
-        for scorer in self.active(prompt):
-            for record, scores in zip(records, scorer(pictures, [prompt] * len(pictures)), strict=True):
-                record.update(scores.values)
-                for name in scores.values:
-                    self.specs[name] = scorer.spec
-                    self.axes[name] = scorer.spec.axis_of(name)
+        digests = [pixel_digest(image) for image in final]
+        records: list[Values] = [{} for _ in final]
+        for scorer in [None] * maps + list(self.active(prompt) if by is None else by):
+            keys = [(id(scorer), digest, prompt) for digest in digests]
+            new = {key: image for key, image in zip(keys, final, strict=True) if key not in self.known}
+            if new:
+                pictures = [Image.fromarray(image) for image in new.values()]
+                self.known.update(zip(new, self._ask(scorer, pictures, prompt), strict=True))
+            for record, key in zip(records, keys, strict=True):
+                record.update(self.known[key])
         return records
+
+    def noise(
+        self, original: np.ndarray, prompt: str, by: Sequence[Scorer] | None = None, maps: bool = True
+    ) -> Values:
+        """Return how far each score of a picture moves when nothing visible happened to it."""
+        final = rounded(original)
+        first, *variants = self.score([final, *disturbed(final)], prompt, by, maps)
+        return measure_noise(first, variants)
+
+    def _ask(self, scorer: Scorer | None, pictures: Sequence[Image.Image], prompt: str) -> Sequence[Values]:
+        """Return what one scorer, or None for the maps, says of pictures."""
+        if scorer is None:
+            self.specs |= {name: MetricSpec(name, range=(0.0, 1.0)) for name in ("p", "a")}
+            self.axes |= {"p": "perceptual", "a": "alignment"}
+            return self.own(pictures, prompt)
+        found = [dict(scores.values) for scores in scorer(pictures, [prompt] * len(pictures))]
+        for name in {name for values in found for name in values}:
+            self.specs[name] = scorer.spec
+            self.axes[name] = scorer.spec.axis_of(name)
+        return found
 
     def gain(self, name: str, original: Values, candidate: Values) -> float:
         """Return by how much a score became better."""
@@ -150,13 +164,20 @@ class Bands:
     """Scores that invisible changes move by more than `CEILING` of their range, with that noise."""
 
 
-def measure_bands(panel: Panel, original: np.ndarray, prompt: str, config: RefineConfig) -> Bands:
+def measure_bands(
+    panel: Panel,
+    original: np.ndarray,
+    prompt: str,
+    config: RefineConfig,
+    by: Sequence[Scorer] | None = None,
+    maps: bool = True,
+) -> Bands:
     """Return per score what counts as equal: its own noise, and at least a small share of its range.
 
     A score that hardly moves under noise would otherwise have a veto over changes that nobody can see.
     """
-    noise = panel.noise(original, prompt)
-    (record,) = panel.score([original], prompt)
+    noise = panel.noise(original, prompt, by, maps)
+    (record,) = panel.score([original], prompt, by, maps)
     ranges = {name: panel.width(name, record) for name in noise}
     widths = {name: max(value, (config.guard_resolution or 0.0) * ranges[name]) for name, value in noise.items()}
     unfit = {n: v for n, v in noise.items() if n not in ("p", "a") and v > CEILING * ranges[n]}
@@ -194,33 +215,60 @@ def compare(
 
 
 def reject_regions(
-    panel: Panel, original: np.ndarray, singles: Iterable[np.ndarray], prompt: str, config: RefineConfig
+    panel: Panel,
+    original: np.ndarray,
+    singles: Iterable[np.ndarray],
+    boxes: Sequence[Box],
+    prompt: str,
+    config: RefineConfig,
 ) -> tuple[list[int], list[str]]:
     """Judge each region's repaint by itself and return those that lower nothing, with a sentence per rejected one.
+
+    Judges that can (`MetricSpec.parts`) see a region in its surroundings, the others the whole picture; who decides
+    nothing is not asked. The noise of the first is measured once, in the widest surroundings.
 
     Args:
         panel: the judges.
         original: the picture.
         singles: the picture with one region repainted each; a generator is drawn from a few at a time.
+        boxes: the crop of each region.
         prompt: what was asked for.
         config: the settings.
     """
-    bands = measure_bands(panel, original, prompt, config)
+    whole = measure_bands(panel, original, prompt, config)
     (first,) = panel.score([original], prompt)
-    names, _ = panel.deciding(first, bands.unfit)
+    names, _ = panel.deciding(first, whole.unfit)
+    asked = [scorer for scorer in panel.active(prompt) if any(panel.specs[name] is scorer.spec for name in names)]
+    near, far = ([s for s in asked if s.spec.parts is parts] for parts in (True, False))
+    maps = "p" in names or "a" in names
+    views = [surroundings(box, (original.shape[0], original.shape[1])) for box in boxes]
+    widest = max(views, key=lambda view: original[view].size)
+    local = measure_bands(panel, original[widest], prompt, config, near, maps=False)
+    names, bands = [name for name in names if name not in local.unfit], whole.width | local.width
     accepted, notes = [], []
-    waiting = iter(singles)
-    records: list[Values] = []
-    while few := [rounded(single) for single in islice(waiting, AT_ONCE)]:
-        records += panel.score(few, prompt)
-    for index, record in enumerate(records):
-        verdict = compare(panel, first, record, bands.width, names, config.guard_trade or 0.0)
-        if verdict.worse:
-            fallen = _moves(first, record, bands.width, verdict.worse)
-            notes.append(f"Region {index + 1} was left as it was: {fallen}.")
-        else:
-            accepted.append(index)
+    waiting = enumerate(zip(singles, views, strict=True))
+    while few := list(islice(waiting, AT_ONCE)):
+        pixels = [rounded(single) for _, (single, _) in few]
+        crops = [view for _, (_, view) in few]
+        before = panel.score([original[view] for view in crops], prompt, near, maps=False)
+        after = panel.score([single[view] for single, view in zip(pixels, crops, strict=True)], prompt, near, False)
+        apart = panel.score(pixels, prompt, far, maps)
+        for (index, _), old, new, rest in zip(few, before, after, apart, strict=True):
+            old, new = first | old, rest | new
+            verdict = compare(panel, old, new, bands, names, config.guard_trade or 0.0)
+            if verdict.worse:
+                notes.append(f"Region {index + 1} was left as it was: {_moves(old, new, bands, verdict.worse)}.")
+            else:
+                accepted.append(index)
     return accepted, notes
+
+
+def surroundings(box: Box, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Return where a region is judged: its crop, at least `NEAR` wide, or the picture where that is hardly more."""
+    left, top, right, bottom = crop_box(box, size, 0.0, NEAR, max(size))
+    if 2 * (right - left) * (bottom - top) > size[0] * size[1]:
+        return slice(0, size[0]), slice(0, size[1])
+    return slice(top, bottom), slice(left, right)
 
 
 def decide(

@@ -68,8 +68,9 @@ class Inspector:
         device: str | None = None,
         calibration: str | Path | None = None,
     ) -> None:
-        self.maps = load_maps(pipeline, device=device, calibration=calibration)
         self.settings, self.side, self.traits = stored_settings(pipeline, read_settings(config))
+        self.readings = self.settings.readings
+        self.maps = load_maps(pipeline, device=device, calibration=calibration, readings=self.readings)
         self.domain = domain_at(pipeline)
 
     def __call__(
@@ -88,7 +89,7 @@ class Inspector:
         if self.domain is not None and not force:
             self.domain.demand(images)
         drawer = MapDrawer.of(self.maps.pq, self.maps.aq, quality_map, alignment_map, self.settings.phrase_judge)
-        parsed = [parsed_prompt(prompt) for prompt in prompts]
+        parsed = [parsed_prompt(prompt, self.readings) for prompt in prompts]
         found = []
         for image, words, (quality, alignment) in zip(images, parsed, drawer(images, parsed), strict=True):
             findings = Findings(quality, alignment, words)
@@ -100,5 +101,5 @@ class Inspector:
 
     def scores(self, images: Sequence[Image.Image], prompt: str) -> list[dict[str, float]]:
         """Return p of pictures, and a where the prompt has something to judge."""
-        words = parsed_prompt(prompt) if prompt.strip() else None
+        words = parsed_prompt(prompt, self.readings) if prompt.strip() else None
         return MapDrawer.of(self.maps.pq, self.maps.aq, None, None, self.settings.phrase_judge).scores(images, words)

@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError
+from grefine.indicators.aq_map import parsed_prompt
 from grefine.indicators.domain_check import DomainCheck
+from grefine.indicators.readings import Readings
 from grefine.refine.composite import changed_share
 from grefine.refine.inputs import Picture
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
-from grefine.text.parse import parse
 from grefine.types import AlignmentMap, Decision, ParsedPrompt, QualityMap, RefineResult, RepairPlan, Scores
 
 _NOTHING = np.zeros((0, 0), np.float32)
@@ -108,6 +109,7 @@ def open_jobs(
     samples: int,
     generator: torch.Generator | Sequence[torch.Generator] | None,
     domain: DomainCheck | None = None,
+    readings: Readings = Readings(),
 ) -> list[Job]:
     """Return one job per image and sample."""
     if samples < 1:
@@ -117,7 +119,7 @@ def open_jobs(
         seeds = [seed for seed in image_seeds(generator, len(pictures)) for _ in range(samples)]
     else:
         seeds = image_seeds(generator, count)
-    parsed = {text: parse(text) if text.strip() else None for text in dict.fromkeys(prompts)}
+    parsed = {text: parsed_prompt(text, readings) if text.strip() else None for text in dict.fromkeys(prompts)}
     jobs = []
     for index, (drawn, given) in enumerate(seeds):
         row, sample = divmod(index, samples)

@@ -17,7 +17,7 @@ from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.parts import MaskPart, connected_parts, joined, split_large, union
 from grefine.refine.regions import LARGEST_CROP, binarise, bounds, crop_box, grow
 from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
-from grefine.refine.strength import deficit, region_strength
+from grefine.refine.strength import one_strength, region_strength
 from grefine.types import AlignmentMap, Box, ParsedPrompt, QualityMap, Region, RegionKind, RepairPlan
 
 DIFFUSE = "No single place is bad enough to be repainted."
@@ -113,7 +113,10 @@ def plan_repair(
     if not mask.any():
         return replace(empty, note=note or "The given mask is empty.", restore=note == DIFFUSE)
     worst = badness(found, config)
-    parts, note = select_parts(mask, worst, config, working, user=found.user_mask is not None)
+    if config.readings.frame == "whole":
+        parts = [mask]
+    else:
+        parts, note = select_parts(mask, worst, config, working, user=found.user_mask is not None)
     kept = np.logical_or.reduce(parts) if parts else empty.mask
     regions = [describe(part, cut & part, found, worst, config, caption, working, traits) for part in parts]
     # What is mended in sight of its damage is no new picture, however much of it there is.
@@ -326,7 +329,8 @@ def describe(
 
     What is wrong is read in the part's `core`, before it was grown: the margin was found fault with by nobody.
     """
-    box = crop_of(bounds(part), part.shape, config, working)
+    whole = config.readings.frame == "whole"
+    box = (0, 0, part.shape[1], part.shape[0]) if whole else crop_of(bounds(part), part.shape, config, working)
     left, top, right, bottom = box
     core = core if core.any() else part
     place = Place(core)
@@ -351,10 +355,13 @@ def describe(
     else:
         kind, shown = "perceptual", shown_phrase(place, found.alignment) if config.use_aq else []
         reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}."
-    if config.literal:
-        strength = deficit(found.quality.score, found.alignment.score)
-    else:
+    one = config.readings.strength
+    if one == "region":
         strength = region_strength(kind, bad, traits.strengths)
+    else:
+        strength = one_strength(found.quality.score, found.alignment.score, one)
+    if whole:
+        reason = "One mask over the whole picture, as the paper has it."
     if traits.damage and not asked:
         strength = min(strength, traits.strength)
     if found.user_mask is not None:

@@ -15,8 +15,7 @@ MARGIN = 0.125
 
 def binarise(values: np.ndarray, threshold: float | Literal["mean"]) -> np.ndarray:
     """Cut a map of badness into a mask, True = repaint. (Bi of Eq. 9)"""
-    clamped = np.clip(values, 0.0, 1.0)
-    return clamped > (clamped.mean() if threshold == "mean" else threshold)
+    return values > values.mean() if threshold == "mean" else np.clip(values, 0.0, 1.0) > threshold
 
 
 def grow(mask: np.ndarray, pixels: int) -> np.ndarray:

@@ -62,7 +62,8 @@ def _put_back(job: Job, taken: Sequence[Taken], panel: Panel, config: RefineConf
     with timed([job], "guard"):
         if config.guard and len(painted) > 1:
             singles = (composite([index]) for index in accepted)
-            accepted, notes = reject_regions(panel, job.pixels, singles, job.text, config)
+            boxes = [region.box for region in job.plan.regions]
+            accepted, notes = reject_regions(panel, job.pixels, singles, boxes, job.text, config)
         repainted = composite([index for index in accepted if not painted[index].lost])
     return replace(
         job,

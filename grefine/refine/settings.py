@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from grefine.config import build, load_config
 from grefine.errors import ConfigError
+from grefine.indicators.readings import Readings
 from grefine.resources import config_file
 
 STRENGTH_CAP = 0.99
@@ -50,9 +51,9 @@ class RefineConfig:
     }
     """Keys of earlier versions, and what replaced them."""
 
-    reading: Literal["grefine", "paper"] = "grefine"
-    """`paper`: the literal chain of G-Refine's section 3, with one strength of 1 - (p + a) / 2 for all, the caption
-    alone as prompt, and nothing that this project added to protect, fill, match or keep what was good."""
+    reading: str = "grefine"
+    """How G-Refine's open places are read: `grefine`, or `paper` for the print by the letter, each with changes after
+    it (`paper, a_combine=max`); docs/method_maps.md lists the readings."""
 
     use_pq: bool = True
     """Let perceptual quality (PQ-Map) ask for repairs."""
@@ -119,6 +120,7 @@ class RefineConfig:
             value = getattr(self, name)
             if isinstance(value, float) and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
+        Readings.of(str(self.reading))  # says what is wrong with it
         if not isinstance(self.use_aq, bool) and self.use_aq != "vqa" and not re.match("vqa=.", str(self.use_aq)):
             raise ConfigError(f"use_aq must be true, false, vqa or vqa=FOLDER, not '{self.use_aq}'.")
         if not 1 <= self.tries[0] <= MOST_TRIES:
@@ -153,8 +155,13 @@ class RefineConfig:
 
     @property
     def literal(self) -> bool:
-        """Whether the paper is taken by the letter."""
-        return self.reading == "paper"
+        """Whether nothing is done that the paper does not have."""
+        return self.readings.additions == "none"
+
+    @property
+    def readings(self) -> Readings:
+        """What `reading` says, place by place."""
+        return Readings.of(self.reading)
 
     @property
     def steps(self) -> tuple[int, int]:

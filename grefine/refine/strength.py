@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from grefine.errors import ConfigError
-from grefine.refine.settings import StepsMode, Strengths
+from grefine.refine.settings import STRENGTH_CAP, StepsMode, Strengths
 from grefine.types import RegionKind
 
 SDXL = Strengths()
@@ -17,13 +17,14 @@ STEP = 0.05
 """Strengths are rounded to multiples of it, so that crops share a schedule."""
 
 
-def deficit(p: float, a: float | None) -> float:
-    """Return one strength for the whole image from both scores.
+def one_strength(p: float, a: float | None, reading: Literal["kept", "printed"]) -> float:
+    """Return one strength for the whole image from both scores, between what steps fit below and `STRENGTH_CAP`.
 
-    The printed factor (p + a) / 2 would repaint the best images hardest, against the aim of keeping what is good; read
+    The printed factor (p + a) / 2 repaints the best images hardest, against the aim of keeping what is good; read
     as the share of the original that is kept, its complement is the strength. (Eq. 9)
     """
-    return _stepped(1.0 - (p if a is None else (p + a) / 2))
+    mean = p if a is None else (p + a) / 2
+    return min(max(mean if reading == "printed" else 1.0 - mean, STEP), STRENGTH_CAP)
 
 
 def region_strength(kind: RegionKind, badness: float, strengths: Strengths = SDXL) -> float:
@@ -38,7 +39,7 @@ def region_strength(kind: RegionKind, badness: float, strengths: Strengths = SDX
     return _stepped(max(anew.get(kind, badness), strengths.least), strengths.most)
 
 
-def _stepped(value: float, most: float = SDXL.most) -> float:
+def _stepped(value: float, most: float) -> float:
     return round(min(max(round(value / STEP) * STEP, STEP), most), 6)
 
 

@@ -12,10 +12,9 @@ from grefine.errors import PlanError
 from grefine.plan_file import OVERLAY
 from grefine.report.entry import ReportImage, ReportText
 from grefine.report.page import write_page
-from grefine.types import MetricSpec, RepairPlan
+from grefine.types import RepairPlan
 
 _WORDS = {"keep": "to keep", "repair": "to repair", "new": "to generate anew"}
-_WRONG = MetricSpec("wrong", "lower", description="How much is wrong: the mean of 1 - P + E over the picture.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,7 @@ def write_triage(
         missing=tuple(failed),
     )
     worst = sorted(pictures, key=lambda picture: (-picture.wrong, picture.name))
-    return write_page(
-        out, ([entry] for entry in _entries(worst, opened)), text, {"wrong": _WRONG}, labels=("picture", "plan")
-    )
+    return write_page(out, ([entry] for entry in _entries(worst, opened)), text, {}, labels=("picture", "plan"))
 
 
 def _entries(pictures: Sequence[PlannedPicture], opened: Opened) -> Iterator[ReportImage]:
@@ -89,6 +86,5 @@ def _entry(picture: PlannedPicture, before: Path | Image.Image) -> ReportImage:
         prompt=picture.prompt,
         kept=picture.verdict,
         reason=picture.reason,
-        scores={"wrong": (picture.wrong, 0.0)},
-        notes=picture.notes,
+        notes=(f"how much is wrong: {picture.wrong:.3f}, the mean of 1 - P + E", *picture.notes),
     )

@@ -16,6 +16,7 @@ SPEC = MetricSpec(
     weights="`grefine fetch clip-b32`, or a transformers CLIP folder: --weights clipiqa=DIR",
     description="probability of 'Good photo.' against 'Bad photo.'; one prompt pair, so other values than pyiqa's",
     component="clipiqa",
+    parts=True,
     words=True,
     fetch="clip-b32",
 )

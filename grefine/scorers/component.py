@@ -15,16 +15,23 @@ from grefine.scorers.registry import JudgeFile, judge_files
 def pipeline_judges(pipe: Any, steered: Collection[str] = ()) -> list[Scorer]:
     """Return a scorer for every judge that a loaded pipeline holds, except the components that steered (`steered`)."""
     files = [file for file in judge_files().values() if file.SPEC.component and file.SPEC.component not in steered]
-    return [scorer for file in files if (scorer := pipeline_judge(pipe, file)) is not None]
+    return [scorer for file in files if (scorer := pipeline_judge(pipe, file, guard=True)) is not None]
 
 
-def pipeline_judge(pipe: Any, file: JudgeFile) -> Scorer | None:
-    """Return one judge around the component that a loaded pipeline holds; None where it holds none."""
+def pipeline_judge(pipe: Any, file: JudgeFile, guard: bool = False) -> Scorer | None:
+    """Return one judge around the component that a loaded pipeline holds; None where it holds none.
+
+    Args:
+        pipe: the pipeline.
+        file: of the judge.
+        guard: with the values alone that the guard asks for.
+    """
     name = file.SPEC.component
     model = getattr(pipe, name, None) if name else None
     if model is None:
         return None
-    return file.wrap(model, component_tokenizer(pipe, name)) if file.SPEC.words else file.wrap(model)
+    wrap = getattr(file, "guard", file.wrap) if guard else file.wrap
+    return wrap(model, component_tokenizer(pipe, name)) if file.SPEC.words else wrap(model)
 
 
 def component_tokenizer(pipe: Any, name: str) -> Any:

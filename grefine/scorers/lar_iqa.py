@@ -26,6 +26,7 @@ SPEC = MetricSpec(
     "program can fetch from: --weights lar_iqa=DIR",
     description="LAR-IQA (published code nasimjamshidi/LAR-IQA at 792f2f1), trained on photographs, about 0..1",
     component="lar_iqa",
+    parts=True,
     convert="lar-iqa",
     imports=("diffusers", "timm"),
 )

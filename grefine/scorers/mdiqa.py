@@ -33,6 +33,7 @@ SPEC = MetricSpec(
     description="MDIQA (published code YaoShunyu19/MDIQA at 8b2f775): overall and nine dimensions, about 0..1",
     values={f"mdiqa.{name}": "perceptual" for name in NAMES},
     component="mdiqa",
+    parts=True,
     convert="mdiqa",
     imports=("diffusers", "torchvision"),
 )
@@ -77,6 +78,13 @@ def load(path: Path, device: str) -> MDIQAScorer:
 
 wrap = MDIQAScorer
 """Around a network that a pipeline holds."""
+
+
+def guard(model: MDIQA) -> MDIQAScorer:
+    """Around that network, as the guard asks it: how a repaint is drawn, which is half of the cost."""
+    from grefine.models.mdiqa import TECHNICAL
+
+    return MDIQAScorer(model, TECHNICAL)
 
 
 def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MDIQA:

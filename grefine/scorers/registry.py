@@ -51,6 +51,8 @@ class JudgeFile(Protocol):
     """From where its weights lie (None when it needs none) and a device to a scorer."""
     wrap: Callable[..., Scorer]
     """With `SPEC.component`: from that component (and its tokenizer, with `SPEC.words`) to a scorer."""
+    guard: Callable[..., Scorer]
+    """Optional: the same with the values alone that the guard asks for."""
     convert: Callable[..., Any]
     """With `SPEC.convert`: from the published files, as path → state, and options to the network."""
     assemble: Callable[[Path], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,6 +55,20 @@ class Judge:
     def source(self) -> str:
         """What tells its weights from others."""
         return self.origin if self.weights is None else fingerprint_of(self.weights)
+
+
+def in_color_space(judge: Judge, space: str) -> Judge:
+    """Return LAR-IQA as it judges pictures that are shown to it in another colour space."""
+    from grefine.models.lar_iqa import COLOR_SPACES
+    from grefine.scorers.lar_iqa import LARIQAScorer
+
+    if judge.spec.name != "lar_iqa" or space not in COLOR_SPACES:
+        raise ConfigError(
+            f"A colour space is one of {', '.join(COLOR_SPACES)} and for lar_iqa alone, not '{space}' for "
+            f"'{judge.spec.name}'."
+        )
+    load = lambda: LARIQAScorer(judge.load().model, space)  # type: ignore[attr-defined] # noqa: E731
+    return replace(judge, load=load, weights=None, origin=f"{judge.source} in {space}")
 
 
 class DomainScorer:

@@ -200,7 +200,7 @@ def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress
     judge = load_judge(config.judge, config.device)
     cache = Path(config.cache) if config.cache else None
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    sets = [read_data(given) for given in config.rated]
+    sets = [read_data(given).only(lambda row: row.part in ("", "train")) for given in config.rated]
     pool = read_pool(judge, folders, read_ranking(config.ranking), cache, progress)
     trained = fit_rectifier(judge.width, pool, [see_rated(judge, data, cache, progress) for data in sets], config)
     save_trained(trained, judge, config, out)

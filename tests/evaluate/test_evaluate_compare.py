@@ -188,6 +188,30 @@ def test_steps_are_counted_as_executed(tmp_path):
     assert len(executed) == 3
 
 
+def test_settings_and_strengths_reach_the_refiner_that_they_name(folders, tmp_path):
+    before, _, _ = folders(1)
+    from grefine.cli.main import app
+
+    models = [part for name, folder in tiny_models(tmp_path).items() for part in ("--model", f"{name}={folder}")]
+    out = tmp_path / "out"
+    run = ["compare", str(before), "-o", str(out), "--refiners", "grefine,sd,sdxl", *models, "--no-report"]
+    run += ["--metrics", "piqe", "--noise-images", "0", "--steps", "2", "--dtype", "fp32"]
+
+    def made(*more):
+        done = CliRunner().invoke(app, [*run, *more])
+        assert done.exit_code == 0, done.output
+        return {name: (out / "outputs" / name / "00.png").read_bytes() for name in ("grefine", "sd", "sdxl")}
+
+    first = made("--strength", "0.5", "--config", "paper")
+    again = made("--strength", "0.5", "--strength", "sd:0.9", "--config", "paper", "--set", "stage1=false")
+    changed = {name for name in first if first[name] != again[name]}
+    assert changed == {"grefine", "sd"}
+    row = json.loads((out / "outputs" / "grefine" / ".grefine" / "journal.jsonl").read_text().splitlines()[-1])
+    assert row["decision"]["kept"] == "restored", "stage 2 alone"
+    assert made("--strength", "sd:0.9", "--strength", "0.5", "--config", "paper", "--set", "stage1=false") == again
+    assert CliRunner().invoke(app, [*run, "--strength", "sdd:0.9"]).exit_code != 0
+
+
 def test_command_line(folders, tmp_path):
     from grefine.cli.main import app
 

@@ -194,3 +194,10 @@ def test_plans_edited_by_a_script_give_results_or_one_sentence(planned, name, pi
     assert "" in states
     assert any(states)
     assert all("\n" not in sentence and len(sentence) < 400 for sentence in states)
+
+
+def test_every_verdict_of_the_page_has_a_colour_and_no_gain_is_claimed(planned):
+    text = (planned[1].out / "report.html").read_text()
+    assert all(f".d-{verdict} {{" in text for verdict in ("keep", "repair", "new"))
+    assert "how much is wrong: 0." in text
+    assert '"metrics":[]' in text.replace(" ", "")

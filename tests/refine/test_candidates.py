@@ -192,9 +192,3 @@ def test_folders_and_plans_follow_the_setting(pipe, tmp_path):
     loaded = type(plan).load(tmp_path / "plan")
     assert pipe("a ball", GREY, plan=loaded, config=config).results[0].drawn == (3,)
     assert "candidates" not in json.loads((tmp_path / "plan.plan.json").read_text())["made_for"]["settings"]
-
-
-def test_there_is_no_25th_setting():
-    from lab.house import settings
-
-    assert settings() <= 24

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from grefine.errors import ConfigError
-from grefine.refine.guard import AT_ONCE, Panel, compare, decide, reject_regions
+from grefine.refine.guard import AT_ONCE, NEAR, Panel, compare, decide, reject_regions, surroundings
 from grefine.refine.settings import RefineConfig, resolve
+from grefine.scorers.noise import disturbed
 from grefine.types import MetricSpec, Scores
 
 
@@ -39,6 +42,7 @@ def colour(red, green=100, blue=100):
 
 
 CONFIG = RefineConfig()
+WHOLE = (0, 0, 16, 16)
 RED, GREEN = Channel("red", 0), Channel("green", 1, axis="alignment")
 
 
@@ -170,7 +174,7 @@ def test_regions_are_judged_one_by_one():
     better, worse = colour(50), colour(50)
     better[:4] = (255, 100, 100)
     worse[8:] = (50, 0, 100)
-    accepted, notes = reject_regions(panel, colour(50), [better, worse], "a ball", CONFIG)
+    accepted, notes = reject_regions(panel, colour(50), [better, worse], [WHOLE] * 2, "a ball", CONFIG)
     assert accepted == [0]
     assert notes[0].startswith("Region 2 was left as it was: green fell")
 
@@ -190,9 +194,58 @@ def test_many_regions_are_held_a_few_at_a_time():
         alive.clear()
         return own(images, prompt)
 
-    accepted, _ = reject_regions(Panel(judged, [RED, GREEN]), colour(50), singles(), "a ball", CONFIG)
+    panel = Panel(judged, [])
+    accepted, _ = reject_regions(panel, colour(50), singles(), [WHOLE] * 10, "a ball", CONFIG)
     assert accepted == list(range(10))
     assert max(most) == AT_ONCE
+
+
+class Sized(Channel):
+    """Remembers the sizes that it saw."""
+
+    def __call__(self, images, prompts=None):
+        self.seen = [*getattr(self, "seen", []), *(image.size for image in images)]
+        return super().__call__(images, prompts)
+
+
+def test_judges_that_can_see_a_region_in_its_surroundings_and_the_others_the_whole():
+    near, far, unasked = Sized("near", 0), Sized("far", 1, axis="alignment"), Sized("off", 2, axis="none")
+    near.spec = replace(near.spec, parts=True)
+    maps = []
+
+    def counted(images, prompt):
+        maps.extend(images)
+        return own(images, prompt)
+
+    picture = np.full((1000, 1000, 3), 100, np.uint8)
+    picture[..., 1] += np.arange(1000, dtype=np.uint8) // 2
+    boxes = [(x, y, x + 64, y + 64) for x in (50, 450, 850) for y in (50, 850)]
+    singles = []
+    for index, (left, top, right, bottom) in enumerate(boxes):
+        single = picture.copy()
+        single[top:bottom, left:right, 0] = 0 if index == 1 else 255
+        singles.append(single)
+    accepted, notes = reject_regions(Panel(counted, [near, far, unasked]), picture, singles, boxes, "a ball", CONFIG)
+    assert accepted == [0, 2, 3, 4, 5]
+    assert "Region 2 was left as it was: near fell by 0.032" in notes[0], (
+        "a share of the surroundings, not of the whole"
+    )
+    wholes, crops = near.seen.count((1000, 1000)), near.seen.count((NEAR, NEAR))
+    probes = len({probe.tobytes() for probe in disturbed(picture)} - {picture.tobytes()})
+    assert wholes == 1 + probes
+    assert crops <= probes + 1 + 2 * len(boxes), "each candidate once, the noise probe once a picture"
+    assert wholes + crops == len(near.seen)
+    assert far.seen == [(1000, 1000)] * (1 + probes + len(boxes))
+    assert len(maps) == 1 + probes, "who decides nothing is not asked about regions"
+    assert not hasattr(unasked, "seen")
+
+
+def test_surroundings_stay_in_the_picture_and_are_the_picture_where_that_is_hardly_more():
+    assert surroundings((0, 0, 64, 64), (1000, 1000)) == (slice(0, NEAR), slice(0, NEAR))
+    assert surroundings((936, 500, 1000, 564), (1000, 1000)) == (slice(420, 644), slice(1000 - NEAR, 1000))
+    assert surroundings((100, 100, 500, 500), (1000, 1000)) == (slice(100, 500), slice(100, 500))
+    assert surroundings((0, 0, 800, 800), (1000, 1000)) == (slice(0, 1000), slice(0, 1000))
+    assert surroundings((0, 0, 64, 64), (64, 300)) == (slice(0, 64), slice(0, 300))
 
 
 def test_nothing_is_scored_twice():

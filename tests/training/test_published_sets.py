@@ -180,6 +180,100 @@ def test_kadid_scores_rise_with_quality(tmp_path):
     assert found.labels() == pytest.approx([0.914, 0.24, 1.0])
 
 
+LAYOUTS = {
+    "uhd-iqa": (
+        {"uhd-iqa-metadata.csv": "image_name,quality_mos,set,subset\n1.jpg,0.7,training,x\n2.jpg,0.5,test,x\n"},
+        ("training/1.jpg", "test/2.jpg"), [0.7, 0.5], ["", ""], ["train", "test"],
+    ),
+    "tid2013": (
+        {"mos_with_names.txt": "5.4 I01_01_1.bmp\n9 i02_01_1.bmp\n"},
+        ("distorted_images/I01_01_1.bmp", "distorted_images/I02_01_1.bmp"), [0.6, 1.0], ["I01", "i02"], ["", ""],
+    ),
+    "pipal": (
+        {"Train_Label/A0001.txt": "A0001_00_00.bmp,1600\n", "Train_Label/A0002.txt": "A0002_00_00.bmp,800\n"},
+        ("Distortion_1/A0001_00_00.bmp", "Distortion_4/A0002_00_00.bmp"), [1.0, 0.5], ["A0001", "A0002"], ["", ""],
+    ),
+    "flive": (
+        {"labels_image.csv": "name,mos,height\nblur/a.jpg,60,9\nava/b.jpg,75,9\n"},
+        ("database/blur/a.jpg", "database/ava/b.jpg"), [0.6, 0.75], ["", ""], ["", ""],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_sets_of_one_table(tmp_path, name):
+    tables, places, labels, contents, parts = LAYOUTS[name]
+    for place in places:
+        pictures((tmp_path / place).parent, (tmp_path / place).name)
+    for file, text in tables.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    found = read_data(f"{name}:{tmp_path}")
+    assert [row.path.relative_to(tmp_path).as_posix().replace("Train_Label/../", "") for row in found.rows] == [
+        *places
+    ]
+    assert found.labels() == pytest.approx(labels)
+    assert [row.content for row in found.rows] == contents
+    assert [row.part for row in found.rows] == parts
+
+
+def test_bid(tmp_path):
+    pictures(tmp_path / "ImageDatabase", "DatabaseImage0001.JPG", "DatabaseImage0586.JPG")
+    workbook(tmp_path / "DatabaseGrades.xlsx", [["Image", "Average", "Other"], [1, 2.5, 7], [586, 5, 7]])
+    assert read_data(f"bid:{tmp_path}").labels() == [0.5, 1.0]
+
+
+def test_live_c_leaves_out_the_pictures_that_trained_its_subjects(tmp_path):
+    from scipy.io import savemat
+
+    names = [f"t{n}.bmp" for n in range(1, 8)] + ["3.bmp", "4.bmp"]
+    pictures(tmp_path / "Images", "3.bmp", "4.bmp")
+    (tmp_path / "Data").mkdir()
+    cells = np.array([[name] for name in names], dtype=object)
+    savemat(tmp_path / "Data" / "AllImages_release.mat", {"AllImages_release": cells})
+    savemat(tmp_path / "Data" / "AllMOS_release.mat", {"AllMOS_release": np.array([[0] * 7 + [63.9, 35]], float)})
+    found = read_data(f"live-c:{tmp_path}")
+    assert [row.path.name for row in found.rows] == ["3.bmp", "4.bmp"]
+    assert found.labels() == pytest.approx([0.639, 0.35])
+
+
+def test_aigciqa2023_has_four_pictures_of_each_prompt_from_each_model(tmp_path):
+    from scipy.io import savemat
+
+    pictures(tmp_path / "Image" / "allimg", *(f"{n}.png" for n in range(16)))
+    (tmp_path / "DATA" / "MOS").mkdir(parents=True)
+    for number in (1, 2, 3):
+        values = np.arange(16.0)[:, None] + 10 * number
+        savemat(tmp_path / "DATA" / "MOS" / f"mosz{number}.mat", {"MOSz": values})
+    workbook(tmp_path / "AIGCIQA2023_Prompts.xlsx", [["style", "Prompt"], ["x", "a cat"], ["x", "a dog, asleep"]])
+    found = read_data(f"aigciqa2023:{tmp_path}")
+    assert [row.prompt for row in found.rows] == (["a cat"] * 4 + ["a dog, asleep"] * 4) * 2
+    assert [row.path.stem for row in found.rows] == [str(n) for n in range(16)]
+    assert found.columns == ("mos", "authenticity", "alignment")
+    assert found.labels("alignment")[:2] == pytest.approx([0.3, 0.31])
+
+
+def test_agiqa_3k_takes_its_orders_from_the_mat_and_alignment_from_the_table(tmp_path):
+    pictures(tmp_path / "images", "a.jpg", "b.jpg")
+    cells = {"im_names": ["a.jpg", "b.jpg"], "text_prompt": ["one", "two"]}
+    hdf5(tmp_path / "AGIQA-3K.mat", cells, {"subjective_scores_quality": [[1.5], [3.0]], "index": [[2], [1]]})
+    (tmp_path / "data.csv").write_text("name,prompt,mos_quality,mos_align\nb.jpg,two,3.1,4\na.jpg,one,1.6,2\n")
+    found = read_data(f"agiqa-3k:{tmp_path}")
+    assert found.permutations == ((1, 0),)
+    assert found.labels() == [0.5, 1.0]
+    assert found.labels("alignment") == [0.5, 1.0]
+
+
+def test_outputs_of_ranked_methods(tmp_path):
+    for method in ("SeeSR", "RGT"):
+        pictures(tmp_path / method, "1.png", "2.png")
+    (tmp_path / "ranking.json").write_text('{"scores": {"SeeSR": 0.74, "RGT": -0.9}}')
+    found = read_data(f"ranked:{tmp_path}")
+    assert [(row.path.parent.name, row.scores["mos"], row.content) for row in found.rows] == [
+        ("SeeSR", 0.74, "1"), ("SeeSR", 0.74, "2"), ("RGT", -0.9, "1"), ("RGT", -0.9, "2")
+    ]  # fmt: skip
+
+
 def test_what_is_not_there_is_said_in_one_sentence(tmp_path):
     for name in PUBLISHED:
         with pytest.raises(ConfigError, match="it lacks") as error:

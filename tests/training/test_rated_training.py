@@ -27,7 +27,7 @@ from grefine.training.judges.stage import Schedule, rate_of
 from lab.world.tokenizer import build_tokenizer
 
 DIMENSIONS = ["brightness", "colorfulness", "contrast", "noisiness", "sharpness", "color", "composition", "content"]
-LIKE_OTHERS = ("ablation", "aesthetic", "synthetic", "mlp", "v1")
+LIKE_OTHERS = ("aesthetic", "synthetic", "mlp", "v1")
 """Recipes of the same stage as one that every run tests."""
 CONFIGS = [
     pytest.param(
@@ -40,6 +40,7 @@ CONFIGS = [
     for path in sorted((bundled("configs") / "train" / judge).glob("*.yaml"))
 ]
 
+FROZEN = dict.fromkeys(("vit", "vit_prior", "reward", "technology", "aesthetic", "clip"), "random")
 TOKENIZER = str(bundled("pipelines") / "tiny" / "moe_agiqa")
 MOE = {
     "crop_size": 32, "crop_patch": 8, "crop_width": 16, "crop_heads": 2, "taps": [0, 1], "image_size": 32,
@@ -106,7 +107,7 @@ def tiny(judge, name, folder, table, **changes):
         small = LAR | {"crop_size": 48}
         if stage == "merged":
             small |= {"expanded": 8, "reduced": 8, "branch_head": given["branch_head"]}
-    recipe |= {"geometry": small, "start": {}, "batch": 4}
+    recipe |= {"geometry": small, "start": FROZEN if judge in ("moe-agiqa", "mdiqa") else {}, "batch": 4}
     if recipe["split"]["kind"] in ("folds", "parts"):
         recipe["split"] = {"kind": "prompt"}
     path = folder / f"{judge}-{name}.yaml"
@@ -230,6 +231,75 @@ def test_several_splits_are_summarised(tmp_path, table):
     assert len(stored["splits"]) == 2
 
 
+TABLE_5 = (
+    "ablation={prompt: false, mixture: false}",
+    "ablation={image: false, mixture: false}",
+    "ablation={mixture: false}",
+)
+LADDER = [("v1", change) for change in TABLE_5] + [
+    ("v2", "geometry={crop_size: 64}"),
+    ("v2", "geometry={taps: [1]}"),
+    ("v2", "frozen_share=0.3"),
+    ("v2", "geometry={experts: 2, chosen: 1}"),
+]
+"""One row of each of MoE-AGIQA's Tables 5 to 9 that is neither v1 nor v2, at tiny size."""
+
+
+@pytest.mark.parametrize(("name", "change"), LADDER)
+def test_the_papers_ladder_is_a_setting_of_the_recipes(name, change, tmp_path, table):
+    config = tiny("moe-agiqa", name, tmp_path, table)
+    other = tmp_path / "other.csv"
+    other.write_text(table.read_text().replace("\n", f"\n{table.parent}/").rpartition("\n")[0])
+    known = {"changes": [change], "tests": [str(other)], "steps": 1, "cpu": True}
+    found = train_on_data("moe-agiqa", [str(table)], config, tmp_path / "out", **known)
+    assert found["other.mos"]["n"] == 40, "the other set is measured whole"
+    recipe = json.loads((tmp_path / "out" / "moe_agiqa" / "metrics.json").read_text())["recipe"]
+    key, _, value = change.partition("=")
+    wanted = yaml.safe_load(value)
+    assert recipe[key] == ({**recipe[key], **wanted} if isinstance(wanted, dict) else wanted)
+    whole = train_on_data("moe-agiqa", [str(table)], config, tmp_path / "whole", steps=1, cpu=True)
+    assert whole["own.mos"]["rmse"] != found["own.mos"]["rmse"]
+
+
+@pytest.mark.parametrize(
+    ("judge", "name", "part"),
+    [("moe-agiqa", "v2", "vit_prior"), ("moe-agiqa", "v1", "reward"), ("mdiqa", "fusion", "clip")],
+)
+def test_a_frozen_part_does_not_stay_at_random_unasked(judge, name, part, tmp_path, table):
+    config = tiny(judge, name, tmp_path, table)
+    settings = yaml.safe_load(config.read_text())
+    del settings["start"][part]
+    config.write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match=f"'{part}' is frozen and would stay at random"):
+        train_on_data(judge, [str(table)], config, tmp_path / "out", steps=1, cpu=True)
+
+
+def test_a_branch_rates_another_set(tmp_path, table):
+    other = tmp_path / "other.csv"
+    other.write_text(table.read_text().replace("\n", f"\n{table.parent}/").rpartition("\n")[0])
+    config = tiny("lar-iqa", "synthetic", tmp_path, table)
+    known = {"changes": ["color_spaces=[HSV, RGB]"], "tests": [str(other)], "steps": 1, "cpu": True}
+    found = train_on_data("lar-iqa", [str(table)], config, tmp_path / "out", **known)
+    assert found["other.mos"]["n"] == 40
+
+
+@pytest.mark.slow
+def test_open_clip_gives_a_part_its_weights(tmp_path):
+    import open_clip
+
+    from grefine.models.mdiqa_fusion import ClipSemantics
+    from grefine.training.judges.stage import begin_with
+
+    torch.manual_seed(0)
+    given = open_clip.create_model("RN50")
+    torch.save(given.state_dict(), tmp_path / "rn50.pt")
+    semantics = ClipSemantics((3, 4, 6, 3), 64, 64, 1024, 224, 8)
+    begin_with(semantics.visual, {"clip": f"open_clip:RN50/{tmp_path / 'rn50.pt'}"}, "clip", frozen=True)
+    assert torch.equal(semantics.visual.layer4[0].conv1.weight, given.visual.layer4[0].conv1.weight)
+    with pytest.raises(GRefineError, match="could not give 'RN50' with 'nowhere'"):
+        begin_with(semantics.visual, {"clip": "open_clip:RN50/nowhere"}, "clip")
+
+
 def test_frozen_half_of_the_published_network():
     """The published code freezes 310 tensors of both encoders (and 14 that are never used) and trains 300."""
     from grefine.models.reward import text_encoder, vision_encoder
@@ -350,7 +420,7 @@ def test_the_command(tmp_path, table):
 
 
 def test_views_are_the_same_for_the_same_random_source(table):
-    recipe = MoERecipe(geometry=MOE, tokenizer=TOKENIZER, epochs=1)
+    recipe = MoERecipe(geometry=MOE, tokenizer=TOKENIZER, epochs=1, start=FROZEN)
     data = read_table(table)
     stage = MainStage(recipe, [data])
     image = Image.open(data.rows[0].path).convert("RGB")

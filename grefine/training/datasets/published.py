@@ -1,8 +1,9 @@
 """The published sets as they are distributed: which file holds the scores, where the pictures lie, what is odd."""
 
+import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,123 @@ _PLACE, _STYLE = ("city", "wild"), ("anime style", "realistic style")
 _NAME = re.compile(r"^(deepai|dreamStudio)_(\d+)_(\d+)_(\d)_(\d?)\.\w+$")
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A set whose opinions stand in one table (or several alike): what its columns are called, where pictures lie."""
+
+    tables: tuple[str, ...]
+    """Names below the folder; the first that is there is read, all of a pattern's files."""
+    picture: str
+    """A picture's path below one of `places`, with the table's columns in braces."""
+    scores: Mapping[str, str]
+    """Column → ours."""
+    places: tuple[str, ...] = ("images", "")
+    top: float | None = None
+    """Upper end of the scale; None: the largest score."""
+    prompt: str = ""
+    content: str = ""
+    """The pristine picture: columns in braces, as `{name:.3}` for its first three letters."""
+    part: str = ""
+    """Column that says which side of the set's own split a picture is on."""
+    named: tuple[str, ...] = ()
+    """What the first columns are called where the table itself has no heading that says it."""
+
+
+PARTS = {"training": "train", "validation": "validation", "test": "test", "train": "train", "val": "validation"}
+
+
+def read_layout(name: str, layout: Layout, folder: Path) -> RatedImages:
+    """Read a set of one layout."""
+    path = one_of(folder, layout.tables, name, ("", "data/"))
+    many = "*" in layout.tables[0] and not folder.is_file()
+    rows = []
+    for table in sorted(path.parent.glob(f"*{path.suffix}")) if many else [path]:
+        others = tuple(column for column in (layout.prompt, layout.part) if column)
+        for record, scores in scored(table, layout.scores, *others, named=layout.named):
+            picture = _below(path.parent, layout.places, layout.picture.format_map(record).strip())
+            content, part = layout.content.format_map(record), PARTS.get(record.get(layout.part, "").strip(), "")
+            rows.append(RatedImage(picture, scores, record.get(layout.prompt, "").strip(), content.strip(), part))
+    top = dict.fromkeys(layout.scores.values(), layout.top) if layout.top else None
+    return rated(name, rows, where=path, top=top)
+
+
+def _below(root: Path, places: tuple[str, ...], name: str) -> Path:
+    """Return a picture where it is, in either case of its first letter; where none is, where it should be."""
+    names = (name, name[:1].swapcase() + name[1:])
+    found = (path for place in places for one in names if (path := root / place / one).is_file())
+    return next(found, root / places[0] / name)
+
+
 def read_agiqa_3k(folder: Path) -> RatedImages:
-    """Read AGIQA-3K: quality (`mos`) and, in the CSV, `alignment`, both up to 5."""
-    path = one_of(folder, ("data.csv", "AGIQA-3K.mat"), "AGIQA-3K", ("", "data/"))
-    if path.suffix.lower() == ".mat":
-        return _from_mat("agiqa-3k", path, "subjective_scores_quality")
-    find = pictures_below(path.parent, PLACES)
-    found = scored(path, {"mos_quality": MOS, "mos_align": "alignment"}, "name", "prompt")
-    rows = [RatedImage(find(record["name"]), scores, record["prompt"].strip()) for record, scores in found]
-    return rated("agiqa-3k", rows, where=path)
+    """Read AGIQA-3K: quality (`mos`) and, from the CSV, `alignment`, both up to 5; published orders from the .mat."""
+    path = one_of(folder, ("AGIQA-3K.mat", "data.csv"), "agiqa-3k", ("", "data/"))
+    if path.suffix.lower() != ".mat":
+        return read_layout("agiqa-3k", LAYOUTS["agiqa-3k"], path)
+    found = _from_mat("agiqa-3k", path, "subjective_scores_quality")
+    if folder.is_file() or not (beside := path.with_name("data.csv")).is_file():
+        return found
+    known = {row.path.name: row.scores["alignment"] for row in read_layout("", LAYOUTS["agiqa-3k"], beside).rows}
+    try:
+        rows = [replace(r, scores={**r.scores, "alignment": known[r.path.name]}) for r in found.rows]
+    except KeyError as error:
+        raise ConfigError(f"'{printable(beside)}' does not name {error}, which '{path.name}' rates.") from None
+    return replace(found, rows=tuple(rows), columns=(MOS, "alignment"))
+
+
+def read_aigciqa(folder: Path) -> RatedImages:
+    """Read AIGCIQA2023: 2,400 pictures, four of each of 100 prompts from each of six models, in this order."""
+    path = one_of(folder, ("DATA/MOS/mosz1.mat",), "aigciqa2023")
+    root = path.parents[2]
+    names = {MOS: "mosz1.mat", "authenticity": "mosz2.mat", "alignment": "mosz3.mat"}
+    scores = {ours: np.ravel(read_mat(path.with_name(file), ("MOSz",))["MOSz"]) for ours, file in names.items()}
+    table = one_of(root, ("*rompt*.xlsx", "*rompt*.csv"), "aigciqa2023", ("", "DATA/", "DATA/MOS/"))
+    prompts = [
+        next((text.strip() for column, text in record.items() if "prompt" in column.lower()), "")
+        for _, record in read_records(table, ())
+    ]
+    if not all(prompts):
+        raise ConfigError(f"'{printable(table)}' has no column of prompts, or an empty one.")
+    count = len(scores[MOS])
+    if any(len(values) != count for values in scores.values()) or not prompts or count % (4 * len(prompts)):
+        raise ConfigError(
+            f"'{printable(root)}' has {count} scores and {len(prompts)} prompts: four pictures of each prompt "
+            "from each model are expected."
+        )
+    rows = [
+        RatedImage(
+            _below(root, ("Image/allimg", "Image"), f"{i}.png"),
+            {ours: float(values[i]) for ours, values in scores.items()},
+            prompts[i // 4 % len(prompts)],
+        )
+        for i in range(count)
+    ]
+    return rated("aigciqa2023", rows, where=path, top=dict.fromkeys(names, 100.0))
+
+
+def read_live_c(folder: Path) -> RatedImages:
+    """Read LIVE in the Wild (LIVE-C, CLIVE): the first seven of its pictures only trained the subjects."""
+    path = one_of(folder, ("Data/AllImages_release.mat",), "live-c", ("", "ChallengeDB_release/"))
+    names = read_mat(path, ("AllImages_release",))["AllImages_release"][7:]
+    values = read_mat(path.with_name("AllMOS_release.mat"), ("AllMOS_release",))["AllMOS_release"]
+    places = ("Images", "Images/Images")
+    rows = [
+        RatedImage(_below(path.parents[1], places, name), {MOS: float(value)})
+        for name, value in zip(names, np.ravel(values)[7:], strict=True)
+    ]
+    return rated("live-c", rows, where=path, top={MOS: 100.0})
+
+
+def read_ranked(folder: Path) -> RatedImages:
+    """Read outputs of ranked methods, METHOD/PICTURE, each rated as its method is in `ranking.json`."""
+    path = one_of(folder, ("ranking.json",), "ranked")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    scores = found.get("scores", found)
+    rows = [
+        RatedImage(picture, {MOS: float(mu)}, content=picture.stem)
+        for method, mu in scores.items()
+        for picture in sorted(p for p in (path.parent / method).glob("*.*") if p.is_file())
+    ]
+    return rated("ranked", rows, where=path)
 
 
 def read_agiqa_1k(folder: Path) -> RatedImages:
@@ -119,6 +228,7 @@ def _repeats(rows: list[RatedImage]) -> tuple[str, ...]:
 
 
 KONIQ_PARTS = {"training": "train", "validation": "validation", "test": "test"}
+SPAQ_FILE = "MOS and Image attribute scores"
 SPAQ_DIMENSIONS = ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")
 PARA_COLUMNS = {f"{name}Score_mean": name for name in ("aesthetic", "color", "composition", "content", "light")}
 
@@ -151,16 +261,6 @@ def read_koniq(folder: Path) -> RatedImages:
     return rated("koniq-10k", rows, where=path, top={MOS: top}, notes=(note,))
 
 
-def read_spaq(folder: Path) -> RatedImages:
-    """Read SPAQ: MOS and five dimensions, each 0..100 and high = good (much noise is a low noisiness)."""
-    names = ("MOS and Image attribute scores.xlsx", "MOS and Image attribute scores.csv")
-    path = one_of(folder, names, "SPAQ", ("Annotations/", ""))
-    find = pictures_below(folder, ("TestImage", "Dataset/TestImage"))
-    values = {"MOS": MOS} | {name: name.lower() for name in SPAQ_DIMENSIONS}
-    rows = [RatedImage(find(record["Image name"]), scores) for record, scores in scored(path, values, "Image name")]
-    return rated("spaq", rows, where=path, top=dict.fromkeys(values.values(), 100.0))
-
-
 def read_para(folder: Path) -> RatedImages:
     """Read PARA: overall quality and aesthetics and four aesthetic dimensions, each 1..5, with its own split."""
     root = folder if (folder / "annotation").is_dir() else folder.parent
@@ -174,31 +274,68 @@ def read_para(folder: Path) -> RatedImages:
     return rated("para", rows, where=root / "annotation", top=dict.fromkeys(values.values(), 5.0))
 
 
-def read_kadid(folder: Path) -> RatedImages:
-    """Read KADID-10k: 125 distortions of each of 81 pictures.
+LAYOUTS = {
+    "agiqa-3k": Layout(
+        ("data.csv",), "{name}", {"mos_quality": MOS, "mos_align": "alignment"}, (*PLACES, ""), prompt="prompt"
+    ),
+    "spaq": Layout(
+        (f"Annotations/{SPAQ_FILE}.xlsx", f"Annotations/{SPAQ_FILE}.csv", f"{SPAQ_FILE}.xlsx", f"{SPAQ_FILE}.csv"),
+        "{Image name}",
+        {"MOS": MOS} | {name: name.lower() for name in SPAQ_DIMENSIONS},
+        ("../TestImage", "TestImage", "../Dataset/TestImage", "Dataset/TestImage"),
+        100.0,
+    ),
+    "kadid-10k": Layout(("dmos.csv",), "{dist_img}", {"dmos": MOS}, top=5.0, content="{ref_img}"),
+    "tid2013": Layout(
+        ("mos_with_names.txt",), "{name}", {"mos": MOS}, ("distorted_images", ""), 9.0, content="{name:.3}",
+        named=("mos", "name"),
+    ),
+    "pipal": Layout(
+        ("Train_Label/*.txt", "Train_label/*.txt", "train_label/*.txt"), "{name}", {"elo": MOS},
+        ("../Train_Dist", "../Train_dist", *(f"../Distortion_{n}" for n in (1, 2, 3, 4))), content="{name:.5}",
+        named=("name", "elo"),
+    ),
+    "uhd-iqa": Layout(
+        ("uhd-iqa-metadata.csv", "uhd-iqa-training-metadata.csv"), "{image_name}", {"quality_mos": MOS},
+        ("", "training", "validation", "test", "challenge/training", "challenge/validation", "challenge/test"), 1.0,
+        part="set",
+    ),
+    "bid": Layout(
+        ("DatabaseGrades.xlsx",), "DatabaseImage{number:0>4}.JPG", {"grade": MOS}, ("ImageDatabase", ""), 5.0,
+        named=("number", "grade"),
+    ),
+    "flive": Layout(("labels_image.csv",), "{name}", {"mos": MOS}, ("database", ""), 100.0),
+}  # fmt: skip
+"""KADID-10k's column is called `dmos`, but 5 is best, as its authors state. PIPAL's scores are Elo's."""
 
-    Its column is called `dmos`, but 5 is best and 1 is worst, as its authors state.
-    """
-    path = one_of(folder, ("dmos.csv",), "KADID-10k")
-    rows = [
-        RatedImage(path.parent / "images" / record["dist_img"].strip(), scores, content=record["ref_img"].strip())
-        for record, scores in scored(path, {"dmos": MOS}, "dist_img", "ref_img")
-    ]
-    return rated("kadid-10k", rows, where=path, top={MOS: 5.0})
+
+def _of(name: str, pictures: str) -> PublishedSet:
+    layout = LAYOUTS[name]
+    return PublishedSet(lambda folder: read_layout(name, layout, folder), f"{layout.tables[0]}; {pictures}")
 
 
 PUBLISHED: dict[str, PublishedSet] = {
-    "agiqa-3k": PublishedSet(read_agiqa_3k, "data.csv or AGIQA-3K.mat; pictures in images/ (or beside the file)"),
+    "agiqa-3k": PublishedSet(read_agiqa_3k, "AGIQA-3K.mat or data.csv; pictures in images/ (or beside the file)"),
     "agiqa-1k": PublishedSet(
         read_agiqa_1k, "AGIQA-1K.mat, AIGC_MOS_Zscore.xlsx or AIGC_all.csv; pictures in images/ or file/"
+    ),
+    "aigciqa2023": PublishedSet(
+        read_aigciqa, "DATA/MOS/mosz1.mat to mosz3.mat, AIGCIQA2023_Prompts.xlsx; pictures in Image/allimg/"
     ),
     "koniq-10k": PublishedSet(
         read_koniq,
         "koniq10k_distributions_sets.csv or koniq10k_scores_and_distributions.csv; pictures in 512x384/ or 1024x768/",
     ),
-    "spaq": PublishedSet(read_spaq, "Annotations/MOS and Image attribute scores.xlsx (or .csv); TestImage/"),
+    "spaq": _of("spaq", "TestImage/"),
     "para": PublishedSet(read_para, "annotation/PARA-GiaaTrain.csv, PARA-GiaaTest.csv; imgs/SESSION/"),
-    "kadid-10k": PublishedSet(read_kadid, "dmos.csv; images/"),
+    "kadid-10k": _of("kadid-10k", "images/"),
+    "tid2013": _of("tid2013", "distorted_images/"),
+    "pipal": _of("pipal", "Train_Dist/ or Distortion_1/ to Distortion_4/"),
+    "uhd-iqa": _of("uhd-iqa", "training/, validation/, test/"),
+    "bid": _of("bid", "ImageDatabase/"),
+    "live-c": PublishedSet(read_live_c, "Data/AllImages_release.mat, Data/AllMOS_release.mat; Images/"),
+    "flive": _of("flive", "database/"),
+    "ranked": PublishedSet(read_ranked, "ranking.json (of `grefine rank fit --json`), and a folder for each method"),
 }
 
 

@@ -106,7 +106,7 @@ def one_of(folder: Path, names: tuple[str, ...], title: str, places: tuple[str, 
     """Return the first of `names` in one of the places below a folder, or the file itself when a file is given."""
     if folder.is_file():
         return folder
-    found = [path for place in places for name in names if (path := folder / f"{place}{name}").is_file()]
+    found = [path for place in places for name in names for path in sorted(folder.glob(f"{place}{name}"))]
     if not found:
         shown = " or ".join(f"'{name}'" for name in names)
         raise ConfigError(f"'{printable(folder)}' is no {title}: it lacks {shown}.")

@@ -17,7 +17,8 @@ class SplitPlan:
 
     kind: SplitKind = "prompt"
     """random: pictures at random, as most papers do. prompt, content: pictures that share a prompt or a pristine
-    picture stay together. folds: a published order of the rows cut into `folds`. parts: the set's own train and test.
+    picture stay together. folds: a published order of the rows cut into `folds`; at random where none is published.
+    parts: the set's own train and test.
     """
     train: float = 0.8
     """Share of the pictures that train ("random", "prompt", "content")."""
@@ -47,7 +48,7 @@ class Split:
 
 def split(data: RatedImages, plan: SplitPlan) -> Split:
     """Divide a set; the same plan divides it in the same way."""
-    if plan.kind == "folds":
+    if plan.kind == "folds" and data.permutations:
         found = _folds(data, plan)
     elif plan.kind == "parts":
         found = _parts(data)

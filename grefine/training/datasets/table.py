@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,16 +38,30 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
 
 
 def scored(
-    path: Path, values: Mapping[str, str], *others: str
+    path: Path, values: Mapping[str, str], *others: str, named: tuple[str, ...] = ()
 ) -> Iterator[tuple[Mapping[str, str], dict[str, float]]]:
     """Yield (record, scores by our name) of every line; `values` maps columns to our names."""
-    for line, record in read_records(path, (*others, *values)):
+    for line, record in read_records(path, (*others, *values), named):
         yield record, {ours: number(record[theirs], theirs, path, line) for theirs, ours in values.items()}
 
 
-def read_records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Yield (line number, record) of a CSV, or of the first sheet of an .xlsx file; the first line is the heading."""
+def read_records(
+    path: Path, required: tuple[str, ...], named: tuple[str, ...] = ()
+) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """Yield (line number, record) of a CSV, or of the first sheet of an .xlsx file; the first line is the heading.
+
+    With `named` the first columns are called so: in a workbook whatever its heading says, and in a text without one.
+    """
     rows = _sheet(path) if path.suffix.lower() == ".xlsx" else _csv(path)
+    if named and path.suffix.lower() == ".xlsx":
+        next(rows, None)
+    if named:
+        for line, row in rows:
+            cells = row if len(row) >= len(named) else re.split(r"[,\s]+", " ".join(row).strip())
+            if len(cells) < len(named):
+                raise ConfigError(f"'{printable(path)}' line {line} has no {' and '.join(named)}.")
+            yield line, dict(zip(named, cells, strict=False))
+        return
     heading = [column.strip() for column in next(rows, (0, []))[1]]
     for column in required:
         if column not in heading:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grefine.config import assignments, load_config
+from grefine.config import assignments, changed, changes_of, load_config
 from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_atomic
 from grefine.resources import bundled, config_file
@@ -46,27 +46,29 @@ def train_on_data(
     steps: int | None = None,
     seed: int | None = None,
     start: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    tests: Sequence[str] = (),
     repeats: int = 1,
     cpu: bool = False,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Train one stage of a judge on rated pictures."""
+    """Train one stage of a judge on rated pictures; `tests` are sets on which it is measured whole, beside its own."""
     if judge not in JUDGES:
         raise ConfigError(f"No judge '{judge}': {', '.join(JUDGES)}{nearest(judge, JUDGES)}")
     recipe: Any = load_config(recipe_file(judge, config), JUDGES[judge].recipe)
-    changes: dict[str, Any] = {"start": recipe.start | assignments(start, "--start")}
+    recipe = changed(recipe, changes_of(changes) | {"start": recipe.start | assignments(start, "--start")})
     if seed is not None:
-        changes |= {"seed": seed, "split": replace(recipe.split, seed=seed)}
-    recipe = replace(recipe, **changes)
+        recipe = replace(recipe, seed=seed, split=replace(recipe.split, seed=seed))
     if not data:
         raise ConfigError("Give at least one set of rated pictures: --data NAME:FOLDER or --data TABLE.csv.")
     if repeats < 1:
         raise ConfigError(f"--repeats is {repeats}; at least one split is trained.")
-    sets = [read_data(given) for given in data]
+    sets, others = [read_data(given) for given in data], [read_data(given) for given in tests]
     build = JUDGES[judge].stages[recipe.stage]
 
     def once(chosen: RatedRecipe, folder: Path) -> dict[str, Any]:
-        return train_stage(build, chosen, sets, folder, minutes=minutes, steps=steps, cpu=cpu, progress=progress)
+        budget: dict[str, Any] = {"minutes": minutes, "steps": steps}
+        return train_stage(build, chosen, sets, folder, others=others, **budget, cpu=cpu, progress=progress)
 
     if repeats == 1:
         return once(recipe, out)

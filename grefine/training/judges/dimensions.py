@@ -120,11 +120,11 @@ class FusionStage(_Cropped):
         self.module = MDIQA(**recipe.geometry)
         if self.module.fusion is None:
             raise ConfigError("The fusion stage cannot train an MDIQA with `with_overall: false`.")
-        begin_with(self.module.technology, recipe.start, "technology")
-        begin_with(self.module.aesthetic, recipe.start, "aesthetic")
+        begin_with(self.module.technology, recipe.start, "technology", frozen=True)
+        begin_with(self.module.aesthetic, recipe.start, "aesthetic", frozen=True)
         self.fusion: Any = self.module.fusion
         begin_with(self.fusion.weights.trunk, recipe.start, "weights")
-        begin_with(self.fusion.semantics.visual, recipe.start, "clip")
+        begin_with(self.fusion.semantics.visual, recipe.start, "clip", frozen=True)
         begin_attention(self.fusion.local)
         begin_positive(self.fusion.local.overall)
         for part in (self.module.technology, self.module.aesthetic, self.fusion.semantics):

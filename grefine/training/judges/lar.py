@@ -85,9 +85,9 @@ class BranchStage(PartStage):
         return compare(self.recipe, self._rated(views["image"], part.source), labels[:, 0])
 
     def rate(self, row: RatedImage) -> Tensor:
-        """Rate with the head of the picture's own set, in the first colour space."""
+        """Rate in the first colour space with the head of the picture's own set; with the first for other sets."""
         view = self._cut(read_image(row.path).rgb, self.recipe.color_spaces[0])
-        return self._rated(view[None].to(next(self.part.parameters())), self._known[id(row)])
+        return self._rated(view[None].to(next(self.part.parameters())), self._known.get(id(row), 0))
 
     def save(self, folder: Path) -> None:
         super().save(folder)

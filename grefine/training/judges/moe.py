@@ -20,7 +20,16 @@ from grefine.scorers.inputs import to_tensor
 from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample, random_crop
-from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, freeze, load_state, part_options
+from grefine.training.judges.stage import (
+    PartStage,
+    RatedRecipe,
+    Stage,
+    begin_with,
+    freeze,
+    load_state,
+    named_start,
+    part_options,
+)
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,7 @@ class PriorStage(PartStage):
         self.size, width = options["crop_size"], options["crop_width"]
         shape = (self.size, options["crop_patch"], width, options["prior_depth"], options["crop_heads"])
         self.part: Any = vit(*shape, final_norm=True)
-        begin_with(self.part, recipe.start, "vit")
+        begin_with(self.part, recipe.start, "vit", frozen=recipe.frozen_share > 0)
         self.regressor = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
         self.module = nn.ModuleDict({"vit": self.part, "regressor": self.regressor})
         depth = int(recipe.frozen_share * options["prior_depth"])
@@ -149,9 +158,9 @@ class MainStage(Stage):
         self.priors: dict[str, Any] = {name: getattr(model, name) for name in ("vit", "vit_prior")}
         self.priors = {name: part for name, part in self.priors.items() if part is not None}
         for name, part in self.priors.items():
-            begin_with(part, recipe.start, name)
-        if recipe.start.get("reward"):
-            _take_reward(model, recipe.start["reward"])
+            begin_with(part, recipe.start, name, frozen=recipe.ablation.image)
+        if reward := named_start(recipe.start, "reward", frozen=recipe.frozen_share > 0):
+            _take_reward(model, reward)
         ablate(model, recipe.ablation)
         self.columns = tuple(MOS if name == "quality" else name for name in model.config["outputs"])
         self.tokenizer = _tokenizer(recipe.tokenizer)

@@ -121,6 +121,7 @@ def train_stage(
     sets: Sequence[RatedImages],
     out: Path,
     *,
+    others: Sequence[RatedImages] = (),
     minutes: float | None = None,
     steps: int | None = None,
     cpu: bool = False,
@@ -128,18 +129,24 @@ def train_stage(
 ) -> dict[str, Any]:
     """Train a stage, or go on training what lies in `out`, and return what it is worth on the test pictures.
 
-    `out` gets the stage's folder, `training/NAME.json` and `.png` (settings and curves), `training/NAME.pt` (what a
-    resumed run needs), and in the stage's folder `metrics.json`, `predictions.csv` and the card.
+    `others` only measure, whole. `out` gets the stage's folder, `training/NAME.json` and `.png` (settings and curves),
+    `training/NAME.pt` (what a resumed run needs), and in the stage's folder `metrics.json`, `predictions.csv` and the
+    card.
     """
     accelerator = Accelerator(cpu=cpu)
     if accelerator.num_processes > 1:
         raise ConfigError("Training on rated pictures runs in one process: start it without `accelerate launch -n`.")
-    names = [data.name for data in sets]
+    names = [data.name for data in (*sets, *others)]
     if len(set(names)) < len(names):
         raise ConfigError(f"Two data sets are called '{max(names, key=names.count)}': give tables different names.")
     torch.manual_seed(recipe.seed)
     sides = [divide(data, recipe) for data in sets]
     leaks = [leakage(data, Split(s.train + s.watch, s.test)) for data, s in zip(sets, sides, strict=True)]
+    if recipe.split.kind == "folds":
+        for name in (data.name for data in sets if not data.permutations):
+            progress(
+                f"{name}: no orders of its rows are published; {recipe.split.train:.0%} at random train, as printed."
+            )
     for line in [note for data in sets for note in data.notes] + [line for leak in leaks for line in leak.sentences()]:
         progress(line)
     stage = build(recipe, sets)
@@ -173,6 +180,7 @@ def train_stage(
         loader.close()
     stage.load(out / stage.name)
     tests = [(data, s.test) for data, s in zip(sets, sides, strict=True)]
+    tests += [(data, tuple(range(len(data)))) for data in others]
     found = measured(stage, tests, out / stage.name)
     write_report(stage.name, recipe, record, found, leaks, out / stage.name)
     curves(record, out / "training" / f"{stage.name}.png")

@@ -170,14 +170,18 @@ def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: st
     return {**defaults, **given}
 
 
-def begin_with(module: nn.Module, start: Mapping[str, str], part: str) -> None:
-    """Load the weights that a recipe names for `part`: `timm:NAME`, or a folder or file of safetensors."""
-    named = start.get(part, "")
-    if not named:
+def begin_with(module: nn.Module, start: Mapping[str, str], part: str, frozen: bool = False) -> None:
+    """Load the weights that a recipe names for `part`: `timm:NAME`, `open_clip:MODEL/TAG` (or
+    MODEL/FILE), or a folder or file of safetensors.
+
+    A part that stays `frozen` begins at random (`random`) only where that is asked for.
+    """
+    if not (named := named_start(start, part, frozen)):
         return
-    if named.startswith("timm:"):
-        load_state(module, _from_timm(named.removeprefix("timm:")), named, partial=True)
-        return
+    for library, read in (("timm:", _from_timm), ("open_clip:", _from_open_clip)):
+        if named.startswith(library):
+            load_state(module, read(named.removeprefix(library)), named, partial=True)
+            return
     path = Path(named)
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if not files:
@@ -186,6 +190,17 @@ def begin_with(module: nn.Module, start: Mapping[str, str], part: str) -> None:
             f"remove `start: {part}` to begin at random."
         )
     load_state(module, _read(files), named)
+
+
+def named_start(start: Mapping[str, str], part: str, frozen: bool) -> str:
+    """Return what a recipe names for a part; nothing where it begins at random."""
+    named = start.get(part, "")
+    if frozen and not named:
+        raise ConfigError(
+            f"'{part}' is frozen and would stay at random values: give --start {part}=WEIGHTS (docs/training.md), or "
+            f"{part}=random to ask for that."
+        )
+    return "" if named == "random" else named
 
 
 def load_saved(model: nn.Module, folder: Path) -> None:
@@ -242,4 +257,18 @@ def _from_timm(name: str) -> dict[str, Tensor]:
         first = str(error).strip().splitlines()[0]
         raise WeightsMissing(
             f"timm could not give the weights of '{name}' ({first}): be online once, or name a .safetensors file."
+        ) from error
+
+
+def _from_open_clip(name: str) -> dict[str, Tensor]:
+    """Return the image tower's weights, which open_clip fetches once or reads from a file."""
+    import open_clip
+
+    model, _, tag = name.partition("/")
+    try:
+        return open_clip.create_model(model, pretrained=tag).visual.state_dict()
+    except Exception as error:  # noqa: BLE001 - it raises whatever its hub or its reader meets
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise WeightsMissing(
+            f"open_clip could not give '{model}' with '{tag}' ({first}): be online once, or name a file."
         ) from error

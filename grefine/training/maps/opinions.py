@@ -14,6 +14,7 @@ from grefine.io.content import content_hash
 from grefine.io.images import read_image
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS
+from grefine.training.datasets.published import read_data
 from grefine.training.datasets.rated import MOS
 from grefine.training.datasets.splits import SplitPlan, split
 from grefine.training.datasets.table import read_table
@@ -84,7 +85,7 @@ class RatedTable:
         prompted: bool = False,
     ) -> None:
         self.clip, self.seed = clip, seed
-        self.data = read_table(path, images)
+        self.data = read_data(str(path)) if images is None else read_table(path, images)
         rows = self.data.rows
         if len(rows) < FEWEST:
             raise ConfigError(f"'{path}' rates {len(rows)} pictures; at least {FEWEST} are needed.")

@@ -11,8 +11,9 @@ from torch import Tensor
 from grefine.evaluate.correlation import plcc, srcc
 from grefine.indicators.aq_map import scaled_logits
 from grefine.indicators.calibration import Calibration
-from grefine.indicators.defects import Product, alignment_score
+from grefine.indicators.defects import alignment_score
 from grefine.indicators.pq_map import cask
+from grefine.indicators.readings import Product
 from grefine.indicators.text_features import TextFeatures
 from grefine.types import ParsedPrompt
 

@@ -1,0 +1,3 @@
+from grefine.app.serve import open_space
+
+open_space("tiny")

@@ -1,0 +1,162 @@
+"""What each button changes: handlers that take a sitting and return new values by part of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from grefine.app import desk
+from grefine.app.desk import Sitting
+from grefine.app.show import STATES, enlarged, number_table, phrase_table, region_rows, surface, verdict
+from grefine.errors import ConfigError, GRefineError
+
+Values = dict[str, Any]
+PICTURE = ("listed", "prompt", "note", "editor", "regions", "phrases")
+RESULT = ("slider", "told", "numbers", "saved", "files")
+SHOWN = 100
+"""Names that the list shows at once."""
+
+
+def open_named(sitting: Sitting, name: str, layers: list[str]) -> Values:
+    """Open a picture of the list."""
+    desk.look(sitting, name)
+    return _opened(sitting, layers)
+
+
+def open_next(sitting: Sitting, name: str | None, layers: list[str], step: int = 1) -> Values:
+    """Open the picture after the named one, the first after the last."""
+    every = _names(sitting)
+    if not every:
+        raise ConfigError("There is no picture: drop one.")
+    return open_named(sitting, every[(every.index(name) + step) % len(every) if name in every else 0], layers)
+
+
+def open_previous(sitting: Sitting, name: str | None, layers: list[str]) -> Values:
+    """Open the picture before the named one."""
+    return open_next(sitting, name, layers, -1)
+
+
+def open_dropped(sitting: Sitting, file: str | None, layers: list[str]) -> Values:
+    """Open a picture from elsewhere."""
+    if not file:
+        return {}
+    name = desk.drop(sitting, file)
+    try:
+        return open_named(sitting, name, layers)
+    except GRefineError:
+        del sitting.dropped[name]
+        raise
+
+
+def plan_anew(sitting: Sitting, text: str, layers: list[str]) -> Values:
+    """Plan the open picture again, for the prompt in the box."""
+    if sitting.reading is None:
+        raise ConfigError("Open a picture first.")
+    found = sitting.reading.prompt
+    typed = text if text != found.prompt or found.origin == "given for all" else None
+    desk.look(sitting, desk.name_of(sitting, sitting.reading.item), typed, anew=True)
+    return _opened(sitting, layers)
+
+
+def redraw(sitting: Sitting, rows: list[list[Any]], strokes: Any, layers: list[str]) -> Values:
+    """Show the table's regions and the chosen layers; strokes stay."""
+    if sitting.plan is None:
+        return {}
+    sitting.plan = desk.change(sitting.plan, rows)
+    return {"editor": _painted(sitting, layers, strokes)}
+
+
+def run(
+    sitting: Sitting,
+    rows: list[list[Any]],
+    strokes: Any,
+    layers: list[str],
+    on_step: Callable[[int, int, str], None] = lambda *told: None,
+) -> Values:
+    """Follow the plan as table and strokes have it, and show what became of the picture."""
+    if sitting.plan is None:
+        raise ConfigError("Open a picture first.")
+    layer = strokes["layers"][0] if strokes and strokes["layers"] else None
+    size = sitting.plan.mask.shape[1], sitting.plan.mask.shape[0]
+    sitting.plan = desk.change(sitting.plan, rows, *(desk.strokes_of(layer, size) if layer else ()))
+    shown: Values = dict.fromkeys(RESULT) | {"editor": _painted(sitting, layers)}
+    try:
+        outcome = desk.run(sitting, on_step)
+    except desk.Stopped as stopped:
+        return shown | {"told": str(stopped)}
+    image = outcome.reading.image
+    if image is not None:
+        shown["slider"] = enlarged(image.rgb), enlarged(outcome.image or image.rgb)
+    listed = _choices(sitting, desk.name_of(sitting, outcome.reading.item))
+    return shown | {"told": verdict(outcome), "numbers": number_table(outcome), "listed": listed}
+
+
+def keep(sitting: Sitting, name: str | None) -> Values:
+    """Save the result."""
+    picture, plan, mask = desk.keep(sitting)
+    text = f"Saved `{picture}` with its record, and the plan `{plan}`."
+    return {"saved": text, "files": [str(path) for path in (picture, plan, mask)], "listed": _choices(sitting, name)}
+
+
+def throw_away(sitting: Sitting, name: str | None) -> Values:
+    """Forget the result."""
+    desk.throw_away(sitting)
+    return dict.fromkeys(RESULT) | {"listed": _choices(sitting, name)}
+
+
+def begin(sitting: Sitting) -> Values:
+    """Make ready for a run."""
+    sitting.stop.clear()
+    return {"told": "Waiting for the pipeline."}
+
+
+def stop(sitting: Sitting) -> Values:
+    """Ask the run to end after its step."""
+    sitting.stop.set()
+    return {}
+
+
+def still_open(sitting: Sitting) -> Values:
+    """Return the list as it is when something was refused: at the picture that is open."""
+    return _choices(sitting, desk.name_of(sitting, sitting.reading.item) if sitting.reading else None)
+
+
+def _names(sitting: Sitting) -> list[str]:
+    return [*sitting.desk.items, *sitting.dropped]
+
+
+def _choices(sitting: Sitting, name: str | None) -> Values:
+    """Return the list around a picture, each with its state."""
+    every = _names(sitting)
+    first = max(0, min((every.index(name) if name in every else 0) - SHOWN // 2, len(every) - SHOWN))
+    part = every[first : first + SHOWN]
+    states = [desk.state_of(sitting, one) for one in part]
+    states = [STATES.get(state, state).lower() for state in states]
+    choices = [(f"{one}: {state}" if state else one, one) for one, state in zip(part, states, strict=True)]
+    where = f" {first + 1:,} to {first + len(part):,} of {len(every):,}" if len(part) < len(every) else ""
+    return {"choices": choices, "value": name, "label": f"Pictures{where}", "visible": bool(every)}
+
+
+def _painted(sitting: Sitting, layers: list[str], strokes: Any = None) -> Values | None:
+    """Return what the editor holds: the picture under its layers, and the strokes over them."""
+    reading, found, plan = sitting.reading, sitting.found, sitting.plan
+    if reading is None or reading.image is None or found is None or plan is None:
+        return None
+    seen = surface(reading.image.rgb, found, plan, layers)
+    return {"background": seen, "layers": list(strokes["layers"]) if strokes else [], "composite": None}
+
+
+def _opened(sitting: Sitting, layers: list[str]) -> Values:
+    """Return everything that the page shows of the picture that was just opened."""
+    reading, found, plan = sitting.reading, sitting.found, sitting.plan
+    assert reading is not None and found is not None and plan is not None  # noqa: PT018 - for the type check
+    said = [f"Prompt: {reading.prompt.origin}.", reading.prompt.unsure, sitting.note]
+    said += [plan.note, found.alignment.note, *found.warnings]
+    return dict.fromkeys(RESULT) | {
+        "listed": _choices(sitting, desk.name_of(sitting, reading.item)),
+        "prompt": reading.prompt.prompt,
+        "note": " ".join(filter(None, said)),
+        "editor": _painted(sitting, layers),
+        "regions": region_rows(plan),
+        "phrases": phrase_table(found.alignment),
+    }

@@ -1,0 +1,83 @@
+"""Our numbers against packages that nobody here wrote (extra `crosscheck`); skipped by name without them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from grefine.models.lar_iqa import bspline_bases, convert
+from grefine.ranking.thurstone import fit_scores
+from grefine.scorers.fidelity import psnr, ssim
+
+METHODS = ("a", "b", "c", "d", "e")
+
+
+def counts(seed):
+    """Votes of five methods of different strength, some pairs never met."""
+    rng = np.random.default_rng(seed)
+    mu = np.array([0.8, 0.3, 0.0, -0.4, -0.7])
+    C = np.zeros((5, 5))
+    for i in range(5):
+        for j in range(i + 1, 5):
+            n = 0 if (i, j) == (0, 4) else int(rng.integers(20, 60))
+            C[i, j] = rng.binomial(n, 1 / (1 + np.exp(mu[j] - mu[i])))
+            C[j, i] = n - C[i, j]
+    return C
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thurstone_is_a_probit_regression(seed):
+    api = pytest.importorskip("statsmodels.api", reason="statsmodels is not here: pip install -e '.[crosscheck]'")
+    C = counts(seed)
+    pairs = [(i, j) for i in range(5) for j in range(i + 1, 5) if C[i, j] + C[j, i]]
+    X = np.array([np.eye(5)[i] - np.eye(5)[j] for i, j in pairs])[:, :4]
+    family = api.families.Binomial(api.families.links.Probit())
+    found = api.GLM(np.array([[C[i, j], C[j, i]] for i, j in pairs]), X, family=family).fit(tol=1e-12, maxiter=200)
+    mu = np.append(found.params, 0.0)
+    np.testing.assert_allclose(fit_scores(C, METHODS).mu, mu - mu.mean(), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bradley_terry_is_choix(seed):
+    choix = pytest.importorskip("choix", reason="choix is not here: pip install -e '.[crosscheck]'")
+    C = counts(seed)
+    votes = [(i, j) for i in range(5) for j in range(5) for _ in range(int(C[i, j]))]
+    np.testing.assert_allclose(fit_scores(C, METHODS, "bradley-terry").mu, choix.opt_pairwise(5, votes), atol=1e-4)
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    one = rng.integers(0, 256, (61, 83, 3), dtype=np.uint8)
+    return one, np.clip(one + rng.normal(0, 12, one.shape), 0, 255).astype(np.uint8)
+
+
+def test_psnr_and_ssim_are_scikit_images():
+    metrics = pytest.importorskip("skimage.metrics", reason="scikit-image is not here: pip install -e '.[crosscheck]'")
+    from grefine.scorers.fidelity import _luminance
+
+    one, other = pictures()
+    assert psnr(other, one) == pytest.approx(metrics.peak_signal_noise_ratio(one, other), abs=1e-6)
+    how = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    wanted = metrics.structural_similarity(_luminance(one), _luminance(other), **how)
+    assert ssim(other, one) == pytest.approx(wanted, abs=1e-9)
+
+
+@pytest.mark.parametrize(("space", "off"), [("HSV", 0.0), ("YUV", 0.0), ("LAB", 1e-3)])
+def test_colour_spaces_are_opencvs(space, off):
+    """LAB differs by one level in a few of two million values."""
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not here: pip install -e '.[crosscheck]'")
+    rgb = np.random.default_rng(1).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    wanted = cv2.cvtColor(rgb, getattr(cv2, f"COLOR_RGB2{space}"))
+    difference = np.abs(convert(rgb, space).astype(int) - wanted.astype(int))
+    assert difference.max() <= (1 if off else 0)
+    assert (difference > 0).mean() <= off
+
+
+def test_kan_bases_are_scipys():
+    from scipy.interpolate import BSpline
+
+    knots = torch.arange(-3, 9, dtype=torch.float64) * 0.4 - 1.0
+    x = torch.linspace(-0.99, 0.99, 41, dtype=torch.float64)
+    found = bspline_bases(x[:, None], knots[None], 3)[:, 0]
+    np.testing.assert_allclose(found, BSpline.design_matrix(x.numpy(), knots.numpy(), 3).toarray(), atol=1e-12)
