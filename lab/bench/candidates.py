@@ -20,6 +20,7 @@ from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.scorers.protocol import Scorer, value_names
 from grefine.text.parse import parse
+from grefine.types import RepairPlan
 from lab.bench import intervals
 from lab.bench.cases import Cases, tensor_of
 from lab.bench.chain import Runner
@@ -66,7 +67,8 @@ def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], N
         return [0.0] * len(images)
 
     options: dict[str, Any] = {"guard": False, "restorer": "none", "scorers": [onlooker]}
-    run.refine("draw", pictures, cases.prompts, candidates=f"{tries} by onlooker", **options)
+    _, results = run.refine("draw", pictures, cases.prompts, candidates=f"{tries} by onlooker", **options)
+    plans = [result.plan for result in results]
     maps = MapDrawer.of(*pipe.own_maps(), None, None)
     own = Remembering(lambda images, text: maps.scores(images, parse(text) if text else None))
     scorers, looks = [Remembering(scorer) for scorer in pipe.judges()], Judges.load()
@@ -77,8 +79,8 @@ def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], N
         say(name)
         chooser = open_chooser(replace(config, candidates=f"{tries} by {name}"), scorers, pipe)
         panel = Panel(own, scorers, choosing=chooser.names)
-        given = zip(pictures, texts, strict=True)
-        found = [_outcomes(image, text, seen, chooser, panel, config) for image, text in given]
+        given = zip(pictures, texts, plans, strict=True)
+        found = [_outcomes(image, text, plan, seen, chooser, panel, config) for image, text, plan in given]
         verdicts = [judge(looks, bands, cases, tensor_of(images)) for images in zip(*found, strict=True)]
         better, worse = ([[getattr(v, what) for v in one] for one in verdicts] for what in ("improved", "worse"))
         yield _line(name, np.array(better, float), np.array(worse, float))
@@ -88,7 +90,7 @@ def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], N
 
 
 def _outcomes(
-    image: Image.Image, text: str, seen: Seen, chooser: Chooser, panel: Panel, config: RefineConfig
+    image: Image.Image, text: str, plan: RepairPlan, seen: Seen, chooser: Chooser, panel: Panel, config: RefineConfig
 ) -> list[Image.Image]:
     """Return what comes out with every try in all regions, and last with the chosen ones."""
     picture, done = np.asarray(image), []
@@ -99,7 +101,8 @@ def _outcomes(
     for pick in [*picks, [1 + int(np.argmax(chooser.rate(region, text)[1:])) for region in regions]]:
         singles = [region[number] for region, number in zip(regions, pick, strict=True)]
         if len(singles) > 1:
-            singles = [singles[i] for i in reject_regions(panel, picture, singles, text, config)[0]]
+            boxes = [region.box for region in plan.regions]
+            singles = [singles[i] for i in reject_regions(panel, picture, singles, boxes, text, config)[0]]
         after = picture
         for single in singles:
             after = np.where(single != picture, single, after)
