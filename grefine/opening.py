@@ -1,6 +1,6 @@
 """A pipeline as a command opens it: where it runs, in which precision, and who judges beside its own judges."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,8 @@ import torch
 
 from grefine.errors import ConfigError, GRefineError, nearest
 from grefine.io.places import here
+from grefine.refine.candidates import open_chooser
+from grefine.refine.settings import RefineConfig
 from grefine.scorers.resolve import check_device, load_scorer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -92,16 +94,21 @@ def read_preferences(
     return found
 
 
-def missing_judges(pipe: Any, guidance: Mapping[str, float] | None = None) -> str:
-    """Say which axis no judge of a pipeline covers, so that the maps judge their own work there; empty if none."""
+def missing_judges(pipe: Any, config: RefineConfig | None = None) -> str:
+    """Say which axis no judge of a pipeline covers, so that the maps judge their own work there; empty if none.
+
+    Who steers denoising or chooses among repaints does not judge.
+    """
     from grefine.refine.guidance import axes_of, taken_axes
 
-    steers = pipe.read_guidance(guidance).steers if guidance else ()
+    config = config or RefineConfig()
+    steers = pipe.read_guidance(config.guidance).steers if config.guidance else ()
     left = pipe.judges(steered=steers)
     taken = taken_axes(pipe.judges(), left, steers)
     if taken:
         return taken
-    axes = axes_of(left)
+    choosing = open_chooser(config, left, pipe).names("any")
+    axes = axes_of([judge for judge in left if judge.spec.name not in choosing])
     lacking = [word for axis, word in (("perceptual", "quality"), ("alignment", "the prompt")) if axis not in axes]
     if not lacking:
         return ""

@@ -33,6 +33,7 @@ from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.pq_prompts import PQPrompts
 from grefine.models.reward import RewardModel
+from grefine.refine.candidates import open_chooser
 from grefine.refine.denoise import Watch, latent_multiple
 from grefine.refine.device import OneDevice, on_one_device
 from grefine.refine.explain import explain_result, memory_estimate
@@ -269,6 +270,7 @@ class GRefinePipeline(
         alignment_map: AlignmentProvider | None = None,
         plan: RepairPlan | Sequence[RepairPlan | None] | None = None,
         painter: Any = None,
+        candidates: int | str | None = None,
         plan_only: bool = False,
         force: bool = False,
     ) -> GRefineOutput | tuple[Any, list[RefineResult]]:
@@ -316,6 +318,7 @@ class GRefinePipeline(
                 generator is given; a list for several images, None in it plans one now.
             painter: who redraws in place of the pipeline's own: a loaded inpainting or image-to-image pipeline of
                 diffusers, a function (see `OwnPainter`), or what `use_painter` takes.
+            candidates: tries at a region where they pay, of which a judge takes one: 4, or "4 by mdiqa".
             plan_only: stop after the plan; images come back untouched.
             force: refine pictures of a world that this pipeline does not know (their reasons say so), and cut masks at
                 thresholds that nobody measured.
@@ -335,6 +338,7 @@ class GRefinePipeline(
             "preserve": preserve,
             "guard": guard,
             "guidance": None if guidance is None else dict(guidance),
+            "candidates": candidates,
         }
         embeds = (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds)
         other, own = self._painter_of_call(painter), painter is None
@@ -354,10 +358,13 @@ class GRefinePipeline(
         self._watch = Watch(callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
         maps = MapDrawer.of(*self.own_maps(settings.readings), quality_map, alignment_map, settings.phrase_judge)
         guides = [self.read_guidance(one) for one in steered]
-        judges = self._judges(scorers, guides) if settings.guard else []
+        judges = self._judges(scorers, guides) if settings.guard or settings.tries[0] > 1 else []
+        if latents is not None and settings.tries[0] > 1:
+            raise ConfigError("latents would give every try the same noise: leave out latents, or candidates.")
+        chooser = open_chooser(settings, judges, self)
         read = partial(parsed_prompt, readings=settings.readings)
         panel = Panel(lambda images, text: maps.scores(images, read(text) if text else None), judges)
-        panel = panel.without(maps.drawn_by)
+        panel = replace(panel.without(maps.drawn_by), choosing=chooser.names)
         scale = (cross_attention_kwargs or {}).get("scale")
         words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative_prompt, embeds, scale, clip_skip)
         traits = traits_of_call(self.unet_traits, settings, num_inference_steps is not None)
@@ -383,6 +390,7 @@ class GRefinePipeline(
         automatic = [job for job in jobs if job.user_mask is None and not (plans and plans[job.row])]
         if automatic and not force and guesses(self.config.calibration, settings, quality_map, alignment_map):
             raise ConfigError(GUESSED)
+        chooser.demand(jobs)
         jobs = draw_maps(jobs, maps)
         own = (settings, maps.calibration, stage1.side, stage1.traits)
         if plans:
@@ -393,7 +401,7 @@ class GRefinePipeline(
         if plan_only:
             jobs = jobs if plans else stamped(jobs, settings, planner_of(self, maps, stage1), drawers_of(maps))
         else:
-            jobs = repaint_regions(jobs, stage1, panel, settings)
+            jobs = repaint_regions(jobs, stage1, panel, settings, chooser)
             jobs = restore_pictures(jobs, stage2, maps, panel, settings)
         jobs = keep_best(jobs, panel, settings, plan_only)
         self.maybe_free_model_hooks()

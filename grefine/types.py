@@ -424,6 +424,10 @@ class RefineResult:
     """True for a picture of a world that the pipeline does not know."""
     painter: str = ""
     """Who redraws: SDXL, a class of diffusers, or the name of a painter of one's own."""
+    drawn: tuple[int, ...] = ()
+    """Per region how many repaints were drawn."""
+    choosing: tuple[str, ...] = ()
+    """Who chose among them, where there were several."""
 
     @property
     def state(self) -> str:
@@ -455,6 +459,8 @@ class RefineResult:
             "moved": self.moved,
             "forced": self.forced,
             "painter": self.painter,
+            "drawn": list(self.drawn),
+            "choosing": list(self.choosing),
             "seed": self.seed,
             "seconds": dict(self.timings),
             "warnings": list(self.warnings),

@@ -304,6 +304,23 @@ def plans(
 
 
 @app.command()
+def candidates(
+    pipeline: str = typer.Option("tiny", help="A pipeline of the toy world: a bundled name or a folder."),
+    count: int = typer.Option(400, help="Pictures."),
+    tries: int = typer.Option(4, help="Repaints drawn of each region."),
+    seed: int = typer.Option(0),
+) -> None:
+    """What choosing among repaints wins where they are drawn anew, by who chooses, and what tries cost."""
+    from grefine.pipeline import GRefinePipeline
+    from lab.bench.candidates import measure
+
+    pipe = GRefinePipeline.from_pretrained(pipeline)
+    pipe.set_progress_bar_config(disable=True)
+    for line in measure(pipe, count, tries, seed, lambda line: typer.echo(line, err=True)):
+        typer.echo(line)
+
+
+@app.command()
 def house() -> None:
     """Print the measures of the package: lines, what the commands import, circles, settings, names."""
     from lab.house import measures

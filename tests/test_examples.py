@@ -48,6 +48,14 @@ def test_refine_folder(run, tmp_path):
     assert (tmp_path / "refined" / "report.html").is_file()
 
 
+def test_choose_among_candidates(run, tmp_path):
+    said = run("choose_among_candidates")
+    assert "candidates=1: drawn (1,)" in said
+    assert "candidates=4: drawn (4,)" in said
+    assert "mdiqa chose among the repaints (regions x tries: 1 x 4); " in said
+    assert (tmp_path / "chosen.png").is_file()
+
+
 def test_look_only(run, tmp_path):
     said = run("look_only")
     assert "orange house: noun" in said

@@ -12,7 +12,7 @@ OPTIONS = {
     "Prompts": "prompt prompts name_column prompt_column prompt_order lora_dir group",
     "Which images": "pattern recursive follow_links limit max_pixels gate overwrite again force",
     "Pipeline and settings": (
-        "pipeline painter painter_class config set_ preserve seed judge guidance quality_map alignment_map "
+        "pipeline painter painter_class config set_ preserve candidates seed judge guidance quality_map alignment_map "
         "calibration plans masks add_masks refiners model steps strength"
     ),
     "Judges": "metrics metric weights allow_noncommercial used_in_loop noise_images calibrated values",

@@ -26,6 +26,9 @@ def refine(
     config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
     set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
     preserve: str = typer.Option(None, help="paper: stage 2 sees all and keeps good places; exact: only what is bad."),
+    candidates: str = typer.Option(
+        None, metavar="K[ by JUDGE]", help="Tries at what is drawn anew, of which a judge takes one: 4, '4 by mdiqa'."
+    ),
     prompt: str = typer.Option(None, help="Prompt of every image for which nothing else gives one."),
     prompts: str = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
     name_column: str = typer.Option(None, help="The table's column of file names; guessed, and said, without it."),
@@ -110,7 +113,7 @@ def refine(
         sources,
         out,
         named,
-        config=changed_settings(config, set_, preserve),
+        config=changed_settings(config, set_, preserve, candidates),
         options=build(FolderOptions, values, where="options"),
         prompts=prompts,
         prompt=prompt,

@@ -8,9 +8,13 @@ from grefine.refine.settings import RefineConfig, read_settings
 
 
 def changed_settings(
-    config: str | Path | RefineConfig, changes: Sequence[str] = (), preserve: str | None = None
+    config: str | Path | RefineConfig,
+    changes: Sequence[str] = (),
+    preserve: str | None = None,
+    candidates: str | None = None,
 ) -> RefineConfig:
     """Return the settings that `config` names with `KEY=VALUE` changes; values are read as YAML."""
-    values = changes_of(changes) | ({} if preserve is None else {"preserve": preserve})
+    named = {"preserve": preserve, "candidates": candidates}
+    values = changes_of(changes) | {name: value for name, value in named.items() if value is not None}
     settings = read_settings(config)
     return changed(settings, values) if values else settings

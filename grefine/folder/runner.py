@@ -217,7 +217,7 @@ def refine_folder(
     if cluster and on_ray:
         join(cluster)
     pipe = open_pipeline(pipeline, opening)
-    unjudged = missing_judges(pipe, settings.guidance) if settings.guard else ""
+    unjudged = missing_judges(pipe, settings) if settings.guard else ""
     first = gate
     if isinstance(first, str):
         first = read_gate(first, gate_weights, pipe, device or "cpu", allow_noncommercial)

@@ -29,6 +29,7 @@ def view_of(task: "Task", gate: "ScoreGate | None", pipe: Any) -> dict[str, Any]
     facts += [("painter", task.painter_name)] if task.painter else []
     guidance = task.config.guidance or {}
     facts += [("steered by", ", ".join(f"{name} {weight:g}" for name, weight in guidance.items()))] if guidance else []
+    facts += [("candidates", str(task.config.candidates))] if task.config.tries[0] > 1 else []
     facts += [("force", "yes")] if task.options.force else []
     domain = domain_of(pipe)
     return {

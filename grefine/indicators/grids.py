@@ -91,21 +91,13 @@ class GridMap:
         patches = zip(self.patches, kept, strict=True)
         return replace(self, patches=tuple((box, np.where((g > threshold) & ~k, 0.0, g)) for (box, g), k in patches))
 
-<<<<<<< HEAD
     def one_place(
         self, claims: Sequence[GridMap], threshold: float, radius: float, ground: GridMap | None = None
     ) -> GridMap:
-        """Return a round place where no claim lies: 1 at its centre, 0.5 at `radius`.
-
-        It is where the map is highest, or, where no free cell reaches the threshold, where there is most room; its
-        foot stands on the ground, if one is given and free.
-=======
-    def one_place(self, claims: Sequence[GridMap], threshold: float, radius: float) -> GridMap:
         """Return a round place where no claim lies: 1 at its centre, 0.5 at its own radius, `radius` at the most.
 
         It is where the map is highest, as large as what is seen there, or, where no free cell reaches the threshold,
-        where there is most room, as large as what makes the claims.
->>>>>>> w-world2
+        where there is most room, as large as what makes the claims, with its foot on the ground, if one is given.
         """
         free = [
             np.logical_and.reduce([claim.patches[i][1] <= threshold for claim in claims] or [np.ones_like(grid, bool)])
@@ -124,17 +116,10 @@ class GridMap:
             weights = likely * (seen & near if (seen & near).any() else near)
             centre, radius = weights.ravel() @ centres / weights.sum(), self._radius([seen], radius)
         else:  # nothing free looks like it: where there is room for it and all round it
-<<<<<<< HEAD
-            likely, reach = 1.0 + look, ROOM * radius
-        values = np.where(free[0], likely, 0.0).ravel()
-        standing = free[0] & self._over(ground, threshold, radius) if ground else free[0]
-        near = np.hypot(*(at[0].reshape(-1, 1, 2) - at[0].reshape(1, -1, 2)).transpose(2, 0, 1)) <= reach
-        room = np.where(standing.ravel() if standing.any() else True, near @ values, -np.inf)
-        centre = at[0].reshape(-1, 2)[room.argmax()]
-=======
             radius = self._radius([claim.patches[0][1] > threshold for claim in claims], radius)
-            centre = centres[((apart <= ROOM * radius) @ np.where(free[0], 1.0 + look, 0.0).ravel()).argmax()]
->>>>>>> w-world2
+            room = (apart <= ROOM * radius) @ np.where(free[0], 1.0 + look, 0.0).ravel()
+            standing = (free[0] & self._over(ground, threshold, radius)).ravel() if ground else np.zeros(1, bool)
+            centre = centres[(np.where(standing, room, -1.0) if standing.any() else room).argmax()]
         grids = [
             (np.clip(1.0 - np.hypot(*(cells - centre).transpose(2, 0, 1)) / (2 * radius), 0.0, 1.0) * kept)
             for cells, kept in zip(at, free, strict=True)
@@ -142,13 +127,12 @@ class GridMap:
         boxes = [box for box, _ in self.patches]
         return replace(self, patches=tuple((b, g.astype(np.float32)) for b, g in zip(boxes, grids, strict=True)))
 
-<<<<<<< HEAD
     def _over(self, ground: GridMap, threshold: float, radius: float) -> np.ndarray:
         """Return which cells of the whole's grid are this far above a cell that the ground claims."""
         claimed = ground.patches[0][1] > threshold
         down = round(radius * min(self.size) / self.size[1] * len(claimed))
         return np.vstack([claimed[down:], np.zeros_like(claimed[:down])])
-=======
+
     def _radius(self, areas: Sequence[np.ndarray], most: float) -> float:
         """Return the mean radius of things that cover these cells, in shorter sides: from half of `most` to `most`."""
         if not areas:
@@ -156,7 +140,6 @@ class GridMap:
         shape = self.size[0] * self.size[1] / min(self.size) ** 2
         radius = np.mean([math.sqrt(area.mean() * shape / math.pi) for area in areas])
         return float(np.clip(radius, most / 2, most))
->>>>>>> w-world2
 
     def _centres(self, box: Box, shape: tuple[int, ...]) -> np.ndarray:
         """Return `(h, w, 2)` centres of a grid's cells, in shorter sides of the image."""

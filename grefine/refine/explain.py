@@ -40,7 +40,9 @@ def explain_result(
     if plan.regions:
         runs = {traits.steps_for(first, traits.damage and region.is_restoration) for region in plan.regions}
         lines.append(f"Stage 1 runs {' or '.join(map(str, sorted(runs)))} steps per region.")
-    if (plan.restore or not config.gate) and config.restorer != "none":
+        if config.tries[0] > 1:
+            lines.append(f"What is drawn anew, or is no better after the first try, gets {config.tries[0]} tries.")
+    if (plan.restore or not config.gated) and config.restorer != "none":
         where = "inside the mask only" if config.preserve == "exact" else "on the whole image, but good places stay"
         second = traits.steps_for(second, traits.damage)
         lines.append(f"Stage 2 ({config.restorer}) runs {second} steps at strength {config.delta:g}, {where}.")

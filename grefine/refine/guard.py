@@ -42,6 +42,8 @@ class Panel:
     """What each judge said before in this call."""
     barred: str = ""
     """Who drew the mask and therefore does not judge, as a sentence."""
+    choosing: Callable[[str], Collection[str]] = lambda prompt: ()
+    """Who chose among repaints under a prompt and therefore does not decide."""
 
     def without(self, drawers: Sequence[MapSpec]) -> Panel:
         """Return a panel on which nobody sits who drew a map from outside, by name or with the same network."""
@@ -108,7 +110,9 @@ class Panel:
 
     def active(self, prompt: str) -> list[Scorer]:
         """Return the scorers that can judge under this prompt."""
+        chose = self.choosing(prompt)
         deciding = (s for s in self.scorers if not s.spec.used_in_loop and s.spec.axis != "none")
+        deciding = (s for s in deciding if s.spec.name not in chose)
         return [s for s in deciding if prompt.strip() or not s.spec.needs_prompt]
 
     def deciding(self, record: Mapping[str, float], unfit: Collection[str] = ()) -> tuple[list[str], bool]:

@@ -33,6 +33,7 @@ KINDS: dict[str, tuple[Any, str]] = {
     "negative_pooled_prompt_embeds": _TENSOR,
     "generator": ((torch.Generator, list, tuple), "a torch.Generator or a list of them"),
     "guard": (bool, "true or false"),
+    "candidates": ((Integral, str), "a number, or a text such as '4 by mdiqa'"),
     "guidance": (Mapping, "a mapping from preferences to weights"),
     "cross_attention_kwargs": (Mapping, "a mapping"),
     "callback_on_step_end": (Callable, "a function"),

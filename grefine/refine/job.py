@@ -48,6 +48,10 @@ class Job:
     """Pictures `(H, W, 3)` in 0..255 by name: original (uint8), repainted, both, restored (not yet rounded)."""
     base: str = "original"
     """The candidate that stage 2 builds on."""
+    drawn: tuple[int, ...] = ()
+    """Per region how many repaints were drawn."""
+    choosing: tuple[str, ...] = ()
+    """Who chose among them, where there were several."""
     latents: tuple[Tensor, ...] = ()
     """What the last stage that ran made of this image's crops, before anything was put back."""
     decision: Decision = Decision("original", "", guarded=False)
@@ -93,6 +97,8 @@ class Job:
             warnings=self.warnings,
             moved=changed_share(self.pixels, self.output),
             forced=bool(self.forced),
+            drawn=self.drawn,
+            choosing=self.choosing,
         )
 
 

@@ -22,10 +22,25 @@ from grefine.types import Decision, Kept, Scores
 def keep_best(jobs: Sequence[Job], panel: Panel, config: RefineConfig, plan_only: bool) -> list[Job]:
     """Decide which candidate of every image is kept, and why."""
     decided = [_keep_best(job, panel, config, plan_only) for job in jobs]
-    return [
-        replace(job, decision=replace(job.decision, reason=f"{job.forced} {job.decision.reason}".strip()))
-        for job in decided
-    ]
+    return [_told(job, panel, config) for job in decided]
+
+
+def _told(job: Job, panel: Panel, config: RefineConfig) -> Job:
+    """Say beside the reason that a picture is foreign, who chose among several repaints, and who decided."""
+    job = replace(job, choosing=tuple(panel.choosing(job.text)) if max(job.drawn, default=1) > 1 else ())
+    reason = f"{job.forced} {job.decision.reason}"
+    if job.choosing:
+        counts = " and ".join(f"{job.drawn.count(n)} x {n}" for n in sorted(set(job.drawn), reverse=True))
+        reason += f" {', '.join(job.choosing)} chose among the repaints (regions x tries: {counts})"
+        reason += f"; {_deciders(panel, job)} decided." if config.guard else "."
+    return replace(job, decision=replace(job.decision, reason=reason.strip()))
+
+
+def _deciders(panel: Panel, job: Job) -> str:
+    """Name who decided: judges apart from those that chose, and the maps for an axis that none of them covers."""
+    names, _ = panel.deciding(job.decision.candidates.get("original", {}))
+    maps = {"p": "the quality map (p)", "a": "the alignment map (a)"}
+    return ", ".join(dict.fromkeys(maps.get(name) or panel.specs[name].name for name in names)) or "nobody"
 
 
 def _keep_best(job: Job, panel: Panel, config: RefineConfig, plan_only: bool) -> Job:

@@ -134,9 +134,8 @@ def plan_repair(
 
 def with_overrides(calibration: Calibration, config: RefineConfig) -> Calibration:
     """Return the thresholds with those of the settings in place of the calibrated ones."""
-    names = ("p_gate", "worst_gate", "mask_threshold")
-    given = {name: getattr(config, name) for name in names}
-    return replace(calibration, **{name: value for name, value in given.items() if isinstance(value, int | float)})
+    given = {"p_gate": config.gate, "worst_gate": config.worst_gate, "mask_threshold": config.mask_threshold}
+    return replace(calibration, **{name: value for name, value in given.items() if isinstance(value, float)})
 
 
 def automatic_mask(
@@ -145,7 +144,7 @@ def automatic_mask(
     """Cut 1 - P + E into the mask; whether the image is bad at all is asked first and apart. (Eq. 9's Bi)"""
     perceptual, reason = config.use_pq, ""
     nothing = np.zeros(found.quality.values.shape, bool)
-    if config.gate:
+    if config.gated:
         bad, reason = needs_repair(found.quality, None, calibration)
         perceptual = perceptual and bad
         if not perceptual and not (config.use_aq and _asks(found.alignment, calibration)):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from grefine.refine.candidates import Chooser, Taken, draw_tries
 from grefine.refine.composite import paste
 from grefine.refine.emphasis import region_weights
 from grefine.refine.fill import smooth_fill
 from grefine.refine.guard import Panel, reject_regions
 from grefine.refine.job import Job, timed
-from grefine.refine.painters.protocol import CropJob, Painted, Painter, checked
+from grefine.refine.painters.protocol import CropJob, Painter
 from grefine.refine.regions import working_size
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig, UNetTraits
@@ -22,23 +23,34 @@ FEATHER = 0.25
 """Share of a mask's thickness over which a repaint fades in, inside the mask only."""
 
 
-def repaint_regions(jobs: Sequence[Job], painter: Painter, panel: Panel, config: RefineConfig) -> list[Job]:
+def repaint_regions(
+    jobs: Sequence[Job], painter: Painter, panel: Panel, config: RefineConfig, chooser: Chooser
+) -> list[Job]:
     """Stage 1: redraw the planned regions of every image and put back those that the guard does not reject."""
+    traits = painter.traits
+
+    def pasted(crop: CropJob, repaint: np.ndarray) -> np.ndarray:
+        job = crop.job
+        repaints = {crop.index: repaint}
+        return composite_regions(job.pixels, job.plan, repaints, [crop.index], not config.literal, traits)
+
     if not config.stage1:
         return list(jobs)
     todo = [job for job in jobs if job.plan.regions]
     with timed(todo, "repaint"):
         crops = [crop for job in todo for crop in region_crops(job, painter, config)]
-        painted = checked(painter(crops, "repaint"), crops, painter.name)
-    own: dict[int, list[Painted]] = {job.index: [] for job in jobs}
-    for crop, result in zip(crops, painted, strict=True):
+        taken = draw_tries(crops, painter, chooser, pasted)
+    own: dict[int, list[Taken]] = {job.index: [] for job in jobs}
+    for crop, result in zip(crops, taken, strict=True):
         own[crop.job.index].append(result)
-    return [_put_back(job, own[job.index], panel, config, painter.traits) if own[job.index] else job for job in jobs]
+    return [_put_back(job, own[job.index], panel, config, traits) if own[job.index] else job for job in jobs]
 
 
-def _put_back(job: Job, painted: Sequence[Painted], panel: Panel, config: RefineConfig, traits: UNetTraits) -> Job:
+def _put_back(job: Job, taken: Sequence[Taken], panel: Panel, config: RefineConfig, traits: UNetTraits) -> Job:
     """Add the picture with those repaints that came back whole and lower nothing by themselves."""
-    pixels = [one.pixels for one in painted]
+    painted = [one.painted for one in taken]
+    pixels = {index: one.pixels for index, one in enumerate(painted)}
+    job = replace(job, drawn=tuple(one.drawn for one in taken))
 
     def composite(accepted: Sequence[int]) -> np.ndarray:
         return composite_regions(job.pixels, job.plan, pixels, accepted, not config.literal, traits)
@@ -94,7 +106,7 @@ def region_crops(job: Job, painter: Painter, config: RefineConfig) -> list[CropJ
 def composite_regions(
     image: np.ndarray,
     plan: RepairPlan,
-    repaints: Sequence[np.ndarray],
+    repaints: Mapping[int, np.ndarray],
     accepted: Sequence[int],
     match_ring: bool,
     traits: UNetTraits,

@@ -147,8 +147,8 @@ def _is_restored(job: Job, config: RefineConfig) -> bool:
     """Whether there is something to mend; a restoration alone does not draw what a phrase asks for."""
     regions = job.plan.regions
     asked = bool(regions) and not any(region.is_restoration or region.kind == "user" for region in regions)
-    looks_bad = not (asked and config.stage1 and config.gate)
-    return (job.plan.restore or not config.gate) and (job.base == "repainted" or looks_bad)
+    looks_bad = not (asked and config.stage1 and config.gated)
+    return (job.plan.restore or not config.gated) and (job.base == "repainted" or looks_bad)
 
 
 def _spare(done: Mapping[int, Job], maps: MapDrawer, config: RefineConfig) -> dict[int, Job]:

@@ -16,6 +16,8 @@ from grefine.resources import config_file
 
 STRENGTH_CAP = 0.99
 """Above it SDXL-inpaint starts from pure noise and washes out; below it the image still anchors colour and light."""
+MOST_TRIES = 64
+"""At a region. Each takes as long as the first."""
 StepsMode = Literal["noise", "executed", "schedule"]
 """How steps and strength make a schedule; see `UNetTraits.steps_mode`."""
 _STRENGTHS = "strengths go by kind of region (grefine/refine/strength.py); pass strength=... to set one for a call."
@@ -44,6 +46,7 @@ class RefineConfig:
         "steps_mode": _TRAIT,
         "phrase_judge": "`use_aq` takes `vqa` or `vqa=FOLDER` as well as true and false.",
         "judge_untouched": "`guard: all` asks the judges about untouched pictures, too.",
+        "p_gate": "`gate` takes the value, as well as true and false.",
         **dict.fromkeys(("protect", "strength_mode", "strength_min", "fill", "match_ring", "region_prompt"), _PAPER),
     }
     """Keys of earlier versions, and what replaced them."""
@@ -57,10 +60,9 @@ class RefineConfig:
     use_aq: bool | str = True
     """Let missing phrases (AQ-Map) ask for repairs. CLIP says where they belong and which are missing; at `vqa` the
     model of `vqascore` says which, at `vqa=FOLDER` another, and who says it does not judge the result."""
-    gate: bool = True
-    """Leave an image alone that is good on the whole and whose phrases are all met."""
-    p_gate: float | None = None
-    """p below which an image counts as perceptually bad."""
+    gate: bool | float = True
+    """Leave an image alone that is good on the whole and whose phrases are all met; a value is the p below which it
+    counts as perceptually bad."""
     worst_gate: float | None = None
     """Quality of the worst place below which an image counts as perceptually bad."""
 
@@ -91,6 +93,9 @@ class RefineConfig:
     guidance: Mapping[str, float] | None = None
     """Experimental: steer denoising by gradient towards what judges like, e.g. `{sharpness: 1.0, moe-agiqa: 0.5}`;
     docs/guidance.md has what was measured."""
+    candidates: int | str = 1
+    """Tries at a region that is drawn anew, or that the first try left no better, of which a judge takes one: `4`, or
+    `4 by mdiqa` to say who; `4 by mdiqa.sharpness*2,moe_agiqa` weighs several. Who chooses does not guard."""
 
     stage1: bool = True
     """Repaint the crops; without it stage 2 alone runs."""
@@ -114,13 +119,18 @@ class RefineConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.delta <= STRENGTH_CAP:
             raise ConfigError(f"delta must lie in 0..{STRENGTH_CAP}, not {self.delta}.")
-        for name in ("p_gate", "worst_gate", "mask_threshold", "min_region_area", "max_area"):
+        for name in ("gate", "worst_gate", "mask_threshold", "min_region_area", "max_area"):
             value = getattr(self, name)
             if isinstance(value, float) and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
         Readings.of(str(self.reading))  # says what is wrong with it
         if not isinstance(self.use_aq, bool) and self.use_aq != "vqa" and not re.match("vqa=.", str(self.use_aq)):
             raise ConfigError(f"use_aq must be true, false, vqa or vqa=FOLDER, not '{self.use_aq}'.")
+        if not 1 <= self.tries[0] <= MOST_TRIES:
+            raise ConfigError(
+                f"candidates must be 1 to {MOST_TRIES}, or that and who chooses, as in '4 by mdiqa', not "
+                f"{self.candidates!r}."
+            )
         for name in ("max_regions", "total_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
@@ -134,6 +144,17 @@ class RefineConfig:
     def phrase_judge(self) -> str:
         """Who decides which phrases are missing: "clip", "vqa" or "vqa=FOLDER"."""
         return self.use_aq if isinstance(self.use_aq, str) else "clip"
+
+    @property
+    def gated(self) -> bool:
+        """Whether good images are left alone."""
+        return self.gate is not False
+
+    @property
+    def tries(self) -> tuple[int, str]:
+        """How often a region is drawn (0 for what cannot be read), and who chooses; empty leaves that open."""
+        match = re.fullmatch(r"\s*(\d{1,4})(?:\s+by\s+(\S.*?))?\s*", str(self.candidates))
+        return (int(match[1]), match[2] or "") if match else (0, "")
 
     @property
     def literal(self) -> bool:

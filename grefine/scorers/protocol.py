@@ -49,6 +49,7 @@ class PlainJudge:
         name = getattr(function, "__name__", type(function).__name__).strip("<>_")
         self.function = function
         self.spec: MetricSpec = getattr(function, "spec", None) or MetricSpec(name, range=(-math.inf, math.inf))
+        self.values: tuple[str, ...] = tuple(getattr(function, "values", ()))
         self.reads_prompts = _takes_two(function)
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from grefine.errors import ConfigError
 from grefine.opening import Opening, choose_dtype, missing_judges, open_pipeline, read_preferences
+from grefine.refine.settings import RefineConfig
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,8 @@ def test_who_is_missing_is_said():
     judged = open_pipeline(pipeline(), Opening(judges=("piqe",)))
     assert "No judge of the prompt beside the maps" in missing_judges(judged)
     assert "the prompt" in missing_judges(open_pipeline("tiny", Opening()), {"moe-agiqa": 1.0})
+    chosen = missing_judges(open_pipeline("tiny", Opening()), config=RefineConfig(candidates="4 by moe_agiqa"))
+    assert "No judge of the prompt beside the maps" in chosen, "who chooses does not decide"
 
 
 def test_preferences():

@@ -281,7 +281,7 @@ def test_large_parts_are_cut_into_pieces():
 def test_settings_win_over_the_calibration():
     found = findings(square(5, 5, 20, 0.4, 1.0), p=0.6)
     assert automatic_mask(found, RefineConfig(), GATED)[0].any()
-    assert not plan(found, p_gate=0.5).regions
+    assert not plan(found, gate=0.5).regions
     assert plan(found, mask_threshold=0.9).note == DIFFUSE
 
 

@@ -1,0 +1,199 @@
+"""More tries at a region where they pay, and the judge that takes the best of them; it does not decide afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from grefine.errors import ConfigError, PromptError, nearest
+from grefine.refine.composite import rounded
+from grefine.refine.job import Job
+from grefine.refine.painters.protocol import CropJob, Painted, Painter, checked
+from grefine.refine.seeds import derive
+from grefine.refine.settings import RefineConfig
+from grefine.scorers.noise import metric_width
+from grefine.scorers.protocol import Scorer, as_scorer, value_names
+from grefine.scorers.registry import split_names, split_value
+from grefine.scorers.resolve import resolve
+
+PREFERRED = ("mdiqa", "moe_agiqa")
+"""Who chooses where nobody is named: the first of these that a pipeline has, or any other of its judges."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One value that chooses."""
+
+    scorer: Scorer
+    value: str
+    weight: float = 1.0
+
+    def of(self, pictures: Sequence[Image.Image], prompt: str) -> np.ndarray:
+        """Return it for every picture, higher = better, as a share of its range."""
+        given = self.scorer(pictures, [prompt] * len(pictures))
+        if self.value not in given[0]:
+            has, name = ", ".join(given[0].keys()), self.scorer.spec.name
+            raise ConfigError(f"candidates: {name} gave {has}, not '{self.value}': name one, as in '{name}.VALUE'.")
+        found = [scores[self.value] for scores in given]
+        sign = -1.0 if self.scorer.spec.direction == "lower" else 1.0
+        return self.weight * sign * np.asarray(found) / metric_width(self.scorer.spec, found[0])
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """How often a region is drawn, and who takes one of the tries."""
+
+    tries: int = 1
+    parts: tuple[Part, ...] = ()
+    wordless: tuple[Part, ...] = ()
+    """The same for pictures without a prompt."""
+
+    def under(self, prompt: str) -> tuple[Part, ...]:
+        """Return what chooses under a prompt."""
+        return self.parts if prompt.strip() else self.wordless
+
+    def names(self, prompt: str) -> list[str]:
+        """Return who chooses under a prompt and so does not decide."""
+        return list(dict.fromkeys(part.scorer.spec.name for part in self.under(prompt)))
+
+    def demand(self, jobs: Sequence[Job]) -> None:
+        """Refuse a picture without a prompt whose judge was named and needs one."""
+        for job in jobs:
+            needy = [part.scorer.spec.name for part in self.under(job.text) if part.scorer.spec.needs_prompt]
+            if needy and not job.text.strip():
+                raise PromptError(
+                    f"candidates: {needy[0]} chooses by the prompt and image {job.row} has none: give it one, or let "
+                    f"another judge choose, as in candidates='{self.tries} by mdiqa'."
+                )
+
+    def rate(self, pictures: Sequence[np.ndarray], prompt: str) -> np.ndarray:
+        """Return what the judges that choose say of pictures, higher = better."""
+        images = [Image.fromarray(rounded(picture)) for picture in pictures]
+        return np.sum([part.of(images, prompt) for part in self.under(prompt)], axis=0)
+
+
+def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> Chooser:
+    """Return who chooses as the settings say; nobody where every region is drawn once.
+
+    Args:
+        config: the settings.
+        judges: those of the call, or the pipeline's own.
+        pipe: the pipeline, whose own networks are taken for a judge that is named.
+
+    Raises:
+        ConfigError: no such judge or value, or nobody is there to choose.
+        WeightsMissing: a judge that was named has no weights here.
+    """
+    tries, by = config.tries
+    if tries == 1:
+        return Chooser()
+    if by:
+        parts = tuple(part for entry in split_names(by) for part in _named(entry, judges, pipe))
+        return Chooser(tries, parts, parts)
+    order = sorted(judges, key=lambda judge: PREFERRED.index(judge.spec.name) if judge.spec.name in PREFERRED else 9)
+    able = [judge for judge in order if judge.spec.axis != "none"]
+    if not able:
+        raise ConfigError(
+            f"candidates={tries} needs a judge to choose, and there is none here: name one, as in "
+            f"candidates='{tries} by piqe'."
+        )
+    wordless = [judge for judge in able if not judge.spec.needs_prompt] or able
+    return Chooser(tries, _main(able[0]), _main(wordless[0]))
+
+
+def _main(judge: Scorer, weight: float = 1.0) -> tuple[Part, ...]:
+    """Return a judge's main value; all values of one that judges both looks and prompt."""
+    values = value_names(judge)
+    return tuple(Part(judge, value, weight) for value in (values if judge.spec.axis == "both" else values[:1]))
+
+
+def _named(entry: str, judges: Sequence[Scorer], pipe: Any) -> tuple[Part, ...]:
+    """Read NAME, NAME.VALUE or either with *WEIGHT behind it."""
+    match = re.fullmatch(r"(.+?)\s*\*\s*(\d+(?:\.\d+)?)", entry)
+    name, weight = (match[1], float(match[2])) if match else (entry, 1.0)
+    here = {judge.spec.name: judge for judge in judges}
+    head, _, rest = name.partition(".")
+    metric, part = (name, "") if name in here else (head, rest) if head in here else split_value(name)
+    scorer = here[metric] if metric in here else as_scorer(_loaded(metric, pipe))
+    given, value = value_names(scorer), f"{metric}.{part}"
+    if not part:
+        return _main(scorer, weight)
+    if value not in given:
+        raise ConfigError(f"candidates: {metric} gives {', '.join(given)}, not '{value}'{nearest(value, given)}")
+    return (Part(scorer, value, weight),)
+
+
+def _loaded(metric: str, pipe: Any) -> Scorer:
+    """Load a judge once per pipeline."""
+    known: dict[str, Scorer] = vars(pipe).setdefault("_choosing", {})
+    if metric not in known:
+        known[metric] = resolve(metric, pipeline=pipe, device=str(pipe.device)).load()
+    return known[metric]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The try that was taken for a region."""
+
+    painted: Painted
+    drawn: int = 1
+    number: int = 0
+    """Which of the tries it is."""
+
+
+def draw_tries(
+    crops: Sequence[CropJob],
+    painter: Painter,
+    chooser: Chooser,
+    pasted: Callable[[CropJob, np.ndarray], np.ndarray],
+) -> list[Taken]:
+    """Draw every crop, more often where it pays, and return the try that the judges like best.
+
+    What is drawn anew is drawn so often at once; what is mended in sight only where the first try is no better.
+
+    Args:
+        crops: the regions.
+        painter: who draws.
+        chooser: how often, and who chooses.
+        pasted: gives the whole picture with a crop's repaint in it.
+    """
+    anew = [chooser.tries if not crop.source_visible else 1 for crop in crops]
+    tries = _draw(crops, painter, [range(count) for count in anew])
+    rates = [_rated(chooser, crop, own, pasted) for crop, own in zip(crops, tries, strict=True)]
+    poor = [chooser.tries > 1 and len(r) == 2 and r[1] <= r[0] for r in rates]
+    if any(poor):
+        more = _draw(crops, painter, [range(1, chooser.tries) if bad else range(0) for bad in poor])
+        tries = [own + new for own, new in zip(tries, more, strict=True)]
+        again = zip(crops, tries, rates, poor, strict=True)
+        rates = [_rated(chooser, crop, own, pasted) if bad else r for crop, own, r, bad in again]
+    best = [int(np.argmax(r[1:])) if len(r) else 0 for r in rates]
+    return [Taken(own[i], len(own), i) for own, i in zip(tries, best, strict=True)]
+
+
+def _draw(crops: Sequence[CropJob], painter: Painter, numbers: Sequence[range]) -> list[list[Painted]]:
+    """Draw the tries of these numbers, all of them in one call of the painter."""
+    asked = [_again(crop, number) for crop, own in zip(crops, numbers, strict=True) for number in own]
+    done = iter(checked(painter(asked, "repaint"), asked, painter.name) if asked else ())
+    return [[next(done) for _ in own] for own in numbers]
+
+
+def _again(crop: CropJob, number: int) -> CropJob:
+    """Return a crop with the seed of another try; the first is what is drawn without more tries."""
+    return replace(crop, seed=derive(crop.seed, "try", number)) if number else crop
+
+
+def _rated(
+    chooser: Chooser, crop: CropJob, tries: Sequence[Painted], pasted: Callable[[CropJob, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return the rates of the picture and of it with each try; nothing where nobody has to choose."""
+    if chooser.tries == 1:
+        return np.zeros(0)
+    pictures = [crop.job.pixels, *(pasted(crop, one.pixels) for one in tries)]
+    rates = chooser.rate(pictures, crop.job.text)
+    rates[1:][[bool(one.lost) for one in tries]] = -np.inf
+    return rates

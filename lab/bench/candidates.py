@@ -1,0 +1,127 @@
+"""`python -m lab candidates`: what choosing among repaints wins where they are drawn anew, and what tries cost.
+
+The UNet is shown nothing of its source, as SDXL's is not. All tries are drawn once, by a pipeline whose choosing judge
+only looks on; then every chooser picks among the same tries, and the judges apart from it decide. Stage 2 is left out.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from grefine.refine.candidates import Chooser, open_chooser
+from grefine.refine.composite import rounded
+from grefine.refine.guard import Panel, decide, reject_regions
+from grefine.refine.maps import MapDrawer
+from grefine.refine.seeds import pixel_digest
+from grefine.refine.settings import RefineConfig, resolve
+from grefine.scorers.protocol import Scorer, value_names
+from grefine.text.parse import parse
+from grefine.types import RepairPlan
+from lab.bench import intervals
+from lab.bench.cases import Cases, tensor_of
+from lab.bench.chain import Runner
+from lab.bench.run import Sizes, defective_cases
+from lab.bench.verdicts import judge
+from lab.bench_judges.check import tie_bands
+from lab.bench_judges.networks import Judges
+
+CHOOSERS = ("mdiqa", "moe_agiqa", "mdiqa,moe_agiqa", "lar_iqa", "lar_iqa,moe_agiqa", "mdiqa,lar_iqa")
+Seen = dict[bytes, list[list[np.ndarray]]]
+"""By picture and region: the picture, and it with each try at the region."""
+
+
+class Remembering:
+    """A judge, or both maps' scores, that judges no picture twice."""
+
+    def __init__(self, own: Scorer | Callable[..., Any]) -> None:
+        self.own, self.known = own, {}
+        self.spec: Any = getattr(own, "spec", None)
+        self.values = value_names(own) if isinstance(own, Scorer) else ()
+
+    def __call__(self, images: Sequence[Image.Image], prompts: Any = None) -> list[Any]:
+        texts = [prompts] * len(images) if isinstance(prompts, str) else prompts
+        keys = [(pixel_digest(np.asarray(image)), text) for image, text in zip(images, texts, strict=True)]
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.known}
+        if new:
+            asked = prompts if isinstance(prompts, str) else [text for _, text in new]
+            self.known.update(zip(new, self.own(list(new.values()), asked), strict=True))
+        return [dict(self.known[key]) if self.spec is None else self.known[key] for key in keys]
+
+
+def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], None]) -> Iterator[str]:
+    """Give the lines of both tables as they are known."""
+    pipe.register_to_config(unet_traits={})
+    part = count / 176
+    cases = defective_cases(Sizes(damaged=round(64 * part), heldout=round(32 * part), misaligned=round(20 * part)))
+    pictures, texts = cases.pictures, [parse(prompt).text for prompt in cases.prompts]
+    run, config = Runner(pipe, seed, say=say), resolve(RefineConfig(), pipe.config.refine_defaults, {})
+    seen: Seen = {}
+
+    def onlooker(images: Sequence[Image.Image]) -> list[float]:
+        shown = [np.asarray(image) for image in images]
+        seen.setdefault(pixel_digest(shown[0]), []).append(shown)
+        return [0.0] * len(images)
+
+    options: dict[str, Any] = {"guard": False, "restorer": "none", "scorers": [onlooker]}
+    _, results = run.refine("draw", pictures, cases.prompts, candidates=f"{tries} by onlooker", **options)
+    plans = [result.plan for result in results]
+    maps = MapDrawer.of(*pipe.own_maps(), None, None)
+    own = Remembering(lambda images, text: maps.scores(images, parse(text) if text else None))
+    scorers, looks = [Remembering(scorer) for scorer in pipe.judges()], Judges.load()
+    bands = tie_bands(looks, 200)
+    yield f"| who chooses among {tries} (n = {len(cases)}) | one try | chosen | best | share of the gap | worse |"
+    yield "| --- | ---: | ---: | ---: | --- | --- |"
+    for name in CHOOSERS:
+        say(name)
+        chooser = open_chooser(replace(config, candidates=f"{tries} by {name}"), scorers, pipe)
+        panel = Panel(own, scorers, choosing=chooser.names)
+        given = zip(pictures, texts, plans, strict=True)
+        found = [_outcomes(image, text, plan, seen, chooser, panel, config) for image, text, plan in given]
+        verdicts = [judge(looks, bands, cases, tensor_of(images)) for images in zip(*found, strict=True)]
+        better, worse = ([[getattr(v, what) for v in one] for one in verdicts] for what in ("improved", "worse"))
+        yield _line(name, np.array(better, float), np.array(worse, float))
+    yield from ("", "| K | drawn per picture | CPU seconds per picture |", "| ---: | ---: | ---: |")
+    some = cases[range(0, len(cases), max(1, len(cases) // 32))]
+    yield from (_cost(run, some, number) for number in (1, 2, 4, 8))
+
+
+def _outcomes(
+    image: Image.Image, text: str, plan: RepairPlan, seen: Seen, chooser: Chooser, panel: Panel, config: RefineConfig
+) -> list[Image.Image]:
+    """Return what comes out with every try in all regions, and last with the chosen ones."""
+    picture, done = np.asarray(image), []
+    regions = seen.get(pixel_digest(picture), [])
+    if not regions:
+        return [image] * (chooser.tries + 1)
+    picks = [[number] * len(regions) for number in range(1, chooser.tries + 1)]
+    for pick in [*picks, [1 + int(np.argmax(chooser.rate(region, text)[1:])) for region in regions]]:
+        singles = [region[number] for region, number in zip(regions, pick, strict=True)]
+        if len(singles) > 1:
+            boxes = [region.box for region in plan.regions]
+            singles = [singles[i] for i in reject_regions(panel, picture, singles, boxes, text, config)[0]]
+        after = picture
+        for single in singles:
+            after = np.where(single != picture, single, after)
+        both = {"original": picture, "repainted": after}
+        done.append(Image.fromarray(rounded(both[decide(panel, both, text, config)[0].kept])))
+    return done
+
+
+def _line(name: str, improved: np.ndarray, worse: np.ndarray) -> str:
+    """Return one row; both arrays are (tries + 1, n), the chosen last."""
+    one, chosen, best = improved[:-1].mean(0), improved[-1], improved[:-1].max(0)
+    won = intervals.ratio(chosen - one, best - one)
+    rates = " | ".join(f"{values.mean():.3f}" for values in (one, chosen, best))
+    fell = f"{worse[:-1].mean():.3f} → {worse[-1].mean():.3f}"
+    return f"| {name} | {rates} | {won.value:.2f} ({won.low:.2f} to {won.high:.2f}) | {fell} |"
+
+
+def _cost(run: Runner, cases: Cases, number: int) -> str:
+    began = time.process_time()
+    _, results = run.refine(f"K = {number}", cases.pictures, cases.prompts, candidates=number)
+    spent = (time.process_time() - began) / len(cases)
+    return f"| {number} | {sum(sum(result.drawn) for result in results) / len(cases):.1f} | {spent:.2f} |"
