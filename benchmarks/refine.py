@@ -35,7 +35,7 @@ COUNTS = (1, RefineConfig().batch_size)
 AGAINST = "diffusers, full frame"
 CLEAN, EXACT, PAPER = 20.0, 2.5, 1.4
 SETTINGS = {
-    "use_aq": False, "guard": False, "gate": 0.5, "worst_gate": 0.0, "mask_threshold": 0.5, "max_area": 1.0,
+    "use_aq": False, "guard": False, "gate": 0.5, "mask_threshold": 0.5, "max_area": 1.0,
     "dilate": 0.0, "delta": DELTA, "max_upscale": 1.0,
 }  # fmt: skip
 """Whatever the maps find, the given heat map decides, so that cost is measured against area and nothing else."""
@@ -121,7 +121,7 @@ def refined(pipe: GRefinePipeline, images: list[Image.Image], share: float, pres
 
 def looked(pipe: GRefinePipeline, images: list[Image.Image]) -> Any:
     """Give pictures that the pipeline's own maps pass: they look, and nothing else is to be done."""
-    settings = {"gate": 0.0, "worst_gate": 0.0, "use_aq": False}
+    settings = {"gate": 0.0, "use_aq": False}
     seeded = torch.Generator().manual_seed(SEED)
     return pipe(prompt=[PROMPT] * len(images), image=images, config=settings, force=True, generator=seeded)
 

@@ -22,7 +22,7 @@ from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig, UNetTraits
 from grefine.types import RepairPlan
 
-DECIDING = ("reading", "use_pq", "use_aq", "gate", "worst_gate", "mask_threshold", "dilate", "context")
+DECIDING = ("reading", "use_pq", "use_aq", "gate", "mask_threshold", "dilate", "context")
 DECIDING += ("min_region_area", "max_regions", "max_area", "max_upscale", "emphasis")
 """The settings that a plan depends on."""
 _OTHER = {"picture": "another picture", "prompt": "another prompt", "maps": "maps of another provider"}

@@ -134,8 +134,9 @@ def plan_repair(
 
 def with_overrides(calibration: Calibration, config: RefineConfig) -> Calibration:
     """Return the thresholds with those of the settings in place of the calibrated ones."""
-    given = {"p_gate": config.gate, "worst_gate": config.worst_gate, "mask_threshold": config.mask_threshold}
-    return replace(calibration, **{name: value for name, value in given.items() if isinstance(value, float)})
+    given = {"p_gate": config.gate, "mask_threshold": config.mask_threshold}
+    given = {name: value for name, value in given.items() if isinstance(value, float)}
+    return replace(calibration, **given | ({"worst_gate": None} if "p_gate" in given else {}))
 
 
 def automatic_mask(

@@ -47,6 +47,7 @@ class RefineConfig:
         "phrase_judge": "`use_aq` takes `vqa` or `vqa=FOLDER` as well as true and false.",
         "judge_untouched": "`guard: all` asks the judges about untouched pictures, too.",
         "p_gate": "`gate` takes the value, as well as true and false.",
+        "worst_gate": "it is measured by `grefine calibrate`; with a value as `gate` it is not asked.",
         **dict.fromkeys(("protect", "strength_mode", "strength_min", "fill", "match_ring", "region_prompt"), _PAPER),
     }
     """Keys of earlier versions, and what replaced them."""
@@ -62,9 +63,7 @@ class RefineConfig:
     model of `vqascore` says which, at `vqa=FOLDER` another, and who says it does not judge the result."""
     gate: bool | float = True
     """Leave an image alone that is good on the whole and whose phrases are all met; a value is the p below which it
-    counts as perceptually bad."""
-    worst_gate: float | None = None
-    """Quality of the worst place below which an image counts as perceptually bad."""
+    counts as perceptually bad, whatever its worst place."""
 
     mask_threshold: float | Literal["mean"] | None = None
     """Where 1 - P + E is cut into the mask: a value, or `mean` for the mean of each picture's own."""
@@ -119,7 +118,7 @@ class RefineConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.delta <= STRENGTH_CAP:
             raise ConfigError(f"delta must lie in 0..{STRENGTH_CAP}, not {self.delta}.")
-        for name in ("gate", "worst_gate", "mask_threshold", "min_region_area", "max_area"):
+        for name in ("gate", "mask_threshold", "min_region_area", "max_area"):
             value = getattr(self, name)
             if isinstance(value, float) and not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")

@@ -126,7 +126,7 @@ def test_who_is_missing_is_said():
     assert "No judge of quality and the prompt" in missing_judges(pipeline())
     judged = open_pipeline(pipeline(), Opening(judges=("piqe",)))
     assert "No judge of the prompt beside the maps" in missing_judges(judged)
-    assert "the prompt" in missing_judges(open_pipeline("tiny", Opening()), {"moe-agiqa": 1.0})
+    assert "the prompt" in missing_judges(open_pipeline("tiny", Opening()), RefineConfig(guidance={"moe-agiqa": 1.0}))
     chosen = missing_judges(open_pipeline("tiny", Opening()), config=RefineConfig(candidates="4 by moe_agiqa"))
     assert "No judge of the prompt beside the maps" in chosen, "who chooses does not decide"
 
