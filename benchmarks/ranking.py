@@ -1,4 +1,4 @@
-"""Measure the ranking: `python benchmarks/ranking.py simulate|coverage|real|calibrate|speed|all [--out benchmarks/results]`.
+"""Measure the ranking: `python benchmarks/ranking.py simulate|coverage|real|calibrate|speed|all [--out DIR]`.
 
 simulate   accuracy against the number of votes for MAD and for random pairs
 coverage   how often 95 % intervals hold the truth, by how much images and subjects differ

@@ -280,7 +280,7 @@ class LARBranch(nn.Module):
         except (KeyError, OSError, ValueError, RuntimeError) as error:
             first = (str(error).strip().splitlines() or [""])[0]
             raise WeightsCorrupt(
-                f"'{folder}' holds no branch of LAR-IQA ({first}); `grefine train lar-iqa --config synthetic` makes one."
+                f"'{folder}' holds no branch of LAR-IQA ({first}): `grefine train lar-iqa` makes one."
             ) from error
         return branch.eval()
 
