@@ -21,6 +21,7 @@ from grefine.training.loop import Budget
 from lab.restorer import RestorerSettings, compare_weightings
 
 WEIGHTINGS = {
+    "control": None,
     "sharpness": {"sharpness": 1.0, "noisiness": 0.0},
     "noisiness": {"sharpness": 0.0, "noisiness": 1.0},
 }

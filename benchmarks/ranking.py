@@ -1,6 +1,7 @@
-"""Measure the ranking: `python benchmarks/ranking.py simulate|real|calibrate|speed|all [--out benchmarks/results]`.
+"""Measure the ranking: `python benchmarks/ranking.py simulate|coverage|real|calibrate|speed|all [--out DIR]`.
 
-simulate   accuracy against the number of votes for MAD and for random pairs, and the coverage of intervals
+simulate   accuracy against the number of votes for MAD and for random pairs
+coverage   how often 95 % intervals hold the truth, by how much images and subjects differ
 real       the real votes of GREFINE_DATA: scores, baselines, stability
 calibrate  the judge that is calibrated from a ranking alone, on the toy world
 speed      MAD selection of 12 methods x 10,000 images from cached features
@@ -39,7 +40,7 @@ PLOT = Path(__file__).parent.parent / "docs" / "ranking_mad.svg"
 
 
 def simulate(worlds: int = 30, inputs: int = 500) -> dict[str, Any]:
-    """Return mean accuracy by setting, selection, subjects and K; and the coverage of 95 % intervals."""
+    """Return mean accuracy by setting, selection, subjects and K."""
     curves: dict[str, Any] = {}
     for name, setting in SETTINGS.items():
         for subjects in (3, 23):
@@ -58,9 +59,8 @@ def simulate(worlds: int = 30, inputs: int = 500) -> dict[str, Any]:
                 }
                 for selection, rows in found.items()
             }
-    result = {"K": list(K), "worlds": worlds, "inputs": inputs, "spread": 0.4, "curves": curves}
     plot(curves)
-    return result | {"coverage": coverage()}
+    return {"K": list(K), "worlds": worlds, "inputs": inputs, "spread": 0.4, "curves": curves}
 
 
 def _accuracy(world: Any, chosen: Any, k: int, subjects: int, generator: np.random.Generator) -> float:
@@ -166,7 +166,7 @@ def calibrate() -> dict[str, Any]:
 
 def main() -> None:
     """Run one measurement, or all, and write JSON and Markdown."""
-    runs = {"simulate": simulate, "real": real, "calibrate": calibrate, "speed": speed}
+    runs = {"simulate": simulate, "coverage": coverage, "real": real, "calibrate": calibrate, "speed": speed}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*runs, "all"])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")

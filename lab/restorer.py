@@ -196,7 +196,7 @@ def seen_from_outside(model: Callable[[Tensor], Tensor], settings: RestorerSetti
 
 def compare_weightings(
     out: Path,
-    weightings: Mapping[str, Mapping[str, float]],
+    weightings: Mapping[str, Mapping[str, float] | None],
     judge: MDIQA,
     *,
     base: Budget,
@@ -208,7 +208,7 @@ def compare_weightings(
     """Train one restorer for each weighting from a common first step and measure all from outside.
 
     Args:
-        weightings: weights by a name of one's own.
+        weightings: weights by a name of one's own; None goes on with fidelity alone, for as many steps.
         base, tuned: budgets of the first step and of each weighting.
     """
     settings = settings or RestorerSettings()
@@ -216,7 +216,7 @@ def compare_weightings(
     first = train_restorer(out, BASE, replace(settings, weights=None), base, accelerator)
     measures = {BASE: seen_from_outside(first, settings, count)}
     for name, weights in weightings.items():
-        chosen = replace(settings, weights=dict(weights))
+        chosen = replace(settings, weights=dict(weights) if weights else None)
         model = train_restorer(out, name, chosen, tuned, accelerator, judge, out / BASE)
         measures[name] = seen_from_outside(model, settings, count)
     found: dict[str, Any] = {

@@ -16,6 +16,7 @@ def score(
     device: str = typer.Option("cpu", help="cpu, cuda, ..."),
     allow_noncommercial: bool = typer.Option(False, help="Accept metrics whose terms are non-commercial."),
     color_space: str = typer.Option(None, help="Show lar_iqa its pictures in RGB, HSV, LAB or YUV."),
+    crop_size: int = typer.Option(None, help="Show lar_iqa a middle of so many pixels a side, not its network's own."),
     force: bool = typer.Option(False, help="Also score pictures of a world that a metric does not know; it is said."),
     engine: str = typer.Option(None, help="ray: the judges work on a cluster."),
     ray_address: str = typer.Option(None, help="The cluster; without it one of this machine is started."),
@@ -28,13 +29,13 @@ def score(
     from grefine.io.prompt_table import read_prompt_table
     from grefine.io.prompts import PromptSources
     from grefine.scorers.files import score_files
-    from grefine.scorers.resolve import in_color_space, resolve_all
+    from grefine.scorers.resolve import resolve_all, shown_as
 
     judges = resolve_all(
         metrics, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial
     )
-    if color_space:
-        judges = {name: in_color_space(judge, color_space) for name, judge in judges.items()}
+    if color_space or crop_size is not None:
+        judges = {name: shown_as(judge, color_space, crop_size) for name, judge in judges.items()}
     table = None if prompts is None else read_prompt_table(prompts)
     with judging_on(engine, Cluster(ray_address, gpus_per_worker, actors)):
         found = score_files(

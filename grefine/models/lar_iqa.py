@@ -3,9 +3,11 @@
 After "LAR-IQA: A Lightweight, Accurate, and Robust No-Reference Image Quality Assessment Model" and the released code
 nasimjamshidi/LAR-IQA at 792f2f1."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -193,12 +195,15 @@ class LARIQA(ModelMixin, ConfigMixin):
         load_reference({"model": model}, {"model": rename(groups["model"], _RENAMES)}, "LAR-IQA")
         return model.eval()
 
-    def views(self, image: Image.Image, color_space: str | None = None) -> tuple[Tensor, Tensor]:
+    def views(
+        self, image: Image.Image, color_space: str | None = None, crop_size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the two views `(1, 3, S, S)` of an RGB picture, standardised."""
-        space = color_space or self.config["color_space"]
-        pixels = Image.fromarray(convert(np.asarray(image.convert("RGB")), space))
-        whole = pixels.resize((self.config["whole_size"],) * 2, Image.Resampling.BILINEAR)
-        return _standardised(whole), _standardised(centre_crop(pixels, self.config["crop_size"]))
+        config, space = self.config, color_space or self.config["color_space"]
+        return (
+            branch_view(image, "authentic", space, config["whole_size"]),
+            branch_view(image, "synthetic", space, crop_size or config["crop_size"]),
+        )
 
     def forward(self, whole: Tensor, crop: Tensor) -> Tensor:
         """Return scores `(B,)` from standardised views `(B, 3, S, S)`."""
@@ -214,6 +219,80 @@ class LARIQA(ModelMixin, ConfigMixin):
             whole, crop = self.views(image, color_space)
             scores.append(self(whole.to(parameter), crop.to(parameter)))
         return torch.cat(scores)
+
+
+class LARBranch(nn.Module):
+    """One branch by itself, as the first stage trains it: an encoder, and a linear head for each set of opinions."""
+
+    def __init__(
+        self,
+        part: str,
+        encoder: str,
+        features: int,
+        size: int,
+        encoder_options: Mapping[str, Any] | None = None,
+        color_space: str = "RGB",
+        heads: int = 1,
+    ) -> None:
+        """Build it.
+
+        Args:
+            part: "authentic", which sees the whole picture, or "synthetic", which sees its middle.
+            encoder: timm name, with `encoder_options`.
+            features: width of its logits.
+            size: side of what it sees.
+            color_space: in which it sees it.
+            heads: how many sets it was trained on.
+        """
+        super().__init__()
+        import timm
+
+        self.config = {"part": part, "crop_size": size, "color_space": color_space}
+        self.encoder = timm.create_model(
+            encoder, pretrained=False, **{"num_classes": features, **(encoder_options or {})}
+        )
+        self.heads = nn.ModuleList(nn.Linear(features, 1) for _ in range(heads))
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> "LARBranch":
+        """Build the branch that a part.json describes, with fresh weights."""
+        size = about["whole_size" if about["part"] == "authentic" else "crop_size"]
+        named = {name: about[name] for name in ("encoder_options", "color_space") if name in about}
+        return cls(about["part"], about["encoder"], about["features"], size, heads=len(about["sets"]), **named)
+
+    @classmethod
+    def load(cls, folder: Path) -> "LARBranch":
+        """Read what the first stage wrote."""
+        from safetensors.torch import load_file
+
+        try:
+            branch = cls.of(json.loads((folder / "part.json").read_text(encoding="utf-8")))
+            branch.encoder.load_state_dict(load_file(folder / "model.safetensors"))
+            branch.heads.load_state_dict(load_file(folder / "heads" / "model.safetensors"))
+        except (KeyError, OSError, ValueError, RuntimeError) as error:
+            first = (str(error).strip().splitlines() or [""])[0]
+            raise WeightsCorrupt(
+                f"'{folder}' holds no branch of LAR-IQA ({first}): `grefine train lar-iqa` makes one."
+            ) from error
+        return branch.eval()
+
+    def views(self, image: Image.Image, color_space: str | None = None, crop_size: int | None = None) -> tuple[Tensor]:
+        """Return its one view `(1, 3, S, S)` of an RGB picture, standardised."""
+        space, size = color_space or self.config["color_space"], crop_size or self.config["crop_size"]
+        return (branch_view(image, self.config["part"], space, size),)
+
+    def forward(self, images: Tensor, source: int = 0) -> Tensor:
+        """Return scores `(B,)` by the head of one set."""
+        return self.heads[source](F.relu(self.encoder(images)))[:, 0]
+
+
+def branch_view(image: Image.Image, part: str, space: str, size: int) -> Tensor:
+    """Return what a branch sees, `(1, 3, size, size)`: the whole picture made small, or its middle."""
+    pixels = Image.fromarray(convert(np.asarray(image.convert("RGB")), space))
+    whole = part == "authentic"
+    return _standardised(
+        pixels.resize((size, size), Image.Resampling.BILINEAR) if whole else centre_crop(pixels, size)
+    )
 
 
 def _mlp(inputs: int, expanded: int, outputs: int) -> nn.Sequential:

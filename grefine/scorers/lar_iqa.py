@@ -15,7 +15,7 @@ from grefine.scorers.protocol import Images, Prompts
 from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
-    from grefine.models.lar_iqa import LARIQA
+    from grefine.models.lar_iqa import LARIQA, LARBranch
 
 
 SPEC = MetricSpec(
@@ -37,9 +37,11 @@ class LARIQAScorer:
 
     spec = SPEC
 
-    def __init__(self, model: LARIQA, color_space: str | None = None) -> None:
+    def __init__(
+        self, model: LARIQA | LARBranch, color_space: str | None = None, crop_size: int | None = None
+    ) -> None:
         self.model = model.eval()
-        self.color_space = color_space
+        self.color_space, self.crop_size = color_space, crop_size
 
     def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
         import torch
@@ -47,20 +49,22 @@ class LARIQAScorer:
         pictures = check_images(images, "LAR-IQA")
         weight = next(self.model.parameters())
         # A 1280-pixel crop is as much as a whole batch of small pictures.
-        chunk = max(1, CHUNK * 256**2 // self.model.config["crop_size"] ** 2)
+        chunk = max(1, CHUNK * 256**2 // (self.crop_size or self.model.config["crop_size"]) ** 2)
 
         def rate(rows: list[int]) -> list[Scores]:
-            views = [self.model.views(pictures[row], self.color_space) for row in rows]
-            whole, crop = (torch.cat(parts).to(weight) for parts in zip(*views, strict=True))
-            return unbatch({"lar_iqa": self.model(whole, crop)})
+            views = [self.model.views(pictures[row], self.color_space, self.crop_size) for row in rows]
+            shown = (torch.cat(parts).to(weight) for parts in zip(*views, strict=True))
+            return unbatch({"lar_iqa": self.model(*shown)})
 
         return in_groups([()] * len(pictures), min(CHUNK, chunk), rate)
 
 
 def load(path: Path, device: str) -> LARIQAScorer:
-    """Load the network from a component folder."""
-    from grefine.models.lar_iqa import LARIQA
+    """Load the network from a component folder, or one branch alone from what `train lar-iqa` wrote of it."""
+    from grefine.models.lar_iqa import LARIQA, LARBranch
 
+    if (path / "part.json").is_file():
+        return LARIQAScorer(LARBranch.load(path).to(device))
     return LARIQAScorer(load_component(LARIQA, path, device))
 
 

@@ -57,18 +57,18 @@ class Judge:
         return self.origin if self.weights is None else fingerprint_of(self.weights)
 
 
-def in_color_space(judge: Judge, space: str) -> Judge:
-    """Return LAR-IQA as it judges pictures that are shown to it in another colour space."""
+def shown_as(judge: Judge, space: str | None, crop: int | None) -> Judge:
+    """Return LAR-IQA as it judges pictures that are shown to it in another colour space, or with a middle as large."""
     from grefine.models.lar_iqa import COLOR_SPACES
     from grefine.scorers.lar_iqa import LARIQAScorer
 
-    if judge.spec.name != "lar_iqa" or space not in COLOR_SPACES:
+    if judge.spec.name != "lar_iqa" or space not in (None, *COLOR_SPACES) or (crop is not None and crop < 32):
         raise ConfigError(
-            f"A colour space is one of {', '.join(COLOR_SPACES)} and for lar_iqa alone, not '{space}' for "
-            f"'{judge.spec.name}'."
+            f"A colour space is one of {', '.join(COLOR_SPACES)}, a crop at least 32, and both are for lar_iqa alone, "
+            f"not '{space or crop}' for '{judge.spec.name}'."
         )
-    load = lambda: LARIQAScorer(judge.load().model, space)  # type: ignore[attr-defined] # noqa: E731
-    return replace(judge, load=load, weights=None, origin=f"{judge.source} in {space}")
+    load = lambda: LARIQAScorer(judge.load().model, space, crop)  # type: ignore[attr-defined] # noqa: E731
+    return replace(judge, load=load, weights=None, origin=f"{judge.source} as {space} {crop}")
 
 
 class DomainScorer:

@@ -281,6 +281,23 @@ def test_a_branch_rates_another_set(tmp_path, table):
     known = {"changes": ["color_spaces=[HSV, RGB]"], "tests": [str(other)], "steps": 1, "cpu": True}
     found = train_on_data("lar-iqa", [str(table)], config, tmp_path / "out", **known)
     assert found["other.mos"]["n"] == 40
+    branch = tmp_path / "out" / "synthetic"
+    rows = list(csv.DictReader((branch / "predictions.csv").open()))
+    given = ["score", str(table.parent), "--metrics", "lar_iqa", "--weights", f"lar_iqa={branch}"]
+
+    def scored(*more):
+        done = CliRunner().invoke(app, [*given, *more])
+        assert done.exit_code == 0, done.output
+        return {Path(r["path"]).name: float(r["lar_iqa"]) for r in csv.DictReader(done.stdout.splitlines())}
+
+    in_hsv, in_rgb, smaller = scored(), scored("--color-space", "RGB"), scored("--crop-size", "40")
+    for row in rows:
+        assert in_hsv[row["image"]] == pytest.approx(float(row["predicted"]), abs=1e-4)
+    assert all(in_hsv[name] != in_rgb[name] != smaller[name] for name in in_hsv)
+    (branch / "part.json").write_text("{}")
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code
+    assert "holds no branch of LAR-IQA" in str(done.exception) + done.output
 
 
 @pytest.mark.slow

@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.io.images import read_image
-from grefine.models.lar_iqa import COLOR_SPACES, LARIQA, centre_crop, convert
-from grefine.models.mdiqa_blocks import imagenet
-from grefine.scorers.inputs import to_tensor
+from grefine.models.lar_iqa import COLOR_SPACES, LARIQA, LARBranch
 from grefine.training.datasets.rated import RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample
 from grefine.training.judges.stage import (
@@ -60,34 +57,31 @@ class LARRecipe(RatedRecipe):
 
 
 class BranchStage(PartStage):
-    """Stage 1: one encoder, one linear head for each set; only the encoder is kept."""
+    """Stage 1: one encoder, one linear head for each set; the second stage takes the encoder alone."""
 
     grouping = "sets"
 
     def __init__(self, recipe: LARRecipe, sets: Sequence[RatedImages]) -> None:
-        import timm
-
         self.recipe, self.name = recipe, recipe.stage
-        self.options = part_options(_BRANCH, recipe.geometry, "A branch's geometry")
-        options = {"num_classes": self.options["features"], **self.options["encoder_options"]}
-        self.part: nn.Module = timm.create_model(self.options["encoder"], pretrained=False, **options)
+        options = part_options(_BRANCH, recipe.geometry, "A branch's geometry")
+        self.about = {"part": self.name, "sets": [data.name for data in sets], "color_space": recipe.color_spaces[0]}
+        self.about |= options
+        self.module: LARBranch = LARBranch.of(self.about)
+        self.part, self.heads = self.module.encoder, self.module.heads
         begin_with(self.part, recipe.start, "encoder")
-        self.about = {"part": self.name, "sets": [data.name for data in sets]} | self.options
-        self.heads = nn.ModuleList(nn.Linear(self.options["features"], 1) for _ in sets)
-        self.module = nn.ModuleDict({"encoder": self.part, "heads": self.heads})
         self._known = {id(row): index for index, data in enumerate(sets) for row in data.rows}
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
-        return {"image": self._cut(image, rng.choice(self.recipe.color_spaces))}
+        return {"image": self.module.views(image, rng.choice(self.recipe.color_spaces))[0][0]}
 
     def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
         part, views, labels = parts[0]
-        return compare(self.recipe, self._rated(views["image"], part.source), labels[:, 0])
+        return compare(self.recipe, self.module(views["image"], part.source), labels[:, 0])
 
     def rate(self, row: RatedImage) -> Tensor:
         """Rate in the first colour space with the head of the picture's own set; with the first for other sets."""
-        view = self._cut(read_image(row.path).rgb, self.recipe.color_spaces[0])
-        return self._rated(view[None].to(next(self.part.parameters())), self._known.get(id(row), 0))
+        (view,) = self.module.views(read_image(row.path).rgb)
+        return self.module(view.to(next(self.part.parameters())), self._known.get(id(row), 0))
 
     def save(self, folder: Path) -> None:
         super().save(folder)
@@ -96,17 +90,6 @@ class BranchStage(PartStage):
     def load(self, folder: Path) -> None:
         super().load(folder)
         load_saved(self.heads, folder / "heads")
-
-    def _cut(self, image: Image.Image, space: str) -> Tensor:
-        pixels = Image.fromarray(convert(np.asarray(image), space))
-        if self.recipe.stage == "authentic":
-            pixels = pixels.resize((self.options["whole_size"],) * 2, Image.Resampling.BILINEAR)
-        else:
-            pixels = centre_crop(pixels, self.options["crop_size"])
-        return imagenet(to_tensor(pixels)[None])[0]
-
-    def _rated(self, images: Tensor, source: int) -> Tensor:
-        return self.heads[source](F.relu(self.part(images)))[:, 0]
 
 
 class MergedStage(Stage):
