@@ -16,6 +16,9 @@ import numpy as np
 from grefine.plan_file import pack, read_plan, write_plan
 
 DefectKind = Literal["noun", "attribute"]
+Attention = Literal["usual", "printed"]
+"""Eq. 1's scale: one over the root of the head's width, as released, or over each value's length, as printed."""
+FeatureNorm = Literal["token", "channel"]
 _CONJUNCTIONS = frozenset({"and", "or", "but", "nor", "plus"})
 RegionKind = Literal["noun", "attribute", "perceptual", "user"]
 Kept = Literal["original", "repainted", "both", "restored"]

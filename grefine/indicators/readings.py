@@ -10,8 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from grefine.config import build
 from grefine.errors import ConfigError, nearest
 from grefine.indicators.calibration import BOUNDS, Calibration, MapMode, PhraseScore, PMode, Redundant, Scale
-from grefine.models.clip_surgery import Attention
-from grefine.models.pq_prompts import FeatureNorm
+from grefine.types import Attention, FeatureNorm
 
 Regions = Literal["bullets", "equation"]
 MissingRoot = Literal["place", "stretched", "raw", "whole", "skip"]

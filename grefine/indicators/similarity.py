@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from grefine.models.pq_prompts import FeatureNorm
+from grefine.types import FeatureNorm
 
 
 def normalise_features(features: Tensor, how: FeatureNorm) -> Tensor:

@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from grefine.errors import ConfigError, ImageError, WeightsCorrupt
 from grefine.models.clip_towers import ClipTowers, VisionTower
 from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
+from grefine.types import Attention
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-Attention = Literal["usual", "printed"]
-"""Eq. 1's scale: one over the root of the head's width, as released, or over each value's length, as printed."""
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 

@@ -7,7 +7,7 @@ G-Refine (arXiv:2404.18343), Eq. 2; prompt learning as in CLIP-IQA+ (arXiv:2207.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from grefine.errors import ConfigError, WeightsCorrupt
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
+from grefine.types import FeatureNorm
 
 FACTORS = ("overall", "technical", "rational", "natural")
-FeatureNorm = Literal["token", "channel"]
 NAMES = ("Good photo..", "Bad photo..")
 
 

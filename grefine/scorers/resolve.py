@@ -62,7 +62,11 @@ def shown_as(judge: Judge, space: str | None, crop: int | None) -> Judge:
     from grefine.models.lar_iqa import COLOR_SPACES
     from grefine.scorers.lar_iqa import LARIQAScorer
 
-    if judge.spec.name != "lar_iqa" or space not in (None, *COLOR_SPACES) or (crop is not None and crop < 32):
+    if (
+        judge.spec.name != LARIQAScorer.spec.name
+        or space not in (None, *COLOR_SPACES)
+        or (crop is not None and crop < 32)
+    ):
         raise ConfigError(
             f"A colour space is one of {', '.join(COLOR_SPACES)}, a crop at least 32, and both are for lar_iqa alone, "
             f"not '{space or crop}' for '{judge.spec.name}'."

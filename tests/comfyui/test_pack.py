@@ -239,7 +239,7 @@ BAD = [
     ("Inspect", {"image": torch.full((1, 64, 64, 3), torch.nan)}, "values that are no numbers"),
     ("Inspect", {"image": torch.zeros(0, 64, 64, 3)}, "image holds no picture"),
     ("Inspect", {"prompt": "  "}, "prompt is empty"),
-    ("Inspect", {"pipeline": "no-such"}, "'no-such' has no clip"),
+    ("Inspect", {"pipeline": "no-such"}, "'no-such' has no model_index.json"),
     ("Inspect", {"pipeline": ""}, "pipeline is empty"),
     ("Inspect", {"image": torch.rand(1, 64, 64, 3)}, "Not a picture of the toy world"),
     ("Guard", {"after": torch.zeros(2, 64, 64, 3)}, "before holds 1 pictures and after 2"),
