@@ -21,9 +21,6 @@ from grefine.scorers.protocol import Scorer, as_scorer, value_names
 from grefine.scorers.registry import split_names, split_value
 from grefine.scorers.resolve import resolve
 
-PREFERRED = ("mdiqa", "moe_agiqa")
-"""Who chooses where nobody is named: the first of these that a pipeline has, or any other of its judges."""
-
 
 @dataclass(frozen=True)
 class Part:
@@ -95,7 +92,10 @@ def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> C
     if by:
         parts = tuple(part for entry in split_names(by) for part in _named(entry, judges, pipe))
         return Chooser(tries, parts, parts)
-    order = sorted(judges, key=lambda judge: PREFERRED.index(judge.spec.name) if judge.spec.name in PREFERRED else 9)
+    from grefine.refine.guidance import WHOLE  # it brings torch, which a refusal needs not wait for
+
+    steering = [name.replace("-", "_") for name in WHOLE]  # who can guide a repaint is the first to choose one
+    order = sorted(judges, key=lambda judge: steering.index(judge.spec.name) if judge.spec.name in steering else 9)
     able = [judge for judge in order if judge.spec.axis != "none"]
     if not able:
         raise ConfigError(
