@@ -8,7 +8,6 @@ import torch
 
 from grefine.errors import ConfigError, GRefineError, nearest
 from grefine.io.places import here
-from grefine.refine.candidates import open_chooser
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.resolve import check_device, load_scorer
 
@@ -99,6 +98,7 @@ def missing_judges(pipe: Any, config: RefineConfig | None = None) -> str:
 
     Who steers denoising or chooses among repaints does not judge.
     """
+    from grefine.refine.candidates import open_chooser
     from grefine.refine.guidance import axes_of, taken_axes
 
     config = config or RefineConfig()

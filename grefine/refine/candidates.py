@@ -12,6 +12,7 @@ from PIL import Image
 
 from grefine.errors import ConfigError, PromptError, nearest
 from grefine.refine.composite import rounded
+from grefine.refine.guidance import WHOLE
 from grefine.refine.job import Job
 from grefine.refine.painters.protocol import CropJob, Painted, Painter, checked
 from grefine.refine.seeds import derive
@@ -92,7 +93,6 @@ def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> C
     if by:
         parts = tuple(part for entry in split_names(by) for part in _named(entry, judges, pipe))
         return Chooser(tries, parts, parts)
-    from grefine.refine.guidance import WHOLE  # it brings torch, which a refusal needs not wait for
 
     steering = [name.replace("-", "_") for name in WHOLE]  # who can guide a repaint is the first to choose one
     order = sorted(judges, key=lambda judge: steering.index(judge.spec.name) if judge.spec.name in steering else 9)
