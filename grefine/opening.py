@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -119,8 +120,6 @@ def missing_judges(pipe: Any, config: RefineConfig | None = None) -> str:
 
 
 def _load(name: str, opening: Opening) -> Any:
-    from grefine.refine.loading import is_out_of_memory
-
     device = opening.device or "cpu"
     check_device(device)
     dtype = choose_dtype(opening.dtype, device)
@@ -128,6 +127,8 @@ def _load(name: str, opening: Opening) -> Any:
         raise ConfigError(f"offload must be one of {', '.join(OFFLOADS)}, not '{opening.offload}'.")
     if opening.offload != "none" and torch.device(device).type == "cpu":
         raise ConfigError("--offload spares a GPU's memory and needs one: give --device cuda, or leave it out.")
+    if opening.offload != "none" and find_spec("accelerate") is None:
+        raise ConfigError("--offload needs the package accelerate: `pip install accelerate`.")
     name = str(here(name))
     try:
         pipe = (_painted if opening.painter else _plain)(name, opening, dtype)
@@ -144,9 +145,9 @@ def _load(name: str, opening: Opening) -> Any:
             pipe = pipe.to(device)
     except GRefineError:
         raise
-    except ImportError as error:
-        raise ConfigError("--offload needs the package accelerate: `pip install accelerate`.") from error
     except Exception as error:
+        from grefine.refine.loading import is_out_of_memory
+
         if not is_out_of_memory(error):
             raise
         raise ConfigError(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from grefine.errors import ConfigError, ImageError
 from grefine.indicators.grids import GridMap, Interpolation, tile_boxes
-from grefine.models.clip_surgery import Attention, ClipSurgery
-from grefine.types import Box
+from grefine.models.clip_surgery import ClipSurgery
+from grefine.types import Attention, Box
 
 TILE_SCALE = 2
 """A tile covers so many times the CLIP's input side in image pixels."""

@@ -21,8 +21,8 @@ from grefine.indicators.grids import GridMap
 from grefine.indicators.readings import Readings
 from grefine.indicators.similarity import factor_logits, min_max
 from grefine.models.clip_surgery import ClipSurgery
-from grefine.models.pq_prompts import FACTORS, FeatureNorm, PQPrompts
-from grefine.types import QualityMap
+from grefine.models.pq_prompts import FACTORS, PQPrompts
+from grefine.types import FeatureNorm, QualityMap
 
 
 def cask(probabilities: Tensor, alpha: Tensor) -> Tensor:

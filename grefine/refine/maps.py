@@ -50,7 +50,7 @@ def guesses(stored: Any, config: RefineConfig, quality: Any, alignment: Any) -> 
         for kind, one in (("quality", quality), ("alignment", alignment))
     )
     judged = ours or (bool(config.use_aq) and own_words and config.phrase_judge == "clip")
-    return judged and (config.gate or config.mask_threshold is None) and not Calibration.of(stored).calibrated
+    return judged and (config.gated or config.mask_threshold is None) and not Calibration.of(stored).calibrated
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ from grefine.indicators.calibration import BOUNDS, Calibration
 from grefine.indicators.grids import resize
 from grefine.indicators.similarity import normalise_features
 from grefine.models.clip_surgery import ClipSurgery
-from grefine.models.pq_prompts import FeatureNorm, PQPrompts
+from grefine.models.pq_prompts import PQPrompts
 from grefine.training.datasets.splits import SplitPlan
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
 from grefine.training.maps.opinions import Opinions, OpinionSource
 from grefine.training.maps.scores import agreement, average_precision, quality_scores
+from grefine.types import FeatureNorm
 
 CHUNK = 32
 """Pictures per forward pass outside training steps."""
