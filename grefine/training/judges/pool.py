@@ -12,7 +12,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.io.images import read_image
-from grefine.models.moe_agiqa import pad_to
+from grefine.models.mdiqa_blocks import pad_to
 from grefine.training.datasets.rated import RatedImage, RatedImages
 
 Sample = dict[str, Tensor]
