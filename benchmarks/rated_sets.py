@@ -3,8 +3,8 @@
     python benchmarks/rated_sets.py OUT/ours RUNS/qw/five_level --data koniq-10k:FOLDER --data kadid-10k:FOLDER
 
 A judge is a folder of `grefine train rectifier` or of `grefine train five-level`. A set with a test part of its own is
-measured on that part, any other whole. Of either, every picture is left out that lies, byte for byte, in what the judge
-(or the frozen judge below it) learnt from; a judge whose record of that is missing is refused.
+measured on that part, any other whole. Left out is every picture that lies, byte for byte, in what the judge (or the
+frozen judge below it) learnt from; a judge whose record of that is missing is refused.
 """
 
 from __future__ import annotations
