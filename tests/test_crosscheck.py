@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from grefine.models.dists import DISTS
 from grefine.models.lar_iqa import bspline_bases, convert
 from grefine.ranking.thurstone import fit_scores
 from grefine.scorers.fidelity import psnr, ssim
@@ -81,3 +82,19 @@ def test_kan_bases_are_scipys():
     x = torch.linspace(-0.99, 0.99, 41, dtype=torch.float64)
     found = bspline_bases(x[:, None], knots[None], 3)[:, 0]
     np.testing.assert_allclose(found, BSpline.design_matrix(x.numpy(), knots.numpy(), 3).toarray(), atol=1e-12)
+
+
+def test_dists_is_its_authors(monkeypatch):
+    """The weights of VGG, alpha and beta are drawn, since theirs would be fetched."""
+    theirs = pytest.importorskip("DISTS_pytorch.DISTS_pt", reason="DISTS is not here: pip install -e '.[crosscheck]'")
+    from torchvision.models import vgg16
+
+    torch.manual_seed(0)
+    vgg = vgg16(weights=None)
+    monkeypatch.setattr(theirs.models, "vgg16", lambda pretrained: vgg)
+    wanted = theirs.DISTS(load_weights=False).eval()
+    groups = {"vgg": vgg.state_dict(), "dists": {"alpha": wanted.alpha.data, "beta": wanted.beta.data}}
+    one, other = (torch.from_numpy(p).permute(2, 0, 1)[None].float() / 255 for p in pictures())
+    found = float(DISTS.from_reference(groups)(one, other))
+    assert found == pytest.approx(wanted(one, other).item(), abs=1e-5)
+    assert found > 0.01

@@ -310,7 +310,7 @@ def check_ranked(root, words, out):
 def check_scored(root, words, out):
     rows = list(csv.DictReader(Path(words[words.index("-o") + 1]).read_text().splitlines()))
     assert {Path(row["path"]).stem for row in rows} == set(PICTURES)
-    if "--color-space" in words:
+    if "--color-space" in words or "--crop-size" in words:
         plain = {r["path"]: r["lar_iqa"] for r in csv.DictReader((root / "SCORES.csv").open())}
         assert all(row["lar_iqa"] != plain[row["path"]] for row in rows)
 
@@ -323,6 +323,15 @@ def check_mapped(root, words, out):
 
 def check_agreed(root, words, out):
     assert f"| {len(PICTURES)} |" in out
+
+
+def check_held_out(root, words, out):
+    """A set's own test part is measured; what taught the judge is not."""
+    rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in out.splitlines()[2:]]
+    for judge in ("ours", "ours (frozen five_level)"):
+        assert [judge, "koniq-10k", "6", "0"] in rows
+        assert [judge, "kadid-10k", "24", "0"] in rows
+    assert ["ours", "pipal", "0", "24"] in rows
 
 
 def check_maps_trained(root, words, out):
@@ -340,6 +349,7 @@ CHECKS = {
     "grefine rank": check_ranked,
     "grefine score": check_scored,
     "python benchmarks/agreement.py": check_agreed,
+    "python benchmarks/rated_sets.py": check_held_out,
 }
 
 
