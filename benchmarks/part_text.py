@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from benchmarks.measure import compared, interleave
-from benchmarks.nltk_parser import NltkBackend
 from benchmarks.part import Part, Table
 from benchmarks.text import PROMPTS, trained_nltk
 from grefine.errors import GRefineError
@@ -18,7 +17,7 @@ from grefine.text.parse import parse
 def nltk_backend(train: bool) -> tuple[Backend, str] | None:
     """Return NLTK's backend with its own data, or trained on GREFINE_DATA's treebank; None where neither is here."""
     try:
-        return NltkBackend(), "NLTK with its own data"
+        return load_backend("nltk"), "NLTK with its own data"
     except GRefineError:
         treebank = Path(os.environ.get("GREFINE_DATA", "")) / "ud"
         if not train or "GREFINE_DATA" not in os.environ or not treebank.is_dir():

@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.nltk_parser import NltkBackend
 from benchmarks.parser_scores import attachment, prompt_scores, read_prompts, tag_accuracy
 from grefine.errors import ConfigError, GRefineError
 from grefine.text.backend import Backend, load_backend
 from grefine.text.embedded import SHIPPED, EmbeddedBackend
+from grefine.text.nltk_backend import NltkBackend
 from grefine.text.parse import parse
 from lab.parser.augment import lowered, without_stop
 from lab.parser.treebank import Sentence, read_treebank, treebank_file
@@ -82,7 +82,7 @@ def backends(ud: Path, train_nltk: bool) -> Iterator[tuple[str, Any]]:
     """Yield (name, backend or the reason why it is not there)."""
     yield "embedded", load_backend("embedded")
     try:
-        yield "nltk", NltkBackend()
+        yield "nltk", load_backend("nltk")
     except GRefineError as error:
         yield "nltk", str(error)
     if train_nltk:

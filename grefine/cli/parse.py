@@ -5,7 +5,7 @@ import typer
 
 def parse(
     prompt: str = typer.Argument(..., help="The prompt, syntax included; '-' reads it from standard input."),
-    backend: str = typer.Option("embedded", "--backend", help="Parser; `embedded` comes with grefine."),
+    backend: str = typer.Option("embedded", "--backend", help="Parser: embedded, nltk."),
     marks: str = typer.Option("", "--marks", help="File of further marking words, in the form of the shipped list."),
     any_language: bool = typer.Option(False, "--any-language", help="Keep phrases of other languages than English."),
     as_json: bool = typer.Option(False, "--json", help="Write text, tokens and phrases as JSON."),

@@ -48,10 +48,9 @@ def load_backend(backend: str | Backend) -> Backend:
     if isinstance(backend, str):
         if backend not in _loaded:
             if backend not in _factories:
-                moved = " (the one of NLTK's tags is benchmarks/nltk_parser.py now)" if backend == "nltk" else ""
                 raise ConfigError(
                     f"No parser '{backend}': accepted are {', '.join(sorted(_factories))}, a name given to"
-                    f" register_backend, or an object with `name` and `analyse`{moved}{nearest(backend, _factories)}"
+                    f" register_backend, or an object with `name` and `analyse`{nearest(backend, _factories)}"
                 )
             _loaded[backend] = _factories[backend]()
         return _loaded[backend]

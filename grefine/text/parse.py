@@ -15,7 +15,15 @@ from grefine.text.phrases import ancestors, assign, noun_groups, stands_apart, t
 from grefine.text.tags import read_tags
 from grefine.types import ParsedPrompt, Phrase, Token
 
+
+def _nltk() -> Backend:
+    from grefine.text.nltk_backend import NltkBackend
+
+    return NltkBackend()
+
+
 register_backend("embedded", embedded)
+register_backend("nltk", _nltk)
 
 
 def parse(
@@ -28,8 +36,8 @@ def parse(
 ) -> ParsedPrompt:
     """Parse a prompt, its syntax included, into its dependency forest and its phrases.
 
-    More than 400 words are cut; `truncated` of the result counts them. A backend is "embedded", a name given to
-    `register_backend`, or an object with `name` and `analyse`. `marks` are added to the shipped marking words.
+    More than 400 words are cut; `truncated` of the result counts them. A backend is "embedded", "nltk", a name given
+    to `register_backend`, or an object with `name` and `analyse`. `marks` are added to the shipped marking words.
     `merge_compounds` makes "coffee mug" one noun; the paper's letter makes it two. `any_language` leaves the phrases
     of a prompt that is not English drawable; the parsers know English only.
     """

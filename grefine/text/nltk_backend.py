@@ -1,7 +1,4 @@
-"""What the embedded parser is measured against: NLTK's tagger, and noun chunks and rules over its tags.
-
-To parse with it: `parse(text, NltkBackend())`.
-"""
+"""NLTK's tagger, and a dependency forest from its tags alone: noun chunks, then rules for what hangs where."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -231,7 +228,7 @@ DATA = "averaged_perceptron_tagger_eng"
 
 
 class NltkBackend:
-    """Penn tags by NLTK's averaged perceptron, the tree by `ChunkTree`."""
+    """Penn tags by NLTK's averaged perceptron, the tree by `chunks.ChunkTree`."""
 
     name = "nltk"
 
@@ -260,5 +257,5 @@ def _load() -> Any:
     except LookupError as error:
         raise WeightsMissing(
             f"The parser 'nltk' needs NLTK's data '{DATA}', which is not on this machine: run"
-            f" `python -m nltk.downloader {DATA}`."
+            f" `python -m nltk.downloader {DATA}`, or use the parser 'embedded'."
         ) from error
