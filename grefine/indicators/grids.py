@@ -17,6 +17,8 @@ from grefine.types import Box, PhraseAlignment
 Interpolation = Literal["bilinear", "bicubic"]
 ROOM = 2.0
 """Radii round the centre of a place for a thing that should be free of others."""
+FINE = 12
+"""Cells along a side from which a grid can say how large a thing is."""
 OVERLAP = 0.25
 """Share of a tile that it has in common with its neighbour."""
 
@@ -72,7 +74,9 @@ class GridMap:
         return replace(self, patches=tuple((box, np.where(o > threshold, 0.0, g)) for (box, g), (_, o) in pairs))
 
     def beyond(self, ground: GridMap, threshold: float) -> GridMap:
-        """Return the map, zero where `ground`, on the same grids, is above the threshold or no less."""
+        """Return the map, zero where `ground` is above the threshold, or, on a fine grid, no less."""
+        if min(self.patches[0][1].shape) < FINE:
+            return self.outside(ground, threshold)
         pairs = zip(self.patches, ground.patches, strict=True)
         patches = tuple((box, np.where((o > threshold) | (g <= o), 0.0, g)) for (box, g), (_, o) in pairs)
         return replace(self, patches=patches)
@@ -96,8 +100,9 @@ class GridMap:
     ) -> GridMap:
         """Return a round place where no claim lies: 1 at its centre, 0.5 at its own radius, `radius` at the most.
 
-        It is where the map is highest, as large as what is seen there, or, where no free cell reaches the threshold,
-        where there is most room, as large as what makes the claims, with its foot on the ground, if one is given.
+        It is where the map is highest, or, where no free cell reaches the threshold, where there is most room, with
+        its foot on the ground, if one is given. On a fine grid it is as large as what is seen there, or as what makes
+        the claims; a coarse one cannot measure things.
         """
         free = [
             np.logical_and.reduce([claim.patches[i][1] <= threshold for claim in claims] or [np.ones_like(grid, bool)])
@@ -108,15 +113,17 @@ class GridMap:
         at = [self._centres(box, grid.shape) for box, grid in self.patches]
         look, centres = self.patches[0][1], at[0].reshape(-1, 2)
         apart = np.hypot(*(at[0].reshape(-1, 1, 2) - at[0].reshape(1, -1, 2)).transpose(2, 0, 1))
-        seen = free[0] & (look > threshold)
+        fine, seen = min(look.shape) >= FINE, free[0] & (look > threshold)
         if seen.any():
             likely = np.where(free[0], look - look[free[0]].min() + 1e-6, 0.0)
-            near = (apart[((apart <= radius) @ likely.ravel()).argmax()] <= radius).reshape(seen.shape)
-            seen = _reached(seen, seen & near)
-            weights = likely * (seen & near if (seen & near).any() else near)
-            centre, radius = weights.ravel() @ centres / weights.sum(), self._radius([seen], radius)
+            centre = centres[((apart <= radius) @ likely.ravel()).argmax()]
+            if fine:
+                near = (np.hypot(*(at[0] - centre).transpose(2, 0, 1)) <= radius) & seen
+                seen = _reached(seen, near)
+                weights = likely * near if near.any() else likely
+                centre, radius = weights.ravel() @ centres / weights.sum(), self._radius([seen], radius)
         else:  # nothing free looks like it: where there is room for it and all round it
-            radius = self._radius([claim.patches[0][1] > threshold for claim in claims], radius)
+            radius = self._radius([claim.patches[0][1] > threshold for claim in claims] if fine else [], radius)
             room = (apart <= ROOM * radius) @ np.where(free[0], 1.0 + look, 0.0).ravel()
             standing = (free[0] & self._over(ground, threshold, radius)).ravel() if ground else np.zeros(1, bool)
             centre = centres[(np.where(standing, room, -1.0) if standing.any() else room).argmax()]

@@ -114,7 +114,7 @@ def test_a_place_is_as_large_as_what_is_seen_there_or_as_what_is_seen_elsewhere(
 
 def test_what_looks_no_more_like_it_than_like_the_ground_is_no_thing():
     box = (0, 0, 80, 80)
-    look, ground = np.full((8, 8), 0.6, np.float32), np.full((8, 8), 0.6, np.float32)
+    look, ground = np.full((16, 16), 0.6, np.float32), np.full((16, 16), 0.6, np.float32)
     look[2, 2] = 0.9
     kept = GridMap(((box, look),), (80, 80)).beyond(GridMap(((box, ground),), (80, 80)), 0.85).patches[0][1]
     assert np.argwhere(kept > 0).tolist() == [[2, 2]]
