@@ -66,7 +66,7 @@ def test_no_memory_for_the_precision_is_one_sentence():
 
 WITHOUT_HOOKS = """
 import sys
-sys.modules["accelerate"] = None  # as where it is not installed
+sys.modules |= {"accelerate": None, "peft": None}  # as where neither is installed; peft cannot be without it
 from grefine.errors import ConfigError
 from grefine.opening import Opening, open_pipeline
 
