@@ -401,7 +401,7 @@ class Refine(io.ComfyNode):
             RefineRecord(
                 version=__version__,
                 pipeline=pipeline.strip(),
-                config="" if mask is not None else task.config_hash,
+                config="" if mask is not None else task.hash_of(),
                 seed=seed,
                 state=one.state,
                 reason=one.decision.reason,

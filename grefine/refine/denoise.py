@@ -159,6 +159,8 @@ def decode(pipe: Backbone, latents: Tensor) -> Tensor:
 
 def _encode(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     """Encode pictures, equal ones once: tries at one region differ only in their noise."""
+    if len(images) == 1:
+        return encode_images(vae, images, device)
     first: dict[bytes, int] = {}
     rows = [first.setdefault(image.numpy().tobytes(), len(first)) for image in images.cpu().float()]
     if len(first) == len(images):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -58,6 +59,15 @@ def test_an_interrupt_at_a_known_place_leaves_the_pipeline_as_it_was(pipe, where
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+@pytest.fixture
+def interruptible():
+    """Interrupts raise, as in a program; a worker process of pytest ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupts_at_any_moment_leave_the_pipeline_as_it_was(pipe):
     before = refine(pipe)
     start = time.perf_counter()
