@@ -1,15 +1,20 @@
-"""One threads setting per session, and no network: a test that opens a socket fails by name."""
+"""One threads setting per session, no lock across processes, no network: a test that opens a socket fails by name."""
 
 from __future__ import annotations
 
 import os
 import socket
+import threading
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from tqdm.std import tqdm
+
+# tqdm's own lock is shared with forked children: one that a test kills while it draws a bar would hold it for ever.
+tqdm.set_lock(threading.RLock())
 
 
 @pytest.fixture(autouse=True)
