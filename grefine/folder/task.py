@@ -79,7 +79,7 @@ class Task:
         return digest(values + [self.gate] * bool(self.gate) + self._steering(edit))
 
     def _steering(self, plans: str) -> list[Any]:
-        steering: list[Any] = [list(self.opening), {}]  # the second held the guidance, now one of the settings
+        steering: list[Any] = [list(self.opening)]
         steering += [self.drawn_by] if self.drawn_by else []
         steering += [dict(self.painter)] if self.painter else []
         by_hand = {"plans": plans, "masks": self.masks.digest if self.masks else ""}
