@@ -25,6 +25,7 @@ from grefine.indicators.recipe import PAINTER, read_recipe
 from grefine.io.images import read_image
 from grefine.io.record import read_record
 from grefine.refine.painters import own
+from grefine.refine.painters.choose import open_painter
 from grefine.refine.painters.diffusers import diffusers_class, executed, painter_of
 from grefine.refine.painters.families import family_named
 from grefine.refine.painters.phrasing import Phrasing
@@ -370,6 +371,7 @@ def test_bad_input_is_one_sentence():
         "working_size 1 is below 2": lambda: painter_of(flux, side=1),
         "breaks in float16": lambda: painter_of(z_image.to(torch.float16)),
         "it takes \\['a'\\]": lambda: own.own_painter(lambda a: a),
+        "or the name of a recipe, folder or Hub id, not tuple": lambda: open_painter((flux, few)),
     }.items():
         with pytest.raises(ConfigError, match=words) as caught:
             make()

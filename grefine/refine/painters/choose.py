@@ -56,8 +56,13 @@ def open_painter(
         return painter.painter
     if isinstance(painter, DiffusionPipeline):
         return painter_of(_plain(painter), words, side, arguments)
-    if callable(painter) and not isinstance(painter, (str, Path)):
+    if callable(painter):
         return _changed(own_painter(painter), words, side)
+    if not isinstance(painter, (str, Path)):
+        raise ConfigError(
+            "A painter is a loaded pipeline of diffusers, a function, or the name of a recipe, folder or Hub id, not "
+            f"{type(painter).__name__}."
+        )
     name = str(painter)
     if name in painter_files():
         return _changed(replace(load_own(name, device, allow_noncommercial), origin=name), words, side)
