@@ -270,14 +270,18 @@ def write_judges(root: Path) -> Path:
     for path in (root / PICKSCORE).iterdir():
         if path.name not in ("config.json", "model.safetensors"):
             path.unlink()
-    torch.manual_seed(8)
-    (root / HPS).mkdir(parents=True)
-    torch.save({"state_dict": OpenClip(**HPS_SIZES).state_dict()}, root / HPS / "HPS_v2_compressed.pt")
+    write_hps(root / HPS)
     write_reward(root / REWARD)
     write_bert(root / BERT)
     write_clip(root / CLIP_B32)
     write_vqa(root / VQA)
     return root
+
+
+def write_hps(home: Path, sizes: Mapping[str, Any] = HPS_SIZES) -> None:
+    torch.manual_seed(8)
+    home.mkdir(parents=True)
+    torch.save({"state_dict": OpenClip(**sizes).state_dict()}, home / "HPS_v2_compressed.pt")
 
 
 def write_vqa(home: Path) -> None:

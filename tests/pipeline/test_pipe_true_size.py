@@ -8,10 +8,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from math import isfinite
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,10 @@ from hub import (
     BASE,
     BERT,
     CLIP_B32,
+    CLIP_H,
     CONTROL,
+    HPS,
+    PICKSCORE,
     REWARD,
     VAE,
     VOCABULARY,
@@ -29,12 +34,14 @@ from hub import (
     finish_base,
     write_bert,
     write_clip,
+    write_hps,
     write_maps,
     write_pictures,
     write_recipes,
     write_reward,
 )
 from ldm_layout import SDXL_BLOCKS
+from open_clip import get_model_config
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -168,14 +175,15 @@ class Machine:
 
     def run(self, what: str, *command: str | Path, **environment: str) -> str:
         """Run a stage in a process of its own; return what it printed."""
-        began = time.perf_counter()
+        began, most = time.perf_counter(), "0"
         with (self.home / "said.txt").open("w+") as sink:
             started = subprocess.Popen(command, env=self.environment | environment, stdout=sink)
-            _, status, used = os.wait4(started.pid, 0)
-            started.returncode = os.waitstatus_to_exitcode(status)
+            while started.poll() is None:
+                most = (re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{started.pid}/status").read_text()) or [most])[0]
+                time.sleep(0.1)
             sink.seek(0)
             said = sink.read()
-        print(f"{what}: {time.perf_counter() - began:.0f} s, at most {used.ru_maxrss / 2**20:.1f} GB of memory")
+        print(f"{what}: {time.perf_counter() - began:.0f} s, at most {int(most) / 2**20:.1f} GB of memory")
         assert started.returncode == 0, said
         return said
 
@@ -254,3 +262,34 @@ def test_sdxl_at_its_true_size(tmp_path):
     measure(machine)
     refine(machine)
     load(machine)
+
+
+CLIP_H_TEXT = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+CLIP_H_VISION = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16}
+
+
+@pytest.mark.slow
+def test_the_large_judges_at_their_true_size(tmp_path):
+    """PickScore and HPSv2, one after the other: 8 GB of disk each, 6 GB of memory."""
+    machine = Machine(tmp_path)
+    Image.effect_noise((512, 512), 60).convert("RGB").save(tmp_path / "a.png")
+    vision = CLIP_H_VISION | {"image_size": 224, "patch_size": 14}
+    write_clip(tmp_path / "hub" / CLIP_H)
+    write_clip(tmp_path / "hub" / PICKSCORE, CLIP_H_TEXT, vision, 1024)
+    judged(machine, "pickscore", "--accept-terms")
+    write_hps(tmp_path / "hub" / HPS, get_model_config("ViT-H-14"))
+    judged(machine, "hpsv2")
+
+
+def judged(machine: Machine, name: str, *terms: str) -> None:
+    hub = Hub(machine.home / "hub")
+    network = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(machine.home / "home")}
+    machine.grefine("fetch", name, *terms, **network)
+    hub.close()
+    shutil.rmtree(hub.root)
+    table = machine.home / f"{name}.csv"
+    machine.grefine("score", machine.home / "a.png", "--metrics", name, "--prompt", "a red ball", "-o", table)
+    (row,) = csv.DictReader(table.open())
+    assert isfinite(float(row[name]))
+    print(f"{gigabytes(machine.home / 'cache' / name)}, {name} {row[name]}")
+    shutil.rmtree(machine.home / "cache")
