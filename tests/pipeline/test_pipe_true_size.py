@@ -195,9 +195,9 @@ class Machine:
 
 
 def publish(machine: Machine) -> None:
-    began = time.perf_counter()
-    write_true_repositories(machine.home / "hub")
-    print(f"\nrepositories written: {time.perf_counter() - began:.0f} s, {gigabytes(machine.home / 'hub')}")
+    """Write the repositories in another process: what this one once held, every later stage would have to share."""
+    machine.run("\nrepositories written", sys.executable, __file__, machine.home / "hub")
+    print(gigabytes(machine.home / "hub"))
 
 
 def gigabytes(folder: Path) -> str:
@@ -293,3 +293,7 @@ def judged(machine: Machine, name: str, *terms: str) -> None:
     assert isfinite(float(row[name]))
     print(f"{gigabytes(machine.home / 'cache' / name)}, {name} {row[name]}")
     shutil.rmtree(machine.home / "cache")
+
+
+if __name__ == "__main__":
+    write_true_repositories(Path(sys.argv[1]))
