@@ -237,7 +237,8 @@ def refine(machine: Machine) -> None:
     (row,) = csv.DictReader((home / "out" / "results.csv").open())
     assert row["state"] in ("refined", "kept"), row
     (journal,) = (home / "out").rglob("journal.jsonl")
-    taken = json.loads(journal.read_text().splitlines()[-1])["seconds"]["stages"]
+    (entry,) = [line for line in map(json.loads, journal.read_text().splitlines()) if line.get("kind") == "image"]
+    taken = entry["seconds"]["stages"]
     print(json.dumps({"stages": taken} | {name: row[name] for name in ("state", "reason", "kept", "moved")}))
     assert min(taken["repaint"], taken["restore"]) > 0
 
