@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, in_words
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, causes, in_words
 from grefine.io.atomic import write_text
 from grefine.io.content import content_hash
 from grefine.resources import bundled, cache_folder, config_file
@@ -206,7 +206,7 @@ def fetch(
     try:
         return _fetch(name, without, accept_terms, report)
     except (OSError, GRefineError) as error:
-        if not _is_full(error):
+        if not any(isinstance(one, OSError) and one.errno in FULL for one in causes(error)):
             raise
         raise WeightsMissing(
             f"The disk of '{cache_folder()}' takes no more, so '{own_name(name)}' is not fetched whole: free space "
@@ -245,15 +245,6 @@ def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, repor
         elif other.part not in without:
             done += _fetch(other.fetch, (), accept_terms, report)
     return done
-
-
-def _is_full(error: BaseException | None) -> bool:
-    """Say whether a full disk stands behind an error."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _wanted(part: HubFiles, locked: dict[str, Any]) -> list[str]:
