@@ -170,8 +170,8 @@ def test_nothing_of_a_stage_is_left_on_another_device_when_its_parts_are_offload
     for part in (pipe.vae, pipe.text_encoder, pipe.text_encoder_2, pipe.unet, pipe.controlnet):
         accelerate.cpu_offload_with_hook(part, execution_device="meta")
     maps = bad_place if stage == "repaint" else good_everywhere
+    settings = {"gate": False, "restorer": "controlnet-tile"}
     with pytest.raises(NotImplementedError, match="out of meta tensor") as caught:
-        settings = {"gate": False, "restorer": "controlnet-tile"}
         pipe(image=picture(), quality_map=maps, guard=False, num_inference_steps=2, config=settings)
     names = [entry.name for entry in caught.traceback]
     assert {"repaint": "repaint_regions", "restore": "restore_pictures"}[stage] in names
