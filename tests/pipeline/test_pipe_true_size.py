@@ -1,4 +1,4 @@
-"""SDXL at its true size, every command from fetch to a call of one file: 40 GB of disk, 13 GB of memory, an hour.
+"""SDXL at its true size, every command from fetch to a call of one file: 30 GB of disk, 11 GB of memory, an hour.
 
 `pytest -m slow -s tests/pipeline/test_pipe_true_size.py` prints a line per stage with its time and memory.
 """
@@ -24,6 +24,7 @@ from hub import (
     BERT,
     CLIP_B32,
     CLIP_H,
+    CLIP_VISION,
     CONTROL,
     HPS,
     PICKSCORE,
@@ -272,11 +273,11 @@ CLIP_H_VISION = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_lay
 
 @pytest.mark.slow
 def test_the_large_judges_at_their_true_size(tmp_path):
-    """PickScore and HPSv2, one after the other: 8 GB of disk each, 6 GB of memory."""
+    """PickScore and HPSv2, one after the other: 8 GB of disk each, 8 GB of memory."""
     machine = Machine(tmp_path)
     Image.effect_noise((512, 512), 60).convert("RGB").save(tmp_path / "a.png")
     vision = CLIP_H_VISION | {"image_size": 224, "patch_size": 14}
-    write_clip(tmp_path / "hub" / CLIP_H)
+    write_clip(tmp_path / "hub" / CLIP_H, vision=CLIP_VISION | {"image_size": 224})
     write_clip(tmp_path / "hub" / PICKSCORE, CLIP_H_TEXT, vision, 1024)
     judged(machine, "pickscore", "--accept-terms")
     write_hps(tmp_path / "hub" / HPS, get_model_config("ViT-H-14"))
