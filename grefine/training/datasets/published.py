@@ -125,6 +125,34 @@ def read_aigciqa(folder: Path) -> RatedImages:
     return rated("aigciqa2023", rows, where=path, top=dict.fromkeys(names, 100.0))
 
 
+def read_aigiqa_20k(folder: Path) -> RatedImages:
+    """Read AIGIQA-20K and its split: info_train, info_val and info_test (CSV or .xlsx) name pictures and prompts.
+
+    As it was handed out for its contest, only the first has opinions; those of the others are in `info_merge.csv` or
+    `data.csv`. Pictures without one are left out.
+    """
+    path = one_of(folder, ("info_train.csv", "info_train.xlsx"), "aigiqa-20k")
+    opinions: dict[str, str] = {}
+    for whole in (path.with_name(name) for name in ("info_merge.csv", "data.csv")):
+        if whole.is_file():
+            opinions |= {record["name"]: record[MOS] for _, record in read_records(whole, ("name", MOS))}
+    rows, silent = [], 0
+    for part in ("train", "val", "test"):
+        table = path.with_name(f"info_{part}{path.suffix}")
+        for line, record in read_records(table, ("name", "prompt")) if table.is_file() else ():
+            name = record["name"]
+            if not (opinion := record.get(MOS) or opinions.get(name, "")):
+                silent += 1
+                continue
+            picture, score = (
+                _below(path.parent, (part, "images", "all"), name.strip()),
+                number(opinion, MOS, table, line),
+            )
+            rows.append(RatedImage(picture, {MOS: score}, record["prompt"].strip(), part=PARTS[part]))
+    note = f"AIGIQA-20K: {silent} pictures have no opinion here and are left out; info_merge.csv or data.csv has them."
+    return rated("aigiqa-20k", rows, where=path, top={MOS: 5.0}, notes=(note,) * bool(silent))
+
+
 def read_live_c(folder: Path) -> RatedImages:
     """Read LIVE in the Wild (LIVE-C, CLIVE): the first seven of its pictures only trained the subjects."""
     path = one_of(folder, ("Data/AllImages_release.mat",), "live-c", ("", "ChallengeDB_release/"))
@@ -321,6 +349,10 @@ PUBLISHED: dict[str, PublishedSet] = {
     ),
     "aigciqa2023": PublishedSet(
         read_aigciqa, "DATA/MOS/mosz1.mat to mosz3.mat, AIGCIQA2023_Prompts.xlsx; pictures in Image/allimg/"
+    ),
+    "aigiqa-20k": PublishedSet(
+        read_aigiqa_20k,
+        "info_train, info_val, info_test (.csv or .xlsx), info_merge.csv or data.csv; pictures in train/, val/, test/",
     ),
     "koniq-10k": PublishedSet(
         read_koniq,
