@@ -3,8 +3,8 @@
     python -m benchmarks.colour_spaces      some CPU-minutes; writes results/colour_spaces.json, .md and the figure
 
 The pictures are the toy world's, whose true quality is known. The embedded pipeline's network knows RGB alone. Its
-synthetic branch is taught further by `grefine train lar-iqa --config synthetic`, once in RGB and once in all four spaces
-(the recipe's default), with the same steps on the same pictures, so that what differs is what the spaces do.
+synthetic branch is taught further by `grefine train lar-iqa --config synthetic`, once in RGB and once in all four (the
+recipe's default), with the same steps on the same pictures, so that what differs is what the spaces do.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def page(found: dict[str, Any]) -> str:
 {__doc__.split(chr(10) * 2)[2].strip()}
 
 {found["steps"]} steps of 20 of {found["training"]} pictures; measured on {found["test"]} others. Each cell: SRCC with
-the true quality [95 %]; after it how far scores move from those in RGB, on average, in standard deviations of the latter.
+the true quality [95 %]; after it how far scores move from those in RGB, on average, in standard deviations of those.
 
 {heading}
 {rows}
