@@ -1,4 +1,4 @@
-"""LAR-IQA across colour spaces, in the form of the poster's Fig. 3: scores of the same distorted pictures in four.
+"""LAR-IQA across colour spaces, as the poster's Fig. 3 shows it: scores of the same pictures in each of four.
 
     python -m benchmarks.colour_spaces      some CPU-minutes; writes results/colour_spaces.json, .md and the figure
 

@@ -78,10 +78,10 @@ def page(found: dict[str, Any]) -> str:
     setting, count = found["setting"], found["pairs"]["control against sharpness"]["sharper"]["n"]
     return f"""# MDIQA as a tunable loss
 
-One restorer of toy pictures, {setting["steps"]} steps on fidelity alone, then {setting["tune"]} under each weighting of
-`MDIQALoss` (weight {setting["loss_weight"]} beside the mean absolute error), the same pictures for all; `control` goes on
-with fidelity alone. Measured on {count} test pictures by pixel formulas: `edges` is the share of the true gradient (1 is
-as sharp as the truth; noise does not count), `noise` what fine detail is left where the truth is flat.
+One restorer of toy pictures: {setting["steps"]} steps on fidelity alone, then {setting["tune"]} under each weighting
+of `MDIQALoss` (weight {setting["loss_weight"]} beside the mean absolute error) on the same pictures; `control` goes on
+with fidelity alone. Measured on {count} test pictures by pixel formulas: `edges` is the share of the true gradient (1
+is as sharp as the truth; noise does not count), `noise` what fine detail is left where the truth is flat.
 
 | weighting | edges | noise | error |
 | --- | --- | --- | --- |
