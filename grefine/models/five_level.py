@@ -15,8 +15,8 @@ from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import Tensor
 
-from grefine.errors import ConfigError, ImageError, WeightsCorrupt
-from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD, NOT_WEIGHTS, geometry
+from grefine.errors import ConfigError, ImageError
+from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD, geometry, weights_of
 from grefine.models.reference import load_group
 
 WINDOW = 224
@@ -136,19 +136,13 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         if "{}" not in template:
             raise ConfigError(f"The template must contain {{}} where the level goes, not {template!r}.")
         vision = {
-            "image_size": image_size,
-            "patch_size": patch_size,
-            "width": vision_width,
-            "layers": vision_layers,
+            "image_size": image_size, "patch_size": patch_size, "width": vision_width, "layers": vision_layers,
             "head_width": vision_width // vision_heads,
-        }
+        }  # fmt: skip
         text = {
-            "context_length": context_length,
-            "vocab_size": vocab_size,
-            "width": text_width,
-            "heads": text_heads,
+            "context_length": context_length, "vocab_size": vocab_size, "width": text_width, "heads": text_heads,
             "layers": text_layers,
-        }
+        }  # fmt: skip
         self.clip = open_clip.CLIP(embed_dim, vision, text, quick_gelu=quick_gelu)  # type: ignore[arg-type]
         self.clip.visual.output_tokens = True
         self.clip.logit_scale.requires_grad_(False)
@@ -212,23 +206,17 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
             raise ImageError("No images to judge.")
         text = self.text_features()
         each = [self(self.read_windows(i)[None].to(self.device), features, text) for i in images]
-        return FiveLevelOutput(
-            torch.cat([e.logits for e in each]),
-            torch.cat([e.probabilities for e in each]),
-            torch.cat([e.quality for e in each]),
-            torch.cat([e.features for e in each]) if features else None,  # type: ignore[misc]
+        logits, probabilities, quality = (
+            torch.cat([getattr(one, name) for one in each]) for name in ("logits", "probabilities", "quality")
         )
+        kept = [one.features for one in each if one.features is not None]
+        return FiveLevelOutput(logits, probabilities, quality, torch.cat(kept) if kept else None)
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "FiveLevelCLIP":
         """Build from OpenAI CLIP state dicts, groups {clip}; the geometry is read from the shapes."""
-        if set(groups) != {"clip"}:
-            raise WeightsCorrupt(f"FiveLevelCLIP is made of the group clip; given: {', '.join(groups) or 'none'}.")
-        state = {k: torch.as_tensor(v).float() for k, v in groups["clip"].items() if k not in NOT_WEIGHTS}
-        try:
-            found = geometry(state)
-        except KeyError as error:
-            raise WeightsCorrupt(f"The state dict has no {error}: expected a CLIP with a ViT image tower.") from error
+        state = weights_of(groups.get("clip", {}))
+        found = geometry(state)
         found.pop("eos_token_id")
         model = cls(**(found | options))
         load_group(model.clip, state, "FiveLevelCLIP group 'clip'")

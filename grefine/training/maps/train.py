@@ -21,6 +21,7 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import config_file
 from grefine.training.loop import Budget, Record, curves
 from grefine.training.maps.aq import AQSettings, fit_alignment
+from grefine.training.maps.fit import Fit
 from grefine.training.maps.opinions import OpinionSource, RatedTable
 from grefine.training.maps.pq import PQSettings, fit_prompts
 
@@ -58,16 +59,18 @@ def train_map(
         identity["pipeline_clip"] = weights_digest(clip)
     record = Record.load(out / "training", kind)
     record.check(asdict(settings) | identity, out, FREE)
-    budget = _budget(opinions, settings, record, minutes, steps)
+    if steps is None and minutes is None and opinions.size is None:
+        raise ConfigError("This source of opinions never ends: give a budget with --minutes N or --steps N.")
+    whole = settings.epochs * math.ceil((opinions.size or 0) / settings.batch)
+    budget = Budget.rest(minutes, steps, whole, record.samples // settings.batch)
     torch.manual_seed(settings.seed)
-    accelerator, calibration = Accelerator(cpu=cpu), stored_calibration(pipeline)
+    fit = Fit(kind, out, opinions, settings, budget, Accelerator(cpu=cpu), identity)
+    calibration, resumed = stored_calibration(pipeline), bool(record.samples)
     if isinstance(settings, PQSettings):
-        prompts = _prompts(out, pipeline, clip, settings, bool(record.samples))
-        record = fit_prompts(out, clip, prompts, calibration, opinions, settings, budget, accelerator, identity)
+        record = fit_prompts(fit, clip, _prompts(out, pipeline, clip, settings, resumed), calibration)
         return _finish(out, "pq_prompts", record)
-    fitted = ClipSurgery.from_pretrained(out / "clip") if record.samples else load_clip(pipeline)
-    parts = fitted, load_tokenizer(pipeline), load_prompts(pipeline), calibration
-    record = fit_alignment(out, *parts, opinions, settings, budget, accelerator, identity, clip)
+    fitted = ClipSurgery.from_pretrained(out / "clip") if resumed else load_clip(pipeline)
+    record = fit_alignment(fit, fitted, load_tokenizer(pipeline), load_prompts(pipeline), calibration, clip)
     return _finish(out, "clip", record)
 
 
@@ -93,24 +96,6 @@ def _settings(kind: str, config: str | Path | None, seed: int | None) -> PQSetti
 
 def _same_folder(out: Path, pipeline: str | Path) -> bool:
     return Path(pipeline).is_dir() and out.is_dir() and out.samefile(pipeline)
-
-
-def _budget(
-    source: OpinionSource,
-    settings: PQSettings | AQSettings,
-    record: Record,
-    minutes: float | None,
-    steps: int | None,
-) -> Budget:
-    """Return the budget that was asked for, or what is left of the epochs."""
-    if minutes is not None or steps is not None:
-        return Budget(minutes, steps)
-    if source.size is None:
-        raise ConfigError("This source of opinions never ends: give a budget with --minutes N or --steps N.")
-    left = settings.epochs * math.ceil(source.size / settings.batch) - record.samples // settings.batch
-    if left <= 0:
-        raise ConfigError(f"All {settings.epochs} epochs are done: give --steps N to go on, or another --out.")
-    return Budget(steps=left)
 
 
 def _finish(out: Path, component: str, record: Record) -> dict[str, Any]:
