@@ -27,7 +27,7 @@ from test_rated_training import FIVE_LEVEL, table, tiny  # noqa: E402, F401 - a 
 
 from grefine.cli.main import app  # noqa: E402
 from grefine.models.five_level import FiveLevelCLIP  # noqa: E402
-from grefine.training.judges.catalogue import recipe_file  # noqa: E402
+from grefine.resources import config_file  # noqa: E402
 from grefine.training.maps.opinions import RatedTable  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -189,7 +189,7 @@ def translated(command, world):
         if judge and words[i - 1] == "--config":
             path = tiny(judge, word, root, rated)
             settings = yaml.safe_load(path.read_text())
-            settings["split"] = yaml.safe_load(recipe_file(judge, words[i]).read_text())["split"]
+            settings["split"] = yaml.safe_load(config_file(f"train/{judge}", words[i]).read_text())["split"]
             settings["geometry"] |= {"prior_depth": 3} if "prior_depth" in settings["geometry"] else {}
             path.write_text(yaml.safe_dump(settings))
             word = str(path)

@@ -62,28 +62,6 @@ def spread_indices(n: int, count: int = 15, repeat: bool = False) -> list[int]:
     return [k * (n // count) for k in range(count)]
 
 
-def spread_windows(image: Image.Image, count: int = 15, repeat: bool = False) -> Tensor:
-    """Return `(windows, 3, 224, 224)`, float in 0..1: the evenly spaced windows of a picture."""
-    image = fitted(image)
-    places = window_places(*image.size)
-    return _cut(image, [places[i] for i in spread_indices(len(places), count, repeat)])
-
-
-def random_windows(image: Image.Image, count: int, generator: torch.Generator) -> Tensor:
-    """Return `(count, 3, 224, 224)`: windows drawn with replacement from a picture that is mirrored half the time."""
-    image = fitted(image)
-    if torch.rand((), generator=generator) < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    places = window_places(*image.size)
-    drawn = torch.randint(len(places), (count,), generator=generator).tolist()
-    return _cut(image, [places[i] for i in drawn])
-
-
-def _cut(image: Image.Image, places: list[tuple[int, int]]) -> Tensor:
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-    return torch.stack([pixels[:, top : top + WINDOW, left : left + WINDOW] for top, left in places])
-
-
 LEVELS = ("bad", "poor", "fair", "good", "perfect")
 Features = Literal["patches", "embedding"]
 
@@ -191,10 +169,21 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         return FiveLevelOutput(logits, probabilities, quality, kept)
 
     def read_windows(self, image: Image.Image, generator: torch.Generator | None = None, count: int = 3) -> Tensor:
-        """Cut a picture into `(windows, 3, 224, 224)`: evenly spaced ones, or `count` random ones for training."""
-        if generator is not None:
-            return random_windows(image, count, generator)
-        return spread_windows(image, self.windows, self.repeat_windows)
+        """Cut a picture into `(windows, 3, 224, 224)` in 0..1, evenly spaced.
+
+        With a generator, for training: `count` of them drawn with replacement, the picture mirrored half the time.
+        """
+        image = fitted(image)
+        places = window_places(*image.size)
+        if generator is None:
+            chosen = spread_indices(len(places), self.windows, self.repeat_windows)
+        else:
+            if torch.rand((), generator=generator) < 0.5:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            chosen = torch.randint(len(places), (count,), generator=generator).tolist()
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        cut = [places[number] for number in chosen]
+        return torch.stack([pixels[:, top : top + WINDOW, left : left + WINDOW] for top, left in cut])
 
     @torch.no_grad()
     def judge(self, images: Sequence[Image.Image], features: Features | None = None) -> FiveLevelOutput:

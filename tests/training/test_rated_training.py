@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from grefine.cli.main import app
 from grefine.errors import ConfigError, GRefineError
-from grefine.resources import bundled
+from grefine.resources import bundled, config_file
 from grefine.training.datasets.table import read_table
-from grefine.training.judges.catalogue import JUDGES, recipe_file, train_on_data
+from grefine.training.judges.catalogue import JUDGES, train_on_data
 from grefine.training.judges.lar import batch_pearson
 from grefine.training.judges.moe import Ablation, MainStage, MoERecipe, ablate, freeze_until
 from grefine.training.judges.pool import Order, Pool
@@ -82,7 +82,7 @@ def table(tmp_path_factory):
 
 def tiny(judge, name, folder, table, **changes):
     """Write a bundled recipe with a small network, small batches and nothing to fetch; return its path."""
-    recipe = yaml.safe_load(recipe_file(judge, name).read_text())
+    recipe = yaml.safe_load(config_file(f"train/{judge}", name).read_text())
     stage = recipe["stage"]
     given = recipe.get("geometry", {})
     if judge == "moe-agiqa":

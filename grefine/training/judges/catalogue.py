@@ -11,7 +11,7 @@ from typing import Any
 from grefine.config import assignments, changed, changes_of, load_config
 from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_atomic
-from grefine.resources import bundled, config_file
+from grefine.resources import config_file
 from grefine.training.datasets.published import read_data
 from grefine.training.judges.dimensions import DimensionStage, FusionStage, MDIQARecipe
 from grefine.training.judges.five_level import FiveLevelRecipe, FiveLevelStage
@@ -49,7 +49,7 @@ def train_on_data(
     if judge not in JUDGES:
         raise ConfigError(f"No judge '{judge}': {', '.join(JUDGES)}{nearest(judge, JUDGES)}")
     kind, stages = JUDGES[judge]
-    recipe: Any = load_config(recipe_file(judge, config), kind)
+    recipe: Any = load_config(config_file(f"train/{judge}", config), kind)
     recipe = changed(recipe, changes_of(changes) | {"start": recipe.start | assignments(start, "--start")})
     if seed is not None:
         recipe = replace(recipe, seed=seed, split=replace(recipe.split, seed=seed))
@@ -86,17 +86,3 @@ def summarise(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 summary[name][f"{measure}_mean"] = statistics.mean(values)
                 summary[name][f"{measure}_deviation"] = statistics.stdev(values)
     return summary
-
-
-def recipe_file(judge: str, config: str | Path) -> Path:
-    """Return the file that a configuration's name means for a judge."""
-    path = Path(config)
-    if path.is_file():
-        return path
-    names = sorted(found.stem for found in (bundled("configs") / "train" / judge).glob("*.yaml"))
-    if str(config) in names:
-        return config_file("train", f"{judge}/{config}")
-    raise ConfigError(
-        f"No configuration '{config}' of {judge}: give a YAML file or one of {', '.join(names)}"
-        f"{nearest(str(config), names)}"
-    )

@@ -145,16 +145,26 @@ class MainStage(Stage):
             )
         self.recipe = recipe
         self.module = model = MoEAGIQA(**recipe.geometry)
-        self.priors: dict[str, Any] = {name: getattr(model, name) for name in ("vit", "vit_prior")}
-        self.priors = {name: part for name, part in self.priors.items() if part is not None}
+        known: dict[str, Any] = {"vit": model.vit, "vit_prior": model.vit_prior}
+        self.priors = {name: part for name, part in known.items() if part is not None}
         for name, part in self.priors.items():
             begin_with(part, recipe.start, name, frozen=recipe.ablation.image)
         if reward := named_start(recipe.start, "reward", frozen=recipe.frozen_share > 0):
-            _take_reward(model, reward)
+            loaded = load_component(RewardModel, Path(reward), "cpu")
+            load_group(model.vision, loaded.vision.state_dict(), f"'{reward}'")
+            load_group(model.text, loaded.text.state_dict(), f"'{reward}'")
         ablate(model, recipe.ablation)
         self.columns = tuple(MOS if name == "quality" else name for name in model.config["outputs"])
         self.tokenizer = _tokenizer(recipe.tokenizer)
-        self._freeze()
+        for part in self.priors.values():
+            part.requires_grad_(False)
+        for tower, layers, last in (
+            (model.text, "encoder.layer", "attention.self.query.weight"),
+            (model.vision, "encoder.layers", "layer_norm1.weight"),
+        ):
+            depth = int(recipe.frozen_share * len(tower.get_submodule(layers)))  # type: ignore[arg-type]
+            below = ["embeddings.", *(f"{layers}.{n}." for n in range(depth))]
+            freeze_until(tower, below, f"{layers}.{depth}.{last}")
         drop_paths(model.vision, recipe.drop_path)
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
@@ -182,18 +192,6 @@ class MainStage(Stage):
     def save(self, folder: Path) -> None:
         super().save(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
-
-    def _freeze(self) -> None:
-        for part in self.priors.values():
-            part.requires_grad_(False)
-        text, vision = self.module.text, self.module.vision
-        for tower, layers, last in (
-            (text, "encoder.layer", "attention.self.query.weight"),
-            (vision, "encoder.layers", "layer_norm1.weight"),
-        ):
-            depth = int(self.recipe.frozen_share * len(tower.get_submodule(layers)))  # type: ignore[arg-type]
-            below = ["embeddings.", *(f"{layers}.{n}." for n in range(depth))]
-            freeze_until(tower, below, f"{layers}.{depth}.{last}")
 
 
 def random_crops(image: Image.Image, side: int, count: int, rng: random.Random) -> Tensor:
@@ -227,12 +225,6 @@ def _dropped(module: nn.Module, out: Any, share: float) -> Any:
     kept = torch.rand(len(value), *(1,) * (value.dim() - 1), device=value.device) >= share
     value = value * kept / (1 - share)
     return (value, *out[1:]) if isinstance(out, tuple) else value
-
-
-def _take_reward(model: MoEAGIQA, folder: str) -> None:
-    reward = load_component(RewardModel, Path(folder), "cpu")
-    load_group(model.vision, reward.vision.state_dict(), f"'{folder}'")
-    load_group(model.text, reward.text.state_dict(), f"'{folder}'")
 
 
 def _tokenizer(name: str) -> Any:

@@ -44,6 +44,7 @@ def train_map(
     steps: int | None = None,
     seed: int | None = None,
     cpu: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Fit one map to opinions, or go on: PQ-Map's prompts (`out`/pq_prompts) or the CLIP of AQ-Map (`out`/clip)."""
     settings = _settings(kind, config, seed)
@@ -52,10 +53,13 @@ def train_map(
         opinions = source(clip, settings)
     elif data is not None:
         opinions = RatedTable(clip, data, images, seed=settings.seed, plan=settings.split, prompted=kind == "aq")
+        for note in opinions.data.notes:
+            progress(note)
     else:
         raise ConfigError(f"Give `data`: a CSV file of opinions to fit the {kind.upper()}-Map to (docs/maps.md).")
     identity = {"opinions": opinions.identity}
-    if kind == "pq" or not _same_folder(out, pipeline):
+    in_place = Path(pipeline).is_dir() and out.is_dir() and out.samefile(pipeline)
+    if kind == "pq" or not in_place:
         identity["pipeline_clip"] = weights_digest(clip)
     record = Record.load(out / "training", kind)
     record.check(asdict(settings) | identity, out, FREE)
@@ -92,10 +96,6 @@ def _settings(kind: str, config: str | Path | None, seed: int | None) -> PQSetti
     if min(settings.batch - 1, settings.epochs) < 1 or settings.learning_rate <= 0:
         raise ConfigError("batch must be at least 2, epochs at least 1 and learning_rate above 0.")
     return settings if seed is None else replace(settings, seed=seed)
-
-
-def _same_folder(out: Path, pipeline: str | Path) -> bool:
-    return Path(pipeline).is_dir() and out.is_dir() and out.samefile(pipeline)
 
 
 def _finish(out: Path, component: str, record: Record) -> dict[str, Any]:
