@@ -1,6 +1,6 @@
 """LAR-IQA across colour spaces, as the poster's Fig. 3 shows it: scores of the same pictures in each of four.
 
-    python -m benchmarks.colour_spaces      some CPU-minutes; writes results/colour_spaces.json, .md and the figure
+    python -m benchmarks.colour_spaces      one CPU-minute; writes results/colour_spaces.json, .md and the figure
 
 The pictures are the toy world's, whose true quality is known. The embedded pipeline's network knows RGB alone. Its
 synthetic branch is taught further by `grefine train lar-iqa --config synthetic`, once in RGB and once in all four (the
@@ -141,9 +141,9 @@ def draw(found: dict[str, Any], images: list[Image.Image], path: Path) -> None:
 def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=600, help="of the two branches")
-    parser.add_argument("--training", type=int, default=2000, help="pictures to learn from")
-    parser.add_argument("--test", type=int, default=256, help="pictures held out")
+    parser.add_argument("--steps", type=int, default=200, help="of the two branches")
+    parser.add_argument("--training", type=int, default=800, help="pictures to learn from")
+    parser.add_argument("--test", type=int, default=128, help="pictures held out")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "img" / "colour_spaces.png")
     given = parser.parse_args()
