@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from grefine.models.dists import DISTS
-from grefine.models.lar_iqa import bspline_bases, convert
+from grefine.models.lar_iqa import LARIQA, bspline_bases, convert
 from grefine.ranking.thurstone import fit_scores
 from grefine.scorers.fidelity import psnr, ssim
 
@@ -98,3 +98,17 @@ def test_dists_is_its_authors(monkeypatch):
     found = float(DISTS.from_reference(groups)(one, other))
     assert found == pytest.approx(wanted(one, other).item(), abs=1e-5)
     assert found > 0.01
+
+
+def test_macs_are_fvcores():
+    """LAR-IQA's cost on a photograph, which docs/benchmarks.md states, by a counter that traces the network."""
+    fvcore = pytest.importorskip("fvcore.nn", reason="fvcore is not here: pip install -e '.[crosscheck]'")
+    from benchmarks.scorers import gmacs
+
+    model = LARIQA().eval()
+    views = (torch.zeros(1, 3, 384, 384), torch.zeros(1, 3, 1280, 1280))
+    with torch.inference_mode():
+        count = fvcore.FlopCountAnalysis(model, views).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        wanted = sum(count.by_operator()[name] for name in ("conv", "linear")) / 1e9
+        assert gmacs(lambda: model(*views)) == pytest.approx(wanted, rel=1e-6)
+    assert wanted == pytest.approx(7.583, abs=0.001)
