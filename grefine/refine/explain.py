@@ -15,9 +15,9 @@ HEAP_BLOCK = 2**25
 
 
 def explain_result(
-    result: RefineResult, config: RefineConfig, calibrated: bool, traits: UNetTraits, share: float = 0.5
+    result: RefineResult, config: RefineConfig, calibrated: bool, traits: UNetTraits, steps: tuple[int, int]
 ) -> str:
-    """Describe one image's plan, one fact per line; `share` of the steps is stage 1's."""
+    """Describe one image's plan, one fact per line; `steps` are those of both stages."""
     plan, alignment = result.plan, result.alignment
     height, width = plan.mask.shape
     lines = [f"Image {width}x{height}, quality p = {result.quality.score:.2f}" + _alignment(alignment.score)]
@@ -36,7 +36,7 @@ def explain_result(
             f"  {index + 1}. crop {right - left}x{bottom - top} at ({left}, {top}), strength {region.strength:.2f}, "
             f"as '{region.prompt}': {region.reason}"
         )
-    first, second = config.split_steps(share)
+    first, second = steps
     if plan.regions:
         runs = {traits.steps_for(first, traits.damage and region.is_restoration) for region in plan.regions}
         lines.append(f"Stage 1 runs {' or '.join(map(str, sorted(runs)))} steps per region.")

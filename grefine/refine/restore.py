@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +16,13 @@ from grefine.refine.composite import fade_out, local_change, match_low_frequenci
 from grefine.refine.guard import Panel, decide
 from grefine.refine.job import Job, timed
 from grefine.refine.maps import MapDrawer
-from grefine.refine.painters.phrasing import Phrasing
-from grefine.refine.painters.protocol import CropJob, Painted, Painter, Painting, checked
+from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.painters.sdxl import SDXLPainter
 from grefine.refine.plan import with_overrides
 from grefine.refine.regions import working_size
 from grefine.refine.repaint import FEATHER
 from grefine.refine.seeds import derive
-from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
+from grefine.refine.settings import RefineConfig
 from grefine.refine.tiles import join, tile_boxes
 from grefine.scorers.noise import INVISIBLE
 from grefine.types import Box, QualityMap
@@ -35,24 +34,14 @@ VISIBLE = 10 ** (-INVISIBLE / 20)
 """Root-mean-square change round a pixel (0..1) that can be seen."""
 
 
-@dataclass(frozen=True)
-class CallableRestorer:
-    """Anyone's function as stage 2."""
+@dataclass(frozen=True, kw_only=True)
+class CallableRestorer(Painter):
+    """Anyone's function as stage 2: it knows nothing of steps, and sees one picture after the other as it is."""
 
     function: Restore
-    side: int
-    multiple: int
-    name: str = "your restorer"
-    traits: UNetTraits = PLAIN
     sees_source: bool = True
-    phrasing: Phrasing = field(default_factory=Phrasing)
 
-    def at(self, painting: Painting) -> Self:
-        """Return it as it is: it knows nothing of steps."""
-        del painting
-        return self
-
-    def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
         """Hand over one picture after the other."""
         del stage
         done = []
@@ -84,10 +73,11 @@ def choose_restorer(
     Raises:
         ConfigError: an unknown name, or one whose weights are not loaded.
     """
-    if hasattr(chosen, "phrasing"):
-        return cast(Painter, chosen)
+    if isinstance(chosen, Painter):
+        return chosen
+    own = {"side": painter.side, "multiple": painter.multiple}
     if callable(chosen):
-        return CallableRestorer(chosen, painter.side, painter.multiple)
+        return CallableRestorer(function=chosen, name="your restorer", **own)
     if chosen == "none":
         return None
     if chosen == "inpaint":
@@ -105,7 +95,7 @@ def choose_restorer(
                 "restorer 'refiner' needs an SDXL refiner: give a loaded StableDiffusionXLImg2ImgPipeline to "
                 "`pipe.use_refiner(...)` first, or choose restorer='inpaint'."
             )
-        return CallableRestorer(refiner, painter.side, painter.multiple, "the SDXL refiner")
+        return CallableRestorer(function=refiner, name="the SDXL refiner", **own)
     raise ConfigError(
         f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)} here; another painter for stage 2 is given by "
         f"`use_restorer` or `--restorer`{nearest(chosen, RESTORERS)}"
@@ -250,7 +240,7 @@ def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> di
                 )
             )
             boxes.append(box)
-    painted = checked(restorer(crops, "restore"), crops, restorer.name)
+    painted = restorer(crops, "restore")
     tiled = {crop.job.index for crop in crops if not exact and crop.index > 0}
     done = {}
     for job in jobs:

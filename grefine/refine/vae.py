@@ -21,7 +21,7 @@ def encode_images(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     with _safe_precision(vae) as dtype:
         rows = max(1, ROOM // (images.shape[-2] * images.shape[-1]))
         parts = [vae.encode(part.to(device, dtype)).latent_dist.mode() for part in images.split(rows)]
-        return _numbers(_shift(vae, torch.cat(parts), into=True), "VAE", vae.dtype)
+        return _numbers(_shift(vae, torch.cat(parts), into=True), "VAE", dtype)
 
 
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     _numbers(latents, "denoiser", latents.dtype)
     with _safe_precision(vae) as dtype:
         pixels = vae.decode(_shift(vae, latents.to(dtype), into=False), return_dict=False)[0]
-        return _numbers(pixels, "VAE", vae.dtype)
+        return _numbers(pixels, "VAE", dtype)
 
 
 def rows_at_once(images: Tensor) -> int:

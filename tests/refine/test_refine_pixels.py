@@ -25,8 +25,8 @@ from grefine.refine.composite import (
     paste,
     resize,
     resize_mask,
+    smooth_fill,
 )
-from grefine.refine.fill import smooth_fill
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import (
     PLAIN,
@@ -201,9 +201,11 @@ def test_bundled_settings_read(name):
 
 
 def test_settings_split_steps_and_fall_back():
-    assert RefineConfig(total_steps=20).steps == (10, 10)
-    assert RefineConfig(total_steps=7, restorer="none").steps[0] == 7
-    assert RefineConfig(stage1=False, total_steps=6).steps == (0, 6)
+    assert RefineConfig(total_steps=20).steps(asked=True) == (10, 10)
+    assert RefineConfig(total_steps=20).steps() == (10, 4), "ten would change nothing that can be seen"
+    assert RefineConfig(total_steps=20, delta=0.3).steps() == (10, 10)
+    assert RefineConfig(total_steps=7, restorer="none").steps()[0] == 7
+    assert RefineConfig(stage1=False, total_steps=6).steps(asked=True) == (0, 6)
     settings = resolve(RefineConfig(), {"guidance_scale": 2.5}, {"total_steps": 4, "guard": None})
     assert (settings.guidance_scale, settings.restorer, settings.total_steps, settings.guard) == (
         2.5,

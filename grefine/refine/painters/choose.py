@@ -15,6 +15,7 @@ from grefine.refine.job import Job
 from grefine.refine.painters.diffusers import DiffusersPainter, diffusers_class, painter_of
 from grefine.refine.painters.families import family_named
 from grefine.refine.painters.own import OwnPainter, load_own, own_painter, painter_files
+from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.resources import pipeline_names
 
@@ -65,7 +66,7 @@ def open_painter(
         )
     name = str(painter)
     if name in painter_files():
-        return _changed(replace(load_own(name, device, allow_noncommercial), origin=name), words, side)
+        return _changed(load_own(name, device, allow_noncommercial), words, side)
     where = _place_of(name)
     variant = _variant_of(name)
     pipe = _load(where, painter_class, ({"variant": variant} if variant else {}) | load)
@@ -156,8 +157,8 @@ def with_dropped(jobs: Sequence[Job], painter: Chosen | None) -> list[Job]:
 
 
 def _changed(painter: OwnPainter, words: Any, side: int | None) -> OwnPainter:
-    spec = painter.spec
-    return replace(painter, spec=replace(spec, words=words or spec.words, side=side or spec.side))
+    told = Phrasing.of(words, "phrase first") if words else painter.phrasing
+    return replace(painter, phrasing=told, side=side or painter.side)
 
 
 def _plain(pipe: Any) -> Any:

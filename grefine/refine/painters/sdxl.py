@@ -3,67 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from grefine.refine.composite import resize, resize_mask, to_pixels, to_tensor
-from grefine.refine.denoise import Backbone, CropBatch, Steering, decode, denoise, latent_multiple, snap_mask
-from grefine.refine.encode import Embeddings, stack
-from grefine.refine.painters.phrasing import Phrasing
-from grefine.refine.painters.protocol import CropJob, Painted, Painting, batches
-from grefine.refine.settings import UNetTraits
-from grefine.refine.words import Words
+from grefine.refine.denoise import Backbone, CropBatch, Steering, decode, denoise, snap_mask
+from grefine.refine.encode import Embeddings, Words, stack
+from grefine.refine.painters.protocol import CropJob, Painted, Painter
 
 
-@dataclass(frozen=True)
-class SDXLPainter:
+@dataclass(frozen=True, kw_only=True)
+class SDXLPainter(Painter):
     """The pipeline's own UNet, its words encoded by both text encoders."""
 
+    name: str = "SDXL"
     pipe: Backbone
-    painting: Painting
     words: Words
-    side: int
-    traits: UNetTraits
     control: bool = False
     steer: Callable[[Mapping[str, float], Sequence[str]], Steering] | None = None
     """Makes what steers a batch, given its plans' preferences and the whole prompt of each of its crops."""
     noise: Tensor | None = None
-    name: str = "SDXL"
-    sees_source: bool = False
-    phrasing: Phrasing = field(default_factory=Phrasing)
+    unguided: float | None = 1.0
 
-    @property
-    def multiple(self) -> int:
-        """What sides of crops are multiples of."""
-        return latent_multiple(self.pipe)
+    def key(self, crop: CropJob) -> Any:
+        """Crops of equal size, strength, text length and preferences are denoised together."""
+        words = self.words(crop.job, crop.prompt, crop.weights).shape
+        likes = tuple(sorted(crop.job.plan.guidance.items()))
+        return crop.size, crop.strength, words, crop.source_visible, crop.repair_in_place, likes
 
-    def at(self, painting: Painting) -> Self:
-        """Return it ready for a stage of a call."""
-        return replace(self, painting=painting)
-
-    def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
-        """Denoise the crops in batches of equal size, strength and text length."""
-        told = [self.words(crop.job, crop.prompt, crop.weights) for crop in crops]
-        keys = [
-            (
-                *(crop.size, crop.strength, words.shape, crop.source_visible, crop.repair_in_place),
-                tuple(sorted(crop.job.plan.guidance.items())),
-            )
-            for crop, words in zip(crops, told, strict=True)
-        ]
-        asked = self.painting
-        done: dict[int, Painted] = {}
-        for batch in batches(keys, [crop.size for crop in crops], asked.batch_size, asked.max_batch_pixels):
-            own, words = [crops[i] for i in batch], stack([told[i] for i in batch])
-            latents = denoise(self.pipe, self._batch(own, words, stage), asked.watch)
-            for row, index in enumerate(batch):
-                one = latents[row : row + 1]
-                pixels = resize(to_pixels(decode(self.pipe, one)[0]), *crops[index].mask.shape)
-                done[index] = Painted(pixels, one)
-        return [done[index] for index in range(len(crops))]
+    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+        """Denoise crops and decode them one by one."""
+        words = stack([self.words(crop.job, crop.prompt, crop.weights) for crop in crops])
+        latents = denoise(self.pipe, self._batch(crops, words, stage), self.painting.watch)
+        done = []
+        for crop, one in zip(crops, latents.split(1), strict=True):
+            pixels = to_pixels(decode(self.pipe, one)[0])
+            done.append(Painted(resize(pixels, *crop.mask.shape), one))
+        return done
 
     def _batch(self, crops: Sequence[CropJob], words: Embeddings, stage: str) -> CropBatch:
         height, width = crops[0].size
