@@ -38,7 +38,6 @@ from grefine.refine.denoise import Watch, latent_multiple
 from grefine.refine.device import OneDevice
 from grefine.refine.encode import GivenEmbeddings, PromptEncoding, Words
 from grefine.refine.explain import explain_result, memory_estimate
-from grefine.refine.family import check_family
 from grefine.refine.follow import follow_plans, made_for, read_plans, seeds_of, stamped, with_guidance
 from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering, taken_axes
@@ -68,11 +67,11 @@ from grefine.refine.painters.choose import (
     with_dropped,
 )
 from grefine.refine.painters.protocol import Painter, Painting
-from grefine.refine.painters.sdxl import SDXLPainter
+from grefine.refine.painters.sdxl import SDXLPainter, check_family
 from grefine.refine.plan import Planner
 from grefine.refine.regions import working_side
 from grefine.refine.repaint import repaint_regions
-from grefine.refine.restore import Restore, Tiling, choose_restorer, refiner_of, restore_pictures
+from grefine.refine.restore import Restore, choose_restorer, refiner_of, restore_pictures
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig, UNetTraits, read_settings, traits_of_call, unet_traits
 from grefine.refine.turns import in_turn
 from grefine.scorers.component import component_tokenizer
@@ -440,9 +439,9 @@ class GRefinePipeline(
         other = self._painter
         steps = settings.steps(other and other.steps)
         parts = [explain_result(result, settings, calibrated, traits, steps) for result in found.results]
-        tiling = Tiling(self.working_side, latent_multiple(self) if other is None else other.multiple)
+        cut = (self.working_side, latent_multiple(self) if other is None else other.multiple)
         networks = self.components | (getattr(getattr(other, "pipe", None), "components", None) or {})
-        return "\n\n".join([*parts, memory_estimate(networks, found.results, settings, tiling)])
+        return "\n\n".join([*parts, memory_estimate(networks, found.results, settings, *cut)])
 
     @property
     def painter(self) -> Chosen | None:
@@ -584,7 +583,7 @@ class GRefinePipeline(
     @property
     def unet_traits(self) -> UNetTraits:
         """What the UNet was trained to see of its source."""
-        return unet_traits(self.config.unet_traits, self.config.refine_defaults)
+        return unet_traits(self.config.unet_traits)
 
     @property
     def working_side(self) -> int:

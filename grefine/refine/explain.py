@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from grefine.refine.regions import working_size
-from grefine.refine.restore import Tiling
 from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.types import RefineResult
 
@@ -53,7 +52,7 @@ def explain_result(
 
 
 def memory_estimate(
-    components: Mapping[str, Any], results: Sequence[RefineResult], config: RefineConfig, tiling: Tiling
+    components: Mapping[str, Any], results: Sequence[RefineResult], config: RefineConfig, side: int, multiple: int
 ) -> str:
     """Say roughly how much memory the call takes: weights exactly, working memory by rule of thumb."""
     import torch
@@ -65,9 +64,7 @@ def memory_estimate(
     }
     total, largest = sum(sizes.values()), max(sizes.values(), default=0)
     crops = [region.box for result in results for region in result.plan.regions]
-    sides = [working_size(b[3] - b[1], b[2] - b[0], tiling.working, tiling.multiple) for b in crops] or [
-        (tiling.working, tiling.working)
-    ]
+    sides = [working_size(b[3] - b[1], b[2] - b[0], side, multiple) for b in crops] or [(side, side)]
     height, width = max(sides, key=lambda size: size[0] * size[1])
     vae = components.get("vae")
     weights = (

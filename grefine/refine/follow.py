@@ -31,11 +31,7 @@ MOST_PIECES = 200
 
 
 def read_plans(given: Any, count: int, mask: Any, strength: float | None) -> list[RepairPlan | None]:
-    """Return one plan per image of a call, or none at all where the call plans by itself.
-
-    Raises:
-        ConfigError: what is no plan, another number of them, or a mask or strength beside them.
-    """
+    """Return one plan per image of a call, or none at all where the call plans by itself."""
     if given is None:
         return []
     plans = list(given) if isinstance(given, (list, tuple)) else [given]
@@ -115,11 +111,7 @@ def made_for(pipe: Any, maps: MapDrawer, painter: Painter) -> dict[str, str]:
 def follow_plans(
     jobs: Sequence[Job], plans: Sequence[RepairPlan | None], planner: Planner, made_by: Mapping[str, str]
 ) -> list[Job]:
-    """Give every job its plan; those without one are planned now.
-
-    Raises:
-        PlanError: a plan of another picture, prompt, pipeline or settings, or one that cannot be followed.
-    """
+    """Give every job its plan; those without one are planned now."""
     followed = []
     for job in jobs:
         given = plans[job.row]

@@ -162,11 +162,7 @@ def read_prompts(prompt: Any, count: int, what: str = "prompts") -> list[str]:
 
 
 def check_types(given: Mapping[str, Any]) -> None:
-    """See that the plain arguments of a call are of their kind; None is always one.
-
-    Raises:
-        ConfigError: one is of another, or no finite number; it is named.
-    """
+    """See that the plain arguments of a call are of their kind; None is always one."""
     for name, value in given.items():
         kind, words = KINDS[name]
         if value is None or (isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)):

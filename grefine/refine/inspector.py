@@ -114,7 +114,7 @@ def stored_settings(pipeline: str | Path, config: RefineConfig) -> tuple[RefineC
     """Return the settings that `config` means for a pipeline, the side that it repaints at, and what its UNet sees."""
     index = stored_config(pipeline)
     preferred = index.get("refine_defaults") or {}
-    traits = traits_of_call(unet_traits(index.get("unet_traits"), preferred), config, asked_steps=False)
+    traits = traits_of_call(unet_traits(index.get("unet_traits")), config, asked_steps=False)
     painter = index.get("painter") or {}
     family = family_named(str(painter.get("class")))
     if family is not None:

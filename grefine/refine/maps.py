@@ -37,14 +37,7 @@ VQA = MapSpec(vqascore.SPEC.name)
 
 
 def guesses(stored: Any, config: RefineConfig, quality: Any, alignment: Any) -> bool:
-    """Say whether an automatic mask would be cut at thresholds that nobody measured.
-
-    Args:
-        stored: the pipeline's calibration.
-        config: the settings; those of their own thresholds that replace the calibrated ones count.
-        quality: whose map of quality; None is the pipeline's.
-        alignment: whose of alignment.
-    """
+    """Say whether an automatic mask would be cut at thresholds that nobody measured, given whose maps are drawn."""
     ours, own_words = (
         one is None or (isinstance(one, Provider) and OWN[kind] in one.names)
         for kind, one in (("quality", quality), ("alignment", alignment))

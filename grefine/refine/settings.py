@@ -230,15 +230,6 @@ class UNetTraits:
 
 PLAIN = UNetTraits()
 """Sees nothing of its source, as all published UNets."""
-OLD_TRAITS = {
-    "show_damage": "damage",
-    "show_edited": "edited",
-    "strength_shown": "strength",
-    "steps_shown": "steps",
-    "least_change": "least_change",
-    "steps_mode": "steps_mode",
-}
-"""How pipelines saved by grefine 0.1 state it among their `refine_defaults`."""
 
 FALLBACKS: dict[str, Any] = {
     "guidance_scale": 7.5,
@@ -265,7 +256,6 @@ def read_settings(config: RefineConfig | str | Path | Mapping[str, Any] | None) 
 
 def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> RefineConfig:
     """Fill what `config` leaves open from the pipeline's own preferences; `overrides` (of the call) win over all."""
-    preferred = {name: value for name, value in preferred.items() if name not in OLD_TRAITS}
     unknown = sorted(set(preferred) - set(FALLBACKS))
     if unknown:
         raise ConfigError(
@@ -278,12 +268,9 @@ def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mappi
     return build(RefineConfig, values | filled | given)
 
 
-def unet_traits(stated: Mapping[str, Any] | None, preferred: Mapping[str, Any] | None) -> UNetTraits:
-    """Read what a pipeline states of its UNet's traits, or what it stated among its preferences before."""
-    if stated is None:
-        old = {OLD_TRAITS[name]: value for name, value in (preferred or {}).items() if name in OLD_TRAITS}
-        stated = {name: value for name, value in old.items() if value is not None}
-    return build(UNetTraits, dict(stated), "unet_traits")
+def unet_traits(stated: Mapping[str, Any] | None) -> UNetTraits:
+    """Read what a pipeline states of its UNet's traits."""
+    return build(UNetTraits, dict(stated or {}), "unet_traits")
 
 
 def traits_of_call(traits: UNetTraits, config: RefineConfig, asked_steps: bool) -> UNetTraits:

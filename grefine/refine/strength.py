@@ -28,13 +28,7 @@ def one_strength(p: float, a: float | None, reading: Literal["kept", "printed"])
 
 
 def region_strength(kind: RegionKind, badness: float, strengths: Strengths = SDXL) -> float:
-    """Return a region's strength: what must be drawn anew needs most, what only looks bad as much as it is bad.
-
-    Args:
-        kind: why the region is repainted.
-        badness: mean of 1 - P over the region.
-        strengths: the painter's own.
-    """
+    """Return a region's strength: what must be drawn anew needs most, what only looks bad as much as it is bad."""
     anew = {"noun": strengths.noun, "attribute": strengths.attribute}
     if kind in anew:
         return anew[kind]
@@ -47,18 +41,10 @@ def choose_timesteps(
 ) -> tuple[torch.Tensor, int]:
     """Set the scheduler up and return the timesteps to run and how many steps they are.
 
-    Args:
-        scheduler: any of diffusers'; it is changed.
-        steps: how many.
-        strength: how far to go.
-        device: of the timesteps.
-        mode: "noise": all of the steps run, and they begin at the noise of timestep strength x trained timesteps,
-            whatever the scheduler and the steps. "executed": all of them run, as the end of the scheduler's own
-            schedule of ceil(steps / strength), which begins at less noise the fewer they are. "schedule": that many
-            make the schedule, of which strength runs a share, as in diffusers.
-
-    Raises:
-        ConfigError: the scheduler cannot run that many steps at that strength.
+    In `mode` "noise" all of the steps run, and they begin at the noise of timestep strength x trained timesteps,
+    whatever the scheduler and the steps. "executed": all of them run, as the end of the scheduler's own schedule of
+    ceil(steps / strength), which begins at less noise the fewer they are. "schedule": that many make the schedule, of
+    which strength runs a share, as in diffusers.
     """
     name = type(scheduler).__name__
     if not 0.0 < strength <= 1.0:

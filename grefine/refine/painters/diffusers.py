@@ -44,11 +44,7 @@ class DiffusersPainter(Painter):
     """Where it was loaded from: a recipe, a folder or a Hub id."""
 
     def at(self, painting: Painting) -> Self:
-        """Return it ready for a stage of a call.
-
-        Raises:
-            ConfigError: a callback wants to see what this pipeline does not show.
-        """
+        """Return it ready for a stage of a call."""
         shown = {*getattr(self.pipe, "_callback_tensor_inputs", ()), "stage", "latents"}
         hidden = [name for name in painting.watch.names if name not in shown]
         if painting.watch.callback is not None and hidden:
@@ -126,11 +122,7 @@ class DiffusersPainter(Painter):
 
     @property
     def _negated(self) -> bool:
-        """Whether this call has a use for a negative prompt.
-
-        Raises:
-            ConfigError: it needs one, and there is none.
-        """
+        """Whether this call has a use for a negative prompt."""
         name, accepted = self.family.negated_by, self._parameters
         if not name or not {name, "negative_prompt"} <= accepted.keys():
             return False
@@ -165,9 +157,6 @@ class DiffusersPainter(Painter):
 
         Of several such numbers it is the one whose first step begins nearest to the strength: one step of one begins
         at full noise, whatever the strength.
-
-        Raises:
-            ConfigError: the scheduler has not so many.
         """
         if "strength" not in self._parameters:
             return steps
@@ -202,18 +191,7 @@ def executed(rule: str, total: int, strength: float) -> int:
 def painter_of(
     pipe: Any, words: Any = None, side: int | None = None, arguments: Mapping[str, Any] | None = None
 ) -> DiffusersPainter:
-    """Return a loaded pipeline of diffusers as painter; a text-to-image one lends its parts to one that inpaints.
-
-    Args:
-        pipe: the pipeline.
-        words: how it is told: "phrase first", "caption", "instruction", or a mapping of templates for instructions.
-        side: of the square that crops are brought to, where the pipeline does not say it right.
-        arguments: for every call of the pipeline, e.g. {"max_sequence_length": 256}.
-
-    Raises:
-        ConfigError: it cannot inpaint, its class is missing in the installed diffusers, an argument that it does not
-            take, or half precision that its family does not stand.
-    """
+    """Return a loaded pipeline of diffusers as painter; a text-to-image one lends its parts to one that inpaints."""
     family, assumed, origin = family_named(type(pipe).__name__), "", str(getattr(pipe, "name_or_path", None) or "")
     if family is not None:
         pipe = _inpainting(pipe, family)
@@ -250,11 +228,7 @@ def painter_of(
 
 
 def diffusers_class(name: str) -> Any:
-    """Return a class of diffusers' pipelines.
-
-    Raises:
-        ConfigError: the installed diffusers has none of that name; the sentence says which version does.
-    """
+    """Return a class of diffusers' pipelines."""
     found = getattr(diffusers, name, None)
     if found is None or not isinstance(found, type) or getattr(found, "_is_dummy", False):
         family = family_named(name)

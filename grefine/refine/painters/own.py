@@ -73,11 +73,7 @@ def _values(image: Any) -> np.ndarray:
 
 
 def own_painter(paint: Callable[..., Sequence[Any]]) -> OwnPainter:
-    """Return a function as painter.
-
-    Raises:
-        ConfigError: it takes nothing that a painter is given.
-    """
+    """Return a function as painter."""
     wanted = inspect.signature(paint).parameters
     if not {"images", "masks"} & wanted.keys() and not any(p.kind is p.VAR_KEYWORD for p in wanted.values()):
         raise ConfigError(
@@ -99,11 +95,7 @@ def painter_files() -> dict[str, PainterFile]:
 
 
 def load_own(name: str, device: str = "cpu", allow_noncommercial: bool = False) -> OwnPainter:
-    """Load a painter that another package brings.
-
-    Raises:
-        ConfigError: terms that were not accepted.
-    """
+    """Load a painter that another package brings."""
     file = painter_files()[name]
     if file.SPEC.noncommercial and not allow_noncommercial:
         raise ConfigError(
