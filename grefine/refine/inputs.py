@@ -243,7 +243,5 @@ def write_images(pictures: Sequence[Picture], outputs: Sequence[np.ndarray], out
     values = [pixels.astype(np.float32) / 255.0 for pixels in outputs]
     if output_type == "np":
         return np.stack(values) if len({v.shape for v in values}) == 1 else values
-    if output_type == "pt":
-        tensors = [torch.from_numpy(v).permute(2, 0, 1) for v in values]
-        return torch.stack(tensors) if len({t.shape for t in tensors}) == 1 else tensors
-    raise ConfigError(f"output_type must be one of pil, np, pt, latent, not {output_type!r}.")
+    tensors = [torch.from_numpy(v).permute(2, 0, 1) for v in values]
+    return torch.stack(tensors) if len({t.shape for t in tensors}) == 1 else tensors

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.refine.composite import resize, resize_mask, to_pixels, to_tensor
-from grefine.refine.denoise import Backbone, CropBatch, Steering, decode, denoise, snap_mask
+from grefine.refine.denoise import Backbone, CropBatch, decode, denoise, snap_mask
 from grefine.refine.encode import Embeddings, Words, stack
+from grefine.refine.guidance import Steering
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 
 LATENTS = 4
