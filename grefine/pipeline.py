@@ -95,6 +95,10 @@ FOR_SDXL += ("negative_pooled_prompt_embeds", "cross_attention_kwargs", "clip_sk
 """Arguments of a call that only SDXL's own loop understands."""
 
 
+STATED = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "working_size", "calibration", "world")
+STATED += ("refine_defaults", "unet_traits", "painter")
+"""What a pipeline states of itself beside its parts."""
+
 GUESSED = (
     "The thresholds of this pipeline are not measured, and no mask is cut from guesses: run `grefine calibrate "
     "--pipeline NAME --images GOOD_PICTURES` once and load it again, mark the bad places yourself (mask_image=), or "
@@ -182,38 +186,12 @@ class GRefinePipeline(
         unet_traits: dict | None = None,
         painter: dict | None = None,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         check_family(unet, vae, (text_encoder, text_encoder_2), controlnet)
-        self.register_modules(
-            vae=vae,
-            text_encoder=text_encoder,
-            text_encoder_2=text_encoder_2,
-            tokenizer=tokenizer,
-            tokenizer_2=tokenizer_2,
-            unet=unet,
-            scheduler=scheduler,
-            clip=clip,
-            clip_tokenizer=clip_tokenizer,
-            pq_prompts=pq_prompts,
-            controlnet=controlnet,
-            reward=reward,
-            moe_agiqa=moe_agiqa,
-            mdiqa=mdiqa,
-            lar_iqa=lar_iqa,
-            clipiqa=clipiqa,
-            domain=domain,
-        )
         read_world(world)
-        self.register_to_config(
-            force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
-            requires_aesthetics_score=requires_aesthetics_score,
-            working_size=working_size,
-            calibration=calibration,
-            world=world,
-            refine_defaults=refine_defaults,
-            unet_traits=unet_traits,
-            painter=painter,
-        )
+        self.register_modules(**{name: part for name, part in given.items() if name not in STATED})
+        self.register_to_config(**{name: given[name] for name in STATED})
         self._painter: Chosen | None = None
         self._restorer: Chosen | None = None
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 8

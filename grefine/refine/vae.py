@@ -68,12 +68,6 @@ def _back(vae: Any, latents: Tensor, gradient: Callable[[Tensor], Tensor]) -> Te
         return torch.autograd.grad(pixels, leaf, gradient(pixels.detach()).to(dtype))[0]
 
 
-def roundtrip(vae: Any, images: Tensor, device: torch.device) -> Tensor:
-    """Encode and decode `(B, 3, H, W)` in 0..1: what the VAE makes of pictures that it knows, or does not."""
-    decoded = decode_latents(vae, encode_images(vae, images * 2 - 1, device))
-    return (decoded / 2 + 0.5).clamp(0, 1).float().cpu()
-
-
 def _numbers(values: Tensor, whose: str, dtype: torch.dtype) -> Tensor:
     """Return values that are all finite."""
     if values.is_meta or bool(torch.isfinite(values).all()):  # on `meta` there are shapes only

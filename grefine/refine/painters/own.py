@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,14 +20,6 @@ from grefine.types import PainterSpec
 GROUP = "grefine.painters"
 """The entry point group under which other packages bring painters."""
 GIVEN = ("images", "masks", "prompts", "strengths", "seeds", "steps")
-
-
-class PainterFile(Protocol):
-    """What the file of a painter holds."""
-
-    SPEC: PainterSpec
-    load: Callable[[str], Callable[..., Sequence[Any]]]
-    """From a device to a function of `images, masks, prompts, strengths, seeds` that returns one picture for each."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +81,11 @@ def _painter(paint: Callable[..., Sequence[Any]], spec: PainterSpec, origin: str
     return OwnPainter(paint, origin, name=spec.name, side=spec.side, multiple=spec.multiple, **sees)
 
 
-def painter_files() -> dict[str, PainterFile]:
-    """Return the painters of other packages by name; one that cannot be imported is left out with a warning."""
+def painter_files() -> dict[str, Any]:
+    """Return the painters of other packages by name; one that cannot be imported is left out with a warning.
+
+    Each has a `SPEC` (`PainterSpec`) and `load`, from a device to a function as `OwnPainter` takes it.
+    """
     return plugged_in(GROUP, "painter")
 
 
