@@ -52,7 +52,7 @@ def main() -> None:
             f"{sum(v.after for v in damaged) / sum(v.before for v in damaged):.4f}",
             sum(v.improved for v in coloured),
             sum(v.worse for v in coloured),
-            f"{float((after - first).square().mean().sqrt()):.4f}",
+            f"{float((after - first).square().mean().sqrt()):.3f}",
         ]
         print(f"| {steps} | " + " | ".join(map(str, cells)) + " |", flush=True)
 
