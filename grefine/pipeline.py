@@ -331,9 +331,9 @@ class GRefinePipeline(
             raise ConfigError(GUESSED)
         chooser.demand(jobs)
         planner = Planner(settings, maps.calibration, stage1.side, stage1.traits, stage1.phrasing, strength)
-
         made_by = made_for(self, maps, stage1) if plans or plan_only else {}
 
+        # Figure 2: the maps, the plan, both stages, the guard.
         jobs = draw_maps(jobs, maps)
         jobs = follow_plans(jobs, plans, planner, made_by) if plans else planner(jobs)
         jobs = with_dropped(with_guidance(jobs, settings.guidance), other and stage1)
@@ -376,7 +376,8 @@ class GRefinePipeline(
         """Return the painters of both stages, ready for a call; the second is None where there is no stage 2."""
         asked, negative = given["num_inference_steps"] is not None, given["negative_prompt"]
         traits = traits_of_call(self.unet_traits, settings, asked)
-        first, second = settings.steps(other and other.steps, asked)
+        by_another = mending is not None and not isinstance(mending, str)
+        first, second = settings.steps(other and other.steps, asked or by_another)
         scale = None if other is None else settings.guidance_scale
         painting = Painting(self, self._watch, first, settings.batch_size, guidance=scale, negative=negative)
         sdxl = None
@@ -390,7 +391,7 @@ class GRefinePipeline(
         assert stage1 is not None  # a pipeline without either was refused before
         room = settings.batch_size * stage1.side**2
         stage1 = stage1.at(replace(painting, max_batch_pixels=room))
-        named = settings.restorer or "none" if mending is None or isinstance(mending, str) else mending
+        named = mending if by_another else settings.restorer or "none"
         stage2 = choose_restorer(named, stage1, sdxl, self.refiner(second))
         if stage2 is not None:
             # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
