@@ -173,12 +173,15 @@ def _readers(attention: Any) -> list[Any]:
 
 def _remembered(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Make a function answer at once when it is asked about the very tensor of the time before."""
-    last: list[Tensor] = []
+    last: Any = (None, None)
 
     def ask(text: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if not last or last[0] is not text:
-            last[:] = text, forward(text, *args, **kwargs)
-        return last[1]
+        nonlocal last
+        seen, found = last
+        if seen is not text:
+            found = forward(text, *args, **kwargs)
+            last = text, found
+        return found
 
     return ask
 
