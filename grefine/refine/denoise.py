@@ -157,13 +157,13 @@ def text_once(unet: Any, watch: Watch) -> Iterator[None]:
     if any(layer._compiled_call_impl is not None for layer in layers):
         layers = []
     read = [part for one in layers if isinstance(one, Attention) and one.is_cross_attention for part in _readers(one)]
-    for part in read:
-        part.forward = _remembered(part.forward)
     try:
+        for part in read:
+            part.forward = _remembered(part.forward)
         yield
     finally:
         for part in read:
-            del part.forward
+            vars(part).pop("forward", None)
 
 
 def _readers(attention: Any) -> list[Any]:
