@@ -67,7 +67,7 @@ FAMILIES = (
         cell=1,
         guidance=7.5,
         strengths=Strengths(),
-        steps=(10, 4),
+        steps=(10, 10),
     ),
     Family(
         "sdxl",
@@ -78,7 +78,7 @@ FAMILIES = (
         cell=1,
         guidance=7.5,
         strengths=Strengths(),
-        steps=(10, 4),
+        steps=(10, 10),
     ),
     Family(
         "sd3",
