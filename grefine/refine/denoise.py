@@ -2,16 +2,19 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.refine.encode import Embeddings
+from grefine.refine.guidance import Steering
 from grefine.refine.settings import StepsMode
 from grefine.refine.strength import choose_timesteps
 from grefine.refine.vae import decode_latents, encode_images
@@ -37,14 +40,6 @@ class Backbone(Protocol):
 
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
         """Return a bar that counts steps."""
-
-
-class Steering(Protocol):
-    """Something that pulls a prediction towards a preference while an image forms."""
-
-    def __call__(self, scheduler: Any, vae: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
-        """Return the prediction, moved."""
-        ...
 
 
 @dataclass
@@ -132,7 +127,7 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
     tensors = _condition(pipe, crops, device, dtype) | {"mask": mask, "masked_image_latents": masked}
     extra = _step_arguments(scheduler, crops.generators)
     order = getattr(scheduler, "order", 1)
-    with pipe.progress_bar(total=steps) as bar:
+    with pipe.progress_bar(total=steps) as bar, text_once(pipe.unet, watch):
         bar.set_description(crops.stage)
         for index, timestep in enumerate(timesteps):
             if pipe.interrupt:
@@ -150,6 +145,45 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
             if (index + 1) % order == 0 or index == len(timesteps) - 1:
                 bar.update()
     return latents
+
+
+@contextmanager
+def text_once(unet: Any, watch: Watch) -> Iterator[None]:
+    """Compute each attention's keys and values of the text once for all steps: the text is the same at every one.
+
+    A callback may change text or weights between steps, and compiled or hooked layers must stay as they are.
+    """
+    layers = list(unet.modules()) if watch.callback is None and not hasattr(unet, "_orig_mod") else []
+    if any(layer._compiled_call_impl is not None for layer in layers):
+        layers = []
+    read = [part for one in layers if isinstance(one, Attention) and one.is_cross_attention for part in _readers(one)]
+    try:
+        for part in read:
+            part.forward = _remembered(part.forward)
+        yield
+    finally:
+        for part in read:
+            vars(part).pop("forward", None)
+
+
+def _readers(attention: Any) -> list[Any]:
+    """Return what makes keys and values of the text, unless somebody else has his hands on it."""
+    return [part for part in (attention.to_k, attention.to_v) if "forward" not in vars(part)]
+
+
+def _remembered(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Make a function answer at once when it is asked about the very tensor of the time before."""
+    last: Any = (None, None)
+
+    def ask(text: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        nonlocal last
+        seen, found = last
+        if seen is not text:
+            found = forward(text, *args, **kwargs)
+            last = text, found
+        return found
+
+    return ask
 
 
 def decode(pipe: Backbone, latents: Tensor) -> Tensor:
