@@ -2,14 +2,12 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from grefine.errors import ConfigError
@@ -127,7 +125,7 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
     tensors = _condition(pipe, crops, device, dtype) | {"mask": mask, "masked_image_latents": masked}
     extra = _step_arguments(scheduler, crops.generators)
     order = getattr(scheduler, "order", 1)
-    with pipe.progress_bar(total=steps) as bar, text_once(pipe.unet, watch):
+    with pipe.progress_bar(total=steps) as bar:
         bar.set_description(crops.stage)
         for index, timestep in enumerate(timesteps):
             if pipe.interrupt:
@@ -145,45 +143,6 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
             if (index + 1) % order == 0 or index == len(timesteps) - 1:
                 bar.update()
     return latents
-
-
-@contextmanager
-def text_once(unet: Any, watch: Watch) -> Iterator[None]:
-    """Compute each attention's keys and values of the text once for all steps: the text is the same at every one.
-
-    A callback may change text or weights between steps, and compiled or hooked layers must stay as they are.
-    """
-    layers = list(unet.modules()) if watch.callback is None and not hasattr(unet, "_orig_mod") else []
-    if any(layer._compiled_call_impl is not None for layer in layers):
-        layers = []
-    read = [part for one in layers if isinstance(one, Attention) and one.is_cross_attention for part in _readers(one)]
-    try:
-        for part in read:
-            part.forward = _remembered(part.forward)
-        yield
-    finally:
-        for part in read:
-            vars(part).pop("forward", None)
-
-
-def _readers(attention: Any) -> list[Any]:
-    """Return what makes keys and values of the text, unless somebody else has his hands on it."""
-    return [part for part in (attention.to_k, attention.to_v) if "forward" not in vars(part)]
-
-
-def _remembered(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Make a function answer at once when it is asked about the very tensor of the time before."""
-    last: Any = (None, None)
-
-    def ask(text: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        nonlocal last
-        seen, found = last
-        if seen is not text:
-            found = forward(text, *args, **kwargs)
-            last = text, found
-        return found
-
-    return ask
 
 
 def decode(pipe: Backbone, latents: Tensor) -> Tensor:
