@@ -15,6 +15,7 @@ from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
 from grefine.io.picture import printable
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, run_rows
+from grefine.refine.settings import settings_digest
 
 THERE = "another file stands where its result belongs; --overwrite always replaces it, another OUT leaves it"
 _WORDS = {
@@ -61,7 +62,7 @@ class Ledger:
         """Learn from one row of a journal."""
         kind = row.get("kind")
         if kind == "run":
-            self.header, self.finished = row.get("header"), False
+            self.header, self.finished = header_of(row), False
         elif kind == "begin":
             self.finished = False
             self._begun |= {_name(file) for file in row.get("files", ())}
@@ -180,6 +181,12 @@ def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard
     if not any(is_running(out, other) for other in known.values() if other != shard):
         ledger.clean(out)
     return ledger
+
+
+def header_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a start noted of its run; its settings are hashed as they are today, whatever settings there were."""
+    settings = row.get("settings")
+    return row["header"] | ({"config": settings_digest(settings)} if isinstance(settings, dict) else {})
 
 
 def differing(headers: Iterable[dict[str, Any]], header: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from grefine.config import build
 from grefine.errors import ConfigError
-from grefine.folder.ledger import Ledger, differing
+from grefine.folder.ledger import Ledger, differing, header_of
 from grefine.folder.mirror import mirrored
 from grefine.folder.options import FolderOptions
 from grefine.folder.progress import Reporter, silent
@@ -82,7 +82,7 @@ def _see_alike(out: Path, paths: Iterable[Path]) -> Row | None:
     starts = [list(run_starts(path)) for path in paths]
     found = [[row for row in rows if is_share(row)][-1:] for rows in starts]
     start = next((row for rows in found for row in rows if isinstance(row.get("view"), dict)), None)
-    if start and (changed := differing((rows[-1]["header"] for rows in starts if rows), start["header"])):
+    if start and (changed := differing((header_of(rows[-1]) for rows in starts if rows), header_of(start))):
         raise ConfigError(f"The journals in '{printable(out)}' do not belong together: {changed} differ.")
     return start
 

@@ -1,7 +1,7 @@
 """What all batches of a run share: settings, prompts, and what names the pipeline. No state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from grefine.plan_file import PLAN
 from grefine.refine.follow import fingerprint
 from grefine.refine.maps import VQA
 from grefine.refine.painters.choose import describe_painter
-from grefine.refine.settings import RefineConfig
+from grefine.refine.settings import RefineConfig, settings_digest
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Task:
         """Hash of everything that decides how one image with one prompt comes out; of all plans only its own."""
         edit = self.plans.edits.get(f"{relative}{PLAN}", "") if self.plans else ""
         options = self.options
-        values = [digest(self.config), self.weights, options.seed, options.force, self.lora_dir and str(self.lora_dir)]
+        values = [settings_digest(asdict(self.config)), self.weights, options.seed, options.force, self.lora_dir and str(self.lora_dir)]
         return digest(values + [self.gate] * bool(self.gate) + self._steering(edit))
 
     def _steering(self, plans: str) -> list[Any]:
@@ -94,7 +94,7 @@ class Task:
                 "version": __version__,
                 "pipeline": self.pipeline,
                 "weights": self.weights,
-                "config": digest(self.config),
+                "config": settings_digest(asdict(self.config)),
                 "options": digest(self.options.changes_results()),
                 "seed": self.options.seed,
                 "prompts": digest([prompts, self.prompts.common, self.prompts.order]),
