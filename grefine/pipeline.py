@@ -363,7 +363,7 @@ class GRefinePipeline(
             raise ConfigError("latents would give every try the same noise: leave out latents, or candidates.")
         chooser = open_chooser(settings, judges, self)
         read = partial(parsed_prompt, readings=settings.readings)
-        panel = Panel(lambda images, text: maps.scores(images, read(text) if text else None), judges)
+        panel = Panel(lambda images, texts: maps.scores(images, [read(t) if t else None for t in texts]), judges)
         panel = replace(panel.without(maps.drawn_by), choosing=chooser.names)
         scale = (cross_attention_kwargs or {}).get("scale")
         words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative_prompt, embeds, scale, clip_skip)

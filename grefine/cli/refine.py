@@ -75,8 +75,8 @@ def refine(
     quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
     alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
     plans: str = typer.Option(None, help="Folder or address that `grefine plan` wrote: follow its plans, as edited."),
-    masks: Path = typer.Option(
-        None, help="Folder of masks by the pictures' names, white = repaint, in place of ours."
+    masks: str = typer.Option(
+        None, help="Folder or address of masks by the pictures' names, white = repaint, in place of ours."
     ),
     add_masks: bool = typer.Option(False, help="With --masks: repaint also what our maps find."),
     as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),

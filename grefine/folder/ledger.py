@@ -184,7 +184,7 @@ def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard
 
 
 def header_of(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what a start noted of its run; its settings are hashed as they are today, whatever settings there were."""
+    """Return what a start noted of its run; its settings are hashed as those of today are."""
     settings = row.get("settings")
     return row["header"] | ({"config": settings_digest(settings)} if isinstance(settings, dict) else {})
 

@@ -16,7 +16,7 @@ from grefine.folder.ledger import Ledger, differing, header_of
 from grefine.folder.mirror import mirrored
 from grefine.folder.options import FolderOptions
 from grefine.folder.progress import Reporter, silent
-from grefine.folder.shards import Shard, dealt, is_running, is_share, journals, locked, one_at_a_time
+from grefine.folder.shards import Shard, dealt, is_running, is_share, journals, one_at_a_time, run_lock
 from grefine.folder.summary import SHOWN, RunSummary
 from grefine.folder.views import VIEWS, conclude
 from grefine.folder.worklist import list_work
@@ -48,8 +48,7 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
     main = out / STATE_FOLDER / JOURNAL
     if not (out / STATE_FOLDER).is_dir() or not (is_there(main) or journals(out)):
         raise ConfigError(f"'{printable(out)}' holds no run: give the OUT of `grefine refine --engine shard I/N`.")
-    message = f"Another run is writing into '{printable(out)}': wait for it to end."
-    with locked(out, "lock", message, shared=True), one_at_a_time(out):
+    with run_lock(out, shared=True), one_at_a_time(out):
         shards = journals(out)
         start = _see_alike(out, [*shards, main])
         if start is None:

@@ -202,6 +202,12 @@ def hold(out: Path, shard: Shard) -> AbstractContextManager[None]:
     return locked(out, _lock_name(shard), message)
 
 
+def run_lock(out: Path, *, shared: bool) -> AbstractContextManager[None]:
+    """Keep a second run out of the same folder; shards of one run, and merges, share it."""
+    message = f"Another run is writing into '{printable(out)}': wait for it to end."
+    return locked(out, "lock", message, shared=shared)
+
+
 def one_at_a_time(out: Path) -> AbstractContextManager[None]:
     """Let shards begin, and merges work, one after the other."""
     return locked(out, f"{FOLDER}/lock", "")

@@ -16,6 +16,8 @@ from grefine.refine.follow import fingerprint
 from grefine.refine.maps import VQA
 from grefine.refine.painters.choose import describe_painter
 from grefine.refine.settings import RefineConfig, settings_digest
+from grefine.scorers.prefilter import ScoreGate
+from grefine.scorers.resolve import fingerprint_of
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Task:
     def hash_of(self, relative: str = "") -> str:
         """Hash of everything that decides how one image with one prompt comes out; of all plans only its own."""
         edit = self.plans.edits.get(f"{relative}{PLAN}", "") if self.plans else ""
-        options = self.options
-        values = [settings_digest(asdict(self.config)), self.weights, options.seed, options.force, self.lora_dir and str(self.lora_dir)]
+        options, loras = self.options, self.lora_dir and str(self.lora_dir)
+        values = [settings_digest(asdict(self.config)), self.weights, options.seed, options.force, loras]
         return digest(values + [self.gate] * bool(self.gate) + self._steering(edit))
 
     def _steering(self, plans: str) -> list[Any]:
@@ -103,6 +105,14 @@ class Task:
             | ({"gate": self.gate} if self.gate else {})
             | ({"steering": steering} if steering else {})
         )
+
+
+def gate_key(gate: ScoreGate | None) -> str:
+    """Return what tells one gate from another, for noticing that it changed; empty without a gate."""
+    if gate is None:
+        return ""
+    state = fingerprint_of(gate.weights) if gate.weights is not None else ""
+    return f"{gate.name} {gate.scorer.spec.version} {state}".strip()
 
 
 def pipeline_name(pipe: Any) -> str:

@@ -47,7 +47,7 @@ def write_outcomes(outcomes: "Sequence[Outcome]", task: Task) -> list[Row]:
     except BaseException as error:
         atomic.discard(partial for partial, _ in staged)
         if isinstance(error, OSError):
-            raise _full(error) from error
+            raise full_disk(error) from error
         raise
     return rows
 
@@ -221,7 +221,8 @@ def _finite(values: Any) -> dict[str, float]:
     return {str(k): round(float(v), 6) for k, v in values.items() if math.isfinite(v)}
 
 
-def _full(error: OSError) -> Exception:
+def full_disk(error: OSError) -> DiskFull:
+    """Return why the run has to stop."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"The disk is full: {error.strerror}.")
     return DiskFull(f"Results cannot be written: {error.strerror or error}.")
