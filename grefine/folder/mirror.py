@@ -10,8 +10,9 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +106,15 @@ class Mirror:
 
     def has(self, name: str) -> bool:
         """Say whether an object is there."""
+        # Not by `exists`, which takes every error for a no.
+        return bool(self._found(name, self.system.info))
 
-        def ask() -> bool:
-            try:  # not `exists`, which takes every error for a no
-                return bool(self.system.info(f"{self.root}/{name}"))
-            except FileNotFoundError:
-                return False
+    def _found(self, name: str, call: Callable[[str], Any]) -> Any:
+        """Ask for something that may not be there; None where it is not."""
+
+        def ask() -> Any:
+            with suppress(FileNotFoundError):
+                return call(f"{self.root}/{name}")
 
         return patiently(self.address, ask)
 
@@ -183,13 +187,8 @@ class Mirror:
         return f"{STATE_FOLDER}/{JOURNAL}" if f"{stem}.jsonl" == JOURNAL else f"{STATE_FOLDER}/{_SHARDS}/{stem}.jsonl"
 
     def _names(self, folder: str) -> list[str]:
-        def ask() -> list[dict[str, Any]]:
-            try:
-                return self.system.ls(f"{self.root}/{folder}", detail=True)
-            except FileNotFoundError:
-                return []
-
-        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in patiently(self.address, ask))
+        found = self._found(folder, partial(self.system.ls, detail=True)) or []
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found)
 
     def put_merged(self, journal: Path) -> None:
         """Send a merged journal; then remove the rows of the shards that are in it and no longer run."""
@@ -231,14 +230,8 @@ class Mirror:
     def is_claimed(self, name: str) -> bool:
         """Say whether another process works on a part of the run."""
 
-        def ask() -> bytes:
-            try:
-                return self.system.cat_file(f"{self.root}/{_CLAIMS}/{name}")
-            except FileNotFoundError:
-                return b"{}"
-
         try:
-            who = dict(json.loads(patiently(self.address, ask)))
+            who = dict(json.loads(self._found(f"{_CLAIMS}/{name}", self.system.cat_file) or b"{}"))
             if not who or who["own"] == self._own:
                 return False
             if who["host"] == socket.gethostname() and not _alive(int(who["pid"])):

@@ -41,8 +41,8 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
         decision = row.get("decision") or {}
         kept = decision_name(row["state"], decision.get("kept", ""))
         guarded = decision.get("guarded") if row["state"] in ("refined", "kept") else None
-        tally.count(kept, guarded)
         if number % step:
+            tally.count(kept, guarded)
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
         shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grefine import __version__
 from grefine.errors import GRefineError
-from grefine.folder.panel import panel_bytes
+from grefine.folder.panel import panel_png
 from grefine.folder.task import Task
 from grefine.io import atomic
 from grefine.io.encode import encode_image, output_format
@@ -58,8 +58,10 @@ def _stage(outcome: "Outcome", task: Task, staged: list[tuple[Path, Path]]) -> s
     before = len(staged)
     try:
         files = [(item.output, output_bytes(outcome, task))]
-        if task.options.panels and outcome.state == "refined":
-            files.append((item.panel, panel_bytes(outcome)))
+        source, result = outcome.reading.image, outcome.result
+        if task.options.panels and outcome.state == "refined" and source and result and outcome.image:
+            after = outcome.image.convert("RGB")
+            files.append((item.panel, panel_png(source.rgb, after, result, outcome.reading.prompt.prompt)))
         for path in (path for path, _ in files if path.is_dir()):
             return f"A folder stands where '{printable(path.name)}' belongs."
         for path, data in files:
