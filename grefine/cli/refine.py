@@ -84,9 +84,9 @@ def refine(
     """Refine images; started again with the same line, a run goes on where it ended."""
     from grefine.cluster import Cluster
     from grefine.config import build
-    from grefine.folder.changes import changed_settings
     from grefine.folder.options import FolderOptions
     from grefine.folder.progress import choose_reporter
+    from grefine.refine.settings import changed_settings
     from grefine.resources import chosen_pipeline
 
     named = chosen_pipeline(pipeline or (painter and "clip"))  # refused before torch and diffusers are loaded

@@ -11,7 +11,6 @@ from itertools import islice
 
 from grefine.cluster import packed
 from grefine.errors import GRefineError
-from grefine.folder.adopt import adopted_row, own_record
 from grefine.folder.afar import Afar
 from grefine.folder.batch import Outcome, Reading, Row, read_batch
 from grefine.folder.interrupt import Interrupt
@@ -20,7 +19,7 @@ from grefine.folder.progress import Reporter
 from grefine.folder.ready import Ready
 from grefine.folder.summary import RunSummary
 from grefine.folder.worklist import WorkItem
-from grefine.folder.write import DiskFull, full_disk, write_outcomes
+from grefine.folder.write import DiskFull, adopted_row, full_disk, own_record, write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.io.journal import Journal
 from grefine.io.picture import printable

@@ -16,9 +16,8 @@ from grefine.folder.batch import plan_batches
 from grefine.folder.mirror import at_hand, mirror_of, mirrored
 from grefine.folder.options import FolderOptions
 from grefine.folder.ready import make_ready
-from grefine.folder.report import picture_before
 from grefine.folder.thresholds import thresholds
-from grefine.folder.views import PAGE
+from grefine.folder.views import PAGE, picture_before
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.indicators.domain_check import DomainCheck, domain_of
 from grefine.io.picture import printable

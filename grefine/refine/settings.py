@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from grefine.config import build, digest, load_config
+from grefine.config import build, changed, changes_of, digest, load_config
 from grefine.errors import ConfigError
 from grefine.indicators.readings import Readings
 from grefine.resources import config_file
@@ -283,6 +283,19 @@ def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mappi
     filled = {name: preferred.get(name, FALLBACKS[name]) for name in open_fields}
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     return build(RefineConfig, values | filled | given)
+
+
+def changed_settings(
+    config: str | Path | RefineConfig,
+    changes: Sequence[str] = (),
+    preserve: str | None = None,
+    candidates: str | None = None,
+) -> RefineConfig:
+    """Return the settings that `config` names with `KEY=VALUE` changes; values are read as YAML."""
+    named = {"preserve": preserve, "candidates": candidates}
+    values = changes_of(changes) | {name: value for name, value in named.items() if value is not None}
+    settings = read_settings(config)
+    return changed(settings, values) if values else settings
 
 
 def settings_digest(values: Mapping[str, Any]) -> str:
