@@ -59,10 +59,9 @@ class SDXLPainter:
         for batch in batches(keys, [crop.size for crop in crops], asked.batch_size, asked.max_batch_pixels):
             own, words = [crops[i] for i in batch], stack([told[i] for i in batch])
             latents = denoise(self.pipe, self._batch(own, words, stage), asked.watch)
-            for row, index in enumerate(batch):
-                one = latents[row : row + 1]
-                pixels = resize(to_pixels(decode(self.pipe, one)[0]), *crops[index].mask.shape)
-                done[index] = Painted(pixels, one)
+            for row, (index, picture) in enumerate(zip(batch, decode(self.pipe, latents), strict=True)):
+                pixels = resize(to_pixels(picture), *crops[index].mask.shape)
+                done[index] = Painted(pixels, latents[row : row + 1])
         return [done[index] for index in range(len(crops))]
 
     def _batch(self, crops: Sequence[CropJob], words: Embeddings, stage: str) -> CropBatch:
