@@ -10,7 +10,7 @@ from torch import Tensor
 from grefine.errors import ImageError
 
 ROOM = 1024**2
-"""Pixels that are encoded or decoded together: a VAE takes gigabytes at this size, and more pictures at once are no faster."""
+"""Pixels that go through a VAE together: it takes gigabytes at this size, and more pictures at once are no faster."""
 
 TILE, MARGIN = 64, 8
 """Latents per side that the decoder is differentiated through at a time, and what it sees round them."""
