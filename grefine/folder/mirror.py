@@ -20,7 +20,7 @@ from grefine.errors import ConfigError
 from grefine.io.journal import Journal, Row
 from grefine.io.picture import printable
 from grefine.io.places import is_address, patiently, system_of
-from grefine.io.run_files import JOURNAL, STATE_FOLDER, layers_at, with_ending
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_names, with_ending
 
 _ROWS, _CLAIMS, _SHARDS = f"{STATE_FOLDER}/rows", f"{STATE_FOLDER}/claims", "shards"
 _KEPT = ("calibration.json",)
@@ -87,10 +87,9 @@ class Mirror:
             self.give(*self._files(row))
 
     def _files(self, row: Row) -> list[str]:
-        if not row.get("output"):
+        if not (name := row.get("output")):
             return []
-        layers = (path.relative_to(self.local).as_posix() for path in layers_at(self.local, row["output"]).values())
-        return [row["output"], f"panels/{with_ending(row['output'], '.png')}", *layers]
+        return [name, f"panels/{with_ending(name, '.png')}", *layer_names(name)]
 
     def send_views(self, *names: str) -> None:
         """Send what lies under these names of the folder, files or folders."""
@@ -245,11 +244,6 @@ class Mirror:
     def holds(self, address: str) -> bool:
         """Say whether an address is this OUT or below it."""
         return f"{address.rstrip('/')}/".startswith(f"{self.address}/")
-
-    def refuse_inside(self, source: str) -> None:
-        """See that no source is this OUT or below it."""
-        if self.holds(source):
-            raise ConfigError(f"OUT '{printable(self.address)}' is or holds the input '{printable(source)}'.")
 
 
 class SentJournal(Journal):

@@ -16,7 +16,7 @@ from grefine.indicators.domain_check import domain_of
 from grefine.io.images import decode_image
 from grefine.io.picture import printable
 from grefine.io.places import place_at
-from grefine.io.run_files import DATASET, LAYERS, LastRows, layer_path, layers_at
+from grefine.io.run_files import DATASET, LastRows, layer_names, layers_at
 from grefine.io.samples import read_place
 from grefine.report.entry import ReportImage
 from grefine.report.records import asked_of, decision_name
@@ -47,7 +47,7 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
         shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
-        with at_hand(out, [row["output"], *(layer_path(Path(), row["output"], one).as_posix() for one in LAYERS)]):
+        with at_hand(out, [row["output"], *layer_names(row["output"])]):
             shown |= layers_at(out, row["output"])
             yield ReportImage(
                 name=printable(row["file"]),

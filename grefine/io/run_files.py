@@ -44,6 +44,11 @@ def with_ending(name: str, ending: str) -> str:
     return f"{folder}/{last}{ending}" if folder else last + ending
 
 
+def layer_names(name: str) -> list[str]:
+    """Return the paths below OUT where the maps of a result are kept."""
+    return [layer_path(Path(), name, layer).as_posix() for layer in LAYERS]
+
+
 def layers_at(out: Path, name: str) -> dict[str, Path]:
     """Return the maps that are kept of a result."""
     found = {layer: layer_path(out, name, layer) for layer in LAYERS}
