@@ -318,7 +318,7 @@ class GRefinePipeline(
             raise ConfigError("latents would give every try the same noise: leave out latents, or candidates.")
         chooser = open_chooser(settings, judges, self)
         read = lru_cache(partial(parsed_prompt, readings=settings.readings))
-        panel = Panel(lambda images, text: maps.scores(images, read(text) if text else None), judges)
+        panel = Panel(lambda images, texts: maps.scores(images, [read(t) if t else None for t in texts]), judges)
         panel = replace(panel.without(maps.drawn_by), choosing=chooser.names)
         embeds = (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds)
         stage1, stage2 = self._stages(settings, other, mending, embeds, given)

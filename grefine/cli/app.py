@@ -25,7 +25,7 @@ def app(
     """Open a window on pictures and plans in the browser of this machine."""
     from grefine.app.desk import open_desk
     from grefine.app.serve import serve
-    from grefine.folder.changes import changed_settings
+    from grefine.refine.settings import changed_settings
     from grefine.resources import bundled, chosen_pipeline
 
     if folder is None and pipeline in (None, "tiny"):

@@ -48,8 +48,8 @@ def compare(
     from grefine.evaluate.compare import compare_refiners
     from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_comparison import as_data, count_lines
-    from grefine.folder.changes import changed_settings
     from grefine.opening import read_preferences
+    from grefine.refine.settings import changed_settings
     from grefine.scorers.listing import absent
     from grefine.scorers.registry import split_names
 

@@ -27,11 +27,11 @@ def map_(
     Without a prompt only perceptual quality is judged.
     """
     from grefine.errors import ImageError
-    from grefine.folder.changes import changed_settings
     from grefine.indicators.map_files import save, table
     from grefine.indicators.providers import maps_of, open_sources
     from grefine.indicators.sources import ReadPicture, list_pictures, prompt_sources, read_pictures
     from grefine.refine.inspector import Inspector
+    from grefine.refine.settings import changed_settings
     from grefine.resources import chosen_pipeline
 
     pictures, sources = list_pictures(images), prompt_sources(prompt, prompts)

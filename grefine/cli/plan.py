@@ -29,9 +29,9 @@ def plan(
 ) -> None:
     """Plan without changing anything; look, change, then `grefine refine SRC -o OUT --plans DIR`."""
     from grefine.config import build
-    from grefine.folder.changes import changed_settings
     from grefine.folder.options import FolderOptions
     from grefine.folder.planning import plan_folder
+    from grefine.refine.settings import changed_settings
     from grefine.resources import chosen_pipeline
 
     values = {

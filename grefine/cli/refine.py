@@ -75,8 +75,8 @@ def refine(
     quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
     alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
     plans: str = typer.Option(None, help="Folder or address that `grefine plan` wrote: follow its plans, as edited."),
-    masks: Path = typer.Option(
-        None, help="Folder of masks by the pictures' names, white = repaint, in place of ours."
+    masks: str = typer.Option(
+        None, help="Folder or address of masks by the pictures' names, white = repaint, in place of ours."
     ),
     add_masks: bool = typer.Option(False, help="With --masks: repaint also what our maps find."),
     as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
@@ -84,9 +84,9 @@ def refine(
     """Refine images; started again with the same line, a run goes on where it ended."""
     from grefine.cluster import Cluster
     from grefine.config import build
-    from grefine.folder.changes import changed_settings
     from grefine.folder.options import FolderOptions
     from grefine.folder.progress import choose_reporter
+    from grefine.refine.settings import changed_settings
     from grefine.resources import chosen_pipeline
 
     named = chosen_pipeline(pipeline or (painter and "clip"))  # refused before torch and diffusers are loaded

@@ -107,7 +107,8 @@ class Inspector:
     def scores(self, images: Sequence[Image.Image], prompt: str) -> list[dict[str, float]]:
         """Return p of pictures, and a where the prompt has something to judge."""
         words = parsed_prompt(prompt, self.readings) if prompt.strip() else None
-        return MapDrawer.of(self.maps.pq, self.maps.aq, None, None, self.settings.phrase_judge).scores(images, words)
+        drawer = MapDrawer.of(self.maps.pq, self.maps.aq, None, None, self.settings.phrase_judge)
+        return drawer.scores(images, [words] * len(images))
 
 
 def stored_settings(pipeline: str | Path, config: RefineConfig) -> tuple[RefineConfig, int, UNetTraits]:

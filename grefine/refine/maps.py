@@ -106,15 +106,15 @@ class MapDrawer:
         """Return the quality maps of pictures that are not those of the call; None where given maps say nothing."""
         return None if _is_given(self.quality) else self._qualities(images)
 
-    def scores(self, images: Sequence[Image.Image], prompt: ParsedPrompt | None) -> list[dict[str, float]]:
-        """Return p, and a where the prompt has something to judge, of pictures that are not those of the call.
+    def scores(self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None]) -> list[dict[str, float]]:
+        """Return p, and a where a prompt has something to judge, of pictures that are not those of the call.
 
         Maps that were given say nothing of other pictures, and neither a provider from outside nor a model that was
         asked which phrases are missing judges the repair of a mask that it drew, so their scores are left out.
         """
         measures_p = not (_is_given(self.quality) or isinstance(self.quality, Provider))
         drew = _is_given(self.alignment) or isinstance(self.alignment, Provider) or self._asks
-        measures_a = prompt is not None and not drew
+        measures_a = any(prompts) and not drew
         ours = (measures_p and self.quality is None) or (measures_a and self.alignment is None and self.aq is not None)
         encoding = self.pq.encode(images) if ours else None
         records: list[dict[str, float]] = [{} for _ in images]
@@ -122,7 +122,7 @@ class MapDrawer:
             for record, quality in zip(records, self._qualities(images, encoding), strict=True):
                 record["p"] = quality.score
         if measures_a:
-            alignments = self._alignments(images, [prompt] * len(images), encoding)
+            alignments = self._alignments(images, prompts, encoding)
             for record, alignment in zip(records, alignments, strict=True):
                 record.update({} if alignment.score is None else {"a": alignment.score})
         return records

@@ -102,6 +102,10 @@ def restore_pictures(
     """Stage 2: restore mildly what stage 1 left, or the original where stage 1 was skipped or turned down."""
     if restorer is None:
         return list(jobs)
+    if config.guard:
+        repainted = [job for job in jobs if "repainted" in job.candidates]
+        with timed(repainted, "guard"):
+            panel.look_ahead((list(job.candidates.values()), job.text) for job in repainted)
     based = [_choose_base(job, panel, config) for job in jobs]
     todo = [job for job in based if _is_restored(job, config)]
     if not todo:

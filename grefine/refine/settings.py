@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from grefine.config import build, load_config
+from grefine.config import build, changed, changes_of, digest, load_config
 from grefine.errors import ConfigError
 from grefine.indicators.readings import Readings
 from grefine.resources import config_file
@@ -54,6 +54,21 @@ class RefineConfig:
         **dict.fromkeys(("protect", "strength_mode", "strength_min", "fill", "match_ring", "region_prompt"), _PAPER),
     }
     """Keys of earlier versions, and what replaced them."""
+    NEUTRAL = {  # no annotation: a constant, not a setting
+        "reading": "grefine",
+        "guidance": None,
+        "candidates": 1,
+        **dict.fromkeys(("p_gate", "worst_gate", "show_damage", "show_edited"), None),
+        **dict.fromkeys(("strength_shown", "steps_shown", "least_change"), None),
+        **dict.fromkeys(("protect", "match_ring", "guard_regions"), True),
+        **{"judge_untouched": False, "phrase_judge": "clip", "mask_mode": "fixed", "mask_quantile": 0.2},
+        **{"strength_mode": "region", "strength_noun": 0.9, "strength_attribute": 0.7, "strength_step": 0.05},
+        **{"strength_min": 0.3, "strength_max": 0.95, "split": 0.5, "steps_mode": "executed", "fill": "smooth"},
+        **{"restore_guidance_scale": 1.0, "region_prompt": "phrase-first", "feather": 0.25, "max_change": 0.06},
+        "guard_tolerance": 1.0,
+    }
+    """Keys that journals of other times lack or have, and the value at which a run is the same without them: put a new
+    setting here, so that a run that was begun before it goes on."""
 
     reading: str = "grefine"
     """How G-Refine's open places are read: `grefine`, or `paper` for the print by the letter, each with changes after
@@ -266,6 +281,25 @@ def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mappi
     filled = {name: preferred.get(name, FALLBACKS[name]) for name in open_fields}
     values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     return build(RefineConfig, values | filled | given)
+
+
+def changed_settings(
+    config: str | Path | RefineConfig,
+    changes: Sequence[str] = (),
+    preserve: str | None = None,
+    candidates: str | None = None,
+) -> RefineConfig:
+    """Return the settings that `config` names with `KEY=VALUE` changes; values are read as YAML."""
+    named = {"preserve": preserve, "candidates": candidates}
+    values = changes_of(changes) | {name: value for name, value in named.items() if value is not None}
+    settings = read_settings(config)
+    return changed(settings, values) if values else settings
+
+
+def settings_digest(values: Mapping[str, Any]) -> str:
+    """Return a hash of the settings of a run, as a record or a journal holds them, that new ones do not change."""
+    neutral = RefineConfig.NEUTRAL
+    return digest({name: value for name, value in values.items() if name not in neutral or value != neutral[name]})
 
 
 def unet_traits(stated: Mapping[str, Any] | None) -> UNetTraits:

@@ -10,7 +10,7 @@ from torch import Tensor
 from grefine.errors import ImageError
 
 ROOM = 1024**2
-"""Pixels that are encoded together: a VAE takes gigabytes at this size, and more pictures at once are no faster."""
+"""Pixels that go through a VAE together: it takes gigabytes at this size, and more pictures at once are no faster."""
 
 TILE, MARGIN = 64, 8
 """Latents per side that the decoder is differentiated through at a time, and what it sees round them."""
@@ -28,8 +28,9 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     """Decode scaled latents to `(B, 3, H, W)` around -1..1."""
     _numbers(latents, "denoiser", latents.dtype)
     with _safe_precision(vae) as dtype:
-        pixels = vae.decode(_shift(vae, latents.to(dtype), into=False), return_dict=False)[0]
-        return _numbers(pixels, "VAE", dtype)
+        rows = max(1, ROOM // (64 * latents.shape[-2] * latents.shape[-1]))  # a latent is 8 x 8 pixels
+        parts = _shift(vae, latents.to(dtype), into=False).split(rows)
+        return _numbers(torch.cat([vae.decode(part, return_dict=False)[0] for part in parts]), "VAE", dtype)
 
 
 def rows_at_once(images: Tensor) -> int:

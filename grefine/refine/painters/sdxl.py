@@ -40,14 +40,11 @@ class SDXLPainter(Painter):
         return crop.size, crop.strength, words, crop.source_visible, crop.repair_in_place, likes
 
     def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
-        """Denoise crops and decode them one by one."""
+        """Denoise crops and decode them."""
         words = stack([self.words(crop.job, crop.prompt, crop.weights) for crop in crops])
         latents = denoise(self.pipe, self._batch(crops, words, stage), self.painting.watch)
-        done = []
-        for crop, one in zip(crops, latents.split(1), strict=True):
-            pixels = to_pixels(decode(self.pipe, one)[0])
-            done.append(Painted(resize(pixels, *crop.mask.shape), one))
-        return done
+        drawn = zip(crops, decode(self.pipe, latents), latents.split(1), strict=True)
+        return [Painted(resize(to_pixels(picture), *crop.mask.shape), one) for crop, picture, one in drawn]
 
     def _batch(self, crops: Sequence[CropJob], words: Embeddings, stage: str) -> CropBatch:
         height, width = crops[0].size
