@@ -9,16 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import typer
+from typer import Option, echo
 
 PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "pyiqa", "peft")
 _GIB = 2**30
 
 
-def doctor(as_json: bool = typer.Option(False, "--json", help="Print everything as JSON.")) -> None:
+def doctor(as_json: bool = Option(False, "--json", help="Print everything as JSON.")) -> None:
     """Say what is here: device, memory, packages, cache, pipelines, judges; and what gets what is missing."""
     found = examine()
-    typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(_lines(found)))
+    echo(json.dumps(found, indent=1) if as_json else "\n".join(_lines(found)))
 
 
 def examine() -> dict[str, Any]:
