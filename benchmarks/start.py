@@ -94,9 +94,9 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
         [table],
         notes=[
             f"`import grefine` adds {light:.2f} CPU s to an empty program: torch is loaded when it is needed.",
-            "A toy picture was to be refined from a cold start within 3 CPU s and 600 MB. SDXL's networks, as diffusers "
-            "and transformers have them, take more than that before a line of grefine runs: importing one of them brings "
-            "much that no toy picture needs. What grefine adds is in the last three rows.",
+            "A toy picture was to be refined from a cold start within 3 CPU s and 600 MB. Importing SDXL's networks "
+            "from diffusers and transformers takes more than that, and brings much that no toy picture needs, before "
+            "a line of grefine runs. What grefine adds is in the last three rows.",
         ],
     )
 

@@ -63,7 +63,7 @@ from grefine.refine.inputs import (
     write_images,
 )
 from grefine.refine.job import Job, open_jobs
-from grefine.refine.loading import Loading
+from grefine.refine.loading import MAPS, SDXL, Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps, guesses
 from grefine.refine.outcome import keep_best, latents_of
 from grefine.refine.painters.choose import (
@@ -104,6 +104,10 @@ FOR_SDXL = ("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt
 FOR_SDXL += ("negative_pooled_prompt_embeds", "cross_attention_kwargs", "clip_skip")
 """Arguments of a call that only SDXL's own loop understands."""
 
+
+SETTINGS = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "working_size", "calibration", "world")
+SETTINGS += ("refine_defaults", "unet_traits", "painter")
+"""Arguments of the constructor that are no components."""
 
 GUESSED = (
     "The thresholds of this pipeline are not measured, and no mask is cut from guesses: run `grefine calibrate "
@@ -192,38 +196,13 @@ class GRefinePipeline(
         unet_traits: dict | None = None,
         painter: dict | None = None,
     ) -> None:
+        given = locals()
         super().__init__()
         check_family(unet, vae, (text_encoder, text_encoder_2), controlnet)
-        self.register_modules(
-            vae=vae,
-            text_encoder=text_encoder,
-            text_encoder_2=text_encoder_2,
-            tokenizer=tokenizer,
-            tokenizer_2=tokenizer_2,
-            unet=unet,
-            scheduler=scheduler,
-            clip=clip,
-            clip_tokenizer=clip_tokenizer,
-            pq_prompts=pq_prompts,
-            controlnet=controlnet,
-            reward=reward,
-            moe_agiqa=moe_agiqa,
-            mdiqa=mdiqa,
-            lar_iqa=lar_iqa,
-            clipiqa=clipiqa,
-            domain=domain,
-        )
         read_world(world)
-        self.register_to_config(
-            force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
-            requires_aesthetics_score=requires_aesthetics_score,
-            working_size=working_size,
-            calibration=calibration,
-            world=world,
-            refine_defaults=refine_defaults,
-            unet_traits=unet_traits,
-            painter=painter,
-        )
+        parts = (*SDXL, *MAPS, *self._optional_components)
+        self.register_modules(**{name: given[name] for name in parts})
+        self.register_to_config(**{name: given[name] for name in SETTINGS})
         self._painter: Chosen | None = None
         self._restorer: Chosen | None = None
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 8
