@@ -79,13 +79,10 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _memory() -> dict[str, int | None]:
-    names = {"total": "SC_PHYS_PAGES", "free": "SC_AVPHYS_PAGES"}
+    """Return the machine's memory in bytes, as far as its system says it."""
     known = getattr(os, "sysconf_names", {})
-    return {what: _pages(name) if name in known else None for what, name in names.items()}
-
-
-def _pages(name: str) -> int:
-    return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
+    pages = {"total": "SC_PHYS_PAGES", "free": "SC_AVPHYS_PAGES"}
+    return {what: os.sysconf(n) * os.sysconf("SC_PAGE_SIZE") if n in known else None for what, n in pages.items()}
 
 
 def _cache() -> dict[str, Any]:
