@@ -25,6 +25,7 @@ def examine() -> dict[str, Any]:
     """Return what this machine has and what can run on it, as plain values."""
     from grefine import __version__
     from grefine.fetching import fetch_names
+    from grefine.plugins import plugged_in
     from grefine.resources import pipeline_names
     from grefine.scorers.listing import list_metrics
 
@@ -43,6 +44,7 @@ def examine() -> dict[str, Any]:
         "cache": _cache(),
         "fetched": {name: _is_fetched(name) for name in fetch_names()},
         "pipelines": pipelines,
+        "painters": sorted(plugged_in("grefine.painters", "painter")),
         "judges": judges,
     }
 
@@ -129,6 +131,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield "pipelines"
     for name, state in found["pipelines"].items():
         yield f"  {name:<12} {_told(state, name)}"
+    if found["painters"]:
+        yield f"painters of other packages (--painter NAME): {', '.join(found['painters'])}"
     judges = found["judges"]
     ready = [name for name, state in judges.items() if state["ready"]]
     yield f"judges for any picture: {', '.join(ready) or 'none'}"
