@@ -18,8 +18,8 @@ from components import components, pipeline, save_tiny
 
 from benchmarks.toy_painters import FEW, build, flux_parts
 from grefine import GRefinePipeline, parse
-from grefine.cli.main import app
 from grefine.cli.doctor import examine
+from grefine.cli.main import app
 from grefine.errors import ConfigError
 from grefine.fetching import fetch_recipe
 from grefine.indicators.recipe import PAINTER, read_recipe
