@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -103,13 +104,13 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
 
 def process_cost(code: str) -> tuple[float, float]:
     """Return the CPU seconds and the peak memory in MiB that a fresh Python takes for some code."""
-    before = os.times()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", AT_EXIT + code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-500:])
-    after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return cpu, float(done.stderr.rsplit("peak", 1)[1])
