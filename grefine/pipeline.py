@@ -55,7 +55,7 @@ from grefine.refine.inputs import (
     write_images,
 )
 from grefine.refine.job import Job, open_jobs
-from grefine.refine.loading import Loading
+from grefine.refine.loading import MAPS, SDXL, Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps, guesses
 from grefine.refine.outcome import keep_best, latents_of
 from grefine.refine.painters.choose import (

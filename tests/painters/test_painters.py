@@ -18,6 +18,7 @@ from components import components, pipeline, save_tiny
 
 from benchmarks.toy_painters import FEW, build, flux_parts
 from grefine import GRefinePipeline, parse
+from grefine.cli.doctor import examine
 from grefine.cli.main import app
 from grefine.errors import ConfigError
 from grefine.fetching import fetch_recipe
@@ -231,6 +232,7 @@ def test_a_painter_of_another_package_is_known_by_name(monkeypatch, tmp_path):
     made = GRefinePipeline.from_pipe(build("flux")[0], painter="example", **maps())
     assert call(made).results[0].painter == "example"
     assert made.config.painter == {"kind": "package", "from": "example"}
+    assert "example" in examine()["painters"]
     with pytest.raises(ConfigError, match="No painter 'exampel'.*did you mean 'example'"):
         made.use_painter("exampel")
     with pytest.raises(ConfigError, match="non-commercial terms"):
