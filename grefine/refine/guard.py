@@ -40,6 +40,8 @@ class Panel:
     """Per value what it is about."""
     known: dict[tuple[int, bytes, str], Values] = field(default_factory=dict)
     """What each judge said before in this call."""
+    noises: dict[tuple[object, ...], Values] = field(default_factory=dict)
+    """How far each moved before in this call where nothing visible happened."""
     barred: str = ""
     """Who drew the mask and therefore does not judge, as a sentence."""
     choosing: Callable[[str], Collection[str]] = lambda prompt: ()
@@ -84,8 +86,11 @@ class Panel:
     ) -> Values:
         """Return how far each score of a picture moves when nothing visible happened to it."""
         final = rounded(original)
-        first, *variants = self.score([final, *disturbed(final)], prompt, by, maps)
-        return measure_noise(first, variants)
+        key = (pixel_digest(final), prompt, None if by is None else tuple(map(id, by)), maps)
+        if key not in self.noises:
+            first, *variants = self.score([final, *disturbed(final)], prompt, by, maps)
+            self.noises[key] = measure_noise(first, variants)
+        return self.noises[key]
 
     def _ask(self, scorer: Scorer | None, pictures: Sequence[Image.Image], prompt: str) -> Sequence[Values]:
         """Return what one scorer, or None for the maps, says of pictures."""

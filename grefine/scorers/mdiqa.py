@@ -8,6 +8,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from grefine.errors import WeightsCorrupt, WeightsMissing
 from grefine.scorers.batches import CHUNK, in_groups, unbatch
 from grefine.scorers.checkpoint import State, first_entry, inside
@@ -39,15 +41,19 @@ SPEC = MetricSpec(
 )
 
 
+GUARD_SIDE = 512
+"""Largest shorter side in pixels at which the guard shows a picture: MDIQA was trained and tested on 384 to 512."""
+
+
 class MDIQAScorer:
     """Score by MDIQA: `mdiqa.overall` and one value per dimension."""
 
     spec = SPEC
 
-    def __init__(self, model: MDIQA, dimensions: Iterable[str] | None = None) -> None:
+    def __init__(self, model: MDIQA, dimensions: Iterable[str] | None = None, side: int | None = None) -> None:
         from grefine.models.mdiqa import DIMENSIONS, known_dimensions
 
-        self.model = model.eval()
+        self.model, self.side = model.eval(), side
         self.whole = dimensions is None and model.fusion is not None
         self.dimensions = DIMENSIONS if dimensions is None else known_dimensions(dimensions)
         self.values = tuple(f"mdiqa.{name}" for name in ((*["overall"] * self.whole, *self.dimensions)))
@@ -56,6 +62,8 @@ class MDIQAScorer:
         import torch
 
         pictures = check_images(images, "MDIQA", self.model.config["minimum"])
+        if self.side is not None:
+            pictures = [_shrunk(picture, self.side) for picture in pictures]
         weight = next(self.model.parameters())
 
         def rate(rows: list[int]) -> list[Scores]:
@@ -67,6 +75,14 @@ class MDIQAScorer:
             return unbatch(values)
 
         return in_groups([picture.size for picture in pictures], CHUNK, rate)
+
+
+def _shrunk(picture: Image.Image, side: int) -> Image.Image:
+    """Bring the shorter side down to this; a smaller picture comes back as it is."""
+    scale = side / min(picture.size)
+    if scale >= 1.0:
+        return picture
+    return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BILINEAR)
 
 
 def load(path: Path, device: str) -> MDIQAScorer:
@@ -81,10 +97,10 @@ wrap = MDIQAScorer
 
 
 def guard(model: MDIQA) -> MDIQAScorer:
-    """Around that network, as the guard asks it: how a repaint is drawn, which is half of the cost."""
+    """Around that network, as the guard asks it: how a repaint is drawn, in pictures of the size that it knows."""
     from grefine.models.mdiqa import TECHNICAL
 
-    return MDIQAScorer(model, TECHNICAL)
+    return MDIQAScorer(model, TECHNICAL, GUARD_SIDE)
 
 
 def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MDIQA:
