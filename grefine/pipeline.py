@@ -80,7 +80,15 @@ from grefine.refine.plan import plan_repairs
 from grefine.refine.prompting import PromptEncoding
 from grefine.refine.repaint import repaint_regions
 from grefine.refine.restore import Restore, Tiling, choose_restorer, refiner_of, restore_pictures
-from grefine.refine.settings import STRENGTH_CAP, RefineConfig, UNetTraits, read_settings, traits_of_call, unet_traits
+from grefine.refine.settings import (
+    STRENGTH_CAP,
+    RefineConfig,
+    UNetTraits,
+    check_stated,
+    read_settings,
+    traits_of_call,
+    unet_traits,
+)
 from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
 from grefine.refine.words import Words
@@ -214,6 +222,7 @@ class GRefinePipeline(
             domain=domain,
         )
         read_world(world)
+        check_stated(working_size, refine_defaults=refine_defaults, unet_traits=unet_traits)
         self.register_to_config(
             force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
             requires_aesthetics_score=requires_aesthetics_score,

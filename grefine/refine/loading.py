@@ -289,7 +289,7 @@ def _refuse_half(folder: Path, given: Collection[str]) -> None:
     """Refuse a folder that lacks a part it names: transformers would make an empty tokenizer of nothing."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except ValueError:  # diffusers says it
+    except (ValueError, RecursionError):  # diffusers says it
         return
     for name, entry in index.items() if isinstance(index, dict) else ():
         named = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
@@ -315,7 +315,7 @@ def _refuse_without_maps(kind: Any, source: str | Path, kwargs: Mapping[str, Any
     passed = ("cache_dir", "force_download", "local_files_only", "token", "revision", "proxies")
     try:
         index = kind.load_config(str(source), **{name: kwargs[name] for name in passed if name in kwargs})
-    except (OSError, ValueError):  # diffusers says what it is, in its own words
+    except (OSError, ValueError, RecursionError):  # diffusers says what it is, in its own words
         return
     if isinstance(index, Mapping) and not any(name in index for name in MAPS):
         raise ConfigError(
@@ -357,7 +357,7 @@ def _stated_painter(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) ->
     """Return what an index says of another painter than SDXL's UNet, and which of SDXL's parts it lacks."""
     try:
         index = kind.load_config(str(source), **{name: kwargs[name] for name in FOR_BOTH if name in kwargs})
-    except (OSError, ValueError):  # diffusers says what it is, in its own words
+    except (OSError, ValueError, RecursionError):  # diffusers says what it is, in its own words
         return {}, []
     found = index.get("painter") if isinstance(index, Mapping) else None
     if not isinstance(found, Mapping):

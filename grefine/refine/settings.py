@@ -270,6 +270,15 @@ def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mappi
     return build(RefineConfig, values | filled | given)
 
 
+def check_stated(working_size: Any, **mappings: Any) -> None:
+    """Refuse what the index of a pipeline states in another form than numbers by name, and a size that is none."""
+    for name, stated in mappings.items():
+        if stated is not None and not isinstance(stated, Mapping):
+            raise ConfigError(f"{name} must be a dictionary, not {stated!r:.60}.")
+    if working_size is not None and not (isinstance(working_size, int) and working_size >= 8):
+        raise ConfigError(f"working_size must be a side in pixels of at least 8, not {working_size!r:.60}.")
+
+
 def unet_traits(stated: Mapping[str, Any] | None, preferred: Mapping[str, Any] | None) -> UNetTraits:
     """Read what a pipeline states of its UNet's traits, or what it stated among its preferences before."""
     if stated is None:
