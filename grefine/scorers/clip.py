@@ -8,10 +8,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.batches import in_chunks, unbatch
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.scorers.batches import NetworkJudge
+from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,7 +66,7 @@ class ClipEncoder:
         return self.model.logit_scale.exp()
 
 
-class TextAgreement:
+class TextAgreement(NetworkJudge):
     """A judge by the cosine of image and prompt, with `prefix` before it, which `value` turns into the score."""
 
     def __init__(
@@ -76,16 +74,10 @@ class TextAgreement:
     ) -> None:
         self.spec, self.clip, self.value, self.prefix = spec, clip, value, prefix
 
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, self.spec.name)
-        texts = check_prompts(prompts, len(pictures), self.spec.name, required=True)
-
-        def rate(rows: list[int]) -> list[Scores]:
-            text = self.clip.texts([self.prefix + texts[row] for row in rows])
-            cosine = (self.clip.images([pictures[row] for row in rows]) * text).sum(dim=-1)
-            return unbatch({self.spec.name: self.value(cosine)})
-
-        return in_chunks(len(pictures), rate)
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return the score of every picture and its prompt."""
+        text = self.clip.texts([self.prefix + one for one in texts])
+        return {self.spec.name: self.value((self.clip.images(pictures) * text).sum(dim=-1))}
 
 
 def clipscore(clip: ClipEncoder) -> TextAgreement:

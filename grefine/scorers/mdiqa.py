@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.batches import CHUNK, in_groups, unbatch
+from grefine.scorers.batches import NetworkJudge
 from grefine.scorers.checkpoint import State, first_entry, inside
 from grefine.scorers.component import load_component
-from grefine.scorers.inputs import check_images, to_tensor
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.scorers.inputs import to_tensor
+from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from grefine.models.mdiqa import MDIQA
 
 
@@ -45,7 +46,7 @@ GUARD_SIDE = 512
 """Largest shorter side in pixels at which the guard shows a picture: MDIQA was trained and tested on 384 to 512."""
 
 
-class MDIQAScorer:
+class MDIQAScorer(NetworkJudge):
     """Score by MDIQA: `mdiqa.overall` and one value per dimension."""
 
     spec = SPEC
@@ -53,33 +54,29 @@ class MDIQAScorer:
     def __init__(self, model: MDIQA, dimensions: Iterable[str] | None = None, side: int | None = None) -> None:
         from grefine.models.mdiqa import DIMENSIONS, known_dimensions
 
-        self.model, self.side = model.eval(), side
+        self.model, self.side, self.minimum = model.eval(), side, model.config["minimum"]
         self.whole = dimensions is None and model.fusion is not None
         self.dimensions = DIMENSIONS if dimensions is None else known_dimensions(dimensions)
         self.values = tuple(f"mdiqa.{name}" for name in ((*["overall"] * self.whole, *self.dimensions)))
 
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+    def key(self, picture: Image.Image) -> tuple[int, int]:
+        """Return its size."""
+        return picture.size
+
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return the dimensions of pictures of one size, after the overall score where that is asked."""
         import torch
 
-        pictures = check_images(images, "MDIQA", self.model.config["minimum"])
-        if self.side is not None:
-            pictures = [_shrunk(picture, self.side) for picture in pictures]
         weight = next(self.model.parameters())
-
-        def rate(rows: list[int]) -> list[Scores]:
-            batch = torch.stack([to_tensor(pictures[row]) for row in rows]).to(weight)
-            out = self.model(batch) if self.whole else self.model.score(batch, self.dimensions)
-            values = {f"mdiqa.{name}": out.dimensions[name] for name in self.dimensions}
-            if out.overall is not None:
-                values = {"mdiqa.overall": out.overall} | values
-            return unbatch(values)
-
-        return in_groups([picture.size for picture in pictures], CHUNK, rate)
+        batch = torch.stack([to_tensor(_shrunk(picture, self.side)) for picture in pictures]).to(weight)
+        out = self.model(batch) if self.whole else self.model.score(batch, self.dimensions)
+        values = {f"mdiqa.{name}": out.dimensions[name] for name in self.dimensions}
+        return values if out.overall is None else {"mdiqa.overall": out.overall} | values
 
 
-def _shrunk(picture: Image.Image, side: int) -> Image.Image:
+def _shrunk(picture: Image.Image, side: int | None) -> Image.Image:
     """Bring the shorter side down to this; a smaller picture comes back as it is."""
-    scale = side / min(picture.size)
+    scale = 1.0 if side is None else side / min(picture.size)
     if scale >= 1.0:
         return picture
     return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BILINEAR)
@@ -93,7 +90,6 @@ def load(path: Path, device: str) -> MDIQAScorer:
 
 
 wrap = MDIQAScorer
-"""Around a network that a pipeline holds."""
 
 
 def guard(model: MDIQA) -> MDIQAScorer:
