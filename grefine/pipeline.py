@@ -55,7 +55,7 @@ from grefine.refine.inputs import (
     write_images,
 )
 from grefine.refine.job import Job, open_jobs
-from grefine.refine.loading import MAPS, SDXL, Loading
+from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps, guesses
 from grefine.refine.outcome import keep_best, latents_of
 from grefine.refine.painters.choose import (
@@ -72,7 +72,15 @@ from grefine.refine.plan import Planner
 from grefine.refine.regions import working_side
 from grefine.refine.repaint import repaint_regions
 from grefine.refine.restore import Restore, choose_restorer, refiner_of, restore_pictures
-from grefine.refine.settings import STRENGTH_CAP, RefineConfig, UNetTraits, read_settings, traits_of_call, unet_traits
+from grefine.refine.settings import (
+    STRENGTH_CAP,
+    RefineConfig,
+    UNetTraits,
+    check_stated,
+    read_settings,
+    traits_of_call,
+    unet_traits,
+)
 from grefine.refine.turns import in_turn
 from grefine.scorers.component import component_tokenizer
 from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
@@ -190,6 +198,7 @@ class GRefinePipeline(
         super().__init__()
         check_family(unet, vae, (text_encoder, text_encoder_2), controlnet)
         read_world(world)
+        check_stated(working_size, refine_defaults=refine_defaults, unet_traits=given["unet_traits"])
         self.register_modules(**{name: part for name, part in given.items() if name not in STATED})
         self.register_to_config(**{name: given[name] for name in STATED})
         self._painter: Chosen | None = None

@@ -184,9 +184,10 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
             axis=0,
             return_counts=True,
         )
-        pixels = torch.from_numpy(np.asarray(padded).copy()).permute(2, 0, 1).float() / 255
-        crops = torch.stack([pixels[:, top : top + size, left : left + size] for top, left in offsets])
-        return crops, torch.from_numpy(counts)
+        pixels = np.asarray(padded)
+        crops = np.stack([pixels[top : top + size, left : left + size] for top, left in offsets])
+        planes = torch.from_numpy(crops).permute(0, 3, 1, 2).contiguous()
+        return planes.float() / 255, torch.from_numpy(counts)
 
 
 def vit(size: int, patch: int, width: int, depth: int, heads: int, final_norm: bool) -> nn.Module:

@@ -288,7 +288,7 @@ def _index_of(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) -> Mappi
     """Read what a pipeline states of its parts; nothing where diffusers will say what is wrong with it."""
     try:
         index = kind.load_config(str(source), **_given(kwargs, *FOR_BOTH, "revision"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return index if isinstance(index, Mapping) else {}
 

@@ -302,6 +302,15 @@ def settings_digest(values: Mapping[str, Any]) -> str:
     return digest({name: value for name, value in values.items() if name not in neutral or value != neutral[name]})
 
 
+def check_stated(working_size: Any, **mappings: Any) -> None:
+    """Refuse what the index of a pipeline states in another form than numbers by name, and a size that is none."""
+    for name, stated in mappings.items():
+        if stated is not None and not isinstance(stated, Mapping):
+            raise ConfigError(f"{name} must be a dictionary, not {stated!r:.60}.")
+    if working_size is not None and not (isinstance(working_size, int) and working_size >= 8):
+        raise ConfigError(f"working_size must be a side in pixels of at least 8, not {working_size!r:.60}.")
+
+
 def unet_traits(stated: Mapping[str, Any] | None) -> UNetTraits:
     """Read what a pipeline states of its UNet's traits."""
     return build(UNetTraits, dict(stated or {}), "unet_traits")
