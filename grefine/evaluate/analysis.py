@@ -26,36 +26,38 @@ def analyse(
     groups = groups or {}
     shown = [m for m in values if m in specs and not specs[m].needs_reference and method in values[m]]
     bands = {m: noise_band(_noise(values[m], specs[m], baseline)) for m in shown}
-    unfit = {m for m in shown if _unfit(bands[m], specs[m], values[m].get(baseline, {}))}
+    inputs = {m: _finite(values[m].get(baseline, {})) for m in shown}
+    unfit = {m for m in shown if _unfit(bands[m], specs[m], inputs[m])}
     gains = {m: gains_of(values[m], specs[m], baseline, method) for m in shown}
     evidence = [m for m in shown if m not in unfit and gains[m] and is_evidence(m, specs[m], shown)]
     summaries = {m: summarise(list(gains[m].values()), bands[m]) for m in shown}
     adjusted = holm({m: summaries[m].p for m in evidence})
-    scale = {m: _scale(values[m], baseline, bands[m]) for m in shown}
+    scale = {m: _scale(inputs[m], bands[m]) for m in shown}
     results = tuple(
         MetricResult(
             m,
             specs[m],
-            *_means(values[m], baseline, method),
+            *_means(finite_pairs(values[m].get(baseline, {}), values[m][method])),
             gain=summaries[m],
             p_holm=adjusted.get(m, math.nan),
             evidence=m in evidence,
             unfit=m in unfit and is_evidence(m, specs[m], shown),
             note=_note(m, specs[m], (m in evidence, m in unfit), values[m], gains[m], (baseline, method)),
             spread=scale[m],
-            input_range=_input_range(values[m].get(baseline, {})),
+            input_range=_input_range(inputs[m]),
         )
         for m in shown
     )
     members = {axis: [m for m in evidence if axis in axes_of(m, specs[m], shown)] for axis in AXES}
-    strata = {axis: strata_of(axis, values, specs, members[axis], baseline) for axis in AXES}
-    axes, thirds = [], []
+    axes, thirds, notes = [], [], []
     by_group: dict[str, tuple[AxisResult, ...]] = {}
     for axis in AXES:
         noise = _composite_noise(members[axis], values, specs, scale, baseline)
         parts = {m: {i: g / scale[m] for i, g in gains[m].items()} for m in members[axis]}
         axes.append(_axis_result(axis, parts, noise))
-        thirds += [_stratum_result(axis, parts, noise, strata[axis], third) for third in ("low", "mid", "high")]
+        strata = strata_of(axis, values, specs, members[axis], baseline)
+        notes += [strata.note] * bool(strata.note)
+        thirds += [_stratum_result(axis, parts, noise, strata, third) for third in ("low", "mid", "high")]
         for group in sorted(set(groups.values())):
             inside = {m: {i: g for i, g in part.items() if groups.get(i) == group} for m, part in parts.items()}
             by_group[group] = (*by_group.get(group, ()), _axis_result(axis, inside, noise))
@@ -71,7 +73,7 @@ def analyse(
         strata=tuple(thirds),
         groups=by_group,
         group_means=_group_means(shown, values, groups, baseline, method),
-        notes=tuple(s.note for s in strata.values() if s.note),
+        notes=tuple(notes),
     )
 
 
@@ -115,23 +117,20 @@ def _noise(stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline
     return [change for probe in probes for change in gains_of(stages, spec, baseline, probe).values()]
 
 
-def _unfit(band: float, spec: MetricSpec, scores: Mapping[str, float]) -> bool:
-    known = [abs(value) for value in scores.values() if math.isfinite(value)]
-    return bool(known) and band > CEILING * metric_width(spec, float(np.mean(known)))
+def _unfit(band: float, spec: MetricSpec, inputs: Mapping[str, float]) -> bool:
+    return bool(inputs) and band > CEILING * metric_width(spec, float(np.mean(np.abs(list(inputs.values())))))
 
 
-def _scale(stages: Mapping[str, Mapping[str, float]], baseline: str, band: float) -> float:
+def _scale(inputs: Mapping[str, float], band: float) -> float:
     """Return the unit in which a metric's gains are put beside other metrics': the spread of the inputs' scores."""
-    values = [v for v in stages.get(baseline, {}).values() if math.isfinite(v)]
-    spread = float(np.std(values)) if len(values) > 1 else 0.0
+    spread = float(np.std(list(inputs.values()))) if len(inputs) > 1 else 0.0
     return spread or band or 1.0
 
 
-def _input_range(scores: Mapping[str, float]) -> tuple[float, float] | None:
-    values = [v for v in scores.values() if math.isfinite(v)]
-    if not values:
+def _input_range(inputs: Mapping[str, float]) -> tuple[float, float] | None:
+    if not inputs:
         return None
-    low, high = np.quantile(values, (0.1, 0.9))
+    low, high = np.quantile(list(inputs.values()), (0.1, 0.9))
     return float(low), float(high)
 
 
@@ -196,9 +195,8 @@ def _stratum_result(
     return replace(found, gain=gain, level=level_of(gain), per_image=usual)
 
 
-def _means(stages: Mapping[str, Mapping[str, float]], baseline: str, method: str) -> tuple[float, float]:
-    """Return the means before and after over the images that have both numbers."""
-    pairs = finite_pairs(stages.get(baseline, {}), stages.get(method, {}))
+def _means(pairs: Sequence[tuple[str, float, float]]) -> tuple[float, float]:
+    """Return the means before and after of (image, before, after)."""
     if not pairs:
         return math.nan, math.nan
     return float(np.mean([before for _, before, _ in pairs])), float(np.mean([after for _, _, after in pairs]))
@@ -234,11 +232,10 @@ def _group_means(
     means: dict[str, dict[str, tuple[float, float]]] = {}
     for group in sorted(set(groups.values())):
         for metric in metrics:
-            pairs = finite_pairs(values[metric].get(baseline, {}), values[metric].get(method, {}))
-            inside = [(before, after) for image, before, after in pairs if groups.get(image) == group]
+            pairs = finite_pairs(values[metric].get(baseline, {}), values[metric][method])
+            inside = [pair for pair in pairs if groups.get(pair[0]) == group]
             if inside:
-                before, after = np.mean(inside, axis=0)
-                means.setdefault(group, {})[metric] = (float(before), float(after))
+                means.setdefault(group, {})[metric] = _means(inside)
     return means
 
 
@@ -274,7 +271,8 @@ def strata_of(
         known = _finite(values.get(name, {}).get(baseline, {}))
         if known:
             return Strata(name, {"": _thirds(known)})
-    scores = {m: _oriented(_finite(values[m].get(baseline, {})), specs[m]) for m in evidence}
+    turned = {m: -1 if specs[m].direction == "lower" else 1 for m in evidence}
+    scores = {m: {i: turned[m] * v for i, v in _finite(values[m].get(baseline, {})).items()} for m in evidence}
     if not scores:
         return Strata("")
     if len(scores) == 1:
@@ -291,10 +289,6 @@ def strata_of(
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {image: value for image, value in values.items() if math.isfinite(value)}
-
-
-def _oriented(values: Mapping[str, float], spec: MetricSpec) -> dict[str, float]:
-    return {image: -value if spec.direction == "lower" else value for image, value in values.items()}
 
 
 def _thirds(values: Mapping[str, float]) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Judges against voters: a metric's value for every voted image, and the table of 2AFC scores."""
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from grefine.io.images import read_image
 from grefine.ranking.afc import AfcResult, baselines, judge_choices, merged, two_afc
 from grefine.ranking.methods import images_in
 from grefine.ranking.thurstone import fit_scores
-from grefine.ranking.votes import VoteTable
+from grefine.ranking.votes import VoteTable, read_csv
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.registry import split_value
@@ -194,24 +193,19 @@ def _see_world(judge: Judge, paths: Mapping[ImageKey, Path], force: bool, progre
 def read_values(path: str | Path) -> dict[str, JudgeValues]:
     """Read ready values: columns method, image and one per judge; a column named "-NAME" is better when lower."""
     path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = reader.fieldnames or [], list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"Cannot read the values '{path}': {getattr(error, 'strerror', None) or error}.") from error
+    columns, rows = read_csv(path, "values")
     judges = [c for c in columns if c not in ("method", "image")]
     if "method" not in columns or "image" not in columns or not judges:
         raise ConfigError(f"'{path}' needs the columns method, image and at least one judge.")
     found: dict[str, dict[ImageKey, float]] = {j: {} for j in judges}
-    for number, row in enumerate(rows, 2):
-        key = (row["method"], row["image"])
+    for number, row in rows:
+        key = (row["method"] or "", row["image"] or "")
         for judge in judges:
             if key in found[judge]:
                 raise ConfigError(f"'{path}' line {number} repeats '{key[1]}' of '{key[0]}'.")
             try:
-                found[judge][key] = float(row[judge])
-            except (TypeError, ValueError):
+                found[judge][key] = float(row[judge] or "")
+            except ValueError:
                 raise ConfigError(f"'{path}' line {number}: {judge} is {row[judge]!r}, not a number.") from None
             if not math.isfinite(found[judge][key]):
                 raise ConfigError(
