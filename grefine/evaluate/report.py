@@ -144,22 +144,20 @@ def write_joint_page(result: Comparison, out: Path, text: ReportText) -> Path:
 
 def gallery_images(result: Judged, method: str, records: RefineRecords) -> Iterator[ReportImage]:
     """Yield what the gallery shows of each image."""
-    analysis, values, ends = result.analyses[method], result.values, (result.baseline, method)
+    analysis, values = result.analyses[method], result.values
     for name, before in result.files[result.baseline].items():
         after = result.files[method][name]
-        scores = {
-            m.metric: (
-                values[m.metric].get(ends[0], {}).get(name, math.nan),
-                values[m.metric][method].get(name, math.nan),
-            )
-            for m in analysis.metrics
-        }
+        scores: dict[str, tuple[float, float]] = {}
+        for metric in (m.metric for m in analysis.metrics):
+            pair = [values[metric].get(stage, {}).get(name, math.nan) for stage in (result.baseline, method)]
+            if not all(map(math.isnan, pair)):
+                scores[metric] = (pair[0], pair[1])
         known: dict[str, Any] = {"prompt": result.prompting.prompts.get(name, "")} | records.about(before, after)
         yield ReportImage(
             name=name,
             before=before,
             after=after,
-            scores={m: pair for m, pair in scores.items() if not all(map(math.isnan, pair))},
+            scores=scores,
             gains={axis.axis: axis.per_image[name] for axis in analysis.axes if name in axis.per_image},
             group=result.prompting.groups.get(name, ""),
             notes=_change_note(values, name, method),

@@ -16,7 +16,7 @@ from grefine.io.content import content_hash
 from grefine.io.images import decode_image, read_bytes
 from grefine.ranking.distances import choose_distances
 from grefine.ranking.mad import LAMBDA, greedy_mad, random_picks
-from grefine.ranking.methods import MethodImages, inputs_for, match_methods
+from grefine.ranking.methods import inputs_for, match_methods
 from grefine.ranking.study import IMAGES, QUESTION, STUDY_FILE, TITLE, VERSION, CheckPair, Study, StudyPair, save_study
 
 WEB_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}

@@ -62,8 +62,8 @@ def checked_counts(C: np.ndarray, methods: Sequence[str]) -> np.ndarray:
     groups = _groups(C + C.T)
     if len(groups) > 1:
         raise ConfigError(
-            f"No vote connects {' with '.join(_named(group, methods) for group in groups[:3])}: their scores cannot be "
-            "compared; collect votes between these groups or rank them apart."
+            f"No vote connects {' with '.join(_named(group, methods) for group in groups[:3])}: their scores cannot "
+            "be compared; collect votes between these groups or rank them apart."
         )
     return C
 
