@@ -41,8 +41,6 @@ _PIPELINES = {
     "instruct-pix2pix": "StableDiffusionInstructPix2PixPipeline",
     "sd-upscale": "StableDiffusionUpscalePipeline",
 }
-FILTERS = ("identity", "blur", "sharpen")
-REFINERS = (*FILTERS, *MODELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ def load_refiner(name: str, run: Run) -> Restore:
     """Return a refiner by name, loaded."""
     check_run([name], run)
     if name in FILTERS:
-        return {"identity": identity, "blur": blur, "sharpen": sharpen}[name]
+        return FILTERS[name]
     source = run.source(name)
     try:
         if name in _PIPELINES:
@@ -124,6 +122,10 @@ def blur(image: Image.Image, **_: Any) -> Image.Image:
 def sharpen(image: Image.Image, **_: Any) -> Image.Image:
     """Return a crisper picture (unsharp mask): what costs nothing, a refiner has to beat."""
     return image.filter(ImageFilter.UnsharpMask(radius=max(0.75, max(image.size) / 400), percent=120, threshold=2))
+
+
+FILTERS: dict[str, Restore] = {"identity": identity, "blur": blur, "sharpen": sharpen}
+REFINERS = (*FILTERS, *MODELS)
 
 
 def _prompted(kind: str, source: str, run: Run, strength: float) -> Restore:

@@ -29,7 +29,7 @@ class Pairing:
     pairs: tuple[Pair, ...]
     only_before: tuple[str, ...] = ()
     only_after: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """One sentence per thing that a reader should know."""
 
 
@@ -101,26 +101,23 @@ def read_prompting(names: Mapping[str, Path], table: str | Path | None, group: s
         raise ConfigError(f"The group '{group}' is a column of the prompt table: give one, or group by '{BY_FOLDER}'.")
     notes: list[str] = []
     prompts: dict[str, str] = {}
-    known = None
-    if table is not None:
-        known = read_prompt_table(table)
+    known = None if table is None else read_prompt_table(table)
+    if known:
         notes.append(known.note)
-        strangers = _strangers(known, names.values())
-        if strangers:
+        if strangers := _strangers(known, names.values()):
             notes.append(f"{len(strangers)} prompts name no image that was compared ({some_names(strangers)}).")
     sources = PromptSources(known)
     for name, path in names.items():
-        found = known.find(name, path)[0] if known else ""
-        if not found:
+        prompt = known.find(name, path)[0] if known else ""
+        if not prompt:
             try:
                 chosen = sources.find(read_image(path), name)
             except ImageError:
                 continue
-            found = chosen.prompt
-            if chosen.unsure:
-                notes.append(f"'{printable(name)}': {chosen.unsure}")
-        if found:
-            prompts[name] = found
+            prompt = chosen.prompt
+            notes += [f"'{printable(name)}': {chosen.unsure}"] if chosen.unsure else []
+        if prompt:
+            prompts[name] = prompt
     groups = _groups(names, table, group)
     ungrouped = len(names) - len(groups)
     if group and ungrouped:
