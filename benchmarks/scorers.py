@@ -227,7 +227,7 @@ def main() -> None:
     path.write_text(json.dumps({"about": about, "results": found}, indent=1) + "\n")
     lines = ["# Cost of the quality networks", "", "CPU time on one thread, random weights; GMACs counted.", ""]
     lines += [
-        "MDIQA sees 512x384 where its row names no size, LAR-IQA its views of 1920x1440, all others 512x512.",
+        "MDIQA sees 512x384 where its row names no size, LAR-IQA views of 1920x1440, all others 512x512.",
         "",
     ]
     lines += ["| network | values |", "| --- | --- |"]
