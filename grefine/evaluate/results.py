@@ -37,6 +37,8 @@ class MetricResult:
     """The unit for putting metrics side by side: standard deviation of the inputs' scores."""
     input_range: tuple[float, float] | None = None
     """10th and 90th percentile of the inputs' scores."""
+    gains: Mapping[str, float] = field(default_factory=dict)
+    """Image → gain, where both sides have a number."""
 
     @property
     def delta(self) -> float:

@@ -54,15 +54,6 @@ def values_of(rows: Iterable[ScoreRow]) -> dict[str, dict[str, dict[str, float]]
     return table
 
 
-def finite_pairs(before: Mapping[str, float], after: Mapping[str, float]) -> list[tuple[str, float, float]]:
-    """Return (image, before, after) for images where both sides have a number, in name order."""
-    return [
-        (name, before[name], after[name])
-        for name in sorted(before.keys() & after.keys())
-        if math.isfinite(before[name]) and math.isfinite(after[name])
-    ]
-
-
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file atomically; text that a spreadsheet would run as a formula is written as text."""
     buffer = io.StringIO()

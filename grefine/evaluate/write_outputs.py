@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grefine.evaluate.analysis import gains_of
 from grefine.evaluate.report import write_method_page
 from grefine.evaluate.results import Evaluation
 from grefine.evaluate.scoring import change_means
@@ -50,10 +49,9 @@ def image_table(result: Evaluation) -> tuple[list[str], list[list[object]]]:
 
 def worse_on(result: Evaluation) -> dict[str, int]:
     """Return image → the number of metrics of evidence on which it lost more than their noise."""
-    values = result.values
     counts: dict[str, int] = {}
     for metric in result.analysis.metrics:
-        for image, gain in gains_of(values.get(metric.metric, {}), metric.spec, BEFORE, AFTER).items():
+        for image, gain in metric.gains.items():
             counts[image] = counts.get(image, 0) + (metric.evidence and gain < -metric.gain.band)
     return counts
 
