@@ -13,7 +13,6 @@ from grefine.evaluate.tables import AFTER, BEFORE, NOISE, ScoreRow, Values, valu
 from grefine.scorers.noise import CEILING, metric_width
 from grefine.types import AXES, Axis, MetricSpec
 
-
 Stages = Mapping[str, Mapping[str, float]]
 """Stage → image → value."""
 

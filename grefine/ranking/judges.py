@@ -3,11 +3,8 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from grefine.errors import ConfigError, GRefineError
 from grefine.io.images import read_image
@@ -19,7 +16,7 @@ from grefine.scorers.cache import ScoreCache
 from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Judge, Weights, resolve
-from grefine.types import Direction
+from grefine.types import Direction, MetricSpec
 
 ImageKey = tuple[str, str]
 """Method and image name."""
@@ -108,7 +105,6 @@ def metric_values(
     force: bool = False,
 ) -> dict[str, JudgeValues]:
     """Run metrics of the registry; "mdiqa" becomes a judge per value, "mdiqa.sharpness" one."""
-
     found: dict[str, JudgeValues] = {}
     for asked in metrics:
         base, part = split_value(asked)
@@ -118,11 +114,9 @@ def metric_values(
         spec = judge.spec
         if spec.needs_reference:
             raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
-        if spec.needs_prompt and prompts is None:
-            raise ConfigError(f"'{asked}' needs prompts: pass --prompts with a table of prompts by file name.")
         progress(f"{asked}: {len(paths)} images")
         tasks = [
-            Task(str(path), partial(_open, path), _prompt(prompts, image) if spec.needs_prompt else "")
+            Task(str(path), lambda path=path: read_image(path).rgb, _prompt(spec, prompts, image))
             for (_, image), path in paths.items()
         ]
         _see_world(judge, paths, force, progress)
@@ -169,12 +163,10 @@ def calibrated_values(
             weights = {source.metric: source.weights} if source.weights else {}
             how = {"device": device, "allow_noncommercial": source.allow_noncommercial}
             _see_world(resolve(source.metric, weights=weights, **how), paths, force, progress)
-        plain: dict[ImageKey, float] = {}
-        corrected: dict[ImageKey, float] = {}
-        for key, path in paths.items():
-            before, after = judge.both([read_image(path).rgb])
-            plain[key], corrected[key] = float(before[0]), float(after[0])
-        found |= {name: JudgeValues(corrected), f"{name} (frozen {judge.source.metric})": JudgeValues(plain)}
+        both = {key: judge.both([read_image(path).rgb]) for key, path in paths.items()}
+        found[name] = JudgeValues({key: float(corrected) for key, (_, corrected) in both.items()})
+        frozen = f"{name} (frozen {source.metric})"
+        found[frozen] = JudgeValues({key: float(plain) for key, (plain, _) in both.items()})
     return found
 
 
@@ -217,17 +209,17 @@ def read_values(path: str | Path) -> dict[str, JudgeValues]:
     }
 
 
-def _open(path: Path) -> Image.Image:
-    return read_image(path).rgb
-
-
 def _give_up(task: Task, error: GRefineError) -> None:
     """Every voted image needs a value, so one that a judge refuses ends the run."""
     raise error
 
 
-def _prompt(prompts: Mapping[str, str] | None, image: str) -> str:
-    if prompts is None or image not in prompts:
+def _prompt(spec: MetricSpec, prompts: Mapping[str, str] | None, image: str) -> str:
+    if not spec.needs_prompt:
+        return ""
+    if prompts is None:
+        raise ConfigError(f"'{spec.name}' needs prompts: pass --prompts with a table of prompts by file name.")
+    if image not in prompts:
         raise ConfigError(f"There is no prompt for the image '{image}'; give one for every voted image.")
     return prompts[image]
 
