@@ -51,7 +51,7 @@ def merged(table: VoteTable) -> VoteTable:
 
 
 def _pair(v: Vote) -> tuple[str, str, str, str]:
-    return v.method_a, v.method_b, v.image, v.group
+    return v.method_a, v.method_b, v.group, v.image
 
 
 def _turned(v: Vote) -> Vote:
