@@ -30,7 +30,8 @@ def map_command(name: str) -> Callable[..., None]:
         from grefine.training.maps.train import train_map
 
         given = {"data": data, "images": images, "config": config, "minutes": minutes, "steps": steps, "seed": seed}
-        found = train_map(name, out, pipeline, **given, cpu=device == "cpu")
+        said = {"cpu": device == "cpu", "progress": lambda line: typer.echo(line, err=True)}
+        found = train_map(name, out, pipeline, **given, **said)
         if as_json:
             typer.echo(json.dumps(found, indent=1))
         else:

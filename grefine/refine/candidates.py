@@ -14,7 +14,7 @@ from grefine.errors import ConfigError, PromptError, nearest
 from grefine.refine.composite import rounded
 from grefine.refine.guidance import WHOLE
 from grefine.refine.job import Job
-from grefine.refine.painters.protocol import CropJob, Painted, Painter, checked
+from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.noise import metric_width
@@ -178,7 +178,7 @@ def draw_tries(
 def _draw(crops: Sequence[CropJob], painter: Painter, numbers: Sequence[range]) -> list[list[Painted]]:
     """Draw the tries of these numbers, all of them in one call of the painter."""
     asked = [_again(crop, number) for crop, own in zip(crops, numbers, strict=True) for number in own]
-    done = iter(checked(painter(asked, "repaint"), asked, painter.name) if asked else ())
+    done = iter(painter(asked, "repaint"))
     return [[next(done) for _ in own] for own in numbers]
 
 

@@ -16,6 +16,9 @@ from grefine.resources import config_file
 
 STRENGTH_CAP = 0.99
 """Above it SDXL-inpaint starts from pure noise and washes out; below it the image still anchors colour and light."""
+STAGE_2_STEP = 0.025
+"""Strength that a step of stage 2 takes off, at least, where stage 1's take off .05 to .1: finer ones change nothing
+that can be seen (docs/benchmarks.md)."""
 MOST_TRIES = 64
 """At a region. Each takes as long as the first."""
 StepsMode = Literal["noise", "executed", "schedule"]
@@ -82,7 +85,8 @@ class RefineConfig:
     """A crop is enlarged at most so much on its way to the repainter's working size."""
 
     total_steps: int = 20
-    """Denoiser steps of both stages together, half each, counted as executed."""
+    """Denoiser steps of both stages together, half each, counted as executed. Stage 2 runs no more of its half than it
+    has use for, four at `delta` 0.1; a call that asks for a number (`num_inference_steps`) gets all of them."""
     guidance_scale: float | None = None
     """Classifier-free guidance of stage 1."""
     emphasis: float = 0.1
@@ -165,18 +169,22 @@ class RefineConfig:
         """What `reading` says, place by place."""
         return Readings.of(self.reading)
 
-    @property
-    def steps(self) -> tuple[int, int]:
-        """Executed steps of stage 1 and stage 2, at least one each."""
-        return self.split_steps(0.5)
+    def steps(self, painters: tuple[int, int] | None = None, asked: bool = False) -> tuple[int, int]:
+        """Return the executed steps of stage 1 and stage 2, at least one each where they run.
 
-    def split_steps(self, share: float) -> tuple[int, int]:
-        """Return them where a painter gives stage 1 such a share."""
+        Another painter (`painters`) splits them as its own. Of the pipeline's own half stage 2 runs no more than its
+        little noise needs, unless a call asked for a number of steps.
+        """
         if not self.stage1:
-            return 0, self.total_steps
-        first = self.total_steps if self.restorer == "none" else round(self.total_steps * share)
-        first = min(max(first, 1), self.total_steps)
-        return first, max(self.total_steps - first, 1)
+            first, second = 0, self.total_steps
+        elif self.restorer == "none":
+            first, second = self.total_steps, 1
+        else:
+            share = painters[0] / sum(painters) if painters else 0.5
+            first = min(max(round(self.total_steps * share), 1), self.total_steps)
+            second = max(self.total_steps - first, 1)
+        enough = painters or asked or self.literal
+        return first, second if enough else min(second, max(1, round(self.delta / STAGE_2_STEP)))
 
 
 @dataclass(frozen=True)
@@ -222,15 +230,6 @@ class UNetTraits:
 
 PLAIN = UNetTraits()
 """Sees nothing of its source, as all published UNets."""
-OLD_TRAITS = {
-    "show_damage": "damage",
-    "show_edited": "edited",
-    "strength_shown": "strength",
-    "steps_shown": "steps",
-    "least_change": "least_change",
-    "steps_mode": "steps_mode",
-}
-"""How pipelines saved by grefine 0.1 state it among their `refine_defaults`."""
 
 FALLBACKS: dict[str, Any] = {
     "guidance_scale": 7.5,
@@ -257,7 +256,6 @@ def read_settings(config: RefineConfig | str | Path | Mapping[str, Any] | None) 
 
 def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> RefineConfig:
     """Fill what `config` leaves open from the pipeline's own preferences; `overrides` (of the call) win over all."""
-    preferred = {name: value for name, value in preferred.items() if name not in OLD_TRAITS}
     unknown = sorted(set(preferred) - set(FALLBACKS))
     if unknown:
         raise ConfigError(
@@ -270,12 +268,9 @@ def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mappi
     return build(RefineConfig, values | filled | given)
 
 
-def unet_traits(stated: Mapping[str, Any] | None, preferred: Mapping[str, Any] | None) -> UNetTraits:
-    """Read what a pipeline states of its UNet's traits, or what it stated among its preferences before."""
-    if stated is None:
-        old = {OLD_TRAITS[name]: value for name, value in (preferred or {}).items() if name in OLD_TRAITS}
-        stated = {name: value for name, value in old.items() if value is not None}
-    return build(UNetTraits, dict(stated), "unet_traits")
+def unet_traits(stated: Mapping[str, Any] | None) -> UNetTraits:
+    """Read what a pipeline states of its UNet's traits."""
+    return build(UNetTraits, dict(stated or {}), "unet_traits")
 
 
 def traits_of_call(traits: UNetTraits, config: RefineConfig, asked_steps: bool) -> UNetTraits:

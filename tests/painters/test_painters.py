@@ -201,7 +201,7 @@ def test_a_pipeline_that_gives_back_another_size_costs_its_region():
     half.set_progress_bar_config(disable=True)
     out = call(GRefinePipeline.from_pipe(half, working_size=64, **maps()))
     assert np.array_equal(np.asarray(out.images[0]), np.asarray(picture()))
-    assert "gave back 32x32 pixels where 64x64 were asked for" in " ".join(out.results[0].warnings)
+    assert "gave back 32x32 where 64x64 pixels were asked for" in " ".join(out.results[0].warnings)
 
 
 def test_odd_output_of_a_pipeline_costs_only_its_region():
