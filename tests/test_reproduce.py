@@ -39,11 +39,12 @@ NOT_RUN = {"pytest": "a test by itself", "python -m benchmarks.scorers": "prints
 NOT_RUN |= {
     "python benchmarks/mdiqa_loss.py": "minutes; its numbers are on the page",
     "python -m benchmarks.colour_spaces": "minutes; its numbers are on the page",
+    "python benchmarks/ranking.py coverage": "a minute; tests/ranking/test_simulation.py does it smaller",
     "grefine convert": "published files",
     "grefine fetch": "net",
 }
 NOT_RUN |= {"grefine metrics": "tests/scorers", "python -m lab bench": "tests/lab"}
-NOT_RUN |= {"grefine train rectifier --config rectifier_dbcnn": "pyiqa's weights"}
+NOT_RUN |= {f"grefine train rectifier --config rectifier_{name}": "pyiqa's weights" for name in ("dbcnn", "hyperiqa")}
 
 
 def grey(path, level):
@@ -159,8 +160,8 @@ def world(tmp_path_factory, table):  # noqa: F811 - the fixture
     pairs = [(x, y, i) for n_, x in enumerate(METHODS) for y in METHODS[n_ + 1 :] for i in range(6)]
     rows_to(
         root / "votes.csv",
-        ["method_a", "method_b", "image", "votes_a", "votes_b"],
-        [[x, y, str(i), 14 + i % 3, 9 - i % 3] for x, y, i in pairs],
+        ["method_a", "method_b", "image", "votes_a", "votes_b", "group", "order"],
+        [[x, y, str(i), 14 + i % 3, 9 - i % 3, "mad", (i + 2) % 6] for x, y, i in pairs],
     )
     FiveLevelCLIP(**{k: v for k, v in FIVE_LEVEL.items() if k != "windows"}).save_pretrained(root / "clip")
     words = {"DATA": root / "data", "PROMPTS.csv": root / "prompts.csv", "OPINIONS.csv": root / "opinions.csv"}
@@ -308,7 +309,10 @@ def check_rectified(root, words, out):
 
 def check_ranked(root, words, out):
     if words[2] == "fit":
-        assert sorted(json.loads(out)["scores"], key=lambda m: -json.loads(out)["scores"][m]) == list(METHODS)
+        found = json.loads(out)
+        assert sorted(found["scores"], key=lambda m: -found["scores"][m]) == list(METHODS)
+        assert [point["K"] for point in found["stability"]] == [1, 2, 3, 4, 5, 6], "images at random"
+        assert [point["K"] for point in found["stability_in_order"]] == [1, 2, 3, 4, 5, 6], "images as MAD picked them"
         assert Path(words[words.index("--plot") + 1]).is_file()
     else:
         assert (

@@ -39,7 +39,7 @@ def evaluate(
     from grefine.config import assignments
     from grefine.evaluate.run import evaluate_folders
     from grefine.evaluate.tables import to_markdown
-    from grefine.evaluate.write_outputs import evaluation_table, summary
+    from grefine.evaluate.write_outputs import summary
     from grefine.scorers.listing import absent
     from grefine.scorers.registry import split_names
 
@@ -53,6 +53,6 @@ def evaluate(
     if as_json:
         echo(json.dumps(summary(result)))
     else:
-        echo("\n".join([*result.sentences, "", to_markdown(evaluation_table(result))]))
+        echo("\n".join([*result.sentences, "", to_markdown(result.table)]))
         echo(f"{out / 'report.html' if report else out}")
     raise Exit(1 if result.failed else 0)
