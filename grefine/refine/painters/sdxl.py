@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from grefine.refine.composite import resize, resize_mask, to_pixels, to_tensor
-from grefine.refine.denoise import Backbone, CropBatch, Steering, decode, denoise, latent_multiple, snap_mask
+from grefine.refine.denoise import Backbone, CropBatch, Steering, decode, denoise, finished, latent_multiple, snap_mask
 from grefine.refine.encode import Embeddings, stack
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.painters.protocol import CropJob, Painted, Painting, batches
@@ -58,11 +58,14 @@ class SDXLPainter:
         done: dict[int, Painted] = {}
         for batch in batches(keys, [crop.size for crop in crops], asked.batch_size, asked.max_batch_pixels):
             own, words = [crops[i] for i in batch], stack([told[i] for i in batch])
-            latents = denoise(self.pipe, self._batch(own, words, stage), asked.watch)
+            given = self._batch(own, words, stage)
+            latents = denoise(self.pipe, given, asked.watch)
             for row, index in enumerate(batch):
-                one = latents[row : row + 1]
-                pixels = resize(to_pixels(decode(self.pipe, one)[0]), *crops[index].mask.shape)
-                done[index] = Painted(pixels, one)
+                at = slice(row, row + 1)
+                drawn = decode(self.pipe, latents[at])
+                if self.pipe.finisher is not None and crops[index].repair_in_place:
+                    drawn = finished(self.pipe.finisher, drawn, given.images[at], given.masks[at])
+                done[index] = Painted(resize(to_pixels(drawn[0]), *crops[index].mask.shape), latents[at])
         return [done[index] for index in range(len(crops))]
 
     def _batch(self, crops: Sequence[CropJob], words: Embeddings, stage: str) -> CropBatch:
