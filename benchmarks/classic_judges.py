@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from grefine.scorers.brisque_severity import BRISQUESeverity
+from grefine.scorers import metric_q, piqe
+from grefine.scorers.brisque_severity import severity
 from grefine.scorers.measures import JUDGES
-from grefine.scorers.metric_q import MetricQ
-from grefine.scorers.niqe import NIQE
-from grefine.scorers.piqe import PIQE
+from grefine.scorers.niqe import niqe
 from grefine.scorers.protocol import Scorer
 from lab.natural_scenes import Change, blurred, compressed, noisy, photographs, sample, sharpened, statistics
 
@@ -49,7 +48,7 @@ def measure(images: Sequence[Image.Image]) -> dict[str, np.ndarray]:
     found: dict[str, list[np.ndarray]] = {}
     for fold in (0, 1):
         seen = statistics([one for place, one in enumerate(samples) if place % 2 != fold])
-        judges: list[Scorer] = [NIQE(seen), BRISQUESeverity(seen), PIQE(), MetricQ()]
+        judges: list[Scorer] = [niqe(seen), severity(seen), piqe.load(), metric_q.load()]
         for image in images[fold::2]:
             for judge in [*judges, *(entry.load(None, "cpu") for entry in JUDGES)]:
                 found.setdefault(judge.spec.name, []).append(losses(judge, image))

@@ -24,8 +24,8 @@ SDXL's shape.
 - **A repair** costs in proportion to the crops that are redrawn: `exact` redraws them alone, `paper` also goes over
   the whole picture in its second stage. Several pictures in one call share fixed cost.
 - **The guard** judges the whole picture six times (before, three invisible changes, one or two results) and each of
-  several regions once, in its surroundings where a judge can. Its cost is that of its judges: MDIQA's is the largest,
-  of which the guard asks the five technical dimensions. `guard=False` saves it.
+  several regions once, in its surroundings where a judge can. Its cost is that of its judges. Of MDIQA it asks the
+  five technical dimensions, of pictures that are brought down to a shorter side of 512. `guard=False` saves it.
 - **The first picture** waits for torch, diffusers and transformers to load, which is most of a short call: give many
   pictures to one call or one folder.
 

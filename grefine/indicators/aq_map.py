@@ -233,7 +233,7 @@ class AQMap:
         """Say whether what looks like the noun of `asked` is another, met phrase's: then its own is missing.
 
         In "a red car and a blue car" with one red car, the blue one is not a red one to be painted over. What a phrase
-        hangs on, or what hangs on it, shows the same pixels and is no rival.
+        hangs on, or what hangs on it, shows the same pixels and is no rival, unless it is another of its kind.
         """
         if self.readings.another == "wrong":
             return False
@@ -241,7 +241,9 @@ class AQMap:
         rivals = [
             claim.patches[0][1] > limit
             for j, claim in enumerate(claims)
-            if claim is not None and _is_thing(claim) and not hang_together(asked, j, phrases)
+            if claim is not None
+            and _is_thing(claim)
+            and (phrases[j].noun == phrases[asked].noun or not hang_together(asked, j, phrases))
         ]
         if not rivals:
             return False

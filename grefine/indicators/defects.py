@@ -48,6 +48,7 @@ def region_phrase(
         beside, at = phrases[at].beside, phrases[at].ancestor
         candidate = phrases[at]
         there = defects[at] != "noun" and candidate.drawable and not candidate.negated
+        there = there and candidate.noun != phrases[index].noun  # "a cat with a cat" are two
         if not beside and there and at not in seen:
             return at
     return None

@@ -116,7 +116,10 @@ class GridMap:
         fine, seen = min(look.shape) >= FINE, free[0] & (look > threshold)
         if seen.any():
             likely = np.where(free[0], look - look[free[0]].min() + 1e-6, 0.0)
-            centre = centres[((apart <= radius) @ likely.ravel()).argmax()]
+            # Maps are blurred: beside another thing of its colour, not round it.
+            near = apart <= radius
+            likeliest = near @ np.where(free[0], likely, -2 * likely.max()).ravel()
+            centre = centres[np.where(near @ seen.ravel(), likeliest, -np.inf).argmax()]
             if fine:
                 near = (np.hypot(*(at[0] - centre).transpose(2, 0, 1)) <= radius) & seen
                 seen = _reached(seen, near)
@@ -125,8 +128,9 @@ class GridMap:
         else:  # nothing free looks like it: where there is room for it and all round it
             radius = self._radius([claim.patches[0][1] > threshold for claim in claims] if fine else [], radius)
             room = (apart <= ROOM * radius) @ np.where(free[0], 1.0 + look, 0.0).ravel()
+            room -= room.max() * ((apart <= radius) @ ~free[0].ravel())
             standing = (free[0] & self._over(ground, threshold, radius)).ravel() if ground else np.zeros(1, bool)
-            centre = centres[(np.where(standing, room, -1.0) if standing.any() else room).argmax()]
+            centre = centres[(np.where(standing, room, -np.inf) if standing.any() else room).argmax()]
         grids = [
             (np.clip(1.0 - np.hypot(*(cells - centre).transpose(2, 0, 1)) / (2 * radius), 0.0, 1.0) * kept)
             for cells, kept in zip(at, free, strict=True)

@@ -14,7 +14,7 @@ from grefine.errors import ConfigError, PromptError, nearest
 from grefine.refine.composite import rounded
 from grefine.refine.guidance import WHOLE
 from grefine.refine.job import Job
-from grefine.refine.painters.protocol import CropJob, Painted, Painter, checked
+from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.noise import metric_width
@@ -44,12 +44,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Chooser:
-    """How often a region is drawn, and who takes one of the tries."""
+    """How often a region is drawn, and who takes one of the tries: by `parts`, or `wordless` without a prompt."""
 
     tries: int = 1
     parts: tuple[Part, ...] = ()
     wordless: tuple[Part, ...] = ()
-    """The same for pictures without a prompt."""
 
     def under(self, prompt: str) -> tuple[Part, ...]:
         """Return what chooses under a prompt."""
@@ -76,16 +75,8 @@ class Chooser:
 
 
 def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> Chooser:
-    """Return who chooses as the settings say; nobody where every region is drawn once.
-
-    Args:
-        config: the settings.
-        judges: those of the call, or the pipeline's own.
-        pipe: the pipeline, whose own networks are taken for a judge that is named.
-
-    Raises:
-        ConfigError: no such judge or value, or nobody is there to choose.
-        WeightsMissing: a judge that was named has no weights here.
+    """Return who chooses as the settings say, of these judges or named with the pipeline's own networks; nobody where
+    every region is drawn once.
     """
     tries, by = config.tries
     if tries == 1:
@@ -119,7 +110,12 @@ def _named(entry: str, judges: Sequence[Scorer], pipe: Any) -> tuple[Part, ...]:
     here = {judge.spec.name: judge for judge in judges}
     head, _, rest = name.partition(".")
     metric, part = (name, "") if name in here else (head, rest) if head in here else split_value(name)
-    scorer = here[metric] if metric in here else as_scorer(_loaded(metric, pipe))
+    if metric not in here:
+        loaded: dict[str, Scorer] = vars(pipe).setdefault("_choosing", {})  # once per pipeline
+        if metric not in loaded:
+            loaded[metric] = as_scorer(resolve(metric, pipeline=pipe, device=str(pipe.device)).load())
+        here = loaded
+    scorer = here[metric]
     given, value = value_names(scorer), f"{metric}.{part}"
     if not part:
         return _main(scorer, weight)
@@ -128,22 +124,12 @@ def _named(entry: str, judges: Sequence[Scorer], pipe: Any) -> tuple[Part, ...]:
     return (Part(scorer, value, weight),)
 
 
-def _loaded(metric: str, pipe: Any) -> Scorer:
-    """Load a judge once per pipeline."""
-    known: dict[str, Scorer] = vars(pipe).setdefault("_choosing", {})
-    if metric not in known:
-        known[metric] = resolve(metric, pipeline=pipe, device=str(pipe.device)).load()
-    return known[metric]
-
-
 @dataclass(frozen=True)
 class Taken:
-    """The try that was taken for a region."""
+    """The try that was taken for a region, and how many were drawn."""
 
     painted: Painted
-    drawn: int = 1
-    number: int = 0
-    """Which of the tries it is."""
+    drawn: int
 
 
 def draw_tries(
@@ -155,12 +141,7 @@ def draw_tries(
     """Draw every crop, more often where it pays, and return the try that the judges like best.
 
     What is drawn anew is drawn so often at once; what is mended in sight only where the first try is no better.
-
-    Args:
-        crops: the regions.
-        painter: who draws.
-        chooser: how often, and who chooses.
-        pasted: gives the whole picture with a crop's repaint in it.
+    `pasted` gives the whole picture with a crop's repaint in it.
     """
     anew = [chooser.tries if not crop.source_visible else 1 for crop in crops]
     tries = _draw(crops, painter, [range(count) for count in anew])
@@ -172,19 +153,18 @@ def draw_tries(
         again = zip(crops, tries, rates, poor, strict=True)
         rates = [_rated(chooser, crop, own, pasted) if bad else r for crop, own, r, bad in again]
     best = [int(np.argmax(r[1:])) if len(r) else 0 for r in rates]
-    return [Taken(own[i], len(own), i) for own, i in zip(tries, best, strict=True)]
+    return [Taken(own[i], len(own)) for own, i in zip(tries, best, strict=True)]
 
 
 def _draw(crops: Sequence[CropJob], painter: Painter, numbers: Sequence[range]) -> list[list[Painted]]:
-    """Draw the tries of these numbers, all of them in one call of the painter."""
-    asked = [_again(crop, number) for crop, own in zip(crops, numbers, strict=True) for number in own]
-    done = iter(checked(painter(asked, "repaint"), asked, painter.name) if asked else ())
+    """Draw the tries of these numbers, 0 with the crop's own seed, all of them in one call of the painter."""
+    asked = [
+        replace(crop, seed=derive(crop.seed, "try", number)) if number else crop
+        for crop, own in zip(crops, numbers, strict=True)
+        for number in own
+    ]
+    done = iter(painter(asked, "repaint"))
     return [[next(done) for _ in own] for own in numbers]
-
-
-def _again(crop: CropJob, number: int) -> CropJob:
-    """Return a crop with the seed of another try; the first is what is drawn without more tries."""
-    return replace(crop, seed=derive(crop.seed, "try", number)) if number else crop
 
 
 def _rated(

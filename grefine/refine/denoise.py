@@ -12,6 +12,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.refine.encode import Embeddings
+from grefine.refine.guidance import Steering
 from grefine.refine.settings import StepsMode
 from grefine.refine.strength import choose_timesteps
 from grefine.refine.vae import decode_latents, encode_images
@@ -38,14 +39,6 @@ class Backbone(Protocol):
 
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
         """Return a bar that counts steps."""
-
-
-class Steering(Protocol):
-    """Something that pulls a prediction towards a preference while an image forms."""
-
-    def __call__(self, scheduler: Any, vae: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
-        """Return the prediction, moved."""
-        ...
 
 
 @dataclass
@@ -159,9 +152,9 @@ def decode(pipe: Backbone, latents: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def finished(finisher: Any, painted: Tensor, images: Tensor, masks: Tensor) -> Tensor:
-    """Put back into decoded crops `(B, 3, H, W)` in 0..1 what was lost of their sources (in -1..1) on the way."""
-    given = (x.to(finisher.device, finisher.dtype) for x in (images / 2 + 0.5, painted, masks))
+def finished(finisher: Any, painted: Tensor, crops: CropBatch) -> Tensor:
+    """Put back into decoded crops `(B, 3, H, W)` in 0..1 what was lost of their sources on the way."""
+    given = (x.to(finisher.device, finisher.dtype) for x in (crops.images / 2 + 0.5, painted, crops.masks))
     return finisher(*given).clamp(0, 1).float().cpu()
 
 

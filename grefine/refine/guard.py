@@ -24,8 +24,26 @@ NEAR = 224
 """Least side in pixels of the surroundings in which a region is judged: what most judges' networks take in."""
 
 Values = dict[str, float]
-Own = Callable[[Sequence[Image.Image], str], list[Values]]
-"""The pipeline's own p and a of images under one prompt."""
+TOGETHER = 4 * 1024**2
+"""Pixels of whole pictures that are held and judged together, of several inputs."""
+Own = Callable[[Sequence[Image.Image], Sequence[str]], list[Values]]
+"""The pipeline's own p and a of images, each under its prompt."""
+Asked = Sequence[Scorer | None]
+"""Who is asked; None stands for the maps' own p and a."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A picture, as it would be saved, that is judged under a prompt."""
+
+    pixels: np.ndarray
+    digest: bytes
+    prompt: str
+
+    @classmethod
+    def of(cls, image: np.ndarray, prompt: str) -> _Shown:
+        final = rounded(image)
+        return cls(final, pixel_digest(final), prompt)
 
 
 @dataclass
@@ -40,6 +58,8 @@ class Panel:
     """Per value what it is about."""
     known: dict[tuple[int, bytes, str], Values] = field(default_factory=dict)
     """What each judge said before in this call."""
+    noises: dict[tuple[object, ...], Values] = field(default_factory=dict)
+    """How far each moved before in this call where nothing visible happened."""
     barred: str = ""
     """Who drew the mask and therefore does not judge, as a sentence."""
     choosing: Callable[[str], Collection[str]] = lambda prompt: ()
@@ -50,50 +70,78 @@ class Panel:
         if not drawers:
             return self
         names = {name for spec in drawers for name in (spec.name, *spec.judges)}
-        left = [scorer for scorer in self.scorers if scorer.spec.name not in names]
         gone = [scorer.spec.name for scorer in self.scorers if scorer.spec.name in names]
         drew = f"The map came from {', '.join(spec.name for spec in drawers)}, which does not judge it"
+        left = [scorer for scorer in self.scorers if scorer.spec.name not in names]
         return replace(self, scorers=left, barred=f"{drew}; left out: {', '.join(gone)}." if gone else f"{drew}.")
 
-    def score(
-        self, images: Sequence[np.ndarray], prompt: str, by: Sequence[Scorer] | None = None, maps: bool = True
-    ) -> list[Values]:
-        """Return p, a (with a prompt to judge) and every scorer's values, one record per image; none is asked twice.
-
-        Args:
-            images: pictures.
-            prompt: what they are judged under.
-            by: ask only these scorers.
-            maps: False asks for no p and a.
+    def score(self, images: Sequence[np.ndarray], prompt: str, by: Asked | None = None) -> list[Values]:
+        """Return one record of values per picture, of the maps and all active scorers or of those asked; nobody is
+        asked twice about a picture.
         """
-        final = [rounded(image) for image in images]
-        digests = [pixel_digest(image) for image in final]
-        records: list[Values] = [{} for _ in final]
-        for scorer in [None] * maps + list(self.active(prompt) if by is None else by):
-            keys = [(id(scorer), digest, prompt) for digest in digests]
-            new = {key: image for key, image in zip(keys, final, strict=True) if key not in self.known}
-            if new:
-                pictures = [Image.fromarray(image) for image in new.values()]
-                self.known.update(zip(new, self._ask(scorer, pictures, prompt), strict=True))
-            for record, key in zip(records, keys, strict=True):
-                record.update(self.known[key])
+        shown = [_Shown.of(image, prompt) for image in images]
+        records: list[Values] = [{} for _ in shown]
+        for scorer in [None, *self.active(prompt)] if by is None else by:
+            self._look(scorer, shown)
+            for record, one in zip(records, shown, strict=True):
+                record.update(self.known[id(scorer), one.digest, prompt])
         return records
 
-    def noise(
-        self, original: np.ndarray, prompt: str, by: Sequence[Scorer] | None = None, maps: bool = True
-    ) -> Values:
+    def look_ahead(self, asked: Iterable[tuple[Sequence[np.ndarray], str]]) -> None:
+        """Ask everybody about pictures of several inputs, each under its prompt: together they take less time.
+
+        Args:
+            asked: the candidates of every input, the original first, and its prompt.
+        """
+        shown: list[_Shown] = []
+        for (original, *others), prompt in asked:
+            pictures = [original, *disturbed(rounded(original)), *others]
+            shown += [_Shown.of(picture, prompt) for picture in pictures]
+            if sum(one.pixels.size // 3 for one in shown) >= TOGETHER:
+                self._look_all(shown)
+                shown = []
+        self._look_all(shown)
+
+    def _look_all(self, shown: Sequence[_Shown]) -> None:
+        for scorer in (None, *self.scorers):
+            self._look(scorer, [one for one in shown if scorer is None or scorer in self.active(one.prompt)])
+
+    def _look(self, scorer: Scorer | None, shown: Iterable[_Shown]) -> None:
+        """Ask one scorer, or None for the maps, about the pictures that it has not seen."""
+        keys = {(id(scorer), one.digest, one.prompt): one for one in shown}
+        new = {key: one for key, one in keys.items() if key not in self.known}
+        if new:
+            pictures = [Image.fromarray(one.pixels) for one in new.values()]
+            self.known.update(zip(new, self._ask(scorer, pictures, [one.prompt for one in new.values()]), strict=True))
+
+    def noise(self, original: np.ndarray, prompt: str, by: Asked | None = None) -> Values:
         """Return how far each score of a picture moves when nothing visible happened to it."""
         final = rounded(original)
-        first, *variants = self.score([final, *disturbed(final)], prompt, by, maps)
-        return measure_noise(first, variants)
+        key = (pixel_digest(final), prompt, None if by is None else tuple(map(id, by)))
+        if key not in self.noises:
+            first, *variants = self.score([final, *disturbed(final)], prompt, by)
+            self.noises[key] = measure_noise(first, variants)
+        return self.noises[key]
 
-    def _ask(self, scorer: Scorer | None, pictures: Sequence[Image.Image], prompt: str) -> Sequence[Values]:
+    def bands(self, original: np.ndarray, prompt: str, config: RefineConfig, by: Asked | None = None) -> Bands:
+        """Return per score what counts as equal: its own noise, and at least a small share of its range.
+
+        A score that hardly moves under noise would otherwise have a veto over changes that nobody can see.
+        """
+        noise = self.noise(original, prompt, by)
+        (record,) = self.score([original], prompt, by)
+        ranges = {name: self.width(name, record) for name in noise}
+        widths = {name: max(value, (config.guard_resolution or 0.0) * ranges[name]) for name, value in noise.items()}
+        unfit = {n: v for n, v in noise.items() if n not in ("p", "a") and v > CEILING * ranges[n]}
+        return Bands(widths, unfit)
+
+    def _ask(self, scorer: Scorer | None, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Sequence[Values]:
         """Return what one scorer, or None for the maps, says of pictures."""
         if scorer is None:
             self.specs |= {name: MetricSpec(name, range=(0.0, 1.0)) for name in ("p", "a")}
             self.axes |= {"p": "perceptual", "a": "alignment"}
-            return self.own(pictures, prompt)
-        found = [dict(scores.values) for scores in scorer(pictures, [prompt] * len(pictures))]
+            return self.own(pictures, prompts)
+        found = [dict(scores.values) for scores in scorer(pictures, list(prompts))]
         for name in {name for values in found for name in values}:
             self.specs[name] = scorer.spec
             self.axes[name] = scorer.spec.axis_of(name)
@@ -109,20 +157,15 @@ class Panel:
         return metric_width(self.specs[name], original[name])
 
     def active(self, prompt: str) -> list[Scorer]:
-        """Return the scorers that can judge under this prompt."""
-        chose = self.choosing(prompt)
-        deciding = (s for s in self.scorers if not s.spec.used_in_loop and s.spec.axis != "none")
-        deciding = (s for s in deciding if s.spec.name not in chose)
-        return [s for s in deciding if prompt.strip() or not s.spec.needs_prompt]
+        """Return the scorers that can judge under this prompt, and decide."""
+        gone = set(self.choosing(prompt))
+        gone |= {s.spec.name for s in self.scorers if s.spec.used_in_loop or s.spec.axis == "none"}
+        return [s for s in self.scorers if s.spec.name not in gone and (prompt.strip() or not s.spec.needs_prompt)]
 
     def deciding(self, record: Mapping[str, float], unfit: Collection[str] = ()) -> tuple[list[str], bool]:
-        """Return which values decide, and whether independent scorers cover every axis.
+        """Return which values of a record decide, `unfit` ones not, and whether independent scorers cover every axis.
 
         An axis without a scorer of its own falls back on the map's score, which made the mask and so proves little.
-
-        Args:
-            record: the values of a picture.
-            unfit: values whose judge cannot be believed on this picture.
         """
         names = [name for name in record if name not in ("p", "a") and name not in unfit]
         covered = {axis for name in names for axis in self.covers(name, record)}
@@ -164,38 +207,12 @@ class Bands:
     """Scores that invisible changes move by more than `CEILING` of their range, with that noise."""
 
 
-def measure_bands(
-    panel: Panel,
-    original: np.ndarray,
-    prompt: str,
-    config: RefineConfig,
-    by: Sequence[Scorer] | None = None,
-    maps: bool = True,
-) -> Bands:
-    """Return per score what counts as equal: its own noise, and at least a small share of its range.
-
-    A score that hardly moves under noise would otherwise have a veto over changes that nobody can see.
-    """
-    noise = panel.noise(original, prompt, by, maps)
-    (record,) = panel.score([original], prompt, by, maps)
-    ranges = {name: panel.width(name, record) for name in noise}
-    widths = {name: max(value, (config.guard_resolution or 0.0) * ranges[name]) for name, value in noise.items()}
-    unfit = {n: v for n, v in noise.items() if n not in ("p", "a") and v > CEILING * ranges[n]}
-    return Bands(widths, unfit)
-
-
 def compare(
     panel: Panel, original: Values, candidate: Values, noise: Values, names: Sequence[str], trade: float = 0.0
 ) -> Verdict:
-    """Compare a candidate with the original on the deciding values.
+    """Compare a candidate with the original on the deciding values; `noise` counts as equal.
 
-    Args:
-        panel: the judges.
-        original: values of the original.
-        candidate: values of the candidate.
-        noise: per value the band that counts as equal.
-        names: of the deciding values.
-        trade: how much of the largest gain on one axis may be lost on the other, in shares of the scores' ranges.
+    `trade` times the largest gain on one axis, in shares of the scores' ranges, may be lost on the other.
     """
     better, lost, gains = [], [], []
     gained: dict[Axis, float] = {"perceptual": 0.0, "alignment": 0.0}
@@ -225,34 +242,25 @@ def reject_regions(
     """Judge each region's repaint by itself and return those that lower nothing, with a sentence per rejected one.
 
     Judges that can (`MetricSpec.parts`) see a region in its surroundings, the others the whole picture; who decides
-    nothing is not asked. The noise of the first is measured once, in the widest surroundings.
-
-    Args:
-        panel: the judges.
-        original: the picture.
-        singles: the picture with one region repainted each; a generator is drawn from a few at a time.
-        boxes: the crop of each region.
-        prompt: what was asked for.
-        config: the settings.
+    nothing is not asked. The noise of the first is measured once, in the widest surroundings. `singles` are the
+    picture with one region repainted each, of which a few are drawn at a time; `boxes` their crops.
     """
-    whole = measure_bands(panel, original, prompt, config)
+    whole = panel.bands(original, prompt, config)
     (first,) = panel.score([original], prompt)
     names, _ = panel.deciding(first, whole.unfit)
     asked = [scorer for scorer in panel.active(prompt) if any(panel.specs[name] is scorer.spec for name in names)]
-    near, far = ([s for s in asked if s.spec.parts is parts] for parts in (True, False))
-    maps = "p" in names or "a" in names
+    near = [scorer for scorer in asked if scorer.spec.parts]
+    far = [None] * ("p" in names or "a" in names) + [scorer for scorer in asked if not scorer.spec.parts]
     views = [surroundings(box, (original.shape[0], original.shape[1])) for box in boxes]
     widest = max(views, key=lambda view: original[view].size)
-    local = measure_bands(panel, original[widest], prompt, config, near, maps=False)
+    local = panel.bands(original[widest], prompt, config, near)
     names, bands = [name for name in names if name not in local.unfit], whole.width | local.width
     accepted, notes = [], []
     waiting = enumerate(zip(singles, views, strict=True))
     while few := list(islice(waiting, AT_ONCE)):
-        pixels = [rounded(single) for _, (single, _) in few]
-        crops = [view for _, (_, view) in few]
-        before = panel.score([original[view] for view in crops], prompt, near, maps=False)
-        after = panel.score([single[view] for single, view in zip(pixels, crops, strict=True)], prompt, near, False)
-        apart = panel.score(pixels, prompt, far, maps)
+        before = panel.score([original[view] for _, (_, view) in few], prompt, near)
+        after = panel.score([single[view] for _, (single, view) in few], prompt, near)
+        apart = panel.score([single for _, (single, _) in few], prompt, far)
         for (index, _), old, new, rest in zip(few, before, after, apart, strict=True):
             old, new = first | old, rest | new
             verdict = compare(panel, old, new, bands, names, config.guard_trade or 0.0)
@@ -274,15 +282,11 @@ def surroundings(box: Box, size: tuple[int, int]) -> tuple[slice, slice]:
 def decide(
     panel: Panel, candidates: Mapping[str, np.ndarray], prompt: str, config: RefineConfig
 ) -> tuple[Decision, Scores, Scores]:
-    """Choose among the candidates (the original first) and say why.
-
-    Returns:
-        The decision, and the scores before and after.
-    """
+    """Choose among the candidates (the original first) and say why, with the scores before and after."""
     order = list(candidates)
     scored = dict(zip(order, panel.score(list(candidates.values()), prompt), strict=True))
     first = scored["original"]
-    bands = measure_bands(panel, candidates["original"], prompt, config)
+    bands = panel.bands(candidates["original"], prompt, config)
     names, guarded = panel.deciding(first, bands.unfit)
     trade = config.guard_trade or 0.0
     verdicts = {n: compare(panel, first, scored[n], bands.width, names, trade) for n in order[1:]}

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from grefine.refine.candidates import Chooser, Taken, draw_tries
-from grefine.refine.composite import paste
+from grefine.refine.composite import paste, smooth_fill
 from grefine.refine.emphasis import region_weights
-from grefine.refine.fill import smooth_fill
 from grefine.refine.guard import Panel, reject_regions
 from grefine.refine.job import Job, timed
 from grefine.refine.painters.protocol import CropJob, Painter
@@ -112,14 +111,13 @@ def composite_regions(
     traits: UNetTraits,
 ) -> np.ndarray:
     """Paste the accepted regions' repaints into the picture; all other pixels stay bit-identical."""
-    result = image
+    result = image.astype(np.float32) if accepted else image
     for index in accepted:
         region = plan.regions[index]
-        # Every crop was drawn from the original, so it is also blended against it, whatever lies below it now.
-        least = traits.least_change if traits.edited and region.phrases else 0.0
-        pasted = paste(image, repaints[index], region.box, region.mask, FEATHER, match_ring, least)
         left, top, right, bottom = region.box
-        place = np.zeros(image.shape[:2], dtype=bool)
-        place[top:bottom, left:right] = region.mask
-        result = np.where(place[..., None], pasted, result)
+        # Every crop was drawn from the original, so it is also blended against it, whatever lies below it now.
+        old, whole = image[top:bottom, left:right], (0, 0, right - left, bottom - top)
+        least = traits.least_change if traits.edited and region.phrases else 0.0
+        pasted = paste(old, repaints[index], whole, region.mask, FEATHER, match_ring, least)
+        result[top:bottom, left:right][region.mask] = pasted[region.mask]
     return result

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import GRefineError, PromptError
+from grefine.scorers.inputs import check_images, check_prompts
 from grefine.scorers.protocol import Images, Prompts, Scorer
-from grefine.types import Scores
+from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
@@ -28,9 +30,30 @@ def tokens(
     return found["input_ids"].to(device), found["attention_mask"].to(device)
 
 
-def in_chunks(count: int, rate: Callable[[list[int]], list[Scores]]) -> list[Scores]:
-    """Rate `count` pictures that all fit together, without gradients."""
-    return in_groups([()] * count, CHUNK, rate)
+class NetworkJudge:
+    """A judge whose `rate` takes some pictures, and prompts where its `spec` asks for them, through a network."""
+
+    spec: MetricSpec
+    minimum = 1
+    """Least side of a picture."""
+    chunk = CHUNK
+
+    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+        pictures = check_images(images, self.spec.name, self.minimum)
+        texts = check_prompts(prompts, len(pictures), self.spec.name, required=self.spec.needs_prompt)
+
+        def rate(rows: list[int]) -> list[Scores]:
+            return unbatch(self.rate([pictures[row] for row in rows], [texts[row] for row in rows]))
+
+        return in_groups([self.key(picture) for picture in pictures], self.chunk, rate)
+
+    def key(self, picture: Image.Image) -> Any:
+        """Return what pictures that go through the network together have in common."""
+        return ()
+
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return values `(B,)` by name."""
+        raise NotImplementedError
 
 
 def in_groups(

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.inputs import check_images
+from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import features, luminance
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.types import MetricSpec
 
 SPEC = MetricSpec(
     name="brisque",
@@ -45,22 +44,14 @@ class Regression:
         return float(self.coefficients @ kernel - self.offset)
 
 
-class BRISQUE:
-    """Score by BRISQUE; lower is better."""
-
-    spec = SPEC
-
-    def __init__(self, regression: Regression) -> None:
-        self.regression = regression
-
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, "BRISQUE", MINIMUM)
-        return [Scores({"brisque": self.regression.predict(features(luminance(picture)))}) for picture in pictures]
+def load(path: Path, device: str) -> Formula:
+    """Load the regression."""
+    return brisque(read_model(path))
 
 
-def load(path: Path, device: str) -> BRISQUE:
-    """Load the regression; it always runs on the CPU."""
-    return BRISQUE(read_model(path))
+def brisque(regression: Regression) -> Formula:
+    """Build it around a regression."""
+    return Formula(SPEC, lambda picture: regression.predict(features(luminance(picture))), MINIMUM)
 
 
 def read_model(path: Path) -> Regression:

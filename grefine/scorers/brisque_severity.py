@@ -6,15 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from grefine.scorers.brisque import MINIMUM, Regression
-from grefine.scorers.inputs import check_images
-from grefine.scorers.natural_scenes import shipped
-from grefine.scorers.natural_statistics import features, gradient_features, luminance
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.scorers.inputs import Formula
+from grefine.scorers.natural_statistics import features, gradient_features, luminance, shipped
+from grefine.types import MetricSpec
 
-NAME = "brisque_severity"
 SPEC = MetricSpec(
-    name=NAME,
+    name="brisque_severity",
     direction="lower",
     range=(0.0, 100.0),
     version="2",
@@ -23,28 +20,21 @@ SPEC = MetricSpec(
 )
 
 
-class BRISQUESeverity:
-    """Score by the regression on severity; lower is better."""
+def load(path: Path | None, device: str) -> Formula:
+    """Build it with the shipped regression."""
+    return severity(shipped())
 
-    spec = SPEC
 
-    def __init__(self, statistics: Mapping[str, np.ndarray]) -> None:
-        start = "severity."
-        parts = {name.removeprefix(start): part for name, part in statistics.items() if name.startswith(start)}
-        gamma, offset = parts.pop("settings")
-        self.regression = Regression(float(gamma), float(offset), **parts)
-
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, NAME, MINIMUM)
-        found = [self.regression.predict(severity_features(luminance(picture))) for picture in pictures]
-        return [Scores({NAME: min(100.0, max(0.0, value))}) for value in found]
+def severity(statistics: Mapping[str, np.ndarray]) -> Formula:
+    """Build it with the regression in these statistics."""
+    start = "severity."
+    parts = {name.removeprefix(start): part for name, part in statistics.items() if name.startswith(start)}
+    gamma, offset = parts.pop("settings")
+    regression = Regression(float(gamma), float(offset), **parts)
+    predict = lambda picture: regression.predict(severity_features(luminance(picture)))  # noqa: E731
+    return Formula(SPEC, lambda picture: min(100.0, max(0.0, predict(picture))), MINIMUM)
 
 
 def severity_features(grey: np.ndarray) -> np.ndarray:
     """Return what the regression reads of an `(H, W)` luminance in 0..255: 36 features and 2."""
     return np.concatenate([features(grey), gradient_features(grey)])
-
-
-def load(path: Path | None, device: str) -> BRISQUESeverity:
-    """Build it with the shipped regression; it always runs on the CPU."""
-    return BRISQUESeverity(shipped())

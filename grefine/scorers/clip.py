@@ -1,20 +1,42 @@
-"""A transformers CLIP, on which several judges stand."""
+"""A transformers CLIP, on which several judges stand; CLIPScore and PickScore, two of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.batches import in_chunks, unbatch
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.scorers.batches import NetworkJudge
+from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
+
+
+CLIPSCORE = MetricSpec(
+    name="clipscore",
+    range=(0.0, 2.5),
+    needs_prompt=True,
+    axis="alignment",
+    licence="code Apache-2.0; OpenAI CLIP weights MIT",
+    weights="`grefine fetch clipscore`, or a transformers CLIP folder: --weights clipscore=DIR",
+    fetch="clipscore",
+    description="2.5 max(cos, 0) of image and 'A photo depicts ' + prompt; not comparable with the paper's CLIPS",
+    aliases=("clip_score",),
+)
+PICKSCORE = MetricSpec(
+    name="pickscore",
+    range=(-100.0, 100.0),
+    needs_prompt=True,
+    axis="alignment",
+    licence="code Apache-2.0; terms of the PickScore weights: see their model card (yuvalkirstain/PickScore_v1)",
+    weights="`grefine fetch pickscore --accept-terms`, or a transformers CLIP folder: --weights pickscore=DIR",
+    fetch="pickscore",
+    description="logit scale times cos, about 20 for PickScore_v1; not comparable with the paper's PicS",
+)
 
 
 class ClipEncoder:
@@ -44,29 +66,28 @@ class ClipEncoder:
         return self.model.logit_scale.exp()
 
 
-class TextAgreement:
-    """A judge by the cosine of image and prompt under a CLIP; `value` turns it into the score."""
+class TextAgreement(NetworkJudge):
+    """A judge by the cosine of image and prompt, with `prefix` before it, which `value` turns into the score."""
 
-    spec: MetricSpec
-    prefix = ""
+    def __init__(
+        self, spec: MetricSpec, clip: ClipEncoder, value: Callable[[Tensor], Tensor], prefix: str = ""
+    ) -> None:
+        self.spec, self.clip, self.value, self.prefix = spec, clip, value, prefix
 
-    def __init__(self, clip: ClipEncoder) -> None:
-        self.clip = clip
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return the score of every picture and its prompt."""
+        text = self.clip.texts([self.prefix + one for one in texts])
+        return {self.spec.name: self.value((self.clip.images(pictures) * text).sum(dim=-1))}
 
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, self.spec.name)
-        texts = check_prompts(prompts, len(pictures), self.spec.name, required=True)
 
-        def rate(rows: list[int]) -> list[Scores]:
-            text = self.clip.texts([self.prefix + texts[row] for row in rows])
-            cosine = (self.clip.images([pictures[row] for row in rows]) * text).sum(dim=-1)
-            return unbatch({self.spec.name: self.value(cosine)})
+def clipscore(clip: ClipEncoder) -> TextAgreement:
+    """Return CLIPScore: w max(cos, 0) with w = 2.5 and the prefix of the original definition (Hessel et al. 2021)."""
+    return TextAgreement(CLIPSCORE, clip, lambda cosine: 2.5 * cosine.clamp(min=0), "A photo depicts ")
 
-        return in_chunks(len(pictures), rate)
 
-    def value(self, cosine: Tensor) -> Tensor:
-        """Return the scores of cosines."""
-        raise NotImplementedError
+def pickscore(clip: ClipEncoder) -> TextAgreement:
+    """Return PickScore: logit scale times cos, as the authors' model card computes it (Kirstain et al. 2023)."""
+    return TextAgreement(PICKSCORE, clip, lambda cosine: clip.logit_scale() * cosine)
 
 
 def load_clip(folder: Path, device: str) -> ClipEncoder:
@@ -91,3 +112,10 @@ def _processor(side: int) -> Any:
     from transformers import CLIPImageProcessor
 
     return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+
+
+def _file(spec: MetricSpec, judge: Callable[[ClipEncoder], TextAgreement]) -> SimpleNamespace:
+    return SimpleNamespace(SPEC=spec, load=lambda path, device: judge(load_clip(path, device)))
+
+
+JUDGES = (_file(CLIPSCORE, clipscore), _file(PICKSCORE, pickscore))

@@ -1,13 +1,18 @@
 """CLIPIQA: a CLIP asked whether the picture is a good photo or a bad one (Wang et al. 2023)."""
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from grefine.scorers.batches import in_chunks, unbatch
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grefine.scorers.batches import NetworkJudge
 from grefine.scorers.clip import ClipEncoder, load_clip
-from grefine.scorers.inputs import check_images
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.types import MetricSpec
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
 
 SPEC = MetricSpec(
     name="clipiqa",
@@ -22,7 +27,7 @@ SPEC = MetricSpec(
 )
 
 
-class CLIPIQA:
+class CLIPIQA(NetworkJudge):
     """Probability of "Good photo." against "Bad photo."; the two texts are encoded once."""
 
     spec = SPEC
@@ -35,15 +40,11 @@ class CLIPIQA:
         with torch.inference_mode():
             self.anchors = clip.texts(self.pair)
 
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, "CLIPIQA")
-
-        def rate(rows: list[int]) -> list[Scores]:
-            seen = self.clip.images([pictures[row] for row in rows])
-            logits = self.clip.logit_scale() * seen @ self.anchors.to(seen).T
-            return unbatch({"clipiqa": logits.softmax(dim=-1)[:, 0]})
-
-        return in_chunks(len(pictures), rate)
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return how likely every picture is a good photo."""
+        seen = self.clip.images(pictures)
+        logits = self.clip.logit_scale() * seen @ self.anchors.to(seen).T
+        return {"clipiqa": logits.softmax(dim=-1)[:, 0]}
 
 
 def load(path: Path, device: str) -> CLIPIQA:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,20 +53,11 @@ def _luminance(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float64) @ (0.299, 0.587, 0.114)
 
 
-def _spec(name: str, bounds: tuple[float, float], description: str, direction: str = "higher") -> MetricSpec:
-    return MetricSpec(
-        name=name,
-        direction=direction,  # type: ignore[arg-type]
-        range=bounds,
-        needs_reference=True,
-        description=description,
-    )
-
-
+_spec = partial(MetricSpec, needs_reference=True)
 FIDELITY: dict[str, tuple[MetricSpec, Callable[[np.ndarray, np.ndarray], float]]] = {
-    "psnr": (_spec("psnr", (0.0, IDENTICAL_PSNR), "PSNR to the input in dB; 100 = identical"), psnr),
-    "ssim": (_spec("ssim", (-1.0, 1.0), "SSIM of the luminance to the input; 1 = identical"), ssim),
-    "changed": (_spec("changed", (0.0, 1.0), "share of pixels that changed by more than 2 of 255", "lower"), changed),
+    "psnr": (_spec("psnr", range=(0.0, IDENTICAL_PSNR), description="PSNR to the input in dB; 100 = identical"), psnr),
+    "ssim": (_spec("ssim", range=(-1.0, 1.0), description="SSIM of the luminance to the input; 1 = identical"), ssim),
+    "changed": (_spec("changed", "lower", description="share of pixels that changed by more than 2 of 255"), changed),
 }
 """Measures of change by name; each compares an image with its input and needs no weights."""
 

@@ -182,10 +182,10 @@ def score_files(
                 row |= old
                 table.reused += 1
             elif image is not None:
-                fresh.append((row, partial(_picture, path.absolute()) if active() else partial(_same, image.rgb)))
+                opened = partial(_picture, path.absolute()) if active() else partial(getattr, image, "rgb")
+                fresh.append((row, opened))
         for judge in judges:
-            known_to = _known(judge, fresh, foreign, force)
-            _fill(judge.spec, loaders[judge.spec.name], known_to)
+            _fill(judge.spec, loaders[judge.spec.name], _known(judge, fresh, foreign, force))
         table.rows += rows
         if out is not None:
             write_text(out, table.as_csv() if out.suffix == ".csv" else table.as_json())
@@ -199,10 +199,6 @@ def score_files(
 
 def _picture(path: Path) -> Image.Image:
     return read_image(path).rgb
-
-
-def _same(picture: Image.Image) -> Image.Image:
-    return picture
 
 
 def _facts(judge: Judge, force: bool) -> list[Any]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.batches import in_chunks, unbatch
+from grefine.scorers.batches import NetworkJudge
 from grefine.scorers.checkpoint import bare, read_state
-from grefine.scorers.inputs import check_images, check_prompts, to_tensor
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.scorers.inputs import to_tensor
+from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +33,7 @@ SPEC = MetricSpec(
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-class HPSv2:
+class HPSv2(NetworkJudge):
     """Score by HPSv2."""
 
     spec = SPEC
@@ -44,20 +43,15 @@ class HPSv2:
         size = model.visual.image_size
         self.side = size if isinstance(size, int) else size[0]
 
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return the cosine of every picture and its prompt."""
         import torch
 
-        pictures = check_images(images, "HPSv2")
-        texts = check_prompts(prompts, len(pictures), "HPSv2", required=True)
         weight = next(self.model.parameters())
-
-        def rate(rows: list[int]) -> list[Scores]:
-            pixels = torch.stack([view(pictures[row], self.side) for row in rows]).to(weight)
-            ids = self.tokenizer([texts[row] for row in rows]).to(weight.device)
-            image, text = self.model.encode_image(pixels), self.model.encode_text(ids)
-            return unbatch({"hpsv2": torch.cosine_similarity(image, text, dim=-1)})
-
-        return in_chunks(len(pictures), rate)
+        pixels = torch.stack([view(picture, self.side) for picture in pictures]).to(weight)
+        ids = self.tokenizer(list(texts)).to(weight.device)
+        image, text = self.model.encode_image(pixels), self.model.encode_text(ids)
+        return {"hpsv2": torch.cosine_similarity(image, text, dim=-1)}
 
 
 def view(image: Image.Image, side: int) -> Tensor:

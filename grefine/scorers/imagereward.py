@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grefine.scorers.batches import in_chunks, tokens, unbatch
+from grefine.scorers.batches import NetworkJudge, tokens
 from grefine.scorers.checkpoint import State, bare, only
 from grefine.scorers.component import load_component, tokenizer_beside
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from grefine.models.reward import RewardModel
@@ -36,7 +36,7 @@ SPEC = MetricSpec(
 )
 
 
-class ImageRewardScorer:
+class ImageRewardScorer(NetworkJudge):
     """Score by ImageReward: one unbounded value, `imagereward`, about 0 for an average picture."""
 
     spec = SPEC
@@ -44,21 +44,16 @@ class ImageRewardScorer:
     def __init__(self, model: RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
 
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return the reward of every picture under its prompt."""
         import torch
 
         from grefine.models.reward import semantic_view
 
-        pictures = check_images(images, "ImageReward")
-        texts = check_prompts(prompts, len(pictures), "ImageReward", required=True)
         config, weight = self.model.config, next(self.model.parameters())
-
-        def rate(rows: list[int]) -> list[Scores]:
-            view = torch.cat([semantic_view(pictures[row], config["image_size"]) for row in rows]).to(weight)
-            ids, mask = tokens(self.tokenizer, [texts[row] for row in rows], config["text_length"], weight.device)
-            return unbatch({"imagereward": self.model(view, ids, mask)})
-
-        return in_chunks(len(pictures), rate)
+        view = torch.cat([semantic_view(picture, config["image_size"]) for picture in pictures]).to(weight)
+        ids, mask = tokens(self.tokenizer, texts, config["text_length"], weight.device)
+        return {"imagereward": self.model(view, ids, mask)}
 
 
 def load(path: Path, device: str) -> ImageRewardScorer:
@@ -69,7 +64,6 @@ def load(path: Path, device: str) -> ImageRewardScorer:
 
 
 wrap = ImageRewardScorer
-"""Around a network that a pipeline holds."""
 
 
 def convert(states: Mapping[Path, State], options: dict[str, Any]) -> RewardModel:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from grefine.errors import ImageError, PromptError
+from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
     import torch
+
+
+class Formula:
+    """A judge that looks at one picture after the other by a formula, on the CPU; `minimum` is its least side."""
+
+    def __init__(self, spec: MetricSpec, formula: Callable[[Image.Image], float], minimum: int = 1) -> None:
+        self.spec, self.formula, self.minimum = spec, formula, minimum
+
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+        pictures = check_images(images, self.spec.name, self.minimum)
+        return [Scores({self.spec.name: self.formula(picture)}) for picture in pictures]
 
 
 def check_images(images: Sequence[Any], metric: str, minimum: int = 1) -> list[Image.Image]:

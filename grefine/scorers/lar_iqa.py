@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grefine.scorers.batches import CHUNK, in_groups, unbatch
+from grefine.scorers.batches import CHUNK, NetworkJudge
 from grefine.scorers.checkpoint import State, bare, only
 from grefine.scorers.component import load_component
-from grefine.scorers.inputs import check_images
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
     from grefine.models.lar_iqa import LARIQA, LARBranch
 
 
@@ -32,7 +33,7 @@ SPEC = MetricSpec(
 )
 
 
-class LARIQAScorer:
+class LARIQAScorer(NetworkJudge):
     """Score by LAR-IQA: one unbounded value, `lar_iqa`."""
 
     spec = SPEC
@@ -42,21 +43,16 @@ class LARIQAScorer:
     ) -> None:
         self.model = model.eval()
         self.color_space, self.crop_size = color_space, crop_size
+        # A 1280-pixel crop is as much as a whole batch of small pictures.
+        self.chunk = min(CHUNK, max(1, CHUNK * 256**2 // (crop_size or model.config["crop_size"]) ** 2))
 
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return the score of every picture."""
         import torch
 
-        pictures = check_images(images, "LAR-IQA")
         weight = next(self.model.parameters())
-        # A 1280-pixel crop is as much as a whole batch of small pictures.
-        chunk = max(1, CHUNK * 256**2 // (self.crop_size or self.model.config["crop_size"]) ** 2)
-
-        def rate(rows: list[int]) -> list[Scores]:
-            views = [self.model.views(pictures[row], self.color_space, self.crop_size) for row in rows]
-            shown = (torch.cat(parts).to(weight) for parts in zip(*views, strict=True))
-            return unbatch({"lar_iqa": self.model(*shown)})
-
-        return in_groups([()] * len(pictures), min(CHUNK, chunk), rate)
+        views = [self.model.views(picture, self.color_space, self.crop_size) for picture in pictures]
+        return {"lar_iqa": self.model(*(torch.cat(parts).to(weight) for parts in zip(*views, strict=True)))}
 
 
 def load(path: Path, device: str) -> LARIQAScorer:
@@ -69,7 +65,6 @@ def load(path: Path, device: str) -> LARIQAScorer:
 
 
 wrap = LARIQAScorer
-"""Around a network that a pipeline holds."""
 
 
 def convert(states: Mapping[Path, State], options: dict[str, Any]) -> LARIQA:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.batches import CHUNK, in_groups, unbatch
+from grefine.scorers.batches import NetworkJudge
 from grefine.scorers.checkpoint import State, first_entry, inside
 from grefine.scorers.component import load_component
-from grefine.scorers.inputs import check_images, to_tensor
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.scorers.inputs import to_tensor
+from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from grefine.models.mdiqa import MDIQA
 
 
@@ -39,34 +42,44 @@ SPEC = MetricSpec(
 )
 
 
-class MDIQAScorer:
+GUARD_SIDE = 512
+"""Largest shorter side in pixels at which the guard shows a picture: MDIQA was trained and tested on 384 to 512."""
+
+
+class MDIQAScorer(NetworkJudge):
     """Score by MDIQA: `mdiqa.overall` and one value per dimension."""
 
     spec = SPEC
 
-    def __init__(self, model: MDIQA, dimensions: Iterable[str] | None = None) -> None:
+    def __init__(self, model: MDIQA, dimensions: Iterable[str] | None = None, side: int | None = None) -> None:
         from grefine.models.mdiqa import DIMENSIONS, known_dimensions
 
-        self.model = model.eval()
+        self.model, self.side, self.minimum = model.eval(), side, model.config["minimum"]
         self.whole = dimensions is None and model.fusion is not None
         self.dimensions = DIMENSIONS if dimensions is None else known_dimensions(dimensions)
         self.values = tuple(f"mdiqa.{name}" for name in ((*["overall"] * self.whole, *self.dimensions)))
 
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
+    def key(self, picture: Image.Image) -> tuple[int, int]:
+        """Return its size."""
+        return picture.size
+
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return the dimensions of pictures of one size, after the overall score where that is asked."""
         import torch
 
-        pictures = check_images(images, "MDIQA", self.model.config["minimum"])
         weight = next(self.model.parameters())
+        batch = torch.stack([to_tensor(_shrunk(picture, self.side)) for picture in pictures]).to(weight)
+        out = self.model(batch) if self.whole else self.model.score(batch, self.dimensions)
+        values = {f"mdiqa.{name}": out.dimensions[name] for name in self.dimensions}
+        return values if out.overall is None else {"mdiqa.overall": out.overall} | values
 
-        def rate(rows: list[int]) -> list[Scores]:
-            batch = torch.stack([to_tensor(pictures[row]) for row in rows]).to(weight)
-            out = self.model(batch) if self.whole else self.model.score(batch, self.dimensions)
-            values = {f"mdiqa.{name}": out.dimensions[name] for name in self.dimensions}
-            if out.overall is not None:
-                values = {"mdiqa.overall": out.overall} | values
-            return unbatch(values)
 
-        return in_groups([picture.size for picture in pictures], CHUNK, rate)
+def _shrunk(picture: Image.Image, side: int | None) -> Image.Image:
+    """Bring the shorter side down to this; a smaller picture comes back as it is."""
+    scale = 1.0 if side is None else side / min(picture.size)
+    if scale >= 1.0:
+        return picture
+    return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BILINEAR)
 
 
 def load(path: Path, device: str) -> MDIQAScorer:
@@ -77,14 +90,13 @@ def load(path: Path, device: str) -> MDIQAScorer:
 
 
 wrap = MDIQAScorer
-"""Around a network that a pipeline holds."""
 
 
 def guard(model: MDIQA) -> MDIQAScorer:
-    """Around that network, as the guard asks it: how a repaint is drawn, which is half of the cost."""
+    """Around that network, as the guard asks it: how a repaint is drawn, in pictures of the size that it knows."""
     from grefine.models.mdiqa import TECHNICAL
 
-    return MDIQAScorer(model, TECHNICAL)
+    return MDIQAScorer(model, TECHNICAL, GUARD_SIDE)
 
 
 def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MDIQA:

@@ -1,19 +1,16 @@
 """One property each, by a short formula: blur, noise and colourfulness. They describe a picture and judge nothing."""
 
-from collections.abc import Callable
-from functools import partial
 from math import inf
-from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy.ndimage import correlate, sobel, uniform_filter1d
 
-from grefine.scorers.inputs import check_images
+from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import luminance
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.types import MetricSpec
 
 WINDOW = 11
 _LAPLACIANS = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
@@ -46,34 +43,16 @@ def colourfulness(image: Image.Image) -> float:
     return float(np.hypot(*opponents.std(axis=1)) + 0.3 * np.hypot(*opponents.mean(axis=1)))
 
 
-Formula = Callable[[Image.Image], float]
-MEASURES: dict[Formula, MetricSpec] = {
-    blur: MetricSpec(
-        "blur_effect", "lower", (0.0, 1.0), axis="none", description="loss of edges to blur (Crété 2007)"
-    ),
-    noise: MetricSpec(
-        "noise_level", "lower", (0.0, inf), axis="none", description="deviation of noise (Immerkær 1996)"
-    ),
-    colourfulness: MetricSpec(
-        "colourfulness", range=(0.0, inf), axis="none", description="strength of colours (Hasler & Süsstrunk 2003)"
-    ),
-}
+def _spec(name: str, description: str, **more: Any) -> MetricSpec:
+    return MetricSpec(name, axis="none", description=description, **more)
 
 
-class Measure:
-    """Report one property of each picture."""
-
-    def __init__(self, measure: Formula, spec: MetricSpec) -> None:
-        self.measure, self.spec = measure, spec
-
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, self.spec.name, WINDOW)
-        return [Scores({self.spec.name: self.measure(picture)}) for picture in pictures]
-
-
-def load(measure: Formula, path: Path | None, device: str) -> Measure:
-    """Build one; they need no weights and always run on the CPU."""
-    return Measure(measure, MEASURES[measure])
-
-
-JUDGES = tuple(SimpleNamespace(SPEC=spec, load=partial(load, measure)) for measure, spec in MEASURES.items())
+MEASURES = (
+    (blur, _spec("blur_effect", "loss of edges to blur (Crété 2007)", direction="lower", range=(0.0, 1.0))),
+    (noise, _spec("noise_level", "deviation of noise (Immerkær 1996)", direction="lower", range=(0.0, inf))),
+    (colourfulness, _spec("colourfulness", "strength of colours (Hasler & Süsstrunk 2003)", range=(0.0, inf))),
+)
+JUDGES = tuple(
+    SimpleNamespace(SPEC=spec, load=lambda path, device, spec=spec, formula=formula: Formula(spec, formula, WINDOW))
+    for formula, spec in MEASURES
+)

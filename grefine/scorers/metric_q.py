@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine.scorers.inputs import check_images
+from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import luminance
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.types import MetricSpec
 
 BLOCK = 8
 CHANCE = 0.001
@@ -21,19 +20,9 @@ SPEC = MetricSpec(
 )
 
 
-class MetricQ:
-    """Score by metric Q; higher is better."""
-
-    spec = SPEC
-
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, "metric_q", 2 * BLOCK)
-        return [Scores({"metric_q": metric_q(luminance(picture))}) for picture in pictures]
-
-
-def load(path: Path | None, device: str) -> MetricQ:
-    """Build it; it needs no weights and always runs on the CPU."""
-    return MetricQ()
+def load(path: Path | None = None, device: str = "cpu") -> Formula:
+    """Build it; it needs no weights."""
+    return Formula(SPEC, lambda picture: metric_q(luminance(picture)), 2 * BLOCK)
 
 
 def metric_q(grey: np.ndarray) -> float:

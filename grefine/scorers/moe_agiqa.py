@@ -81,7 +81,6 @@ def load(path: Path, device: str) -> MoEAGIQAScorer:
 
 
 wrap = MoEAGIQAScorer
-"""Around a network that a pipeline holds."""
 
 
 def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MoEAGIQA:

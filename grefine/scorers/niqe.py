@@ -5,12 +5,11 @@ from math import inf
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from grefine.scorers.inputs import check_images
-from grefine.scorers.natural_scenes import shipped
-from grefine.scorers.natural_statistics import luminance, patch_features
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.scorers.inputs import Formula
+from grefine.scorers.natural_statistics import luminance, patch_features, shipped
+from grefine.types import MetricSpec
 
 SPEC = MetricSpec(
     name="niqe",
@@ -22,27 +21,21 @@ SPEC = MetricSpec(
 PATCH = 96
 
 
-class NIQE:
-    """Score by NIQE; lower is better."""
+def load(path: Path | None, device: str) -> Formula:
+    """Build it with the shipped statistics."""
+    return niqe(shipped())
 
-    spec = SPEC
 
-    def __init__(self, statistics: Mapping[str, np.ndarray]) -> None:
-        self.mean, self.covariance = statistics["niqe.mean"], statistics["niqe.covariance"]
+def niqe(statistics: Mapping[str, np.ndarray]) -> Formula:
+    """Build it with these statistics of good photographs."""
 
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, "NIQE", PATCH)
-        return [Scores({"niqe": self.distance(patch_features(luminance(p), PATCH)[0])}) for p in pictures]
-
-    def distance(self, found: np.ndarray) -> float:
-        """Return the distance of the patches `(N, 36)` of one picture; flat patches, which have no shape, stay out."""
-        textured = found[(found[:, 1] > 0) & (found[:, 19] > 0)]
+    def distance(picture: Image.Image) -> float:
+        found = patch_features(luminance(picture), PATCH)[0]
+        textured = found[(found[:, 1] > 0) & (found[:, 19] > 0)]  # flat patches have no shape
         found = textured if len(textured) else found
-        own = np.cov(found, rowvar=False) if len(found) > 1 else np.zeros_like(self.covariance)
-        gap = self.mean - found.mean(axis=0)
-        return float(np.sqrt(gap @ np.linalg.pinv((self.covariance + own) / 2) @ gap))
+        covariance = statistics["niqe.covariance"]
+        own = np.cov(found, rowvar=False) if len(found) > 1 else np.zeros_like(covariance)
+        gap = statistics["niqe.mean"] - found.mean(axis=0)
+        return float(np.sqrt(gap @ np.linalg.pinv((covariance + own) / 2) @ gap))
 
-
-def load(path: Path | None, device: str) -> NIQE:
-    """Build it with the shipped statistics; it always runs on the CPU."""
-    return NIQE(shipped())
+    return Formula(SPEC, distance, PATCH)

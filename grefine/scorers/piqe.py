@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine.scorers.inputs import check_images
+from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import luminance, normalised
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.types import MetricSpec
 
 SPEC = MetricSpec(
     name="piqe",
@@ -24,23 +23,15 @@ FLAT = 0.1
 CONSTANT = 1.0
 
 
-class PIQE:
-    """Score by PIQE; 0 is best, 100 worst, and a picture without any busy block scores 100 as in the definition."""
-
-    spec = SPEC
-
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        pictures = check_images(images, "PIQE", BLOCK)
-        return [Scores({"piqe": piqe(luminance(picture))}) for picture in pictures]
-
-
-def load(path: Path | None, device: str) -> PIQE:
-    """Build it; it needs no weights and always runs on the CPU."""
-    return PIQE()
+def load(path: Path | None = None, device: str = "cpu") -> Formula:
+    """Build it; it needs no weights."""
+    return Formula(SPEC, lambda picture: piqe(luminance(picture)), BLOCK)
 
 
 def piqe(grey: np.ndarray) -> float:
-    """Return the score of an `(H, W)` luminance in 0..255; the edge is repeated to whole blocks."""
+    """Return the score of an `(H, W)` luminance in 0..255, whose edge is repeated to whole blocks: 0 is best, and a
+    picture without any busy block scores 100 as in the definition.
+    """
     height, width = grey.shape
     grey = np.pad(grey, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
     field = normalised(grey, "nearest")

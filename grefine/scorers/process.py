@@ -8,11 +8,13 @@ import os
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Queue
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
@@ -164,23 +166,14 @@ class Child:
 
     def _receive(self, key: str, number: int | None = None) -> dict[str, Any]:
         """Return its next line with `key` (or an error) for a request; what its libraries print is passed over."""
-        waited = threading.Event()
-        timer = threading.Timer(self.timeout, lambda: (waited.set(), self.lines.put("")))
-        timer.daemon = True
-        timer.start()
-        try:
-            while not waited.is_set():
-                line = self.lines.get()
-                if line is None:
-                    raise _Died(self._last_words())
-                try:
+        until = time.monotonic() + self.timeout
+        with suppress(Empty):
+            while (line := self.lines.get(timeout=max(0.0, until - time.monotonic()))) is not None:
+                with suppress(ValueError):
                     found = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(found, dict) and (key in found or "error" in found) and found.get("id") == number:
-                    return found
-        finally:
-            timer.cancel()
+                    if isinstance(found, dict) and (key in found or "error" in found) and found.get("id") == number:
+                        return found
+            raise _Died(self._last_words())
         self.stop()
         raise MetricUnavailable(
             f"{self.name} did not answer within {self.timeout:g} seconds: raise `timeout` in its "

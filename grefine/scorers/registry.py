@@ -17,8 +17,7 @@ JUDGES = (
     "grefine.scorers.moe_agiqa",
     "grefine.scorers.mdiqa",
     "grefine.scorers.lar_iqa",
-    "grefine.scorers.clipscore",
-    "grefine.scorers.pickscore",
+    "grefine.scorers.clip:JUDGES",
     "grefine.scorers.imagereward",
     "grefine.scorers.hpsv2",
     "grefine.scorers.vqascore",
@@ -52,7 +51,7 @@ class JudgeFile(Protocol):
     wrap: Callable[..., Scorer]
     """With `SPEC.component`: from that component (and its tokenizer, with `SPEC.words`) to a scorer."""
     guard: Callable[..., Scorer]
-    """Optional: the same with the values alone that the guard asks for."""
+    """Optional: the same with the values alone that the guard asks for, at the size that it asks for."""
     convert: Callable[..., Any]
     """With `SPEC.convert`: from the published files, as path → state, and options to the network."""
     assemble: Callable[[Path], None]

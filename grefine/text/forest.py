@@ -205,7 +205,7 @@ def _hang_patterns(forest: Forest, patterns: frozenset[str]) -> None:
     """Hang "with dots" on the cone in "a box beside a cone with dots": it is told of the thing just named.
 
     So is everything "with" that follows a thing which stands apart; behind others ("in a dress with long hair") only
-    what is known for a pattern.
+    what is known for a pattern. What is joined to a pattern ("a ball with dots and a house") stands beside the ball.
     """
     if "with" not in forest.lower:
         return
@@ -220,6 +220,12 @@ def _hang_patterns(forest: Forest, patterns: frozenset[str]) -> None:
         for place in forest.children(i):
             if place > i and forest.is_noun(place) and forest.case_of(place) != -1:
                 forest.hang(place, case - 1, "nmod")
+            elif word in patterns and forest.labels[place].startswith("conj") and _has_article(forest, place):
+                forest.hang(place, case - 1, "conj")
+
+
+def _has_article(forest: Forest, noun: int) -> bool:
+    return forest.is_noun(noun) and any(forest.tags[c] in ("DET", "NUM") for c in forest.children(noun))
 
 
 def _is_apart(forest: Forest, noun: int) -> bool:

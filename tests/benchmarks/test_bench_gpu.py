@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks import gpu
 
-TINY = ["--device", "cpu", "--width", "0.1", "--side", "64", "--rounds", "1", "--no-compile"]
+TINY = ["--device", "cpu"]
 
 
 def test_a_step_under_every_option(tmp_path):
@@ -24,6 +24,15 @@ def test_a_step_under_every_option(tmp_path):
     assert done["about"]["cpu"]
     assert done["geometry"] == {"width": 0.1, "side": 64, "device": "cpu", "dtype": "float32"}
     assert {"as loaded", "channels_last", "channels_last, fused QKV"} < set(done["step"])
+
+
+def test_refining_comes_to_its_end(tmp_path):
+    out = tmp_path / "gpu.json"
+    assert gpu.main([*TINY, "--side", "32", "--only", "refine", "--out", str(out)]) == 0, out.read_text()
+    done = json.loads(out.read_text())["refine"]
+    assert [row["what"].split(",")[0] for row in done["rows"]] == ["clean", "paper", "exact"]
+    assert all(row["ours"] > 0 and math.isfinite(row["ratio"]) for row in done["rows"])
+    assert done["tables"][0]["rows"][-1][0] == "10 guided + 10 plain"
 
 
 @pytest.mark.slow

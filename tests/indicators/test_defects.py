@@ -89,6 +89,11 @@ def test_a_missing_ancestor_is_climbed_over():
     assert region_phrase(2, GIRL, kinds, Readings(ancestor="literal")) == 1
 
 
+def test_another_of_a_kind_does_not_belong_on_the_first():
+    cats = parsed(("a yellow cat", "cat", 0), ("with a white cat", "cat", 0)).phrases
+    assert region_phrase(1, cats, [None, "noun"], Readings()) is None
+
+
 def test_what_stands_beside_a_thing_does_not_belong_on_it():
     hat = (*GIRL[:2], replace(GIRL[2], ancestor=1, beside=True))
     assert region_phrase(2, hat, [None, None, "noun"], Readings()) == 0, "listed with the hair: on the girl"

@@ -133,6 +133,16 @@ def test_where_nothing_looks_like_it_a_thing_goes_where_there_is_room():
     assert GridMap(((box, faint),), (80, 80)).one_place(claims, 0.5, 0.18).draw()[45, 5] > 0.5, "this looks like it"
 
 
+def test_the_blurred_rim_of_a_thing_of_its_colour_is_no_place_round_that_thing():
+    box = (0, 0, 90, 90)
+    look, claim = np.zeros((9, 9), np.float32), np.zeros((9, 9), np.float32)
+    look[2:7, 2:7] = 0.7
+    claim[3:6, 3:6] = 0.9
+    place = GridMap(((box, look),), (90, 90)).one_place([GridMap(((box, claim),), (90, 90))], 0.5, 0.28).draw()
+    rows, columns = np.nonzero(place > 0.5)
+    assert np.hypot(rows.mean() - 45, columns.mean() - 45) > 10
+
+
 def test_a_claim_keeps_the_areas_that_touch_its_host():
     box = (0, 0, 80, 80)
     stripes, cone, far = (np.zeros((8, 8), np.float32) for _ in range(3))

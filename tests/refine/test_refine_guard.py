@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from grefine.errors import ConfigError
+from grefine.refine import guard
 from grefine.refine.guard import AT_ONCE, NEAR, Panel, compare, decide, reject_regions, surroundings
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.scorers.noise import disturbed
@@ -28,8 +29,8 @@ class Channel:
         return [Scores({self.spec.name: mean}) for mean in means]
 
 
-def own(images, prompt):
-    record = {"p": 0.5, "a": 0.5} if prompt else {"p": 0.5}
+def own(images, prompts):
+    record = {"p": 0.5, "a": 0.5} if prompts[0] else {"p": 0.5}
     return [dict(record) for _ in images]
 
 
@@ -256,6 +257,16 @@ def test_nothing_is_scored_twice():
     first = judge.calls
     decide(panel, candidates | {"both": colour(220)}, "a ball", CONFIG)
     assert judge.calls == first + 1
+
+
+def test_the_noise_of_a_picture_is_measured_once(monkeypatch):
+    measured = []
+    monkeypatch.setattr(guard, "disturbed", lambda picture: measured.append(picture) or disturbed(picture))
+    panel = Panel(own, [RED, GREEN])
+    reject_regions(panel, colour(50), [colour(60), colour(70)], [WHOLE] * 2, "a ball", CONFIG)
+    decide(panel, {"original": colour(50), "repainted": colour(200)}, "a ball", CONFIG)
+    decide(panel, {"original": colour(50), "both": colour(220)}, "a ball", CONFIG)
+    assert len(measured) == 2, "of all judges, and of those that see a region in its surroundings"
 
 
 def test_tolerance_widens_the_band():

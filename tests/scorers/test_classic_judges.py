@@ -18,7 +18,7 @@ from grefine import load_scorer
 from grefine.scorers.listing import list_metrics
 from grefine.scorers.measures import blur, colourfulness, noise
 from grefine.scorers.metric_q import BLOCK, CHANCE, metric_q
-from grefine.scorers.niqe import NIQE
+from grefine.scorers.niqe import niqe
 from grefine.scorers.registry import metric_specs
 from lab import natural_scenes as scenes
 
@@ -34,7 +34,7 @@ def test_niqe_and_blur_are_those_of_other_packages(row):
     """basicsr's NIQE, given the same mean and covariance, halves with mirrored edges instead of cut ones."""
     mean, covariance = parameters()
     image = as_image(picture(row["seed"]))
-    judge = NIQE({"niqe.mean": mean, "niqe.covariance": covariance})
+    judge = niqe({"niqe.mean": mean, "niqe.covariance": covariance})
     assert judge([image])[0]["niqe"] == pytest.approx(row["niqe"], rel=3e-4)
     assert blur(image) == pytest.approx(row["blur"], rel=1e-9)
 
@@ -79,7 +79,7 @@ def test_six_run_with_nothing_fetched_and_measures_judge_nothing(tmp_path, monke
 def test_the_shipped_statistics_name_their_photographs_and_see_damage():
     from safetensors import safe_open
 
-    from grefine.scorers.natural_scenes import FILE
+    from grefine.scorers.natural_statistics import FILE
 
     with safe_open(FILE, "numpy") as file:
         card = file.metadata()
@@ -105,13 +105,13 @@ def test_the_recipe_learns_from_pictures_and_knows_them_again(tmp_path):
     """Made of drawn textures: untouched ones are natural then, blurred ones are not; the file is read back."""
     from safetensors.numpy import load_file
 
-    from grefine.scorers.brisque_severity import BRISQUESeverity
+    from grefine.scorers.brisque_severity import severity
 
     samples = [scenes.sample(as_image(picture(seed))) for seed in range(3)]
     scenes.write(tmp_path / "x.safetensors", scenes.statistics(samples), ["a"])
     parts = load_file(tmp_path / "x.safetensors")
     image = as_image(picture(7))
     versions = [image, scenes.blurred(image, 2), scenes.noisy(image, 25)]
-    for judge in (NIQE(parts), BRISQUESeverity(parts)):
+    for judge in (niqe(parts), severity(parts)):
         values = [scores[judge.spec.name] for scores in judge(versions)]
         assert values[0] < min(values[1:])

@@ -10,11 +10,9 @@ import torch
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.clip import load_clip
+from grefine.scorers.clip import clipscore, load_clip, pickscore
 from grefine.scorers.clipiqa import CLIPIQA
-from grefine.scorers.clipscore import CLIPScore
 from grefine.scorers.hpsv2 import MEAN, STD, HPSv2, view
-from grefine.scorers.pickscore import PickScore
 from lab.world.tokenizer import build_tokenizer
 
 PROMPTS = ["a red ball on grass", "a blue box on the road at night with two white cats and a green tree and a star"]
@@ -63,14 +61,14 @@ def direct(folder, texts):
 
 def test_pickscore_is_the_models_own_logit(folder):
     logits, _ = direct(folder, PROMPTS)
-    found = PickScore(load_clip(folder, "cpu"))(pictures(), PROMPTS)
+    found = pickscore(load_clip(folder, "cpu"))(pictures(), PROMPTS)
     assert [s["pickscore"] for s in found] == pytest.approx(logits.diag().tolist(), abs=1e-4)
 
 
 def test_clipscore_against_transformers(folder):
     logits, scale = direct(folder, ["A photo depicts " + p for p in PROMPTS])
     expected = (2.5 * (logits / scale).diag().clamp(min=0)).tolist()
-    found = CLIPScore(load_clip(folder, "cpu"))(pictures(), PROMPTS)
+    found = clipscore(load_clip(folder, "cpu"))(pictures(), PROMPTS)
     assert [s["clipscore"] for s in found] == pytest.approx(expected, abs=1e-5)
 
 
@@ -102,9 +100,9 @@ class Vectors:
 
 def test_values_by_hand():
     image = pictures()[:1]
-    assert CLIPScore(Vectors())(image, ["same"])[0]["clipscore"] == pytest.approx(2.5 * 0.6)
-    assert CLIPScore(Vectors())(image, ["opposite"])[0]["clipscore"] == 0.0
-    assert PickScore(Vectors())(image, ["opposite"])[0]["pickscore"] == pytest.approx(-6.0)
+    assert clipscore(Vectors())(image, ["same"])[0]["clipscore"] == pytest.approx(2.5 * 0.6)
+    assert clipscore(Vectors())(image, ["opposite"])[0]["clipscore"] == 0.0
+    assert pickscore(Vectors())(image, ["opposite"])[0]["pickscore"] == pytest.approx(-6.0)
     assert CLIPIQA(Vectors())(image)[0]["clipiqa"] == pytest.approx(1 / (1 + math.exp(2)))
 
 

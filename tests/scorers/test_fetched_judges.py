@@ -13,9 +13,7 @@ import torch
 from hub import HPS_SIZES, Hub, write_judges
 from PIL import Image
 
-from grefine.scorers.clip import load_clip
-from grefine.scorers.clipscore import CLIPScore
-from grefine.scorers.pickscore import PickScore
+from grefine.scorers.clip import clipscore, load_clip, pickscore
 
 PROMPT = "a red ball on snow"
 GREFINE = [sys.executable, "-m", "grefine"]
@@ -96,7 +94,7 @@ def test_they_are_fetched_and_asked_by_name(machine):
     assert done.returncode == 0, done.stderr
     row = next(csv.DictReader((home / "scores.csv").open()))
     picture = [Image.open(home / "a.png")]
-    for judge, name in ((CLIPScore, "clipscore"), (PickScore, "pickscore")):
+    for judge, name in ((clipscore, "clipscore"), (pickscore, "pickscore")):
         clip = load_clip(home / "cache" / name, "cpu")
         assert float(row[name]) == pytest.approx(judge(clip)(picture, [PROMPT])[0][name], abs=1e-4)
     values = [name for name in row if name.split(".")[0] in metrics.split(",")]

@@ -12,12 +12,12 @@ from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, PromptError
 from grefine.models.lar_iqa import LARIQA
-from grefine.models.mdiqa import DIMENSIONS, MDIQA
+from grefine.models.mdiqa import DIMENSIONS, MDIQA, TECHNICAL
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.reward import REWARD_MEAN, REWARD_STD, RewardModel, semantic_view
 from grefine.scorers.imagereward import ImageRewardScorer
 from grefine.scorers.lar_iqa import LARIQAScorer
-from grefine.scorers.mdiqa import MDIQAScorer
+from grefine.scorers.mdiqa import GUARD_SIDE, MDIQAScorer, guard
 from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.scorers.protocol import Scorer
 from lab.world.tokenizer import build_tokenizer
@@ -144,6 +144,17 @@ def test_float_pictures_are_read_and_wrong_ranges_named(scorers):
         scorer([array.astype(np.float32)])
     with pytest.raises(ImageError, match="0..1"):
         scorer([np.full((64, 64, 3), np.nan)])
+
+
+def test_the_guard_shows_mdiqa_no_picture_above_the_size_that_it_knows(scorers):
+    model = scorers["mdiqa"].model
+    pixels = np.random.default_rng(2).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+    large = Image.fromarray(pixels).resize((GUARD_SIDE + 160, GUARD_SIDE + 16), Image.Resampling.BICUBIC)
+    width = round(large.width * GUARD_SIDE / large.height)
+    small = large.resize((width, GUARD_SIDE), Image.Resampling.BILINEAR)
+    shown, known = guard(model)([large, small])
+    assert shown.values == pytest.approx(known.values, abs=1e-6)
+    assert known.values == pytest.approx(MDIQAScorer(model, TECHNICAL)([small])[0].values, abs=1e-6)
 
 
 def test_bad_input_is_one_sentence(scorers):

@@ -8,7 +8,7 @@ from PIL import Image
 from scipy.special import gamma
 
 from grefine.errors import ImageError, WeightsCorrupt, WeightsMissing
-from grefine.scorers.brisque import BRISQUE, Regression, read_model
+from grefine.scorers.brisque import Regression, brisque, read_model
 from grefine.scorers.natural_statistics import (
     asymmetric_gaussian,
     features,
@@ -16,7 +16,7 @@ from grefine.scorers.natural_statistics import (
     luminance,
     normalised,
 )
-from grefine.scorers.piqe import PIQE, piqe
+from grefine.scorers.piqe import load, piqe
 
 
 def noise(height=96, width=80, seed=0):
@@ -90,7 +90,7 @@ def test_published_files_are_read(tmp_path):
     assert model.vectors[1, 35] == 1
     assert (model.low[35], model.high[35]) == (-36, 36)
     image = Image.fromarray(noise().astype(np.uint8)).convert("RGB")
-    value = BRISQUE(model)([image])[0]["brisque"]
+    value = brisque(model)([image])[0]["brisque"]
     assert value == pytest.approx(model.predict(features(luminance(image))))
 
 
@@ -101,7 +101,7 @@ def test_foreign_files_are_named(tmp_path):
     with pytest.raises(WeightsCorrupt, match="linear"):
         read_model(tmp_path)
     with pytest.raises(ImageError, match="at least 16"):
-        BRISQUE(Regression(1, 0, np.ones(1), np.zeros((1, 36)), np.zeros(36), np.ones(36)))(
+        brisque(Regression(1, 0, np.ones(1), np.zeros((1, 36)), np.zeros(36), np.ones(36)))(
             [Image.new("RGB", (8, 40))]
         )
 
@@ -139,5 +139,5 @@ def test_piqe_rises_with_noise():
     waves = 128 + 60 * np.sin(x / 3.1 + y / 11) + 50 * np.sin(y / 2.3 - x / 7)
     noisy = [waves + np.random.default_rng(0).normal(0, deviation, (192, 192)) for deviation in (15, 40)]
     low, high = (Image.fromarray(v.clip(0, 255).astype(np.uint8)).convert("RGB") for v in noisy)
-    first, second = PIQE()([low, high])
+    first, second = load()([low, high])
     assert first["piqe"] < second["piqe"] <= 100

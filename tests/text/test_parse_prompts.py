@@ -329,6 +329,12 @@ def test_command(capsys):
         assert CliRunner().invoke(app, ["parse", odd]).exit_code == 0
 
 
+def test_what_is_joined_to_a_pattern_stands_beside_the_thing():
+    ball, _, house = parse("a red ball with stripes and a pink house").phrases
+    assert (house.ancestor, house.beside) == (0, True), ball.text
+    assert parse("a cup with stripes and dots").phrases[2].ancestor == 1
+
+
 def test_a_phrase_knows_how_its_noun_looks():
     house, dots = parse_prompt("a big red house with dots")
     assert house.attributes == ("big", "red")
