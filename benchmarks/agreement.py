@@ -60,12 +60,13 @@ def agreement_table(
 def to_markdown(table: Mapping[tuple[str, str], Agreement]) -> str:
     """Return the table with 95 % intervals of the rank correlation."""
     lines = [
-        "| metric | dataset | n | SRCC | 95 % | PLCC | PLCC fitted | KRCC | RMSE | MAE |",
-        "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| metric | dataset | n | SRCC | 95 % | PLCC | PLCC fitted | KRCC | RMSE | MAE | RMSE fitted | MAE fitted |",
+        "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for (metric, dataset), found in table.items():
         low, high = found.intervals.get("srcc", (math.nan, math.nan))
-        measures = (found.plcc, found.plcc_fitted, found.krcc, found.rmse, found.mae)
+        fitted = (found.rmse, found.mae) if found.fitted else (math.nan, math.nan)
+        measures = (found.plcc, found.plcc_fitted, found.krcc, found.rmse_raw, found.mae_raw, *fitted)
         cells = " | ".join(number(value) for value in measures)
         span = f"{number(low, 3)} to {number(high, 3)}"
         lines.append(f"| {metric} | {dataset} | {found.n} | {number(found.srcc)} | {span} | {cells} |")

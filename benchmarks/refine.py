@@ -101,8 +101,15 @@ def full_frame(pipe: GRefinePipeline) -> Callable[..., list[Image.Image]]:
     return run
 
 
-def refined(pipe: GRefinePipeline, images: list[Image.Image], share: float, preserve: str, **options: Any) -> Any:
-    """Refine pictures of which so much is bad."""
+def refined(
+    pipe: GRefinePipeline,
+    images: list[Image.Image],
+    share: float,
+    preserve: str,
+    steps: int | None = sum(STEPS),
+    **options: Any,
+) -> Any:
+    """Refine pictures of which so much is bad; without `steps` in as many as the pipeline takes by itself."""
     return pipe(
         prompt=[PROMPT] * len(images),
         image=images,
@@ -112,7 +119,7 @@ def refined(pipe: GRefinePipeline, images: list[Image.Image], share: float, pres
         guidance_scale=SCALE,
         restorer="inpaint",
         preserve=preserve,
-        num_inference_steps=sum(STEPS),
+        num_inference_steps=steps,
         generator=torch.Generator().manual_seed(SEED),
         force=True,
         **options,

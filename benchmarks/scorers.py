@@ -228,6 +228,10 @@ def main() -> None:
     about = {"torch": torch.__version__, "machine": platform.machine(), "threads": 1, "repeats": options.repeats}
     path.write_text(json.dumps({"about": about, "results": found}, indent=1) + "\n")
     lines = ["# Cost of the quality networks", "", "CPU time on one thread, random weights; GMACs counted.", ""]
+    lines += [
+        "MDIQA sees 512x384 where its row names no size, LAR-IQA views of 1920x1440, all others 512x512.",
+        "",
+    ]
     lines += ["| network | values |", "| --- | --- |"]
     for name, row in found.items():
         lines.append(f"| {name} | " + ", ".join(f"{key} {value:.4g}" for key, value in row.items()) + " |")

@@ -10,7 +10,6 @@ from PIL import Image, ImageFilter
 
 from grefine import evaluate_folders
 from grefine.evaluate.tables import to_markdown
-from grefine.evaluate.write_outputs import evaluation_table
 
 before = Path(sys.argv[1]) if len(sys.argv) > 2 else Path(__file__).parent / "images"
 after = Path(sys.argv[2] if len(sys.argv) > 2 else "blurred")
@@ -21,5 +20,5 @@ if len(sys.argv) <= 2:
 
 result = evaluate_folders(before, after, metrics="offline", out="evaluation")
 print("\n".join(result.sentences))
-print(to_markdown(evaluation_table(result)))
+print(to_markdown(result.table))
 print("Open evaluation/report.html in a browser.")

@@ -12,7 +12,8 @@ import yaml
 from PIL import Image
 
 from grefine import load_scorer
-from grefine.training.judges.catalogue import recipe_file, train_on_data
+from grefine.resources import config_file
+from grefine.training.judges.catalogue import train_on_data
 
 folder = Path("ratings")
 folder.mkdir(exist_ok=True)
@@ -25,7 +26,7 @@ for number in range(40):
 with open(folder / "ratings.csv", "w", newline="") as file:
     csv.writer(file).writerows([["image", "mos"], *rows])
 
-recipe = yaml.safe_load(recipe_file("lar-iqa", "kan").read_text())
+recipe = yaml.safe_load(config_file("train/lar-iqa", "kan").read_text())
 small = {"encoder": "test_efficientnet", "encoder_options": {"output_stride": 8}, "features": 8, "whole_size": 32}
 recipe["geometry"] |= small | {"crop_size": 48, "expanded": 8, "reduced": 8}
 recipe |= {"batch": 8, "optimiser": {"kind": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-4}}

@@ -1,7 +1,7 @@
 """What goes wrong, in words: what was given, what is accepted, the next step."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class GRefineError(Exception):
@@ -56,6 +56,13 @@ def in_words(error: Exception) -> str:
     """Return an error's first line, behind its kind where the error is not ours."""
     first = (str(error).strip().splitlines() or [""])[0]
     return first if isinstance(error, GRefineError) else f"{type(error).__name__}: {first}".rstrip(": ")
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and whatever stands behind it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def nearest(name: str, accepted: Iterable[str]) -> str:

@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 import urllib.request
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, in_words
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, causes, in_words
 from grefine.io.atomic import write_text
 from grefine.io.content import content_hash
 from grefine.resources import bundled, cache_folder, config_file
@@ -55,9 +55,13 @@ class HubFiles:
     part: str | None = None
     """What it is called where one may leave it out."""
 
-    def prefix(self) -> str:
-        """Return how the paths of its files begin in the recipe's folder."""
-        return "" if self.into == "." else f"{self.into}/"
+    def key(self, path: str) -> str:
+        """Return where a file of the repository lies in the recipe's folder."""
+        return path if self.into == "." else f"{self.into}/{path}"
+
+    def paths(self) -> list[str]:
+        """Return the names and patterns as they are in the recipe's folder."""
+        return [self.key(pattern) for pattern in self.files]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +158,7 @@ def fetched_folder(name: str | Path) -> Path:
 def lacking(name: str, below: str = "") -> list[str]:
     """Return which files of a recipe are not on this machine whole, `below` a folder of it; nothing is hashed."""
     recipe, locked, home = fetch_recipe(name), _locked(name), fetched_folder(name)
-    wanted = [file.path for file in recipe.files]
-    for part in recipe.hub:
-        wanted += _wanted(part, locked)
+    wanted = [file.path for file in recipe.files] + [path for part in recipe.hub for path in _wanted(part, locked)]
     inside = [path for path in dict.fromkeys(wanted) if not below or path.startswith(f"{below}/")]
     return [path for path in inside if not _whole(home, path, locked.get(path, {}))]
 
@@ -167,7 +169,7 @@ def require(name: str, below: str = "") -> None:
     for path in lacking(name, below)[:1]:
         raise _missing(recipe, name, path)
     known = {file.path: file.sha256 for file in recipe.files}
-    patterns = [part.prefix() + pattern for part in recipe.hub for pattern in part.files]
+    patterns = [pattern for part in recipe.hub for pattern in part.paths()]
     found = {file.relative_to(home).as_posix() for pattern in patterns for file in home.glob(pattern)}
     for path in sorted(found | known.keys()):
         if not below or path.startswith(f"{below}/"):
@@ -206,7 +208,7 @@ def fetch(
     try:
         return _fetch(name, without, accept_terms, report)
     except (OSError, GRefineError) as error:
-        if not _is_full(error):
+        if not any(isinstance(one, OSError) and one.errno in FULL for one in causes(error)):
             raise
         raise WeightsMissing(
             f"The disk of '{cache_folder()}' takes no more, so '{own_name(name)}' is not fetched whole: free space "
@@ -247,25 +249,12 @@ def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, repor
     return done
 
 
-def _is_full(error: BaseException | None) -> bool:
-    """Say whether a full disk stands behind an error."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def _wanted(part: HubFiles, locked: dict[str, Any]) -> list[str]:
     """Return the files that one repository must have given: by name, and by pattern as far as its listing tells."""
-    prefix = part.prefix()
-    known = [path for path in locked if path.startswith(prefix) and _matches(path[len(prefix) :], part.files)]
-    named = [prefix + name for name in part.files if "*" not in name]
-    unmet = [
-        prefix + pattern
-        for pattern in part.files
-        if "*" in pattern and not any(fnmatch.fnmatch(path[len(prefix) :], pattern) for path in known)
-    ]
+    patterns = part.paths()
+    known = [path for path in locked if _matches(path, patterns)]
+    named = [pattern for pattern in patterns if "*" not in pattern]
+    unmet = [pattern for pattern in patterns if not any(fnmatch.fnmatch(path, pattern) for path in known)]
     return list(dict.fromkeys([*named, *known, *unmet]))
 
 
@@ -345,9 +334,9 @@ def _from_hub_cache(name: str, part: HubFiles, revision: str | None, report: Rep
     report(f"{part.repo}: from the hub's own cache, {snapshot}")
     entries, home = {}, fetched_folder(name)
     for path, file in chosen.items():
-        target = home / (part.prefix() + path)
-        _link(file.resolve(), target)
-        entries[part.prefix() + path] = _entry(target, part.repo, snapshot.name, content_hash(target))
+        key = part.key(path)
+        _link(file.resolve(), home / key)
+        entries[key] = _entry(home / key, part.repo, snapshot.name, content_hash(home / key))
     _refuse_change(name, entries)
     _lock(name, entries)
     return True
@@ -363,7 +352,7 @@ def _from_hub(name: str, part: HubFiles, revision: str | None) -> None:
     for path in listed:
         _refuse_outside(path, f"{part.repo} lists a file that")
     entries = {
-        part.prefix() + path: {
+        part.key(path): {
             "from": part.repo,
             "revision": commit,
             "size": item.size,
@@ -377,7 +366,8 @@ def _from_hub(name: str, part: HubFiles, revision: str | None) -> None:
     locked, home = _locked(name), fetched_folder(name)
     _lock(name, {path: entry for path, entry in entries.items() if not locked.get(path, {}).get("checked")})
     for path in listed:
-        target, key = home / (part.prefix() + path), part.prefix() + path
+        key = part.key(path)
+        target = home / key
         if not _whole(home, key, entries[key]):
             target.unlink(missing_ok=True)
             hf_hub_download(
@@ -417,7 +407,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+def _matches(path: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
 
 
@@ -500,7 +490,7 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
 def _missing(recipe: FetchRecipe, name: str, path: str, why: str = "") -> WeightsMissing:
     place = fetched_folder(name) / path
     origin = next((f.url for f in recipe.files if f.path == path), None)
-    repos = [part.repo for part in recipe.hub if path.startswith(part.prefix())]
+    repos = [part.repo for part in recipe.hub if path.startswith(part.key(""))]
     origin = origin or next((f"https://huggingface.co/{repo}" for repo in repos), recipe.source)
     return WeightsMissing(
         f"'{path}' of {name} is not on this machine{f' and could not be fetched ({why})' if why else ''}: run "

@@ -120,6 +120,8 @@ def missing_judges(pipe: Any, config: RefineConfig | None = None) -> str:
 
 
 def _load(name: str, opening: Opening) -> Any:
+    from grefine.pipeline import GRefinePipeline
+
     device = opening.device or "cpu"
     check_device(device)
     dtype = choose_dtype(opening.dtype, device)
@@ -131,7 +133,10 @@ def _load(name: str, opening: Opening) -> Any:
         raise ConfigError("--offload needs the package accelerate: `pip install accelerate`.")
     name = str(here(name))
     try:
-        pipe = (_painted if opening.painter else _plain)(name, opening, dtype)
+        if opening.painter:
+            pipe = _painted(name, opening, dtype)
+        else:
+            pipe = GRefinePipeline.from_pretrained(name, dtype=dtype)
         if opening.restorer:
             terms = opening.allow_noncommercial
             pipe.use_restorer(opening.restorer, device=device, allow_noncommercial=terms, dtype=dtype)
@@ -157,13 +162,6 @@ def _load(name: str, opening: Opening) -> Any:
     return pipe
 
 
-def _plain(name: str, opening: Opening, dtype: torch.dtype) -> Any:
-    from grefine.pipeline import GRefinePipeline
-
-    del opening
-    return GRefinePipeline.from_pretrained(name, dtype=dtype)
-
-
 def _painted(name: str, opening: Opening, dtype: torch.dtype) -> Any:
     """Load a painter with the maps and judges of a pipeline; of a recipe its own painter is not loaded for that."""
     from grefine.indicators.recipe import recipe_folder
@@ -179,6 +177,6 @@ def _painted(name: str, opening: Opening, dtype: torch.dtype) -> Any:
         pipe = GRefinePipeline.from_pipe(painter, maps=name)
         pipe.register_to_config(_name_or_path=name)
         return pipe
-    pipe = _plain(name, opening, dtype)
+    pipe = GRefinePipeline.from_pretrained(name, dtype=dtype)
     pipe.use_painter(painter)
     return pipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +35,10 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.models.reward import RewardModel
 from grefine.refine.candidates import open_chooser
 from grefine.refine.denoise import Watch, latent_multiple
-from grefine.refine.device import OneDevice, on_one_device
+from grefine.refine.device import OneDevice
+from grefine.refine.encode import GivenEmbeddings, PromptEncoding, Words
 from grefine.refine.explain import explain_result, memory_estimate
-from grefine.refine.family import check_family
-from grefine.refine.follow import (
-    drawers_of,
-    follow_plans,
-    planner_of,
-    read_plans,
-    seeds_of,
-    stamped,
-    with_guidance,
-)
+from grefine.refine.follow import follow_plans, made_for, read_plans, seeds_of, stamped, with_guidance
 from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering, taken_axes
 from grefine.refine.inputs import (
@@ -74,12 +66,12 @@ from grefine.refine.painters.choose import (
     refuse_foreign,
     with_dropped,
 )
-from grefine.refine.painters.protocol import Painting
-from grefine.refine.painters.sdxl import SDXLPainter
-from grefine.refine.plan import plan_repairs
-from grefine.refine.prompting import PromptEncoding
+from grefine.refine.painters.protocol import Painter, Painting
+from grefine.refine.painters.sdxl import SDXLPainter, check_family
+from grefine.refine.plan import Planner
+from grefine.refine.regions import working_side
 from grefine.refine.repaint import repaint_regions
-from grefine.refine.restore import Restore, Tiling, choose_restorer, refiner_of, restore_pictures
+from grefine.refine.restore import Restore, choose_restorer, refiner_of, restore_pictures
 from grefine.refine.settings import (
     STRENGTH_CAP,
     RefineConfig,
@@ -89,9 +81,7 @@ from grefine.refine.settings import (
     traits_of_call,
     unet_traits,
 )
-from grefine.refine.stored import working_side
 from grefine.refine.turns import in_turn
-from grefine.refine.words import Words
 from grefine.scorers.component import component_tokenizer
 from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
 from grefine.scorers.resolve import resolve as resolve_judge
@@ -112,6 +102,10 @@ FOR_SDXL = ("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt
 FOR_SDXL += ("negative_pooled_prompt_embeds", "cross_attention_kwargs", "clip_skip")
 """Arguments of a call that only SDXL's own loop understands."""
 
+
+STATED = ("force_zeros_for_empty_prompt", "requires_aesthetics_score", "working_size", "calibration", "world")
+STATED += ("refine_defaults", "unet_traits", "painter")
+"""What a pipeline states of itself beside its parts."""
 
 GUESSED = (
     "The thresholds of this pipeline are not measured, and no mask is cut from guesses: run `grefine calibrate "
@@ -200,39 +194,13 @@ class GRefinePipeline(
         unet_traits: dict | None = None,
         painter: dict | None = None,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
         check_family(unet, vae, (text_encoder, text_encoder_2), controlnet)
-        self.register_modules(
-            vae=vae,
-            text_encoder=text_encoder,
-            text_encoder_2=text_encoder_2,
-            tokenizer=tokenizer,
-            tokenizer_2=tokenizer_2,
-            unet=unet,
-            scheduler=scheduler,
-            clip=clip,
-            clip_tokenizer=clip_tokenizer,
-            pq_prompts=pq_prompts,
-            controlnet=controlnet,
-            reward=reward,
-            moe_agiqa=moe_agiqa,
-            mdiqa=mdiqa,
-            lar_iqa=lar_iqa,
-            clipiqa=clipiqa,
-            domain=domain,
-        )
         read_world(world)
-        check_stated(working_size, refine_defaults=refine_defaults, unet_traits=unet_traits)
-        self.register_to_config(
-            force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
-            requires_aesthetics_score=requires_aesthetics_score,
-            working_size=working_size,
-            calibration=calibration,
-            world=world,
-            refine_defaults=refine_defaults,
-            unet_traits=unet_traits,
-            painter=painter,
-        )
+        check_stated(working_size, refine_defaults=refine_defaults, unet_traits=given["unet_traits"])
+        self.register_modules(**{name: part for name, part in given.items() if name not in STATED})
+        self.register_to_config(**{name: given[name] for name in STATED})
         self._painter: Chosen | None = None
         self._restorer: Chosen | None = None
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 8
@@ -244,7 +212,6 @@ class GRefinePipeline(
 
     @torch.no_grad()
     @in_turn
-    @on_one_device
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
@@ -337,25 +304,13 @@ class GRefinePipeline(
         """
         given = locals()
         check_types({name: given[name] for name in KINDS})
-        config = read_settings(config)
-        mending: Any = self._restorer if restorer is None and config.restorer is None else restorer
-        mending = open_painter(mending) if isinstance(mending, DiffusionPipeline) else mending
-        overrides = {
-            "total_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
-            "restorer": mending if mending is None or isinstance(mending, str) else "inpaint",  # it has steps
-            "preserve": preserve,
-            "guard": guard,
-            "guidance": None if guidance is None else dict(guidance),
-            "candidates": candidates,
-        }
-        embeds = (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        other, own = self._painter_of_call(painter), painter is None
+        other, wanted = self._painter_of_call(painter), read_settings(config)
         shown = self._callback_tensor_inputs if other is None else tuple(callback_on_step_end_tensor_inputs)
         most = STRENGTH_CAP if other is None else 1.0
         check_call(output_type, strength, callback_on_step_end_tensor_inputs, shown, most)
-        preferred = self.config.refine_defaults or {}
-        settings = painter_settings(config, preferred, overrides, other, own)
+        mending: Any = self._restorer if restorer is None and wanted.restorer is None else restorer
+        mending = open_painter(mending) if isinstance(mending, DiffusionPipeline) else mending
+        settings = self._settings(wanted, other, given, mending)
         pictures = [resize_picture(picture, height, width) for picture in read_pictures(image)]
         plans = read_plans(plan, len(pictures), mask_image, strength)
         steered = [one for one in [settings.guidance, *(each.guidance for each in plans if each)] if one]
@@ -371,48 +326,33 @@ class GRefinePipeline(
         if latents is not None and settings.tries[0] > 1:
             raise ConfigError("latents would give every try the same noise: leave out latents, or candidates.")
         chooser = open_chooser(settings, judges, self)
-        read = partial(parsed_prompt, readings=settings.readings)
-        panel = Panel(lambda images, text: maps.scores(images, read(text) if text else None), judges)
+        read = lru_cache(partial(parsed_prompt, readings=settings.readings))
+        panel = Panel(lambda images, texts: maps.scores(images, [read(t) if t else None for t in texts]), judges)
         panel = replace(panel.without(maps.drawn_by), choosing=chooser.names)
-        scale = (cross_attention_kwargs or {}).get("scale")
-        words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative_prompt, embeds, scale, clip_skip)
-        traits = traits_of_call(self.unet_traits, settings, num_inference_steps is not None)
-        first, second = settings.steps if other is None else settings.split_steps(other.steps[0] / sum(other.steps))
-        scale = None if other is None else settings.guidance_scale
-        painting = Painting(self, self._watch, first, settings.batch_size, guidance=scale, negative=negative_prompt)
-        sdxl = None
-        if self.unet is not None:
-            sdxl = SDXLPainter(self, painting, words, self.own_side, traits, steer=self._steering, noise=latents)
-        stage1 = other or sdxl
-        assert stage1 is not None  # a pipeline without either was refused above
-        room = settings.batch_size * stage1.side**2
-        stage1 = stage1.at(replace(painting, max_batch_pixels=room))
-        named = settings.restorer or "none" if mending is None or isinstance(mending, str) else mending
-        stage2 = choose_restorer(named, stage1, sdxl, self.refiner(second))
-        if stage2 is not None:
-            # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
-            unguided = getattr(stage2, "unguided", 1.0)
-            stage2 = stage2.at(replace(painting, steps=second, guidance=unguided, max_batch_pixels=2 * room))
+        embeds = (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds)
+        stage1, stage2 = self._stages(settings, other, mending, embeds, given)
 
         generator = seeds_of(plans) if generator is None else generator
-        jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, words, force, settings)
+        check_words(prompt, prompt_embeds, negative_prompt, len(pictures))
+        jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, force, settings)
         automatic = [job for job in jobs if job.user_mask is None and not (plans and plans[job.row])]
         if automatic and not force and guesses(self.config.calibration, settings, quality_map, alignment_map):
             raise ConfigError(GUESSED)
         chooser.demand(jobs)
+        planner = Planner(settings, maps.calibration, stage1.side, stage1.traits, stage1.phrasing, strength)
+        made_by = made_for(self, maps, stage1) if plans or plan_only else {}
+
+        # Figure 2: the maps, the plan, both stages, the guard.
         jobs = draw_maps(jobs, maps)
-        own = (settings, maps.calibration, stage1.side, stage1.traits)
-        if plans:
-            jobs = follow_plans(jobs, plans, *own, planner_of(self, maps, stage1), drawers_of(maps), stage1.phrasing)
-        else:
-            jobs = plan_repairs(jobs, *own, strength, phrasing=stage1.phrasing)
+        jobs = follow_plans(jobs, plans, planner, made_by) if plans else planner(jobs)
         jobs = with_dropped(with_guidance(jobs, settings.guidance), other and stage1)
         if plan_only:
-            jobs = jobs if plans else stamped(jobs, settings, planner_of(self, maps, stage1), drawers_of(maps))
+            jobs = jobs if plans else stamped(jobs, settings, made_by)
         else:
             jobs = repaint_regions(jobs, stage1, panel, settings, chooser)
             jobs = restore_pictures(jobs, stage2, maps, panel, settings)
         jobs = keep_best(jobs, panel, settings, plan_only)
+
         self.maybe_free_model_hooks()
         if output_type == "latent":
             images = latents_of(jobs, self)
@@ -420,6 +360,52 @@ class GRefinePipeline(
             images = write_images([job.picture for job in jobs], [job.output for job in jobs], output_type)
         results = [replace(job.result, painter=stage1.name) for job in jobs]
         return GRefineOutput(images=images, results=results) if return_dict else (images, results)
+
+    def _settings(
+        self, config: RefineConfig, other: Chosen | None, given: Mapping[str, Any], mending: Any
+    ) -> RefineConfig:
+        """Return a call's settings: its arguments win over its configuration, and that over the pipeline's own."""
+        overrides = {
+            "total_steps": given["num_inference_steps"],
+            "restorer": mending if mending is None or isinstance(mending, str) else "inpaint",  # it has steps
+            "guidance": None if given["guidance"] is None else dict(given["guidance"]),
+            **{name: given[name] for name in ("guidance_scale", "preserve", "guard", "candidates")},
+        }
+        preferred = self.config.refine_defaults or {}
+        return painter_settings(config, preferred, overrides, other, given["painter"] is None)
+
+    def _stages(
+        self,
+        settings: RefineConfig,
+        other: Chosen | None,
+        mending: Any,
+        embeds: GivenEmbeddings,
+        given: Mapping[str, Any],
+    ) -> tuple[Painter, Painter | None]:
+        """Return the painters of both stages, ready for a call; the second is None where there is no stage 2."""
+        asked, negative = given["num_inference_steps"] is not None, given["negative_prompt"]
+        traits = traits_of_call(self.unet_traits, settings, asked)
+        by_another = mending is not None and not isinstance(mending, str)
+        first, second = settings.steps(other and other.steps, asked or by_another)
+        scale = None if other is None else settings.guidance_scale
+        painting = Painting(self, self._watch, first, settings.batch_size, guidance=scale, negative=negative)
+        sdxl = None
+        if self.unet is not None:
+            lora = (given["cross_attention_kwargs"] or {}).get("scale")
+            words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative, embeds, lora, given["clip_skip"])
+            own = {"side": self.own_side, "multiple": latent_multiple(self), "traits": traits}
+            noise = given["latents"]
+            sdxl = SDXLPainter(pipe=self, painting=painting, words=words, steer=self._steering, noise=noise, **own)
+        stage1 = other or sdxl
+        assert stage1 is not None  # a pipeline without either was refused before
+        room = settings.batch_size * stage1.side**2
+        stage1 = stage1.at(replace(painting, max_batch_pixels=room))
+        named = mending if by_another else settings.restorer or "none"
+        stage2 = choose_restorer(named, stage1, sdxl, self.refiner(second))
+        if stage2 is not None:
+            # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
+            stage2 = stage2.at(replace(painting, steps=second, guidance=stage2.unguided, max_batch_pixels=2 * room))
+        return stage1, stage2
 
     def explain(
         self,
@@ -439,11 +425,11 @@ class GRefinePipeline(
         calibrated = Calibration.of(self.config.calibration).calibrated
         traits = traits_of_call(self.unet_traits, settings, asked_steps=False)
         other = self._painter
-        share = 0.5 if other is None else other.steps[0] / sum(other.steps)
-        parts = [explain_result(result, settings, calibrated, traits, share) for result in found.results]
-        tiling = Tiling(self.working_side, latent_multiple(self) if other is None else other.multiple)
+        steps = settings.steps(other and other.steps)
+        parts = [explain_result(result, settings, calibrated, traits, steps) for result in found.results]
+        cut = (self.working_side, latent_multiple(self) if other is None else other.multiple)
         networks = self.components | (getattr(getattr(other, "pipe", None), "components", None) or {})
-        return "\n\n".join([*parts, memory_estimate(networks, found.results, settings, tiling)])
+        return "\n\n".join([*parts, memory_estimate(networks, found.results, settings, *cut)])
 
     @property
     def painter(self) -> Chosen | None:
@@ -538,7 +524,6 @@ class GRefinePipeline(
         mask: Any,
         samples: int,
         generator: Any,
-        words: Words,
         force: bool,
         settings: RefineConfig,
     ) -> list[Job]:
@@ -546,7 +531,6 @@ class GRefinePipeline(
         domain = domain_of(self)
         if domain is not None and not force:
             domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
-        check_words(prompt, words.given[0], words.negative, len(pictures))
         prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
         return open_jobs(pictures, prompts, masks, samples, generator, domain, settings.readings)
 
@@ -587,7 +571,7 @@ class GRefinePipeline(
     @property
     def unet_traits(self) -> UNetTraits:
         """What the UNet was trained to see of its source."""
-        return unet_traits(self.config.unet_traits, self.config.refine_defaults)
+        return unet_traits(self.config.unet_traits)
 
     @property
     def working_side(self) -> int:

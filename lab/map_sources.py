@@ -21,7 +21,7 @@ HELD_OUT_SCENES = 192
 class ToyQuality:
     """Toy scenes, half of them spoilt in one place; the opinion is their true quality."""
 
-    size = None
+    size: int | None = None
 
     def __init__(self, clip: ClipSurgery, seed: int) -> None:
         self.clip, self.seed = clip, seed
@@ -55,7 +55,7 @@ class ToyQuality:
 class ToyAlignment:
     """Toy scenes with three captions each: their own, one with a wrong word, and another scene's."""
 
-    size = None
+    size: int | None = None
 
     def __init__(self, clip: ClipSurgery, seed: int) -> None:
         self.clip, self.seed = clip, seed

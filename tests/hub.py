@@ -6,6 +6,7 @@ File names, variants, keys, configs and the vocabulary of CLIP are the published
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
 import hashlib
 import http.server
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import torch
 import yaml
 from components import vae
@@ -25,6 +27,7 @@ from diffusers import AutoencoderKL, ControlNetModel
 from ldm_layout import sdxl_encoders, sdxl_unet
 from open_clip.model import CLIP as OpenClip
 from open_clip.tokenizer import SimpleTokenizer
+from PIL import Image
 from safetensors.torch import save_file
 from tiny_vlm import save_tiny_vlm
 from transformers import (
@@ -67,6 +70,8 @@ PLACES = {
 PROMPTS = "pq-prompts"
 """No repository of the hub: plain files behind addresses."""
 VOCABULARY = 49408
+SAID = ("a red ball on snow", "a house on grass", "a green tree", "a blue box", "a star", "a red house")
+"""The prompts of the pictures."""
 EULER = {
     "_class_name": "EulerDiscreteScheduler",
     "_diffusers_version": "0.21.0.dev0",
@@ -265,14 +270,18 @@ def write_judges(root: Path) -> Path:
     for path in (root / PICKSCORE).iterdir():
         if path.name not in ("config.json", "model.safetensors"):
             path.unlink()
-    torch.manual_seed(8)
-    (root / HPS).mkdir(parents=True)
-    torch.save({"state_dict": OpenClip(**HPS_SIZES).state_dict()}, root / HPS / "HPS_v2_compressed.pt")
+    write_hps(root / HPS)
     write_reward(root / REWARD)
     write_bert(root / BERT)
     write_clip(root / CLIP_B32)
     write_vqa(root / VQA)
     return root
+
+
+def write_hps(home: Path, sizes: Mapping[str, Any] = HPS_SIZES) -> None:
+    torch.manual_seed(8)
+    home.mkdir(parents=True)
+    torch.save({"state_dict": OpenClip(**sizes).state_dict()}, home / "HPS_v2_compressed.pt")
 
 
 def write_vqa(home: Path) -> None:
@@ -292,6 +301,19 @@ def write_recipes(folder: Path, root: Path, address: str = "http://127.0.0.1:1")
         file |= {"url": f"{address}/{PROMPTS}/{file['path']}", "sha256": hashlib.sha256(content).hexdigest()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pq-prompts.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+def write_pictures(folder: Path, count: int, side: int, table: Path) -> Path:
+    """Write coloured noise of `side` pixels, and the table of its prompts."""
+    folder.mkdir()
+    with table.open("w", newline="") as sink:
+        rows = csv.writer(sink)
+        rows.writerow(["file", "prompt"])
+        for index in range(count):
+            noise = np.random.default_rng(index).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+            rows.writerow([f"{index}.png", SAID[index % len(SAID)]])
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +80,19 @@ def sdxl_encoders(vocab: int, length: int) -> tuple[CLIPTextModel, CLIPTextModel
     )
 
 
-def save_ldm(path: Path, parts: dict[str, Any]) -> Path:
+def save_ldm(path: Path, parts: Mapping[str, Any]) -> Path:
     """Write SDXL components as one `.safetensors` file in the original layout."""
-    state = {f"model.diffusion_model.{k}": v for k, v in _unet(parts["unet"]).items()}
-    state |= {f"first_stage_model.{k}": v for k, v in _vae(parts["vae"]).items()}
-    state |= {f"conditioner.embedders.0.transformer.{k}": v for k, v in _clip(parts["text_encoder"]).items()}
-    state |= {f"conditioner.embedders.1.model.{k}": v for k, v in _open_clip(parts["text_encoder_2"]).items()}
-    state["denoiser.sigmas"] = torch.linspace(14.6, 0.03, 1000)  # published files carry it; readers leave it
-    save_file({name: value.detach().clone().contiguous() for name, value in state.items()}, path)
+    layout = (
+        ("model.diffusion_model", _unet, "unet"),
+        ("first_stage_model", _vae, "vae"),
+        ("conditioner.embedders.0.transformer", _clip, "text_encoder"),
+        ("conditioner.embedders.1.model", _open_clip, "text_encoder_2"),
+    )
+    state = {"denoiser.sigmas": torch.linspace(14.6, 0.03, 1000)}  # published files carry it; readers leave it
+    for start, written, part in layout:  # parts that are loaded when asked for leave the memory after their turn
+        found = written(parts[part])
+        state |= {f"{start}.{name}": value.detach().clone().contiguous() for name, value in found.items()}
+    save_file(state, path)
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -199,7 +200,10 @@ LOADING = {
     "grefine.resources",
     "grefine.indicators.recipe",
     "grefine.indicators.components",
-    "grefine.indicators.load",
+    "grefine.indicators.released",
+    "grefine.opening",
+    "grefine.refine.loading",
+    "grefine.refine.single_file",
 }
 """The path of real weights: no test may put something else in place of a line of it."""
 
@@ -217,6 +221,14 @@ def bound_to_loading(tree: ast.AST) -> set[str]:
     return names
 
 
+@functools.cache
+def functions_of_loading() -> frozenset[str]:
+    """Names of the path's functions: other modules import them, and could be given other ones under these names."""
+    files = [PACKAGE.parent / f"{module.replace('.', '/')}.py" for module in LOADING]
+    trees = [ast.parse(file.read_text()) for file in files]
+    return frozenset(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
 def replaced(tree: ast.AST) -> list[int]:
     """Lines that put something in place of a part of the path: setattr, patch, or a plain assignment."""
     names, lines = bound_to_loading(tree), []
@@ -226,10 +238,16 @@ def replaced(tree: ast.AST) -> list[int]:
             return isinstance(node.value, str) and any(node.value.startswith(module) for module in LOADING)
         return ast.unparse(node) in names
 
+    def named(given: list[ast.expr]) -> bool:
+        """Say whether a function of the path is replaced where another module has imported it."""
+        words = [node.value for node in given[:2] if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        return any(word.rpartition(".")[2] in functions_of_loading() for word in words)
+
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node.args:
             how = ast.unparse(node.func)
-            if how.endswith(("setattr", "delattr", "patch", "patch.object", "patch.dict")) and is_ours(node.args[0]):
+            replacing = how.endswith(("setattr", "delattr", "patch", "patch.object", "patch.dict"))
+            if replacing and (is_ours(node.args[0]) or named(node.args)):
                 lines.append(node.lineno)
         elif isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -250,6 +268,8 @@ def test_a_replaced_path_is_seen():
         "import grefine.resources\ngrefine.resources.bundled = f",
         "mock.patch('grefine.indicators.components.load_clip')",
         "from grefine.indicators import recipe as r\nwith mock.patch.object(r, '_put'): pass",
+        "from grefine.cli import fetch\nmonkeypatch.setattr(fetch, 'assembled_folder', f)",
+        "monkeypatch.setattr('grefine.scorers.resolve.fetched_folder', f)",
     ]
     assert all(replaced(ast.parse(text)) for text in seen)
     assert not replaced(

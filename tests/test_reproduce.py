@@ -27,7 +27,8 @@ from test_rated_training import FIVE_LEVEL, table, tiny  # noqa: E402, F401 - a 
 
 from grefine.cli.main import app  # noqa: E402
 from grefine.models.five_level import FiveLevelCLIP  # noqa: E402
-from grefine.training.judges.catalogue import recipe_file  # noqa: E402
+from grefine.resources import config_file  # noqa: E402
+from grefine.training.maps.opinions import RatedTable  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reproduce.md"
@@ -36,12 +37,14 @@ PICTURES = ("02_clean", "05_blur", "07_warp", "09_colour")
 METHODS = ("a", "b", "c", "d")
 NOT_RUN = {"pytest": "a test by itself", "python -m benchmarks.scorers": "prints MACs of full-sized networks"}
 NOT_RUN |= {
-    "python benchmarks/mdiqa_loss.py": "six minutes",
+    "python benchmarks/mdiqa_loss.py": "minutes; its numbers are on the page",
+    "python -m benchmarks.colour_spaces": "minutes; its numbers are on the page",
+    "python benchmarks/ranking.py coverage": "a minute; tests/ranking/test_simulation.py does it smaller",
     "grefine convert": "published files",
     "grefine fetch": "net",
 }
 NOT_RUN |= {"grefine metrics": "tests/scorers", "python -m lab bench": "tests/lab"}
-NOT_RUN |= {"grefine train rectifier --config rectifier_dbcnn": "pyiqa's weights"}
+NOT_RUN |= {f"grefine train rectifier --config rectifier_{name}": "pyiqa's weights" for name in ("dbcnn", "hyperiqa")}
 
 
 def grey(path, level):
@@ -80,6 +83,13 @@ def rated_sets(root):
             [[x, f"a red ball {i // 2}", 1 + i / 6, 5 - i / 6] for i, x in enumerate(names)])  # fmt: skip
     names = pictures("agiqa-1k/file", lambda i: f"deepai_{i % 12}_{i // 12}_0_1.jpg")
     rows_to(root / "agiqa-1k/AIGC_all.csv", ["Image", "Score"], [[x, 1 + i / 6] for i, x in enumerate(names)])
+    for part, low, high in (("train", 0, 16), ("val", 16, 18), ("test", 18, 24)):
+        told = 3 if part == "train" else 2
+        rows = [[f"SDXL_{i:04}.png", f"a red ball {i // 2}", 1 + i / 6] for i in n[low:high]]
+        book(root / f"aigiqa-20k/info_{part}.xlsx", [row[:told] for row in (["name", "prompt", "mos"], *rows)])
+        for i in n[low:high]:
+            grey(root / f"aigiqa-20k/{part}/SDXL_{i:04}.png", i)
+    rows_to(root / "aigiqa-20k/info_merge.csv", ["name", "mos"], [[f"SDXL_{i:04}.png", 1 + i / 6] for i in n])
     pictures("aigciqa2023/Image/allimg", lambda i: f"{i}.png")
     for number in (1, 2, 3):
         (root / "aigciqa2023/DATA/MOS").mkdir(parents=True, exist_ok=True)
@@ -150,8 +160,8 @@ def world(tmp_path_factory, table):  # noqa: F811 - the fixture
     pairs = [(x, y, i) for n_, x in enumerate(METHODS) for y in METHODS[n_ + 1 :] for i in range(6)]
     rows_to(
         root / "votes.csv",
-        ["method_a", "method_b", "image", "votes_a", "votes_b"],
-        [[x, y, str(i), 14 + i % 3, 9 - i % 3] for x, y, i in pairs],
+        ["method_a", "method_b", "image", "votes_a", "votes_b", "group", "order"],
+        [[x, y, str(i), 14 + i % 3, 9 - i % 3, "mad", (i + 2) % 6] for x, y, i in pairs],
     )
     FiveLevelCLIP(**{k: v for k, v in FIVE_LEVEL.items() if k != "windows"}).save_pretrained(root / "clip")
     words = {"DATA": root / "data", "PROMPTS.csv": root / "prompts.csv", "OPINIONS.csv": root / "opinions.csv"}
@@ -180,7 +190,7 @@ def translated(command, world):
         if judge and words[i - 1] == "--config":
             path = tiny(judge, word, root, rated)
             settings = yaml.safe_load(path.read_text())
-            settings["split"] = yaml.safe_load(recipe_file(judge, words[i]).read_text())["split"]
+            settings["split"] = yaml.safe_load(config_file(f"train/{judge}", words[i]).read_text())["split"]
             settings["geometry"] |= {"prior_depth": 3} if "prior_depth" in settings["geometry"] else {}
             path.write_text(yaml.safe_dump(settings))
             word = str(path)
@@ -287,6 +297,7 @@ def check_trained(root, words, out):
         assert stored["recipe"]["start"][start.partition("=")[0]] == start.partition("=")[2]
     if "split={kind: parts}" in words:
         assert stored["measured"]["uhd-iqa.mos"]["n"] == 6
+        assert {"plcc", "srcc", "krcc", "rmse_raw", "mae_raw"} <= stored["measured"]["uhd-iqa.mos"].keys()
 
 
 def check_rectified(root, words, out):
@@ -298,7 +309,10 @@ def check_rectified(root, words, out):
 
 def check_ranked(root, words, out):
     if words[2] == "fit":
-        assert sorted(json.loads(out)["scores"], key=lambda m: -json.loads(out)["scores"][m]) == list(METHODS)
+        found = json.loads(out)
+        assert sorted(found["scores"], key=lambda m: -found["scores"][m]) == list(METHODS)
+        assert [point["K"] for point in found["stability"]] == [1, 2, 3, 4, 5, 6], "images at random"
+        assert [point["K"] for point in found["stability_in_order"]] == [1, 2, 3, 4, 5, 6], "images as MAD picked them"
         assert Path(words[words.index("--plot") + 1]).is_file()
     else:
         assert (
@@ -323,6 +337,7 @@ def check_mapped(root, words, out):
 
 def check_agreed(root, words, out):
     assert f"| {len(PICTURES)} |" in out
+    assert "| SRCC | 95 % | PLCC | PLCC fitted | KRCC | RMSE | MAE | RMSE fitted | MAE fitted |" in out
 
 
 def check_held_out(root, words, out):
@@ -335,7 +350,13 @@ def check_held_out(root, words, out):
 
 
 def check_maps_trained(root, words, out):
-    assert next(Path(words[words.index("-o") + 1]).rglob("*.safetensors"))
+    folder = Path(words[words.index("-o") + 1])
+    assert next(folder.rglob("*.safetensors"))
+    run = json.loads((folder / "training" / f"{words[2]}.json").read_text())["runs"][-1]
+    assert run["steps"] == 1
+    assert run["settings"]["epochs"] == 50, "the paper's"
+    data = words[words.index("--data") + 1]
+    assert run["settings"]["opinions"] == RatedTable(None, data, prompted=words[2] == "aq").identity
 
 
 CHECKS = {

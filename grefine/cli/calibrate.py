@@ -3,22 +3,24 @@
 import json
 from pathlib import Path
 
-import typer
+from typer import Option, echo
+
+from grefine.cli.passing import tell
 
 
 def calibrate(
-    pipeline: str = typer.Option(None, help="Folder or bundled name whose model_index.json is to hold the result."),
-    quality_map: str = typer.Option(None, metavar="NAME", help="Measure this provider instead."),
-    alignment_map: str = typer.Option(None, metavar="NAME", help="The same of a provider of alignment maps."),
-    allow_noncommercial: bool = typer.Option(False, help="Accept a provider whose terms are non-commercial."),
-    images: Path = typer.Option(..., help="Folder of good images with prompts; 66 for the usual four gates."),
-    prompts: Path = typer.Option(None, help="Table of their prompts; sidecars and metadata are read without one."),
-    out: Path = typer.Option(None, help="Write the calibration to this JSON file and leave the pipeline as it is."),
-    phrase_score: str = typer.Option(None, help="class or peak; without it, what tells words apart better."),
-    redundant: str = typer.Option(None, help="empty or none; without it, what tells words apart better."),
-    false_alarms: float = typer.Option(0.03, help="Share of good images that all gates together may send to repair."),
-    force: bool = typer.Option(False, help="Also measure on pictures that the pipeline does not know; it is said."),
-    device: str = typer.Option(None, help="cpu, cuda, ..."),
+    pipeline: str = Option(None, help="Folder or bundled name whose model_index.json is to hold the result."),
+    quality_map: str = Option(None, metavar="NAME", help="Measure this provider instead."),
+    alignment_map: str = Option(None, metavar="NAME", help="The same of a provider of alignment maps."),
+    allow_noncommercial: bool = Option(False, help="Accept a provider whose terms are non-commercial."),
+    images: Path = Option(..., help="Folder of good images with prompts; 66 for the usual four gates."),
+    prompts: Path = Option(None, help="Table of their prompts; sidecars and metadata are read without one."),
+    out: Path = Option(None, help="Write the calibration to this JSON file and leave the pipeline as it is."),
+    phrase_score: str = Option(None, help="class or peak; without it, what tells words apart better."),
+    redundant: str = Option(None, help="empty or none; without it, what tells words apart better."),
+    false_alarms: float = Option(0.03, help="Share of good images that all gates together may send to repair."),
+    force: bool = Option(False, help="Also measure on pictures that the pipeline does not know; it is said."),
+    device: str = Option(None, help="cpu, cuda, ..."),
 ) -> None:
     """Set tau, alpha, a_bound, beta, margin, gates and the mask's threshold from quantiles on good images."""
     from dataclasses import asdict
@@ -43,9 +45,9 @@ def calibrate(
             edge, file = measure_provider(
                 kind, name, stream, texts, false_alarms, device or "cpu", allow_noncommercial
             )
-            typer.echo(json.dumps({"kept": str(file), **asdict(edge)}, indent=1))
+            echo(json.dumps({"kept": str(file), **asdict(edge)}, indent=1))
             if edge.badness == 1.0:
-                typer.echo(f"Good pictures reach the worst that '{name}' can say: it is not believed.", err=True)
+                tell(f"Good pictures reach the worst that '{name}' can say: it is not believed.")
     if quality_map is not None or alignment_map is not None:
         return
     pipeline = chosen_pipeline(pipeline)
@@ -53,14 +55,12 @@ def calibrate(
     maps = load_maps(pipeline, device=device, fresh=True)
     if out is None and maps.folder is None:
         raise ConfigError(f"'{pipeline}' is not a folder on this machine: give --out FILE for its calibration.")
-    typer.echo(f"looking at {len(pictures)} images", err=True)
+    tell(f"looking at {len(pictures)} images")
     told = check_pictures(pipeline, (read_image(picture.path).rgb for picture in pictures), force)
     stream = (read_image(picture.path).rgb for picture in pictures)
     readings = {"phrase_score": phrase_score, "redundant": redundant}
     done = measure(maps.pq, maps.aq, stream, asked, false_alarms=false_alarms, **readings)  # type: ignore[arg-type]
     for warning in filter(None, [*done.warnings, told]):
-        typer.echo(warning, err=True)
+        tell(warning)
     store_calibration(out or maps.folder, done.calibration)  # type: ignore[arg-type]
-    typer.echo(
-        json.dumps({"calibration": done.calibration.to_dict(), "report": done.report, "forced": told}, indent=1)
-    )
+    echo(json.dumps({"calibration": done.calibration.to_dict(), "report": done.report, "forced": told}, indent=1))

@@ -3,15 +3,16 @@
 from pathlib import Path
 
 import typer
+from typer import Exit, Option, echo
 
 SHOWN = ("01_clean", "05_blur", "07_warp", "09_colour", "11_texture", "12_missing")
 """One good picture, and one of each thing that grefine tells apart."""
 
 
 def demo(
-    out: Path = typer.Option("grefine-demo", "--out", "-o", help="Folder of results."),
-    open_: bool = typer.Option(False, "--open", help="Open the page of the run in the browser."),
-    as_json: bool = typer.Option(False, "--json", help="Print events as JSON lines, the summary last."),
+    out: Path = Option("grefine-demo", "--out", "-o", help="Folder of results."),
+    open_: bool = Option(False, "--open", help="Open the page of the run in the browser."),
+    as_json: bool = Option(False, "--json", help="Print events as JSON lines, the summary last."),
 ) -> None:
     """Refine six example pictures with the bundled toy pipeline (no download, no GPU) and name the page of results."""
     from grefine.folder.progress import choose_reporter
@@ -28,9 +29,9 @@ def demo(
     )
     page = (out / "report.html").resolve()
     if not as_json:
-        typer.echo("\n".join(summary.lines()))
-        typer.echo(f"The page of the run: {page}")
-        typer.echo(f"The pictures, for other commands with --pipeline tiny: {examples}")
+        echo("\n".join(summary.lines()))
+        echo(f"The page of the run: {page}")
+        echo(f"The pictures, for other commands with --pipeline tiny: {examples}")
     if open_ and page.is_file():
         typer.launch(page.as_uri())
-    raise typer.Exit(summary.exit_code)
+    raise Exit(summary.exit_code)

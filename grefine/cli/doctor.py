@@ -9,22 +9,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import typer
+from typer import Option, echo
 
 PACKAGES = ("torch", "diffusers", "transformers", "open_clip_torch", "pyiqa", "peft")
 _GIB = 2**30
 
 
-def doctor(as_json: bool = typer.Option(False, "--json", help="Print everything as JSON.")) -> None:
+def doctor(as_json: bool = Option(False, "--json", help="Print everything as JSON.")) -> None:
     """Say what is here: device, memory, packages, cache, pipelines, judges; and what gets what is missing."""
     found = examine()
-    typer.echo(json.dumps(found, indent=1) if as_json else "\n".join(_lines(found)))
+    echo(json.dumps(found, indent=1) if as_json else "\n".join(_lines(found)))
 
 
 def examine() -> dict[str, Any]:
     """Return what this machine has and what can run on it, as plain values."""
     from grefine import __version__
     from grefine.fetching import fetch_names
+    from grefine.plugins import plugged_in
     from grefine.resources import pipeline_names
     from grefine.scorers.listing import list_metrics
 
@@ -43,6 +44,7 @@ def examine() -> dict[str, Any]:
         "cache": _cache(),
         "fetched": {name: _is_fetched(name) for name in fetch_names()},
         "pipelines": pipelines,
+        "painters": sorted(plugged_in("grefine.painters", "painter")),
         "judges": judges,
     }
 
@@ -79,13 +81,10 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _memory() -> dict[str, int | None]:
-    names = {"total": "SC_PHYS_PAGES", "free": "SC_AVPHYS_PAGES"}
+    """Return the machine's memory in bytes, as far as its system says it."""
     known = getattr(os, "sysconf_names", {})
-    return {what: _pages(name) if name in known else None for what, name in names.items()}
-
-
-def _pages(name: str) -> int:
-    return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
+    pages = {"total": "SC_PHYS_PAGES", "free": "SC_AVPHYS_PAGES"}
+    return {what: os.sysconf(n) * os.sysconf("SC_PAGE_SIZE") if n in known else None for what, n in pages.items()}
 
 
 def _cache() -> dict[str, Any]:
@@ -132,6 +131,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield "pipelines"
     for name, state in found["pipelines"].items():
         yield f"  {name:<12} {_told(state, name)}"
+    if found["painters"]:
+        yield f"painters of other packages (--painter NAME): {', '.join(found['painters'])}"
     judges = found["judges"]
     ready = [name for name, state in judges.items() if state["ready"]]
     yield f"judges for any picture: {', '.join(ready) or 'none'}"

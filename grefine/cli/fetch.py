@@ -2,15 +2,17 @@
 
 import json
 
-import typer
+from typer import Argument, Option, echo
+
+from grefine.cli.passing import tell
 
 
 def fetch(
-    names: list[str] = typer.Argument(None, metavar="[NAME]...", help="What to get; without one the list is printed."),
-    controlnet: bool = typer.Option(True, "--controlnet/--no-controlnet", help="Also the ControlNet of stage 2."),
-    judges: bool = typer.Option(True, "--judges/--no-judges", help="Also the judges of the guard."),
-    accept_terms: bool = typer.Option(False, "--accept-terms", help="Your yes to terms that are unknown or not free."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    names: list[str] = Argument(None, metavar="[NAME]...", help="What to get; without one the list is printed."),
+    controlnet: bool = Option(True, "--controlnet/--no-controlnet", help="Also the ControlNet of stage 2."),
+    judges: bool = Option(True, "--judges/--no-judges", help="Also the judges of the guard."),
+    accept_terms: bool = Option(False, "--accept-terms", help="Your yes to terms that are unknown or not free."),
+    as_json: bool = Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Get weights into the cache folder (GREFINE_CACHE) and record their hashes; print where they lie."""
     from grefine import fetching
@@ -23,10 +25,10 @@ def fetch(
             listed = {
                 n: {"description": r.description, "licence": r.licence, "source": r.source} for n, r in rows.items()
             }
-            typer.echo(json.dumps(listed, indent=1))
+            echo(json.dumps(listed, indent=1))
             return
         for known, recipe in rows.items():
-            typer.echo(f"{known:14} {recipe.description} [{recipe.licence}]")
+            echo(f"{known:14} {recipe.description} [{recipe.licence}]")
         return
     without = {part for part, wanted in (("controlnet", controlnet), ("judges", judges)) if not wanted}
     done = []
@@ -35,13 +37,11 @@ def fetch(
             if not accept_terms:
                 raise ConfigError(f"'{name}' runs under: {asked}. Say --accept-terms if yours is such a use.")
             fetching.accept_terms_of(name, asked)
-            typer.echo(f"{name}: its terms are accepted on this machine; its package gets its weights", err=True)
+            tell(f"{name}: its terms are accepted on this machine; its package gets its weights")
             continue
         own = without if len(names) == 1 else without & set(fetching.fetch_recipe(name).parts())
-        done += fetching.fetch(
-            name, without=own, accept_terms=accept_terms, report=lambda line: typer.echo(line, err=True)
-        )
+        done += fetching.fetch(name, without=own, accept_terms=accept_terms, report=tell)
     if as_json:
-        typer.echo(json.dumps([str(path) for path in done], indent=1))
+        echo(json.dumps([str(path) for path in done], indent=1))
     else:
-        typer.echo("\n".join(map(str, done)))
+        echo("\n".join(map(str, done)))

@@ -29,12 +29,17 @@ COMMANDS = {
 _KINDS = ("argument", "option")
 
 
-class Command(TyperCommand):
-    """A command whose help is plain text."""
+class Plain:
+    """Help as plain text, whether or not rich is installed."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
+    def format_help(self: Any, ctx: Any, formatter: Any) -> None:
         """Write usage, what it does, and the groups."""
-        _write(self, ctx, formatter)
+        for part in (self.format_usage, self.format_help_text, self.format_options, self.format_epilog):
+            part(ctx, formatter)
+
+
+class Command(Plain, TyperCommand):
+    """A command with its options in groups."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options by group."""
@@ -43,12 +48,8 @@ class Command(TyperCommand):
         _write_groups(formatter, "Options", OPTIONS, rows["option"])
 
 
-class Group(TyperGroup):
+class Group(Plain, TyperGroup):
     """Commands by what they are for."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write usage, what it is, its commands and options."""
-        _write(self, ctx, formatter)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the commands by group, then the options."""
@@ -68,13 +69,6 @@ def plain(app: Any) -> None:
         info.cls = Command
     for below in app.registered_groups:
         plain(below.typer_instance)
-
-
-def _write(command: Any, ctx: Any, formatter: Any) -> None:
-    command.format_usage(ctx, formatter)
-    command.format_help_text(ctx, formatter)
-    command.format_options(ctx, formatter)
-    command.format_epilog(ctx, formatter)
 
 
 def _row(param: Any, ctx: Any) -> tuple[str, str] | None:

@@ -1,21 +1,14 @@
-"""`grefine`: the commands by name. Nothing here imports torch; each command does so only when it runs."""
+"""`grefine`: the commands by name, each from the file of its name. None imports torch before it runs."""
 
 import io
 import os
 import sys
+from importlib import import_module
 
 import typer
+from typer import Option
 
-from grefine.cli import app as app_command
-from grefine.cli import calibrate, convert, demo, doctor, fetch, merge, metrics, rank, score, selfcheck, settings
-from grefine.cli import compare as compare_command
-from grefine.cli import evaluate as evaluate_command
-from grefine.cli import map as map_command
-from grefine.cli import parse as parse_command
-from grefine.cli import plan as plan_command
-from grefine.cli import refine as refine_command
-from grefine.cli import train as train_command
-from grefine.cli.help import plain
+from grefine.cli.help import COMMANDS, plain
 
 app = typer.Typer(
     name="grefine",
@@ -27,7 +20,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+def _root(version: bool = Option(False, "--version", help="Print the version and stop.")) -> None:
     if version:
         from grefine import __version__
 
@@ -35,25 +28,12 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.command("settings")(settings.settings)
-app.add_typer(rank.app, name="rank")
-app.command("map")(map_command.map_)
-app.command("parse")(parse_command.parse)
-app.command("plan")(plan_command.plan)
-app.command("app")(app_command.app)
-app.command("refine")(refine_command.refine)
-app.command("merge")(merge.merge)
-app.add_typer(train_command.train_app, name="train")
-app.command("calibrate")(calibrate.calibrate)
-app.command("compare")(compare_command.compare)
-app.command("evaluate")(evaluate_command.evaluate)
-app.command("selfcheck")(selfcheck.selfcheck)
-app.command("fetch")(fetch.fetch)
-app.command("metrics")(metrics.metrics)
-app.command("score")(score.score)
-app.command("convert")(convert.convert)
+for _name in " ".join(COMMANDS.values()).split():
+    _command = getattr(import_module(f"grefine.cli.{_name}"), _name)
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name)
+    else:
+        app.command(_name)(_command)
 plain(app)
 
 

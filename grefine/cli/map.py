@@ -3,35 +3,37 @@
 import json
 from pathlib import Path
 
-import typer
+from typer import Argument, Exit, Option, echo
+
+from grefine.cli.passing import tell
 
 
-def map_(
-    images: list[Path] = typer.Argument(help="Images, or folders of images."),
-    out: Path = typer.Option(..., "--out", "-o", help="Folder for overlays, maps, arrays and JSON."),
-    prompt: str = typer.Option(None, help="One prompt for all; tables, sidecars and metadata come first."),
-    prompts: Path = typer.Option(None, help="Table of prompts (CSV, TSV, JSON or JSON lines)."),
-    pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder, a Hub id, or 'released'."),
-    config: str = typer.Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
-    set_: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
-    calibration: Path = typer.Option(None, help="JSON file that `grefine calibrate --out` wrote."),
-    quality_map: str = typer.Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
-    alignment_map: str = typer.Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
-    allow_noncommercial: bool = typer.Option(False, help="Accept a provider whose terms are non-commercial."),
-    force: bool = typer.Option(False, help="Also map pictures that the pipeline does not know; it is said."),
-    device: str = typer.Option(None, help="cpu, cuda, ..."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object per image."),
+def map(
+    images: list[Path] = Argument(help="Images, or folders of images."),
+    out: Path = Option(..., "--out", "-o", help="Folder for overlays, maps, arrays and JSON."),
+    prompt: str = Option(None, help="One prompt for all; tables, sidecars and metadata come first."),
+    prompts: Path = Option(None, help="Table of prompts (CSV, TSV, JSON or JSON lines)."),
+    pipeline: str = Option(None, help="sdxl, tiny (toy scenes only), a folder, a Hub id, or 'released'."),
+    config: str = Option("default", help="Settings: a bundled name (default, paper, fast, ...) or a YAML file."),
+    set_: list[str] = Option([], "--set", metavar="KEY=VALUE", help="Change one setting of --config."),
+    calibration: Path = Option(None, help="JSON file that `grefine calibrate --out` wrote."),
+    quality_map: str = Option(None, metavar="NAME|DIR", help="A provider, or maps, in place of PQ-Map."),
+    alignment_map: str = Option(None, metavar="NAME|DIR", help="The same in place of AQ-Map."),
+    allow_noncommercial: bool = Option(False, help="Accept a provider whose terms are non-commercial."),
+    force: bool = Option(False, help="Also map pictures that the pipeline does not know; it is said."),
+    device: str = Option(None, help="cpu, cuda, ..."),
+    as_json: bool = Option(False, "--json", help="Print one JSON object per image."),
 ) -> None:
     """Map pictures without changing them, and draw the mask that `refine` would repaint under the same settings.
 
     Without a prompt only perceptual quality is judged.
     """
     from grefine.errors import ImageError
-    from grefine.folder.changes import changed_settings
     from grefine.indicators.map_files import save, table
     from grefine.indicators.providers import maps_of, open_sources
     from grefine.indicators.sources import ReadPicture, list_pictures, prompt_sources, read_pictures
     from grefine.refine.inspector import Inspector
+    from grefine.refine.settings import changed_settings
     from grefine.resources import chosen_pipeline
 
     pictures, sources = list_pictures(images), prompt_sources(prompt, prompts)
@@ -41,7 +43,7 @@ def map_(
     domain, foreign, failed = inspect.domain, 0, 0
     for found in read_pictures(pictures, sources):
         if not isinstance(found, ReadPicture):
-            typer.echo(f"{found[0].path}: {found[1]}", err=True)
+            tell(f"{found[0].path}: {found[1]}")
             failed += 1
             continue
         image = found.image.rgb
@@ -54,7 +56,7 @@ def map_(
             given = [maps_of(source, [found.picture.relative]) for source in drawn]
             (seen,) = inspect([image], [found.prompt.prompt], *given, force=force)
         except ImageError as error:
-            typer.echo(f"{found.picture.path}: {error}", err=True)
+            tell(f"{found.picture.path}: {error}")
             failed += 1
             continue
         known = {"image": str(found.picture.path), "prompt": found.prompt.prompt, "prompt_from": found.prompt.origin}
@@ -62,10 +64,10 @@ def map_(
         place = out / found.picture.name
         save(place.parent, place.name, image, seen.quality, seen.alignment, seen.plan.mask, known)
         lines = [json.dumps(known, ensure_ascii=False)] if as_json else [str(found.picture.path), *table(known)]
-        typer.echo("\n".join(lines))
+        echo("\n".join(lines))
         if found.prompt.unsure:
-            typer.echo(f"{found.picture.path}: {found.prompt.unsure}", err=True)
+            tell(f"{found.picture.path}: {found.prompt.unsure}")
     if domain is not None and foreign:
-        typer.echo(domain.told(foreign, len(pictures), force), err=True)
+        tell(domain.told(foreign, len(pictures), force))
     if failed:
-        raise typer.Exit(1)
+        raise Exit(1)

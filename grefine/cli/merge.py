@@ -2,17 +2,17 @@
 
 import json
 
-import typer
+from typer import Argument, Exit, Option, echo
 
 
 def merge(
-    out: str = typer.Argument(help="Folder or address of results that the shards share."),
-    as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
+    out: str = Argument(help="Folder or address of results that the shards share."),
+    as_json: bool = Option(False, "--json", help="Print the summary as JSON."),
 ) -> None:
     """Join journals, table and page of shards, and name what none has done; may be repeated, and while they run."""
     from grefine.folder.merge import merge as join
     from grefine.folder.progress import PlainReporter
 
     summary = join(out, PlainReporter())
-    typer.echo(json.dumps(summary.to_dict()) if as_json else "\n".join(summary.lines()))
-    raise typer.Exit(summary.exit_code)
+    echo(json.dumps(summary.to_dict()) if as_json else "\n".join(summary.lines()))
+    raise Exit(summary.exit_code)

@@ -1,64 +1,65 @@
 """`grefine rank`: choose pairs, collect votes, rank the methods, test the judges."""
 
+import json
 from pathlib import Path
 
 import typer
+from typer import Argument, Option, echo
 
-app = typer.Typer(
-    name="rank",
+from grefine.cli.passing import chosen, tell
+
+rank = typer.Typer(
     help="Which refiner is better? Choose the pairs that tell most, collect votes, rank, and test judges.",
     no_args_is_help=True,
 )
 
 
-@app.command()
+@rank.command()
 def pairs(
-    methods: list[Path] = typer.Argument(help="One folder of outputs per method; the folder's name is the method's."),
-    out: Path = typer.Option(..., "--out", "-o", help="The study folder to make."),
-    k: int = typer.Option(None, "-k", help="Images per pair of methods [16]."),
-    random: int = typer.Option(None, help="Further images per pair, drawn at random, for comparison [0]."),
-    inputs: Path = typer.Option(None, help="Folder of the inputs, for the semantic distance."),
-    lambda_: float = typer.Option(None, "--lambda", help="Weight of the semantic distance [0.1]."),
-    distance: str = typer.Option(None, help="auto, offline (no weights needed) or deep (DISTS and VGG) [auto]."),
-    cache: Path = typer.Option(None, help="Where descriptors are kept for the next time."),
-    common: bool = typer.Option(False, help="Use only the images that every method has."),
-    training: int = typer.Option(None, help="Exercises with a known answer at the start [3]."),
-    attention: int = typer.Option(None, help="Hidden pairs with a known answer [one in 25, at least 2]."),
-    title: str = typer.Option(None, help="Title of the page."),
-    question: str = typer.Option(None, help="What subjects are asked."),
-    config: str = typer.Option("default", help="A YAML file or the name of a bundled one (default, paper)."),
-    seed: int = typer.Option(None, help="For everything that is drawn [0]."),
-    json_: bool = typer.Option(False, "--json", help="Print the pairs as JSON."),
+    methods: list[Path] = Argument(help="One folder of outputs per method; the folder's name is the method's."),
+    out: Path = Option(..., "--out", "-o", help="The study folder to make."),
+    k: int = Option(None, "-k", help="Images per pair of methods [16]."),
+    random: int = Option(None, help="Further images per pair, drawn at random, for comparison [0]."),
+    inputs: Path = Option(None, help="Folder of the inputs, for the semantic distance."),
+    lambda_: float = Option(None, "--lambda", help="Weight of the semantic distance [0.1]."),
+    distance: str = Option(None, help="auto, offline (no weights needed) or deep (DISTS and VGG) [auto]."),
+    cache: Path = Option(None, help="Where descriptors are kept for the next time."),
+    common: bool = Option(False, help="Use only the images that every method has."),
+    training: int = Option(None, help="Exercises with a known answer at the start [3]."),
+    attention: int = Option(None, help="Hidden pairs with a known answer [one in 25, at least 2]."),
+    title: str = Option(None, help="Title of the page."),
+    question: str = Option(None, help="What subjects are asked."),
+    config: str = Option("default", help="A YAML file or the name of a bundled one (default, paper)."),
+    seed: int = Option(None, help="For everything that is drawn [0]."),
+    json_: bool = Option(False, "--json", help="Print the pairs as JSON."),
 ) -> None:
     """Choose the few images on which methods differ most (MAD, Eq. 1) and make a study folder of them."""
     import dataclasses
-    import json
 
     from grefine.config import load_config
     from grefine.ranking.select import PairsConfig, build_study
     from grefine.resources import config_file
 
-    given = {"k": k, "random": random, "lambda_": lambda_, "distance": distance, "training": training, "seed": seed}
-    given |= {"attention": attention, "title": title, "question": question}
-    settings = load_config(config_file("rank", config), PairsConfig, {n: v for n, v in given.items() if v is not None})
-    study = build_study(methods, out, settings, inputs, cache, common, _say)
+    given = chosen(locals(), "k random lambda_ distance training attention title question seed")
+    settings = load_config(config_file("rank", config), PairsConfig, given)
+    study = build_study(methods, out, settings, inputs, cache, common, tell)
     if json_:
-        typer.echo(json.dumps([dataclasses.asdict(pair) for pair in study.pairs], indent=1))
+        echo(json.dumps([dataclasses.asdict(pair) for pair in study.pairs], indent=1))
     else:
         images = len({pair.image for pair in study.pairs})
-        typer.echo(f"{len(study.pairs)} pairs of {len(study.methods)} methods on {images} images in '{out}'.")
-        typer.echo(f"Distances: {study.appearance}; {study.semantics}; lambda {study.lambda_:g}.")
-        typer.echo(f"Next: grefine rank study {out}")
+        echo(f"{len(study.pairs)} pairs of {len(study.methods)} methods on {images} images in '{out}'.")
+        echo(f"Distances: {study.appearance}; {study.semantics}; lambda {study.lambda_:g}.")
+        echo(f"Next: grefine rank study {out}")
 
 
-@app.command()
+@rank.command()
 def study(
-    folder: Path = typer.Argument(help="A study folder made by `grefine rank pairs`."),
-    port: int = typer.Option(8750, help="0 takes any free port."),
-    host: str = typer.Option("127.0.0.1", help="Address to listen on; only this machine by default."),
-    allow_host: list[str] = typer.Option([], help="Further host names by which subjects may reach this server."),
-    export: Path = typer.Option(None, help="Write the votes as CSV and stop, also while a server is running."),
-    min_attention: float = typer.Option(0.0, help="With --export: leave out subjects that pass a smaller share."),
+    folder: Path = Argument(help="A study folder made by `grefine rank pairs`."),
+    port: int = Option(8750, help="0 takes any free port."),
+    host: str = Option("127.0.0.1", help="Address to listen on; only this machine by default."),
+    allow_host: list[str] = Option([], help="Further host names by which subjects may reach this server."),
+    export: Path = Option(None, help="Write the votes as CSV and stop, also while a server is running."),
+    min_attention: float = Option(0.0, help="With --export: leave out subjects that pass a smaller share."),
 ) -> None:
     """Serve the two-alternative forced choice as a page, or export its votes."""
     from grefine.ranking.journal import export_votes
@@ -66,87 +67,71 @@ def study(
 
     if export is not None:
         for line in export_votes(folder, export, min_attention):
-            typer.echo(line)
+            echo(line)
         return
     server = make_server(folder, host, port, tuple(allow_host))
-    typer.echo(server.link)
-    typer.echo("Give this link to the subjects; Ctrl+C stops. Every vote is stored at once.", err=True)
+    echo(server.link)
+    tell("Give this link to the subjects; Ctrl+C stops. Every vote is stored at once.")
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        typer.echo(f"Stopped; {len(server.desk.journal)} answers are in '{server.desk.journal.path}'.", err=True)
+        tell(f"Stopped; {len(server.desk.journal)} answers are in '{server.desk.journal.path}'.")
     finally:
         server.server_close()
         server.desk.journal.close()
 
 
-@app.command()
+@rank.command()
 def fit(
-    votes: Path = typer.Argument(help="CSV: method_a, method_b, votes_a, votes_b; image, subject, group if known."),
-    by: str = typer.Option("auto", help="Intervals by subject, image, both, or auto (both where subjects are known)."),
-    pseudo_count: float = typer.Option(None, help="Added to both directions of every pair [0 unless needed]."),
-    group: str = typer.Option(None, help="Use only the rows of this group, e.g. mad."),
-    method: list[str] = typer.Option([], help="The accepted methods; others in the votes are an error."),
-    resamples: int = typer.Option(500, help="For the intervals; 0 leaves them out."),
-    draws: int = typer.Option(100, help="Per K of the stability curve; 0 leaves it out."),
-    level: float = typer.Option(0.95, help="Level of the intervals."),
-    plot: Path = typer.Option(None, help="Write a picture (.png, .svg, .pdf)."),
-    seed: int = typer.Option(0, help="For everything that is drawn."),
-    json_: bool = typer.Option(False, "--json", help="Print everything as JSON."),
+    votes: Path = Argument(help="CSV: method_a, method_b, votes_a, votes_b; image, subject, group if known."),
+    by: str = Option("auto", help="Intervals by subject, image, both, or auto (both where subjects are known)."),
+    pseudo_count: float = Option(None, help="Added to both directions of every pair [0 unless needed]."),
+    group: str = Option(None, help="Use only the rows of this group, e.g. mad."),
+    method: list[str] = Option([], help="The accepted methods; others in the votes are an error."),
+    resamples: int = Option(500, help="For the intervals; 0 leaves them out."),
+    draws: int = Option(100, help="Per K of the stability curve; 0 leaves it out."),
+    level: float = Option(0.95, help="Level of the intervals."),
+    plot: Path = Option(None, help="Write a picture (.png, .svg, .pdf)."),
+    seed: int = Option(0, help="For everything that is drawn."),
+    json_: bool = Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
     """Rank the methods by Thurstone's maximum likelihood (Eq. 2), with intervals, agreement and stability."""
-    import json
-
-    from grefine.ranking.result import rank_methods
+    from grefine.ranking.result import plot_ranking, rank_methods
     from grefine.ranking.votes import in_group, read_votes
 
     table = in_group(read_votes(votes, method or None), group)
     ranking = rank_methods(table, by, pseudo_count, resamples, draws, level, seed)  # type: ignore[arg-type]
     if plot is not None:
-        from grefine.ranking.result import plot_ranking
-
         plot_ranking(ranking, plot)
-    typer.echo(json.dumps(ranking.as_dict(), indent=1) if json_ else "\n".join(ranking.lines()))
+    echo(json.dumps(ranking.as_dict(), indent=1) if json_ else "\n".join(ranking.lines()))
 
 
-@app.command()
+@rank.command()
 def score(
-    votes: Path = typer.Argument(help="CSV of votes."),
-    metric: list[str] = typer.Option([], help="A metric of the registry (`grefine metrics`); repeat for several."),
-    images: list[Path] = typer.Option([], help="The methods' folders, or one folder that holds them."),
-    calibrated: list[Path] = typer.Option([], help="Folder of `grefine train rectifier`; repeat for several."),
-    values: Path = typer.Option(None, help="Ready values instead: CSV with method, image and one column per judge."),
-    prompts: Path = typer.Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
-    pipeline: str = typer.Option(None, help="Take the networks that this pipeline carries."),
-    weights: list[str] = typer.Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
-    allow_noncommercial: bool = typer.Option(False, help="Accept the terms of pyiqa's metrics."),
-    force: bool = typer.Option(False, help="Also judge pictures that a network does not know; it is said."),
-    device: str = typer.Option("cpu", help="cpu or cuda."),
-    seed: int = typer.Option(0, help="For the intervals."),
-    json_: bool = typer.Option(False, "--json", help="Print everything as JSON."),
+    votes: Path = Argument(help="CSV of votes."),
+    metric: list[str] = Option([], help="A metric of the registry (`grefine metrics`); repeat for several."),
+    images: list[Path] = Option([], help="The methods' folders, or one folder that holds them."),
+    calibrated: list[Path] = Option([], help="Folder of `grefine train rectifier`; repeat for several."),
+    values: Path = Option(None, help="Ready values instead: CSV with method, image and one column per judge."),
+    prompts: Path = Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
+    pipeline: str = Option(None, help="Take the networks that this pipeline carries."),
+    weights: list[str] = Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
+    allow_noncommercial: bool = Option(False, help="Accept the terms of pyiqa's metrics."),
+    force: bool = Option(False, help="Also judge pictures that a network does not know; it is said."),
+    device: str = Option("cpu", help="cpu or cuda."),
+    seed: int = Option(0, help="For the intervals."),
+    json_: bool = Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
     """Score judges by how often they side with the voters (2AFC; ties count half), beside what could be reached."""
-    import json
-
     from grefine.io.prompt_table import read_prompt_table
-    from grefine.ranking.judges import (
-        afc_table,
-        calibrated_values,
-        metric_values,
-        read_values,
-        voted_images,
-    )
+    from grefine.ranking.judges import afc_table, calibrated_values, metric_values, read_values, voted_images
     from grefine.ranking.votes import read_votes
 
     table = read_votes(votes)
     judges = read_values(values) if values is not None else {}
     paths = voted_images(table, images) if metric or calibrated else {}
     texts = read_prompt_table(prompts).prompts if prompts is not None else None
-    judges |= metric_values(metric, paths, pipeline, device, texts, _say, weights, allow_noncommercial, force)
-    judges |= calibrated_values(calibrated, paths, device, _say, force)
+    judges |= metric_values(metric, paths, pipeline, device, texts, tell, weights, allow_noncommercial, force)
+    judges |= calibrated_values(calibrated, paths, device, tell, force)
     found = afc_table(table, judges, seed)
-    typer.echo(json.dumps([row.as_dict() for row in found], indent=1) if json_ else "\n".join(r.line() for r in found))
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    echo(json.dumps([row.as_dict() for row in found], indent=1) if json_ else "\n".join(r.line() for r in found))

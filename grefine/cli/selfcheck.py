@@ -4,18 +4,20 @@ import dataclasses
 import json
 from pathlib import Path
 
-import typer
+from typer import Exit, Option, echo
+
+from grefine.cli.passing import tell
 
 
 def selfcheck(
-    pipeline: str = typer.Option(None, help="sdxl, tiny (toy scenes only), a folder, a Hub id, or 'released'."),
-    images: Path = typer.Option(..., help="Folder of good images."),
-    prompts: Path = typer.Option(None, help="Table of their prompts; sidecars and metadata are read without one."),
-    count: int = typer.Option(16, min=4, help="Images used, at most."),
-    calibration: Path = typer.Option(None, help="JSON file that `grefine calibrate --out` wrote."),
-    force: bool = typer.Option(False, help="Also check with pictures that the pipeline does not know; it is said."),
-    device: str = typer.Option(None, help="cpu, cuda, ..."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    pipeline: str = Option(None, help="sdxl, tiny (toy scenes only), a folder, a Hub id, or 'released'."),
+    images: Path = Option(..., help="Folder of good images."),
+    prompts: Path = Option(None, help="Table of their prompts; sidecars and metadata are read without one."),
+    count: int = Option(16, min=4, help="Images used, at most."),
+    calibration: Path = Option(None, help="JSON file that `grefine calibrate --out` wrote."),
+    force: bool = Option(False, help="Also check with pictures that the pipeline does not know; it is said."),
+    device: str = Option(None, help="cpu, cuda, ..."),
+    as_json: bool = Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Blur images, swap their prompts, paste defects: does p fall, does a fall, is the defect found?"""
     from grefine.indicators.domain_check import check_pictures
@@ -30,18 +32,16 @@ def selfcheck(
     maps = load_maps(pipeline, device=device, calibration=calibration)
     checks = run(maps.pq, maps.aq, shown, asked)
     if as_json:
-        typer.echo(
-            json.dumps([dataclasses.asdict(c) | {"passed": c.passed, "forced": told} for c in checks], indent=1)
-        )
+        echo(json.dumps([dataclasses.asdict(c) | {"passed": c.passed, "forced": told} for c in checks], indent=1))
     for check in checks if not as_json else ():
         verdict = "ok    " if check.passed else "FAILED"
-        typer.echo(
+        echo(
             f"{verdict} {check.name}: {check.right} of {check.total} pictures ({check.least} or more are right), "
             f"mean {check.change:+.4f} (below 0 is right): {check.explanation}"
         )
     if told:
-        typer.echo(told, err=True)
+        tell(told)
     if not maps.calibration.calibrated:
-        typer.echo("Uncalibrated: `grefine calibrate` sets the thresholds for this pipeline.", err=True)
+        tell("Uncalibrated: `grefine calibrate` sets the thresholds for this pipeline.")
     if not all(check.passed for check in checks):
-        raise typer.Exit(1)
+        raise Exit(1)

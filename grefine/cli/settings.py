@@ -5,12 +5,12 @@ import shutil
 import textwrap
 from typing import Any
 
-import typer
+from typer import Argument, Option, echo
 
 
 def settings(
-    names: list[str] = typer.Argument(None, metavar="[NAME]...", help="Only these; without one, all."),
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    names: list[str] = Argument(None, metavar="[NAME]...", help="Only these; without one, all."),
+    as_json: bool = Option(False, "--json", help="Print JSON."),
 ) -> None:
     """List every setting of a refinement: its default, the values it takes, and what it does."""
     from grefine.errors import ConfigError, nearest
@@ -21,13 +21,13 @@ def settings(
             raise ConfigError(f"No setting '{name}'; `grefine settings` lists them{nearest(name, rows)}")
     chosen = [rows[name] for name in names or rows]
     if as_json:
-        typer.echo(json.dumps(chosen, indent=1))
+        echo(json.dumps(chosen, indent=1))
         return
     width = min(shutil.get_terminal_size((100, 24)).columns, 119)
     for row in chosen:
-        typer.echo(f"{row['name']} = {row['default']}   ({row['allowed']})")
+        echo(f"{row['name']} = {row['default']}   ({row['allowed']})")
         if row["meaning"]:
-            typer.echo(textwrap.fill(row["meaning"], width, initial_indent="    ", subsequent_indent="    "))
+            echo(textwrap.fill(row["meaning"], width, initial_indent="    ", subsequent_indent="    "))
 
 
 def setting_rows() -> list[dict[str, Any]]:

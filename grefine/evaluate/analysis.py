@@ -3,14 +3,60 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from grefine.evaluate.results import Analysis, AxisResult, MetricResult, level_of
 from grefine.evaluate.statistics import holm, noise_band, summarise, terciles
-from grefine.evaluate.tables import AFTER, BEFORE, NOISE, ScoreRow, Values, finite_pairs, values_of
+from grefine.evaluate.tables import AFTER, BEFORE, NOISE, ScoreRow, Values, values_of
 from grefine.scorers.noise import CEILING, metric_width
 from grefine.types import AXES, Axis, MetricSpec
+
+Stages = Mapping[str, Mapping[str, float]]
+"""Stage → image → value."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One column of the long table; every array is over the images, NaN where there is no number."""
+
+    metric: str
+    spec: MetricSpec
+    before: np.ndarray
+    after: np.ndarray
+    gain: np.ndarray
+    """Turned so that positive is better."""
+    noise: Mapping[str, np.ndarray]
+    """Probe → gain by a change that nobody sees."""
+
+    @cached_property
+    def inputs(self) -> np.ndarray:
+        """The inputs' scores, without gaps."""
+        return self.before[np.isfinite(self.before)]
+
+    @cached_property
+    def band(self) -> float:
+        """Changes up to this size are its noise."""
+        return noise_band([*self.noise.values()])
+
+    @cached_property
+    def unfit(self) -> bool:
+        """Its noise is too wide to judge here."""
+        known = self.inputs.size > 0
+        return known and self.band > CEILING * metric_width(self.spec, float(np.abs(self.inputs).mean()))
+
+    @cached_property
+    def scale(self) -> float:
+        """The unit in which its gains are put beside other metrics': the spread of the inputs' scores."""
+        return (float(self.inputs.std()) if self.inputs.size > 1 else 0.0) or self.band or 1.0
+
+    def means(self, inside: np.ndarray | bool = True) -> tuple[float, float]:
+        """Return the means before and after over the images that have both numbers."""
+        both = np.isfinite(self.gain) & inside
+        if not both.any():
+            return math.nan, math.nan
+        return float(self.before[both].mean()), float(self.after[both].mean())
 
 
 def analyse(
@@ -23,56 +69,72 @@ def analyse(
 ) -> Analysis:
     """Analyse one method against the baseline; columns without a spec are left out."""
     values = rows if isinstance(rows, Mapping) else values_of(rows)
-    groups = groups or {}
     shown = [m for m in values if m in specs and not specs[m].needs_reference and method in values[m]]
-    bands = {m: noise_band(_noise(values[m], specs[m], baseline)) for m in shown}
-    unfit = {m for m in shown if _unfit(bands[m], specs[m], values[m].get(baseline, {}))}
-    gains = {m: gains_of(values[m], specs[m], baseline, method) for m in shown}
-    evidence = [m for m in shown if m not in unfit and gains[m] and is_evidence(m, specs[m], shown)]
-    summaries = {m: summarise(list(gains[m].values()), bands[m]) for m in shown}
+    images = sorted({image for m in shown for stage in (baseline, method) for image in values[m].get(stage, {})})
+    labels = np.array([(groups or {}).get(image, "") for image in images])
+    columns = {m: _column(m, specs[m], values[m], images, (baseline, method)) for m in shown}
+    speaking = {m for m in shown if is_evidence(m, specs[m], shown)}
+    evidence = [m for m, c in columns.items() if m in speaking and not c.unfit and np.isfinite(c.gain).any()]
+    summaries = {m: summarise(c.gain[np.isfinite(c.gain)], c.band) for m, c in columns.items()}
     adjusted = holm({m: summaries[m].p for m in evidence})
-    scale = {m: _scale(values[m], baseline, bands[m]) for m in shown}
     results = tuple(
         MetricResult(
             m,
-            specs[m],
-            *_means(values[m], baseline, method),
+            c.spec,
+            *c.means(),
             gain=summaries[m],
             p_holm=adjusted.get(m, math.nan),
             evidence=m in evidence,
-            unfit=m in unfit and is_evidence(m, specs[m], shown),
-            note=_note(m, specs[m], (m in evidence, m in unfit), values[m], gains[m], (baseline, method)),
-            spread=scale[m],
-            input_range=_input_range(values[m].get(baseline, {})),
+            unfit=c.unfit and m in speaking,
+            note=_note(c, m in evidence, len(values[m].get(baseline, {}).keys() & values[m][method].keys())),
+            spread=c.scale,
+            input_range=tuple(np.quantile(c.inputs, (0.1, 0.9)).tolist()) if c.inputs.size else None,
+            gains={i: g for i, g in zip(images, c.gain.tolist(), strict=True) if math.isfinite(g)},
         )
-        for m in shown
+        for m, c in columns.items()
     )
-    members = {axis: [m for m in evidence if axis in axes_of(m, specs[m], shown)] for axis in AXES}
-    strata = {axis: strata_of(axis, values, specs, members[axis], baseline) for axis in AXES}
-    axes, thirds = [], []
+    axes, thirds, notes = [], [], []
     by_group: dict[str, tuple[AxisResult, ...]] = {}
+    named = sorted(set(labels.tolist()) - {""})
     for axis in AXES:
-        noise = _composite_noise(members[axis], values, specs, scale, baseline)
-        parts = {m: {i: g / scale[m] for i, g in gains[m].items()} for m in members[axis]}
-        axes.append(_axis_result(axis, parts, noise))
-        thirds += [_stratum_result(axis, parts, noise, strata[axis], third) for third in ("low", "mid", "high")]
-        for group in sorted(set(groups.values())):
-            inside = {m: {i: g for i, g in part.items() if groups.get(i) == group} for m, part in parts.items()}
-            by_group[group] = (*by_group.get(group, ()), _axis_result(axis, inside, noise))
+        members = [columns[m] for m in evidence if axis in axes_of(m, specs[m], shown)]
+        judged = _Judged(axis, members, images)
+        axes.append(judged.result(judged.gains))
+        strata = strata_of(axis, values, members, images, baseline)
+        notes += [strata.note] * bool(strata.note)
+        thirds += [judged.stratum(strata, third) for third in ("low", "mid", "high")]
+        for group in named:
+            inside = judged.result(np.where(labels == group, judged.gains, math.nan))
+            by_group[group] = (*by_group.get(group, ()), inside)
     adjusted_axes = holm({axis.axis: axis.gain.p_visible for axis in axes})
-    axes = [replace(axis, level=level_of(axis.gain, adjusted_axes[axis.axis])) for axis in axes]
-    images = {image for m in shown for image in gains[m]}
     return Analysis(
         method=method,
         baseline=baseline,
-        n=len(images),
+        n=len({image for result in results for image in result.gains}),
         metrics=results,
-        axes=tuple(axes),
+        axes=tuple(replace(axis, level=level_of(axis.gain, adjusted_axes[axis.axis])) for axis in axes),
         strata=tuple(thirds),
         groups=by_group,
-        group_means=_group_means(shown, values, groups, baseline, method),
-        notes=tuple(s.note for s in strata.values() if s.note),
+        group_means={group: _group_means(columns, labels == group) for group in named},
+        notes=tuple(notes),
     )
+
+
+def _column(metric: str, spec: MetricSpec, stages: Stages, images: Sequence[str], ends: tuple[str, str]) -> _Column:
+    before, after = (_over(images, stages.get(stage, {})) for stage in ends)
+    sign = -1.0 if spec.direction == "lower" else 1.0
+    probes = {stage: _over(images, found) for stage, found in stages.items() if stage.startswith(NOISE)}
+    noise = {stage: sign * (changed - before) for stage, changed in probes.items()}
+    return _Column(metric, spec, before, after, sign * (after - before), noise)
+
+
+def _over(images: Sequence[str], values: Mapping[str, float]) -> np.ndarray:
+    found = np.array([values.get(image, math.nan) for image in images], dtype=float)
+    return np.where(np.isfinite(found), found, math.nan)
+
+
+def _group_means(columns: Mapping[str, _Column], inside: np.ndarray) -> dict[str, tuple[float, float]]:
+    return {m: c.means(inside) for m, c in columns.items() if np.isfinite(c.gain[inside]).any()}
 
 
 def is_evidence(metric: str, spec: MetricSpec, shown: Sequence[str]) -> bool:
@@ -101,145 +163,72 @@ def main_column(metric: str, columns: Sequence[str]) -> str:
     return next((c for c in columns if c.startswith(f"{metric}.")), metric)
 
 
-def gains_of(
-    stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str, method: str
-) -> dict[str, float]:
-    """Return each image's gain where both sides have a number, turned so that positive is better."""
-    pairs = finite_pairs(stages.get(baseline, {}), stages.get(method, {}))
-    sign = -1.0 if spec.direction == "lower" else 1.0
-    return {image: sign * (after - before) for image, before, after in pairs}
-
-
-def _noise(stages: Mapping[str, Mapping[str, float]], spec: MetricSpec, baseline: str) -> list[float]:
-    probes = (stage for stage in stages if stage.startswith(NOISE))
-    return [change for probe in probes for change in gains_of(stages, spec, baseline, probe).values()]
-
-
-def _unfit(band: float, spec: MetricSpec, scores: Mapping[str, float]) -> bool:
-    known = [abs(value) for value in scores.values() if math.isfinite(value)]
-    return bool(known) and band > CEILING * metric_width(spec, float(np.mean(known)))
-
-
-def _scale(stages: Mapping[str, Mapping[str, float]], baseline: str, band: float) -> float:
-    """Return the unit in which a metric's gains are put beside other metrics': the spread of the inputs' scores."""
-    values = [v for v in stages.get(baseline, {}).values() if math.isfinite(v)]
-    spread = float(np.std(values)) if len(values) > 1 else 0.0
-    return spread or band or 1.0
-
-
-def _input_range(scores: Mapping[str, float]) -> tuple[float, float] | None:
-    values = [v for v in scores.values() if math.isfinite(v)]
-    if not values:
-        return None
-    low, high = np.quantile(values, (0.1, 0.9))
-    return float(low), float(high)
-
-
-def _composite_noise(
-    metrics: Sequence[str],
-    values: Values,
-    specs: Mapping[str, MetricSpec],
-    scale: Mapping[str, float],
-    baseline: str,
-) -> float:
-    changes: list[float] = []
-    for probe in {stage: None for m in metrics for stage in values[m] if stage.startswith(NOISE)}:
-        parts = {
-            m: {i: g / scale[m] for i, g in gains_of(values[m], specs[m], baseline, probe).items()} for m in metrics
-        }
-        changes += composite(parts).values()
-    return noise_band(changes)
-
-
-def composite(parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return each image's mean over the metrics that have a value for it."""
-    collected: dict[str, list[float]] = {}
-    for part in parts.values():
-        for image, gain in part.items():
-            collected.setdefault(image, []).append(gain)
-    return {image: float(np.mean(gains)) for image, gains in sorted(collected.items())}
-
-
-def _axis_result(
-    axis: Axis,
-    parts: Mapping[str, Mapping[str, float]],
-    band: float,
-    stratum: str = "all",
-    stratified_by: str = "",
-) -> AxisResult:
-    per_image = composite(parts)
-    gain = summarise(list(per_image.values()), band)
-    return AxisResult(axis, level_of(gain), tuple(parts), gain, stratum, stratified_by, per_image)
-
-
-def _stratum_result(
-    axis: Axis, parts: Mapping[str, Mapping[str, float]], band: float, strata: "Strata", third: str
-) -> AxisResult:
-    """Judge one third of the inputs.
-
-    Where each metric has thirds of its own, an image can be in the third for some metrics only, and which ones depends
-    on their scores. Averaging such images would bring back the bias that separate thirds avoid, so every judgement
-    (one metric, one image) has the same weight, and images are resampled whole.
-    """
-    inside = {m: {i: gain for i, gain in part.items() if strata.third(m, i) == third} for m, part in parts.items()}
-    found = _axis_result(axis, inside, band, third, strata.source)
-    if "" in strata.thirds or len(parts) < 2:
-        return found
-    judgements = [gain for part in inside.values() for gain in part.values()]
-    if not judgements:
-        return found
-    weight = found.gain.n / len(judgements)
-    pooled = summarise([weight * sum(p[i] for p in inside.values() if i in p) for i in found.per_image], band)
-    counted = summarise(judgements, band)
-    gain = replace(pooled, win=counted.win, tie=counted.tie, loss=counted.loss)
-    usual = {i: v for i, v in found.per_image.items() if 2 * sum(i in p for p in inside.values()) >= len(parts)}
-    return replace(found, gain=gain, level=level_of(gain), per_image=usual)
-
-
-def _means(stages: Mapping[str, Mapping[str, float]], baseline: str, method: str) -> tuple[float, float]:
-    """Return the means before and after over the images that have both numbers."""
-    pairs = finite_pairs(stages.get(baseline, {}), stages.get(method, {}))
-    if not pairs:
-        return math.nan, math.nan
-    return float(np.mean([before for _, before, _ in pairs])), float(np.mean([after for _, _, after in pairs]))
-
-
-def _note(
-    metric: str,
-    spec: MetricSpec,
-    counts: tuple[bool, bool],
-    stages: Mapping[str, Mapping[str, float]],
-    gains: Mapping[str, float],
-    names: tuple[str, str],
-) -> str:
+def _note(column: _Column, evidence: bool, scored: int) -> str:
     notes = []
-    evidence, unfit = counts
-    if spec.used_in_loop:
+    judged = int(np.isfinite(column.gain).sum())
+    if column.spec.used_in_loop:
         notes.append("used in the loop")
-    elif unfit:
+    elif column.unfit:
         notes.append("its own noise is too wide to judge here")
-    elif spec.axis == "none":
+    elif column.spec.axis == "none":
         notes.append("describes a property, judges nothing")
-    elif not evidence and gains:
-        notes.append(f"part of {metric.split('.')[0]}")
-    lost = len(stages.get(names[0], {}).keys() & stages.get(names[1], {}).keys()) - len(gains)
-    if lost:
+    elif not evidence and judged:
+        notes.append(f"part of {column.metric.split('.')[0]}")
+    if lost := scored - judged:
         notes.append(f"no number for {lost} image{'s' if lost > 1 else ''}")
     return "; ".join(notes)
 
 
-def _group_means(
-    metrics: Sequence[str], values: Values, groups: Mapping[str, str], baseline: str, method: str
-) -> dict[str, dict[str, tuple[float, float]]]:
-    means: dict[str, dict[str, tuple[float, float]]] = {}
-    for group in sorted(set(groups.values())):
-        for metric in metrics:
-            pairs = finite_pairs(values[metric].get(baseline, {}), values[metric].get(method, {}))
-            inside = [(before, after) for image, before, after in pairs if groups.get(image) == group]
-            if inside:
-                before, after = np.mean(inside, axis=0)
-                means.setdefault(group, {})[metric] = (float(before), float(after))
-    return means
+def _mean(parts: np.ndarray) -> np.ndarray:
+    """Return each image's mean over the metrics that have a value for it, `(metrics, images)` → `(images,)`."""
+    known = np.isfinite(parts)
+    count = known.sum(0)
+    return np.where(count, np.where(known, parts, 0.0).sum(0) / np.maximum(count, 1), math.nan)
+
+
+def _stack(rows: Iterable[np.ndarray], images: Sequence[str]) -> np.ndarray:
+    """Return rows over the images as one matrix, also when there is none."""
+    found = list(rows)
+    return np.array(found, dtype=float).reshape(len(found), len(images))
+
+
+class _Judged:
+    """One axis as its judges see it, each in units of the spread of its inputs' scores."""
+
+    def __init__(self, axis: Axis, members: Sequence[_Column], images: Sequence[str]) -> None:
+        self.axis, self.metrics, self.images = axis, tuple(c.metric for c in members), images
+        self.gains = _stack((c.gain / c.scale for c in members), images)
+        probes = {probe: None for c in members for probe in c.noise}
+        gap = np.full(len(images), math.nan)
+        noise = [_mean(_stack((c.noise.get(probe, gap) / c.scale for c in members), images)) for probe in probes]
+        self.band = noise_band(noise)
+
+    def result(self, gains: np.ndarray, stratum: str = "all", stratified_by: str = "") -> AxisResult:
+        """Return what these gains, `(metrics, images)`, say."""
+        mean = _mean(gains)
+        per_image = {i: m for i, m in zip(self.images, mean.tolist(), strict=True) if math.isfinite(m)}
+        gain = summarise(list(per_image.values()), self.band)
+        return AxisResult(self.axis, level_of(gain), self.metrics, gain, stratum, stratified_by, per_image)
+
+    def stratum(self, strata: "Strata", third: str) -> AxisResult:
+        """Judge one third of the inputs.
+
+        Where each metric has thirds of its own, an image can be in the third for some metrics only, and which ones
+        depends on their scores. Averaging such images would bring back the bias that separate thirds avoid, so every
+        judgement (one metric, one image) has the same weight, and images are resampled whole.
+        """
+        inside = np.where(strata.thirds == third, self.gains, math.nan)
+        found = self.result(inside, third, strata.source)
+        judgements = inside[np.isfinite(inside)]
+        if not strata.apart or not judgements.size:
+            return found
+        count = np.isfinite(inside).sum(0)
+        pooled = summarise(np.nansum(inside, 0)[count > 0] * (found.gain.n / judgements.size), self.band)
+        counted = summarise(judgements, self.band)
+        gain = replace(pooled, win=counted.win, tie=counted.tie, loss=counted.loss)
+        usual = {i for i, n in zip(self.images, count.tolist(), strict=True) if 2 * n >= len(self.metrics)}
+        per_image = {i: v for i, v in found.per_image.items() if i in usual}
+        return replace(found, gain=gain, level=level_of(gain), per_image=per_image)
 
 
 INPUT_QUALITY = {"perceptual": ("pq_map", "pq", "p"), "alignment": ("aq_map", "aq", "a")}
@@ -252,18 +241,17 @@ class Strata:
 
     source: str
     """What the inputs were sorted by, in words."""
-    thirds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Metric → image → "low", "mid", "high". The key "" serves every metric."""
+    thirds: np.ndarray = field(default_factory=lambda: np.array(""))
+    """"low", "mid", "high" or "", `(images,)`, or `(metrics, images)` where every metric has its own."""
     note: str = ""
 
-    def third(self, metric: str, image: str) -> str | None:
-        """Return the third of `image` for judging by `metric`."""
-        return self.thirds.get(metric, self.thirds.get("", {})).get(image)
+    @property
+    def apart(self) -> bool:
+        """Every metric has thirds of its own."""
+        return self.thirds.ndim == 2
 
 
-def strata_of(
-    axis: str, values: Values, specs: Mapping[str, MetricSpec], evidence: Sequence[str], baseline: str
-) -> Strata:
+def strata_of(axis: str, values: Values, members: Sequence[_Column], images: Sequence[str], baseline: str) -> Strata:
     """Sort the inputs into thirds by p (perceptual) or a (alignment), else by the axis's other metrics.
 
     Sorting by the very metric that then judges would show gains at the bottom and losses at the top where there are
@@ -271,41 +259,36 @@ def strata_of(
     possible, and a note says so.
     """
     for name in INPUT_QUALITY[axis]:
-        known = _finite(values.get(name, {}).get(baseline, {}))
-        if known:
-            return Strata(name, {"": _thirds(known)})
-    scores = {m: _oriented(_finite(values[m].get(baseline, {})), specs[m]) for m in evidence}
+        known = _over(images, values.get(name, {}).get(baseline, {}))
+        if np.isfinite(known).any():
+            return Strata(name, _thirds(known))
+    scores = [-c.before if c.spec.direction == "lower" else c.before for c in members]
     if not scores:
         return Strata("")
     if len(scores) == 1:
-        (only,) = scores
+        only = members[0].metric
         note = (
             f"The {axis} thirds are sorted by {only}, which also judges them: part of a gain in the low third and of "
             "a loss in the high third is regression to the mean. Give a pipeline (p and a sort the inputs then) or "
             "a second metric."
         )
-        return Strata(only, {"": _thirds(scores[only])}, note)
-    thirds = {m: _thirds(_mean_rank({k: v for k, v in scores.items() if k != m})) for m in scores}
-    return Strata("the other metrics' scores of the input", thirds)
+        return Strata(only, _thirds(scores[0]), note)
+    ranks = np.stack([_ranks(score) for score in scores])
+    thirds = [_thirds(_mean(np.delete(ranks, place, 0))) for place in range(len(ranks))]
+    return Strata("the other metrics' scores of the input", np.stack(thirds))
 
 
-def _finite(values: Mapping[str, float]) -> dict[str, float]:
-    return {image: value for image, value in values.items() if math.isfinite(value)}
+def _thirds(scores: np.ndarray) -> np.ndarray:
+    found = np.full(scores.shape, "", dtype="U4")
+    known = np.isfinite(scores)
+    found[known] = terciles(scores[known].tolist())
+    return found
 
 
-def _oriented(values: Mapping[str, float], spec: MetricSpec) -> dict[str, float]:
-    return {image: -value if spec.direction == "lower" else value for image, value in values.items()}
-
-
-def _thirds(values: Mapping[str, float]) -> dict[str, str]:
-    return dict(zip(values, terciles(list(values.values())), strict=True))
-
-
-def _mean_rank(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Return ranks as shares of their number."""
     from scipy.stats import rankdata
 
-    ranks: dict[str, list[float]] = {}
-    for values in scores.values():
-        for image, rank in zip(values, rankdata(list(values.values())) / max(1, len(values)), strict=True):
-            ranks.setdefault(image, []).append(float(rank))
-    return {image: sum(found) / len(found) for image, found in ranks.items()}
+    found, known = np.full(scores.shape, math.nan), np.isfinite(scores)
+    found[known] = rankdata(scores[known]) / max(1, known.sum())
+    return found

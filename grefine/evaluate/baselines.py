@@ -7,6 +7,7 @@ input's size. Models run the same number of executed steps, whatever their stren
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageFilter
@@ -16,6 +17,7 @@ from grefine.opening import Opening, choose_dtype, open_pipeline
 from grefine.refine.settings import RefineConfig
 from grefine.resources import chosen_pipeline
 from grefine.scorers.resolve import check_device
+from grefine.types import RefineResult
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +41,6 @@ _PIPELINES = {
     "instruct-pix2pix": "StableDiffusionInstructPix2PixPipeline",
     "sd-upscale": "StableDiffusionUpscalePipeline",
 }
-FILTERS = ("identity", "blur", "sharpen")
-REFINERS = (*FILTERS, *MODELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,12 @@ def load_refiner(name: str, run: Run) -> Restore:
     """Return a refiner by name, loaded."""
     check_run([name], run)
     if name in FILTERS:
-        return {"identity": identity, "blur": blur, "sharpen": sharpen}[name]
+        return FILTERS[name]
     source = run.source(name)
     try:
         if name in _PIPELINES:
             return _prompted(_PIPELINES[name], source, run, run.strength_of(name))
-        return {"swin2sr": _swin2sr, "grefine": _grefine}[name](source, run)
+        return {"swin2sr": _swin2sr, "grefine": GRefine}[name](source, run)
     except GRefineError:
         raise
     except (OSError, ValueError) as error:
@@ -122,6 +122,10 @@ def blur(image: Image.Image, **_: Any) -> Image.Image:
 def sharpen(image: Image.Image, **_: Any) -> Image.Image:
     """Return a crisper picture (unsharp mask): what costs nothing, a refiner has to beat."""
     return image.filter(ImageFilter.UnsharpMask(radius=max(0.75, max(image.size) / 400), percent=120, threshold=2))
+
+
+FILTERS: dict[str, Restore] = {"identity": identity, "blur": blur, "sharpen": sharpen}
+REFINERS = (*FILTERS, *MODELS)
 
 
 def _prompted(kind: str, source: str, run: Run, strength: float) -> Restore:
@@ -171,27 +175,26 @@ def _swin2sr(source: str, run: Run) -> Restore:
     return restore
 
 
-def _grefine(source: str, run: Run) -> Restore:
-    pipe = open_pipeline(source, replace(run.opening, device=run.device))
-    pipe.set_progress_bar_config(disable=True)
+class GRefine:
+    """Our own pipeline; `last` holds what it found out about the picture that it saw last."""
 
-    steered: set[str] = set()
+    def __init__(self, source: str, run: Run) -> None:
+        self.name, self.run = Path(source).name, run
+        self.pipe = open_pipeline(source, replace(run.opening, device=run.device))
+        self.pipe.set_progress_bar_config(disable=True)
+        self.last: RefineResult | None = None
 
-    def restore(image: Image.Image, prompt: str, generator: "torch.Generator", **_: Any) -> Image.Image:
-        out = pipe(
+    def __call__(self, image: Image.Image, prompt: str, generator: "torch.Generator", **_: Any) -> Image.Image:
+        """Refine a picture."""
+        out = self.pipe(
             prompt=prompt or None,
             image=image,
-            num_inference_steps=run.steps,
+            num_inference_steps=self.run.steps,
             generator=generator,
-            force=run.force,
-            guidance=run.guidance,
-            config=run.config,
-            strength=(run.strengths or {}).get("grefine"),
+            force=self.run.force,
+            guidance=self.run.guidance,
+            config=self.run.config,
+            strength=(self.run.strengths or {}).get("grefine"),
         )
-        judged = (name for scores in out.results[0].decision.candidates.values() for name in scores)
-        steered.update(name.split(".")[0] for name in judged)
-        restore.last = (str(source), out.results[0])  # type: ignore[attr-defined]
+        self.last = out.results[0]
         return out.images[0]
-
-    restore.steered = steered  # type: ignore[attr-defined]
-    return restore

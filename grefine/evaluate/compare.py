@@ -1,24 +1,23 @@
 """Refiners side by side: the same images, seeds and steps, one table in the form of the paper's Table 2."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from grefine.errors import ConfigError
-from grefine.evaluate.analysis import analyse
 from grefine.evaluate.baselines import Restore, Run, check_run
-from grefine.evaluate.judges import choose, steered_by, wanted_metrics
-from grefine.evaluate.pairs import Pair, Pairing, image_files, match_names, read_prompting
-from grefine.evaluate.refiner_runs import Made, make_outputs
+from grefine.evaluate.judges import steered_by, wanted_metrics
+from grefine.evaluate.pairs import image_files, match_names, read_prompting
+from grefine.evaluate.refiner_runs import make_outputs
 from grefine.evaluate.results import ORIGINAL, Comparison
-from grefine.evaluate.run import score_stages
+from grefine.evaluate.run import judge_stages
 from grefine.evaluate.scoring import Progress
-from grefine.evaluate.tables import WideTable, values_of, wide_table
 from grefine.opening import Opening
 from grefine.refine.settings import RefineConfig, read_settings
-from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer
-from grefine.scorers.registry import find_metric
-from grefine.types import MetricSpec
+
+Files = Mapping[str, Path]
+"""Image → file."""
 
 
 def compare_refiners(
@@ -66,68 +65,51 @@ def compare_refiners(
             planned ones.
         config: settings of grefine, as a call of the pipeline takes them.
     """
-    out = Path(out)
+    out, outputs = Path(out), outputs or {}
     originals = gather(sources)
     chosen = dict(refiners) if isinstance(refiners, Mapping) else {name: name for name in refiners}
-    twice = sorted(set(chosen) & set(outputs or {}) | ({*chosen, *(outputs or {})} & {ORIGINAL}))
+    twice = sorted(set(chosen) & set(outputs) | ({*chosen, *outputs} & {ORIGINAL}))
     if twice:
         raise ConfigError(f"'{twice[0]}' names two methods: rename the entry of --outputs.")
     if not chosen and not outputs:
         raise ConfigError("There is nothing to compare with: name refiners, or outputs as NAME=DIR.")
-    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
-    own = {} if pipeline is None else {"grefine": str(pipeline)}
     strengths = dict(strength) if isinstance(strength, Mapping) else {"": strength}
     common = strengths.pop("", 0.3)
     for name in set(strengths) - {*chosen, *chosen.values()}:
         raise ConfigError(f"--strength names '{name}', which is no refiner of this comparison: {', '.join(chosen)}.")
+    opening = Opening(device, dtype, offload, tuple(judges), allow_noncommercial)
     settings = None if config is None else read_settings(config)
-    models = own | dict(models or {})
+    models = ({} if pipeline is None else {"grefine": str(pipeline)}) | dict(models or {})
     run = Run(steps, common, strengths, device, models, force, opening, guidance, settings)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
     wanted, preset_noise = wanted_metrics(metrics)
-    found = read_prompting(Pairing(tuple(Pair(n, p, p) for n, p in originals.items())), prompts, group)
-    made = make_outputs(originals, chosen, found.prompts, run, out / "outputs", seed, progress)
-    notes = [*found.notes, *_add_folders(made, originals, outputs or {})]
-    files, dropped = common_images(originals, made)
-    written = [path for method in files if method != ORIGINAL for path in list(files[method].values())[:8]]
-    guards = {known for name in made.steered if (known := find_metric(name))}
-    steered = {*used_in_loop, *guards, *steered_by(written)}
-    scoring, unavailable = choose(
+    prompting = read_prompting(originals, prompts, group)
+    made, failed = make_outputs(originals, chosen, prompting.prompts, run, out / "outputs", seed, progress)
+    notes = []
+    for method, folder in outputs.items():
+        right = image_files(folder)
+        matches, _ = match_names(originals, right)
+        made[method] = {name: right[other] for name, other in matches.items()}
+        if len(matches) < len(originals):
+            notes.append(f"'{folder}' has outputs for {len(matches)} of {len(originals)} images.")
+    files, dropped = common_images(originals, made, failed)
+    judged = judge_stages(
+        files,
+        prompting,
         wanted,
+        out=out,
         pipeline=pipeline,
-        device=device,
         weights=weights,
-        used_in_loop=steered,
+        device=device,
+        seed=seed,
+        used_in_loop={*used_in_loop, *(name for method in made.values() for name in steered_by(method.values()))},
+        noise_images=preset_noise if noise_images is None else noise_images,
         allow_noncommercial=allow_noncommercial,
+        force=force,
+        progress=progress,
     )
-    with ScoreCache(out / "scores.jsonl") as cache:
-        rows, specs, log = score_stages(
-            files,
-            scoring,
-            cache,
-            prompts=found.prompts,
-            baseline=ORIGINAL,
-            noise_images=preset_noise if noise_images is None else noise_images,
-            seed=seed,
-            progress=progress,
-            force=force,
-        )
-    values = values_of(rows)
-    methods = [name for name in files if name != ORIGINAL]
-    analyses = {m: analyse(values, specs, method=m, baseline=ORIGINAL, groups=found.groups) for m in methods}
-    result = Comparison(
-        rows=tuple(rows),
-        specs=specs,
-        table=_table(values, specs, files),
-        analyses=analyses,
-        files=files,
-        prompts=found.prompts,
-        groups=found.groups,
-        unavailable={**unavailable, **log.failed},
-        failed=made.failed,
-        notes=(*notes, *dropped, *log.notes),
-        forced=log.forced,
-    )
+    judged = replace(judged, failed=failed | dict(judged.failed), notes=(*notes, *dropped, *judged.notes))
+    result = Comparison(**vars(judged))
     from grefine.evaluate.write_comparison import write_comparison
 
     write_comparison(result, out, report=report)
@@ -149,52 +131,18 @@ def gather(sources: Sequence[str | Path]) -> dict[str, Path]:
     return found
 
 
-def _add_folders(made: Made, originals: dict[str, Path], outputs: Mapping[str, str | Path]) -> list[str]:
-    notes = []
-    for method, folder in outputs.items():
-        right = image_files(folder)
-        matches, _ = match_names(originals, right)
-        made.files[method] = {name: right[other] for name, other in matches.items()}
-        if len(matches) < len(originals):
-            notes.append(f"'{folder}' has outputs for {len(matches)} of {len(originals)} images.")
-    return notes
-
-
-def common_images(originals: Mapping[str, Path], made: Made) -> tuple[dict[str, dict[str, Path]], list[str]]:
+def common_images(
+    originals: Files, made: Mapping[str, Files], failed: Mapping[str, str]
+) -> tuple[dict[str, dict[str, Path]], list[str]]:
     """Return stage → image → file for images that every method has, and notes on what was left out."""
-    methods = {name: files for name, files in made.files.items() if files}
+    methods = {name: files for name, files in made.items() if files}
     if not methods:
-        reason = next(iter(made.failed.values()), "no outputs were found")
-        raise ConfigError(f"No refiner gave an output: {reason}")
+        raise ConfigError(f"No refiner gave an output: {next(iter(failed.values()), 'no outputs were found')}")
     shared = [name for name in originals if all(name in files for files in methods.values())]
     if not shared:
         raise ConfigError("The methods have no image in common: give outputs of the same images under the same names.")
-    notes = [f"{name} gave no output and is left out." for name in made.files if name not in methods]
+    notes = [f"{name} gave no output and is left out." for name in made if name not in methods]
     if len(shared) < len(originals):
         notes.append(f"Compared on the {len(shared)} of {len(originals)} images that every method has.")
-    stages = {ORIGINAL: {name: originals[name] for name in shared}}
-    return stages | {m: {name: files[name] for name in shared} for m, files in methods.items()}, notes
-
-
-def _table(
-    values: Mapping[str, Mapping[str, Mapping[str, float]]],
-    specs: Mapping[str, MetricSpec],
-    files: Mapping[str, Mapping[str, Path]],
-) -> WideTable:
-    """Return the means over the images for which every method has a number, metric by metric."""
-    means: dict[str, dict[str, float]] = {method: {} for method in files}
-    for metric, stages in values.items():
-        if specs[metric].needs_reference:
-            continue
-        finite = [{i for i, v in stages.get(method, {}).items() if v == v} for method in files]
-        shared = sorted(set.intersection(*finite))
-        for method in files if shared else ():
-            means[method][metric] = sum(stages[method][i] for i in shared) / len(shared)
-    shown = [metric for metric in values if metric in means[ORIGINAL]]
-    return wide_table(
-        means,
-        baseline=ORIGINAL,
-        directions={metric: specs[metric].direction for metric in shown},
-        in_loop=[metric for metric in shown if specs[metric].used_in_loop],
-        n=len(files[ORIGINAL]),
-    )
+    stages = {ORIGINAL: originals} | methods
+    return {stage: {name: files[name] for name in shared} for stage, files in stages.items()}, notes

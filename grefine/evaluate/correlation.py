@@ -26,6 +26,10 @@ class Agreement:
     rmse: float
     """Of the fitted predictions where a fit exists, else of the raw ones."""
     mae: float
+    """The same."""
+    rmse_raw: float
+    mae_raw: float
+    """Both of the predictions as they are, which means something on the opinions' scale alone."""
     fitted: bool
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """95 % percentile bootstrap over items for srcc, plcc and krcc."""
@@ -103,6 +107,8 @@ def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000
         krcc=krcc(x, y),
         rmse=float(np.sqrt((error**2).mean())) if x.size else math.nan,
         mae=float(np.abs(error).mean()) if x.size else math.nan,
+        rmse_raw=float(np.sqrt(((x - y) ** 2).mean())) if x.size else math.nan,
+        mae_raw=float(np.abs(x - y).mean()) if x.size else math.nan,
         fitted=mapped is not None,
         intervals=_intervals(x, y, resamples, seed),
     )

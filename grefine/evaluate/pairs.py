@@ -1,6 +1,6 @@
 """Which images belong together, by path relative to the two folders, and their prompts and groups."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Pairing:
     pairs: tuple[Pair, ...]
     only_before: tuple[str, ...] = ()
     only_after: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """One sentence per thing that a reader should know."""
 
 
@@ -61,7 +61,7 @@ def pair_folders(before: str | Path, after: str | Path) -> Pairing:
     return Pairing(pairs, tuple(name for name in left if name not in matches), only_after, notes)
 
 
-def match_names(left: dict[str, Path], right: dict[str, Path]) -> tuple[dict[str, str], list[str]]:
+def match_names(left: Mapping[str, Path], right: Mapping[str, Path]) -> tuple[dict[str, str], list[str]]:
     """Return name → counterpart, and the names whose counterpart is not unique."""
     matches = {name: name for name in left if name in right}
     free_left, free_right = _by_stem(left, matches.keys()), _by_stem(right, set(matches.values()))
@@ -75,10 +75,10 @@ def match_names(left: dict[str, Path], right: dict[str, Path]) -> tuple[dict[str
     return dict(sorted(matches.items())), ambiguous
 
 
-def _by_stem(files: dict[str, Path], taken: object) -> dict[str, list[str]]:
+def _by_stem(files: Mapping[str, Path], taken: Collection[str]) -> dict[str, list[str]]:
     stems: dict[str, list[str]] = {}
     for name in files:
-        if name not in taken:  # type: ignore[operator]
+        if name not in taken:
             stems.setdefault(str(Path(name).with_suffix("")), []).append(name)
     return stems
 
@@ -95,36 +95,29 @@ class Prompting:
     notes: tuple[str, ...] = ()
 
 
-def read_prompting(pairing: Pairing, table: str | Path | None, group: str | None) -> Prompting:
-    """Find each image's prompt and group."""
+def read_prompting(names: Mapping[str, Path], table: str | Path | None, group: str | None) -> Prompting:
+    """Find the prompt and the group of each image, name → file."""
     if group not in (None, BY_FOLDER) and table is None:
         raise ConfigError(f"The group '{group}' is a column of the prompt table: give one, or group by '{BY_FOLDER}'.")
-    names = {pair.name: pair.before for pair in pairing.pairs}
     notes: list[str] = []
     prompts: dict[str, str] = {}
-    known = None
-    if table is not None:
-        known = read_prompt_table(table)
+    known = None if table is None else read_prompt_table(table)
+    if known:
         notes.append(known.note)
-        strangers = _strangers(known, names.values())
-        if strangers:
-            some = ", ".join(f"'{printable(name)}'" for name in strangers[:3]) + (
-                ", ..." if len(strangers) > 3 else ""
-            )
-            notes.append(f"{len(strangers)} prompts name no image that was compared ({some}).")
+        if strangers := _strangers(known, names.values()):
+            notes.append(f"{len(strangers)} prompts name no image that was compared ({some_names(strangers)}).")
     sources = PromptSources(known)
     for name, path in names.items():
-        found = known.find(name, path)[0] if known else ""
-        if not found:
+        prompt = known.find(name, path)[0] if known else ""
+        if not prompt:
             try:
                 chosen = sources.find(read_image(path), name)
             except ImageError:
                 continue
-            found = chosen.prompt
-            if chosen.unsure:
-                notes.append(f"'{printable(name)}': {chosen.unsure}")
-        if found:
-            prompts[name] = found
+            prompt = chosen.prompt
+            notes += [f"'{printable(name)}': {chosen.unsure}"] if chosen.unsure else []
+        if prompt:
+            prompts[name] = prompt
     groups = _groups(names, table, group)
     ungrouped = len(names) - len(groups)
     if group and ungrouped:
@@ -132,7 +125,7 @@ def read_prompting(pairing: Pairing, table: str | Path | None, group: str | None
     return Prompting(prompts, groups, tuple(notes))
 
 
-def _groups(names: dict[str, Path], table: str | Path | None, group: str | None) -> dict[str, str]:
+def _groups(names: Mapping[str, Path], table: str | Path | None, group: str | None) -> dict[str, str]:
     if group is None:
         return {}
     if group == BY_FOLDER:
@@ -150,3 +143,8 @@ def _strangers(table: PromptTable, files: Iterable[Path]) -> list[str]:
             tail = "/".join(parts[start:])
             answered |= {tail, tail.rpartition(".")[0]}
     return [name for name in table.prompts if name not in answered]
+
+
+def some_names(names: Sequence[str]) -> str:
+    """Return the first three names."""
+    return ", ".join(f"'{printable(name)}'" for name in names[:3]) + (", ..." if len(names) > 3 else "")

@@ -12,6 +12,17 @@ _ROW = 46
 _LEFT, _RIGHT = 8, WIDTH - 8
 
 
+def _tag(name: str, class_: str, *inside: str, **facts: object) -> str:
+    """Return an element; what is inside is markup already."""
+    said = "".join(f' {key.replace("_", "-")}="{escape(str(value))}"' for key, value in facts.items())
+    return f'<{name} class="{class_}"{said}>{"".join(inside)}</{name}>'
+
+
+def _svg(class_: str, width: int, height: int, title: str, shapes: Iterable[str]) -> str:
+    said = {"viewBox": f"0 0 {width} {height}", "role": "img", "aria_label": title}
+    return _tag("svg", class_, f"<title>{escape(title)}</title>", *shapes, **said)
+
+
 @dataclass(frozen=True, slots=True)
 class ForestRow:
     """One line of a forest plot, in whatever unit all lines share; positive is better."""
@@ -38,20 +49,18 @@ def forest_svg(rows: Sequence[ForestRow], *, title: str, unit: str) -> str:
         share = (max(-reach, min(reach, value)) + reach) / (2 * reach)
         return round(_LEFT + share * (_RIGHT - _LEFT), 1)
 
-    parts = [
-        f'<svg class="forest" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">',
-        f"<title>{escape(title)}</title>",
-    ]
-    parts += [_tick(x(v), v, height) for v in _ticks(reach)]
-    parts.append(f'<line class="zero" x1="{x(0)}" x2="{x(0)}" y1="4" y2="{height - 34}"/>')
-    for index, row in enumerate(drawn):
-        parts += _forest_row(row, _ROW * index + 6, x)
-    parts.append(f'<text class="unit" x="{_LEFT}" y="{height - 2}">◀ worse</text>')
-    parts.append(f'<text class="unit" x="{_RIGHT}" y="{height - 2}" text-anchor="end">better ▶</text>')
-    parts.append(
-        f'<text class="unit" x="{WIDTH / 2}" y="{height - 2}" text-anchor="middle">{escape(unit)}</text></svg>'
-    )
-    return "".join(parts)
+    def upright(class_: str, value: float) -> str:
+        return _tag("line", class_, x1=x(value), x2=x(value), y1=4, y2=height - 34)
+
+    shapes = []
+    for value in _ticks(reach):
+        text = f"{value:+g}" if value else "0"
+        shapes += [upright("grid", value), _tag("text", "tick", text, x=x(value), y=height - 20, text_anchor="middle")]
+    shapes.append(upright("zero", 0))
+    shapes += [_forest_row(row, _ROW * index + 6, x) for index, row in enumerate(drawn)]
+    for text, place, anchor in (("◀ worse", _LEFT, "start"), ("better ▶", _RIGHT, "end"), (unit, WIDTH / 2, "middle")):
+        shapes.append(_tag("text", "unit", escape(text), x=place, y=height - 2, text_anchor=anchor))
+    return _svg("forest", WIDTH, height, title, shapes)
 
 
 def _ticks(reach: float) -> list[float]:
@@ -61,36 +70,21 @@ def _ticks(reach: float) -> list[float]:
     return [k * step for k in range(-int(reach / step), int(reach / step) + 1)]
 
 
-def _tick(position: float, value: float, height: int) -> str:
-    return (
-        f'<line class="grid" x1="{position}" x2="{position}" y1="4" y2="{height - 34}"/>'
-        f'<text class="tick" x="{position}" y="{height - 20}" text-anchor="middle">{value:+g}</text>'.replace(
-            "+0<", "0<"
-        )
-    )
-
-
-def _forest_row(row: ForestRow, top: float, place: Callable[[float], float]) -> list[str]:
-    y = top + 28
+def _forest_row(row: ForestRow, top: float, x: Callable[[float], float]) -> str:
+    y, middle = top + 28, x(row.mean)
     tone = "gain" if row.low > 0 else "loss" if row.high < 0 else "even"
-    parts = [
-        f'<g class="row {row.kind} {tone}">',
-        f'<text class="label" x="{_LEFT}" y="{top + 14}">{escape(row.label)}</text>',
-        f'<text class="value" x="{_RIGHT}" y="{top + 14}" text-anchor="end">{escape(row.text)}</text>',
+    shapes = [
+        _tag("text", "label", escape(row.label), x=_LEFT, y=top + 14),
+        _tag("text", "value", escape(row.text), x=_RIGHT, y=top + 14, text_anchor="end"),
     ]
     if row.band > 0:
-        left, right = place(-row.band), place(row.band)
-        parts.append(
-            f'<rect class="band" x="{left}" width="{round(right - left, 1)}" y="{y - 8}" height="16" rx="3"/>'
-        )
-    middle = place(row.mean)
+        left, width = x(-row.band), round(x(row.band) - x(-row.band), 1)
+        shapes.append(_tag("rect", "band", x=left, width=width, y=y - 8, height=16, rx=3))
     if math.isfinite(row.low):
-        parts.append(f'<line class="ci" x1="{place(row.low)}" x2="{place(row.high)}" y1="{y}" y2="{y}"/>')
-    if row.kind == "axis":
-        parts.append(f'<path class="point" d="M{middle} {y - 7}l7 7-7 7-7-7z"/>')
-    else:
-        parts.append(f'<circle class="point" cx="{middle}" cy="{y}" r="5"/>')
-    return [*parts, "</g>"]
+        shapes.append(_tag("line", "ci", x1=x(row.low), x2=x(row.high), y1=y, y2=y))
+    diamond = _tag("path", "point", d=f"M{middle} {y - 7}l7 7-7 7-7-7z")
+    shapes.append(diamond if row.kind == "axis" else _tag("circle", "point", cx=middle, cy=y, r=5))
+    return _tag("g", f"row {row.kind} {tone}", *shapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,31 +133,24 @@ def radar_svg(axes: Sequence[RadarAxis], polygons: Mapping[str, Mapping[str, flo
         angle = 2 * math.pi * index / len(axes) - math.pi / 2
         return round(cx + radius * share * math.cos(angle), 1), round(cy + radius * share * math.sin(angle), 1)
 
-    parts = [
-        f'<svg class="radar" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title, quote=True)}">',
-        f"<title>{escape(title)}</title>",
-    ]
-    for ring in (0.25, 0.5, 0.75, 1.0):
-        parts.append(f'<polygon class="ring" points="{_points(point(i, ring) for i in range(len(axes)))}"/>')
+    def polygon(class_: str, corners: Sequence[tuple[float, float]], *inside: str) -> str:
+        return _tag("polygon", class_, *inside, points=" ".join(f"{x},{y}" for x, y in corners))
+
+    shapes = [polygon("ring", [point(i, ring) for i in range(len(axes))]) for ring in (0.25, 0.5, 0.75, 1.0)]
     for index, axis in enumerate(axes):
-        px, py = point(index, 1)
-        parts.append(f'<line class="spoke" x1="{cx}" y1="{cy}" x2="{px}" y2="{py}"/>')
-        tx, ty = point(index, 1.14)
+        (px, py), (tx, ty) = point(index, 1), point(index, 1.14)
+        shapes.append(_tag("line", "spoke", x1=cx, y1=cy, x2=px, y2=py))
         anchor = "middle" if abs(tx - cx) < 12 else "start" if tx > cx else "end"
-        scale = f"{number(axis.centre, 3)} → {number(axis.rim, 3)}"
-        parts.append(
-            f'<text class="label" x="{tx}" y="{ty}" text-anchor="{anchor}">{escape(_short(axis.label) + axis.mark)}'
-            f'<tspan class="tick" x="{tx}" dy="12">{escape(scale)}</tspan></text>'
-        )
+        scale = _tag("tspan", "tick", f"{number(axis.centre, 3)} → {number(axis.rim, 3)}", x=tx, dy=12)
+        label = axis.label if len(axis.label) <= 18 else axis.label[:17] + "…"
+        shapes.append(_tag("text", "label", escape(label + axis.mark), scale, x=tx, y=ty, text_anchor=anchor))
     # The first polygon, the original's, is drawn last, so that an equal one does not hide it.
     for place, (name, values) in reversed(list(enumerate(polygons.items()))):
         order = series(place)
         corners = [point(i, _share(values.get(axis.label, math.nan), axis)) for i, axis in enumerate(axes)]
-        parts.append(
-            f'<polygon class="series s{order}" points="{_points(corners)}"><title>{escape(name)}</title></polygon>'
-        )
-        parts += [f'<circle class="dot s{order}" cx="{x}" cy="{y}" r="3"/>' for x, y in corners]
-    return "".join([*parts, "</svg>"])
+        shapes.append(polygon(f"series s{order}", corners, f"<title>{escape(name)}</title>"))
+        shapes += [_tag("circle", f"dot s{order}", cx=x, cy=y, r=3) for x, y in corners]
+    return _svg("radar", width, height, title, shapes)
 
 
 def series(place: int) -> int:
@@ -176,11 +163,3 @@ def _share(value: float, axis: RadarAxis) -> float:
     if not math.isfinite(value):
         return 0.0
     return 0.12 + 0.88 * min(1.0, max(0.0, (value - axis.centre) / (axis.rim - axis.centre)))
-
-
-def _points(pairs: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{x},{y}" for x, y in pairs)
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= 18 else label[:17] + "…"

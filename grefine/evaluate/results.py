@@ -1,13 +1,15 @@
 """What an evaluation or a comparison found: records, levels, and the verdict in plain words."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from grefine.evaluate.pairs import Pairing, Prompting
 from grefine.evaluate.statistics import ALPHA, FEW_IMAGES, GainSummary
-from grefine.evaluate.tables import ScoreRow, WideTable
+from grefine.evaluate.tables import AFTER, ScoreRow, Values, WideTable, values_of, wide_table
 from grefine.types import Axis, MetricSpec
 
 Level = Literal["better", "no change", "unclear", "worse", "no evidence"]
@@ -35,6 +37,8 @@ class MetricResult:
     """The unit for putting metrics side by side: standard deviation of the inputs' scores."""
     input_range: tuple[float, float] | None = None
     """10th and 90th percentile of the inputs' scores."""
+    gains: Mapping[str, float] = field(default_factory=dict)
+    """Image → gain, where both sides have a number."""
 
     @property
     def delta(self) -> float:
@@ -205,21 +209,26 @@ ORIGINAL = "original"
 """The inputs' name among the methods of a comparison."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What an evaluation found, and the numbers behind it."""
+@dataclass(frozen=True)
+class Judged:
+    """What judges said of the same images at several stages, and what follows from it."""
 
+    baseline: str
+    """The stage that the others are held against."""
+    files: Mapping[str, Mapping[str, Path]]
+    """Stage → image → file."""
+    judges: tuple[str, ...]
     rows: tuple[ScoreRow, ...]
     """The long table."""
     specs: Mapping[str, MetricSpec]
     """Metric column → what to know about it."""
-    analysis: Analysis
-    pairing: Pairing
+    analyses: Mapping[str, Analysis]
+    """Stage → findings against the baseline."""
     prompting: Prompting
     unavailable: Mapping[str, str]
     """Metric → why it did not run."""
     failed: Mapping[str, str] = field(default_factory=dict)
-    """Image → why it could not be compared."""
+    """Image, "method: image" or method → why there is nothing to compare."""
     notes: tuple[str, ...] = ()
     forced: str = ""
     """What is to be known of pictures that were judged though the judges do not know their world."""
@@ -227,8 +236,44 @@ class Evaluation:
     """Scores that were computed in this run."""
     reused: int = 0
     """Scores that were known from an earlier one."""
+
+    @cached_property
+    def values(self) -> Values:
+        """Metric → stage → image → value."""
+        return values_of(self.rows)
+
+    @cached_property
+    def table(self) -> WideTable:
+        """Means by stage and metric, over the images for which every stage has a number."""
+        means: dict[str, dict[str, float]] = {stage: {} for stage in self.files}
+        for metric, stages in self.values.items():
+            if not self.specs[metric].needs_reference:
+                finite = [{i for i, v in stages.get(stage, {}).items() if math.isfinite(v)} for stage in means]
+                shared = sorted(set.intersection(*finite))
+                for stage in means:
+                    means[stage][metric] = sum(stages[stage][i] for i in shared) / len(shared) if shared else math.nan
+        shown = means[self.baseline]
+        return wide_table(
+            means,
+            baseline=self.baseline,
+            directions={metric: self.specs[metric].direction for metric in shown},
+            in_loop=[metric for metric in shown if self.specs[metric].used_in_loop],
+            n=len(self.files[self.baseline]),
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation(Judged):
+    """What an evaluation of two folders found."""
+
+    pairing: Pairing = Pairing(())
     out: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def analysis(self) -> Analysis:
+        """The findings about the images after."""
+        return self.analyses[AFTER]
 
     @property
     def verdict(self) -> Verdict:
@@ -242,25 +287,9 @@ class Evaluation:
         return [f"{headline(self.analysis)} (forced).", self.forced, *said[1:]] if self.forced else said
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a comparison found."""
-
-    rows: tuple[ScoreRow, ...]
-    specs: Mapping[str, MetricSpec]
-    table: WideTable
-    analyses: Mapping[str, Analysis]
-    """Method → findings against the original."""
-    files: Mapping[str, Mapping[str, Path]]
-    """Method → image → file, for the images that every method has."""
-    prompts: Mapping[str, str]
-    groups: Mapping[str, str] = field(default_factory=dict)
-    unavailable: Mapping[str, str] = field(default_factory=dict)
-    failed: Mapping[str, str] = field(default_factory=dict)
-    """"method: image" or method → why there is no output."""
-    notes: tuple[str, ...] = ()
-    forced: str = ""
-    """What is to be known of pictures that were judged though the judges do not know their world."""
+@dataclass(frozen=True)
+class Comparison(Judged):
+    """What a comparison of methods found, each against the original."""
 
     @property
     def negative_optimisations(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,14 +10,16 @@ import numpy as np
 from PIL import Image
 
 from grefine.errors import GRefineError, ImageError, in_words
-from grefine.evaluate.tables import AFTER, NOISE, ScoreRow, values_of
+from grefine.evaluate.pairs import some_names
+from grefine.evaluate.tables import NOISE, ScoreRow, Values
 from grefine.io.images import read_image
 from grefine.io.picture import printable
 from grefine.scorers import fidelity
 from grefine.scorers.cache import ScoreCache, score_key
-from grefine.scorers.files import Task, judge_pictures
+from grefine.scorers.files import Task, foreign_among, judge_pictures
 from grefine.scorers.noise import PROBES
 from grefine.scorers.resolve import Judge
+from grefine.types import MetricSpec
 
 Progress = Callable[[str], None]
 
@@ -27,12 +29,14 @@ class Item:
     """One image that is to be scored."""
 
     image: str
-    """Name that before and after share."""
+    """Name that all stages share."""
     stage: str
     path: Path
     content: str
     """Hash of the file."""
     prompt: str | None = None
+    probe: str = ""
+    """The change that nobody sees and that is made to the picture first."""
 
 
 @dataclass(slots=True)
@@ -44,21 +48,6 @@ class ScoringLog:
     notes: list[str] = field(default_factory=list)
     forced: str = ""
     """What is to be known of pictures that were judged though the judges do not know their world."""
-
-
-def tell_foreign(
-    foreign: Mapping[str, set[str]], judges: Sequence[Judge], total: int, force: bool, log: ScoringLog
-) -> None:
-    """Say once, for all judges of a world together, how many images they do not know."""
-    concerned = (judge.domain for judge in judges if foreign[judge.spec.name])
-    for domain in dict.fromkeys(found for found in concerned if found is not None):
-        names = [judge.spec.name for judge in judges if judge.domain is domain]
-        count = len(set().union(*(foreign[name] for name in names)))
-        said = f"{domain.told(count, total, force)} Judges: {', '.join(names)}."
-        if force:
-            log.forced = f"{log.forced} Forced: {said}".strip()
-        else:
-            log.notes.append(said)
 
 
 def readable(items: Iterable[Item], cache: ScoreCache) -> dict[str, str]:
@@ -77,79 +66,113 @@ def readable(items: Iterable[Item], cache: ScoreCache) -> dict[str, str]:
     return refused
 
 
-def score(
-    judge: Judge,
+def score_stages(
     items: Sequence[Item],
+    judges: Sequence[Judge],
     cache: ScoreCache,
-    log: ScoringLog,
     *,
-    noise_items: Sequence[Item] = (),
+    baseline: str,
+    noise_images: int,
     seed: int = 0,
     progress: Progress | None = None,
-) -> list[ScoreRow]:
-    """Return one judge's rows for the images and the noise probes; known values are not computed again."""
-    spec = judge.spec
-    jobs = [(item, "") for item in items] + [(item, probe) for item in noise_items for probe in PROBES]
-    if spec.needs_prompt:
-        without = {item.image for item, _ in jobs if not item.prompt}
-        jobs = [(item, probe) for item, probe in jobs if item.prompt]
-        if without:
-            which = "any image" if not jobs else f"{len(without)} images (such as '{printable(min(without))}')"
-            log.notes.append(f"{spec.name} needs a prompt, and there is none for {which}.")
-        if not jobs:
-            log.failed[spec.name] = "needs prompts: give them with --prompts"
-            return []
-    keys = [
-        score_key(
-            spec,
-            item.content,
-            prompt=item.prompt if spec.needs_prompt else None,
-            source=judge.source,
-            device=judge.device,
-            probe=NOISE + probe if probe else "",
-        )
-        for item, probe in jobs
-    ]
-    asked = dict(zip(keys, jobs, strict=True))
+    force: bool = False,
+) -> tuple[list[ScoreRow], dict[str, MetricSpec], ScoringLog]:
+    """Score images by every judge, and measure how far each stage moved from the baseline."""
+    originals = {item.image: item for item in items if item.stage == baseline}
+    sample = sorted(originals.values(), key=lambda item: item.content)[:noise_images]
+    noise = [replace(item, stage=NOISE + probe, probe=probe) for item in sample for probe in PROBES]
+    log = ScoringLog()
+    rows: list[ScoreRow] = []
+    specs: dict[str, MetricSpec] = {name: spec for name, (spec, _) in fidelity.FIDELITY.items()}
+    pictures = [(item.image, item.content, partial(_load, item)) for item in items]
+    foreign = {judge.spec.name: foreign_among(judge, pictures, cache) for judge in judges}
+    _tell_foreign(foreign, judges, len(originals), force, log)
+    for judge in judges:
+        left_out = set() if force else foreign[judge.spec.name]
+        known = [item for item in (*items, *noise) if item.image not in left_out]
+        if not known:
+            log.failed[judge.spec.name] = "it knows none of the images"
+            continue
+        found = _score(judge, known, cache, log, seed, progress)
+        specs |= dict.fromkeys((row.metric for row in found), judge.spec)
+        rows += found
+    rows += _measure_change([item for item in items if item.stage != baseline], originals, cache, log)
+    return rows, specs, log
 
+
+def _tell_foreign(
+    foreign: Mapping[str, set[str]], judges: Sequence[Judge], total: int, force: bool, log: ScoringLog
+) -> None:
+    """Say once, for all judges of a world together, how many images they do not know."""
+    concerned = (judge.domain for judge in judges if foreign[judge.spec.name])
+    for domain in dict.fromkeys(found for found in concerned if found is not None):
+        names = [judge.spec.name for judge in judges if judge.domain is domain]
+        count = len(set().union(*(foreign[name] for name in names)))
+        said = f"{domain.told(count, total, force)} Judges: {', '.join(names)}."
+        if force:
+            log.forced = f"{log.forced} Forced: {said}".strip()
+        else:
+            log.notes.append(said)
+
+
+def _score(
+    judge: Judge, items: Sequence[Item], cache: ScoreCache, log: ScoringLog, seed: int, progress: Progress | None
+) -> list[ScoreRow]:
+    """Return one judge's rows; known values are not computed again."""
+    spec = judge.spec
+    without = {item.image for item in items if not item.prompt} if spec.needs_prompt else set()
+    items = [item for item in items if item.image not in without]
+    if without:
+        which = f"{len(without)} images (such as '{printable(min(without))}')" if items else "any image"
+        log.notes.append(f"{spec.name} needs a prompt, and there is none for {which}.")
+    if not items:
+        log.failed[spec.name] = "needs prompts: give them with --prompts"
+        return []
+    keyed = [(_key(judge, item), item) for item in items]
+    asked = dict(keyed)
     reasons: list[str] = []
 
     def refused(task: Task, error: GRefineError) -> dict[str, float]:
-        item, _ = asked[task.key]
+        item = asked[task.key]
         reasons.append(f"'{printable(item.image)}' ({item.stage}): {error}")
         return {spec.name: math.nan}
 
-    tasks = [Task(key, partial(_load, item, probe), item.prompt or "") for key, (item, probe) in asked.items()]
+    tasks = [Task(key, partial(_load, item), item.prompt or "") for key, item in asked.items()]
     try:
         judge_pictures(spec, judge.load, tasks, cache, refused, progress)
     except Exception as error:  # noqa: BLE001 - whatever a third-party metric raises, the other columns still come
         log.failed[spec.name] = in_words(error)
         return []
-    rows = []
-    for key, (item, probe) in zip(keys, jobs, strict=True):
-        for metric, value in (cache.peek(key) or {}).items():
-            stage = NOISE + probe if probe else item.stage
-            rows.append(ScoreRow(item.image, stage, metric, value, seed, judge.device, spec.version))
+    rows = [
+        ScoreRow(item.image, item.stage, metric, value, seed, judge.device, spec.version)
+        for key, item in keyed
+        for metric, value in (cache.peek(key) or {}).items()
+    ]
     for metric in sorted({row.metric for row in rows if math.isnan(row.value)}):
         names = sorted({row.image for row in rows if row.metric == metric and math.isnan(row.value)})
-        some = ", ".join(f"'{printable(name)}'" for name in names[:3]) + (", ..." if len(names) > 3 else "")
         log.notes.append(
-            f"{metric} gave no number for {len(names)} of the images ({some}); they are left out of its row. "
-            f"The first reason: {reasons[0] if reasons else 'it answered NaN.'}"
+            f"{metric} gave no number for {len(names)} of the images ({some_names(names)}); they are left out of its "
+            f"row. The first reason: {reasons[0] if reasons else 'it answered NaN.'}"
         )
     return rows
 
 
-def _load(item: Item, probe: str) -> Image.Image | None:
+def _key(judge: Judge, item: Item) -> str:
+    prompt = item.prompt if judge.spec.needs_prompt else None
+    probe = item.stage if item.probe else ""
+    return score_key(judge.spec, item.content, prompt=prompt, source=judge.source, device=judge.device, probe=probe)
+
+
+def _load(item: Item) -> Image.Image | None:
     """Return the picture, or its probe; None where the probe would be seen on this picture."""
     image = read_image(item.path).rgb
-    if not probe:
+    if not item.probe:
         return image
-    changed = PROBES[probe](np.asarray(image))
+    changed = PROBES[item.probe](np.asarray(image))
     return None if changed is None else Image.fromarray(changed)
 
 
-def measure_change(
+def _measure_change(
     items: Sequence[Item], originals: Mapping[str, Item], cache: ScoreCache, log: ScoringLog
 ) -> list[ScoreRow]:
     """Return how far each image moved from its input: PSNR, SSIM and the share of changed pixels."""
@@ -175,12 +198,11 @@ def measure_change(
     return rows
 
 
-def change_means(rows: Iterable[ScoreRow], images: Iterable[str], stage: str = AFTER) -> dict[str, float]:
+def change_means(values: Values, images: Iterable[str], stage: str) -> dict[str, float]:
     """Return the mean measures of change over some images, and the share that is bit-identical to its input.
 
     PSNR is averaged over the images that changed (NaN when none did): the value for identical images is a convention.
     """
-    values = values_of(rows)
     wanted = [image for image in images if image in values.get("psnr", {}).get(stage, {})]
     if not wanted:
         return {}

@@ -177,24 +177,24 @@ def wilcoxon_pratt(gains: ArrayLike) -> float:
     values = np.asarray(gains, dtype=float)
     if values.size == 0:
         return math.nan
-    from scipy.stats import rankdata, wilcoxon
-
     if 2 ** np.count_nonzero(values) <= SUBSETS + 1:
-        return sign_flip(rankdata(np.abs(values)) * np.sign(values))
+        return sign_flip(_signed_ranks(values))
+    from scipy.stats import wilcoxon
+
     return float(wilcoxon(values, zero_method="pratt").pvalue)
+
+
+def _signed_ranks(values: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    return rankdata(np.abs(values)) * np.sign(values)
 
 
 def rank_biserial(gains: ArrayLike) -> float:
     """Return the matched-pairs rank-biserial correlation (R+ - R-) / (R+ + R-), zeros ranked as Pratt does."""
-    values = np.asarray(gains, dtype=float)
-    if values.size == 0:
-        return math.nan
-    from scipy.stats import rankdata
-
-    ranks = rankdata(np.abs(values))
-    signed = float((ranks * np.sign(values)).sum())
-    total = float(ranks[values != 0].sum())
-    return signed / total if total else 0.0
+    ranks = _signed_ranks(np.asarray(gains, dtype=float))
+    total = float(np.abs(ranks).sum())
+    return math.nan if not ranks.size else float(ranks.sum()) / total if total else 0.0
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

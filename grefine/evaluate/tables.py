@@ -54,15 +54,6 @@ def values_of(rows: Iterable[ScoreRow]) -> dict[str, dict[str, dict[str, float]]
     return table
 
 
-def finite_pairs(before: Mapping[str, float], after: Mapping[str, float]) -> list[tuple[str, float, float]]:
-    """Return (image, before, after) for images where both sides have a number, in name order."""
-    return [
-        (name, before[name], after[name])
-        for name in sorted(before.keys() & after.keys())
-        if math.isfinite(before[name]) and math.isfinite(after[name])
-    ]
-
-
 def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file atomically; text that a spreadsheet would run as a formula is written as text."""
     buffer = io.StringIO()
@@ -155,24 +146,23 @@ def to_markdown(table: WideTable) -> str:
         "| --- |" + " ---: |" * len(table.metrics),
     ]
     for method, cells in table.rows:
-        lines.append(f"| {escape_markdown(method)} | " + " | ".join(_markdown_cell(cell) for cell in cells) + " |")
+        lines.append(
+            f"| {escape_markdown(method)} | " + " | ".join(_marked(c, "**{}**", "_{}_", "{} ▼") for c in cells) + " |"
+        )
     return "\n".join([*lines, "", legend(table)]) + "\n"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _marked(cell: Cell, best: str, second: str, worse: str) -> str:
     text = number(cell.value)
-    text = f"**{text}**" if cell.best else f"_{text}_" if cell.second else text
-    return f"{text} ▼" if cell.worse else text
+    text = best.format(text) if cell.best else second.format(text) if cell.second else text
+    return worse.format(text) if cell.worse else text
 
 
 def legend(table: WideTable) -> str:
     """Return the sentence that explains the marks."""
     over = "" if table.n is None else f" over {table.n} image{'s' if table.n != 1 else ''}"
-    parts = [f"Means{over}; best in bold, second in italics, "]
-    parts.append(f"▼ worse than {table.baseline}.")
-    if table.in_loop:
-        parts.append(" † helped to make these images or sorts them, so it is no evidence.")
-    return escape_markdown("".join(parts))
+    loop = " † helped to make these images or sorts them, so it is no evidence." if table.in_loop else ""
+    return escape_markdown(f"Means{over}; best in bold, second in italics, ▼ worse than {table.baseline}.{loop}")
 
 
 def escape_markdown(text: str) -> str:
@@ -198,15 +188,10 @@ def to_latex(table: WideTable) -> str:
     r"""Return a booktabs table: \textbf best, \underline second, a triangle where worse than the original."""
     head = " & ".join(["method", *(escape_latex(table.header(m)) for m in table.metrics)])
     lines = [r"\begin{tabular}{l" + "r" * len(table.metrics) + "}", r"\toprule", head + r" \\", r"\midrule"]
+    marks = (r"\textbf{{{}}}", r"\underline{{{}}}", r"{}$^{{\blacktriangledown}}$")
     for method, cells in table.rows:
-        lines.append(" & ".join([escape_latex(method), *(_latex_cell(cell) for cell in cells)]) + r" \\")
+        lines.append(" & ".join([escape_latex(method), *(_marked(cell, *marks) for cell in cells)]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = number(cell.value)
-    text = rf"\textbf{{{text}}}" if cell.best else rf"\underline{{{text}}}" if cell.second else text
-    return rf"{text}$^{{\blacktriangledown}}$" if cell.worse else text
 
 
 def write_table(table: WideTable, out: Path, further: Sequence[str] = ()) -> None:

@@ -3,19 +3,17 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grefine.evaluate.analysis import gains_of
-from grefine.evaluate.report import gallery_images, write_report
+from grefine.evaluate.report import write_method_page
 from grefine.evaluate.results import Evaluation
 from grefine.evaluate.scoring import change_means
-from grefine.evaluate.tables import AFTER, BEFORE, Values, WideTable, values_of, wide_table, write_csv, write_table
+from grefine.evaluate.tables import AFTER, BEFORE, write_csv, write_table
 from grefine.io.atomic import write_text
 from grefine.io.picture import printable
 from grefine.report.entry import ReportText
-from grefine.report.records import SOURCE_DIFFERS, RefineRecords
 from grefine.types import AXES
 
 _SHOWN = 20
@@ -23,31 +21,16 @@ _SHOWN = 20
 
 def write_views(result: Evaluation, out: Path, *, report: bool = True) -> None:
     """Write table.md, table.tex, table.csv, images.csv, summary.json and report.html into `out`."""
-    write_table(evaluation_table(result), out)
+    write_table(result.table, out)
     write_csv(out / "images.csv", *image_table(result))
     write_text(out / "summary.json", json.dumps(summary(result), indent=1, allow_nan=False) + "\n")
     if report:
-        write_evaluation_report(result, out)
-
-
-def evaluation_table(result: Evaluation) -> WideTable:
-    """Return the means before and after in the form of the paper's tables."""
-    metrics = result.analysis.metrics
-    return wide_table(
-        {
-            BEFORE: {m.metric: m.before for m in metrics},
-            AFTER: {m.metric: m.after for m in metrics},
-        },
-        baseline=BEFORE,
-        directions={m.metric: m.spec.direction for m in metrics},
-        in_loop=[m.metric for m in metrics if m.spec.used_in_loop],
-        n=result.analysis.n,
-    )
+        write_page(result, out)
 
 
 def image_table(result: Evaluation) -> tuple[list[str], list[list[object]]]:
     """Return one row per image: both stages of every metric, the gain per axis, and on how many metrics it lost."""
-    values = values_of(result.rows)
+    values = result.values
     metrics = [m.metric for m in result.analysis.metrics]
     worse = worse_on(result)
     header = ["image", "group", "worse_on"]
@@ -66,10 +49,9 @@ def image_table(result: Evaluation) -> tuple[list[str], list[list[object]]]:
 
 def worse_on(result: Evaluation) -> dict[str, int]:
     """Return image → the number of metrics of evidence on which it lost more than their noise."""
-    values = values_of(result.rows)
     counts: dict[str, int] = {}
     for metric in result.analysis.metrics:
-        for image, gain in gains_of(values.get(metric.metric, {}), metric.spec, BEFORE, AFTER).items():
+        for image, gain in metric.gains.items():
             counts[image] = counts.get(image, 0) + (metric.evidence and gain < -metric.gain.band)
     return counts
 
@@ -133,11 +115,11 @@ def change_rows(result: Evaluation) -> dict[str, dict[str, float]]:
         if result.analysis.cell(axis, "high").gain.n
     }
     everything = {"all inputs": [pair.name for pair in result.pairing.pairs], **best}
-    found = {label: change_means(result.rows, images) for label, images in everything.items()}
+    found = {label: change_means(result.values, images, AFTER) for label, images in everything.items()}
     return {label: means for label, means in found.items() if means}
 
 
-def write_evaluation_report(result: Evaluation, out: Path) -> Path:
+def write_page(result: Evaluation, out: Path) -> Path:
     """Write the report of an evaluation."""
     facts = [
         ("before", str(result.settings["before"])),
@@ -147,37 +129,20 @@ def write_evaluation_report(result: Evaluation, out: Path) -> Path:
         ("device", str(result.settings["device"])),
         ("scores computed now / known before", f"{result.computed} / {result.reused}"),
     ]
-    missing = [(name, reason) for name, reason in result.unavailable.items()]
-    missing += [(printable(name), reason) for name, reason in result.failed.items()]
-    missing += _unpaired(result.pairing.only_before, "only in the folder before")
-    missing += _unpaired(result.pairing.only_after, "only in the folder after")
-    records = RefineRecords()
-
-    def text() -> ReportText:
-        other = records.strangers
-        return ReportText(
-            title="Before and after",
-            subtitle=f"{printable(result.settings['before'])} → {printable(result.settings['after'])}",
-            facts=tuple((what, printable(value)) for what, value in facts),
-            missing=tuple(missing),
-            forced=result.forced,
-            notes=(*result.notes, *([f"{other} refined image(s) {SOURCE_DIFFERS}."] if other else [])),
-        )
-
-    values = values_of(result.rows)
-    prompting = result.prompting
-    images = (
-        replace(image, notes=_change_note(values, image.name))
-        for image in gallery_images(
-            {pair.name: (pair.before, pair.after) for pair in result.pairing.pairs},
-            values,
-            result.analysis,
-            records,
-            prompting.prompts,
-            prompting.groups,
-        )
+    text = ReportText(
+        title="Before and after",
+        subtitle=f"{printable(result.settings['before'])} → {printable(result.settings['after'])}",
+        facts=tuple((what, printable(value)) for what, value in facts),
+        missing=(
+            *result.unavailable.items(),
+            *((printable(name), reason) for name, reason in result.failed.items()),
+            *_unpaired(result.pairing.only_before, "only in the folder before"),
+            *_unpaired(result.pairing.only_after, "only in the folder after"),
+        ),
+        forced=result.forced,
+        notes=result.notes,
     )
-    return write_report(out, images, text, analysis=result.analysis, specs=result.specs, change=change_rows(result))
+    return write_method_page(result, AFTER, out, text, change_rows(result))
 
 
 def _unpaired(names: Sequence[str], where: str) -> list[tuple[str, str]]:
@@ -185,12 +150,3 @@ def _unpaired(names: Sequence[str], where: str) -> list[tuple[str, str]]:
     shown = [(printable(name), where) for name in names[:_SHOWN]]
     more = len(names) - _SHOWN
     return [*shown, (f"{more} more files", where)] if more > 0 else shown
-
-
-def _change_note(values: Values, image: str) -> tuple[str, ...]:
-    if image not in values.get("psnr", {}).get(AFTER, {}):
-        return ()
-    psnr, ssim, changed = (values[name][AFTER][image] for name in ("psnr", "ssim", "changed"))
-    if psnr >= 100:
-        return ("Bit-identical to the input.",)
-    return (f"PSNR {psnr:.1f} dB and SSIM {ssim:.4f} to the input; {100 * changed:.1f} % of the pixels changed.",)

@@ -13,12 +13,14 @@ from grefine.folder.batch import Row, run_batch
 from grefine.folder.ledger import differing
 from grefine.folder.loras import LoraShelf
 from grefine.folder.mirror import Mirror, mirror_of
+from grefine.folder.ready import Ready
 from grefine.folder.task import Task, weights_fingerprint
 from grefine.folder.worklist import WorkItem
 from grefine.indicators.providers import open_sources
 from grefine.opening import Opening, open_pipeline
-from grefine.refine.restore import RESTORERS
 from grefine.scorers.prefilter import read_gate
+
+_ASKED = ("pipeline", "gate", "gate_weights", "quality_map", "alignment_map")
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,20 @@ class Afar:
         yield from work_on(self.cluster, RefineWorker, dict(self.given), batches)
 
 
-def afar(cluster: Cluster, asked: Mapping[str, Any], task: Task, header: Row, calibration: Any, out: Path) -> Afar:
-    """Gather what the actors need. `asked` are the arguments of the run."""
+def see_named(asked: Mapping[str, Any], who: str) -> None:
+    """See that other processes can load what this one was given."""
     if not isinstance(asked["pipeline"], (str, Path)) or not isinstance(asked["gate"], (str, type(None))):
-        raise ConfigError("Actors load the pipeline and the gate themselves: give both by name.")
-    mirror = mirror_of(out)
-    names = ("gate", "gate_weights", "allow_noncommercial", "judges", "quality_map", "alignment_map", "offload")
-    names += ("painter", "painter_class", "restorer")
-    given = {name: asked[name] for name in names} | {"pipeline": str(asked["pipeline"]), "dtype": asked["dtype"]}
-    given |= {"task": replace(task, quality_map=None, alignment_map=None), "header": header}
-    given |= {"calibration": calibration, "device": cluster.device, "address": mirror.address if mirror else ""}
-    return Afar(cluster, given)
+        raise ConfigError(f"{who} load the pipeline and the gate themselves: give both by name.")
+
+
+def afar(asked: Mapping[str, Any], ready: Ready, header: Row) -> Afar:
+    """Gather what the actors need. `asked` are the arguments of the run."""
+    see_named(asked, "Actors")
+    cluster, mirror = asked["cluster"], mirror_of(ready.out)
+    given = {name: asked[name] for name in _ASKED} | {"pipeline": str(asked["pipeline"]), "header": header}
+    given |= {"opening": replace(ready.opening, device=cluster.device), "address": mirror.address if mirror else ""}
+    given |= {"task": replace(ready.task, quality_map=None, alignment_map=None)}
+    return Afar(cluster, given | {"calibration": ready.pipe.config.get("calibration")})
 
 
 class RefineWorker:
@@ -54,31 +59,24 @@ class RefineWorker:
         task: Task,
         header: Row,
         pipeline: str,
-        device: str,
-        dtype: str,
-        offload: str,
-        judges: Sequence[str],
+        opening: Opening,
         gate: str | None,
         gate_weights: Sequence[str],
-        allow_noncommercial: bool,
         quality_map: str | None,
         alignment_map: str | None,
         calibration: Any,
         address: str,
-        painter: str | None = None,
-        painter_class: str | None = None,
-        restorer: str | None = None,
     ) -> None:
-        drawn = open_sources(quality_map, alignment_map, device, allow_noncommercial)
-        by = (str(painter or ""), painter_class or "", "" if restorer in RESTORERS else str(restorer or ""))
-        self.pipe = open_pipeline(pipeline, Opening(device, dtype, offload, tuple(judges), allow_noncommercial, *by))
+        place = (opening.device or "cpu", opening.allow_noncommercial)
+        drawn = open_sources(quality_map, alignment_map, *place)
+        self.pipe = open_pipeline(pipeline, opening)
         self.task = replace(task, quality_map=drawn[0], alignment_map=drawn[1])
         mine = replace(self.task, weights=weights_fingerprint(self.pipe)).header("") | {"prompts": header["prompts"]}
         if changed := differing([header], mine):
             raise ConfigError(f"The worker on '{socket.gethostname()}' is not as this machine: {changed} differ.")
         self.pipe.register_to_config(calibration=calibration)
         self.pipe.set_progress_bar_config(disable=True)
-        self.gate = read_gate(gate, gate_weights, self.pipe, device, allow_noncommercial) if gate else None
+        self.gate = read_gate(gate, gate_weights, self.pipe, *place) if gate else None
         self.shelf = LoraShelf(task.lora_dir) if task.lora_dir else None
         self.local = tempfile.TemporaryDirectory(prefix="grefine-") if address else None
         self.mirror = Mirror(address, Path(self.local.name)) if self.local else None

@@ -14,7 +14,6 @@ from PIL import Image
 
 from grefine import __version__
 from grefine.errors import ConfigError, GRefineError, ImageError, PlanError, PromptError, WorldMismatch
-from grefine.folder.gate import gate_note, look_first, passed_reason
 from grefine.folder.loras import LoraShelf
 from grefine.folder.plans import with_mask
 from grefine.folder.task import Task
@@ -131,7 +130,7 @@ def refine_batch(
     verdicts: dict[int, GateVerdict] = {}
     if gate is not None and todo:
         start = time.perf_counter()
-        verdicts = dict(zip(todo, look_first(gate, [readings[i] for i in todo]), strict=True))
+        verdicts = dict(zip(todo, _look_first(gate, [readings[i] for i in todo]), strict=True))
         share = (time.perf_counter() - start) / len(todo)
         for index in [i for i in todo if verdicts[i].passed]:
             outcomes[index] = _passed(readings[index], verdicts[index], share)
@@ -276,15 +275,28 @@ def _outcome(
     )
 
 
+def _look_first(gate: ScoreGate, readings: Sequence[Reading]) -> list[GateVerdict]:
+    import torch
+
+    with torch.no_grad():
+        return gate.look(
+            [reading.image.rgb for reading in readings if reading.image is not None],
+            [reading.prompt.prompt for reading in readings],
+        )
+
+
 def _passed(reading: Reading, verdict: GateVerdict, seconds: float) -> Outcome:
     notes = reading.image.notes if reading.image else ()
-    return Outcome(reading, "untouched", passed_reason(verdict), seconds=seconds, notes=notes, gate=verdict)
+    found = f"The gate {verdict.name} found it good enough ({verdict.score:.4g})"
+    reason = f"{found}, so it was left alone and no maps were drawn."
+    return Outcome(reading, "untouched", reason, seconds=seconds, notes=notes, gate=verdict)
 
 
 def _gated(outcome: Outcome, verdict: GateVerdict | None) -> Outcome:
     if verdict is None:
         return outcome
-    return replace(_with_notes(outcome, (gate_note(verdict),) if verdict.note else ()), gate=verdict)
+    note = (f"The gate {verdict.name} could not judge it: {verdict.note}",) if verdict.note else ()
+    return replace(_with_notes(outcome, note), gate=verdict)
 
 
 def _with_notes(outcome: Outcome, notes: tuple[str, ...]) -> Outcome:

@@ -15,6 +15,7 @@ from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
 from grefine.io.picture import printable
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, run_rows
+from grefine.refine.settings import settings_digest
 
 THERE = "another file stands where its result belongs; --overwrite always replaces it, another OUT leaves it"
 _WORDS = {
@@ -39,7 +40,7 @@ class Ledger:
         """The journal that this start goes on with."""
         self._others = [other for other in others if other != self.path]
         self.header: dict[str, Any] | None = None
-        self._headers: list[dict[str, Any]] = []
+        self.headers: list[dict[str, Any]] = []
         """The last header of every journal."""
         self.finished = False
         self._made: dict[bytes, bytes] = {}
@@ -54,14 +55,14 @@ class Ledger:
             self.header, self.finished = None, False
             for row in run_rows(path):
                 self.take(row)
-            self._headers += [self.header] if self.header is not None else []
-        self.header = self._headers[-1] if self._headers else None
+            self.headers += [self.header] if self.header is not None else []
+        self.header = self.headers[-1] if self.headers else None
 
     def take(self, row: dict[str, Any]) -> None:
         """Learn from one row of a journal."""
         kind = row.get("kind")
         if kind == "run":
-            self.header, self.finished = row.get("header"), False
+            self.header, self.finished = header_of(row), False
         elif kind == "begin":
             self.finished = False
             self._begun |= {_name(file) for file in row.get("files", ())}
@@ -96,10 +97,6 @@ class Ledger:
         """Say whether a picture has been taken care of: its result is there, or it is known why there is none."""
         key = _name(item.relative)
         return key in self._failures or (key in self._made and (bool(item.refused) or self._is_there(item)))
-
-    def check(self, header: dict[str, Any]) -> str:
-        """Return what differs between the settings of the journals and those of now, in words; empty when nothing."""
-        return differing(self._headers, header)
 
     def clean(self, out: Path) -> None:
         """Remove half-written files where the last unfinished batch was being written."""
@@ -167,7 +164,7 @@ def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard
     known = journals(out)
     ledger = Ledger(out, own_journal(out, shard), (out / STATE_FOLDER / JOURNAL, *known)) if shard else Ledger(out)
     ledger.read()
-    changed = ledger.check(header)
+    changed = differing(ledger.headers, header)
     if ledger.header is not None and options.overwrite == "always" and (changed or ledger.finished):
         ledger.put_aside()
         ledger = Ledger(out)
@@ -180,6 +177,12 @@ def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard
     if not any(is_running(out, other) for other in known.values() if other != shard):
         ledger.clean(out)
     return ledger
+
+
+def header_of(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a start noted of its run; its settings are hashed as those of today are."""
+    settings = row.get("settings")
+    return row["header"] | ({"config": settings_digest(settings)} if isinstance(settings, dict) else {})
 
 
 def differing(headers: Iterable[dict[str, Any]], header: dict[str, Any]) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 
 from grefine.config import build
 from grefine.errors import ConfigError
-from grefine.folder.ledger import Ledger, differing
+from grefine.folder.ledger import Ledger, differing, header_of
 from grefine.folder.mirror import mirrored
 from grefine.folder.options import FolderOptions
 from grefine.folder.progress import Reporter, silent
-from grefine.folder.shards import Shard, dealt, is_running, is_share, journals, locked, one_at_a_time
+from grefine.folder.shards import Shard, dealt, is_running, is_share, journals, one_at_a_time, run_lock
 from grefine.folder.summary import SHOWN, RunSummary
 from grefine.folder.views import VIEWS, conclude
 from grefine.folder.worklist import list_work
@@ -48,8 +48,7 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
     main = out / STATE_FOLDER / JOURNAL
     if not (out / STATE_FOLDER).is_dir() or not (is_there(main) or journals(out)):
         raise ConfigError(f"'{printable(out)}' holds no run: give the OUT of `grefine refine --engine shard I/N`.")
-    message = f"Another run is writing into '{printable(out)}': wait for it to end."
-    with locked(out, "lock", message, shared=True), one_at_a_time(out):
+    with run_lock(out, shared=True), one_at_a_time(out):
         shards = journals(out)
         start = _see_alike(out, [*shards, main])
         if start is None:
@@ -82,7 +81,7 @@ def _see_alike(out: Path, paths: Iterable[Path]) -> Row | None:
     starts = [list(run_starts(path)) for path in paths]
     found = [[row for row in rows if is_share(row)][-1:] for rows in starts]
     start = next((row for rows in found for row in rows if isinstance(row.get("view"), dict)), None)
-    if start and (changed := differing((rows[-1]["header"] for rows in starts if rows), start["header"])):
+    if start and (changed := differing((header_of(rows[-1]) for rows in starts if rows), header_of(start))):
         raise ConfigError(f"The journals in '{printable(out)}' do not belong together: {changed} differ.")
     return start
 

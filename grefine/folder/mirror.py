@@ -10,8 +10,9 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from grefine.errors import ConfigError
 from grefine.io.journal import Journal, Row
 from grefine.io.picture import printable
 from grefine.io.places import is_address, patiently, system_of
-from grefine.io.run_files import JOURNAL, STATE_FOLDER, layers_at, with_ending
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_names, with_ending
 
 _ROWS, _CLAIMS, _SHARDS = f"{STATE_FOLDER}/rows", f"{STATE_FOLDER}/claims", "shards"
 _KEPT = ("calibration.json",)
@@ -86,10 +87,9 @@ class Mirror:
             self.give(*self._files(row))
 
     def _files(self, row: Row) -> list[str]:
-        if not row.get("output"):
+        if not (name := row.get("output")):
             return []
-        layers = (path.relative_to(self.local).as_posix() for path in layers_at(self.local, row["output"]).values())
-        return [row["output"], f"panels/{with_ending(row['output'], '.png')}", *layers]
+        return [name, f"panels/{with_ending(name, '.png')}", *layer_names(name)]
 
     def send_views(self, *names: str) -> None:
         """Send what lies under these names of the folder, files or folders."""
@@ -105,12 +105,15 @@ class Mirror:
 
     def has(self, name: str) -> bool:
         """Say whether an object is there."""
+        # Not by `exists`, which takes every error for a no.
+        return bool(self._found(name, self.system.info))
 
-        def ask() -> bool:
-            try:  # not `exists`, which takes every error for a no
-                return bool(self.system.info(f"{self.root}/{name}"))
-            except FileNotFoundError:
-                return False
+    def _found(self, name: str, call: Callable[[str], Any]) -> Any:
+        """Ask for something that may not be there; None where it is not."""
+
+        def ask() -> Any:
+            with suppress(FileNotFoundError):
+                return call(f"{self.root}/{name}")
 
         return patiently(self.address, ask)
 
@@ -183,13 +186,8 @@ class Mirror:
         return f"{STATE_FOLDER}/{JOURNAL}" if f"{stem}.jsonl" == JOURNAL else f"{STATE_FOLDER}/{_SHARDS}/{stem}.jsonl"
 
     def _names(self, folder: str) -> list[str]:
-        def ask() -> list[dict[str, Any]]:
-            try:
-                return self.system.ls(f"{self.root}/{folder}", detail=True)
-            except FileNotFoundError:
-                return []
-
-        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in patiently(self.address, ask))
+        found = self._found(folder, partial(self.system.ls, detail=True)) or []
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found)
 
     def put_merged(self, journal: Path) -> None:
         """Send a merged journal; then remove the rows of the shards that are in it and no longer run."""
@@ -231,14 +229,8 @@ class Mirror:
     def is_claimed(self, name: str) -> bool:
         """Say whether another process works on a part of the run."""
 
-        def ask() -> bytes:
-            try:
-                return self.system.cat_file(f"{self.root}/{_CLAIMS}/{name}")
-            except FileNotFoundError:
-                return b"{}"
-
         try:
-            who = dict(json.loads(patiently(self.address, ask)))
+            who = dict(json.loads(self._found(f"{_CLAIMS}/{name}", self.system.cat_file) or b"{}"))
             if not who or who["own"] == self._own:
                 return False
             if who["host"] == socket.gethostname() and not _alive(int(who["pid"])):
@@ -252,11 +244,6 @@ class Mirror:
     def holds(self, address: str) -> bool:
         """Say whether an address is this OUT or below it."""
         return f"{address.rstrip('/')}/".startswith(f"{self.address}/")
-
-    def refuse_inside(self, source: str) -> None:
-        """See that no source is this OUT or below it."""
-        if self.holds(source):
-            raise ConfigError(f"OUT '{printable(self.address)}' is or holds the input '{printable(source)}'.")
 
 
 class SentJournal(Journal):

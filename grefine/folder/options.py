@@ -71,6 +71,8 @@ class FolderOptions:
         values = asdict(self)
         for name in ("overwrite", "pattern", "recursive", "follow_links", "dataset", "limit"):
             del values[name]
+        if not self.prompt_column:  # it came later: a run that was begun before it goes on
+            del values["prompt_column"]
         return values
 
 

@@ -1,6 +1,6 @@
 """Before, map and after side by side: what was bad, where it was repainted, what came of it."""
 
-from typing import TYPE_CHECKING
+import textwrap
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -8,35 +8,22 @@ from PIL import Image, ImageDraw, ImageFont
 from grefine.indicators.draw import edge_of, fitting, overlay, png
 from grefine.types import RefineResult
 
-if TYPE_CHECKING:
-    from grefine.folder.batch import Outcome
-
 SMALLEST, LARGEST = 256, 768
 """Sides of one picture in a panel: small ones grow by a whole factor, large ones shrink."""
 _PAPER, _INK, _FAINT = (250, 250, 248), (30, 30, 34), (110, 110, 116)
 _GAP = 10
 
 
-def panel_bytes(outcome: "Outcome") -> bytes:
-    """Return the panel of a refined image as PNG bytes."""
-    source, result = outcome.reading.image, outcome.result
-    if source is None or outcome.image is None or result is None:
-        raise ValueError("A panel needs a refined image.")
-    return png(draw_panel(source.rgb, outcome.image.convert("RGB"), result, outcome.reading.prompt.prompt))
-
-
-def draw_panel(before: Image.Image, after: Image.Image, result: RefineResult, prompt: str) -> Image.Image:
-    """Put before, map and after side by side, with their scores and the reason of the decision below."""
+def panel_png(before: Image.Image, after: Image.Image, result: RefineResult, prompt: str) -> bytes:
+    """Return before, map and after side by side, with their scores and the reason of the decision below, as PNG."""
     pictures = [before, heat_map(before, result), after]
     shown = [_fit(picture) for picture in pictures]
     width, height = shown[0].size
     size = max(12, min(18, width // 22))
     font = ImageFont.load_default(size)
-    captions = [
-        f"before   {_scores(result.before.values)}",
-        _middle(result),
-        f"after   {_scores(result.after.values)}",
-    ]
+    painted = result.decision.kept in ("repainted", "both")
+    middle = f"bad places, {'repainted ' * painted}inside the line ({result.plan.area:.0%})"
+    captions = [f"before   {_scores(result.before.values)}", middle, f"after   {_scores(result.after.values)}"]
     total = width * 3 + _GAP * 4
     lines = _wrap(prompt, font, total - 2 * _GAP, 2) + _wrap(result.decision.reason, font, total - 2 * _GAP, 3)
     line = size + 6
@@ -48,7 +35,7 @@ def draw_panel(before: Image.Image, after: Image.Image, result: RefineResult, pr
         draw.text((left, height + _GAP + 4), fitting(caption, font, width), fill=_INK, font=font)
     for index, text in enumerate(lines):
         draw.text((_GAP, height + _GAP + 4 + line * (index + 1)), text, fill=_FAINT, font=font)
-    return panel
+    return png(panel)
 
 
 def heat_map(image: Image.Image, result: RefineResult) -> Image.Image:
@@ -56,13 +43,6 @@ def heat_map(image: Image.Image, result: RefineResult) -> Image.Image:
     shown = np.array(overlay(image, np.clip(1.0 - result.quality.values + result.alignment.edit, 0.0, 1.0)))
     shown[edge_of(result.plan.mask)] = 255
     return Image.fromarray(shown)
-
-
-def _middle(result: RefineResult) -> str:
-    """Say what the line in the map means for the picture beside it."""
-    painted = result.decision.kept in ("repainted", "both")
-    done = "repainted inside the line" if painted else "inside the line"
-    return f"bad places, {done} ({result.plan.area:.0%})"
 
 
 def _fit(image: Image.Image) -> Image.Image:
@@ -80,16 +60,6 @@ def _scores(values: object) -> str:
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, most: int) -> list[str]:
-    lines: list[str] = []
-    line = ""
-    for word in text[:600].split():
-        longer = f"{line} {word}".strip()
-        if font.getlength(longer) <= width:
-            line = longer
-            continue
-        lines.append(fitting(line or word, font, width))
-        line = word
-    lines += [line] if line else []
-    if len(lines) > most:
-        lines = [*lines[: most - 1], fitting(f"{lines[most - 1]} …", font, width)]
-    return lines
+    letters = max(1, int(width / font.getlength("n")))
+    lines = textwrap.wrap(text[:600], letters, max_lines=most, placeholder=" …")
+    return [fitting(line, font, width) for line in lines]

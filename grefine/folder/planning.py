@@ -11,24 +11,19 @@ from typing import Any
 
 from PIL import Image
 
-from grefine.errors import ConfigError, GRefineError
+from grefine.errors import GRefineError
 from grefine.folder.batch import plan_batches
 from grefine.folder.mirror import at_hand, mirror_of, mirrored
 from grefine.folder.options import FolderOptions
-from grefine.folder.report import picture_before
-from grefine.folder.task import Task, pipeline_name, weights_fingerprint
+from grefine.folder.ready import make_ready
 from grefine.folder.thresholds import thresholds
-from grefine.folder.views import PAGE
+from grefine.folder.views import PAGE, picture_before
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.indicators.domain_check import DomainCheck, domain_of
-from grefine.indicators.providers import open_sources
 from grefine.io.picture import printable
 from grefine.io.places import fetched, is_address
-from grefine.io.prompt_table import read_prompt_table
-from grefine.io.prompts import PromptSources
-from grefine.opening import Opening, open_pipeline
 from grefine.plan_file import MASK, OVERLAY, PLAN
-from grefine.refine.settings import RefineConfig, read_settings
+from grefine.refine.settings import RefineConfig
 from grefine.report.triage import PlannedPicture, write_triage
 from grefine.types import RepairPlan
 
@@ -98,17 +93,10 @@ def plan_folder(
                 mirror.send_views(PAGE, "report_files")
         summary.out = out
         return summary
-    out, settings = Path(out), read_settings(config)
+    out = Path(out)
     options = replace(options or FolderOptions(), again=True)  # an output of ours is a picture like any other
-    table = read_prompt_table(prompts) if prompts is not None else None
-    if next(list_work(named, out, options), None) is None:
-        raise ConfigError("No images to plan: give images, folders, or an @list of paths.")
-    drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
-    opening = Opening(device, dtype, "none", (), allow_noncommercial, str(painter or ""), painter_class or "")
-    pipe = open_pipeline(pipeline, opening)
-    found = PromptSources(table, prompt, follow_links=options.follow_links)
-    name = pipeline_name(pipe)
-    task = Task(name, weights_fingerprint(pipe), settings, options, found, None, "", tuple(opening.key()), *drawn)
+    ready = make_ready(named, out, options, asked | {"prompts": prompts})
+    pipe, task = ready.pipe, ready.task
     domain = domain_of(pipe) if not options.force else None
     summary, mirror = PlanSummary(out, domain=domain), mirror_of(out)
     pipe.set_progress_bar_config(disable=True)
@@ -125,7 +113,11 @@ def plan_folder(
                     mirror.give(*_files(reading.item.relative))
             done, seconds = len(summary.planned) + len(summary.failed), [outcome.seconds for outcome in outcomes]
             say(f"{done} planned, {max(seconds):.2f} s per picture")
-    facts = [("pipeline", name), ("seed", str(options.seed)), ("plans", mirror.address if mirror else str(out))]
+    facts = [
+        ("pipeline", task.pipeline),
+        ("seed", str(options.seed)),
+        ("plans", mirror.address if mirror else str(out)),
+    ]
     failed = [(printable(name), reason) for name, reason in summary.failed]
     write_triage(out, summary.planned, failed, facts, partial(_opened, out))
     return summary

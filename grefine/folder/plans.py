@@ -1,6 +1,6 @@
 """Plans and masks that people give for the pictures of a run, found by name."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from grefine.plan_file import MASK, PLAN
 from grefine.types import RepairPlan
 
 _AT_ONCE = 64
-"""Plans at an address that are asked for together."""
+"""Plans or masks at an address that are asked for together."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,11 @@ class PlanFolder:
 
         With `only`, the path of a picture below SRC, no other plan is looked at.
         """
-        folder, edits = folder if is_address(folder) else Path(folder), dict[str, str]()
-        names = [f"{only}{PLAN}"] if only else sorted(_names(folder))
+        folder = folder if is_address(folder) else Path(folder)
+        names = [f"{only}{PLAN}"] if only else _names(folder, (PLAN,))
         if not names:
             raise ConfigError(f"--plans: '{printable(folder)}' has no plans: `grefine plan SRC -o DIR` makes some.")
-        for first in range(0, len(names), _AT_ONCE):
-            some = names[first : first + _AT_ONCE]
-            with at_hand(folder, [file for name in some for file in (name, name.removesuffix(PLAN) + MASK)]) as here:
-                edits |= {name: _edit(here / name) for name in some}
+        edits = _looked_at(folder, names, _edit, lambda name: (name, name.removesuffix(PLAN) + MASK))
         return cls(folder, edits)
 
     @property
@@ -76,31 +73,41 @@ class PlanFolder:
 class MaskFolder:
     """A folder of masks, white = repaint, in the tree of the pictures or flat."""
 
-    folder: Path
+    folder: str | Path
+    """Its path or address."""
     with_maps: bool = False
     """Our maps plan as well, and alone where a picture has no mask."""
 
     @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Name of a mask below the folder to a hash of its content."""
+        return _looked_at(self.folder, _names(self.folder, tuple(SUFFIXES)), content_hash, lambda name: (name,))
+
+    @cached_property
     def digest(self) -> str:
         """Return a hash of all masks and of how they are used."""
-        files = [file for file in sorted(self.folder.rglob("*")) if file.suffix.lower() in SUFFIXES]
-        names = {file.relative_to(self.folder).as_posix(): content_hash(file) for file in files}
-        return digest([names, self.with_maps])
+        return digest([self.hashes, self.with_maps])
 
     def find(self, relative: str, size: tuple[int, int]) -> np.ndarray | None:
         """Return the mask of a picture in its size; None where our maps plan alone."""
         stem = Path(relative).with_suffix("")
-        for place in dict.fromkeys((stem, Path(stem.name))):
-            for name in (place.as_posix(), f"{place.as_posix()}_mask", f"{place.as_posix()}.mask"):
-                for suffix in SUFFIXES:
-                    if (file := self.folder / f"{name}{suffix}").is_file():
-                        return read_mask(file, size)
+        for place in dict.fromkeys((stem.as_posix(), stem.name)):
+            for name in (f"{place}{form}{suffix}" for form in ("", "_mask", ".mask") for suffix in SUFFIXES):
+                if name in self.hashes:
+                    return self._read(name, size)
         if self.with_maps:
             return None
         raise PlanError(
             f"'{printable(self.folder)}' has no mask for '{printable(relative)}': add '{printable(stem)}.png', or "
             "give --add-masks to plan it by our maps."
         )
+
+    def _read(self, name: str, size: tuple[int, int]) -> np.ndarray:
+        with at_hand(self.folder, [name]) as here:
+            try:
+                return read_mask(here / name, size)
+            except PlanError as error:
+                raise PlanError(str(error).replace(str(here), str(self.folder))) from error
 
 
 def open_by_hand(
@@ -111,10 +118,12 @@ def open_by_hand(
         raise ConfigError("--plans and --masks exclude each other: paint into the plans' own mask files.")
     if with_maps and masks is None:
         raise ConfigError("--add-masks adds the masks of --masks DIR: give that, too.")
-    if masks is not None and not Path(masks).is_dir():
-        raise ConfigError(f"--masks: '{printable(masks)}' is no folder of this machine.")
+    if masks is not None and not is_address(masks):
+        masks = Path(masks)
+        if not masks.is_dir():
+            raise ConfigError(f"--masks: '{printable(masks)}' is no folder.")
     return PlanFolder.open(plans) if plans is not None else None, (
-        MaskFolder(Path(masks), with_maps) if masks is not None else None
+        MaskFolder(masks, with_maps) if masks is not None else None
     )
 
 
@@ -134,14 +143,27 @@ def with_mask(plan: RepairPlan, mask: np.ndarray | None) -> RepairPlan:
     return plan if mask is None else replace(plan, mask=plan.mask | mask)
 
 
-def _names(folder: str | Path) -> Iterator[str]:
-    """Yield the plans below a folder or an address."""
+def _names(folder: str | Path, endings: tuple[str, ...]) -> list[str]:
+    """Return the files below a folder or an address that end so."""
     if isinstance(folder, Path):
-        yield from (file.relative_to(folder).as_posix() for file in folder.rglob(f"*{PLAN}"))
-        return
-    for below, files in walk_address(folder):
-        names = (str(info["name"]).rpartition("/")[2] for info in files)
-        yield from (f"{below}{name}" for name in names if name.endswith(PLAN))
+        found = (file.relative_to(folder).as_posix() for file in folder.rglob("*"))
+    else:
+        found = (
+            f"{below}{str(info['name']).rpartition('/')[2]}" for below, files in walk_address(folder) for info in files
+        )
+    return sorted(name for name in found if name.lower().endswith(endings))
+
+
+def _looked_at(
+    folder: str | Path, names: list[str], look: Callable[[Path], str], files: Callable[[str], tuple[str, ...]]
+) -> dict[str, str]:
+    """Return what `look` says by name; the `files` that it needs for a name are fetched some at a time."""
+    found: dict[str, str] = {}
+    for first in range(0, len(names), _AT_ONCE):
+        some = names[first : first + _AT_ONCE]
+        with at_hand(folder, [file for name in some for file in files(name)]) as here:
+            found |= {name: look(here / name) for name in some}
+    return found
 
 
 def _edit(file: Path) -> str:

@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from grefine.folder.mirror import mirror_of
 from grefine.folder.options import FolderOptions
 from grefine.folder.single import names_a_file
 from grefine.folder.worklist import WorkItem, list_work
+from grefine.io.journal import lock_file
 from grefine.io.picture import printable
 from grefine.io.places import is_address
 from grefine.io.run_files import STATE_FOLDER, run_starts
@@ -202,6 +203,12 @@ def hold(out: Path, shard: Shard) -> AbstractContextManager[None]:
     return locked(out, _lock_name(shard), message)
 
 
+def run_lock(out: Path, *, shared: bool) -> AbstractContextManager[None]:
+    """Keep a second run out of the same folder; shards of one run, and merges, share it."""
+    message = f"Another run is writing into '{printable(out)}': wait for it to end."
+    return locked(out, "lock", message, shared=shared)
+
+
 def one_at_a_time(out: Path) -> AbstractContextManager[None]:
     """Let shards begin, and merges work, one after the other."""
     return locked(out, f"{FOLDER}/lock", "")
@@ -230,14 +237,7 @@ def locked(out: Path, name: str, message: str, *, shared: bool = False) -> Itera
     except OSError as error:
         raise ConfigError(f"Cannot write into '{printable(out)}': {error.strerror}.") from error
     try:
-        with suppress(ImportError):
-            import fcntl
-
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            try:
-                fcntl.flock(handle, kind | (fcntl.LOCK_NB if message else 0))
-            except OSError as error:
-                raise ConfigError(message) from error
+        lock_file(handle, message, shared=shared)
         yield
     finally:
         os.close(handle)

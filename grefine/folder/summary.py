@@ -230,7 +230,8 @@ def _table(rows: Iterable[dict[str, Any]], ordered: list[str]) -> Iterator[str]:
 
 def cells_of(row: Mapping[str, Any]) -> list[Any]:
     """Return what a journal row says under `COLUMNS`; a dry run shows the same."""
-    regions, (width, height) = row.get("regions") or [], row.get("size") or ("", "")
+    found, (width, height) = row.get("regions", ""), row.get("size") or ("", "")
+    regions, count = (found, len(found)) if isinstance(found, list) else ([], found)
     kinds = ", ".join(dict.fromkeys(region["kind"] for region in regions))
     strengths = ", ".join(f"{region['strength']:.2f}" for region in regions)
     kept = (row.get("decision") or {}).get("kept", "")
@@ -238,7 +239,7 @@ def cells_of(row: Mapping[str, Any]) -> list[Any]:
     failed = safe_cell(printable("; ".join(row.get("missing") or ())))
     spent = [value for value in (row.get("seconds") or {}).values() if isinstance(value, int | float)]
     numbers = [row.get("seed", ""), width, height, row.get("area", ""), row.get("moved", "")]
-    numbers += [len(regions) if "regions" in row else "", kinds, strengths]
+    numbers += [count, kinds, strengths]
     return [*(safe_cell(printable(text)) for text in texts), *numbers, failed, round(sum(spent), 3)]
 
 

@@ -1,7 +1,7 @@
 """What all batches of a run share: settings, prompts, and what names the pipeline. No state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from grefine.plan_file import PLAN
 from grefine.refine.follow import fingerprint
 from grefine.refine.maps import VQA
 from grefine.refine.painters.choose import describe_painter
-from grefine.refine.settings import RefineConfig
+from grefine.refine.settings import RefineConfig, settings_digest
+from grefine.scorers.prefilter import ScoreGate
+from grefine.scorers.resolve import fingerprint_of
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Task:
     def hash_of(self, relative: str = "") -> str:
         """Hash of everything that decides how one image with one prompt comes out; of all plans only its own."""
         edit = self.plans.edits.get(f"{relative}{PLAN}", "") if self.plans else ""
-        options = self.options
-        values = [digest(self.config), self.weights, options.seed, options.force, self.lora_dir and str(self.lora_dir)]
+        options, loras = self.options, self.lora_dir and str(self.lora_dir)
+        values = [settings_digest(asdict(self.config)), self.weights, options.seed, options.force, loras]
         return digest(values + [self.gate] * bool(self.gate) + self._steering(edit))
 
     def _steering(self, plans: str) -> list[Any]:
@@ -94,7 +96,7 @@ class Task:
                 "version": __version__,
                 "pipeline": self.pipeline,
                 "weights": self.weights,
-                "config": digest(self.config),
+                "config": settings_digest(asdict(self.config)),
                 "options": digest(self.options.changes_results()),
                 "seed": self.options.seed,
                 "prompts": digest([prompts, self.prompts.common, self.prompts.order]),
@@ -103,6 +105,14 @@ class Task:
             | ({"gate": self.gate} if self.gate else {})
             | ({"steering": steering} if steering else {})
         )
+
+
+def gate_key(gate: ScoreGate | None) -> str:
+    """Return what tells one gate from another, for noticing that it changed; empty without a gate."""
+    if gate is None:
+        return ""
+    state = fingerprint_of(gate.weights) if gate.weights is not None else ""
+    return f"{gate.name} {gate.scorer.spec.version} {state}".strip()
 
 
 def pipeline_name(pipe: Any) -> str:

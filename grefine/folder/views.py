@@ -1,15 +1,26 @@
-"""The table and the page of a run, from its journal and what the journal's first row says of the run."""
+"""The table and the page of a run, from its journal and what the journal's first row says of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
+from grefine.errors import ImageError
 from grefine.folder.dataset import write_dataset
+from grefine.folder.mirror import at_hand
 from grefine.folder.progress import Reporter
-from grefine.folder.report import write_run_report
 from grefine.folder.summary import RunSummary, write_table
-from grefine.io.run_files import DATASET, LastRows
+from grefine.indicators.domain_check import domain_of
+from grefine.io.images import decode_image
+from grefine.io.picture import printable
+from grefine.io.places import place_at
+from grefine.io.run_files import DATASET, LastRows, layer_names, layers_at
+from grefine.io.samples import read_place
+from grefine.report.entry import ReportImage
+from grefine.report.records import asked_of, decision_name
+from grefine.report.run_page import RefineTally, write_refine_report
 
 if TYPE_CHECKING:
     from grefine.folder.task import Task
@@ -19,10 +30,54 @@ TABLE, PAGE = "results.csv", "report.html"
 VIEWS = (TABLE, PAGE, "report_files")
 
 
+SHOWN = 5000
+"""Images in the gallery of a page, and lines in its list of those without a result; the table has all."""
+
+
+def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterator[ReportImage]:
+    for number, row in enumerate(rows):
+        if row["state"] in tally.left_out:
+            tally.leave_out(row["state"], printable(row["file"]), row["reason"], SHOWN)
+            continue
+        decision = row.get("decision") or {}
+        kept = decision_name(row["state"], decision.get("kept", ""))
+        guarded = decision.get("guarded") if row["state"] in ("refined", "kept") else None
+        if number % step:
+            tally.count(kept, guarded)
+            continue
+        scores = row.get("scores") or {"before": {}, "after": {}}
+        shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
+        with at_hand(out, [row["output"], *layer_names(row["output"])]):
+            shown |= layers_at(out, row["output"])
+            yield ReportImage(
+                name=printable(row["file"]),
+                before=picture_before(row["source"]),
+                after=out / row["output"],
+                kept=kept,
+                reason=row["reason"],
+                guarded=guarded,
+                scores={
+                    m: (scores["before"][m], scores["after"][m]) for m in scores["before"] if m in scores["after"]
+                },
+                noise=row.get("noise", {}),
+                notes=tuple(row.get("notes", ())),
+                **shown,
+            )
+
+
+def picture_before(source: str) -> Path | Image.Image:
+    """Return the input; of one that can no longer be read, a path where nothing is."""
+    place = place_at(source)
+    if isinstance(place, Path):
+        return place
+    try:
+        return decode_image(read_place(place), source).rgb
+    except ImageError:
+        return Path(source)
+
+
 def view_of(task: "Task", gate: "ScoreGate | None", pipe: Any) -> dict[str, Any]:
     """Return what the views of a run need beside its rows, as plain values for the journal."""
-    from grefine.indicators.domain_check import domain_of
-
     facts = [("pipeline", task.pipeline), ("settings", task.hash_of()), ("seed", str(task.options.seed))]
     facts += [("gate", gate.name)] if gate else []
     facts += task.drawn_by.items()
@@ -48,7 +103,13 @@ def conclude(
     def write_page() -> None:
         facts = [(str(name), str(value)) for name, value in view.get("facts", ())]
         notes = [*([view["warning"]] if view.get("warning") else []), *summary.lines()[1:]]
-        write_run_report(rows, out, facts, notes, summary.told if view.get("force") else "")
+        tally, step = RefineTally(), max(1, -(-len(rows) // SHOWN))
+        if step > 1:
+            told = f"The gallery shows one image of {step}; {TABLE} beside this page lists all {len(rows):,}."
+            notes.insert(0, told)
+        forced = summary.told if view.get("force") else ""
+        images = _images(rows, out, tally, step)
+        write_refine_report(out, images, facts=facts, notes=notes, forced=forced, tally=tally)
 
     views: dict[str, Callable[[], object]] = {TABLE: lambda: write_table(rows, rows.metrics, out / TABLE)}
     if page:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError, GRefineError
+from grefine.folder.afar import see_named
 from grefine.folder.interrupt import Interrupt
 from grefine.folder.merge import merge
 from grefine.folder.progress import Event, Reporter, choose_reporter
@@ -30,8 +31,7 @@ def refine_with_workers(
     """
     if count < 1:
         raise ConfigError(f"workers must be at least 1, not {count}.")
-    if not isinstance(asked["pipeline"], (str, Path)) or not isinstance(asked["gate"], (str, type(None))):
-        raise ConfigError("Workers load the pipeline and the gate themselves: give both by name.")
+    see_named(asked, "Workers")
     report: Reporter = asked["report"] or choose_reporter()
     given = {name: value for name, value in asked.items() if name != "report"} | {"sources": sources, "out": out}
     started = time.monotonic()

@@ -94,8 +94,8 @@ def _check_out(sources: list[str | Path], out: Path) -> None:
     place = out.resolve()
     for source in sources:
         path = Path(source)
-        if mirror := mirror_of(out):
-            mirror.refuse_inside(str(source))
+        if (mirror := mirror_of(out)) and mirror.holds(str(source)):
+            raise ConfigError(f"OUT '{printable(mirror.address)}' is or holds the input '{printable(source)}'.")
         if not str(source).startswith("@") and path.is_dir() and path.resolve().is_relative_to(place):
             raise ConfigError(
                 f"OUT '{printable(out)}' is or holds the input folder '{printable(path)}': results could be written "

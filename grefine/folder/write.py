@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine import __version__
-from grefine.errors import GRefineError
-from grefine.folder.panel import panel_bytes
+from grefine.errors import GRefineError, ImageError
+from grefine.folder.panel import panel_png
 from grefine.folder.task import Task
+from grefine.folder.worklist import WorkItem
 from grefine.io import atomic
-from grefine.io.encode import encode_image, output_format
-from grefine.io.images import SUFFIXES, Format
+from grefine.io.content import content_hash
+from grefine.io.encode import encode_image, output_format, read_embedded
+from grefine.io.images import SUFFIXES, Format, read_bytes
 from grefine.io.picture import LoadedImage, printable
-from grefine.io.record import RefineRecord, attach_record
+from grefine.io.record import RefineRecord, attach_record, read_record
 from grefine.io.run_files import layer_path
 from grefine.refine.guidance import steers_of
 from grefine.report.media import layers_of
@@ -47,7 +49,7 @@ def write_outcomes(outcomes: "Sequence[Outcome]", task: Task) -> list[Row]:
     except BaseException as error:
         atomic.discard(partial for partial, _ in staged)
         if isinstance(error, OSError):
-            raise _full(error) from error
+            raise full_disk(error) from error
         raise
     return rows
 
@@ -58,8 +60,10 @@ def _stage(outcome: "Outcome", task: Task, staged: list[tuple[Path, Path]]) -> s
     before = len(staged)
     try:
         files = [(item.output, output_bytes(outcome, task))]
-        if task.options.panels and outcome.state == "refined":
-            files.append((item.panel, panel_bytes(outcome)))
+        source, result = outcome.reading.image, outcome.result
+        if task.options.panels and outcome.state == "refined" and source and result and outcome.image:
+            after = outcome.image.convert("RGB")
+            files.append((item.panel, panel_png(source.rgb, after, result, outcome.reading.prompt.prompt)))
         for path in (path for path, _ in files if path.is_dir()):
             return f"A folder stands where '{printable(path.name)}' belongs."
         for path, data in files:
@@ -221,7 +225,40 @@ def _finite(values: Any) -> dict[str, float]:
     return {str(k): round(float(v), 6) for k, v in values.items() if math.isfinite(v)}
 
 
-def _full(error: OSError) -> Exception:
+def own_record(item: WorkItem, config_hash: str) -> RefineRecord | None:
+    """Return the record of a result that an equal run made of this very input; None for any other file."""
+    try:
+        record = read_record(read_embedded(read_bytes(item.output)))
+        if record is None or record.config != config_hash or record.source != content_hash(item.read()):
+            return None
+    except (ImageError, OSError):
+        return None
+    return record
+
+
+def adopted_row(item: WorkItem, record: RefineRecord) -> Row:
+    """Return the journal row that the result's own run would have written, but for the time that it took."""
+    looked = ("seed", "area", "moved", "regions", "missing") if record.regions is not None else ()
+    return {
+        "kind": "image",
+        "file": item.relative,
+        "source": item.where,
+        "state": record.state,
+        "reason": record.reason,
+        "input": {"sha256": record.source} | item.state(),
+        "prompt": record.prompt[:2000],
+        "prompt_origin": record.prompt_origin,
+        "output": item.name,
+        "decision": {"kept": record.kept, "guarded": record.guarded},
+        "scores": {"before": dict(record.before), "after": dict(record.after)},
+        "size": record.size,
+        **{name: getattr(record, name) for name in looked},
+        "notes": ["found in OUT with its record; the journal did not tell of it."],
+    }
+
+
+def full_disk(error: OSError) -> DiskFull:
+    """Return why the run has to stop."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"The disk is full: {error.strerror}.")
     return DiskFull(f"Results cannot be written: {error.strerror or error}.")

@@ -5,6 +5,7 @@ G-Refine (arXiv:2404.18343), Eq. 1-3, and the procedure its authors released (`m
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ class PQMap:
         if self.p_mode == "multi":
             scores = cask(factors, factors.new_tensor(self.alpha)) / self._scale("score_scale")
         scores = scores.clamp(0.0, 1.0)
-        draw = self._released_map if self.map_mode == "released" else self._paper_map
+        draw = self._released_map if self.map_mode == "released" else partial(self._paper_map, self.text_features())
         return [
             QualityMap(
                 draw(encoding, index, logits[index]).draw(),
@@ -168,17 +169,18 @@ class PQMap:
         """Return what a calibration divides by; it was measured on chances."""
         return getattr(self.calibration, name) if self.readings.factors == "logistic" else 1.0
 
-    def _logits(self, features: Tensor) -> Tensor:
-        return factor_logits(features, self.text_features().to(features.device), self.feature_norm)
+    def _logits(self, features: Tensor, text: Tensor | None = None) -> Tensor:
+        text = self.text_features() if text is None else text
+        return factor_logits(features, text.to(features.device), self.feature_norm)
 
     def _released_map(self, encoding: Encoding, index: int, logits: Tensor) -> GridMap:
         good = min_max(logits[1:, 0, 0].reshape(self.clip.grid))
         width, height = encoding.sizes[index]
         return GridMap((((0, 0, width, height), good.cpu().numpy()),), (width, height), "bilinear")
 
-    def _paper_map(self, encoding: Encoding, index: int, logits: Tensor) -> GridMap:
+    def _paper_map(self, text: Tensor, encoding: Encoding, index: int, logits: Tensor) -> GridMap:
         alpha, scale = logits.new_tensor(self.alpha), self._scale("map_scale")
-        factors = [self._factors(self._logits(view.features[None])[0, 1:]) for view in encoding.views[index]]
+        factors = [self._factors(self._logits(view.features[None], text)[0, 1:]) for view in encoding.views[index]]
         cells = [(cask(one, alpha) / scale).clamp(max=1.0) for one in factors]
         return encoding.grid_map(index, cells, "bicubic")
 

@@ -2,7 +2,7 @@
 
 import struct
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 TextKind = Literal["tEXt", "zTXt", "iTXt", "comment", "carried"]
 
@@ -85,18 +85,25 @@ def _orientation_place(exif: bytes) -> tuple[int, str] | None:
     return None
 
 
-def user_comment(exif: bytes) -> str:
-    """Return the EXIF user comment as text; empty when there is none or it cannot be read."""
+def _exif(exif: bytes) -> Any:
+    """Return a block as PIL reads it; None for one that it cannot read."""
     from PIL import Image
 
-    if not exif:
-        return ""
     block = Image.Exif()
     try:
         block.load(b"Exif\x00\x00" + exif)
+    except Exception:  # noqa: BLE001 - whichever way a block is damaged
+        return None
+    return block
+
+
+def user_comment(exif: bytes) -> str:
+    """Return the EXIF user comment as text; empty when there is none or it cannot be read."""
+    block = _exif(exif) if exif else None
+    try:
         # Fooocus writes the tag into the first directory, where it does not belong.
-        raw = block.get_ifd(EXIF_IFD).get(USER_COMMENT) or block.get(USER_COMMENT, b"")
-    except Exception:  # noqa: BLE001 - a damaged EXIF block holds no comment, whichever way it is damaged
+        raw = block and (block.get_ifd(EXIF_IFD).get(USER_COMMENT) or block.get(USER_COMMENT, b""))
+    except Exception:  # noqa: BLE001 - a damaged directory holds no comment
         return ""
     if isinstance(raw, str):
         return raw.strip("\x00 ")
@@ -114,28 +121,19 @@ def user_comment(exif: bytes) -> str:
 
 def exif_texts(exif: bytes) -> dict[int, str]:
     """Return the texts of the first EXIF directory by tag; empty for a block that cannot be read."""
-    from PIL import Image
-
-    block = Image.Exif()
     try:
-        block.load(b"Exif\x00\x00" + exif)
-        return {tag: value for tag, value in block.items() if isinstance(value, str)}
-    except Exception:  # noqa: BLE001 - a damaged EXIF block holds no texts, whichever way it is damaged
+        return {tag: value for tag, value in (_exif(exif) or {}).items() if isinstance(value, str)}
+    except Exception:  # noqa: BLE001 - a damaged directory holds no texts
         return {}
 
 
 def with_user_comment(exif: bytes, text: str) -> bytes:
     """Return an EXIF block that holds `text` as its user comment (UTF-16, as Automatic1111 writes it)."""
-    from PIL import Image
-
-    block = Image.Exif()
-    if exif:
-        try:
-            block.load(b"Exif\x00\x00" + exif)
-        except Exception:  # noqa: BLE001 - rewriting a block that cannot be read would lose it
-            return exif
-    block.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\x00" + text.encode("utf-16-be", "replace")
+    block = _exif(exif)
     try:
+        if block is None:  # rewriting what cannot be read would lose it
+            return exif
+        block.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\x00" + text.encode("utf-16-be", "replace")
         return block.tobytes().removeprefix(b"Exif\x00\x00")
     except Exception:  # noqa: BLE001 - the same
         return exif

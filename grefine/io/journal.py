@@ -6,6 +6,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +37,7 @@ class AppendOnly:
             raise ConfigError(f"Cannot write '{printable(self.path)}': {error.strerror}.") from error
         try:
             if alone:
-                _lock_file(self._file, alone)
+                lock_file(self._file, alone)
             if size is not None:
                 os.ftruncate(self._file, size)
         except BaseException:
@@ -96,34 +97,18 @@ class Journal(AppendOnly):
             self._next += 1
 
     def _repair(self) -> None:
-        sound = 0
-        damaged_before = False
-        for start, end, rows, _ in read_units(self.path):
-            if not rows:
-                damaged_before = damaged_before or start < self.path.stat().st_size
-                continue
-            self._next = max(self._next, rows[0]["unit"] + 1)
-            if start != sound:
-                self._rewrite()
-                return
-            sound = end
-        if sound != self.path.stat().st_size:
-            lost = self.path.stat().st_size - sound
-            os.truncate(self.path, sound)
-            self.repaired = f"{lost} bytes at the end of the journal were not whole and were cut off."
-
-    def _rewrite(self) -> None:
-        """Keep a copy of a journal that is damaged in its middle, and go on with its whole units."""
-        data = self.path.read_bytes()
-        aside = self.path.with_name(f"{self.path.name}.damaged")
+        units = [(start, end, rows[0]["unit"]) for start, end, rows, _ in read_units(self.path) if rows]
+        self._next = max((number for *_, number in units), default=-1) + 1
+        ends, size = [0, *(end for _, end, _ in units)], self.path.stat().st_size
+        if [start for start, *_ in units] == ends[:-1]:
+            if ends[-1] != size:
+                os.truncate(self.path, ends[-1])
+                self.repaired = f"{size - ends[-1]} bytes at the end of the journal were not whole and were cut off."
+            return
+        data, aside = self.path.read_bytes(), self.path.with_name(f"{self.path.name}.damaged")
         write_atomic(aside, data)
-        kept = []
-        for start, end, rows, _ in read_units(self.path):
-            if rows:
-                kept.append(data[start:end])
-                self._next = max(self._next, rows[0]["unit"] + 1)
-        write_atomic(self.path, b"".join(kept))
-        self.repaired = f"the journal was damaged; its {len(kept)} whole units are kept, a copy is in '{aside.name}'."
+        write_atomic(self.path, b"".join(data[start:end] for start, end, _ in units))
+        self.repaired = f"the journal was damaged; its {len(units)} whole units are kept, a copy is in '{aside.name}'."
 
 
 def read_journal(path: str | Path) -> Iterator[Row]:
@@ -195,12 +180,13 @@ def whole_lines(path: str | Path) -> tuple[list[bytes], int]:
     return data[:whole].splitlines(), whole
 
 
-def _lock_file(descriptor: int, message: str) -> None:
-    try:
+def lock_file(descriptor: int, message: str, *, shared: bool = False) -> None:
+    """Lock an open file, alone or `shared`; where another process has it, fail with `message`, or wait without one."""
+    with suppress(ImportError):  # Windows has no such locks
         import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise ConfigError(message) from error
+
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(descriptor, kind | (fcntl.LOCK_NB if message else 0))
+        except OSError as error:
+            raise ConfigError(message) from error

@@ -27,7 +27,7 @@ _PARTS: dict[str, type] = dict.fromkeys(
     ("file", "state", "reason", "source", "output", "prompt", "prompt_origin"), str
 )
 _PARTS |= dict.fromkeys(("input", "decision", "scores", "noise", "gate", "seconds"), dict)
-_PARTS |= dict.fromkeys(("notes", "missing", "regions", "size"), list)
+_PARTS |= dict.fromkeys(("notes", "missing", "size"), list)
 
 
 def layer_path(out: Path, name: str, layer: str) -> Path:
@@ -42,6 +42,11 @@ def with_ending(name: str, ending: str) -> str:
         digest = hashlib.sha256(os.fsencode(last)).hexdigest()[:16]
         last = f"{os.fsencode(last)[:100].decode('utf-8', 'ignore')}-{digest}"
     return f"{folder}/{last}{ending}" if folder else last + ending
+
+
+def layer_names(name: str) -> list[str]:
+    """Return the paths below OUT where the maps of a result are kept."""
+    return [layer_path(Path(), name, layer).as_posix() for layer in LAYERS]
 
 
 def layers_at(out: Path, name: str) -> dict[str, Path]:
@@ -153,10 +158,12 @@ def can_be_ours(row: dict[str, Any]) -> bool:
     kind = row.get("kind")
     if kind == "image":
         made = row.get("state") in _MADE
+        regions = row.get("regions", [])  # the first edition told how many
         needed = ("file", "state", "reason", *(("source", "output", "input") if made else ()))
         return (
             all(name in row for name in needed)
             and all(isinstance(row[name], kind) for name, kind in _PARTS.items() if name in row)
+            and (isinstance(regions, int) or (isinstance(regions, list) and all(map(_is_region, regions))))
             and (made or row["state"] in ("failed", "skipped"))
             and (not made or bool(_SHA256.fullmatch(str(row["input"].get("sha256")))))
             and all(is_inside(row.get(name, "")) for name in ("file", "output"))
@@ -164,7 +171,6 @@ def can_be_ours(row: dict[str, Any]) -> bool:
             and set(row.get("scores", {})) in (set(), {"before", "after"})
             and all(isinstance(text, str) for name in ("notes", "missing") for text in row.get(name, ()))
             and len(row.get("size", "wh")) == 2
-            and all(map(_is_region, row.get("regions", ())))
         )
     if kind == "begin":
         files, folders = row.get("files"), row.get("folders")

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from grefine.errors import ConfigError, ImageError, WeightsCorrupt
 from grefine.models.clip_towers import ClipTowers, VisionTower
 from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
+from grefine.models.reference import load_group
 from grefine.types import Attention
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
 class ConvStem(nn.Sequential):
@@ -78,7 +78,14 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         image_std: Sequence[float] = CLIP_STD,
     ) -> None:
         super().__init__()
-        _check_geometry(image_size, patch_size, vision_width, vision_heads, vision_layers, surgery_layers)
+        if image_size % patch_size:
+            raise ConfigError(f"image_size {image_size} must be a multiple of patch_size {patch_size}.")
+        if vision_width % vision_heads:
+            raise ConfigError(f"vision_width {vision_width} must be a multiple of vision_heads {vision_heads}.")
+        if not 0 < surgery_layers <= vision_layers:
+            raise ConfigError(
+                f"surgery_layers must lie in 1..{vision_layers} (the vision tower's blocks), not {surgery_layers}."
+            )
         if stem not in ("patch", "conv"):
             raise ConfigError(f"stem must be 'patch' or 'conv', not {stem!r}.")
         visual = VisionTower(embed_dim, image_size, patch_size, vision_width, vision_layers, vision_heads, quick_gelu)
@@ -221,17 +228,9 @@ class ClipSurgery(ModelMixin, ConfigMixin):
 
         Heads are 64 wide, as in every published CLIP ViT; `options` override what is read.
         """
-        tensors = {k: torch.as_tensor(v).float() for k, v in state.items() if k not in NOT_WEIGHTS}
-        try:
-            model = cls(**(geometry(tensors) | options))
-        except KeyError as error:
-            raise WeightsCorrupt(
-                f"The state dict has no {error}: expected a CLIP with a ViT image tower in OpenAI's or open_clip's "
-                "names (e.g. open_clip's 'ViT-B-16-quickgelu', pretrained 'openai')."
-            ) from error
-        missing, unexpected = model.clip.load_state_dict(tensors, strict=False)
-        if missing or unexpected:
-            raise WeightsCorrupt(f"CLIP weights do not fit: missing {missing[:3]}, unexpected {unexpected[:3]}.")
+        tensors = weights_of(state)
+        model = cls(**(geometry(tensors) | options))
+        load_group(model.clip, tensors, "CLIP")
         return model.eval()
 
     def _embed_patches(self, pixels: Tensor) -> Tensor:
@@ -256,39 +255,34 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         return torch.cat([table[:1], resized.to(table.dtype).flatten(2)[0].T])
 
 
+def weights_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a published state dict, some of which hold sizes, too."""
+    sizes = ("input_resolution", "context_length", "vocab_size")
+    return {key: torch.as_tensor(value).float() for key, value in state.items() if key not in sizes}
+
+
 def geometry(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read a CLIP's configuration off the shapes of its state dict."""
-    patches = state["visual.conv1.weight"]
-    text_width = state["ln_final.weight"].shape[0]
-    vocab = state["token_embedding.weight"].shape[0]
-    side = round(math.sqrt(state["visual.positional_embedding"].shape[0] - 1))
-    return {
-        "embed_dim": state["text_projection"].shape[1],
-        "image_size": side * patches.shape[-1],
-        "patch_size": patches.shape[-1],
-        "vision_width": patches.shape[0],
-        "vision_layers": _count_blocks(state, "visual.transformer.resblocks."),
-        "vision_heads": max(1, patches.shape[0] // 64),
-        "text_width": text_width,
-        "text_layers": _count_blocks(state, "transformer.resblocks."),
-        "text_heads": max(1, text_width // 64),
-        "context_length": state["positional_embedding"].shape[0],
-        "vocab_size": vocab,
-        "eos_token_id": vocab - 1,
+    try:
+        (width, _, _, patch), text_width = state["visual.conv1.weight"].shape, len(state["ln_final.weight"])
+        vocabulary, length = len(state["token_embedding.weight"]), len(state["positional_embedding"])
+        side = round(math.sqrt(len(state["visual.positional_embedding"]) - 1))
+        embed_dim = state["text_projection"].shape[1]
+    except KeyError as error:
+        raise WeightsCorrupt(
+            f"The state dict has no {error}: expected a CLIP with a ViT image tower in OpenAI's or open_clip's names "
+            "(e.g. open_clip's 'ViT-B-16-quickgelu', pretrained 'openai')."
+        ) from error
+    layers = {
+        tower: len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
+        for tower, prefix in (("vision", "visual.transformer.resblocks."), ("text", "transformer.resblocks."))
     }
-
-
-def _count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
-
-
-def _check_geometry(side: int, patch: int, width: int, heads: int, layers: int, surgery: int) -> None:
-    if side % patch:
-        raise ConfigError(f"image_size {side} must be a multiple of patch_size {patch}.")
-    if width % heads:
-        raise ConfigError(f"vision_width {width} must be a multiple of vision_heads {heads}.")
-    if not 0 < surgery <= layers:
-        raise ConfigError(f"surgery_layers must lie in 1..{layers} (the vision tower's blocks), not {surgery}.")
+    return {
+        "embed_dim": embed_dim, "image_size": side * patch, "patch_size": patch, "vision_width": width,
+        "vision_layers": layers["vision"], "vision_heads": max(1, width // 64), "text_width": text_width,
+        "text_layers": layers["text"], "text_heads": max(1, text_width // 64), "context_length": length,
+        "vocab_size": vocabulary, "eos_token_id": vocabulary - 1,
+    }  # fmt: skip
 
 
 def _query_key_value(block: Any, x: Tensor) -> list[Tensor]:

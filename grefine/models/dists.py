@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import vgg16
 
-from grefine.errors import ImageError, WeightsCorrupt
+from grefine.errors import ImageError
 from grefine.models.mdiqa_blocks import imagenet
 from grefine.models.reference import load_group
 
@@ -72,17 +72,9 @@ class DISTS(nn.Module):
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]]) -> "DISTS":
         """Build from torchvision's VGG-16 state dict and the published {alpha, beta}; groups {vgg, dists}."""
-        if set(groups) != {"vgg", "dists"}:
-            raise WeightsCorrupt(f"DISTS is made of the groups vgg and dists; given: {', '.join(groups) or 'none'}.")
         model = cls()
-        vgg = {
-            k.removeprefix("features."): torch.as_tensor(v) for k, v in groups["vgg"].items() if "classifier" not in k
-        }
-        load_group(model.vgg, vgg, "DISTS group 'vgg'")
-        weights = groups["dists"]
-        for name in ("alpha", "beta"):
-            own: Tensor = getattr(model, name)
-            if name not in weights or torch.as_tensor(weights[name]).shape != own.shape:
-                raise WeightsCorrupt(f"DISTS group 'dists' needs '{name}' of shape {tuple(own.shape)}.")
-            own.data.copy_(torch.as_tensor(weights[name]))
+        given = {key.replace("features.", "vgg."): value for key, value in groups.get("vgg", {}).items()}
+        given |= groups.get("dists", {})
+        state = {key: torch.as_tensor(value) for key, value in given.items() if "classifier" not in key}
+        load_group(model, state, "DISTS (groups vgg and dists)")
         return model.eval()

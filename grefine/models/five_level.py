@@ -15,8 +15,8 @@ from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import Tensor
 
-from grefine.errors import ConfigError, ImageError, WeightsCorrupt
-from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD, NOT_WEIGHTS, geometry
+from grefine.errors import ConfigError, ImageError
+from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD, geometry, weights_of
 from grefine.models.reference import load_group
 
 WINDOW = 224
@@ -60,28 +60,6 @@ def spread_indices(n: int, count: int = 15, repeat: bool = False) -> list[int]:
     if n < count and not repeat:
         return list(range(n))
     return [k * (n // count) for k in range(count)]
-
-
-def spread_windows(image: Image.Image, count: int = 15, repeat: bool = False) -> Tensor:
-    """Return `(windows, 3, 224, 224)`, float in 0..1: the evenly spaced windows of a picture."""
-    image = fitted(image)
-    places = window_places(*image.size)
-    return _cut(image, [places[i] for i in spread_indices(len(places), count, repeat)])
-
-
-def random_windows(image: Image.Image, count: int, generator: torch.Generator) -> Tensor:
-    """Return `(count, 3, 224, 224)`: windows drawn with replacement from a picture that is mirrored half the time."""
-    image = fitted(image)
-    if torch.rand((), generator=generator) < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    places = window_places(*image.size)
-    drawn = torch.randint(len(places), (count,), generator=generator).tolist()
-    return _cut(image, [places[i] for i in drawn])
-
-
-def _cut(image: Image.Image, places: list[tuple[int, int]]) -> Tensor:
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-    return torch.stack([pixels[:, top : top + WINDOW, left : left + WINDOW] for top, left in places])
 
 
 LEVELS = ("bad", "poor", "fair", "good", "perfect")
@@ -136,19 +114,13 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         if "{}" not in template:
             raise ConfigError(f"The template must contain {{}} where the level goes, not {template!r}.")
         vision = {
-            "image_size": image_size,
-            "patch_size": patch_size,
-            "width": vision_width,
-            "layers": vision_layers,
+            "image_size": image_size, "patch_size": patch_size, "width": vision_width, "layers": vision_layers,
             "head_width": vision_width // vision_heads,
-        }
+        }  # fmt: skip
         text = {
-            "context_length": context_length,
-            "vocab_size": vocab_size,
-            "width": text_width,
-            "heads": text_heads,
+            "context_length": context_length, "vocab_size": vocab_size, "width": text_width, "heads": text_heads,
             "layers": text_layers,
-        }
+        }  # fmt: skip
         self.clip = open_clip.CLIP(embed_dim, vision, text, quick_gelu=quick_gelu)  # type: ignore[arg-type]
         self.clip.visual.output_tokens = True
         self.clip.logit_scale.requires_grad_(False)
@@ -197,10 +169,21 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         return FiveLevelOutput(logits, probabilities, quality, kept)
 
     def read_windows(self, image: Image.Image, generator: torch.Generator | None = None, count: int = 3) -> Tensor:
-        """Cut a picture into `(windows, 3, 224, 224)`: evenly spaced ones, or `count` random ones for training."""
-        if generator is not None:
-            return random_windows(image, count, generator)
-        return spread_windows(image, self.windows, self.repeat_windows)
+        """Cut a picture into `(windows, 3, 224, 224)` in 0..1, evenly spaced.
+
+        With a generator, for training: `count` of them drawn with replacement, the picture mirrored half the time.
+        """
+        image = fitted(image)
+        places = window_places(*image.size)
+        if generator is None:
+            chosen = spread_indices(len(places), self.windows, self.repeat_windows)
+        else:
+            if torch.rand((), generator=generator) < 0.5:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            chosen = torch.randint(len(places), (count,), generator=generator).tolist()
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        cut = [places[number] for number in chosen]
+        return torch.stack([pixels[:, top : top + WINDOW, left : left + WINDOW] for top, left in cut])
 
     @torch.no_grad()
     def judge(self, images: Sequence[Image.Image], features: Features | None = None) -> FiveLevelOutput:
@@ -212,23 +195,17 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
             raise ImageError("No images to judge.")
         text = self.text_features()
         each = [self(self.read_windows(i)[None].to(self.device), features, text) for i in images]
-        return FiveLevelOutput(
-            torch.cat([e.logits for e in each]),
-            torch.cat([e.probabilities for e in each]),
-            torch.cat([e.quality for e in each]),
-            torch.cat([e.features for e in each]) if features else None,  # type: ignore[misc]
+        logits, probabilities, quality = (
+            torch.cat([getattr(one, name) for one in each]) for name in ("logits", "probabilities", "quality")
         )
+        kept = [one.features for one in each if one.features is not None]
+        return FiveLevelOutput(logits, probabilities, quality, torch.cat(kept) if kept else None)
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "FiveLevelCLIP":
         """Build from OpenAI CLIP state dicts, groups {clip}; the geometry is read from the shapes."""
-        if set(groups) != {"clip"}:
-            raise WeightsCorrupt(f"FiveLevelCLIP is made of the group clip; given: {', '.join(groups) or 'none'}.")
-        state = {k: torch.as_tensor(v).float() for k, v in groups["clip"].items() if k not in NOT_WEIGHTS}
-        try:
-            found = geometry(state)
-        except KeyError as error:
-            raise WeightsCorrupt(f"The state dict has no {error}: expected a CLIP with a ViT image tower.") from error
+        state = weights_of(groups.get("clip", {}))
+        found = geometry(state)
         found.pop("eos_token_id")
         model = cls(**(found | options))
         load_group(model.clip, state, "FiveLevelCLIP group 'clip'")

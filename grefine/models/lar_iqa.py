@@ -5,7 +5,7 @@ nasimjamshidi/LAR-IQA at 792f2f1."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -188,11 +188,9 @@ class LARIQA(ModelMixin, ConfigMixin):
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "LARIQA":
         """Build the model from the published state dict, the group "model"; its keys tell the kind of head."""
-        if set(groups) != {"model"}:
-            raise WeightsCorrupt(f"LAR-IQA is made of the one group 'model'; given: {', '.join(groups) or 'none'}.")
-        kind = "kan" if any(key.startswith("aut_dw.layers.") for key in groups["model"]) else "mlp"
+        kind = "kan" if any(key.startswith("aut_dw.layers.") for key in groups.get("model", {})) else "mlp"
         model = cls(**{"branch_head": kind, **options})
-        load_reference({"model": model}, {"model": rename(groups["model"], _RENAMES)}, "LAR-IQA")
+        load_reference({"model": model}, {name: rename(s, _RENAMES) for name, s in groups.items()}, "LAR-IQA")
         return model.eval()
 
     def views(
@@ -211,18 +209,13 @@ class LARIQA(ModelMixin, ConfigMixin):
         synthetic = self.synthetic_head(self.synthetic(crop))
         return self.head(torch.cat([authentic, synthetic], dim=-1))[:, 0]
 
-    def score_images(self, images: Sequence[Image.Image], color_space: str | None = None) -> Tensor:
-        """Return scores `(B,)` of pictures of any size, one at a time to bound the memory of large crops."""
-        parameter = next(self.parameters())
-        scores = []
-        for image in images:
-            whole, crop = self.views(image, color_space)
-            scores.append(self(whole.to(parameter), crop.to(parameter)))
-        return torch.cat(scores)
-
 
 class LARBranch(nn.Module):
-    """One branch by itself, as the first stage trains it: an encoder, and a linear head for each set of opinions."""
+    """One branch by itself, as the first stage trains it: an encoder, and a linear head for each set of opinions.
+
+    `part` is "authentic", which sees the whole picture, or "synthetic", which sees its middle; `size` the side of what
+    it sees, `encoder` a name of timm and `features` the width of its logits.
+    """
 
     def __init__(
         self,
@@ -234,16 +227,6 @@ class LARBranch(nn.Module):
         color_space: str = "RGB",
         heads: int = 1,
     ) -> None:
-        """Build it.
-
-        Args:
-            part: "authentic", which sees the whole picture, or "synthetic", which sees its middle.
-            encoder: timm name, with `encoder_options`.
-            features: width of its logits.
-            size: side of what it sees.
-            color_space: in which it sees it.
-            heads: how many sets it was trained on.
-        """
         super().__init__()
         import timm
 
@@ -289,10 +272,11 @@ class LARBranch(nn.Module):
 def branch_view(image: Image.Image, part: str, space: str, size: int) -> Tensor:
     """Return what a branch sees, `(1, 3, size, size)`: the whole picture made small, or its middle."""
     pixels = Image.fromarray(convert(np.asarray(image.convert("RGB")), space))
-    whole = part == "authentic"
-    return _standardised(
-        pixels.resize((size, size), Image.Resampling.BILINEAR) if whole else centre_crop(pixels, size)
-    )
+    if part == "authentic":
+        seen = pixels.resize((size, size), Image.Resampling.BILINEAR)
+    else:
+        seen = centre_crop(pixels, size)
+    return imagenet(torch.from_numpy(np.array(seen)).permute(2, 0, 1)[None].float() / 255)
 
 
 def _mlp(inputs: int, expanded: int, outputs: int) -> nn.Sequential:
@@ -304,8 +288,3 @@ def centre_crop(image: Image.Image, side: int) -> Image.Image:
     image = pad_to(image, side)
     left, top = round((image.width - side) / 2), round((image.height - side) / 2)  # half to even
     return image.crop((left, top, left + side, top + side))
-
-
-def _standardised(image: Image.Image) -> Tensor:
-    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
-    return imagenet(pixels)

@@ -15,7 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from grefine.errors import ConfigError, WeightsCorrupt
+from grefine.errors import ConfigError
 from grefine.models.clip_surgery import ConvStem
 from grefine.models.mdiqa_blocks import pad_to
 from grefine.models.moe_agiqa_head import MoEHead, Ratings
@@ -123,18 +123,14 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
         modules: dict[str, nn.Module] = {"regressor": model.head, "reward": reward, "vit": model.vit}
         if model.vit_prior is not None:
             modules["vit_prior"] = model.vit_prior
-        if set(groups) != set(modules):
-            raise WeightsCorrupt(
-                f"MoE-AGIQA is made of {', '.join(modules)}; given: {', '.join(groups) or 'nothing'}."
-            )
         unbuilt = re.compile(rf"^(head|norm)\.|^blocks\.({'|'.join(map(str, range(len(model.vit.blocks), 100)))})\.")
-        states = {
-            "regressor": rename(groups["regressor"], _HEAD_RENAMES),
-            "reward": rename(groups["reward"], REWARD_RENAMES, _REWARD_UNUSED),
-            "vit": rename(groups["vit"], (), unbuilt),
+        rules = {
+            "regressor": (_HEAD_RENAMES, None),
+            "reward": (REWARD_RENAMES, _REWARD_UNUSED),
+            "vit": ((), unbuilt),
+            "vit_prior": ((), re.compile(r"^head\.")),
         }
-        if "vit_prior" in groups:
-            states["vit_prior"] = rename(groups["vit_prior"], (), re.compile(r"^head\."))
+        states = {name: rename(state, *rules.get(name, ((), None))) for name, state in groups.items()}
         load_reference(modules, states, "MoE-AGIQA")
         return model.eval()
 

@@ -74,12 +74,10 @@ class Rectifier(ModelMixin, ConfigMixin):
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "Rectifier":
         """Build from the published state dict, groups {rectifier}; widths are read from the shapes."""
-        if "rectifier" not in groups:
-            raise WeightsCorrupt(f"Rectifier is made of the group rectifier; given: {', '.join(groups) or 'none'}.")
         states = {name: {k: torch.as_tensor(v) for k, v in state.items()} for name, state in groups.items()}
-        first = states["rectifier"].get("mlp.0.weight")
+        first = states.get("rectifier", {}).get("mlp.0.weight")
         if first is None or first.ndim != 2:
-            raise WeightsCorrupt("The rectifier's state dict has no 'mlp.0.weight' of shape (hidden, width).")
+            raise WeightsCorrupt("The group rectifier has no 'mlp.0.weight' of shape (hidden, width).")
         model = cls(**({"width": first.shape[1], "hidden": first.shape[0]} | options))
         load_reference({"rectifier": model}, states, "Rectifier")
         return model.eval()

@@ -1,7 +1,7 @@
 """How often a judge or a voter sides with the people who voted, and what could be reached at all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,15 +43,22 @@ def preference(first: np.ndarray, second: np.ndarray, direction: Direction = "hi
 
 def merged(table: VoteTable) -> VoteTable:
     """Return the table with one row per pair of images, the votes of all rows added up, methods in order of name."""
-    sums: dict[tuple[str, str, str, str], list[int]] = {}
-    for v in table.votes:
-        turned = v.method_a > v.method_b
-        methods = (v.method_b, v.method_a) if turned else (v.method_a, v.method_b)
-        row = sums.setdefault((*methods, v.image, v.group), [0, 0])
-        row[turned] += v.votes_a
-        row[not turned] += v.votes_b
-    rows = tuple(Vote(a, b, image, n, m, group=group) for (a, b, image, group), (n, m) in sorted(sums.items()))
-    return VoteTable(table.methods, rows)
+    sums: dict[tuple[str, str, str, str], Vote] = {}
+    for v in map(_turned, table.votes):
+        known = sums.get(_pair(v), replace(v, votes_a=0, votes_b=0, subject="", order=None))
+        sums[_pair(v)] = replace(known, votes_a=known.votes_a + v.votes_a, votes_b=known.votes_b + v.votes_b)
+    return VoteTable(table.methods, tuple(row for _, row in sorted(sums.items())))
+
+
+def _pair(v: Vote) -> tuple[str, str, str, str]:
+    return v.method_a, v.method_b, v.group, v.image
+
+
+def _turned(v: Vote) -> Vote:
+    """Return the vote with its methods in order of name."""
+    if v.method_a < v.method_b:
+        return v
+    return replace(v, method_a=v.method_b, method_b=v.method_a, votes_a=v.votes_b, votes_b=v.votes_a)
 
 
 def shares(table: VoteTable) -> np.ndarray:
@@ -67,8 +74,7 @@ def two_afc(table: VoteTable, q: np.ndarray, resamples: int = 1000, seed: int = 
     if not np.isfinite(q).all():
         raise ConfigError("The judge gave no value for some images; every image of every pair needs one.")
     credits = credit(shares(table), q)
-    images = [v.image or str(i) for i, v in enumerate(table.votes)]
-    interval = clustered_interval(credits, images, resamples, seed)
+    interval = clustered_interval(credits, table.images(), resamples, seed)
     return AfcResult(float(credits.mean()), interval, credits, int((q == 0.5).sum()))
 
 
@@ -160,17 +166,11 @@ def _each(table: VoteTable) -> dict[str, float]:
     if not table.has_subjects:
         return {}
 
-    def key(v):  # noqa: ANN001, ANN202
-        return (*sorted((v.method_a, v.method_b)), v.image, v.group)
-
-    sums: dict[tuple, float] = {}
-    own = []
-    for v in table.votes:
-        lead = (v.votes_a - v.votes_b) * (1 if v.method_a < v.method_b else -1)
-        sums[key(v)] = sums.get(key(v), 0) + lead
-        own.append((v.subject, key(v), lead))
+    own = [_turned(v) for v in table.votes]
+    sums = {_pair(v): v.votes_a - v.votes_b for v in merged(table).votes}
     credits: dict[str, list[float]] = {}
-    for subject, pair, lead in own:
-        others = sums[pair] - lead
-        credits.setdefault(subject, []).append(0.5 + 0.5 * float(np.sign(lead) * np.sign(others)))
+    for v in own:
+        lead = v.votes_a - v.votes_b
+        others = sums[_pair(v)] - lead
+        credits.setdefault(v.subject, []).append(0.5 + 0.5 * float(np.sign(lead) * np.sign(others)))
     return {subject: float(np.mean(c)) for subject, c in sorted(credits.items())}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,6 @@ from PIL import Image
 from grefine.errors import WeightsCorrupt
 from grefine.io.images import read_image
 from grefine.models.dists import DISTS
-from grefine.models.mdiqa_blocks import imagenet
 from grefine.ranking.features import described
 from grefine.ranking.mad import FeatureDistances
 from grefine.ranking.methods import MethodImages
@@ -25,7 +23,6 @@ FILES = {
 }
 """File names as torchvision and pyiqa download them."""
 SHORT_SIDE = 256
-SEMANTIC = "vgg16bn-features"
 
 
 def find_weights(what: str) -> Path | None:
@@ -51,8 +48,7 @@ class DeepDistances:
     def __init__(self, cache: Path | None = None, progress: Callable[[str], None] = lambda _: None) -> None:
         """Load DISTS; VGG16-BN only when D2 is asked for."""
         self.cache, self.progress = cache, progress
-        groups = {"vgg": _load("vgg"), "dists": _load("dists")}
-        self.dists = DISTS.from_reference(groups)
+        self.dists = DISTS.from_reference({what: read_state(find_weights(what) or what) for what in ("vgg", "dists")})
 
     @torch.no_grad()
     def appearance(self, found: MethodImages, a: str, b: str) -> np.ndarray:
@@ -64,44 +60,26 @@ class DeepDistances:
         x, y = read_image(first).rgb, read_image(second).rgb
         scale = min(1.0, SHORT_SIDE / min(x.size))
         size = (round(x.width * scale), round(x.height * scale))
-        pixels = [_tensor(i if i.size == size else i.resize(size, Image.Resampling.BILINEAR)) for i in (x, y)]
-        return float(self.dists(*pixels))
+        sized = (i if i.size == size else i.resize(size, Image.Resampling.BILINEAR) for i in (x, y))
+        return float(self.dists(*(torch.from_numpy(np.array(i)).permute(2, 0, 1)[None] / 255 for i in sized)))
 
     def semantics(self, inputs: Sequence[Path] | None, found: MethodImages) -> Callable[[int], np.ndarray]:
         """Return D2 on the inputs, or on the first method's outputs where no inputs are given."""
-        from torchvision.models import vgg16_bn
+        from torchvision.models import VGG16_BN_Weights, vgg16_bn
 
         network = vgg16_bn(weights=None).features.eval()
-        state = {k.removeprefix("features."): v for k, v in _load("vgg_bn").items() if k.startswith("features.")}
+        state = read_state(find_weights("vgg_bn") or "vgg_bn")
         try:
-            network.load_state_dict(state)
+            network.load_state_dict(
+                {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
+            )
         except RuntimeError as error:
             raise WeightsCorrupt(f"'{find_weights('vgg_bn')}' is not torchvision's VGG16-BN.") from error
+        prepare = VGG16_BN_Weights.IMAGENET1K_V1.transforms()
 
         @torch.no_grad()
         def describe(image: Image.Image) -> np.ndarray:
-            return network(_classifier_input(image)).flatten().numpy()
+            return network(prepare(image)[None]).flatten().numpy()
 
         paths = inputs if inputs is not None else found.paths[found.methods[0]]
-        return FeatureDistances(described(paths, describe, f"inputs-{SEMANTIC}", self.cache))
-
-
-def _load(what: str) -> dict[str, Any]:
-    path = find_weights(what)
-    if path is None:
-        raise WeightsCorrupt(f"The weights '{FILES[what][0]}' disappeared while they were being read.")
-    return read_state(path)
-
-
-def _tensor(image: Image.Image) -> torch.Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-
-
-def _classifier_input(image: Image.Image) -> torch.Tensor:
-    """Shorter side 256, centre 224, normalised: what torchvision's own weights were trained on."""
-    width, height = image.size
-    scale = SHORT_SIDE / min(width, height)
-    image = image.resize((max(256, int(width * scale)), max(256, int(height * scale))), Image.Resampling.BILINEAR)
-    left, top = round((image.width - 224) / 2), round((image.height - 224) / 2)
-    pixels = _tensor(image.crop((left, top, left + 224, top + 224)))
-    return imagenet(pixels)
+        return FeatureDistances(described(paths, describe, "inputs-vgg16bn-features", self.cache))

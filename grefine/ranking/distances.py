@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from grefine.errors import ConfigError
+from grefine.errors import ConfigError, WeightsMissing
 from grefine.ranking.features import (
     APPEARANCE,
     LAYOUT,
@@ -19,22 +19,10 @@ from grefine.ranking.features import (
 from grefine.ranking.mad import FeatureDistances
 from grefine.ranking.methods import MethodImages
 
+if TYPE_CHECKING:
+    from grefine.ranking.deep import DeepDistances
+
 Progress = Callable[[str], None]
-
-
-class Distances(Protocol):
-    """What the selection needs to know about images."""
-
-    appearance_name: str
-    semantics_name: str
-
-    def appearance(self, found: MethodImages, a: str, b: str) -> np.ndarray:
-        """Return D1 `(n,)`: how much two methods' outputs differ on every input."""
-        ...
-
-    def semantics(self, inputs: Sequence[Path] | None, found: MethodImages) -> Callable[[int], np.ndarray]:
-        """Return what gives D2 of one input to all, `(n,)`; without inputs the methods' outputs stand in."""
-        ...
 
 
 class OfflineDistances:
@@ -49,7 +37,7 @@ class OfflineDistances:
         self._appearance: dict[str, np.ndarray] = {}
 
     def appearance(self, found: MethodImages, a: str, b: str) -> np.ndarray:
-        """Return D1: mean absolute difference of appearance descriptors."""
+        """Return D1 `(n,)`, how much two methods' outputs differ: mean absolute difference of descriptors."""
         for method in (a, b):
             if method not in self._appearance:
                 self.progress(f"describing {method}")
@@ -58,32 +46,29 @@ class OfflineDistances:
         return appearance_distance(self._appearance[a], self._appearance[b])
 
     def semantics(self, inputs: Sequence[Path] | None, found: MethodImages) -> Callable[[int], np.ndarray]:
-        """Return D2: mean squared difference of layout descriptors."""
-        if inputs is not None:
-            features = described(inputs, layout, f"inputs-{LAYOUT}", self.cache).astype(np.float32)
-        else:
-            each = [described(found.paths[m], layout, f"{m}-{LAYOUT}", self.cache) for m in found.methods]
-            features = np.mean([e.astype(np.float32) for e in each], axis=0)
-        return FeatureDistances(standardised(features))
+        """Return what gives D2 of one input to all, `(n,)`; without inputs the methods' outputs stand in."""
+        named = {"inputs": inputs} if inputs is not None else {m: found.paths[m] for m in found.methods}
+        each = [described(paths, layout, f"{name}-{LAYOUT}", self.cache) for name, paths in named.items()]
+        return FeatureDistances(standardised(np.mean([e.astype(np.float32) for e in each], axis=0)))
 
 
-def choose_distances(name: str, cache: Path | None = None, progress: Progress = lambda _: None) -> Distances:
+def choose_distances(
+    name: str, cache: Path | None = None, progress: Progress = lambda _: None
+) -> "OfflineDistances | DeepDistances":
     """Return the distances called `name`: "offline", "deep" (DISTS and VGG16-BN), or "auto" (deep where present)."""
+    if name not in ("auto", "offline", "deep"):
+        raise ConfigError(f"No distance '{name}': choose auto, offline or deep.")
     if name == "offline":
         return OfflineDistances(cache, progress)
-    if name in ("deep", "auto"):
-        from grefine.ranking.deep import DeepDistances, missing_weights
+    from grefine.ranking.deep import DeepDistances, missing_weights
 
-        missing = missing_weights()
-        if not missing:
-            return DeepDistances(cache, progress)
-        if name == "auto":
-            progress("weights of DISTS or VGG are absent: comparing by our own offline distances")
-            return OfflineDistances(cache, progress)
-        from grefine.errors import WeightsMissing
-
+    missing = missing_weights()
+    if not missing:
+        return DeepDistances(cache, progress)
+    if name == "deep":
         raise WeightsMissing(
             f"Deep distances need {', '.join(missing)}, which are not on this machine; put them into the torch hub "
             "checkpoints folder or pass --distance offline."
         )
-    raise ConfigError(f"No distance '{name}': choose auto, offline or deep.")
+    progress("weights of DISTS or VGG are absent: comparing by our own offline distances")
+    return OfflineDistances(cache, progress)

@@ -74,7 +74,6 @@ def described(
     describe: Callable[[Image.Image], np.ndarray],
     name: str,
     cache: Path | None = None,
-    progress: Callable[[int], None] = lambda _: None,
 ) -> np.ndarray:
     """Return `(n, width)` float16 descriptors; those in `cache` are read, new ones are added to it.
 
@@ -83,12 +82,15 @@ def described(
     stamps = [_stamp(p) for p in paths]
     known = _read_cache(cache, name)
     missing = [i for i, s in enumerate(stamps) if s not in known]
-    for count, i in enumerate(missing):
+    for i in missing:
         known[stamps[i]] = describe(read_image(paths[i]).rgb).astype(np.float16)
-        progress(count)
+    rows = np.stack([known[s] for s in stamps])
     if missing and cache is not None:
-        _write_cache(cache, name, {s: known[s] for s in stamps})
-    return np.stack([known[s] for s in stamps])
+        cache.mkdir(parents=True, exist_ok=True)
+        out = io.BytesIO()
+        np.savez(out, stamps=np.array(stamps), features=rows)
+        write_atomic(cache / f"{name}.npz", out.getvalue())
+    return rows
 
 
 def _stamp(path: Path) -> str:
@@ -100,22 +102,14 @@ def _stamp(path: Path) -> str:
 
 
 def _read_cache(cache: Path | None, name: str) -> dict[str, np.ndarray]:
-    file = cache / f"{name}.npz" if cache is not None else None
-    if file is None or not file.is_file():
+    if cache is None:
         return {}
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with np.load(cache / f"{name}.npz", allow_pickle=False) as stored:
             return dict(zip(stored["stamps"].tolist(), stored["features"], strict=True))
     except (OSError, ValueError, KeyError, EOFError):
         # A cache that cannot be read is only a cache: it is computed anew and replaced.
         return {}
-
-
-def _write_cache(cache: Path, name: str, rows: dict[str, np.ndarray]) -> None:
-    cache.mkdir(parents=True, exist_ok=True)
-    out = io.BytesIO()
-    np.savez(out, stamps=np.array(list(rows)), features=np.stack(list(rows.values())))
-    write_atomic(cache / f"{name}.npz", out.getvalue())
 
 
 def _cells(values: np.ndarray, grid: int) -> np.ndarray:

@@ -4,15 +4,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from grefine.errors import ConfigError, MetricUnavailable
+from grefine.config import build
+from grefine.errors import ConfigError, MetricUnavailable, WeightsMissing, nearest
+from grefine.io.atomic import write_text
 from grefine.models.five_level import FiveLevelCLIP
 from grefine.models.rectifier import Rectifier
+from grefine.scorers.resolve import load_scorer
 
 FIVE_LEVEL = "five_level"
 JUDGE_FILE = "judge.json"
@@ -39,7 +42,6 @@ class JudgeSource:
     allow_noncommercial: bool = False
 
 
-@runtime_checkable
 class FrozenJudge(Protocol):
     """Rates pictures and shows what it saw."""
 
@@ -79,8 +81,6 @@ class ScorerJudge:
             raise MetricUnavailable(f"'{scorer.spec.name}' exposes no features: it has no network to look into.")
         modules = dict(network.named_modules())
         if layer not in modules:
-            from grefine.errors import nearest
-
             raise ConfigError(f"'{scorer.spec.name}' has no layer '{layer}'{nearest(layer, modules)}")
         self.scorer, self.layer, self.value = scorer, modules[layer], value
         probe = Image.new("RGB", (256, 256), (128, 120, 110))
@@ -110,14 +110,11 @@ class ScorerJudge:
 
 def _tokens(out: Any) -> Tensor:
     """Return a layer's output as `(B, tokens, width)`."""
-    if isinstance(out, (tuple, list)):
-        out = out[0]
+    out = out[0] if isinstance(out, (tuple, list)) else out
     if not isinstance(out, Tensor) or out.ndim not in (2, 3, 4):
         raise ConfigError("The chosen layer does not give (B, width), (B, tokens, width) or (B, width, H, W).")
-    if out.ndim == 2:
-        return out[:, None]
-    if out.ndim == 3:
-        return out
+    if out.ndim < 4:
+        return out[:, None] if out.ndim == 2 else out
     # A fixed grid, so that pictures of any size have the same number of tokens.
     return torch.nn.functional.adaptive_avg_pool2d(out, GRID).flatten(2).transpose(1, 2)
 
@@ -127,15 +124,11 @@ def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:
     if source.metric == FIVE_LEVEL:
         folder = Path(source.weights)
         if not source.weights or not (folder / "config.json").is_file():
-            from grefine.errors import WeightsMissing
-
             raise WeightsMissing(
                 f"The five-level judge needs a folder of weights, and '{source.weights}' is none; `grefine train "
                 "five-level` makes one, or name a metric of the registry instead."
             )
         return FiveLevelJudge(FiveLevelCLIP.from_pretrained(folder).to(device), source.features)
-    from grefine.scorers.resolve import load_scorer
-
     # Forced, because a rectifier learns from whatever the judge says, right or wrong.
     scorer = load_scorer(source.metric, source.weights or None, device, source.allow_noncommercial, force=True)
     if scorer.spec.needs_prompt or scorer.spec.needs_reference:
@@ -150,39 +143,29 @@ class CalibratedJudge:
         """Join the three; `source` says how the rectifier sees the judge's score."""
         self.judge, self.rectifier, self.source = judge, rectifier.eval(), source
 
-    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return `(B,)` corrected scores, high = good."""
-        return self.both(images)[1]
-
     @torch.no_grad()
     def both(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
-        """Return the frozen judge's own scores and the corrected ones, each `(B,)`."""
+        """Return the frozen judge's own scores and the corrected ones, each `(B,)`, high = good."""
         q, features = self.judge.read(images)
         device = self.rectifier.device
-        seen = seen_score(q, self.source).to(device)
-        return q.cpu(), self.rectifier(features.to(device), seen).score.cpu()
+        return q.cpu(), self.rectifier(features.to(device), seen_score(q, self.source).to(device)).score.cpu()
 
     def save(self, folder: str | Path) -> None:
         """Write the rectifier and the name of its judge; the judge's own weights stay where they are."""
-        from grefine.io.atomic import write_atomic
-
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.rectifier.save_pretrained(folder / RECTIFIER)
-        write_atomic(folder / JUDGE_FILE, (json.dumps(asdict(self.source), indent=1) + "\n").encode())
+        write_text(folder / JUDGE_FILE, json.dumps(asdict(self.source), indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> "CalibratedJudge":
         """Read what `save` wrote."""
-        from grefine.config import build
-
         path = Path(folder) / JUDGE_FILE
         try:
-            source = build(JudgeSource, json.loads(path.read_text(encoding="utf-8")), where=f"'{path}'")
+            stored = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            if isinstance(error, ConfigError):
-                raise
             raise ConfigError(f"'{folder}' holds no calibrated judge; `grefine train rectifier` makes one.") from error
+        source = build(JudgeSource, stored, where=f"'{path}'")
         rectifier = Rectifier.from_pretrained(Path(folder) / RECTIFIER)
         return cls(load_judge(source, device), rectifier.to(device), source)
 

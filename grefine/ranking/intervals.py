@@ -1,13 +1,14 @@
 """How sure a ranking is: resampling people and images, and the same ranking from fewer images per pair."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from grefine.errors import ConfigError
 from grefine.evaluate.correlation import srcc
+from grefine.ranking.afc import merged
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable
 
@@ -26,10 +27,6 @@ class Intervals:
     clusters: int
     """How many there are; of both, the smaller number."""
     resamples: int
-    regularised: int
-    """Resamples in which some score would have been infinite, so that a pseudo-count was added."""
-    disconnected: int
-    """Resamples left out because they compared two groups of methods not at all."""
     first: np.ndarray
     """Share of resamples in which each method is ranked first."""
 
@@ -40,8 +37,7 @@ def cluster_counts(table: VoteTable, by: str) -> np.ndarray:
         raise ConfigError(f"Intervals are by auto, subject, image or both, not by '{by}'.")
     if by == "subject" and not table.has_subjects:
         raise ConfigError("Intervals by subject need a 'subject' in every row; these votes name none (use by image).")
-    # A row without an image name stands for itself.
-    names = [v.subject if by == "subject" else v.image or f"row {i}" for i, v in enumerate(table.votes)]
+    names = [v.subject for v in table.votes] if by == "subject" else table.images()
     labels, where = np.unique(np.array(names), return_inverse=True)
     a, b = table.indices()
     n = len(table.methods)
@@ -69,7 +65,7 @@ def resampled_intervals(
     rng = np.random.default_rng(seed)
     found = [_resampled(table, unit, resamples, rng) for unit in units]
     n = min(f.clusters for f in found)
-    draws = fit.mu + sum(f.deviations[: min(len(f.deviations) for f in found)] for f in found)
+    draws = fit.mu + sum(f.mu[: min(len(f.mu) for f in found)] - fit.mu for f in found)
     variances = np.array([f.variance for f in found])
     variance = variances.sum(0) - (len(found) - 1) * fit.standard_errors**2
     spread = np.sqrt(np.maximum(variance, variances.max(0)))
@@ -81,8 +77,6 @@ def resampled_intervals(
         " and ".join(units),
         n,
         resamples,
-        sum(f.regularised for f in found),
-        sum(f.disconnected for f in found),
         np.bincount(draws.argmax(1), minlength=draws.shape[1]) / len(draws),
     )
 
@@ -90,12 +84,10 @@ def resampled_intervals(
 @dataclass(frozen=True, slots=True)
 class _Resampled:
     clusters: int
-    deviations: np.ndarray
-    """`(draws, methods)` from the scores of all votes."""
+    mu: np.ndarray
+    """`(draws, methods)`, without resamples that compare two groups of methods not at all."""
     variance: np.ndarray
     """The variance of n resampled clusters is that of n - 1 independent ones, so it is widened by n / (n - 1)."""
-    regularised: int
-    disconnected: int
 
 
 def _resampled(table: VoteTable, unit: str, resamples: int, rng: np.random.Generator) -> _Resampled:
@@ -104,20 +96,11 @@ def _resampled(table: VoteTable, unit: str, resamples: int, rng: np.random.Gener
     if n < 2:
         raise ConfigError(f"Intervals need votes of at least two {unit}s; there is {n}.")
     weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-    draws, regularised, disconnected = [], 0, 0
-    for C in np.tensordot(weights, parts, axes=1):
-        try:
-            fit = fit_scores(C, table.methods)
-        except ConfigError:
-            disconnected += 1
-            continue
-        regularised += fit.pseudo_count > 0
-        draws.append(fit.mu)
-    if len(draws) < 2:
+    fits = (_scores(C, table.methods) for C in np.tensordot(weights, parts, axes=1))
+    mu = np.array([found for found in fits if found is not None])
+    if len(mu) < 2:
         raise ConfigError(f"Too few votes: resampling {unit}s leaves methods that are never compared.")
-    mu = np.array(draws)
-    centre = fit_scores(parts.sum(0), table.methods).mu
-    return _Resampled(n, mu - centre, mu.var(0, ddof=1) * n / (n - 1), int(regularised), disconnected)
+    return _Resampled(n, mu, mu.var(0, ddof=1) * n / (n - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +117,25 @@ class StabilityPoint:
 
 def stability(table: VoteTable, draws: int = 100, seed: int = 0, largest: int | None = None) -> list[StabilityPoint]:
     """Return the curve over K = 1 ... the images per pair, K drawn at random for each pair of methods."""
-    units = _Units(table)
+    named = zip(table.votes, table.images(), strict=True)
+    units = merged(VoteTable(table.methods, tuple(replace(vote, image=name) for vote, name in named)))
+    a, b = units.indices()
+    wins = np.array([(v.votes_a, v.votes_b) for v in units.votes], dtype=np.float64).T
+    pairs = [np.nonzero((a == i) & (b == j))[0] for i, j in np.unique(np.stack([a, b], 1), axis=0)]
     full = fit_scores(table.counts(), table.methods).mu
     generator = np.random.default_rng(seed)
+
+    def drawn(K: int) -> float | None:
+        chosen = np.concatenate([generator.permutation(pair)[:K] for pair in pairs])
+        C = np.zeros((len(full), len(full)))
+        np.add.at(C, (a[chosen], b[chosen]), wins[0, chosen])
+        np.add.at(C, (b[chosen], a[chosen]), wins[1, chosen])
+        mu = _scores(C, table.methods)
+        return None if mu is None else srcc(mu, full)
+
     points = []
-    for K in range(1, (largest or units.most) + 1):
-        found = []
-        for _ in range(draws):
-            value = _correlation(units.counts(units.drawn(K, generator)), table.methods, full)
-            if value is not None:
-                found.append(value)
+    for K in range(1, (largest or max(map(len, pairs))) + 1):
+        found = [value for value in (drawn(K) for _ in range(draws)) if value is not None]
         if found:
             points.append(StabilityPoint(K, float(np.mean(found)), float(np.percentile(found, 5)), len(found)))
     return points
@@ -151,17 +143,10 @@ def stability(table: VoteTable, draws: int = 100, seed: int = 0, largest: int | 
 
 def stability_in_order(table: VoteTable, group: str = "mad") -> list[tuple[int, float]]:
     """Return (K, correlation) for the first K images that the selection picked, where the votes record its order."""
-    rows = [i for i, v in enumerate(table.votes) if v.order is not None and (not group or v.group == group)]
-    if not rows:
-        return []
-    full = fit_scores(table.counts(), table.methods).mu
-    most = max(table.votes[i].order or 0 for i in rows) + 1
-    curve = []
-    for K in range(1, most + 1):
-        value = _against(table, [i for i in rows if (table.votes[i].order or 0) < K], full)
-        if value is not None:
-            curve.append((K, value))
-    return curve
+    orders = {i: v.order for i, v in enumerate(table.votes) if v.order is not None and group in ("", v.group)}
+    most = max(orders.values(), default=-1) + 1
+    curve = ((K, _against(table, [i for i, order in orders.items() if order < K])) for K in range(1, most + 1))
+    return [(K, value) for K, value in curve if value is not None]
 
 
 def group_correlations(table: VoteTable) -> dict[str, float]:
@@ -169,48 +154,19 @@ def group_correlations(table: VoteTable) -> dict[str, float]:
     groups = sorted({v.group for v in table.votes})
     if len(groups) < 2:
         return {}
-    full = fit_scores(table.counts(), table.methods).mu
-    found = {g: _against(table, [i for i, v in enumerate(table.votes) if v.group == g], full) for g in groups}
-    return {g: value for g, value in found.items() if value is not None}
+    found = {group: _against(table, [i for i, v in enumerate(table.votes) if v.group == group]) for group in groups}
+    return {group: value for group, value in found.items() if value is not None}
 
 
-class _Units:
-    """The votes added up per pair of methods and image: what a smaller study would have or not have."""
-
-    def __init__(self, table: VoteTable) -> None:
-        a, b = table.indices()
-        low, high = np.minimum(a, b), np.maximum(a, b)
-        images = [f"{v.group}\0{v.image or i}" for i, v in enumerate(table.votes)]
-        _, image = np.unique(np.array(images), return_inverse=True)
-        self.n = len(table.methods)
-        key = (low * self.n + high) * (image.max() + 1) + image
-        _, first, unit = np.unique(key, return_index=True, return_inverse=True)
-        wins = np.array([(v.votes_a, v.votes_b) for v in table.votes], dtype=np.float64)
-        wins[a > b] = wins[a > b][:, ::-1]
-        self.low, self.high = low[first], high[first]
-        self.wins = np.stack([np.bincount(unit, wins[:, side]) for side in (0, 1)], 1)
-        pair = self.low * self.n + self.high
-        self.pairs = [np.nonzero(pair == p)[0] for p in np.unique(pair)]
-        self.most = max(len(p) for p in self.pairs)
-
-    def drawn(self, K: int, generator: np.random.Generator) -> np.ndarray:
-        """Return K random units of every pair of methods."""
-        return np.concatenate([generator.permutation(p)[:K] for p in self.pairs])
-
-    def counts(self, chosen: np.ndarray) -> np.ndarray:
-        """Return the count matrix of some units."""
-        C = np.zeros((self.n, self.n))
-        np.add.at(C, (self.low[chosen], self.high[chosen]), self.wins[chosen, 0])
-        np.add.at(C, (self.high[chosen], self.low[chosen]), self.wins[chosen, 1])
-        return C
+def _against(table: VoteTable, rows: list[int]) -> float | None:
+    """Return how the ranking from some of the votes correlates with that from all."""
+    mu = _scores(table.subset(rows).counts(), table.methods)
+    return None if mu is None else srcc(mu, fit_scores(table.counts(), table.methods).mu)
 
 
-def _against(table: VoteTable, rows: list[int], full: np.ndarray) -> float | None:
-    return _correlation(table.subset(rows).counts(), table.methods, full)
-
-
-def _correlation(C: np.ndarray, methods: Sequence[str], full: np.ndarray) -> float | None:
+def _scores(C: np.ndarray, methods: Sequence[str]) -> np.ndarray | None:
+    """Return the scores, or None where two groups of methods are not compared at all."""
     try:
-        return srcc(fit_scores(C, methods).mu, full)
+        return fit_scores(C, methods).mu
     except ConfigError:
         return None

@@ -3,7 +3,6 @@
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,7 @@ from typing import Literal
 from grefine.errors import ConfigError
 from grefine.io.atomic import write_atomic
 from grefine.io.journal import AppendOnly, whole_lines
-from grefine.ranking.study import CheckPair, Study, StudyPair, load_study, trial_table
+from grefine.ranking.study import Study, load_study
 from grefine.ranking.votes import Vote, votes_csv
 
 JOURNAL = "votes.jsonl"
@@ -91,24 +90,20 @@ def attention_of(study: Study, ballots: list[Ballot]) -> dict[str, tuple[int, in
 
 def study_votes(study: Study, ballots: list[Ballot], min_attention: float = 0.0) -> list[Vote]:
     """Return the votes on real pairs; subjects below `min_attention` (share of checks passed) are left out."""
-    table = trial_table(study)
-    attention = attention_of(study, ballots)
-    return list(_votes(table, ballots, {s for s, (p, n) in attention.items() if not n or p / n >= min_attention}))
-
-
-def _votes(table: Mapping[str, StudyPair | CheckPair], ballots: list[Ballot], kept: set[str]) -> Iterator[Vote]:
+    pairs = {pair.id: pair for pair in study.pairs}
+    kept = {s for s, (p, n) in attention_of(study, ballots).items() if not n or p / n >= min_attention}
+    votes = []
     for b in ballots:
-        item = table[b.trial]
-        if isinstance(item, CheckPair) or b.subject not in kept:
-            continue
-        a = b.preferred == "a"
-        yield Vote(item.method_a, item.method_b, item.image, int(a), int(not a), b.subject, item.group, item.order)
+        if b.trial in pairs and b.subject in kept:
+            p, a = pairs[b.trial], b.preferred == "a"
+            votes.append(Vote(p.method_a, p.method_b, p.image, int(a), int(not a), b.subject, p.group, p.order))
+    return votes
 
 
 def _parse(path: Path, study: Study) -> tuple[list[Ballot], int]:
     """Return the ballots and the length of the part that is whole."""
     lines, whole = whole_lines(path)
-    known, ballots, seen = trial_table(study), [], {}
+    known, ballots, seen = {item.id for item in (*study.pairs, *study.checks)}, [], {}
     for number, line in enumerate(lines, 1):
         where = f"'{path}' line {number}"
         try:

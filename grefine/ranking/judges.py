@@ -1,26 +1,22 @@
 """Judges against voters: a metric's value for every voted image, and the table of 2AFC scores."""
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from grefine.errors import ConfigError, GRefineError
 from grefine.io.images import read_image
 from grefine.ranking.afc import AfcResult, baselines, judge_choices, merged, two_afc
 from grefine.ranking.methods import images_in
 from grefine.ranking.thurstone import fit_scores
-from grefine.ranking.votes import VoteTable
+from grefine.ranking.votes import VoteTable, read_csv
 from grefine.scorers.cache import ScoreCache
 from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Judge, Weights, resolve
-from grefine.types import Direction
+from grefine.types import Direction, MetricSpec
 
 ImageKey = tuple[str, str]
 """Method and image name."""
@@ -109,7 +105,6 @@ def metric_values(
     force: bool = False,
 ) -> dict[str, JudgeValues]:
     """Run metrics of the registry; "mdiqa" becomes a judge per value, "mdiqa.sharpness" one."""
-
     found: dict[str, JudgeValues] = {}
     for asked in metrics:
         base, part = split_value(asked)
@@ -119,11 +114,9 @@ def metric_values(
         spec = judge.spec
         if spec.needs_reference:
             raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
-        if spec.needs_prompt and prompts is None:
-            raise ConfigError(f"'{asked}' needs prompts: pass --prompts with a table of prompts by file name.")
         progress(f"{asked}: {len(paths)} images")
         tasks = [
-            Task(str(path), partial(_open, path), _prompt(prompts, image) if spec.needs_prompt else "")
+            Task(str(path), lambda path=path: read_image(path).rgb, _prompt(spec, prompts, image))
             for (_, image), path in paths.items()
         ]
         _see_world(judge, paths, force, progress)
@@ -170,12 +163,10 @@ def calibrated_values(
             weights = {source.metric: source.weights} if source.weights else {}
             how = {"device": device, "allow_noncommercial": source.allow_noncommercial}
             _see_world(resolve(source.metric, weights=weights, **how), paths, force, progress)
-        plain: dict[ImageKey, float] = {}
-        corrected: dict[ImageKey, float] = {}
-        for key, path in paths.items():
-            before, after = judge.both([read_image(path).rgb])
-            plain[key], corrected[key] = float(before[0]), float(after[0])
-        found |= {name: JudgeValues(corrected), f"{name} (frozen {judge.source.metric})": JudgeValues(plain)}
+        both = {key: judge.both([read_image(path).rgb]) for key, path in paths.items()}
+        found[name] = JudgeValues({key: float(corrected) for key, (_, corrected) in both.items()})
+        frozen = f"{name} (frozen {source.metric})"
+        found[frozen] = JudgeValues({key: float(plain) for key, (plain, _) in both.items()})
     return found
 
 
@@ -194,24 +185,19 @@ def _see_world(judge: Judge, paths: Mapping[ImageKey, Path], force: bool, progre
 def read_values(path: str | Path) -> dict[str, JudgeValues]:
     """Read ready values: columns method, image and one per judge; a column named "-NAME" is better when lower."""
     path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns, rows = reader.fieldnames or [], list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"Cannot read the values '{path}': {getattr(error, 'strerror', None) or error}.") from error
+    columns, rows = read_csv(path, "values")
     judges = [c for c in columns if c not in ("method", "image")]
     if "method" not in columns or "image" not in columns or not judges:
         raise ConfigError(f"'{path}' needs the columns method, image and at least one judge.")
     found: dict[str, dict[ImageKey, float]] = {j: {} for j in judges}
-    for number, row in enumerate(rows, 2):
-        key = (row["method"], row["image"])
+    for number, row in rows:
+        key = (row["method"] or "", row["image"] or "")
         for judge in judges:
             if key in found[judge]:
                 raise ConfigError(f"'{path}' line {number} repeats '{key[1]}' of '{key[0]}'.")
             try:
-                found[judge][key] = float(row[judge])
-            except (TypeError, ValueError):
+                found[judge][key] = float(row[judge] or "")
+            except ValueError:
                 raise ConfigError(f"'{path}' line {number}: {judge} is {row[judge]!r}, not a number.") from None
             if not math.isfinite(found[judge][key]):
                 raise ConfigError(
@@ -223,17 +209,17 @@ def read_values(path: str | Path) -> dict[str, JudgeValues]:
     }
 
 
-def _open(path: Path) -> Image.Image:
-    return read_image(path).rgb
-
-
 def _give_up(task: Task, error: GRefineError) -> None:
     """Every voted image needs a value, so one that a judge refuses ends the run."""
     raise error
 
 
-def _prompt(prompts: Mapping[str, str] | None, image: str) -> str:
-    if prompts is None or image not in prompts:
+def _prompt(spec: MetricSpec, prompts: Mapping[str, str] | None, image: str) -> str:
+    if not spec.needs_prompt:
+        return ""
+    if prompts is None:
+        raise ConfigError(f"'{spec.name}' needs prompts: pass --prompts with a table of prompts by file name.")
+    if image not in prompts:
         raise ConfigError(f"There is no prompt for the image '{image}'; give one for every voted image.")
     return prompts[image]
 

@@ -1,6 +1,6 @@
 """A ranking with everything a reader needs to believe it, as one record and as a picture."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,7 @@ class Ranking:
                 "scores": each(self.bradley_terry.mu),
                 "log_likelihood": self.bradley_terry.log_likelihood,
             },
-            "agreement": {
-                "two_subjects": self.agreement.two_subjects,
-                "human_oracle": self.agreement.human_oracle,
-                "against_ranking": [list(row) for row in self.agreement.against_ranking],
-                "circular_triads": self.agreement.circular_triads,
-                "subjects": self.agreement.subjects,
-            },
+            "agreement": asdict(self.agreement),
             "stability": [{"K": p.K, "srcc": p.mean, "low": p.low, "draws": p.draws} for p in self.stability],
             "stability_in_order": [{"K": K, "srcc": value} for K, value in self.in_order],
             "groups": self.groups,
@@ -121,7 +115,6 @@ def rank_methods(
         raise ConfigError("The numbers of resamples and draws cannot be negative.")
     C = table.counts()
     fit = fit_scores(C, table.methods, "thurstone", pseudo_count)
-    logistic = fit_scores(C, table.methods, "bradley-terry", pseudo_count)
     intervals = None
     if resamples:
         try:
@@ -129,15 +122,14 @@ def rank_methods(
         except ConfigError:
             if by != "auto":
                 raise
-    curve = stability(table, draws, seed) if draws else []
     return Ranking(
         table,
         C,
         fit,
-        logistic,
+        fit_scores(C, table.methods, "bradley-terry", pseudo_count),
         intervals,
         agreement(table, fit.mu),
-        curve,
+        stability(table, draws, seed) if draws else [],
         stability_in_order(table),
         group_correlations(table),
         level,

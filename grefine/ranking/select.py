@@ -14,9 +14,9 @@ from grefine.indicators.draw import png
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import decode_image, read_bytes
-from grefine.ranking.distances import Distances, choose_distances
+from grefine.ranking.distances import choose_distances
 from grefine.ranking.mad import LAMBDA, greedy_mad, random_picks
-from grefine.ranking.methods import MethodImages, inputs_for, match_methods
+from grefine.ranking.methods import inputs_for, match_methods
 from grefine.ranking.study import IMAGES, QUESTION, STUDY_FILE, TITLE, VERSION, CheckPair, Study, StudyPair, save_study
 
 WEB_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
@@ -57,24 +57,25 @@ def build_study(
     found = match_methods(folders, common)
     distances = choose_distances(config.distance, cache, progress)
     progress(f"{len(found.methods)} methods, {len(found.names)} images each; {distances.appearance_name}")
-    pairs = choose_pairs(found, distances, config, inputs_for(inputs, found.names) if inputs else None)
+    semantic = distances.semantics(inputs_for(inputs, found.names) if inputs else None, found)
+    generator = np.random.default_rng(config.seed)
     store = _ImageStore(out / IMAGES)
     files = {(m, n): path for m in found.methods for n, path in zip(found.names, found.paths[m], strict=True)}
-    pairs = [
-        StudyPair(
-            id=content_hash("\0".join((p.method_a, p.method_b, p.image, p.group)))[:12],
-            method_a=p.method_a,
-            method_b=p.method_b,
-            image=p.image,
-            file_a=store.copy(files[p.method_a, p.image]),
-            file_b=store.copy(files[p.method_b, p.image]),
-            group=p.group,
-            order=p.order,
-            d1=round(p.d1, 6),
-            d2=round(p.d2, 6),
-        )
-        for p in pairs
-    ]
+    pairs: list[StudyPair] = []
+
+    def add(a: str, b: str, group: str, order: int, index: int, d1: float, d2: float = 0.0) -> None:
+        image = found.names[index]
+        name = content_hash("\0".join((a, b, image, group)))[:12]
+        copies = (store.copy(files[a, image]), store.copy(files[b, image]))
+        pairs.append(StudyPair(name, a, b, image, *copies, group, order, round(d1, 6), round(d2, 6)))
+
+    for a, b in combinations(found.methods, 2):
+        d1 = distances.appearance(found, a, b)
+        picks = greedy_mad(d1, semantic, config.k, config.lambda_)
+        for order, pick in enumerate(picks):
+            add(a, b, "mad", order, pick.index, pick.d1, pick.d2)
+        for order, index in enumerate(random_picks(len(d1), config.random, generator, {p.index for p in picks})):
+            add(a, b, "random", order, index, float(d1[index]))
     checks = _checks(pairs, files, store, config)
     study = Study(
         version=VERSION,
@@ -93,24 +94,6 @@ def build_study(
     )
     save_study(study, out)
     return study
-
-
-def choose_pairs(
-    found: MethodImages, distances: Distances, config: PairsConfig, inputs: Sequence[Path] | None = None
-) -> list[StudyPair]:
-    """Choose the images of every pair of methods; the records name no files yet."""
-    semantic = distances.semantics(inputs, found)
-    generator = np.random.default_rng(config.seed)
-    pairs: list[StudyPair] = []
-    for a, b in combinations(found.methods, 2):
-        d1 = distances.appearance(found, a, b)
-        picks = greedy_mad(d1, semantic, config.k, config.lambda_)
-        for order, pick in enumerate(picks):
-            pairs.append(StudyPair("", a, b, found.names[pick.index], "", "", "mad", order, pick.d1, pick.d2))
-        extra = random_picks(len(d1), config.random, generator, {p.index for p in picks})
-        for order, index in enumerate(extra):
-            pairs.append(StudyPair("", a, b, found.names[index], "", "", "random", order, float(d1[index])))
-    return pairs
 
 
 def _check(config: PairsConfig, out: Path) -> None:

@@ -154,13 +154,6 @@ class StudyServer(ThreadingHTTPServer):
         return f"http://{self.link_host}:{self.port}/s/{self.desk.secret}/"
 
 
-def open_desk(folder: str | Path) -> StudyDesk:
-    """Load a study folder for serving: its study, its journal, its secret (made at the first time)."""
-    folder = Path(folder)
-    study = load_study(folder)
-    return StudyDesk(study, folder, VoteJournal(folder, study), study_secret(folder))
-
-
 def make_server(
     folder: str | Path, host: str = "127.0.0.1", port: int = 0, names: tuple[str, ...] = ()
 ) -> StudyServer:
@@ -169,11 +162,13 @@ def make_server(
         raise ConfigError(f"Binding to '{host}' opens every interface: also say by which name with --allow-host NAME.")
     if host not in ("127.0.0.1", "localhost") and ":" in host:
         raise ConfigError(f"Cannot bind to '{host}': give an IPv4 address or a host name.")
-    return StudyServer(open_desk(folder), host, port, names)
+    folder = Path(folder)
+    study = load_study(folder)
+    return StudyServer(StudyDesk(study, folder, VoteJournal(folder, study), _secret(folder)), host, port, names)
 
 
-def study_secret(folder: Path) -> str:
-    """Return the study's secret, which stays the same over restarts."""
+def _secret(folder: Path) -> str:
+    """Return the study's secret, which is made at the first time and stays the same over restarts."""
     path = folder / SECRET_FILE
     try:
         found = path.read_text(encoding="ascii").strip()

@@ -5,13 +5,13 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from grefine.config import build
 from grefine.errors import ConfigError
+from grefine.io.atomic import write_text
 from grefine.io.content import content_hash
 
 STUDY_FILE = "study.json"
@@ -87,10 +87,8 @@ class Study:
 
 def save_study(study: Study, folder: Path) -> None:
     """Write study.json; the images must lie in the folder already."""
-    from grefine.io.atomic import write_atomic
-
     record = dataclasses.asdict(study) | {"digest": study.digest}
-    write_atomic(folder / STUDY_FILE, (json.dumps(record, indent=1) + "\n").encode())
+    write_text(folder / STUDY_FILE, json.dumps(record, indent=1) + "\n")
 
 
 def load_study(folder: str | Path) -> Study:
@@ -128,12 +126,6 @@ def _check_images(study: Study, folder: Path) -> None:
             raise ConfigError(f"The study's image '{folder / name}' cannot be read: {error.strerror}.") from error
         if found != digest:
             raise ConfigError(f"The study's image '{folder / name}' was changed after the study was made; restore it.")
-
-
-def trial_table(study: Study) -> Mapping[str, StudyPair | CheckPair]:
-    """Return everything that can be voted on, by id."""
-    both: list[Any] = [*study.pairs, *study.checks]
-    return {item.id: item for item in both}
 
 
 _NAME = re.compile(r"[\w.@-]([\w.@ -]{0,62}[\w.@-])?")

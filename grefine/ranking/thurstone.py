@@ -37,8 +37,11 @@ def fit_scores(
     elif pseudo_count < 0:
         raise ConfigError(f"The pseudo-count is {pseudo_count}: it must be 0 or more.")
     elif pseudo_count == 0 and not strongly_connected(C):
+        # Of several groups between which wins lead one way only, one is beaten by none.
+        best = next(_named(inside, methods) for inside in _groups(C) if not C[~inside][:, inside].any())
         raise ConfigError(
-            f"Without a pseudo-count the scores are infinite: {_one_sided(C, methods)}; pass a positive pseudo-count."
+            f"Without a pseudo-count the scores are infinite: {best} never lost to any other method; "
+            "pass a positive pseudo-count."
         )
     with_prior = C + pseudo_count * ((C + C.T) > 0)
     mu, information = _newton(with_prior, link)
@@ -48,8 +51,6 @@ def fit_scores(
 
 def checked_counts(C: np.ndarray, methods: Sequence[str]) -> np.ndarray:
     """Return the counts as floats, or say what is wrong with them."""
-    from scipy.sparse.csgraph import connected_components
-
     C = np.asarray(C, dtype=np.float64)
     n = len(methods)
     if C.shape != (n, n):
@@ -58,33 +59,30 @@ def checked_counts(C: np.ndarray, methods: Sequence[str]) -> np.ndarray:
         raise ConfigError("The count matrix has negative or undefined entries.")
     if np.diag(C).any():
         raise ConfigError("The count matrix has votes of a method against itself on its diagonal.")
-    groups, label = connected_components(C + C.T, directed=False)
-    if groups > 1:
-        parts = [" and ".join(m for m, g in zip(methods, label, strict=True) if g == part) for part in range(groups)]
+    groups = _groups(C + C.T)
+    if len(groups) > 1:
         raise ConfigError(
-            f"No vote connects {' with '.join(parts[:3])}: their scores cannot be compared; "
-            "collect votes between these groups or rank them apart."
+            f"No vote connects {' with '.join(_named(group, methods) for group in groups[:3])}: their scores cannot "
+            "be compared; collect votes between these groups or rank them apart."
         )
     return C
 
 
+def _groups(C: np.ndarray) -> list[np.ndarray]:
+    """Return who belongs together, `(n,)` bool each: wins lead from every method of a group to every other of it."""
+    from scipy.sparse.csgraph import connected_components
+
+    count, label = connected_components(C > 0, directed=True, connection="strong")
+    return [label == group for group in range(count)]
+
+
+def _named(group: np.ndarray, methods: Sequence[str]) -> str:
+    return " and ".join(m for m, inside in zip(methods, group, strict=True) if inside)
+
+
 def strongly_connected(C: np.ndarray) -> bool:
     """Return True when wins lead from every method to every other, so that all scores are finite."""
-    from scipy.sparse.csgraph import connected_components
-
-    return connected_components(np.asarray(C) > 0, directed=True, connection="strong")[0] == 1
-
-
-def _one_sided(C: np.ndarray, methods: Sequence[str]) -> str:
-    from scipy.sparse.csgraph import connected_components
-
-    _, label = connected_components(C > 0, directed=True, connection="strong")
-    for part in range(label.max() + 1):
-        inside = label == part
-        names = " and ".join(m for m, here in zip(methods, inside, strict=True) if here)
-        if not C[~inside][:, inside].any():
-            return f"{names} never lost to any other method"
-    return "some methods were never beaten by the others"
+    return len(_groups(np.asarray(C))) == 1
 
 
 def _log_link(d: np.ndarray, link: Link) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -68,6 +69,10 @@ class VoteTable:
         b = np.array([place[v.method_b] for v in self.votes], dtype=np.int64)
         return a, b
 
+    def images(self) -> list[str]:
+        """Return each row's image; a row without a name stands for itself."""
+        return [v.image or f"row {i}" for i, v in enumerate(self.votes)]
+
     def counts(self) -> np.ndarray:
         """Return C with C[i, j] = votes for method i over method j."""
         a, b = self.indices()
@@ -104,15 +109,7 @@ def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTa
     (sr_pair_names, name1_column, score1_column, ...) are read as well.
     """
     path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise ConfigError(f"Cannot read the votes '{path}': {error.strerror or error}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"'{path}' is not a CSV table in UTF-8: {error}.") from error
+    columns, rows = read_csv(path, "votes")
     if set(SHARE_COLUMNS) <= set(columns):
         votes = _votes_from_shares(rows, path)
     else:
@@ -125,6 +122,18 @@ def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTa
         votes = [_vote(row, f"'{path}' line {line}") for line, row in rows]
     _refuse_doubles(votes, path)
     return table_from_votes(votes, methods)
+
+
+def read_csv(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
+    """Return the columns of a table, and its rows with their line numbers."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader.fieldnames or []), [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise ConfigError(f"Cannot read the {what} '{path}': {error.strerror or error}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"'{path}' is not a CSV table in UTF-8: {error}.") from error
 
 
 def in_group(table: VoteTable, group: str | None) -> VoteTable:
@@ -225,8 +234,6 @@ def _votes_from_shares(rows: Sequence[tuple[int, dict[str, str | None]]], path: 
 
 
 def _smallest_whole(shares: Sequence[float], path: Path) -> int:
-    import math
-
     subjects = math.lcm(*(Fraction(s).limit_denominator(MOST_SUBJECTS).denominator for s in set(shares)), 1)
     if subjects > MOST_SUBJECTS or any(abs(s * subjects - round(s * subjects)) > 1e-6 for s in shares):
         raise ConfigError(f"'{path}': the shares fit no common number of subjects up to {MOST_SUBJECTS}.")

@@ -14,7 +14,7 @@ from grefine.errors import ConfigError, PromptError, nearest
 from grefine.refine.composite import rounded
 from grefine.refine.guidance import WHOLE
 from grefine.refine.job import Job
-from grefine.refine.painters.protocol import CropJob, Painted, Painter, checked
+from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.noise import metric_width
@@ -163,7 +163,7 @@ def _draw(crops: Sequence[CropJob], painter: Painter, numbers: Sequence[range]) 
         for crop, own in zip(crops, numbers, strict=True)
         for number in own
     ]
-    done = iter(checked(painter(asked, "repaint"), asked, painter.name) if asked else ())
+    done = iter(painter(asked, "repaint"))
     return [[next(done) for _ in own] for own in numbers]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.refine.encode import Embeddings
+from grefine.refine.guidance import Steering
 from grefine.refine.settings import StepsMode
 from grefine.refine.strength import choose_timesteps
 from grefine.refine.vae import decode_latents, encode_images
@@ -37,14 +38,6 @@ class Backbone(Protocol):
 
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
         """Return a bar that counts steps."""
-
-
-class Steering(Protocol):
-    """Something that pulls a prediction towards a preference while an image forms."""
-
-    def __call__(self, scheduler: Any, vae: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
-        """Return the prediction, moved."""
-        ...
 
 
 @dataclass

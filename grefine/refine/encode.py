@@ -1,14 +1,15 @@
 """Prompts to embeddings of both text encoders: weights by character range, long prompts in chunks."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from grefine.errors import ConfigError
+from grefine.errors import ConfigError, PromptError
 from grefine.refine.emphasis import Weights
+from grefine.refine.job import Job
 
 MOST_CHUNKS = 4
 """Chunks of a prompt that are shown to the denoiser; each costs it one more text length of attention."""
@@ -114,3 +115,140 @@ def _run(encoder: Any, rows: list[list[int]], clip_skip: int | None) -> tuple[Te
     output = encoder(torch.tensor(rows, device=device), output_hidden_states=True)
     projected = output[0] if output[0].ndim == 2 else None
     return output.hidden_states[-2 - (clip_skip or 0)], projected
+
+
+class PromptEncoding:
+    """What a pipeline with SDXL's two text encoders needs to turn prompts into embeddings."""
+
+    tokenizer: Any
+    tokenizer_2: Any
+    text_encoder: Any
+    text_encoder_2: Any
+    config: Any
+    _execution_device: torch.device
+
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str] | None,
+        device: torch.device | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | Sequence[str] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        pooled_prompt_embeds: Tensor | None = None,
+        negative_pooled_prompt_embeds: Tensor | None = None,
+        lora_scale: float | None = None,
+        clip_skip: int | None = None,
+        weights: Sequence[Weights] | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """Encode prompts with both text encoders."""
+        device = device or self._execution_device
+        if prompt_embeds is None:
+            texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
+            if not texts:
+                raise PromptError("Give `prompt`, or `prompt_embeds` with `pooled_prompt_embeds`.")
+            given = weights or [()] * len(texts)
+            chunks = max(count_chunks(text, self._tokenizers()) for text in texts)
+            prompt_embeds, pooled_prompt_embeds = self._encode(texts, given, chunks, lora_scale, clip_skip)
+        if pooled_prompt_embeds is None:
+            raise PromptError("`prompt_embeds` needs `pooled_prompt_embeds` beside it (encode_prompt returns both).")
+        if not do_classifier_free_guidance:
+            negative_prompt_embeds = negative_pooled_prompt_embeds = None
+        elif negative_prompt_embeds is None and negative_prompt is None and self.config.force_zeros_for_empty_prompt:
+            negative_prompt_embeds = torch.zeros_like(prompt_embeds)
+            negative_pooled_prompt_embeds = torch.zeros_like(pooled_prompt_embeds)
+        elif negative_prompt_embeds is None:
+            rows, length = prompt_embeds.shape[:2]
+            negatives, chunks = _as_rows(negative_prompt or "", rows), length // self._tokenizers()[0].model_max_length
+            found = self._encode(negatives, [()] * rows, chunks, lora_scale, None)
+            negative_prompt_embeds, negative_pooled_prompt_embeds = found
+        elif negative_pooled_prompt_embeds is None:
+            raise PromptError("`negative_prompt_embeds` needs `negative_pooled_prompt_embeds` beside it.")
+
+        dtype = self.text_encoder_2.dtype if self.text_encoder_2 is not None else prompt_embeds.dtype
+
+        def placed(values: Tensor) -> Tensor:
+            return values.to(device, dtype).repeat_interleave(num_images_per_prompt, dim=0)
+
+        prompted, pooled = placed(prompt_embeds), placed(pooled_prompt_embeds)
+        if negative_prompt_embeds is None or negative_pooled_prompt_embeds is None:
+            return prompted, None, pooled, None
+        return prompted, placed(negative_prompt_embeds), pooled, placed(negative_pooled_prompt_embeds)
+
+    def _tokenizers(self) -> list[Any]:
+        found = [t for t in (self.tokenizer, self.tokenizer_2) if t is not None]
+        if not found:
+            raise ConfigError("This pipeline has no tokenizer: pass `prompt_embeds` instead of `prompt`.")
+        return found
+
+    def _encode(
+        self,
+        texts: Sequence[str],
+        weights: Sequence[Weights],
+        chunks: int,
+        lora_scale: float | None,
+        clip_skip: int | None,
+    ) -> tuple[Tensor, Tensor]:
+        from diffusers.utils import scale_lora_layers, unscale_lora_layers
+
+        encoders = [encoder for encoder in (self.text_encoder, self.text_encoder_2) if encoder is not None]
+        for encoder in encoders if lora_scale is not None else ():
+            scale_lora_layers(encoder, lora_scale)
+        try:
+            rows = [
+                encode_text(text, own, chunks, self._tokenizers(), encoders, clip_skip)
+                for text, own in zip(texts, weights, strict=True)
+            ]
+        finally:
+            for encoder in encoders if lora_scale is not None else ():
+                unscale_lora_layers(encoder, lora_scale)
+        return torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows])
+
+
+def _as_rows(text: str | Sequence[str], rows: int) -> list[str]:
+    found = [text] * rows if isinstance(text, str) else list(text)
+    if len(found) == 1:
+        found = found * rows
+    if len(found) != rows:
+        raise PromptError(f"{len(found)} negative prompts were given for {rows} prompts: give one for all or each.")
+    return found
+
+
+GivenEmbeddings = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+"""Prompt, negative, pooled, negative pooled: what `encode_prompt` returns and takes."""
+
+
+@dataclass
+class Words:
+    """Turns one crop's words into embeddings; equal words are encoded once."""
+
+    encode_prompt: Callable[..., Any]
+    guided: bool
+    """Whether the negative half is needed."""
+    negative: str | Sequence[str] | None = None
+    given: GivenEmbeddings = (None, None, None, None)
+    lora_scale: float | None = None
+    clip_skip: int | None = None
+    known: dict[tuple[int, str, Weights], Embeddings] = field(default_factory=dict)
+
+    def __call__(self, job: Job, prompt: str, weights: Weights) -> Embeddings:
+        """Return the embeddings of a prompt for a job's image, with weights by character range."""
+        key = (job.row, prompt, weights)
+        if key not in self.known:
+            own = tuple(None if rows is None else rows[job.row : job.row + 1] for rows in self.given)
+            negative = self.negative
+            rows = self.encode_prompt(
+                None if own[0] is not None else prompt,
+                do_classifier_free_guidance=self.guided,
+                negative_prompt=negative if negative is None or isinstance(negative, str) else negative[job.row],
+                prompt_embeds=own[0],
+                negative_prompt_embeds=own[1],
+                pooled_prompt_embeds=own[2],
+                negative_pooled_prompt_embeds=own[3],
+                lora_scale=self.lora_scale,
+                clip_skip=self.clip_skip,
+                weights=[weights],
+            )
+            self.known[key] = Embeddings(rows[0], rows[2], rows[1], rows[3])
+        return self.known[key]

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from grefine.refine.regions import working_size
-from grefine.refine.restore import Tiling
 from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.types import RefineResult
 
@@ -15,9 +14,9 @@ HEAP_BLOCK = 2**25
 
 
 def explain_result(
-    result: RefineResult, config: RefineConfig, calibrated: bool, traits: UNetTraits, share: float = 0.5
+    result: RefineResult, config: RefineConfig, calibrated: bool, traits: UNetTraits, steps: tuple[int, int]
 ) -> str:
-    """Describe one image's plan, one fact per line; `share` of the steps is stage 1's."""
+    """Describe one image's plan, one fact per line; `steps` are those of both stages."""
     plan, alignment = result.plan, result.alignment
     height, width = plan.mask.shape
     lines = [f"Image {width}x{height}, quality p = {result.quality.score:.2f}" + _alignment(alignment.score)]
@@ -36,7 +35,7 @@ def explain_result(
             f"  {index + 1}. crop {right - left}x{bottom - top} at ({left}, {top}), strength {region.strength:.2f}, "
             f"as '{region.prompt}': {region.reason}"
         )
-    first, second = config.split_steps(share)
+    first, second = steps
     if plan.regions:
         runs = {traits.steps_for(first, traits.damage and region.is_restoration) for region in plan.regions}
         lines.append(f"Stage 1 runs {' or '.join(map(str, sorted(runs)))} steps per region.")
@@ -53,7 +52,7 @@ def explain_result(
 
 
 def memory_estimate(
-    components: Mapping[str, Any], results: Sequence[RefineResult], config: RefineConfig, tiling: Tiling
+    components: Mapping[str, Any], results: Sequence[RefineResult], config: RefineConfig, side: int, multiple: int
 ) -> str:
     """Say roughly how much memory the call takes: weights exactly, working memory by rule of thumb."""
     import torch
@@ -65,9 +64,7 @@ def memory_estimate(
     }
     total, largest = sum(sizes.values()), max(sizes.values(), default=0)
     crops = [region.box for result in results for region in result.plan.regions]
-    sides = [working_size(b[3] - b[1], b[2] - b[0], tiling.working, tiling.multiple) for b in crops] or [
-        (tiling.working, tiling.working)
-    ]
+    sides = [working_size(b[3] - b[1], b[2] - b[0], side, multiple) for b in crops] or [(side, side)]
     height, width = max(sides, key=lambda size: size[0] * size[1])
     vae = components.get("vae")
     weights = (

@@ -11,15 +11,14 @@ import numpy as np
 import torch
 
 from grefine.errors import ConfigError, PlanError
-from grefine.indicators.calibration import Calibration
 from grefine.io.content import content_hash
 from grefine.refine.job import Job
 from grefine.refine.maps import MapDrawer
-from grefine.refine.painters.phrasing import Phrasing
-from grefine.refine.parts import connected_parts
-from grefine.refine.plan import plan_repairs
+from grefine.refine.painters.protocol import Painter
+from grefine.refine.plan import Planner
+from grefine.refine.regions import connected_parts
 from grefine.refine.seeds import pixel_digest
-from grefine.refine.settings import STRENGTH_CAP, RefineConfig, UNetTraits
+from grefine.refine.settings import STRENGTH_CAP, RefineConfig
 from grefine.types import RepairPlan
 
 DECIDING = ("reading", "use_pq", "use_aq", "gate", "mask_threshold", "dilate", "context")
@@ -32,11 +31,7 @@ MOST_PIECES = 200
 
 
 def read_plans(given: Any, count: int, mask: Any, strength: float | None) -> list[RepairPlan | None]:
-    """Return one plan per image of a call, or none at all where the call plans by itself.
-
-    Raises:
-        ConfigError: what is no plan, another number of them, or a mask or strength beside them.
-    """
+    """Return one plan per image of a call, or none at all where the call plans by itself."""
     if given is None:
         return []
     plans = list(given) if isinstance(given, (list, tuple)) else [given]
@@ -58,26 +53,29 @@ def seeds_of(plans: Sequence[RepairPlan | None]) -> list[torch.Generator] | None
     return known if plans and len(known) == len(seeds) else None
 
 
-def stamped(jobs: Sequence[Job], config: RefineConfig, planner: str, maps: str) -> list[Job]:
+def stamped(jobs: Sequence[Job], config: RefineConfig, made_by: Mapping[str, str]) -> list[Job]:
     """Write into every plan what it was made for, so that it is refused for anything else."""
     settings = {name: getattr(config, name) for name in DECIDING}
     done = []
     for job in jobs:
         wrong = np.clip(1.0 - job.quality.values + job.alignment.edit, 0.0, 1.0)
-        made_for = {
-            "picture": pixel_digest(job.pixels).hex(),
-            "prompt": content_hash(job.prompt),
-            "pipeline": planner,
-            "maps": maps,
+        plan = replace(job.plan, seed=job.given_seed)
+        found = {
+            **_made_of(job, made_by),
             "seed": job.given_seed,
             "settings": settings,
             "p": float(job.quality.score),
             "a": None if job.alignment.score is None else float(job.alignment.score),
             "wrong": float(wrong.mean()),
+            "plan": plan.digest,
         }
-        plan = replace(job.plan, seed=job.given_seed)
-        done.append(replace(job, plan=replace(plan, made_for=made_for | {"plan": plan.digest})))
+        done.append(replace(job, plan=replace(plan, made_for=found)))
     return done
+
+
+def _made_of(job: Job, made_by: Mapping[str, str]) -> dict[str, str]:
+    """Return what tells apart what a plan is made from."""
+    return {"picture": pixel_digest(job.pixels).hex(), "prompt": content_hash(job.prompt), **made_by}
 
 
 def with_guidance(jobs: Sequence[Job], guidance: Mapping[str, float] | None) -> list[Job]:
@@ -97,59 +95,42 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
     return state.hexdigest()[:12]
 
 
-def planner_of(pipe: Any, maps: MapDrawer, painter: Any) -> str:
-    """Return what tells apart pipelines that plan differently: their maps, thresholds and painter."""
+def made_for(pipe: Any, maps: MapDrawer, painter: Painter) -> dict[str, str]:
+    """Return what tells apart pipelines that plan differently, and who draws the maps.
+
+    The maps' drawers are nobody else, the providers by name, or "given" for what a caller made himself.
+    """
     networks = fingerprint({"clip": pipe.clip, "pq_prompts": pipe.pq_prompts})
-    return content_hash(
-        repr((networks, asdict(maps.calibration), painter.side, asdict(painter.traits), painter.phrasing))
-    )[:16]
-
-
-def drawers_of(maps: MapDrawer) -> str:
-    """Return who draws the maps: nobody else, the providers by name, or "given" for what a caller made himself."""
+    told = (networks, asdict(maps.calibration), painter.side, asdict(painter.traits), painter.phrasing)
     named = [f"{spec.name} {spec.version}" for spec in maps.drawn_by]
     given = [drawer for drawer in (maps.quality, maps.alignment) if drawer is not None]
-    return ", ".join(named) if len(named) == len(given) else "given"
+    drawers = ", ".join(named) if len(named) == len(given) else "given"
+    return {"pipeline": content_hash(repr(told))[:16], "maps": drawers}
 
 
 def follow_plans(
-    jobs: Sequence[Job],
-    plans: Sequence[RepairPlan | None],
-    config: RefineConfig,
-    calibration: Calibration,
-    working: int,
-    traits: UNetTraits,
-    planner: str,
-    maps: str,
-    phrasing: Phrasing,
+    jobs: Sequence[Job], plans: Sequence[RepairPlan | None], planner: Planner, made_by: Mapping[str, str]
 ) -> list[Job]:
-    """Give every job its plan; those without one are planned now.
-
-    Raises:
-        PlanError: a plan of another picture, prompt, pipeline or settings, or one that cannot be followed.
-    """
+    """Give every job its plan; those without one are planned now."""
     followed = []
     for job in jobs:
         given = plans[job.row]
         if given is None:
-            followed += plan_repairs([job], config, calibration, working, traits, phrasing=phrasing)
+            followed += planner([job])
             continue
-        check_plan(job, given, config, planner, maps)
-        plan = _follow(job, given, config, calibration, working, traits, phrasing)
-        followed.append(replace(job, plan=plan))
+        check_plan(job, given, planner.config, made_by)
+        followed.append(replace(job, plan=_follow(job, given, planner)))
     return followed
 
 
-def check_plan(job: Job, plan: RepairPlan, config: RefineConfig, planner: str, maps: str) -> None:
+def check_plan(job: Job, plan: RepairPlan, config: RefineConfig, made_by: Mapping[str, str]) -> None:
     """Refuse a plan that is not for this picture, prompt, pipeline and settings, or that nobody could follow."""
     name, made_for = f"The plan '{plan.file}'" if plan.file else f"Plan {job.row}", plan.made_for
     height, width = job.picture.size
     if plan.mask.shape != (height, width):
         size = f"{plan.mask.shape[1]}x{plan.mask.shape[0]}"
         raise PlanError(f"{name} has a mask of {size} and its picture is {width}x{height}: give the mask that size.")
-    wanted = {"picture": pixel_digest(job.pixels).hex(), "prompt": content_hash(job.prompt), "pipeline": planner}
-    wanted["maps"] = maps
-    for what, value in wanted.items():
+    for what, value in _made_of(job, made_by).items():
         if what in made_for and made_for[what] != value:
             raise PlanError(f"{name} was made for {_OTHER[what]}: plan again.")
     then = made_for.get("settings", {})
@@ -168,15 +149,7 @@ def check_plan(job: Job, plan: RepairPlan, config: RefineConfig, planner: str, m
             raise PlanError(f"{name}: region {number} names a phrase that the prompt does not have.")
 
 
-def _follow(
-    job: Job,
-    plan: RepairPlan,
-    config: RefineConfig,
-    calibration: Calibration,
-    working: int,
-    traits: UNetTraits,
-    phrasing: Phrasing,
-) -> RepairPlan:
+def _follow(job: Job, plan: RepairPlan, planner: Planner) -> RepairPlan:
     """Return the plan without what was switched off or wiped from its mask, with what was painted in."""
     known, regions = np.zeros(plan.mask.shape, bool), []
     for region in plan.regions:
@@ -190,8 +163,7 @@ def _follow(
         if len(connected_parts(painted)) > MOST_PIECES:
             name = plan.file or f"plan {job.row}"
             raise PlanError(f"The mask of '{name}' has more than {MOST_PIECES} new pieces: paint fewer, larger ones.")
-        marked = [replace(job, user_mask=painted)]
-        regions += plan_repairs(marked, config, calibration, working, traits, phrasing=phrasing)[0].plan.regions
+        regions += planner([replace(job, user_mask=painted)])[0].plan.regions
     mask = np.zeros(plan.mask.shape, bool)
     for region in regions:
         mask[region.box[1] : region.box[3], region.box[0] : region.box[2]] |= region.mask

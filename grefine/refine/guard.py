@@ -24,10 +24,26 @@ NEAR = 224
 """Least side in pixels of the surroundings in which a region is judged: what most judges' networks take in."""
 
 Values = dict[str, float]
-Own = Callable[[Sequence[Image.Image], str], list[Values]]
-"""The pipeline's own p and a of images under one prompt."""
+TOGETHER = 4 * 1024**2
+"""Pixels of whole pictures that are held and judged together, of several inputs."""
+Own = Callable[[Sequence[Image.Image], Sequence[str]], list[Values]]
+"""The pipeline's own p and a of images, each under its prompt."""
 Asked = Sequence[Scorer | None]
 """Who is asked; None stands for the maps' own p and a."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A picture, as it would be saved, that is judged under a prompt."""
+
+    pixels: np.ndarray
+    digest: bytes
+    prompt: str
+
+    @classmethod
+    def of(cls, image: np.ndarray, prompt: str) -> _Shown:
+        final = rounded(image)
+        return cls(final, pixel_digest(final), prompt)
 
 
 @dataclass
@@ -63,18 +79,40 @@ class Panel:
         """Return one record of values per picture, of the maps and all active scorers or of those asked; nobody is
         asked twice about a picture.
         """
-        final = [rounded(image) for image in images]
-        digests = [pixel_digest(image) for image in final]
-        records: list[Values] = [{} for _ in final]
+        shown = [_Shown.of(image, prompt) for image in images]
+        records: list[Values] = [{} for _ in shown]
         for scorer in [None, *self.active(prompt)] if by is None else by:
-            keys = [(id(scorer), digest, prompt) for digest in digests]
-            new = {key: image for key, image in zip(keys, final, strict=True) if key not in self.known}
-            if new:
-                pictures = [Image.fromarray(image) for image in new.values()]
-                self.known.update(zip(new, self._ask(scorer, pictures, prompt), strict=True))
-            for record, key in zip(records, keys, strict=True):
-                record.update(self.known[key])
+            self._look(scorer, shown)
+            for record, one in zip(records, shown, strict=True):
+                record.update(self.known[id(scorer), one.digest, prompt])
         return records
+
+    def look_ahead(self, asked: Iterable[tuple[Sequence[np.ndarray], str]]) -> None:
+        """Ask everybody about pictures of several inputs, each under its prompt: together they take less time.
+
+        Args:
+            asked: the candidates of every input, the original first, and its prompt.
+        """
+        shown: list[_Shown] = []
+        for (original, *others), prompt in asked:
+            pictures = [original, *disturbed(rounded(original)), *others]
+            shown += [_Shown.of(picture, prompt) for picture in pictures]
+            if sum(one.pixels.size // 3 for one in shown) >= TOGETHER:
+                self._look_all(shown)
+                shown = []
+        self._look_all(shown)
+
+    def _look_all(self, shown: Sequence[_Shown]) -> None:
+        for scorer in (None, *self.scorers):
+            self._look(scorer, [one for one in shown if scorer is None or scorer in self.active(one.prompt)])
+
+    def _look(self, scorer: Scorer | None, shown: Iterable[_Shown]) -> None:
+        """Ask one scorer, or None for the maps, about the pictures that it has not seen."""
+        keys = {(id(scorer), one.digest, one.prompt): one for one in shown}
+        new = {key: one for key, one in keys.items() if key not in self.known}
+        if new:
+            pictures = [Image.fromarray(one.pixels) for one in new.values()]
+            self.known.update(zip(new, self._ask(scorer, pictures, [one.prompt for one in new.values()]), strict=True))
 
     def noise(self, original: np.ndarray, prompt: str, by: Asked | None = None) -> Values:
         """Return how far each score of a picture moves when nothing visible happened to it."""
@@ -97,13 +135,13 @@ class Panel:
         unfit = {n: v for n, v in noise.items() if n not in ("p", "a") and v > CEILING * ranges[n]}
         return Bands(widths, unfit)
 
-    def _ask(self, scorer: Scorer | None, pictures: Sequence[Image.Image], prompt: str) -> Sequence[Values]:
+    def _ask(self, scorer: Scorer | None, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Sequence[Values]:
         """Return what one scorer, or None for the maps, says of pictures."""
         if scorer is None:
             self.specs |= {name: MetricSpec(name, range=(0.0, 1.0)) for name in ("p", "a")}
             self.axes |= {"p": "perceptual", "a": "alignment"}
-            return self.own(pictures, prompt)
-        found = [dict(scores.values) for scores in scorer(pictures, [prompt] * len(pictures))]
+            return self.own(pictures, prompts)
+        found = [dict(scores.values) for scores in scorer(pictures, list(prompts))]
         for name in {name for values in found for name in values}:
             self.specs[name] = scorer.spec
             self.axes[name] = scorer.spec.axis_of(name)

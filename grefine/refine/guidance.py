@@ -104,8 +104,8 @@ class Guidance:
     def _moe(self, image: Tensor, prompts: Sequence[str] | None) -> Tensor:
         """Return the mean over tiles that cover the image, under a prompt that read all of it."""
         model, tokenizer = self.moe_agiqa, self.tokenizer
-        if model is None or tokenizer is None:
-            raise WeightsMissing("guidance by moe-agiqa needs MoE-AGIQA and its tokenizer, which are not both here.")
+        assert model is not None, "seen to when this was made"
+        assert tokenizer is not None, "seen to when this was made"
         if prompts is None or len(prompts) != len(image) or not all(p.strip() for p in prompts):
             raise PromptError("guidance by moe-agiqa needs one prompt with words in it per image.")
         words = model.encode_prompt(

@@ -162,11 +162,7 @@ def read_prompts(prompt: Any, count: int, what: str = "prompts") -> list[str]:
 
 
 def check_types(given: Mapping[str, Any]) -> None:
-    """See that the plain arguments of a call are of their kind; None is always one.
-
-    Raises:
-        ConfigError: one is of another, or no finite number; it is named.
-    """
+    """See that the plain arguments of a call are of their kind; None is always one."""
     for name, value in given.items():
         kind, words = KINDS[name]
         if value is None or (isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)):
@@ -247,7 +243,5 @@ def write_images(pictures: Sequence[Picture], outputs: Sequence[np.ndarray], out
     values = [pixels.astype(np.float32) / 255.0 for pixels in outputs]
     if output_type == "np":
         return np.stack(values) if len({v.shape for v in values}) == 1 else values
-    if output_type == "pt":
-        tensors = [torch.from_numpy(v).permute(2, 0, 1) for v in values]
-        return torch.stack(tensors) if len({t.shape for t in tensors}) == 1 else tensors
-    raise ConfigError(f"output_type must be one of pil, np, pt, latent, not {output_type!r}.")
+    tensors = [torch.from_numpy(v).permute(2, 0, 1) for v in values]
+    return torch.stack(tensors) if len({t.shape for t in tensors}) == 1 else tensors

@@ -11,14 +11,19 @@ import numpy as np
 from PIL import Image
 
 from grefine.indicators.aq_map import parsed_prompt
+from grefine.indicators.components import stored_config
 from grefine.indicators.domain_check import domain_at
 from grefine.indicators.load import load_maps
 from grefine.indicators.map_files import describe
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider
+from grefine.refine.painters.families import family_named
 from grefine.refine.plan import Findings, plan_repair
-from grefine.refine.settings import RefineConfig, read_settings
-from grefine.refine.stored import stored_settings
+from grefine.refine.regions import working_side
+from grefine.refine.settings import RefineConfig, UNetTraits, read_settings, resolve, traits_of_call, unet_traits
 from grefine.types import AlignmentMap, QualityMap, RepairPlan
+
+SDXL_SIDE = 1024
+"""Working side of the published SDXL weights."""
 
 
 @dataclass(frozen=True)
@@ -102,4 +107,23 @@ class Inspector:
     def scores(self, images: Sequence[Image.Image], prompt: str) -> list[dict[str, float]]:
         """Return p of pictures, and a where the prompt has something to judge."""
         words = parsed_prompt(prompt, self.readings) if prompt.strip() else None
-        return MapDrawer.of(self.maps.pq, self.maps.aq, None, None, self.settings.phrase_judge).scores(images, words)
+        drawer = MapDrawer.of(self.maps.pq, self.maps.aq, None, None, self.settings.phrase_judge)
+        return drawer.scores(images, [words] * len(images))
+
+
+def stored_settings(pipeline: str | Path, config: RefineConfig) -> tuple[RefineConfig, int, UNetTraits]:
+    """Return the settings that `config` means for a pipeline, the side that it repaints at, and what its UNet sees."""
+    index = stored_config(pipeline)
+    preferred = index.get("refine_defaults") or {}
+    traits = traits_of_call(unet_traits(index.get("unet_traits")), config, asked_steps=False)
+    painter = index.get("painter") or {}
+    family = family_named(str(painter.get("class")))
+    if family is not None:
+        traits = UNetTraits(strengths=family.strengths)
+    side = index.get("working_size") or painter.get("side") or (family.side if family else _side(pipeline))
+    return resolve(config, preferred, {}), int(side), traits
+
+
+def _side(pipeline: str | Path) -> int:
+    unet, vae = stored_config(pipeline, "unet"), stored_config(pipeline, "vae")
+    return working_side(unet, vae) if unet and vae else SDXL_SIDE

@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 from huggingface_hub import snapshot_download
 
-from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, causes, nearest
 from grefine.indicators.components import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.domain_check import domain_at
 from grefine.indicators.recipe import PAINTER, assembled_folder, read_recipe, recipe_folder
@@ -70,18 +70,18 @@ class Loading:
             )
         if folder is not None and not (folder / INDEX).is_file():
             raise WeightsMissing(f"The folder '{name}' holds no {INDEX}: it is not a saved pipeline.")
-        _refuse_without_maps(cls, folder or name, kwargs)
+        index = _index_of(cls, folder or name, kwargs)
+        _refuse_without_maps(folder or name, index, kwargs)
         if folder is not None:
-            _refuse_half(folder, kwargs)
+            _refuse_half(folder, index, kwargs)
         # transformers keeps a checkpoint's own precision where diffusers means float32: parts would not fit.
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         kwargs["dtype"] = _with_full_maps(dtype)
-        stated, empty = _stated_painter(cls, folder or name, kwargs)
+        stated = index.get("painter") if isinstance(index.get("painter"), Mapping) else None
         for_painter: dict[str, Any] = {"dtype": dtype}
         if stated:
-            for_painter |= {key: kwargs.pop(key) for key in FOR_PAINTER if key in kwargs}
-            for_painter |= {key: kwargs[key] for key in FOR_BOTH if key in kwargs}
-            kwargs = dict.fromkeys(empty) | kwargs
+            for_painter |= {key: kwargs.pop(key) for key in FOR_PAINTER if key in kwargs} | _given(kwargs, *FOR_BOTH)
+            kwargs = {name: None for name in SDXL if not any(index.get(name) or ())} | kwargs
         again = "Copy the folder anew, or reinstall grefine if it is a bundled one."
         if recipe is not None:
             again = f"Delete that part below '{cache_folder()}' and run `grefine fetch {name}` again."
@@ -271,11 +271,10 @@ class Loading:
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Say whether a lack of memory, of whatever kind and in whoever's words, stands behind an error."""
     words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
-    while error is not None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(
+        isinstance(one, (MemoryError, torch.OutOfMemoryError)) or any(word in str(one) for word in words)
+        for one in causes(error)
+    )
 
 
 def _with_full_maps(dtype: Any) -> Any:
@@ -285,14 +284,23 @@ def _with_full_maps(dtype: Any) -> Any:
     return dict.fromkeys(FULL, torch.float32) | (dtype if isinstance(dtype, dict) else {"default": dtype})
 
 
-def _refuse_half(folder: Path, given: Collection[str]) -> None:
-    """Refuse a folder that lacks a part it names: transformers would make an empty tokenizer of nothing."""
+def _index_of(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read what a pipeline states of its parts; nothing where diffusers will say what is wrong with it."""
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):  # diffusers says it
-        return
-    for name, entry in index.items() if isinstance(index, dict) else ():
-        named = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
+        index = kind.load_config(str(source), **_given(kwargs, *FOR_BOTH, "revision"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return index if isinstance(index, Mapping) else {}
+
+
+def _given(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: kwargs[name] for name in names if name in kwargs}
+
+
+def _refuse_half(folder: Path, index: Mapping[str, Any], given: Collection[str]) -> None:
+    """Refuse a folder that lacks a part it names: transformers would make an empty tokenizer of nothing."""
+    for name, entry in index.items():
+        named = isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str)
         if named and name not in given and not (folder / name).is_dir():
             raise WeightsCorrupt(
                 f"The pipeline '{folder}' lacks its part '{name}': copy the folder '{name}' there, or pass {name}=..."
@@ -308,16 +316,9 @@ def _refuse_unfilled(pipe: Any, again: str) -> None:
                 raise WeightsCorrupt(f"The weights of {name} are another network's: they lack '{empty}'. {again}")
 
 
-def _refuse_without_maps(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) -> None:
+def _refuse_without_maps(source: str | Path, index: Mapping[str, Any], given: Collection[str]) -> None:
     """Say how to load a pipeline that has no maps before its weights are read."""
-    if set(MAPS) <= kwargs.keys():
-        return
-    passed = ("cache_dir", "force_download", "local_files_only", "token", "revision", "proxies")
-    try:
-        index = kind.load_config(str(source), **{name: kwargs[name] for name in passed if name in kwargs})
-    except (OSError, ValueError, RecursionError):  # diffusers says what it is, in its own words
-        return
-    if isinstance(index, Mapping) and not any(name in index for name in MAPS):
+    if index and not set(MAPS) <= set(given) and not any(name in index for name in MAPS):
         raise ConfigError(
             f"'{source}' is a {index.get('_class_name', 'pipeline')} without maps: load it with diffusers and pass it "
             'to GRefinePipeline.from_pipe(pipeline, maps="sdxl"), after `grefine fetch sdxl`.'
@@ -353,23 +354,11 @@ def _precision(pipeline: Any) -> torch.dtype:
     return next((one.dtype for one in denoisers if one is not None), torch.float32)
 
 
-def _stated_painter(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return what an index says of another painter than SDXL's UNet, and which of SDXL's parts it lacks."""
-    try:
-        index = kind.load_config(str(source), **{name: kwargs[name] for name in FOR_BOTH if name in kwargs})
-    except (OSError, ValueError, RecursionError):  # diffusers says what it is, in its own words
-        return {}, []
-    found = index.get("painter") if isinstance(index, Mapping) else None
-    if not isinstance(found, Mapping):
-        return {}, []
-    return dict(found), [name for name in SDXL if not any(index.get(name) or ())]
-
-
 def _painter_of_hub(name: str, stated: Mapping[str, Any], kwargs: Mapping[str, Any]) -> str:
     """Return a folder with the painter that a pipeline on the Hub brings along."""
     if stated.get("from") != PAINTER:
         return name
-    asked = {key: kwargs[key] for key in ("local_files_only", "token", "cache_dir", "revision") if key in kwargs}
+    asked = _given(kwargs, "local_files_only", "token", "cache_dir", "revision")
     return snapshot_download(name, allow_patterns=[f"{PAINTER}/**"], **asked)
 
 

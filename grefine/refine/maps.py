@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -37,14 +37,7 @@ VQA = MapSpec(vqascore.SPEC.name)
 
 
 def guesses(stored: Any, config: RefineConfig, quality: Any, alignment: Any) -> bool:
-    """Say whether an automatic mask would be cut at thresholds that nobody measured.
-
-    Args:
-        stored: the pipeline's calibration.
-        config: the settings; those of their own thresholds that replace the calibrated ones count.
-        quality: whose map of quality; None is the pipeline's.
-        alignment: whose of alignment.
-    """
+    """Say whether an automatic mask would be cut at thresholds that nobody measured, given whose maps are drawn."""
     ours, own_words = (
         one is None or (isinstance(one, Provider) and OWN[kind] in one.names)
         for kind, one in (("quality", quality), ("alignment", alignment))
@@ -73,21 +66,10 @@ class MapDrawer:
     ) -> MapDrawer:
         """Put what a caller gives in the place of our maps; a text that is no path names a provider."""
         device = str(pq.clip.device)
-        if _is_name(quality):
-            quality = maps_of(open_source("quality", quality, device), ())
-        if _is_name(alignment):
-            alignment = maps_of(open_source("alignment", alignment, device), ())
-        if aq is not None and phrase_judge != "clip" and _asks_aq(alignment):
+        given = [_opened("quality", quality, device), _opened("alignment", alignment, device)]
+        if aq is not None and phrase_judge != "clip" and _asks_aq(given[1]):
             aq = aq.asking(_asker(phrase_judge, device))
-        if isinstance(quality, Combined):
-            quality = quality.with_own(pq, aq)
-        if isinstance(alignment, Combined):
-            alignment = alignment.with_own(pq, aq)
-        if quality is not None and not callable(quality):
-            quality = HeatmapQuality(quality)
-        if alignment is not None and not callable(alignment):
-            alignment = HeatmapAlignment(alignment)
-        return cls(pq, aq, quality, alignment)
+        return cls(pq, aq, *(one.with_own(pq, aq) if isinstance(one, Combined) else one for one in given))
 
     @property
     def drawn_by(self) -> list[MapSpec]:
@@ -124,15 +106,15 @@ class MapDrawer:
         """Return the quality maps of pictures that are not those of the call; None where given maps say nothing."""
         return None if _is_given(self.quality) else self._qualities(images)
 
-    def scores(self, images: Sequence[Image.Image], prompt: ParsedPrompt | None) -> list[dict[str, float]]:
-        """Return p, and a where the prompt has something to judge, of pictures that are not those of the call.
+    def scores(self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None]) -> list[dict[str, float]]:
+        """Return p, and a where a prompt has something to judge, of pictures that are not those of the call.
 
         Maps that were given say nothing of other pictures, and neither a provider from outside nor a model that was
         asked which phrases are missing judges the repair of a mask that it drew, so their scores are left out.
         """
         measures_p = not (_is_given(self.quality) or isinstance(self.quality, Provider))
         drew = _is_given(self.alignment) or isinstance(self.alignment, Provider) or self._asks
-        measures_a = prompt is not None and not drew
+        measures_a = any(prompts) and not drew
         ours = (measures_p and self.quality is None) or (measures_a and self.alignment is None and self.aq is not None)
         encoding = self.pq.encode(images) if ours else None
         records: list[dict[str, float]] = [{} for _ in images]
@@ -140,7 +122,7 @@ class MapDrawer:
             for record, quality in zip(records, self._qualities(images, encoding), strict=True):
                 record["p"] = quality.score
         if measures_a:
-            alignments = self._alignments(images, [prompt] * len(images), encoding)
+            alignments = self._alignments(images, prompts, encoding)
             for record, alignment in zip(records, alignments, strict=True):
                 record.update({} if alignment.score is None else {"a": alignment.score})
         return records
@@ -156,22 +138,30 @@ class MapDrawer:
     ) -> list[AlignmentMap]:
         found = [unasked(image) for image in images]
         asked = [index for index, prompt in enumerate(prompts) if prompt is not None]
+        words = [prompt or "" for prompt in prompts]
         if not asked or (self.alignment is None and self.aq is None):
             return found
-        if self.alignment is not None and _is_given(self.alignment):  # one for each picture, whatever was asked of it
-            drawn = self.alignment(images, [prompt or "" for prompt in prompts])
-            for index in asked:
-                found[index] = drawn[index]
-        elif self.alignment is not None:
+        if self.alignment is None and self.aq is not None:
+            every = self.aq(images, words, encoding=encoding)
+            drawn = [every[index] for index in asked]
+        elif _is_given(self.alignment):  # one for each picture, whatever was asked of it
+            every = self.alignment(images, words)
+            drawn = [every[index] for index in asked]
+        else:
             some = [images[index] for index in asked]
-            given = _checked("alignment", some, self.alignment(some, [prompts[index] for index in asked]))
-            for index, drawn in zip(asked, given, strict=True):
-                found[index] = drawn if isinstance(drawn, AlignmentMap) else AlignmentMap(drawn, None)
-        elif self.aq is not None:
-            drawn = self.aq(images, [prompt or "" for prompt in prompts], encoding=encoding)
-            for index in asked:
-                found[index] = drawn[index]
+            drawn = _checked("alignment", some, self.alignment(some, [prompts[index] for index in asked]))
+        for index, one in zip(asked, drawn, strict=True):
+            found[index] = one if isinstance(one, AlignmentMap) else AlignmentMap(one, None)
         return found
+
+
+def _opened(kind: Any, given: Any, device: str) -> Callable[..., Any] | None:
+    """Return what draws in the place of our map; None for nobody."""
+    if isinstance(given, str) and Path(given).suffix.lower() not in ENDINGS and not Path(given).exists():
+        given = maps_of(open_source(kind, given, device), ())
+    if given is None or callable(given):
+        return given
+    return HeatmapQuality(given) if kind == "quality" else HeatmapAlignment(given)
 
 
 def _asks_aq(alignment: Any) -> bool:
@@ -208,10 +198,6 @@ def own_scores(quality: QualityMap, alignment: AlignmentMap) -> dict[str, float]
 def unasked(image: Image.Image) -> AlignmentMap:
     """Return the alignment of a picture that nothing was asked of."""
     return AlignmentMap(np.ones((image.height, image.width), np.float32), None, (), "No prompt: only p counts.")
-
-
-def _is_name(source: Any) -> TypeGuard[str]:
-    return isinstance(source, str) and Path(source).suffix.lower() not in ENDINGS and not Path(source).exists()
 
 
 def _is_given(provider: Any) -> bool:

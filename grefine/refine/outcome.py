@@ -21,6 +21,9 @@ from grefine.types import Decision, Kept, Scores
 
 def keep_best(jobs: Sequence[Job], panel: Panel, config: RefineConfig, plan_only: bool) -> list[Job]:
     """Decide which candidate of every image is kept, and why."""
+    several = [job for job in jobs if config.guard and len(job.candidates) > 1]
+    with timed(several, "guard"):
+        panel.look_ahead((list(job.candidates.values()), job.text) for job in several)
     decided = [_keep_best(job, panel, config, plan_only) for job in jobs]
     return [_told(job, panel, config) for job in decided]
 
@@ -57,7 +60,7 @@ def _keep_best(job: Job, panel: Panel, config: RefineConfig, plan_only: bool) ->
             decision, before, after = decide(panel, job.candidates, job.text, config)
             return replace(job, decision=decision, before=before, after=after)
         kept: Kept = list(job.candidates)[-1]  # type: ignore[assignment]
-        (after,) = panel.own([Image.fromarray(rounded(job.candidates[kept]))], job.text)
+        (after,) = panel.own([Image.fromarray(rounded(job.candidates[kept]))], [job.text])
         reason = "The guard is off: the last candidate was kept unjudged."
         return replace(job, decision=Decision(kept, reason, guarded=False), before=before, after=Scores(after))
 

@@ -14,8 +14,18 @@ from grefine.indicators.grids import GridMap, Place, undrawn
 from grefine.refine.emphasis import region_prompt, token_weights
 from grefine.refine.job import Job, timed
 from grefine.refine.painters.phrasing import Phrasing
-from grefine.refine.parts import MaskPart, connected_parts, joined, split_large, union
-from grefine.refine.regions import LARGEST_CROP, binarise, bounds, crop_box, grow
+from grefine.refine.regions import (
+    LARGEST_CROP,
+    MaskPart,
+    binarise,
+    bounds,
+    connected_parts,
+    crop_box,
+    grow,
+    joined,
+    split_large,
+    union,
+)
 from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.refine.strength import one_strength, region_strength
 from grefine.types import AlignmentMap, Box, ParsedPrompt, QualityMap, Region, RegionKind, RepairPlan
@@ -61,30 +71,32 @@ class Findings:
     """A person's own mask; it replaces ours."""
 
 
-def plan_repairs(
-    jobs: Sequence[Job],
-    config: RefineConfig,
-    calibration: Calibration,
-    working: int,
-    traits: UNetTraits = PLAIN,
-    strength: float | None = None,
-    phrasing: Phrasing | None = None,
-) -> list[Job]:
-    """Decide for every image what is repainted, how strongly and as what.
+@dataclass(frozen=True)
+class Planner:
+    """Decides for every image what is repainted, how strongly and as what."""
 
-    `strength` is a caller's own; `phrasing` is how the painter wants to be told, phrase first where it is left out.
-    """
-    planned = []
-    for job in jobs:
+    config: RefineConfig
+    calibration: Calibration
+    side: int
+    """Of the square that the painter works at."""
+    traits: UNetTraits = PLAIN
+    phrasing: Phrasing | None = None
+    """How the painter wants to be told; phrase first where it is left out."""
+    strength: float | None = None
+    """A caller's own."""
+
+    def __call__(self, jobs: Sequence[Job]) -> list[Job]:
+        """Return the jobs with their plans."""
+        return [replace(job, plan=self._plan(job)) for job in jobs]
+
+    def _plan(self, job: Job) -> RepairPlan:
         with timed([job], "plan"):
             found = Findings(job.quality, job.alignment, job.parsed, job.user_mask)
-            plan = plan_repair(found, config, calibration, working, traits)
-            if phrasing is not None:
-                plan = phrasing.reword(plan, job.alignment)
-            if strength is not None:
-                plan = replace(plan, regions=tuple(_as_asked(region, strength) for region in plan.regions))
-        planned.append(replace(job, plan=plan))
-    return planned
+            plan = plan_repair(found, self.config, self.calibration, self.side, self.traits)
+            plan = plan if self.phrasing is None else self.phrasing.reword(plan, job.alignment)
+            if self.strength is None:
+                return plan
+            return replace(plan, regions=tuple(_as_asked(region, self.strength) for region in plan.regions))
 
 
 def _as_asked(region: Region, strength: float) -> Region:

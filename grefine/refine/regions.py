@@ -1,7 +1,9 @@
-"""From a mask to a few crops: connected parts, grouped, with room around them, never shrunk."""
+"""From a mask to a few crops: connected parts, each a small mask in its box, with room around them, never shrunk."""
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,6 +13,89 @@ LARGEST_CROP = 1.5
 """How many working sides a crop may measure where its pieces would cost more than the whole."""
 MARGIN = 0.125
 """Room round a part wider than the working side, in working sides."""
+
+
+@dataclass(frozen=True)
+class MaskPart:
+    """One place."""
+
+    box: Box
+    """As tight as can be."""
+    inside: np.ndarray
+    """`(box height, box width)` bool."""
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return int(np.count_nonzero(self.inside))
+
+    def total(self, values: np.ndarray) -> float:
+        """Return the sum of a map `(H, W)` over the place."""
+        left, top, right, bottom = self.box
+        return float(values[top:bottom, left:right][self.inside].sum())
+
+    def draw(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the place as a mask of the picture's `(H, W)`."""
+        left, top, right, bottom = self.box
+        mask = np.zeros(shape, dtype=bool)
+        mask[top:bottom, left:right] = self.inside
+        return mask
+
+
+def connected_parts(mask: np.ndarray) -> list[MaskPart]:
+    """Return the connected parts (8 neighbours) of a mask, in reading order."""
+    from scipy.ndimage import find_objects, label
+
+    labels, _ = label(mask, structure=np.ones((3, 3), dtype=int))  # pyright: ignore[reportGeneralTypeIssues]
+    parts = []
+    for index, (rows, columns) in enumerate(find_objects(labels), start=1):
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        parts.append(MaskPart(box, labels[rows, columns] == index))
+    return parts
+
+
+def split_large(part: MaskPart, limit: int) -> list[MaskPart]:
+    """Cut a part whose box exceeds `limit` on a side into pieces on an even grid, so that no crop is shrunk."""
+    left, top = part.box[:2]
+    height, width = part.inside.shape
+    columns, rows = math.ceil(width / limit), math.ceil(height / limit)
+    if columns * rows == 1:
+        return [part]
+    xs = np.linspace(0, width, columns + 1).round().astype(int)
+    ys = np.linspace(0, height, rows + 1).round().astype(int)
+    pieces = []
+    for y0, y1 in zip(ys[:-1], ys[1:], strict=True):
+        for x0, x1 in zip(xs[:-1], xs[1:], strict=True):
+            inside = part.inside[y0:y1, x0:x1]
+            if inside.any():
+                x, y, right, bottom = bounds(inside)
+                x_at, y_at = left + int(x0), top + int(y0)
+                pieces.append(MaskPart((x_at + x, y_at + y, x_at + right, y_at + bottom), inside[y:bottom, x:right]))
+    return pieces
+
+
+def joined(parts: Sequence[MaskPart]) -> MaskPart:
+    """Return several parts as one."""
+    if len(parts) == 1:
+        return parts[0]
+    left, top, right, bottom = union([part.box for part in parts])
+    inside = np.zeros((bottom - top, right - left), dtype=bool)
+    for part in parts:
+        x, y, x1, y1 = part.box
+        inside[y - top : y1 - top, x - left : x1 - left] |= part.inside
+    return MaskPart((left, top, right, bottom), inside)
+
+
+def union(boxes: Sequence[Box]) -> Box:
+    """Return the box round several."""
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def bounds(mask: np.ndarray) -> Box:
+    """Return the tightest box round a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def binarise(values: np.ndarray, threshold: float | Literal["mean"]) -> np.ndarray:
@@ -25,12 +110,6 @@ def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
     if pixels < 1 or not mask.any():
         return mask
     return distance_transform_edt(~mask) <= pixels  # pyright: ignore[reportOperatorIssue]
-
-
-def bounds(mask: np.ndarray) -> Box:
-    """Return the tightest box round a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def crop_box(part: Box, size: tuple[int, int], context: float, smallest: int, largest: int) -> Box:
@@ -70,3 +149,8 @@ def working_size(height: int, width: int, side: int, multiple: int) -> tuple[int
         return multiple * (steps if steps * multiple >= edge else steps + 1)
 
     return fit(height), fit(width)
+
+
+def working_side(unet: Any, vae: Any) -> int:
+    """Return the side in pixels that a UNet was trained at, from its configuration and that of its autoencoder."""
+    return unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from grefine.refine.candidates import Chooser, Taken, draw_tries
-from grefine.refine.composite import paste, rounded
+from grefine.refine.composite import paste, rounded, smooth_fill
 from grefine.refine.emphasis import region_weights
-from grefine.refine.fill import smooth_fill
 from grefine.refine.guard import Panel, reject_regions
 from grefine.refine.job import Job, timed
 from grefine.refine.painters.protocol import CropJob, Painter

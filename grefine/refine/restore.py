@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +16,13 @@ from grefine.refine.composite import fade_out, local_change, match_low_frequenci
 from grefine.refine.guard import Panel, decide
 from grefine.refine.job import Job, timed
 from grefine.refine.maps import MapDrawer
-from grefine.refine.painters.phrasing import Phrasing
-from grefine.refine.painters.protocol import CropJob, Painted, Painter, Painting, checked
+from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.painters.sdxl import SDXLPainter
 from grefine.refine.plan import with_overrides
 from grefine.refine.regions import working_size
 from grefine.refine.repaint import FEATHER
 from grefine.refine.seeds import derive
-from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
+from grefine.refine.settings import RefineConfig
 from grefine.refine.tiles import join, tile_boxes
 from grefine.scorers.noise import INVISIBLE
 from grefine.types import Box, QualityMap
@@ -35,24 +34,14 @@ VISIBLE = 10 ** (-INVISIBLE / 20)
 """Root-mean-square change round a pixel (0..1) that can be seen."""
 
 
-@dataclass(frozen=True)
-class CallableRestorer:
-    """Anyone's function as stage 2."""
+@dataclass(frozen=True, kw_only=True)
+class CallableRestorer(Painter):
+    """Anyone's function as stage 2: it knows nothing of steps, and sees one picture after the other as it is."""
 
     function: Restore
-    side: int
-    multiple: int
-    name: str = "your restorer"
-    traits: UNetTraits = PLAIN
     sees_source: bool = True
-    phrasing: Phrasing = field(default_factory=Phrasing)
 
-    def at(self, painting: Painting) -> Self:
-        """Return it as it is: it knows nothing of steps."""
-        del painting
-        return self
-
-    def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
         """Hand over one picture after the other."""
         del stage
         done = []
@@ -73,21 +62,12 @@ class CallableRestorer:
 def choose_restorer(
     chosen: str | Restore | Painter, painter: Painter, sdxl: SDXLPainter | None, refiner: Restore | None = None
 ) -> Painter | None:
-    """Return the stage 2 that a name, a painter or a callable means; None for "none".
-
-    Args:
-        chosen: a name, a painter, or anyone's function.
-        painter: of stage 1, which "inpaint" means.
-        sdxl: the pipeline's own, which "controlnet-tile" means; None where it has none.
-        refiner: what "refiner" means.
-
-    Raises:
-        ConfigError: an unknown name, or one whose weights are not loaded.
-    """
-    if hasattr(chosen, "phrasing"):
-        return cast(Painter, chosen)
+    """Return the stage 2 that a name, a painter or a callable means: "inpaint" is stage 1's painter, "none" None."""
+    if isinstance(chosen, Painter):
+        return chosen
+    own = {"side": painter.side, "multiple": painter.multiple}
     if callable(chosen):
-        return CallableRestorer(chosen, painter.side, painter.multiple)
+        return CallableRestorer(function=chosen, name="your restorer", **own)
     if chosen == "none":
         return None
     if chosen == "inpaint":
@@ -105,7 +85,7 @@ def choose_restorer(
                 "restorer 'refiner' needs an SDXL refiner: give a loaded StableDiffusionXLImg2ImgPipeline to "
                 "`pipe.use_refiner(...)` first, or choose restorer='inpaint'."
             )
-        return CallableRestorer(refiner, painter.side, painter.multiple, "the SDXL refiner")
+        return CallableRestorer(function=refiner, name="the SDXL refiner", **own)
     raise ConfigError(
         f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)} here; another painter for stage 2 is given by "
         f"`use_restorer` or `--restorer`{nearest(chosen, RESTORERS)}"
@@ -122,6 +102,10 @@ def restore_pictures(
     """Stage 2: restore mildly what stage 1 left, or the original where stage 1 was skipped or turned down."""
     if restorer is None:
         return list(jobs)
+    if config.guard:
+        repainted = [job for job in jobs if "repainted" in job.candidates]
+        with timed(repainted, "guard"):
+            panel.look_ahead((list(job.candidates.values()), job.text) for job in repainted)
     based = [_choose_base(job, panel, config) for job in jobs]
     todo = [job for job in based if _is_restored(job, config)]
     if not todo:
@@ -205,74 +189,61 @@ def refiner_of(img2img: Any, steps: int) -> Restore:
     return restore
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """How pictures are cut for stage 2."""
-
-    working: int
-    """Side of the square that the model was trained on."""
-    multiple: int
-    """What sides of crops are multiples of."""
-
-    def boxes(self, job: Job, exact: bool) -> list[Box]:
-        """Return the boxes that stage 2 looks at: the repaired places, or the whole picture in one or more."""
-        if exact:
-            return [region.box for region in job.plan.regions]
-        return tile_boxes(*job.pixels.shape[:2], self.working, self.multiple)
+def _boxes(job: Job, painter: Painter, exact: bool) -> list[Box]:
+    """Return the boxes that stage 2 looks at: the repaired places, or the whole picture in one or more."""
+    if exact:
+        return [region.box for region in job.plan.regions]
+    return tile_boxes(*job.pixels.shape[:2], painter.side, painter.multiple)
 
 
 def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> dict[int, Job]:
     """Return the jobs with what stage 2 made of them, by their index; those without a box are left out."""
-    exact, tiling = config.preserve == "exact", Tiling(restorer.side, restorer.multiple)
-    in_sight = restorer.traits.damage
-    crops, boxes = [], []
-    for job in jobs:
-        words = restorer.phrasing.whole(job.plan.prompt)
-        weights = job.plan.token_weights if words == job.plan.prompt else ()
-        for index, box in enumerate(tiling.boxes(job, exact)):
-            left, top, right, bottom = box
-            size = working_size(bottom - top, right - left, tiling.working, tiling.multiple)
-            pixels = job.current[top:bottom, left:right]
-            everything, seed = np.ones(pixels.shape[:2], dtype=bool), derive(job.seed, "restore", *box)
-            crops.append(
-                CropJob(
-                    job,
-                    index,
-                    pixels,
-                    everything,
-                    size,
-                    words,
-                    config.delta,
-                    seed,
-                    weights,
-                    in_sight,
-                    in_sight,
-                )
-            )
-            boxes.append(box)
-    painted = checked(restorer(crops, "restore"), crops, restorer.name)
-    tiled = {crop.job.index for crop in crops if not exact and crop.index > 0}
-    done = {}
-    for job in jobs:
-        own = [(c, box, p) for c, box, p in zip(crops, boxes, painted, strict=True) if c.job.index == job.index]
-        lost = tuple(dict.fromkeys(f"Stage 2 left a place as it was: {p.lost}" for _, _, p in own if p.lost))
-        job = replace(job, warnings=(*job.warnings, *lost))
-        if all(p.lost for _, _, p in own):
-            done[job.index] = job
-            continue
-        # Tiles of one picture must not drift apart, however large they are.
-        side = tiling.working if job.index in tiled else None
-        views = [(box, match_low_frequencies(p.pixels, crop.pixels, side)) for crop, box, p in own]
-        pixels = _inside_mask(job, views) if exact else join(job.pixels.shape, views)
-        latents = tuple(p.latents for _, _, p in own if p.latents is not None) or job.latents
-        candidates = job.candidates | {restored_name(job): pixels}
-        done[job.index] = replace(job, candidates=candidates, latents=latents)
-    return done
+    exact = config.preserve == "exact"
+    boxes = [_boxes(job, restorer, exact) for job in jobs]
+    crops = [[_crop(job, box, restorer, config) for box in own] for job, own in zip(jobs, boxes, strict=True)]
+    painted = iter(restorer([crop for own in crops for crop in own], "restore"))
+    return {
+        job.index: _joined(job, views, own, [next(painted) for _ in own], None if exact else restorer.side)
+        for job, views, own in zip(jobs, boxes, crops, strict=True)
+    }
 
 
-def _inside_mask(job: Job, views: Sequence[tuple[Box, np.ndarray]]) -> np.ndarray:
-    """Take the restored pixels inside the mask only."""
-    result = job.current
-    for (box, crop), region in zip(views, job.plan.regions, strict=True):
-        result = paste(result, crop, box, region.mask, FEATHER, match_ring=False)
-    return result
+def _crop(job: Job, box: Box, restorer: Painter, config: RefineConfig) -> CropJob:
+    left, top, right, bottom = box
+    pixels, in_sight = job.current[top:bottom, left:right], restorer.traits.damage
+    words = restorer.phrasing.whole(job.plan.prompt)
+    return CropJob(
+        job,
+        0,
+        pixels,
+        np.ones(pixels.shape[:2], dtype=bool),
+        working_size(bottom - top, right - left, restorer.side, restorer.multiple),
+        words,
+        config.delta,
+        derive(job.seed, "restore", *box),
+        job.plan.token_weights if words == job.plan.prompt else (),
+        source_visible=in_sight,
+        repair_in_place=in_sight,
+    )
+
+
+def _joined(
+    job: Job, boxes: Sequence[Box], crops: Sequence[CropJob], painted: Sequence[Painted], tile: int | None
+) -> Job:
+    """Add what became of a picture's crops; of tiles as one picture, of repaired places inside the mask only."""
+    lost = tuple(dict.fromkeys(f"Stage 2 left a place as it was: {one.lost}" for one in painted if one.lost))
+    job = replace(job, warnings=(*job.warnings, *lost))
+    if all(one.lost for one in painted):
+        return job
+    # Tiles of one picture must not drift apart, however large they are.
+    side = tile if len(crops) > 1 else None
+    matched = [match_low_frequencies(one.pixels, crop.pixels, side) for one, crop in zip(painted, crops, strict=True)]
+    views = list(zip(boxes, matched, strict=True))
+    if tile is not None:
+        pixels = join(job.pixels.shape, views)
+    else:
+        pixels = job.current
+        for (box, crop), region in zip(views, job.plan.regions, strict=True):
+            pixels = paste(pixels, crop, box, region.mask, FEATHER, match_ring=False)
+    latents = tuple(one.latents for one in painted if one.latents is not None) or job.latents
+    return replace(job, candidates=job.candidates | {restored_name(job): pixels}, latents=latents)

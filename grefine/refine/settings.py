@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from grefine.config import build, load_config
+from grefine.config import build, changed, changes_of, digest, load_config
 from grefine.errors import ConfigError
 from grefine.indicators.readings import Readings
 from grefine.resources import config_file
 
 STRENGTH_CAP = 0.99
 """Above it SDXL-inpaint starts from pure noise and washes out; below it the image still anchors colour and light."""
+STAGE_2_STEP = 0.025
+"""Strength that a step of stage 2 takes off, at least, where stage 1's take off .05 to .1: finer ones change nothing
+that can be seen (docs/benchmarks.md)."""
 MOST_TRIES = 64
 """At a region. Each takes as long as the first."""
 StepsMode = Literal["noise", "executed", "schedule"]
@@ -51,6 +54,21 @@ class RefineConfig:
         **dict.fromkeys(("protect", "strength_mode", "strength_min", "fill", "match_ring", "region_prompt"), _PAPER),
     }
     """Keys of earlier versions, and what replaced them."""
+    NEUTRAL = {  # no annotation: a constant, not a setting
+        "reading": "grefine",
+        "guidance": None,
+        "candidates": 1,
+        **dict.fromkeys(("p_gate", "worst_gate", "show_damage", "show_edited"), None),
+        **dict.fromkeys(("strength_shown", "steps_shown", "least_change"), None),
+        **dict.fromkeys(("protect", "match_ring", "guard_regions"), True),
+        **{"judge_untouched": False, "phrase_judge": "clip", "mask_mode": "fixed", "mask_quantile": 0.2},
+        **{"strength_mode": "region", "strength_noun": 0.9, "strength_attribute": 0.7, "strength_step": 0.05},
+        **{"strength_min": 0.3, "strength_max": 0.95, "split": 0.5, "steps_mode": "executed", "fill": "smooth"},
+        **{"restore_guidance_scale": 1.0, "region_prompt": "phrase-first", "feather": 0.25, "max_change": 0.06},
+        "guard_tolerance": 1.0,
+    }
+    """Keys that journals of other times lack or have, and the value at which a run is the same without them: put a new
+    setting here, so that a run that was begun before it goes on."""
 
     reading: str = "grefine"
     """How G-Refine's open places are read: `grefine`, or `paper` for the print by the letter, each with changes after
@@ -82,7 +100,8 @@ class RefineConfig:
     """A crop is enlarged at most so much on its way to the repainter's working size."""
 
     total_steps: int = 20
-    """Denoiser steps of both stages together, half each, counted as executed."""
+    """Denoiser steps of both stages together, half each, counted as executed. Stage 2 runs no more of its half than it
+    has use for, four at `delta` 0.1; a call that asks for a number (`num_inference_steps`) gets all of them."""
     guidance_scale: float | None = None
     """Classifier-free guidance of stage 1."""
     emphasis: float = 0.1
@@ -165,18 +184,22 @@ class RefineConfig:
         """What `reading` says, place by place."""
         return Readings.of(self.reading)
 
-    @property
-    def steps(self) -> tuple[int, int]:
-        """Executed steps of stage 1 and stage 2, at least one each."""
-        return self.split_steps(0.5)
+    def steps(self, painters: tuple[int, int] | None = None, asked: bool = False) -> tuple[int, int]:
+        """Return the executed steps of stage 1 and stage 2, at least one each where they run.
 
-    def split_steps(self, share: float) -> tuple[int, int]:
-        """Return them where a painter gives stage 1 such a share."""
+        Another painter (`painters`) splits them as its own. Of the pipeline's own half stage 2 runs no more than its
+        little noise needs, unless a call asked for a number of steps.
+        """
         if not self.stage1:
-            return 0, self.total_steps
-        first = self.total_steps if self.restorer == "none" else round(self.total_steps * share)
-        first = min(max(first, 1), self.total_steps)
-        return first, max(self.total_steps - first, 1)
+            first, second = 0, self.total_steps
+        elif self.restorer == "none":
+            first, second = self.total_steps, 1
+        else:
+            share = painters[0] / sum(painters) if painters else 0.5
+            first = min(max(round(self.total_steps * share), 1), self.total_steps)
+            second = max(self.total_steps - first, 1)
+        enough = painters or asked or self.literal
+        return first, second if enough else min(second, max(1, round(self.delta / STAGE_2_STEP)))
 
 
 @dataclass(frozen=True)
@@ -222,15 +245,6 @@ class UNetTraits:
 
 PLAIN = UNetTraits()
 """Sees nothing of its source, as all published UNets."""
-OLD_TRAITS = {
-    "show_damage": "damage",
-    "show_edited": "edited",
-    "strength_shown": "strength",
-    "steps_shown": "steps",
-    "least_change": "least_change",
-    "steps_mode": "steps_mode",
-}
-"""How pipelines saved by grefine 0.1 state it among their `refine_defaults`."""
 
 FALLBACKS: dict[str, Any] = {
     "guidance_scale": 7.5,
@@ -257,7 +271,6 @@ def read_settings(config: RefineConfig | str | Path | Mapping[str, Any] | None) 
 
 def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> RefineConfig:
     """Fill what `config` leaves open from the pipeline's own preferences; `overrides` (of the call) win over all."""
-    preferred = {name: value for name, value in preferred.items() if name not in OLD_TRAITS}
     unknown = sorted(set(preferred) - set(FALLBACKS))
     if unknown:
         raise ConfigError(
@@ -270,6 +283,25 @@ def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mappi
     return build(RefineConfig, values | filled | given)
 
 
+def changed_settings(
+    config: str | Path | RefineConfig,
+    changes: Sequence[str] = (),
+    preserve: str | None = None,
+    candidates: str | None = None,
+) -> RefineConfig:
+    """Return the settings that `config` names with `KEY=VALUE` changes; values are read as YAML."""
+    named = {"preserve": preserve, "candidates": candidates}
+    values = changes_of(changes) | {name: value for name, value in named.items() if value is not None}
+    settings = read_settings(config)
+    return changed(settings, values) if values else settings
+
+
+def settings_digest(values: Mapping[str, Any]) -> str:
+    """Return a hash of the settings of a run, as a record or a journal holds them, that new ones do not change."""
+    neutral = RefineConfig.NEUTRAL
+    return digest({name: value for name, value in values.items() if name not in neutral or value != neutral[name]})
+
+
 def check_stated(working_size: Any, **mappings: Any) -> None:
     """Refuse what the index of a pipeline states in another form than numbers by name, and a size that is none."""
     for name, stated in mappings.items():
@@ -279,12 +311,9 @@ def check_stated(working_size: Any, **mappings: Any) -> None:
         raise ConfigError(f"working_size must be a side in pixels of at least 8, not {working_size!r:.60}.")
 
 
-def unet_traits(stated: Mapping[str, Any] | None, preferred: Mapping[str, Any] | None) -> UNetTraits:
-    """Read what a pipeline states of its UNet's traits, or what it stated among its preferences before."""
-    if stated is None:
-        old = {OLD_TRAITS[name]: value for name, value in (preferred or {}).items() if name in OLD_TRAITS}
-        stated = {name: value for name, value in old.items() if value is not None}
-    return build(UNetTraits, dict(stated), "unet_traits")
+def unet_traits(stated: Mapping[str, Any] | None) -> UNetTraits:
+    """Read what a pipeline states of its UNet's traits."""
+    return build(UNetTraits, dict(stated or {}), "unet_traits")
 
 
 def traits_of_call(traits: UNetTraits, config: RefineConfig, asked_steps: bool) -> UNetTraits:

@@ -28,13 +28,7 @@ def one_strength(p: float, a: float | None, reading: Literal["kept", "printed"])
 
 
 def region_strength(kind: RegionKind, badness: float, strengths: Strengths = SDXL) -> float:
-    """Return a region's strength: what must be drawn anew needs most, what only looks bad as much as it is bad.
-
-    Args:
-        kind: why the region is repainted.
-        badness: mean of 1 - P over the region.
-        strengths: the painter's own.
-    """
+    """Return a region's strength: what must be drawn anew needs most, what only looks bad as much as it is bad."""
     anew = {"noun": strengths.noun, "attribute": strengths.attribute}
     if kind in anew:
         return anew[kind]
@@ -47,79 +41,57 @@ def choose_timesteps(
 ) -> tuple[torch.Tensor, int]:
     """Set the scheduler up and return the timesteps to run and how many steps they are.
 
-    Args:
-        scheduler: any of diffusers'; it is changed.
-        steps: how many.
-        strength: how far to go.
-        device: of the timesteps.
-        mode: "noise": all of the steps run, and they begin at the noise of timestep strength x trained timesteps,
-            whatever the scheduler and the steps. "executed": all of them run, as the end of the scheduler's own
-            schedule of ceil(steps / strength), which begins at less noise the fewer they are. "schedule": that many
-            make the schedule, of which strength runs a share, as in diffusers.
-
-    Raises:
-        ConfigError: the scheduler cannot run that many steps at that strength.
+    In `mode` "noise" all of the steps run, and they begin at the noise of timestep strength x trained timesteps,
+    whatever the scheduler and the steps. "executed": all of them run, as the end of the scheduler's own schedule of
+    ceil(steps / strength), which begins at less noise the fewer they are. "schedule": that many make the schedule, of
+    which strength runs a share, as in diffusers.
     """
-    name = type(scheduler).__name__
+    name, trained = type(scheduler).__name__, int(scheduler.config.get("num_train_timesteps", 1000))
     if not 0.0 < strength <= 1.0:
         raise ConfigError(f"strength must lie above 0 and up to 1, not {strength}.")
-    if mode == "noise":
-        return _from_noise(scheduler, steps, strength, device), steps
+    first, total = min(max(round(strength * trained) - 1, 1), trained - 1), steps
     if mode == "schedule":
-        total = steps
         steps = max(1, int(steps * strength + 1e-9))
-    else:
+    elif mode == "executed":
         total = math.ceil(steps / strength - 1e-9)
-    trained = int(scheduler.config.get("num_train_timesteps", 1000))
+    elif steps > first:
+        raise ConfigError(
+            f"{steps} steps do not fit below strength {strength:g}, where {name} has {first} timesteps: ask for at "
+            f"most {first} steps, or raise the strength."
+        )
     if total > trained:
         raise ConfigError(
             f"{steps} steps at strength {strength:g} need a schedule of {total}, but {name} has {trained} timesteps: "
             f"ask for at most {int(trained * strength)} steps, or raise the strength."
         )
-    spreads = "strength" in inspect.signature(scheduler.set_timesteps).parameters
+    accepted = inspect.signature(scheduler.set_timesteps).parameters
     try:
-        if spreads and mode == "executed":
+        if "strength" in accepted and mode != "schedule":  # made for few steps: they spread their own over it
             scheduler.set_timesteps(steps, device=device, strength=strength)
             return scheduler.timesteps, steps
+        if mode == "noise":
+            return _from_noise(scheduler, steps, first, device, "timesteps" in accepted), steps
         scheduler.set_timesteps(total, device=device)
     except (ValueError, TypeError, IndexError) as error:
         raise ConfigError(f"{name} cannot run {steps} steps at strength {strength:g}: {error}") from error
-    order = getattr(scheduler, "order", 1)
-    begin = (total - steps) * order
-    timesteps = scheduler.timesteps[begin:]
+    timesteps = _begin(scheduler, (total - steps) * getattr(scheduler, "order", 1))
     if len(timesteps) < steps:
         raise ConfigError(
             f"{name} offers {len(timesteps)} of the {steps} steps asked for at strength {strength:g}: ask for fewer."
         )
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(begin)
     return timesteps, steps
 
 
-def _from_noise(scheduler: Any, steps: int, strength: float, device: Any) -> torch.Tensor:
-    """Set a scheduler up for `steps` steps, evenly spread below the timestep that a strength means."""
-    name, trained = type(scheduler).__name__, int(scheduler.config.get("num_train_timesteps", 1000))
-    first = min(max(round(strength * trained) - 1, 1), trained - 1)
-    if steps > first:
-        raise ConfigError(
-            f"{steps} steps do not fit below strength {strength:g}, where {name} has {first} timesteps: ask for at "
-            f"most {first} steps, or raise the strength."
-        )
-    accepted = inspect.signature(scheduler.set_timesteps).parameters
-    try:
-        if "strength" in accepted:  # made for few steps: they spread their own over the strength
-            scheduler.set_timesteps(steps, device=device, strength=strength)
-            return scheduler.timesteps
-        if "timesteps" in accepted:
-            wanted = [round(first * (steps - index) / steps) for index in range(steps)]
-            try:
-                scheduler.set_timesteps(timesteps=wanted, device=device)
-                return _begin(scheduler, 0)
-            except (ValueError, NotImplementedError):  # e.g. Karras' sigmas, which take no timesteps of one's own
-                pass
-        return _nearest_schedule(scheduler, steps, first, device)
-    except (ValueError, TypeError, IndexError) as error:
-        raise ConfigError(f"{name} cannot run {steps} steps at strength {strength:g}: {error}") from error
+def _from_noise(scheduler: Any, steps: int, first: int, device: Any, takes_timesteps: bool) -> torch.Tensor:
+    """Set a scheduler up for `steps` steps, evenly spread below the timestep `first`."""
+    if takes_timesteps:
+        wanted = [round(first * (steps - index) / steps) for index in range(steps)]
+        try:
+            scheduler.set_timesteps(timesteps=wanted, device=device)
+            return _begin(scheduler, 0)
+        except (ValueError, NotImplementedError):  # e.g. Karras' sigmas, which take no timesteps of one's own
+            pass
+    return _nearest_schedule(scheduler, steps, first, device)
 
 
 def _nearest_schedule(scheduler: Any, steps: int, first: int, device: Any) -> torch.Tensor:

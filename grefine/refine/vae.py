@@ -10,7 +10,7 @@ from torch import Tensor
 from grefine.errors import ImageError
 
 ROOM = 1024**2
-"""Pixels that are encoded together: a VAE takes gigabytes at this size, and more pictures at once are no faster."""
+"""Pixels that go through a VAE together: it takes gigabytes at this size, and more pictures at once are no faster."""
 
 TILE, MARGIN = 64, 8
 """Latents per side that the decoder is differentiated through at a time, and what it sees round them."""
@@ -21,15 +21,16 @@ def encode_images(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     with _safe_precision(vae) as dtype:
         rows = max(1, ROOM // (images.shape[-2] * images.shape[-1]))
         parts = [vae.encode(part.to(device, dtype)).latent_dist.mode() for part in images.split(rows)]
-        return _numbers(_shift(vae, torch.cat(parts), into=True), "VAE", vae.dtype)
+        return _numbers(_shift(vae, torch.cat(parts), into=True), "VAE", dtype)
 
 
 def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     """Decode scaled latents to `(B, 3, H, W)` around -1..1."""
     _numbers(latents, "denoiser", latents.dtype)
     with _safe_precision(vae) as dtype:
-        pixels = vae.decode(_shift(vae, latents.to(dtype), into=False), return_dict=False)[0]
-        return _numbers(pixels, "VAE", vae.dtype)
+        rows = max(1, ROOM // (64 * latents.shape[-2] * latents.shape[-1]))  # a latent is 8 x 8 pixels
+        parts = _shift(vae, latents.to(dtype), into=False).split(rows)
+        return _numbers(torch.cat([vae.decode(part, return_dict=False)[0] for part in parts]), "VAE", dtype)
 
 
 def rows_at_once(images: Tensor) -> int:
@@ -66,12 +67,6 @@ def _back(vae: Any, latents: Tensor, gradient: Callable[[Tensor], Tensor]) -> Te
         leaf = latents.detach().requires_grad_(True)
         pixels = vae.decode(_shift(vae, leaf.to(dtype), into=False), return_dict=False)[0]
         return torch.autograd.grad(pixels, leaf, gradient(pixels.detach()).to(dtype))[0]
-
-
-def roundtrip(vae: Any, images: Tensor, device: torch.device) -> Tensor:
-    """Encode and decode `(B, 3, H, W)` in 0..1: what the VAE makes of pictures that it knows, or does not."""
-    decoded = decode_latents(vae, encode_images(vae, images * 2 - 1, device))
-    return (decoded / 2 + 0.5).clamp(0, 1).float().cpu()
 
 
 def _numbers(values: Tensor, whose: str, dtype: torch.dtype) -> Tensor:

@@ -30,9 +30,9 @@ def write_refine_report(
     says that they prove nothing; `grefine evaluate` with other metrics does.
 
     Images are read one at a time, once; `failed` and `skipped` are (file, reason) of those without a result. A caller
-    whose `images` are only some of the run's counts all of them in `tally`.
+    whose `images` are only some of the run's counts the others in `tally`.
     """
-    watch, tally = tally is None, tally or RefineTally(failed, skipped)
+    tally = tally or RefineTally(failed, skipped)
     shown: dict[str, MetricSpec] = {}
 
     def text() -> ReportText:
@@ -46,13 +46,12 @@ def write_refine_report(
             missing=tally.missing,
             notes=tuple(notes),
             forced=forced,
-            decided=None if watch else tally.kept,
+            decided=tally.kept,
         )
 
     def entries() -> Iterator[list[ReportImage]]:
         for image in images:
-            if watch:
-                tally.count(image.kept if image.kept != "original" else "", image.guarded, image.mask is not None)
+            tally.count(image.kept, image.guarded)
             for name in image.scores:
                 shown.setdefault(name, MetricSpec(name, used_in_loop=True))
             yield [image]
@@ -71,9 +70,9 @@ class RefineTally:
         self.kept: Counter[str] = Counter()
         self.unguarded = 0
 
-    def count(self, kept: str, guarded: bool | None, masked: bool = False) -> None:
-        """Count one image with its decision; without one, what its mask tells."""
-        self.kept[kept or ("kept" if masked else "untouched")] += 1
+    def count(self, kept: str, guarded: bool | None) -> None:
+        """Count one image with its decision."""
+        self.kept[kept] += 1
         self.unguarded += guarded is False
 
     def leave_out(self, state: str, name: str, reason: str, most: int) -> None:

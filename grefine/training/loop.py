@@ -28,6 +28,15 @@ class Budget:
         if (self.minutes or self.steps or 0) <= 0:
             raise ConfigError("A training budget must be above zero.")
 
+    @classmethod
+    def rest(cls, minutes: float | None, steps: int | None, whole: int, done: int) -> "Budget":
+        """Return the budget that is asked for, or what is left of a recipe's `whole` steps."""
+        if minutes is not None or steps is not None:
+            return cls(minutes, steps)
+        if done >= whole:
+            raise ConfigError(f"All {whole} steps of the recipe are done: give --steps or --minutes to go on.")
+        return cls(steps=whole - done)
+
     def progress(self, step: int, seconds: float) -> float:
         """Return the share of the budget that is spent, 0..1."""
         return min(1.0, step / self.steps if self.steps else seconds / (60 * (self.minutes or 1)))

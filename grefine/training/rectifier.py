@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,11 @@ from grefine.models.rectifier import Rectifier
 from grefine.ranking.frozen import FIVE_LEVEL, CalibratedJudge, FrozenJudge, JudgeSource, load_judge, seen_score
 from grefine.ranking.methods import match_methods
 from grefine.training.datasets.published import read_data
-from grefine.training.datasets.rated import MOS, RatedImages
+from grefine.training.datasets.rated import MOS
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import Phi, group_fidelity, order_labels, rated_fidelity
+
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +80,18 @@ def look(
     judge: FrozenJudge,
     paths: Sequence[Path],
     cache: Path | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> Seen:
-    """Let the judge see every picture once; with `cache` the features stay on disk instead of in memory."""
+    """Let the judge see every picture once; with the file `cache` the features stay on disk instead of in memory."""
     q, features = np.empty(len(paths), np.float32), None
     for i, path in enumerate(paths):
         score, tokens = judge.read([read_image(path).rgb])
         if features is None:
             shape = (len(paths), *tokens.shape[1:])
-            features = np.empty(shape, np.float16) if cache is None else _on_disk(cache, shape)
+            features = np.empty(shape, np.float16)
+            if cache is not None:
+                cache.parent.mkdir(parents=True, exist_ok=True)
+                features = np.memmap(cache, np.float16, "w+", shape=shape)
         if tokens.shape[1:] != features.shape[1:]:
             raise ConfigError(
                 f"'{path}' gives features {tuple(tokens.shape[1:])}, others {features.shape[1:]}; use pictures of one "
@@ -106,40 +110,18 @@ def read_pool(
     folders: Sequence[str | Path],
     ranking: dict[str, float],
     cache: Path | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> RankedPool:
     """Read the outputs of ranked methods."""
     found = match_methods(folders)
-    for method in found.methods:
-        if method not in ranking:
-            raise ConfigError(f"The ranking has no score for the method '{method}'; it has {', '.join(ranking)}.")
-    absent = [m for m in ranking if m not in found.methods]
-    if absent:
-        raise ConfigError(f"The ranked method '{absent[0]}' has no folder of outputs; give one for each.")
+    for method in sorted(set(found.methods) - set(ranking)):
+        raise ConfigError(f"The ranking has no score for the method '{method}'; it has {', '.join(ranking)}.")
+    for method in sorted(set(ranking) - set(found.methods)):
+        raise ConfigError(f"The ranked method '{method}' has no folder of outputs; give one for each.")
     paths = [path for method in found.methods for path in found.paths[method]]
     mu = torch.tensor([ranking[m] for m in found.methods])
     file = cache / "pool.f16" if cache is not None else None
     return RankedPool(found.methods, found.names, mu, look(judge, paths, file, progress))
-
-
-def see_rated(
-    judge: FrozenJudge,
-    data: RatedImages,
-    cache: Path | None = None,
-    progress: Callable[[str], None] = lambda _: None,
-) -> RatedSeen:
-    """Let the judge see a set of rated pictures."""
-    file = cache / f"rated-{data.name}.f16" if cache is not None else None
-    opinions = torch.tensor([row.scores[MOS] for row in data.rows])
-    return RatedSeen(data.name, opinions, look(judge, [row.path for row in data.rows], file, progress))
-
-
-def _on_disk(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return np.memmap(path, np.float16, "w+", shape=shape)
-
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +184,15 @@ def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     sets = [read_data(given).only(lambda row: row.part in ("", "train")) for given in config.rated]
     pool = read_pool(judge, folders, read_ranking(config.ranking), cache, progress)
-    trained = fit_rectifier(judge.width, pool, [see_rated(judge, data, cache, progress) for data in sets], config)
-    save_trained(trained, judge, config, out)
+    rated = []
+    for data in sets:
+        file = cache / f"rated-{data.name}.f16" if cache is not None else None
+        seen = look(judge, [row.path for row in data.rows], file, progress)
+        rated.append(RatedSeen(data.name, torch.tensor([row.scores[MOS] for row in data.rows]), seen))
+    trained = fit_rectifier(judge.width, pool, rated, config)
+    CalibratedJudge(judge, trained.rectifier, trained.source).save(out)
+    record = {"config": dataclasses.asdict(config), "history": trained.history}
+    write_atomic(Path(out) / "training.json", (json.dumps(record, indent=1) + "\n").encode())
     return trained
 
 
@@ -222,8 +211,16 @@ def fit_rectifier(width: int, pool: RankedPool, rated: Sequence[RatedSeen], conf
         record = Record(None, "rectifier")
 
         def step(_: int) -> dict[str, Tensor]:
+            """Return l_t + lambda l_p for one draw of data (Eq. 6)."""
             h.train()
-            return {"loss": _step_loss(h, pool, rated, training, config, source, generator)}
+            group = training[torch.randperm(len(training), generator=generator)[: config.group]]
+            Q = corrected(h, pool.seen, pool.rows(group), source)
+            loss = config.lambda_ * group_fidelity(Q, pool.mu.to(Q.device), config.phi)
+            for data in rated:
+                rows = torch.randperm(len(data.opinions), generator=generator)[: max(2, config.rated_batch)]
+                scores = corrected(h, data.seen, rows, source)
+                loss = loss + rated_fidelity(scores, data.opinions[rows].to(scores.device), config.phi)
+            return {"loss": loss}
 
         train(
             step,
@@ -285,33 +282,6 @@ def measure(
     for data in rated:
         found[f"{data.name}_srcc"] = srcc(scores(data.seen, torch.arange(len(data.opinions))), data.opinions)
     return found
-
-
-def save_trained(trained: Trained, judge: FrozenJudge, config: RectifierConfig, out: str | Path) -> None:
-    """Write the calibrated judge, the resolved configuration and the history."""
-    CalibratedJudge(judge, trained.rectifier, trained.source).save(out)
-    record: dict[str, Any] = {"config": dataclasses.asdict(config), "history": trained.history}
-    write_atomic(Path(out) / "training.json", (json.dumps(record, indent=1) + "\n").encode())
-
-
-def _step_loss(
-    h: Rectifier,
-    pool: RankedPool,
-    rated: Sequence[RatedSeen],
-    training: Tensor,
-    config: RectifierConfig,
-    source: JudgeSource,
-    generator: torch.Generator,
-) -> Tensor:
-    """Return l_t + lambda l_p for one draw of data (Eq. 6)."""
-    group = training[torch.randperm(len(training), generator=generator)[: config.group]]
-    Q = corrected(h, pool.seen, pool.rows(group), source)
-    loss = config.lambda_ * group_fidelity(Q, pool.mu.to(Q.device), config.phi)
-    for data in rated:
-        rows = torch.randperm(len(data.opinions), generator=generator)[: max(2, config.rated_batch)]
-        scores = corrected(h, data.seen, rows, source)
-        loss = loss + rated_fidelity(scores, data.opinions[rows].to(scores.device), config.phi)
-    return loss
 
 
 def _source(source: JudgeSource, q: Tensor) -> JudgeSource:

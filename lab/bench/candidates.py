@@ -70,7 +70,7 @@ def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], N
     _, results = run.refine("draw", pictures, cases.prompts, candidates=f"{tries} by onlooker", **options)
     plans = [result.plan for result in results]
     maps = MapDrawer.of(*pipe.own_maps(), None, None)
-    own = Remembering(lambda images, text: maps.scores(images, parse(text) if text else None))
+    own = Remembering(lambda images, texts: maps.scores(images, [parse(text) if text else None for text in texts]))
     scorers, looks = [Remembering(scorer) for scorer in pipe.judges()], Judges.load()
     bands = tie_bands(looks, 200)
     yield f"| who chooses among {tries} (n = {len(cases)}) | one try | chosen | best | share of the gap | worse |"

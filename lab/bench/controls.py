@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from grefine.refine.vae import roundtrip
+from grefine.refine.vae import decode_latents, encode_images
 from lab.bench.cases import Cases, quantised
 from lab.bench.chain import Outcome, Runner
 from lab.bench.repaint import widened
@@ -40,7 +40,9 @@ def perfectly_painted(runner: Runner, cases: Cases) -> Tensor:
 
 
 def _roundtrip(runner: Runner, images: Tensor) -> Tensor:
-    parts = [roundtrip(runner.pipe.vae, part, runner.pipe.device) for part in images.split(runner.batch)]
+    vae, device = runner.pipe.vae, runner.pipe.device
+    latents = [encode_images(vae, part * 2 - 1, device) for part in images.split(runner.batch)]
+    parts = [(decode_latents(vae, part) / 2 + 0.5).clamp(0, 1).float().cpu() for part in latents]
     return quantised(torch.cat(parts))
 
 

@@ -33,6 +33,8 @@ def test_logistic_straightens_what_is_curved():
     assert found.plcc < 0.99
     assert found.plcc_fitted == pytest.approx(1.0, abs=1e-6)
     assert found.rmse == pytest.approx(0.0, abs=1e-3)
+    assert found.rmse_raw == pytest.approx(np.sqrt(((x - y) ** 2).mean()))
+    assert found.mae_raw == pytest.approx(np.abs(x - y).mean())
     # The scale of the metric does not matter to the fit, and falling metrics are fitted too.
     assert agreement(-1000 * x + 7, y, resamples=0).plcc_fitted == pytest.approx(1.0, abs=1e-6)
 
@@ -63,6 +65,7 @@ def test_table_from_files(tmp_path):
     assert table["good", "a"].n == 20
     assert table["good", "a"].srcc > 0.95 > table["bad", "a"].srcc
     assert "| good | a | 20 | 0.9" in to_markdown(table)
+    assert table["good", "a"].mae_raw == pytest.approx(np.mean([i / 50 for i in range(0, 40, 2)]))
     with pytest.raises(ConfigError, match="no column 'opinion'"):
         agreement_table(tmp_path / "scores.csv", tmp_path / "mos.csv", opinion="opinion")
     (tmp_path / "other.csv").write_text("image,mos\nzzz.png,1\n")

@@ -9,10 +9,13 @@ import re
 import socket
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import fsspec
+import numpy as np
 import pytest
+from PIL import Image
 from small_world import PROMPTS, Deadly, config, random_pipeline, scene, without_seconds
 
 from grefine.errors import ConfigError
@@ -52,9 +55,9 @@ def world(pipe, tmp_path_factory):
     return root
 
 
-def run(source, out, pipe, prompts=None, engine=None, report=None, plans=None, **options):
+def run(source, out, pipe, prompts=None, engine=None, report=None, plans=None, masks=None, **options):
     chosen = FolderOptions(**{"batch_size": 3} | options)
-    extra = {"plans": plans} | ({"report": report} if report else {})
+    extra = {"plans": plans, "masks": masks} | ({"report": report} if report else {})
     return refine_folder(source, out, pipe, config=config(), options=chosen, prompts=prompts, engine=engine, **extra)
 
 
@@ -229,6 +232,38 @@ def test_plans_at_an_address_are_those_of_a_folder(world, pipe, memory, tmp_path
     pages = (tmp_path / "plans/report.html").read_bytes(), memory.cat("/bucket/plans/report.html")
     assert pages[0].count(b"data:image") == pages[1].count(b"data:image") > 2 * COUNT
     assert results(memory, "/bucket") == calm_results(world)
+
+
+def test_masks_at_an_address_are_those_of_a_folder(world, pipe, memory, tmp_path, monkeypatch):
+    masks = tmp_path / "masks"
+    for number, path in enumerate(sorted((world / "in").rglob("*.png"))):
+        name = path.relative_to(world / "in").with_suffix(".png") if number % 2 else Path(f"{path.stem}_mask.png")
+        (masks / name).parent.mkdir(parents=True, exist_ok=True)
+        drawn = np.zeros((32, 32), np.uint8)
+        drawn[number % 20 : number % 20 + 9, 5:15] = 255
+        Image.fromarray(drawn).save(masks / name)
+    names = [path.relative_to(masks).as_posix() for path in masks.rglob("*.png")]
+    for name in names:
+        memory.pipe_file(f"/bucket/masks/{name}", (masks / name).read_bytes())
+    memory.pipe_file("/bucket/masks/0001.png", b"no mask")
+    (masks / "0001.png").write_bytes(b"no mask")
+    run(world / "in", tmp_path / "out", pipe, world / "prompts.csv", masks=masks)
+    flaky, table = Flaky(memory, monkeypatch, every=7), "memory://bucket/prompts.csv"
+    run("memory://bucket/in", "memory://bucket/out", pipe, table, masks="memory://bucket/masks")
+    assert flaky.calls > len(names)
+    monkeypatch.undo()
+    told = {row["file"]: row for row in rows_of(memory, "/bucket") if row["kind"] == "image"}
+    assert "The mask 'memory://bucket/masks/0001.png' is not an image" in told["sub/0001.png"]["reason"]
+    here = {
+        path.relative_to(tmp_path / "out").as_posix(): path.read_bytes() for path in (tmp_path / "out").rglob("*.png")
+    }
+    there = results(memory, "/bucket")
+    assert {name: data for name, data in here.items() if ".grefine" not in name} == {
+        name: data for name, data in there.items() if name.endswith(".png")
+    }
+    assert sum(row["state"] == "refined" for row in told.values()) > COUNT // 2
+    with pytest.raises(ConfigError, match="'memory://bucket/none' does not exist"):
+        run("memory://bucket/in", "memory://bucket/new", pipe, table, masks="memory://bucket/none")
 
 
 def test_a_changed_plan_at_an_address_is_followed_and_a_damaged_one_named(world, pipe, memory):

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError
-from grefine.folder.changes import changed_settings
 from grefine.io.images import read_image
 from grefine.io.record import read_record
+from grefine.refine.settings import changed_settings
 
 SETTINGS = ["gate=false", "use_aq=false", "mask_threshold=mean", "max_area=0.6", "max_regions=1", "total_steps=2"]
 SETTINGS += ["guard=false", "restorer=none"]

@@ -156,9 +156,9 @@ def test_what_cannot_be_is_refused_before_work_begins(world, tmp_path, monkeypat
         run(world, tmp_path / "out", cluster=Cluster(gpus_per_worker=0, actors=999))
     real = afar.afar
 
-    def another(cluster, asked, task, header, calibration, out):
-        made = real(cluster, asked, task, header, calibration, out)
-        return afar.Afar(cluster, made.given | {"header": header | {"version": "0.0.1", "weights": "other"}})
+    def another(asked, ready, header):
+        made = real(asked, ready, header)
+        return afar.Afar(made.cluster, made.given | {"header": header | {"version": "0.0.1", "weights": "other"}})
 
     monkeypatch.setattr("grefine.folder.runner.afar", another)
     with pytest.raises(

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
+from components import pipeline
 from small_world import PROMPTS, make_folder, random_pipeline, rows, run, scene, tree
 
 from grefine.errors import ConfigError
-from grefine.folder.progress import PlainReporter
+from grefine.folder.progress import PlainReporter, silent
+from grefine.folder.runner import refine_folder
+from grefine.folder.task import pipeline_name, weights_fingerprint
 from grefine.io.images import read_image
 from grefine.io.record import read_record
+from grefine.refine.settings import RefineConfig, settings_digest
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +49,55 @@ def fail_on(pipe, monkeypatch, numbers):
         return call(self, prompt=prompt, image=image, **options)
 
     monkeypatch.setattr(type(pipe), "__call__", moody)
+
+
+FIRST = Path(__file__).parent / "first_edition"
+"""A run of the code of 29 November 2026: its pictures and its journal, of which the paths were shortened."""
+
+
+def first_edition(pipe, out, **settings):
+    """Put the journal into an OUT, as if this pipeline had been that of the run; `settings` are others of then."""
+    lines = (FIRST / "journal.jsonl").read_text().splitlines()
+    start = json.loads(lines[0])
+    start["header"]["weights"] = weights_fingerprint(pipe)
+    start["header"]["pipeline"] = pipeline_name(pipe)
+    start["settings"] |= settings
+    (out / ".grefine").mkdir(parents=True)
+    (out / ".grefine/journal.jsonl").write_text("\n".join([json.dumps(start), *lines[1:], ""]))
+    for path in (FIRST / "in").iterdir():
+        (out / path.name).write_bytes(b"what the run made of it")
+    return out
+
+
+def go_on(pipe, out):
+    return refine_folder(FIRST / "in", out, pipe, prompt="one red tree", report=silent)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return pipeline()
+
+
+def test_a_journal_of_the_first_edition_goes_on(measured, tmp_path):
+    out = first_edition(measured, tmp_path / "out")
+    summary = go_on(measured, out)
+    assert (summary.resumed, sum(summary.counts.values())) == (2, 0)
+    assert (out / "10_object.png").read_bytes() == b"what the run made of it"
+    (out / "10_object.png").unlink()
+    assert (go_on(measured, out).resumed, len(rows(out))) == (1, 3)
+
+
+@pytest.mark.parametrize("then", [{"max_regions": 5}, {"max_change": 0.2}, {"candidates": 4}, {"total_steps": 10}])
+def test_a_journal_of_other_settings_does_not_go_on(measured, tmp_path, then):
+    """Whether a setting still has its value, is gone, is new, or has another default: the journal holds the values."""
+    out = first_edition(measured, tmp_path / "out", **then)
+    with pytest.raises(ConfigError, match="other settings: the refinement settings changed"):
+        go_on(measured, out)
+
+
+def test_new_settings_change_no_hash():
+    """A setting that is added stands in RefineConfig.NEUTRAL, or every run that was begun before it begins anew."""
+    assert settings_digest(asdict(RefineConfig())) == "c5e5a3c1cb5f"
 
 
 def test_a_broken_input_keeps_failing_and_is_counted(pipe, tmp_path):

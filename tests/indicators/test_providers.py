@@ -189,7 +189,7 @@ def test_what_aq_says_of_phrases_stays_when_others_draw_beside_it(plugged):
         assert [one.phrase for one in found.phrases] == [one.phrase for one in own.phrases]
         assert np.array_equal(found.edit, mixed > 0.5)
         assert drawer.drawn_by[0].name.endswith(" paleness")
-        assert "a" not in drawer.scores([image], prompt)[0]
+        assert "a" not in drawer.scores([image], [prompt])[0]
     with pytest.raises(ConfigError, match="this pipeline has none"):
         MapDrawer.of(pq, None, None, "aq,paleness")
     for wrong in ("aq,aq", "aq,paleness,aq"):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from grefine.errors import ConfigError, WeightsCorrupt
 from grefine.models.lar_iqa import LARIQA, KANLayer, bspline_bases, centre_crop, convert
+from grefine.scorers.lar_iqa import LARIQAScorer
 
 FILES = golden_files("lar_iqa_*.json")
 TINY = {
@@ -89,8 +90,8 @@ def check_scores(model, golden, cases):
         image = Image.fromarray(reference_image(golden["salt"], *source["reference_image"]))
         found.clear()
         with torch.no_grad():
-            score = model.score_images([image], source["color_space"])
-        assert score.item() == pytest.approx(known["score"], abs=golden["tolerance"]), name
+            score = LARIQAScorer(model, source["color_space"])([image])[0]["lar_iqa"]
+        assert score == pytest.approx(known["score"], abs=golden["tolerance"]), name
         for part, summary in known["intermediates"].items():
             if part.endswith("bases_sum"):
                 head = {"aut_dw": "authentic", "syn_dw": "syntetic"}[part.split(".")[0]]
@@ -173,13 +174,11 @@ def test_tiny_sizes_are_the_same_class(head, tmp_path):
     torch.manual_seed(0)
     model = LARIQA(**TINY, branch_head=head, color_space="YUV").eval()
     images = [Image.fromarray(reference_image("lar", *size)) for size in ((64, 64), (40, 90))]
-    with torch.no_grad():
-        scores = model.score_images(images)
-        assert torch.allclose(model.score_images(images[1:]), scores[1:])
-        model.save_pretrained(tmp_path)
-        again = LARIQA.from_pretrained(tmp_path).score_images(images)
-    torch.testing.assert_close(again, scores)
-    assert scores.shape == (2,)
+    scores = [found["lar_iqa"] for found in LARIQAScorer(model)(images)]
+    assert LARIQAScorer(model)(images[1:])[0]["lar_iqa"] == pytest.approx(scores[1])
+    model.save_pretrained(tmp_path)
+    again = LARIQAScorer(LARIQA.from_pretrained(tmp_path))(images)
+    assert [found["lar_iqa"] for found in again] == pytest.approx(scores)
     assert scores[0] != scores[1]
 
 
@@ -188,7 +187,7 @@ def test_bad_use_is_one_sentence():
         LARIQA(**TINY, branch_head="mpl")
     with pytest.raises(ConfigError, match="color_space"):
         LARIQA(**TINY, color_space="CMYK")
-    with pytest.raises(WeightsCorrupt, match="group 'model'"):
+    with pytest.raises(WeightsCorrupt, match="groups model; given: encoder"):
         LARIQA.from_reference({"encoder": {}})
     with pytest.raises(WeightsCorrupt, match="geometry"):
         LARIQA.from_reference({"model": LARIQA(**TINY).state_dict()}, **(TINY | {"reduced": 8}))

@@ -329,7 +329,7 @@ def test_distinct_crops_are_counted_once(tiny):
 
 
 def test_other_geometry_is_refused():
-    with pytest.raises(WeightsCorrupt, match="regressor, reward, vit;"):
+    with pytest.raises(WeightsCorrupt, match="regressor, reward, vit; given: regressor"):
         MoEAGIQA.from_reference({"regressor": {}}, **TINY)
     with pytest.raises(WeightsCorrupt, match="lack"):
         MoEAGIQA.from_reference({"regressor": {}, "reward": {}, "vit": {}}, **TINY)

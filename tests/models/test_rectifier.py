@@ -9,7 +9,7 @@ from golden_weights import load_golden, reference_image, reference_state, refere
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, WeightsCorrupt
-from grefine.models.five_level import FiveLevelCLIP, fitted, random_windows, spread_indices, window_places
+from grefine.models.five_level import FiveLevelCLIP, fitted, spread_indices, window_places
 from grefine.models.rectifier import Rectifier
 
 TINY = {
@@ -217,9 +217,9 @@ def test_window_choice():
     assert spread_indices(4, 15, repeat=True) == [0] * 15
 
 
-def test_random_windows_follow_their_generator():
+def test_random_windows_follow_their_generator(judge):
     def draw(seed):
-        return random_windows(picture(300, 400), 3, torch.Generator().manual_seed(seed))
+        return judge.read_windows(picture(300, 400), torch.Generator().manual_seed(seed), 3)
 
     assert draw(0).shape == (3, 3, 224, 224)
     assert torch.equal(draw(0), draw(0))

@@ -18,6 +18,7 @@ from components import components, pipeline, save_tiny
 
 from benchmarks.toy_painters import FEW, build, flux_parts
 from grefine import GRefinePipeline, parse
+from grefine.cli.doctor import examine
 from grefine.cli.main import app
 from grefine.errors import ConfigError
 from grefine.fetching import fetch_recipe
@@ -201,7 +202,7 @@ def test_a_pipeline_that_gives_back_another_size_costs_its_region():
     half.set_progress_bar_config(disable=True)
     out = call(GRefinePipeline.from_pipe(half, working_size=64, **maps()))
     assert np.array_equal(np.asarray(out.images[0]), np.asarray(picture()))
-    assert "gave back 32x32 pixels where 64x64 were asked for" in " ".join(out.results[0].warnings)
+    assert "gave back 32x32 where 64x64 pixels were asked for" in " ".join(out.results[0].warnings)
 
 
 def test_odd_output_of_a_pipeline_costs_only_its_region():
@@ -231,6 +232,7 @@ def test_a_painter_of_another_package_is_known_by_name(monkeypatch, tmp_path):
     made = GRefinePipeline.from_pipe(build("flux")[0], painter="example", **maps())
     assert call(made).results[0].painter == "example"
     assert made.config.painter == {"kind": "package", "from": "example"}
+    assert "example" in examine()["painters"]
     with pytest.raises(ConfigError, match="No painter 'exampel'.*did you mean 'example'"):
         made.use_painter("exampel")
     with pytest.raises(ConfigError, match="non-commercial terms"):

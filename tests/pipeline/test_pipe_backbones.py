@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import accelerate
 import numpy as np
 import pytest
 import torch
-from components import MEASURED, components, pipeline
+from components import MEASURED, components, controlnet, pipeline
 from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from ldm_layout import SDXL_BLOCKS
 from test_pipe_exactness import bad_place, call, picture
@@ -14,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from grefine.models.mdiqa import MDIQA
 from grefine.refine.denoise import CropBatch, Watch, denoise, latent_multiple
 from grefine.refine.encode import Embeddings
+from grefine.types import QualityMap
 
 
 def test_ordinary_sdxl_unet_runs_both_stages_exactly():
@@ -159,6 +161,27 @@ def test_real_sdxl_geometry_on_the_meta_device(channels, control):
     finally:
         del type(pipe)._execution_device
     assert latents.shape == (1, 4, 128, 128)
+
+
+@pytest.mark.parametrize("stage", ["repaint", "restore"])
+def test_nothing_of_a_stage_is_left_on_another_device_when_its_parts_are_offloaded(stage):
+    """The device "meta" holds no values: mixing it with the CPU fails, and so does reading the pixels at the end."""
+    pipe = pipeline(scheduler=Grounded(), controlnet=controlnet())
+    for part in (pipe.vae, pipe.text_encoder, pipe.text_encoder_2, pipe.unet, pipe.controlnet):
+        accelerate.cpu_offload_with_hook(part, execution_device="meta")
+    maps = bad_place if stage == "repaint" else good_everywhere
+    settings = {"gate": False, "restorer": "controlnet-tile"}
+    with pytest.raises(NotImplementedError, match="out of meta tensor") as caught:
+        pipe(image=picture(), quality_map=maps, guard=False, num_inference_steps=2, config=settings)
+    names = [entry.name for entry in caught.traceback]
+    assert {"repaint": "repaint_regions", "restore": "restore_pictures"}[stage] in names
+    assert names[-1] == "decode"
+    if stage == "restore":
+        assert pipe.controlnet.device.type == "meta"
+
+
+def good_everywhere(images):
+    return [QualityMap(np.ones((image.height, image.width), np.float32), 0.99) for image in images]
 
 
 def test_your_own_map_of_alignment():

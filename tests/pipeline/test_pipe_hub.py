@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLInpaintPipeline
-from hub import Hub, write_recipes, write_repositories
+from hub import SAID, Hub, write_pictures, write_recipes, write_repositories
 from ldm_layout import save_ldm
 from PIL import Image
 from typer.testing import CliRunner
@@ -21,7 +21,6 @@ from grefine.cli.main import app
 from grefine.errors import ConfigError
 from grefine.pipeline import GRefinePipeline
 
-PROMPTS = ["a red ball on snow", "a house on grass", "a green tree", "a blue box", "a star", "a red house"]
 FEW = {"total_steps": 2}
 
 
@@ -47,16 +46,7 @@ def machine(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(machine):
-    folder = machine / "pictures"
-    folder.mkdir()
-    with (machine / "prompts.csv").open("w", newline="") as sink:
-        table = csv.writer(sink)
-        table.writerow(["file", "prompt"])
-        for index, prompt in enumerate(PROMPTS * 6):  # as many as calibrating asks for
-            noise = np.random.default_rng(index).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            Image.fromarray(noise).resize((128, 128), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
-            table.writerow([f"{index}.png", prompt])
-    return folder
+    return write_pictures(machine / "pictures", 36, 128, machine / "prompts.csv")  # as many as calibrating asks for
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +73,7 @@ def refined(pipe, pictures):
     picture = Image.open(pictures / "0.png")
     mask = Image.new("L", picture.size)
     mask.paste(255, (32, 32, 96, 96))
-    return pipe(PROMPTS[0], picture, mask, config=FEW, generator=torch.Generator().manual_seed(0)).results[0]
+    return pipe(SAID[0], picture, mask, config=FEW, generator=torch.Generator().manual_seed(0)).results[0]
 
 
 def test_calibrating_is_the_first_step_after_a_fetch(machine, pictures, measured):
@@ -92,7 +82,7 @@ def test_calibrating_is_the_first_step_after_a_fetch(machine, pictures, measured
         "map", pictures, "-o", machine / "maps", "--pipeline", "sdxl", "--prompts", machine / "prompts.csv", "--json"
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(lines) == 6 * len(PROMPTS)
+    assert len(lines) == 36
     assert all(line["calibrated"] for line in lines)
     kept = GRefinePipeline.from_pretrained("sdxl").config.calibration
     assert kept["made_from"], "loading keeps the calibration"
@@ -112,7 +102,7 @@ def test_half_precision_leaves_the_maps_alone(machine, pipe, pictures):
     assert dtypes.pop("clip") == dtypes.pop("pq_prompts") == torch.float32
     assert set(dtypes.values()) == {torch.bfloat16}
     picture = Image.open(pictures / "0.png")
-    maps = [p(PROMPTS[0], picture, plan_only=True).results[0].quality.values for p in (half, pipe)]
+    maps = [p(SAID[0], picture, plan_only=True).results[0].quality.values for p in (half, pipe)]
     assert np.array_equal(*maps)
     named = GRefinePipeline.from_pretrained("sdxl", dtype={"default": torch.float32, "clip": torch.bfloat16})
     assert named.clip.dtype == torch.bfloat16
@@ -123,14 +113,14 @@ def test_without_its_calibration_no_mask_is_cut(pipe, pictures):
     pipe.register_to_config(calibration=None)
     try:
         with pytest.raises(ConfigError, match=r"grefine calibrate.*mask_image=.*force=True"):
-            pipe(PROMPTS[0], Image.open(pictures / "0.png"))
+            pipe(SAID[0], Image.open(pictures / "0.png"))
         assert refined(pipe, pictures).decision.guarded, "a mask of one's own needs no thresholds"
     finally:
         pipe.register_to_config(calibration=measured)
 
 
 def test_explain(pipe, pictures):
-    said = pipe.explain(PROMPTS[0], Image.open(pictures / "0.png"))
+    said = pipe.explain(SAID[0], Image.open(pictures / "0.png"))
     assert "quality p" in said
     assert "Memory" in said
 

@@ -13,12 +13,11 @@ from PIL import Image
 
 from grefine import GRefinePipeline
 from grefine.errors import ConfigError
-from grefine.folder.changes import changed_settings
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.readings import Readings
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.refine.plan import Findings, plan_repair
-from grefine.refine.settings import read_settings
+from grefine.refine.settings import changed_settings, read_settings
 from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
 
 ROOT = Path(__file__).parents[2]

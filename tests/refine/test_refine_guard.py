@@ -29,8 +29,8 @@ class Channel:
         return [Scores({self.spec.name: mean}) for mean in means]
 
 
-def own(images, prompt):
-    record = {"p": 0.5, "a": 0.5} if prompt else {"p": 0.5}
+def own(images, prompts):
+    record = {"p": 0.5, "a": 0.5} if prompts[0] else {"p": 0.5}
     return [dict(record) for _ in images]
 
 

@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from grefine.refine.parts import connected_parts, joined, split_large
 from grefine.refine.plan import crop_of, edit_map, group_parts
+from grefine.refine.regions import connected_parts, joined, split_large
 from grefine.refine.settings import RefineConfig
 from grefine.types import AlignmentMap, Phrase, PhraseAlignment
 

@@ -25,13 +25,12 @@ from grefine.refine.composite import (
     paste,
     resize,
     resize_mask,
+    smooth_fill,
 )
-from grefine.refine.fill import smooth_fill
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import (
     PLAIN,
     RefineConfig,
-    UNetTraits,
     read_settings,
     resolve,
     traits_of_call,
@@ -201,9 +200,11 @@ def test_bundled_settings_read(name):
 
 
 def test_settings_split_steps_and_fall_back():
-    assert RefineConfig(total_steps=20).steps == (10, 10)
-    assert RefineConfig(total_steps=7, restorer="none").steps[0] == 7
-    assert RefineConfig(stage1=False, total_steps=6).steps == (0, 6)
+    assert RefineConfig(total_steps=20).steps(asked=True) == (10, 10)
+    assert RefineConfig(total_steps=20).steps() == (10, 4), "ten would change nothing that can be seen"
+    assert RefineConfig(total_steps=20, delta=0.3).steps() == (10, 10)
+    assert RefineConfig(total_steps=7, restorer="none").steps()[0] == 7
+    assert RefineConfig(stage1=False, total_steps=6).steps(asked=True) == (0, 6)
     settings = resolve(RefineConfig(), {"guidance_scale": 2.5}, {"total_steps": 4, "guard": None})
     assert (settings.guidance_scale, settings.restorer, settings.total_steps, settings.guard) == (
         2.5,
@@ -250,11 +251,8 @@ def test_there_are_few_settings_and_every_removed_one_says_what_replaced_it():
     assert all(sentence.endswith(".") for sentence in RefineConfig.REMOVED.values())
 
 
-def test_what_a_pipeline_of_before_stated_of_its_unet_is_read():
-    old = {"show_damage": True, "show_edited": True, "steps_shown": 2, "strength_shown": 0.2, "least_change": 0.06}
-    traits = UNetTraits(damage=True, edited=True, strength=0.2, steps=2, least_change=0.06)
-    assert unet_traits(None, old | {"dilate": 0.06}) == traits
-    assert unet_traits({"damage": True}, old) == UNetTraits(damage=True)
-    assert resolve(RefineConfig(), old | {"dilate": 0.06}, {}).dilate == 0.06
+def test_the_literal_chain_shows_a_unet_nothing_and_who_asks_for_steps_gets_them():
+    traits = unet_traits({"damage": True, "edited": True, "strength": 0.2, "steps": 2, "least_change": 0.06})
+    assert unet_traits(None) == PLAIN
     assert traits_of_call(traits, RefineConfig(reading="paper"), False) == PLAIN
     assert traits_of_call(traits, RefineConfig(), True).steps is None

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from grefine.indicators.calibration import Calibration
-from grefine.refine.parts import connected_parts, split_large
 from grefine.refine.plan import DIFFUSE, Findings, automatic_mask, edit_map, group_parts, plan_repair
-from grefine.refine.regions import LARGEST_CROP, binarise, crop_box, working_size
+from grefine.refine.regions import LARGEST_CROP, binarise, connected_parts, crop_box, split_large, working_size
 from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
 

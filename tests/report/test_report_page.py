@@ -114,8 +114,8 @@ def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
     mask[:5] = True
     images = [
         *entries(3, kept="both", reason="Both gained.", mask=mask, **facts),
-        *entries(2, kept="original", reason="Nothing to repair.", **facts),
-        *entries(1, kept="original", reason="No candidate was better.", mask=mask, **facts),
+        *entries(2, kept="untouched", reason="Nothing to repair.", **facts),
+        *entries(1, kept="kept", reason="No candidate was better.", mask=mask, **facts),
     ]
     page = write_refine_report(tmp_path, iter(images), failed=[("x.png", "is empty")], skipped=[("y", "is a `link`")])
     text = page.read_text(encoding="utf-8")

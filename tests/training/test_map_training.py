@@ -31,6 +31,7 @@ from grefine.text.parse import parse
 from grefine.training.loop import Budget, Record
 from grefine.training.maps import train as recipe
 from grefine.training.maps.aq import AQSettings, fit_alignment, moving
+from grefine.training.maps.fit import Fit
 from grefine.training.maps.opinions import RatedTable
 from grefine.training.maps.pq import ClassTokens, PQSettings, fit_prompts
 from grefine.training.maps.scores import alignment_scores, quality_scores
@@ -211,18 +212,8 @@ def test_alignment_learns_and_leaves_quality_alone(tmp_path):
     projection += 0.35 * projection.std() * torch.randn(projection.shape, generator=generator)
     before = {name: value.clone() for name, value in clip.state_dict().items()}
     settings = AQSettings(batch=36, learning_rate=1e-3)
-    record = fit_alignment(
-        tmp_path,
-        clip,
-        load_tokenizer("tiny"),
-        load_prompts("tiny"),
-        load_maps("tiny").calibration,
-        ToyAlignment(clip, 0),
-        settings,
-        Budget(steps=16),
-        Accelerator(cpu=True),
-        {},
-    )
+    fit = Fit("aq", tmp_path, ToyAlignment(clip, 0), settings, Budget(steps=16), Accelerator(cpu=True))
+    record = fit_alignment(fit, clip, load_tokenizer("tiny"), load_prompts("tiny"), load_maps("tiny").calibration)
     first, last = record.rows[0], record.rows[-1]
     assert last["rmse"] < 0.8 * first["rmse"]
     assert last["plcc"] > first["plcc"]
@@ -263,7 +254,7 @@ def test_a_table_is_seen_once_and_in_epochs(maps, table):
     batch = source.draw(0, 8)
     assert torch.allclose(batch.factors[:, 0], batch.opinions, atol=0.01), "each column is put on its own scale"
     assert batch.factors[:, 1:].isnan().all()
-    seen = ClassTokens(maps.pq.clip, "channel", {})
+    seen = ClassTokens(maps.pq.clip, "channel")
     first = seen(batch)
     looked = []
     again = source.draw(0, 8)
@@ -282,7 +273,7 @@ def test_the_command_on_own_pictures(start, table, tmp_path):
     assert "grefine calibrate" in done.stderr
     again = _run(*given)
     assert isinstance(again.exception, ConfigError)
-    assert "All 4 epochs are done" in str(again.exception)
+    assert "All 20 steps of the recipe are done" in str(again.exception)
 
 
 def test_alignment_on_own_pictures(start, table, tmp_path):
@@ -343,9 +334,8 @@ def _fit(out: Path, settings: PQSettings, steps: int, resume: bool = False) -> R
     clip = load_clip("tiny")
     prompts = PQPrompts.from_pretrained(out / "pq_prompts") if resume else load_prompts("tiny")
     where = ToyQuality(clip, 0)
-    return fit_prompts(
-        out, clip, prompts, Calibration(), where, settings, Budget(steps=steps), Accelerator(cpu=True), {}
-    )
+    fit = Fit("pq", out, where, settings, Budget(steps=steps), Accelerator(cpu=True))
+    return fit_prompts(fit, clip, prompts, Calibration())
 
 
 def _watched(batch, looked):

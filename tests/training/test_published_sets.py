@@ -142,6 +142,45 @@ def test_koniq_with_and_without_its_split(tmp_path, folder):
     assert read_data(f"koniq-10k:{plain}").labels() == pytest.approx([0.7, 0.8])
 
 
+def test_aigiqa_20k_takes_the_opinions_of_its_test_part_from_the_whole_table(tmp_path):
+    for part, name in (
+        ("train", "DALLE2_0000.png"),
+        ("train", "SDXL_0001.png"),
+        ("val", "LCM_2.png"),
+        ("test", "PG_3.png"),
+    ):
+        pictures(tmp_path / part, name)
+    workbook(
+        tmp_path / "info_train.xlsx",
+        [["name", "prompt", "mos"], ["DALLE2_0000.png", "a corgi, asleep", 3.8], ["SDXL_0001.png", "a fox", 1.25]],
+    )
+    workbook(tmp_path / "info_val.xlsx", [["name", "prompt"], ["LCM_2.png", "a kite"]])
+    workbook(tmp_path / "info_test.xlsx", [["name", "prompt"], ["PG_3.png", "two pears"]])
+    found = read_data(f"aigiqa-20k:{tmp_path}")
+    assert [row.path.name for row in found.rows] == ["DALLE2_0000.png", "SDXL_0001.png"]
+    assert "2 pictures have no opinion" in found.notes[0]
+    (tmp_path / "info_merge.csv").write_text("name,mos\nLCM_2.png,2\nPG_3.png,4.5\nSDXL_0001.png,5\n")
+    found = read_data(f"AIGIQA-20K:{tmp_path}")
+    assert [row.part for row in found.rows] == ["train", "train", "validation", "test"]
+    assert [row.prompt for row in found.rows] == ["a corgi, asleep", "a fox", "a kite", "two pears"]
+    assert found.labels() == pytest.approx([0.76, 0.25, 0.4, 0.9])
+    assert not found.notes
+
+
+def test_aigiqa_20k_as_it_is_mirrored(tmp_path):
+    pictures(tmp_path / "images", "DALLE2_0000.png", "PG_3.png")
+    (tmp_path / "info_train.csv").write_text('name,prompt,mos\nDALLE2_0000.png,"a corgi, asleep",3.8\n')
+    (tmp_path / "info_test.csv").write_text("name,prompt\nPG_3.png,two pears\n")
+    (tmp_path / "data.csv").write_text("name,prompt,mos\nDALLE2_0000.png,x,3.8\nPG_3.png,x,4.5\n")
+    assert [(row.part, row.scores["mos"]) for row in read_data(f"aigiqa-20k:{tmp_path}").rows] == [
+        ("train", 3.8),
+        ("test", 4.5),
+    ]
+    (tmp_path / "info_test.csv").write_text("name,prompt,mos\nPG_3.png,two pears,much\n")
+    with pytest.raises(ConfigError, match=r"info_test.csv' line 2: the score 'much'"):
+        read_data(f"aigiqa-20k:{tmp_path}")
+
+
 def test_spaq(tmp_path):
     pictures(tmp_path / "TestImage", "00001.jpg", "00002.jpg")
     heading = ["Image name", "MOS", "Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness"]

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from grefine.cli.main import app
 from grefine.errors import ConfigError, GRefineError
-from grefine.resources import bundled
+from grefine.resources import bundled, config_file
 from grefine.training.datasets.table import read_table
-from grefine.training.judges.catalogue import JUDGES, recipe_file, train_on_data
+from grefine.training.judges.catalogue import JUDGES, train_on_data
 from grefine.training.judges.lar import batch_pearson
 from grefine.training.judges.moe import Ablation, MainStage, MoERecipe, ablate, freeze_until
 from grefine.training.judges.pool import Order, Pool
@@ -82,7 +82,7 @@ def table(tmp_path_factory):
 
 def tiny(judge, name, folder, table, **changes):
     """Write a bundled recipe with a small network, small batches and nothing to fetch; return its path."""
-    recipe = yaml.safe_load(recipe_file(judge, name).read_text())
+    recipe = yaml.safe_load(config_file(f"train/{judge}", name).read_text())
     stage = recipe["stage"]
     given = recipe.get("geometry", {})
     if judge == "moe-agiqa":
@@ -133,9 +133,17 @@ def test_bundled_recipe_runs_resumes_and_refuses(judge, name, tmp_path, table):
     folder = tmp_path / "out" / record["name"]
     stored = json.loads((folder / "metrics.json").read_text())
     assert stored["measured"].keys() == found.keys()
-    assert stored["leakage"][0]["test"] == next(iter(found.values()))["n"]
+    leak = stored["leakage"][0]
+    assert (leak["train"] + leak["test"], leak["files"]["shared"]) == (40, 0)
+    assert leak["test"] == next(iter(found.values()))["n"]
+    first = next(iter(found.values()))
+    if columns == 1:
+        assert {"plcc", "srcc", "krcc", "rmse_raw", "mae_raw"} <= first.keys()
+        predicted = list(csv.DictReader((folder / "predictions.csv").open()))
+        errors = [abs(4.8 * float(row["predicted"]) - float(row["opinion"])) for row in predicted]
+        assert first["mae_raw"] == pytest.approx(np.mean(errors))
     rows = list(csv.DictReader((folder / "predictions.csv").open()))
-    assert len(rows) == columns * stored["leakage"][0]["test"]
+    assert len(rows) == columns * leak["test"]
     assert "bootstrap" in (folder / "README.md").read_text()
 
     train_on_data(judge, [str(table)], config, tmp_path / "out", steps=1, cpu=True)
@@ -376,7 +384,7 @@ def test_batch_pearson_has_the_published_divisors():
     assert float(batch_pearson(x, torch.ones(4))) == 1.0
 
 
-@pytest.mark.parametrize("kept", [Ablation(image=False), Ablation(prompt=False), Ablation(attention=False)])
+@pytest.mark.parametrize("kept", [Ablation(image=False), Ablation(prompt=False)])
 def test_an_ablated_network_does_not_use_what_was_taken(kept):
     from grefine.models.moe_agiqa import MoEAGIQA
 

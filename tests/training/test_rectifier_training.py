@@ -166,7 +166,7 @@ def test_from_folders_to_a_calibrated_judge(data, tmp_path):
     trained = train_rectifier(config_of(data, cache=str(tmp_path / "cache")), tmp_path / "out")
     judge = CalibratedJudge.load(tmp_path / "out")
     images = [Image.open(data / "pool" / m / "x0.png").convert("RGB") for m in METHODS]
-    scores = judge(images)
+    scores = judge.both(images)[1]
     assert scores.shape == (3,)
     frozen = FiveLevelJudge(FiveLevelCLIP.from_pretrained(data / "judge"), "embedding")
     q, features = frozen.read(images)

@@ -15,6 +15,7 @@ from grefine.refine.job import Job
 from grefine.refine.painters.diffusers import DiffusersPainter, diffusers_class, painter_of
 from grefine.refine.painters.families import family_named
 from grefine.refine.painters.own import OwnPainter, load_own, own_painter, painter_files
+from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.resources import pipeline_names
 
@@ -45,10 +46,6 @@ def open_painter(
         device: of a painter that another package brings.
         allow_noncommercial: accept the terms of one that asks for it.
         load: passed on to diffusers (dtype, variant, quantization_config, ...).
-
-    Raises:
-        ConfigError: nothing that can inpaint.
-        WeightsMissing: a recipe, folder or Hub id that is not on this machine.
     """
     if isinstance(painter, (DiffusersPainter, OwnPainter)):
         return painter
@@ -65,7 +62,7 @@ def open_painter(
         )
     name = str(painter)
     if name in painter_files():
-        return _changed(replace(load_own(name, device, allow_noncommercial), origin=name), words, side)
+        return _changed(load_own(name, device, allow_noncommercial), words, side)
     where = _place_of(name)
     variant = _variant_of(name)
     pipe = _load(where, painter_class, ({"variant": variant} if variant else {}) | load)
@@ -81,12 +78,7 @@ def is_place(origin: str) -> bool:
 
 
 def describe_painter(painter: Chosen | None, place: str = "") -> dict[str, Any] | None:
-    """Return what a saved pipeline keeps of its painter: where it comes from and how it is told; None for none.
-
-    Args:
-        painter: the painter.
-        place: of its weights, where they are saved along.
-    """
+    """Return what a saved pipeline keeps of its painter; `place` is that of its weights where they are saved along."""
     if painter is None:
         return None
     if isinstance(painter, OwnPainter):
@@ -113,12 +105,8 @@ def painter_settings(
 ) -> RefineConfig:
     """Fill what the settings leave open; a painter's guidance, second stage and steps win over another pipeline's.
 
-    Args:
-        config: the settings of the call; the default number of steps means the painter's own.
-        preferred: what the pipeline prefers.
-        overrides: what the call says besides.
-        other: the painter; None for the pipeline's own UNet.
-        own: whether it belongs to the pipeline, so that what the pipeline prefers was meant for it.
+    The default number of steps means the painter's own. What the pipeline prefers was meant for a painter that belongs
+    to it (`own`), and for its own UNet, where `other` is None.
     """
     if other is None:
         return resolve(config, preferred, overrides)
@@ -132,11 +120,7 @@ def painter_settings(
 
 
 def refuse_foreign(other: Chosen | None, given: Mapping[str, Any]) -> None:
-    """Refuse arguments that only SDXL's own loop understands where another painter paints.
-
-    Raises:
-        ConfigError: one was given.
-    """
+    """Refuse arguments that only SDXL's own loop understands where another painter paints."""
     used = [name for name, value in given.items() if value is not None]
     if other is None or not used:
         return
@@ -156,8 +140,8 @@ def with_dropped(jobs: Sequence[Job], painter: Chosen | None) -> list[Job]:
 
 
 def _changed(painter: OwnPainter, words: Any, side: int | None) -> OwnPainter:
-    spec = painter.spec
-    return replace(painter, spec=replace(spec, words=words or spec.words, side=side or spec.side))
+    told = Phrasing.of(words, "phrase first") if words else painter.phrasing
+    return replace(painter, phrasing=told, side=side or painter.side)
 
 
 def _plain(pipe: Any) -> Any:

@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import diffusers
@@ -20,7 +20,7 @@ from grefine.refine.composite import resize, resize_mask, rounded
 from grefine.refine.denoise import snap_mask
 from grefine.refine.painters.families import FAMILIES, Family, family_named
 from grefine.refine.painters.phrasing import Phrasing
-from grefine.refine.painters.protocol import CropJob, Painted, Painting, batches
+from grefine.refine.painters.protocol import CropJob, Painted, Painter, Painting
 from grefine.refine.settings import UNetTraits
 from grefine.refine.turns import turn_of
 
@@ -30,69 +30,21 @@ OURS |= {"num_images_per_prompt", "padding_mask_crop", "latents", "mask"}
 """Arguments of a pipeline's call that are filled here and cannot be given."""
 
 
-@dataclass(frozen=True)
-class DiffusersPainter:
+@dataclass(frozen=True, kw_only=True)
+class DiffusersPainter(Painter):
     """A loaded pipeline and what is known of its family."""
 
     pipe: Any
     family: Family
-    phrasing: Phrasing
-    side: int
-    multiple: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """The user's own, passed with every call."""
     assumed: str = ""
     """What was taken from the signature of a class that is not in the table, as a sentence."""
     origin: str = ""
     """Where it was loaded from: a recipe, a folder or a Hub id."""
-    painting: Painting = field(default_factory=lambda: Painting(None))
-
-    @property
-    def name(self) -> str:
-        """The name of its class."""
-        return type(self.pipe).__name__
-
-    @property
-    def traits(self) -> UNetTraits:
-        """How strongly it paints."""
-        return UNetTraits(strengths=self.family.strengths)
-
-    @property
-    def sees_source(self) -> bool:
-        """Whether it is shown what lies under the mask."""
-        return self.family.sees_source
-
-    @property
-    def steps(self) -> tuple[int, int]:
-        """Executed steps of both stages where nobody asked for a number."""
-        family = self.family
-        return family.distilled if family.distilled and self._is_distilled else family.steps
-
-    @property
-    def restorer(self) -> str:
-        """Stage 2 where nobody chose one."""
-        return "none" if self.family.distilled and self._is_distilled else self.family.restorer
-
-    @property
-    def guidance(self) -> float | None:
-        """Its guidance where nobody asked for another."""
-        return 1.0 if self._is_distilled else self.family.guidance
-
-    @property
-    def unguided(self) -> float | None:
-        """What stage 2 is guided by: classifier-free guidance is left out, embedded guidance stays as it is."""
-        return 1.0 if self.family.negated_by == self.family.guided_by else None
-
-    @property
-    def _is_distilled(self) -> bool:
-        return bool(self.pipe.config.get("is_distilled", False))
 
     def at(self, painting: Painting) -> Self:
-        """Return it ready for a stage of a call.
-
-        Raises:
-            ConfigError: a callback wants to see what this pipeline does not show.
-        """
+        """Return it ready for a stage of a call."""
         shown = {*getattr(self.pipe, "_callback_tensor_inputs", ()), "stage", "latents"}
         hidden = [name for name in painting.watch.names if name not in shown]
         if painting.watch.callback is not None and hidden:
@@ -100,7 +52,7 @@ class DiffusersPainter:
                 f"callback_on_step_end_tensor_inputs: {self.name} does not show {', '.join(hidden)}; it shows "
                 f"{', '.join(sorted(shown))}."
             )
-        ready = replace(self, painting=painting)
+        ready = super().at(painting)
         ready._negated  # noqa: B018 - a missing negative prompt is told before anything is drawn
         return ready
 
@@ -113,39 +65,23 @@ class DiffusersPainter:
             found.append(f"{self.name} takes no negative prompt here: it is dropped.")
         return found
 
-    def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
-        """Redraw the crops in batches of equal size and strength."""
-        asked = self.painting
-        keys = [(crop.size, crop.strength) for crop in crops]
-        done: dict[int, Painted] = {}
-        for batch in batches(keys, [crop.size for crop in crops], asked.batch_size, asked.max_batch_pixels):
-            for index, one in zip(batch, self._paint([crops[i] for i in batch], stage), strict=True):
-                done[index] = one
-        return [done[index] for index in range(len(crops))]
-
-    def _paint(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+        """Call the pipeline."""
         if self.painting.pipe.interrupt:
             return [Painted(crop.pixels, lost="the call was interrupted.") for crop in crops]
         with turn_of(self.pipe), _progress_of(self.painting.pipe, self.pipe, stage), torch.no_grad():
             output = self.pipe(**self._call(crops, stage))
         flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(crops)
-        images = output.images
-        if len(images) != len(crops):
-            lost = f"{self.name} gave back {len(images)} pictures for {len(crops)} crops."
+        if len(output.images) != len(crops):
+            lost = f"{self.name} gave back {len(output.images)} pictures for {len(crops)} crops."
             return [Painted(crop.pixels, lost=lost) for crop in crops]
-        return [self._take(*one) for one in zip(images, crops, flagged, strict=True)]
-
-    def _take(self, image: Any, crop: CropJob, flagged: bool) -> Painted:
-        if flagged:
-            return Painted(crop.pixels, lost=f"the safety checker of {self.name} turned its result black.")
-        pixels = np.asarray(image, dtype=np.float32) * 255
-        if pixels.shape[:2] != crop.size and not self.family.resizes:
-            width, height = pixels.shape[1], pixels.shape[0]
-            lost = f"{self.name} gave back {width}x{height} pixels where {crop.size[1]}x{crop.size[0]} were asked for."
-            return Painted(crop.pixels, lost=lost)
-        if not np.isfinite(pixels).all():
-            return Painted(crop.pixels, lost=f"{self.name} gave back values that are no finite numbers.")
-        return Painted(resize(pixels, *crop.mask.shape))
+        black = f"the safety checker of {self.name} turned its result black."
+        return [
+            Painted(crop.pixels, lost=black)
+            if bad
+            else self.taken(np.asarray(image, dtype=np.float32) * 255, crop, self.family.resizes)
+            for image, crop, bad in zip(output.images, crops, flagged, strict=True)
+        ]
 
     def _call(self, crops: Sequence[CropJob], stage: str) -> dict[str, Any]:
         asked, accepted = self.painting, self._parameters
@@ -186,11 +122,7 @@ class DiffusersPainter:
 
     @property
     def _negated(self) -> bool:
-        """Whether this call has a use for a negative prompt.
-
-        Raises:
-            ConfigError: it needs one, and there is none.
-        """
+        """Whether this call has a use for a negative prompt."""
         name, accepted = self.family.negated_by, self._parameters
         if not name or not {name, "negative_prompt"} <= accepted.keys():
             return False
@@ -225,9 +157,6 @@ class DiffusersPainter:
 
         Of several such numbers it is the one whose first step begins nearest to the strength: one step of one begins
         at full noise, whatever the strength.
-
-        Raises:
-            ConfigError: the scheduler has not so many.
         """
         if "strength" not in self._parameters:
             return steps
@@ -262,18 +191,7 @@ def executed(rule: str, total: int, strength: float) -> int:
 def painter_of(
     pipe: Any, words: Any = None, side: int | None = None, arguments: Mapping[str, Any] | None = None
 ) -> DiffusersPainter:
-    """Return a loaded pipeline of diffusers as painter; a text-to-image one lends its parts to one that inpaints.
-
-    Args:
-        pipe: the pipeline.
-        words: how it is told: "phrase first", "caption", "instruction", or a mapping of templates for instructions.
-        side: of the square that crops are brought to, where the pipeline does not say it right.
-        arguments: for every call of the pipeline, e.g. {"max_sequence_length": 256}.
-
-    Raises:
-        ConfigError: it cannot inpaint, its class is missing in the installed diffusers, an argument that it does not
-            take, or half precision that its family does not stand.
-    """
+    """Return a loaded pipeline of diffusers as painter; a text-to-image one lends its parts to one that inpaints."""
     family, assumed, origin = family_named(type(pipe).__name__), "", str(getattr(pipe, "name_or_path", None) or "")
     if family is not None:
         pipe = _inpainting(pipe, family)
@@ -282,21 +200,35 @@ def painter_of(
     arguments = dict(arguments or {})
     _check_arguments(pipe, arguments)
     _check_precision(pipe, family)
-    multiple = _multiple(pipe, family)
-    side = side or _side(pipe, family)
+    multiple, side = _multiple(pipe, family), side or _side(pipe, family)
     if side < multiple:
         raise ConfigError(
             f"working_size {side} is below {multiple}, the least side of {type(pipe).__name__}: give a multiple of it."
         )
-    return DiffusersPainter(pipe, family, Phrasing.of(words, family.words), side, multiple, arguments, assumed, origin)
+    distilled = bool(pipe.config.get("is_distilled", False))
+    quick = family.distilled if distilled else None
+    return DiffusersPainter(
+        name=type(pipe).__name__,
+        side=side,
+        multiple=multiple,
+        traits=UNetTraits(strengths=family.strengths),
+        sees_source=family.sees_source,
+        phrasing=Phrasing.of(words, family.words),
+        steps=quick or family.steps,
+        restorer="none" if quick else family.restorer,
+        guidance=1.0 if distilled else family.guidance,
+        # Classifier-free guidance is left out of stage 2, embedded guidance stays as it is.
+        unguided=1.0 if family.negated_by == family.guided_by else None,
+        pipe=pipe,
+        family=family,
+        arguments=arguments,
+        assumed=assumed,
+        origin=origin,
+    )
 
 
 def diffusers_class(name: str) -> Any:
-    """Return a class of diffusers' pipelines.
-
-    Raises:
-        ConfigError: the installed diffusers has none of that name; the sentence says which version does.
-    """
+    """Return a class of diffusers' pipelines."""
     found = getattr(diffusers, name, None)
     if found is None or not isinstance(found, type) or getattr(found, "_is_dummy", False):
         family = family_named(name)

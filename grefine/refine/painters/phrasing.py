@@ -37,11 +37,7 @@ class Phrasing:
 
     @classmethod
     def of(cls, words: Any, default: Style) -> Phrasing:
-        """Read what `words=` means: a style, or templates that replace some of ours.
-
-        Raises:
-            ConfigError: an unknown style, template or field of one.
-        """
+        """Read what `words=` means: a style, or templates that replace some of ours."""
         if words is None:
             return cls(default)
         if isinstance(words, Mapping):

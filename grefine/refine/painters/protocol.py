@@ -6,16 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
 
+from grefine.refine.composite import resize
 from grefine.refine.denoise import Watch
 from grefine.refine.emphasis import Weights
 from grefine.refine.job import Job
 from grefine.refine.painters.phrasing import Phrasing
-from grefine.refine.settings import UNetTraits
+from grefine.refine.settings import PLAIN, UNetTraits
 
 
 @dataclass(frozen=True)
@@ -75,46 +76,69 @@ class Painting:
         return self.negative if self.negative is None or isinstance(self.negative, str) else self.negative[job.row]
 
 
-class Painter(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class Painter:
     """Anything that can redraw crops under their masks. One crop gives the same whatever crops come with it."""
 
-    @property
-    def name(self) -> str:
-        """What results call it."""
-        ...
-
-    @property
-    def side(self) -> int:
-        """Side of the square that crops are brought to."""
-        ...
-
-    @property
-    def multiple(self) -> int:
-        """What sides of crops are multiples of."""
-        ...
-
-    @property
-    def traits(self) -> UNetTraits:
-        """What it was trained to, and how strongly it paints."""
-        ...
-
-    @property
-    def sees_source(self) -> bool:
-        """True when it is shown what lies under the mask, so that nothing is filled in there first."""
-        ...
-
-    @property
-    def phrasing(self) -> Phrasing:
-        """How it wants to be told."""
-        ...
+    name: str
+    """What results call it."""
+    side: int
+    """Side of the square that crops are brought to."""
+    multiple: int
+    """What sides of crops are multiples of."""
+    traits: UNetTraits = PLAIN
+    """What it was trained to, and how strongly it paints."""
+    sees_source: bool = False
+    """True when it is shown what lies under the mask, so that nothing is filled in there first."""
+    phrasing: Phrasing = field(default_factory=Phrasing)
+    """How it wants to be told."""
+    steps: tuple[int, int] = (10, 10)
+    """Executed steps of both stages where nobody asked for a number."""
+    restorer: str = "none"
+    """Stage 2 where nobody chose one."""
+    guidance: float | None = None
+    """Its guidance where nobody asked for another."""
+    unguided: float | None = None
+    """What stage 2 is guided by."""
+    painting: Painting = field(default_factory=lambda: Painting(None))
+    """The call and stage that it is ready for."""
 
     def at(self, painting: Painting) -> Self:
         """Return it ready for a stage of a call."""
-        ...
+        return replace(self, painting=painting)
+
+    def dropped(self, crops_weighted: bool) -> list[str]:
+        """Say what of the words of a call it has no place for."""
+        del crops_weighted
+        return []
+
+    def key(self, crop: CropJob) -> Any:
+        """Return what crops must share to be redrawn together."""
+        return crop.size, crop.strength
+
+    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+        """Redraw crops of one key."""
+        raise NotImplementedError
 
     def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
-        """Return what became of each crop."""
-        ...
+        """Return what became of each crop; one that cannot be pasted keeps its pixels and says why."""
+        asked, done = self.painting, dict[int, Painted]()
+        keys, sizes = [self.key(crop) for crop in crops], [crop.size for crop in crops]
+        for batch in batches(keys, sizes, asked.batch_size, asked.max_batch_pixels):
+            own = [crops[index] for index in batch]
+            for index, crop, one in zip(batch, own, self.draw(own, stage), strict=True):
+                done[index] = replace(one, pixels=crop.pixels) if one.lost else one
+        return [done[index] for index in range(len(crops))]
+
+    def taken(self, pixels: np.ndarray, crop: CropJob, any_size: bool = False) -> Painted:
+        """Return a redrawn crop, in 0..255, at its own size again; lost where it cannot be used."""
+        if pixels.shape != (*crop.size, 3) and not any_size:
+            got = "x".join(map(str, pixels.shape[1::-1])) if pixels.ndim == 3 else f"the shape {pixels.shape}"
+            asked = f"{crop.size[1]}x{crop.size[0]} pixels were asked for"
+            return Painted(crop.pixels, lost=f"{self.name} gave back {got} where {asked}.")
+        if not np.isfinite(pixels).all():
+            return Painted(crop.pixels, lost=f"{self.name} gave back values that are no finite numbers.")
+        return Painted(resize(pixels, *crop.mask.shape))
 
 
 def batches(
@@ -133,20 +157,3 @@ def batches(
 def batch_limit(size: tuple[int, int], most: int, max_batch_pixels: float) -> int:
     """Return how many crops of a size are redrawn at once."""
     return max(1, int(min(most, max_batch_pixels // (size[0] * size[1]))))
-
-
-def checked(painted: Sequence[Painted], crops: Sequence[CropJob], name: str) -> list[Painted]:
-    """Return what can be pasted; one of another size, or with values that are no numbers, is lost with a sentence."""
-    return [_checked(one, crop, name) for one, crop in zip(painted, crops, strict=True)]
-
-
-def _checked(one: Painted, crop: CropJob, name: str) -> Painted:
-    if one.lost:
-        return replace(one, pixels=crop.pixels)
-    if one.pixels.shape != crop.pixels.shape:
-        height, width = crop.mask.shape
-        got = "x".join(map(str, one.pixels.shape[1::-1]))
-        return Painted(crop.pixels, lost=f"{name} gave back {got} pixels for a crop of {width}x{height}.")
-    if not np.isfinite(one.pixels).all():
-        return Painted(crop.pixels, lost=f"{name} gave back values that are no finite numbers.")
-    return one

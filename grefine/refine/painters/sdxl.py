@@ -1,69 +1,50 @@
-"""The pipeline's own UNet as painter, for both stages: our denoising loop."""
+"""The pipeline's own UNet as painter, for both stages: our denoising loop, over parts that are SDXL's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from grefine.errors import ConfigError
 from grefine.refine.composite import resize, resize_mask, to_pixels, to_tensor
-from grefine.refine.denoise import Backbone, CropBatch, Steering, decode, denoise, latent_multiple, snap_mask
-from grefine.refine.encode import Embeddings, stack
-from grefine.refine.painters.phrasing import Phrasing
-from grefine.refine.painters.protocol import CropJob, Painted, Painting, batches
-from grefine.refine.settings import UNetTraits
-from grefine.refine.words import Words
+from grefine.refine.denoise import Backbone, CropBatch, decode, denoise, snap_mask
+from grefine.refine.encode import Embeddings, Words, stack
+from grefine.refine.guidance import Steering
+from grefine.refine.painters.protocol import CropJob, Painted, Painter
+
+LATENTS = 4
+"""Channels of SDXL's latents."""
 
 
-@dataclass(frozen=True)
-class SDXLPainter:
+@dataclass(frozen=True, kw_only=True)
+class SDXLPainter(Painter):
     """The pipeline's own UNet, its words encoded by both text encoders."""
 
+    name: str = "SDXL"
     pipe: Backbone
-    painting: Painting
     words: Words
-    side: int
-    traits: UNetTraits
     control: bool = False
     steer: Callable[[Mapping[str, float], Sequence[str]], Steering] | None = None
     """Makes what steers a batch, given its plans' preferences and the whole prompt of each of its crops."""
     noise: Tensor | None = None
-    name: str = "SDXL"
-    sees_source: bool = False
-    phrasing: Phrasing = field(default_factory=Phrasing)
+    unguided: float | None = 1.0
 
-    @property
-    def multiple(self) -> int:
-        """What sides of crops are multiples of."""
-        return latent_multiple(self.pipe)
+    def key(self, crop: CropJob) -> Any:
+        """Crops of equal size, strength, text length and preferences are denoised together."""
+        words = self.words(crop.job, crop.prompt, crop.weights).shape
+        likes = tuple(sorted(crop.job.plan.guidance.items()))
+        return crop.size, crop.strength, words, crop.source_visible, crop.repair_in_place, likes
 
-    def at(self, painting: Painting) -> Self:
-        """Return it ready for a stage of a call."""
-        return replace(self, painting=painting)
-
-    def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
-        """Denoise the crops in batches of equal size, strength and text length."""
-        told = [self.words(crop.job, crop.prompt, crop.weights) for crop in crops]
-        keys = [
-            (
-                *(crop.size, crop.strength, words.shape, crop.source_visible, crop.repair_in_place),
-                tuple(sorted(crop.job.plan.guidance.items())),
-            )
-            for crop, words in zip(crops, told, strict=True)
-        ]
-        asked = self.painting
-        done: dict[int, Painted] = {}
-        for batch in batches(keys, [crop.size for crop in crops], asked.batch_size, asked.max_batch_pixels):
-            own, words = [crops[i] for i in batch], stack([told[i] for i in batch])
-            latents = denoise(self.pipe, self._batch(own, words, stage), asked.watch)
-            for row, index in enumerate(batch):
-                one = latents[row : row + 1]
-                pixels = resize(to_pixels(decode(self.pipe, one)[0]), *crops[index].mask.shape)
-                done[index] = Painted(pixels, one)
-        return [done[index] for index in range(len(crops))]
+    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+        """Denoise crops and decode them."""
+        words = stack([self.words(crop.job, crop.prompt, crop.weights) for crop in crops])
+        latents = denoise(self.pipe, self._batch(crops, words, stage), self.painting.watch)
+        drawn = zip(crops, decode(self.pipe, latents), latents.split(1), strict=True)
+        return [Painted(resize(to_pixels(picture), *crop.mask.shape), one) for crop, picture, one in drawn]
 
     def _batch(self, crops: Sequence[CropJob], words: Embeddings, stage: str) -> CropBatch:
         height, width = crops[0].size
@@ -85,3 +66,54 @@ class SDXLPainter:
             steering=self.steer(likes, [crop.job.text for crop in crops]) if self.steer and likes else None,
             noise=None if self.noise is None else torch.cat([self.noise[crop.job.row][None] for crop in crops]),
         )
+
+
+def check_family(unet: Any, vae: Any, encoders: tuple[Any, Any], controlnet: Any) -> None:
+    """Refuse parts of another family; a part that is None is not looked at."""
+    if unet is None:
+        return
+    if _says(unet, "addition_embed_type") != "text_time":
+        raise ConfigError(
+            "This UNet lacks SDXL's size and pooled-text conditioning (it looks like Stable Diffusion 1 or 2): "
+            "load an SDXL checkpoint, inpainting or ordinary."
+        )
+    if unet.config.in_channels not in (4, 9):
+        raise ConfigError(
+            f"This UNet has {unet.config.in_channels} input channels: SDXL checkpoints with 4 (ordinary) or 9 "
+            "(inpainting) can be used."
+        )
+    latents = _says(vae, "latent_channels")
+    if latents not in (None, LATENTS):
+        raise ConfigError(
+            f"This VAE has {latents} channels of latents where SDXL has {LATENTS}: it is another model's; load "
+            "SDXL's, e.g. madebyollin/sdxl-vae-fp16-fix."
+        )
+    reads, widths = _says(unet, "cross_attention_dim"), [_says(encoder, "hidden_size") for encoder in encoders]
+    if isinstance(reads, int) and None not in widths and sum(widths) != reads:
+        raise ConfigError(
+            f"The text encoders give {sum(widths)} values per word and this UNet reads {reads}: they are another "
+            "model's; load text_encoder, text_encoder_2 and unet of one SDXL checkpoint."
+        )
+    pooled, times = _says(encoders[1], "projection_dim"), _says(unet, "addition_time_embed_dim")
+    takes = _says(unet, "projection_class_embeddings_input_dim")
+    if None not in (pooled, times, takes) and takes != 6 * times + pooled:
+        raise ConfigError(
+            f"text_encoder_2 gives {pooled} values for a whole prompt and this UNet reads {takes - 6 * times}: it is "
+            "another model's, or the two encoders were exchanged; load both of one SDXL checkpoint."
+        )
+    for name in ("cross_attention_dim", "block_out_channels", "addition_embed_type"):
+        theirs, ours = _says(controlnet, name), _says(unet, name)
+        if controlnet is not None and _plain(theirs) != _plain(ours):
+            raise ConfigError(
+                f"This ControlNet is not made for this UNet ({name} is {_plain(theirs)} and not {_plain(ours)}): load "
+                "an SDXL tile ControlNet, e.g. xinsir/controlnet-tile-sdxl-1.0, or leave controlnet out."
+            )
+
+
+def _says(part: Any, name: str) -> Any:
+    """Return what a part's config says; None where there is no part, or it says nothing."""
+    return getattr(getattr(part, "config", None), name, None)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value

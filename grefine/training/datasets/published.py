@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import numpy as np
 
 from grefine.errors import ConfigError, nearest
 from grefine.io.picture import printable
-from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, one_of, pictures_below, rated
+from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, one_of, rated
 from grefine.training.datasets.table import number, read_mat, read_records, read_table, scored
 
 PLACES = ("images", "file", "image", "Images")
@@ -50,8 +52,12 @@ class Layout:
     """The pristine picture: columns in braces, as `{name:.3}` for its first three letters."""
     part: str = ""
     """Column that says which side of the set's own split a picture is on."""
+    sides: Mapping[str, str] = field(default_factory=dict)
+    """Or the side by the name of a table, where each has its own."""
     named: tuple[str, ...] = ()
     """What the first columns are called where the table itself has no heading that says it."""
+    repeats: bool = False
+    """Whether the published table names pictures twice."""
 
 
 PARTS = {"training": "train", "validation": "validation", "test": "test", "train": "train", "val": "validation"}
@@ -60,20 +66,25 @@ PARTS = {"training": "train", "validation": "validation", "test": "test", "train
 def read_layout(name: str, layout: Layout, folder: Path) -> RatedImages:
     """Read a set of one layout."""
     path = one_of(folder, layout.tables, name, ("", "data/"))
-    many = "*" in layout.tables[0] and not folder.is_file()
+    tables = [path.with_name(table) for table in layout.sides] or [path]
+    if "*" in layout.tables[0] and not folder.is_file():
+        tables = sorted(path.parent.glob(f"*{path.suffix}"))
+    columns = [part[1] for text in (layout.picture, layout.content) for part in Formatter().parse(text) if part[1]]
+    others = dict.fromkeys(column for column in (*columns, layout.prompt, layout.part) if column)
     rows = []
-    for table in sorted(path.parent.glob(f"*{path.suffix}")) if many else [path]:
-        others = tuple(column for column in (layout.prompt, layout.part) if column)
+    for table in tables:
         for record, scores in scored(table, layout.scores, *others, named=layout.named):
-            picture = _below(path.parent, layout.places, layout.picture.format_map(record).strip())
+            picture = _below(path.parent, layout.places, layout.picture.format_map(record))
             content, part = layout.content.format_map(record), PARTS.get(record.get(layout.part, "").strip(), "")
-            rows.append(RatedImage(picture, scores, record.get(layout.prompt, "").strip(), content.strip(), part))
+            prompt, part = record.get(layout.prompt, ""), layout.sides.get(table.name, part)
+            rows.append(RatedImage(picture, scores, prompt.strip(), content.strip(), part))
     top = dict.fromkeys(layout.scores.values(), layout.top) if layout.top else None
-    return rated(name, rows, where=path, top=top)
+    return rated(name, rows, where=path, top=top, repeats=layout.repeats)
 
 
 def _below(root: Path, places: tuple[str, ...], name: str) -> Path:
     """Return a picture where it is, in either case of its first letter; where none is, where it should be."""
+    name = name.strip()
     names = (name, name[:1].swapcase() + name[1:])
     found = (path for place in places for one in names if (path := root / place / one).is_file())
     return next(found, root / places[0] / name)
@@ -125,6 +136,31 @@ def read_aigciqa(folder: Path) -> RatedImages:
     return rated("aigciqa2023", rows, where=path, top=dict.fromkeys(names, 100.0))
 
 
+def read_aigiqa_20k(folder: Path) -> RatedImages:
+    """Read AIGIQA-20K and its split: info_train, info_val and info_test (CSV or .xlsx) name pictures and prompts.
+
+    As it was handed out for its contest, only the first has opinions; those of the others are in `info_merge.csv` or
+    `data.csv`. Pictures without one are left out.
+    """
+    path = one_of(folder, ("info_train.csv", "info_train.xlsx"), "aigiqa-20k")
+    opinions: dict[str, str] = {}
+    for whole in (path.with_name(name) for name in ("info_merge.csv", "data.csv")):
+        if whole.is_file():
+            opinions |= {record["name"]: record[MOS] for _, record in read_records(whole, ("name", MOS))}
+    rows, silent = [], 0
+    for part in ("train", "val", "test"):
+        table = path.with_name(f"info_{part}{path.suffix}")
+        for line, record in read_records(table, ("name", "prompt")) if table.is_file() else ():
+            name = record["name"]
+            if not (opinion := record.get(MOS) or opinions.get(name, "")):
+                silent += 1
+                continue
+            picture, score = _below(path.parent, (part, "images", "all"), name), number(opinion, MOS, table, line)
+            rows.append(RatedImage(picture, {MOS: score}, record["prompt"].strip(), part=PARTS[part]))
+    note = f"AIGIQA-20K: {silent} pictures have no opinion here and are left out; info_merge.csv or data.csv has them."
+    return rated("aigiqa-20k", rows, where=path, top={MOS: 5.0}, notes=(note,) * bool(silent))
+
+
 def read_live_c(folder: Path) -> RatedImages:
     """Read LIVE in the Wild (LIVE-C, CLIVE): the first seven of its pictures only trained the subjects."""
     path = one_of(folder, ("Data/AllImages_release.mat",), "live-c", ("", "ChallengeDB_release/"))
@@ -157,17 +193,13 @@ def read_agiqa_1k(folder: Path) -> RatedImages:
     path = one_of(folder, names, "AGIQA-1K", ("", "data/"))
     if path.suffix.lower() == ".mat":
         return _from_mat("agiqa-1k", path, "subjective_scores")
-    find = pictures_below(path.parent, PLACES)
     if path.suffix.lower() == ".xlsx":
-        found = scored(path, {"MOS": MOS}, "Image", "Prompt")
-        rows = [RatedImage(find(record["Image"]), scores, record["Prompt"].strip()) for record, scores in found]
-        return rated("agiqa-1k", rows, where=path, repeats=True, notes=_repeats(rows))
-    rows = [
-        RatedImage(find(record["Image"]), scores, agiqa_1k_prompt(record["Image"].strip()))
-        for record, scores in scored(path, {"Score": MOS}, "Image")
-    ]
+        layout = Layout((path.name,), "{Image}", {"MOS": MOS}, (*PLACES, ""), prompt="Prompt", repeats=True)
+        return read_layout("agiqa-1k", layout, path)
+    found = read_layout("agiqa-1k", Layout((path.name,), "{Image}", {"Score": MOS}, (*PLACES, "")), path)
     note = "AGIQA-1K: the CSV has no prompts; they were spelled from the file names."
-    return rated("agiqa-1k", rows, where=path, notes=(note,))
+    rows = tuple(replace(row, prompt=agiqa_1k_prompt(row.path.name)) for row in found.rows)
+    return replace(found, rows=rows, notes=(note,))
 
 
 def agiqa_1k_prompt(name: str) -> str:
@@ -191,15 +223,14 @@ def _from_mat(name: str, path: Path, field: str) -> RatedImages:
             f"'{printable(path)}' has {len(names)} names, {len(prompts)} prompts and {len(scores)} scores; "
             "they must be as many."
         )
-    find = pictures_below(path.parent, PLACES)
     rows = []
     for number_, (picture, prompt, score) in enumerate(zip(names, prompts, scores, strict=True), 1):
         if not np.isfinite(score):
             raise ConfigError(f"'{printable(path)}' row {number_}: the score of '{picture}' is no number.")
-        rows.append(RatedImage(find(picture), {MOS: float(score)}, prompt.strip()))
+        rows.append(RatedImage(_below(path.parent, (*PLACES, ""), picture), {MOS: float(score)}, prompt.strip()))
     # Published splits count rows, so a name that comes twice stays twice.
     orders = _permutations(stored.get("index"), stored.get("ref_ids"), len(rows), path)
-    return rated(name, rows, where=path, permutations=orders, repeats=True, notes=_repeats(rows))
+    return rated(name, rows, where=path, permutations=orders, repeats=True)
 
 
 def _permutations(index: Any, ids: Any, count: int, path: Path) -> tuple[tuple[int, ...], ...]:
@@ -217,29 +248,8 @@ def _permutations(index: Any, ids: Any, count: int, path: Path) -> tuple[tuple[i
         raise ConfigError(f"'{printable(path)}': its orders name id {error}, which no picture has.") from None
 
 
-def _repeats(rows: list[RatedImage]) -> tuple[str, ...]:
-    seen: dict[Path, set[float]] = {}
-    for row in rows:
-        seen.setdefault(row.path, set()).add(row.scores[MOS])
-    twice = [path.name for path, scores in seen.items() if len(scores) > 1]
-    if not twice:
-        return ()
-    return (f"{len(twice)} pictures have several rows with different scores ('{twice[0]}'); all rows are kept.",)
-
-
-KONIQ_PARTS = {"training": "train", "validation": "validation", "test": "test"}
 SPAQ_FILE = "MOS and Image attribute scores"
 SPAQ_DIMENSIONS = ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")
-PARA_COLUMNS = {f"{name}Score_mean": name for name in ("aesthetic", "color", "composition", "content", "light")}
-
-
-@dataclass(frozen=True)
-class PublishedSet:
-    """How one set is read."""
-
-    read: Callable[[Path], RatedImages]
-    layout: str
-    """What its folder holds, for messages and the manual."""
 
 
 def read_koniq(folder: Path) -> RatedImages:
@@ -249,29 +259,16 @@ def read_koniq(folder: Path) -> RatedImages:
     and 0..100 in the other.
     """
     path = one_of(folder, ("koniq10k_distributions_sets.csv", "koniq10k_scores_and_distributions.csv"), "KonIQ-10k")
-    find = pictures_below(path.parent, ("512x384", "1024x768", "images"))
     rows, column = [], MOS
     for line, record in read_records(path, ("image_name", "MOS")):
         column = "MOS_zscore" if "MOS_zscore" in record else "MOS"
         score = number(record[column], column, path, line)
-        part = KONIQ_PARTS.get(record.get("set", "").strip(), "")
-        rows.append(RatedImage(find(record["image_name"]), {MOS: score}, part=part))
-    top = 5.0 if rows and max(row.scores[MOS] for row in rows) <= 5 else 100.0
-    note = f"KonIQ-10k: scores from column '{column}', scale up to {top:g}, pictures from '{find('x').parent.name}'."
+        picture = _below(path.parent, ("512x384", "1024x768", "images", ""), record["image_name"])
+        rows.append(RatedImage(picture, {MOS: score}, part=PARTS.get(record.get("set", "").strip(), "")))
+    top = 5.0 if max((row.scores[MOS] for row in rows), default=5) <= 5 else 100.0
+    place = rows[0].path.parent.name if rows else ""
+    note = f"KonIQ-10k: scores from column '{column}', scale up to {top:g}, pictures from '{place}'."
     return rated("koniq-10k", rows, where=path, top={MOS: top}, notes=(note,))
-
-
-def read_para(folder: Path) -> RatedImages:
-    """Read PARA: overall quality and aesthetics and four aesthetic dimensions, each 1..5, with its own split."""
-    root = folder if (folder / "annotation").is_dir() else folder.parent
-    values = {"qualityScore_mean": MOS} | PARA_COLUMNS
-    rows = []
-    for name, part in (("PARA-GiaaTrain.csv", "train"), ("PARA-GiaaTest.csv", "test")):
-        path = one_of(root, (f"annotation/{name}",), "PARA")
-        for record, scores in scored(path, values, "imageName", "sessionId"):
-            picture = root / "imgs" / record["sessionId"].strip() / record["imageName"].strip()
-            rows.append(RatedImage(picture, scores, part=part))
-    return rated("para", rows, where=root / "annotation", top=dict.fromkeys(values.values(), 5.0))
 
 
 LAYOUTS = {
@@ -284,6 +281,12 @@ LAYOUTS = {
         {"MOS": MOS} | {name: name.lower() for name in SPAQ_DIMENSIONS},
         ("../TestImage", "TestImage", "../Dataset/TestImage", "Dataset/TestImage"),
         100.0,
+    ),
+    "para": Layout(
+        ("annotation/PARA-GiaaTrain.csv", "PARA-GiaaTrain.csv"), "{sessionId}/{imageName}",
+        {"qualityScore_mean": MOS}
+        | {f"{name}Score_mean": name for name in ("aesthetic", "color", "composition", "content", "light")},
+        ("../imgs",), 5.0, sides={"PARA-GiaaTrain.csv": "train", "PARA-GiaaTest.csv": "test"},
     ),
     "kadid-10k": Layout(("dmos.csv",), "{dist_img}", {"dmos": MOS}, top=5.0, content="{ref_img}"),
     "tid2013": Layout(
@@ -309,34 +312,30 @@ LAYOUTS = {
 """KADID-10k's column is called `dmos`, but 5 is best, as its authors state. PIPAL's scores are Elo's."""
 
 
-def _of(name: str, pictures: str) -> PublishedSet:
-    layout = LAYOUTS[name]
-    return PublishedSet(lambda folder: read_layout(name, layout, folder), f"{layout.tables[0]}; {pictures}")
-
-
-PUBLISHED: dict[str, PublishedSet] = {
-    "agiqa-3k": PublishedSet(read_agiqa_3k, "AGIQA-3K.mat or data.csv; pictures in images/ (or beside the file)"),
-    "agiqa-1k": PublishedSet(
-        read_agiqa_1k, "AGIQA-1K.mat, AIGC_MOS_Zscore.xlsx or AIGC_all.csv; pictures in images/ or file/"
+HOLDS = {
+    "spaq": "TestImage/", "para": "PARA-GiaaTest.csv; imgs/SESSION/", "kadid-10k": "images/", "bid": "ImageDatabase/",
+    "tid2013": "distorted_images/", "pipal": "Train_Dist/ or Distortion_1/ to Distortion_4/", "flive": "database/",
+    "uhd-iqa": "training/, validation/, test/",
+}  # fmt: skip
+PUBLISHED: dict[str, tuple[Callable[[Path], RatedImages], str]] = {
+    "agiqa-3k": (read_agiqa_3k, "AGIQA-3K.mat or data.csv; pictures in images/ (or beside the file)"),
+    "agiqa-1k": (read_agiqa_1k, "AGIQA-1K.mat, AIGC_MOS_Zscore.xlsx or AIGC_all.csv; pictures in images/ or file/"),
+    "aigciqa2023": (read_aigciqa, "DATA/MOS/mosz1.mat to mosz3.mat, AIGCIQA2023_Prompts.xlsx; Image/allimg/"),
+    "aigiqa-20k": (
+        read_aigiqa_20k,
+        "info_train, info_val, info_test (.csv or .xlsx), info_merge.csv or data.csv; pictures in train/, val/, test/",
     ),
-    "aigciqa2023": PublishedSet(
-        read_aigciqa, "DATA/MOS/mosz1.mat to mosz3.mat, AIGCIQA2023_Prompts.xlsx; pictures in Image/allimg/"
-    ),
-    "koniq-10k": PublishedSet(
+    "koniq-10k": (
         read_koniq,
         "koniq10k_distributions_sets.csv or koniq10k_scores_and_distributions.csv; pictures in 512x384/ or 1024x768/",
     ),
-    "spaq": _of("spaq", "TestImage/"),
-    "para": PublishedSet(read_para, "annotation/PARA-GiaaTrain.csv, PARA-GiaaTest.csv; imgs/SESSION/"),
-    "kadid-10k": _of("kadid-10k", "images/"),
-    "tid2013": _of("tid2013", "distorted_images/"),
-    "pipal": _of("pipal", "Train_Dist/ or Distortion_1/ to Distortion_4/"),
-    "uhd-iqa": _of("uhd-iqa", "training/, validation/, test/"),
-    "bid": _of("bid", "ImageDatabase/"),
-    "live-c": PublishedSet(read_live_c, "Data/AllImages_release.mat, Data/AllMOS_release.mat; Images/"),
-    "flive": _of("flive", "database/"),
-    "ranked": PublishedSet(read_ranked, "ranking.json (of `grefine rank fit --json`), and a folder for each method"),
+    "live-c": (read_live_c, "Data/AllImages_release.mat, Data/AllMOS_release.mat; Images/"),
+    "ranked": (read_ranked, "ranking.json (of `grefine rank fit --json`), and a folder for each method"),
+} | {
+    name: (partial(read_layout, name, LAYOUTS[name]), f"{LAYOUTS[name].tables[0]}; {pictures}")
+    for name, pictures in HOLDS.items()
 }
+"""How each set is read, and what its folder holds, for messages and the manual."""
 
 
 def read_data(given: str) -> RatedImages:
@@ -352,5 +351,5 @@ def read_data(given: str) -> RatedImages:
         raise ConfigError(f"No data set '{name}': {', '.join(known)}{nearest(name, known)}")
     root = Path(path)
     if not root.exists():
-        raise ConfigError(f"'{printable(root)}' does not exist; {name} holds {PUBLISHED[name].layout}.")
-    return PUBLISHED[name].read(root)
+        raise ConfigError(f"'{printable(root)}' does not exist; {name} holds {PUBLISHED[name][1]}.")
+    return PUBLISHED[name][0](root)

@@ -42,16 +42,20 @@ class RatedImages:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def labels(self, column: str = MOS) -> list[float]:
-        """Return one column's scores divided by the scale's upper end, so that 1 is best."""
+    def scale(self, column: str = MOS) -> float:
+        """Return the upper end of one column's scale."""
         if column not in self.columns:
             accepted = ", ".join(self.columns)
             raise ConfigError(f"'{self.name}' has no scores '{column}': {accepted}{nearest(column, self.columns)}")
-        values = [row.scores[column] for row in self.rows]
-        top = self.top.get(column) or max(values)
+        top = self.top.get(column) or max(row.scores[column] for row in self.rows)
         if top <= 0:
             raise ConfigError(f"'{self.name}': no score of '{column}' is above zero, so they cannot be scaled to 1.")
-        return [value / top for value in values]
+        return top
+
+    def labels(self, column: str = MOS) -> list[float]:
+        """Return one column's scores divided by the scale's upper end, so that 1 is best."""
+        top = self.scale(column)
+        return [row.scores[column] / top for row in self.rows]
 
     def only(self, keep: Callable[[RatedImage], bool]) -> "RatedImages":
         """Return the rows that `keep` accepts; published orders no longer apply."""
@@ -93,13 +97,11 @@ def rated(
     columns = tuple(everything[0].scores)
     columns = tuple(c for c in columns if all(c in row.scores for row in everything))
     columns = (MOS, *(c for c in columns if c != MOS))
+    twice = {row.path.name for row in everything if kept[row.path].scores != row.scores}
+    if twice:
+        first = min(twice)
+        notes += (f"{len(twice)} pictures have several rows with different scores ('{first}'); all rows are kept.",)
     return RatedImages(name, tuple(everything), columns, top or {}, permutations, notes)
-
-
-def pictures_below(root: Path, folders: tuple[str, ...]) -> Callable[[str], Path]:
-    """Return a function from a file name to its path: in the first of `folders` that exists, else in `root` itself."""
-    place = next((root / name for name in folders if (root / name).is_dir()), root)
-    return lambda name: place / name.strip()
 
 
 def one_of(folder: Path, names: tuple[str, ...], title: str, places: tuple[str, ...] = ("",)) -> Path:

@@ -2,8 +2,8 @@
 
 import random
 from collections.abc import Callable, Hashable
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from grefine.errors import ConfigError
 from grefine.training.datasets.rated import RatedImage, RatedImages
@@ -44,6 +44,8 @@ class Split:
 
     train: tuple[int, ...]
     test: tuple[int, ...]
+    watch: tuple[int, ...] = ()
+    """Rows of neither side that choose the best weights."""
 
 
 def split(data: RatedImages, plan: SplitPlan) -> Split:
@@ -67,12 +69,7 @@ def prompt_key(row: RatedImage) -> str:
     return " ".join(row.prompt.casefold().split())
 
 
-def content_key(row: RatedImage) -> str:
-    """Return the pristine picture that a picture is a distortion of; empty when unknown."""
-    return row.content
-
-
-KEYS: dict[str, Callable[[RatedImage], str]] = {"prompt": prompt_key, "content": content_key}
+KEYS: dict[str, Callable[[RatedImage], str]] = {"prompt": prompt_key, "content": lambda row: row.content}
 
 
 def _shuffled(data: RatedImages, plan: SplitPlan) -> Split:
@@ -115,67 +112,37 @@ def _parts(data: RatedImages) -> Split:
     return Split(sides["train"], sides["test"])
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """How much of one thing is on both sides."""
-
-    shared: int
-    """Different values of the test side that also occur in training."""
-    of: int
-    """Different values of the test side."""
-    pictures: int
-    """Test pictures that have such a value."""
+SHARED: dict[str, tuple[str, Callable[[RatedImage], Hashable]]] = {
+    "files": ("a picture", lambda row: row.path),
+    "prompts": ("a prompt", KEYS["prompt"]),
+    "contents": ("a pristine picture", KEYS["content"]),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Leakage:
-    """A split's overlap: the same files, the same prompts, distortions of the same pristine picture."""
+def leakage(data: RatedImages, divided: Split) -> dict[str, Any]:
+    """Count what both sides have in common: the same files, prompts, distortions of one pristine picture.
 
-    data: str
-    train: int
-    test: int
-    files: Shared
-    prompts: Shared
-    contents: Shared
-
-    def sentences(self) -> list[str]:
-        """Return the overlap in words, one sentence for each thing that the set has."""
-        lines = [f"{self.data}: {self.train} pictures train, {self.test} test."]
-        for name, found, what in (
-            ("files", self.files, "a picture"),
-            ("prompts", self.prompts, "a prompt"),
-            ("contents", self.contents, "a pristine picture"),
-        ):
-            if not found.of or (name == "files" and not found.shared):
-                continue
-            if found.shared:
-                lines.append(
-                    f"{self.data}: {found.pictures} test pictures share {what} with training ({found.shared} of "
-                    f"{found.of} {name}), so their scores flatter the network."
-                )
-            else:
-                lines.append(f"{self.data}: no test picture shares {what} with training.")
-        return lines
-
-    def record(self) -> dict[str, object]:
-        """Return the numbers for a file."""
-        return asdict(self)
+    For each: the test side's values that also train (`shared`), all its values (`of`), its pictures with a shared one.
+    """
+    found: dict[str, Any] = {"data": data.name, "train": len(divided.train), "test": len(divided.test)}
+    for name, (_, key) in SHARED.items():
+        known = {key(data.rows[n]) for n in divided.train}
+        asked = [value for n in divided.test if (value := key(data.rows[n]))]
+        both = known.intersection(asked)
+        found[name] = {"shared": len(both), "of": len(set(asked)), "pictures": sum(value in both for value in asked)}
+    return found
 
 
-def leakage(data: RatedImages, split: Split) -> Leakage:
-    """Count what both sides of a split have in common."""
-    return Leakage(
-        data.name,
-        len(split.train),
-        len(split.test),
-        _shared(data, split, lambda row: row.path),
-        _shared(data, split, prompt_key),
-        _shared(data, split, content_key),
-    )
-
-
-def _shared(data: RatedImages, split: Split, key: Callable[[RatedImage], Hashable]) -> Shared:
-    known = {key(data.rows[n]) for n in split.train}
-    asked = [value for n in split.test if (value := key(data.rows[n]))]
-    both = {value for value in asked if value in known}
-    return Shared(len(both), len(set(asked)), sum(value in both for value in asked))
+def leakage_sentences(found: dict[str, Any]) -> list[str]:
+    """Return what `leakage` counted in words, one sentence for each thing that the set has."""
+    lines = [f"{found['data']}: {found['train']} pictures train, {found['test']} test."]
+    for name, (what, _) in SHARED.items():
+        shared, of, pictures = found[name].values()
+        if shared:
+            lines.append(
+                f"{found['data']}: {pictures} test pictures share {what} with training ({shared} of {of} {name}), so "
+                "their scores flatter the network."
+            )
+        elif of and name != "files":
+            lines.append(f"{found['data']}: no test picture shares {what} with training.")
+    return lines

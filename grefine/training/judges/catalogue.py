@@ -2,38 +2,31 @@
 
 import json
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from grefine.config import assignments, changed, changes_of, load_config
 from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_atomic
-from grefine.resources import bundled, config_file
+from grefine.resources import config_file
 from grefine.training.datasets.published import read_data
 from grefine.training.judges.dimensions import DimensionStage, FusionStage, MDIQARecipe
 from grefine.training.judges.five_level import FiveLevelRecipe, FiveLevelStage
 from grefine.training.judges.lar import BranchStage, LARRecipe, MergedStage
 from grefine.training.judges.moe import MainStage, MoERecipe, PriorStage
-from grefine.training.judges.run import Build, Progress, train_stage
+from grefine.training.judges.run import MEASURES, Build, Progress, train_stage
 from grefine.training.judges.stage import RatedRecipe
 
-
-@dataclass(frozen=True)
-class Judge:
-    """What one judge's recipes look like."""
-
-    recipe: type[RatedRecipe]
-    stages: dict[str, Build]
-
-
-JUDGES: dict[str, Judge] = {
-    "moe-agiqa": Judge(MoERecipe, {"prior": PriorStage, "main": MainStage}),
-    "mdiqa": Judge(MDIQARecipe, {"technical": DimensionStage, "aesthetic": DimensionStage, "fusion": FusionStage}),
-    "lar-iqa": Judge(LARRecipe, {"authentic": BranchStage, "synthetic": BranchStage, "merged": MergedStage}),
-    "five-level": Judge(FiveLevelRecipe, {"judge": FiveLevelStage}),
+JUDGES: dict[str, tuple[type[RatedRecipe], dict[str, Build]]] = {
+    "moe-agiqa": (MoERecipe, {"prior": PriorStage, "main": MainStage}),
+    "mdiqa": (MDIQARecipe, {"technical": DimensionStage, "aesthetic": DimensionStage, "fusion": FusionStage}),
+    "lar-iqa": (LARRecipe, {"authentic": BranchStage, "synthetic": BranchStage, "merged": MergedStage}),
+    "five-level": (FiveLevelRecipe, {"judge": FiveLevelStage}),
 }
+"""What each judge's recipes are written as, and its stages by name."""
 
 
 def train_on_data(
@@ -55,7 +48,8 @@ def train_on_data(
     """Train one stage of a judge on rated pictures; `tests` are sets on which it is measured whole, beside its own."""
     if judge not in JUDGES:
         raise ConfigError(f"No judge '{judge}': {', '.join(JUDGES)}{nearest(judge, JUDGES)}")
-    recipe: Any = load_config(recipe_file(judge, config), JUDGES[judge].recipe)
+    kind, stages = JUDGES[judge]
+    recipe: Any = load_config(config_file(f"train/{judge}", config), kind)
     recipe = changed(recipe, changes_of(changes) | {"start": recipe.start | assignments(start, "--start")})
     if seed is not None:
         recipe = replace(recipe, seed=seed, split=replace(recipe.split, seed=seed))
@@ -64,19 +58,17 @@ def train_on_data(
     if repeats < 1:
         raise ConfigError(f"--repeats is {repeats}; at least one split is trained.")
     sets, others = [read_data(given) for given in data], [read_data(given) for given in tests]
-    build = JUDGES[judge].stages[recipe.stage]
-
-    def once(chosen: RatedRecipe, folder: Path) -> dict[str, Any]:
-        budget: dict[str, Any] = {"minutes": minutes, "steps": steps}
-        return train_stage(build, chosen, sets, folder, others=others, **budget, cpu=cpu, progress=progress)
-
+    once: Callable[..., dict[str, Any]] = partial(
+        train_stage, stages[recipe.stage], sets=sets, others=others, minutes=minutes, steps=steps, cpu=cpu,
+        progress=progress,
+    )  # fmt: skip
     if repeats == 1:
-        return once(recipe, out)
+        return once(recipe, out=out)
     found = []
     for number in range(repeats):
         progress(f"split {number + 1} of {repeats}")
         divided = replace(recipe, split=replace(recipe.split, repeat=recipe.split.repeat + number))
-        found.append(once(divided, out / f"repeat-{number}"))
+        found.append(once(divided, out=out / f"repeat-{number}"))
     summary = summarise(found)
     write_atomic(out / "repeats.json", json.dumps({"splits": found, "summary": summary}, indent=1).encode())
     return summary
@@ -85,29 +77,12 @@ def train_on_data(
 def summarise(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return median, mean and deviation of every measure over splits."""
     summary: dict[str, Any] = {}
-    for name in found[0]:
-        summary[name] = {"n": found[0][name]["n"], "intervals": {}}
-        for measure in found[0][name]:
-            if measure in ("n", "intervals") or not all(measure in one[name] for one in found):
-                continue
-            values = [one[name][measure] for one in found]
-            summary[name] |= {
-                measure: statistics.median(values),
-                f"{measure}_mean": statistics.mean(values),
-                f"{measure}_deviation": statistics.stdev(values),
-            }
+    for name, first in found[0].items():
+        summary[name] = {"n": first["n"], "intervals": {}}
+        for measure in MEASURES:
+            values = [one[name][measure] for one in found if measure in one[name]]
+            if len(values) == len(found):
+                summary[name][measure] = statistics.median(values)
+                summary[name][f"{measure}_mean"] = statistics.mean(values)
+                summary[name][f"{measure}_deviation"] = statistics.stdev(values)
     return summary
-
-
-def recipe_file(judge: str, config: str | Path) -> Path:
-    """Return the file that a configuration's name means for a judge."""
-    path = Path(config)
-    if path.is_file():
-        return path
-    names = sorted(found.stem for found in (bundled("configs") / "train" / judge).glob("*.yaml"))
-    if str(config) in names:
-        return config_file("train", f"{judge}/{config}")
-    raise ConfigError(
-        f"No configuration '{config}' of {judge}: give a YAML file or one of {', '.join(names)}"
-        f"{nearest(str(config), names)}"
-    )

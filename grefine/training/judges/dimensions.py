@@ -18,7 +18,7 @@ from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
 from grefine.scorers.inputs import to_tensor
 from grefine.training.datasets.rated import RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample, flipped, random_crop, shorter_side
-from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, freeze, part_options
+from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, part_options
 from grefine.training.losses import norm_in_norm
 
 _NET = {"backbone": "resnet50", "backbone_options": {}, "width": 256, "heads": 4, "hidden": None, "gate_width": 64}
@@ -93,7 +93,7 @@ class DimensionStage(_Cropped, PartStage):
         fix_statistics(self.net.trunk)
         over = self.recipe.trunk_steps
         if over and step >= over:
-            freeze(self.net.trunk)
+            self.net.trunk.requires_grad_(False)
         return bool(over) and step == over
 
     def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ class FusionStage(_Cropped):
         begin_attention(self.fusion.local)
         begin_positive(self.fusion.local.overall)
         for part in (self.module.technology, self.module.aesthetic, self.fusion.semantics):
-            freeze(part)
+            part.requires_grad_(False)
 
     def train(self, step: int) -> bool:
         """Train the fusion alone; everything frozen stays in evaluation mode."""
@@ -155,7 +155,7 @@ def fix_statistics(trunk: nn.Module) -> None:
     for module in trunk.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
-            freeze(module)
+            module.requires_grad_(False)
 
 
 def begin_attention(net: nn.Module) -> None:

@@ -36,7 +36,18 @@ class FiveLevelStage(Stage):
     name, grouping = "five_level", "each"
 
     def __init__(self, recipe: FiveLevelRecipe, sets: Sequence[RatedImages]) -> None:
-        self.recipe, self.module = recipe, start_model(recipe)
+        self.recipe, path = recipe, Path(recipe.start.get("clip", ""))
+        if "clip" not in recipe.start:
+            if not recipe.geometry:
+                raise WeightsMissing(
+                    "The judge starts from OpenAI's CLIP ViT-B/32: give its state dict as `--start clip=FILE`, or a "
+                    "`geometry` to train a small one from scratch."
+                )
+            self.module = FiveLevelCLIP(**recipe.geometry)
+        elif path.is_dir():
+            self.module = FiveLevelCLIP.from_pretrained(path)
+        else:
+            self.module = FiveLevelCLIP.from_reference({"clip": read_state(path)})
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
@@ -52,19 +63,3 @@ class FiveLevelStage(Stage):
 
     def rate(self, row: RatedImage) -> Tensor:
         return self.module.judge([read_image(row.path).rgb]).quality
-
-
-def start_model(recipe: FiveLevelRecipe) -> FiveLevelCLIP:
-    """Return the judge that training begins with."""
-    start = recipe.start.get("clip", "")
-    if not start:
-        if not recipe.geometry:
-            raise WeightsMissing(
-                "The judge starts from OpenAI's CLIP ViT-B/32: give its state dict as `--start clip=FILE`, or a "
-                "`geometry` to train a small one from scratch."
-            )
-        return FiveLevelCLIP(**recipe.geometry)
-    path = Path(start)
-    if path.is_dir():
-        return FiveLevelCLIP.from_pretrained(path)
-    return FiveLevelCLIP.from_reference({"clip": read_state(path)})

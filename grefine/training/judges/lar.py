@@ -113,7 +113,8 @@ class MergedStage(Stage):
         return compare(self.recipe, self.module(views["whole"], views["crop"]), labels[:, 0])
 
     def rate(self, row: RatedImage) -> Tensor:
-        return self.module.score_images([read_image(row.path).rgb])
+        weight = next(self.module.parameters())
+        return self.module(*(view.to(weight) for view in self.module.views(read_image(row.path).rgb)))
 
 
 def compare(recipe: LARRecipe, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:

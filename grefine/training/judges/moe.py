@@ -9,13 +9,16 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers import AutoTokenizer
 
 from grefine.errors import ConfigError
 from grefine.io.images import read_image
 from grefine.models.moe_agiqa import MoEAGIQA, vit
 from grefine.models.moe_agiqa_head import MoEHead, Ratings
-from grefine.models.reward import semantic_view
+from grefine.models.reference import load_group
+from grefine.models.reward import RewardModel, semantic_view
 from grefine.scorers.batches import tokens
+from grefine.scorers.component import load_component
 from grefine.scorers.inputs import to_tensor
 from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
@@ -25,8 +28,6 @@ from grefine.training.judges.stage import (
     RatedRecipe,
     Stage,
     begin_with,
-    freeze,
-    load_state,
     named_start,
     part_options,
 )
@@ -40,21 +41,12 @@ class Ablation:
     """The features of the crops (visual degradation); without, the prompt's tokens alone are pooled and rated."""
     prompt: bool = True
     """The prompt that reads the picture (semantics)."""
-    attention: bool = True
-    """Crop positions read the prompt by attention; without, the two pooled vectors are added."""
     mixture: bool = True
     """Several experts behind a gate; without, one."""
 
     def __post_init__(self) -> None:
         if not self.image and not self.prompt:
             raise ConfigError("An ablation must leave the image or the prompt.")
-
-
-class Alone(nn.Module):
-    """The gate before a single expert: one logit, whatever it is."""
-
-    def forward(self, fused: Tensor) -> Tensor:
-        return fused[..., :1]
 
 
 class AblatedHead(MoEHead):
@@ -64,11 +56,12 @@ class AblatedHead(MoEHead):
         nn.Module.__init__(self)
         self.kept, self.chosen = kept, whole.chosen if kept.mixture else 1
         names = ("down", "conv", "prior", "norm_image") * kept.image + ("text_projection", "norm_text") * kept.prompt
-        names += ("attention",) * (kept.image and kept.prompt and kept.attention)
+        names += ("attention",) * (kept.image and kept.prompt)
         for name in names:
             setattr(self, name, getattr(whole, name))
-        self.gating: nn.Module = whole.gating if kept.mixture else Alone()
-        self.experts = whole.experts if kept.mixture else nn.ModuleList([whole.experts[0]])
+        self.gating, self.experts = whole.gating, whole.experts
+        if not kept.mixture:  # one logit, whatever it is, gives its expert everything
+            self.gating, self.experts = nn.Linear(whole.gating.in_features, 1), whole.experts[:1]
 
     def forward(self, features: Tensor, text: Tensor, prior: Tensor | None = None) -> Ratings:
         """Rate as `MoEHead` does, with what is left."""
@@ -77,10 +70,7 @@ class AblatedHead(MoEHead):
         read = self.norm_text(text @ self.text_projection)
         if not self.kept.image:
             return self.rate(read.mean(1)[:, None].expand(-1, features.shape[1], -1))
-        seen = self.seen(features, prior)
-        if not self.kept.attention:
-            return self.rate(seen.mean(2) + read.mean(1)[:, None])
-        return self.rate(self.fuse(seen, read))
+        return self.rate(self.fuse(self.seen(features, prior), read))
 
 
 def ablate(model: MoEAGIQA, kept: Ablation) -> None:
@@ -155,16 +145,26 @@ class MainStage(Stage):
             )
         self.recipe = recipe
         self.module = model = MoEAGIQA(**recipe.geometry)
-        self.priors: dict[str, Any] = {name: getattr(model, name) for name in ("vit", "vit_prior")}
-        self.priors = {name: part for name, part in self.priors.items() if part is not None}
+        known: dict[str, Any] = {"vit": model.vit, "vit_prior": model.vit_prior}
+        self.priors = {name: part for name, part in known.items() if part is not None}
         for name, part in self.priors.items():
             begin_with(part, recipe.start, name, frozen=recipe.ablation.image)
         if reward := named_start(recipe.start, "reward", frozen=recipe.frozen_share > 0):
-            _take_reward(model, reward)
+            loaded = load_component(RewardModel, Path(reward), "cpu")
+            load_group(model.vision, loaded.vision.state_dict(), f"'{reward}'")
+            load_group(model.text, loaded.text.state_dict(), f"'{reward}'")
         ablate(model, recipe.ablation)
         self.columns = tuple(MOS if name == "quality" else name for name in model.config["outputs"])
         self.tokenizer = _tokenizer(recipe.tokenizer)
-        self._freeze()
+        for part in self.priors.values():
+            part.requires_grad_(False)
+        for tower, layers, last in (
+            (model.text, "encoder.layer", "attention.self.query.weight"),
+            (model.vision, "encoder.layers", "layer_norm1.weight"),
+        ):
+            depth = int(recipe.frozen_share * len(tower.get_submodule(layers)))  # type: ignore[arg-type]
+            below = ["embeddings.", *(f"{layers}.{n}." for n in range(depth))]
+            freeze_until(tower, below, f"{layers}.{depth}.{last}")
         drop_paths(model.vision, recipe.drop_path)
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
@@ -192,18 +192,6 @@ class MainStage(Stage):
     def save(self, folder: Path) -> None:
         super().save(folder)
         self.tokenizer.save_pretrained(folder / "tokenizer")
-
-    def _freeze(self) -> None:
-        for part in self.priors.values():
-            freeze(part)
-        text, vision = self.module.text, self.module.vision
-        for tower, layers, last in (
-            (text, "encoder.layer", "attention.self.query.weight"),
-            (vision, "encoder.layers", "layer_norm1.weight"),
-        ):
-            depth = int(self.recipe.frozen_share * len(tower.get_submodule(layers)))  # type: ignore[arg-type]
-            below = ["embeddings.", *(f"{layers}.{n}." for n in range(depth))]
-            freeze_until(tower, below, f"{layers}.{depth}.{last}")
 
 
 def random_crops(image: Image.Image, side: int, count: int, rng: random.Random) -> Tensor:
@@ -239,18 +227,7 @@ def _dropped(module: nn.Module, out: Any, share: float) -> Any:
     return (value, *out[1:]) if isinstance(out, tuple) else value
 
 
-def _take_reward(model: MoEAGIQA, folder: str) -> None:
-    from grefine.models.reward import RewardModel
-    from grefine.scorers.component import load_component
-
-    reward = load_component(RewardModel, Path(folder), "cpu")
-    load_state(model.vision, reward.vision.state_dict(), folder)
-    load_state(model.text, reward.text.state_dict(), folder)
-
-
 def _tokenizer(name: str) -> Any:
-    from transformers import AutoTokenizer
-
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:

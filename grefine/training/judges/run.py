@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,26 @@ from grefine.errors import ConfigError
 from grefine.evaluate.correlation import agreement, plcc, srcc
 from grefine.io.atomic import write_atomic
 from grefine.training.datasets.rated import RatedImages
-from grefine.training.datasets.splits import Leakage, Split, SplitPlan, leakage, prompt_key, split
+from grefine.training.datasets.splits import Split, SplitPlan, leakage, leakage_sentences, prompt_key, split
 from grefine.training.judges.pool import Loader, Order, Pool
-from grefine.training.judges.stage import BUDGET, RatedRecipe, Stage, make_optimiser, rate_of
+from grefine.training.judges.stage import BUDGET, RatedRecipe, Stage, rate_of
 from grefine.training.loop import Budget, Record, curves, train
 
-MEASURES = ("srcc", "plcc", "plcc_fitted", "krcc", "rmse")
+MEASURES = ("srcc", "plcc", "plcc_fitted", "krcc", "rmse", "mae", "rmse_raw", "mae_raw")
 
 
 def worth(stage: Stage, pool: Pool) -> dict[str, float]:
-    """Return rank and linear correlation with the labels, the mean over columns and data sets."""
+    """Return rank and linear correlation with the labels, the mean over labels and data sets."""
     stage.module.eval()
     with torch.no_grad():
         found = stage.predict(pool.rows).float().cpu()
-    values: dict[str, list[float]] = {"srcc": [], "plcc": []}
-    for source in sorted(set(pool.sources)):
-        rows = [n for n, other in enumerate(pool.sources) if other == source]
-        for column in range(pool.labels.shape[1]):
-            x, y = found[rows, column].numpy(), pool.labels[rows, column].numpy()
-            values["srcc"].append(srcc(x, y))
-            values["plcc"].append(plcc(x, y))
-    return {name: sum(v) / len(v) for name, v in values.items()}
+    rows = [[n for n, other in enumerate(pool.sources) if other == source] for source in sorted(set(pool.sources))]
+    sides = [
+        (found[own, column].numpy(), pool.labels[own, column].numpy())
+        for own in rows
+        for column in range(pool.labels.shape[1])
+    ]
+    return {name: sum(by(x, y) for x, y in sides) / len(sides) for name, by in (("srcc", srcc), ("plcc", plcc))}
 
 
 def measured(stage: Stage, tests: Sequence[tuple[RatedImages, Sequence[int]]], folder: Path) -> dict[str, Any]:
@@ -46,19 +45,17 @@ def measured(stage: Stage, tests: Sequence[tuple[RatedImages, Sequence[int]]], f
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["data", "image", "label", "opinion", "predicted"])
-    for data, rows in tests:
+    for data, numbers in tests:
+        rows = [data.rows[n] for n in numbers]
         with torch.no_grad():
-            predicted = stage.predict([data.rows[n] for n in rows]).double().cpu()
-        for column, name in enumerate(stage.columns):
-            opinions = [data.rows[n].scores[name] for n in rows]
-            scores = predicted[:, column].tolist()
-            result = agreement(scores, opinions)
+            predicted = stage.predict(rows).double().cpu()
+        for name, scores in zip(stage.columns, predicted.T.tolist(), strict=True):
+            result = agreement([score * data.scale(name) for score in scores], [row.scores[name] for row in rows])
             values = {m: value for m in MEASURES if math.isfinite(value := getattr(result, m))}
-            found[f"{data.name}.{name}"] = (
-                {"n": result.n} | values | {"intervals": {k: list(v) for k, v in result.intervals.items()}}
-            )
-            for n, opinion, score in zip(rows, opinions, scores, strict=True):
-                writer.writerow([data.name, data.rows[n].path.name, name, repr(opinion), repr(score)])
+            intervals = {measure: list(span) for measure, span in result.intervals.items()}
+            found[f"{data.name}.{name}"] = {"n": result.n} | values | {"intervals": intervals}
+            for row, score in zip(rows, scores, strict=True):
+                writer.writerow([data.name, row.path.name, name, repr(row.scores[name]), repr(score)])
     write_atomic(folder / "predictions.csv", table.getvalue().encode())
     return found
 
@@ -67,25 +64,27 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     """Return measurements in words, one line for each data set and label."""
     lines = []
     for name, values in found.items():
-        parts = []
-        for measure in MEASURES:
-            if measure in values:
-                low_high = values["intervals"].get(measure)
-                span = f" [{low_high[0]:.3f}, {low_high[1]:.3f}]" if low_high else ""
-                parts.append(f"{measure} {values[measure]:.3f}{span}")
-        lines.append(f"{name}: {', '.join(parts)}, n {values['n']}")
+        spans = {measure: " [{:.3f}, {:.3f}]".format(*span) for measure, span in values["intervals"].items()}
+        told = [f"{m} {values[m]:.3f}{spans.get(m, '')}" for m in MEASURES if m in values]
+        lines.append(f"{name}: {', '.join(told)}, n {values['n']}")
     return lines
 
 
 def write_report(
-    name: str, recipe: RatedRecipe, record: Record, found: dict[str, Any], leaks: Sequence[Leakage], folder: Path
+    name: str,
+    recipe: RatedRecipe,
+    record: Record,
+    found: dict[str, Any],
+    leaks: Sequence[dict[str, Any]],
+    folder: Path,
 ) -> None:
     """Write `metrics.json` and the card beside the weights."""
-    stored = {"measured": found, "leakage": [leak.record() for leak in leaks], "recipe": asdict(recipe)}
+    stored = {"measured": found, "leakage": leaks, "recipe": asdict(recipe)}
     write_atomic(folder / "metrics.json", json.dumps(stored, indent=1).encode())
-    sentences = "\n".join(f"- {line}" for leak in leaks for line in leak.sentences())
+    sentences = "\n".join(f"- {line}" for leak in leaks for line in leakage_sentences(leak))
     chosen = "the test pictures, which flatters these numbers" if recipe.watch == "test" else "pictures held out of it"
     kept = f"best on {chosen}" if recipe.keep == "best" else "last"
+    measures = "\n".join(f"- {line}" for line in lines_of(found))
     card = f"""# {name}
 
 Trained by grefine on rated pictures: {record.samples:,} views, {record.cpu_seconds / 60:.1f} CPU-minutes,
@@ -93,9 +92,10 @@ Trained by grefine on rated pictures: {record.samples:,} views, {record.cpu_seco
 
 {sentences}
 
-On the test pictures (95 % bootstrap intervals; `plcc_fitted` after the 5-parameter logistic):
+On the test pictures, on the scale of their opinions (95 % bootstrap intervals; `plcc_fitted`, `rmse` and `mae` after
+the 5-parameter logistic, which takes six pictures):
 
-{chr(10).join(f"- {line}" for line in lines_of(found))}
+{measures}
 
 The pictures and opinions keep their own terms, which may limit what these weights may be used for.
 """
@@ -104,15 +104,6 @@ The pictures and opinions keep their own terms, which may limit what these weigh
 
 Progress = Callable[[str], None]
 Build = Callable[[Any, Sequence[RatedImages]], Stage]
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Rows of one set: what trains, what watches, what only tests."""
-
-    train: tuple[int, ...]
-    watch: tuple[int, ...]
-    test: tuple[int, ...]
 
 
 def train_stage(
@@ -140,15 +131,17 @@ def train_stage(
     if len(set(names)) < len(names):
         raise ConfigError(f"Two data sets are called '{max(names, key=names.count)}': give tables different names.")
     torch.manual_seed(recipe.seed)
-    sides = [divide(data, recipe) for data in sets]
-    leaks = [leakage(data, Split(s.train + s.watch, s.test)) for data, s in zip(sets, sides, strict=True)]
-    if recipe.split.kind == "folds":
-        for name in (data.name for data in sets if not data.permutations):
-            progress(
-                f"{name}: no orders of its rows are published; {recipe.split.train:.0%} at random train, as printed."
-            )
-    for line in [note for data in sets for note in data.notes] + [line for leak in leaks for line in leak.sentences()]:
+    wholes = [split(data, recipe.split) for data in sets]
+    leaks = [leakage(data, whole) for data, whole in zip(sets, wholes, strict=True)]
+    told = [
+        f"{data.name}: no orders of its rows are published; {recipe.split.train:.0%} at random train, as printed."
+        for data in sets
+        if recipe.split.kind == "folds" and not data.permutations
+    ]
+    told += [note for data in sets for note in data.notes]
+    for line in told + [line for leak in leaks for line in leakage_sentences(leak)]:
         progress(line)
+    sides = [watched(data, whole, recipe) for data, whole in zip(sets, wholes, strict=True)]
     stage = build(recipe, sets)
     record = Record.load(out / "training", stage.name)
     settings = asdict(recipe) | {"data": [[data.name, len(data)] for data in sets]}
@@ -156,10 +149,10 @@ def train_stage(
     stage.module.to(accelerator.device)
     pool = Pool(sets, stage.columns, [s.train for s in sides])
     order = Order(pool, recipe.batch, recipe.seed, stage.grouping, recipe.passes)
-    watched = Pool(sets, stage.columns, [s.watch for s in sides])
-    run = Run(stage, recipe, record, order, watched, out)
+    watching = Pool(sets, stage.columns, [s.watch for s in sides])
+    run = Run(stage, recipe, record, order, watching, out)
     run.resume(accelerator.device)
-    budget = _budget(recipe, order.per_epoch, run.done, minutes, steps)
+    budget = Budget.rest(minutes, steps, recipe.iterations or recipe.epochs * order.per_epoch, run.done)
     loader = Loader(pool, order, stage.view, recipe.seed)
     try:
         train(
@@ -172,7 +165,7 @@ def train_stage(
             save=run.save,
             batch=recipe.batch,
             accelerator=accelerator,
-            every=_share(recipe, order.per_epoch, budget),
+            every=min(1.0, (recipe.every or order.per_epoch) / budget.steps) if budget.steps else 0.05,
             clip=math.inf,
             rate=lambda number: run.rate(run.done + number),
         )
@@ -195,7 +188,9 @@ class Run:
     ) -> None:
         self.stage, self.record, self.watched, self.out, self.keep = stage, record, watched, out, recipe.keep
         trained = [p for p in stage.module.parameters() if p.requires_grad]
-        self.optimiser = make_optimiser(recipe.optimiser, trained)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser.kind]
+        rate, decay = recipe.optimiser.learning_rate, recipe.optimiser.weight_decay
+        self.optimiser: torch.optim.Optimizer = kind(trained, lr=rate, weight_decay=decay)
         self.rate = rate_of(recipe.schedule, order.per_epoch)
         self.done, self.best, self.reached, self.seen = 0, -math.inf, -math.inf, 0
         self.state = out / "training" / f"{stage.name}.pt"
@@ -236,37 +231,20 @@ class Run:
             return
         stored = torch.load(self.state, map_location=device, weights_only=True)
         self.stage.module.load_state_dict(stored["module"])
-        rates = [group["lr"] for group in self.optimiser.param_groups]
         self.optimiser.load_state_dict(stored["optimiser"])
-        for group, rate in zip(self.optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.optimiser.defaults["lr"]  # the stored one is of the step at which it was written
         self.done, self.best = stored["done"], stored["best"]
 
 
-def divide(data: RatedImages, recipe: RatedRecipe) -> Sides:
-    """Split a set into what trains, what watches and what tests; watched pictures share no prompt with training."""
-    whole = split(data, recipe.split)
+def watched(data: RatedImages, whole: Split, recipe: RatedRecipe) -> Split:
+    """Take a share of the training side to watch, which shares no prompt with the rest; or the test side."""
     if recipe.watch == "test":
-        return Sides(whole.train, whole.test, whole.test)
+        return replace(whole, watch=whole.test)
     kind = recipe.split.kind if recipe.split.kind in ("random", "prompt", "content") else "random"
     inner = replace(data, rows=tuple(data.rows[n] for n in whole.train), permutations=())
     if kind == "prompt" and not any(prompt_key(row) for row in inner.rows):
         kind = "random"
     found = split(inner, SplitPlan(kind, 1 - recipe.validation, recipe.seed))
-    taken = [tuple(whole.train[n] for n in side) for side in (found.train, found.test)]
-    return Sides(taken[0], taken[1], whole.test)
-
-
-def _budget(recipe: RatedRecipe, per_epoch: int, done: int, minutes: float | None, steps: int | None) -> Budget:
-    if minutes is not None or steps is not None:
-        return Budget(minutes=minutes, steps=steps)
-    whole = recipe.iterations or recipe.epochs * per_epoch
-    if done >= whole:
-        raise ConfigError(f"All {whole} steps of the recipe are done: give --steps or --minutes to go on.")
-    return Budget(steps=whole - done)
-
-
-def _share(recipe: RatedRecipe, per_epoch: int, budget: Budget) -> float:
-    if budget.steps is None:
-        return 0.05
-    return min(1.0, (recipe.every or per_epoch) / budget.steps)
+    train, watch = (tuple(whole.train[n] for n in side) for side in (found.train, found.test))
+    return Split(train, whole.test, watch)

@@ -1,5 +1,6 @@
 """What a stage of a recipe states and gives: data, optimiser, schedule, its network, loss, and how it is saved."""
 
+import json
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,11 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import open_clip
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError, WeightsMissing
+from grefine.models.reference import load_group
 from grefine.training.datasets.rated import MOS, RatedImage
 from grefine.training.datasets.splits import SplitPlan
 from grefine.training.judges.pool import Batch, Grouping, Sample
@@ -75,12 +80,6 @@ class RatedRecipe:
 
 BUDGET = ("epochs", "iterations", "every")
 """Settings that may differ when a run is resumed."""
-
-
-def make_optimiser(settings: Optimiser, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser of a recipe."""
-    kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def rate_of(settings: Schedule, per_epoch: int) -> Callable[[int], float]:
@@ -171,17 +170,17 @@ def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: st
 
 
 def begin_with(module: nn.Module, start: Mapping[str, str], part: str, frozen: bool = False) -> None:
-    """Load the weights that a recipe names for `part`: `timm:NAME`, `open_clip:MODEL/TAG` (or
-    MODEL/FILE), or a folder or file of safetensors.
+    """Load the weights that a recipe names for `part`: `timm:NAME`, `open_clip:MODEL/TAG` (or MODEL/FILE), or a
+    folder or file of safetensors.
 
     A part that stays `frozen` begins at random (`random`) only where that is asked for.
     """
     if not (named := named_start(start, part, frozen)):
         return
-    for library, read in (("timm:", _from_timm), ("open_clip:", _from_open_clip)):
-        if named.startswith(library):
-            load_state(module, read(named.removeprefix(library)), named, partial=True)
-            return
+    if named.startswith(("timm:", "open_clip:")):
+        own = module.state_dict()
+        load_group(module, {key: value for key, value in _fetched(named).items() if key in own}, f"'{named}'")
+        return
     path = Path(named)
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if not files:
@@ -189,7 +188,7 @@ def begin_with(module: nn.Module, start: Mapping[str, str], part: str, frozen: b
             f"The recipe lets '{part}' begin with '{named}', which holds no .safetensors: train that stage first, or "
             f"remove `start: {part}` to begin at random."
         )
-    load_state(module, _read(files), named)
+    load_group(module, _read(files), f"'{named}'")
 
 
 def named_start(start: Mapping[str, str], part: str, frozen: bool) -> str:
@@ -205,70 +204,30 @@ def named_start(start: Mapping[str, str], part: str, frozen: bool) -> str:
 
 def load_saved(model: nn.Module, folder: Path) -> None:
     """Load what was saved in a folder, however many files it is in."""
-    load_state(model, _read(folder.glob("*.safetensors")), str(folder))
+    load_group(model, _read(folder.glob("*.safetensors")), f"'{folder}'")
 
 
 def _read(files: Iterable[Path]) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
     return {key: value for file in files for key, value in load_file(file).items()}
 
 
-def load_state(module: nn.Module, state: Mapping[str, Tensor], named: str, partial: bool = False) -> None:
-    """Load a state dict whose every tensor must fit; a `partial` source may hold more than the module has."""
-    from grefine.errors import WeightsCorrupt
-
-    own = module.state_dict()
-    given = {key: value.to(own[key].dtype) for key, value in state.items() if key in own}
-    foreign = [] if partial else [key for key in state if key not in own]
-    absent = [key for key in own if key not in state]
-    wrong = [key for key, value in given.items() if value.shape != own[key].shape]
-    for keys, what in ((absent, "lacks"), (foreign, "has the foreign"), (wrong, "has another shape of")):
-        if keys:
-            raise WeightsCorrupt(
-                f"'{named}' {what} '{keys[0]}' ({len(keys)} such tensors): it is of another geometry."
-            )
-    module.load_state_dict(given)
+def _fetched(named: str) -> dict[str, Tensor]:
+    """Return the weights that timm or open_clip (its image tower) fetch once or read from a file."""
+    library, _, name = named.partition(":")
+    try:
+        if library == "timm":
+            return timm.create_model(name, pretrained=True).state_dict()
+        model, _, tag = name.partition("/")
+        return open_clip.create_model(model, pretrained=tag).visual.state_dict()
+    except Exception as error:  # noqa: BLE001 - they raise whatever their hub or their reader meets
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise WeightsMissing(
+            f"{library} could not give the weights of '{name}' ({first}): be online once, or name a .safetensors file."
+        ) from error
 
 
 def save_state(module: nn.Module, folder: Path, about: Mapping[str, Any]) -> None:
     """Write a part's weights and what it is."""
-    import json
-
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, folder / "model.safetensors")
     (folder / "part.json").write_text(json.dumps(dict(about), indent=1), encoding="utf-8")
-
-
-@torch.no_grad()
-def freeze(module: nn.Module, frozen: bool = True) -> None:
-    """Take a module out of training, or put it back."""
-    module.requires_grad_(not frozen)
-
-
-def _from_timm(name: str) -> dict[str, Tensor]:
-    import timm
-
-    try:
-        return timm.create_model(name, pretrained=True).state_dict()
-    except (OSError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise WeightsMissing(
-            f"timm could not give the weights of '{name}' ({first}): be online once, or name a .safetensors file."
-        ) from error
-
-
-def _from_open_clip(name: str) -> dict[str, Tensor]:
-    """Return the image tower's weights, which open_clip fetches once or reads from a file."""
-    import open_clip
-
-    model, _, tag = name.partition("/")
-    try:
-        return open_clip.create_model(model, pretrained=tag).visual.state_dict()
-    except Exception as error:  # noqa: BLE001 - it raises whatever its hub or its reader meets
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise WeightsMissing(
-            f"open_clip could not give '{model}' with '{tag}' ({first}): be online once, or name a file."
-        ) from error

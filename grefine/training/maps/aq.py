@@ -8,14 +8,11 @@ PQ-Map reads the same CLIP. A second loss therefore holds its factors where they
 """
 
 import copy
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError
@@ -25,36 +22,24 @@ from grefine.indicators.similarity import factor_logits
 from grefine.indicators.text_features import TextFeatures
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from grefine.training.datasets.splits import SplitPlan
-from grefine.training.loop import Budget, Record, train
-from grefine.training.losses import correlation_loss
-from grefine.training.maps.opinions import Opinions, OpinionSource
+from grefine.training.loop import Record
+from grefine.training.maps.fit import Fit, FitSettings, errors
+from grefine.training.maps.opinions import Opinions
 from grefine.training.maps.scores import agreement, alignment_scores
-
-CHUNK = 32
 
 
 @dataclass(frozen=True)
-class AQSettings:
-    """What is fitted and how (configs/train/aq)."""
+class AQSettings(FitSettings):
+    """What is fitted and how."""
 
     text: bool = True
     """The text tower and CLIP's scale move."""
     image_blocks: int = 0
     """So many last blocks of the image tower move."""
     batch: int = 48
-    """Opinions per step."""
-    epochs: int = 50
-    """Over a table; the toy world has no end and needs a budget."""
     learning_rate: float = 1e-5
-    weight_decay: float = 0.0
-    order_weight: float = 0.5
-    """Of (1 - correlation) / 2 beside the mean squared error."""
     keep_quality: float = 10.0
     """Of the mean squared change of PQ-Map's factors on the training pictures."""
-    split: SplitPlan = field(default_factory=lambda: SplitPlan("random", 0.9))
-    """Which pictures of a table only measure."""
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.text and not self.image_blocks:
@@ -101,32 +86,28 @@ class Quality:
 
 
 def fit_alignment(
-    out: Path,
+    fit: Fit,
     clip: ClipSurgery,
     tokenizer: Any,
     prompts: PQPrompts,
     calibration: Calibration,
-    source: OpinionSource,
-    settings: AQSettings,
-    budget: Budget,
-    accelerator: Accelerator,
-    identity: dict[str, Any],
     before: ClipSurgery | None = None,
 ) -> Record:
-    """Fit `clip` to the opinions of `source` and write `out`/clip and the record, which is returned.
+    """Fit `clip` to opinions, and write `out`/clip and the record, which is returned.
 
     `before` is the CLIP that PQ-Map's factors are held to; without it, `clip` as it is given.
     """
-    clip.to(accelerator.device).float().eval()
-    prompts.to(accelerator.device).float().eval().requires_grad_(False)
-    teacher = (before or copy.deepcopy(clip)).to(accelerator.device).float().eval().requires_grad_(False)
+    device, settings = fit.accelerator.device, fit.settings
+    clip.to(device).float().eval()
+    prompts.to(device).float().eval().requires_grad_(False)
+    teacher = (before or copy.deepcopy(clip)).to(device).float().eval().requires_grad_(False)
     parameters = moving(clip, settings)
-    texts, quality = TextFeatures(clip, tokenizer), Quality(teacher, prompts)
-    record = Record.load(out / "training", "aq")
-    offset = record.samples // settings.batch
-    measured = source.held_out()
+    texts, quality, measured = TextFeatures(clip, tokenizer), Quality(teacher, prompts), fit.source.held_out()
     with torch.no_grad():
-        held_out = [(part, teacher(part.look(range(part.count)))) for part in parts_of(measured, CHUNK)]
+        held_out = [(part, teacher(part.look(range(part.count)))) for part in measured.parts()]
+
+    def features_of(data: Opinions, was: Tensor) -> Tensor:
+        return clip(data.look(range(data.count))) if settings.image_blocks else was
 
     def score(data: Opinions, features: Tensor) -> tuple[Tensor, Tensor]:
         parsed = [parsed_prompt(text) for text in data.prompts]
@@ -137,64 +118,23 @@ def fit_alignment(
         found = alignment_scores(features, data.image_of[rows], chosen, texts, calibration)
         return found, data.opinions[rows].to(found.device)
 
-    def step(number: int) -> dict[str, Tensor]:
-        data = source.draw(offset + number, settings.batch)
-        pixels = data.look(range(data.count))
+    def losses(data: Opinions) -> dict[str, Tensor]:
         with torch.no_grad():
-            was = teacher(pixels)
-        features = clip(pixels) if settings.image_blocks else was
-        found, opinions = score(data, features)
-        error, change = F.mse_loss(found, opinions), quality.change(clip, features, was)
-        loss = error + settings.keep_quality * change
-        losses = {"loss": loss, "mse": error, "quality_change": change}
-        if settings.order_weight and len(opinions) > 1:
-            losses["order"] = correlation_loss(found, opinions)
-            losses["loss"] = loss + settings.order_weight * losses["order"]
-        return losses
+            was = teacher(data.look(range(data.count)))
+        features = features_of(data, was)
+        found = errors(*score(data, features), settings.order_weight)
+        found["quality_change"] = quality.change(clip, features, was)
+        found["loss"] = found["loss"] + settings.keep_quality * found["quality_change"]
+        return found
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        scores, opinions, changes = [], [], []
+        scored, change = [], 0.0
         for part, was in held_out:
-            features = clip(part.look(range(part.count))) if settings.image_blocks else was
-            changes.append(float(quality.change(clip, features, was)) * part.count)
-            found, wanted = score(part, features)
-            scores.append(found.cpu())
-            opinions.append(wanted.cpu())
-        return agreement(torch.cat(scores), torch.cat(opinions)) | {
-            "quality_rms_change": (sum(changes) / measured.count) ** 0.5
-        }
+            features = features_of(part, was)
+            change += float(quality.change(clip, features, was)) * part.count
+            scored.append([x.cpu() for x in score(part, features)])
+        found, opinions = (torch.cat(side) for side in zip(*scored, strict=True))
+        return agreement(found, opinions) | {"quality_rms_change": (change / measured.count) ** 0.5}
 
-    if not record.rows:
-        record.rows.append({"step": 0, "samples": 0, "cpu_seconds": 0.0} | evaluate())
-    train(
-        step,
-        [torch.optim.Adam(parameters, settings.learning_rate, weight_decay=settings.weight_decay)],
-        budget,
-        record,
-        settings=asdict(settings) | identity,
-        evaluate=evaluate,
-        save=lambda: clip.save_pretrained(out / "clip"),
-        batch=settings.batch,
-        accelerator=accelerator,
-    )
-    return record
-
-
-def parts_of(rated: Opinions, count: int) -> list[Opinions]:
-    """Cut a batch into batches of at most `count` pictures, each with the opinions about them."""
-    return [_part(rated, range(start, min(start + count, rated.count))) for start in range(0, rated.count, count)]
-
-
-def _part(rated: Opinions, pictures: Sequence[int]) -> Opinions:
-    first = pictures[0]
-    rows = ((rated.image_of >= first) & (rated.image_of <= pictures[-1])).nonzero()[:, 0]
-    return Opinions(
-        rated.keys[first : pictures[-1] + 1],
-        lambda chosen: rated.look([first + row for row in chosen]),
-        len(pictures),
-        rated.image_of[rows] - first,
-        rated.opinions[rows],
-        rated.factors[rows],
-        tuple(rated.prompts[int(row)] for row in rows),
-    )
+    return fit.run(parameters, losses, evaluate, lambda: clip.save_pretrained(fit.out / "clip"))

@@ -19,6 +19,9 @@ from grefine.training.datasets.rated import MOS
 from grefine.training.datasets.splits import SplitPlan, split
 from grefine.training.datasets.table import read_table
 
+CHUNK = 32
+"""Pictures per forward pass outside training steps."""
+
 
 @dataclass(frozen=True)
 class Opinions:
@@ -41,19 +44,30 @@ class Opinions:
     damage: Tensor | None = None
     """`(B, H, W)` bool where the picture is truly bad, if that is known."""
 
+    def parts(self) -> "list[Opinions]":
+        """Cut into batches of at most `CHUNK` pictures, each with the opinions about them."""
+        return [self._part(start, min(start + CHUNK, self.count)) for start in range(0, self.count, CHUNK)]
+
+    def _part(self, first: int, end: int) -> "Opinions":
+        rows = ((self.image_of >= first) & (self.image_of < end)).nonzero()[:, 0]
+        return Opinions(
+            self.keys[first:end],
+            lambda chosen: self.look([first + row for row in chosen]),
+            end - first,
+            self.image_of[rows] - first,
+            self.opinions[rows],
+            self.factors[rows],
+            tuple(self.prompts[int(row)] for row in rows),
+        )
+
 
 class OpinionSource(Protocol):
     """Where batches come from."""
 
-    @property
-    def identity(self) -> str:
-        """What changes when the data do, so that nobody goes on from other data by mistake."""
-        ...
-
-    @property
-    def size(self) -> int | None:
-        """Opinions to train on; None for an endless source."""
-        ...
+    identity: str
+    """What changes when the data do, so that nobody goes on from other data by mistake."""
+    size: int | None
+    """Opinions to train on; None for an endless source."""
 
     def draw(self, number: int, count: int) -> Opinions:
         """Return training batch `number`; the same for a number every time."""

@@ -21,6 +21,7 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import config_file
 from grefine.training.loop import Budget, Record, curves
 from grefine.training.maps.aq import AQSettings, fit_alignment
+from grefine.training.maps.fit import Fit
 from grefine.training.maps.opinions import OpinionSource, RatedTable
 from grefine.training.maps.pq import PQSettings, fit_prompts
 
@@ -43,6 +44,7 @@ def train_map(
     steps: int | None = None,
     seed: int | None = None,
     cpu: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Fit one map to opinions, or go on: PQ-Map's prompts (`out`/pq_prompts) or the CLIP of AQ-Map (`out`/clip)."""
     settings = _settings(kind, config, seed)
@@ -51,23 +53,28 @@ def train_map(
         opinions = source(clip, settings)
     elif data is not None:
         opinions = RatedTable(clip, data, images, seed=settings.seed, plan=settings.split, prompted=kind == "aq")
+        for note in opinions.data.notes:
+            progress(note)
     else:
         raise ConfigError(f"Give `data`: a CSV file of opinions to fit the {kind.upper()}-Map to (docs/maps.md).")
     identity = {"opinions": opinions.identity}
-    if kind == "pq" or not _same_folder(out, pipeline):
+    in_place = Path(pipeline).is_dir() and out.is_dir() and out.samefile(pipeline)
+    if kind == "pq" or not in_place:
         identity["pipeline_clip"] = weights_digest(clip)
     record = Record.load(out / "training", kind)
     record.check(asdict(settings) | identity, out, FREE)
-    budget = _budget(opinions, settings, record, minutes, steps)
+    if steps is None and minutes is None and opinions.size is None:
+        raise ConfigError("This source of opinions never ends: give a budget with --minutes N or --steps N.")
+    whole = settings.epochs * math.ceil((opinions.size or 0) / settings.batch)
+    budget = Budget.rest(minutes, steps, whole, record.samples // settings.batch)
     torch.manual_seed(settings.seed)
-    accelerator, calibration = Accelerator(cpu=cpu), stored_calibration(pipeline)
+    fit = Fit(kind, out, opinions, settings, budget, Accelerator(cpu=cpu), identity)
+    calibration, resumed = stored_calibration(pipeline), bool(record.samples)
     if isinstance(settings, PQSettings):
-        prompts = _prompts(out, pipeline, clip, settings, bool(record.samples))
-        record = fit_prompts(out, clip, prompts, calibration, opinions, settings, budget, accelerator, identity)
+        record = fit_prompts(fit, clip, _prompts(out, pipeline, clip, settings, resumed), calibration)
         return _finish(out, "pq_prompts", record)
-    fitted = ClipSurgery.from_pretrained(out / "clip") if record.samples else load_clip(pipeline)
-    parts = fitted, load_tokenizer(pipeline), load_prompts(pipeline), calibration
-    record = fit_alignment(out, *parts, opinions, settings, budget, accelerator, identity, clip)
+    fitted = ClipSurgery.from_pretrained(out / "clip") if resumed else load_clip(pipeline)
+    record = fit_alignment(fit, fitted, load_tokenizer(pipeline), load_prompts(pipeline), calibration, clip)
     return _finish(out, "clip", record)
 
 
@@ -89,28 +96,6 @@ def _settings(kind: str, config: str | Path | None, seed: int | None) -> PQSetti
     if min(settings.batch - 1, settings.epochs) < 1 or settings.learning_rate <= 0:
         raise ConfigError("batch must be at least 2, epochs at least 1 and learning_rate above 0.")
     return settings if seed is None else replace(settings, seed=seed)
-
-
-def _same_folder(out: Path, pipeline: str | Path) -> bool:
-    return Path(pipeline).is_dir() and out.is_dir() and out.samefile(pipeline)
-
-
-def _budget(
-    source: OpinionSource,
-    settings: PQSettings | AQSettings,
-    record: Record,
-    minutes: float | None,
-    steps: int | None,
-) -> Budget:
-    """Return the budget that was asked for, or what is left of the epochs."""
-    if minutes is not None or steps is not None:
-        return Budget(minutes, steps)
-    if source.size is None:
-        raise ConfigError("This source of opinions never ends: give a budget with --minutes N or --steps N.")
-    left = settings.epochs * math.ceil(source.size / settings.batch) - record.samples // settings.batch
-    if left <= 0:
-        raise ConfigError(f"All {settings.epochs} epochs are done: give --steps N to go on, or another --out.")
-    return Budget(steps=left)
 
 
 def _finish(out: Path, component: str, record: Record) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""One start of a run: the batches on their way through reading, refining and writing."""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+
+from grefine.cluster import packed
+from grefine.errors import GRefineError
+from grefine.folder.afar import Afar
+from grefine.folder.batch import Outcome, Reading, Row, read_batch
+from grefine.folder.interrupt import Interrupt
+from grefine.folder.ledger import Ledger
+from grefine.folder.progress import Reporter
+from grefine.folder.ready import Ready
+from grefine.folder.summary import RunSummary
+from grefine.folder.worklist import WorkItem
+from grefine.folder.write import DiskFull, adopted_row, full_disk, own_record, write_outcomes
+from grefine.indicators.domain_check import domain_of
+from grefine.io.journal import Journal
+from grefine.io.picture import printable
+from grefine.io.record import RefineRecord
+
+_AHEAD = 2
+"""Batches that are read before their turn, and written after it."""
+_HOPELESS = 3
+"""Batches in a row in which every image failed unexpectedly, before the run gives up."""
+Todo = tuple[WorkItem, RefineRecord | None]
+
+
+class Start:
+    """One start of a run: the batches on their way through reading, refining and writing."""
+
+    def __init__(
+        self,
+        work: Callable[[], Iterator[WorkItem]],
+        ready: Ready,
+        ledger: Ledger,
+        journal: Journal,
+        report: Reporter,
+        afar: Afar | None = None,
+    ) -> None:
+        self.work, self.ready, self.ledger, self.journal = work, ready, ledger, journal
+        self.report, self.afar = report, afar
+        self.task, self.out = ready.task, ready.out
+        self.summary = RunSummary(self.out, domain=domain_of(ready.pipe), force=self.task.options.force)
+        self.waiting: list[Row] = []
+        """Rows of images that were passed over; they go into the journal with the next batch."""
+        self.total: int | None = None
+        self.started = time.monotonic()
+        self.hopeless = 0
+        self.broken = ""
+        """Why nothing more can be written, once that is so."""
+
+    def go(self, start: Row | None, begun: Callable[[], None]) -> RunSummary:
+        """Work until the list is done, the disk is full or the user stops it; `start` goes into the journal first."""
+        self.report({"event": "start", "out": str(self.out), "resumed": self.ledger.resumed})
+        threading.Thread(target=self._count, daemon=True).start()
+        with Interrupt(lambda text: self.report({"event": "note", "text": text})) as interrupt:
+            try:
+                if start is not None:
+                    self.journal.append([start])
+                begun()
+                if self.afar:
+                    self._from_afar(self.afar, interrupt)
+                else:
+                    self._loop(interrupt)
+                if not self.summary.stopped:
+                    self._pass_over()
+                    if self.summary.counts or not self.ledger.finished:
+                        self.journal.append([{"kind": "end"}])
+            except DiskFull as error:
+                self.summary.stopped = str(error)
+            except OSError as error:
+                self.summary.stopped = f"The journal cannot be written: {error.strerror or error}."
+        self.summary.seconds = time.monotonic() - self.started
+        if self.summary.stopped:
+            self.summary.left = self._left()
+        return self.summary
+
+    def _loop(self, interrupt: Interrupt) -> None:
+        batches = self._batches()
+        reading: deque[Future[list[Reading]]] = deque()
+        writing: deque[Future[list[Row]]] = deque()
+        readers = ThreadPoolExecutor(_AHEAD, "grefine-read")
+        writer = ThreadPoolExecutor(1, "grefine-write")
+        try:
+            while True:
+                for batch in islice(batches, _AHEAD + 1 - len(reading)):
+                    reading.append(readers.submit(read_batch, batch, self.task))
+                if not reading:
+                    break
+                outcomes = self.ready.refine(reading.popleft().result())
+                self._count_hopeless(all(outcome.unexpected for outcome in outcomes), outcomes[-1].reason)
+                passed, self.waiting = self.waiting, []
+                writing.append(writer.submit(self._write, outcomes, passed))
+                while len(writing) > _AHEAD:
+                    self._tell(writing.popleft().result())
+                if self._ends(interrupt):
+                    break
+            while writing:
+                self._tell(writing.popleft().result())
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
+            writer.shutdown(wait=True, cancel_futures=True)
+
+    def _from_afar(self, workers: Afar, interrupt: Interrupt) -> None:
+        """Let a cluster do the batches, and journal what comes back."""
+        work, begins = list[bytes](), list[Row]()
+        for batch in self._batches():
+            work.append(packed(batch))
+            names, folders = [item.relative for item in batch], {os.path.dirname(item.name) for item in batch}
+            begins.append({"kind": "begin", "files": names, "folders": sorted(folders)})
+        for first in range(0, len(begins), 1000):
+            self.journal.append(begins[first : first + 1000])
+        for begin in begins:
+            self.ledger.take(begin)
+        for rows in workers.rows(work):
+            passed, self.waiting = self.waiting, []
+            self.journal.append([*passed, *rows])
+            self._tell([*passed, *rows])
+            self._count_hopeless(all(row.get("unexpected") for row in rows), rows[-1]["reason"])
+            if self._ends(interrupt):
+                return
+        self.ledger.clean(self.out)  # what dead actors left half-written
+
+    def _ends(self, interrupt: Interrupt) -> bool:
+        if interrupt.asked:
+            self.summary.interrupted = True
+            self.summary.stopped = self.summary.stopped or "Stopped as asked."
+        return bool(self.summary.stopped)
+
+    def _batches(self) -> Iterator[list[WorkItem]]:
+        """Cut the list into batches. Whole batches are done or not, so what is left is cut at the same places."""
+        again: list[Todo] = []
+        yield from self._cut(self._todo(again))
+        # What failed before comes last: the rest stays in the company of an undisturbed run.
+        yield from self._cut(again)
+
+    def _todo(self, again: list[Todo]) -> Iterator[Todo]:
+        """Yield what is to be done, with the record of a result that is there; put what failed before into `again`."""
+        for item in self.work():
+            verdict = self.ledger.verdict(item, self.task.options)
+            if verdict == "done":
+                self.summary.resumed += 1
+                continue
+            record = None if item.refused or verdict == "work" else own_record(item, self.task.hash_of(item.relative))
+            if item.refused or (verdict != "work" and record is None):
+                self._skip(item, item.refused or verdict)
+            elif self.ledger.failures(item.relative):
+                again.append((item, record))
+            else:
+                yield item, record
+
+    def _cut(self, todo: Iterable[Todo]) -> Iterator[list[WorkItem]]:
+        """Yield the batches that are to be done; one whose results are all there already gives its rows only."""
+        todo = iter(todo)
+        while some := list(islice(todo, self.task.options.batch_size)):
+            found = [adopted_row(item, record) for item, record in some if record is not None]
+            if len(found) == len(some):
+                self._pass(found)
+            else:
+                yield [item for item, _ in some]
+
+    def _skip(self, item: WorkItem, reason: str) -> None:
+        state = "failed" if item.failed or not item.refused else "skipped"
+        self._pass([{"kind": "image", "file": item.relative, "state": state, "reason": f"{reason}."}])
+
+    def _pass(self, rows: list[Row]) -> None:
+        self.waiting += rows
+        if len(self.waiting) >= 1000:
+            self._pass_over()
+
+    def _pass_over(self) -> None:
+        rows, self.waiting = self.waiting, []
+        if rows:
+            self.journal.append(rows)
+            self._tell(rows)
+
+    def _write(self, outcomes: list[Outcome], passed: list[Row]) -> list[Row]:
+        """Announce one batch, write its files, journal it; on the writer's thread, batch after batch."""
+        if self.broken:
+            raise DiskFull(self.broken)
+        names = [outcome.reading.item.name for outcome in outcomes]
+        files = [outcome.reading.item.relative for outcome in outcomes]
+        folders = sorted({os.path.dirname(name) for name in names})
+        try:
+            self.journal.append([{"kind": "begin", "files": files, "folders": folders}])
+            rows = write_outcomes(outcomes, self.task)
+            self.journal.append([*passed, *rows])
+        except (DiskFull, OSError) as error:
+            told = str(error if isinstance(error, DiskFull) else full_disk(error))
+            moved = f"'{printable(self.out)}' was moved or removed during the run."
+            self.broken = told if self.out.is_dir() else moved
+            raise DiskFull(self.broken) from error
+        return [*passed, *rows]
+
+    def _count_hopeless(self, failing: bool, reason: str) -> None:
+        """Give up when nothing but unexpected failures come, batch after batch."""
+        self.hopeless = self.hopeless + 1 if failing else 0
+        if self.hopeless >= _HOPELESS:
+            self.summary.stopped = f"{_HOPELESS} batches in a row failed entirely ({reason})"
+
+    def _tell(self, rows: list[Row]) -> None:
+        for row in rows:
+            shown = {k: v for k, v in row.items() if k not in ("kind", "input")}
+            if row["state"] == "failed" and (times := self.ledger.failures(row["file"])):
+                self.summary.failed_again += 1
+                shown["failed_before"] = times
+            self.summary.add(row)
+            self.report({"event": "image"} | shown)
+        done = self.summary.done + self.summary.counts["failed"]
+        spent = time.monotonic() - self.started
+        everything = sum(self.summary.counts.values()) + self.summary.resumed
+        rate = done / spent if spent else 0.0
+        left = None if self.total is None or not rate else max(self.total - everything, 0) / rate
+        counts = {state: count for state, count in self.summary.counts.items() if count}
+        event = {"done": everything, "total": self.total, "counts": counts, "rate": round(rate, 3)}
+        event |= {"resumed": self.summary.resumed, "left_seconds": left and round(left, 1)}
+        self.report({"event": "progress"} | event)
+
+    def _count(self) -> None:
+        """Count the list beside the work, for the time that is left."""
+        with suppress(GRefineError, OSError):
+            self.total = sum(1 for _ in self.work())
+
+    def _left(self) -> int:
+        self._count()
+        return max((self.total or 0) - self.summary.resumed - sum(self.summary.counts.values()), 0)
