@@ -141,8 +141,8 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
             "share "
             "of the floor at full width are measured by `python -m benchmarks.gpu`, with fp16, judges, guidance, two "
             "painters and the options of one step beside them (eight minutes; so far run only on a CPU, at a tenth of "
-            "the width and 64² by `--device cpu`; `benchmarks/results/gpu_on_cpu.json` has its last part, one refine, "
-            "which took 34 CPU seconds)."
+            "the width and 64² by `--device cpu`; every part came to its end, in 50 CPU seconds: "
+            "`benchmarks/results/gpu_on_cpu.json`)."
         )
     if quick:
         notes.append("Quick runs do not compile, so nothing stands against diffusers with everything turned on.")

@@ -72,7 +72,8 @@ def encode_images(
     grid = (view_side // clip.patch, view_side // clip.patch)
     boxes = [tile_boxes(size, TILE_SCALE * clip.side, tiles) for size in sizes]
     first = whole if view_side == clip.side else _encode(clip, encode, images, view_side, batch_size)
-    crops = [image.convert("RGB").crop(box) for image, own in zip(images, boxes, strict=True) for box in own]
+    colours = (image.convert("RGB") for image in images)  # once an image, not once a tile
+    crops = [image.crop(box) for image, own in zip(colours, boxes, strict=True) for box in own]
     fine = iter(_encode(clip, encode, crops, view_side, batch_size) if crops else ())
     views = tuple(
         (EncodedTile((0, 0, *size), first[index], grid), *(EncodedTile(box, next(fine), grid) for box in boxes[index]))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from grefine.refine.candidates import Chooser, Taken, draw_tries
-from grefine.refine.composite import paste, smooth_fill
+from grefine.refine.composite import paste, rounded, smooth_fill
 from grefine.refine.emphasis import region_weights
 from grefine.refine.guard import Panel, reject_regions
 from grefine.refine.job import Job, timed
@@ -16,7 +16,7 @@ from grefine.refine.painters.protocol import CropJob, Painter
 from grefine.refine.regions import working_size
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig, UNetTraits
-from grefine.types import RepairPlan
+from grefine.types import Region, RepairPlan
 
 FEATHER = 0.25
 """Share of a mask's thickness over which a repaint fades in, inside the mask only."""
@@ -60,7 +60,7 @@ def _put_back(job: Job, taken: Sequence[Taken], panel: Panel, config: RefineConf
         return replace(job, warnings=(*job.warnings, *lost))
     with timed([job], "guard"):
         if config.guard and len(painted) > 1:
-            singles = (composite([index]) for index in accepted)
+            singles = (_with_one(job, index, pixels[index], not config.literal, traits) for index in accepted)
             boxes = [region.box for region in job.plan.regions]
             accepted, notes = reject_regions(panel, job.pixels, singles, boxes, job.text, config)
         repainted = composite([index for index in accepted if not painted[index].lost])
@@ -116,8 +116,24 @@ def composite_regions(
         region = plan.regions[index]
         left, top, right, bottom = region.box
         # Every crop was drawn from the original, so it is also blended against it, whatever lies below it now.
-        old, whole = image[top:bottom, left:right], (0, 0, right - left, bottom - top)
-        least = traits.least_change if traits.edited and region.phrases else 0.0
-        pasted = paste(old, repaints[index], whole, region.mask, FEATHER, match_ring, least)
+        pasted = _pasted(image, region, repaints[index], match_ring, traits)
         result[top:bottom, left:right][region.mask] = pasted[region.mask]
     return result
+
+
+def _pasted(
+    image: np.ndarray, region: Region, repaint: np.ndarray, match_ring: bool, traits: UNetTraits
+) -> np.ndarray:
+    """Return a region's crop of the picture with its repaint blended in, not rounded."""
+    left, top, right, bottom = region.box
+    least = traits.least_change if traits.edited and region.phrases else 0.0
+    whole = (0, 0, right - left, bottom - top)
+    return paste(image[top:bottom, left:right], repaint, whole, region.mask, FEATHER, match_ring, least)
+
+
+def _with_one(job: Job, index: int, repaint: np.ndarray, match_ring: bool, traits: UNetTraits) -> np.ndarray:
+    """Return the picture in 8 bits with one region repainted, as judges see it."""
+    region, picture = job.plan.regions[index], job.pixels.copy()
+    left, top, right, bottom = region.box
+    picture[top:bottom, left:right] = rounded(_pasted(picture, region, repaint, match_ring, traits))
+    return picture
