@@ -310,7 +310,7 @@ def candidates(
     tries: int = typer.Option(4, help="Repaints drawn of each region."),
     seed: int = typer.Option(0),
 ) -> None:
-    """What choosing among repaints wins where they are drawn anew, by who chooses, and what tries cost."""
+    """What choosing among repaints wins where they are drawn anew, by who chooses."""
     from grefine.pipeline import GRefinePipeline
     from lab.bench.candidates import measure
 
@@ -318,6 +318,21 @@ def candidates(
     pipe.set_progress_bar_config(disable=True)
     for line in measure(pipe, count, tries, seed, lambda line: typer.echo(line, err=True)):
         typer.echo(line)
+
+
+@app.command()
+def costs(
+    pipeline: str = typer.Option("tiny", help="A pipeline of the toy world: a bundled name or a folder."),
+    count: int = typer.Option(32, help="Pictures, half damaged, half that miss their captions."),
+    plot: Path = typer.Option(None, help="Write the curve as a PNG."),
+) -> None:
+    """What tries at a region and steering cost, in CPU seconds per picture."""
+    from grefine.pipeline import GRefinePipeline
+    from lab.bench.costs import measure
+
+    pipe = GRefinePipeline.from_pretrained(pipeline)
+    pipe.set_progress_bar_config(disable=True)
+    measure(pipe, count, plot, typer.echo)
 
 
 @app.command()

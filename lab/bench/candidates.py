@@ -1,10 +1,9 @@
-"""`python -m lab candidates`: what choosing among repaints wins where they are drawn anew, and what tries cost.
+"""`python -m lab candidates`: what choosing among repaints wins where they are drawn anew.
 
 The UNet is shown nothing of its source, as SDXL's is not. All tries are drawn once, by a pipeline whose choosing judge
 only looks on; then every chooser picks among the same tries, and the judges apart from it decide. Stage 2 is left out.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +21,7 @@ from grefine.scorers.protocol import Scorer, value_names
 from grefine.text.parse import parse
 from grefine.types import RepairPlan
 from lab.bench import intervals
-from lab.bench.cases import Cases, tensor_of
+from lab.bench.cases import tensor_of
 from lab.bench.chain import Runner
 from lab.bench.run import Sizes, defective_cases
 from lab.bench.verdicts import judge
@@ -53,7 +52,7 @@ class Remembering:
 
 
 def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], None]) -> Iterator[str]:
-    """Give the lines of both tables as they are known."""
+    """Give the lines of the table as they are known."""
     pipe.register_to_config(unet_traits={})
     part = count / 176
     cases = defective_cases(Sizes(damaged=round(64 * part), heldout=round(32 * part), misaligned=round(20 * part)))
@@ -84,9 +83,6 @@ def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], N
         verdicts = [judge(looks, bands, cases, tensor_of(images)) for images in zip(*found, strict=True)]
         better, worse = ([[getattr(v, what) for v in one] for one in verdicts] for what in ("improved", "worse"))
         yield _line(name, np.array(better, float), np.array(worse, float))
-    yield from ("", "| K | drawn per picture | CPU seconds per picture |", "| ---: | ---: | ---: |")
-    some = cases[range(0, len(cases), max(1, len(cases) // 32))]
-    yield from (_cost(run, some, number) for number in (1, 2, 4, 8))
 
 
 def _outcomes(
@@ -118,10 +114,3 @@ def _line(name: str, improved: np.ndarray, worse: np.ndarray) -> str:
     rates = " | ".join(f"{values.mean():.3f}" for values in (one, chosen, best))
     fell = f"{worse[:-1].mean():.3f} → {worse[-1].mean():.3f}"
     return f"| {name} | {rates} | {won.value:.2f} ({won.low:.2f} to {won.high:.2f}) | {fell} |"
-
-
-def _cost(run: Runner, cases: Cases, number: int) -> str:
-    began = time.process_time()
-    _, results = run.refine(f"K = {number}", cases.pictures, cases.prompts, candidates=number)
-    spent = (time.process_time() - began) / len(cases)
-    return f"| {number} | {sum(sum(result.drawn) for result in results) / len(cases):.1f} | {spent:.2f} |"

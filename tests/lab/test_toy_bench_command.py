@@ -48,3 +48,13 @@ def test_a_quick_run_writes_everything(tmp_path):
     assert done.stdout == names["markdown"].read_text()
     assert len(names["raw"].read_text().splitlines()) > 50
     assert names["png"].stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_what_tries_and_steering_cost(tmp_path):
+    plot = tmp_path / "costs.png"
+    line = [sys.executable, "-m", "lab", "costs", "--count", "8", "--plot", str(plot)]
+    told = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()[2:]
+    drawn = [float(row.split("|")[2]) for row in told]
+    assert drawn[3] > drawn[2] > drawn[1] > drawn[0] == drawn[4]
+    assert plot.stat().st_size > 1000
