@@ -28,6 +28,7 @@ from grefine.indicators.pq_map import PQMap
 from grefine.indicators.readings import Readings
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.domain import DomainNet
+from grefine.models.finisher import Finisher
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
@@ -143,6 +144,7 @@ class GRefinePipeline(
         lar_iqa: a light judge of quality.
         clipiqa: a CLIP, another than the maps', that judges quality as CLIPIQA.
         domain: tells pictures of the world that `world` states from all others.
+        finisher: gives a place that is mended in sight back what the autoencoder lost of it.
         force_zeros_for_empty_prompt: the negative half of guidance is zeros when no negative prompt is given.
         requires_aesthetics_score: the UNet is conditioned on an aesthetic score (SDXL refiner).
         working_size: side of the square that the UNet was trained on; None takes it from the UNet.
@@ -154,8 +156,8 @@ class GRefinePipeline(
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
-    _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa", "domain"]
-    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa", "domain"]
+    _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa", "domain", "finisher"]
+    _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa", "domain", "finisher"]
     _callback_tensor_inputs = [
         "latents",
         "prompt_embeds",
@@ -185,6 +187,7 @@ class GRefinePipeline(
         lar_iqa: LARIQA | None = None,
         clipiqa: CLIPModel | None = None,
         domain: DomainNet | None = None,
+        finisher: Finisher | None = None,
         force_zeros_for_empty_prompt: bool = True,
         requires_aesthetics_score: bool = False,
         working_size: int | None = None,

@@ -77,7 +77,7 @@ def tiny(
     minutes: float | None = MINUTES,
     steps: int | None = STEPS,
     parts: str = typer.Option(
-        "", help="Comma-separated: vae, clip, unet, decoder (all without), or the controls contrastive and early."
+        "", help="Comma-separated: vae, clip, unet, decoder, finisher (all without), or controls: contrastive, early."
     ),
     again: bool = typer.Option(False, help="Train the bundled pipeline once more: its parts, settings and time."),
     seed: int | None = SEED,

@@ -29,6 +29,7 @@ class Backbone(Protocol):
     unet: Any
     scheduler: Any
     controlnet: Any
+    finisher: Any
     config: Any
     vae_scale_factor: int
     interrupt: bool
@@ -148,6 +149,13 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
 def decode(pipe: Backbone, latents: Tensor) -> Tensor:
     """Decode latents to `(B, 3, H, W)` in 0..1, float32 on the CPU."""
     return (decode_latents(pipe.vae, latents) / 2 + 0.5).clamp(0, 1).float().cpu()
+
+
+@torch.no_grad()
+def finished(finisher: Any, painted: Tensor, crops: CropBatch) -> Tensor:
+    """Put back into decoded crops `(B, 3, H, W)` in 0..1 what was lost of their sources on the way."""
+    given = (x.to(finisher.device, finisher.dtype) for x in (crops.images / 2 + 0.5, painted, crops.masks))
+    return finisher(*given).clamp(0, 1).float().cpu()
 
 
 def _encode(vae: Any, images: Tensor, device: torch.device) -> Tensor:

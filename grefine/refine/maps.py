@@ -139,9 +139,11 @@ class MapDrawer:
         found = [unasked(image) for image in images]
         asked = [index for index, prompt in enumerate(prompts) if prompt is not None]
         words = [prompt or "" for prompt in prompts]
-        if not asked or (self.alignment is None and self.aq is None):
+        if not asked:
             return found
-        if self.alignment is None and self.aq is not None:
+        if self.alignment is None:
+            if self.aq is None:
+                return found
             every = self.aq(images, words, encoding=encoding)
             drawn = [every[index] for index in asked]
         elif _is_given(self.alignment):  # one for each picture, whatever was asked of it

@@ -72,64 +72,74 @@ class RefineConfig:
 
     reading: str = "grefine"
     """How G-Refine's open places are read: `grefine`, or `paper` for the print by the letter, each with changes after
-    it (`paper, a_combine=max`); docs/method_maps.md lists the readings."""
+    it (`paper, a_combine=max`); docs/method_maps.md lists the readings. For who reproduces the paper or its tables."""
 
     use_pq: bool = True
-    """Let perceptual quality (PQ-Map) ask for repairs."""
+    """Let perceptual quality (PQ-Map) ask for repairs. Off for who wants nothing but the prompt to be met."""
     use_aq: bool | str = True
     """Let missing phrases (AQ-Map) ask for repairs. CLIP says where they belong and which are missing; at `vqa` the
-    model of `vqascore` says which, at `vqa=FOLDER` another, and who says it does not judge the result."""
+    model of `vqascore` says which, at `vqa=FOLDER` another, and who says it does not judge the result. Off where
+    the prompts are no longer those of the pictures."""
     gate: bool | float = True
     """Leave an image alone that is good on the whole and whose phrases are all met; a value is the p below which it
-    counts as perceptually bad, whatever its worst place."""
+    counts as perceptually bad, whatever its worst place. Off for who wants weak places of good images repaired."""
 
     mask_threshold: float | Literal["mean"] | None = None
-    """Where 1 - P + E is cut into the mask: a value, or `mean` for the mean of each picture's own."""
+    """Where 1 - P + E is cut into the mask: a value, or `mean` for the mean of each picture's own. Lower it where bad
+    places stay, raise it where good ones are redrawn."""
     dilate: float | None = None
-    """How far the mask grows, as a share of the image's shorter side; None: 0.02, or what the pipeline prefers."""
+    """How far the mask grows, as a share of the image's shorter side; None: 0.02, or what the pipeline prefers.
+    Raise it where the rims of defects stay."""
     context: float = 0.5
-    """Room around a bad place, as a share of its size, that the repainter sees."""
+    """Room around a bad place, as a share of its size, that the repainter sees. Raise it where
+    repaints do not fit what is round them."""
     min_region_area: float = 0.002
     """Smaller parts of the mask (share of the image) are dropped: raise it to leave specks alone, lower it for small
     faults of large pictures."""
     max_regions: int = 6
-    """At most so many crops per image, the worst first."""
+    """At most so many crops per image, the worst first. Lower it to bound the time that one image takes."""
     max_area: float = 0.35
-    """Beyond this share of pixels to be drawn anew the image needs a new generation, not a repair."""
+    """Beyond this share of pixels to be drawn anew the image needs a new generation, not a repair. Lower it to
+    sort such images out sooner."""
     max_upscale: float | None = None
-    """A crop is enlarged at most so much on its way to the repainter's working size."""
+    """A crop is enlarged at most so much on its way to the repainter's working size. Raise it for small faces in
+    large pictures, lower it where small places come back soft."""
 
     total_steps: int = 20
     """Denoiser steps of both stages together, half each, counted as executed. Stage 2 runs no more of its half than it
-    has use for, four at `delta` 0.1; a call that asks for a number (`num_inference_steps`) gets all of them."""
+    has use for, four at `delta` 0.1; a call that asks for a number (`num_inference_steps`) gets all of them.
+    Lower it for distilled painters (LCM, turbo), raise it where repaints look unfinished."""
     guidance_scale: float | None = None
-    """Classifier-free guidance of stage 1."""
+    """Classifier-free guidance of stage 1. Lower it for distilled painters, or where colours come out too strong."""
     emphasis: float = 0.1
-    """What Eq. 7 adds to the weight of the words of a defective phrase."""
+    """What Eq. 7 adds to the weight of the words of a defective phrase. Raise it where missing things stay missing."""
     batch_size: int = 4
-    """Crops per denoiser call."""
+    """Crops per denoiser call. Lower it where memory ends, raise it on a large GPU."""
     guidance: Mapping[str, float] | None = None
     """Experimental: steer denoising by gradient towards what judges like, e.g. `{sharpness: 1.0, moe-agiqa: 0.5}`;
     docs/guidance.md has what was measured."""
     candidates: int | str = 1
     """Tries at a region that is drawn anew, or that the first try left no better, of which a judge takes one: `4`, or
-    `4 by mdiqa` to say who; `4 by mdiqa.sharpness*2,moe_agiqa` weighs several. Who chooses does not guard."""
+    `4 by mdiqa` to say who; `4 by mdiqa.sharpness*2,moe_agiqa` weighs several. Who chooses does not guard. For
+    painters whose seeds differ much (docs/guidance.md)."""
 
     stage1: bool = True
-    """Repaint the crops; without it stage 2 alone runs."""
+    """Repaint the crops; without it stage 2 alone runs, for a mild clean-up."""
     restorer: str | None = None
-    """Stage 2: inpaint, controlnet-tile, refiner or none."""
+    """Stage 2: inpaint, controlnet-tile, refiner or none; none for who wants the masked places redrawn and no more."""
     delta: float = 0.1
-    """Strength of stage 2 (Eq. 9)."""
+    """Strength of stage 2 (Eq. 9). Raise it for pictures that are soft all over, lower it to keep their grain."""
     preserve: Literal["paper", "exact"] = "paper"
     """`paper`: stage 2 sees the whole image and changes a good place visibly only to make it better; `exact`: pixels
-    outside the mask stay bit-identical."""
+    outside the mask stay bit-identical, for who edits on or has to show what was changed."""
 
     guard: bool | Literal["all"] = True
     """Score before and after and give back the original where nothing was gained; `all` also asks the judges about
-    pictures that need nothing, so that every row of results.csv has their values."""
+    pictures that need nothing, so that every row of results.csv has their values. Off saves its time where somebody
+    looks at every result."""
     guard_resolution: float | None = None
-    """Least share of a score's range that counts as a change, however quiet the score is."""
+    """Least share of a score's range that counts as a change, however quiet the score is. Raise it so
+    that only clear gains are kept."""
     guard_trade: float | None = None
     """How much of what is gained on one axis (quality, alignment) may be lost on the other, in shares of the scores'
     ranges: at 0.5 a missing thing that raises alignment by 0.4 may look worse by 0.2. At 0 nothing may fall."""

@@ -17,6 +17,7 @@ from grefine.indicators.calibrate import calibrate
 from grefine.indicators.pq_map import PQMap
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.domain import DomainNet
+from grefine.models.finisher import Finisher
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
@@ -39,7 +40,13 @@ REQUIRED: dict[str, Any] = {
     "clip_tokenizer": CLIPTokenizer,
     "pq_prompts": PQPrompts,
 }
-OPTIONAL: dict[str, Any] = {"moe_agiqa": MoEAGIQA, "mdiqa": MDIQA, "lar_iqa": LARIQA, "domain": DomainNet}
+OPTIONAL: dict[str, Any] = {
+    "moe_agiqa": MoEAGIQA,
+    "mdiqa": MDIQA,
+    "lar_iqa": LARIQA,
+    "domain": DomainNet,
+    "finisher": Finisher,
+}
 DEFAULTS = {
     "restorer": "inpaint",
     "max_upscale": 1.0,
@@ -155,7 +162,8 @@ them.
 settings in `lab/configs/tiny/`, on scenes rendered on the fly from fixed seeds; but for the part `domain`, no pictures
 or weights of others were used. A share of the scenes went through a file as pictures do (JPEG and WebP of quality 85
 and more, resized by 0.9 to 1.1, a level of noise), which is no defect. One perceptual defect kind ("smear") and eight
-noun-colour pairs were never shown. Licence: Apache-2.0, like the code.
+noun-colour pairs were never shown. The part `finisher` sees what the finished UNet paints of such scenes, and learns
+to put back what the autoencoder lost of them. Licence: Apache-2.0, like the code.
 
 **What it refuses.** The part `domain` is a convolutional network of 52,000 weights that tells toy scenes from
 everything else (docs/domain.md has its error rates). It was trained by `python -m lab train domain` on toy scenes, on

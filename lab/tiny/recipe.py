@@ -10,6 +10,7 @@ from grefine.errors import ConfigError, nearest
 from grefine.training.loop import Budget, Record
 from lab.fit import Recipe
 from lab.tiny.clip import ClipSettings, train_clip
+from lab.tiny.finisher import FinisherSettings, train_finisher
 from lab.tiny.unet import UnetSettings, train_unet
 from lab.tiny.vae import VaeSettings, train_vae
 
@@ -21,6 +22,7 @@ PARTS: dict[str, Recipe] = {
     "clip": Recipe(ClipSettings, train_clip, _CLIP, 0.18),
     "unet": Recipe(UnetSettings, train_unet, _UNET, 0.58),
     "decoder": Recipe(VaeSettings, train_vae, _VAE, 0.10),
+    "finisher": Recipe(FinisherSettings, train_finisher, ("width", "coarse", "blocks"), 0.06),
 }
 
 

@@ -13,6 +13,7 @@ from grefine.resources import bundled, pipeline_names
 OURS = {
     "clipiqa": "transformers.CLIPModel",
     "domain": "grefine.models.domain.DomainNet",
+    "finisher": "grefine.models.finisher.Finisher",
     "clip": "grefine.models.clip_surgery.ClipSurgery",
     "pq_prompts": "grefine.models.pq_prompts.PQPrompts",
     "reward": "grefine.models.reward.RewardModel",
@@ -45,6 +46,7 @@ def test_parts_and_settings_keep_their_names():
         "lar_iqa",
         "clipiqa",
         "domain",
+        "finisher",
     }
 
 

@@ -12,6 +12,7 @@ from ldm_layout import SDXL_BLOCKS
 from test_pipe_exactness import bad_place, call, picture
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from grefine.models.finisher import Finisher
 from grefine.models.mdiqa import MDIQA
 from grefine.refine.denoise import CropBatch, Watch, denoise, latent_multiple
 from grefine.refine.encode import Embeddings
@@ -208,3 +209,21 @@ def test_your_own_map_of_alignment():
     assert [r.kind for r in result.plan.regions] == ["noun"]
     assert result.plan.regions[0].prompt == "a ball , a ball"
     assert result.plan.token_weights == ((0, 1, 1.1), (2, 6, 1.1))
+
+
+def test_a_finisher_finishes_what_is_mended_in_sight_alone():
+    torch.manual_seed(0)
+    finisher = Finisher(width=8, coarse=8, blocks=1)
+    torch.nn.init.normal_(finisher.leave.weight)
+
+    def mended(finisher, **traits):
+        parts = pipeline(unet_traits=traits, finisher=finisher)
+        return np.asarray(call(parts, picture(), quality_map=bad_place, restorer="none", guard=False)[0])
+
+    assert not np.array_equal(mended(finisher, damage=True), mended(None, damage=True))
+    assert np.array_equal(mended(finisher), mended(None)), "over a blank there is nothing to put back"
+
+
+def test_an_untrained_finisher_changes_nothing():
+    source, painted = torch.rand(2, 2, 3, 24, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Finisher(width=8, coarse=8)(source, painted, torch.ones(2, 1, 24, 16)), painted)

@@ -17,6 +17,7 @@ from transformers import CLIPTextModel
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing
 from grefine.models.domain import DomainNet
+from grefine.models.finisher import Finisher
 from grefine.models.pq_prompts import PQPrompts
 from grefine.pipeline import GRefinePipeline
 
@@ -24,7 +25,7 @@ SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "un
 FROZEN = {
     *SDXL,
     *("clip", "clip_tokenizer", "pq_prompts", "controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa"),
-    "domain",
+    *("domain", "finisher"),
 }
 SETTINGS = {"calibration": {"p_gate": 0.4}, "world": {"name": "toy"}, "working_size": 64}
 
@@ -33,7 +34,11 @@ SETTINGS = {"calibration": {"p_gate": 0.4}, "world": {"name": "toy"}, "working_s
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipe")
     pipe = pipeline(
-        controlnet=controlnet(), domain=DomainNet(threshold=0.5), **SETTINGS, refine_defaults={"guidance_scale": 2.0}
+        controlnet=controlnet(),
+        domain=DomainNet(threshold=0.5),
+        finisher=Finisher(width=8, coarse=8),
+        **SETTINGS,
+        refine_defaults={"guidance_scale": 2.0},
     )
     pipe.save_pretrained(folder)
     return pipe, folder

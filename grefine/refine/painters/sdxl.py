@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.refine.composite import resize, resize_mask, to_pixels, to_tensor
-from grefine.refine.denoise import Backbone, CropBatch, decode, denoise, snap_mask
+from grefine.refine.denoise import Backbone, CropBatch, decode, denoise, finished, snap_mask
 from grefine.refine.encode import Embeddings, Words, stack
 from grefine.refine.guidance import Steering
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
@@ -42,8 +42,12 @@ class SDXLPainter(Painter):
     def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
         """Denoise crops and decode them."""
         words = stack([self.words(crop.job, crop.prompt, crop.weights) for crop in crops])
-        latents = denoise(self.pipe, self._batch(crops, words, stage), self.painting.watch)
-        drawn = zip(crops, decode(self.pipe, latents), latents.split(1), strict=True)
+        given = self._batch(crops, words, stage)
+        latents = denoise(self.pipe, given, self.painting.watch)
+        pictures = decode(self.pipe, latents)
+        if self.pipe.finisher is not None and crops[0].repair_in_place:
+            pictures = finished(self.pipe.finisher, pictures, given)
+        drawn = zip(crops, pictures, latents.split(1), strict=True)
         return [Painted(resize(to_pixels(picture), *crop.mask.shape), one) for crop, picture, one in drawn]
 
     def _batch(self, crops: Sequence[CropJob], words: Embeddings, stage: str) -> CropBatch:
