@@ -80,31 +80,39 @@ class Panel:
         asked twice about a picture.
         """
         shown = [_Shown.of(image, prompt) for image in images]
-        records: list[Values] = [{} for _ in shown]
         for scorer in [None, *self.active(prompt)] if by is None else by:
             self._look(scorer, shown)
-            for record, one in zip(records, shown, strict=True):
-                record.update(self.known[id(scorer), one.digest, prompt])
-        return records
+        return [self._said(one, by) for one in shown]
 
     def look_ahead(self, asked: Iterable[tuple[Sequence[np.ndarray], str]]) -> None:
-        """Ask everybody about pictures of several inputs, each under its prompt: together they take less time.
-
-        Args:
-            asked: the candidates of every input, the original first, and its prompt.
+        """Ask everybody about the candidates of several inputs, the original first, each under its prompt, and how far
+        they move where nothing visible happened: together they take less time.
         """
         shown: list[_Shown] = []
-        for (original, *others), prompt in asked:
-            pictures = [original, *disturbed(rounded(original)), *others]
-            shown += [_Shown.of(picture, prompt) for picture in pictures]
+        probed: list[list[_Shown]] = []
+        for candidates, prompt in asked:
+            pictures = [_Shown.of(image, prompt) for image in candidates]
+            if (pictures[0].digest, prompt, None) not in self.noises:
+                variants = [_Shown.of(image, prompt) for image in disturbed(pictures[0].pixels)]
+                probed.append([pictures[0], *variants])
+                pictures += variants
+            shown += pictures
             if sum(one.pixels.size // 3 for one in shown) >= TOGETHER:
-                self._look_all(shown)
-                shown = []
-        self._look_all(shown)
+                self._look_all(shown, probed)
+                shown, probed = [], []
+        self._look_all(shown, probed)
 
-    def _look_all(self, shown: Sequence[_Shown]) -> None:
+    def _look_all(self, shown: Sequence[_Shown], probed: Sequence[Sequence[_Shown]]) -> None:
         for scorer in (None, *self.scorers):
             self._look(scorer, [one for one in shown if scorer is None or scorer in self.active(one.prompt)])
+        for pictures in probed:
+            first, *variants = map(self._said, pictures)
+            self.noises[pictures[0].digest, pictures[0].prompt, None] = measure_noise(first, variants)
+
+    def _said(self, one: _Shown, by: Asked | None = None) -> Values:
+        """Return what was said of a picture."""
+        asked = [None, *self.active(one.prompt)] if by is None else by
+        return {name: v for who in asked for name, v in self.known[id(who), one.digest, one.prompt].items()}
 
     def _look(self, scorer: Scorer | None, shown: Iterable[_Shown]) -> None:
         """Ask one scorer, or None for the maps, about the pictures that it has not seen."""

@@ -30,7 +30,7 @@ def test_refining_comes_to_its_end(tmp_path):
     out = tmp_path / "gpu.json"
     assert gpu.main([*TINY, "--side", "32", "--only", "refine", "--out", str(out)]) == 0, out.read_text()
     done = json.loads(out.read_text())["refine"]
-    assert [row["what"].split(",")[0] for row in done["rows"]] == ["clean", "paper", "exact"]
+    assert {row["what"].split(",")[0] for row in done["rows"]} >= {"clean", "paper", "exact"}
     assert all(row["ours"] > 0 and math.isfinite(row["ratio"]) for row in done["rows"])
     assert done["tables"][0]["rows"][-1][0] == "10 guided + 10 plain"
 
