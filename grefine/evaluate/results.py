@@ -246,10 +246,12 @@ class Judged:
     def table(self) -> WideTable:
         """Means by stage and metric, over the images for which every stage has a number."""
         means: dict[str, dict[str, float]] = {stage: {} for stage in self.files}
+        counted: set[str] = set()
         for metric, stages in self.values.items():
             if not self.specs[metric].needs_reference:
                 finite = [{i for i, v in stages.get(stage, {}).items() if math.isfinite(v)} for stage in means]
                 shared = sorted(set.intersection(*finite))
+                counted.update(shared)
                 for stage in means:
                     means[stage][metric] = sum(stages[stage][i] for i in shared) / len(shared) if shared else math.nan
         shown = means[self.baseline]
@@ -258,7 +260,7 @@ class Judged:
             baseline=self.baseline,
             directions={metric: self.specs[metric].direction for metric in shown},
             in_loop=[metric for metric in shown if self.specs[metric].used_in_loop],
-            n=len(self.files[self.baseline]),
+            n=len(counted),
         )
 
 

@@ -163,7 +163,7 @@ def test_the_names_of_values_are_those_of_the_networks():
 
 def test_no_other_file_names_a_judge():
     """Prose may; code may not, but for the pipeline's components, what steers, and the recipes that train."""
-    allowed = {"pipeline.py", "refine/guidance.py", "refine/loading.py", "cli/train_judges.py"}
+    allowed = {"pipeline.py", "refine/guidance.py", "refine/loading.py", "cli/train.py"}
     names = set(registry.judge_files())
     own = {Path(importlib.util.find_spec(entry.partition(":")[0]).origin) for entry in registry.JUDGES}
     for path in HOUSE.rglob("*.py"):
