@@ -6,12 +6,15 @@ import ast
 import dataclasses
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from grefine.cli.demo import has_display
 from grefine.cli.main import app
 from grefine.config import build
 from grefine.errors import ConfigError
@@ -22,6 +25,15 @@ from grefine.resources import bundled
 
 def invoke(*words: str, **environment: str):
     return CliRunner().invoke(app, [*words], env=environment, terminal_width=100)
+
+
+def test_demo_opens_its_page_only_where_somebody_can_see_it(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for terminal, display, seen in ((True, ":0", True), (True, "", False), (False, ":0", False)):
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda terminal=terminal: terminal))
+        monkeypatch.setenv("DISPLAY", display)
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+        assert has_display() == seen
 
 
 def test_demo_writes_a_page_and_names_it(tmp_path):
