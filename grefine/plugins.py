@@ -6,6 +6,9 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+MAPS = {"quality": "grefine.quality_maps", "alignment": "grefine.alignment_maps"}
+"""The entry point groups under which other packages bring maps."""
+
 
 def plugged_in(group: str, what: str) -> dict[str, Any]:
     """Return what other packages bring to a group, by the names in their SPECs; `what` is how a warning calls it.

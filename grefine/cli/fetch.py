@@ -17,7 +17,6 @@ def fetch(
     """Get weights into the cache folder (GREFINE_CACHE) and record their hashes; print where they lie."""
     from grefine import fetching
     from grefine.errors import ConfigError
-    from grefine.indicators.providers import terms_asked
 
     if not names:
         rows = {known: fetching.fetch_recipe(known) for known in fetching.fetch_names()}
@@ -33,7 +32,7 @@ def fetch(
     without = {part for part, wanted in (("controlnet", controlnet), ("judges", judges)) if not wanted}
     done = []
     for name in names:
-        if asked := terms_asked(name):
+        if asked := _terms_asked(name):
             if not accept_terms:
                 raise ConfigError(f"'{name}' runs under: {asked}. Say --accept-terms if yours is such a use.")
             fetching.accept_terms_of(name, asked)
@@ -45,3 +44,12 @@ def fetch(
         echo(json.dumps([str(path) for path in done], indent=1))
     else:
         echo("\n".join(map(str, done)))
+
+
+def _terms_asked(name: str) -> str:
+    """Return the non-commercial terms of a judge or map whose weights its own package gets; else nothing."""
+    from grefine.plugins import MAPS, plugged_in
+    from grefine.scorers.registry import judge_files
+
+    files = [*(plugged_in(group, "map").get(name) for group in MAPS.values()), judge_files().get(name)]
+    return next((file.SPEC.licence for file in files if file is not None and file.SPEC.noncommercial), "")

@@ -18,12 +18,9 @@ from grefine.indicators.edges import Edge, measure_edge, spot_quality, store_edg
 from grefine.indicators.heatmap import ENDINGS, read_heatmap
 from grefine.indicators.map_networks import network_map, several_maps
 from grefine.indicators.pq_map import PQMap
-from grefine.plugins import plugged_in
-from grefine.scorers.registry import judge_files
+from grefine.plugins import MAPS, plugged_in
 from grefine.types import AlignmentMap, Beside, MapSpec, ParsedPrompt, QualityMap
 
-GROUPS = {"quality": "grefine.quality_maps", "alignment": "grefine.alignment_maps"}
-"""The entry point groups under which other packages bring maps."""
 OWN = {"quality": "pq", "alignment": "aq"}
 """What our maps are called among several."""
 
@@ -210,7 +207,7 @@ MapSource = Provider | MapFolder
 
 def map_files(kind: str) -> dict[str, MapFile]:
     """Return the providers of other packages by name; one that cannot be imported is left out with a warning."""
-    return plugged_in(GROUPS[kind], "map")
+    return plugged_in(MAPS[kind], "map")
 
 
 def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncommercial: bool = False) -> MapSource:
@@ -268,12 +265,6 @@ def _open_provider(
     if not file.SPEC.range[0] < file.SPEC.range[1]:
         raise ConfigError(f"The {kind} map '{name}' declares the range {file.SPEC.range}: the second is not larger.")
     return Provider(kind, file.SPEC, file.load(device), stored_edge(kind, file.SPEC))
-
-
-def terms_asked(name: str) -> str:
-    """Return the non-commercial terms of a metric or provider whose weights we do not fetch; else nothing."""
-    files = [map_files(kind).get(name) for kind in GROUPS] + [judge_files().get(name)]
-    return next((file.SPEC.licence for file in files if file is not None and file.SPEC.noncommercial), "")
 
 
 def measure_provider(
