@@ -31,9 +31,11 @@ def plan(
     given = dict(locals())
     from grefine.config import build
     from grefine.folder.options import FolderOptions
-    from grefine.folder.planning import plan_folder
     from grefine.refine.settings import changed_settings
     from grefine.resources import chosen_pipeline
+
+    named = chosen_pipeline(pipeline or (painter and "clip"))  # refused before torch and diffusers are loaded
+    from grefine.folder.planning import plan_folder
 
     options = pick(given, "recursive force batch_size seed") | {"pattern": tuple(pattern)}
     options |= {"overwrite": "always" if overwrite else "never"}
@@ -41,7 +43,7 @@ def plan(
     summary = plan_folder(
         src,
         out,
-        chosen_pipeline(pipeline or (painter and "clip")),
+        named,
         config=changed_settings(config, set_),
         options=build(FolderOptions, options, where="options"),
         say=tell,
