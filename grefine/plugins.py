@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-MAPS = {"quality": "grefine.quality_maps", "alignment": "grefine.alignment_maps"}
+MAP_GROUPS = {"quality": "grefine.quality_maps", "alignment": "grefine.alignment_maps"}
 """The entry point groups under which other packages bring maps."""
 
 

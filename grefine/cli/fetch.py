@@ -48,8 +48,8 @@ def fetch(
 
 def _terms_asked(name: str) -> str:
     """Return the non-commercial terms of a judge or map whose weights its own package gets; else nothing."""
-    from grefine.plugins import MAPS, plugged_in
+    from grefine.plugins import MAP_GROUPS, plugged_in
     from grefine.scorers.registry import judge_files
 
-    files = [*(plugged_in(group, "map").get(name) for group in MAPS.values()), judge_files().get(name)]
+    files = [*(plugged_in(group, "map").get(name) for group in MAP_GROUPS.values()), judge_files().get(name)]
     return next((file.SPEC.licence for file in files if file is not None and file.SPEC.noncommercial), "")

@@ -18,7 +18,7 @@ from grefine.indicators.edges import Edge, measure_edge, spot_quality, store_edg
 from grefine.indicators.heatmap import ENDINGS, read_heatmap
 from grefine.indicators.map_networks import network_map, several_maps
 from grefine.indicators.pq_map import PQMap
-from grefine.plugins import MAPS, plugged_in
+from grefine.plugins import MAP_GROUPS, plugged_in
 from grefine.types import AlignmentMap, Beside, MapSpec, ParsedPrompt, QualityMap
 
 OWN = {"quality": "pq", "alignment": "aq"}
@@ -207,7 +207,7 @@ MapSource = Provider | MapFolder
 
 def map_files(kind: str) -> dict[str, MapFile]:
     """Return the providers of other packages by name; one that cannot be imported is left out with a warning."""
-    return plugged_in(MAPS[kind], "map")
+    return plugged_in(MAP_GROUPS[kind], "map")
 
 
 def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncommercial: bool = False) -> MapSource:
