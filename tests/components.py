@@ -149,6 +149,7 @@ def components(channels: int = 9, seed: int = 0, **others) -> dict:
         "lar_iqa": None,
         "clipiqa": None,
         "domain": None,
+        "finisher": None,
     } | others
 
 

@@ -168,13 +168,13 @@ class PromptEncoding:
 
         dtype = self.text_encoder_2.dtype if self.text_encoder_2 is not None else prompt_embeds.dtype
 
-        def placed(values: Tensor) -> Tensor:
-            return values.to(device, dtype).repeat_interleave(num_images_per_prompt, dim=0)
-
-        prompted, pooled = placed(prompt_embeds), placed(pooled_prompt_embeds)
-        if negative_prompt_embeds is None or negative_pooled_prompt_embeds is None:
-            return prompted, None, pooled, None
-        return prompted, placed(negative_prompt_embeds), pooled, placed(negative_pooled_prompt_embeds)
+        where = device, dtype, num_images_per_prompt
+        prompt_embeds, pooled_prompt_embeds = _placed(prompt_embeds, *where), _placed(pooled_prompt_embeds, *where)
+        if negative_prompt_embeds is not None and negative_pooled_prompt_embeds is not None:
+            negative_prompt_embeds = _placed(negative_prompt_embeds, *where)
+            negative_pooled_prompt_embeds = _placed(negative_pooled_prompt_embeds, *where)
+        # Names and nothing else: diffusers' testers read from them which argument of a call each value is.
+        return prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds
 
     def _tokenizers(self) -> list[Any]:
         found = [t for t in (self.tokenizer, self.tokenizer_2) if t is not None]
@@ -204,6 +204,10 @@ class PromptEncoding:
             for encoder in encoders if lora_scale is not None else ():
                 unscale_lora_layers(encoder, lora_scale)
         return torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows])
+
+
+def _placed(values: Tensor, device: torch.device, dtype: torch.dtype, times: int) -> Tensor:
+    return values.to(device, dtype).repeat_interleave(times, dim=0)
 
 
 def _as_rows(text: str | Sequence[str], rows: int) -> list[str]:
