@@ -150,7 +150,7 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
         "real",
         "Real sizes, random weights",
         f"SDXL-inpaint's geometry at width {geometry.width:g}, working at {geometry.side}², 10 + 10 executed steps. "
-        "`paper` takes 10 + 4 by itself: more of them in the last tenth of the noise change nothing that a judge "
+        "`paper` takes 10 + 2 by itself: more of them in the last tenth of the noise change nothing that a judge "
         "sees, and who calls diffusers may choose so, too.",
         rows,
         [*tables, counted_table()],

@@ -27,8 +27,17 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Orthogonalised momentum for weights of two or more dimensions; equal shapes are handled in one batch."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
+        """Of the iteration: bfloat16 takes a third of the time."""
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -44,7 +53,7 @@ class Muon(torch.optim.Optimizer):
                 momenta = torch.stack(buffers).lerp_(gradients, 1 - group["momentum"])
                 for buffer, new in zip(buffers, momenta, strict=True):
                     buffer.copy_(new)
-                updates = orthogonalise(gradients.lerp(momenta, group["momentum"]))
+                updates = orthogonalise(gradients.lerp(momenta, group["momentum"]).to(self.dtype)).to(momenta)
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for p, update in zip(params, updates, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"])
@@ -52,7 +61,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimisers(
-    modules: Iterable[nn.Module], muon_lr: float, adam_lr: float, weight_decay: float = 0.0
+    modules: Iterable[nn.Module],
+    muon_lr: float,
+    adam_lr: float,
+    weight_decay: float = 0.0,
+    dtype: torch.dtype = torch.float32,
 ) -> list[torch.optim.Optimizer]:
     """Split all trainable parameters: matrices inside the nets to Muon; embeddings, norms and biases to AdamW."""
     matrices, others = [], []
@@ -66,7 +79,7 @@ def optimisers(
             (matrices if is_matrix else others).append(p)
     found: list[torch.optim.Optimizer] = []
     if matrices:
-        found.append(Muon(matrices, muon_lr, weight_decay=weight_decay))
+        found.append(Muon(matrices, muon_lr, weight_decay=weight_decay, dtype=dtype))
     if others:
         found.append(torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.99), weight_decay=0.0))
     return found

@@ -16,7 +16,7 @@ from grefine.resources import config_file
 
 STRENGTH_CAP = 0.99
 """Above it SDXL-inpaint starts from pure noise and washes out; below it the image still anchors colour and light."""
-STAGE_2_STEP = 0.025
+STAGE_2_STEP = 0.05
 """Strength that a step of stage 2 takes off, at least, where stage 1's take off .05 to .1: finer ones change nothing
 that can be seen (docs/benchmarks.md)."""
 MOST_TRIES = 64

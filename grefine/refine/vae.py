@@ -20,7 +20,10 @@ def encode_images(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     """Encode `(B, 3, H, W)` in -1..1 as scaled latents: the mode of the posterior, so that nothing is drawn."""
     with _safe_precision(vae) as dtype:
         rows = max(1, ROOM // (images.shape[-2] * images.shape[-1]))
-        parts = [vae.encode(part.to(device, dtype)).latent_dist.mode() for part in images.split(rows)]
+        parts = [
+            vae.encode(part.to(device, dtype, memory_format=torch.channels_last)).latent_dist.mode()
+            for part in images.split(rows)
+        ]
         return _numbers(_shift(vae, torch.cat(parts), into=True), "VAE", dtype)
 
 
@@ -29,7 +32,7 @@ def decode_latents(vae: Any, latents: Tensor) -> Tensor:
     _numbers(latents, "denoiser", latents.dtype)
     with _safe_precision(vae) as dtype:
         rows = max(1, ROOM // (64 * latents.shape[-2] * latents.shape[-1]))  # a latent is 8 x 8 pixels
-        parts = _shift(vae, latents.to(dtype), into=False).split(rows)
+        parts = _shift(vae, latents.to(dtype, memory_format=torch.channels_last), into=False).split(rows)
         return _numbers(torch.cat([vae.decode(part, return_dict=False)[0] for part in parts]), "VAE", dtype)
 
 

@@ -58,7 +58,7 @@ def test_what_is_mended_in_sight_takes_few_steps_unless_steps_are_asked_for(pipe
     assert [stage for _, stage, _ in seen] == ["repaint"] * 2 + ["restore"] * 2
     assert runs == [1] * 4
     assert preferring.num_timesteps == 4
-    assert len(watch(pipe)[1]) == 14, "in the blank every step of stage 1 counts, and four of stage 2"
+    assert len(watch(pipe)[1]) == 12, "in the blank every step of stage 1 counts, and two of stage 2"
     assert len(watch(pipe, num_inference_steps=20)[1]) == 20
     assert len(watch(preferring, config={"reading": "paper"})[1]) == 20, "the paper shows its UNet nothing"
     words = preferring.explain("a red ball", picture(), quality_map=bad_place, config={"use_aq": False})

@@ -201,8 +201,8 @@ def test_bundled_settings_read(name):
 
 def test_settings_split_steps_and_fall_back():
     assert RefineConfig(total_steps=20).steps(asked=True) == (10, 10)
-    assert RefineConfig(total_steps=20).steps() == (10, 4), "ten would change nothing that can be seen"
-    assert RefineConfig(total_steps=20, delta=0.3).steps() == (10, 10)
+    assert RefineConfig(total_steps=20).steps() == (10, 2), "ten would change nothing that can be seen"
+    assert RefineConfig(total_steps=20, delta=0.5).steps() == (10, 10)
     assert RefineConfig(total_steps=7, restorer="none").steps()[0] == 7
     assert RefineConfig(stage1=False, total_steps=6).steps(asked=True) == (0, 6)
     settings = resolve(RefineConfig(), {"guidance_scale": 2.5}, {"total_steps": 4, "guard": None})
