@@ -35,7 +35,7 @@ from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.pq_prompts import PQPrompts
 from grefine.models.reward import RewardModel
 from grefine.refine.candidates import open_chooser
-from grefine.refine.denoise import Watch, latent_multiple
+from grefine.refine.denoise import TENSORS, Watch, latent_multiple
 from grefine.refine.device import OneDevice
 from grefine.refine.encode import GivenEmbeddings, PromptEncoding, Words
 from grefine.refine.explain import explain_result, memory_estimate
@@ -45,7 +45,6 @@ from grefine.refine.guidance import Guidance, Steering, taken_axes
 from grefine.refine.inputs import (
     KINDS,
     ImageInput,
-    Picture,
     check_call,
     check_types,
     check_words,
@@ -55,7 +54,7 @@ from grefine.refine.inputs import (
     resize_picture,
     write_images,
 )
-from grefine.refine.job import Job, open_jobs
+from grefine.refine.job import open_jobs
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps, guesses
 from grefine.refine.outcome import keep_best, latents_of
@@ -72,7 +71,7 @@ from grefine.refine.painters.sdxl import SDXLPainter, check_family
 from grefine.refine.plan import Planner
 from grefine.refine.regions import working_side
 from grefine.refine.repaint import repaint_regions
-from grefine.refine.restore import Restore, choose_restorer, refiner_of, restore_pictures
+from grefine.refine.restore import Restore, choose_restorer, restore_pictures
 from grefine.refine.settings import (
     STRENGTH_CAP,
     RefineConfig,
@@ -158,15 +157,7 @@ class GRefinePipeline(
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
     _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa", "domain", "finisher"]
     _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa", "domain", "finisher"]
-    _callback_tensor_inputs = [
-        "latents",
-        "prompt_embeds",
-        "add_text_embeds",
-        "add_time_ids",
-        "mask",
-        "masked_image_latents",
-        "stage",
-    ]
+    _callback_tensor_inputs = [*TENSORS, "stage"]
 
     def __init__(
         self,
@@ -313,7 +304,11 @@ class GRefinePipeline(
         check_call(output_type, strength, callback_on_step_end_tensor_inputs, shown, most)
         mending: Any = self._restorer if restorer is None and wanted.restorer is None else restorer
         mending = open_painter(mending) if isinstance(mending, DiffusionPipeline) else mending
-        settings = self._settings(wanted, other, given, mending)
+        # A call's arguments win over its configuration, and that over what the pipeline prefers.
+        overrides = {name: given[name] for name in ("guidance_scale", "preserve", "guard", "candidates")}
+        overrides |= {"total_steps": num_inference_steps, "guidance": None if guidance is None else dict(guidance)}
+        overrides["restorer"] = mending if mending is None or isinstance(mending, str) else "inpaint"  # it has steps
+        settings = painter_settings(wanted, self.config.refine_defaults or {}, overrides, other, painter is None)
         pictures = [resize_picture(picture, height, width) for picture in read_pictures(image)]
         plans = read_plans(plan, len(pictures), mask_image, strength)
         steered = [one for one in [settings.guidance, *(each.guidance for each in plans if each)] if one]
@@ -337,7 +332,11 @@ class GRefinePipeline(
 
         generator = seeds_of(plans) if generator is None else generator
         check_words(prompt, prompt_embeds, negative_prompt, len(pictures))
-        jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, force, settings)
+        domain = domain_of(self)
+        if domain is not None and not force:
+            domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
+        prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask_image, pictures)
+        jobs = open_jobs(pictures, prompts, masks, num_images_per_prompt, generator, domain, settings.readings)
         automatic = [job for job in jobs if job.user_mask is None and not (plans and plans[job.row])]
         if automatic and not force and guesses(self.config.calibration, settings, quality_map, alignment_map):
             raise ConfigError(GUESSED)
@@ -363,19 +362,6 @@ class GRefinePipeline(
             images = write_images([job.picture for job in jobs], [job.output for job in jobs], output_type)
         results = [replace(job.result, painter=stage1.name) for job in jobs]
         return GRefineOutput(images=images, results=results) if return_dict else (images, results)
-
-    def _settings(
-        self, config: RefineConfig, other: Chosen | None, given: Mapping[str, Any], mending: Any
-    ) -> RefineConfig:
-        """Return a call's settings: its arguments win over its configuration, and that over the pipeline's own."""
-        overrides = {
-            "total_steps": given["num_inference_steps"],
-            "restorer": mending if mending is None or isinstance(mending, str) else "inpaint",  # it has steps
-            "guidance": None if given["guidance"] is None else dict(given["guidance"]),
-            **{name: given[name] for name in ("guidance_scale", "preserve", "guard", "candidates")},
-        }
-        preferred = self.config.refine_defaults or {}
-        return painter_settings(config, preferred, overrides, other, given["painter"] is None)
 
     def _stages(
         self,
@@ -404,7 +390,7 @@ class GRefinePipeline(
         room = settings.batch_size * stage1.side**2
         stage1 = stage1.at(replace(painting, max_batch_pixels=room))
         named = mending if by_another else settings.restorer or "none"
-        stage2 = choose_restorer(named, stage1, sdxl, self.refiner(second))
+        stage2 = choose_restorer(named, stage1, sdxl, self._refiner, second)
         if stage2 is not None:
             # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
             stage2 = stage2.at(replace(painting, steps=second, guidance=stage2.unguided, max_batch_pixels=2 * room))
@@ -515,27 +501,6 @@ class GRefinePipeline(
     def use_refiner(self, img2img: Any) -> None:
         """Give `restorer="refiner"` its model: a loaded StableDiffusionXLImg2ImgPipeline, shared and never saved."""
         self._refiner = img2img
-
-    def refiner(self, steps: int) -> Restore | None:
-        """Return the refiner as a restorer that runs so many steps; None when none was given."""
-        return None if self._refiner is None else refiner_of(self._refiner, steps)
-
-    def _read(
-        self,
-        prompt: Any,
-        pictures: Sequence[Picture],
-        mask: Any,
-        samples: int,
-        generator: Any,
-        force: bool,
-        settings: RefineConfig,
-    ) -> list[Job]:
-        """Read the inputs of a call: one job per image and sample."""
-        domain = domain_of(self)
-        if domain is not None and not force:
-            domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
-        prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
-        return open_jobs(pictures, prompts, masks, samples, generator, domain, settings.readings)
 
     def own_maps(self, readings: Readings = Readings.of("grefine")) -> tuple[PQMap, AQMap | None]:
         """Return the views of both maps over this pipeline's CLIP; they keep their encoded texts between calls."""

@@ -52,6 +52,8 @@ class Painted:
     """What was decoded to them; None from a painter without latents."""
     lost: str = ""
     """Why it cannot be used, as a sentence; its pixels are then the crop's own."""
+    drawn: int = 1
+    """Of how many tries it was taken."""
 
 
 @dataclass(frozen=True)
