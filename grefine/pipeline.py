@@ -36,10 +36,9 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.models.reward import RewardModel
 from grefine.refine.candidates import open_chooser
 from grefine.refine.denoise import TENSORS, Watch, latent_multiple
-from grefine.refine.device import OneDevice
 from grefine.refine.encode import GivenEmbeddings, PromptEncoding, Words
 from grefine.refine.explain import explain_result, memory_estimate
-from grefine.refine.follow import follow_plans, made_for, read_plans, seeds_of, stamped, with_guidance
+from grefine.refine.follow import follow_plans, made_for, read_plans, seeds_of, stamped
 from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering, taken_axes
 from grefine.refine.inputs import (
@@ -115,7 +114,6 @@ GUESSED = (
 
 
 class GRefinePipeline(
-    OneDevice,
     Loading,
     PromptEncoding,
     DiffusionPipeline,
@@ -347,7 +345,8 @@ class GRefinePipeline(
         # Figure 2: the maps, the plan, both stages, the guard.
         jobs = draw_maps(jobs, maps)
         jobs = follow_plans(jobs, plans, planner, made_by) if plans else planner(jobs)
-        jobs = with_dropped(with_guidance(jobs, settings.guidance), other and stage1)
+        jobs = [replace(job, plan=replace(job.plan, guidance=settings.guidance or job.plan.guidance)) for job in jobs]
+        jobs = with_dropped(jobs, other and stage1)
         if plan_only:
             jobs = jobs if plans else stamped(jobs, settings, made_by)
         else:
@@ -381,7 +380,8 @@ class GRefinePipeline(
         sdxl = None
         if self.unet is not None:
             lora = (given["cross_attention_kwargs"] or {}).get("scale")
-            words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative, embeds, lora, given["clip_skip"])
+            told = painting.negative_of, embeds, lora, given["clip_skip"]
+            words = Words(self.encode_prompt, self._guidance_scale > 1.0, *told)
             own = {"side": self.own_side, "multiple": latent_multiple(self), "traits": traits}
             noise = given["latents"]
             sdxl = SDXLPainter(pipe=self, painting=painting, words=words, steer=self._steering, noise=noise, **own)
@@ -407,13 +407,12 @@ class GRefinePipeline(
         force: bool = False,
     ) -> str:
         """Say in words what a call with these arguments would do, why, and how much memory it takes."""
-        preferred = self.config.refine_defaults or {}
-        settings = painter_settings(read_settings(config), preferred, {}, self._painter, own=True)
+        other, preferred = self._painter, self.config.refine_defaults or {}
+        settings = painter_settings(read_settings(config), preferred, {}, other, own=True)
         maps: dict[str, Any] = {"quality_map": quality_map, "alignment_map": alignment_map}
         found = self(prompt, image, mask_image, settings, plan_only=True, force=force, **maps)
         calibrated = Calibration.of(self.config.calibration).calibrated
         traits = traits_of_call(self.unet_traits, settings, asked_steps=False)
-        other = self._painter
         steps = settings.steps(other and other.steps)
         parts = [explain_result(result, settings, calibrated, traits, steps) for result in found.results]
         cut = (self.working_side, latent_multiple(self) if other is None else other.multiple)
@@ -464,11 +463,7 @@ class GRefinePipeline(
         self._restorer = None if painter is None else open_painter(painter, **told, **load)
 
     def _painter_of_call(self, painter: Any) -> Chosen | None:
-        """Return a call's painter; None for the pipeline's own UNet.
-
-        Raises:
-            ConfigError: there is neither.
-        """
+        """Return a call's painter; None for the pipeline's own UNet."""
         side = self.config.working_size if self.unet is None else None
         found = self._painter if painter is None else open_painter(painter, side=side)
         if found is None and self.unet is None:
@@ -506,11 +501,9 @@ class GRefinePipeline(
         """Return the views of both maps over this pipeline's CLIP; they keep their encoded texts between calls."""
         parts = (self.clip, self.pq_prompts, self.clip_tokenizer, self.config.calibration, readings)
         if self._maps is None or any(one is not other for one, other in zip(self._maps[0], parts, strict=True)):
-            calibration = Calibration.of(self.config.calibration)
-            known: dict[str, Any] = {"calibration": calibration, "readings": readings}
-            pq, aq = PQMap(self.clip, self.pq_prompts, **known), None
-            if self.clip_tokenizer is not None:
-                aq = AQMap(self.clip, self.clip_tokenizer, **known)
+            known: dict[str, Any] = {"calibration": Calibration.of(self.config.calibration), "readings": readings}
+            pq = PQMap(self.clip, self.pq_prompts, **known)
+            aq = None if self.clip_tokenizer is None else AQMap(self.clip, self.clip_tokenizer, **known)
             self._maps = parts, (pq, aq)
         check_belongs(self._maps[1][0].calibration, self.clip)  # a pipeline may be brought to another precision
         return self._maps[1]

@@ -9,8 +9,6 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter, uniform_filter
 from torch import Tensor
 
-from grefine.types import Box
-
 GRAIN = 0.03
 """Share of the longer side over which changes are averaged and blended."""
 
@@ -76,22 +74,14 @@ def changed_part(old: np.ndarray, new: np.ndarray, least: float) -> np.ndarray:
 
 
 def paste(
-    image: np.ndarray,
-    crop: np.ndarray,
-    box: Box,
-    mask: np.ndarray,
-    feather: float,
-    match_ring: bool,
-    least_change: float = 0.0,
+    old: np.ndarray, crop: np.ndarray, mask: np.ndarray, feather: float, match_ring: bool, least_change: float = 0.0
 ) -> np.ndarray:
-    """Return a float32 copy of `image` with `crop` blended in where `mask` is True; other pixels keep their value.
+    """Return a float32 copy of `old` with `crop` blended in where `mask` is True; other pixels keep their value.
 
     Nothing is rounded here: a picture is rounded once, when it leaves. The crop fades in over `feather` of the mask's
-    half thickness; with `match_ring` its colour is shifted so that the ring round the mask agrees with the image;
-    below `least_change` (0..1) the image stays exactly as it was.
+    half thickness; with `match_ring` its colour is shifted so that the ring round the mask agrees with the old one;
+    what changes by less than `least_change` (0..1) stays exactly as it was.
     """
-    left, top, right, bottom = box
-    old = image[top:bottom, left:right]
     new = crop.astype(np.float64)
     if match_ring and mask.any() and not mask.all():
         width = round(0.06 * max(mask.shape)) + 1
@@ -100,9 +90,7 @@ def paste(
     mask = mask & changed_part(old, new, least_change)
     weight = feather_inside(mask, feather)[..., None]
     blended = np.clip(weight * new + (1.0 - weight) * old, 0, 255).astype(np.float32)
-    result = image.astype(np.float32)
-    result[top:bottom, left:right] = np.where(mask[..., None], blended, old)
-    return result
+    return np.where(mask[..., None], blended, old.astype(np.float32))
 
 
 def smooth_fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

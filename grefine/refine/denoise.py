@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from grefine.errors import ConfigError
@@ -17,7 +18,6 @@ from grefine.refine.settings import StepsMode
 from grefine.refine.strength import choose_timesteps
 from grefine.refine.vae import decode_latents, encode_images
 
-Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 TENSORS = ("latents", "prompt_embeds", "add_text_embeds", "add_time_ids", "mask", "masked_image_latents")
 """What a step callback may ask for and give back; `stage` comes with every call."""
 
@@ -45,7 +45,7 @@ class Backbone(Protocol):
 class Watch:
     """Counts the steps of a whole call and lets the user's callback see and change each."""
 
-    callback: Callback | None = None
+    callback: Callable[..., dict[str, Any]] | None = None
     names: Sequence[str] = ("latents",)
     index: int = 0
     total: int = 0
@@ -54,10 +54,7 @@ class Watch:
     def after_step(self, pipe: Backbone, stage: str, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         """Call back with the asked tensors and return all of them, changed or not."""
         if self.callback is not None:
-            asked: dict[str, Any] = {"stage": stage}
-            for name in self.names:
-                if name != "stage":
-                    asked[name] = tensors[name]
+            asked = {name: stage if name == "stage" else tensors[name] for name in ("stage", *self.names)}
             answer = self.callback(pipe, self.index, timestep, asked)
             tensors |= {name: answer[name] for name in TENSORS if name in answer}
         self.index += 1
@@ -84,7 +81,6 @@ class CropBatch:
     """A constant guidance scale; None follows the pipeline's, which a callback may change."""
     control: bool = False
     """Hold structure with the pipeline's tile ControlNet, shown the crop itself."""
-    control_scale: float = 1.0
     noise: Tensor | None = None
     """Given noise instead of seeded noise."""
     steering: Steering | None = None
@@ -114,7 +110,15 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
     timesteps, steps = choose_timesteps(scheduler, crops.steps, crops.strength, device, crops.steps_mode)
     watch.total += len(timesteps)
     clean = _encode(pipe.vae, crops.images, device).to(dtype)
-    noise = _noise(crops, clean).to(device, dtype)
+    noise = crops.noise
+    if noise is None:
+        noise = torch.stack([torch.randn(tuple(clean.shape[1:]), generator=one) for one in crops.generators])
+    elif noise.shape != clean.shape:
+        raise ConfigError(
+            f"`latents` has the shape {tuple(noise.shape)}, but these crops are denoised as {tuple(clean.shape)}: "
+            "leave `latents` out, or give noise of that shape."
+        )
+    noise = noise.to(device, dtype)
     latents = scheduler.add_noise(clean, noise, timesteps[:1].repeat(count))
     mask = F.interpolate(crops.masks, size=clean.shape[-2:]).to(device, dtype)
     masked = None
@@ -124,7 +128,8 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
     elif pipe.unet.config.in_channels != 4:
         raise ConfigError(f"The UNet has {pipe.unet.config.in_channels} input channels; 4 and 9 can be used.")
     tensors = _condition(pipe, crops, device, dtype) | {"mask": mask, "masked_image_latents": masked}
-    extra = _step_arguments(scheduler, crops.generators)
+    accepted = inspect.signature(scheduler.step).parameters
+    extra = {"generator": crops.generators} if "generator" in accepted else {}
     order = getattr(scheduler, "order", 1)
     with pipe.progress_bar(total=steps) as bar:
         bar.set_description(crops.stage)
@@ -169,18 +174,6 @@ def _encode(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     return encode_images(vae, images[[rows.index(row) for row in range(len(first))]], device)[rows]
 
 
-def _noise(crops: CropBatch, like: Tensor) -> Tensor:
-    if crops.noise is not None:
-        if crops.noise.shape != like.shape:
-            raise ConfigError(
-                f"`latents` has the shape {tuple(crops.noise.shape)}, but these crops are denoised as "
-                f"{tuple(like.shape)}: leave `latents` out, or give noise of that shape."
-            )
-        return crops.noise
-    shape = tuple(like.shape[1:])
-    return torch.stack([torch.randn(shape, generator=generator) for generator in crops.generators])
-
-
 def _condition(pipe: Backbone, crops: CropBatch, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     words = crops.embeddings
     count, (height, width) = crops.images.shape[0], crops.images.shape[-2:]
@@ -219,7 +212,6 @@ def _predict(
             timestep,
             encoder_hidden_states=words[0],
             controlnet_cond=torch.cat([shown] * times),
-            conditioning_scale=crops.control_scale,
             added_cond_kwargs=added,
             return_dict=False,
         )
@@ -227,13 +219,17 @@ def _predict(
     if tensors["masked_image_latents"] is not None:
         seen = torch.cat([tensors["mask"], tensors["masked_image_latents"]], dim=1)
         noisy = torch.cat([noisy, torch.cat([seen] * times)], dim=1)
+    told, size = None, pipe.unet.config.time_cond_proj_dim
+    if size is not None:
+        asked = torch.full((noisy.shape[0],), (_asked_scale(pipe, crops) - 1.0) * 1000.0, device=noisy.device)
+        told = get_timestep_embedding(asked, size, flip_sin_to_cos=False, downscale_freq_shift=1).to(noisy.dtype)
     prediction = pipe.unet(
         noisy,
         timestep,
         encoder_hidden_states=words[0],
         added_cond_kwargs=added,
         cross_attention_kwargs=pipe.cross_attention_kwargs,
-        timestep_cond=_guidance_embedding(pipe, crops, noisy),
+        timestep_cond=told,
         return_dict=False,
         **residuals,
     )[0]
@@ -243,24 +239,10 @@ def _predict(
     return prediction
 
 
-def _scale(pipe: Backbone, crops: CropBatch) -> float:
-    if pipe.unet.config.time_cond_proj_dim is not None:
-        return 1.0
+def _asked_scale(pipe: Backbone, crops: CropBatch) -> float:
     return pipe.guidance_scale if crops.guidance is None else crops.guidance
 
 
-def _guidance_embedding(pipe: Backbone, crops: CropBatch, like: Tensor) -> Tensor | None:
-    """Tell a guidance-distilled UNet (LCM) its scale; others need none."""
-    size = pipe.unet.config.time_cond_proj_dim
-    if size is None:
-        return None
-    from diffusers.models.embeddings import get_timestep_embedding
-
-    scale = pipe.guidance_scale if crops.guidance is None else crops.guidance
-    values = torch.full((like.shape[0],), (scale - 1.0) * 1000.0, device=like.device)
-    return get_timestep_embedding(values, size, flip_sin_to_cos=False, downscale_freq_shift=1).to(like.dtype)
-
-
-def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
-    accepted = inspect.signature(scheduler.step).parameters
-    return {"generator": generators} if "generator" in accepted else {}
+def _scale(pipe: Backbone, crops: CropBatch) -> float:
+    """Return the scale of classifier-free guidance; a guidance-distilled UNet (LCM) is told it in its own way."""
+    return 1.0 if pipe.unet.config.time_cond_proj_dim is not None else _asked_scale(pipe, crops)

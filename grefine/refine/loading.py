@@ -31,12 +31,18 @@ FOR_PAINTER = ("quantization_config", "device_map", "variant", "use_safetensors"
 """What of the arguments of loading is meant for another painter alone."""
 FULL = ("clip", "pq_prompts")
 """What draws the maps stays in float32: a calibration does not survive another precision, and they are small."""
+HOOKS = {"_hf_hook", "_diffusers_hook"}
+"""What offloading, accelerate's or diffusers', leaves on a part, or on all of its modules with weights."""
 EXTRAS = ("controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa")
 """What a recipe's pipeline lends to a loaded one that lacks it."""
 
 
 class Loading:
-    """The doors of a GRefinePipeline."""
+    """The doors of a GRefinePipeline, and where it runs."""
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return common_device(self.components) or super()._execution_device  # type: ignore
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
@@ -138,7 +144,8 @@ class Loading:
             kwargs: components and settings of this class that replace the shared ones, and `dtype`.
         """
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
-        accepted = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+        takes = inspect.signature(cls.__init__).parameters
+        accepted = [name for name in takes if name != "self"]
         unknown = [name for name in kwargs if name not in accepted]
         if unknown:
             raise ConfigError(f"from_pipe got the unknown argument '{unknown[0]}'{nearest(unknown[0], accepted)}")
@@ -154,8 +161,7 @@ class Loading:
             if isinstance(part, torch.nn.Module):
                 part.to(getattr(pipeline, "_execution_device", "cpu"))
         parts = dict.fromkeys(() if sdxl else SDXL) | settings | shared | lent | kwargs
-        required = inspect.signature(cls.__init__).parameters
-        missing = [n for n in own if required[n].default is inspect.Parameter.empty and parts.get(n) is None]
+        missing = [n for n in own if takes[n].default is inspect.Parameter.empty and parts.get(n) is None]
         if missing:
             hint = " Name a pipeline for the maps, e.g. maps='tiny'." if "clip" in missing else ""
             raise ConfigError(
@@ -270,13 +276,28 @@ class Loading:
         self._added_judges = judges
 
 
+def common_device(components: Mapping[str, Any]) -> torch.device | None:
+    """Return the one device of all components; None where they differ or hooks move them, which diffusers resolves.
+
+    It is told by the first weight of each: diffusers asks every module, which takes as long as a small step.
+    """
+    devices = set()
+    for part in (one for one in components.values() if isinstance(one, torch.nn.Module)):
+        path, weight = next(part.named_parameters(), ("", None))
+        modules = [part]
+        for name in path.split(".")[:-1]:
+            modules.append(getattr(modules[-1], name))
+        if any(HOOKS & vars(module).keys() for module in modules):
+            return None
+        devices |= set() if weight is None else {weight.device}
+    return devices.pop() if len(devices) == 1 else None
+
+
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Say whether a lack of memory, of whatever kind and in whoever's words, stands behind an error."""
     words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
-    return any(
-        isinstance(one, (MemoryError, torch.OutOfMemoryError)) or any(word in str(one) for word in words)
-        for one in causes(error)
-    )
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return any(isinstance(one, kinds) or any(word in str(one) for word in words) for one in causes(error))
 
 
 def _index_of(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -144,7 +144,7 @@ class MapDrawer:
             return found
         if self.alignment is None or _is_given(self.alignment):  # one for each picture, whatever was asked of it
             words = [prompt or "" for prompt in prompts]
-            every = draw(images, words, encoding=encoding) if self.alignment is None else draw(images, words)
+            every = draw(images, words, encoding=encoding)
             drawn = [every[index] for index in asked]
         else:
             some = [images[index] for index in asked]

@@ -48,8 +48,7 @@ def region_crops(job: Job, painter: Painter, config: RefineConfig) -> list[CropJ
     traits = painter.traits
     crops = []
     for index, region in enumerate(job.plan.regions):
-        left, top, right, bottom = region.box
-        pixels = job.pixels[top:bottom, left:right]
+        pixels = job.pixels[region.place]
         in_place = traits.damage and region.is_restoration
         visible = in_place or painter.sees_source or (traits.edited and bool(region.phrases))
         missing = region.kind == "noun" or any(job.alignment.phrases[i].defect == "noun" for i in region.phrases)
@@ -61,7 +60,7 @@ def region_crops(job: Job, painter: Painter, config: RefineConfig) -> list[CropJ
                 index,
                 pixels,
                 region.mask,
-                working_size(bottom - top, right - left, painter.side, painter.multiple),
+                working_size(*region.mask.shape, painter.side, painter.multiple),
                 region.prompt,
                 region.strength,
                 derive(job.seed, "repaint", *region.box),
@@ -89,10 +88,9 @@ def _put_back(job: Job, painted: Sequence[Painted], panel: Panel, config: Refine
         repainted = job.pixels.astype(np.float32) if accepted else job.pixels
         for index in accepted:
             region = job.plan.regions[index]
-            left, top, right, bottom = region.box
             # Every crop was drawn from the original, so it is also blended against it, whatever lies below it now.
             pasted = _pasted(job, region, painted[index].pixels, config, traits)
-            repainted[top:bottom, left:right][region.mask] = pasted[region.mask]
+            repainted[region.place][region.mask] = pasted[region.mask]
     return replace(
         job,
         candidates=job.candidates | {"repainted": repainted},
@@ -103,16 +101,13 @@ def _put_back(job: Job, painted: Sequence[Painted], panel: Panel, config: Refine
 
 def _pasted(job: Job, region: Region, repaint: np.ndarray, config: RefineConfig, traits: UNetTraits) -> np.ndarray:
     """Return a region's crop of the picture with its repaint blended in, not rounded."""
-    left, top, right, bottom = region.box
     least = traits.least_change if traits.edited and region.phrases else 0.0
-    whole = (0, 0, right - left, bottom - top)
-    old = job.pixels[top:bottom, left:right]
-    return paste(old, repaint, whole, region.mask, FEATHER, match_ring=not config.literal, least_change=least)
+    old = job.pixels[region.place]
+    return paste(old, repaint, region.mask, FEATHER, match_ring=not config.literal, least_change=least)
 
 
 def _with_one(job: Job, index: int, repaint: np.ndarray, config: RefineConfig, traits: UNetTraits) -> np.ndarray:
     """Return the picture in 8 bits with one region repainted, as judges see it."""
     region, picture = job.plan.regions[index], job.pixels.copy()
-    left, top, right, bottom = region.box
-    picture[top:bottom, left:right] = rounded(_pasted(job, region, repaint, config, traits))
+    picture[region.place] = rounded(_pasted(job, region, repaint, config, traits))
     return picture

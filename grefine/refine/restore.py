@@ -182,13 +182,12 @@ def _joined(
     # Tiles of one picture must not drift apart, however large they are.
     side = tile if len(crops) > 1 else None
     matched = [match_low_frequencies(one.pixels, crop.pixels, side) for one, crop in zip(painted, crops, strict=True)]
-    views = list(zip(boxes, matched, strict=True))
     if tile is not None:
-        pixels = join(job.pixels.shape, views)
+        pixels = join(job.pixels.shape, list(zip(boxes, matched, strict=True)))
     else:
-        pixels = job.current
-        for (box, crop), region in zip(views, job.plan.regions, strict=True):
-            pixels = paste(pixels, crop, box, region.mask, FEATHER, match_ring=False)
+        pixels = job.current.astype(np.float32)
+        for crop, region in zip(matched, job.plan.regions, strict=True):
+            pixels[region.place] = paste(pixels[region.place], crop, region.mask, FEATHER, match_ring=False)
     latents = tuple(one.latents for one in painted if one.latents is not None) or job.latents
     return replace(job, candidates=job.candidates | {job.restored: pixels}, latents=latents)
 

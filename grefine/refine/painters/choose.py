@@ -37,18 +37,10 @@ def open_painter(
     allow_noncommercial: bool = False,
     **load: Any,
 ) -> Chosen:
-    """Return the painter that is meant.
+    """Return the painter that is meant; `GRefinePipeline.use_painter` says by what.
 
-    Args:
-        painter: a loaded pipeline of diffusers, a function (see `OwnPainter`), or a name: of a recipe ("qwen-image"),
-            of a painter that another package brings, a folder, or a Hub id.
-        painter_class: the class of diffusers that a folder or Hub id is loaded as; left open, its index says it.
-        words: how it is told: "phrase first", "caption", "instruction", or a mapping of templates for instructions.
-        side: of the square that crops are brought to.
-        arguments: for every call of a pipeline of diffusers, e.g. {"max_sequence_length": 256}.
-        device: of a painter that another package brings.
-        allow_noncommercial: accept the terms of one that asks for it.
-        load: passed on to diffusers (dtype, variant, quantization_config, ...).
+    `side` is that of the square that crops are brought to; `device` and `allow_noncommercial` are for a painter that
+    another package brings.
     """
     if isinstance(painter, (DiffusersPainter, OwnPainter)):
         return painter
