@@ -158,12 +158,12 @@ def _follow(job: Job, plan: RepairPlan, planner: Planner) -> RepairPlan:
     mask = np.zeros(plan.mask.shape, bool)
     for region in regions:
         mask[region.place] |= region.mask
-    emptied = "Nothing is left of the plan: its regions are switched off or wiped from the mask." * bool(plan.regions)
+    emptied = "Nothing is left of the plan: its regions are switched off or wiped from the mask."
     return replace(
         plan,
         mask=mask,
         regions=tuple(regions),
-        note=plan.note if regions or not emptied else emptied,
+        note=emptied if plan.regions and not regions else plan.note,
         restore=bool(regions) or (plan.restore and not plan.regions),
         beyond_repair=plan.beyond_repair and not regions,
     )

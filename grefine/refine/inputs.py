@@ -21,14 +21,12 @@ OneImage = str | Path | Image.Image | np.ndarray | torch.Tensor
 ImageInput = OneImage | Sequence[OneImage]
 """What a call takes as images."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-_NUMBER = (Real, "a number")
-_WHOLE = (Integral, "a whole number")
-_TENSOR = (torch.Tensor, "a tensor")
+_WHOLE = ("height", "width", "num_inference_steps", "num_images_per_prompt", "clip_skip")
+_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds")
 KINDS: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("height", "width", "num_inference_steps", "num_images_per_prompt", "clip_skip"), _WHOLE),
-    **dict.fromkeys(("strength", "guidance_scale"), _NUMBER),
-    **dict.fromkeys(("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds"), _TENSOR),
-    "negative_pooled_prompt_embeds": _TENSOR,
+    **dict.fromkeys(_WHOLE, (Integral, "a whole number")),
+    **dict.fromkeys(("strength", "guidance_scale"), (Real, "a number")),
+    **dict.fromkeys((*_TENSORS, "negative_pooled_prompt_embeds"), (torch.Tensor, "a tensor")),
     "generator": ((torch.Generator, list, tuple), "a torch.Generator or a list of them"),
     "guard": (bool, "true or false"),
     "candidates": ((Integral, str), "a number, or a text such as '4 by mdiqa'"),

@@ -22,6 +22,7 @@ from grefine.indicators.released import NAMES
 from grefine.refine.painters.choose import FOR_BOTH, SDXL, describe_painter, is_place, reopen_painter
 from grefine.refine.painters.diffusers import DiffusersPainter
 from grefine.refine.single_file import load_single_file
+from grefine.refine.turns import denoiser_of
 from grefine.resources import cache_folder, pipeline_folder, pipeline_names
 from grefine.scorers.component import pipeline_judges, save_judge_tokenizers
 from grefine.scorers.protocol import Scorer
@@ -353,8 +354,7 @@ def _extras_from(maps: str | Path, pipeline: Any, has: Collection[str], sdxl: bo
         return {}
     home = assembled_folder(recipe, (*(() if maps in NAMES else MAPS), *wanted))
     index = json.loads((recipe / INDEX).read_text(encoding="utf-8"))
-    denoisers = (getattr(pipeline, name, None) for name in ("unet", "transformer"))
-    precision = next((one.dtype for one in denoisers if one is not None), torch.float32)
+    precision = getattr(denoiser_of(pipeline), "dtype", torch.float32)
     found: dict[str, Any] = {}
     for name in wanted:
         library, kind = index[name]

@@ -22,7 +22,7 @@ from grefine.refine.painters.families import FAMILIES, Family, family_named
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.painters.protocol import CropJob, Painted, Painter, Painting
 from grefine.refine.settings import UNetTraits
-from grefine.refine.turns import turn_of
+from grefine.refine.turns import denoiser_of, turn_of
 
 OURS = {"prompt", "image", "mask_image", "height", "width", "strength", "num_inference_steps", "generator"}
 OURS |= {"output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs", "negative_prompt"}
@@ -199,7 +199,7 @@ def painter_of(
         if given in OURS or given not in accepted:
             why = "is filled by grefine" if given in OURS else "is no argument of its call"
             raise ConfigError(f"painter_arguments: '{given}' {why} ({name}): leave it out.")
-    denoiser = getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
+    denoiser = denoiser_of(pipe)
     if not family.fp16 and getattr(denoiser, "dtype", None) == torch.float16:
         raise ConfigError(f"{name} breaks in float16: load it with dtype=torch.bfloat16 (`--dtype bf16`) or float32.")
     scale = int(getattr(pipe, "vae_scale_factor", 8))
