@@ -1,10 +1,13 @@
-"""The denoising loop of both stages: SDXL geometry, inpainting (9 channels) and ordinary (4 channels) UNets."""
+"""The denoising loop of both stages: SDXL geometry, inpainting (9 channels) and ordinary (4 channels) UNets.
+
+The parts of a pipeline are read at every use, because users swap them.
+"""
 
 import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,25 +25,6 @@ TENSORS = ("latents", "prompt_embeds", "add_text_embeds", "add_time_ids", "mask"
 """What a step callback may ask for and give back; `stage` comes with every call."""
 
 
-class Backbone(Protocol):
-    """The parts of a pipeline that denoising needs, read at every use because users swap them."""
-
-    vae: Any
-    unet: Any
-    scheduler: Any
-    controlnet: Any
-    finisher: Any
-    config: Any
-    vae_scale_factor: int
-    interrupt: bool
-    guidance_scale: float
-    cross_attention_kwargs: dict[str, Any] | None
-    _execution_device: torch.device
-
-    def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
-        """Return a bar that counts steps."""
-
-
 @dataclass
 class Watch:
     """Counts the steps of a whole call and lets the user's callback see and change each."""
@@ -51,7 +35,7 @@ class Watch:
     total: int = 0
     """Steps of all batches that were begun."""
 
-    def after_step(self, pipe: Backbone, stage: str, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    def after_step(self, pipe: Any, stage: str, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         """Call back with the asked tensors and return all of them, changed or not."""
         if self.callback is not None:
             asked = {name: stage if name == "stage" else tensors[name] for name in ("stage", *self.names)}
@@ -90,7 +74,7 @@ class CropBatch:
         self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
 
-def latent_multiple(pipe: Backbone) -> int:
+def latent_multiple(pipe: Any) -> int:
     """Return what crop sides must be multiples of: one latent cell of the UNet's coarsest level."""
     return pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
 
@@ -101,7 +85,7 @@ def snap_mask(mask: Tensor, cell: int) -> Tensor:
 
 
 @torch.no_grad()
-def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
+def denoise(pipe: Any, crops: CropBatch, watch: Watch) -> Tensor:
     """Denoise crops under their masks and return their latents. (QKV of Eq. 9)"""
     device, dtype = pipe._execution_device, pipe.unet.dtype
     count = crops.images.shape[0]
@@ -151,7 +135,7 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
     return latents
 
 
-def decode(pipe: Backbone, latents: Tensor) -> Tensor:
+def decode(pipe: Any, latents: Tensor) -> Tensor:
     """Decode latents to `(B, 3, H, W)` in 0..1, float32 on the CPU."""
     return (decode_latents(pipe.vae, latents) / 2 + 0.5).clamp(0, 1).float().cpu()
 
@@ -174,7 +158,7 @@ def _encode(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     return encode_images(vae, images[[rows.index(row) for row in range(len(first))]], device)[rows]
 
 
-def _condition(pipe: Backbone, crops: CropBatch, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def _condition(pipe: Any, crops: CropBatch, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     words = crops.embeddings
     count, (height, width) = crops.images.shape[0], crops.images.shape[-2:]
     if pipe.config.requires_aesthetics_score:
@@ -194,7 +178,7 @@ def _condition(pipe: Backbone, crops: CropBatch, device: torch.device, dtype: to
 
 
 def _predict(
-    pipe: Backbone, scheduler: Any, crops: CropBatch, latents: Tensor, timestep: Any, tensors: dict[str, Any]
+    pipe: Any, scheduler: Any, crops: CropBatch, latents: Tensor, timestep: Any, tensors: dict[str, Any]
 ) -> Tensor:
     count, scale = latents.shape[0], _scale(pipe, crops)
     words = [tensors[name] for name in ("prompt_embeds", "add_text_embeds", "add_time_ids")]
@@ -239,10 +223,10 @@ def _predict(
     return prediction
 
 
-def _asked_scale(pipe: Backbone, crops: CropBatch) -> float:
+def _asked_scale(pipe: Any, crops: CropBatch) -> float:
     return pipe.guidance_scale if crops.guidance is None else crops.guidance
 
 
-def _scale(pipe: Backbone, crops: CropBatch) -> float:
+def _scale(pipe: Any, crops: CropBatch) -> float:
     """Return the scale of classifier-free guidance; a guidance-distilled UNet (LCM) is told it in its own way."""
     return 1.0 if pipe.unet.config.time_cond_proj_dim is not None else _asked_scale(pipe, crops)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from grefine.refine.composite import rounded, to_tensor
-from grefine.refine.denoise import Backbone
 from grefine.refine.guard import Panel, decide
 from grefine.refine.job import Job, timed
 from grefine.refine.settings import RefineConfig
@@ -61,7 +61,7 @@ def _told(job: Job, panel: Panel, config: RefineConfig) -> Job:
     return replace(job, choosing=choosing, decision=replace(job.decision, reason=reason.strip()))
 
 
-def latents_of(jobs: Sequence[Job], pipe: Backbone) -> Tensor | list[Tensor]:
+def latents_of(jobs: Sequence[Job], pipe: Any) -> Tensor | list[Tensor]:
     """Return the latents of the last stage that ran, before anything was put back.
 
     An image that needed no repair gives its encoded self. Unequal shapes come as a list.

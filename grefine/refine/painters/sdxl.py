@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.refine.composite import resize, resize_mask, to_pixels, to_tensor
-from grefine.refine.denoise import Backbone, CropBatch, decode, denoise, finished, snap_mask
+from grefine.refine.denoise import CropBatch, decode, denoise, finished, snap_mask
 from grefine.refine.encode import Embeddings, Words
 from grefine.refine.guidance import Steering
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
@@ -25,7 +25,7 @@ class SDXLPainter(Painter):
     """The pipeline's own UNet, its words encoded by both text encoders."""
 
     name: str = "SDXL"
-    pipe: Backbone
+    pipe: Any
     words: Words
     control: bool = False
     steer: Callable[[Mapping[str, float], Sequence[str]], Steering]
