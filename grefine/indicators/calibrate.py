@@ -78,11 +78,7 @@ def calibrate(
     if not 0.0 < false_alarms <= 0.5:
         raise ConfigError(f"false_alarms must be a share above 0 and at most 0.5, not {false_alarms}.")
     evidence = gather(pq, aq, images, [parsed_prompt(prompt) for prompt in prompts])
-    readings = product(
-        [redundant] if redundant else ["empty", "none"], [phrase_score] if phrase_score else ["class", "peak"]
-    )
-    column, chosen, separation = _choose(evidence, list(readings))
-    base = Calibration(map_mode=pq.map_mode, side=pq.side, redundant=chosen[0], phrase_score=chosen[1])
+    column, base, separation = _choose(evidence, pq, redundant, phrase_score)
     aligned, words, signs, warnings = _phrases(evidence, base, column)
     rated, looks, seen = _qualities(evidence, aligned, pq)
     gates = set_gates(signs | seen, false_alarms)
@@ -103,7 +99,15 @@ def calibrate(
     }
     alarms = {name: round(getattr(gates, name), 4) for name in ("share", "expected", "held_out")}
     report = {"separation": separation, "phrases": words, "quality": looks, "false_alarms": alarms}
-    done = replace(_with_gates(rated, gates.limits), made_from=made_from)
+    limits = gates.limits
+    done = replace(
+        rated,
+        a_bound=limits.get(NOUN, 0.0),
+        margin=max(0.0, -limits[ATTRIBUTE]) if ATTRIBUTE in limits else 1.0,
+        p_gate=limits[LOW_P],
+        worst_gate=limits[BAD_PLACE],
+        made_from=made_from,
+    )
     words |= _found(evidence, done, column)
     return Calibrated(done, report | {"made_from": made_from}, tuple(warnings))
 
@@ -113,8 +117,7 @@ def signs_of(evidence: Evidence, pq: PQMap) -> dict[str, np.ndarray]:
 
     Values are logits and logarithms, so that both sides of their middle have equal room.
     """
-    column, (redundant, where), _ = _choose(evidence, list(product(("empty", "none"), ("class", "peak"))))
-    base = Calibration(map_mode=pq.map_mode, side=pq.side, redundant=redundant, phrase_score=where)
+    column, base, _ = _choose(evidence, pq)
     _, _, words, _ = _phrases(evidence, base, column)
     signs: dict[str, np.ndarray] = {}
     if words:
@@ -148,36 +151,25 @@ def weights_digest(clip: torch.nn.Module) -> str:
 
 
 def _choose(
-    evidence: Evidence, readings: list[tuple[Redundant, PhraseScore]]
-) -> tuple[int, tuple[Redundant, PhraseScore], dict[str, float]]:
-    """Pick the reading that tells own words from foreign ones best, the paper's own when it is about as good."""
+    evidence: Evidence, pq: PQMap, redundant: Redundant | None = None, where: PhraseScore | None = None
+) -> tuple[int, Calibration, dict[str, float]]:
+    """Pick the reading that tells own words from foreign ones best, the paper's own when it is about as good.
+
+    Its column in the rows of evidence, a calibration that states it, and how well each tells them apart are returned.
+    """
+    readings = product([redundant] if redundant else ["empty", "none"], [where] if where else ["class", "peak"])
     table = {}
-    for redundant, where in readings:
-        column = _column(redundant, where)
+    best: tuple[float, int, Calibration] | None = None
+    for minus, place in readings:
+        column = (minus == "empty") + 2 * (place == "peak")
         nouns = separation_of(evidence.group("noun")[:, column], evidence.group("other noun")[:, column])
         phrases = separation_of(evidence.group("phrase")[:, column], evidence.group("other phrase")[:, column])
-        table[redundant, where] = (nouns + phrases) / 2
-    best = readings[0]
-    for reading in readings[1:]:
-        if table[reading] > table[best] + PREFER:
-            best = reading
-    named = {f"{redundant}/{where}": round(value, 4) for (redundant, where), value in table.items()}
-    return _column(*best), best, named
-
-
-def _column(redundant: Redundant, where: PhraseScore) -> int:
-    return (redundant == "empty") + 2 * (where == "peak")
-
-
-def _with_gates(calibration: Calibration, limits: dict[str, float]) -> Calibration:
-    """Write limits down as the thresholds that the maps and the gate read."""
-    return replace(
-        calibration,
-        a_bound=limits.get(NOUN, 0.0),
-        margin=max(0.0, -limits[ATTRIBUTE]) if ATTRIBUTE in limits else 1.0,
-        p_gate=limits[LOW_P],
-        worst_gate=limits[BAD_PLACE],
-    )
+        told = (nouns + phrases) / 2
+        table[f"{minus}/{place}"] = round(told, 4)
+        if best is None or told > best[0] + PREFER:
+            best = told, column, Calibration(pq.map_mode, pq.side, redundant=minus, phrase_score=place)
+    assert best is not None
+    return *best[1:], table
 
 
 def _phrases(

@@ -14,6 +14,8 @@ MASK = np.array([64, 220, 255], dtype=np.float32)
 LEAST_SIDE = 256
 """Small images are enlarged on sheets, so that a person can see them."""
 CAPTION = 34
+VERDICTS = {None: "met", "noun": "missing", "attribute": "not as asked"}
+"""Of a phrase, by its defect."""
 
 
 def colours(values: np.ndarray) -> np.ndarray:
@@ -37,35 +39,29 @@ def edge_of(mask: np.ndarray) -> np.ndarray:
     return mask & ~(wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:])
 
 
-def mask_preview(image: Image.Image, mask: np.ndarray) -> Image.Image:
-    """Show what would be repainted: tinted inside, with a bright edge."""
-    pixels, edge = np.asarray(image.convert("RGB"), dtype=np.float32), edge_of(mask)
-    share = (0.45 * mask + 0.55 * edge)[..., None]
-    return Image.fromarray(np.round(pixels * (1 - share) + MASK * share).astype(np.uint8))
-
-
-def sheet(image: Image.Image, quality: QualityMap, alignment: AlignmentMap | None, mask: np.ndarray) -> Image.Image:
-    """Put image, maps, defective phrases and mask preview side by side, each with a caption."""
+def sheet(image: Image.Image, quality: QualityMap, alignment: AlignmentMap, mask: np.ndarray) -> Image.Image:
+    """Put image, what would be repainted, maps and phrases side by side, each with a caption."""
+    share = (0.45 * mask + 0.55 * edge_of(mask))[..., None]
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    tinted = Image.fromarray(np.round(pixels * (1 - share) + MASK * share).astype(np.uint8))
     panels = [
         (image.convert("RGB"), "image"),
+        (tinted, f"mask, {mask.mean():.1%} of the image"),
         (overlay(image, 1 - quality.values), f"where it looks bad (1 - P), p = {quality.score:.3f}"),
     ]
-    if alignment is not None and alignment.score is not None:
+    if alignment.score is not None:
         panels.append((overlay(image, alignment.edit), f"what is not as asked (1 - A), a = {alignment.score:.3f}"))
         for phrase in alignment.phrases:
             shown = phrase.region if phrase.defect else phrase.claimed
             if shown is not None:
-                verdict = {"noun": "missing", "attribute": "not as asked"}.get(phrase.defect or "", "met")
+                verdict = VERDICTS[phrase.defect]
                 panels.append((overlay(image, shown), f"{phrase.phrase.text}: {verdict} ({phrase.a_phs:.2f})"))
-    panels.insert(1, (mask_preview(image, mask), f"mask, {mask.mean():.1%} of the image"))
     return _grid(panels)
 
 
 def grey_png(values: np.ndarray) -> bytes:
     """Encode a map as a 16-bit grey PNG, 65535 = 1."""
-    sink = io.BytesIO()
-    Image.fromarray(np.round(np.clip(values, 0.0, 1.0) * 65535.0).astype(np.uint16)).save(sink, "PNG")
-    return sink.getvalue()
+    return png(Image.fromarray(np.round(np.clip(values, 0.0, 1.0) * 65535.0).astype(np.uint16)))
 
 
 def npy(values: np.ndarray) -> bytes:

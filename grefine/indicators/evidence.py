@@ -53,7 +53,16 @@ class Evidence:
 def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequence[ParsedPrompt]) -> Evidence:
     """Look at every image once and at its words, own and foreign. Images stream; only numbers stay."""
     nouns = list(dict.fromkeys(phrase.noun for prompt in prompts for phrase in judged(prompt)))
-    _check_words(prompts, nouns)
+    if len(prompts) < ENOUGH_IMAGES:
+        raise ConfigError(
+            f"Calibration needs at least {ENOUGH_IMAGES} good images with their prompts, got {len(prompts)}: its "
+            "thresholds are the outermost few percent of them."
+        )
+    if len(nouns) < ENOUGH_NOUNS:
+        raise ConfigError(
+            f"The calibration prompts name too few different things ({', '.join(nouns) or 'none'}): at least "
+            f"{ENOUGH_NOUNS} are needed, so that every image can be asked for something it does not show."
+        )
     evidence, source, done = Evidence(), iter(images), 0
     while batch := list(islice(source, pq.batch_size)):
         if done + len(batch) > len(prompts):
@@ -66,7 +75,11 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
         done += len(batch)
     if done != len(prompts):
         raise PromptError(f"Calibration got {done} images for {len(prompts)} prompts: give one prompt per image.")
-    _check_images(evidence)
+    different = len(set(evidence.image_hashes))
+    if different < ENOUGH_IMAGES:
+        raise ConfigError(
+            f"Only {different} of the {done} calibration images are different; at least {ENOUGH_IMAGES} are needed."
+        )
     return evidence
 
 
@@ -93,7 +106,9 @@ def _look(
         ("other prompt", [swapped] if swapped else []),
     ):
         texts |= dict.fromkeys((group, text) for text in members)  # pyright: ignore[reportAssignmentType]
-    cosines = _similarities(aq, whole, [text for _, text in texts])
+    features = aq.text_features([*(text for _, text in texts), ""]).to(whole.device)
+    raw = plain(whole[None], features)[0].cpu().numpy().astype(np.float64)
+    cosines = np.stack([raw[:, :-1], raw[:, :-1] - raw[:, -1:]])  # as they are, and less the empty text's
     by_text = {}
     for column, (group, text) in enumerate(texts):
         row = [*cosines[:, 0, column], *cosines[:, 1:, column].max(axis=1)]
@@ -106,12 +121,6 @@ def _look(
         if wrong:
             evidence.wrong_pairs.append((by_text["other phrase", wrong], noun))
     evidence.prompt_hashes.append(content_hash(prompts[index].text))
-
-
-def _similarities(aq: AQMap, whole: Tensor, texts: Sequence[str]) -> np.ndarray:
-    """Return `(2, 1 + N, M)` cosines, raw and less the empty text's."""
-    raw = plain(whole[None], aq.text_features([*texts, ""]).to(whole.device))[0].cpu().numpy().astype(np.float64)
-    return np.stack([raw[:, :-1], raw[:, :-1] - raw[:, -1:]])
 
 
 def _twist(phrase: Phrase, prompts: Sequence[ParsedPrompt], index: int, rng: np.random.Generator) -> str | None:
@@ -133,26 +142,3 @@ def _rate(evidence: Evidence, pq: PQMap, encoding: Encoding, index: int) -> None
     evidence.patch_chances.append(
         tuple(encoding.grid_map(index, [view[:, factor] for view in views], "bicubic") for factor in range(4))
     )
-
-
-def _check_words(prompts: Sequence[ParsedPrompt], nouns: Sequence[str]) -> None:
-    if len(prompts) < ENOUGH_IMAGES:
-        raise ConfigError(
-            f"Calibration needs at least {ENOUGH_IMAGES} good images with their prompts, got {len(prompts)}: its "
-            "thresholds are the outermost few percent of them."
-        )
-    if len(nouns) < ENOUGH_NOUNS:
-        named = ", ".join(nouns) or "none"
-        raise ConfigError(
-            f"The calibration prompts name too few different things ({named}): at least {ENOUGH_NOUNS} are needed, "
-            "so that every image can be asked for something it does not show."
-        )
-
-
-def _check_images(evidence: Evidence) -> None:
-    different = len(set(evidence.image_hashes))
-    if different < ENOUGH_IMAGES:
-        raise ConfigError(
-            f"Only {different} of the {len(evidence.image_hashes)} calibration images are different; at least "
-            f"{ENOUGH_IMAGES} are needed."
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -68,18 +68,21 @@ class GridMap:
         """Return the map with `function` applied to every grid."""
         return replace(self, patches=tuple((box, function(grid)) for box, grid in self.patches))
 
+    def _without(self, cells: Iterable[np.ndarray]) -> GridMap:
+        """Return the map, zero in these cells of its grids."""
+        pairs = zip(self.patches, cells, strict=True)
+        return replace(self, patches=tuple((box, np.where(out, 0.0, grid)) for (box, grid), out in pairs))
+
     def outside(self, other: GridMap, threshold: float) -> GridMap:
         """Return the map, zero where `other`, on the same grids, is above the threshold."""
-        pairs = zip(self.patches, other.patches, strict=True)
-        return replace(self, patches=tuple((box, np.where(o > threshold, 0.0, g)) for (box, g), (_, o) in pairs))
+        return self._without(grid > threshold for _, grid in other.patches)
 
     def beyond(self, ground: GridMap, threshold: float) -> GridMap:
         """Return the map, zero where `ground` is above the threshold, or, on a fine grid, no less."""
         if min(self.patches[0][1].shape) < FINE:
             return self.outside(ground, threshold)
         pairs = zip(self.patches, ground.patches, strict=True)
-        patches = tuple((box, np.where((o > threshold) | (g <= o), 0.0, g)) for (box, g), (_, o) in pairs)
-        return replace(self, patches=patches)
+        return self._without((below > threshold) | (grid <= below) for (_, grid), (_, below) in pairs)
 
     def touching(self, other: GridMap, threshold: float) -> GridMap:
         """Return the map, zero in those of its areas above the threshold that do not touch one of `other`.
@@ -92,8 +95,7 @@ class GridMap:
         ]
         if not kept[0].any():
             return self
-        patches = zip(self.patches, kept, strict=True)
-        return replace(self, patches=tuple((box, np.where((g > threshold) & ~k, 0.0, g)) for (box, g), k in patches))
+        return self._without((grid > threshold) & ~near for (_, grid), near in zip(self.patches, kept, strict=True))
 
     def one_place(
         self, claims: Sequence[GridMap], threshold: float, radius: float, ground: GridMap | None = None
@@ -135,8 +137,8 @@ class GridMap:
             (np.clip(1.0 - np.hypot(*(cells - centre).transpose(2, 0, 1)) / (2 * radius), 0.0, 1.0) * kept)
             for cells, kept in zip(at, free, strict=True)
         ]
-        boxes = [box for box, _ in self.patches]
-        return replace(self, patches=tuple((b, g.astype(np.float32)) for b, g in zip(boxes, grids, strict=True)))
+        pairs = zip(self.patches, grids, strict=True)
+        return replace(self, patches=tuple((box, grid.astype(np.float32)) for (box, _), grid in pairs))
 
     def _over(self, ground: GridMap, threshold: float, radius: float) -> np.ndarray:
         """Return which cells of the whole's grid are this far above a cell that the ground claims."""
@@ -176,10 +178,6 @@ class GridPhraseAlignment(PhraseAlignment):
 
     __slots__ = ("_claimed", "_region")
 
-    def undrawn(self, name: str) -> GridMap | np.ndarray | None:
-        """Return `region` or `claimed` as it was given."""
-        return getattr(self, f"_{name}")
-
     @property
     def region(self) -> np.ndarray | None:  # type: ignore[override]
         """`(H, W)` where the repair belongs; None without a defect."""
@@ -215,7 +213,9 @@ def _mixing(
         strips = [_spread_cells(length, shape[1 - axis], interpolation)]
         weights = np.zeros((length, 1), np.float32)
         for start, end in sorted({(box[axis], box[axis + 2]) for box in boxes}):
-            ramp = _ramp(end - start)[:, None]
+            # Weights fall towards both ends, so that neighbouring tiles fade into each other.
+            distance = np.minimum(np.arange(end - start), np.arange(end - start)[::-1]) + 1.0
+            ramp = np.minimum(distance / max(1.0, OVERLAP * (end - start)), 1.0).astype(np.float32)[:, None]
             strips.append(np.zeros((length, cells[1 - axis]), np.float32))
             strips[-1][start:end] = ramp * _spread_cells(end - start, cells[1 - axis], interpolation)
             weights[start:end] += ramp
@@ -252,7 +252,7 @@ class Place:
 
 def undrawn(aligned: PhraseAlignment, name: str) -> GridMap | np.ndarray | None:
     """Return a phrase's `region` or `claimed` without drawing it, where it is not drawn yet."""
-    return aligned.undrawn(name) if isinstance(aligned, GridPhraseAlignment) else getattr(aligned, name)
+    return getattr(aligned, f"_{name}" if isinstance(aligned, GridPhraseAlignment) else name)
 
 
 def _reached(area: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -286,12 +286,6 @@ def _spread(length: int, tile: int, most: int) -> Sequence[tuple[int, int]]:
     piece = length / (count - OVERLAP * (count - 1))
     starts = [round(index * (1 - OVERLAP) * piece) for index in range(count)]
     return [(start, length if start == starts[-1] else min(length, round(start + piece))) for start in starts]
-
-
-def _ramp(length: int) -> np.ndarray:
-    """Weights that fall towards both ends, so that neighbouring tiles fade into each other."""
-    distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1.0
-    return np.minimum(distance / max(1.0, OVERLAP * length), 1.0).astype(np.float32)
 
 
 def _drawn(value: GridMap | np.ndarray | None) -> np.ndarray | None:

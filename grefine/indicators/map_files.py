@@ -16,27 +16,32 @@ from grefine.types import AlignmentMap, QualityMap
 DECIMALS = 5
 
 
-def describe(
-    quality: QualityMap, alignment: AlignmentMap | None, mask: np.ndarray, calibrated: bool
-) -> dict[str, Any]:
+def describe(quality: QualityMap, alignment: AlignmentMap, mask: np.ndarray, calibrated: bool) -> dict[str, Any]:
     """Return everything the maps say as plain JSON values."""
-    known: dict[str, Any] = {
+    rows = []
+    for found in alignment.phrases:
+        phrase = found.phrase
+        verdict = "excluded" if phrase.negated else draw.VERDICTS[found.defect] if phrase.drawable else "style"
+        rows.append(
+            {
+                "phrase": phrase.text,
+                "noun": phrase.noun,
+                "ancestor": alignment.phrases[phrase.ancestor].phrase.text,
+                "a_phs": round(found.a_phs, DECIMALS),
+                "a_pns": round(found.a_pns, DECIMALS),
+                "verdict": verdict,
+            }
+        )
+    return {
         "p": round(quality.score, DECIMALS),
         "factors": {name: round(value, DECIMALS) for name, value in quality.factors.items()},
         "worst": round(worst_quality(quality.values), DECIMALS),
-        "a": None,
-        "phrases": [],
+        "a": None if alignment.score is None else round(alignment.score, DECIMALS),
+        "phrases": rows,
         "mask_area": round(float(mask.mean()), DECIMALS),
         "calibrated": calibrated,
-        "note": "No prompt: only PQ-Map was made.",
+        "note": alignment.note,
     }
-    if alignment is not None:
-        known |= {
-            "a": None if alignment.score is None else round(alignment.score, DECIMALS),
-            "phrases": [_row(alignment, index) for index in range(len(alignment.phrases))],
-            "note": alignment.note,
-        }
-    return known
 
 
 def table(known: Mapping[str, Any]) -> list[str]:
@@ -55,51 +60,28 @@ def save(
     stem: str,
     image: Image.Image,
     quality: QualityMap,
-    alignment: AlignmentMap | None,
+    alignment: AlignmentMap,
     mask: np.ndarray,
     known: Mapping[str, Any],
-) -> list[str]:
-    """Write overlays, mask, 16-bit maps, arrays and JSON of one image; return the names of the files."""
+) -> None:
+    """Write overlays, mask, 16-bit maps, arrays and JSON of one image."""
     files = {
         "sheet.png": draw.png(draw.sheet(image, quality, alignment, mask)),
         "quality-overlay.png": draw.png(draw.overlay(image, 1.0 - quality.values)),
         "quality.png": draw.grey_png(quality.values),
         "quality.npy": draw.npy(quality.values),
         "mask.png": draw.png(Image.fromarray(mask.astype(np.uint8) * 255)),
+        "alignment-overlay.png": draw.png(draw.overlay(image, alignment.edit)),
+        "alignment.png": draw.grey_png(alignment.values),
+        "alignment.npy": draw.npy(alignment.values),
     }
-    if alignment is not None:
-        files |= {
-            "alignment-overlay.png": draw.png(draw.overlay(image, alignment.edit)),
-            "alignment.png": draw.grey_png(alignment.values),
-            "alignment.npy": draw.npy(alignment.values),
-        }
-        for index, phrase in enumerate(alignment.phrases):
-            shown = phrase.region if phrase.defect else phrase.claimed
-            if shown is not None:
-                files[f"phrase-{index:02d}.png"] = draw.grey_png(shown)
+    for index, phrase in enumerate(alignment.phrases):
+        shown = phrase.region if phrase.defect else phrase.claimed
+        if shown is not None:
+            files[f"phrase-{index:02d}.png"] = draw.grey_png(shown)
     names = [f"{stem}.{name}" for name in files]
     text = json.dumps(dict(known) | {"files": names}, indent=1, ensure_ascii=False)
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in zip(names, files.values(), strict=True):
         write_atomic(folder / name, data)
     write_text(folder / f"{stem}.maps.json", text)
-    return [*names, f"{stem}.maps.json"]
-
-
-def _row(alignment: AlignmentMap, index: int) -> dict[str, Any]:
-    found = alignment.phrases[index]
-    phrase = found.phrase
-    if phrase.negated:
-        verdict = "excluded"
-    elif not phrase.drawable:
-        verdict = "style"
-    else:
-        verdict = {"noun": "missing", "attribute": "not as asked"}.get(found.defect or "", "met")
-    return {
-        "phrase": phrase.text,
-        "noun": phrase.noun,
-        "ancestor": alignment.phrases[phrase.ancestor].phrase.text,
-        "a_phs": round(found.a_phs, DECIMALS),
-        "a_pns": round(found.a_pns, DECIMALS),
-        "verdict": verdict,
-    }

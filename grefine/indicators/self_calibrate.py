@@ -59,15 +59,11 @@ def likely_good(signs: Sequence[np.ndarray]) -> np.ndarray:
                 break
             left &= values >= limit
         if left.any():
-            left &= values >= fence(values[left])
+            low, middle = np.quantile(values[left], [0.2, 0.5])
+            spread = max(middle - low, LEAST_SPREAD * np.ptp(values[left]))
+            left &= values >= float(middle - FENCE * spread)
         good &= left | ~np.isfinite(values)
     return good
-
-
-def fence(values: np.ndarray) -> float:
-    """Return below which value single pictures are outliers, by the spread of those just below the median."""
-    low, middle = np.quantile(values, [0.2, 0.5])
-    return float(middle - FENCE * max(middle - low, LEAST_SPREAD * (values.max() - values.min())))
 
 
 def split(values: np.ndarray) -> float | None:

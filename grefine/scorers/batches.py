@@ -60,7 +60,7 @@ def in_groups(
     keys: Sequence[Any],
     chunk: int,
     rate: Callable[[list[int]], list[Scores]],
-    size: Callable[[Any], int] = lambda _: 1,
+    size: Callable[[Any], int] = lambda key: 1,
 ) -> list[Scores]:
     """Rate rows of equal keys together, at most `chunk` units of `size` at once, without gradients, in order."""
     import torch
@@ -82,7 +82,7 @@ def rate(scorer: Scorer, images: Images, prompts: Prompts = None) -> list[Mappin
         return [rate(scorer, [one], prompts and [prompts[i]])[0] for i, one in enumerate(images)]
 
 
-def groups(keys: Sequence[Any], chunk: int, size: Callable[[Any], int]) -> Iterator[list[int]]:
+def groups(keys: Sequence[Any], chunk: int, size: Callable[[Any], int] = lambda key: 1) -> Iterator[list[int]]:
     """Yield row numbers of equal keys, in chunks."""
     rows_by_key: dict[Any, list[int]] = {}
     for row, key in enumerate(keys):

@@ -166,7 +166,12 @@ def score_files(
     files = [path for path, _ in pictures_of(paths)]
     known = _read(out)
     loaders = {judge.spec.name: judge.load if active() else remembered(judge.load) for judge in judges}
-    base = json.dumps([_facts(judge, force) for judge in judges])
+    facts: list[list[Any]] = []
+    for judge in judges:  # what its values depend on beside picture and prompt
+        facts.append([judge.spec.name, judge.spec.version, judge.source, judge.device])
+        if judge.domain is not None:
+            facts[-1] += [fingerprint_of(judge.domain.folder) if judge.domain.folder else "", force]
+    base = json.dumps(facts)
     table = ScoreTable()
     foreign: dict[str, DomainCheck] = {}
     # On a cluster each judge is loaded once for all files, and reads them itself.
@@ -199,14 +204,6 @@ def score_files(
 
 def _picture(path: Path) -> Image.Image:
     return read_image(path).rgb
-
-
-def _facts(judge: Judge, force: bool) -> list[Any]:
-    """Return what a judge's values depend on beside picture and prompt."""
-    facts: list[Any] = [judge.spec.name, judge.spec.version, judge.source, judge.device]
-    if judge.domain is not None:
-        facts += [fingerprint_of(judge.domain.folder) if judge.domain.folder else "", force]
-    return facts
 
 
 def _open(path: Path, sources: PromptSources, base: str) -> tuple[dict[str, Any], LoadedImage | None]:
@@ -260,14 +257,13 @@ def _note(row: dict[str, Any], sentence: str) -> None:
 def _read(out: Path | None) -> dict[str, dict[str, Any]]:
     if out is None or not out.is_file():
         return {}
+    known = {}
     try:
         text = out.read_text(encoding="utf-8", errors="surrogateescape")
-        rows = json.loads(text) if out.suffix == ".json" else list(csv.DictReader(io.StringIO(text)))
-        return {row["path"].removeprefix("'"): _typed(row) for row in rows}
+        for row in json.loads(text) if out.suffix == ".json" else csv.DictReader(io.StringIO(text)):
+            texts = {name: str(row[name]).removeprefix("'") for name in _OWN if name in row}
+            values = {name: float(v) for name, v in row.items() if name not in _OWN and v not in ("", None)}
+            known[row["path"].removeprefix("'")] = texts | values
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"'{out}' exists and is no table of scores: give another file.") from error
-
-
-def _typed(row: dict[str, Any]) -> dict[str, Any]:
-    texts = {name: str(row[name]).removeprefix("'") for name in _OWN if name in row}
-    return texts | {name: float(value) for name, value in row.items() if name not in _OWN and value not in ("", None)}
+    return known

@@ -68,31 +68,24 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.asarray(image, dtype=np.uint8).copy()).permute(2, 0, 1).float() / 255.0
 
 
-def check_range(image: torch.Tensor, name: str) -> torch.Tensor:
-    """Return `(B, 3, H, W)` unchanged after checking its shape and that its values lie in 0..1."""
-    if image.dim() != 4 or image.shape[1] != 3:
-        raise ImageError(f"{name} takes images of shape (B, 3, H, W), not {tuple(image.shape)}.")
-    low, high = image.detach().amin().item(), image.detach().amax().item()
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # written so that NaN fails as well
-        hint = "divide it by 255" if high > 2 else "bring it to that range first"
-        raise ImageError(f"{name} takes values in 0..1, but this image spans {low:.3g}..{high:.3g}; {hint}.")
-    return image
-
-
 def _as_rgb(image: Any, name: str) -> Image.Image:
     if isinstance(image, Image.Image):
         return image if image.mode == "RGB" else image.convert("RGB")
     import torch
 
-    if isinstance(image, (np.ndarray, torch.Tensor)):
-        values = torch.as_tensor(image).detach().cpu()
-        if values.dim() == 3 and values.shape[0] != 3 and values.shape[-1] == 3:
-            values = values.permute(2, 0, 1)
-        if values.dtype != torch.uint8:
-            values = (check_range(values.float()[None], name)[0] * 255).round().to(torch.uint8)
-        if values.dim() != 3 or values.shape[0] != 3:
-            raise ImageError(
-                f"{name} has shape {tuple(values.shape)}; an RGB picture of (H, W, 3) or (3, H, W) is needed."
-            )
-        return Image.fromarray(values.permute(1, 2, 0).numpy())
-    raise ImageError(f"{name} is a {type(image).__name__}; give PIL images, or arrays in 0..1.")
+    if not isinstance(image, (np.ndarray, torch.Tensor)):
+        raise ImageError(f"{name} is a {type(image).__name__}; give PIL images, or arrays in 0..1.")
+    values = torch.as_tensor(image).detach().cpu()
+    if values.dim() == 3 and values.shape[0] != 3 and values.shape[-1] == 3:
+        values = values.permute(2, 0, 1)
+    if values.dim() != 3 or values.shape[0] != 3:
+        raise ImageError(
+            f"{name} has shape {tuple(values.shape)}; an RGB picture of (H, W, 3) or (3, H, W) is needed."
+        )
+    if values.dtype != torch.uint8:
+        low, high = values.float().amin().item(), values.float().amax().item()
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # written so that NaN fails as well
+            hint = "divide it by 255" if high > 2 else "bring it to that range first"
+            raise ImageError(f"{name} takes values in 0..1, but this image spans {low:.3g}..{high:.3g}; {hint}.")
+        values = (values.float() * 255).round().to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).numpy())

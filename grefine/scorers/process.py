@@ -39,24 +39,12 @@ class ProcessConfig:
     """Seconds for the start, and for one request of up to sixteen pictures."""
 
 
-class ProcessFile:
-    """A judge's process in the form of a judge's file."""
-
-    def __init__(self, config: ProcessConfig) -> None:
-        self.child = Child(config)
-        self.SPEC = self.child.start()
-
-    def load(self, path: Any, device: str) -> "ProcessJudge":
-        """Return the scorer; the process is running already."""
-        return ProcessJudge(self.SPEC, self.child, device)
-
-
 class ProcessJudge(PlainJudge):
     """A scorer whose numbers come from a process; they are checked like those of anyone's function."""
 
-    def __init__(self, spec: MetricSpec, child: "Child", device: str) -> None:
-        self.spec, self.child, self.device = spec, child, device
-        self.values = tuple(spec.values)
+    def __init__(self, child: "Child", device: str) -> None:
+        self.spec, self.child, self.device = child.SPEC, child, device
+        self.values = tuple(self.spec.values)
         self.function, self.reads_prompts = self._ask, True
 
     def _ask(self, images: Images, prompts: Prompts = None) -> Sequence[Any]:
@@ -84,7 +72,7 @@ class ProcessJudge(PlainJudge):
 
 
 class Child:
-    """The process: started when first needed, once more when it dies at a request, and ended with ours."""
+    """The process, as the file of a judge: started once more when it dies at a request, and ended with ours."""
 
     def __init__(self, config: ProcessConfig) -> None:
         self.command, self.timeout = config.command, config.timeout
@@ -92,6 +80,11 @@ class Child:
         self.process: subprocess.Popen[str] | None = None
         self.lock, self.ids, self.failed = threading.Lock(), count(1), 0
         atexit.register(self.stop)
+        self.SPEC = self.start()
+
+    def load(self, path: Any, device: str) -> ProcessJudge:
+        """Return the scorer."""
+        return ProcessJudge(self, device)
 
     def start(self) -> MetricSpec:
         """Start it and return what it says of itself."""
@@ -113,7 +106,13 @@ class Child:
             )
         except OSError as error:
             raise MetricUnavailable(f"{self.name} cannot be started: {error.strerror}; check its paths.") from error
-        threading.Thread(target=_listen, args=(self.process.stdout, self.lines), daemon=True).start()
+
+        def listen(stream: Any, lines: Queue[str | None]) -> None:
+            for line in stream:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=listen, args=(self.process.stdout, self.lines), daemon=True).start()
         try:
             return self._spec(self._receive("judge"))
         except _Died as died:
@@ -193,7 +192,12 @@ class Child:
         strange = set(said) - set(TOLD)
         if strange:
             raise ConfigError(f"{self.name} says '{min(strange)}' of itself; it may say {', '.join(TOLD)}.")
-        return replace(spec, version=f"{spec.version}+{_digest(self.command)}")
+        # The scripts are part of the version, so that scores of another state of them are not taken for its own.
+        digest = hashlib.sha256("\0".join(self.command).encode())
+        for path in map(Path, self.command[1:]):
+            if path.is_file():
+                digest.update(path.read_bytes())
+        return replace(spec, version=f"{spec.version}+{digest.hexdigest()[:8]}")
 
     def _last_words(self) -> str:
         self.errors.seek(0)
@@ -205,34 +209,19 @@ class _Died(Exception):
     """The process ended; the text is what it said last."""
 
 
-def open_process(text: str) -> ProcessFile:
+def open_process(text: str) -> Child:
     """Return the judge behind `process:` and this text, PYTHON,SCRIPT or FILE.yaml, started."""
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1 and parts[0].endswith((".yaml", ".yml")):
         config = load_config(parts[0], ProcessConfig)
         folder = Path(parts[0]).parent
         beside = tuple(str(folder / part) if (folder / part).is_file() else part for part in config.command)
-        return ProcessFile(replace(config, command=beside))
+        return Child(replace(config, command=beside))
     if len(parts) != 2 or not all(parts):
         raise ConfigError(
             f"A judge in a process is named process:PYTHON,SCRIPT or process:FILE.yaml, not 'process:{text}'."
         )
-    return ProcessFile(ProcessConfig(tuple(parts)))
-
-
-def _listen(stream: Any, lines: Queue[str | None]) -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(None)
-
-
-def _digest(command: Sequence[str]) -> str:
-    """Return what tells the script from another state of it, so that kept scores are not taken for its own."""
-    digest = hashlib.sha256("\0".join(command).encode())
-    for path in map(Path, command[1:]):
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:8]
+    return Child(ProcessConfig(tuple(parts)))
 
 
 def _short(text: str) -> str:

@@ -55,13 +55,9 @@ class PlainJudge:
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
         """Return what the function says of each image."""
         given = self.function(images, prompts) if self.reads_prompts else self.function(images)
-        count = len(given) if hasattr(given, "__len__") else None
-        if isinstance(given, (str, Mapping, Scores)) or count != len(images):
-            what = (
-                type(given).__name__
-                if count is None or isinstance(given, (str, Mapping, Scores))
-                else f"{count} values"
-            )
+        is_list = hasattr(given, "__len__") and not isinstance(given, (str, Mapping, Scores))
+        if not is_list or len(given) != len(images):
+            what = f"{len(given)} values" if is_list else type(given).__name__
             raise ConfigError(
                 f"The judge '{self.spec.name}' returned {what} for {len(images)} images: it gets a list of images and "
                 "returns a list with a number, or a dict of numbers, for each."
@@ -95,8 +91,6 @@ def _takes_two(function: Callable[..., Any]) -> bool:
     """Say whether a function can be given images and prompts."""
     try:
         inspect.signature(function).bind((), ())
-    except TypeError:
-        return False
-    except ValueError:  # no signature to be read
-        return True
+    except (TypeError, ValueError) as error:
+        return isinstance(error, ValueError)  # it has no signature to be read
     return True

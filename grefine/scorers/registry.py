@@ -124,7 +124,7 @@ def _process(text: str) -> JudgeFile:
         opened = open_process(text.removeprefix(PROCESS))
         name = opened.SPEC.name
         if name in judge_files():
-            opened.child.stop()
+            opened.stop()
             raise ConfigError(f"The judge of '{text}' calls itself '{name}', which another judge is called already.")
         _processes[text] = opened
     return _processes[text]

@@ -19,7 +19,7 @@ def read_tags(forest: Forest, listed: WordList) -> None:
             text = " ".join(words)
             if text in listed.entries["tag"]:
                 _cut_out(forest, start, end, end - 1)
-            elif any(_fits(words, pattern) for pattern in patterns):
+            elif any(all(map(_fits, words, pattern)) for pattern in patterns if len(pattern) == len(words)):
                 _cut_out(forest, start, end, start)
             elif text in listed.entries["about"]:
                 for i in range(start, end):
@@ -27,8 +27,8 @@ def read_tags(forest: Forest, listed: WordList) -> None:
         start = end + 1
 
 
-def _fits(words: list[str], pattern: list[str]) -> bool:
-    return len(words) == len(pattern) and all(p in ("*", w) for w, p in zip(words, pattern, strict=True))
+def _fits(word: str, part: str) -> bool:
+    return part in ("*", word)
 
 
 def _cut_out(forest: Forest, start: int, end: int, head: int) -> None:

@@ -49,7 +49,7 @@ def fresh(monkeypatch):
     monkeypatch.setattr(registry, "_processes", processes := {})
     yield
     for file in processes.values():
-        file.child.stop()
+        file.stop()
 
 
 @pytest.fixture
