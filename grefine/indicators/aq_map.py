@@ -19,7 +19,7 @@ from torch import Tensor
 from grefine.config import build
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators import similarity
-from grefine.indicators.arrangement import LEAVES, relations_of, too_few
+from grefine.indicators.arrangement import LEAVES, misplaced, too_few
 from grefine.indicators.calibration import Calibration, Scale, check_belongs
 from grefine.indicators.components import load_clip, load_tokenizer, stored_calibration
 from grefine.indicators.defects import (
@@ -184,8 +184,8 @@ class AQMap:
             regions[j], owners[j] = regions[carrier], carrier
         judged = [score for phrase, score in zip(phrases, a_phs, strict=True) if _is_judged(phrase)]
         score = alignment_score(a_0, judged, beta, self.readings.a_product)
-        misplaced = self._misplaced(prompt, claims)
-        score *= LEAVES ** len(misplaced)
+        wrong = self._misplaced(prompt, claims)
+        score *= LEAVES ** len(wrong)
         alignments = tuple(
             GridPhraseAlignment(
                 phrase,
@@ -198,7 +198,7 @@ class AQMap:
             )
             for j, phrase in enumerate(phrases)
         )
-        return AlignmentMap(1.0 - E, score, alignments, self._note(prompt, misplaced))
+        return AlignmentMap(1.0 - E, score, alignments, self._note(prompt, wrong))
 
     def _defect(self, phrase: Phrase, a_phs: float, a_pns: float) -> DefectKind | None:
         if not _is_judged(phrase):
@@ -323,13 +323,7 @@ class AQMap:
         if self.readings.arrangement == "off":
             return []
         things = {j: claim for j, claim in enumerate(claims) if claim is not None and _is_thing(claim)}
-        wrong = [
-            relation.told(prompt)
-            for relation in relations_of(prompt)
-            if relation.first in things
-            and relation.second in things
-            and relation.is_reversed(things[relation.first], things[relation.second], self.calibration.claim_threshold)
-        ]
+        wrong = [*misplaced(prompt, things, self.calibration.claim_threshold)]
         if self.calibration.counts:
             wrong += filter(None, (too_few(prompt.phrases[j], claim) for j, claim in things.items()))
         return wrong

@@ -46,11 +46,7 @@ def stored_calibration(pipeline: str | Path) -> Calibration:
 
 
 def stored_config(pipeline: str | Path, component: str = "") -> dict[str, Any]:
-    """Read what a pipeline's index states, or a component's configuration; nothing for what is not stored.
-
-    Raises:
-        WeightsMissing: no such pipeline.
-    """
+    """Read what a pipeline's index states, or a component's configuration; nothing for what is not stored."""
     if pipeline in released.NAMES:
         return {}
     folder = maps_folder(pipeline)

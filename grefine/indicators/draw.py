@@ -1,11 +1,16 @@
-"""Maps as pictures: overlays, a mask preview, and one sheet that tells the whole story of an image."""
+"""One image's maps as pictures, as files and as a table."""
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from grefine.indicators.calibration import worst_quality
+from grefine.io.atomic import write_atomic, write_text
 from grefine.types import AlignmentMap, QualityMap
 
 STOPS = np.array([[12, 10, 40], [92, 18, 110], [190, 55, 84], [244, 136, 32], [252, 255, 164]], dtype=np.float32)
@@ -14,6 +19,7 @@ MASK = np.array([64, 220, 255], dtype=np.float32)
 LEAST_SIDE = 256
 """Small images are enlarged on sheets, so that a person can see them."""
 CAPTION = 34
+DECIMALS = 5
 VERDICTS = {None: "met", "noun": "missing", "attribute": "not as asked"}
 """Of a phrase, by its defect."""
 
@@ -78,11 +84,80 @@ def png(image: Image.Image) -> bytes:
     return sink.getvalue()
 
 
+def describe(quality: QualityMap, alignment: AlignmentMap, mask: np.ndarray, calibrated: bool) -> dict[str, Any]:
+    """Return everything the maps say as plain JSON values."""
+    rows = []
+    for found in alignment.phrases:
+        phrase = found.phrase
+        verdict = "excluded" if phrase.negated else VERDICTS[found.defect] if phrase.drawable else "style"
+        rows.append(
+            {
+                "phrase": phrase.text,
+                "noun": phrase.noun,
+                "ancestor": alignment.phrases[phrase.ancestor].phrase.text,
+                "a_phs": round(found.a_phs, DECIMALS),
+                "a_pns": round(found.a_pns, DECIMALS),
+                "verdict": verdict,
+            }
+        )
+    return {
+        "p": round(quality.score, DECIMALS),
+        "factors": {name: round(value, DECIMALS) for name, value in quality.factors.items()},
+        "worst": round(worst_quality(quality.values), DECIMALS),
+        "a": None if alignment.score is None else round(alignment.score, DECIMALS),
+        "phrases": rows,
+        "mask_area": round(float(mask.mean()), DECIMALS),
+        "calibrated": calibrated,
+        "note": alignment.note,
+    }
+
+
+def table(known: Mapping[str, Any]) -> list[str]:
+    """Return the defect table as lines of text."""
+    a = "-" if known["a"] is None else f"{known['a']:.3f}"
+    lines = [f"p {known['p']:.3f}  a {a}  mask {known['mask_area']:.1%}"]
+    for row in known["phrases"]:
+        lines.append(f"  {row['verdict']:14} {row['phrase']}  (a_phs {row['a_phs']:.3f}, a_pns {row['a_pns']:.3f})")
+    if known.get("forced"):
+        lines.insert(0, f"  {known['forced']}")
+    return lines + ([f"  {known['note']}"] if known["note"] else [])
+
+
+def save(
+    folder: Path,
+    stem: str,
+    image: Image.Image,
+    quality: QualityMap,
+    alignment: AlignmentMap,
+    mask: np.ndarray,
+    known: Mapping[str, Any],
+) -> None:
+    """Write overlays, mask, 16-bit maps, arrays and JSON of one image."""
+    files = {
+        "sheet.png": png(sheet(image, quality, alignment, mask)),
+        "quality-overlay.png": png(overlay(image, 1.0 - quality.values)),
+        "quality.png": grey_png(quality.values),
+        "quality.npy": npy(quality.values),
+        "mask.png": png(Image.fromarray(mask.astype(np.uint8) * 255)),
+        "alignment-overlay.png": png(overlay(image, alignment.edit)),
+        "alignment.png": grey_png(alignment.values),
+        "alignment.npy": npy(alignment.values),
+    }
+    for index, phrase in enumerate(alignment.phrases):
+        shown = phrase.region if phrase.defect else phrase.claimed
+        if shown is not None:
+            files[f"phrase-{index:02d}.png"] = grey_png(shown)
+    names = [f"{stem}.{name}" for name in files]
+    text = json.dumps(dict(known) | {"files": names}, indent=1, ensure_ascii=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in zip(names, files.values(), strict=True):
+        write_atomic(folder / name, data)
+    write_text(folder / f"{stem}.maps.json", text)
+
+
 def _grid(panels: Sequence[tuple[Image.Image, str]], columns: int = 4) -> Image.Image:
     width, height = panels[0][0].size
-    scale = max(1, -(-LEAST_SIDE // min(width, height))) if min(width, height) < LEAST_SIDE else 1
-    while max(width, height) * scale > 1024 and scale > 1:
-        scale -= 1
+    scale = max(1, min(-(-LEAST_SIDE // min(width, height)), 1024 // max(width, height)))
     shrink = min(1.0, 640 / max(width, height))
     cell = (round(width * scale * shrink), round(height * scale * shrink))
     columns = min(columns, len(panels))

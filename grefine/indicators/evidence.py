@@ -6,13 +6,11 @@ from itertools import islice
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.encoding import Encoding
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
 from grefine.indicators.similarity import plain
@@ -71,7 +69,11 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
         for index, image in enumerate(batch):
             evidence.image_hashes.append(content_hash(image.convert("RGB").tobytes()))
             _look(evidence, aq, encoding.whole[index], prompts, done + index, nouns)
-            _rate(evidence, pq, encoding, index)
+            evidence.class_chances.append(pq.chances(encoding.whole[index : index + 1])[0, 0].cpu().numpy())
+            views = [pq.chances(view.features[None])[0, 1:] for view in encoding.views[index]]
+            evidence.patch_chances.append(
+                tuple(encoding.grid_map(index, [view[:, factor] for view in views], "bicubic") for factor in range(4))
+            )
         done += len(batch)
     if done != len(prompts):
         raise PromptError(f"Calibration got {done} images for {len(prompts)} prompts: give one prompt per image.")
@@ -133,12 +135,3 @@ def _twist(phrase: Phrase, prompts: Sequence[ParsedPrompt], index: int, rng: np.
         if len(other.words) > 1 and other.noun in other.words and not all(word in own for word in other.words[:-1])
     ]
     return next((text for text in others if text != phrase.text), None)
-
-
-@torch.no_grad()
-def _rate(evidence: Evidence, pq: PQMap, encoding: Encoding, index: int) -> None:
-    evidence.class_chances.append(pq.chances(encoding.whole[index : index + 1])[0, 0].cpu().numpy())
-    views = [pq.chances(view.features[None])[0, 1:] for view in encoding.views[index]]
-    evidence.patch_chances.append(
-        tuple(encoding.grid_map(index, [view[:, factor] for view in views], "bicubic") for factor in range(4))
-    )

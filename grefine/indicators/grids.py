@@ -32,8 +32,6 @@ class GridMap:
     size: tuple[int, int]
     """Width and height of the image."""
     interpolation: Interpolation = "bilinear"
-    tile_weight: float = 0.5
-    """Share of the tiles in the drawn map, where there are any."""
 
     def draw(self) -> np.ndarray:
         """Return the `(H, W)` float32 map, clamped to 0..1."""
@@ -42,27 +40,23 @@ class GridMap:
 
     def mixing(self) -> tuple[np.ndarray, np.ndarray]:
         """Return how rows and columns of pixels are mixed from those of `cells`: a map is one product of matrices."""
-        (_, whole), *tiles = self._used
+        (_, whole), *tiles = self.patches
         own = ((0, 0, *self.size), whole.shape)
         boxes = tuple(box for box, _ in tiles)
         return _mixing(own, boxes, tiles[0][1].shape if tiles else (0, 0), self.interpolation)
 
     def cells(self) -> np.ndarray:
-        """Return all grids in one: the whole's and, below and right of it, the tiles' side by side."""
-        (_, whole), *tiles = self._used
+        """Return all grids in one: the whole's and, below and right of it, the tiles' side by side, half of each."""
+        (_, whole), *tiles = self.patches
         if not tiles:
             return whole.astype(np.float32, copy=False)
         across = len({box[0] for box, _ in tiles})
         sheet = np.block([[grid for _, grid in tiles[at : at + across]] for at in range(0, len(tiles), across)])
         height, width = whole.shape
         found = np.zeros((height + sheet.shape[0], width + sheet.shape[1]), np.float32)
-        found[:height, :width] = (1.0 - self.tile_weight) * whole
-        found[height:, width:] = self.tile_weight * sheet
+        found[:height, :width] = 0.5 * whole
+        found[height:, width:] = 0.5 * sheet
         return found
-
-    @property
-    def _used(self) -> tuple[tuple[Box, np.ndarray], ...]:
-        return self.patches if self.tile_weight > 0 else self.patches[:1]
 
     def apply(self, function: Callable[[np.ndarray], np.ndarray]) -> GridMap:
         """Return the map with `function` applied to every grid."""

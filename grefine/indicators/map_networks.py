@@ -14,7 +14,7 @@ from PIL import Image
 from grefine.config import load_config
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.io.content import content_hash
-from grefine.scorers.batches import groups
+from grefine.scorers.protocol import groups
 from grefine.types import MapSpec
 
 DETECTOR, SCRIPT = "detector:", "torchscript:"
@@ -64,12 +64,7 @@ Drawer = Callable[[Sequence[Image.Image]], list[np.ndarray]]
 
 
 def network_map(source: str) -> SimpleNamespace | None:
-    """Return the provider behind `detector:DIR`, `torchscript:FILE#SHA256` or a YAML file; None for anything else.
-
-    Raises:
-        ConfigError: TorchScript without consent, or a YAML that names no network or two.
-        WeightsMissing: nothing lies there.
-    """
+    """Return the provider behind `detector:DIR`, `torchscript:FILE#SHA256` or a YAML file; None for anything else."""
     file = Path(source)
     if source.startswith(DETECTOR):
         stated, home = NetworkMap(detector=source.removeprefix(DETECTOR)), Path()

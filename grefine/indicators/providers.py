@@ -206,11 +206,7 @@ class MapFolder:
     folder: Path
 
     def map_of(self, relative: str) -> Path:
-        """Return the map of a picture by its path below the folder of pictures, or by its bare name.
-
-        Raises:
-            ImageError: there is none.
-        """
+        """Return the map of a picture by its path below the folder of pictures, or by its bare name."""
         stem = Path(relative).with_suffix("")
         for place in dict.fromkeys((stem, Path(stem.name))):
             for ending in ENDINGS:
@@ -234,11 +230,6 @@ def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncom
     A source is the name of a provider that is installed, or a folder of maps; for quality also a network, as
     `network_map` reads it. Or several with commas between them, or in a YAML file, with "pq" for PQ-Map and "aq" for
     AQ-Map: the worst counts, or with weights, as in "pq*0.7,hands*0.3", their mean.
-
-    Raises:
-        ConfigError: neither; what is installed is named. Or terms or code that were not accepted.
-        WeightsMissing: a network that is not there.
-        WeightsCorrupt: one that is something else.
     """
     if Path(source).is_dir() and str(source) not in map_files(kind):
         return MapFolder(kind, Path(source))
@@ -310,9 +301,6 @@ def measure_provider(
     """Measure how bad a provider finds good pictures, and keep it: what it finds no worse elsewhere is not believed.
 
     The pictures may stream. Of a share of `false_alarms` of them the map may still find something.
-
-    Raises:
-        ConfigError: too few pictures, or no such provider.
     """
     provider = _open_provider(kind, name, device, allow_noncommercial)
     texts = repeat(None) if prompts is None else ([prompt] for prompt in prompts)
@@ -353,9 +341,5 @@ def open_sources(
 
 
 def maps_of(source: MapSource | None, relatives: Sequence[str]) -> Provider | list[Path] | None:
-    """Return what a call of the pipeline takes for these pictures: the provider, or the files of a folder.
-
-    Raises:
-        ImageError: the folder has no map for one of them.
-    """
+    """Return what a call of the pipeline takes for these pictures: the provider, or the files of a folder."""
     return [source.map_of(relative) for relative in relatives] if isinstance(source, MapFolder) else source

@@ -24,15 +24,6 @@ def _words(hint: Any) -> tuple[str, ...]:
     return tuple(word for part in get_args(hint) for word in _words(part))
 
 
-def _value(name: str, text: str) -> Any:
-    if name in ("alpha", "bounds"):
-        try:
-            return tuple(float(part) for part in text.split("/"))
-        except ValueError as error:
-            raise ConfigError(f"reading: {name} takes three numbers, e.g. 0.9/0.9/0.8, not '{text}'.") from error
-    return int(text) if text.isdigit() else text
-
-
 @dataclass(frozen=True, slots=True)
 class Readings:
     """How the paper's open places are read; None is what the maps were calibrated, or learned, with."""
@@ -106,11 +97,7 @@ class Readings:
     @classmethod
     @lru_cache(maxsize=64)
     def of(cls, text: str) -> "Readings":
-        """Read `grefine` or `paper`, with changes after it: `paper, a_combine=max, alpha=0.9/0.9/0.8`.
-
-        Raises:
-            ConfigError: an unknown base, reading or value.
-        """
+        """Read `grefine` or `paper`, with changes after it: `paper, a_combine=max, alpha=0.9/0.9/0.8`."""
         base, *changes = (part.strip() for part in text.split(","))
         if base not in BASES:
             raise ConfigError(
@@ -122,7 +109,14 @@ class Readings:
             name, equals, value = (part.strip() for part in change.partition("="))
             if not equals:
                 raise ConfigError(f"reading: '{change}' is not NAME=VALUE, e.g. a_combine=max.")
-            values[name] = _value(name, value)
+            values[name] = int(value) if value.isdigit() else value
+            if name in ("alpha", "bounds"):
+                try:
+                    values[name] = tuple(float(part) for part in value.split("/"))
+                except ValueError as error:
+                    raise ConfigError(
+                        f"reading: {name} takes three numbers, e.g. 0.9/0.9/0.8, not '{value}'."
+                    ) from error
         return build(cls, {f.name: getattr(BASES[base], f.name) for f in fields(cls)} | values, "reading")
 
     def calibrated(self, found: Calibration) -> Calibration:

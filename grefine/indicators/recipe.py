@@ -95,11 +95,7 @@ def recipe_folder(name: str | Path) -> Path | None:
 
 
 def fetched_part(component: str) -> Path:
-    """Return the folder of a component that a bundled recipe has, assembled from what was fetched.
-
-    Raises:
-        WeightsMissing: it is not fetched whole, or no recipe has it.
-    """
+    """Return the folder of a component that a bundled recipe has, assembled from what was fetched."""
     recipes = [folder for name in pipeline_names() if (folder := recipe_folder(name)) is not None]
     for folder in sorted(recipes, key=lambda folder: PAINTER in read_recipe(folder).parts):
         if component in read_recipe(folder).parts:
@@ -111,10 +107,6 @@ def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
     """Return the folder where a recipe's fetched parts stand as one pipeline, assembling them at first use.
 
     `only` names the parts that are needed; None is a whole pipeline.
-
-    Raises:
-        WeightsMissing: parts that are not fetched whole; the sentence names the first file and the commands.
-        WeightsCorrupt: a fetched file that is not what it was.
     """
     recipe = read_recipe(folder)
     absent = [name for name, part in recipe.parts.items() if part.lacking()]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import features, luminance
+from grefine.scorers.protocol import Formula
 from grefine.types import MetricSpec
 
 SPEC = MetricSpec(

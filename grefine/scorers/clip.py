@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.batches import NetworkJudge
+from grefine.scorers.protocol import NetworkJudge
 from grefine.types import MetricSpec
 
 if TYPE_CHECKING:

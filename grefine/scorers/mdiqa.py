@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.batches import NetworkJudge
 from grefine.scorers.checkpoint import State, first_entry, inside
 from grefine.scorers.component import load_component
-from grefine.scorers.inputs import to_tensor
+from grefine.scorers.protocol import NetworkJudge, to_tensor
 from grefine.types import MetricSpec
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import luminance
+from grefine.scorers.protocol import Formula
 from grefine.types import MetricSpec
 
 BLOCK = 8

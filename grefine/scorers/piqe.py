@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import blocks, luminance, normalised
+from grefine.scorers.protocol import Formula
 from grefine.types import MetricSpec
 
 SPEC = MetricSpec(

@@ -9,8 +9,7 @@ from typing import Any
 from PIL import Image
 
 from grefine.errors import ConfigError, nearest
-from grefine.scorers.batches import rate
-from grefine.scorers.protocol import Scorer, value_names
+from grefine.scorers.protocol import Scorer, rate, value_names
 from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Weights, resolve
 

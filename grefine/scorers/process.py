@@ -20,8 +20,7 @@ from typing import Any
 
 from grefine.config import build, load_config
 from grefine.errors import ConfigError, ImageError, MetricUnavailable
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, PlainJudge, Prompts
+from grefine.scorers.protocol import Images, PlainJudge, Prompts, check_images, check_prompts
 from grefine.types import MetricSpec, Scores
 
 TOLD = ("name", "direction", "range", "needs_prompt", "axis", "licence", "version", "description", "values",
@@ -112,11 +111,12 @@ class Child:
                 lines.put(line)
             lines.put(None)
 
+        self.input: Any = self.process.stdin
         threading.Thread(target=listen, args=(self.process.stdout, self.lines), daemon=True).start()
         try:
             return self._spec(self._receive("judge"))
-        except _Died as died:
-            raise MetricUnavailable(f"{self.name} ended before it said what it is{died}") from None
+        except _Died:
+            raise MetricUnavailable(f"{self.name} ended before it said what it is{self._last_words()}") from None
 
     def ask(self, request: Mapping[str, Any]) -> Sequence[Any]:
         """Return its scores of a request; a process that died is started once more."""
@@ -137,14 +137,16 @@ class Child:
         for again in (False, True):
             if self.process is None or self.process.poll() is not None:
                 self.start()
+            number = next(self.ids)
             try:
-                number = next(self.ids)
-                self._send({"id": number} | request)
+                self.input.write(json.dumps({"id": number} | request) + "\n")
+                self.input.flush()
                 return self._receive("scores", number)
-            except _Died as died:
-                self.stop()  # its output has ended, though it may not have left yet
+            except (_Died, OSError):  # its output has ended, or it has closed its end, though it may not have left yet
+                words = self._last_words()
+                self.stop()
                 if again:
-                    raise MetricUnavailable(f"{self.name} died twice at one request{died}") from None
+                    raise MetricUnavailable(f"{self.name} died twice at one request{words}") from None
         raise AssertionError  # the loop returns or raises
 
     def stop(self) -> None:
@@ -153,15 +155,6 @@ class Child:
         if process is not None:
             process.kill()
             process.wait()
-
-    def _send(self, request: Mapping[str, Any]) -> None:
-        assert self.process is not None
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-        except OSError:  # it has closed its end
-            raise _Died(self._last_words()) from None
 
     def _receive(self, key: str, number: int | None = None) -> dict[str, Any]:
         """Return its next line with `key` (or an error) for a request; what its libraries print is passed over."""
@@ -172,7 +165,7 @@ class Child:
                     found = json.loads(line)
                     if isinstance(found, dict) and (key in found or "error" in found) and found.get("id") == number:
                         return found
-            raise _Died(self._last_words())
+            raise _Died
         self.stop()
         raise MetricUnavailable(
             f"{self.name} did not answer within {self.timeout:g} seconds: raise `timeout` in its "
@@ -206,7 +199,7 @@ class Child:
 
 
 class _Died(Exception):
-    """The process ended; the text is what it said last."""
+    """The process ended."""
 
 
 def open_process(text: str) -> Child:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from PIL import Image
 
 from grefine.errors import MetricUnavailable
-from grefine.scorers.inputs import Formula, to_tensor
+from grefine.scorers.protocol import Formula, to_tensor
 from grefine.types import MetricSpec
 
 TABLE: dict[str, tuple[float, float, str]] = {

@@ -18,8 +18,7 @@ from grefine.indicators.recipe import fetched_part, fetched_pipeline
 from grefine.io.places import here
 from grefine.resources import cache_folder, pipeline_names
 from grefine.scorers.component import pipeline_judge
-from grefine.scorers.inputs import check_images
-from grefine.scorers.protocol import AnyJudge, Images, Prompts, Scorer, as_scorer, value_names
+from grefine.scorers.protocol import AnyJudge, Images, Prompts, Scorer, as_scorer, check_images, value_names
 from grefine.scorers.registry import judge_file, known_metric, metric_specs, split_names
 from grefine.types import MetricSpec, Scores
 

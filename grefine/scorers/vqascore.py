@@ -10,9 +10,7 @@ from typing import Any
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.batches import in_groups
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, Prompts
+from grefine.scorers.protocol import Images, Prompts, check_images, check_prompts, in_groups
 from grefine.text.parse import parse
 from grefine.types import MetricSpec, Scores
 

@@ -15,6 +15,7 @@ PLACES_APART = frozenset(
 )
 PLACES_APART |= {"next", "opposite", "over", "right", "under", "underneath"}
 """Words that put a thing somewhere else than on or in what it is told of."""
+_WORDS_OF_A_TAG = 5
 _COUNTED = re.compile(r"\d+(?:girls?|boys?|others?|(?:wo)?m[ae]n|persons?|people|child(?:ren)?|animals?)$")
 """Count and noun in one word, as tag collections write them: "1girl"."""
 
@@ -70,7 +71,8 @@ class Forest:
 
 
 def repair(forest: Forest, listed: WordList) -> None:
-    """Make one tree of a prompt: whole prepositions, and tags that hang on what the picture is of."""
+    """Make one tree of a prompt: known tags, whole prepositions, and tags that hang on what the picture is of."""
+    _read_tags(forest, listed)
     _join_prepositions(forest, listed)
     _turn_predicates(forest)
     _hang_clinging(forest, listed.entries["clinging"])
@@ -86,6 +88,47 @@ def repair(forest: Forest, listed: WordList) -> None:
         if head == -1 and i != main:
             # Nothing happens to a root above the main noun: it stays what it is.
             forest.hang(i, main, "list")
+
+
+def _read_tags(forest: Forest, listed: WordList) -> None:
+    """Make each listed tag a tree of its own, and note in `forest.undrawn` which say nothing that can be drawn."""
+    patterns = [entry.split() for entry in listed.entries["tag"] if "*" in entry]
+    start, count = 0, len(forest.words)
+    while start < count:
+        end = start
+        while end < count and forest.words[end] not in BREAKS:
+            end += 1
+        if 0 < end - start <= _WORDS_OF_A_TAG and start not in forest.inside_lettering:
+            words = forest.lower[start:end]
+            text = " ".join(words)
+            if text in listed.entries["tag"]:
+                _cut_out(forest, start, end, end - 1)
+            elif any(all(map(_fits, words, pattern)) for pattern in patterns if len(pattern) == len(words)):
+                _cut_out(forest, start, end, start)
+            elif text in listed.entries["about"]:
+                for i in range(start, end):
+                    forest.tags[i] = "ADJ"
+        start = end + 1
+
+
+def _fits(word: str, part: str) -> bool:
+    return part in ("*", word)
+
+
+def _cut_out(forest: Forest, start: int, end: int, head: int) -> None:
+    """Make the words from `start` to `end` one noun with its words, which nothing else hangs on."""
+    tops = [i for i in range(start, end) if not start <= forest.heads[i] < end]
+    if len(tops) == 1 and forest.is_noun(tops[0]):
+        head = tops[0]
+    else:
+        for i in range(start, end):
+            forest.tags[i], forest.heads[i], forest.labels[i] = "ADJ", head, "amod"
+        forest.tags[head] = "NOUN"
+    forest.heads[head], forest.labels[head] = -1, "root"
+    for i, above in enumerate(forest.heads):
+        if start <= above < end and not start <= i < end:
+            forest.heads[i] = head if forest.tags[i] == "PUNCT" else -1
+    forest.undrawn.update(range(start, end))
 
 
 def _join_prepositions(forest: Forest, listed: WordList) -> None:

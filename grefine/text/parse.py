@@ -13,7 +13,6 @@ from grefine.text.lettering import analyse_around, hang_lettering, lettering
 from grefine.text.marks import UNDRAWN, WordList, is_drawable, negated_tokens
 from grefine.text.nltk_backend import NltkBackend
 from grefine.text.phrases import ancestors, assign, noun_groups, stands_apart, top_of
-from grefine.text.tags import read_tags
 from grefine.types import ParsedPrompt, Phrase, Token
 
 register_backend("embedded", embedded)
@@ -52,7 +51,6 @@ def parse(
     analysis = analyse_around(words, texts, lambda seen: checked(parser.analyse(seen), len(seen), parser.name))
     forest = Forest(words, analysis, texts)
     hang_lettering(forest)
-    read_tags(forest, listed)
     repair(forest, listed)
     weights = [cleaned.weight(start, end) for _, start, end in found]
     phrases = _phrases(forest, found, weights, listed, merge_compounds)

@@ -103,7 +103,7 @@ def test_moe_is_the_mean_over_all_drawn_crops(scorers, tokenizer):
     """Against the plain procedure: one crop after the other, repeated ones included."""
     from grefine.models.mdiqa_blocks import pad_to
     from grefine.models.moe_agiqa import random_offsets
-    from grefine.scorers.batches import tokens
+    from grefine.scorers.protocol import tokens
 
     scorer, image = scorers["moe_agiqa"], pictures()[1]
     model = scorer.model
@@ -120,7 +120,7 @@ def test_moe_is_the_mean_over_all_drawn_crops(scorers, tokenizer):
 
 def test_reward_by_hand(scorers, tokenizer):
     """The reward is the rating of the first token, standardised."""
-    from grefine.scorers.batches import tokens
+    from grefine.scorers.protocol import tokens
 
     scorer, image = scorers["imagereward"], pictures()[0]
     ids, mask = tokens(tokenizer, PROMPTS[:1], 16, torch.device("cpu"))
