@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from scipy import ndimage
 
 from grefine.indicators.grids import GridMap
 from grefine.types import ParsedPrompt, Phrase
@@ -85,8 +86,6 @@ def _centre(claim: GridMap, threshold: float) -> tuple[float, float]:
 
 def too_few(phrase: Phrase, claim: GridMap) -> str:
     """Return a sentence if a met phrase's map shows fewer separate places than the phrase asks for, else nothing."""
-    from scipy import ndimage
-
     asked = next((NUMBERS[word.lower()] for word in phrase.words if word.lower() in NUMBERS), 0)
     grid = claim.patches[0][1]
     seen = int(ndimage.label(grid > SUMMIT * grid.max())[1]) if asked else 0

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 
 from grefine.types import Box, PhraseAlignment
 
@@ -251,15 +252,7 @@ def undrawn(aligned: PhraseAlignment, name: str) -> GridMap | np.ndarray | None:
 
 def _reached(area: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Return the cells of `area` that a chain of neighbours, corners included, joins to `start`."""
-    height, width = area.shape
-    reached = start
-    while True:
-        around = np.pad(reached, 1)
-        grown = np.logical_or.reduce([around[y : y + height, x : x + width] for y in range(3) for x in range(3)])
-        grown = start | (area & grown)
-        if (grown == reached).all():
-            return reached & area
-        reached = grown
+    return ndimage.binary_propagation(start, np.ones((3, 3)), mask=area) & area
 
 
 def tile_boxes(size: tuple[int, int], tile: int, most: int) -> list[Box]:

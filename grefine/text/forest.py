@@ -92,27 +92,22 @@ def repair(forest: Forest, listed: WordList) -> None:
 
 def _read_tags(forest: Forest, listed: WordList) -> None:
     """Make each listed tag a tree of its own, and note in `forest.undrawn` which say nothing that can be drawn."""
-    patterns = [entry.split() for entry in listed.entries["tag"] if "*" in entry]
+    patterns = [re.escape(entry).replace(r"\*", r"\S+") for entry in listed.entries["tag"] if "*" in entry]
     start, count = 0, len(forest.words)
     while start < count:
         end = start
         while end < count and forest.words[end] not in BREAKS:
             end += 1
         if 0 < end - start <= _WORDS_OF_A_TAG and start not in forest.inside_lettering:
-            words = forest.lower[start:end]
-            text = " ".join(words)
+            text = " ".join(forest.lower[start:end])
             if text in listed.entries["tag"]:
                 _cut_out(forest, start, end, end - 1)
-            elif any(all(map(_fits, words, pattern)) for pattern in patterns if len(pattern) == len(words)):
+            elif any(re.fullmatch(pattern, text) for pattern in patterns):
                 _cut_out(forest, start, end, start)
             elif text in listed.entries["about"]:
                 for i in range(start, end):
                     forest.tags[i] = "ADJ"
         start = end + 1
-
-
-def _fits(word: str, part: str) -> bool:
-    return part in ("*", word)
 
 
 def _cut_out(forest: Forest, start: int, end: int, head: int) -> None:
