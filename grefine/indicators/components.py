@@ -58,9 +58,12 @@ def stored_config(pipeline: str | Path, component: str = "") -> dict[str, Any]:
     _needs_owner(pipeline, component or INDEX)
     from diffusers import AutoencoderKL, DiffusionPipeline
 
-    if component:
-        return dict(AutoencoderKL.load_config(str(pipeline), subfolder=component))
-    return dict(DiffusionPipeline.load_config(str(pipeline)))
+    stored: Any = (
+        AutoencoderKL.load_config(str(pipeline), subfolder=component)
+        if component
+        else DiffusionPipeline.load_config(str(pipeline))
+    )
+    return dict(stored)
 
 
 def read_calibration(file: str | Path) -> Calibration:
