@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,8 @@ def _opened(kind: Any, given: Any, device: str) -> Callable[..., Any] | None:
 @lru_cache(maxsize=1)
 def _asker(phrase_judge: str, device: str) -> Asker:
     """Return who answers for `vqa` or `vqa=FOLDER`, loaded once."""
-    return load_scorer(VQA.name, phrase_judge.partition("=")[2] or None, device).rather_yes  # type: ignore
+    scorer = load_scorer(VQA.name, phrase_judge.partition("=")[2] or None, device)
+    return partial(scorer.ask, against=True)  # type: ignore[attr-defined]
 
 
 def draw_maps(jobs: Sequence[Job], maps: MapDrawer) -> list[Job]:
