@@ -19,7 +19,7 @@ from typing import Any
 from grefine.errors import ConfigError
 from grefine.io.journal import Journal, Row
 from grefine.io.picture import printable
-from grefine.io.places import is_address, patiently, system_of
+from grefine.io.places import fetched, is_address, patiently, system_of
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_names, with_ending
 
 _ROWS, _CLAIMS, _SHARDS = f"{STATE_FOLDER}/rows", f"{STATE_FOLDER}/claims", "shards"
@@ -61,6 +61,17 @@ def mirrored(address: str) -> "Iterator[Mirror]":
             raise ConfigError(str(error).replace(str(mirror.local), mirror.address)) from error
         finally:
             del _active[mirror.local]
+
+
+@contextmanager
+def here(out: str | Path, prompts: str | Path | None, *views: str) -> Iterator[tuple[str | Path, str | Path | None]]:
+    """Yield the OUT and the table of prompts of this machine that stand for addresses; views are sent at the end."""
+    with tempfile.TemporaryDirectory(prefix="grefine-") as folder, ExitStack() as stack:
+        table = prompts and fetched(prompts, Path(folder))
+        mirror = stack.enter_context(mirrored(str(out))) if is_address(out) else None
+        yield mirror.local if mirror else out, table
+        if mirror:
+            mirror.send_views(*views)
 
 
 class Mirror:

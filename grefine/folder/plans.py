@@ -138,11 +138,6 @@ def read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(grey.resize(size, Image.Resampling.BILINEAR) if grey.size != size else grey) >= 128
 
 
-def with_mask(plan: RepairPlan, mask: np.ndarray | None) -> RepairPlan:
-    """Return a plan with what a mask adds to it."""
-    return plan if mask is None else replace(plan, mask=plan.mask | mask)
-
-
 def _names(folder: str | Path, endings: tuple[str, ...]) -> list[str]:
     """Return the files below a folder or an address that end so."""
     if isinstance(folder, Path):

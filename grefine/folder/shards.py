@@ -13,7 +13,6 @@ from typing import Any
 from grefine.errors import ConfigError
 from grefine.folder.mirror import mirror_of
 from grefine.folder.options import FolderOptions
-from grefine.folder.single import names_a_file
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.io.journal import lock_file
 from grefine.io.picture import printable
@@ -163,10 +162,8 @@ def list_digest(items: Iterable[WorkItem]) -> str:
     return state.hexdigest()[:16]
 
 
-def see_shareable(sources: Sequence[str | Path], out: str | Path, options: FolderOptions) -> None:
+def see_shareable(sources: Sequence[str | Path], options: FolderOptions) -> None:
     """See that several processes can share a run."""
-    if names_a_file(out):
-        raise ConfigError(f"'{printable(out)}' is one file, which cannot be shared: leave --engine and --workers out.")
     if options.overwrite == "always":
         raise ConfigError("--overwrite always begins a run anew, which one of its shards cannot: give another OUT.")
     if len(sources) > _MOST_SOURCES:

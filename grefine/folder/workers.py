@@ -14,7 +14,7 @@ from typing import Any
 
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.afar import see_named
-from grefine.folder.interrupt import Interrupt
+from grefine.folder.loop import Interrupt
 from grefine.folder.merge import merge
 from grefine.folder.progress import Event, Reporter, choose_reporter
 from grefine.folder.summary import RunSummary

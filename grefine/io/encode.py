@@ -1,7 +1,8 @@
 """Picture files out, and what can be done to the bytes of one without decoding it."""
 
+import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def encode_image(
     `form` defaults to the source's own where that is PNG, JPEG or WebP, and to PNG otherwise.
     """
     like = like or LoadedImage(rgb=rgb.convert("RGB"))
-    form = form or output_format(like)
+    form = form or (like.format if like.format in CONTAINERS else "PNG")  # type: ignore[assignment]
     image = restore(rgb, like)
     image.info.clear()
     embedded = _for_format(like.embedded, like.format, form)
@@ -75,18 +76,13 @@ def with_text(data: bytes, form: str, key: str, value: str) -> bytes | None:
     return container.put_text(data, key, value) if container else None
 
 
-def pixel_digest(data: bytes, form: str, new_hash: Callable[[], object]) -> str:
-    """Return the hash of the coded picture alone, which stays when only texts change."""
-    state = new_hash()
+def pixel_digest(data: bytes, form: str) -> str:
+    """Return the SHA-256 of the coded picture alone, which stays when only texts change."""
+    state = hashlib.sha256()
     container = CONTAINERS.get(form)
     for part in container.pixel_parts(data) if container else (data,):
-        state.update(part)  # type: ignore[attr-defined]
-    return state.hexdigest()  # type: ignore[attr-defined]
-
-
-def output_format(like: LoadedImage) -> Format:
-    """Return what a picture is written as when nobody says otherwise."""
-    return like.format if like.format in CONTAINERS else "PNG"  # type: ignore[return-value]
+        state.update(part)
+    return state.hexdigest()
 
 
 def read_embedded(data: bytes) -> Embedded:

@@ -1,7 +1,6 @@
 """The one text that an output gains: what was done to it, by what, and how it scored; read back when met again."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -82,7 +81,7 @@ class RefineRecord:
 
 def attach_record(data: bytes, form: str, record: RefineRecord) -> bytes | None:
     """Write a record of a picture into the bytes of its file; None where its format or end does not allow it."""
-    known = dataclasses.replace(record, pixels=pixel_digest(data, form, hashlib.sha256))
+    known = dataclasses.replace(record, pixels=pixel_digest(data, form))
     return with_text(data, form, KEY, known.to_text())
 
 

@@ -120,7 +120,7 @@ def fake_run(folders):
         png = encode_image(image.rgb, image, "PNG")
         record = RefineRecord(
             "1", "tiny", "c", 0, "refined", f"reason {index}", kept="both", guarded=True, source=source,
-            pixels=pixel_digest(png, "PNG", hashlib.sha256),
+            pixels=pixel_digest(png, "PNG"),
         )  # fmt: skip
         (after / name).write_bytes(with_text(png, "PNG", KEY, record.to_text()))
         asked = {"text": "a red ball", "weights": [[2, 5, 1.1], [6, 10, 1.1]]}
