@@ -27,16 +27,12 @@ Sample = dict[str, Any]
 
 
 def form_of(form: str, source: str) -> str:
-    """Return the form that is meant by `same` for a source."""
-    if form != "same":
-        return form
-    return {".parquet": "parquet", ".tar": "webdataset"}.get(PurePosixPath(source).suffix.lower(), "imagefolder")
-
-
-def see_writable(form: str) -> None:
-    """See that a data set can be written before the work that it is for."""
+    """Return the form that is meant by `same` for a source, and see that it can be written before the work begins."""
+    if form == "same":
+        form = {".parquet": "parquet", ".tar": "webdataset"}.get(PurePosixPath(source).suffix.lower(), "imagefolder")
     if form == "parquet":
         import_pyarrow()
+    return form
 
 
 def write_dataset(rows: LastRows, out: Path, form: str) -> None:

@@ -94,20 +94,18 @@ class MaskFolder:
         for place in dict.fromkeys((stem.as_posix(), stem.name)):
             for name in (f"{place}{form}{suffix}" for form in ("", "_mask", ".mask") for suffix in SUFFIXES):
                 if name in self.hashes:
-                    return self._read(name, size)
+                    with at_hand(self.folder, [name]) as here:
+                        try:
+                            return _read_mask(here / name, size)
+                        except ImageError as error:
+                            told = str(error).replace(str(here), str(self.folder))
+                            raise PlanError(f"The mask {told}") from error
         if self.with_maps:
             return None
         raise PlanError(
             f"'{printable(self.folder)}' has no mask for '{printable(relative)}': add '{printable(stem)}.png', or "
             "give --add-masks to plan it by our maps."
         )
-
-    def _read(self, name: str, size: tuple[int, int]) -> np.ndarray:
-        with at_hand(self.folder, [name]) as here:
-            try:
-                return read_mask(here / name, size)
-            except PlanError as error:
-                raise PlanError(str(error).replace(str(here), str(self.folder))) from error
 
 
 def open_by_hand(
@@ -122,17 +120,13 @@ def open_by_hand(
         masks = Path(masks)
         if not masks.is_dir():
             raise ConfigError(f"--masks: '{printable(masks)}' is no folder.")
-    return PlanFolder.open(plans) if plans is not None else None, (
-        MaskFolder(masks, with_maps) if masks is not None else None
-    )
+    by_mask = MaskFolder(masks, with_maps) if masks is not None else None
+    return PlanFolder.open(plans) if plans is not None else None, by_mask
 
 
-def read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
+def _read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
     """Return a mask file as `(H, W)` bool in a picture's size: its alpha where some of it is clear, else its white."""
-    try:
-        loaded = read_image(file)
-    except ImageError as error:
-        raise PlanError(f"The mask {error}") from error
+    loaded = read_image(file)
     clear = loaded.alpha is not None and int(np.asarray(loaded.alpha).min()) < 255
     grey = loaded.alpha if clear and loaded.alpha is not None else loaded.rgb.convert("L")
     return np.asarray(grey.resize(size, Image.Resampling.BILINEAR) if grey.size != size else grey) >= 128

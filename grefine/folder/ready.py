@@ -74,7 +74,11 @@ def make_ready(sources: list[Source], out: Source, options: FolderOptions, asked
     gate, device, terms = ask("gate"), ask("device"), bool(ask("allow_noncommercial"))
     if isinstance(gate, str):
         parse_gate(gate)
-    _see_images(sources, out, options)
+    if not any(str(source).startswith("@") or is_address(source) or os.path.lexists(source) for source in sources):
+        raise ConfigError(f"'{printable(sources[0])}' does not exist: give images, folders, or an @list of paths.")
+    if next(list_work(sources, out, options), None) is None:
+        where = ", ".join(f"'{printable(source)}'" for source in sources[:3])
+        raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
     by_hand = open_by_hand(ask("plans"), ask("masks"), bool(ask("add_masks")))
     drawn = open_sources(ask("quality_map"), ask("alignment_map"), device or "cpu", terms)
     restorer = ask("restorer")
@@ -105,11 +109,3 @@ def make_ready(sources: list[Source], out: Source, options: FolderOptions, asked
         *by_hand,
     )
     return Ready(pipe, task, out, opening, table, shelf, gate, unjudged)
-
-
-def _see_images(sources: list[Source], out: Path, options: FolderOptions) -> None:
-    if not any(str(source).startswith("@") or is_address(source) or os.path.lexists(source) for source in sources):
-        raise ConfigError(f"'{printable(sources[0])}' does not exist: give images, folders, or an @list of paths.")
-    if next(list_work(sources, out, options), None) is None:
-        where = ", ".join(f"'{printable(source)}'" for source in sources[:3])
-        raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")

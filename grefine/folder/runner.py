@@ -14,7 +14,7 @@ from grefine.cluster import Cluster, leave, work_on
 from grefine.errors import ConfigError
 from grefine.folder.afar import RefineWorker, given_afar
 from grefine.folder.batch import plan_batches
-from grefine.folder.dataset import form_of, see_writable
+from grefine.folder.dataset import form_of
 from grefine.folder.ledger import open_ledger
 from grefine.folder.loop import Start
 from grefine.folder.mirror import here, mirror_of, open_journal
@@ -181,7 +181,6 @@ def refine_folder(
         same = {name: value for name, value in asked.items() if name not in decided}
         return _refine_file(named, Path(out), options, partial(refine_folder, named, report=told, **same))
     dataset = form_of(options.dataset, str(named[0]))
-    see_writable(dataset)
     ready = make_ready(named, out, options, asked)
     with _quiet(ready.pipe):
         return _preview(ready, named, report) if dry_run else _run(named, ready, shard, dataset, asked, report)

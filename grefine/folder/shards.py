@@ -37,6 +37,11 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
 
+    @property
+    def lock(self) -> str:
+        """The name of its lock, below `.grefine`."""
+        return f"{FOLDER}/{self.number}-of-{self.of}.lock"
+
     def own(self, items: Iterable[WorkItem], batch_size: int) -> Iterator[WorkItem]:
         """Yield this shard's pictures."""
         return (item for item, number in dealt(items, self.of, batch_size) if number == self.number)
@@ -121,22 +126,10 @@ def refuse_unmerged(out: Path, shard: Shard | None) -> None:
     """Keep a run out of an OUT whose shards are counted otherwise."""
     for other in journals(out).values():
         if shard is None or other.of != shard.of:
-            what = f"shard {shard} does not fit" if shard else "a run without shards does not fit"
+            what = f"shard {shard}" if shard else "a run without shards"
             raise ConfigError(
-                f"'{printable(out)}' is being refined in {other.of} shards, so {what}: go on with --engine shard "
-                f"I/{other.of}, or end them and run `grefine merge` on it first."
-            )
-
-
-def _refuse_other_list(out: Path, shard: Shard, listed: str) -> None:
-    for path, other in journals(out).items():
-        if other == shard or not is_running(out, other):
-            continue
-        theirs = [row["shard"]["list"] for row in run_starts(path) if is_share(row)]
-        if theirs and theirs[-1] != listed:
-            raise ConfigError(
-                f"Shard {other} runs over another list of pictures: give all shards the same sources and patterns, "
-                "and start them anew when pictures came or went."
+                f"'{printable(out)}' is being refined in {other.of} shards, so {what} does not fit: go on with "
+                f"--engine shard I/{other.of}, or end them and run `grefine merge` on it first."
             )
 
 
@@ -173,22 +166,32 @@ def see_shareable(sources: Sequence[str | Path], options: FolderOptions) -> None
 def share_of(out: Path, shard: Shard, sources: Sequence[str | Path], options: FolderOptions) -> dict[str, Any]:
     """Return what a shard's journal notes of the list that it deals, so that a merge finds what nobody has done."""
     listed = list_digest(list_work(sources, out, options))
-    _refuse_other_list(out, shard, listed)
-    names = [f"@{os.path.abspath(s[1:])}" if s.startswith("@") else absolute(s) for s in map(str, sources)]
+    for path, other in journals(out).items():
+        if other == shard or not is_running(out, other):
+            continue
+        theirs = [row["shard"]["list"] for row in run_starts(path) if is_share(row)]
+        if theirs and theirs[-1] != listed:
+            raise ConfigError(
+                f"Shard {other} runs over another list of pictures: give all shards the same sources and patterns, "
+                "and start them anew when pictures came or went."
+            )
+    names = [  # by which another process finds them
+        f"@{os.path.abspath(name[1:])}"
+        if name.startswith("@")
+        else name
+        if is_address(name)
+        else os.path.abspath(name)
+        for name in map(str, sources)
+    ]
     return {"of": shard.of, "list": listed, "sources": names, "options": asdict(options)}
-
-
-def absolute(source: str) -> str:
-    """Return a source by which another process finds it."""
-    return source if is_address(source) else os.path.abspath(source)
 
 
 def is_running(out: Path, shard: Shard) -> bool:
     """Say whether a process works on a shard now; asked by one process at a time, or two would see each other."""
     if mirror := mirror_of(out):
-        return mirror.is_claimed(_lock_name(shard))
+        return mirror.is_claimed(shard.lock)
     try:
-        with locked(out, _lock_name(shard), "it runs"):
+        with locked(out, shard.lock, "it runs"):
             return False
     except ConfigError:
         return True
@@ -197,7 +200,7 @@ def is_running(out: Path, shard: Shard) -> bool:
 def hold(out: Path, shard: Shard) -> AbstractContextManager[None]:
     """Keep a second process out of one shard."""
     message = f"Another process works on shard {shard} of '{printable(out)}': give each its own number."
-    return locked(out, _lock_name(shard), message)
+    return locked(out, shard.lock, message)
 
 
 def run_lock(out: Path, *, shared: bool) -> AbstractContextManager[None]:
@@ -209,10 +212,6 @@ def run_lock(out: Path, *, shared: bool) -> AbstractContextManager[None]:
 def one_at_a_time(out: Path) -> AbstractContextManager[None]:
     """Let shards begin, and merges work, one after the other."""
     return locked(out, f"{FOLDER}/lock", "")
-
-
-def _lock_name(shard: Shard) -> str:
-    return f"{FOLDER}/{shard.number}-of-{shard.of}.lock"
 
 
 @contextmanager

@@ -43,7 +43,9 @@ def _measured(
     if file.is_file():
         say(f"The thresholds are those that this run measured on its own pictures ({file.name}).")
         return read_calibration(file)
-    chosen = _sample([item for item in items() if not item.refused])
+    listed = [item for item in items() if not item.refused]
+    step = max(1.0, len(listed) / SAMPLE)
+    chosen = [listed[int(index * step)] for index in range(min(len(listed), SAMPLE))]
     found = [(item, reading.prompt.prompt) for item, reading in _readings(chosen, task) if reading.prompt.prompt]
     if len(found) < ENOUGH:
         raise ConfigError(
@@ -77,9 +79,3 @@ def _readings(items: list[WorkItem], task: Task) -> Iterator[tuple[WorkItem, Any
         reading = read_batch([item], task)[0]
         if reading.image is not None:
             yield item, reading
-
-
-def _sample(items: list[WorkItem]) -> list[WorkItem]:
-    """Return at most so many items, evenly spread over the list."""
-    step = max(1.0, len(items) / SAMPLE)
-    return [items[int(index * step)] for index in range(min(len(items), SAMPLE))]

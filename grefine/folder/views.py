@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 TABLE, PAGE = "results.csv", "report.html"
 VIEWS = (TABLE, PAGE, "report_files")
-
-
 SHOWN = 5000
 """Images in the gallery of a page, and lines in its list of those without a result; the table has all."""
 
@@ -46,9 +44,8 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
             tally.count(kept, guarded)
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
-        shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
+        asked: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
         with at_hand(out, [row["output"], *layer_names(row["output"])]):
-            shown |= layers_at(out, row["output"])
             yield ReportImage(
                 name=printable(row["file"]),
                 before=picture_before(row["source"]),
@@ -56,12 +53,11 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
                 kept=kept,
                 reason=row["reason"],
                 guarded=guarded,
-                scores={
-                    m: (scores["before"][m], scores["after"][m]) for m in scores["before"] if m in scores["after"]
-                },
+                scores={m: (then, scores["after"][m]) for m, then in scores["before"].items() if m in scores["after"]},
                 noise=row.get("noise", {}),
                 notes=tuple(row.get("notes", ())),
-                **shown,
+                **asked,
+                **layers_at(out, row["output"]),
             )
 
 
@@ -105,8 +101,9 @@ def conclude(
         notes = [*([view["warning"]] if view.get("warning") else []), *summary.lines()[1:]]
         tally, step = RefineTally(), max(1, -(-len(rows) // SHOWN))
         if step > 1:
-            told = f"The gallery shows one image of {step}; {TABLE} beside this page lists all {len(rows):,}."
-            notes.insert(0, told)
+            notes.insert(
+                0, f"The gallery shows one image of {step}; {TABLE} beside this page lists all {len(rows):,}."
+            )
         forced = summary.told if view.get("force") else ""
         images = _images(rows, out, tally, step)
         write_refine_report(out, images, facts=facts, notes=notes, forced=forced, tally=tally)

@@ -28,7 +28,7 @@ from small_world import (
 from grefine.errors import ConfigError
 from grefine.folder.batch import run_batch
 from grefine.folder.options import FolderOptions
-from grefine.folder.progress import JsonReporter, PlainReporter
+from grefine.folder.progress import PlainReporter, tell_json
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.worklist import list_work
 from grefine.io.images import decode_image, read_image
@@ -138,7 +138,7 @@ def test_reporters_say_failures_in_one_line(capsys):
     failed = {"event": "image", "state": "failed", "file": STRANGE, "reason": "it is\nbroken."}
     PlainReporter(stream)(failed)
     assert stream.getvalue().count("\n") == 1
-    JsonReporter()(failed)
+    tell_json(failed)
     assert json.loads(capsys.readouterr().out) == failed
 
 
