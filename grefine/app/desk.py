@@ -86,11 +86,7 @@ def open_desk(
     force: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Desk:
-    """Load a pipeline and list a folder; the settings are those of `refine_folder`.
-
-    Raises:
-        ConfigError: no pictures, or settings that cannot be used.
-    """
+    """Load a pipeline and list a folder; the settings are those of `refine_folder`."""
     out, plans, settings = Path(out), Path(plans), read_settings(config)
     options = FolderOptions(seed=seed, force=force, panels=False, report=False, overwrite="always", batch_size=1)
     if folder is not None and not Path(folder).is_dir():
@@ -102,13 +98,11 @@ def open_desk(
     items = {item.relative: item for item in listed() if not item.refused}
     if folder is not None and not items:
         raise ConfigError(f"No images in '{printable(folder)}': files that end in .png, .jpg, .webp, ...")
-    table = read_prompt_table(prompts) if prompts is not None else None
+    found = PromptSources(read_prompt_table(prompts) if prompts is not None else None)
     opening = Opening(device, dtype)
     pipe = open_pipeline(pipeline, opening)
     pipe.set_progress_bar_config(disable=True)
-    found = PromptSources(table, None)
-    key = tuple(opening.key())
-    task = Task(pipeline_name(pipe), weights_fingerprint(pipe), settings, options, found, None, "", key)
+    task = Task(pipeline_name(pipe), weights_fingerprint(pipe), settings, options, found, opening=tuple(opening.key()))
     ExitStack().enter_context(thresholds(pipe, task, out, lambda: iter(listed()), say))  # for as long as it is open
     return Desk(pipe, task, items, out, plans)
 
@@ -136,9 +130,6 @@ def look(sitting: Sitting, name: str, prompt: str | None = None, anew: bool = Fa
 
     `prompt` stands in for the one that is found, as `--prompt` with `--prompt-order prompt`; `anew` passes over a
     saved plan.
-
-    Raises:
-        GRefineError: a name that is not in the list, a picture that cannot be read or that the pipeline does not know.
     """
     item = sitting.desk.items.get(name) or sitting.dropped.get(name)
     if item is None:
@@ -182,11 +173,7 @@ def plan_file(sitting: Sitting, item: WorkItem) -> Path:
 def change(
     plan: RepairPlan, rows: Sequence[Sequence[Any]], add: np.ndarray | None = None, remove: np.ndarray | None = None
 ) -> RepairPlan:
-    """Return the plan as the table has it (number, on, words, strength), with mask painted in and wiped away.
-
-    Raises:
-        PlanError: a row that cannot be meant.
-    """
+    """Return the plan as the table has it (number, on, words, strength), with mask painted in and wiped away."""
     numbered = {str(row[0]): row for row in rows}
     if len(rows) != len(plan.regions) or set(numbered) != {str(n + 1) for n in range(len(plan.regions))}:
         raise PlanError("The table must have one row for every region of the plan: plan it anew.")
@@ -209,11 +196,7 @@ def change(
 
 
 def run(sitting: Sitting, on_step: Callable[[int, int, str], None] = lambda *told: None) -> Outcome:
-    """Save the plan and follow it, as `grefine refine PICTURE -o OUT --plans PLANS` would; nothing else is written.
-
-    Raises:
-        Stopped: `sitting.stop` was set.
-    """
+    """Save the plan and follow it, as `grefine refine PICTURE -o OUT --plans PLANS` would; nothing else is written."""
     if sitting.reading is None or sitting.plan is None or sitting.task is None:
         raise ConfigError("Open a picture first.")
     item = sitting.reading.item
@@ -222,16 +205,19 @@ def run(sitting: Sitting, on_step: Callable[[int, int, str], None] = lambda *tol
     sitting.plan.save(file, picture.rgb if picture else None)
     task = replace(sitting.task, plans=PlanFolder.open(file.parents[item.relative.count("/")], item.relative))
 
-    def step(pipe: Any, index: int, timestep: Any, told: dict[str, Any]) -> dict[str, Any]:
-        del timestep
+    def go_on() -> None:
+        if sitting.stop.is_set():
+            raise Stopped("Stopped; nothing was changed.")
+
+    def step(pipe: Any, index: int, _: Any, told: dict[str, Any]) -> dict[str, Any]:
         on_step(index + 1, pipe.num_timesteps, str(told.get("stage", "")))
-        _see(sitting)
+        go_on()
         return told
 
     sitting.outcome = None
-    _see(sitting)
+    go_on()
     (outcome,) = refine_batch(_Watched(sitting.desk.pipe, step), read_batch([item], task), task)
-    _see(sitting)
+    go_on()
     if outcome.state == "failed":
         raise PlanError(outcome.reason)
     sitting.outcome, sitting.task, sitting.states[name_of(sitting, item)] = outcome, task, outcome.state
@@ -239,11 +225,7 @@ def run(sitting: Sitting, on_step: Callable[[int, int, str], None] = lambda *tol
 
 
 def keep(sitting: Sitting) -> list[Path]:
-    """Write the result with its record as a folder run does, and return the files: picture, plan and mask.
-
-    Raises:
-        ConfigError: nothing was run, or a file that is not ours stands there.
-    """
+    """Write the result with its record as a folder run does, and return the files: picture, plan and mask."""
     if sitting.outcome is None or sitting.task is None:
         raise ConfigError("There is no result to keep: run the plan first.")
     item = sitting.outcome.reading.item
@@ -286,11 +268,6 @@ def strokes_of(layer: Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, n
     painted = seen[..., 3] >= 128
     red = seen[..., 0] > seen[..., 2]
     return painted & red, painted & ~red
-
-
-def _see(sitting: Sitting) -> None:
-    if sitting.stop.is_set():
-        raise Stopped("Stopped; nothing was changed.")
 
 
 class _Watched:

@@ -106,7 +106,7 @@ def conclude(
             )
         forced = summary.told if view.get("force") else ""
         images = _images(rows, out, tally, step)
-        write_refine_report(out, images, facts=facts, notes=notes, forced=forced, tally=tally)
+        write_refine_report(out, images, tally, facts=facts, notes=notes, forced=forced)
 
     views: dict[str, Callable[[], object]] = {TABLE: lambda: write_table(rows, rows.metrics, out / TABLE)}
     if page:

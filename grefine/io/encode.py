@@ -4,15 +4,13 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError
 from grefine.io import jpeg, png, webp
-from grefine.io.atomic import write_atomic
 from grefine.io.embedded import Embedded, user_comment, with_user_comment
-from grefine.io.images import CONTAINERS, SUFFIXES, Format
+from grefine.io.images import CONTAINERS, Format
 from grefine.io.picture import LoadedImage, restore, size_text
 
 _JPEG_QUALITY = 95
@@ -33,7 +31,13 @@ def encode_image(
     form = form or (like.format if like.format in CONTAINERS else "PNG")  # type: ignore[assignment]
     image = restore(rgb, like)
     image.info.clear()
-    embedded = _for_format(like.embedded, like.format, form)
+    embedded = like.embedded
+    if like.format != form:  # its native place for what others read, carried texts for all else
+        exif, parameters = embedded.exif, embedded.text("parameters")
+        if form in ("JPEG", "WEBP") and parameters and not user_comment(exif):
+            with_comment = with_user_comment(exif, parameters)
+            exif = with_comment if form != "JPEG" or jpeg.fits(with_comment) else exif
+        embedded = replace(embedded, exif=exif, others=())
     for key, value in (extra_text or {}).items():
         embedded = embedded.with_text(key, value)
     out = io.BytesIO()
@@ -53,21 +57,6 @@ def encode_image(
         image.save(out, "WEBP", lossless=lossless, quality=_WEBP_QUALITY, method=4, exact=True)
         return webp.attach(out.getvalue(), embedded)
     raise ConfigError(f"Cannot write '{form}': PNG, JPEG and WEBP are written.")
-
-
-def write_image(
-    path: str | Path,
-    rgb: Image.Image,
-    like: LoadedImage | None = None,
-    extra_text: Mapping[str, str] | None = None,
-    form: Format | None = None,
-) -> None:
-    """Write a picture file whole or not at all; `path` decides the format unless `form` or `like` does."""
-    path = Path(path)
-    if form is None and (like is None or not like.format):
-        named = SUFFIXES.get(path.suffix.lower(), "PNG")
-        form = named if named in CONTAINERS else "PNG"  # type: ignore[assignment]
-    write_atomic(path, encode_image(rgb, like, form, extra_text))
 
 
 def with_text(data: bytes, form: str, key: str, value: str) -> bytes | None:
@@ -91,15 +80,3 @@ def read_embedded(data: bytes) -> Embedded:
         if data.startswith(mark):
             return CONTAINERS[form].read_embedded(data)
     return Embedded()
-
-
-def _for_format(embedded: Embedded, source: str, form: str) -> Embedded:
-    """Adapt what a source carried to another format: its native place for what others read, carried texts for all."""
-    if source == form:
-        return embedded
-    parameters = embedded.text("parameters")
-    exif = embedded.exif
-    if form in ("JPEG", "WEBP") and parameters and not user_comment(exif):
-        with_comment = with_user_comment(exif, parameters)
-        exif = with_comment if form != "JPEG" or jpeg.fits(with_comment) else exif
-    return replace(embedded, exif=exif, others=())

@@ -21,8 +21,8 @@ def find_prompt(image: LoadedImage) -> FoundPrompt | None:
     The first form that answers wins; a form that is present but unclear is reported only when no other answers.
     """
     unclear: FoundPrompt | None = None
-    for found in _every_form(image):
-        if found is not None and not found.unsure:
+    for found in filter(None, _every_form(image)):
+        if not found.unsure:
             return found
         unclear = unclear or found
     return unclear

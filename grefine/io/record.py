@@ -95,7 +95,12 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
         value = data.get(entry.name)
         kind = _KINDS.get(entry.name, str)
         if entry.name in _LISTS:
-            if _is_list(value, _LISTS[entry.name]):
+            needed = _REGION if entry.name == "regions" else {}
+            if isinstance(value, list) and all(
+                isinstance(one, _LISTS[entry.name])
+                and all(isinstance(one.get(name), known) for name, known in needed.items())
+                for one in value
+            ):
                 values[entry.name] = value
         elif isinstance(value, dict) and kind is dict:
             values[entry.name] = _numbers(value)
@@ -106,15 +111,6 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             return None
     return RefineRecord(**values)
-
-
-def _is_list(value: Any, kind: type) -> bool:
-    """Say whether a value is a list of one kind, as regions of which each says all that a table shows."""
-    return isinstance(value, list) and all(
-        isinstance(one, kind)
-        and (kind is not dict or all(isinstance(one.get(name), known) for name, known in _REGION.items()))
-        for one in value
-    )
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

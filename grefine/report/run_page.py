@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from grefine.report.entry import ReportImage, ReportText
-from grefine.report.media import INLINE_BYTES
 from grefine.report.page import write_page
 from grefine.types import MetricSpec
 
@@ -15,24 +14,19 @@ _ORIGINAL = {"untouched": "untouched", "kept": "original kept", "beyond": "beyon
 def write_refine_report(
     out: str | Path,
     images: Iterable[ReportImage],
+    tally: "RefineTally",
     *,
     facts: Sequence[tuple[str, str]] = (),
-    failed: Sequence[tuple[str, str]] = (),
-    skipped: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
     forced: str = "",
-    inline_bytes: int = INLINE_BYTES,
-    tally: "RefineTally | None" = None,
 ) -> Path:
     """Write the report of a refinement run: what was decided for each image, and why.
 
     The run's own scores made or guarded its decisions, so the page shows them, in units of each judge's own noise, and
     says that they prove nothing; `grefine evaluate` with other metrics does.
 
-    Images are read one at a time, once; `failed` and `skipped` are (file, reason) of those without a result. A caller
-    whose `images` are only some of the run's counts the others in `tally`.
+    Images are read one at a time, once, and counted in `tally`; a caller counts those there that are not shown.
     """
-    tally = tally or RefineTally(failed, skipped)
     shown: dict[str, MetricSpec] = {}
 
     def text() -> ReportText:
@@ -40,7 +34,8 @@ def write_refine_report(
             title="Refinement",
             subtitle="What the refinement decided, image by image.",
             headline=tally.headline(),
-            tone=tally.tone(),
+            # A run of which nothing failed claims nothing either.
+            tone="loss" if tally.failed > tally.kept.total() else "mixed" if tally.failed else "even",
             sentences=tuple(tally.sentences()),
             facts=tuple(facts),
             missing=tally.missing,
@@ -56,16 +51,15 @@ def write_refine_report(
                 shown.setdefault(name, MetricSpec(name, used_in_loop=True))
             yield [image]
 
-    return write_page(out, entries(), text, shown, inline_bytes=inline_bytes, in_noise=True)
+    return write_page(out, entries(), text, shown, in_noise=True)
 
 
 class RefineTally:
-    """Counts decisions."""
+    """Counts decisions, and lists what has no result, with the reasons."""
 
-    def __init__(self, failed: Sequence[tuple[str, str]] = (), skipped: Sequence[tuple[str, str]] = ()) -> None:
-        self.left_out = {"failed": list(failed), "skipped": list(skipped)}
-        """What has no result, with the reasons."""
-        self.more: Counter[str] = Counter({"failed": 0, "skipped": 0})
+    def __init__(self) -> None:
+        self.left_out: dict[str, list[tuple[str, str]]] = {"failed": [], "skipped": []}
+        self.more: Counter[str] = Counter()
         """How many of these are not listed."""
         self.kept: Counter[str] = Counter()
         self.unguarded = 0
@@ -90,7 +84,9 @@ class RefineTally:
     @property
     def missing(self) -> tuple[tuple[str, str], ...]:
         """The list of what has no result."""
-        more = [(f"{count:,} more {state}", "see results.csv") for state, count in self.more.items() if count]
+        more = [
+            (f"{self.more[state]:,} more {state}", "see results.csv") for state in self.left_out if self.more[state]
+        ]
         return (*self.left_out["failed"], *self.left_out["skipped"], *more)
 
     @property
@@ -105,10 +101,6 @@ class RefineTally:
         counts |= {words: self.kept[name] for name, words in _ORIGINAL.items()} | {"skipped": skipped}
         parts = [f"{count:,} {words}" for words, count in counts.items() if count]
         return f"{_images(sum(counts.values()))}: {', '.join(parts)}" if parts else "There was no image"
-
-    def tone(self) -> str:
-        """Return the colour of the headline; a run of which nothing failed claims nothing either."""
-        return "loss" if self.failed > self.kept.total() else "mixed" if self.failed else "even"
 
     def sentences(self) -> Iterator[str]:
         """Yield what a reader should know first."""

@@ -16,7 +16,15 @@ _LONGEST_LINE = 4_000
 
 def read_infotext(text: str, strict: bool = False) -> FoundPrompt | None:
     """Return the prompt of an infotext."""
-    body, settings = _split_settings(text.replace("\r\n", "\n"))
+    body, settings = text.replace("\r\n", "\n"), ""
+    if starts := list(_SETTINGS.finditer(body)):
+        start = starts[-1].start()
+        body, settings = body[:start], body[start:]
+    else:
+        # Without a `Steps:` line, the last line counts when it has three pairs, as upstream.
+        before, _, last = body.strip().rpartition("\n")
+        if before and len(last) <= _LONGEST_LINE and len(_PAIR.findall(last)) >= 3:
+            body, settings = before, last
     negative = _NEGATIVE.search(body)
     if strict and not settings:
         return None
@@ -24,24 +32,8 @@ def read_infotext(text: str, strict: bool = False) -> FoundPrompt | None:
     # Fooocus joins the lines of the prompt that was typed and keeps it apart under this name.
     raw = _RAW_PROMPT.search(settings)
     if raw and raw.group(1).strip('"'):
-        prompt = _unquote(raw.group(1))
+        try:
+            prompt = json.loads(raw.group(1)) if raw.group(1).startswith('"') else raw.group(1)
+        except ValueError:
+            prompt = raw.group(1).strip('"')
     return answer(prompt, ORIGIN, body[negative.end() :] if negative else "")
-
-
-def _split_settings(text: str) -> tuple[str, str]:
-    """Cut before the settings; without a `Steps:` line, the last line counts when it has three pairs, as upstream."""
-    starts = list(_SETTINGS.finditer(text))
-    if starts:
-        start = starts[-1].start()
-        return text[:start], text[start:]
-    body, _, last = text.strip().rpartition("\n")
-    if len(last) <= _LONGEST_LINE and len(_PAIR.findall(last)) >= 3 and body:
-        return body, last
-    return text, ""
-
-
-def _unquote(value: str) -> str:
-    try:
-        return json.loads(value) if value.startswith('"') else value
-    except ValueError:
-        return value.strip('"')
