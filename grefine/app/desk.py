@@ -1,7 +1,7 @@
 """What the window does, without the window: open a picture, change its plan, run it, keep it as a folder run does."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,8 @@ from grefine.errors import ConfigError, GRefineError, PlanError
 from grefine.folder.batch import Outcome, Reading, read_batch, refine_batch
 from grefine.folder.options import FolderOptions
 from grefine.folder.plans import PlanFolder
-from grefine.folder.task import Task, pipeline_name, weights_fingerprint
+from grefine.folder.ready import make_ready
+from grefine.folder.task import Task
 from grefine.folder.thresholds import thresholds
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.folder.write import write_outcomes
@@ -23,12 +24,10 @@ from grefine.indicators.domain_check import domain_of
 from grefine.io.encode import read_embedded
 from grefine.io.images import read_bytes
 from grefine.io.picture import printable
-from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import PromptSources
 from grefine.io.record import read_record
-from grefine.opening import Opening, open_pipeline
 from grefine.plan_file import MASK, PLAN
-from grefine.refine.settings import RefineConfig, read_settings
+from grefine.refine.settings import RefineConfig
 from grefine.types import RefineResult, RepairPlan
 
 DROPPED = "dropped"
@@ -49,6 +48,8 @@ class Desk:
     """The pictures of FOLDER by their path below it; nothing else of FOLDER can be opened."""
     out: Path
     plans: Path
+    kept: ExitStack = field(default_factory=ExitStack)
+    """What the pipeline was given for as long as the desk is there: thresholds."""
 
 
 @dataclass
@@ -87,24 +88,20 @@ def open_desk(
     say: Callable[[str], None] = lambda text: None,
 ) -> Desk:
     """Load a pipeline and list a folder; the settings are those of `refine_folder`."""
-    out, plans, settings = Path(out), Path(plans), read_settings(config)
+    out = Path(out)
     options = FolderOptions(seed=seed, force=force, panels=False, report=False, overwrite="always", batch_size=1)
     if folder is not None and not Path(folder).is_dir():
         raise ConfigError(f"'{printable(folder)}' is no folder of pictures.")
-
-    def listed() -> Iterable[WorkItem]:
-        return () if folder is None else list_work([folder], out, options)
-
-    items = {item.relative: item for item in listed() if not item.refused}
+    sources = [] if folder is None else [folder]
+    items = {item.relative: item for item in list_work(sources, out, options) if not item.refused}
     if folder is not None and not items:
         raise ConfigError(f"No images in '{printable(folder)}': files that end in .png, .jpg, .webp, ...")
-    found = PromptSources(read_prompt_table(prompts) if prompts is not None else None)
-    opening = Opening(device, dtype)
-    pipe = open_pipeline(pipeline, opening)
-    pipe.set_progress_bar_config(disable=True)
-    task = Task(pipeline_name(pipe), weights_fingerprint(pipe), settings, options, found, opening=tuple(opening.key()))
-    ExitStack().enter_context(thresholds(pipe, task, out, lambda: iter(listed()), say))  # for as long as it is open
-    return Desk(pipe, task, items, out, plans)
+    asked = {"pipeline": pipeline, "config": config, "prompts": prompts, "device": device, "dtype": dtype}
+    ready = make_ready(sources, out, options, asked)
+    ready.pipe.set_progress_bar_config(disable=True)
+    desk = Desk(ready.pipe, ready.task, items, out, Path(plans))
+    desk.kept.enter_context(thresholds(ready.pipe, ready.task, out, lambda: list_work(sources, out, options), say))
+    return desk
 
 
 def moved(desk: Desk, folder: Path) -> Desk:
@@ -255,11 +252,8 @@ def name_of(sitting: Sitting, item: WorkItem) -> str:
 def state_of(sitting: Sitting, name: str) -> str:
     """Say in a word or two how far a picture is."""
     item = sitting.desk.items.get(name) or sitting.dropped[name]
-    if name in sitting.states:
-        return sitting.states[name]
-    if item.output.is_file():
-        return "saved"
-    return "planned" if plan_file(sitting, item).is_file() else ""
+    on_disk = "saved" if item.output.is_file() else "planned" if plan_file(sitting, item).is_file() else ""
+    return sitting.states.get(name, on_disk)
 
 
 def strokes_of(layer: Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -74,9 +74,10 @@ def make_ready(sources: list[Source], out: Source, options: FolderOptions, asked
     gate, device, terms = ask("gate"), ask("device"), bool(ask("allow_noncommercial"))
     if isinstance(gate, str):
         parse_gate(gate)
-    if not any(str(source).startswith("@") or is_address(source) or os.path.lexists(source) for source in sources):
+    there = (str(source).startswith("@") or is_address(source) or os.path.lexists(source) for source in sources)
+    if sources and not any(there):
         raise ConfigError(f"'{printable(sources[0])}' does not exist: give images, folders, or an @list of paths.")
-    if next(list_work(sources, out, options), None) is None:
+    if sources and next(list_work(sources, out, options), None) is None:
         where = ", ".join(f"'{printable(source)}'" for source in sources[:3])
         raise ConfigError(f"No images in {where}: files that end in .png, .jpg, .webp, ... or match the pattern.")
     by_hand = open_by_hand(ask("plans"), ask("masks"), bool(ask("add_masks")))

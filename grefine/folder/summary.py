@@ -206,7 +206,7 @@ def write_table(rows: Iterable[dict[str, Any]], metrics: Iterable[str], path: Pa
     """Write one line per image: what was done, why, and the scores before and after."""
     ordered = sorted(metrics, key=lambda name: ({"p": 0, "a": 1}.get(name, 2), name))
     heads = [f"{name}_{side}" for name in ordered for side in ("before", "after")]
-    writer = csv.writer(SimpleNamespace(write=str))  # so that writerow gives the line
+    writer = csv.writer(SimpleNamespace(write=str))  # type: ignore[arg-type] # so that writerow gives the line
 
     def table() -> Iterator[str]:
         yield writer.writerow([*COLUMNS[:-1], *heads, COLUMNS[-1]])

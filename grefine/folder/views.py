@@ -44,8 +44,9 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
             tally.count(kept, guarded)
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
-        asked: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
+        shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
         with at_hand(out, [row["output"], *layer_names(row["output"])]):
+            shown |= layers_at(out, row["output"])
             yield ReportImage(
                 name=printable(row["file"]),
                 before=picture_before(row["source"]),
@@ -56,8 +57,7 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
                 scores={m: (then, scores["after"][m]) for m, then in scores["before"].items() if m in scores["after"]},
                 noise=row.get("noise", {}),
                 notes=tuple(row.get("notes", ())),
-                **asked,
-                **layers_at(out, row["output"]),
+                **shown,
             )
 
 

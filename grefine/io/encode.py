@@ -10,7 +10,7 @@ from PIL import Image
 from grefine.errors import ConfigError, ImageError
 from grefine.io import jpeg, png, webp
 from grefine.io.embedded import Embedded, user_comment, with_user_comment
-from grefine.io.images import CONTAINERS, Format
+from grefine.io.images import CONTAINERS
 from grefine.io.picture import LoadedImage, restore, size_text
 
 _JPEG_QUALITY = 95
@@ -20,7 +20,7 @@ _WEBP_QUALITY = 92
 def encode_image(
     rgb: Image.Image,
     like: LoadedImage | None = None,
-    form: Format | None = None,
+    form: str | None = None,
     extra_text: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return the bytes of a picture file with all that its source carried, also across formats.
@@ -28,7 +28,7 @@ def encode_image(
     `form` defaults to the source's own where that is PNG, JPEG or WebP, and to PNG otherwise.
     """
     like = like or LoadedImage(rgb=rgb.convert("RGB"))
-    form = form or (like.format if like.format in CONTAINERS else "PNG")  # type: ignore[assignment]
+    form = form or (like.format if like.format in CONTAINERS else "PNG")
     image = restore(rgb, like)
     image.info.clear()
     embedded = like.embedded

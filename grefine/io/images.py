@@ -8,15 +8,12 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 from PIL import Image
 
 from grefine.errors import ImageError
 from grefine.io import jpeg, png, webp
 from grefine.io.picture import MAX_PIXELS, LoadedImage, embedded_of, printable, reason_of, upright
-
-Format = Literal["PNG", "JPEG", "WEBP"]
 
 MAX_BYTES = 512 * 2**20
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")

@@ -61,9 +61,7 @@ def _from_site(data: dict[str, object]) -> FoundPrompt | None:
     """An online generator that writes a ComfyUI graph into the user comment puts its own words beside it."""
     extra = data.get("extraMetadata")
     extra = load_json(extra) if isinstance(extra, str) else extra
-    if not isinstance(extra, dict):
-        return None
-    return answer(extra.get("prompt"), "extraMetadata", extra.get("negativePrompt"))
+    return answer(extra.get("prompt"), "extraMetadata") if isinstance(extra, dict) else None
 
 
 def _after(texts: dict[int, str], mark: str) -> str | None:

@@ -1,7 +1,7 @@
 """Which prompt belongs to an image: the first source that answers; what is unsure is said, not guessed."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grefine.errors import ConfigError, GRefineError, ImageError
@@ -145,7 +145,7 @@ def _from_sidecar(image: Path, follow_links: bool) -> FoundPrompt | None:
 def _from_text(text: str, origin: str) -> FoundPrompt | None:
     """A whole infotext, as Automatic1111 saves beside its files, or the bare prompt."""
     found = read_infotext(text)
-    return found and FoundPrompt(found.prompt, origin, found.negative, found.unsure)
+    return found and replace(found, origin=origin)
 
 
 def _from_json(text: str, origin: str) -> FoundPrompt | None:
@@ -155,7 +155,7 @@ def _from_json(text: str, origin: str) -> FoundPrompt | None:
     if isinstance(data, dict):
         for key in _KEYS:
             if isinstance(data.get(key), str) and data[key].strip():
-                return answer(data[key], origin, data.get("negative_prompt"))
+                return answer(data[key], origin)
         if isinstance(data.get("parameters"), str):
             return _from_text(data["parameters"], origin)
     return FoundPrompt("", origin, unsure=f"the JSON beside it has none of {', '.join(_KEYS)}")

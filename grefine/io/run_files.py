@@ -172,8 +172,9 @@ def can_be_ours(row: dict[str, Any]) -> bool:
         )
     if kind == "begin":
         files, folders = row.get("files"), row.get("folders")
-        listed = isinstance(files, list) and isinstance(folders, list)
-        return listed and all(isinstance(name, str) for name in files + folders) and all(map(is_inside, folders))
+        if not isinstance(files, list) or not isinstance(folders, list):
+            return False
+        return all(isinstance(name, str) for name in files + folders) and all(map(is_inside, folders))
     return kind == "end" or (kind == "run" and isinstance(row.get("header"), dict))
 
 

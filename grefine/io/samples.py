@@ -45,14 +45,14 @@ def list_samples(file: str, prompt_column: str | None = None) -> Iterator[tuple[
 
 
 def _tar(file: str, stamp: int, prompt_column: str | None) -> Iterator[tuple[str, Place]]:
-    def members() -> Iterator[tarfile.TarInfo]:
+    def files() -> Iterator[tarfile.TarInfo]:
         for member in tar:
             tar.members = []  # type: ignore[misc] # it remembers every one
             if member.isfile() and is_inside(member.name):
                 yield member
 
     with open_file(file) as handle, tarfile.open(fileobj=handle, mode="r:") as tar:
-        for key, group in groupby(members(), key=lambda member: _key(member.name)):
+        for key, group in groupby(files(), key=lambda member: _key(member.name)):
             members = list(group)
             pictures = [member for member in members if _ending(member.name) in SUFFIXES]
             texts = [member for member in members if member not in pictures and member.size < _LONGEST_TEXT]

@@ -42,15 +42,14 @@ def read_comfyui(prompt: str | None, workflow: str | None, file_name: str = "") 
     walk = Walk(graph)
     samplers = dict.fromkeys(sampler for save in saves for sampler in _samplers_before(graph, save))
     try:
-        texts = list(dict.fromkeys(_sampler_texts(walk, sampler) for sampler in samplers))
+        texts = list(dict.fromkeys(_sampler_text(walk, sampler) for sampler in samplers))
     except Unclear as reason:
         return _unsure(str(reason))
     if not texts:
         return _unsure("no sampler leads to the node that saved it")
-    if len({positive for positive, _ in texts}) > 1:
+    if len(texts) > 1:
         return _unsure(f"{len(texts)} samplers with different prompts lead to the saved image")
-    positive, negative = texts[0]
-    return answer(positive, ORIGIN, negative) or _unsure("the prompt of its sampler is empty")
+    return answer(texts[0], ORIGIN) or _unsure("the prompt of its sampler is empty")
 
 
 def _unsure(reason: str) -> FoundPrompt:
@@ -114,10 +113,10 @@ def _samplers_before(graph: Graph, start: str) -> list[str]:
     return samplers
 
 
-def _sampler_texts(walk: Walk, key: str) -> tuple[str, str]:
+def _sampler_text(walk: Walk, key: str) -> str:
     graph = walk.graph
     if graph[key]["class_type"] in _OURS:
-        return walk.text("", graph[key]["inputs"], "prompt", 0), ""
+        return walk.text("", graph[key]["inputs"], "prompt", 0)
     inputs = {name: (source, slot) for name, source, slot in links(graph[key])}
     passed = {key}
     while "guider" in inputs:
@@ -130,12 +129,7 @@ def _sampler_texts(walk: Walk, key: str) -> tuple[str, str]:
     wanted = [inputs[name] for name in ("positive", "conditioning", "cond1", "cond2") if name in inputs]
     if not wanted:
         raise Unclear("its sampler has no positive prompt that can be followed")
-    positive = walk.distinct([walk.words(place) for place in wanted])
-    try:
-        negative = walk.words(inputs["negative"]) if "negative" in inputs else ""
-    except Unclear:
-        negative = ""
-    return positive, negative
+    return walk.distinct([walk.words(place) for place in wanted])
 
 
 def _from_drawing(drawn: dict[str, Any]) -> Graph:

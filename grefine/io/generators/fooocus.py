@@ -15,4 +15,4 @@ def read_fooocus(data: dict[str, Any], scheme: str | None) -> FoundPrompt | None
     prompt = data.get("prompt", data.get("Prompt"))
     if not prompt and isinstance(data.get("full_prompt"), list):
         prompt = ", ".join(part for part in data["full_prompt"] if isinstance(part, str))
-    return answer(prompt, ORIGIN, data.get("negative_prompt", data.get("Negative Prompt")))
+    return answer(prompt, ORIGIN)

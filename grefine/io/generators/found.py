@@ -18,12 +18,11 @@ class FoundPrompt:
     """As the generator wrote it, weights and `<lora:...>` included; empty when `unsure`."""
     origin: str
     """In words: "A1111 infotext", "ComfyUI graph", ..."""
-    negative: str = ""
     unsure: str = ""
     """Why there is something but no answer, one sentence; empty for an answer."""
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "origin", "negative", "unsure"):
+        for name in ("prompt", "origin", "unsure"):
             object.__setattr__(self, name, sound_text(getattr(self, name)))
 
 
@@ -32,13 +31,13 @@ def sound_text(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def answer(prompt: Any, origin: str, negative: Any = "") -> FoundPrompt | None:
+def answer(prompt: Any, origin: str) -> FoundPrompt | None:
     """Return an answer for a non-empty text of bearable length, an unsure one for a giant, None for anything else."""
     if not isinstance(prompt, str) or not prompt.strip():
         return None
     if len(prompt) > LONGEST_PROMPT:
         return FoundPrompt("", origin, unsure=f"its prompt has {len(prompt):,} characters, which no generator draws")
-    return FoundPrompt(prompt.strip(), origin, negative.strip() if isinstance(negative, str) else "")
+    return FoundPrompt(prompt.strip(), origin)
 
 
 def load_json(text: str | None) -> Any:

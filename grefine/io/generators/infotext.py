@@ -25,10 +25,9 @@ def read_infotext(text: str, strict: bool = False) -> FoundPrompt | None:
         before, _, last = body.strip().rpartition("\n")
         if before and len(last) <= _LONGEST_LINE and len(_PAIR.findall(last)) >= 3:
             body, settings = before, last
-    negative = _NEGATIVE.search(body)
     if strict and not settings:
         return None
-    prompt = body[: negative.start()] if negative else body
+    prompt = _NEGATIVE.split(body, maxsplit=1)[0]
     # Fooocus joins the lines of the prompt that was typed and keeps it apart under this name.
     raw = _RAW_PROMPT.search(settings)
     if raw and raw.group(1).strip('"'):
@@ -36,4 +35,4 @@ def read_infotext(text: str, strict: bool = False) -> FoundPrompt | None:
             prompt = json.loads(raw.group(1)) if raw.group(1).startswith('"') else raw.group(1)
         except ValueError:
             prompt = raw.group(1).strip('"')
-    return answer(prompt, ORIGIN, body[negative.end() :] if negative else "")
+    return answer(prompt, ORIGIN)

@@ -63,7 +63,7 @@ def _from_comment(comment: dict[str, Any], description: Any) -> FoundPrompt | No
         characters = caption.get("char_captions")
         for character in characters if isinstance(characters, list) else ():
             parts.append(_at(character, "char_caption"))
-    return answer(", ".join(p for p in parts if isinstance(p, str) and p.strip()), ORIGIN, comment.get("uc"))
+    return answer(", ".join(p for p in parts if isinstance(p, str) and p.strip()), ORIGIN)
 
 
 def _at(value: Any, *names: str) -> Any:

@@ -16,4 +16,4 @@ def read_swarmui(data: dict[str, Any]) -> FoundPrompt | None:
     if not isinstance(params, dict) or not isinstance(params.get("prompt"), str):
         return None
     prompt = _SWITCH.sub(", ", _SECTION.split(params["prompt"], maxsplit=1)[0])
-    return answer(prompt.strip(" ,"), ORIGIN, params.get("negativeprompt"))
+    return answer(prompt.strip(" ,"), ORIGIN)
