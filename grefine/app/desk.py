@@ -15,9 +15,8 @@ from grefine.errors import ConfigError, GRefineError, PlanError
 from grefine.folder.batch import Outcome, Reading, read_batch, refine_batch
 from grefine.folder.options import FolderOptions
 from grefine.folder.plans import PlanFolder
-from grefine.folder.ready import make_ready
+from grefine.folder.ready import make_ready, thresholds
 from grefine.folder.task import Task
-from grefine.folder.thresholds import thresholds
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
@@ -213,7 +212,7 @@ def run(sitting: Sitting, on_step: Callable[[int, int, str], None] = lambda *tol
 
     sitting.outcome = None
     go_on()
-    (outcome,) = refine_batch(_Watched(sitting.desk.pipe, step), read_batch([item], task), task)
+    (outcome,) = refine_batch(sitting.desk.pipe, read_batch([item], task), replace(task, on_step=step))
     go_on()
     if outcome.state == "failed":
         raise PlanError(outcome.reason)
@@ -237,13 +236,6 @@ def keep(sitting: Sitting) -> list[Path]:
     return [item.output, plan, plan.with_name(plan.name.removesuffix(PLAN) + MASK)]
 
 
-def throw_away(sitting: Sitting) -> None:
-    """Forget a result; the plan stays as it is, to be changed and run again."""
-    if sitting.outcome is not None:
-        sitting.states[name_of(sitting, sitting.outcome.reading.item)] = "thrown away"
-    sitting.outcome = None
-
-
 def name_of(sitting: Sitting, item: WorkItem) -> str:
     """Return the name of a picture in the list."""
     return item.relative if item.out == sitting.desk.out else f"{DROPPED}/{item.relative}"
@@ -262,16 +254,3 @@ def strokes_of(layer: Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, n
     painted = seen[..., 3] >= 128
     red = seen[..., 0] > seen[..., 2]
     return painted & red, painted & ~red
-
-
-class _Watched:
-    """A pipeline of which every step is told."""
-
-    def __init__(self, pipe: Any, step: Callable[..., dict[str, Any]]) -> None:
-        self._pipe, self._step = pipe, step
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pipe, name)
-
-    def __call__(self, **given: Any) -> Any:
-        return self._pipe(**given, callback_on_step_end=self._step)

@@ -229,6 +229,8 @@ def _call(readings: Sequence[Reading], pipe: Any, task: Task) -> list[Outcome]:
     elif task.masks is not None:
         given["mask_image"] = by_hand
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    if task.on_step is not None:
+        given["callback_on_step_end"] = task.on_step
     out = pipe(**given, generator=generators, plan_only=task.plan_only)
     share = (time.perf_counter() - start) / len(readings)
     outcomes = []

@@ -10,8 +10,7 @@ from grefine.errors import GRefineError, PlanError
 from grefine.folder.batch import plan_batches
 from grefine.folder.mirror import at_hand, here, mirror_of
 from grefine.folder.options import FolderOptions
-from grefine.folder.ready import make_ready
-from grefine.folder.thresholds import thresholds
+from grefine.folder.ready import make_ready, thresholds
 from grefine.folder.views import PAGE, picture_before
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.indicators.domain_check import DomainCheck, domain_of

@@ -1,30 +1,38 @@
-"""What a run works with: everything that it is told, checked and opened, cheap things first."""
+"""What a run works with: everything that it is told, checked and opened, cheap things first; and thresholds."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from grefine.cluster import join
 from grefine.errors import ConfigError
-from grefine.folder.batch import Outcome, Reading, refine_batch
+from grefine.folder.batch import Outcome, Reading, read_batch, refine_batch
 from grefine.folder.loras import LoraShelf
 from grefine.folder.options import FolderOptions
 from grefine.folder.plans import open_by_hand
 from grefine.folder.task import Task, gate_key, painters_of, pipeline_name, weights_fingerprint
-from grefine.folder.worklist import list_work
+from grefine.folder.worklist import WorkItem, list_work
+from grefine.indicators.calibration import Calibration
+from grefine.indicators.components import read_calibration, store_calibration
 from grefine.indicators.providers import Provider, open_sources
+from grefine.indicators.self_calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.io.picture import printable
 from grefine.io.places import is_address
 from grefine.io.prompt_table import PromptTable, read_prompt_table
 from grefine.io.prompts import ORDER, PromptSources
+from grefine.io.run_files import STATE_FOLDER
 from grefine.opening import Opening, missing_judges, open_pipeline
+from grefine.refine.maps import guesses
 from grefine.refine.restore import RESTORERS
 from grefine.refine.settings import read_settings
 from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
 Source = str | Path
+FILE = "calibration.json"
+"""In the run's own folder: the thresholds that it measured, for when it goes on."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +118,65 @@ def make_ready(sources: list[Source], out: Source, options: FolderOptions, asked
         *by_hand,
     )
     return Ready(pipe, task, out, opening, table, shelf, gate, unjudged)
+
+
+@contextmanager
+def thresholds(
+    pipe: Any, task: Task, out: Path, items: Callable[[], Iterator[WorkItem]], say: Callable[[str], None]
+) -> Iterator[None]:
+    """Give a pipeline thresholds for the time of a run, where it has none."""
+    by_hand = task.plans is not None or (task.masks is not None and not task.masks.with_maps)
+    shown = (task.quality_map, task.alignment_map)
+    if task.options.force or by_hand or not guesses(pipe.config.get("calibration"), task.config, *shown):
+        yield
+        return
+    before = pipe.config.get("calibration")
+    pipe.register_to_config(calibration=_measured(pipe, task, out / STATE_FOLDER / FILE, items, say).to_dict())
+    try:
+        yield
+    finally:
+        pipe.register_to_config(calibration=before)
+
+
+def _measured(
+    pipe: Any, task: Task, file: Path, items: Callable[[], Iterator[WorkItem]], say: Callable[[str], None]
+) -> Calibration:
+    if file.is_file():
+        say(f"The thresholds are those that this run measured on its own pictures ({file.name}).")
+        return read_calibration(file)
+    listed = [item for item in items() if not item.refused]
+    step = max(1.0, len(listed) / SAMPLE)
+    chosen = [listed[int(index * step)] for index in range(min(len(listed), SAMPLE))]
+    found = [(item, reading.prompt.prompt) for item, reading in _readings(chosen, task) if reading.prompt.prompt]
+    if len(found) < ENOUGH:
+        raise ConfigError(
+            f"The thresholds of '{task.pipeline}' are not measured for pictures like these, and {len(found)} readable "
+            f"pictures with prompts are too few to measure them on ({ENOUGH} are needed): run `grefine calibrate "
+            f"--pipeline {task.pipeline} --images GOOD_PICTURES` once, mark the bad places yourself (`mask_image` in "
+            "Python), or give --force to go on with guesses."
+        )
+    pq, aq = pipe.own_maps()
+    if aq is None:
+        raise ConfigError(f"'{task.pipeline}' has no clip_tokenizer, so it cannot be calibrated: add one.")
+    kept = [item for item, _ in found]
+    done, left_out = self_calibrate(
+        pq,
+        aq,
+        lambda: (reading.image.rgb for _, reading in _readings(kept, task) if reading.image),
+        [prompt for _, prompt in found],
+    )
+    say(
+        f"No thresholds were measured before: they are measured on {len(found)} of these pictures; {left_out} that "
+        f"stand apart are left out ({STATE_FOLDER}/{file.name}). `grefine calibrate` on good pictures is better."
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    store_calibration(file, done.calibration)
+    return done.calibration
+
+
+def _readings(items: list[WorkItem], task: Task) -> Iterator[tuple[WorkItem, Any]]:
+    """Read pictures one at a time; those that cannot be read are left out."""
+    for item in items:
+        reading = read_batch([item], task)[0]
+        if reading.image is not None:
+            yield item, reading

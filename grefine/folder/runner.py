@@ -20,8 +20,9 @@ from grefine.folder.loop import Start
 from grefine.folder.mirror import here, mirror_of, open_journal
 from grefine.folder.options import FORMATS, FolderOptions, Overwrite
 from grefine.folder.progress import Reporter, choose_reporter, silent
-from grefine.folder.ready import Ready, make_ready
+from grefine.folder.ready import Ready, make_ready, thresholds
 from grefine.folder.shards import (
+    MOST_SOURCES,
     Shard,
     hold,
     list_digest,
@@ -30,11 +31,9 @@ from grefine.folder.shards import (
     read_engine,
     refuse_unmerged,
     run_lock,
-    see_shareable,
     share_of,
 )
 from grefine.folder.summary import RunSummary
-from grefine.folder.thresholds import thresholds
 from grefine.folder.views import PAGE, VIEWS, conclude, view_of
 from grefine.folder.workers import refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
@@ -156,7 +155,12 @@ def refine_folder(
         if names_a_file(out):
             name = printable(out)
             raise ConfigError(f"'{name}' is one file, which cannot be shared: leave --engine and --workers out.")
-        see_shareable(named, options)
+        if options.overwrite == "always":
+            raise ConfigError(
+                "--overwrite always begins a run anew, which one of its shards cannot: give another OUT."
+            )
+        if len(named) > MOST_SOURCES:
+            raise ConfigError(f"Shards take at most {MOST_SOURCES:,} sources: give the paths as one @list.txt.")
     if workers and not dry_run:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")

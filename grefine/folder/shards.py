@@ -24,7 +24,7 @@ FOLDER = "shards"
 _NAME = re.compile(r"([0-9]+)-of-([0-9]+)-[0-9a-f]+\.jsonl")
 _COUNTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 """Where torchrun and SLURM say which of how many processes this is; torchrun may run below SLURM, so it is first."""
-_MOST_SOURCES = 1000
+MOST_SOURCES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +153,6 @@ def list_digest(items: Iterable[WorkItem]) -> str:
     for item in items:
         state.update(f"{item.relative}\0{bool(item.refused)}\n".encode("utf-8", "surrogatepass"))
     return state.hexdigest()[:16]
-
-
-def see_shareable(sources: Sequence[str | Path], options: FolderOptions) -> None:
-    """See that several processes can share a run."""
-    if options.overwrite == "always":
-        raise ConfigError("--overwrite always begins a run anew, which one of its shards cannot: give another OUT.")
-    if len(sources) > _MOST_SOURCES:
-        raise ConfigError(f"Shards take at most {_MOST_SOURCES:,} sources: give the paths as one @list.txt.")
 
 
 def share_of(out: Path, shard: Shard, sources: Sequence[str | Path], options: FolderOptions) -> dict[str, Any]:
