@@ -5,7 +5,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
-from itertools import count
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -88,20 +88,16 @@ def _flat(sample: Sample, metrics: list[str]) -> dict[str, Any]:
 
 def _parted(samples: Iterable[Sample]) -> Iterator[tuple[int, Iterator[Sample]]]:
     """Yield the samples in parts that are not too large for one file."""
-    left = iter(samples)
+    number = size = 0
 
-    def part(first: Sample) -> Iterator[Sample]:
-        size, sample = 0, first
-        while True:
-            yield sample
-            size += sum(len(sample[side][1] or b"") for side in ("before", "after"))
-            if size >= PART_BYTES or (sample := next(left, None)) is None:
-                return
+    def part_of(sample: Sample) -> int:
+        nonlocal number, size
+        if size >= PART_BYTES:
+            number, size = number + 1, 0
+        size += sum(len(sample[side][1] or b"") for side in ("before", "after"))
+        return number
 
-    for number in count():
-        if (first := next(left, None)) is None:
-            return
-        yield number, part(first)
+    return groupby(samples, part_of)
 
 
 def _parquet(samples: Iterable[Sample], folder: Path, metrics: list[str]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from grefine.cluster import packed
 from grefine.errors import GRefineError
-from grefine.folder.batch import Outcome, Reading, read_batch
+from grefine.folder.batch import Outcome, Reading, read_batch, refine_batch
 from grefine.folder.ledger import Ledger
 from grefine.folder.progress import Reporter
 from grefine.folder.ready import Ready
@@ -109,7 +109,7 @@ class Start:
         return self.summary
 
     def _do_here(self, interrupt: Interrupt) -> None:
-        batches = self._batches()
+        batches, pipe, shelf, gate = self._batches(), self.ready.pipe, self.ready.shelf, self.ready.gate
         reading: deque[Future[list[Reading]]] = deque()
         writing: deque[Future[list[Row]]] = deque()
         readers = ThreadPoolExecutor(_AHEAD, "grefine-read")
@@ -120,7 +120,7 @@ class Start:
                     reading.append(readers.submit(read_batch, batch, self.task))
                 if not reading:
                     break
-                outcomes = self.ready.refine(reading.popleft().result())
+                outcomes = refine_batch(pipe, reading.popleft().result(), self.task, shelf, gate)
                 self._count_hopeless(all(outcome.unexpected for outcome in outcomes), outcomes[-1].reason)
                 passed, self.waiting = self.waiting, []
                 writing.append(writer.submit(self._write, outcomes, passed))
@@ -139,8 +139,7 @@ class Start:
         work, begins = list[bytes](), list[Row]()
         for batch in self._batches():
             work.append(packed(batch))
-            names, folders = [item.relative for item in batch], {os.path.dirname(item.name) for item in batch}
-            begins.append({"kind": "begin", "files": names, "folders": sorted(folders)})
+            begins.append(_begin(batch))
         for first in range(0, len(begins), 1000):
             self.journal.append(begins[first : first + 1000])
         for begin in begins:
@@ -209,11 +208,8 @@ class Start:
         """Announce one batch, write its files, journal it; on the writer's thread, batch after batch."""
         if self.broken:
             raise DiskFull(self.broken)
-        names = [outcome.reading.item.name for outcome in outcomes]
-        files = [outcome.reading.item.relative for outcome in outcomes]
-        folders = sorted({os.path.dirname(name) for name in names})
         try:
-            self.journal.append([{"kind": "begin", "files": files, "folders": folders}])
+            self.journal.append([_begin([outcome.reading.item for outcome in outcomes])])
             rows = write_outcomes(outcomes, self.task)
             self.journal.append([*passed, *rows])
         except (DiskFull, OSError) as error:
@@ -251,3 +247,9 @@ class Start:
         """Count the list beside the work, for the time that is left."""
         with suppress(GRefineError, OSError):
             self.total = sum(1 for _ in self.work())
+
+
+def _begin(batch: list[WorkItem]) -> Row:
+    """Return the row that announces a batch."""
+    folders = sorted({os.path.dirname(item.name) for item in batch})
+    return {"kind": "begin", "files": [item.relative for item in batch], "folders": folders}

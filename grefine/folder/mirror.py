@@ -64,7 +64,9 @@ def mirrored(address: str) -> "Iterator[Mirror]":
 
 
 @contextmanager
-def here(out: str | Path, prompts: str | Path | None, *views: str) -> Iterator[tuple[str | Path, str | Path | None]]:
+def on_this_machine(
+    out: str | Path, prompts: str | Path | None, *views: str
+) -> Iterator[tuple[str | Path, str | Path | None]]:
     """Yield the OUT and the table of prompts of this machine that stand for addresses; views are sent at the end."""
     with tempfile.TemporaryDirectory(prefix="grefine-") as folder, ExitStack() as stack:
         table = prompts and fetched(prompts, Path(folder))

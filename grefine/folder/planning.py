@@ -8,7 +8,7 @@ from typing import Any
 
 from grefine.errors import GRefineError, PlanError
 from grefine.folder.batch import plan_batches
-from grefine.folder.mirror import at_hand, here, mirror_of
+from grefine.folder.mirror import at_hand, mirror_of, on_this_machine
 from grefine.folder.options import FolderOptions
 from grefine.folder.ready import make_ready, thresholds
 from grefine.folder.views import PAGE, picture_before
@@ -103,7 +103,7 @@ def plan_folder(
     asked = {name: value for name, value in locals().items() if name not in ("sources", "out", "prompts")}
     named = [sources] if isinstance(sources, (str, Path)) else list(sources)
     if is_address(out) or is_address(prompts):
-        with here(out, prompts, PAGE, "report_files") as (folder, table):
+        with on_this_machine(out, prompts, PAGE, "report_files") as (folder, table):
             summary = plan_folder(named, folder, prompts=table, **asked)
         summary.out = out
         return summary

@@ -1,7 +1,7 @@
 """What a run works with: everything that it is told, checked and opened, cheap things first; and thresholds."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from grefine.cluster import join
 from grefine.errors import ConfigError
-from grefine.folder.batch import Outcome, Reading, read_batch, refine_batch
+from grefine.folder.batch import Reading, read_batch
 from grefine.folder.loras import LoraShelf
 from grefine.folder.options import FolderOptions
 from grefine.folder.plans import open_by_hand
@@ -49,10 +49,6 @@ class Ready:
     gate: ScoreGate | None = None
     unjudged: str = ""
     """Which axis no judge covers, in words."""
-
-    def refine(self, readings: Sequence[Reading]) -> list[Outcome]:
-        """Refine the readings of one batch."""
-        return refine_batch(self.pipe, readings, self.task, self.shelf, self.gate)
 
     def notes(self) -> Iterator[str]:
         """Say what is to be known before the run."""
@@ -174,7 +170,7 @@ def _measured(
     return done.calibration
 
 
-def _readings(items: list[WorkItem], task: Task) -> Iterator[tuple[WorkItem, Any]]:
+def _readings(items: list[WorkItem], task: Task) -> Iterator[tuple[WorkItem, Reading]]:
     """Read pictures one at a time; those that cannot be read are left out."""
     for item in items:
         reading = read_batch([item], task)[0]

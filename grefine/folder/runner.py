@@ -17,7 +17,7 @@ from grefine.folder.batch import plan_batches
 from grefine.folder.dataset import form_of
 from grefine.folder.ledger import open_ledger
 from grefine.folder.loop import Start
-from grefine.folder.mirror import here, mirror_of, open_journal
+from grefine.folder.mirror import mirror_of, on_this_machine, open_journal
 from grefine.folder.options import FORMATS, FolderOptions, Overwrite
 from grefine.folder.progress import Reporter, choose_reporter, silent
 from grefine.folder.ready import Ready, make_ready, thresholds
@@ -174,7 +174,7 @@ def refine_folder(
     if is_address(out) or is_address(prompts):
         if is_address(out) and names_a_file(out):
             raise ConfigError(f"'{printable(out)}' ends like a picture: OUT at an address is a folder.")
-        with here(out, prompts, *VIEWS) as (folder, table):
+        with on_this_machine(out, prompts, *VIEWS) as (folder, table):
             given = {"out": folder, "prompts": table, "report": told if is_address(out) else report}
             summary = refine_folder(named, engine=engine, **asked | given)
         summary.out = out

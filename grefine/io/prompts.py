@@ -60,7 +60,7 @@ class PromptSources:
         `given` is what a data set says of it, and how that is called; a table of prompts goes before it.
         """
         unsure = ""
-        for name in self.order:
+        for name in dict.fromkeys((*self.order, _LAST)):
             try:
                 found = self._ask(name, image, relative)
                 found = found or (answer(*given) if name == "table" and given[0] else None)
@@ -74,9 +74,6 @@ class PromptSources:
                 aside = bool(self.common) and name != _LAST
                 return ChosenPrompt(found.prompt, found.origin, unsure, networks(found.prompt), aside)
             unsure = unsure or f"{found.origin}: {found.unsure}"
-        last = self._ask(_LAST, image, relative)
-        if last is not None:
-            return ChosenPrompt(last.prompt, last.origin, unsure, networks(last.prompt))
         return ChosenPrompt("", "none", unsure)
 
     def _ask(self, name: str, image: LoadedImage, relative: str) -> FoundPrompt | None:

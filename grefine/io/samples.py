@@ -5,6 +5,7 @@ import os
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -168,21 +169,18 @@ class _Cursor:
         return (value.get("bytes") if isinstance(value, dict) else value) or b""
 
 
-_open: dict[str, _Cursor] = {}
+_open = lru_cache(maxsize=4)(_Cursor)
 _lock = threading.Lock()
 
 
 def read_parquet_row(file: str, row: int) -> bytes:
     """Return the picture in a row; quick when rows are asked for in their order."""
     with _lock:
-        if file not in _open:
-            while len(_open) > 3:
-                del _open[next(iter(_open))]
-            _open[file] = _Cursor(file)
+        cursor = _open(file)
         try:
-            return patiently(file, lambda: _open[file].read(row))
+            return patiently(file, lambda: cursor.read(row))
         except ConfigError:
-            del _open[file]
+            _open.cache_clear()
             raise
 
 

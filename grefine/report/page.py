@@ -4,7 +4,7 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +71,11 @@ def write_page(
         for key, name in _DECISIONS.items()
         if kept.get(key) and total and set(kept) - {""}
     ]
-    context: dict[str, Any] = {
-        "title": text.title,
-        "subtitle": text.subtitle,
+    context = asdict(text) | {
         "headline": f"{shown} (forced)" if text.forced else shown,
-        "tone": text.tone,
         "sentences": [*filter(None, [text.forced]), *text.sentences],
         "facts": [("images", str(total)), *text.facts],
         "decisions": decisions,
-        "missing": text.missing,
-        "notes": text.notes,
         "count": len(gallery),
     }
     data = gallery.data(labels, specs, measures or Measures(tuple(specs)))

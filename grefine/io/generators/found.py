@@ -1,6 +1,7 @@
 """What a reader answers, and how the readers open texts that nobody vouches for."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,12 +56,8 @@ def load_json(text: str | None) -> Any:
 
 def text_of(embedded: Embedded, key: str) -> str | None:
     """Return a text by name; UTF-8 that was put into a Latin-1 chunk, as many programs do, is read as meant."""
-    for chunk in embedded.texts:
-        if chunk.key == key:
-            if chunk.kind in ("tEXt", "zTXt") and not chunk.value.isascii():
-                try:
-                    return chunk.value.encode("latin-1").decode("utf-8")
-                except UnicodeError:
-                    return chunk.value
-            return chunk.value
-    return None
+    chunk = next((chunk for chunk in embedded.texts if chunk.key == key), None)
+    if chunk is not None and chunk.kind in ("tEXt", "zTXt"):
+        with suppress(UnicodeError):
+            return chunk.value.encode("latin-1").decode("utf-8")
+    return chunk and chunk.value
