@@ -28,6 +28,8 @@ _KEPT = ("calibration.json",)
 _AT_ONCE = 64
 STALE = 600.0
 """Seconds after which a process that says nothing is taken for dead."""
+Where = str | Path
+"""A folder or file of this machine, or at an address."""
 _active: "dict[Path, Mirror]" = {}
 
 
@@ -37,7 +39,7 @@ def mirror_of(out: Path) -> "Mirror | None":
 
 
 @contextmanager
-def at_hand(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
+def at_hand(folder: Where, names: Sequence[str]) -> Iterator[Path]:
     """Yield a folder of this machine that has these files of a folder, or of an address, for a while."""
     with ExitStack() as stack:
         mirror = mirror_of(folder) if isinstance(folder, Path) else None
@@ -64,9 +66,7 @@ def mirrored(address: str) -> "Iterator[Mirror]":
 
 
 @contextmanager
-def on_this_machine(
-    out: str | Path, prompts: str | Path | None, *views: str
-) -> Iterator[tuple[str | Path, str | Path | None]]:
+def on_this_machine(out: Where, prompts: Where | None, *views: str) -> Iterator[tuple[Where, Where | None]]:
     """Yield the OUT and the table of prompts of this machine that stand for addresses; views are sent at the end."""
     with tempfile.TemporaryDirectory(prefix="grefine-") as folder, ExitStack() as stack:
         table = prompts and fetched(prompts, Path(folder))

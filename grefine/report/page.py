@@ -4,7 +4,7 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def write_page(
         for key, name in _DECISIONS.items()
         if kept.get(key) and total and set(kept) - {""}
     ]
-    context = asdict(text) | {
+    context = {name: getattr(text, name) for name in ("title", "subtitle", "tone", "missing", "notes")} | {
         "headline": f"{shown} (forced)" if text.forced else shown,
         "sentences": [*filter(None, [text.forced]), *text.sentences],
         "facts": [("images", str(total)), *text.facts],
