@@ -112,18 +112,6 @@ def expand_stdin(sources: list[str | Path]) -> list[str | Path]:
     return [str(path) if isinstance(path, Place) else path for path in listed]
 
 
-def _prefixes(folders: list[Path], alone: bool) -> dict[Path, str]:
-    if alone and len(folders) == 1:
-        return {folders[0]: ""}
-    prefixes: dict[Path, str] = {}
-    for folder in folders:
-        name = folder.resolve().name or "root"
-        if name in prefixes.values() and folder not in prefixes:
-            raise ConfigError(f"Two folders are called '{printable(name)}': refine them one after the other.")
-        prefixes[folder] = f"{name}/"
-    return prefixes
-
-
 def _read_list(name: str) -> Iterator[Path | Place]:
     """Yield the paths of a list file, one per line, or between NUL bytes as `find -print0` writes them."""
     try:
