@@ -76,7 +76,7 @@ class Ledger:
             else:
                 self._failures.pop(key, None)
                 state = _name(*(given.get(part) for part in ("bytes", "mtime_ns", "ctime_ns")))
-                self._made[key] = state + _content(given["sha256"]) if given else b""
+                self._made[key] = state + bytes.fromhex(given["sha256"])[:8] if given else b""
         elif kind == "end":
             self.finished = True
 
@@ -135,7 +135,7 @@ class Ledger:
         except OSError:
             return True  # the input is gone, its result is not
         try:
-            return known[8:] == _content(hashlib.sha256(item.read()).hexdigest())
+            return known[8:] == hashlib.sha256(item.read()).digest()[:8]
         except ImageError:
             return False
 
@@ -186,10 +186,6 @@ def differing(headers: Iterable[dict[str, Any]], header: dict[str, Any]) -> str:
     """Return what differs between the headers of journals and another, in words; empty when nothing."""
     headers = list(headers)
     return ", ".join(_WORDS[n] for n in _WORDS if any(then.get(n) != header.get(n) for then in headers))
-
-
-def _content(sha256: str) -> bytes:
-    return bytes.fromhex(sha256)[:8]
 
 
 def _name(*parts: object) -> bytes:

@@ -20,17 +20,16 @@ from grefine.folder.progress import Reporter
 from grefine.folder.ready import Ready
 from grefine.folder.summary import RunSummary
 from grefine.folder.worklist import WorkItem
-from grefine.folder.write import DiskFull, adopted_row, full_disk, own_record, write_outcomes
+from grefine.folder.write import DiskFull, full_disk, own_row, write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.io.journal import Journal, Row
 from grefine.io.picture import printable
-from grefine.io.record import RefineRecord
 
 _AHEAD = 2
 """Batches that are read before their turn, and written after it."""
 _HOPELESS = 3
 """Batches in a row in which every image failed unexpectedly, before the run gives up."""
-Todo = tuple[WorkItem, RefineRecord | None]
+Todo = tuple[WorkItem, Row | None]
 
 
 class Interrupt:
@@ -167,27 +166,27 @@ class Start:
         yield from self._cut(again)
 
     def _todo(self, again: list[Todo]) -> Iterator[Todo]:
-        """Yield what is to be done, with the record of a result that is there; put what failed before into `again`."""
+        """Yield what is to be done, with the row of a result that is there; put what failed before into `again`."""
         for item in self.work():
             verdict = self.ledger.verdict(item, self.task.options)
             if verdict == "done":
                 self.summary.resumed += 1
                 continue
-            record = None if item.refused or verdict == "work" else own_record(item, self.task.hash_of(item.relative))
-            if item.refused or (verdict != "work" and record is None):
+            row = None if item.refused or verdict == "work" else own_row(item, self.task.hash_of(item.relative))
+            if item.refused or (verdict != "work" and row is None):
                 state = "failed" if item.failed or not item.refused else "skipped"
                 reason = f"{item.refused or verdict}."
                 self._pass([{"kind": "image", "file": item.relative, "state": state, "reason": reason}])
             elif self.ledger.failures(item.relative):
-                again.append((item, record))
+                again.append((item, row))
             else:
-                yield item, record
+                yield item, row
 
     def _cut(self, todo: Iterable[Todo]) -> Iterator[list[WorkItem]]:
         """Yield the batches that are to be done; one whose results are all there already gives its rows only."""
         todo = iter(todo)
         while some := list(islice(todo, self.task.options.batch_size)):
-            found = [adopted_row(item, record) for item, record in some if record is not None]
+            found = [row for _, row in some if row is not None]
             if len(found) == len(some):
                 self._pass(found)
             else:

@@ -205,19 +205,17 @@ def _finite(values: Any) -> dict[str, float]:
     return {str(k): round(float(v), 6) for k, v in values.items() if math.isfinite(v)}
 
 
-def own_record(item: WorkItem, config_hash: str) -> RefineRecord | None:
-    """Return the record of a result that an equal run made of this very input; None for any other file."""
+def own_row(item: WorkItem, config_hash: str) -> Row | None:
+    """Return the row of a result that an equal run made of this very input, but for the time that it took.
+
+    None for any other file that stands there.
+    """
     try:
         record = read_record(read_embedded(read_bytes(item.output)))
         if record is None or record.config != config_hash or record.source != content_hash(item.read()):
             return None
     except (ImageError, OSError):
         return None
-    return record
-
-
-def adopted_row(item: WorkItem, record: RefineRecord) -> Row:
-    """Return the journal row that the result's own run would have written, but for the time that it took."""
     looked = ("seed", "area", "moved", "regions", "missing") if record.regions is not None else ()
     return {
         "kind": "image",

@@ -11,7 +11,7 @@ from grefine.errors import ConfigError, ImageError
 from grefine.io import jpeg, png, webp
 from grefine.io.embedded import Embedded, user_comment, with_user_comment
 from grefine.io.images import CONTAINERS
-from grefine.io.picture import LoadedImage, restore, size_text
+from grefine.io.picture import LoadedImage, restore
 
 _JPEG_QUALITY = 95
 _WEBP_QUALITY = 92
@@ -52,7 +52,8 @@ def encode_image(
         return jpeg.attach(out.getvalue(), embedded)
     if form == "WEBP":
         if max(image.size) > 16383:
-            raise ImageError(f"{like.name} is {size_text(image.size)}; WebP holds at most 16383 a side: write PNG.")
+            size = f"{image.width} x {image.height}"
+            raise ImageError(f"{like.name} is {size}; WebP holds at most 16383 a side: write PNG.")
         lossless = like.lossless if like.format == "WEBP" else False
         image.save(out, "WEBP", lossless=lossless, quality=_WEBP_QUALITY, method=4, exact=True)
         return webp.attach(out.getvalue(), embedded)

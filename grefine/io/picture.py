@@ -110,7 +110,8 @@ def normalise(image: Image.Image) -> LoadedImage:
 def restore(rgb: Image.Image, like: LoadedImage) -> Image.Image:
     """Give a refined RGB picture the alpha, greyness and profile of its source."""
     if rgb.size != like.size:
-        raise ImageError(f"{like.name} is {size_text(like.size)} but its refined picture is {size_text(rgb.size)}.")
+        sizes = [f"{width} x {height}" for width, height in (like.size, rgb.size)]
+        raise ImageError(f"{like.name} is {sizes[0]} but its refined picture is {sizes[1]}.")
     image = rgb.convert("L" if like.grey else "RGB")
     if like.alpha is not None:
         image.putalpha(like.alpha)
@@ -191,11 +192,6 @@ def embedded_of(image: Image.Image) -> Embedded:
         info.get("icc_profile") or b"",
         xmp if isinstance(xmp, bytes) else str(xmp).encode(),
     )
-
-
-def size_text(size: tuple[int, int]) -> str:
-    """Return a size as people write it."""
-    return f"{size[0]} x {size[1]}"
 
 
 def reason_of(error: Exception) -> str:
