@@ -41,8 +41,7 @@ class PlanFolder:
         names = [f"{only}{PLAN}"] if only else _names(folder, (PLAN,))
         if not names:
             raise ConfigError(f"--plans: '{printable(folder)}' has no plans: `grefine plan SRC -o DIR` makes some.")
-        edits = _looked_at(folder, names, _edit, lambda name: (name, name.removesuffix(PLAN) + MASK))
-        return cls(folder, edits)
+        return cls(folder, _looked_at(folder, names, _edit))
 
     @property
     def digest(self) -> str:
@@ -81,7 +80,7 @@ class MaskFolder:
     @cached_property
     def hashes(self) -> dict[str, str]:
         """Name of a mask below the folder to a hash of its content."""
-        return _looked_at(self.folder, _names(self.folder, tuple(SUFFIXES)), content_hash, lambda name: (name,))
+        return _looked_at(self.folder, _names(self.folder, tuple(SUFFIXES)), content_hash)
 
     @cached_property
     def digest(self) -> str:
@@ -143,14 +142,13 @@ def _names(folder: str | Path, endings: tuple[str, ...]) -> list[str]:
     return sorted(name for name in found if name.lower().endswith(endings))
 
 
-def _looked_at(
-    folder: str | Path, names: list[str], look: Callable[[Path], str], files: Callable[[str], tuple[str, ...]]
-) -> dict[str, str]:
-    """Return what `look` says by name; the `files` that it needs for a name are fetched some at a time."""
+def _looked_at(folder: str | Path, names: list[str], look: Callable[[Path], str]) -> dict[str, str]:
+    """Return what `look` says by name; files, and the masks of plans, are fetched some at a time."""
     found: dict[str, str] = {}
     for first in range(0, len(names), _AT_ONCE):
         some = names[first : first + _AT_ONCE]
-        with at_hand(folder, [file for name in some for file in files(name)]) as here:
+        masks = [name.removesuffix(PLAN) + MASK for name in some if name.endswith(PLAN)]
+        with at_hand(folder, [*some, *masks]) as here:
             found |= {name: look(here / name) for name in some}
     return found
 

@@ -4,8 +4,6 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-TextKind = Literal["tEXt", "zTXt", "iTXt", "comment", "carried"]
-
 ORIENTATION = 0x0112
 EXIF_IFD = 0x8769
 USER_COMMENT = 0x9286
@@ -17,7 +15,7 @@ class TextChunk:
 
     key: str
     value: str
-    kind: TextKind = "tEXt"
+    kind: Literal["tEXt", "zTXt", "iTXt", "comment", "carried"] = "tEXt"
     """How the file held it: a PNG chunk type, a JPEG comment, or a text that another format gave it to carry."""
     language: str = ""
     translated: str = ""

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from PIL import ExifTags
+
 from grefine.io.embedded import exif_texts, user_comment
 from grefine.io.generators.comfyui import read_comfyui
 from grefine.io.generators.found import FoundPrompt, text_of
@@ -9,8 +11,6 @@ from grefine.io.generators.infotext import read_parameters
 from grefine.io.generators.invokeai import read_invokeai
 from grefine.io.generators.novelai import read_novelai, read_stealth
 from grefine.io.picture import LoadedImage
-
-_MAKE, _MODEL, _DESCRIPTION, _MAKER_NOTE = 0x010F, 0x0110, 0x010E, 0x927C
 
 
 def find_prompt(image: LoadedImage) -> FoundPrompt | None:
@@ -47,7 +47,7 @@ def _every_form(image: LoadedImage) -> Iterator[FoundPrompt | None]:
 
 def _after(texts: dict[int, str], mark: str) -> str | None:
     """ComfyUI has no named texts in WebP: it writes `name:JSON` into EXIF fields, from Model downwards."""
-    for tag in range(_MODEL, _MODEL - 12, -1):
+    for tag in range(ExifTags.Base.Model, ExifTags.Base.Model - 12, -1):
         value = texts.get(tag, "")
         if value.lower().startswith(mark):
             return value[len(mark) :]
