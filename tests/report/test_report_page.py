@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from grefine.errors import ImageError
+from grefine.folder.views import RefineTally, write_refine_report
 from grefine.report.entry import ReportImage, ReportText
 from grefine.report.gallery import joined_emphasis
 from grefine.report.media import FOLDER, layer_png, layers_of
 from grefine.report.page import write_page
-from grefine.report.run_page import RefineTally, write_refine_report
 from grefine.types import MetricSpec
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
@@ -118,8 +118,8 @@ def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
         *entries(1, kept="kept", reason="No candidate was better.", mask=mask, **facts),
     ]
     tally = RefineTally()
-    tally.leave_out("failed", "x.png", "is empty", 9)
-    tally.leave_out("skipped", "y", "is a `link`", 9)
+    tally.leave_out("failed", "x.png", "is empty")
+    tally.leave_out("skipped", "y", "is a `link`")
     page = write_refine_report(tmp_path, iter(images), tally)
     text = page.read_text(encoding="utf-8")
     assert "8 images: 1 failed, 3 refined, 2 untouched, 1 original kept, 1 skipped</h1>" in text
