@@ -47,19 +47,8 @@ class Ready:
     table: PromptTable | None = None
     shelf: LoraShelf | None = None
     gate: ScoreGate | None = None
-    unjudged: str = ""
-    """Which axis no judge covers, in words."""
-
-    def notes(self) -> Iterator[str]:
-        """Say what is to be known before the run."""
-        if self.unjudged:
-            yield self.unjudged
-        drawn = (self.task.quality_map, self.task.alignment_map)
-        for name in (name for one in drawn if isinstance(one, Provider) for name in one.unmeasured):
-            text = f"'{name}' was not measured on good pictures, so its map is believed from half on"
-            yield f"{text}: `grefine calibrate --help` says how to measure it."
-        if self.table is not None:
-            yield self.table.note
+    notes: tuple[str, ...] = ()
+    """What is to be known before the run, one sentence each."""
 
 
 def make_ready(sources: list[Source], out: Source, options: FolderOptions, asked: Mapping[str, Any]) -> Ready:
@@ -97,7 +86,11 @@ def make_ready(sources: list[Source], out: Source, options: FolderOptions, asked
     if ask("cluster"):
         join(asked["cluster"])
     pipe = open_pipeline(asked["pipeline"], opening)
-    unjudged = missing_judges(pipe, settings) if settings.guard else ""
+    notes = [missing_judges(pipe, settings) if settings.guard else ""]
+    for name in (name for one in drawn if isinstance(one, Provider) for name in one.unmeasured):
+        text = f"'{name}' was not measured on good pictures, so its map is believed from half on"
+        notes.append(f"{text}: `grefine calibrate --help` says how to measure it.")
+    notes.append(table.note if table else "")
     if isinstance(gate, str):
         gate = read_gate(gate, asked["gate_weights"], pipe, device or "cpu", terms)
     task = Task(
@@ -113,7 +106,7 @@ def make_ready(sources: list[Source], out: Source, options: FolderOptions, asked
         painters_of(pipe),
         *by_hand,
     )
-    return Ready(pipe, task, out, opening, table, shelf, gate, unjudged)
+    return Ready(pipe, task, out, opening, table, shelf, gate, tuple(filter(None, notes)))
 
 
 @contextmanager

@@ -265,7 +265,7 @@ def _run(
             stack.enter_context(hold(out, shard))
             start |= {"shard": share_of(out, shard, sources, options)}
         refuse_unmerged(out, shard)
-        for note in ready.notes():
+        for note in ready.notes:
             say(note)
         if ready.gate is not None and ready.gate.warning:
             say(ready.gate.warning)
