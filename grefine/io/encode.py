@@ -60,12 +60,6 @@ def encode_image(
     raise ConfigError(f"Cannot write '{form}': PNG, JPEG and WEBP are written.")
 
 
-def with_text(data: bytes, form: str, key: str, value: str) -> bytes | None:
-    """Add one text to the bytes of a file without decoding it; None when its format or end does not allow it."""
-    container = CONTAINERS.get(form)
-    return container.put_text(data, key, value) if container else None
-
-
 def pixel_digest(data: bytes, form: str) -> str:
     """Return the SHA-256 of the coded picture alone, which stays when only texts change."""
     state = hashlib.sha256()

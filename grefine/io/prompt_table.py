@@ -38,7 +38,10 @@ class PromptTable:
 
         Both are empty when the table does not name the image.
         """
-        for key in _keys(relative, source):
+        names = [os.fspath(relative)] if source is None else [os.path.abspath(source), os.fspath(relative)]
+        paths = [_normal(name).split("/") for name in names]
+        whole = ["/".join(parts[start:]) for parts in paths for start in range(len(parts))]
+        for key in (*whole, *(key.rpartition(".")[0] for key in whole if "." in key.rpartition("/")[2])):
             if key in self.doubtful:
                 return "", self.doubtful[key]
             if self.prompts.get(key):
@@ -176,16 +179,3 @@ def _column(headings: list[str], asked: str | None, known: tuple[str, ...], what
 
 def _normal(name: str) -> str:
     return "/".join(part for part in name.strip().replace("\\", "/").split("/") if part not in ("", "."))
-
-
-def _keys(relative: str | Path, source: Path | None) -> Iterator[str]:
-    names = [os.fspath(relative)] if source is None else [os.path.abspath(source), os.fspath(relative)]
-    paths = [_normal(name).split("/") for name in names]
-    for strip in (False, True):
-        for parts in paths:
-            for start in range(len(parts)):
-                key = "/".join(parts[start:])
-                if not strip:
-                    yield key
-                elif "." in parts[-1]:
-                    yield key.rpartition(".")[0]

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grefine.io.embedded import Embedded
-from grefine.io.encode import pixel_digest, with_text
+from grefine.io.encode import pixel_digest
 from grefine.io.generators.found import load_json
+from grefine.io.images import CONTAINERS
 
 KEY = "grefine"
 FORMAT = "grefine-record/1"
@@ -82,7 +83,8 @@ class RefineRecord:
 def attach_record(data: bytes, form: str, record: RefineRecord) -> bytes | None:
     """Write a record of a picture into the bytes of its file; None where its format or end does not allow it."""
     known = dataclasses.replace(record, pixels=pixel_digest(data, form))
-    return with_text(data, form, KEY, known.to_text())
+    container = CONTAINERS.get(form)
+    return container.put_text(data, KEY, known.to_text()) if container else None
 
 
 def read_record(embedded: Embedded) -> RefineRecord | None:

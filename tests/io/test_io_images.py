@@ -14,8 +14,8 @@ from PIL import Image, ImageFile, PngImagePlugin
 from grefine.errors import ImageError
 from grefine.io.atomic import write_atomic
 from grefine.io.embedded import exif_orientation, user_comment
-from grefine.io.encode import encode_image, pixel_digest, with_text
-from grefine.io.images import decode_image, read_image
+from grefine.io.encode import encode_image, pixel_digest
+from grefine.io.images import CONTAINERS, decode_image, read_image
 from grefine.io.picture import normalise, restore
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -176,8 +176,8 @@ def test_exif_too_large_for_jpeg_is_carried():
 def test_a_text_is_added_without_touching_the_picture(form):
     loaded, _, _ = carrying(form)
     data = encode_image(loaded.rgb, loaded)
-    once = with_text(data, form, "grefine", "one")
-    twice = with_text(once, form, "grefine", "two")
+    once = CONTAINERS[form].put_text(data, "grefine", "one")
+    twice = CONTAINERS[form].put_text(once, "grefine", "two")
     found = decode_image(twice)
     assert [t.value for t in found.embedded.texts if t.key == "grefine"] == ["two"]
     assert len(found.embedded.texts) == len(loaded.embedded.texts) + 1
@@ -191,7 +191,7 @@ def test_a_text_is_added_without_touching_the_picture(form):
 def test_a_plain_webp_takes_a_text(mode, lossless):
     out = io.BytesIO()
     picture(mode).save(out, "WEBP", lossless=lossless)
-    data = with_text(out.getvalue(), "WEBP", "grefine", "x")
+    data = CONTAINERS["WEBP"].put_text(out.getvalue(), "grefine", "x")
     assert Image.open(io.BytesIO(data)).convert("RGBA").tobytes() == Image.open(out).convert("RGBA").tobytes()
     assert decode_image(data).embedded.text("grefine") == "x"
 
