@@ -15,10 +15,10 @@ from grefine.folder.options import FolderOptions
 from grefine.folder.plans import open_by_hand
 from grefine.folder.task import Task, gate_key, painters_of, pipeline_name, weights_fingerprint
 from grefine.folder.worklist import WorkItem, list_work
+from grefine.indicators.calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.components import read_calibration, store_calibration
 from grefine.indicators.providers import Provider, open_sources
-from grefine.indicators.self_calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.io.picture import printable
 from grefine.io.places import is_address
 from grefine.io.prompt_table import PromptTable, read_prompt_table

@@ -21,7 +21,7 @@ from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.refine.vae import latent_gradient, rows_at_once
-from grefine.scorers.batches import tokens
+from grefine.scorers.protocol import tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

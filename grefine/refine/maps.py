@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +175,7 @@ def _asks_aq(alignment: Any) -> bool:
 def _asker(phrase_judge: str, device: str) -> Asker:
     """Return who answers for `vqa` or `vqa=FOLDER`, loaded once."""
     scorer = load_scorer(VQA.name, phrase_judge.partition("=")[2] or None, device)
-    return scorer.rather_yes  # type: ignore[attr-defined]
+    return partial(scorer.ask, against=True)  # type: ignore[attr-defined]
 
 
 def draw_maps(jobs: Sequence[Job], maps: MapDrawer) -> list[Job]:
