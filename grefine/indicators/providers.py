@@ -17,7 +17,7 @@ from grefine.fetching import accepted_terms
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import needs_repair
 from grefine.indicators.gates import enough_for, set_gates
-from grefine.indicators.heatmap import ENDINGS, read_heatmap
+from grefine.indicators.heatmap import map_file, read_heatmap
 from grefine.indicators.map_networks import network_map, several_maps
 from grefine.indicators.pq_map import PQMap
 from grefine.io.atomic import write_text
@@ -206,14 +206,8 @@ class MapFolder:
     folder: Path
 
     def map_of(self, relative: str) -> Path:
-        """Return the map of a picture by its path below the folder of pictures, or by its bare name."""
-        stem = Path(relative).with_suffix("")
-        for place in dict.fromkeys((stem, Path(stem.name))):
-            for ending in ENDINGS:
-                for name in (f"{place.name}.{self.kind}{ending}", f"{place.name}{ending}"):
-                    if (found := self.folder / place.parent / name).is_file():
-                        return found
-        raise ImageError(f"The folder '{self.folder}' has no {self.kind} map for '{relative}': add '{stem}.npy'.")
+        """Return the map of a picture."""
+        return map_file(self.folder, self.kind, relative)
 
 
 MapSource = Provider | MapFolder
@@ -324,9 +318,10 @@ def _undrawn(*pictures: Sequence[Any]) -> Sequence[Any]:
 
 def _is_number(text: str) -> bool:
     try:
-        return bool(float(text) + 1)
+        float(text)
     except ValueError:
         return False
+    return True
 
 
 def open_sources(
