@@ -22,7 +22,6 @@ FILES = {
     "vgg_bn": ("vgg16_bn-6c64b313.pth",),
 }
 """File names as torchvision and pyiqa download them."""
-SHORT_SIDE = 256
 
 
 def find_weights(what: str) -> Path | None:
@@ -46,7 +45,6 @@ class DeepDistances:
     semantics_name = "VGG16-BN features, mean squared difference"
 
     def __init__(self, cache: Path | None = None, progress: Callable[[str], None] = lambda _: None) -> None:
-        """Load DISTS; VGG16-BN only when D2 is asked for."""
         self.cache, self.progress = cache, progress
         self.dists = DISTS.from_reference({what: read_state(find_weights(what) or what) for what in ("vgg", "dists")})
 
@@ -58,7 +56,7 @@ class DeepDistances:
 
     def _pair(self, first: Path, second: Path) -> float:
         x, y = read_image(first).rgb, read_image(second).rgb
-        scale = min(1.0, SHORT_SIDE / min(x.size))
+        scale = min(1.0, 256 / min(x.size))
         size = (round(x.width * scale), round(x.height * scale))
         sized = (i if i.size == size else i.resize(size, Image.Resampling.BILINEAR) for i in (x, y))
         return float(self.dists(*(torch.from_numpy(np.array(i)).permute(2, 0, 1)[None] / 255 for i in sized)))

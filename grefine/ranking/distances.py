@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grefine.errors import ConfigError, WeightsMissing
-from grefine.ranking.features import (
-    APPEARANCE,
-    LAYOUT,
-    appearance,
-    appearance_distance,
-    described,
-    layout,
-    standardised,
-)
+from grefine.ranking import features
 from grefine.ranking.mad import FeatureDistances
 from grefine.ranking.methods import MethodImages
 
@@ -28,11 +20,9 @@ Progress = Callable[[str], None]
 class OfflineDistances:
     """Descriptors without weights; D2 is scaled so that two random inputs are 1 apart."""
 
-    appearance_name = APPEARANCE
-    semantics_name = LAYOUT
+    appearance_name, semantics_name = features.APPEARANCE, features.LAYOUT
 
     def __init__(self, cache: Path | None = None, progress: Progress = lambda _: None) -> None:
-        """Keep descriptors in `cache` where given."""
         self.cache, self.progress = cache, progress
         self._appearance: dict[str, np.ndarray] = {}
 
@@ -41,15 +31,19 @@ class OfflineDistances:
         for method in (a, b):
             if method not in self._appearance:
                 self.progress(f"describing {method}")
-                file = f"{method}-{APPEARANCE}"
-                self._appearance[method] = described(found.paths[method], appearance, file, self.cache)
-        return appearance_distance(self._appearance[a], self._appearance[b])
+                file = f"{method}-{self.appearance_name}"
+                paths = found.paths[method]
+                self._appearance[method] = features.described(paths, features.appearance, file, self.cache)
+        return features.appearance_distance(self._appearance[a], self._appearance[b])
 
     def semantics(self, inputs: Sequence[Path] | None, found: MethodImages) -> Callable[[int], np.ndarray]:
         """Return what gives D2 of one input to all, `(n,)`; without inputs the methods' outputs stand in."""
         named = {"inputs": inputs} if inputs is not None else {m: found.paths[m] for m in found.methods}
-        each = [described(paths, layout, f"{name}-{LAYOUT}", self.cache) for name, paths in named.items()]
-        return FeatureDistances(standardised(np.mean([e.astype(np.float32) for e in each], axis=0)))
+        each = [
+            features.described(paths, features.layout, f"{name}-{self.semantics_name}", self.cache)
+            for name, paths in named.items()
+        ]
+        return FeatureDistances(features.standardised(np.mean([e.astype(np.float32) for e in each], axis=0)))
 
 
 def choose_distances(

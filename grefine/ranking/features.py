@@ -6,6 +6,7 @@ Every descriptor is a fixed-length vector, so that a distance is a subtraction: 
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -70,17 +71,25 @@ def appearance_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def described(
-    paths: Sequence[Path],
-    describe: Callable[[Image.Image], np.ndarray],
-    name: str,
-    cache: Path | None = None,
+    paths: Sequence[Path], describe: Callable[[Image.Image], np.ndarray], name: str, cache: Path | None
 ) -> np.ndarray:
     """Return `(n, width)` float16 descriptors; those in `cache` are read, new ones are added to it.
 
     A cached row belongs to a path, its size and its modification time; a changed file is described again.
     """
-    stamps = [_stamp(p) for p in paths]
-    known = _read_cache(cache, name)
+    stamps, known = [], {}
+    for path in paths:
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise ImageError(f"Cannot read the image '{path}': {error.strerror or error}.") from error
+        stamps.append(content_hash(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}")[:24])
+    if cache is not None:
+        try:
+            with np.load(cache / f"{name}.npz", allow_pickle=False) as stored:
+                known = dict(zip(stored["stamps"].tolist(), stored["features"], strict=True))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            known = {}  # A cache that cannot be read is only a cache: it is computed anew and replaced.
     missing = [i for i, s in enumerate(stamps) if s not in known]
     for i in missing:
         known[stamps[i]] = describe(read_image(paths[i]).rgb).astype(np.float16)
@@ -91,25 +100,6 @@ def described(
         np.savez(out, stamps=np.array(stamps), features=rows)
         write_atomic(cache / f"{name}.npz", out.getvalue())
     return rows
-
-
-def _stamp(path: Path) -> str:
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise ImageError(f"Cannot read the image '{path}': {error.strerror or error}.") from error
-    return content_hash(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}")[:24]
-
-
-def _read_cache(cache: Path | None, name: str) -> dict[str, np.ndarray]:
-    if cache is None:
-        return {}
-    try:
-        with np.load(cache / f"{name}.npz", allow_pickle=False) as stored:
-            return dict(zip(stored["stamps"].tolist(), stored["features"], strict=True))
-    except (OSError, ValueError, KeyError, EOFError):
-        # A cache that cannot be read is only a cache: it is computed anew and replaced.
-        return {}
 
 
 def _cells(values: np.ndarray, grid: int) -> np.ndarray:

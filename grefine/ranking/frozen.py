@@ -56,7 +56,6 @@ class FiveLevelJudge:
     """The five-level CLIP judge, frozen."""
 
     def __init__(self, model: FiveLevelCLIP, features: str = "patches") -> None:
-        """Take the model; `features` are its "patches" or its "embedding"."""
         if features not in ("patches", "embedding"):
             raise ConfigError(f"The five-level judge offers 'patches' or 'embedding', not '{features}'.")
         self.model = model.eval().requires_grad_(False)
@@ -64,10 +63,7 @@ class FiveLevelJudge:
         self.width = model.config["vision_width" if features == "patches" else "embed_dim"]
 
     def read(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
-        """Rate pictures by their evenly spaced windows."""
-        out = self.model.judge(images, self.features)
-        if out.features is None:
-            raise ConfigError("The five-level judge gave no features.")
+        out: Any = self.model.judge(images, self.features)
         return out.quality, out.features
 
 
@@ -140,7 +136,6 @@ class CalibratedJudge:
     """A frozen judge whose score is corrected by a rectifier (Eq. 3)."""
 
     def __init__(self, judge: FrozenJudge, rectifier: Rectifier, source: JudgeSource) -> None:
-        """Join the three; `source` says how the rectifier sees the judge's score."""
         self.judge, self.rectifier, self.source = judge, rectifier.eval(), source
 
     @torch.no_grad()

@@ -65,12 +65,20 @@ def afc_table(table: VoteTable, judges: Mapping[str, JudgeValues], seed: int = 0
     """Return one row per judge, best first, after the baselines."""
     pairs = merged(table)
     mu = dict(zip(table.methods, fit_scores(table.counts(), table.methods).mu.tolist(), strict=True))
-    rows = [_row(name, True, result, pairs) for name, result in baselines(pairs, mu, seed=seed).items()]
+    rows: dict[str, list[int]] = {}
+    for i, vote in enumerate(pairs.votes):
+        rows.setdefault(vote.group, []).append(i)
+    parts = sorted(rows.items()) if len(rows) > 1 else []
+
+    def row(name: str, baseline: bool, result: AfcResult) -> AfcRow:
+        return AfcRow(name, baseline, result, {group: float(result.credits[own].mean()) for group, own in parts})
+
     found = [
-        _row(name, False, two_afc(pairs, judge_choices(pairs, judge.values, judge.direction), seed=seed), pairs)
+        row(name, False, two_afc(pairs, judge_choices(pairs, judge.values, judge.direction), seed=seed))
         for name, judge in judges.items()
     ]
-    return rows + sorted(found, key=lambda row: -row.result.score)
+    fixed = [row(name, True, result) for name, result in baselines(pairs, mu, seed=seed).items()]
+    return fixed + sorted(found, key=lambda row: -row.result.score)
 
 
 def voted_images(table: VoteTable, folders: Sequence[str | Path]) -> dict[ImageKey, Path]:
@@ -222,9 +230,3 @@ def _prompt(spec: MetricSpec, prompts: Mapping[str, str] | None, image: str) -> 
     if image not in prompts:
         raise ConfigError(f"There is no prompt for the image '{image}'; give one for every voted image.")
     return prompts[image]
-
-
-def _row(name: str, baseline: bool, result: AfcResult, pairs: VoteTable) -> AfcRow:
-    groups = sorted({v.group for v in pairs.votes})
-    parts = {g: float(result.credits[[i for i, v in enumerate(pairs.votes) if v.group == g]].mean()) for g in groups}
-    return AfcRow(name, baseline, result, parts if len(groups) > 1 else {})

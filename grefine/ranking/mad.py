@@ -25,14 +25,8 @@ class Pick:
 def greedy_mad(d1: np.ndarray, distances: Callable[[int], np.ndarray], k: int, lambda_: float = LAMBDA) -> list[Pick]:
     """Choose k images: next = argmax D1(x) + lambda D2(x, S), D2 the mean distance to the chosen set S (Eq. 1).
 
-    Args:
-        d1: `(n,)` distance of the two methods' outputs on each image.
-        distances: gives the `(n,)` distances of one image to all; called once per chosen image, so that k picks cost
-            k * n distances.
-        k: how many images; all of them where there are fewer.
-        lambda_: weight of D2.
-
-    Ties go to the image with the larger D1, then to the one listed first.
+    `d1` is the `(n,)` distance of the two methods' outputs; `distances` gives those of one image to all and is called
+    once per pick, so that k picks cost k * n of them. Ties go to the larger D1, then to the image listed first.
     """
     d1 = np.asarray(d1, dtype=np.float64)
     if not np.isfinite(d1).all():
@@ -55,10 +49,8 @@ def greedy_mad(d1: np.ndarray, distances: Callable[[int], np.ndarray], k: int, l
 class FeatureDistances:
     """Distances between rows of a feature matrix; each asked row is computed once and kept for all method pairs."""
 
-    def __init__(self, features: np.ndarray, block: int = 1024) -> None:
-        """Take `(n, width)` features; distance = mean squared difference."""
+    def __init__(self, features: np.ndarray) -> None:
         self.features = features
-        self.block = block
         self._rows: dict[int, np.ndarray] = {}
 
     def __call__(self, index: int) -> np.ndarray:
@@ -66,9 +58,9 @@ class FeatureDistances:
         if index not in self._rows:
             row = np.asarray(self.features[index], dtype=np.float32)
             found = np.empty(len(self.features))
-            for start in range(0, len(found), self.block):
-                part = np.asarray(self.features[start : start + self.block], dtype=np.float32) - row
-                found[start : start + self.block] = np.einsum("ij,ij->i", part, part) / part.shape[1]
+            for start in range(0, len(found), 1024):
+                part = np.asarray(self.features[start : start + 1024], dtype=np.float32) - row
+                found[start : start + 1024] = np.einsum("ij,ij->i", part, part) / part.shape[1]
             self._rows[index] = found
         return self._rows[index]
 

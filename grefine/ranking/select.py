@@ -76,7 +76,16 @@ def build_study(
             add(a, b, "mad", order, pick.index, pick.d1, pick.d2)
         for order, index in enumerate(random_picks(len(d1), config.random, generator, {p.index for p in picks})):
             add(a, b, "random", order, index, float(d1[index]))
-    checks = _checks(pairs, files, store, config)
+    # Pairs with a known answer: a picture beside a damaged copy of it.
+    attention = max(2, len(pairs) // 25) if config.attention is None else config.attention
+    sources = sorted({(p.method_a, p.image) for p in pairs} | {(p.method_b, p.image) for p in pairs})
+    random.Random(config.seed).shuffle(sources)
+    checks = []
+    for number in range(config.training + attention):
+        path = files[sources[number % len(sources)]]
+        kind = "training" if number < config.training else "attention"
+        name = content_hash(f"{config.seed}\0{kind}\0{number}")[:12]
+        checks.append(CheckPair(name, kind, store.copy(path), store.damaged(path)))
     study = Study(
         version=VERSION,
         title=config.title,
@@ -107,22 +116,6 @@ def _check(config: PairsConfig, out: Path) -> None:
         raise ConfigError("The numbers of training and attention pairs cannot be negative.")
     if (out / STUDY_FILE).exists():
         raise ConfigError(f"'{out}' already holds a study, perhaps with votes; choose another folder.")
-
-
-def _checks(
-    pairs: Sequence[StudyPair], files: dict[tuple[str, str], Path], store: "_ImageStore", config: PairsConfig
-) -> list[CheckPair]:
-    attention = max(2, len(pairs) // 25) if config.attention is None else config.attention
-    generator = random.Random(config.seed)
-    sources = sorted({(p.method_a, p.image) for p in pairs} | {(p.method_b, p.image) for p in pairs})
-    generator.shuffle(sources)
-    checks = []
-    for number in range(config.training + attention):
-        path = files[sources[number % len(sources)]]
-        kind = "training" if number < config.training else "attention"
-        name = content_hash(f"{config.seed}\0{kind}\0{number}")[:12]
-        checks.append(CheckPair(name, kind, store.copy(path), store.damaged(path)))
-    return checks
 
 
 class _ImageStore:

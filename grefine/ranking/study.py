@@ -1,11 +1,10 @@
 """A study folder, with nothing that tells which method made what, and the trials that each subject is shown."""
 
-import dataclasses
 import hashlib
 import json
 import random
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -77,8 +76,7 @@ class Study:
     @property
     def digest(self) -> str:
         """Hash of everything in this record."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=True)
-        return content_hash(text)[:16]
+        return content_hash(json.dumps(asdict(self), sort_keys=True, ensure_ascii=True))[:16]
 
     def check_pairs(self, kind: str) -> list[CheckPair]:
         """Return the training or the attention pairs."""
@@ -87,7 +85,7 @@ class Study:
 
 def save_study(study: Study, folder: Path) -> None:
     """Write study.json; the images must lie in the folder already."""
-    record = dataclasses.asdict(study) | {"digest": study.digest}
+    record = asdict(study) | {"digest": study.digest}
     write_text(folder / STUDY_FILE, json.dumps(record, indent=1) + "\n")
 
 
@@ -114,18 +112,15 @@ def load_study(folder: str | Path) -> Study:
             f"'{path}' was changed after the study was made, so votes could no longer be told apart; "
             "restore the file or make a new study with `grefine rank pairs`."
         )
-    _check_images(study, Path(folder) / IMAGES)
-    return study
-
-
-def _check_images(study: Study, folder: Path) -> None:
-    for name, digest in study.images.items():
+    for name, known in study.images.items():
+        image = path.parent / IMAGES / name
         try:
-            found = content_hash(folder / name)
+            found = content_hash(image)
         except OSError as error:
-            raise ConfigError(f"The study's image '{folder / name}' cannot be read: {error.strerror}.") from error
-        if found != digest:
-            raise ConfigError(f"The study's image '{folder / name}' was changed after the study was made; restore it.")
+            raise ConfigError(f"The study's image '{image}' cannot be read: {error.strerror}.") from error
+        if found != known:
+            raise ConfigError(f"The study's image '{image}' was changed after the study was made; restore it.")
+    return study
 
 
 _NAME = re.compile(r"[\w.@-]([\w.@ -]{0,62}[\w.@-])?")
@@ -153,8 +148,7 @@ def subject_name(text: str) -> str:
 
 def trials_of(study: Study, subject: str) -> list[Trial]:
     """Return the subject's trials: training first, then all pairs in random order with attention checks among them."""
-    seed = hashlib.sha256(f"{study.digest}\0{subject}".encode()).digest()
-    generator = random.Random(seed)
+    generator = random.Random(hashlib.sha256(f"{study.digest}\0{subject}".encode()).digest())
     training = [_trial(c, "training", generator) for c in study.check_pairs("training")]
     main = [_trial(p, "pair", generator) for p in study.pairs]
     generator.shuffle(main)
