@@ -76,12 +76,7 @@ def read_ranking(path: str | Path) -> dict[str, float]:
     return {method: float(mu) for method, mu in scores.items()}
 
 
-def look(
-    judge: FrozenJudge,
-    paths: Sequence[Path],
-    cache: Path | None = None,
-    progress: Progress = lambda _: None,
-) -> Seen:
+def look(judge: FrozenJudge, paths: Sequence[Path], cache: Path | None, progress: Progress) -> Seen:
     """Let the judge see every picture once; with the file `cache` the features stay on disk instead of in memory."""
     q, features = np.empty(len(paths), np.float32), None
     for i, path in enumerate(paths):
@@ -106,11 +101,7 @@ def look(
 
 
 def read_pool(
-    judge: FrozenJudge,
-    folders: Sequence[str | Path],
-    ranking: dict[str, float],
-    cache: Path | None = None,
-    progress: Progress = lambda _: None,
+    judge: FrozenJudge, folders: Sequence[Path], ranking: dict[str, float], cache: Path | None, progress: Progress
 ) -> RankedPool:
     """Read the outputs of ranked methods."""
     found = match_methods(folders)
@@ -182,13 +173,14 @@ def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress
     judge = load_judge(config.judge, config.device)
     cache = Path(config.cache) if config.cache else None
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    sets = [read_data(given).only(lambda row: row.part in ("", "train")) for given in config.rated]
+    sets = [read_data(given) for given in config.rated]
     pool = read_pool(judge, folders, read_ranking(config.ranking), cache, progress)
     rated = []
     for data in sets:
+        rows = [row for row in data.rows if row.part in ("", "train")]
         file = cache / f"rated-{data.name}.f16" if cache is not None else None
-        seen = look(judge, [row.path for row in data.rows], file, progress)
-        rated.append(RatedSeen(data.name, torch.tensor([row.scores[MOS] for row in data.rows]), seen))
+        seen = look(judge, [row.path for row in rows], file, progress)
+        rated.append(RatedSeen(data.name, torch.tensor([row.scores[MOS] for row in rows]), seen))
     trained = fit_rectifier(judge.width, pool, rated, config)
     CalibratedJudge(judge, trained.rectifier, trained.source).save(out)
     record = {"config": dataclasses.asdict(config), "history": trained.history}
@@ -198,7 +190,15 @@ def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress
 
 def fit_rectifier(width: int, pool: RankedPool, rated: Sequence[RatedSeen], config: RectifierConfig) -> Trained:
     """Train on what the judge has seen; the last epoch is kept, so nothing is selected on any test."""
-    source = _source(config.judge, pool.seen.q)
+    source = config.judge
+    if source.metric != FIVE_LEVEL and (source.centre, source.scale) == (0.0, 1.0):
+        # Bring a metric's score to the spread that the losses are made for; the five-level judge has it by itself.
+        spread = pool.seen.q.std().item()
+        if not spread > 0:
+            raise ConfigError(
+                "The judge gives every picture of the pool the same score; there is nothing to calibrate."
+            )
+        source = dataclasses.replace(source, centre=pool.seen.q.mean().item(), scale=spread)
     training, held = split_inputs(len(pool.names), config.held_out, config.seed)
     if len(pool.methods) < 2 or config.group < 1 or config.epochs < 1 or not len(training):
         raise ConfigError("A rectifier needs two methods, one input, one epoch and groups of at least one.")
@@ -282,13 +282,3 @@ def measure(
     for data in rated:
         found[f"{data.name}_srcc"] = srcc(scores(data.seen, torch.arange(len(data.opinions))), data.opinions)
     return found
-
-
-def _source(source: JudgeSource, q: Tensor) -> JudgeSource:
-    """Bring a metric's score to the spread that the losses are made for; the five-level judge has it by itself."""
-    if source.metric == FIVE_LEVEL or (source.centre, source.scale) != (0.0, 1.0):
-        return source
-    spread = q.std().item()
-    if not spread > 0:
-        raise ConfigError("The judge gives every picture of the pool the same score; there is nothing to calibrate.")
-    return dataclasses.replace(source, centre=q.mean().item(), scale=spread)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError
@@ -17,7 +17,7 @@ from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
 from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
 from grefine.scorers.inputs import to_tensor
 from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.judges.pool import Batch, Sample, flipped, random_crop, shorter_side
+from grefine.training.judges.pool import Batch, Sample, random_crop, shorter_side
 from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, part_options
 from grefine.training.losses import norm_in_norm
 
@@ -53,7 +53,8 @@ class _Cropped(Stage):
         """Return a mirrored or plain random crop."""
         if self.recipe.train_side:
             image = shorter_side(image, self.recipe.train_side)
-        return {"image": to_tensor(random_crop(flipped(image, rng), self.recipe.crop, rng))}
+        image = ImageOps.mirror(image) if rng.random() < 0.5 else image
+        return {"image": to_tensor(random_crop(image, self.recipe.crop, rng))}
 
     def evaluated(self, row: RatedImage) -> Tensor:
         """Return `(1, 3, H, W)` as it is evaluated."""
@@ -126,7 +127,11 @@ class FusionStage(_Cropped):
         begin_with(self.fusion.weights.trunk, recipe.start, "weights")
         begin_with(self.fusion.semantics.visual, recipe.start, "clip", frozen=True)
         begin_attention(self.fusion.local)
-        begin_positive(self.fusion.local.overall)
+        # The last layers are drawn positive, so that at first a better dimension never lowers the overall score.
+        for layer in self.fusion.local.overall.modules():
+            if isinstance(layer, nn.Linear):
+                for parameter in (layer.weight, layer.bias):
+                    parameter.data.copy_((torch.randn(parameter.shape) * 0.1).abs())
         for part in (self.module.technology, self.module.aesthetic, self.fusion.semantics):
             part.requires_grad_(False)
 
@@ -165,12 +170,3 @@ def begin_attention(net: nn.Module) -> None:
             for layer in block.modules():
                 if isinstance(layer, nn.Linear):
                     nn.init.kaiming_normal_(layer.weight)
-
-
-@torch.no_grad()
-def begin_positive(net: nn.Module) -> None:
-    """Draw the last layers positive, so that at first a better dimension never lowers the overall score."""
-    for layer in net.modules():
-        if isinstance(layer, nn.Linear):
-            for parameter in (layer.weight, layer.bias):
-                parameter.copy_((torch.randn(parameter.shape) * 0.1).abs())

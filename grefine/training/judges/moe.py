@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,14 +24,7 @@ from grefine.scorers.inputs import to_tensor
 from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample, random_crop
-from grefine.training.judges.stage import (
-    PartStage,
-    RatedRecipe,
-    Stage,
-    begin_with,
-    named_start,
-    part_options,
-)
+from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, named_start, part_options
 
 
 @dataclass(frozen=True)
@@ -155,7 +149,13 @@ class MainStage(Stage):
             load_group(model.text, loaded.text.state_dict(), f"'{reward}'")
         ablate(model, recipe.ablation)
         self.columns = tuple(MOS if name == "quality" else name for name in model.config["outputs"])
-        self.tokenizer = _tokenizer(recipe.tokenizer)
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(recipe.tokenizer)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"The tokenizer '{recipe.tokenizer}' is not on this machine and could not be fetched: name a folder "
+                "that holds it."
+            ) from error
         for part in self.priors.values():
             part.requires_grad_(False)
         for tower, layers, last in (
@@ -211,26 +211,17 @@ def freeze_until(module: nn.Module, below: Sequence[str], last: str) -> None:
 
 def drop_paths(encoder: Any, most: float) -> None:
     """Leave out halves of blocks for some pictures while training: BLIP's drop path, which transformers lacks."""
+
+    def dropped(share: float, module: nn.Module, _: Any, out: Any) -> Any:
+        if not module.training or share == 0:
+            return out
+        value = out[0] if isinstance(out, tuple) else out
+        kept = torch.rand(len(value), *(1,) * (value.dim() - 1), device=value.device) >= share
+        value = value * kept / (1 - share)
+        return (value, *out[1:]) if isinstance(out, tuple) else value
+
     layers = encoder.encoder.layers
     for number, layer in enumerate(layers):
         share = most * number / max(1, len(layers) - 1)
         for half in (layer.self_attn, layer.mlp):
-            half.register_forward_hook(lambda module, _, out, share=share: _dropped(module, out, share))
-
-
-def _dropped(module: nn.Module, out: Any, share: float) -> Any:
-    if not module.training or share == 0:
-        return out
-    value = out[0] if isinstance(out, tuple) else out
-    kept = torch.rand(len(value), *(1,) * (value.dim() - 1), device=value.device) >= share
-    value = value * kept / (1 - share)
-    return (value, *out[1:]) if isinstance(out, tuple) else value
-
-
-def _tokenizer(name: str) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"The tokenizer '{name}' is not on this machine and could not be fetched: name a folder that holds it."
-        ) from error
+            half.register_forward_hook(partial(dropped, share))

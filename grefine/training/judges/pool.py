@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError
@@ -134,11 +134,6 @@ class Loader:
         rng = random.Random(f"{self.seed}/{number}/{place}/{row}")
         picture = self.pool.rows[row]
         return self.view(read_image(picture.path).rgb, picture, rng)
-
-
-def flipped(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Mirror every other picture."""
-    return ImageOps.mirror(image) if rng.random() < 0.5 else image
 
 
 def random_crop(image: Image.Image, side: int, rng: random.Random) -> Image.Image:

@@ -18,28 +18,31 @@ from grefine.io.atomic import write_atomic
 from grefine.training.datasets.rated import RatedImages
 from grefine.training.datasets.splits import Split, SplitPlan, leakage, leakage_sentences, prompt_key, split
 from grefine.training.judges.pool import Loader, Order, Pool
-from grefine.training.judges.stage import BUDGET, RatedRecipe, Stage, rate_of
+from grefine.training.judges.stage import RatedRecipe, Stage, rate_of
 from grefine.training.loop import Budget, Record, curves, train
 
 MEASURES = ("srcc", "plcc", "plcc_fitted", "krcc", "rmse", "mae", "rmse_raw", "mae_raw")
 
 
-def worth(stage: Stage, pool: Pool) -> dict[str, float]:
-    """Return rank and linear correlation with the labels, the mean over labels and data sets."""
-    stage.module.eval()
-    with torch.no_grad():
-        found = stage.predict(pool.rows).float().cpu()
-    rows = [[n for n, other in enumerate(pool.sources) if other == source] for source in sorted(set(pool.sources))]
-    sides = [
-        (found[own, column].numpy(), pool.labels[own, column].numpy())
-        for own in rows
-        for column in range(pool.labels.shape[1])
-    ]
-    return {name: sum(by(x, y) for x, y in sides) / len(sides) for name, by in (("srcc", srcc), ("plcc", plcc))}
+def lines_of(found: dict[str, Any]) -> list[str]:
+    """Return measurements in words, one line for each data set and label."""
+    lines = []
+    for name, values in found.items():
+        spans = {measure: " [{:.3f}, {:.3f}]".format(*span) for measure, span in values["intervals"].items()}
+        told = [f"{m} {values[m]:.3f}{spans.get(m, '')}" for m in MEASURES if m in values]
+        lines.append(f"{name}: {', '.join(told)}, n {values['n']}")
+    return lines
 
 
-def measured(stage: Stage, tests: Sequence[tuple[RatedImages, Sequence[int]]], folder: Path) -> dict[str, Any]:
-    """Return every measure by data set and label on the test pictures, and write all predictions beside them."""
+def report(
+    stage: Stage,
+    recipe: RatedRecipe,
+    record: Record,
+    tests: Sequence[tuple[RatedImages, Sequence[int]]],
+    leaks: Sequence[dict[str, Any]],
+    folder: Path,
+) -> dict[str, Any]:
+    """Return every measure by data set and label on the test pictures; write them, all predictions, and the card."""
     stage.module.eval()
     found: dict[str, Any] = {}
     table = io.StringIO()
@@ -57,38 +60,16 @@ def measured(stage: Stage, tests: Sequence[tuple[RatedImages, Sequence[int]]], f
             for row, score in zip(rows, scores, strict=True):
                 writer.writerow([data.name, row.path.name, name, repr(row.scores[name]), repr(score)])
     write_atomic(folder / "predictions.csv", table.getvalue().encode())
-    return found
-
-
-def lines_of(found: dict[str, Any]) -> list[str]:
-    """Return measurements in words, one line for each data set and label."""
-    lines = []
-    for name, values in found.items():
-        spans = {measure: " [{:.3f}, {:.3f}]".format(*span) for measure, span in values["intervals"].items()}
-        told = [f"{m} {values[m]:.3f}{spans.get(m, '')}" for m in MEASURES if m in values]
-        lines.append(f"{name}: {', '.join(told)}, n {values['n']}")
-    return lines
-
-
-def write_report(
-    name: str,
-    recipe: RatedRecipe,
-    record: Record,
-    found: dict[str, Any],
-    leaks: Sequence[dict[str, Any]],
-    folder: Path,
-) -> None:
-    """Write `metrics.json` and the card beside the weights."""
     stored = {"measured": found, "leakage": leaks, "recipe": asdict(recipe)}
     write_atomic(folder / "metrics.json", json.dumps(stored, indent=1).encode())
     sentences = "\n".join(f"- {line}" for leak in leaks for line in leakage_sentences(leak))
     chosen = "the test pictures, which flatters these numbers" if recipe.watch == "test" else "pictures held out of it"
     kept = f"best on {chosen}" if recipe.keep == "best" else "last"
     measures = "\n".join(f"- {line}" for line in lines_of(found))
-    card = f"""# {name}
+    card = f"""# {stage.name}
 
 Trained by grefine on rated pictures: {record.samples:,} views, {record.cpu_seconds / 60:.1f} CPU-minutes,
-{len(record.runs)} run(s). The weights kept are the {kept}. Settings and curves: `../training/{name}.json`.
+{len(record.runs)} run(s). The weights kept are the {kept}. Settings and curves: `../training/{stage.name}.json`.
 
 {sentences}
 
@@ -100,6 +81,7 @@ the 5-parameter logistic, which takes six pictures):
 The pictures and opinions keep their own terms, which may limit what these weights may be used for.
 """
     write_atomic(folder / "README.md", card.encode())
+    return found
 
 
 Progress = Callable[[str], None]
@@ -145,7 +127,7 @@ def train_stage(
     stage = build(recipe, sets)
     record = Record.load(out / "training", stage.name)
     settings = asdict(recipe) | {"data": [[data.name, len(data)] for data in sets]}
-    record.check(settings, out / stage.name, BUDGET)
+    record.check(settings, out / stage.name, free=("epochs", "iterations", "every"))
     stage.module.to(accelerator.device)
     pool = Pool(sets, stage.columns, [s.train for s in sides])
     order = Order(pool, recipe.batch, recipe.seed, stage.grouping, recipe.passes)
@@ -174,8 +156,7 @@ def train_stage(
     stage.load(out / stage.name)
     tests = [(data, s.test) for data, s in zip(sets, sides, strict=True)]
     tests += [(data, tuple(range(len(data)))) for data in others]
-    found = measured(stage, tests, out / stage.name)
-    write_report(stage.name, recipe, record, found, leaks, out / stage.name)
+    found = report(stage, recipe, record, tests, leaks, out / stage.name)
     curves(record, out / "training" / f"{stage.name}.png")
     return found
 
@@ -208,8 +189,18 @@ class Run:
         return self.stage.loss(parts)
 
     def evaluate(self) -> dict[str, float]:
-        """Measure the watched pictures."""
-        found = worth(self.stage, self.watched)
+        """Return correlations with the labels of the watched pictures, the mean over labels and sets."""
+        pool = self.watched
+        self.stage.module.eval()
+        with torch.no_grad():
+            rated = self.stage.predict(pool.rows).float().cpu()
+        rows = [[n for n, other in enumerate(pool.sources) if other == source] for source in sorted(set(pool.sources))]
+        sides = [
+            (rated[own, column].numpy(), pool.labels[own, column].numpy())
+            for own in rows
+            for column in range(pool.labels.shape[1])
+        ]
+        found = {name: sum(by(x, y) for x, y in sides) / len(sides) for name, by in (("srcc", srcc), ("plcc", plcc))}
         self.reached = found["srcc"] + found["plcc"] if math.isfinite(found["srcc"]) else -math.inf
         # A network that says the same of every picture orders nothing.
         return {name: value if math.isfinite(value) else 0.0 for name, value in found.items()}

@@ -78,10 +78,6 @@ class RatedRecipe:
             raise ConfigError(f"validation is {self.validation}; it is a share above 0 and below 1.")
 
 
-BUDGET = ("epochs", "iterations", "every")
-"""Settings that may differ when a run is resumed."""
-
-
 def rate_of(settings: Schedule, per_epoch: int) -> Callable[[int], float]:
     """Return the learning-rate factor as a function of the step, counted from 0."""
     if settings.kind == "cosine-steps":
@@ -90,11 +86,7 @@ def rate_of(settings: Schedule, per_epoch: int) -> Callable[[int], float]:
         return lambda step: _wave(step // per_epoch / settings.period)
     if settings.kind == "warm-cosine":
         warm, whole = settings.warm * per_epoch, settings.period * per_epoch
-
-        def rise_and_fall(step: int) -> float:
-            return step / warm if step < warm else _wave(min(1.0, (step - warm) / (whole - warm)))
-
-        return rise_and_fall
+        return lambda step: step / warm if step < warm else _wave(min(1.0, (step - warm) / (whole - warm)))
     return lambda _: 1.0
 
 
@@ -178,8 +170,21 @@ def begin_with(module: nn.Module, start: Mapping[str, str], part: str, frozen: b
     if not (named := named_start(start, part, frozen)):
         return
     if named.startswith(("timm:", "open_clip:")):
+        library, _, name = named.partition(":")
+        try:
+            if library == "timm":
+                given = timm.create_model(name, pretrained=True).state_dict()
+            else:
+                model, _, tag = name.partition("/")
+                given = open_clip.create_model(model, pretrained=tag).visual.state_dict()
+        except Exception as error:  # noqa: BLE001 - they raise whatever their hub or their reader meets
+            first = (str(error).strip().splitlines() or [""])[0]
+            raise WeightsMissing(
+                f"{library} could not give the weights of '{name}' ({first}): be online once, or name a .safetensors "
+                "file."
+            ) from error
         own = module.state_dict()
-        load_group(module, {key: value for key, value in _fetched(named).items() if key in own}, f"'{named}'")
+        load_group(module, {key: value for key, value in given.items() if key in own}, f"'{named}'")
         return
     path = Path(named)
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
@@ -209,21 +214,6 @@ def load_saved(model: nn.Module, folder: Path) -> None:
 
 def _read(files: Iterable[Path]) -> dict[str, Tensor]:
     return {key: value for file in files for key, value in load_file(file).items()}
-
-
-def _fetched(named: str) -> dict[str, Tensor]:
-    """Return the weights that timm or open_clip (its image tower) fetch once or read from a file."""
-    library, _, name = named.partition(":")
-    try:
-        if library == "timm":
-            return timm.create_model(name, pretrained=True).state_dict()
-        model, _, tag = name.partition("/")
-        return open_clip.create_model(model, pretrained=tag).visual.state_dict()
-    except Exception as error:  # noqa: BLE001 - they raise whatever their hub or their reader meets
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise WeightsMissing(
-            f"{library} could not give the weights of '{name}' ({first}): be online once, or name a .safetensors file."
-        ) from error
 
 
 def save_state(module: nn.Module, folder: Path, about: Mapping[str, Any]) -> None:

@@ -46,19 +46,21 @@ class Opinions:
 
     def parts(self) -> "list[Opinions]":
         """Cut into batches of at most `CHUNK` pictures, each with the opinions about them."""
-        return [self._part(start, min(start + CHUNK, self.count)) for start in range(0, self.count, CHUNK)]
-
-    def _part(self, first: int, end: int) -> "Opinions":
-        rows = ((self.image_of >= first) & (self.image_of < end)).nonzero()[:, 0]
-        return Opinions(
-            self.keys[first:end],
-            lambda chosen: self.look([first + row for row in chosen]),
-            end - first,
-            self.image_of[rows] - first,
-            self.opinions[rows],
-            self.factors[rows],
-            tuple(self.prompts[int(row)] for row in rows),
-        )
+        found = []
+        for first in range(0, self.count, CHUNK):
+            end = min(first + CHUNK, self.count)
+            rows = ((self.image_of >= first) & (self.image_of < end)).nonzero()[:, 0]
+            part = Opinions(
+                self.keys[first:end],
+                lambda chosen, first=first: self.look([first + row for row in chosen]),
+                end - first,
+                self.image_of[rows] - first,
+                self.opinions[rows],
+                self.factors[rows],
+                tuple(self.prompts[int(row)] for row in rows),
+            )
+            found.append(part)
+        return found
 
 
 class OpinionSource(Protocol):
@@ -82,7 +84,6 @@ ALIGNMENT = "alignment"
 """Column with opinions on alignment, where `mos` is about quality."""
 FEWEST = 20
 """Pictures below which nothing can be learnt and held out."""
-MOST_HELD_OUT = 1000
 
 
 class RatedTable:
@@ -115,10 +116,9 @@ class RatedTable:
         factors = [self.data.labels(f) if f in self.data.columns else [math.nan] * len(rows) for f in FACTORS[1:]]
         self.factors = torch.tensor(factors).T
         divided = split(self.data, plan)
-        self.training, self.measuring = divided.train, divided.test[:MOST_HELD_OUT]
+        self.training, self.measuring = divided.train, divided.test[:1000]
         self.size = len(self.training)
-        text = "\n".join(f"{row.path.name}|{dict(row.scores)}|{row.prompt}" for row in rows)
-        self.identity = content_hash(text)
+        self.identity = content_hash("\n".join(f"{r.path.name}|{dict(r.scores)}|{r.prompt}" for r in rows))
 
     def draw(self, number: int, count: int) -> Opinions:
         """Return batch `number`; the last one of an epoch may be smaller."""
