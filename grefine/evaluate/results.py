@@ -268,7 +268,7 @@ class Judged:
 class Evaluation(Judged):
     """What an evaluation of two folders found."""
 
-    pairing: Pairing = Pairing(())
+    pairing: Pairing = Pairing()
     out: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 

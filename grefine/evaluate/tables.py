@@ -106,7 +106,12 @@ def wide_table(
         raise ConfigError(f"There is no row of the method '{baseline}'{nearest(baseline, means)}")
     metrics = list(dict.fromkeys(metric for row in means.values() for metric in row))
     known: dict[str, Direction] = {metric: directions.get(metric, "higher") for metric in metrics}
-    ranks = {metric: _best_two(means, metric, known[metric]) for metric in metrics}
+    ranks: dict[str, tuple[float, float]] = {}
+    for metric in metrics:
+        found = {row[metric] for row in means.values() if metric in row and math.isfinite(row[metric])}
+        # One value, or all equal: nothing is best; of two, nothing is second.
+        ordered = sorted(found, reverse=known[metric] == "higher") if len(found) > 1 else [math.nan]
+        ranks[metric] = (ordered[0], ordered[1] if len(ordered) > 2 else math.nan)
     rows = []
     for method, values in means.items():
         cells = []
@@ -118,14 +123,6 @@ def wide_table(
             cells.append(Cell(value, best=value == first, second=value == second, worse=worse))
         rows.append((method, tuple(cells)))
     return WideTable(tuple(metrics), tuple(rows), baseline, known, frozenset(in_loop), n)
-
-
-def _best_two(means: Mapping[str, Mapping[str, float]], metric: str, direction: Direction) -> tuple[float, float]:
-    values = {row[metric] for row in means.values() if metric in row and math.isfinite(row[metric])}
-    if len(values) < 2:  # One value, or all equal: nothing is best.
-        return math.nan, math.nan
-    ordered = sorted(values, reverse=direction == "higher")
-    return ordered[0], ordered[1] if len(ordered) > 2 else math.nan
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -146,23 +143,18 @@ def to_markdown(table: WideTable) -> str:
         "| --- |" + " ---: |" * len(table.metrics),
     ]
     for method, cells in table.rows:
-        lines.append(
-            f"| {escape_markdown(method)} | " + " | ".join(_marked(c, "**{}**", "_{}_", "{} ▼") for c in cells) + " |"
-        )
-    return "\n".join([*lines, "", legend(table)]) + "\n"
+        marked = [_marked(cell, "**{}**", "_{}_", "{} ▼") for cell in cells]
+        lines.append(f"| {escape_markdown(method)} | {' | '.join(marked)} |")
+    over = "" if table.n is None else f" over {table.n} image{'s' if table.n != 1 else ''}"
+    loop = " † helped to make these images or sorts them, so it is no evidence." if table.in_loop else ""
+    legend = f"Means{over}; best in bold, second in italics, ▼ worse than {table.baseline}.{loop}"
+    return "\n".join([*lines, "", escape_markdown(legend)]) + "\n"
 
 
 def _marked(cell: Cell, best: str, second: str, worse: str) -> str:
     text = number(cell.value)
     text = best.format(text) if cell.best else second.format(text) if cell.second else text
     return worse.format(text) if cell.worse else text
-
-
-def legend(table: WideTable) -> str:
-    """Return the sentence that explains the marks."""
-    over = "" if table.n is None else f" over {table.n} image{'s' if table.n != 1 else ''}"
-    loop = " † helped to make these images or sorts them, so it is no evidence." if table.in_loop else ""
-    return escape_markdown(f"Means{over}; best in bold, second in italics, ▼ worse than {table.baseline}.{loop}")
 
 
 def escape_markdown(text: str) -> str:
