@@ -10,8 +10,7 @@ from PIL import Image
 from grefine.errors import WeightsCorrupt
 from grefine.io.images import read_image
 from grefine.models.dists import DISTS
-from grefine.ranking.features import described
-from grefine.ranking.mad import FeatureDistances
+from grefine.ranking.features import FeatureDistances, described
 from grefine.ranking.methods import MethodImages
 from grefine.resources import cache_folder
 from grefine.scorers.checkpoint import read_state

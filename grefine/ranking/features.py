@@ -1,4 +1,4 @@
-"""What two pictures are compared by: our own descriptors, which need no weights, cached per folder.
+"""What two pictures are compared by (D1, D2): our own descriptors, which need no weights, cached per folder.
 
 Every descriptor is a fixed-length vector, so that a distance is a subtraction: 660,000 of them take seconds.
 """
@@ -15,6 +15,7 @@ from grefine.errors import ImageError
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import read_image
+from grefine.ranking.methods import MethodImages
 
 SCALES = ((256, 8), (128, 8), (64, 4))
 """Side in pixels and grid of cells per side, fine to coarse."""
@@ -100,6 +101,51 @@ def described(
         np.savez(out, stamps=np.array(stamps), features=rows)
         write_atomic(cache / f"{name}.npz", out.getvalue())
     return rows
+
+
+class FeatureDistances:
+    """Distances between rows of a feature matrix; each asked row is computed once and kept for all method pairs."""
+
+    def __init__(self, features: np.ndarray) -> None:
+        self.features = features
+        self._rows: dict[int, np.ndarray] = {}
+
+    def __call__(self, index: int) -> np.ndarray:
+        """Return the `(n,)` mean squared differences of image `index` to all images."""
+        if index not in self._rows:
+            row = np.asarray(self.features[index], dtype=np.float32)
+            found = np.empty(len(self.features))
+            for start in range(0, len(found), 1024):
+                part = np.asarray(self.features[start : start + 1024], dtype=np.float32) - row
+                found[start : start + 1024] = np.einsum("ij,ij->i", part, part) / part.shape[1]
+            self._rows[index] = found
+        return self._rows[index]
+
+
+class OfflineDistances:
+    """Descriptors without weights; D2 is scaled so that two random inputs are 1 apart."""
+
+    appearance_name, semantics_name = APPEARANCE, LAYOUT
+
+    def __init__(self, cache: Path | None = None, progress: Callable[[str], None] = lambda _: None) -> None:
+        self.cache, self.progress = cache, progress
+        self._appearance: dict[str, np.ndarray] = {}
+
+    def appearance(self, found: MethodImages, a: str, b: str) -> np.ndarray:
+        """Return D1 `(n,)`, how much two methods' outputs differ: mean absolute difference of descriptors."""
+        for method in (a, b):
+            if method not in self._appearance:
+                self.progress(f"describing {method}")
+                file = f"{method}-{self.appearance_name}"
+                paths = found.paths[method]
+                self._appearance[method] = described(paths, appearance, file, self.cache)
+        return appearance_distance(self._appearance[a], self._appearance[b])
+
+    def semantics(self, inputs: Sequence[Path] | None, found: MethodImages) -> Callable[[int], np.ndarray]:
+        """Return what gives D2 of one input to all, `(n,)`; without inputs the methods' outputs stand in."""
+        named = {"inputs": inputs} if inputs is not None else {m: found.paths[m] for m in found.methods}
+        each = [described(paths, layout, f"{name}-{self.semantics_name}", self.cache) for name, paths in named.items()]
+        return FeatureDistances(standardised(np.mean([e.astype(np.float32) for e in each], axis=0)))
 
 
 def _cells(values: np.ndarray, grid: int) -> np.ndarray:

@@ -1,25 +1,93 @@
-"""From folders of outputs to a study: measure, choose, copy."""
+"""From folders of outputs to a study: measure, choose the images on which two methods differ most (MAD), copy."""
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from grefine.errors import ConfigError
+from grefine.errors import ConfigError, WeightsMissing
 from grefine.indicators.draw import png
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import decode_image, read_bytes
-from grefine.ranking.distances import choose_distances
-from grefine.ranking.mad import LAMBDA, greedy_mad, random_picks
+from grefine.ranking.features import OfflineDistances
 from grefine.ranking.methods import inputs_for, match_methods
-from grefine.ranking.study import IMAGES, QUESTION, STUDY_FILE, TITLE, VERSION, CheckPair, Study, StudyPair, save_study
+from grefine.ranking.study import IMAGES, STUDY_FILE, VERSION, CheckPair, Study, StudyPair, save_study
 
+if TYPE_CHECKING:
+    from grefine.ranking.deep import DeepDistances
+
+LAMBDA = 0.1
 WEB_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One image chosen for one pair of methods."""
+
+    index: int
+    """Position in the list of images."""
+    d1: float
+    """How much the two methods' outputs differ."""
+    d2: float
+    """Mean distance to the images already chosen; 0 for the first."""
+
+
+def greedy_mad(d1: np.ndarray, distances: Callable[[int], np.ndarray], k: int, lambda_: float = LAMBDA) -> list[Pick]:
+    """Choose k images: next = argmax D1(x) + lambda D2(x, S), D2 the mean distance to the chosen set S (Eq. 1).
+
+    `d1` is the `(n,)` distance of the two methods' outputs; `distances` gives those of one image to all and is called
+    once per pick, so that k picks cost k * n of them. Ties go to the larger D1, then to the image listed first.
+    """
+    d1 = np.asarray(d1, dtype=np.float64)
+    if not np.isfinite(d1).all():
+        raise ConfigError("Some distances between two methods' outputs are not finite; the images cannot be compared.")
+    order = np.argsort(-d1, kind="stable")
+    running = np.zeros(len(d1))
+    free = np.ones(len(d1), dtype=bool)
+    picks: list[Pick] = []
+    for _ in range(min(k, len(d1))):
+        d2 = running / max(len(picks), 1)
+        gain = np.where(free, d1 + lambda_ * d2, -np.inf)
+        best = int(order[np.argmax(gain[order])])
+        picks.append(Pick(best, float(d1[best]), float(d2[best])))
+        free[best] = False
+        if lambda_:
+            running += distances(best)
+    return picks
+
+
+def random_picks(n: int, k: int, generator: np.random.Generator, taken: set[int]) -> list[int]:
+    """Return k random image positions outside `taken`, fewer where there are not enough."""
+    free = np.array([i for i in range(n) if i not in taken], dtype=np.int64)
+    return [int(i) for i in generator.permutation(free)[:k]]
+
+
+def choose_distances(
+    name: str, cache: Path | None = None, progress: Callable[[str], None] = lambda _: None
+) -> "OfflineDistances | DeepDistances":
+    """Return the distances called `name`: "offline", "deep" (DISTS and VGG16-BN), or "auto" (deep where present)."""
+    if name not in ("auto", "offline", "deep"):
+        raise ConfigError(f"No distance '{name}': choose auto, offline or deep.")
+    if name == "offline":
+        return OfflineDistances(cache, progress)
+    from grefine.ranking.deep import DeepDistances, missing_weights
+
+    missing = missing_weights()
+    if not missing:
+        return DeepDistances(cache, progress)
+    if name == "deep":
+        raise WeightsMissing(
+            f"Deep distances need {', '.join(missing)}, which are not on this machine; put them into the torch hub "
+            "checkpoints folder or pass --distance offline."
+        )
+    progress("weights of DISTS or VGG are absent: comparing by our own offline distances")
+    return OfflineDistances(cache, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +105,8 @@ class PairsConfig:
     """Pairs with a known answer that a subject begins with."""
     attention: int | None = None
     """Pairs with a known answer among the others; one in 25 by default, at least 2."""
-    title: str = TITLE
-    question: str = QUESTION
+    title: str = "Which picture is better?"
+    question: str = "Choose the picture of higher quality. If in doubt, choose anyway."
     seed: int = 0
 
 

@@ -16,8 +16,6 @@ from grefine.io.content import content_hash
 STUDY_FILE = "study.json"
 IMAGES = "images"
 VERSION = 1
-TITLE = "Which picture is better?"
-QUESTION = "Choose the picture of higher quality. If in doubt, choose anyway."
 TrialKind = Literal["training", "attention", "pair"]
 
 
