@@ -55,21 +55,16 @@ class Run:
     opening: Opening = Opening()
     """How grefine's own pipeline is loaded, and who judges in it."""
     guidance: Mapping[str, float] | None = None
-    """What steers it."""
     config: RefineConfig | None = None
-    """Its settings."""
 
     def source(self, name: str) -> str:
-        """Return what is loaded for a refiner."""
         return (self.models or {}).get(name, MODELS.get(name, ("", ""))[0])
 
     def strength_of(self, name: str) -> float:
-        """Return a refiner's strength."""
         return (self.strengths or {}).get(name, self.strength)
 
 
 def load_refiner(name: str, run: Run) -> Restore:
-    """Return a refiner by name, loaded."""
     if name in FILTERS:
         return FILTERS[name]
     source, kind = run.source(name), MODELS[name][1]
@@ -174,7 +169,6 @@ class GRefine:
         self.last: RefineResult | None = None
 
     def __call__(self, image: Image.Image, prompt: str, generator: "torch.Generator", **_: Any) -> Image.Image:
-        """Refine a picture."""
         out = self.pipe(
             prompt=prompt or None,
             image=image,

@@ -44,7 +44,6 @@ class EvaluateConfig:
 
 
 def preset(name: str | Path) -> EvaluateConfig:
-    """Read a bundled preset or a YAML file of one's own."""
     return load_config(config_file("evaluate", name), EvaluateConfig)
 
 

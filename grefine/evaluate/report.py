@@ -39,7 +39,6 @@ TONES = {
     "unclear": "unclear",
     "no evidence": "none",
 }
-"""The colour of a level or a verdict."""
 VERDICT_WORDS = {name: "better and worse" if name == "mixed" else name for name in TONES}
 _TEMPLATES = Path(__file__).parent / "templates"
 _UNIT = "gain in SD of the input's scores"
@@ -147,7 +146,6 @@ def write_report(
 def write_method_page(
     result: Judged, method: str, out: Path, text: ReportText, change: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """Write the page of one method of an evaluation or a comparison."""
     records = RefineRecords()
 
     def told() -> ReportText:
@@ -205,7 +203,6 @@ def write_joint_page(result: Comparison, out: Path, text: ReportText) -> None:
 
 
 def gallery_images(result: Judged, method: str, records: RefineRecords) -> Iterator[ReportImage]:
-    """Yield what the gallery shows of each image."""
     analysis, values = result.analyses[method], result.values
     for name, before in result.files[result.baseline].items():
         after = result.files[method][name]

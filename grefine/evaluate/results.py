@@ -17,8 +17,6 @@ Level = Literal["better", "no change", "unclear", "worse", "no evidence"]
 
 @dataclass(frozen=True, slots=True)
 class MetricResult:
-    """What one metric says about one method."""
-
     metric: str
     spec: MetricSpec
     before: float
@@ -88,7 +86,6 @@ class Analysis:
         return sum(m.negative for m in counted), len(counted)
 
     def cell(self, axis: Axis, stratum: str) -> AxisResult:
-        """Return one cell of the four-cell verdict."""
         return next(s for s in self.strata if s.axis == axis and s.stratum == stratum)
 
 
@@ -183,7 +180,6 @@ def sentences(analysis: Analysis) -> list[str]:
 
 
 def axis_sentence(axis: AxisResult, images: int, loop: Sequence[str] = ()) -> str:
-    """Return what happened on one axis."""
     name = AXIS_NAMES[axis.axis]
     gain = axis.gain
     if gain.n == 0:
@@ -219,9 +215,7 @@ class Judged:
     """Stage → image → file."""
     judges: tuple[str, ...]
     rows: tuple[ScoreRow, ...]
-    """The long table."""
     specs: Mapping[str, MetricSpec]
-    """Metric column → what to know about it."""
     analyses: Mapping[str, Analysis]
     """Stage → findings against the baseline."""
     prompting: Prompting
@@ -233,13 +227,10 @@ class Judged:
     forced: str = ""
     """What is to be known of pictures that were judged though the judges do not know their world."""
     computed: int = 0
-    """Scores that were computed in this run."""
     reused: int = 0
-    """Scores that were known from an earlier one."""
 
     @cached_property
     def values(self) -> Values:
-        """Metric → stage → image → value."""
         return values_of(self.rows)
 
     @cached_property

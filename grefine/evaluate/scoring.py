@@ -29,14 +29,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image that is to be scored."""
-
     image: str
     """Name that all stages share."""
     stage: str
     path: Path
     content: str
-    """Hash of the file."""
     prompt: str | None = None
     probe: str = ""
     """The change that nobody sees and that is made to the picture first."""

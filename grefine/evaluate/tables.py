@@ -24,8 +24,6 @@ Values = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One number that was measured."""
-
     image: str
     """Path relative to the compared folders, with forward slashes."""
     stage: str
@@ -47,7 +45,6 @@ def write_rows(path: str | Path, rows: Iterable[ScoreRow]) -> None:
 
 
 def values_of(rows: Iterable[ScoreRow]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return metric → stage → image → value."""
     table: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
         table.setdefault(row.metric, {}).setdefault(row.stage, {})[row.image] = row.value
@@ -66,8 +63,6 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[o
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One number of a table and what to say about it."""
-
     value: float
     best: bool = False
     second: bool = False
@@ -77,8 +72,6 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class WideTable:
-    """Means by method and metric."""
-
     metrics: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     baseline: str
@@ -158,7 +151,6 @@ def _marked(cell: Cell, best: str, second: str, worse: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return text that a Markdown table shows as it is."""
     for character in "\\|`*_<>[]":
         text = text.replace(character, "\\" + character)
     return text.replace("\n", " ").replace("\r", " ")
@@ -172,7 +164,6 @@ _LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """Return text that LaTeX prints as it is."""
     return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
 
 

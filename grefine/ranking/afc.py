@@ -12,8 +12,6 @@ from grefine.types import Direction
 
 @dataclass(frozen=True, slots=True)
 class AfcResult:
-    """The score of one judge on one vote table."""
-
     score: float
     """Mean credit over pairs, 0..1."""
     interval: tuple[float, float]
@@ -21,7 +19,6 @@ class AfcResult:
     credits: np.ndarray
     """`(pairs,)`, one per row of the table."""
     ties: int = 0
-    """Pairs on which the judge gave both images the same value."""
 
 
 def preference(first: np.ndarray, second: np.ndarray, direction: Direction = "higher") -> np.ndarray:

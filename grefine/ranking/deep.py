@@ -33,7 +33,6 @@ def find_weights(what: str) -> Path | None:
 
 
 def missing_weights() -> list[str]:
-    """Return the names of the files that are not on this machine."""
     return [names[0] for what, names in FILES.items() if find_weights(what) is None]
 
 

@@ -105,7 +105,6 @@ class ScorerJudge:
 
 
 def _tokens(out: Any) -> Tensor:
-    """Return a layer's output as `(B, tokens, width)`."""
     out = out[0] if isinstance(out, (tuple, list)) else out
     if not isinstance(out, Tensor) or out.ndim not in (2, 3, 4):
         raise ConfigError("The chosen layer does not give (B, width), (B, tokens, width) or (B, width, H, W).")
@@ -116,7 +115,6 @@ def _tokens(out: Any) -> Tensor:
 
 
 def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:
-    """Build the judge that `source` names."""
     if source.metric == FIVE_LEVEL:
         folder = Path(source.weights)
         if not source.weights or not (folder / "config.json").is_file():
@@ -154,7 +152,6 @@ class CalibratedJudge:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> "CalibratedJudge":
-        """Read what `save` wrote."""
         path = Path(folder) / JUDGE_FILE
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))

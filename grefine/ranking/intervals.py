@@ -94,9 +94,7 @@ class StabilityPoint:
     K: int
     mean: float
     low: float
-    """5 % point over the draws."""
     draws: int
-    """Draws that could be fitted."""
 
 
 def stability(table: VoteTable, draws: int = 100, seed: int = 0, largest: int | None = None) -> list[StabilityPoint]:

@@ -18,10 +18,7 @@ JOURNAL = "votes.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One vote of one subject."""
-
     study: str
-    """Digest of the study it belongs to."""
     subject: str
     trial: str
     preferred: Literal["a", "b"]
@@ -61,7 +58,6 @@ class VoteJournal(AppendOnly):
             return "new"
 
     def answered(self, subject: str) -> set[str]:
-        """Return the ids of the trials that a subject has decided."""
         with self._one:
             return {trial for who, trial in self._ballots if who == subject}
 

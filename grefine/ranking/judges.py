@@ -41,7 +41,6 @@ class AfcRow:
     """Score within each group of pairs."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return {
             "judge": self.name,
             "baseline": self.baseline,
@@ -53,7 +52,6 @@ class AfcRow:
         }
 
     def line(self) -> str:
-        """Return the row as text."""
         low, high = self.result.interval
         groups = "".join(f"  {name} {value:.4f}" for name, value in self.groups.items())
         ties = f"  {self.result.ties} ties" if self.result.ties and not self.baseline else ""
@@ -82,7 +80,6 @@ def afc_table(table: VoteTable, judges: Mapping[str, JudgeValues], seed: int = 0
 
 
 def voted_images(table: VoteTable, folders: Sequence[str | Path]) -> dict[ImageKey, Path]:
-    """Return the file of every voted image."""
     if not folders:
         raise ConfigError("A metric needs the images: pass --images with the methods' folders, or the folder above.")
     roots = {Path(f).resolve().name: Path(f) for f in folders}

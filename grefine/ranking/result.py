@@ -25,8 +25,6 @@ from grefine.ranking.votes import VoteTable
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The result of `rank_methods`."""
-
     table: VoteTable
     counts: np.ndarray
     thurstone: Fit
@@ -74,7 +72,6 @@ class Ranking:
         }
 
     def lines(self) -> list[str]:
-        """Return the ranking as text, one line per fact."""
         names, found, fit = self.table.methods, self.intervals, self.thurstone
         wide = max(len(n) for n in names)
         lines = [f"{'':>4} {'method':<{wide}} {'score':>8}  {f'{self.level:.0%} interval':^18} {'first':>6}"]

@@ -28,12 +28,8 @@ WEB_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """One image chosen for one pair of methods."""
-
     index: int
-    """Position in the list of images."""
     d1: float
-    """How much the two methods' outputs differ."""
     d2: float
     """Mean distance to the images already chosen; 0 for the first."""
 

@@ -72,7 +72,6 @@ class StudyDesk:
     _trials: dict[str, list[Trial]] = field(default_factory=dict)
 
     def trials(self, subject: str) -> list[Trial]:
-        """Return a subject's trials in order."""
         if subject not in self._trials:
             self._trials[subject] = trials_of(self.study, subject)
         return self._trials[subject]
@@ -153,7 +152,6 @@ class StudyServer(ThreadingHTTPServer):
 
     @property
     def port(self) -> int:
-        """The port in use."""
         return int(self.server_address[1])
 
     @property
@@ -226,7 +224,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": sentence})
 
     def _inside(self) -> str:
-        """Return the path below the secret."""
         path = unquote(urlsplit(self.path).path, errors="replace")
         start, slash, rest = path.removeprefix("/s/").partition("/")
         known = path.startswith("/s/") and hmac.compare_digest(start.encode(), self.server.desk.secret.encode())

@@ -21,8 +21,6 @@ TrialKind = Literal["training", "attention", "pair"]
 
 @dataclass(frozen=True, slots=True)
 class StudyPair:
-    """Two methods' outputs for one input."""
-
     id: str
     method_a: str
     method_b: str
@@ -73,11 +71,9 @@ class Study:
 
     @property
     def digest(self) -> str:
-        """Hash of everything in this record."""
         return content_hash(json.dumps(asdict(self), sort_keys=True, ensure_ascii=True))[:16]
 
     def check_pairs(self, kind: str) -> list[CheckPair]:
-        """Return the training or the attention pairs."""
         return [c for c in self.checks if c.kind == kind]
 
 
@@ -88,7 +84,6 @@ def save_study(study: Study, folder: Path) -> None:
 
 
 def load_study(folder: str | Path) -> Study:
-    """Read and check a study folder."""
     path = Path(folder) / STUDY_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -131,7 +126,6 @@ class Trial:
     id: str
     kind: TrialKind
     left: str
-    """File name under images/."""
     right: str
     a_is_left: bool
 

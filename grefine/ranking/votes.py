@@ -78,7 +78,6 @@ class VoteTable:
         return C
 
     def subset(self, rows: Iterable[int]) -> "VoteTable":
-        """Return the same methods with only these rows."""
         return VoteTable(self.methods, tuple(self.votes[i] for i in rows))
 
 
@@ -129,7 +128,6 @@ def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTa
 
 
 def read_csv(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """Return the columns of a table, and its rows with their line numbers."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)

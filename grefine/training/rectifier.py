@@ -32,7 +32,6 @@ class Seen:
     """Pictures as the frozen judge sees them."""
 
     q: Tensor
-    """`(N,)`."""
     features: Tensor
     """`(N, tokens, width)`, float16: they are read once and many."""
 
@@ -44,7 +43,6 @@ class RankedPool:
     methods: tuple[str, ...]
     names: tuple[str, ...]
     mu: Tensor
-    """`(methods,)`, the ranking's scores."""
     seen: Seen
 
     def rows(self, inputs: Tensor) -> Tensor:
@@ -103,7 +101,6 @@ def look(judge: FrozenJudge, paths: Sequence[Path], cache: Path | None, progress
 def read_pool(
     judge: FrozenJudge, folders: Sequence[Path], ranking: dict[str, float], cache: Path | None, progress: Progress
 ) -> RankedPool:
-    """Read the outputs of ranked methods."""
     found = match_methods(folders)
     for method in sorted(set(found.methods) - set(ranking)):
         raise ConfigError(f"The ranking has no score for the method '{method}'; it has {', '.join(ranking)}.")
@@ -117,8 +114,6 @@ def read_pool(
 
 @dataclass(frozen=True, slots=True)
 class RectifierConfig:
-    """The recipe; defaults are the paper's."""
-
     judge: JudgeSource = JudgeSource()
     pool: str = ""
     """Folder that holds one folder of outputs per ranked method."""
@@ -129,7 +124,6 @@ class RectifierConfig:
     group: int = 64
     """B of Eq. 4: inputs whose scores are averaged before methods are compared."""
     rated_batch: int = 16
-    """Pictures per rated set and step."""
     lambda_: float = 1.0
     """Weight of the ranking in Eq. 6."""
     phi: Phi = "paper"
@@ -155,12 +149,9 @@ class RectifierConfig:
 
 @dataclass
 class Trained:
-    """A calibrated judge and how it came about."""
-
     rectifier: Rectifier
     source: JudgeSource
     history: list[dict[str, float]] = field(default_factory=list)
-    """Losses and measurements after each epoch."""
 
 
 def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress = lambda _: None) -> Trained:
@@ -241,7 +232,6 @@ def fit_rectifier(width: int, pool: RankedPool, rated: Sequence[RatedSeen], conf
 
 
 def split_inputs(count: int, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the inputs that train and those that only measure."""
     if not 0 <= held_out < 1:
         raise ConfigError(f"held_out is {held_out}: it is a share from 0 to below 1.")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))

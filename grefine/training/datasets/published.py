@@ -43,7 +43,6 @@ class Layout:
     picture: str
     """A picture's path below one of `places`, with the table's columns in braces."""
     scores: Mapping[str, str]
-    """Column → ours."""
     places: tuple[str, ...] = ("images", "")
     top: float | None = None
     """Upper end of the scale; None: the largest score."""
@@ -57,14 +56,12 @@ class Layout:
     named: tuple[str, ...] = ()
     """What the first columns are called where the table itself has no heading that says it."""
     repeats: bool = False
-    """Whether the published table names pictures twice."""
 
 
 PARTS = {"training": "train", "validation": "validation", "test": "test", "train": "train", "val": "validation"}
 
 
 def read_layout(name: str, layout: Layout, folder: Path) -> RatedImages:
-    """Read a set of one layout."""
     path = one_of(folder, layout.tables, name, ("", "data/"))
     tables = [path.with_name(table) for table in layout.sides] or [path]
     if "*" in layout.tables[0] and not folder.is_file():

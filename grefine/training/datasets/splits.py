@@ -13,8 +13,6 @@ SplitKind = Literal["random", "prompt", "content", "folds", "parts"]
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How a set is divided."""
-
     kind: SplitKind = "prompt"
     """random: pictures at random, as most papers do. prompt, content: pictures that share a prompt or a pristine
     picture stay together. folds: a published order of the rows cut into `folds`; at random where none is published.
@@ -27,7 +25,6 @@ class SplitPlan:
     """Which of several divisions; another number gives another one. For "folds": which published order."""
     folds: int = 5
     fold: int = 5
-    """The fold that tests, counted from 1."""
 
     def __post_init__(self) -> None:
         if not 0 < self.train < 1:

@@ -97,7 +97,6 @@ def _sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def number(text: str, column: str, path: Path, line: int) -> float:
-    """Read a score."""
     try:
         value = float(text)
     except ValueError:

@@ -175,7 +175,6 @@ class Run:
         self.state = out / "training" / f"{stage.name}.pt"
 
     def step(self, number: int, loader: Loader, device: torch.device) -> dict[str, torch.Tensor]:
-        """Return the losses of a step."""
         self.seen = self.done + number + 1
         if self.stage.train(self.done + number):
             self.optimiser.state.clear()
@@ -215,7 +214,6 @@ class Run:
         temporary.replace(self.state)
 
     def resume(self, device: torch.device) -> None:
-        """Take up the state of an earlier run, if there is one."""
         if not self.state.is_file():
             return
         stored = torch.load(self.state, map_location=device, weights_only=True)

@@ -33,31 +33,24 @@ class MDIQARecipe(RatedRecipe):
     train_side: int = 0
     """Shorter side to which pictures are brought before they are cropped; 0 leaves them."""
     test_side: int = 0
-    """The same for evaluation."""
     test_crop: int = 0
     """Side of the middle square that is evaluated; 0 takes the whole picture."""
     norm_weight: float = 1.0
-    """Of norm-in-norm."""
     error_weight: float = 1.0
-    """Of the squared error."""
     trunk_steps: int = 0
     """Steps after which the trunk is frozen and the optimiser forgets; 0 trains it to the end."""
 
 
 class _Cropped(Stage):
-    """How both kinds of stage cut pictures."""
-
     recipe: MDIQARecipe
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
-        """Return a mirrored or plain random crop."""
         if self.recipe.train_side:
             image = shorter_side(image, self.recipe.train_side)
         image = ImageOps.mirror(image) if rng.random() < 0.5 else image
         return {"image": to_tensor(random_crop(image, self.recipe.crop, rng))}
 
     def evaluated(self, row: RatedImage) -> Tensor:
-        """Return `(1, 3, H, W)` as it is evaluated."""
         image = read_image(row.path).rgb
         if self.recipe.test_side:
             image = shorter_side(image, self.recipe.test_side)

@@ -29,8 +29,6 @@ from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_w
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is kept."""
-
     image: bool = True
     """The features of the crops (visual degradation); without, the prompt's tokens alone are pooled and rated."""
     prompt: bool = True
@@ -58,7 +56,6 @@ class AblatedHead(MoEHead):
             self.gating, self.experts = nn.Linear(whole.gating.in_features, 1), whole.experts[:1]
 
     def forward(self, features: Tensor, text: Tensor, prior: Tensor | None = None) -> Ratings:
-        """Rate as `MoEHead` does, with what is left."""
         if not self.kept.prompt:
             return self.rate(self.seen(features, prior).mean(2))
         read = self.norm_text(text @ self.text_projection)
@@ -85,7 +82,6 @@ class MoERecipe(RatedRecipe):
     drop_path: float = 0.1
     """Stochastic depth of the last block of the image encoder; it rises linearly from the first."""
     tokenizer: str = "bert-base-uncased"
-    """Folder or Hub id."""
     ablation: Ablation = Ablation()
 
 
@@ -195,7 +191,6 @@ class MainStage(Stage):
 
 
 def random_crops(image: Image.Image, side: int, count: int, rng: random.Random) -> Tensor:
-    """Return `(count, 3, side, side)` squares from anywhere in a picture."""
     return torch.stack([to_tensor(random_crop(image, side, rng)) for _ in range(count)])
 
 

@@ -66,7 +66,6 @@ class Order:
             )
 
     def parts(self, step: int) -> list[Batch]:
-        """Return the batches of a step."""
         epoch, inside = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._plan = epoch, self._made(epoch)
@@ -121,7 +120,6 @@ class Loader:
         return found
 
     def close(self) -> None:
-        """Stop reading ahead."""
         self._threads.shutdown(cancel_futures=True)
 
     def _ask(self, number: int) -> list[list[Future[Sample]]]:
@@ -144,7 +142,6 @@ def random_crop(image: Image.Image, side: int, rng: random.Random) -> Image.Imag
 
 
 def shorter_side(image: Image.Image, side: int) -> Image.Image:
-    """Scale so that the shorter side is `side`."""
     if min(image.size) == side:
         return image
     scale = side / min(image.size)

@@ -24,8 +24,6 @@ from grefine.training.judges.pool import Batch, Grouping, Sample
 
 @dataclass(frozen=True)
 class Optimiser:
-    """How weights move."""
-
     kind: Literal["adam", "adamw"] = "adamw"
     """adam adds the decay to the gradient (coupled L2), adamw shrinks the weights."""
     learning_rate: float = 1e-4
@@ -45,8 +43,6 @@ class Schedule:
 
 @dataclass(frozen=True)
 class RatedRecipe:
-    """The common part of all recipes on rated pictures."""
-
     geometry: dict[str, Any] = field(default_factory=dict)
     """Arguments of the network where it is not the published one."""
     start: dict[str, str] = field(default_factory=dict)
@@ -108,7 +104,6 @@ class Stage:
     """How its batches are put together."""
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
-        """Return one training view."""
         raise NotImplementedError
 
     def train(self, step: int) -> bool:
@@ -125,15 +120,12 @@ class Stage:
         raise NotImplementedError
 
     def predict(self, rows: Sequence[RatedImage]) -> Tensor:
-        """Return `(N, columns)` for pictures as they are evaluated."""
         return torch.stack([self.rate(row) for row in rows]).view(len(rows), len(self.columns))
 
     def save(self, folder: Path) -> None:
-        """Write what later stages and users load."""
         self.module.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
-        """Take what `save` wrote."""
         load_saved(self.module, folder)
 
 
@@ -145,11 +137,9 @@ class PartStage(Stage):
     """What is written beside the part's weights."""
 
     def save(self, folder: Path) -> None:
-        """Write the part."""
         save_state(self.part, folder, self.about)
 
     def load(self, folder: Path) -> None:
-        """Read the part."""
         load_saved(self.part, folder)
 
 
@@ -217,7 +207,6 @@ def _read(files: Iterable[Path]) -> dict[str, Tensor]:
 
 
 def save_state(module: nn.Module, folder: Path, about: Mapping[str, Any]) -> None:
-    """Write a part's weights and what it is."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, folder / "model.safetensors")
     (folder / "part.json").write_text(json.dumps(dict(about), indent=1), encoding="utf-8")

@@ -32,8 +32,6 @@ from grefine.types import ParsedPrompt
 
 @dataclass(frozen=True)
 class AQSettings(FitSettings):
-    """What is fitted and how."""
-
     text: bool = True
     """The text tower and CLIP's scale move."""
     image_blocks: int = 0

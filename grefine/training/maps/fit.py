@@ -23,7 +23,6 @@ class FitSettings:
     """How a map is fitted (configs/train/pq, configs/train/aq)."""
 
     batch: int = 32
-    """Opinions per step."""
     epochs: int = 50
     """Over a table; the toy world has no end and needs a budget."""
     learning_rate: float = 1e-3
@@ -36,7 +35,6 @@ class FitSettings:
 
 
 def errors(found: Tensor, opinions: Tensor, order_weight: float) -> dict[str, Tensor]:
-    """Compare scores with opinions, both `(P,)`."""
     losses = {"mse": F.mse_loss(found, opinions)}
     losses["loss"] = losses["mse"]
     if order_weight and len(opinions) > 1:
@@ -68,7 +66,6 @@ class Fit:
     out: Path
     source: OpinionSource
     settings: Any
-    """`FitSettings` of the map."""
     budget: Budget
     accelerator: Accelerator
     identity: dict[str, Any] = field(default_factory=dict)

@@ -32,7 +32,6 @@ class Opinions:
     look: Callable[[Sequence[int]], Tensor]
     """Gives the pixels of some of the pictures as CLIP wants them, `(n, 3, S, S)`."""
     count: int
-    """Pictures."""
     image_of: Tensor
     """`(P,)` long, the picture that each opinion is about."""
     opinions: Tensor
@@ -40,7 +39,6 @@ class Opinions:
     factors: Tensor
     """`(P, 3)` technical, rational and natural quality in 0..1, NaN where nobody said."""
     prompts: tuple[str, ...] = ()
-    """One per opinion, for alignment."""
     damage: Tensor | None = None
     """`(B, H, W)` bool where the picture is truly bad, if that is known."""
 
@@ -64,8 +62,6 @@ class Opinions:
 
 
 class OpinionSource(Protocol):
-    """Where batches come from."""
-
     identity: str
     """What changes when the data do, so that nobody goes on from other data by mistake."""
     size: int | None
@@ -127,7 +123,6 @@ class RatedTable:
         return self._rated([self.training[int(i)] for i in order[at * count : (at + 1) * count]])
 
     def held_out(self) -> Opinions:
-        """Return the opinions that only measure."""
         return self._rated(self.measuring)
 
     def _rated(self, numbers: Sequence[int]) -> Opinions:

@@ -27,14 +27,11 @@ from grefine.types import FeatureNorm
 
 @dataclass(frozen=True)
 class PQSettings(FitSettings):
-    """What is fitted and how."""
-
     start: Literal["pipeline", "fresh"] = "pipeline"
     """Go on from the pipeline's prompts, or begin with random contexts."""
     n_ctx: int = 16
     """Learned vectors per text of fresh prompts."""
     feature_norm: FeatureNorm = "channel"
-    """How features meet fresh prompts."""
     bounds: tuple[float, float, float] = BOUNDS
     """User bounds that alpha is multiplied by."""
     factor_weight: float = 1.0
@@ -49,7 +46,6 @@ class ClassTokens:
 
     @torch.no_grad()
     def __call__(self, rated: Opinions) -> Tensor:
-        """Return `(B, D)`."""
         if not rated.keys:
             return self.tokens(rated)[:, 0]
         new = [row for row, key in enumerate(rated.keys) if key not in self.known]
