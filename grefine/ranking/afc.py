@@ -7,7 +7,6 @@ import numpy as np
 
 from grefine.errors import ConfigError
 from grefine.ranking.votes import Vote, VoteTable
-from grefine.types import Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +20,9 @@ class AfcResult:
     ties: int = 0
 
 
-def preference(first: np.ndarray, second: np.ndarray, direction: Direction = "higher") -> np.ndarray:
-    """Return 1 where the first value is better, 0 where the second is, 0.5 for a tie."""
-    q = 0.5 + 0.5 * np.sign(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
-    return q if direction == "higher" else 1 - q
+def preference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return 1 where the first value is larger, 0 where the second is, 0.5 for a tie."""
+    return 0.5 + 0.5 * np.sign(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
 
 
 def merged(table: VoteTable) -> VoteTable:
@@ -63,10 +61,8 @@ def two_afc(table: VoteTable, q: np.ndarray, resamples: int = 1000, seed: int = 
     return AfcResult(float(credits.mean()), interval, credits, int((q == 0.5).sum()))
 
 
-def judge_choices(
-    table: VoteTable, values: Mapping[tuple[str, str], float], direction: Direction = "higher"
-) -> np.ndarray:
-    """Return the choices of a judge that gives every (method, image) a value."""
+def judge_choices(table: VoteTable, values: Mapping[tuple[str, str], float]) -> np.ndarray:
+    """Return the choices of a judge that gives every (method, image) a value, more for better."""
     missing = [k for v in table.votes for k in ((v.method_a, v.image), (v.method_b, v.image)) if k not in values]
     if missing:
         method, image = missing[0]
@@ -75,7 +71,7 @@ def judge_choices(
     second = np.array([values[v.method_b, v.image] for v in table.votes])
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ConfigError("The judge's values contain NaN or infinity; every image needs a finite value.")
-    return preference(first, second, direction)
+    return preference(first, second)
 
 
 def baselines(table: VoteTable, mu: Mapping[str, float], resamples: int = 1000, seed: int = 0) -> dict[str, AfcResult]:

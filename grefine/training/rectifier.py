@@ -164,14 +164,13 @@ def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress
     judge = load_judge(config.judge, config.device)
     cache = Path(config.cache) if config.cache else None
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    sets = [read_data(given) for given in config.rated]
+    sets = [read_data(given).only(lambda row: row.part in ("", "train")) for given in config.rated]
     pool = read_pool(judge, folders, read_ranking(config.ranking), cache, progress)
     rated = []
     for data in sets:
-        rows = [row for row in data.rows if row.part in ("", "train")]
         file = cache / f"rated-{data.name}.f16" if cache is not None else None
-        seen = look(judge, [row.path for row in rows], file, progress)
-        rated.append(RatedSeen(data.name, torch.tensor([row.scores[MOS] for row in rows]), seen))
+        seen = look(judge, [row.path for row in data.rows], file, progress)
+        rated.append(RatedSeen(data.name, torch.tensor([row.scores[MOS] for row in data.rows]), seen))
     trained = fit_rectifier(judge.width, pool, rated, config)
     CalibratedJudge(judge, trained.rectifier, trained.source).save(out)
     record = {"config": dataclasses.asdict(config), "history": trained.history}

@@ -1,7 +1,7 @@
 """Rated pictures in memory: what every reader returns and every recipe takes."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
@@ -53,6 +53,10 @@ class RatedImages:
         """Return one column's scores divided by the scale's upper end, so that 1 is best."""
         top = self.scale(column)
         return [row.scores[column] / top for row in self.rows]
+
+    def only(self, keep: Callable[[RatedImage], bool]) -> "RatedImages":
+        """Return the rows that `keep` accepts; published orders no longer apply."""
+        return replace(self, rows=tuple(row for row in self.rows if keep(row)), permutations=())
 
 
 def rated(
