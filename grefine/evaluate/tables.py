@@ -132,16 +132,16 @@ def to_markdown(table: WideTable) -> str:
     if not table.metrics:
         return "No metric gave a number.\n"
     lines = [
-        "| method | " + " | ".join(escape_markdown(table.header(m)) for m in table.metrics) + " |",
+        "| method | " + " | ".join(table.header(m).translate(_MARKDOWN) for m in table.metrics) + " |",
         "| --- |" + " ---: |" * len(table.metrics),
     ]
     for method, cells in table.rows:
         marked = [_marked(cell, "**{}**", "_{}_", "{} ▼") for cell in cells]
-        lines.append(f"| {escape_markdown(method)} | {' | '.join(marked)} |")
+        lines.append(f"| {method.translate(_MARKDOWN)} | {' | '.join(marked)} |")
     over = "" if table.n is None else f" over {table.n} image{'s' if table.n != 1 else ''}"
     loop = " † helped to make these images or sorts them, so it is no evidence." if table.in_loop else ""
     legend = f"Means{over}; best in bold, second in italics, ▼ worse than {table.baseline}.{loop}"
-    return "\n".join([*lines, "", escape_markdown(legend)]) + "\n"
+    return "\n".join([*lines, "", legend.translate(_MARKDOWN)]) + "\n"
 
 
 def _marked(cell: Cell, best: str, second: str, worse: str) -> str:
@@ -150,30 +150,21 @@ def _marked(cell: Cell, best: str, second: str, worse: str) -> str:
     return worse.format(text) if cell.worse else text
 
 
-def escape_markdown(text: str) -> str:
-    for character in "\\|`*_<>[]":
-        text = text.replace(character, "\\" + character)
-    return text.replace("\n", " ").replace("\r", " ")
-
-
-_LATEX = {
+_MARKDOWN = str.maketrans({c: "\\" + c for c in "\\|`*_<>[]"} | {"\n": " ", "\r": " "})
+_LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " ",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^{\dagger}$",
-}  # fmt: skip
-
-
-def escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
+})  # fmt: skip
 
 
 def to_latex(table: WideTable) -> str:
     r"""Return a booktabs table: \textbf best, \underline second, a triangle where worse than the original."""
-    head = " & ".join(["method", *(escape_latex(table.header(m)) for m in table.metrics)])
+    head = " & ".join(["method", *(table.header(m).translate(_LATEX) for m in table.metrics)])
     lines = [r"\begin{tabular}{l" + "r" * len(table.metrics) + "}", r"\toprule", head + r" \\", r"\midrule"]
     marks = (r"\textbf{{{}}}", r"\underline{{{}}}", r"{}$^{{\blacktriangledown}}$")
     for method, cells in table.rows:
-        lines.append(" & ".join([escape_latex(method), *(_marked(cell, *marks) for cell in cells)]) + r" \\")
+        lines.append(" & ".join([method.translate(_LATEX), *(_marked(cell, *marks) for cell in cells)]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -186,4 +177,4 @@ def write_table(table: WideTable, out: Path, further: Sequence[str] = ()) -> Non
 
 def to_rows(table: WideTable) -> tuple[list[str], list[list[object]]]:
     """Return the plain table for CSV: header and rows, numbers unrounded, no marks."""
-    return ["method", *table.metrics], [[safe_cell(method), *(c.value for c in cells)] for method, cells in table.rows]
+    return ["method", *table.metrics], [[method, *(c.value for c in cells)] for method, cells in table.rows]

@@ -103,9 +103,9 @@ class Order:
 class Loader:
     """Read and cut the pictures of a step, and those of the next one meanwhile."""
 
-    def __init__(self, pool: Pool, order: Order, view: View, seed: int, workers: int = 4) -> None:
+    def __init__(self, pool: Pool, order: Order, view: View, seed: int) -> None:
         self.pool, self.order, self.view, self.seed = pool, order, view, seed
-        self._threads = ThreadPoolExecutor(workers)
+        self._threads = ThreadPoolExecutor(4)
         self._waiting: dict[int, list[list[Future[Sample]]]] = {}
 
     def step(self, number: int) -> list[tuple[Batch, Sample, Tensor]]:
