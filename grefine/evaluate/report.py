@@ -12,6 +12,7 @@ from grefine.evaluate.results import (
     AXIS_NAMES,
     CELL_WORDS,
     ORIGINAL,
+    TONES,
     Analysis,
     Comparison,
     Judged,
@@ -31,14 +32,6 @@ from grefine.report.records import SOURCE_DIFFERS, RefineRecords
 from grefine.scorers.fidelity import IDENTICAL_PSNR
 from grefine.types import AXES, MetricSpec
 
-TONES = {
-    "better": "gain",
-    "worse": "loss",
-    "mixed": "mixed",
-    "no change": "even",
-    "unclear": "unclear",
-    "no evidence": "none",
-}
 VERDICT_WORDS = {name: "better and worse" if name == "mixed" else name for name in TONES}
 _TEMPLATES = Path(__file__).parent / "templates"
 _UNIT = "gain in SD of the input's scores"

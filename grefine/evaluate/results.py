@@ -113,23 +113,16 @@ def level_of(gain: GainSummary, p: float | None = None) -> Level:
 Verdict = Literal["better", "no change", "unclear", "worse", "mixed", "no evidence"]
 AXIS_NAMES: dict[Axis, str] = {"perceptual": "Perceptual quality", "alignment": "Alignment with the prompt"}
 
-CELL_WORDS: dict[Level, str] = {
-    "better": "improves",
-    "no change": "keeps",
-    "unclear": "unclear",
-    "worse": "harms",
-    "no evidence": "no evidence",
+_SAID: dict[Verdict, tuple[str, str, str]] = {
+    "better": ("gain", "improves", "It helped"),
+    "worse": ("loss", "harms", "It made things worse"),
+    "mixed": ("mixed", "", "It helped in one way and harmed in another"),
+    "no change": ("even", "keeps", "No change"),
+    "unclear": ("unclear", "unclear", "These images cannot tell"),
+    "no evidence": ("none", "no evidence", "Nothing here may judge"),
 }
-"""The four levels of the paper's first table, as verbs, and the honest fifth for "nobody judged this"."""
-
-_HEADLINES: dict[Verdict, str] = {
-    "better": "It helped",
-    "worse": "It made things worse",
-    "no change": "No change",
-    "mixed": "It helped in one way and harmed in another",
-    "unclear": "These images cannot tell",
-    "no evidence": "Nothing here may judge",
-}
+"""Level or verdict → its colour, itself as a verb (the paper's first table, and nobody judged), as a headline."""
+TONES, CELL_WORDS, _HEADLINES = ({name: said[place] for name, said in _SAID.items()} for place in range(3))
 _FEW: dict[Verdict, str] = {"better": "It helped a few images", "worse": "It made a few images worse"}
 
 

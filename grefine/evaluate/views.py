@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grefine.evaluate.report import TONES, VERDICT_WORDS, write_joint_page, write_method_page
-from grefine.evaluate.results import ORIGINAL, Comparison, Evaluation, Verdict, headline, sentences, verdict_of
+from grefine.evaluate.report import VERDICT_WORDS, write_joint_page, write_method_page
+from grefine.evaluate.results import ORIGINAL, TONES, Comparison, Evaluation, Verdict, headline, sentences
 from grefine.evaluate.scoring import change_means
 from grefine.evaluate.tables import AFTER, BEFORE, number, write_csv, write_table
 from grefine.io.atomic import write_text
@@ -140,7 +140,7 @@ def write_comparison(result: Comparison, out: Path, *, report: bool = True) -> N
             title=f"{ORIGINAL} and {method}",
             subtitle=headline(analysis),
             headline=method,
-            tone=TONES[verdict_of(analysis)],
+            tone=TONES[result.verdicts[method]],
             facts=(("method", method), ("compared methods", ", ".join(result.analyses))),
             missing=(*result.unavailable.items(), *((k, v) for k, v in result.failed.items() if k.startswith(method))),
             notes=result.notes,
@@ -195,7 +195,7 @@ def as_data(result: Comparison) -> dict[str, Any]:
         "negative_optimisations": result.negative_optimisations,
         "methods": {
             method: {
-                "verdict": verdict_of(found),
+                "verdict": result.verdicts[method],
                 "sentences": sentences(found),
                 "axes": {
                     axis.axis: {
