@@ -20,8 +20,6 @@ from grefine.scorers.resolve import load_scorer
 FIVE_LEVEL = "five_level"
 JUDGE_FILE = "judge.json"
 RECTIFIER = "rectifier"
-GRID = 7
-"""Cells a side that a convolutional feature map is averaged to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,8 @@ class ScorerJudge:
 
     def read(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
         """Rate pictures one by one; a network that runs on several crops of one has its features averaged."""
-        each = [self._one(image) for image in images]
-        return torch.stack([q for q, _ in each]), torch.stack([f for _, f in each])
+        scores, features = zip(*map(self._one, images), strict=True)
+        return torch.stack(scores), torch.stack(features)
 
     def _one(self, image: Image.Image) -> tuple[Tensor, Tensor]:
         seen: list[Tensor] = []
@@ -110,8 +108,8 @@ def _tokens(out: Any) -> Tensor:
         raise ConfigError("The chosen layer does not give (B, width), (B, tokens, width) or (B, width, H, W).")
     if out.ndim < 4:
         return out[:, None] if out.ndim == 2 else out
-    # A fixed grid, so that pictures of any size have the same number of tokens.
-    return torch.nn.functional.adaptive_avg_pool2d(out, GRID).flatten(2).transpose(1, 2)
+    # A fixed grid of cells, so that pictures of any size have the same number of tokens.
+    return torch.nn.functional.adaptive_avg_pool2d(out, 7).flatten(2).transpose(1, 2)
 
 
 def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:

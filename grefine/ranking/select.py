@@ -117,7 +117,16 @@ def build_study(
 ) -> Study:
     """Choose the pairs that tell most (Eq. 1), copy their images into `out` and write its study file."""
     out = Path(out)
-    _check(config, out)
+    if config.k < 0 or config.random < 0 or config.k + config.random < 1:
+        raise ConfigError(
+            f"k = {config.k} and random = {config.random}: choose at least one image per pair of methods."
+        )
+    if config.lambda_ < 0:
+        raise ConfigError(f"lambda is {config.lambda_}: it must be 0 or more.")
+    if config.training < 0 or (config.attention or 0) < 0:
+        raise ConfigError("The numbers of training and attention pairs cannot be negative.")
+    if (out / STUDY_FILE).exists():
+        raise ConfigError(f"'{out}' already holds a study, perhaps with votes; choose another folder.")
     found = match_methods(folders, common)
     distances = choose_distances(config.distance, cache, progress)
     progress(f"{len(found.methods)} methods, {len(found.names)} images each; {distances.appearance_name}")
@@ -167,19 +176,6 @@ def build_study(
     )
     save_study(study, out)
     return study
-
-
-def _check(config: PairsConfig, out: Path) -> None:
-    if config.k < 0 or config.random < 0 or config.k + config.random < 1:
-        raise ConfigError(
-            f"k = {config.k} and random = {config.random}: choose at least one image per pair of methods."
-        )
-    if config.lambda_ < 0:
-        raise ConfigError(f"lambda is {config.lambda_}: it must be 0 or more.")
-    if config.training < 0 or (config.attention or 0) < 0:
-        raise ConfigError("The numbers of training and attention pairs cannot be negative.")
-    if (out / STUDY_FILE).exists():
-        raise ConfigError(f"'{out}' already holds a study, perhaps with votes; choose another folder.")
 
 
 class _ImageStore:
