@@ -9,9 +9,9 @@ from grefine.errors import ConfigError
 from grefine.folder.batch import read_batch
 from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
+from grefine.indicators.calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.components import read_calibration, store_calibration
-from grefine.indicators.self_calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.io.run_files import STATE_FOLDER
 from grefine.refine.maps import guesses
 

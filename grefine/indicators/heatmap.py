@@ -91,10 +91,23 @@ class HeatmapAlignment(_Heatmaps):
 
 def read_heatmap(given: Heatmap, size: tuple[int, int]) -> np.ndarray:
     """Return a map as `(H, W)` float32 in 0..1, checked against the image's `(width, height)`."""
+    name = f"Heatmap '{given}'" if isinstance(given, (str, Path)) else "The heatmap"
     if isinstance(given, (str, Path)):
-        values, name = _read_file(Path(given)), f"Heatmap '{given}'"
-    else:
-        values, name = _grey(given) if isinstance(given, Image.Image) else np.asarray(given), "The heatmap"
+        path = Path(given)
+        try:
+            if path.suffix.lower() == ".npy":
+                given = np.load(path, allow_pickle=False)
+            else:
+                with Image.open(path) as image:
+                    given = image.copy()
+        except (OSError, ValueError) as error:
+            raise ImageError(
+                f"Cannot read the heatmap '{path}': {error}. Give a .npy array or a grey image."
+            ) from error
+    if isinstance(given, Image.Image):
+        is_deep = given.mode.startswith("I")
+        given = np.asarray(given if is_deep else given.convert("L"), np.float32) / (65535.0 if is_deep else 255.0)
+    values = np.asarray(given)
     if values.ndim == 3 and values.shape[0] == 1:
         values = values[0]
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
@@ -149,23 +162,6 @@ def _of_folder(folder: Path, images: Sequence[Image.Image], kind: str) -> list[P
             "for each, or open the images from files of the same names."
         )
     return [found[name] for name in sorted(found)]
-
-
-def _read_file(path: Path) -> np.ndarray:
-    try:
-        if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False)
-        with Image.open(path) as image:
-            image.load()
-            return _grey(image)
-    except (OSError, ValueError) as error:
-        raise ImageError(f"Cannot read the heatmap '{path}': {error}. Give a .npy array or a grey image.") from error
-
-
-def _grey(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):
-        return np.asarray(image, dtype=np.float32) / 65535.0
-    return np.asarray(image.convert("L"), dtype=np.float32) / 255.0
 
 
 def _checked_score(value: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 from small_world import config, make_folder, random_pipeline, run
 
 from grefine.errors import ConfigError
-from grefine.indicators.self_calibrate import likely_good, split
+from grefine.indicators.calibrate import likely_good, split
 
 SETTINGS = {"gate": True, "mask_threshold": None, "total_steps": 1, "max_regions": 1}
 
