@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
+from scipy.optimize import leastsq
+from scipy.special import expit
 
 from grefine.errors import ConfigError
 from grefine.evaluate.statistics import SEED
@@ -51,8 +54,6 @@ def krcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
 
 
 def _correlation(measure: str, predicted: ArrayLike, opinion: ArrayLike) -> float:
-    from scipy import stats
-
     x, y = _both(predicted, opinion)
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
@@ -61,8 +62,6 @@ def _correlation(measure: str, predicted: ArrayLike, opinion: ArrayLike) -> floa
 
 def logistic5(x: ArrayLike, b1: float, b2: float, b3: float, b4: float, b5: float) -> np.ndarray:
     """Return b1 (1/2 - 1/(1 + exp(b2 (x - b3)))) + b4 x + b5, the field's usual 5-parameter mapping."""
-    from scipy.special import expit
-
     x = np.asarray(x, dtype=float)
     return b1 * (expit(b2 * (x - b3)) - 0.5) + b4 * x + b5
 
@@ -73,8 +72,6 @@ def fit_logistic5(predicted: ArrayLike, opinion: ArrayLike) -> np.ndarray | None
     Fitting runs on standardised predictions, so that metrics of any scale converge alike. The best of several starts
     counts: from one alone, a curve that saturates is often missed. A straight line is a fit, too (b1 = 0).
     """
-    from scipy.optimize import leastsq
-
     x, y = _both(predicted, opinion)
     if x.size < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
@@ -99,6 +96,17 @@ def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000
     x, y = x[keep], y[keep]
     mapped = fit_logistic5(x, y)
     error = (x if mapped is None else mapped) - y
+    intervals: dict[str, tuple[float, float]] = {}
+    if x.size >= 4 and resamples > 0:
+        rng = np.random.default_rng(seed)
+        measures, drawn = {"srcc": srcc, "plcc": plcc, "krcc": krcc}, []
+        for _ in range(resamples):
+            pick = rng.integers(0, x.size, x.size)
+            drawn.append([measure(x[pick], y[pick]) for measure in measures.values()])
+        for name, values in zip(measures, np.array(drawn).T, strict=True):
+            if np.isfinite(values).any():
+                low, high = np.quantile(values[np.isfinite(values)], (0.025, 0.975))
+                intervals[name] = (float(low), float(high))
     return Agreement(
         n=x.size,
         srcc=srcc(x, y),
@@ -110,27 +118,8 @@ def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000
         rmse_raw=float(np.sqrt(((x - y) ** 2).mean())) if x.size else math.nan,
         mae_raw=float(np.abs(x - y).mean()) if x.size else math.nan,
         fitted=mapped is not None,
-        intervals=_intervals(x, y, resamples, seed),
+        intervals=intervals,
     )
-
-
-def _intervals(x: np.ndarray, y: np.ndarray, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
-    if x.size < 4 or resamples < 1:
-        return {}
-    rng = np.random.default_rng(seed)
-    measures = {"srcc": srcc, "plcc": plcc, "krcc": krcc}
-    drawn: dict[str, list[float]] = {name: [] for name in measures}
-    for _ in range(resamples):
-        pick = rng.integers(0, x.size, x.size)
-        for name, measure in measures.items():
-            drawn[name].append(measure(x[pick], y[pick]))
-    result = {}
-    for name, values in drawn.items():
-        finite = np.array(values)[np.isfinite(values)]
-        if finite.size:
-            low, high = np.quantile(finite, (0.025, 0.975))
-            result[name] = (float(low), float(high))
-    return result
 
 
 def _both(predicted: ArrayLike, opinion: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
