@@ -22,7 +22,7 @@ from grefine.text.parse import parse
 from grefine.types import RepairPlan
 from lab.bench import intervals
 from lab.bench.cases import tensor_of
-from lab.bench.chain import Runner
+from lab.bench.chain import Runner, quiet_pipeline
 from lab.bench.run import Sizes, defective_cases
 from lab.bench.verdicts import judge
 from lab.bench_judges.check import tie_bands
@@ -51,8 +51,9 @@ class Remembering:
         return [dict(self.known[key]) if self.spec is None else self.known[key] for key in keys]
 
 
-def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], None]) -> Iterator[str]:
+def measure(pipeline: str, count: int, tries: int, seed: int, say: Callable[[str], None]) -> Iterator[str]:
     """Give the lines of the table as they are known."""
+    pipe: Any = quiet_pipeline(pipeline)
     pipe.register_to_config(unet_traits={})
     part = count / 176
     cases = defective_cases(Sizes(damaged=round(64 * part), heldout=round(32 * part), misaligned=round(20 * part)))

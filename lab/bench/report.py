@@ -1,14 +1,11 @@
 """The benchmark's result: rows with intervals, what is absent and why, as JSON and as Markdown."""
 
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError
-from grefine.io.atomic import write_atomic
 from lab.bench.targets import TARGETS, Target
 
 SCHEMA = 1
@@ -56,33 +53,26 @@ class Report:
         }
         return {"schema": SCHEMA, "about": self.about, "rows": rows, "absent": self.absent}
 
-    def write_json(self, path: Path) -> None:
-        """Write the rows as JSON."""
-        _write(path, json.dumps(self.to_dict(), indent=1) + "\n")
-
-    def write_raw(self, path: Path) -> None:
-        """Write one JSON line per judged picture."""
-        _write(path, "".join(json.dumps(record) + "\n" for record in self.raw))
-
     def markdown(self) -> str:
         """Return the rows as Markdown: those with a target first, then the rest by group, then what is absent."""
-        lines = [f"# Toy world: {self.about.get('pipeline', '')}", "", _about(self.about), ""]
-        wanted = {name: target for name, target in TARGETS.items() if name in self.rows or name in self.absent}
+        about = ", ".join(f"{name} {value}" for name, value in self.about.items() if name != "pipeline")
+        lines = [f"# Toy world: {self.about.get('pipeline', '')}", "", f"{about}.", ""]
         lines += ["| row | value | 95 % interval | n | at least | aim | |", "|---|---|---|---|---|---|---|"]
-        for name, target in wanted.items():
-            if name in self.rows:
-                row = self.rows[name]
-                lines.append(
-                    f"| {name} | {_cells(row)} | {target.at_least:g} | {target.aim:g} | {_verdict(row, target)} |"
-                )
+        for name, target in TARGETS.items():
+            if row := self.rows.get(name):
+                goals = f"{target.at_least:g} | {target.aim:g} | {_verdict(row, target)}"
+                lines.append(f"| {name} | {_cells(row)} | {goals} |")
         others = [name for name in self.rows if name not in TARGETS and ".kind." not in name]
         if others:
             lines += ["", "| further rows | value | 95 % interval | n |", "|---|---|---|---|"]
             lines += [f"| {name} | {_cells(self.rows[name])} |" for name in others]
         lines += self._by_kind()
         if self.absent:
+            by_reason: dict[str, list[str]] = {}
+            for name, reason in self.absent.items():
+                by_reason.setdefault(reason, []).append(name)
             lines += ["", "Not measured:", ""]
-            lines += [f"- {names}: {reason}" for names, reason in _grouped(self.absent)]
+            lines += [f"- {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
         return "\n".join(lines) + "\n"
 
     def _by_kind(self) -> list[str]:
@@ -102,15 +92,6 @@ class Report:
         return lines if kinds else []
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text.encode())
-
-
-def _about(about: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in about.items() if name != "pipeline") + "."
-
-
 def _cells(row: Row) -> str:
     return f"{_number(row.value)} | {_number(row.low)} .. {_number(row.high)} | {row.n}"
 
@@ -128,10 +109,3 @@ def _verdict(row: Row, target: Target) -> str:
     if sign * row.value >= sign * target.aim:
         return "aim"
     return "reached" if sign * row.value >= sign * target.at_least else "below"
-
-
-def _grouped(absent: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in absent.items():
-        by_reason.setdefault(reason, []).append(name)
-    return [(", ".join(names), reason) for reason, names in by_reason.items()]

@@ -4,6 +4,8 @@ Goldberg and Nivre, "Training Deterministic Parsers with Non-Deterministic Oracl
 end of the buffer, so that a prompt may have several.
 """
 
+from functools import cache
+
 import numpy as np
 
 from grefine.text.features import (
@@ -153,15 +155,9 @@ class States:
         self.stack[x, self.top[x]] = -1
 
 
+_tag_atom = cache(lambda tag: atom(f"tag {tag}"))
+
+
 def tag_atoms(tags: list[str]) -> np.ndarray:
     """Return the atoms of tags."""
-    return np.array([_tag_atom(t) for t in tags], dtype=np.uint32)
-
-
-_tag_atoms: dict[str, int] = {}
-
-
-def _tag_atom(tag: str) -> int:
-    if tag not in _tag_atoms:
-        _tag_atoms[tag] = atom("tag " + tag)
-    return _tag_atoms[tag]
+    return np.array([_tag_atom(tag) for tag in tags], dtype=np.uint32)

@@ -53,6 +53,12 @@ class UnetSettings:
     seed: int = 3
 
 
+KINDS: dict[str, Any] = {
+    "unet": UNet2DConditionModel,
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+}
+"""What is trained here, by component name; everything else is the pipeline's."""
 MILD = 0.4
 """Strength below which the source can still be seen in the first latents."""
 
@@ -83,7 +89,7 @@ class Net:
     @property
     def parts(self) -> dict[str, Any]:
         """The parts by component name."""
-        return {"unet": self.unet, "text_encoder": self.text_encoder, "text_encoder_2": self.text_encoder_2}
+        return {name: getattr(self, name) for name in KINDS}
 
     def parameters(self) -> list[Tensor]:
         """All weights, in a fixed order."""
@@ -286,12 +292,7 @@ def load(out: Path, settings: UnetSettings, vocab: int, end: int) -> Net:
     """Take up what `out` holds, or begin anew."""
     if not (out / "unet" / "config.json").is_file():
         return build(settings, vocab, end)
-    kinds = {
-        "unet": UNet2DConditionModel,
-        "text_encoder": CLIPTextModel,
-        "text_encoder_2": CLIPTextModelWithProjection,
-    }
-    return Net(**{name: kind.from_pretrained(out / name) for name, kind in kinds.items()})
+    return Net(**{name: kind.from_pretrained(out / name) for name, kind in KINDS.items()})
 
 
 class averaged:  # noqa: N801 - reads as a statement: `with averaged(net, average):`
