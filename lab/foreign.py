@@ -3,10 +3,11 @@
 import math
 import random
 from collections.abc import Callable, Sequence
-from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
+
+from lab.world.files import through
 
 RESAMPLE = (
     Image.Resampling.NEAREST,
@@ -19,12 +20,10 @@ WORDS = "quality map prompt light of the a picture tree over water seed score 42
 
 def saved(image: Image.Image, rng: random.Random, lowest: int = 85) -> Image.Image:
     """Return a picture as JPEG (both chroma samplings) or WebP gives it back."""
-    data, quality = BytesIO(), rng.randint(lowest, 100)
+    quality = rng.randint(lowest, 100)
     if rng.random() < 0.7:
-        image.save(data, "JPEG", quality=quality, subsampling=rng.choice((0, 2)))
-    else:
-        image.save(data, "WEBP", quality=quality)
-    return Image.open(data).convert("RGB")
+        return through(image, "JPEG", quality=quality, subsampling=rng.choice((0, 2)))
+    return through(image, "WEBP", quality=quality)
 
 
 def resized(image: Image.Image, scale: float, rng: random.Random) -> Image.Image:

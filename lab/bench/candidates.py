@@ -21,12 +21,12 @@ from grefine.scorers.protocol import Scorer, value_names
 from grefine.text.parse import parse
 from grefine.types import RepairPlan
 from lab.bench import intervals
-from lab.bench.cases import tensor_of
 from lab.bench.chain import Runner, quiet_pipeline
 from lab.bench.run import Sizes, defective_cases
 from lab.bench.verdicts import judge
 from lab.bench_judges.check import tie_bands
 from lab.bench_judges.networks import Judges
+from lab.world.pictures import tensor_of
 
 CHOOSERS = ("mdiqa", "moe_agiqa", "mdiqa,moe_agiqa", "lar_iqa", "lar_iqa,moe_agiqa", "mdiqa,lar_iqa")
 Seen = dict[bytes, list[list[np.ndarray]]]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -99,12 +98,6 @@ def quantised(images: Tensor) -> Tensor:
 def pictures_of(images: Tensor) -> list[Image.Image]:
     """Turn (B, 3, H, W) in 0..1 into PIL images."""
     return [to_picture(image) for image in images]
-
-
-def tensor_of(pictures: Sequence[Image.Image]) -> Tensor:
-    """Turn PIL images of one size into (B, 3, H, W) in 0..1."""
-    pixels = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 
 def clean_cases(count: int, number: int, combinations: Combinations = "seen") -> Cases:

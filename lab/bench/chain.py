@@ -11,7 +11,8 @@ from torch import Tensor
 
 from grefine.pipeline import GRefinePipeline
 from grefine.types import RefineResult
-from lab.bench.cases import Cases, tensor_of
+from lab.bench.cases import Cases
+from lab.world.pictures import tensor_of
 
 
 def quiet_pipeline(name: str | Path) -> GRefinePipeline:

@@ -19,7 +19,6 @@ from lab.bench.cases import (
     damaged_cases,
     misaligned_cases,
     spans,
-    tensor_of,
 )
 from lab.bench.repaint import phrase_first, widened
 from lab.bench.report import Report, Row
@@ -29,6 +28,7 @@ from lab.bench.verdicts import judge, outcome_rows, records, repair_rows
 from lab.bench_judges.check import as_jpeg, tie_bands
 from lab.bench_judges.networks import Judges
 from lab.world.captions import matches
+from lab.world.pictures import tensor_of
 from lab.world.seeds import BENCHMARK, CHECK, JUDGES
 from lab.world.vocabulary import COLOUR_RGB, HELD_OUT_DEFECT, HELD_OUT_PAIRS, TRAINING_DEFECTS
 
