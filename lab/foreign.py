@@ -129,9 +129,8 @@ def text(rng: random.Random) -> Image.Image:
 def screenshot(rng: random.Random) -> Image.Image:
     """Windows with bars, buttons, fields and text."""
     width, height = _size(rng, 128)
-    image = (
-        gradient(rng).resize((width, height)) if rng.random() < 0.5 else Image.new("RGB", (width, height), (236,) * 3)
-    )
+    coloured, size = rng.random() < 0.5, (width, height)
+    image = gradient(rng).resize(size) if coloured else Image.new("RGB", size, (236,) * 3)
     draw = ImageDraw.Draw(image)
     for _ in range(rng.randint(1, 4)):
         left, top = rng.randint(0, width // 2), rng.randint(0, height // 2)
@@ -205,11 +204,8 @@ def landscape(rng: random.Random) -> Image.Image:
     """A drawn scene of another hand: sky, sun, hills, ground, and things made of a few flat or outlined shapes."""
     width, height = _size(rng)
     scale = rng.choice((1, 3))
-    image = (
-        gradient(rng).resize((width * scale, height * scale))
-        if rng.random() < 0.5
-        else Image.new("RGB", (width * scale, height * scale), _colour(rng))
-    )
+    size, coloured = (width * scale, height * scale), rng.random() < 0.5
+    image = gradient(rng).resize(size) if coloured else Image.new("RGB", size, _colour(rng))
     draw, reach, level = ImageDraw.Draw(image), min(image.size), image.height * rng.uniform(0.35, 0.75)
     if rng.random() < 0.5:
         x, y, r = rng.uniform(0, image.width), rng.uniform(0, level), reach * rng.uniform(0.04, 0.12)

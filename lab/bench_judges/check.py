@@ -69,8 +69,8 @@ def check_judges(judges: Judges, count: int = 500) -> dict[str, float]:
     clean = render(scenes)
     spoilt = damage(clean.images, clean.objects.any(1), generator, DEFECT_KINDS)
     # How often a damaged picture's worst cells look worse than a clean one's.
-    maps = (judges.defect_map(images) for images in (spoilt.images, clean.images))
-    found["defect_auc"] = separation_of(*(found.flatten(1).topk(24, 1).values.mean(1).numpy() for found in maps))
+    maps = (judges.defect_map(images).flatten(1) for images in (spoilt.images, clean.images))
+    found["defect_auc"] = separation_of(*(cells.topk(24, 1).values.mean(1).numpy() for cells in maps))
     first = scenes.noun[:, 0], scenes.colour[:, 0]
     found["present"] = float((judges.area_of(clean.images, *first) >= PRESENT)[scenes.present[:, 0]].float().mean())
     other = (first[1] + 4) % 8

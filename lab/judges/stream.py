@@ -116,8 +116,8 @@ def judged(
     images = as_files(images, source, files) if files else images
     part = (severity / SEVERE).clamp(0, 1)
     # Every fault takes its share of what the others left; a local one steeply where it just becomes visible.
-    quality = (1 - 0.6 * (1 - (1 - strengths))).prod(dim=1) * (1 - 0.8 * part.sqrt())
     dimensions, lost = 1 - strengths, 0.7 * part**local_exponent
+    quality = (1 - 0.6 * (1 - dimensions)).prod(dim=1) * (1 - 0.8 * part.sqrt())
     for kind, name in LOCAL_DIMENSION.items():
         rows, column = hurt.kinds == DEFECT_KINDS.index(kind), DIMENSIONS.index(name)
         whole = (1 - dimensions[:, column]) * (1 - lost)

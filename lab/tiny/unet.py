@@ -270,18 +270,8 @@ def train_unet(
             tokenizer.save_pretrained(out / name)
         plan.save_pretrained(out / "scheduler")
 
-    metrics = fit(
-        record,
-        step,
-        net.parts.values(),
-        settings,
-        budget,
-        accelerator,
-        evaluate=evaluate,
-        save=save,
-        after_step=follow,
-        every=0.05,
-    )
+    look = {"evaluate": evaluate, "save": save, "after_step": follow, "every": 0.05}
+    metrics = fit(record, step, net.parts.values(), settings, budget, accelerator, **look)
     curves(record, out / "training" / "unet.png")
     with averaged(net, average):
         unet_samples(net, coder, tokenizer, plan, out / "training" / "unet_samples.png")

@@ -103,20 +103,15 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
         return {"loss": reconstruction + settings.kl_weight * posterior.kl().mean(), "l1": F.l1_loss(output, images)}
 
     def save() -> None:
-        if settings.train_encoder:
-            vae.register_to_config(scaling_factor=latent_scale(vae, accelerator.device))
+        if settings.train_encoder:  # the latents of the world get unit spread
+            images = batch(VALIDATE, 2, 64, device=accelerator.device).clean.images
+            with torch.no_grad():
+                spread = vae.encode(signed(images)).latent_dist.mode().std()
+            vae.register_to_config(scaling_factor=float(1 / spread))
         save_half(out, vae=vae)
 
-    metrics = fit(
-        record,
-        step,
-        [vae],
-        settings,
-        budget,
-        accelerator,
-        evaluate=lambda: measure(vae, accelerator.device),
-        save=save,
-    )
+    look = {"evaluate": lambda: measure(vae, accelerator.device), "save": save}
+    metrics = fit(record, step, [vae], settings, budget, accelerator, **look)
     curves(record, out / "training" / f"{name}.png")
     data = batch(VALIDATE, 1, 12, device=accelerator.device)
     with torch.no_grad():
@@ -130,13 +125,6 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
 def round_trip(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """Encode and decode images (B, 3, S, S) in 0..1."""
     return (vae.decode(vae.encode(signed(images)).latent_dist.mode()).sample / 2 + 0.5).clamp(0, 1)
-
-
-@torch.no_grad()
-def latent_scale(vae: AutoencoderKL, device: torch.device) -> float:
-    """Return the factor that gives the latents of the world unit spread."""
-    images = batch(VALIDATE, 2, 64, device=device).clean.images
-    return float(1 / vae.encode(signed(images)).latent_dist.mode().std())
 
 
 def measure(vae: AutoencoderKL, device: torch.device) -> dict[str, float]:
