@@ -316,7 +316,6 @@ def house() -> None:
 
 
 def say(line: str) -> None:
-    """Tell how far it is."""
     typer.echo(line, err=True)
 
 

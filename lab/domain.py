@@ -239,7 +239,6 @@ def photograph_files(folder: Path, trained: bool | None) -> list[Path]:
 
 
 def read_photographs(folder: Path, trained: bool | None) -> list[Image.Image]:
-    """Read them, with longer sides of up to 1536 pixels."""
     found = []
     for path in photograph_files(folder, trained):
         image = Image.open(path).convert("RGB")

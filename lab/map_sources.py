@@ -35,11 +35,9 @@ class ToyQuality(_Toy):
     """Toy scenes, half of them spoilt in one place; the opinion is their true quality."""
 
     def draw(self, number: int, count: int) -> Opinions:
-        """Render batch `number`."""
         return self._rated(judged(MAPS_TRAIN + self.seed, number, count, distorted_share=0.0))
 
     def held_out(self) -> Opinions:
-        """Render the same held-out scenes every time."""
         return self._rated(judged(MAPS_HELD_OUT, 0, HELD_OUT_SCENES, distorted_share=0.0))
 
     def _rated(self, data: Judged) -> Opinions:
@@ -56,11 +54,9 @@ class ToyAlignment(_Toy):
     """Toy scenes with three captions each: their own, one with a wrong word, and another scene's."""
 
     def draw(self, number: int, count: int) -> Opinions:
-        """Render batch `number`: a third as many scenes as opinions."""
         return self._rated(MAPS_TRAIN + self.seed, number, max(2, count // 3))
 
     def held_out(self) -> Opinions:
-        """Render the same held-out scenes every time."""
         return self._rated(MAPS_HELD_OUT, 1, HELD_OUT_SCENES // 2)
 
     def _rated(self, seed: int, number: int, scenes: int) -> Opinions:

@@ -28,7 +28,6 @@ SEED = 20_130_301
 
 
 def blurred(image: Image.Image, deviation: float) -> Image.Image:
-    """Blur by a Gaussian."""
     return image.filter(ImageFilter.GaussianBlur(deviation))
 
 
@@ -90,7 +89,6 @@ class Sample:
 
 
 def sample(image: Image.Image) -> Sample:
-    """Measure one photograph."""
     rng = np.random.default_rng(SEED)
     views = [list(graded(view(image, rng), rng)) for _ in range(VIEWS)]
     found = np.array([[severity_features(luminance(copy)) for copy, _ in copies] for copies in views])

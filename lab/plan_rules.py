@@ -213,7 +213,6 @@ def _told(caption: Caption) -> tuple[tuple[str, ...], int]:
 
 
 def _layers(world: World, scene: Scenes, objects: torch.Tensor, ground: torch.Tensor) -> tuple[Layer, ...]:
-    """Return what one toy scene shows."""
     found = []
     for slot in scene.present[0].nonzero()[:, 0].tolist():
         noun, colour, texture = (int(t[0, slot]) for t in (scene.noun, scene.colour, scene.texture))

@@ -72,7 +72,6 @@ class Restorer(nn.Module):
 
 
 def spoilt_pairs(seed: int, number: int, count: int, settings: RestorerSettings) -> tuple[Tensor, Tensor]:
-    """Return clean pictures and the same blurred and noisy."""
     source = generator(seed, number)
     clean = render(sample(count, source)).images
     spoilt = clean

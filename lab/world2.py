@@ -159,7 +159,6 @@ def masks(scene: Scene) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def draw(scene: Scene) -> Image.Image:
-    """Draw the picture."""
     large = SIDE * FINE
     picture = Image.new("RGB", (large, large), WALLS[scene.wall][1])
     pen = ImageDraw.Draw(picture)

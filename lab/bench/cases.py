@@ -51,12 +51,10 @@ class Cases:
 
     @property
     def prompts(self) -> list[str]:
-        """The captions' texts."""
         return [caption.text for caption in self.captions]
 
     @property
     def pictures(self) -> list[Image.Image]:
-        """The pictures as PIL images."""
         return pictures_of(self.images)
 
     def __getitem__(self, rows: Sequence[int]) -> "Cases":
@@ -65,7 +63,6 @@ class Cases:
         return Cases(*([c[i] for i in rows] if isinstance(c, list) else c[index] for c in columns))
 
     def of(self, *kinds: str) -> "Cases":
-        """Return the cases of these kinds."""
         return self[[i for i, kind in enumerate(self.kinds) if kind in kinds]]
 
     @property
@@ -96,7 +93,6 @@ def quantised(images: Tensor) -> Tensor:
 
 
 def pictures_of(images: Tensor) -> list[Image.Image]:
-    """Turn (B, 3, H, W) in 0..1 into PIL images."""
     return [to_picture(image) for image in images]
 
 

@@ -37,7 +37,6 @@ def share_of(p: float, n: int) -> Row:
 
 
 def mean(values: ArrayLike) -> Row:
-    """Return a mean with its bootstrap interval."""
     x = np.asarray(values, dtype=float).ravel()
     if x.size == 0:
         return EMPTY
@@ -60,8 +59,6 @@ def separation(good: ArrayLike, bad: ArrayLike) -> Row:
 
 
 def correlation(values: ArrayLike, truth: ArrayLike) -> Row:
-    """Return Spearman's rank correlation."""
-
     def srcc(pairs: np.ndarray) -> float:
         constant = np.ptp(pairs[:, 0]) == 0 or np.ptp(pairs[:, 1]) == 0
         return 0.0 if constant else float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)

@@ -63,7 +63,6 @@ class Truth:
         self.clean = dict(zip(cases.prompts, cases.clean, strict=True))
 
     def shown(self, prompts: Sequence[str] | None) -> Tensor:
-        """Return the clean scenes of some prompts."""
         return torch.stack([self.clean[prompt] for prompt in prompts or ()])
 
     def gradient(self, image: Tensor, prompts: Sequence[str] | None = None) -> Tensor:

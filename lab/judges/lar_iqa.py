@@ -47,7 +47,6 @@ class LARIQASettings:
 
 
 def build(settings: LARIQASettings) -> LARIQA:
-    """Make an untrained tiny LAR-IQA."""
     model = LARIQA(
         encoder=settings.encoder,
         encoder_options={"output_stride": settings.output_stride},

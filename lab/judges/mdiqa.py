@@ -60,7 +60,6 @@ class MDIQASettings:
 
 
 def build(settings: MDIQASettings) -> MDIQA:
-    """Make an untrained tiny MDIQA."""
     options = {
         "channels": list(settings.channels),
         "stem_width": settings.stem_width,

@@ -21,7 +21,6 @@ def draw(settings: Any, number: int, device: torch.device) -> Judged:
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], images: Tensor, chunk: int = 64) -> Tensor:
-    """Run a network over many images."""
     return torch.cat([function(part) for part in images.split(chunk)])
 
 

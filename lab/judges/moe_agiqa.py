@@ -62,7 +62,6 @@ class MoEAGIQASettings:
 
 
 def build(settings: MoEAGIQASettings, vocabulary: int) -> MoEAGIQA:
-    """Make an untrained tiny MoE-AGIQA (version 1)."""
     width = settings.width
     model = MoEAGIQA(
         crop_size=64,

@@ -63,7 +63,6 @@ class States:
         self.on_stack = np.zeros((count, width), dtype=bool)
 
     def active(self) -> np.ndarray:
-        """Return the sentences that are not finished."""
         return np.flatnonzero((self.b < self.n) | (self.top > _PAD))
 
     def atoms(self, r: np.ndarray) -> np.ndarray:
@@ -159,5 +158,4 @@ _tag_atom = cache(lambda tag: atom(f"tag {tag}"))
 
 
 def tag_atoms(tags: list[str]) -> np.ndarray:
-    """Return the atoms of tags."""
     return np.array([_tag_atom(tag) for tag in tags], dtype=np.uint32)

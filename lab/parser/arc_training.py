@@ -98,7 +98,6 @@ class LabellerTrainer:
     def label(
         self, sentences: Sequence[Sentence], tags: Sequence[list[str]], heads: Sequence[list[int]]
     ) -> list[list[str]]:
-        """Return predicted labels of given arcs."""
         out = []
         for sentence, t, h in zip(sentences, tags, heads, strict=True):
             best = self.table.scores(self._rows(sentence.words, t, h)).argmax(axis=1)

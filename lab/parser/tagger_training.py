@@ -94,7 +94,6 @@ class TaggerTrainer:
         self.table.weights = self.table.average()
 
     def tag(self, sentences: Sequence[Sentence]) -> list[list[str]]:
-        """Return predicted tags."""
         out: list[list[str]] = [[] for _ in sentences]
         order = sorted(range(len(sentences)), key=lambda k: len(sentences[k].words))
         for start in range(0, len(order), 64):

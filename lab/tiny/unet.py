@@ -88,16 +88,13 @@ class Net:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The parts by component name."""
         return {name: getattr(self, name) for name in KINDS}
 
     def parameters(self) -> list[Tensor]:
-        """All weights, in a fixed order."""
         return [p for part in self.parts.values() for p in part.parameters()]
 
 
 def build(settings: UnetSettings, vocab: int, end: int) -> Net:
-    """Make untrained parts."""
     encoders = []
     for width, layers in zip(settings.text_widths, settings.text_layers, strict=True):
         encoders.append(

@@ -50,7 +50,6 @@ class Scenes:
 
     @staticmethod
     def cat(parts: "list[Scenes]") -> "Scenes":
-        """Join batches."""
         return Scenes(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Scenes)})
 
 

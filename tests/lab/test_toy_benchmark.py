@@ -21,9 +21,8 @@ from lab.bench.cases import (
     spans,
 )
 from lab.bench.repaint import phrase_first, widened
-from lab.bench.report import Report, Row
+from lab.bench.report import TARGETS, Report, Row
 from lab.bench.run import control_masks
-from lab.bench.targets import TARGETS
 from lab.bench.verdicts import judge, outcome_rows, records, repair_rows
 from lab.bench_judges.check import as_jpeg, tie_bands
 from lab.bench_judges.networks import Judges
