@@ -83,7 +83,12 @@ def measure(pipeline: str, count: int, tries: int, seed: int, say: Callable[[str
         found = [_outcomes(image, text, plan, seen, chooser, panel, config) for image, text, plan in given]
         verdicts = [judge(looks, bands, cases, tensor_of(images)) for images in zip(*found, strict=True)]
         better, worse = ([[getattr(v, what) for v in one] for one in verdicts] for what in ("improved", "worse"))
-        yield _line(name, np.array(better, float), np.array(worse, float))
+        improved, fell = np.array(better, float), np.array(worse, float)  # (tries + 1, n), the chosen last
+        one, chosen, best = improved[:-1].mean(0), improved[-1], improved[:-1].max(0)
+        won = intervals.ratio(chosen - one, best - one)
+        rates = " | ".join(f"{values.mean():.3f}" for values in (one, chosen, best))
+        gap = f"{won.value:.2f} ({won.low:.2f} to {won.high:.2f})"
+        yield f"| {name} | {rates} | {gap} | {fell[:-1].mean():.3f} → {fell[-1].mean():.3f} |"
 
 
 def _outcomes(
@@ -106,12 +111,3 @@ def _outcomes(
         both = {"original": picture, "repainted": after}
         done.append(Image.fromarray(rounded(both[decide(panel, both, text, config)[0].kept])))
     return done
-
-
-def _line(name: str, improved: np.ndarray, worse: np.ndarray) -> str:
-    """Return one row; both arrays are (tries + 1, n), the chosen last."""
-    one, chosen, best = improved[:-1].mean(0), improved[-1], improved[:-1].max(0)
-    won = intervals.ratio(chosen - one, best - one)
-    rates = " | ".join(f"{values.mean():.3f}" for values in (one, chosen, best))
-    fell = f"{worse[:-1].mean():.3f} → {worse[-1].mean():.3f}"
-    return f"| {name} | {rates} | {won.value:.2f} ({won.low:.2f} to {won.high:.2f}) | {fell} |"

@@ -39,16 +39,16 @@ def read_treebank(path: Path) -> list[Sentence]:
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
         blocks = (block.split("\n") for block in text.replace("\r\n", "\n").split("\n\n"))
         tables = ([cells for line in block if (cells := line.split("\t"))[0].isdigit()] for block in blocks)
-        return [_sentence(rows) for rows in tables if rows]
+        return [
+            Sentence(
+                [r[1].replace("\u00a0", " ").replace(" ", "") or "_" for r in rows],
+                [r[4] for r in rows],
+                [int(r[6]) - 1 for r in rows],
+                [r[7] for r in rows],
+                ["SpaceAfter=No" in r[9] for r in rows],
+            )
+            for rows in tables
+            if rows
+        ]
     except (OSError, EOFError, ValueError, IndexError) as error:
         raise ConfigError(f"Cannot read '{path}' as CoNLL-U: {error}.") from error
-
-
-def _sentence(rows: list[list[str]]) -> Sentence:
-    return Sentence(
-        [r[1].replace("\u00a0", " ").replace(" ", "") or "_" for r in rows],
-        [r[4] for r in rows],
-        [int(r[6]) - 1 for r in rows],
-        [r[7] for r in rows],
-        ["SpaceAfter=No" in r[9] for r in rows],
-    )

@@ -8,7 +8,8 @@ It mostly sees the damaged picture in its masked-image channels too, and edits m
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -282,22 +283,16 @@ def load(out: Path, settings: UnetSettings, vocab: int, end: int) -> Net:
     return Net(**{name: kind.from_pretrained(out / name) for name, kind in KINDS.items()})
 
 
-class averaged:  # noqa: N801 - reads as a statement: `with averaged(net, average):`
+@contextmanager
+def averaged(net: Net, average: list[Tensor]) -> Iterator[None]:
     """Swap the moving average of the weights in, and out again; in full precision both ways."""
-
-    def __init__(self, net: Net, average: list[Tensor]) -> None:
-        self.net, self.average = net, average
-
-    @torch.no_grad()
-    def __enter__(self) -> None:
-        self.kept = [p.detach().clone() for p in self.net.parameters()]
-        for p, mean in zip(self.net.parameters(), self.average, strict=True):
-            p.copy_(mean)
-
-    @torch.no_grad()
-    def __exit__(self, *_: object) -> None:
-        for p, kept in zip(self.net.parameters(), self.kept, strict=True):
-            p.copy_(kept)
+    weights = [p.detach() for p in net.parameters()]
+    kept = [weight.clone() for weight in weights]
+    torch._foreach_copy_(weights, average)
+    try:
+        yield
+    finally:
+        torch._foreach_copy_(weights, kept)
 
 
 @torch.no_grad()
