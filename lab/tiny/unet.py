@@ -286,13 +286,10 @@ def load(out: Path, settings: UnetSettings, vocab: int, end: int) -> Net:
 @contextmanager
 def averaged(net: Net, average: list[Tensor]) -> Iterator[None]:
     """Swap the moving average of the weights in, and out again; in full precision both ways."""
-    weights = [p.detach() for p in net.parameters()]
-    kept = [weight.clone() for weight in weights]
-    torch._foreach_copy_(weights, average)
-    try:
-        yield
-    finally:
-        torch._foreach_copy_(weights, kept)
+    kept = [p.detach().clone() for p in net.parameters()]
+    torch._foreach_copy_([p.detach() for p in net.parameters()], average)
+    yield
+    torch._foreach_copy_([p.detach() for p in net.parameters()], kept)
 
 
 @torch.no_grad()
