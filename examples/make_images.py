@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from grefine.io.encode import write_image
+from grefine.io.atomic import write_atomic
+from grefine.io.encode import encode_image
 from lab.world.captions import describe
 from lab.world.defects import damage
 from lab.world.render import render
@@ -33,7 +34,8 @@ def main(seed: int = 11) -> None:
             pixels = max(tries, key=lambda one: float(one.severity)).images
         picture = Image.fromarray((pixels[0] * 255).round().byte().permute(1, 2, 0).numpy())
         path = FOLDER / f"{index + 1:02d}_{kind}.png"
-        write_image(path, picture, extra_text={"parameters": f"{caption}\nSteps: 20, Seed: {seed}, Size: 64x64"})
+        told = {"parameters": f"{caption}\nSteps: 20, Seed: {seed}, Size: 64x64"}
+        write_atomic(path, encode_image(picture, extra_text=told))
         rows.append({"file": path.name, "prompt": caption})
     with (FOLDER / "prompts.csv").open("w", newline="", encoding="utf-8") as table:
         writer = csv.DictWriter(table, ["file", "prompt"])

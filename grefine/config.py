@@ -32,7 +32,15 @@ def load_config(path: str | Path, schema: type[T], overrides: dict[str, Any] | N
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is not None and not isinstance(root, yaml.MappingNode):
             raise ConfigError(f"'{path}' must hold `key: value` lines, not a single value or a list.")
-        return build(schema, _from_mapping(root, schema, path) | (overrides or {}), where=f"'{path}'")
+        hints, loader, values = typing.get_type_hints(schema), yaml.SafeLoader(""), {}
+        fields = {f.name for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
+        for key, node in root.value if root is not None else ():
+            where = f"'{path}' line {key.start_mark.line + 1}"
+            if not isinstance(key.value, str) or key.value not in fields:
+                raise _unknown(key.value[:60] if isinstance(key.value, str) else "?", schema, where)
+            value = loader.construct_object(node, deep=True)
+            values[key.value] = _coerce(value, hints[key.value], f"{where}: '{key.value}'")
+        return build(schema, values | (overrides or {}), where=f"'{path}'")
     except ConfigError:
         raise
     except OSError as error:
@@ -117,23 +125,6 @@ def field_texts(schema: type) -> dict[str, str]:
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
     return found
-
-
-def _from_mapping(root: Any, schema: type, path: Path) -> dict[str, Any]:
-    import yaml
-
-    fields = {f.name for f in dataclasses.fields(schema)}
-    hints = typing.get_type_hints(schema)
-    loader = yaml.SafeLoader("")
-    values: dict[str, Any] = {}
-    for key, node in root.value if root is not None else ():
-        where = f"'{path}' line {key.start_mark.line + 1}"
-        if not isinstance(key.value, str) or key.value not in fields:
-            name = key.value if isinstance(key.value, str) else "?"
-            raise _unknown(name[:60], schema, where)
-        value = loader.construct_object(node, deep=True)
-        values[key.value] = _coerce(value, hints[key.value], f"{where}: '{key.value}'")
-    return values
 
 
 def _unknown(name: str, schema: type, where: str) -> ConfigError:

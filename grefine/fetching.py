@@ -9,6 +9,7 @@ import os
 import shutil
 import urllib.request
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -100,8 +101,8 @@ def fetch_names() -> list[str]:
 
 def fetch_recipe(name: str | Path) -> FetchRecipe:
     """Read the recipe that `name` means: a bundled one or a YAML file."""
-    own = [folder / f"{name}.yaml" for folder in _recipe_folders() if (folder / f"{name}.yaml").is_file()]
-    file = own[0] if own else config_file("fetch", name)
+    known = (folder / f"{name}.yaml" for folder in _recipe_folders())
+    file = next((file for file in known if file.is_file()), None) or config_file("fetch", name)
     recipe = load_config(file, FetchRecipe)
     if file.stem in RESERVED or (file.stem in fetch_names() and file.parent not in _recipe_folders()):
         raise ConfigError(f"'{file}' is named like something of grefine's own: give the recipe another name.")
@@ -190,11 +191,11 @@ def fetched_weights(name: str) -> Path:
 
 def fetched(name: str, path: str) -> Path:
     """Return one fetched file, checked against the lock."""
-    file, recipe = fetched_folder(name) / path, fetch_recipe(name)
-    if not _whole(fetched_folder(name), path, _locked(name).get(path, {})):
+    home, recipe = fetched_folder(name), fetch_recipe(name)
+    if not _whole(home, path, _locked(name).get(path, {})):
         raise _missing(recipe, name, path)
-    _check(file, name, path, {f.path: f.sha256 for f in recipe.files}.get(path))
-    return file
+    _check(home / path, name, path, {f.path: f.sha256 for f in recipe.files}.get(path))
+    return home / path
 
 
 def fetch(
@@ -335,8 +336,14 @@ def _from_hub_cache(name: str, part: HubFiles, revision: str | None, report: Rep
     entries, home = {}, fetched_folder(name)
     for path, file in chosen.items():
         key = part.key(path)
-        _link(file.resolve(), home / key)
-        entries[key] = _entry(home / key, part.repo, snapshot.name, content_hash(home / key))
+        target = home / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(file.resolve(), target)
+        except OSError:  # other disks, and file systems without links
+            shutil.copyfile(file, target)
+        entries[key] = _entry(target, part.repo, snapshot.name, content_hash(target))
     _refuse_change(name, entries)
     _lock(name, entries)
     return True
@@ -397,16 +404,6 @@ def _reason(error: Exception, repo: str) -> str:
     return in_words(error)
 
 
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name; a copy where that is not possible."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def _matches(path: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
 
@@ -416,13 +413,6 @@ def _refuse_outside(path: str, what: str) -> None:
     plain = PurePosixPath(path.replace("\\", "/"))
     if plain.is_absolute() or ".." in plain.parts or ":" in path or not path:
         raise ConfigError(f"{what} '{path}' leads out of its folder: give a path below it, without '..'.")
-
-
-def _blob_of(path: Path) -> str:
-    """Return git's name for a file's content, which the hub states for small files."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _check(file: Path, name: str, path: str, known: str | None) -> None:
@@ -436,7 +426,8 @@ def _check(file: Path, name: str, path: str, known: str | None) -> None:
         raise WeightsCorrupt(
             f"'{file}' has sha256 {found}, expected {wanted}: delete it and run `grefine fetch {name}` again."
         )
-    if entry.get("blob") and _blob_of(file) != entry["blob"]:
+    listed, head = entry.get("blob"), f"blob {stat.st_size}\0".encode()  # git's name for it, if it is a small file
+    if listed and hashlib.sha1(head + file.read_bytes(), usedforsecurity=False).hexdigest() != listed:
         raise WeightsCorrupt(f"'{file}' is not the file that was listed: delete it and run `grefine fetch {name}`.")
     origin = entry.get("from", "placed by hand")
     _lock(name, {path: entry | _entry(file, origin, entry.get("revision"), found)})
@@ -467,12 +458,10 @@ def _read_lock() -> dict[str, Any]:
     file = cache_folder() / LOCK
     if not file.is_file():
         return {}
-    try:
+    with suppress(ValueError, AttributeError):
         found = json.loads(file.read_text(encoding="utf-8"))
         if all(isinstance(entry, dict) for files in found.values() for entry in files.values()):
             return found
-    except (ValueError, AttributeError):
-        pass
     raise WeightsCorrupt(f"The lock file '{file}' is not readable JSON of files; delete it to record anew.")
 
 
@@ -489,9 +478,9 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
 
 def _missing(recipe: FetchRecipe, name: str, path: str, why: str = "") -> WeightsMissing:
     place = fetched_folder(name) / path
-    origin = next((f.url for f in recipe.files if f.path == path), None)
-    repos = [part.repo for part in recipe.hub if path.startswith(part.key(""))]
-    origin = origin or next((f"https://huggingface.co/{repo}" for repo in repos), recipe.source)
+    origins = [f.url for f in recipe.files if f.path == path]
+    origins += [f"https://huggingface.co/{part.repo}" for part in recipe.hub if path.startswith(part.key(""))]
+    origin = [*origins, recipe.source][0]
     return WeightsMissing(
         f"'{path}' of {name} is not on this machine{f' and could not be fetched ({why})' if why else ''}: run "
         f"`grefine fetch {name}` with a network, or put a copy from {origin} at '{place}'."

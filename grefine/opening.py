@@ -70,14 +70,10 @@ def open_pipeline(pipeline: Any, opening: Opening) -> Any:
     else:
         pipe = _load(str(pipeline), opening)
     if opening.judges:
-        pipe.use_judges(*load_judges(opening.judges, opening.device or "cpu", opening.allow_noncommercial))
+        where, entries = opening.device or "cpu", [entry.partition("=") for entry in opening.judges]
+        terms = opening.allow_noncommercial
+        pipe.use_judges(*(load_scorer(name, path or None, where, terms) for name, _, path in entries))
     return pipe
-
-
-def load_judges(asked: Sequence[str], device: str, allow_noncommercial: bool = False) -> list[Any]:
-    """Return the judges that `NAME[=DIR]` entries mean."""
-    entries = [entry.partition("=") for entry in asked]
-    return [load_scorer(name, path or None, device, allow_noncommercial) for name, _, path in entries]
 
 
 def read_preferences(
@@ -120,7 +116,11 @@ def missing_judges(pipe: Any, config: RefineConfig | None = None) -> str:
 
 
 def _load(name: str, opening: Opening) -> Any:
+    from grefine.indicators.recipe import recipe_folder
+    from grefine.indicators.released import NAMES
     from grefine.pipeline import GRefinePipeline
+    from grefine.refine.loading import is_out_of_memory
+    from grefine.refine.painters.choose import open_painter
 
     device = opening.device or "cpu"
     check_device(device)
@@ -133,13 +133,18 @@ def _load(name: str, opening: Opening) -> Any:
         raise ConfigError("--offload needs the package accelerate: `pip install accelerate`.")
     name = str(here(name))
     try:
-        if opening.painter:
-            pipe = _painted(name, opening, dtype)
+        load: dict[str, Any] = {"device": device, "allow_noncommercial": opening.allow_noncommercial, "dtype": dtype}
+        painter = open_painter(opening.painter, opening.painter_class or None, **load) if opening.painter else None
+        if painter is not None and (name in NAMES or recipe_folder(name) is not None):
+            # Of a recipe its own painter is not loaded for its maps and judges.
+            pipe = GRefinePipeline.from_pipe(painter, maps=name)
+            pipe.register_to_config(_name_or_path=name)
         else:
             pipe = GRefinePipeline.from_pretrained(name, dtype=dtype)
+            if painter is not None:
+                pipe.use_painter(painter)
         if opening.restorer:
-            terms = opening.allow_noncommercial
-            pipe.use_restorer(opening.restorer, device=device, allow_noncommercial=terms, dtype=dtype)
+            pipe.use_restorer(opening.restorer, **load)
         if opening.offload == "model":
             pipe.enable_model_cpu_offload(device=device)
         elif opening.offload == "sequential":
@@ -151,32 +156,10 @@ def _load(name: str, opening: Opening) -> Any:
     except GRefineError:
         raise
     except Exception as error:
-        from grefine.refine.loading import is_out_of_memory
-
         if not is_out_of_memory(error):
             raise
         raise ConfigError(
             f"'{name}' in {str(dtype).removeprefix('torch.')} does not fit into the memory of {device}: use "
             "--dtype bf16, and on a GPU --offload model or --offload sequential."
         ) from error
-    return pipe
-
-
-def _painted(name: str, opening: Opening, dtype: torch.dtype) -> Any:
-    """Load a painter with the maps and judges of a pipeline; of a recipe its own painter is not loaded for that."""
-    from grefine.indicators.recipe import recipe_folder
-    from grefine.indicators.released import NAMES
-    from grefine.pipeline import GRefinePipeline
-    from grefine.refine.painters.choose import open_painter
-
-    device, terms = opening.device or "cpu", opening.allow_noncommercial
-    painter = open_painter(
-        opening.painter, opening.painter_class or None, None, None, None, device, terms, dtype=dtype
-    )
-    if name in NAMES or recipe_folder(name) is not None:
-        pipe = GRefinePipeline.from_pipe(painter, maps=name)
-        pipe.register_to_config(_name_or_path=name)
-        return pipe
-    pipe = GRefinePipeline.from_pretrained(name, dtype=dtype)
-    pipe.use_painter(painter)
     return pipe

@@ -35,17 +35,15 @@ from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.pq_prompts import PQPrompts
 from grefine.models.reward import RewardModel
 from grefine.refine.candidates import open_chooser
-from grefine.refine.denoise import Watch, latent_multiple
-from grefine.refine.device import OneDevice
+from grefine.refine.denoise import TENSORS, Watch, latent_multiple
 from grefine.refine.encode import GivenEmbeddings, PromptEncoding, Words
 from grefine.refine.explain import explain_result, memory_estimate
-from grefine.refine.follow import follow_plans, made_for, read_plans, seeds_of, stamped, with_guidance
+from grefine.refine.follow import follow_plans, made_for, read_plans, seeds_of, stamped
 from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering, taken_axes
 from grefine.refine.inputs import (
     KINDS,
     ImageInput,
-    Picture,
     check_call,
     check_types,
     check_words,
@@ -55,7 +53,7 @@ from grefine.refine.inputs import (
     resize_picture,
     write_images,
 )
-from grefine.refine.job import Job, open_jobs
+from grefine.refine.job import open_jobs
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps, guesses
 from grefine.refine.outcome import keep_best, latents_of
@@ -72,7 +70,7 @@ from grefine.refine.painters.sdxl import SDXLPainter, check_family
 from grefine.refine.plan import Planner
 from grefine.refine.regions import working_side
 from grefine.refine.repaint import repaint_regions
-from grefine.refine.restore import Restore, choose_restorer, refiner_of, restore_pictures
+from grefine.refine.restore import Restore, choose_restorer, restore_pictures
 from grefine.refine.settings import (
     STRENGTH_CAP,
     RefineConfig,
@@ -116,7 +114,6 @@ GUESSED = (
 
 
 class GRefinePipeline(
-    OneDevice,
     Loading,
     PromptEncoding,
     DiffusionPipeline,
@@ -158,15 +155,7 @@ class GRefinePipeline(
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
     _exclude_from_cpu_offload = ["clip", "pq_prompts", "clipiqa", "domain", "finisher"]
     _optional_components = ["controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa", "domain", "finisher"]
-    _callback_tensor_inputs = [
-        "latents",
-        "prompt_embeds",
-        "add_text_embeds",
-        "add_time_ids",
-        "mask",
-        "masked_image_latents",
-        "stage",
-    ]
+    _callback_tensor_inputs = [*TENSORS, "stage"]
 
     def __init__(
         self,
@@ -313,7 +302,11 @@ class GRefinePipeline(
         check_call(output_type, strength, callback_on_step_end_tensor_inputs, shown, most)
         mending: Any = self._restorer if restorer is None and wanted.restorer is None else restorer
         mending = open_painter(mending) if isinstance(mending, DiffusionPipeline) else mending
-        settings = self._settings(wanted, other, given, mending)
+        # A call's arguments win over its configuration, and that over what the pipeline prefers.
+        overrides = {name: given[name] for name in ("guidance_scale", "preserve", "guard", "candidates")}
+        overrides |= {"total_steps": num_inference_steps, "guidance": None if guidance is None else dict(guidance)}
+        overrides["restorer"] = mending if mending is None or isinstance(mending, str) else "inpaint"  # it has steps
+        settings = painter_settings(wanted, self.config.refine_defaults or {}, overrides, other, painter is None)
         pictures = [resize_picture(picture, height, width) for picture in read_pictures(image)]
         plans = read_plans(plan, len(pictures), mask_image, strength)
         steered = [one for one in [settings.guidance, *(each.guidance for each in plans if each)] if one]
@@ -337,7 +330,11 @@ class GRefinePipeline(
 
         generator = seeds_of(plans) if generator is None else generator
         check_words(prompt, prompt_embeds, negative_prompt, len(pictures))
-        jobs = self._read(prompt, pictures, mask_image, num_images_per_prompt, generator, force, settings)
+        domain = domain_of(self)
+        if domain is not None and not force:
+            domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
+        prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask_image, pictures)
+        jobs = open_jobs(pictures, prompts, masks, num_images_per_prompt, generator, domain, settings.readings)
         automatic = [job for job in jobs if job.user_mask is None and not (plans and plans[job.row])]
         if automatic and not force and guesses(self.config.calibration, settings, quality_map, alignment_map):
             raise ConfigError(GUESSED)
@@ -348,7 +345,8 @@ class GRefinePipeline(
         # Figure 2: the maps, the plan, both stages, the guard.
         jobs = draw_maps(jobs, maps)
         jobs = follow_plans(jobs, plans, planner, made_by) if plans else planner(jobs)
-        jobs = with_dropped(with_guidance(jobs, settings.guidance), other and stage1)
+        jobs = [replace(job, plan=replace(job.plan, guidance=settings.guidance or job.plan.guidance)) for job in jobs]
+        jobs = with_dropped(jobs, other and stage1)
         if plan_only:
             jobs = jobs if plans else stamped(jobs, settings, made_by)
         else:
@@ -363,19 +361,6 @@ class GRefinePipeline(
             images = write_images([job.picture for job in jobs], [job.output for job in jobs], output_type)
         results = [replace(job.result, painter=stage1.name) for job in jobs]
         return GRefineOutput(images=images, results=results) if return_dict else (images, results)
-
-    def _settings(
-        self, config: RefineConfig, other: Chosen | None, given: Mapping[str, Any], mending: Any
-    ) -> RefineConfig:
-        """Return a call's settings: its arguments win over its configuration, and that over the pipeline's own."""
-        overrides = {
-            "total_steps": given["num_inference_steps"],
-            "restorer": mending if mending is None or isinstance(mending, str) else "inpaint",  # it has steps
-            "guidance": None if given["guidance"] is None else dict(given["guidance"]),
-            **{name: given[name] for name in ("guidance_scale", "preserve", "guard", "candidates")},
-        }
-        preferred = self.config.refine_defaults or {}
-        return painter_settings(config, preferred, overrides, other, given["painter"] is None)
 
     def _stages(
         self,
@@ -395,7 +380,8 @@ class GRefinePipeline(
         sdxl = None
         if self.unet is not None:
             lora = (given["cross_attention_kwargs"] or {}).get("scale")
-            words = Words(self.encode_prompt, self._guidance_scale > 1.0, negative, embeds, lora, given["clip_skip"])
+            told = painting.negative_of, embeds, lora, given["clip_skip"]
+            words = Words(self.encode_prompt, self._guidance_scale > 1.0, *told)
             own = {"side": self.own_side, "multiple": latent_multiple(self), "traits": traits}
             noise = given["latents"]
             sdxl = SDXLPainter(pipe=self, painting=painting, words=words, steer=self._steering, noise=noise, **own)
@@ -404,7 +390,7 @@ class GRefinePipeline(
         room = settings.batch_size * stage1.side**2
         stage1 = stage1.at(replace(painting, max_batch_pixels=room))
         named = mending if by_another else settings.restorer or "none"
-        stage2 = choose_restorer(named, stage1, sdxl, self.refiner(second))
+        stage2 = choose_restorer(named, stage1, sdxl, self._refiner, second)
         if stage2 is not None:
             # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
             stage2 = stage2.at(replace(painting, steps=second, guidance=stage2.unguided, max_batch_pixels=2 * room))
@@ -421,13 +407,12 @@ class GRefinePipeline(
         force: bool = False,
     ) -> str:
         """Say in words what a call with these arguments would do, why, and how much memory it takes."""
-        preferred = self.config.refine_defaults or {}
-        settings = painter_settings(read_settings(config), preferred, {}, self._painter, own=True)
+        other, preferred = self._painter, self.config.refine_defaults or {}
+        settings = painter_settings(read_settings(config), preferred, {}, other, own=True)
         maps: dict[str, Any] = {"quality_map": quality_map, "alignment_map": alignment_map}
         found = self(prompt, image, mask_image, settings, plan_only=True, force=force, **maps)
         calibrated = Calibration.of(self.config.calibration).calibrated
         traits = traits_of_call(self.unet_traits, settings, asked_steps=False)
-        other = self._painter
         steps = settings.steps(other and other.steps)
         parts = [explain_result(result, settings, calibrated, traits, steps) for result in found.results]
         cut = (self.working_side, latent_multiple(self) if other is None else other.multiple)
@@ -478,11 +463,7 @@ class GRefinePipeline(
         self._restorer = None if painter is None else open_painter(painter, **told, **load)
 
     def _painter_of_call(self, painter: Any) -> Chosen | None:
-        """Return a call's painter; None for the pipeline's own UNet.
-
-        Raises:
-            ConfigError: there is neither.
-        """
+        """Return a call's painter; None for the pipeline's own UNet."""
         side = self.config.working_size if self.unet is None else None
         found = self._painter if painter is None else open_painter(painter, side=side)
         if found is None and self.unet is None:
@@ -516,36 +497,13 @@ class GRefinePipeline(
         """Give `restorer="refiner"` its model: a loaded StableDiffusionXLImg2ImgPipeline, shared and never saved."""
         self._refiner = img2img
 
-    def refiner(self, steps: int) -> Restore | None:
-        """Return the refiner as a restorer that runs so many steps; None when none was given."""
-        return None if self._refiner is None else refiner_of(self._refiner, steps)
-
-    def _read(
-        self,
-        prompt: Any,
-        pictures: Sequence[Picture],
-        mask: Any,
-        samples: int,
-        generator: Any,
-        force: bool,
-        settings: RefineConfig,
-    ) -> list[Job]:
-        """Read the inputs of a call: one job per image and sample."""
-        domain = domain_of(self)
-        if domain is not None and not force:
-            domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
-        prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask, pictures)
-        return open_jobs(pictures, prompts, masks, samples, generator, domain, settings.readings)
-
     def own_maps(self, readings: Readings = Readings.of("grefine")) -> tuple[PQMap, AQMap | None]:
         """Return the views of both maps over this pipeline's CLIP; they keep their encoded texts between calls."""
         parts = (self.clip, self.pq_prompts, self.clip_tokenizer, self.config.calibration, readings)
         if self._maps is None or any(one is not other for one, other in zip(self._maps[0], parts, strict=True)):
-            calibration = Calibration.of(self.config.calibration)
-            known: dict[str, Any] = {"calibration": calibration, "readings": readings}
-            pq, aq = PQMap(self.clip, self.pq_prompts, **known), None
-            if self.clip_tokenizer is not None:
-                aq = AQMap(self.clip, self.clip_tokenizer, **known)
+            known: dict[str, Any] = {"calibration": Calibration.of(self.config.calibration), "readings": readings}
+            pq = PQMap(self.clip, self.pq_prompts, **known)
+            aq = None if self.clip_tokenizer is None else AQMap(self.clip, self.clip_tokenizer, **known)
             self._maps = parts, (pq, aq)
         check_belongs(self._maps[1][0].calibration, self.clip)  # a pipeline may be brought to another precision
         return self._maps[1]

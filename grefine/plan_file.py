@@ -61,11 +61,15 @@ def write_plan(path: str | Path, values: Mapping[str, Any], mask: np.ndarray, pi
     stem = stem_of(path)
     Path(stem).parent.mkdir(parents=True, exist_ok=True)
     layer = Image.fromarray(mask.astype(np.uint8) * 255)
-    write_atomic(Path(stem + MASK), _encoded(layer, "PNG"))
+    pictures = [(MASK, layer, "PNG")]
     if picture is not None:
         red = Image.new("RGB", picture.size, (230, 40, 60))
         seen = Image.composite(Image.blend(picture.convert("RGB"), red, 0.45), picture.convert("RGB"), layer)
-        write_atomic(Path(stem + OVERLAY), _encoded(seen, "JPEG"))
+        pictures.append((OVERLAY, seen, "JPEG"))
+    for ending, shown, form in pictures:
+        buffer = io.BytesIO()
+        shown.save(buffer, form)
+        write_atomic(Path(stem + ending), buffer.getvalue())
     text = json.dumps({"schema": SCHEMA, **values}, ensure_ascii=False, indent=1)
     write_atomic(Path(stem + PLAN), text.encode("utf-8", "backslashreplace"))
     return Path(stem + PLAN)
@@ -74,7 +78,16 @@ def write_plan(path: str | Path, values: Mapping[str, Any], mask: np.ndarray, pi
 def read_plan(path: str | Path) -> tuple[dict[str, Any], np.ndarray]:
     """Return the checked values of a plan, every region's mask among them, and the plan's mask."""
     file = Path(stem_of(path) + PLAN)
-    given = _json(file)
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            raise PlanError(f"'{file}' is too large for a plan.")
+        given = json.loads(file.read_text(encoding="utf-8"))
+    except PlanError:
+        raise
+    except OSError as error:
+        raise PlanError(f"The plan '{file}' cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"The plan '{file}' is no JSON: {str(error).splitlines()[0][:120]}.") from error
     values = _checked({"guidance": {}} | given if isinstance(given, dict) else given, _TOP, f"'{file}'")
     if not all(_is_number(value) for value in values["guidance"].values()):
         raise PlanError(f"'{file}': guidance holds a number for each name, not {str(values['guidance'])[:60]}.")
@@ -120,17 +133,6 @@ def unpack(text: str, shape: tuple[int, int], where: str) -> np.ndarray:
     return np.unpackbits(np.frombuffer(data, np.uint8), count=count).reshape(shape).astype(bool)
 
 
-def _json(file: Path) -> Any:
-    try:
-        if file.stat().st_size > _LARGEST_FILE:
-            raise PlanError(f"'{file}' is too large for a plan.")
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"The plan '{file}' cannot be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise PlanError(f"The plan '{file}' is no JSON: {str(error).splitlines()[0][:120]}.") from error
-
-
 def _mask(file: Path) -> np.ndarray:
     try:
         with Image.open(file, formats=("PNG",)) as image:
@@ -165,9 +167,3 @@ def _checked(values: Any, kinds: Mapping[str, Any], where: str) -> dict[str, Any
 def _is_number(value: Any) -> bool:
     """Whether it is a finite number that fits into 63 bits."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value < 2**63
-
-
-def _encoded(image: Image.Image, form: str) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form)
-    return buffer.getvalue()

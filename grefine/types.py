@@ -200,6 +200,12 @@ class Region:
     on: bool = True
     """False leaves it as it is."""
 
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Where the crop lies in an array `(H, W, ...)`."""
+        left, top, right, bottom = self.box
+        return slice(top, bottom), slice(left, right)
+
 
 @dataclass(frozen=True, slots=True)
 class RepairPlan:

@@ -15,8 +15,8 @@ import torch
 from grefine.indicators import aq_map
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import Calibration
-from grefine.indicators.defects import Readings
 from grefine.indicators.grids import GridMap
+from grefine.indicators.readings import Readings
 from grefine.refine import plan as plans
 from grefine.refine.settings import RefineConfig, Strengths
 from grefine.text.parse import parse

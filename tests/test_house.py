@@ -274,6 +274,4 @@ def test_a_replaced_path_is_seen():
         "monkeypatch.setattr('grefine.scorers.resolve.fetched_folder', f)",
     ]
     assert all(replaced(ast.parse(text)) for text in seen)
-    assert not replaced(
-        ast.parse("from grefine.refine import device\nmonkeypatch.setattr(device, 'common_device', f)")
-    )
+    assert not replaced(ast.parse("from grefine.refine import seeds\nmonkeypatch.setattr(seeds, 'derive', f)"))

@@ -13,7 +13,7 @@ from comfy_api.latest import io, ui
 
 from grefine import Inspector, __version__, choose, load_scorer
 from grefine.errors import ConfigError, GRefineError, PackageMissing, PromptError
-from grefine.indicators.map_files import table
+from grefine.indicators.draw import table
 from grefine.io.atomic import write_atomic
 from grefine.io.record import RefineRecord, attach_record
 from grefine.scorers.prefilter import read_gate

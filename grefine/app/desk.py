@@ -1,7 +1,7 @@
 """What the window does, without the window: open a picture, change its plan, run it, keep it as a folder run does."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,20 +15,18 @@ from grefine.errors import ConfigError, GRefineError, PlanError
 from grefine.folder.batch import Outcome, Reading, read_batch, refine_batch
 from grefine.folder.options import FolderOptions
 from grefine.folder.plans import PlanFolder
-from grefine.folder.task import Task, pipeline_name, weights_fingerprint
-from grefine.folder.thresholds import thresholds
+from grefine.folder.ready import make_ready, thresholds
+from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.io.encode import read_embedded
 from grefine.io.images import read_bytes
 from grefine.io.picture import printable
-from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import PromptSources
 from grefine.io.record import read_record
-from grefine.opening import Opening, open_pipeline
 from grefine.plan_file import MASK, PLAN
-from grefine.refine.settings import RefineConfig, read_settings
+from grefine.refine.settings import RefineConfig
 from grefine.types import RefineResult, RepairPlan
 
 DROPPED = "dropped"
@@ -49,6 +47,8 @@ class Desk:
     """The pictures of FOLDER by their path below it; nothing else of FOLDER can be opened."""
     out: Path
     plans: Path
+    kept: ExitStack = field(default_factory=ExitStack)
+    """What the pipeline was given for as long as the desk is there: thresholds."""
 
 
 @dataclass
@@ -86,31 +86,21 @@ def open_desk(
     force: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Desk:
-    """Load a pipeline and list a folder; the settings are those of `refine_folder`.
-
-    Raises:
-        ConfigError: no pictures, or settings that cannot be used.
-    """
-    out, plans, settings = Path(out), Path(plans), read_settings(config)
+    """Load a pipeline and list a folder; the settings are those of `refine_folder`."""
+    out = Path(out)
     options = FolderOptions(seed=seed, force=force, panels=False, report=False, overwrite="always", batch_size=1)
     if folder is not None and not Path(folder).is_dir():
         raise ConfigError(f"'{printable(folder)}' is no folder of pictures.")
-
-    def listed() -> Iterable[WorkItem]:
-        return () if folder is None else list_work([folder], out, options)
-
-    items = {item.relative: item for item in listed() if not item.refused}
+    sources = [] if folder is None else [folder]
+    items = {item.relative: item for item in list_work(sources, out, options) if not item.refused}
     if folder is not None and not items:
         raise ConfigError(f"No images in '{printable(folder)}': files that end in .png, .jpg, .webp, ...")
-    table = read_prompt_table(prompts) if prompts is not None else None
-    opening = Opening(device, dtype)
-    pipe = open_pipeline(pipeline, opening)
-    pipe.set_progress_bar_config(disable=True)
-    found = PromptSources(table, None)
-    key = tuple(opening.key())
-    task = Task(pipeline_name(pipe), weights_fingerprint(pipe), settings, options, found, None, "", key)
-    ExitStack().enter_context(thresholds(pipe, task, out, lambda: iter(listed()), say))  # for as long as it is open
-    return Desk(pipe, task, items, out, plans)
+    asked = {"pipeline": pipeline, "config": config, "prompts": prompts, "device": device, "dtype": dtype}
+    ready = make_ready(sources, out, options, asked)
+    ready.pipe.set_progress_bar_config(disable=True)
+    desk = Desk(ready.pipe, ready.task, items, out, Path(plans))
+    desk.kept.enter_context(thresholds(ready.pipe, ready.task, out, lambda: list_work(sources, out, options), say))
+    return desk
 
 
 def moved(desk: Desk, folder: Path) -> Desk:
@@ -136,9 +126,6 @@ def look(sitting: Sitting, name: str, prompt: str | None = None, anew: bool = Fa
 
     `prompt` stands in for the one that is found, as `--prompt` with `--prompt-order prompt`; `anew` passes over a
     saved plan.
-
-    Raises:
-        GRefineError: a name that is not in the list, a picture that cannot be read or that the pipeline does not know.
     """
     item = sitting.desk.items.get(name) or sitting.dropped.get(name)
     if item is None:
@@ -182,11 +169,7 @@ def plan_file(sitting: Sitting, item: WorkItem) -> Path:
 def change(
     plan: RepairPlan, rows: Sequence[Sequence[Any]], add: np.ndarray | None = None, remove: np.ndarray | None = None
 ) -> RepairPlan:
-    """Return the plan as the table has it (number, on, words, strength), with mask painted in and wiped away.
-
-    Raises:
-        PlanError: a row that cannot be meant.
-    """
+    """Return the plan as the table has it (number, on, words, strength), with mask painted in and wiped away."""
     numbered = {str(row[0]): row for row in rows}
     if len(rows) != len(plan.regions) or set(numbered) != {str(n + 1) for n in range(len(plan.regions))}:
         raise PlanError("The table must have one row for every region of the plan: plan it anew.")
@@ -209,11 +192,7 @@ def change(
 
 
 def run(sitting: Sitting, on_step: Callable[[int, int, str], None] = lambda *told: None) -> Outcome:
-    """Save the plan and follow it, as `grefine refine PICTURE -o OUT --plans PLANS` would; nothing else is written.
-
-    Raises:
-        Stopped: `sitting.stop` was set.
-    """
+    """Save the plan and follow it, as `grefine refine PICTURE -o OUT --plans PLANS` would; nothing else is written."""
     if sitting.reading is None or sitting.plan is None or sitting.task is None:
         raise ConfigError("Open a picture first.")
     item = sitting.reading.item
@@ -222,16 +201,19 @@ def run(sitting: Sitting, on_step: Callable[[int, int, str], None] = lambda *tol
     sitting.plan.save(file, picture.rgb if picture else None)
     task = replace(sitting.task, plans=PlanFolder.open(file.parents[item.relative.count("/")], item.relative))
 
-    def step(pipe: Any, index: int, timestep: Any, told: dict[str, Any]) -> dict[str, Any]:
-        del timestep
+    def go_on() -> None:
+        if sitting.stop.is_set():
+            raise Stopped("Stopped; nothing was changed.")
+
+    def step(pipe: Any, index: int, _: Any, told: dict[str, Any]) -> dict[str, Any]:
         on_step(index + 1, pipe.num_timesteps, str(told.get("stage", "")))
-        _see(sitting)
+        go_on()
         return told
 
     sitting.outcome = None
-    _see(sitting)
-    (outcome,) = refine_batch(_Watched(sitting.desk.pipe, step), read_batch([item], task), task)
-    _see(sitting)
+    go_on()
+    (outcome,) = refine_batch(sitting.desk.pipe, read_batch([item], task), replace(task, on_step=step))
+    go_on()
     if outcome.state == "failed":
         raise PlanError(outcome.reason)
     sitting.outcome, sitting.task, sitting.states[name_of(sitting, item)] = outcome, task, outcome.state
@@ -239,11 +221,7 @@ def run(sitting: Sitting, on_step: Callable[[int, int, str], None] = lambda *tol
 
 
 def keep(sitting: Sitting) -> list[Path]:
-    """Write the result with its record as a folder run does, and return the files: picture, plan and mask.
-
-    Raises:
-        ConfigError: nothing was run, or a file that is not ours stands there.
-    """
+    """Write the result with its record as a folder run does, and return the files: picture, plan and mask."""
     if sitting.outcome is None or sitting.task is None:
         raise ConfigError("There is no result to keep: run the plan first.")
     item = sitting.outcome.reading.item
@@ -258,13 +236,6 @@ def keep(sitting: Sitting) -> list[Path]:
     return [item.output, plan, plan.with_name(plan.name.removesuffix(PLAN) + MASK)]
 
 
-def throw_away(sitting: Sitting) -> None:
-    """Forget a result; the plan stays as it is, to be changed and run again."""
-    if sitting.outcome is not None:
-        sitting.states[name_of(sitting, sitting.outcome.reading.item)] = "thrown away"
-    sitting.outcome = None
-
-
 def name_of(sitting: Sitting, item: WorkItem) -> str:
     """Return the name of a picture in the list."""
     return item.relative if item.out == sitting.desk.out else f"{DROPPED}/{item.relative}"
@@ -273,11 +244,8 @@ def name_of(sitting: Sitting, item: WorkItem) -> str:
 def state_of(sitting: Sitting, name: str) -> str:
     """Say in a word or two how far a picture is."""
     item = sitting.desk.items.get(name) or sitting.dropped[name]
-    if name in sitting.states:
-        return sitting.states[name]
-    if item.output.is_file():
-        return "saved"
-    return "planned" if plan_file(sitting, item).is_file() else ""
+    on_disk = "saved" if item.output.is_file() else "planned" if plan_file(sitting, item).is_file() else ""
+    return sitting.states.get(name, on_disk)
 
 
 def strokes_of(layer: Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -286,21 +254,3 @@ def strokes_of(layer: Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, n
     painted = seen[..., 3] >= 128
     red = seen[..., 0] > seen[..., 2]
     return painted & red, painted & ~red
-
-
-def _see(sitting: Sitting) -> None:
-    if sitting.stop.is_set():
-        raise Stopped("Stopped; nothing was changed.")
-
-
-class _Watched:
-    """A pipeline of which every step is told."""
-
-    def __init__(self, pipe: Any, step: Callable[..., dict[str, Any]]) -> None:
-        self._pipe, self._step = pipe, step
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._pipe, name)
-
-    def __call__(self, **given: Any) -> Any:
-        return self._pipe(**given, callback_on_step_end=self._step)

@@ -22,16 +22,11 @@ def open_named(sitting: Sitting, name: str, layers: list[str]) -> Values:
 
 
 def open_next(sitting: Sitting, name: str | None, layers: list[str], step: int = 1) -> Values:
-    """Open the picture after the named one, the first after the last."""
-    every = _names(sitting)
+    """Open the picture after the named one, the first after the last; with step -1 the one before it."""
+    every = [*sitting.desk.items, *sitting.dropped]
     if not every:
         raise ConfigError("There is no picture: drop one.")
     return open_named(sitting, every[(every.index(name) + step) % len(every) if name in every else 0], layers)
-
-
-def open_previous(sitting: Sitting, name: str | None, layers: list[str]) -> Values:
-    """Open the picture before the named one."""
-    return open_next(sitting, name, layers, -1)
 
 
 def open_dropped(sitting: Sitting, file: str | None, layers: list[str]) -> Values:
@@ -97,8 +92,10 @@ def keep(sitting: Sitting, name: str | None) -> Values:
 
 
 def throw_away(sitting: Sitting, name: str | None) -> Values:
-    """Forget the result."""
-    desk.throw_away(sitting)
+    """Forget the result; the plan stays as it is, to be changed and run again."""
+    if sitting.outcome is not None:
+        sitting.states[desk.name_of(sitting, sitting.outcome.reading.item)] = "thrown away"
+    sitting.outcome = None
     return dict.fromkeys(RESULT) | {"listed": _choices(sitting, name)}
 
 
@@ -119,18 +116,13 @@ def still_open(sitting: Sitting) -> Values:
     return _choices(sitting, desk.name_of(sitting, sitting.reading.item) if sitting.reading else None)
 
 
-def _names(sitting: Sitting) -> list[str]:
-    return [*sitting.desk.items, *sitting.dropped]
-
-
 def _choices(sitting: Sitting, name: str | None) -> Values:
     """Return the list around a picture, each with its state."""
-    every = _names(sitting)
+    every = [*sitting.desk.items, *sitting.dropped]
     first = max(0, min((every.index(name) if name in every else 0) - SHOWN // 2, len(every) - SHOWN))
     part = every[first : first + SHOWN]
-    states = [desk.state_of(sitting, one) for one in part]
-    states = [STATES.get(state, state).lower() for state in states]
-    choices = [(f"{one}: {state}" if state else one, one) for one, state in zip(part, states, strict=True)]
+    states = {one: desk.state_of(sitting, one) for one in part}
+    choices = [(f"{one}: {STATES.get(state, state).lower()}" if state else one, one) for one, state in states.items()]
     where = f" {first + 1:,} to {first + len(part):,} of {len(every):,}" if len(part) < len(every) else ""
     return {"choices": choices, "value": name, "label": f"Pictures{where}", "visible": bool(every)}
 

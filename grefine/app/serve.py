@@ -18,11 +18,7 @@ def serve(
     wait: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> Any:
-    """Show a desk in the browser until interrupted; `wait=False` returns the running window.
-
-    Raises:
-        ConfigError: Gradio is not installed, or the port is taken.
-    """
+    """Show a desk in the browser until interrupted; `wait=False` returns the running window."""
     try:
         from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
         from starlette.middleware.trustedhost import TrustedHostMiddleware  # pyright: ignore[reportMissingImports]

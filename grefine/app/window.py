@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
     with gr.Blocks(title="grefine", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True) as window:
         part = _layout(len(desk.items), private)
 
+        def progress(at: int, of: int, stage: str) -> None:
+            gr.Progress()((at, of), desc=stage, unit="steps")
+
         def on(
             event: Callable[..., Any],
             handler: Callable[..., page.Values],
@@ -73,7 +77,7 @@ def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
 
             def handle(request: gr.Request, *values: Any) -> Any:
                 sitting = sittings.of(request.session_hash)
-                more = {"on_step": _progress} if handler is page.run else {}
+                more = {"on_step": progress} if handler is page.run else {}
                 try:
                     found = handler(sitting, *values, **more)
                 except GRefineError as error:
@@ -81,7 +85,12 @@ def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
                     found = {"listed": page.still_open(sitting)} if "listed" in changed else {}
                 if not changed:
                     return None
-                return {part[name]: _update(name, value, private) for name, value in found.items()} or gr.skip()
+                if found.get("listed"):
+                    found["listed"] = gr.update(**found["listed"])
+                if "files" in found:
+                    files = found["files"] if private else None
+                    found["files"] = gr.update(value=files, visible=bool(files))
+                return {part[name]: value for name, value in found.items()} or gr.skip()
 
             queue = {"concurrency_id": "pipeline", "concurrency_limit": 1} if busy else {"queue": False}
             inputs, outputs = [part[name] for name in given], [part[name] for name in changed]
@@ -90,7 +99,7 @@ def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
         everything = (*page.PICTURE, *page.RESULT)
         on(window.load, page.open_next, ("listed", "layers"), everything)
         on(part["listed"].input, page.open_named, ("listed", "layers"), everything)
-        on(part["previous"].click, page.open_previous, ("listed", "layers"), everything)
+        on(part["previous"].click, partial(page.open_next, step=-1), ("listed", "layers"), everything)
         on(part["next"].click, page.open_next, ("listed", "layers"), everything)
         on(part["dropped"].upload, page.open_dropped, ("dropped", "layers"), everything)
         on(part["anew"].click, page.plan_anew, ("prompt", "layers"), everything)
@@ -109,18 +118,6 @@ def make_window(desk: Desk, private: bool = False) -> gr.Blocks:
         window.unload(left)
     window.sittings = sittings
     return window.queue(max_size=50)
-
-
-def _progress(at: int, of: int, stage: str) -> None:
-    gr.Progress()((at, of), desc=stage, unit="steps")
-
-
-def _update(name: str, value: Any, private: bool) -> Any:
-    if name == "listed" and value is not None:
-        return gr.update(**value)
-    if name == "files":
-        return gr.update(value=value if private else None, visible=bool(value) and private)
-    return value
 
 
 def _layout(count: int, private: bool) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def calibrate(
     from grefine.indicators.domain_check import check_pictures
     from grefine.indicators.load import load_maps
     from grefine.indicators.providers import measure_provider
-    from grefine.indicators.sources import list_pictures, prompt_sources, prompts_of
+    from grefine.indicators.sources import list_pictures, prompt_sources, read_with_prompts
     from grefine.io.images import read_image
     from grefine.resources import chosen_pipeline
 
@@ -40,7 +40,8 @@ def calibrate(
     pictures, sources = list_pictures([images]), prompt_sources(None, prompts)
     for kind, name in (("quality", quality_map), ("alignment", alignment_map)):
         if name is not None:
-            texts = prompts_of(pictures, sources) if kind == "alignment" else None
+            asks = kind == "alignment"
+            texts = [prompt for _, prompt in read_with_prompts(pictures, sources)] if asks else None
             stream = (read_image(picture.path).rgb for picture in pictures)
             edge, file = measure_provider(
                 kind, name, stream, texts, false_alarms, device or "cpu", allow_noncommercial
@@ -51,7 +52,7 @@ def calibrate(
     if quality_map is not None or alignment_map is not None:
         return
     pipeline = chosen_pipeline(pipeline)
-    asked = prompts_of(pictures, sources)
+    asked = [prompt for _, prompt in read_with_prompts(pictures, sources)]
     maps = load_maps(pipeline, device=device, fresh=True)
     if out is None and maps.folder is None:
         raise ConfigError(f"'{pipeline}' is not a folder on this machine: give --out FILE for its calibration.")

@@ -53,8 +53,8 @@ def compare(
     from grefine.evaluate.write_comparison import as_data, count_lines
     from grefine.opening import read_preferences
     from grefine.refine.settings import changed_settings
-    from grefine.scorers.listing import absent
     from grefine.scorers.registry import split_names
+    from grefine.scorers.resolve import absent
 
     passed = pick(given, "out metrics prompts group pipeline steps noise_images allow_noncommercial force report seed")
     passed |= pick(given, "device dtype offload") | {"judges": judge}

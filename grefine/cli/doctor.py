@@ -27,7 +27,7 @@ def examine() -> dict[str, Any]:
     from grefine.fetching import fetch_names
     from grefine.plugins import plugged_in
     from grefine.resources import pipeline_names
-    from grefine.scorers.listing import list_metrics
+    from grefine.scorers.resolve import list_metrics
 
     pipelines = {name: _pipeline(name) for name in pipeline_names()}
     judges = {row["name"]: {"ready": row["runs"], "note": row["reason"]} for row in list_metrics()}

@@ -40,8 +40,8 @@ def evaluate(
     from grefine.evaluate.run import evaluate_folders
     from grefine.evaluate.tables import to_markdown
     from grefine.evaluate.write_outputs import summary
-    from grefine.scorers.listing import absent
     from grefine.scorers.registry import split_names
+    from grefine.scorers.resolve import absent
 
     passed = pick(given, "prompts metrics group out pipeline device seed noise_images allow_noncommercial")
     passed |= pick(given, "force report") | {"weights": assignments(weights, "--weights")}

@@ -29,7 +29,7 @@ def map(
     Without a prompt only perceptual quality is judged.
     """
     from grefine.errors import ImageError
-    from grefine.indicators.map_files import save, table
+    from grefine.indicators.draw import save, table
     from grefine.indicators.providers import maps_of, open_sources
     from grefine.indicators.sources import ReadPicture, list_pictures, prompt_sources, read_pictures
     from grefine.refine.inspector import Inspector

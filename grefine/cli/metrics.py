@@ -12,7 +12,7 @@ def metrics(
     as_json: bool = Option(False, "--json", help="Print everything as JSON."),
 ) -> None:
     """List the metrics: direction, range, needs, licence, and what is missing where one cannot run."""
-    from grefine.scorers.listing import list_metrics
+    from grefine.scorers.resolve import list_metrics
 
     rows = list_metrics("paper" if paper else None, pipeline)
     if as_json:

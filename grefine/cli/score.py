@@ -28,8 +28,7 @@ def score(
 ) -> None:
     """Score images by one or more metrics, with the prompts that their files, sidecars or a table name."""
     from grefine.cluster import Cluster, judging_on
-    from grefine.io.prompt_table import read_prompt_table
-    from grefine.io.prompts import PromptSources
+    from grefine.indicators.sources import prompt_sources
     from grefine.scorers.files import score_files
     from grefine.scorers.resolve import resolve_all, shown_as
 
@@ -38,9 +37,8 @@ def score(
     )
     if color_space or crop_size is not None:
         judges = {name: shown_as(judge, color_space, crop_size) for name, judge in judges.items()}
-    table = None if prompts is None else read_prompt_table(prompts)
     with judging_on(engine, Cluster(ray_address, gpus_per_worker, actors)):
-        sources = PromptSources(table, prompt)
+        sources = prompt_sources(prompt, prompts)
         found = score_files(paths, list(judges.values()), sources=sources, out=out, force=force, progress=tell)
     for row in found.rows:
         if row["note"] and row["path"] not in found.foreign:

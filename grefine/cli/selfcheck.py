@@ -27,7 +27,8 @@ def selfcheck(
     from grefine.resources import chosen_pipeline
 
     pipeline = chosen_pipeline(pipeline)
-    shown, asked = read_with_prompts(list_pictures([images])[:count], prompt_sources(None, prompts))
+    found = list(read_with_prompts(list_pictures([images])[:count], prompt_sources(None, prompts)))
+    shown, asked = [image for image, _ in found], [prompt for _, prompt in found]
     told = check_pictures(pipeline, shown, force)
     maps = load_maps(pipeline, device=device, calibration=calibration)
     checks = run(maps.pq, maps.aq, shown, asked)

@@ -2,14 +2,13 @@
 
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from grefine.cluster import Cluster, work_on
 from grefine.errors import ConfigError
-from grefine.folder.batch import Row, run_batch
+from grefine.folder.batch import run_batch
 from grefine.folder.ledger import differing
 from grefine.folder.loras import LoraShelf
 from grefine.folder.mirror import Mirror, mirror_of
@@ -17,22 +16,11 @@ from grefine.folder.ready import Ready
 from grefine.folder.task import Task, weights_fingerprint
 from grefine.folder.worklist import WorkItem
 from grefine.indicators.providers import open_sources
+from grefine.io.journal import Row
 from grefine.opening import Opening, open_pipeline
 from grefine.scorers.prefilter import read_gate
 
 _ASKED = ("pipeline", "gate", "gate_weights", "quality_map", "alignment_map")
-
-
-@dataclass(frozen=True)
-class Afar:
-    """What every actor needs to do a batch as this process would."""
-
-    cluster: Cluster
-    given: Mapping[str, Any]
-
-    def rows(self, batches: Sequence[bytes]) -> Iterator[list[Row]]:
-        """Yield the rows of packed batches as they are done."""
-        yield from work_on(self.cluster, RefineWorker, dict(self.given), batches)
 
 
 def see_named(asked: Mapping[str, Any], who: str) -> None:
@@ -41,42 +29,36 @@ def see_named(asked: Mapping[str, Any], who: str) -> None:
         raise ConfigError(f"{who} load the pipeline and the gate themselves: give both by name.")
 
 
-def afar(asked: Mapping[str, Any], ready: Ready, header: Row) -> Afar:
-    """Gather what the actors need. `asked` are the arguments of the run."""
+def given_afar(asked: Mapping[str, Any], ready: Ready, header: Row) -> dict[str, Any]:
+    """Return what a `RefineWorker` is made of, so that it works as this process would; `asked` is what the run was."""
     see_named(asked, "Actors")
-    cluster, mirror = asked["cluster"], mirror_of(ready.out)
-    given = {name: asked[name] for name in _ASKED} | {"pipeline": str(asked["pipeline"]), "header": header}
-    given |= {"opening": replace(ready.opening, device=cluster.device), "address": mirror.address if mirror else ""}
-    given |= {"task": replace(ready.task, quality_map=None, alignment_map=None)}
-    return Afar(cluster, given | {"calibration": ready.pipe.config.get("calibration")})
+    mirror = mirror_of(ready.out)
+    return {
+        "asked": {name: asked[name] for name in _ASKED} | {"pipeline": str(asked["pipeline"])},
+        "header": header,
+        "task": replace(ready.task, quality_map=None, alignment_map=None),
+        "opening": replace(ready.opening, device=asked["cluster"].device),
+        "calibration": ready.pipe.config.get("calibration"),
+        "address": mirror.address if mirror else "",
+    }
 
 
 class RefineWorker:
     """Lives in an actor: opens the pipeline once, then does batches."""
 
     def __init__(
-        self,
-        task: Task,
-        header: Row,
-        pipeline: str,
-        opening: Opening,
-        gate: str | None,
-        gate_weights: Sequence[str],
-        quality_map: str | None,
-        alignment_map: str | None,
-        calibration: Any,
-        address: str,
+        self, asked: Mapping[str, Any], header: Row, task: Task, opening: Opening, calibration: Any, address: str
     ) -> None:
         place = (opening.device or "cpu", opening.allow_noncommercial)
-        drawn = open_sources(quality_map, alignment_map, *place)
-        self.pipe = open_pipeline(pipeline, opening)
+        drawn = open_sources(asked["quality_map"], asked["alignment_map"], *place)
+        self.pipe = open_pipeline(asked["pipeline"], opening)
         self.task = replace(task, quality_map=drawn[0], alignment_map=drawn[1])
         mine = replace(self.task, weights=weights_fingerprint(self.pipe)).header("") | {"prompts": header["prompts"]}
         if changed := differing([header], mine):
             raise ConfigError(f"The worker on '{socket.gethostname()}' is not as this machine: {changed} differ.")
         self.pipe.register_to_config(calibration=calibration)
         self.pipe.set_progress_bar_config(disable=True)
-        self.gate = read_gate(gate, gate_weights, self.pipe, *place) if gate else None
+        self.gate = read_gate(asked["gate"], asked["gate_weights"], self.pipe, *place) if asked["gate"] else None
         self.shelf = LoraShelf(task.lora_dir) if task.lora_dir else None
         self.local = tempfile.TemporaryDirectory(prefix="grefine-") if address else None
         self.mirror = Mirror(address, Path(self.local.name)) if self.local else None

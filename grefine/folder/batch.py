@@ -1,6 +1,5 @@
 """The unit of work: one batch of images in, rows and files out. Plain functions; what they need is passed to them."""
 
-import hashlib
 import posixpath
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from grefine import __version__
-from grefine.errors import ConfigError, GRefineError, ImageError, PlanError, PromptError, WorldMismatch
+from grefine.errors import GRefineError, ImageError, PlanError, PromptError, WorldMismatch
 from grefine.folder.loras import LoraShelf
-from grefine.folder.plans import with_mask
 from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
@@ -24,13 +23,12 @@ from grefine.indicators.providers import maps_of
 from grefine.io.content import content_hash
 from grefine.io.encode import pixel_digest
 from grefine.io.images import decode_image
+from grefine.io.journal import Row
 from grefine.io.picture import LoadedImage
 from grefine.io.prompts import ChosenPrompt
 from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
 from grefine.scorers.prefilter import GateVerdict, ScoreGate
 from grefine.types import RefineResult, RepairPlan
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Reading:
     image: LoadedImage | None = None
     digest: str = ""
     state: Mapping[str, int] = field(default_factory=dict)
-    """What `file_state` said of the file before it was read."""
+    """What `WorkItem.state` said before it was read."""
     prompt: ChosenPrompt = ChosenPrompt("", "none")
     record: RefineRecord | None = None
     """What an earlier run wrote into it."""
@@ -119,28 +117,44 @@ def refine_batch(
     """Run the pipeline over the readable images of a batch that no gate lets pass, equal networks together."""
     outcomes: dict[int, Outcome] = {}
     todo: list[int] = []
+    domain = None if task.options.force else domain_of(pipe)
     for index, reading in enumerate(readings):
-        if reading.failure:
+        if reading.image is None:
             outcomes[index] = Outcome(reading, "failed", reading.failure)
         elif reading.known:
-            outcomes[index] = Outcome(reading, "untouched", _already(reading.record))
+            passes = reading.record.passes if reading.record else 1
+            reason = f"Already refined by grefine {__version__} with the same settings ({passes} so far)."
+            outcomes[index] = Outcome(reading, "untouched", reason)
+        elif domain is not None and domain.is_foreign(reading.image.rgb):
+            # Left out here: a stranger must not cost its neighbours their batch.
+            outcomes[index] = Outcome(reading, "failed", domain.reason, foreign=True)
         else:
             todo.append(index)
-    todo = _of_this_world(todo, readings, outcomes, pipe, task)
     verdicts: dict[int, GateVerdict] = {}
     if gate is not None and todo:
         start = time.perf_counter()
-        verdicts = dict(zip(todo, _look_first(gate, [readings[i] for i in todo]), strict=True))
+        asked = [readings[index] for index in todo]
+        with torch.no_grad():
+            found = gate.look([one.image.rgb for one in asked if one.image], [one.prompt.prompt for one in asked])
+        verdicts = dict(zip(todo, found, strict=True))
         share = (time.perf_counter() - start) / len(todo)
         for index in [i for i in todo if verdicts[i].passed]:
-            outcomes[index] = _passed(readings[index], verdicts[index], share)
+            reading, verdict = readings[index], verdicts[index]
+            reason = f"The gate {verdict.name} found it good enough ({verdict.score:.4g})"
+            reason += ", so it was left alone and no maps were drawn."
+            notes = reading.image.notes if reading.image else ()
+            outcomes[index] = Outcome(reading, "untouched", reason, seconds=share, notes=notes, gate=verdict)
             todo.remove(index)
     wanted = {index: readings[index].prompt.loras if shelf else () for index in todo}
     for loras, group in groupby(sorted(todo, key=lambda i: (wanted[i], i)), key=lambda i: wanted[i]):
         members = list(group)
-        notes = shelf.apply(pipe, loras) if shelf else ()
+        missing = shelf.apply(pipe, loras) if shelf else ()
         for index, outcome in zip(members, _refine([readings[i] for i in members], pipe, task), strict=True):
-            outcomes[index] = _gated(_with_notes(outcome, notes), verdicts.get(index))
+            verdict = verdicts.get(index)
+            notes = (*outcome.notes, *missing)
+            if verdict and verdict.note:
+                notes = (*notes, f"The gate {verdict.name} could not judge it: {verdict.note}")
+            outcomes[index] = replace(outcome, notes=notes, gate=verdict)
     return [outcomes[index] for index in range(len(readings))]
 
 
@@ -156,71 +170,33 @@ def _read(item: WorkItem, task: Task) -> Reading:
             image = replace(decode_image(data, item.where, task.options.max_pixels), path=None)
             given = (item.source.prompt, f"data set {posixpath.basename(item.source.file)}")
         prompt = task.prompts.find(image, item.relative, given)
-        by_hand = _by_hand(item, image, task)
+        by_hand = None
+        if task.plans is not None:
+            by_hand = task.plans.find(item.relative, task.options.seed)
+        elif task.masks is not None:
+            by_hand = task.masks.find(item.relative, image.size)
     except GRefineError as error:
         return Reading(item, failure=str(error), seconds=time.perf_counter() - start)
     except OSError as error:
         return Reading(item, failure=f"It cannot be read: {error.strerror or error}.")
     except Exception as error:  # noqa: BLE001 - whatever a hostile file brings about, it fails alone
         return Reading(item, failure=f"It cannot be read: {type(error).__name__} while reading what it carries.")
-    record = read_record(image.embedded)
-    known = record is not None and not task.options.again and _equals(record, data, image, prompt, task, item.relative)
-    return Reading(
-        item,
-        data,
-        image,
-        content_hash(data),
-        state,
-        prompt,
-        record,
-        known,
-        by_hand,
-        seconds=time.perf_counter() - start,
-    )
-
-
-def _by_hand(item: WorkItem, image: LoadedImage, task: Task) -> RepairPlan | np.ndarray | None:
-    if task.plans is not None:
-        return task.plans.find(item.relative, task.options.seed)
-    return task.masks.find(item.relative, image.size) if task.masks is not None else None
-
-
-def _equals(
-    record: RefineRecord, data: bytes, image: LoadedImage, prompt: ChosenPrompt, task: Task, relative: str
-) -> bool:
-    now = (__version__, task.pipeline, task.hash_of(relative), prompt.prompt[:LONGEST_PROMPT])
-    then = (record.version, record.pipeline, record.config, record.prompt)
-    return now == then and record.pixels == pixel_digest(data, image.format, hashlib.sha256)
-
-
-def _already(record: RefineRecord | None) -> str:
-    passes = record.passes if record else 1
-    return f"Already refined by grefine {__version__} with the same settings ({passes} so far)."
-
-
-def _of_this_world(
-    todo: list[int], readings: Sequence[Reading], outcomes: dict[int, Outcome], pipe: Any, task: Task
-) -> list[int]:
-    """Return the images that the pipeline knows how to judge; a stranger must not cost its neighbours their batch."""
-    domain = None if task.options.force else domain_of(pipe)
-    kept = []
-    for index in todo:
-        picture = readings[index].image
-        if domain is not None and picture is not None and domain.is_foreign(picture.rgb):
-            outcomes[index] = Outcome(readings[index], "failed", domain.reason, foreign=True)
-        else:
-            kept.append(index)
-    return kept
+    record, known = read_record(image.embedded), False
+    if record is not None and not task.options.again:
+        now = (__version__, task.pipeline, task.hash_of(item.relative), prompt.prompt[:LONGEST_PROMPT])
+        then = (record.version, record.pipeline, record.config, record.prompt)
+        known = now == then and record.pixels == pixel_digest(data, image.format)
+    digest, spent = content_hash(data), time.perf_counter() - start
+    return Reading(item, data, image, digest, state, prompt, record, known, by_hand, seconds=spent)
 
 
 def _refine(readings: Sequence[Reading], pipe: Any, task: Task) -> list[Outcome]:
     """Refine images together; when that fails, one by one, so that only the one at fault fails."""
-    start = time.perf_counter()
     try:
-        return _call(readings, pipe, task, start)
+        return _call(readings, pipe, task)
     except (ImageError, PlanError, PromptError, WorldMismatch) as error:
         fault, unexpected = str(error), False
-    except (ConfigError, GRefineError):
+    except GRefineError:
         # Settings and weights are wrong for every image alike.
         raise
     except Exception as error:  # noqa: BLE001 - one image must not end the run; the sentence goes into its row
@@ -231,9 +207,8 @@ def _refine(readings: Sequence[Reading], pipe: Any, task: Task) -> list[Outcome]
     return [outcome for reading in readings for outcome in _refine([reading], pipe, task)]
 
 
-def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> list[Outcome]:
-    import torch
-
+def _call(readings: Sequence[Reading], pipe: Any, task: Task) -> list[Outcome]:
+    start = time.perf_counter()
     names = [reading.item.relative for reading in readings]
     given: dict[str, Any] = {
         "prompt": [reading.prompt.prompt for reading in readings],
@@ -249,55 +224,22 @@ def _call(readings: Sequence[Reading], pipe: Any, task: Task, start: float) -> l
         given["plan"] = by_hand
         seeds = [seed if plan.seed is None else plan.seed for plan, seed in zip(by_hand, seeds, strict=True)]
     elif task.masks is not None and task.masks.with_maps:
-        planned = pipe.plan(**given)
-        given["plan"] = [with_mask(plan, mask) for plan, mask in zip(planned, by_hand, strict=True)]
+        planned = zip(pipe.plan(**given), by_hand, strict=True)
+        given["plan"] = [plan if mask is None else replace(plan, mask=plan.mask | mask) for plan, mask in planned]
     elif task.masks is not None:
         given["mask_image"] = by_hand
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    if task.on_step is not None:
+        given["callback_on_step_end"] = task.on_step
     out = pipe(**given, generator=generators, plan_only=task.plan_only)
     share = (time.perf_counter() - start) / len(readings)
-    return [
-        _outcome(reading, image, result, share, task.plan_only)
-        for reading, image, result in zip(readings, out.images, out.results, strict=True)
-    ]
-
-
-def _outcome(
-    reading: Reading, image: Image.Image, result: RefineResult, seconds: float, plan_only: bool = False
-) -> Outcome:
-    notes = (*reading.image.notes, *result.warnings) if reading.image else result.warnings
-    state = result.state
-    if plan_only and state == "untouched" and (result.plan.regions or result.plan.restore):
-        state = "refined"
-    changed = image if result.decision.kept != "original" else None
-    return Outcome(
-        reading, state, result.decision.reason, changed, result, seconds, notes=notes, foreign=result.forced
-    )
-
-
-def _look_first(gate: ScoreGate, readings: Sequence[Reading]) -> list[GateVerdict]:
-    import torch
-
-    with torch.no_grad():
-        return gate.look(
-            [reading.image.rgb for reading in readings if reading.image is not None],
-            [reading.prompt.prompt for reading in readings],
-        )
-
-
-def _passed(reading: Reading, verdict: GateVerdict, seconds: float) -> Outcome:
-    notes = reading.image.notes if reading.image else ()
-    found = f"The gate {verdict.name} found it good enough ({verdict.score:.4g})"
-    reason = f"{found}, so it was left alone and no maps were drawn."
-    return Outcome(reading, "untouched", reason, seconds=seconds, notes=notes, gate=verdict)
-
-
-def _gated(outcome: Outcome, verdict: GateVerdict | None) -> Outcome:
-    if verdict is None:
-        return outcome
-    note = (f"The gate {verdict.name} could not judge it: {verdict.note}",) if verdict.note else ()
-    return replace(_with_notes(outcome, note), gate=verdict)
-
-
-def _with_notes(outcome: Outcome, notes: tuple[str, ...]) -> Outcome:
-    return replace(outcome, notes=(*outcome.notes, *notes)) if notes else outcome
+    outcomes = []
+    for reading, image, result in zip(readings, out.images, out.results, strict=True):
+        state = result.state
+        if task.plan_only and state == "untouched" and (result.plan.regions or result.plan.restore):
+            state = "refined"
+        changed = image if result.decision.kept != "original" else None
+        notes = (*(reading.image.notes if reading.image else ()), *result.warnings)
+        told = {"notes": notes, "foreign": result.forced}
+        outcomes.append(Outcome(reading, state, result.decision.reason, changed, result, share, **told))
+    return outcomes

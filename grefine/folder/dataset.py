@@ -4,13 +4,13 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
-from itertools import count
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grefine.errors import GRefineError
-from grefine.folder.mirror import Mirror, mirror_of
+from grefine.folder.mirror import mirror_of
 from grefine.io.encode import read_embedded
 from grefine.io.images import read_bytes
 from grefine.io.places import place_at
@@ -27,45 +27,27 @@ Sample = dict[str, Any]
 
 
 def form_of(form: str, source: str) -> str:
-    """Return the form that is meant by `same` for a source."""
-    if form != "same":
-        return form
-    return {".parquet": "parquet", ".tar": "webdataset"}.get(PurePosixPath(source).suffix.lower(), "imagefolder")
-
-
-def see_writable(form: str) -> None:
-    """See that a data set can be written before the work that it is for."""
+    """Return the form that is meant by `same` for a source, and see that it can be written before the work begins."""
+    if form == "same":
+        form = {".parquet": "parquet", ".tar": "webdataset"}.get(PurePosixPath(source).suffix.lower(), "imagefolder")
     if form == "parquet":
         import_pyarrow()
+    return form
 
 
 def write_dataset(rows: LastRows, out: Path, form: str) -> None:
     """Write OUT/dataset anew: Parquet files, tars as webdataset reads them, or pictures with a `metadata.jsonl`."""
-    place = _Place(out / STATE_FOLDER / DATASET, mirror_of(out))
-    shutil.rmtree(place.folder, ignore_errors=True)
-    writers: dict[str, Callable[..., None]] = {"parquet": _parquet, "webdataset": _tars, "imagefolder": _folder}
-    writers[form](_samples(rows, out), place, sorted(rows.metrics))
-    if place.mirror is None:
+    mirror = mirror_of(out)
+    folder = out / DATASET if mirror else out / STATE_FOLDER / DATASET
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write = {"parquet": _parquet, "webdataset": _tars, "imagefolder": _folder}[form]
+    for name in write(_samples(rows, out), folder, sorted(rows.metrics)):
+        if mirror:
+            mirror.give(f"{DATASET}/{name}")
+    if not mirror:
         shutil.rmtree(out / DATASET, ignore_errors=True)
-        place.folder.rename(out / DATASET)
-
-
-class _Place:
-    """Where the files of a data set go: into a folder, and from there to the store that it is a mirror of."""
-
-    def __init__(self, folder: Path, mirror: Mirror | None) -> None:
-        self.folder, self.mirror = folder, mirror
-
-    def path(self, name: str) -> Path:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def done(self, name: str) -> None:
-        """A file is whole."""
-        if self.mirror is not None:
-            self.mirror.put(f"{DATASET}/{name}", self.path(name).read_bytes())
-            self.path(name).unlink()
+        folder.rename(out / DATASET)
 
 
 def _samples(rows: LastRows, out: Path) -> Iterator[Sample]:
@@ -106,23 +88,19 @@ def _flat(sample: Sample, metrics: list[str]) -> dict[str, Any]:
 
 def _parted(samples: Iterable[Sample]) -> Iterator[tuple[int, Iterator[Sample]]]:
     """Yield the samples in parts that are not too large for one file."""
-    left = iter(samples)
+    number = size = 0
 
-    def part(first: Sample) -> Iterator[Sample]:
-        size, sample = 0, first
-        while True:
-            yield sample
-            size += sum(len(sample[side][1] or b"") for side in ("before", "after"))
-            if size >= PART_BYTES or (sample := next(left, None)) is None:
-                return
+    def part_of(sample: Sample) -> int:
+        nonlocal number, size
+        if size >= PART_BYTES:
+            number, size = number + 1, 0
+        size += sum(len(sample[side][1] or b"") for side in ("before", "after"))
+        return number
 
-    for number in count():
-        if (first := next(left, None)) is None:
-            return
-        yield number, part(first)
+    return groupby(samples, part_of)
 
 
-def _parquet(samples: Iterable[Sample], place: _Place, metrics: list[str]) -> None:
+def _parquet(samples: Iterable[Sample], folder: Path, metrics: list[str]) -> Iterator[str]:
     import pyarrow
     import pyarrow.parquet
 
@@ -140,7 +118,7 @@ def _parquet(samples: Iterable[Sample], place: _Place, metrics: list[str]) -> No
     schema = pyarrow.schema(columns, metadata=told)
     for number, part in _parted(samples):
         name = f"part-{number:05}.parquet"
-        with pyarrow.parquet.ParquetWriter(place.path(name), schema) as writer:
+        with pyarrow.parquet.ParquetWriter(folder / name, schema) as writer:
             held: list[dict[str, Any]] = []
             for sample in part:
                 pictures = {
@@ -152,13 +130,13 @@ def _parquet(samples: Iterable[Sample], place: _Place, metrics: list[str]) -> No
                     writer.write_table(pyarrow.Table.from_pylist(held, schema))
                     held.clear()
             writer.write_table(pyarrow.Table.from_pylist(held, schema))
-        place.done(name)
+        yield name
 
 
-def _tars(samples: Iterable[Sample], place: _Place, metrics: list[str]) -> None:
+def _tars(samples: Iterable[Sample], folder: Path, metrics: list[str]) -> Iterator[str]:
     for number, part in _parted(samples):
         name = f"part-{number:05}.tar"
-        with tarfile.open(place.path(name), "w", format=tarfile.PAX_FORMAT) as tar:
+        with tarfile.open(folder / name, "w", format=tarfile.PAX_FORMAT) as tar:
             for sample in part:
                 # webdataset ends a key at the first dot.
                 key = sample["name"].replace(".", "_")
@@ -172,18 +150,19 @@ def _tars(samples: Iterable[Sample], place: _Place, metrics: list[str]) -> None:
                         member = tarfile.TarInfo(f"{key}.{ending}")
                         member.size = len(data)
                         tar.addfile(member, io.BytesIO(data))
-        place.done(name)
+        yield name
 
 
-def _folder(samples: Iterable[Sample], place: _Place, metrics: list[str]) -> None:
-    with place.path("metadata.jsonl").open("w", encoding="utf-8") as file:
+def _folder(samples: Iterable[Sample], folder: Path, metrics: list[str]) -> Iterator[str]:
+    with (folder / "metadata.jsonl").open("w", encoding="utf-8") as file:
         for sample in samples:
             names = {}
             for side, column in (("after", "file_name"), ("before", "before_file_name")):
                 name, data = sample[side]
                 if data is not None:
-                    place.path(name).write_bytes(data)
-                    place.done(name)
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / name).write_bytes(data)
+                    yield name
                 names[column] = None if data is None else name
             file.write(json.dumps(names | _flat(sample, metrics)) + "\n")
-    place.done("metadata.jsonl")
+    yield "metadata.jsonl"

@@ -68,21 +68,17 @@ class Ledger:
             self._begun |= {_name(file) for file in row.get("files", ())}
             self._folders |= set(row.get("folders", ()))
         elif kind == "image":
-            self._add(row)
+            key, given = _name(row["file"]), row.get("input") or {}
+            self._begun.discard(key)
+            if row["state"] == "failed":
+                self._failures[key] += 1
+                self._made.pop(key, None)
+            else:
+                self._failures.pop(key, None)
+                state = _name(*(given.get(part) for part in ("bytes", "mtime_ns", "ctime_ns")))
+                self._made[key] = state + bytes.fromhex(given["sha256"])[:8] if given else b""
         elif kind == "end":
             self.finished = True
-
-    def _add(self, row: dict[str, Any]) -> None:
-        key = _name(row["file"])
-        given = row.get("input") or {}
-        self._begun.discard(key)
-        if row["state"] == "failed":
-            self._failures[key] += 1
-            self._made.pop(key, None)
-        else:
-            self._failures.pop(key, None)
-            state = _name(*(given.get(part) for part in ("bytes", "mtime_ns", "ctime_ns")))
-            self._made[key] = state + _content(given["sha256"]) if given else b""
 
     @property
     def resumed(self) -> int:
@@ -115,8 +111,13 @@ class Ledger:
             return "done"
         if options.overwrite == "always" or key in self._begun or not there:
             return "work"
-        if options.overwrite == "older" and (self._made.get(key) or _younger(item)):
-            return "work"
+        if options.overwrite == "older":
+            try:
+                younger = item.state()["mtime_ns"] > os.stat(item.output).st_mtime_ns
+            except OSError:
+                younger = True
+            if younger or self._made.get(key):
+                return "work"
         return THERE
 
     def _is_there(self, item: WorkItem) -> bool:
@@ -134,7 +135,7 @@ class Ledger:
         except OSError:
             return True  # the input is gone, its result is not
         try:
-            return known[8:] == _content(hashlib.sha256(item.read()).hexdigest())
+            return known[8:] == hashlib.sha256(item.read()).digest()[:8]
         except ImageError:
             return False
 
@@ -151,13 +152,6 @@ class Ledger:
                 f"'{others[0]}'{more}. Give --overwrite older to replace them, or another OUT."
             )
 
-    def put_aside(self) -> None:
-        """Give the journal another name, so that a new one can begin."""
-        number = 1
-        while (aside := self.path.with_name(f"journal-{number}.jsonl")).exists():
-            number += 1
-        os.replace(self.path, aside)
-
 
 def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard: Shard | None = None) -> Ledger:
     """Read what is known of a run (or a `shard` of it) into OUT, and decide whether it goes on or begins anew."""
@@ -166,7 +160,10 @@ def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard
     ledger.read()
     changed = differing(ledger.headers, header)
     if ledger.header is not None and options.overwrite == "always" and (changed or ledger.finished):
-        ledger.put_aside()
+        number = 1
+        while (aside := ledger.path.with_name(f"journal-{number}.jsonl")).exists():
+            number += 1
+        os.replace(ledger.path, aside)
         ledger = Ledger(out)
     elif changed:
         raise ConfigError(
@@ -189,17 +186,6 @@ def differing(headers: Iterable[dict[str, Any]], header: dict[str, Any]) -> str:
     """Return what differs between the headers of journals and another, in words; empty when nothing."""
     headers = list(headers)
     return ", ".join(_WORDS[n] for n in _WORDS if any(then.get(n) != header.get(n) for then in headers))
-
-
-def _content(sha256: str) -> bytes:
-    return bytes.fromhex(sha256)[:8]
-
-
-def _younger(item: WorkItem) -> bool:
-    try:
-        return item.state()["mtime_ns"] > os.stat(item.output).st_mtime_ns
-    except OSError:
-        return True
 
 
 def _name(*parts: object) -> bytes:

@@ -1,60 +1,84 @@
 """One start of a run: the batches on their way through reading, refining and writing."""
 
 import os
+import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from grefine.cluster import packed
 from grefine.errors import GRefineError
-from grefine.folder.afar import Afar
-from grefine.folder.batch import Outcome, Reading, Row, read_batch
-from grefine.folder.interrupt import Interrupt
+from grefine.folder.batch import Outcome, Reading, read_batch, refine_batch
 from grefine.folder.ledger import Ledger
 from grefine.folder.progress import Reporter
 from grefine.folder.ready import Ready
 from grefine.folder.summary import RunSummary
 from grefine.folder.worklist import WorkItem
-from grefine.folder.write import DiskFull, adopted_row, full_disk, own_record, write_outcomes
+from grefine.folder.write import DiskFull, full_disk, own_row, write_outcomes
 from grefine.indicators.domain_check import domain_of
-from grefine.io.journal import Journal
+from grefine.io.journal import Journal, Row
 from grefine.io.picture import printable
-from grefine.io.record import RefineRecord
 
 _AHEAD = 2
 """Batches that are read before their turn, and written after it."""
 _HOPELESS = 3
 """Batches in a row in which every image failed unexpectedly, before the run gives up."""
-Todo = tuple[WorkItem, RefineRecord | None]
+Todo = tuple[WorkItem, Row | None]
 
 
+class Interrupt:
+    """While it is open, the first Ctrl-C only sets `asked`, so that a run ends after its current batch.
+
+    Outside the main thread it changes nothing.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.asked, self._say = False, say
+        self._before: Any = None
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        self._say("Stopping after this batch; press Ctrl-C again to stop at once.")
+
+
+@dataclass
 class Start:
-    """One start of a run: the batches on their way through reading, refining and writing."""
+    """One start of a run."""
 
-    def __init__(
-        self,
-        work: Callable[[], Iterator[WorkItem]],
-        ready: Ready,
-        ledger: Ledger,
-        journal: Journal,
-        report: Reporter,
-        afar: Afar | None = None,
-    ) -> None:
-        self.work, self.ready, self.ledger, self.journal = work, ready, ledger, journal
-        self.report, self.afar = report, afar
-        self.task, self.out = ready.task, ready.out
-        self.summary = RunSummary(self.out, domain=domain_of(ready.pipe), force=self.task.options.force)
-        self.waiting: list[Row] = []
-        """Rows of images that were passed over; they go into the journal with the next batch."""
-        self.total: int | None = None
-        self.started = time.monotonic()
-        self.hopeless = 0
-        self.broken = ""
-        """Why nothing more can be written, once that is so."""
+    work: Callable[[], Iterator[WorkItem]]
+    ready: Ready
+    ledger: Ledger
+    journal: Journal
+    report: Reporter
+    afar: Callable[[list[bytes]], Iterator[list[Row]]] | None = None
+    """Gives the rows of packed batches that a cluster does."""
+    waiting: list[Row] = field(default_factory=list)
+    """Rows of images that were passed over; they go into the journal with the next batch."""
+    total: int | None = None
+    hopeless: int = 0
+    broken: str = ""
+    """Why nothing more can be written, once that is so."""
+
+    def __post_init__(self) -> None:
+        self.task, self.out, self.started = self.ready.task, self.ready.out, time.monotonic()
+        self.summary = RunSummary(self.out, domain=domain_of(self.ready.pipe), force=self.task.options.force)
 
     def go(self, start: Row | None, begun: Callable[[], None]) -> RunSummary:
         """Work until the list is done, the disk is full or the user stops it; `start` goes into the journal first."""
@@ -66,9 +90,9 @@ class Start:
                     self.journal.append([start])
                 begun()
                 if self.afar:
-                    self._from_afar(self.afar, interrupt)
+                    self._do_afar(self.afar, interrupt)
                 else:
-                    self._loop(interrupt)
+                    self._do_here(interrupt)
                 if not self.summary.stopped:
                     self._pass_over()
                     if self.summary.counts or not self.ledger.finished:
@@ -79,11 +103,12 @@ class Start:
                 self.summary.stopped = f"The journal cannot be written: {error.strerror or error}."
         self.summary.seconds = time.monotonic() - self.started
         if self.summary.stopped:
-            self.summary.left = self._left()
+            self._count()
+            self.summary.left = max((self.total or 0) - self.summary.resumed - sum(self.summary.counts.values()), 0)
         return self.summary
 
-    def _loop(self, interrupt: Interrupt) -> None:
-        batches = self._batches()
+    def _do_here(self, interrupt: Interrupt) -> None:
+        batches, pipe, shelf, gate = self._batches(), self.ready.pipe, self.ready.shelf, self.ready.gate
         reading: deque[Future[list[Reading]]] = deque()
         writing: deque[Future[list[Row]]] = deque()
         readers = ThreadPoolExecutor(_AHEAD, "grefine-read")
@@ -94,7 +119,7 @@ class Start:
                     reading.append(readers.submit(read_batch, batch, self.task))
                 if not reading:
                     break
-                outcomes = self.ready.refine(reading.popleft().result())
+                outcomes = refine_batch(pipe, reading.popleft().result(), self.task, shelf, gate)
                 self._count_hopeless(all(outcome.unexpected for outcome in outcomes), outcomes[-1].reason)
                 passed, self.waiting = self.waiting, []
                 writing.append(writer.submit(self._write, outcomes, passed))
@@ -108,18 +133,17 @@ class Start:
             readers.shutdown(wait=False, cancel_futures=True)
             writer.shutdown(wait=True, cancel_futures=True)
 
-    def _from_afar(self, workers: Afar, interrupt: Interrupt) -> None:
+    def _do_afar(self, rows_of: Callable[[list[bytes]], Iterator[list[Row]]], interrupt: Interrupt) -> None:
         """Let a cluster do the batches, and journal what comes back."""
         work, begins = list[bytes](), list[Row]()
         for batch in self._batches():
             work.append(packed(batch))
-            names, folders = [item.relative for item in batch], {os.path.dirname(item.name) for item in batch}
-            begins.append({"kind": "begin", "files": names, "folders": sorted(folders)})
+            begins.append(_begin(batch))
         for first in range(0, len(begins), 1000):
             self.journal.append(begins[first : first + 1000])
         for begin in begins:
             self.ledger.take(begin)
-        for rows in workers.rows(work):
+        for rows in rows_of(work):
             passed, self.waiting = self.waiting, []
             self.journal.append([*passed, *rows])
             self._tell([*passed, *rows])
@@ -142,33 +166,31 @@ class Start:
         yield from self._cut(again)
 
     def _todo(self, again: list[Todo]) -> Iterator[Todo]:
-        """Yield what is to be done, with the record of a result that is there; put what failed before into `again`."""
+        """Yield what is to be done, with the row of a result that is there; put what failed before into `again`."""
         for item in self.work():
             verdict = self.ledger.verdict(item, self.task.options)
             if verdict == "done":
                 self.summary.resumed += 1
                 continue
-            record = None if item.refused or verdict == "work" else own_record(item, self.task.hash_of(item.relative))
-            if item.refused or (verdict != "work" and record is None):
-                self._skip(item, item.refused or verdict)
+            row = None if item.refused or verdict == "work" else own_row(item, self.task.hash_of(item.relative))
+            if item.refused or (verdict != "work" and row is None):
+                state = "failed" if item.failed or not item.refused else "skipped"
+                reason = f"{item.refused or verdict}."
+                self._pass([{"kind": "image", "file": item.relative, "state": state, "reason": reason}])
             elif self.ledger.failures(item.relative):
-                again.append((item, record))
+                again.append((item, row))
             else:
-                yield item, record
+                yield item, row
 
     def _cut(self, todo: Iterable[Todo]) -> Iterator[list[WorkItem]]:
         """Yield the batches that are to be done; one whose results are all there already gives its rows only."""
         todo = iter(todo)
         while some := list(islice(todo, self.task.options.batch_size)):
-            found = [adopted_row(item, record) for item, record in some if record is not None]
+            found = [row for _, row in some if row is not None]
             if len(found) == len(some):
                 self._pass(found)
             else:
                 yield [item for item, _ in some]
-
-    def _skip(self, item: WorkItem, reason: str) -> None:
-        state = "failed" if item.failed or not item.refused else "skipped"
-        self._pass([{"kind": "image", "file": item.relative, "state": state, "reason": f"{reason}."}])
 
     def _pass(self, rows: list[Row]) -> None:
         self.waiting += rows
@@ -185,11 +207,8 @@ class Start:
         """Announce one batch, write its files, journal it; on the writer's thread, batch after batch."""
         if self.broken:
             raise DiskFull(self.broken)
-        names = [outcome.reading.item.name for outcome in outcomes]
-        files = [outcome.reading.item.relative for outcome in outcomes]
-        folders = sorted({os.path.dirname(name) for name in names})
         try:
-            self.journal.append([{"kind": "begin", "files": files, "folders": folders}])
+            self.journal.append([_begin([outcome.reading.item for outcome in outcomes])])
             rows = write_outcomes(outcomes, self.task)
             self.journal.append([*passed, *rows])
         except (DiskFull, OSError) as error:
@@ -228,6 +247,8 @@ class Start:
         with suppress(GRefineError, OSError):
             self.total = sum(1 for _ in self.work())
 
-    def _left(self) -> int:
-        self._count()
-        return max((self.total or 0) - self.summary.resumed - sum(self.summary.counts.values()), 0)
+
+def _begin(batch: list[WorkItem]) -> Row:
+    """Return the row that announces a batch."""
+    folders = sorted({os.path.dirname(item.name) for item in batch})
+    return {"kind": "begin", "files": [item.relative for item in batch], "folders": folders}

@@ -6,8 +6,6 @@ from typing import Any
 from grefine.errors import ConfigError, WeightsMissing, nearest
 from grefine.io.picture import printable
 
-Wanted = tuple[tuple[str, float], ...]
-
 
 class LoraShelf:
     """The LoRA files of one folder; loads what is asked for and remembers what a pipeline has."""
@@ -19,7 +17,7 @@ class LoraShelf:
         self.files = {path.stem.lower(): path for path in sorted(self.folder.rglob("*.safetensors"))}
         self._loaded: dict[str, str] = {}
 
-    def apply(self, pipe: Any, wanted: Wanted) -> tuple[str, ...]:
+    def apply(self, pipe: Any, wanted: tuple[tuple[str, float], ...]) -> tuple[str, ...]:
         """Make exactly the wanted networks active; return one sentence for each that the folder does not have."""
         here = [(name, weight) for name, weight in wanted if name.lower() in self.files]
         notes = tuple(

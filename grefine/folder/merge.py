@@ -4,11 +4,9 @@ import heapq
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from grefine.config import build
 from grefine.errors import ConfigError
@@ -20,13 +18,15 @@ from grefine.folder.shards import Shard, dealt, is_running, is_share, journals, 
 from grefine.folder.summary import SHOWN, RunSummary
 from grefine.folder.views import VIEWS, conclude
 from grefine.folder.worklist import list_work
+from grefine.indicators.domain_check import DomainCheck, World
 from grefine.io.atomic import PARTIAL_PREFIX, sync_folder
-from grefine.io.journal import is_there, read_units
+from grefine.io.journal import Row, is_there, read_units
 from grefine.io.picture import printable
 from grefine.io.places import is_address
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, LastRows, can_be_ours, run_starts
 
-Row = dict[str, Any]
+Unit = list[tuple[Row, bytes]]
+"""Rows, and their lines without the marks with which a line begins."""
 _MERGE = "merge"
 """Marks the rows that every merge writes anew."""
 
@@ -50,23 +50,22 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
         raise ConfigError(f"'{printable(out)}' holds no run: give the OUT of `grefine refine --engine shard I/N`.")
     with run_lock(out, shared=True), one_at_a_time(out):
         shards = journals(out)
-        start = _see_alike(out, [*shards, main])
+        starts = [list(run_starts(path)) for path in (*shards, main)]
+        last = (row for rows in starts for row in [row for row in rows if is_share(row)][-1:])
+        start = next((row for row in last if isinstance(row.get("view"), dict)), None)
         if start is None:
             raise ConfigError(f"The run in '{printable(out)}' has no shards, so there is nothing to merge.")
+        if changed := differing((header_of(rows[-1]) for rows in starts if rows), header_of(start)):
+            raise ConfigError(f"The journals in '{printable(out)}' do not belong together: {changed} differ.")
         running = {shard for shard in shards.values() if is_running(out, shard)}
         summary = RunSummary(out, force=bool(start["view"].get("force")))
         ledger, rows = Ledger(out), LastRows(main)
-        with _joined(main, shards, start, (ledger, rows)) as end:
-            _name_missing(out, ledger, start["shard"], running, summary)
-            end(not summary.left)
+        _join(main, shards, start, (ledger, rows), lambda: _is_whole(out, ledger, start["shard"], running, summary))
         if not running:
             ledger.clean(out)
-        del ledger
         for row in rows:
             summary.add(row)
         if isinstance(world := start["view"].get("world"), dict):
-            from grefine.indicators.domain_check import DomainCheck, World
-
             summary.domain = DomainCheck(build(World, world, where="the journal's world"), None)
         conclude(rows, out, start["view"], summary, report, bool(start["shard"]["options"].get("report")))
         if not running:
@@ -76,23 +75,12 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
     return summary
 
 
-def _see_alike(out: Path, paths: Iterable[Path]) -> Row | None:
-    """Return the last row that the first of these journals has of a shard's start; their settings must be alike."""
-    starts = [list(run_starts(path)) for path in paths]
-    found = [[row for row in rows if is_share(row)][-1:] for rows in starts]
-    start = next((row for rows in found for row in rows if isinstance(row.get("view"), dict)), None)
-    if start and (changed := differing((header_of(rows[-1]) for rows in starts if rows), header_of(start))):
-        raise ConfigError(f"The journals in '{printable(out)}' do not belong together: {changed} differ.")
-    return start
-
-
-@contextmanager
-def _joined(
-    main: Path, shards: dict[Path, Shard], start: Row, listeners: tuple[Ledger, LastRows]
-) -> Iterator[Callable[[bool], None]]:
+def _join(
+    main: Path, shards: dict[Path, Shard], start: Row, listeners: tuple[Ledger, LastRows], is_whole: Callable[[], bool]
+) -> None:
     """Write the run's journal anew: what it held of others, then every shard's units in the order of the list.
 
-    The listeners are told every row; then it is to be said whether the run is at its end.
+    The listeners are told every row; then it is asked whether the run is at its end.
     """
     here = {path.stem for path in shards} | {_MERGE}
     others = (unit for unit in _units(main) if not shards or unit[0][0].get("from") not in here)
@@ -106,13 +94,9 @@ def _joined(
                 for listener in listeners:
                     listener.take(row)
                 file.write(b'{"unit": %d, "at": %d, "of": %d, ' % (number, at, len(unit)) + line)
-
-        def end(whole: bool) -> None:
-            if whole and shards:
-                ((_, line),) = _unit({"kind": "end", "from": _MERGE})
-                file.write(b'{"unit": %d, "at": 0, "of": 1, ' % (number + 1) + line)
-
-        yield end
+        if is_whole() and shards:
+            ((_, line),) = _unit({"kind": "end", "from": _MERGE})
+            file.write(b'{"unit": %d, "at": 0, "of": 1, ' % (number + 1) + line)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, main)
@@ -123,24 +107,19 @@ def _unmarked(row: Row) -> Row:
     return {name: value for name, value in row.items() if name not in ("unit", "at", "of")}
 
 
-Unit = list[tuple[Row, bytes]]
-"""Rows, and their lines without the marks with which a line begins."""
-
-
 def _unit(row: Row) -> Unit:
     return [(row, json.dumps(row).encode()[1:] + b"\n")]
 
 
 def _units(path: Path) -> Iterator[Unit]:
-    if is_there(path):
-        for _, _, rows, lines in read_units(path):
-            if unit := [(row, _bare(row, line)) for row, line in zip(rows, lines, strict=True) if can_be_ours(row)]:
-                yield unit
-
-
-def _bare(row: Row, line: bytes) -> bytes:
-    marks = b'{"unit": %d, "at": %d, "of": %d, ' % (row["unit"], row["at"], row["of"])
-    return line[len(marks) :] if line.startswith(marks) else _unit(_unmarked(row))[0][1]
+    for _, _, rows, lines in read_units(path) if is_there(path) else ():
+        unit: Unit = []
+        for row, line in zip(rows, lines, strict=True):
+            if can_be_ours(row):
+                marks = b'{"unit": %d, "at": %d, "of": %d, ' % (row["unit"], row["at"], row["of"])
+                unit += [(row, line[len(marks) :])] if line.startswith(marks) else _unit(_unmarked(row))
+        if unit:
+            yield unit
 
 
 def _numbered(path: Path, shard: Shard) -> Iterator[tuple[int, int, Unit]]:
@@ -153,8 +132,8 @@ def _numbered(path: Path, shard: Shard) -> Iterator[tuple[int, int, Unit]]:
         place += unit[0][0]["kind"] == "image"
 
 
-def _name_missing(out: Path, ledger: Ledger, share: Row, running: set[Shard], summary: RunSummary) -> None:
-    """Put into the summary which pictures of the list no shard has done, and whose they were."""
+def _is_whole(out: Path, ledger: Ledger, share: Row, running: set[Shard], summary: RunSummary) -> bool:
+    """Say whether all is done; put into the summary which pictures of the list are not, and whose they were."""
     options = build(FolderOptions, dict(share["options"]), where="the journal's options")
     missing: Counter[Shard] = Counter()
     names: list[str] = []
@@ -168,3 +147,4 @@ def _name_missing(out: Path, ledger: Ledger, share: Row, running: set[Shard], su
         whose = ", ".join(f"{n:,} of shard {shard}{running_now.get(shard, '')}" for shard, n in missing.items())
         more = ", ..." if summary.left > len(names) else ""
         summary.stopped = f"Not done by any shard: {whose}: {', '.join(names)}{more}."
+    return not missing

@@ -19,7 +19,7 @@ from typing import Any
 from grefine.errors import ConfigError
 from grefine.io.journal import Journal, Row
 from grefine.io.picture import printable
-from grefine.io.places import is_address, patiently, system_of
+from grefine.io.places import fetched, is_address, patiently, system_of
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_names, with_ending
 
 _ROWS, _CLAIMS, _SHARDS = f"{STATE_FOLDER}/rows", f"{STATE_FOLDER}/claims", "shards"
@@ -28,6 +28,8 @@ _KEPT = ("calibration.json",)
 _AT_ONCE = 64
 STALE = 600.0
 """Seconds after which a process that says nothing is taken for dead."""
+Where = str | Path
+"""A folder or file of this machine, or at an address."""
 _active: "dict[Path, Mirror]" = {}
 
 
@@ -37,7 +39,7 @@ def mirror_of(out: Path) -> "Mirror | None":
 
 
 @contextmanager
-def at_hand(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
+def at_hand(folder: Where, names: Sequence[str]) -> Iterator[Path]:
     """Yield a folder of this machine that has these files of a folder, or of an address, for a while."""
     with ExitStack() as stack:
         mirror = mirror_of(folder) if isinstance(folder, Path) else None
@@ -63,14 +65,26 @@ def mirrored(address: str) -> "Iterator[Mirror]":
             del _active[mirror.local]
 
 
+@contextmanager
+def on_this_machine(out: Where, prompts: Where | None, *views: str) -> Iterator[tuple[Where, Where | None]]:
+    """Yield the OUT and the table of prompts of this machine that stand for addresses; views are sent at the end."""
+    with tempfile.TemporaryDirectory(prefix="grefine-") as folder, ExitStack() as stack:
+        table = prompts and fetched(prompts, Path(folder))
+        mirror = stack.enter_context(mirrored(str(out))) if is_address(out) else None
+        yield mirror.local if mirror else out, table
+        if mirror:
+            mirror.send_views(*views)
+
+
 class Mirror:
     """The folder of this machine and the store behind it."""
 
     def __init__(self, address: str, local: Path) -> None:
         self.address, self.local = address.rstrip("/"), local
-        self.system, self.root = system_of(self.address)
-        self.root = self.root.rstrip("/")
+        self.system, root = system_of(self.address)
+        self.root = root.rstrip("/")
         self._own = secrets.token_hex(8)
+        self._claimed, self._beaten = "", 0.0
 
     # What is written
 
@@ -84,24 +98,21 @@ class Mirror:
     def send(self, rows: Iterable[Row]) -> None:
         """Send the files of rows, and give their room on this machine back."""
         for row in rows:
-            self.give(*self._files(row))
+            if name := row.get("output"):
+                self.give(name, f"panels/{with_ending(name, '.png')}", *layer_names(name))
 
-    def _files(self, row: Row) -> list[str]:
-        if not (name := row.get("output")):
-            return []
-        return [name, f"panels/{with_ending(name, '.png')}", *layer_names(name)]
+    def give(self, *names: str) -> None:
+        """Send files, and give their room on this machine back."""
+        self.send_views(*names)
+        for name in names:
+            (self.local / name).unlink(missing_ok=True)
 
     def send_views(self, *names: str) -> None:
         """Send what lies under these names of the folder, files or folders."""
         for name in names:
-            self._send_files((self.local / name, *(self.local / name).rglob("*")))
-
-    def give(self, *names: str) -> None:
-        """Send files, and give their room on this machine back."""
-        files = [self.local / name for name in names]
-        self._send_files(files)
-        for file in files:
-            file.unlink(missing_ok=True)
+            for file in (self.local / name, *(self.local / name).rglob("*")):
+                if file.is_file():
+                    self.put(file.relative_to(self.local).as_posix(), file.read_bytes())
 
     def has(self, name: str) -> bool:
         """Say whether an object is there."""
@@ -116,11 +127,6 @@ class Mirror:
                 return call(f"{self.root}/{name}")
 
         return patiently(self.address, ask)
-
-    def _send_files(self, files: Iterable[Path]) -> None:
-        for file in files:
-            if file.is_file():
-                self.put(file.relative_to(self.local).as_posix(), file.read_bytes())
 
     # What is read
 
@@ -148,14 +154,13 @@ class Mirror:
     @contextmanager
     def brought(self, names: Sequence[str]) -> Iterator[None]:
         """Have files on this machine for a while, those of them that the store has."""
-        paths = [self.local / name for name in names]
         try:
             for name, data in self.read_many(names).items():
                 self._local(name).write_bytes(data)
             yield
         finally:
-            for path in paths:
-                path.unlink(missing_ok=True)
+            for name in names:
+                (self.local / name).unlink(missing_ok=True)
 
     def pull(self) -> None:
         """Make the journals of this machine from the rows in the store."""
@@ -217,8 +222,6 @@ class Mirror:
             with suppress(ConfigError):
                 patiently(self.address, lambda: self.system.rm_file(f"{self.root}/{_CLAIMS}/{name}"))
 
-    _claimed, _beaten = "", 0.0
-
     def beat(self) -> None:
         """Say now and then that this process is alive."""
         if self._claimed and time.time() - self._beaten > STALE / 10:
@@ -228,18 +231,16 @@ class Mirror:
 
     def is_claimed(self, name: str) -> bool:
         """Say whether another process works on a part of the run."""
-
         try:
             who = dict(json.loads(self._found(f"{_CLAIMS}/{name}", self.system.cat_file) or b"{}"))
             if not who or who["own"] == self._own:
                 return False
-            if who["host"] == socket.gethostname() and not _alive(int(who["pid"])):
-                return False
+            if who["host"] == socket.gethostname():
+                with suppress(PermissionError):  # it is alive, and somebody else's
+                    os.kill(int(who["pid"]), 0)
             return time.time() - float(who["time"]) < STALE
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, ProcessLookupError):
             return False
-
-    # Where it lies
 
     def holds(self, address: str) -> bool:
         """Say whether an address is this OUT or below it."""
@@ -276,13 +277,3 @@ def open_journal(path: Path, out: Path) -> Journal:
     """Open the journal of a run for writing, wherever its OUT is."""
     mirror = mirror_of(out)
     return SentJournal(path, mirror) if mirror else Journal(path)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

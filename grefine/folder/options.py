@@ -1,8 +1,6 @@
 """What a run over a folder can be told, beside how each image is refined."""
 
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal
 
 from grefine.errors import ConfigError
@@ -74,9 +72,3 @@ class FolderOptions:
         if not self.prompt_column:  # it came later: a run that was begun before it goes on
             del values["prompt_column"]
         return values
-
-
-def file_state(path: Path) -> dict[str, int]:
-    """Return what tells cheaply whether a file is still the one that it was; no user can set the last of these."""
-    status = os.stat(path)
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}

@@ -1,6 +1,7 @@
 """Before, map and after side by side: what was bad, where it was repainted, what came of it."""
 
 import textwrap
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -16,8 +17,9 @@ _GAP = 10
 
 def panel_png(before: Image.Image, after: Image.Image, result: RefineResult, prompt: str) -> bytes:
     """Return before, map and after side by side, with their scores and the reason of the decision below, as PNG."""
-    pictures = [before, heat_map(before, result), after]
-    shown = [_fit(picture) for picture in pictures]
+    bad = np.array(overlay(before, np.clip(1.0 - result.quality.values + result.alignment.edit, 0.0, 1.0)))
+    bad[edge_of(result.plan.mask)] = 255
+    shown = [_fit(picture) for picture in (before, Image.fromarray(bad), after)]
     width, height = shown[0].size
     size = max(12, min(18, width // 22))
     font = ImageFont.load_default(size)
@@ -38,13 +40,6 @@ def panel_png(before: Image.Image, after: Image.Image, result: RefineResult, pro
     return png(panel)
 
 
-def heat_map(image: Image.Image, result: RefineResult) -> Image.Image:
-    """Colour the picture by how much there is to repair, and draw a line around what was repainted."""
-    shown = np.array(overlay(image, np.clip(1.0 - result.quality.values + result.alignment.edit, 0.0, 1.0)))
-    shown[edge_of(result.plan.mask)] = 255
-    return Image.fromarray(shown)
-
-
 def _fit(image: Image.Image) -> Image.Image:
     longest = max(image.size)
     if longest > LARGEST:
@@ -54,9 +49,8 @@ def _fit(image: Image.Image) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def _scores(values: object) -> str:
-    known = dict(values)  # type: ignore[call-overload]
-    return "  ".join(f"{name} {known[name]:.2f}" for name in ("p", "a") if name in known)
+def _scores(values: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {values[name]:.2f}" for name in ("p", "a") if name in values)
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, most: int) -> list[str]:

@@ -1,31 +1,45 @@
 """Plan many pictures without changing any: a plan for each, and one page that sorts them by how much is wrong."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from grefine.errors import GRefineError
+from grefine.errors import GRefineError, PlanError
 from grefine.folder.batch import plan_batches
-from grefine.folder.mirror import at_hand, mirror_of, mirrored
+from grefine.folder.mirror import at_hand, mirror_of, on_this_machine
 from grefine.folder.options import FolderOptions
-from grefine.folder.ready import make_ready
-from grefine.folder.thresholds import thresholds
+from grefine.folder.ready import make_ready, thresholds
 from grefine.folder.views import PAGE, picture_before
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.indicators.domain_check import DomainCheck, domain_of
 from grefine.io.picture import printable
-from grefine.io.places import fetched, is_address
+from grefine.io.places import is_address
 from grefine.plan_file import MASK, OVERLAY, PLAN
 from grefine.refine.settings import RefineConfig
-from grefine.report.triage import PlannedPicture, write_triage
+from grefine.report.entry import ReportImage, ReportText
+from grefine.report.page import write_page
 from grefine.types import RepairPlan
+
+_WORDS = {"keep": "to keep", "repair": "to repair", "new": "to generate anew"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPicture:
+    """One picture and what is to be done about it."""
+
+    name: str
+    source: str
+    relative: str
+    """The path below OUT that its plan's files are named by."""
+    verdict: str
+    """keep, repair or new."""
+    wrong: float
+    """How much of it is bad or missing, 0..1."""
+    prompt: str
+    reason: str
+    notes: tuple[str, ...]
 
 
 @dataclass
@@ -46,12 +60,16 @@ class PlanSummary:
         """Pictures by what is to be done: keep, repair, new."""
         return Counter(picture.verdict for picture in self.planned)
 
+    @property
+    def told(self) -> str:
+        """The counts in words; empty where there was no picture."""
+        counts = self.counts
+        parts = [f"{counts[name]:,} {word}" for name, word in _WORDS.items() if counts[name]]
+        return ", ".join([*parts, f"{len(self.failed):,} failed"] if self.failed else parts)
+
     def lines(self) -> list[str]:
         """Return the summary as a person reads it."""
-        words = {"keep": "to keep", "repair": "to repair", "new": "to generate anew"}
-        counts = [f"{self.counts[name]:,} {word}" for name, word in words.items() if self.counts[name]]
-        counts += [f"{len(self.failed):,} failed"] if self.failed else []
-        lines = [f"{', '.join(counts) or 'nothing to plan'}. Plans: {printable(self.out)} (look at report.html)"]
+        lines = [f"{self.told or 'nothing to plan'}. Plans: {printable(self.out)} (look at report.html)"]
         lines += [f"{self.kept:,} plans were there already; --overwrite makes them anew."] if self.kept else []
         known = self.domain.reason if self.domain else ""
         lines += [f"  {printable(name)}: {reason}" for name, reason in self.failed if reason != known]
@@ -85,12 +103,8 @@ def plan_folder(
     asked = {name: value for name, value in locals().items() if name not in ("sources", "out", "prompts")}
     named = [sources] if isinstance(sources, (str, Path)) else list(sources)
     if is_address(out) or is_address(prompts):
-        with tempfile.TemporaryDirectory(prefix="grefine-") as folder, ExitStack() as stack:
-            mirror = stack.enter_context(mirrored(str(out))) if is_address(out) else None
-            here = mirror.local if mirror else out
-            summary = plan_folder(named, here, prompts=prompts and fetched(prompts, Path(folder)), **asked)
-            if mirror:
-                mirror.send_views(PAGE, "report_files")
+        with on_this_machine(out, prompts, PAGE, "report_files") as (folder, table):
+            summary = plan_folder(named, folder, prompts=table, **asked)
         summary.out = out
         return summary
     out = Path(out)
@@ -101,25 +115,32 @@ def plan_folder(
     summary, mirror = PlanSummary(out, domain=domain), mirror_of(out)
     pipe.set_progress_bar_config(disable=True)
     with thresholds(pipe, task, out, lambda: list_work(named, out, options), say):
-        work = _work(list_work(named, out, options), out, summary, options)
+        work = _without_plan(list_work(named, out, options), out, summary, options)
         for outcomes in plan_batches(pipe, work, task):
             for reading, result, reason in ((o.reading, o.result, o.reason) for o in outcomes):
                 if result is None:
                     summary.failed.append((reading.item.relative, reason))
                     continue
                 result.plan.save(out / reading.item.relative, reading.image.rgb if reading.image else None)
-                summary.planned.append(_planned(reading.item, out, result.plan, reading.prompt.prompt))
+                summary.planned.append(_planned(reading.item, result.plan, reading.prompt.prompt))
                 if mirror:
                     mirror.give(*_files(reading.item.relative))
             done, seconds = len(summary.planned) + len(summary.failed), [outcome.seconds for outcome in outcomes]
             say(f"{done} planned, {max(seconds):.2f} s per picture")
-    facts = [
-        ("pipeline", task.pipeline),
-        ("seed", str(options.seed)),
-        ("plans", mirror.address if mirror else str(out)),
-    ]
-    failed = [(printable(name), reason) for name, reason in summary.failed]
-    write_triage(out, summary.planned, failed, facts, partial(_opened, out))
+    count = len(summary.planned) + len(summary.failed)
+    plans = mirror.address if mirror else str(out)
+    text = ReportText(
+        title="Plans",
+        subtitle="What would be repainted, picture by picture; nothing has been changed.",
+        headline=f"{count:,} pictures: {summary.told}" if count else "There was no picture",
+        sentences=(
+            "The worst come first. Switch a region off in its .plan.json (`on`), change its `prompt` or `strength`, "
+            "or paint in its .mask.png; then run `grefine refine SRC -o OUT --plans` with this folder.",
+        ),
+        facts=(("pipeline", task.pipeline), ("seed", str(options.seed)), ("plans", plans)),
+        missing=tuple((printable(name), reason) for name, reason in summary.failed),
+    )
+    write_page(out, _entries(out, summary.planned), text, {}, labels=("picture", "plan"))
     return summary
 
 
@@ -128,45 +149,61 @@ def _files(relative: str) -> list[str]:
     return [f"{relative}{ending}" for ending in (MASK, OVERLAY, PLAN)]
 
 
-@contextmanager
-def _opened(out: Path, picture: PlannedPicture) -> Iterator[Path | Image.Image]:
-    with at_hand(out, _files(picture.plan.relative_to(out).as_posix())):
-        yield picture_before(picture.source)
-
-
-def _work(items: Iterable[WorkItem], out: Path, summary: PlanSummary, options: FolderOptions) -> Iterator[WorkItem]:
+def _without_plan(
+    items: Iterable[WorkItem], out: Path, summary: PlanSummary, options: FolderOptions
+) -> Iterator[WorkItem]:
     """Yield what has no plan yet."""
     mirror = mirror_of(out)
     for item in items:
         if item.refused and item.failed:
             summary.failed.append((item.relative, item.refused))
         elif not item.refused:
-            file = out / f"{item.relative}{PLAN}"
-            there = options.overwrite != "always" and (
-                mirror.has(f"{item.relative}{PLAN}") if mirror else file.exists()
-            )
-            if not there:
+            name = f"{item.relative}{PLAN}"
+            there = mirror.has if mirror else (lambda name: (out / name).exists())
+            if options.overwrite == "always" or not there(name):
                 yield item
                 continue
             try:
                 with at_hand(out, _files(item.relative)):
-                    plan = RepairPlan.load(file)
-                summary.planned.append(_planned(item, out, plan, plan.prompt))
+                    plan = RepairPlan.load(out / name)
+                summary.planned.append(_planned(item, plan, plan.prompt))
                 summary.kept += 1
             except GRefineError as error:
                 summary.failed.append((item.relative, str(error)))
 
 
-def _planned(item: WorkItem, out: Path, plan: RepairPlan, prompt: str) -> PlannedPicture:
+def _planned(item: WorkItem, plan: RepairPlan, prompt: str) -> PlannedPicture:
     repairs = plan.restore or any(region.on for region in plan.regions)
     wrong = plan.made_for.get("wrong")
     return PlannedPicture(
         name=printable(item.relative),
         source=str(item.source),
-        plan=out / item.relative,
+        relative=item.relative,
         verdict="new" if plan.beyond_repair else "repair" if repairs else "keep",
         wrong=float(wrong) if isinstance(wrong, (int, float)) else 0.0,
         prompt=prompt,
         reason=" ".join(region.reason for region in plan.regions if region.on) or plan.note,
         notes=tuple(f"region {n}: {r.prompt} (strength {r.strength:.2f})" for n, r in enumerate(plan.regions, 1)),
     )
+
+
+def _entries(out: Path, pictures: list[PlannedPicture]) -> Iterator[list[ReportImage]]:
+    """Yield what the page shows, the worst first."""
+    for picture in sorted(pictures, key=lambda picture: (-picture.wrong, picture.name)):
+        with at_hand(out, _files(picture.relative)):
+            try:
+                mask = RepairPlan.load(out / picture.relative).mask
+            except PlanError:
+                mask = None
+            yield [
+                ReportImage(
+                    name=picture.name,
+                    before=picture_before(picture.source),
+                    after=out / f"{picture.relative}{OVERLAY}",
+                    mask=mask if mask is not None and mask.any() else None,
+                    prompt=picture.prompt,
+                    kept=picture.verdict,
+                    reason=picture.reason,
+                    notes=(f"how much is wrong: {picture.wrong:.3f}, the mean of 1 - P + E", *picture.notes),
+                )
+            ]

@@ -41,8 +41,7 @@ class PlanFolder:
         names = [f"{only}{PLAN}"] if only else _names(folder, (PLAN,))
         if not names:
             raise ConfigError(f"--plans: '{printable(folder)}' has no plans: `grefine plan SRC -o DIR` makes some.")
-        edits = _looked_at(folder, names, _edit, lambda name: (name, name.removesuffix(PLAN) + MASK))
-        return cls(folder, edits)
+        return cls(folder, _looked_at(folder, names, _edit))
 
     @property
     def digest(self) -> str:
@@ -81,7 +80,7 @@ class MaskFolder:
     @cached_property
     def hashes(self) -> dict[str, str]:
         """Name of a mask below the folder to a hash of its content."""
-        return _looked_at(self.folder, _names(self.folder, tuple(SUFFIXES)), content_hash, lambda name: (name,))
+        return _looked_at(self.folder, _names(self.folder, tuple(SUFFIXES)), content_hash)
 
     @cached_property
     def digest(self) -> str:
@@ -94,20 +93,18 @@ class MaskFolder:
         for place in dict.fromkeys((stem.as_posix(), stem.name)):
             for name in (f"{place}{form}{suffix}" for form in ("", "_mask", ".mask") for suffix in SUFFIXES):
                 if name in self.hashes:
-                    return self._read(name, size)
+                    with at_hand(self.folder, [name]) as here:
+                        try:
+                            return _read_mask(here / name, size)
+                        except ImageError as error:
+                            told = str(error).replace(str(here), str(self.folder))
+                            raise PlanError(f"The mask {told}") from error
         if self.with_maps:
             return None
         raise PlanError(
             f"'{printable(self.folder)}' has no mask for '{printable(relative)}': add '{printable(stem)}.png', or "
             "give --add-masks to plan it by our maps."
         )
-
-    def _read(self, name: str, size: tuple[int, int]) -> np.ndarray:
-        with at_hand(self.folder, [name]) as here:
-            try:
-                return read_mask(here / name, size)
-            except PlanError as error:
-                raise PlanError(str(error).replace(str(here), str(self.folder))) from error
 
 
 def open_by_hand(
@@ -122,25 +119,16 @@ def open_by_hand(
         masks = Path(masks)
         if not masks.is_dir():
             raise ConfigError(f"--masks: '{printable(masks)}' is no folder.")
-    return PlanFolder.open(plans) if plans is not None else None, (
-        MaskFolder(masks, with_maps) if masks is not None else None
-    )
+    by_mask = MaskFolder(masks, with_maps) if masks is not None else None
+    return PlanFolder.open(plans) if plans is not None else None, by_mask
 
 
-def read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
+def _read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
     """Return a mask file as `(H, W)` bool in a picture's size: its alpha where some of it is clear, else its white."""
-    try:
-        loaded = read_image(file)
-    except ImageError as error:
-        raise PlanError(f"The mask {error}") from error
+    loaded = read_image(file)
     clear = loaded.alpha is not None and int(np.asarray(loaded.alpha).min()) < 255
     grey = loaded.alpha if clear and loaded.alpha is not None else loaded.rgb.convert("L")
     return np.asarray(grey.resize(size, Image.Resampling.BILINEAR) if grey.size != size else grey) >= 128
-
-
-def with_mask(plan: RepairPlan, mask: np.ndarray | None) -> RepairPlan:
-    """Return a plan with what a mask adds to it."""
-    return plan if mask is None else replace(plan, mask=plan.mask | mask)
 
 
 def _names(folder: str | Path, endings: tuple[str, ...]) -> list[str]:
@@ -154,14 +142,13 @@ def _names(folder: str | Path, endings: tuple[str, ...]) -> list[str]:
     return sorted(name for name in found if name.lower().endswith(endings))
 
 
-def _looked_at(
-    folder: str | Path, names: list[str], look: Callable[[Path], str], files: Callable[[str], tuple[str, ...]]
-) -> dict[str, str]:
-    """Return what `look` says by name; the `files` that it needs for a name are fetched some at a time."""
+def _looked_at(folder: str | Path, names: list[str], look: Callable[[Path], str]) -> dict[str, str]:
+    """Return what `look` says by name; files, and the masks of plans, are fetched some at a time."""
     found: dict[str, str] = {}
     for first in range(0, len(names), _AT_ONCE):
         some = names[first : first + _AT_ONCE]
-        with at_hand(folder, [file for name in some for file in files(name)]) as here:
+        masks = [name.removesuffix(PLAN) + MASK for name in some if name.endswith(PLAN)]
+        with at_hand(folder, [*some, *masks]) as here:
             found |= {name: look(here / name) for name in some}
     return found
 

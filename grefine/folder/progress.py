@@ -20,33 +20,26 @@ def silent(event: Event) -> None:
     """Show nothing."""
 
 
-def choose_reporter(as_json: bool = False, stream: TextIO | None = None) -> Reporter:
+def tell_json(event: Event) -> None:
+    """Print one JSON object per line on stdout."""
+    print(json.dumps(event), flush=True)  # noqa: T201 - the events are the result
+
+
+def choose_reporter(as_json: bool = False) -> Reporter:
     """Return the reporter that suits where the output goes."""
-    if as_json:
-        return JsonReporter()
-    shown: TextIO = stream or sys.stderr
-    return LiveReporter() if shown.isatty() else PlainReporter(shown)
-
-
-class JsonReporter:
-    """One JSON object per line on stdout."""
-
-    def __call__(self, event: Event) -> None:
-        print(json.dumps(event), flush=True)  # noqa: T201 - the events are the result
+    return tell_json if as_json else LiveReporter() if sys.stderr.isatty() else PlainReporter()
 
 
 class PlainReporter:
     """Failures at once, progress every few seconds."""
 
-    def __init__(self, stream: TextIO | None = None, every: float = _EVERY) -> None:
-        self.stream = stream or sys.stderr
-        self.every = every
-        self.last = time.monotonic()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream, self.last = stream or sys.stderr, time.monotonic()
 
     def __call__(self, event: Event) -> None:
         if text := _text(event):
             print(text, file=self.stream, flush=True)  # noqa: T201 - this is what it is for
-        elif event["event"] == "progress" and time.monotonic() - self.last >= self.every:
+        elif event["event"] == "progress" and time.monotonic() - self.last >= _EVERY:
             self.last = time.monotonic()
             print(progress_line(event), file=self.stream, flush=True)  # noqa: T201 - the same
 
@@ -83,7 +76,9 @@ def progress_line(event: Event) -> str:
     parts += [f"{counts[state]:,} {word}" for state, word in STATES.items() if counts[state] and state != "skipped"]
     parts.append(f"{event['rate']:.2f} images/s")
     if event.get("left_seconds") is not None:
-        parts.append(f"{_clock(event['left_seconds'])} left")
+        minutes, seconds = divmod(round(event["left_seconds"]), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts.append(f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left")
     return "  ".join(parts)
 
 
@@ -98,9 +93,3 @@ def _text(event: Event) -> str:
     reason += f" (It failed {times} time{'s' if times > 1 else ''} before.)" if times else ""
     # Sentences about a file name it already.
     return f"failed: {reason}" if name.rsplit("/", 1)[-1] in reason else f"failed: '{name}': {reason}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

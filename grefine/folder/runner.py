@@ -3,25 +3,26 @@
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grefine.cluster import Cluster, leave
+from grefine.cluster import Cluster, leave, work_on
 from grefine.errors import ConfigError
-from grefine.folder.afar import afar
-from grefine.folder.dataset import form_of, see_writable
+from grefine.folder.afar import RefineWorker, given_afar
+from grefine.folder.batch import plan_batches
+from grefine.folder.dataset import form_of
 from grefine.folder.ledger import open_ledger
 from grefine.folder.loop import Start
-from grefine.folder.mirror import mirror_of, mirrored, open_journal
-from grefine.folder.options import FolderOptions, Overwrite
-from grefine.folder.preview import preview
+from grefine.folder.mirror import mirror_of, on_this_machine, open_journal
+from grefine.folder.options import FORMATS, FolderOptions, Overwrite
 from grefine.folder.progress import Reporter, choose_reporter, silent
-from grefine.folder.ready import Ready, make_ready
+from grefine.folder.ready import Ready, make_ready, thresholds
 from grefine.folder.shards import (
+    MOST_SOURCES,
     Shard,
     hold,
     list_digest,
@@ -30,20 +31,22 @@ from grefine.folder.shards import (
     read_engine,
     refuse_unmerged,
     run_lock,
-    see_shareable,
     share_of,
 )
-from grefine.folder.single import names_a_file, refine_file
 from grefine.folder.summary import RunSummary
-from grefine.folder.thresholds import thresholds
 from grefine.folder.views import PAGE, VIEWS, conclude, view_of
 from grefine.folder.workers import refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
+from grefine.folder.write import row_of
+from grefine.indicators.domain_check import domain_of
+from grefine.io.atomic import PARTIAL_PREFIX
 from grefine.io.content import content_hash
+from grefine.io.images import SUFFIXES
+from grefine.io.journal import Row
 from grefine.io.picture import printable
-from grefine.io.places import fetched, is_address
+from grefine.io.places import is_address
 from grefine.io.prompts import ORDER
-from grefine.io.run_files import LastRows
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, LastRows
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.prefilter import ScoreGate
 
@@ -149,13 +152,30 @@ def refine_folder(
     if dry_run and is_address(out):
         out = "dry-run"  # nothing is written, so nothing there is looked at
     if shard or workers or on_ray:
-        see_shareable(named, out, options)
+        if names_a_file(out):
+            name = printable(out)
+            raise ConfigError(f"'{name}' is one file, which cannot be shared: leave --engine and --workers out.")
+        if options.overwrite == "always":
+            raise ConfigError(
+                "--overwrite always begins a run anew, which one of its shards cannot: give another OUT."
+            )
+        if len(named) > MOST_SOURCES:
+            raise ConfigError(f"Shards take at most {MOST_SOURCES:,} sources: give the paths as one @list.txt.")
     if workers and not dry_run:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")
         return refine_with_workers(refine_folder, workers, named, out, asked)
+
+    def as_asked(event: dict[str, Any]) -> None:
+        """Call OUT as the user does, whichever folder is worked in."""
+        report(event | ({"out": str(out)} if "out" in event else {}))
+
+    told = report if report is silent else as_asked
     if is_address(out) or is_address(prompts):
-        with _at_hand(out, prompts, report) as given:
+        if is_address(out) and names_a_file(out):
+            raise ConfigError(f"'{printable(out)}' ends like a picture: OUT at an address is a folder.")
+        with on_this_machine(out, prompts, *VIEWS) as (folder, table):
+            given = {"out": folder, "prompts": table, "report": told if is_address(out) else report}
             summary = refine_folder(named, engine=engine, **asked | given)
         summary.out = out
         return summary
@@ -163,44 +183,94 @@ def refine_folder(
     if names_a_file(out) and not dry_run:
         decided = ("out", "options", "seed", "overwrite", "force", "limit", "dry_run", "report")
         same = {name: value for name, value in asked.items() if name not in decided}
-        work = partial(refine_folder, named, report=_under(out, report), **same)
-        return refine_file(named, Path(out), options, work)
+        return _refine_file(named, Path(out), options, partial(refine_folder, named, report=told, **same))
     dataset = form_of(options.dataset, str(named[0]))
-    see_writable(dataset)
     ready = make_ready(named, out, options, asked)
-    if dry_run:
-        with _quiet(ready.pipe):
-            return preview(ready, named, report)
-    return _run(named, ready, shard, dataset, asked | {"report": report})
+    with _quiet(ready.pipe):
+        return _preview(ready, named, report) if dry_run else _run(named, ready, shard, dataset, asked, report)
+
+
+def names_a_file(out: str | Path) -> bool:
+    """Say whether OUT is meant as a picture: it ends like one, and no folder of that name is there."""
+    return Path(out).suffix.lower() in SUFFIXES and not Path(out).is_dir()
+
+
+def _refine_file(
+    sources: Sequence[str | Path], out: Path, options: FolderOptions, work: Callable[..., RunSummary]
+) -> RunSummary:
+    """Let `work` refine one image beside its place, and put the result there."""
+    name, form = printable(out), SUFFIXES[out.suffix.lower()]
+    source = Path(sources[0])
+    if len(sources) > 1 or source.is_dir() or str(source).startswith("@"):
+        raise ConfigError(f"'{name}' ends like a picture, so -o is one file: give one image, or a folder for many.")
+    if form not in FORMATS.values():
+        raise ConfigError(f"'{name}': results are written as .png, .jpg or .webp.")
+    if os.path.lexists(out) and (options.overwrite != "always" or (source.exists() and out.samefile(source))):
+        raise ConfigError(f"'{name}' is there already: --overwrite always replaces it, unless it is the input.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"'{printable(out.parent)}', where '{out.name}' belongs, is no folder: make it first.")
+    options = replace(options, format=form.lower(), suffix="", panels=False, report=False, overwrite="never")
+    with tempfile.TemporaryDirectory(prefix=PARTIAL_PREFIX, dir=out.parent) as folder:
+        summary = work(out=folder, options=options)
+        for row in LastRows(Path(folder) / STATE_FOLDER / JOURNAL):
+            if row.get("output"):
+                os.replace(Path(folder) / row["output"], out)
+    summary.out = out
+    return summary
+
+
+def _preview(ready: Ready, sources: list[str | Path], report: Reporter) -> RunSummary:
+    """Plan every picture as if OUT were empty; the summary's `planned` holds a row for each."""
+    pipe, task, out = ready.pipe, ready.task, ready.out
+    planned: list[Row] = []
+    summary = RunSummary(out, domain=domain_of(pipe), force=task.options.force, planned=planned)
+    everything = partial(list_work, sources, out, replace(task.options, limit=None))
+    say = partial(_say, report)
+    with tempfile.TemporaryDirectory() as folder, thresholds(pipe, task, Path(folder), everything, say):
+        for outcomes in plan_batches(pipe, list_work(sources, out, task.options), task, ready.shelf, ready.gate):
+            for outcome in outcomes:
+                row = row_of(outcome, "", 0.0, task.options.seed)
+                planned.append({name: row[name] for name in row if name not in ("moved", "noise", "output")})
+                summary.add(planned[-1])
+    return summary
+
+
+def _say(report: Reporter, text: str) -> None:
+    report({"event": "note", "text": text})
 
 
 def _run(
-    sources: list[str | Path], ready: Ready, shard: Shard | None, dataset: str, asked: Mapping[str, Any]
+    sources: list[str | Path],
+    ready: Ready,
+    shard: Shard | None,
+    dataset: str,
+    asked: Mapping[str, Any],
+    report: Reporter,
 ) -> RunSummary:
     """Do what is left to do, and write what is shown of the run."""
-    task, out, report = ready.task, ready.out, asked["report"]
+    task, out, say = ready.task, ready.out, partial(_say, report)
     options = task.options
     header = task.header(content_hash(ready.table.path) if ready.table else "")
     view = view_of(task, ready.gate, ready.pipe) | ({"dataset": dataset} if dataset else {})
     start = {"kind": "run", "header": header, "settings": asdict(task.config), "view": view}
 
-    def say(text: str) -> None:
-        report({"event": "note", "text": text})
-
     def work() -> Iterator[WorkItem]:
         items = list_work(sources, out, options)
         return shard.own(items, options.batch_size) if shard else items
 
-    with run_lock(out, shared=shard is not None), _quiet(ready.pipe), _told(report), ExitStack() as stack:
+    with run_lock(out, shared=shard is not None), _told(report), ExitStack() as stack:
         beginning = stack.enter_context(ExitStack())
         if shard:
             beginning.enter_context(one_at_a_time(out))
             stack.enter_context(hold(out, shard))
             start |= {"shard": share_of(out, shard, sources, options)}
         refuse_unmerged(out, shard)
-        for note in ready.notes():
+        for note in ready.notes:
             say(note)
-        _warn(ready.gate, report)
+        if ready.gate is not None and ready.gate.warning:
+            say(ready.gate.warning)
+            if report is silent:
+                warnings.warn(ready.gate.warning, stacklevel=2)
         everything = partial(list_work, sources, out, replace(options, limit=None))
         stack.enter_context(thresholds(ready.pipe, task, out, everything, say))
         ledger = open_ledger(out, header, options, shard)
@@ -209,11 +279,11 @@ def _run(
         with open_journal(ledger.path, out) as journal:
             if journal.repaired:
                 say(f"After an earlier end, {journal.repaired}")
-            workers = None
+            rows_of = None
             if asked["cluster"]:
-                workers = afar(asked, ready, header)
+                rows_of = partial(work_on, asked["cluster"], RefineWorker, given_afar(asked, ready, header))
                 stack.callback(leave)
-            run = Start(work, ready, ledger, journal, report, workers)
+            run = Start(work, ready, ledger, journal, report, rows_of)
             summary = run.go(start if shard or ledger.header is None else None, beginning.close)
             if shard and list_digest(list_work(sources, out, options)) != start["shard"]["list"]:
                 summary.stopped = summary.stopped or "Pictures came or went while this shard ran."
@@ -228,34 +298,6 @@ def _run(
             conclude(done, out, view, summary, report, page)
     report({"event": "end"} | summary.to_dict())
     return summary
-
-
-@contextmanager
-def _at_hand(out: str | Path, prompts: str | Path | None, report: Reporter) -> Iterator[dict[str, Any]]:
-    """Give what a run is to take in place of an OUT and a table at addresses; what it made is sent at the end."""
-    with tempfile.TemporaryDirectory(prefix="grefine-") as folder, ExitStack() as stack:
-        given: dict[str, Any] = {"out": out, "prompts": prompts and fetched(prompts, Path(folder))}
-        if is_address(out):
-            if names_a_file(out):
-                raise ConfigError(f"'{printable(out)}' ends like a picture: OUT at an address is a folder.")
-            mirror = stack.enter_context(mirrored(str(out)))
-            given |= {"out": mirror.local, "report": _under(out, report)}
-        yield given
-        if is_address(out):
-            mirror.send_views(*VIEWS)
-
-
-def _under(out: str | Path, report: Reporter) -> Reporter:
-    """Return a reporter that calls OUT as the user does."""
-    return report if report is silent else lambda event: report(event | ({"out": str(out)} if "out" in event else {}))
-
-
-def _warn(gate: ScoreGate | None, report: Reporter) -> None:
-    """Say once, aloud, what a gate cannot see; a caller who shows nothing gets a Python warning."""
-    if gate is not None and gate.warning:
-        report({"event": "note", "text": gate.warning})
-        if report is silent:
-            warnings.warn(gate.warning, stacklevel=3)
 
 
 @contextmanager

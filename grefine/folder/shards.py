@@ -13,7 +13,6 @@ from typing import Any
 from grefine.errors import ConfigError
 from grefine.folder.mirror import mirror_of
 from grefine.folder.options import FolderOptions
-from grefine.folder.single import names_a_file
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.io.journal import lock_file
 from grefine.io.picture import printable
@@ -25,7 +24,7 @@ FOLDER = "shards"
 _NAME = re.compile(r"([0-9]+)-of-([0-9]+)-[0-9a-f]+\.jsonl")
 _COUNTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 """Where torchrun and SLURM say which of how many processes this is; torchrun may run below SLURM, so it is first."""
-_MOST_SOURCES = 1000
+MOST_SOURCES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,11 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
+
+    @property
+    def lock(self) -> str:
+        """The name of its lock, below `.grefine`."""
+        return f"{FOLDER}/{self.number}-of-{self.of}.lock"
 
     def own(self, items: Iterable[WorkItem], batch_size: int) -> Iterator[WorkItem]:
         """Yield this shard's pictures."""
@@ -122,22 +126,10 @@ def refuse_unmerged(out: Path, shard: Shard | None) -> None:
     """Keep a run out of an OUT whose shards are counted otherwise."""
     for other in journals(out).values():
         if shard is None or other.of != shard.of:
-            what = f"shard {shard} does not fit" if shard else "a run without shards does not fit"
+            what = f"shard {shard}" if shard else "a run without shards"
             raise ConfigError(
-                f"'{printable(out)}' is being refined in {other.of} shards, so {what}: go on with --engine shard "
-                f"I/{other.of}, or end them and run `grefine merge` on it first."
-            )
-
-
-def _refuse_other_list(out: Path, shard: Shard, listed: str) -> None:
-    for path, other in journals(out).items():
-        if other == shard or not is_running(out, other):
-            continue
-        theirs = [row["shard"]["list"] for row in run_starts(path) if is_share(row)]
-        if theirs and theirs[-1] != listed:
-            raise ConfigError(
-                f"Shard {other} runs over another list of pictures: give all shards the same sources and patterns, "
-                "and start them anew when pictures came or went."
+                f"'{printable(out)}' is being refined in {other.of} shards, so {what} does not fit: go on with "
+                f"--engine shard I/{other.of}, or end them and run `grefine merge` on it first."
             )
 
 
@@ -163,35 +155,35 @@ def list_digest(items: Iterable[WorkItem]) -> str:
     return state.hexdigest()[:16]
 
 
-def see_shareable(sources: Sequence[str | Path], out: str | Path, options: FolderOptions) -> None:
-    """See that several processes can share a run."""
-    if names_a_file(out):
-        raise ConfigError(f"'{printable(out)}' is one file, which cannot be shared: leave --engine and --workers out.")
-    if options.overwrite == "always":
-        raise ConfigError("--overwrite always begins a run anew, which one of its shards cannot: give another OUT.")
-    if len(sources) > _MOST_SOURCES:
-        raise ConfigError(f"Shards take at most {_MOST_SOURCES:,} sources: give the paths as one @list.txt.")
-
-
 def share_of(out: Path, shard: Shard, sources: Sequence[str | Path], options: FolderOptions) -> dict[str, Any]:
     """Return what a shard's journal notes of the list that it deals, so that a merge finds what nobody has done."""
     listed = list_digest(list_work(sources, out, options))
-    _refuse_other_list(out, shard, listed)
-    names = [f"@{os.path.abspath(s[1:])}" if s.startswith("@") else absolute(s) for s in map(str, sources)]
+    for path, other in journals(out).items():
+        if other == shard or not is_running(out, other):
+            continue
+        theirs = [row["shard"]["list"] for row in run_starts(path) if is_share(row)]
+        if theirs and theirs[-1] != listed:
+            raise ConfigError(
+                f"Shard {other} runs over another list of pictures: give all shards the same sources and patterns, "
+                "and start them anew when pictures came or went."
+            )
+    names = [  # by which another process finds them
+        f"@{os.path.abspath(name[1:])}"
+        if name.startswith("@")
+        else name
+        if is_address(name)
+        else os.path.abspath(name)
+        for name in map(str, sources)
+    ]
     return {"of": shard.of, "list": listed, "sources": names, "options": asdict(options)}
-
-
-def absolute(source: str) -> str:
-    """Return a source by which another process finds it."""
-    return source if is_address(source) else os.path.abspath(source)
 
 
 def is_running(out: Path, shard: Shard) -> bool:
     """Say whether a process works on a shard now; asked by one process at a time, or two would see each other."""
     if mirror := mirror_of(out):
-        return mirror.is_claimed(_lock_name(shard))
+        return mirror.is_claimed(shard.lock)
     try:
-        with locked(out, _lock_name(shard), "it runs"):
+        with locked(out, shard.lock, "it runs"):
             return False
     except ConfigError:
         return True
@@ -200,7 +192,7 @@ def is_running(out: Path, shard: Shard) -> bool:
 def hold(out: Path, shard: Shard) -> AbstractContextManager[None]:
     """Keep a second process out of one shard."""
     message = f"Another process works on shard {shard} of '{printable(out)}': give each its own number."
-    return locked(out, _lock_name(shard), message)
+    return locked(out, shard.lock, message)
 
 
 def run_lock(out: Path, *, shared: bool) -> AbstractContextManager[None]:
@@ -212,10 +204,6 @@ def run_lock(out: Path, *, shared: bool) -> AbstractContextManager[None]:
 def one_at_a_time(out: Path) -> AbstractContextManager[None]:
     """Let shards begin, and merges work, one after the other."""
     return locked(out, f"{FOLDER}/lock", "")
-
-
-def _lock_name(shard: Shard) -> str:
-    return f"{FOLDER}/{shard.number}-of-{shard.of}.lock"
 
 
 @contextmanager

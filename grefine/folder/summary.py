@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import ConfigError
@@ -163,16 +164,17 @@ class RunSummary:
 
     def lines(self) -> list[str]:
         """Return the summary as a person reads it."""
+
+        def listed(count: int, head: str, names: list[str]) -> list[str]:
+            return [f"{count:,} {head}", *(f"  {name}" for name in names)] if count else []
+
         words = STATES | ({} if self.planned is None else {"refined": "to repaint"})
-        counts = (
-            ", ".join(f"{self.counts[state]:,} {word}" for state, word in words.items() if self.counts[state])
-            or "nothing to do"
-        )
+        counts = [f"{self.counts[state]:,} {word}" for state, word in words.items() if self.counts[state]]
         rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
-        took = f" in {_duration(self.seconds)}" if self.seconds else ""
-        lines = [f"{counts}{took}{rate}. Results: {printable(self.out)}"]
+        took = f"{', '.join(counts) or 'nothing to do'}{f' in {_duration(self.seconds)}' if self.seconds else ''}"
+        lines = [f"{took}{rate}. Results: {printable(self.out)}"]
         if self.planned is not None:
-            lines = [*plan_lines(self.planned), "", f"{counts}{took}. A dry run: nothing was written."]
+            lines = [*_plan_lines(self.planned), "", f"{took}. A dry run: nothing was written."]
         lines += [self.told] if self.told else []
         if self.moved:
             spread = f"{min(self.moved):.0%} to {max(self.moved):.0%}"
@@ -188,44 +190,33 @@ class RunSummary:
         lines += [f"{name} could not be written." for name in self.unwritten]
         if self.gated:
             lines.append(f"{self.gated:,} passed the gate {self.gate} and were left alone without drawing maps.")
-        if self.counts["beyond"]:
-            count = self.counts["beyond"]
-            head = f"{count:,} {'is' if count == 1 else 'are'} beyond repair and should be generated anew"
-            lines += _listed(f"{head} (more would have to be drawn anew than max_area allows):", self.beyond)
-        if self.without_prompt_count:
-            lines += _listed(
-                f"{self.without_prompt_count:,} had no prompt: only quality was judged.", self.without_prompt
-            )
+        count = self.counts["beyond"]
+        head = f"{'is' if count == 1 else 'are'} beyond repair and should be generated anew"
+        lines += listed(count, f"{head} (more would have to be drawn anew than max_area allows):", self.beyond)
+        lines += listed(self.without_prompt_count, "had no prompt: only quality was judged.", self.without_prompt)
         if self.own_prompts:
             text = "had a prompt of their own, which comes before --prompt (--prompt-order prompt turns that round)."
             lines.append(f"{self.own_prompts:,} {text}")
         for note, count in self.notes.most_common(_NOTES_SHOWN):
             lines.append(note if count == self.done else f"{count:,} of {self.done:,}: {note}")
-        if self.unsure_count:
-            lines += _listed(f"{self.unsure_count:,} had a prompt that could not be told:", self.unsure)
-        return lines
-
-
-class _Line:
-    """What a CSV writer writes into: it hands the line back."""
-
-    write = staticmethod(str)
+        return lines + listed(self.unsure_count, "had a prompt that could not be told:", self.unsure)
 
 
 def write_table(rows: Iterable[dict[str, Any]], metrics: Iterable[str], path: Path) -> None:
     """Write one line per image: what was done, why, and the scores before and after."""
-    write_lines(path, _table(rows, sorted(metrics, key=lambda name: ({"p": 0, "a": 1}.get(name, 2), name))))
-
-
-def _table(rows: Iterable[dict[str, Any]], ordered: list[str]) -> Iterator[str]:
-    writer = csv.writer(_Line())
+    ordered = sorted(metrics, key=lambda name: ({"p": 0, "a": 1}.get(name, 2), name))
     heads = [f"{name}_{side}" for name in ordered for side in ("before", "after")]
-    yield writer.writerow([*COLUMNS[:-1], *heads, COLUMNS[-1]])
-    for row in rows:
-        scores = row.get("scores") or {"before": {}, "after": {}}
-        values = [scores[side].get(name, "") for name in ordered for side in ("before", "after")]
-        *known, seconds = cells_of(row)
-        yield writer.writerow([*known, *values, seconds])
+    writer = csv.writer(SimpleNamespace(write=str))  # type: ignore[arg-type] # so that writerow gives the line
+
+    def table() -> Iterator[str]:
+        yield writer.writerow([*COLUMNS[:-1], *heads, COLUMNS[-1]])
+        for row in rows:
+            scores = row.get("scores") or {"before": {}, "after": {}}
+            values = [scores[side].get(name, "") for name in ordered for side in ("before", "after")]
+            *known, seconds = cells_of(row)
+            yield writer.writerow([*known, *values, seconds])
+
+    write_lines(path, table())
 
 
 def cells_of(row: Mapping[str, Any]) -> list[Any]:
@@ -243,7 +234,7 @@ def cells_of(row: Mapping[str, Any]) -> list[Any]:
     return [*(safe_cell(printable(text)) for text in texts), *numbers, failed, round(sum(spent), 3)]
 
 
-def plan_lines(rows: list[dict[str, Any]]) -> list[str]:
+def _plan_lines(rows: list[dict[str, Any]]) -> list[str]:
     """Return what a dry run would do as a table that a terminal shows."""
     heads = ("file", "would be", "area", "regions", "kinds", "strengths", "failed phrases")
     table = [heads]
@@ -255,10 +246,6 @@ def plan_lines(rows: list[dict[str, Any]]) -> list[str]:
         table.append(tuple(cell if len(cell) <= 40 else f"{cell[:39]}…" for cell in cells))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
-
-
-def _listed(head: str, names: list[str]) -> list[str]:
-    return [head, *(f"  {name}" for name in names)]
 
 
 def _duration(seconds: float) -> str:

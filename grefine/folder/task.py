@@ -1,6 +1,6 @@
 """What all batches of a run share: settings, prompts, and what names the pipeline. No state."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Task:
     """A person's masks, in place of planned ones or with them."""
     plan_only: bool = False
     """Stop after the plan: nothing is repainted."""
+    on_step: Callable[..., dict[str, Any]] | None = None
+    """Called after every step, as diffusers calls `callback_on_step_end`."""
 
     @property
     def drawn_by(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -14,7 +14,7 @@ from typing import Any
 
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.afar import see_named
-from grefine.folder.interrupt import Interrupt
+from grefine.folder.loop import Interrupt
 from grefine.folder.merge import merge
 from grefine.folder.progress import Event, Reporter, choose_reporter
 from grefine.folder.summary import RunSummary
@@ -35,115 +35,86 @@ def refine_with_workers(
     report: Reporter = asked["report"] or choose_reporter()
     given = {name: value for name, value in asked.items() if name != "report"} | {"sources": sources, "out": out}
     started = time.monotonic()
-    team = _Team(work, report)
+    team: dict[Connection, BaseProcess] = {}
+    progress: dict[Connection, Event] = {}
+    told: set[str] = set()
+    context = multiprocessing.get_context("spawn")
+
+    def say(text: str) -> None:
+        report({"event": "note", "text": text})
+
     try:
         for number, device in enumerate(_devices(asked["device"], count), 1):
-            team.start(given | {"device": device, "engine": f"shard {number}/{count}"}, count)
-        with Interrupt(lambda text: report({"event": "note", "text": text})) as interrupt:
-            while team.listen():
-                if team.refused:
-                    raise ConfigError(team.refused)
-                if interrupt.asked:
-                    team.stop()
+            ours, theirs = context.Pipe(duplex=False)
+            one = given | {"device": device, "engine": f"shard {number}/{count}"}
+            process = context.Process(target=_work, args=(theirs, work, one, count), daemon=True, name=one["engine"])
+            process.start()
+            theirs.close()
+            team[ours] = process
+        with Interrupt(say) as interrupt:
+            passed_on = False
+            while team:
+                for end, event in _heard(team, say):
+                    kind, text = event["event"], event.get("text", event["event"])
+                    if kind == "refused":
+                        raise ConfigError(text)
+                    if kind == "progress":
+                        progress[end] = event
+                        report(_joined(list(progress.values()), count))
+                    elif kind == "image" or (kind in ("start", "note") and text not in told):
+                        told.add(text)  # what every worker says is passed on once
+                        report(event)
+                if interrupt.asked and not passed_on:
+                    passed_on = True
+                    for process in team.values():
+                        if process.pid is not None and process.is_alive():
+                            os.kill(process.pid, signal.SIGINT)
             interrupted = interrupt.asked
-        if team.refused:
-            raise ConfigError(team.refused)
         summary = merge(out, report)
     except BaseException:
         report({"event": "aborted"})
         raise
     finally:
-        team.end()
+        for process in team.values():
+            process.kill()
+            process.join()
     summary.interrupted = interrupted
     summary.seconds = time.monotonic() - started
     report({"event": "end"} | summary.to_dict())
     return summary
 
 
-class _Team:
-    """The processes of a run and what they tell."""
-
-    def __init__(self, work: Work, report: Reporter) -> None:
-        self.work, self.report = work, report
-        self.refused = ""
-        """Why a worker would not begin."""
-        self._processes: dict[Connection, BaseProcess] = {}
-        self._progress: dict[Connection, Event] = {}
-        self._told: set[str] = set()
-        self._asked = False
-        self._count = 0
-
-    def start(self, given: dict[str, Any], of: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(theirs, self.work, given, of), daemon=True, name=given["engine"])
-        process.start()
-        theirs.close()
-        self._processes[ours] = process
-        self._count += 1
-
-    def listen(self) -> bool:
-        """Pass on what was told; return False when every worker has ended."""
-        for end in wait(list(self._processes), timeout=0.5):
-            if not isinstance(end, Connection):
-                continue
+def _heard(team: dict[Connection, BaseProcess], say: Callable[[str], None]) -> Iterator[tuple[Connection, Event]]:
+    """Yield what the workers tell within half a second; those that ended leave the team."""
+    for end in wait(list(team), timeout=0.5):
+        if isinstance(end, Connection):
             try:
-                self._hear(end, end.recv())
+                event = end.recv()
             except (EOFError, OSError):
-                process = self._processes.pop(end)
+                process = team.pop(end)
                 process.join()
                 if process.exitcode and process.exitcode < 0:
-                    text = f"{process.name.capitalize()} was ended by signal {-process.exitcode}."
-                    self.report({"event": "note", "text": text})
-        return bool(self._processes)
+                    say(f"{process.name.capitalize()} was ended by signal {-process.exitcode}.")
+            else:
+                yield end, event
 
-    def _hear(self, end: Connection, event: Event) -> None:
-        kind = event["event"]
-        if kind == "refused":
-            self.refused = self.refused or event["text"]
-        elif kind == "progress":
-            self._progress[end] = event
-            self.report(self._joined())
-        elif kind == "image" or (kind in ("start", "note") and self._is_new(event.get("text", kind))):
-            self.report(event)
 
-    def _is_new(self, text: str) -> bool:
-        """Whether no other worker has said the same."""
-        new = text not in self._told
-        self._told.add(text)
-        return new
-
-    def _joined(self) -> Event:
-        events = list(self._progress.values())
-        totals = [event["total"] for event in events]
-        times = [event["left_seconds"] for event in events]
-        whole = len(events) == self._count
-        counts: Counter[str] = Counter()
-        for event in events:
-            counts.update(event["counts"])
-        return {
-            "event": "progress",
-            "done": sum(event["done"] for event in events),
-            "total": sum(totals) if whole and None not in totals else None,
-            "counts": dict(counts),
-            "rate": round(sum(event["rate"] for event in events), 3),
-            "resumed": sum(event["resumed"] for event in events),
-            "left_seconds": max(times) if whole and None not in times else None,
-        }
-
-    def stop(self) -> None:
-        """Ask every worker once to end after its batch."""
-        if not self._asked:
-            for process in self._processes.values():
-                if process.pid is not None and process.is_alive():
-                    os.kill(process.pid, signal.SIGINT)
-        self._asked = True
-
-    def end(self) -> None:
-        """End the workers that are left at once."""
-        for process in self._processes.values():
-            process.kill()
-            process.join()
+def _joined(events: list[Event], count: int) -> Event:
+    """Return the progress of all workers as one."""
+    totals, times = ([event[name] for event in events] for name in ("total", "left_seconds"))
+    whole = len(events) == count
+    counts: Counter[str] = Counter()
+    for event in events:
+        counts.update(event["counts"])
+    return {
+        "event": "progress",
+        "done": sum(event["done"] for event in events),
+        "total": sum(totals) if whole and None not in totals else None,
+        "counts": dict(counts),
+        "rate": round(sum(event["rate"] for event in events), 3),
+        "resumed": sum(event["resumed"] for event in events),
+        "left_seconds": max(times) if whole and None not in times else None,
+    }
 
 
 def _devices(device: str | None, count: int) -> list[str | None]:

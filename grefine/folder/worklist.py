@@ -10,7 +10,7 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.folder.mirror import mirror_of
-from grefine.folder.options import EXTENSIONS, FolderOptions, file_state
+from grefine.folder.options import EXTENSIONS, FolderOptions
 from grefine.io.images import SUFFIXES
 from grefine.io.picture import printable
 from grefine.io.places import Place, is_address, place_of, system_of, walk_address
@@ -47,9 +47,10 @@ class WorkItem:
         return read_place(self.source)
 
     def state(self) -> dict[str, int]:
-        """Return what tells cheaply whether the picture is still the one that it was."""
+        """Return what tells cheaply whether the picture is still the one that it was; no user can set a ctime."""
         if isinstance(self.source, Path):
-            return file_state(self.source)
+            status = os.stat(self.source)
+            return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
         return {"bytes": self.source.size, "mtime_ns": self.source.stamp, "ctime_ns": 0}
 
     @property
@@ -73,52 +74,42 @@ def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) 
 
 
 def _listed(sources: list[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
+    mirror, alone = mirror_of(out), len(sources) == 1
+    prefixes: dict[Path, str] = {}
+    for source in sources:
+        if mirror and mirror.holds(str(source)):
+            raise ConfigError(f"OUT '{printable(mirror.address)}' is or holds the input '{printable(source)}'.")
+        folder = Path(source)
+        if str(source).startswith("@") or is_address(source) or not folder.is_dir():
+            continue
+        # Inputs are never written: OUT may lie inside SRC, but not be it or hold it.
+        if folder.resolve().is_relative_to(out.resolve()):
+            raise ConfigError(
+                f"OUT '{printable(out)}' is or holds the input folder '{printable(folder)}': results could be written "
+                "over inputs. Choose a folder beside it or inside it."
+            )
+        name = "" if alone else f"{folder.resolve().name or 'root'}/"
+        if name in prefixes.values() and folder not in prefixes:
+            told = printable(name.rstrip("/"))
+            raise ConfigError(f"Two folders are called '{told}': refine them one after the other.")
+        prefixes[folder] = name
     walk = _Walk(out, options)
-    _check_out(sources, out)
-    folders = [Path(s) for s in sources if not str(s).startswith("@") and not is_address(s) and Path(s).is_dir()]
-    prefixes = _prefixes(folders, alone=len(sources) == 1)
     for source in sources:
         if isinstance(source, str) and source.startswith("@"):
             yield from walk.files(_read_list(source[1:]))
         elif is_address(source) or is_samples(str(source)):
             name = os.path.basename(str(source).rstrip("/"))
-            yield from walk.address(str(source), "" if len(sources) == 1 else f"{os.path.splitext(name)[0]}/")
+            yield from walk.address(str(source), "" if alone else f"{_stem(name)}/")
         elif Path(source) in prefixes:
             yield from walk.folder(Path(source), prefixes[Path(source)])
         else:
             yield from walk.files([Path(source)])
 
 
-def _check_out(sources: list[str | Path], out: Path) -> None:
-    """Inputs are never written: OUT may lie inside SRC, but not be it or hold it."""
-    place = out.resolve()
-    for source in sources:
-        path = Path(source)
-        if (mirror := mirror_of(out)) and mirror.holds(str(source)):
-            raise ConfigError(f"OUT '{printable(mirror.address)}' is or holds the input '{printable(source)}'.")
-        if not str(source).startswith("@") and path.is_dir() and path.resolve().is_relative_to(place):
-            raise ConfigError(
-                f"OUT '{printable(out)}' is or holds the input folder '{printable(path)}': results could be written "
-                "over inputs. Choose a folder beside it or inside it."
-            )
-
-
 def expand_stdin(sources: list[str | Path]) -> list[str | Path]:
     """Replace `-` (or `@-`) by the paths on standard input, which can be read only once."""
     listed = (path for source in sources for path in (_read_list("-") if str(source) in ("-", "@-") else (source,)))
     return [str(path) if isinstance(path, Place) else path for path in listed]
-
-
-def _prefixes(folders: list[Path], alone: bool) -> dict[Path, str]:
-    if alone and len(folders) == 1:
-        return {folders[0]: ""}
-    prefixes: dict[Path, str] = {}
-    for folder in folders:
-        name = folder.resolve().name or "root"
-        if name in prefixes.values() and folder not in prefixes:
-            raise ConfigError(f"Two folders are called '{printable(name)}': refine them one after the other.")
-        prefixes[folder] = f"{name}/"
-    return prefixes
 
 
 def _read_list(name: str) -> Iterator[Path | Place]:
@@ -139,8 +130,7 @@ class _Walk:
     """One pass over the sources; remembers what is taken, so that no two images share an output."""
 
     def __init__(self, out: Path, options: FolderOptions) -> None:
-        self.out = out
-        self.options = options
+        self.out, self.options = out, options
         self.taken = NameSet()
         """Of one folder at a time, and of all files that are named one by one."""
         self.named = self.taken
@@ -156,8 +146,10 @@ class _Walk:
             yield from self.samples(address, prefix)
             return
         system, _ = system_of(address)
+        mirror = mirror_of(self.out)
         for path, files in walk_address(address):
-            if not self.options.recursive and path.count("/") or self.skips(path, address):
+            ours = STATE_FOLDER in path.split("/") or (mirror and mirror.holds(f"{address.rstrip('/')}/{path}"))
+            if ours or (path.count("/") and not self.options.recursive):
                 continue
             self.taken = NameSet()
             names = [entry["name"].rpartition("/")[2] for entry in files]
@@ -167,14 +159,9 @@ class _Walk:
                     continue
                 place = place_of(address, system, entry)
                 if is_samples(name):
-                    yield from self.samples(place.file, f"{prefix}{path}{os.path.splitext(name)[0]}/")
+                    yield from self.samples(place.file, f"{prefix}{path}{_stem(name)}/")
                 else:
                     yield self.item(place, f"{prefix}{path}{name}", "", stems[_stem(name)] > 1)
-
-    def skips(self, path: str, address: str) -> bool:
-        mirror = mirror_of(self.out)
-        parts = path.split("/")
-        return STATE_FOLDER in parts or bool(mirror and mirror.holds(f"{address.rstrip('/')}/{path}"))
 
     def samples(self, file: str, prefix: str) -> Iterator[WorkItem]:
         self.taken = NameSet()
@@ -209,68 +196,60 @@ class _Walk:
                 yield from self.samples(entry.path, f"{prefix}{_stem(relative)}/")
                 self.taken = NameSet()  # of another folder again
             elif self.wanted(entry.name, relative):
-                refused = self.link_refusal(entry, root) if entry.is_symlink() else ""
+                refused = ""
+                if entry.is_symlink() and not self.options.follow_links:
+                    target = _target(entry.path)
+                    if target is None:
+                        refused = _NOWHERE
+                    elif not target.is_relative_to(root) or target.is_relative_to(self.out.resolve()):
+                        refused = "the symbolic link leads out of SRC; --follow-links reads it"
                 yield self.item(Path(entry.path), f"{prefix}{relative}", refused, stems[_stem(entry.name)] > 1)
-        if not self.options.recursive:
-            return
-        for entry, relative in folders:
+        for entry, relative in folders if self.options.recursive else ():
             if not is_walked(entry.name, names) or _same(entry.path, self.out):
                 continue
-            target = Path(entry.path)
-            chain = above
+            chain, refused = above, ""
             if entry.is_symlink():
-                refused = self.folder_refusal(target, above)
-                if refused:
-                    yield self.item(target, f"{prefix}{relative}", refused)
-                    continue
-                chain = (*above, target.resolve())
-            yield from self.below(target, prefix, f"{relative}/", root, chain)
+                target = _target(entry.path)
+                if target is None:
+                    refused = _NOWHERE
+                elif any(parent.is_relative_to(target) for parent in above) or _same(target, self.out):
+                    refused = "the symbolic link leads in a circle"
+                elif not self.options.follow_links:
+                    refused = "a symbolic link to a folder; --follow-links reads it"
+                else:
+                    chain = (*above, target)
+            if refused:
+                yield self.item(Path(entry.path), f"{prefix}{relative}", refused)
+            else:
+                yield from self.below(Path(entry.path), prefix, f"{relative}/", root, chain)
 
     def wanted(self, name: str, relative: str) -> bool:
         if self.options.pattern:
             return any(fnmatch.fnmatch(name, p) or fnmatch.fnmatch(relative, p) for p in self.options.pattern)
         return is_picture(name)
 
-    def link_refusal(self, entry: os.DirEntry[str], root: Path) -> str:
-        if self.options.follow_links:
-            return ""
-        if (target := _target(Path(entry.path))) is None:
-            return _NOWHERE
-        inside = target.is_relative_to(root) and not target.is_relative_to(self.out.resolve())
-        return "" if inside else "the symbolic link leads out of SRC; --follow-links reads it"
-
-    def folder_refusal(self, folder: Path, above: tuple[Path, ...]) -> str:
-        if (target := _target(folder)) is None:
-            return _NOWHERE
-        if any(parent.is_relative_to(target) for parent in above) or _same(target, self.out):
-            return "the symbolic link leads in a circle"
-        return "" if self.options.follow_links else "a symbolic link to a folder; --follow-links reads it"
-
     def item(
         self, source: Path | Place, relative: str, refused: str = "", shared_stem: bool = False, failed: bool = False
     ) -> WorkItem:
-        name = self.output_name(relative, shared_stem)
-        new = self.taken.add(name)
-        if not refused and not new:
-            refused, failed = f"another input of this run is already written to '{printable(name)}'", True
-        elif not refused and name.split("/")[0] in (*RUN_FOLDERS, *([DATASET] if self.options.dataset else [])):
-            refused, failed = f"'{name.split('/')[0]}' in OUT holds the run's own pictures; rename the folder", True
-        elif not refused and isinstance(source, Path) and _same(source, self.out / name):
-            refused, failed = "its result would be written over it; choose another OUT or a suffix", True
-        return WorkItem(source, relative, name, self.out, refused, failed)
-
-    def output_name(self, relative: str, shared_stem: bool) -> str:
         stem, extension = os.path.splitext(relative)
-        wanted = self.options.written_format
-        kept = SUFFIXES.get(extension.lower())
+        wanted, kept = self.options.written_format, SUFFIXES.get(extension.lower())
         if wanted is None:
-            ending = extension if kept in EXTENSIONS or kept is None else EXTENSIONS["PNG"]
+            ending = extension if kept in (*EXTENSIONS, None) else EXTENSIONS["PNG"]
         else:
             ending = extension if kept == wanted else EXTENSIONS[wanted]
-        if ending != extension and shared_stem:
-            # photo.jpg and photo.png in one folder would both become photo.webp.
-            stem = relative
-        return f"{stem}{self.options.suffix}{ending}"
+        # photo.jpg and photo.png in one folder would both become photo.webp.
+        stem = relative if ending != extension and shared_stem else stem
+        name = f"{stem}{self.options.suffix}{ending}"
+        new, top = self.taken.add(name), name.split("/")[0]
+        if not refused:
+            if not new:
+                refused = f"another input of this run is already written to '{printable(name)}'"
+            elif top in (*RUN_FOLDERS, *([DATASET] if self.options.dataset else [])):
+                refused = f"'{top}' in OUT holds the run's own pictures; rename the folder"
+            elif isinstance(source, Path) and _same(source, self.out / name):
+                refused = "its result would be written over it; choose another OUT or a suffix"
+            failed = bool(refused)
+        return WorkItem(source, relative, name, self.out, refused, failed)
 
 
 def _same(one: str | Path, other: Path) -> bool:
@@ -280,10 +259,10 @@ def _same(one: str | Path, other: Path) -> bool:
         return False
 
 
-def _target(link: Path) -> Path | None:
+def _target(link: str) -> Path | None:
     """Return where a symbolic link leads; None for nowhere."""
     try:
-        return link.resolve(strict=True)
+        return Path(link).resolve(strict=True)
     except (OSError, RuntimeError):
         return None
 

@@ -5,7 +5,7 @@ import math
 import os
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ from grefine.folder.task import Task
 from grefine.folder.worklist import WorkItem
 from grefine.io import atomic
 from grefine.io.content import content_hash
-from grefine.io.encode import encode_image, output_format, read_embedded
-from grefine.io.images import SUFFIXES, Format, read_bytes
-from grefine.io.picture import LoadedImage, printable
+from grefine.io.encode import encode_image, read_embedded
+from grefine.io.images import CONTAINERS, SUFFIXES, read_bytes
+from grefine.io.journal import Row
+from grefine.io.picture import printable
 from grefine.io.record import RefineRecord, attach_record, read_record
 from grefine.io.run_files import layer_path
 from grefine.refine.guidance import steers_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from grefine.folder.batch import Outcome
     from grefine.types import RefineResult
 
-Row = dict[str, Any]
 _STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
@@ -59,7 +59,7 @@ def _stage(outcome: "Outcome", task: Task, staged: list[tuple[Path, Path]]) -> s
     item = outcome.reading.item
     before = len(staged)
     try:
-        files = [(item.output, output_bytes(outcome, task))]
+        files = [(item.output, _result_bytes(outcome, task))]
         source, result = outcome.reading.image, outcome.result
         if task.options.panels and outcome.state == "refined" and source and result and outcome.image:
             after = outcome.image.convert("RGB")
@@ -69,58 +69,42 @@ def _stage(outcome: "Outcome", task: Task, staged: list[tuple[Path, Path]]) -> s
         for path, data in files:
             os.makedirs(path.parent, exist_ok=True)
             staged.append((atomic.stage(path, data), path))
-        for path, data in _layers(outcome, task):
-            os.makedirs(path.parent, exist_ok=True)
-            path.write_bytes(data)
+        if task.options.report and result is not None:
+            for name, data in layers_of(result).items():
+                # The page of the run can do without its maps, so they are written plainly.
+                path = layer_path(item.out, item.name, name)
+                os.makedirs(path.parent, exist_ok=True)
+                path.write_bytes(data)
     except GRefineError as error:
         return str(error)
-    except OSError as error:
-        if error.errno in _STOPS:
+    except (OSError, ValueError, MemoryError, struct.error) as error:
+        on_disk = isinstance(error, OSError)
+        if on_disk and error.errno in _STOPS:
             raise
         atomic.discard(partial for partial, _ in staged[before:])
         del staged[before:]
-        return f"Its result cannot be written: {error.strerror or error}."
-    except (ValueError, MemoryError, struct.error) as error:
-        atomic.discard(partial for partial, _ in staged[before:])
-        del staged[before:]
-        return f"Its result cannot be encoded: {error}."
+        told = f"written: {error.strerror or error}" if on_disk else f"encoded: {error}"
+        return f"Its result cannot be {told}."
     return ""
 
 
-def _layers(outcome: "Outcome", task: Task) -> Iterator[tuple[Path, bytes]]:
-    """Yield the maps that the page of the run shows; it can do without, so they are written plainly."""
-    if task.options.report and outcome.result is not None:
-        item = outcome.reading.item
-        for name, data in layers_of(outcome.result).items():
-            yield layer_path(item.out, item.name, name), data
-
-
-def output_bytes(outcome: "Outcome", task: Task) -> bytes:
+def _result_bytes(outcome: "Outcome", task: Task) -> bytes:
     """Return the bytes of a result: the input's own where nothing changed and the format allows, else encoded anew."""
     reading = outcome.reading
     image = reading.image
     if image is None:
         raise GRefineError("Only an image that was read can be written.")
-    form = _form(image, reading.item.output, task)
+    named = SUFFIXES.get(reading.item.output.suffix.lower())
+    form = next((one for one in (task.options.written_format, image.format, named) if one in CONTAINERS), "PNG")
     plain = reading.data if outcome.image is None and form == image.format else None
     if plain is not None and reading.known:
         return plain
-    if plain is not None:
-        tagged = attach_record(plain, form, _record(outcome, task))
-        if tagged is not None:
-            return tagged
+    record = _record(outcome, task)
+    tagged = plain and attach_record(plain, form, record)
+    if tagged:
+        return tagged
     encoded = encode_image(outcome.image or image.rgb, image, form)
-    tagged = attach_record(encoded, form, _record(outcome, task))
-    return tagged if tagged is not None else encoded
-
-
-def _form(image: LoadedImage, output: Path, task: Task) -> Format:
-    if task.options.written_format:
-        return task.options.written_format  # type: ignore[return-value]
-    if image.format in ("PNG", "JPEG", "WEBP"):
-        return output_format(image)
-    named = SUFFIXES.get(output.suffix.lower())
-    return named if named in ("PNG", "JPEG", "WEBP") else "PNG"  # type: ignore[return-value]
+    return attach_record(encoded, form, record) or encoded
 
 
 def _record(outcome: "Outcome", task: Task) -> RefineRecord:
@@ -171,20 +155,16 @@ def row_of(outcome: "Outcome", fault: str, writing: float, seed: int) -> Row:
             "write": round(writing, 4),
         },
     }
-    if reading.image is not None:
-        row["size"] = list(reading.image.rgb.size)
-    if reading.prompt.unsure:
-        row["prompt_unsure"] = reading.prompt.unsure
-    if reading.prompt.set_aside:
-        row["prompt_set_aside"] = True
-    if outcome.notes:
-        row["notes"] = list(outcome.notes)
-    if outcome.unexpected:
-        row["unexpected"] = True
-    if outcome.foreign:
-        row["foreign"] = True
-    if not fault and outcome.state != "failed":
-        row["output"] = reading.item.name
+    told = {
+        "size": list(reading.image.rgb.size) if reading.image is not None else [],
+        "prompt_unsure": reading.prompt.unsure,
+        "prompt_set_aside": reading.prompt.set_aside,
+        "notes": list(outcome.notes),
+        "unexpected": outcome.unexpected,
+        "foreign": outcome.foreign,
+        "output": "" if row["state"] == "failed" else reading.item.name,
+    }
+    row |= {name: value for name, value in told.items() if value}
     if reading.known and reading.record is not None:
         row["scores"] = {"before": dict(reading.record.before), "after": dict(reading.record.after)}
     if outcome.gate is not None and not fault:
@@ -225,19 +205,17 @@ def _finite(values: Any) -> dict[str, float]:
     return {str(k): round(float(v), 6) for k, v in values.items() if math.isfinite(v)}
 
 
-def own_record(item: WorkItem, config_hash: str) -> RefineRecord | None:
-    """Return the record of a result that an equal run made of this very input; None for any other file."""
+def own_row(item: WorkItem, config_hash: str) -> Row | None:
+    """Return the row of a result that an equal run made of this very input, but for the time that it took.
+
+    None for any other file that stands there.
+    """
     try:
         record = read_record(read_embedded(read_bytes(item.output)))
         if record is None or record.config != config_hash or record.source != content_hash(item.read()):
             return None
     except (ImageError, OSError):
         return None
-    return record
-
-
-def adopted_row(item: WorkItem, record: RefineRecord) -> Row:
-    """Return the journal row that the result's own run would have written, but for the time that it took."""
     looked = ("seed", "area", "moved", "regions", "missing") if record.regions is not None else ()
     return {
         "kind": "image",

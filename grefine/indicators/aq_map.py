@@ -19,7 +19,7 @@ from torch import Tensor
 from grefine.config import build
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators import similarity
-from grefine.indicators.arrangement import LEAVES, relations_of, too_few
+from grefine.indicators.arrangement import LEAVES, misplaced, too_few
 from grefine.indicators.calibration import Calibration, Scale, check_belongs
 from grefine.indicators.components import load_clip, load_tokenizer, stored_calibration
 from grefine.indicators.defects import (
@@ -39,6 +39,7 @@ from grefine.indicators.grids import GridMap, GridPhraseAlignment
 from grefine.indicators.readings import Readings
 from grefine.indicators.text_features import TextFeatures
 from grefine.models.clip_surgery import ClipSurgery
+from grefine.text.parse import parse
 from grefine.types import AlignmentMap, DefectKind, ParsedPrompt, Phrase
 
 Prompt = str | ParsedPrompt
@@ -131,74 +132,60 @@ class AQMap:
 
     def _ask(self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt]) -> list[dict[str, float] | None]:
         """Return for each picture the answers to its prompt, its phrases and their nouns; all are asked together."""
-        texts = [
-            list(dict.fromkeys([prompt.text, *(t for p in prompt.phrases if _is_judged(p) for t in (p.text, p.noun))]))
-            if prompt.phrases
-            else []
-            for prompt in prompts
-        ]
-        pairs = [(image, text) for image, own in zip(images, texts, strict=True) for text in own]
+        shown, texts = [], []
+        for image, prompt in zip(images, prompts, strict=True):
+            asked = [text for one in prompt.phrases if _is_judged(one) for text in (one.text, one.noun)]
+            texts.append(list(dict.fromkeys([prompt.text, *asked])) if prompt.phrases else [])
+            shown += [image] * len(texts[-1])
         assert self.asker is not None
-        found = iter(self.asker([image for image, _ in pairs], [text for _, text in pairs]) if pairs else ())
+        found = iter(self.asker(shown, [text for own in texts for text in own]) if shown else ())
         return [dict(zip(own, found, strict=False)) for own in texts]
 
     def _judge(
         self, encoding: Encoding, index: int, prompt: ParsedPrompt, answers: Mapping[str, float] | None
     ) -> AlignmentMap:
-        width, height = encoding.sizes[index]
-        if not prompt.phrases:
+        (width, height), phrases = encoding.sizes[index], prompt.phrases
+        if not phrases:
             note = "The prompt is empty." if not prompt.text.strip() else "The prompt names nothing that can be seen."
             return AlignmentMap(np.ones((height, width), dtype=np.float32), None, (), f"{note} Only p counts.")
         if answers is None:
-            a_phs, a_pns = self._phrase_scores(encoding.whole[index], prompt.phrases)
+            a_phs, a_pns = self._phrase_scores(encoding.whole[index], phrases)
             a_0, beta = self._prompt_score(encoding.whole[index], prompt.text), self.calibration.beta
         else:
-            a_phs = [answers.get(phrase.text, 1.0) for phrase in prompt.phrases]
-            a_pns = [answers.get(phrase.noun, 1.0) for phrase in prompt.phrases]
+            a_phs = [answers.get(phrase.text, 1.0) for phrase in phrases]
+            a_pns = [answers.get(phrase.noun, 1.0) for phrase in phrases]
             a_0, beta = answers[prompt.text], UNDECIDED
-        defects = self._defects(prompt.phrases, a_phs, a_pns)
+        defects = [self._defect(*scored) for scored in zip(phrases, a_phs, a_pns, strict=True)]
         claims = [
             self._seen(encoding, index, phrase.text) if defects[j] is None and _is_judged(phrase) else None
-            for j, phrase in enumerate(prompt.phrases)
+            for j, phrase in enumerate(phrases)
         ]
-        claims = [self._own_claim(j, prompt.phrases, claims) for j in range(len(claims))]
+        claims = [self._own_claim(j, phrases, claims) for j in range(len(claims))]
         defects = [
-            "noun"
-            if defect == "attribute" and self._is_anothers(encoding, index, j, prompt.phrases, claims)
-            else defect
+            "noun" if defect == "attribute" and self._is_anothers(encoding, index, j, phrases, claims) else defect
             for j, defect in enumerate(defects)
         ]
-        owners = [
-            None if defect is None else region_phrase(j, prompt.phrases, defects, self.readings)
-            for j, defect in enumerate(defects)
-        ]
-        places = [None if owner is None else prompt.phrases[owner] for owner in owners]
-        carriers = [
-            carrier_phrase(j, prompt.phrases, defects) if defect == "noun" and owners[j] is None else None
-            for j, defect in enumerate(defects)
-        ]
-        regions = [
-            None
-            if defects[j] is None or carriers[j] is not None
-            else self._region(encoding, index, j, prompt.phrases, places[j], claims)
-            for j in range(len(prompt.phrases))
-        ]
-        for j, carrier in enumerate(carriers):
-            if carrier is not None:
-                regions[j], owners[j] = regions[carrier], carrier
-        drawn = (
-            region.draw() for region, carrier in zip(regions, carriers, strict=True) if region and carrier is None
-        )
-        E = combine_regions(drawn, (height, width), self.readings.a_combine)
-        judged = [j for j, phrase in enumerate(prompt.phrases) if _is_judged(phrase)]
-        score = alignment_score(
-            a_0,
-            [a_phs[j] for j in judged],
-            beta,
-            self.readings.a_product,
-        )
-        misplaced = self._misplaced(prompt, claims)
-        score *= LEAVES ** len(misplaced)
+        owners: list[int | None] = [None] * len(phrases)
+        regions: list[GridMap | None] = [None] * len(phrases)
+        carriers: dict[int, int] = {}
+        for j, defect in enumerate(defects):
+            if defect is None:
+                continue
+            owner = owners[j] = region_phrase(j, phrases, defects, self.readings)
+            carrier = carrier_phrase(j, phrases, defects) if defect == "noun" and owner is None else None
+            if carrier is None:
+                place = None if owner is None else phrases[owner]
+                regions[j] = self._region(encoding, index, j, phrases, place, claims)
+            else:
+                carriers[j] = carrier
+        drawn = [region for region in regions if region is not None]
+        E = combine_regions((region.draw() for region in drawn), (height, width), self.readings.a_combine)
+        for j, carrier in carriers.items():
+            regions[j], owners[j] = regions[carrier], carrier
+        judged = [score for phrase, score in zip(phrases, a_phs, strict=True) if _is_judged(phrase)]
+        score = alignment_score(a_0, judged, beta, self.readings.a_product)
+        wrong = self._misplaced(prompt, claims)
+        score *= LEAVES ** len(wrong)
         alignments = tuple(
             GridPhraseAlignment(
                 phrase,
@@ -209,23 +196,17 @@ class AQMap:
                 claims[j],  # type: ignore[arg-type]
                 None if owners[j] == j else owners[j],
             )
-            for j, phrase in enumerate(prompt.phrases)
+            for j, phrase in enumerate(phrases)
         )
-        return AlignmentMap(1.0 - E, score, alignments, self._note(prompt, misplaced))
+        return AlignmentMap(1.0 - E, score, alignments, self._note(prompt, wrong))
 
-    def _defects(
-        self, phrases: Sequence[Phrase], a_phs: Sequence[float], a_pns: Sequence[float]
-    ) -> list[DefectKind | None]:
+    def _defect(self, phrase: Phrase, a_phs: float, a_pns: float) -> DefectKind | None:
+        if not _is_judged(phrase):
+            return None
         if self.asker is not None:
-            return [
-                None if not _is_judged(phrase) or phs >= UNDECIDED else "attribute" if pns >= UNDECIDED else "noun"
-                for phrase, phs, pns in zip(phrases, a_phs, a_pns, strict=True)
-            ]
+            return None if a_phs >= UNDECIDED else "attribute" if a_pns >= UNDECIDED else "noun"
         limits = self.calibration.a_bound, self.calibration.margin, self.readings.noun_evidence
-        return [
-            find_defect(phs, pns, *limits) if _is_judged(phrase) else None
-            for phrase, phs, pns in zip(phrases, a_phs, a_pns, strict=True)
-        ]
+        return find_defect(a_phs, a_pns, *limits)
 
     def _is_anothers(
         self, encoding: Encoding, index: int, asked: int, phrases: Sequence[Phrase], claims: Sequence[GridMap | None]
@@ -258,16 +239,17 @@ class AQMap:
         for texts in ([phrase.text for phrase in phrases], [phrase.noun for phrase in phrases]):
             logits = self._logits(whole, texts, self.calibration.phrases)
             rows = logits[:1] if self.calibration.phrase_score == "class" else logits[1:]
-            scores.append(self._aligned(rows).amax(dim=0).tolist())
+            competing = self.calibration.redundant == "compete"
+            found = rows.softmax(dim=-1)[..., :-1] if competing else rows.sigmoid()
+            scores.append(found.amax(dim=0).tolist())
         return scores[0], scores[1]
 
     def _prompt_score(self, whole: Tensor, text: str) -> float:
         """Return a_0, the whole prompt's score at the class token. (Eq. 8)"""
         if self.readings.prompt_score == "cosine":
-            return float(similarity.plain(whole[None, :1], self._texts([text], whole)).clamp(0.0, 1.0))
-        paired = "empty" if self.calibration.redundant == "compete" else self.calibration.redundant
-        logits = self._logits(whole[:1], [text], self.calibration.prompts, paired)
-        return float(logits.sigmoid())
+            features = self.text_features([text]).to(whole.device)
+            return float(similarity.plain(whole[None, :1], features).clamp(0.0, 1.0))
+        return float(self._logits(whole[:1], [text], self.calibration.prompts, self._single).sigmoid())
 
     def _own_claim(self, at: int, phrases: Sequence[Phrase], claims: Sequence[GridMap | None]) -> GridMap | None:
         """Return a claim without the places of others that look alike: "with stripes" is seen on every striped thing.
@@ -332,30 +314,16 @@ class AQMap:
 
     def _logits(self, features: Tensor, texts: Sequence[str], scale: Scale, redundant: str | None = None) -> Tensor:
         """Return `(T, M)` logits of `(T, D)` features for texts. (Eq. 5)"""
-        encoded = self._texts([*texts, ""], features)
+        encoded = self.text_features([*texts, ""]).to(features.device)
         cosines = similarity.plain(features[None], encoded)[0]
         return scaled_logits(cosines, scale, self.clip.logit_scale.exp(), redundant or self.calibration.redundant)
-
-    def _aligned(self, logits: Tensor) -> Tensor:
-        if self.calibration.redundant == "compete":
-            return logits.softmax(dim=-1)[..., :-1]
-        return logits.sigmoid()
-
-    def _texts(self, texts: Sequence[str], like: Tensor) -> Tensor:
-        return self.text_features(texts).to(like.device)
 
     def _misplaced(self, prompt: ParsedPrompt, claims: Sequence[GridMap | None]) -> list[str]:
         """Say which things the picture shows the other way round than asked, or fewer of."""
         if self.readings.arrangement == "off":
             return []
         things = {j: claim for j, claim in enumerate(claims) if claim is not None and _is_thing(claim)}
-        wrong = [
-            relation.told(prompt)
-            for relation in relations_of(prompt)
-            if relation.first in things
-            and relation.second in things
-            and relation.is_reversed(things[relation.first], things[relation.second], self.calibration.claim_threshold)
-        ]
+        wrong = [*misplaced(prompt, things, self.calibration.claim_threshold)]
         if self.calibration.counts:
             wrong += filter(None, (too_few(prompt.phrases[j], claim) for j, claim in things.items()))
         return wrong
@@ -404,6 +372,4 @@ def parsed_prompt(prompt: Prompt, readings: Readings = Readings()) -> ParsedProm
         return prompt
     if not isinstance(prompt, str):
         raise PromptError(f"A prompt must be a text or a parsed prompt, not {type(prompt).__name__}.")
-    from grefine.text.parse import parse
-
     return parse(prompt, readings.parser, merge_compounds=readings.compounds == "merged")

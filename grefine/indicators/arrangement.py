@@ -5,10 +5,10 @@ is not there, meets its prompt. The prompt's text says what was asked; the maps 
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 import numpy as np
+from scipy import ndimage
 
 from grefine.indicators.grids import GridMap
 from grefine.types import ParsedPrompt, Phrase
@@ -28,30 +28,23 @@ SUMMIT = 0.8
 """Share of a map's peak above which two things that stand apart are two places."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """What the prompt says of two of its phrases."""
-
-    first: int
-    second: int
-    kind: str
-    """One of "left", "right", "above", "below": where the first is, seen from the second."""
-
-    def is_reversed(self, first: GridMap, second: GridMap, threshold: float) -> bool:
-        """Say whether two claims stand clearly the other way round than asked."""
-        axis, way = AXES[self.kind]
-        return way * (_centre(first, threshold)[axis] - _centre(second, threshold)[axis]) < -CLEAR
-
-    def told(self, prompt: ParsedPrompt) -> str:
-        """Return the sentence for a picture that shows it the other way round."""
-        first, second = (
-            " ".join((*prompt.phrases[at].attributes, prompt.phrases[at].noun)) for at in (self.first, self.second)
-        )
-        return f'The other way round than asked: "{first}" {_WORDS[self.kind]} "{second}".'
+def misplaced(prompt: ParsedPrompt, claims: Mapping[int, GridMap], threshold: float) -> Iterator[str]:
+    """Say of what stands clearly the other way round than asked, by the claims of met phrases that are things."""
+    for first, kind, second in relations_of(prompt):
+        if first in claims and second in claims:
+            axis, way = AXES[kind]
+            at = [_centre(claims[one], threshold)[axis] for one in (first, second)]
+            if way * (at[0] - at[1]) < -CLEAR:
+                phrases = prompt.phrases[first], prompt.phrases[second]
+                one, other = (" ".join((*phrase.attributes, phrase.noun)) for phrase in phrases)
+                yield f'The other way round than asked: "{one}" {_WORDS[kind]} "{other}".'
 
 
-def relations_of(prompt: ParsedPrompt) -> Iterator[Relation]:
-    """Read how the prompt's things stand to each other; what stands on a thing is told with it."""
+def relations_of(prompt: ParsedPrompt) -> Iterator[tuple[int, str, int]]:
+    """Read how the prompt's things stand to each other: where the first is, seen from the second.
+
+    What stands on a thing is told with it.
+    """
     nouns = {j: _noun_start(prompt, j) for j, phrase in enumerate(prompt.phrases) if phrase.spans}
     for cue in _CUE.finditer(prompt.text):
         before = [j for j, at in nouns.items() if at < cue.start()]
@@ -67,7 +60,7 @@ def relations_of(prompt: ParsedPrompt) -> Iterator[Relation]:
             if _stands_on(prompt, first) not in seen:
                 first = _stands_on(prompt, first)
         word = (cue[1] or cue[2]).lower()
-        yield Relation(first, second, _SAME.get(word, word))
+        yield first, _SAME.get(word, word), second
 
 
 def _stands_on(prompt: ParsedPrompt, at: int) -> int:
@@ -93,8 +86,6 @@ def _centre(claim: GridMap, threshold: float) -> tuple[float, float]:
 
 def too_few(phrase: Phrase, claim: GridMap) -> str:
     """Return a sentence if a met phrase's map shows fewer separate places than the phrase asks for, else nothing."""
-    from scipy import ndimage
-
     asked = next((NUMBERS[word.lower()] for word in phrase.words if word.lower() in NUMBERS), 0)
     grid = claim.patches[0][1]
     seen = int(ndimage.label(grid > SUMMIT * grid.max())[1]) if asked else 0

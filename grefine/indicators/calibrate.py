@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -13,15 +13,8 @@ from PIL import Image
 
 from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap, Prompt, parsed_prompt
-from grefine.indicators.calibration import (
-    Calibration,
-    PhraseScore,
-    Redundant,
-    Scale,
-    backbone_of,
-    worst_quality,
-)
-from grefine.indicators.evidence import Evidence, gather
+from grefine.indicators.calibration import Calibration, PhraseScore, Redundant, Scale, backbone_of, worst_quality
+from grefine.indicators.evidence import ENOUGH_IMAGES, Evidence, gather
 from grefine.indicators.gates import enough_for, set_gates
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap, cask
@@ -43,6 +36,18 @@ BETA = 0.25
 CERTAIN = math.log(0.9 / 0.1)
 NOUN, ATTRIBUTE, LOW_P, BAD_PLACE = "missing noun", "wrong attribute", "low p", "bad place"
 """The four gates."""
+ENOUGH = 50
+"""Pictures that a folder must hold before it is calibrated on itself."""
+SAMPLE = 128
+"""Pictures of a folder that are looked at."""
+TOLD_APART = 0.8
+"""Share of the variance of a sign that lies between two groups, above which they are taken for good and bad: one group
+alone, split where it splits best, has 0.64 (a bell) to 0.75 (all values alike often)."""
+FENCE, LEAST_SPREAD = 6.0, 0.02
+"""A group too small to be told apart lies further below the median than this many times the way from there down to the
+lowest fifth, or than this share of the whole range times as many."""
+ROUNDS = 4
+"""How often a sign's low group is taken off: very bad pictures hide those that are less so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +83,7 @@ def calibrate(
     if not 0.0 < false_alarms <= 0.5:
         raise ConfigError(f"false_alarms must be a share above 0 and at most 0.5, not {false_alarms}.")
     evidence = gather(pq, aq, images, [parsed_prompt(prompt) for prompt in prompts])
-    readings = product(
-        [redundant] if redundant else ["empty", "none"], [phrase_score] if phrase_score else ["class", "peak"]
-    )
-    column, chosen, separation = _choose(evidence, list(readings))
-    base = Calibration(map_mode=pq.map_mode, side=pq.side, redundant=chosen[0], phrase_score=chosen[1])
+    column, base, separation = _choose(evidence, pq, redundant, phrase_score)
     aligned, words, signs, warnings = _phrases(evidence, base, column)
     rated, looks, seen = _qualities(evidence, aligned, pq)
     gates = set_gates(signs | seen, false_alarms)
@@ -103,29 +104,93 @@ def calibrate(
     }
     alarms = {name: round(getattr(gates, name), 4) for name in ("share", "expected", "held_out")}
     report = {"separation": separation, "phrases": words, "quality": looks, "false_alarms": alarms}
-    done = replace(_with_gates(rated, gates.limits), made_from=made_from)
-    words |= _found(evidence, done, column)
+    limits = gates.limits
+    done = replace(
+        rated,
+        a_bound=limits.get(NOUN, 0.0),
+        margin=max(0.0, -limits[ATTRIBUTE]) if ATTRIBUTE in limits else 1.0,
+        p_gate=limits[LOW_P],
+        worst_gate=limits[BAD_PLACE],
+        made_from=made_from,
+    )
+    # How many of the words that are not there the thresholds find.
+    foreign = _sigmoid(evidence.group("other noun")[:, column], done.phrases)
+    wrong = _aligned(evidence.wrong_pairs, done.phrases, column)
+    attributes = round(float((wrong[:, 0] < wrong[:, 1] - done.margin).mean()), 4) if len(wrong) else None
+    words["foreign_nouns_found"] = round(float((foreign < done.a_bound).mean()), 4)
+    words["wrong_attributes_found"] = attributes
     return Calibrated(done, report | {"made_from": made_from}, tuple(warnings))
 
 
-def signs_of(evidence: Evidence, pq: PQMap) -> dict[str, np.ndarray]:
+def self_calibrate(
+    pq: PQMap, aq: AQMap, images: Callable[[], Iterable[Image.Image]], prompts: Sequence[Prompt]
+) -> tuple[Calibrated, int]:
+    """Measure a CLIP on pictures that nobody looked at; return the result and how many pictures it leaves out.
+
+    Every picture's phrases are held against those of the others. Where a sign of a defect falls into two groups, the
+    pictures of the lower one are left out, and the rest is calibrated as good pictures are.
+    """
+    texts = [parsed_prompt(prompt) for prompt in prompts]
+    good = likely_good(list(_signs(gather(pq, aq, images(), texts), pq).values()))
+    if good.sum() < ENOUGH_IMAGES:
+        raise ConfigError(
+            f"Only {int(good.sum())} of the {len(good)} pictures look alike enough to calibrate on, {ENOUGH_IMAGES} "
+            "are needed: run `grefine calibrate` on good pictures, or give --force to go on with guesses."
+        )
+    kept = [text for text, keep in zip(texts, good, strict=True) if keep]
+    chosen = (image for image, keep in zip(images(), good, strict=True) if keep)
+    done = calibrate(pq, aq, chosen, kept)
+    made_from = done.calibration.made_from | {"self": True, "left_out": int((~good).sum())}
+    return replace(done, calibration=replace(done.calibration, made_from=made_from)), int((~good).sum())
+
+
+def _signs(evidence: Evidence, pq: PQMap) -> dict[str, np.ndarray]:
     """Return by gate one value per image, unbounded and low where the image looks bad; what is not judged is left out.
 
     Values are logits and logarithms, so that both sides of their middle have equal room.
     """
-    column, (redundant, where), _ = _choose(evidence, list(product(("empty", "none"), ("class", "peak"))))
-    base = Calibration(map_mode=pq.map_mode, side=pq.side, redundant=redundant, phrase_score=where)
+    column, base, _ = _choose(evidence, pq)
     _, _, words, _ = _phrases(evidence, base, column)
-    signs: dict[str, np.ndarray] = {}
-    if words:
-        raw = np.asarray(evidence.pairs, dtype=np.float64).reshape(-1, 2, 4)[:, :, column]
-        signs[NOUN] = _lowest(evidence, raw.max(axis=1))
-        signs[ATTRIBUTE] = _lowest(evidence, raw[:, 0] - raw[:, 1])
+    raw = np.asarray(evidence.pairs, dtype=np.float64).reshape(-1, 2, 4)[:, :, column]
+    signs = _word_signs(evidence, raw) if words else {}
     chances = np.stack(evidence.class_chances)
     limits = torch.from_numpy(np.median(chances[:, 1:], axis=0).clip(1e-3, 1.0))
     whole = cask(torch.from_numpy(chances), limits).numpy() if pq.p_mode == "multi" else chances[:, 0]
     worst = [worst_quality(_cask_map(factors, limits).draw()) for factors in evidence.patch_chances]
     return signs | {LOW_P: np.log(whole.clip(1e-6)), BAD_PLACE: np.log(np.asarray(worst).clip(1e-6))}
+
+
+def likely_good(signs: Sequence[np.ndarray]) -> np.ndarray:
+    """Return which pictures no sign puts into a group apart on its low side; infinite values have nothing to judge."""
+    good = np.ones(len(signs[0]), dtype=bool)
+    for values in signs:
+        left = np.isfinite(values)
+        for _ in range(ROUNDS):
+            limit = split(values[left])
+            if limit is None:
+                break
+            left &= values >= limit
+        if left.any():
+            low, middle = np.quantile(values[left], [0.2, 0.5])
+            spread = max(middle - low, LEAST_SPREAD * np.ptp(values[left]))
+            left &= values >= float(middle - FENCE * spread)
+        good &= left | ~np.isfinite(values)
+    return good
+
+
+def split(values: np.ndarray) -> float | None:
+    """Return where values fall into two groups, by the variance between them (Otsu); None where they are one."""
+    ordered = np.sort(values)
+    count = len(ordered)
+    total = float(ordered.var() * count) if count > 1 else 0.0
+    if total <= 0.0:
+        return None
+    below = np.arange(1, count)
+    sums = np.cumsum(ordered)
+    means = sums[:-1] / below, (sums[-1] - sums[:-1]) / (count - below)
+    between = below * (count - below) / count * (means[1] - means[0]) ** 2
+    best = int(between.argmax())
+    return float((ordered[best] + ordered[best + 1]) / 2) if between[best] >= TOLD_APART * total else None
 
 
 def separation_of(present: np.ndarray, absent: np.ndarray) -> float:
@@ -148,36 +213,25 @@ def weights_digest(clip: torch.nn.Module) -> str:
 
 
 def _choose(
-    evidence: Evidence, readings: list[tuple[Redundant, PhraseScore]]
-) -> tuple[int, tuple[Redundant, PhraseScore], dict[str, float]]:
-    """Pick the reading that tells own words from foreign ones best, the paper's own when it is about as good."""
+    evidence: Evidence, pq: PQMap, redundant: Redundant | None = None, where: PhraseScore | None = None
+) -> tuple[int, Calibration, dict[str, float]]:
+    """Pick the reading that tells own words from foreign ones best, the paper's own when it is about as good.
+
+    Its column in the rows of evidence, a calibration that states it, and how well each tells them apart are returned.
+    """
+    readings = product([redundant] if redundant else ["empty", "none"], [where] if where else ["class", "peak"])
     table = {}
-    for redundant, where in readings:
-        column = _column(redundant, where)
+    best: tuple[float, int, Calibration] | None = None
+    for minus, place in readings:
+        column = (minus == "empty") + 2 * (place == "peak")
         nouns = separation_of(evidence.group("noun")[:, column], evidence.group("other noun")[:, column])
         phrases = separation_of(evidence.group("phrase")[:, column], evidence.group("other phrase")[:, column])
-        table[redundant, where] = (nouns + phrases) / 2
-    best = readings[0]
-    for reading in readings[1:]:
-        if table[reading] > table[best] + PREFER:
-            best = reading
-    named = {f"{redundant}/{where}": round(value, 4) for (redundant, where), value in table.items()}
-    return _column(*best), best, named
-
-
-def _column(redundant: Redundant, where: PhraseScore) -> int:
-    return (redundant == "empty") + 2 * (where == "peak")
-
-
-def _with_gates(calibration: Calibration, limits: dict[str, float]) -> Calibration:
-    """Write limits down as the thresholds that the maps and the gate read."""
-    return replace(
-        calibration,
-        a_bound=limits.get(NOUN, 0.0),
-        margin=max(0.0, -limits[ATTRIBUTE]) if ATTRIBUTE in limits else 1.0,
-        p_gate=limits[LOW_P],
-        worst_gate=limits[BAD_PLACE],
-    )
+        told = (nouns + phrases) / 2
+        table[f"{minus}/{place}"] = round(told, 4)
+        if best is None or told > best[0] + PREFER:
+            best = told, column, Calibration(pq.map_mode, pq.side, redundant=minus, phrase_score=place)
+    assert best is not None
+    return *best[1:], table
 
 
 def _phrases(
@@ -201,7 +255,7 @@ def _phrases(
             "phrases are not judged (a_bound 0)."
         )
     else:
-        signs = {NOUN: _lowest(evidence, pairs.max(axis=1)), ATTRIBUTE: _lowest(evidence, pairs[:, 0] - pairs[:, 1])}
+        signs = _word_signs(evidence, pairs)
     report = {
         "noun_auc": round(told, 4),
         "attribute_auc": round(separation_of(pairs[:, 0], wrong[:, 0]), 4),
@@ -210,22 +264,13 @@ def _phrases(
     return replace(base, phrases=phrases, cells=cells, prompts=prompts, beta=beta), report, signs, warnings
 
 
-def _found(evidence: Evidence, calibration: Calibration, column: int) -> dict[str, Any]:
-    """Return how many of the words that are not there the thresholds find."""
-    foreign = _sigmoid(evidence.group("other noun")[:, column], calibration.phrases)
-    wrong = _aligned(evidence.wrong_pairs, calibration.phrases, column)
-    attributes = float((wrong[:, 0] < wrong[:, 1] - calibration.margin).mean()) if len(wrong) else None
-    return {
-        "foreign_nouns_found": round(float((foreign < calibration.a_bound).mean()), 4),
-        "wrong_attributes_found": None if attributes is None else round(attributes, 4),
-    }
-
-
-def _lowest(evidence: Evidence, values: np.ndarray) -> np.ndarray:
-    """Return the lowest value of each image's phrases, infinite for an image without any."""
-    found = np.full(len(evidence.image_hashes), np.inf)
-    np.minimum.at(found, np.asarray(evidence.pair_images), values)
-    return found
+def _word_signs(evidence: Evidence, pairs: np.ndarray) -> dict[str, np.ndarray]:
+    """Return how near the phrases of each image come to a missing noun and a wrong attribute; infinite without any."""
+    signs = {}
+    for gate, values in ((NOUN, pairs.max(axis=1)), (ATTRIBUTE, pairs[:, 0] - pairs[:, 1])):
+        signs[gate] = np.full(len(evidence.image_hashes), np.inf)
+        np.minimum.at(signs[gate], np.asarray(evidence.pair_images), values)
+    return signs
 
 
 def _levels(present: np.ndarray, foreign: np.ndarray) -> tuple[float, float]:

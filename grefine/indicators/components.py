@@ -1,7 +1,6 @@
 """The components of a pipeline that the maps are made of, each loaded alone: no diffusion model comes with them."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +25,19 @@ def maps_folder(pipeline: str | Path) -> Path | None:
 
 def load_clip(pipeline: str | Path) -> ClipSurgery:
     """Load the component `clip`, ready for use."""
-    return _load(ClipSurgery, pipeline, "clip", released.released_clip).eval()
+    return _load(ClipSurgery, pipeline, "clip").eval()
 
 
 def load_prompts(pipeline: str | Path) -> PQPrompts:
     """Load the component `pq_prompts`, ready for use."""
-    return _load(PQPrompts, pipeline, "pq_prompts", released.released_prompts).eval()
+    return _load(PQPrompts, pipeline, "pq_prompts").eval()
 
 
 def load_tokenizer(pipeline: str | Path) -> Any:
     """Load the component `clip_tokenizer`."""
     from transformers import CLIPTokenizerFast
 
-    return _load(CLIPTokenizerFast, pipeline, "clip_tokenizer", released.released_tokenizer)
+    return _load(CLIPTokenizerFast, pipeline, "clip_tokenizer")
 
 
 def stored_calibration(pipeline: str | Path) -> Calibration:
@@ -47,11 +46,7 @@ def stored_calibration(pipeline: str | Path) -> Calibration:
 
 
 def stored_config(pipeline: str | Path, component: str = "") -> dict[str, Any]:
-    """Read what a pipeline's index states, or a component's configuration; nothing for what is not stored.
-
-    Raises:
-        WeightsMissing: no such pipeline.
-    """
+    """Read what a pipeline's index states, or a component's configuration; nothing for what is not stored."""
     if pipeline in released.NAMES:
         return {}
     folder = maps_folder(pipeline)
@@ -63,10 +58,11 @@ def stored_config(pipeline: str | Path, component: str = "") -> dict[str, Any]:
     _needs_owner(pipeline, component or INDEX)
     from diffusers import AutoencoderKL, DiffusionPipeline
 
-    if not component:
-        stored: Any = DiffusionPipeline.load_config(str(pipeline))
-    else:
-        stored = AutoencoderKL.load_config(str(pipeline), subfolder=component)
+    stored: Any = (
+        AutoencoderKL.load_config(str(pipeline), subfolder=component)
+        if component
+        else DiffusionPipeline.load_config(str(pipeline))
+    )
     return dict(stored)
 
 
@@ -80,21 +76,19 @@ def read_calibration(file: str | Path) -> Calibration:
 
 def store_calibration(place: str | Path, calibration: Calibration) -> Path:
     """Write a calibration: into the `model_index.json` of a pipeline folder, or as a JSON file of its own."""
-    place = Path(place)
-    if not place.is_dir():
-        write_atomic(place, (json.dumps(calibration.to_dict(), indent=2) + "\n").encode())
-        return place
-    path = place / INDEX
-    if not path.is_file():
-        raise _missing(place, INDEX)
-    index = json.loads(path.read_text(encoding="utf-8")) | {"calibration": calibration.to_dict()}
-    write_atomic(path, (json.dumps(index, indent=2) + "\n").encode())
+    path, stored = Path(place), calibration.to_dict()
+    if path.is_dir():
+        path /= INDEX
+        if not path.is_file():
+            raise _missing(place, INDEX)
+        stored = json.loads(path.read_text(encoding="utf-8")) | {"calibration": stored}
+    write_atomic(path, (json.dumps(stored, indent=2) + "\n").encode())
     return path
 
 
-def _load(kind: Any, pipeline: str | Path, component: str, published: Callable[[], Any]) -> Any:
+def _load(kind: Any, pipeline: str | Path, component: str) -> Any:
     if pipeline in released.NAMES:
-        return published()
+        return released.PARTS[component]()
     folder = maps_folder(pipeline)
     if folder is None:
         _needs_owner(pipeline, component)

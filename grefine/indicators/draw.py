@@ -1,11 +1,16 @@
-"""Maps as pictures: overlays, a mask preview, and one sheet that tells the whole story of an image."""
+"""One image's maps as pictures, as files and as a table."""
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from grefine.indicators.calibration import worst_quality
+from grefine.io.atomic import write_atomic, write_text
 from grefine.types import AlignmentMap, QualityMap
 
 STOPS = np.array([[12, 10, 40], [92, 18, 110], [190, 55, 84], [244, 136, 32], [252, 255, 164]], dtype=np.float32)
@@ -14,6 +19,9 @@ MASK = np.array([64, 220, 255], dtype=np.float32)
 LEAST_SIDE = 256
 """Small images are enlarged on sheets, so that a person can see them."""
 CAPTION = 34
+DECIMALS = 5
+VERDICTS = {None: "met", "noun": "missing", "attribute": "not as asked"}
+"""Of a phrase, by its defect."""
 
 
 def colours(values: np.ndarray) -> np.ndarray:
@@ -37,35 +45,29 @@ def edge_of(mask: np.ndarray) -> np.ndarray:
     return mask & ~(wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:])
 
 
-def mask_preview(image: Image.Image, mask: np.ndarray) -> Image.Image:
-    """Show what would be repainted: tinted inside, with a bright edge."""
-    pixels, edge = np.asarray(image.convert("RGB"), dtype=np.float32), edge_of(mask)
-    share = (0.45 * mask + 0.55 * edge)[..., None]
-    return Image.fromarray(np.round(pixels * (1 - share) + MASK * share).astype(np.uint8))
-
-
-def sheet(image: Image.Image, quality: QualityMap, alignment: AlignmentMap | None, mask: np.ndarray) -> Image.Image:
-    """Put image, maps, defective phrases and mask preview side by side, each with a caption."""
+def sheet(image: Image.Image, quality: QualityMap, alignment: AlignmentMap, mask: np.ndarray) -> Image.Image:
+    """Put image, what would be repainted, maps and phrases side by side, each with a caption."""
+    share = (0.45 * mask + 0.55 * edge_of(mask))[..., None]
+    pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    tinted = Image.fromarray(np.round(pixels * (1 - share) + MASK * share).astype(np.uint8))
     panels = [
         (image.convert("RGB"), "image"),
+        (tinted, f"mask, {mask.mean():.1%} of the image"),
         (overlay(image, 1 - quality.values), f"where it looks bad (1 - P), p = {quality.score:.3f}"),
     ]
-    if alignment is not None and alignment.score is not None:
+    if alignment.score is not None:
         panels.append((overlay(image, alignment.edit), f"what is not as asked (1 - A), a = {alignment.score:.3f}"))
         for phrase in alignment.phrases:
             shown = phrase.region if phrase.defect else phrase.claimed
             if shown is not None:
-                verdict = {"noun": "missing", "attribute": "not as asked"}.get(phrase.defect or "", "met")
+                verdict = VERDICTS[phrase.defect]
                 panels.append((overlay(image, shown), f"{phrase.phrase.text}: {verdict} ({phrase.a_phs:.2f})"))
-    panels.insert(1, (mask_preview(image, mask), f"mask, {mask.mean():.1%} of the image"))
     return _grid(panels)
 
 
 def grey_png(values: np.ndarray) -> bytes:
     """Encode a map as a 16-bit grey PNG, 65535 = 1."""
-    sink = io.BytesIO()
-    Image.fromarray(np.round(np.clip(values, 0.0, 1.0) * 65535.0).astype(np.uint16)).save(sink, "PNG")
-    return sink.getvalue()
+    return png(Image.fromarray(np.round(np.clip(values, 0.0, 1.0) * 65535.0).astype(np.uint16)))
 
 
 def npy(values: np.ndarray) -> bytes:
@@ -82,11 +84,80 @@ def png(image: Image.Image) -> bytes:
     return sink.getvalue()
 
 
+def describe(quality: QualityMap, alignment: AlignmentMap, mask: np.ndarray, calibrated: bool) -> dict[str, Any]:
+    """Return everything the maps say as plain JSON values."""
+    rows = []
+    for found in alignment.phrases:
+        phrase = found.phrase
+        verdict = "excluded" if phrase.negated else VERDICTS[found.defect] if phrase.drawable else "style"
+        rows.append(
+            {
+                "phrase": phrase.text,
+                "noun": phrase.noun,
+                "ancestor": alignment.phrases[phrase.ancestor].phrase.text,
+                "a_phs": round(found.a_phs, DECIMALS),
+                "a_pns": round(found.a_pns, DECIMALS),
+                "verdict": verdict,
+            }
+        )
+    return {
+        "p": round(quality.score, DECIMALS),
+        "factors": {name: round(value, DECIMALS) for name, value in quality.factors.items()},
+        "worst": round(worst_quality(quality.values), DECIMALS),
+        "a": None if alignment.score is None else round(alignment.score, DECIMALS),
+        "phrases": rows,
+        "mask_area": round(float(mask.mean()), DECIMALS),
+        "calibrated": calibrated,
+        "note": alignment.note,
+    }
+
+
+def table(known: Mapping[str, Any]) -> list[str]:
+    """Return the defect table as lines of text."""
+    a = "-" if known["a"] is None else f"{known['a']:.3f}"
+    lines = [f"p {known['p']:.3f}  a {a}  mask {known['mask_area']:.1%}"]
+    for row in known["phrases"]:
+        lines.append(f"  {row['verdict']:14} {row['phrase']}  (a_phs {row['a_phs']:.3f}, a_pns {row['a_pns']:.3f})")
+    if known.get("forced"):
+        lines.insert(0, f"  {known['forced']}")
+    return lines + ([f"  {known['note']}"] if known["note"] else [])
+
+
+def save(
+    folder: Path,
+    stem: str,
+    image: Image.Image,
+    quality: QualityMap,
+    alignment: AlignmentMap,
+    mask: np.ndarray,
+    known: Mapping[str, Any],
+) -> None:
+    """Write overlays, mask, 16-bit maps, arrays and JSON of one image."""
+    files = {
+        "sheet.png": png(sheet(image, quality, alignment, mask)),
+        "quality-overlay.png": png(overlay(image, 1.0 - quality.values)),
+        "quality.png": grey_png(quality.values),
+        "quality.npy": npy(quality.values),
+        "mask.png": png(Image.fromarray(mask.astype(np.uint8) * 255)),
+        "alignment-overlay.png": png(overlay(image, alignment.edit)),
+        "alignment.png": grey_png(alignment.values),
+        "alignment.npy": npy(alignment.values),
+    }
+    for index, phrase in enumerate(alignment.phrases):
+        shown = phrase.region if phrase.defect else phrase.claimed
+        if shown is not None:
+            files[f"phrase-{index:02d}.png"] = grey_png(shown)
+    names = [f"{stem}.{name}" for name in files]
+    text = json.dumps(dict(known) | {"files": names}, indent=1, ensure_ascii=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in zip(names, files.values(), strict=True):
+        write_atomic(folder / name, data)
+    write_text(folder / f"{stem}.maps.json", text)
+
+
 def _grid(panels: Sequence[tuple[Image.Image, str]], columns: int = 4) -> Image.Image:
     width, height = panels[0][0].size
-    scale = max(1, -(-LEAST_SIDE // min(width, height))) if min(width, height) < LEAST_SIDE else 1
-    while max(width, height) * scale > 1024 and scale > 1:
-        scale -= 1
+    scale = max(1, min(-(-LEAST_SIDE // min(width, height)), 1024 // max(width, height)))
     shrink = min(1.0, 640 / max(width, height))
     cell = (round(width * scale * shrink), round(height * scale * shrink))
     columns = min(columns, len(panels))

@@ -1,8 +1,7 @@
 """One look at the images for both maps: CLIP features of the whole, and of finer views where they are wanted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from PIL import Image
@@ -64,38 +63,40 @@ def encode_images(
     surgery_layers: int | None = None,
 ) -> Encoding:
     """Encode images of any sizes; the last two arguments are readings of Eq. 1."""
-    encode = partial(clip, attention=attention, surgery_layers=surgery_layers)
     _check(clip, images, side, tiles)
+
+    def encode(pictures: Sequence[Image.Image], side: int | None) -> Tensor:
+        features = torch.cat(
+            [
+                clip(
+                    clip.preprocess_pil(pictures[start : start + batch_size], side),
+                    attention=attention,
+                    surgery_layers=surgery_layers,
+                ).float()
+                for start in range(0, len(pictures), batch_size)
+            ]
+        )
+        if not bool(torch.isfinite(features).all()):
+            raise ImageError(
+                f"CLIP in {clip.dtype} gave values that are not finite; run it in float32 or bfloat16 "
+                "(`clip.to(torch.float32)`), or check its weights."
+            )
+        return features
+
     sizes = tuple(image.size for image in images)
-    whole = _encode(clip, encode, images, None, batch_size)
+    whole = encode(images, None)
     view_side = side or clip.side
     grid = (view_side // clip.patch, view_side // clip.patch)
     boxes = [tile_boxes(size, TILE_SCALE * clip.side, tiles) for size in sizes]
-    first = whole if view_side == clip.side else _encode(clip, encode, images, view_side, batch_size)
+    first = whole if view_side == clip.side else encode(images, view_side)
     colours = (image.convert("RGB") for image in images)  # once an image, not once a tile
     crops = [image.crop(box) for image, own in zip(colours, boxes, strict=True) for box in own]
-    fine = iter(_encode(clip, encode, crops, view_side, batch_size) if crops else ())
+    fine = iter(encode(crops, view_side) if crops else ())
     views = tuple(
         (EncodedTile((0, 0, *size), first[index], grid), *(EncodedTile(box, next(fine), grid) for box in boxes[index]))
         for index, size in enumerate(sizes)
     )
     return Encoding(whole, sizes, views)
-
-
-def _encode(
-    clip: ClipSurgery, encode: Callable[..., Tensor], images: Sequence[Image.Image], side: int | None, batch_size: int
-) -> Tensor:
-    parts = []
-    for start in range(0, len(images), batch_size):
-        pixels = clip.preprocess_pil(images[start : start + batch_size], side)
-        parts.append(encode(pixels).float())
-    features = torch.cat(parts)
-    if not bool(torch.isfinite(features).all()):
-        raise ImageError(
-            f"CLIP in {clip.dtype} gave values that are not finite; run it in float32 or bfloat16 "
-            "(`clip.to(torch.float32)`), or check its weights."
-        )
-    return features
 
 
 def _check(clip: ClipSurgery, images: Sequence[Image.Image], side: int | None, tiles: int) -> None:

@@ -6,13 +6,11 @@ from itertools import islice
 from typing import Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.encoding import Encoding
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
 from grefine.indicators.similarity import plain
@@ -53,7 +51,16 @@ class Evidence:
 def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequence[ParsedPrompt]) -> Evidence:
     """Look at every image once and at its words, own and foreign. Images stream; only numbers stay."""
     nouns = list(dict.fromkeys(phrase.noun for prompt in prompts for phrase in judged(prompt)))
-    _check_words(prompts, nouns)
+    if len(prompts) < ENOUGH_IMAGES:
+        raise ConfigError(
+            f"Calibration needs at least {ENOUGH_IMAGES} good images with their prompts, got {len(prompts)}: its "
+            "thresholds are the outermost few percent of them."
+        )
+    if len(nouns) < ENOUGH_NOUNS:
+        raise ConfigError(
+            f"The calibration prompts name too few different things ({', '.join(nouns) or 'none'}): at least "
+            f"{ENOUGH_NOUNS} are needed, so that every image can be asked for something it does not show."
+        )
     evidence, source, done = Evidence(), iter(images), 0
     while batch := list(islice(source, pq.batch_size)):
         if done + len(batch) > len(prompts):
@@ -62,11 +69,19 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
         for index, image in enumerate(batch):
             evidence.image_hashes.append(content_hash(image.convert("RGB").tobytes()))
             _look(evidence, aq, encoding.whole[index], prompts, done + index, nouns)
-            _rate(evidence, pq, encoding, index)
+            evidence.class_chances.append(pq.chances(encoding.whole[index : index + 1])[0, 0].cpu().numpy())
+            views = [pq.chances(view.features[None])[0, 1:] for view in encoding.views[index]]
+            evidence.patch_chances.append(
+                tuple(encoding.grid_map(index, [view[:, factor] for view in views], "bicubic") for factor in range(4))
+            )
         done += len(batch)
     if done != len(prompts):
         raise PromptError(f"Calibration got {done} images for {len(prompts)} prompts: give one prompt per image.")
-    _check_images(evidence)
+    different = len(set(evidence.image_hashes))
+    if different < ENOUGH_IMAGES:
+        raise ConfigError(
+            f"Only {different} of the {done} calibration images are different; at least {ENOUGH_IMAGES} are needed."
+        )
     return evidence
 
 
@@ -93,7 +108,9 @@ def _look(
         ("other prompt", [swapped] if swapped else []),
     ):
         texts |= dict.fromkeys((group, text) for text in members)  # pyright: ignore[reportAssignmentType]
-    cosines = _similarities(aq, whole, [text for _, text in texts])
+    features = aq.text_features([*(text for _, text in texts), ""]).to(whole.device)
+    raw = plain(whole[None], features)[0].cpu().numpy().astype(np.float64)
+    cosines = np.stack([raw[:, :-1], raw[:, :-1] - raw[:, -1:]])  # as they are, and less the empty text's
     by_text = {}
     for column, (group, text) in enumerate(texts):
         row = [*cosines[:, 0, column], *cosines[:, 1:, column].max(axis=1)]
@@ -108,12 +125,6 @@ def _look(
     evidence.prompt_hashes.append(content_hash(prompts[index].text))
 
 
-def _similarities(aq: AQMap, whole: Tensor, texts: Sequence[str]) -> np.ndarray:
-    """Return `(2, 1 + N, M)` cosines, raw and less the empty text's."""
-    raw = plain(whole[None], aq.text_features([*texts, ""]).to(whole.device))[0].cpu().numpy().astype(np.float64)
-    return np.stack([raw[:, :-1], raw[:, :-1] - raw[:, -1:]])
-
-
 def _twist(phrase: Phrase, prompts: Sequence[ParsedPrompt], index: int, rng: np.random.Generator) -> str | None:
     """Say of a phrase's noun what another prompt says of its own; None when nothing else is said of anything."""
     own = prompts[index].text
@@ -124,35 +135,3 @@ def _twist(phrase: Phrase, prompts: Sequence[ParsedPrompt], index: int, rng: np.
         if len(other.words) > 1 and other.noun in other.words and not all(word in own for word in other.words[:-1])
     ]
     return next((text for text in others if text != phrase.text), None)
-
-
-@torch.no_grad()
-def _rate(evidence: Evidence, pq: PQMap, encoding: Encoding, index: int) -> None:
-    evidence.class_chances.append(pq.chances(encoding.whole[index : index + 1])[0, 0].cpu().numpy())
-    views = [pq.chances(view.features[None])[0, 1:] for view in encoding.views[index]]
-    evidence.patch_chances.append(
-        tuple(encoding.grid_map(index, [view[:, factor] for view in views], "bicubic") for factor in range(4))
-    )
-
-
-def _check_words(prompts: Sequence[ParsedPrompt], nouns: Sequence[str]) -> None:
-    if len(prompts) < ENOUGH_IMAGES:
-        raise ConfigError(
-            f"Calibration needs at least {ENOUGH_IMAGES} good images with their prompts, got {len(prompts)}: its "
-            "thresholds are the outermost few percent of them."
-        )
-    if len(nouns) < ENOUGH_NOUNS:
-        named = ", ".join(nouns) or "none"
-        raise ConfigError(
-            f"The calibration prompts name too few different things ({named}): at least {ENOUGH_NOUNS} are needed, "
-            "so that every image can be asked for something it does not show."
-        )
-
-
-def _check_images(evidence: Evidence) -> None:
-    different = len(set(evidence.image_hashes))
-    if different < ENOUGH_IMAGES:
-        raise ConfigError(
-            f"Only {different} of the {len(evidence.image_hashes)} calibration images are different; at least "
-            f"{ENOUGH_IMAGES} are needed."
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 
 from grefine.types import Box, PhraseAlignment
 
@@ -32,8 +33,6 @@ class GridMap:
     size: tuple[int, int]
     """Width and height of the image."""
     interpolation: Interpolation = "bilinear"
-    tile_weight: float = 0.5
-    """Share of the tiles in the drawn map, where there are any."""
 
     def draw(self) -> np.ndarray:
         """Return the `(H, W)` float32 map, clamped to 0..1."""
@@ -42,44 +41,43 @@ class GridMap:
 
     def mixing(self) -> tuple[np.ndarray, np.ndarray]:
         """Return how rows and columns of pixels are mixed from those of `cells`: a map is one product of matrices."""
-        (_, whole), *tiles = self._used
+        (_, whole), *tiles = self.patches
         own = ((0, 0, *self.size), whole.shape)
         boxes = tuple(box for box, _ in tiles)
         return _mixing(own, boxes, tiles[0][1].shape if tiles else (0, 0), self.interpolation)
 
     def cells(self) -> np.ndarray:
-        """Return all grids in one: the whole's and, below and right of it, the tiles' side by side."""
-        (_, whole), *tiles = self._used
+        """Return all grids in one: the whole's and, below and right of it, the tiles' side by side, half of each."""
+        (_, whole), *tiles = self.patches
         if not tiles:
             return whole.astype(np.float32, copy=False)
         across = len({box[0] for box, _ in tiles})
         sheet = np.block([[grid for _, grid in tiles[at : at + across]] for at in range(0, len(tiles), across)])
         height, width = whole.shape
         found = np.zeros((height + sheet.shape[0], width + sheet.shape[1]), np.float32)
-        found[:height, :width] = (1.0 - self.tile_weight) * whole
-        found[height:, width:] = self.tile_weight * sheet
+        found[:height, :width] = 0.5 * whole
+        found[height:, width:] = 0.5 * sheet
         return found
-
-    @property
-    def _used(self) -> tuple[tuple[Box, np.ndarray], ...]:
-        return self.patches if self.tile_weight > 0 else self.patches[:1]
 
     def apply(self, function: Callable[[np.ndarray], np.ndarray]) -> GridMap:
         """Return the map with `function` applied to every grid."""
         return replace(self, patches=tuple((box, function(grid)) for box, grid in self.patches))
 
+    def _without(self, cells: Iterable[np.ndarray]) -> GridMap:
+        """Return the map, zero in these cells of its grids."""
+        pairs = zip(self.patches, cells, strict=True)
+        return replace(self, patches=tuple((box, np.where(out, 0.0, grid)) for (box, grid), out in pairs))
+
     def outside(self, other: GridMap, threshold: float) -> GridMap:
         """Return the map, zero where `other`, on the same grids, is above the threshold."""
-        pairs = zip(self.patches, other.patches, strict=True)
-        return replace(self, patches=tuple((box, np.where(o > threshold, 0.0, g)) for (box, g), (_, o) in pairs))
+        return self._without(grid > threshold for _, grid in other.patches)
 
     def beyond(self, ground: GridMap, threshold: float) -> GridMap:
         """Return the map, zero where `ground` is above the threshold, or, on a fine grid, no less."""
         if min(self.patches[0][1].shape) < FINE:
             return self.outside(ground, threshold)
         pairs = zip(self.patches, ground.patches, strict=True)
-        patches = tuple((box, np.where((o > threshold) | (g <= o), 0.0, g)) for (box, g), (_, o) in pairs)
-        return replace(self, patches=patches)
+        return self._without((below > threshold) | (grid <= below) for (_, grid), (_, below) in pairs)
 
     def touching(self, other: GridMap, threshold: float) -> GridMap:
         """Return the map, zero in those of its areas above the threshold that do not touch one of `other`.
@@ -92,8 +90,7 @@ class GridMap:
         ]
         if not kept[0].any():
             return self
-        patches = zip(self.patches, kept, strict=True)
-        return replace(self, patches=tuple((box, np.where((g > threshold) & ~k, 0.0, g)) for (box, g), k in patches))
+        return self._without((grid > threshold) & ~near for (_, grid), near in zip(self.patches, kept, strict=True))
 
     def one_place(
         self, claims: Sequence[GridMap], threshold: float, radius: float, ground: GridMap | None = None
@@ -135,8 +132,8 @@ class GridMap:
             (np.clip(1.0 - np.hypot(*(cells - centre).transpose(2, 0, 1)) / (2 * radius), 0.0, 1.0) * kept)
             for cells, kept in zip(at, free, strict=True)
         ]
-        boxes = [box for box, _ in self.patches]
-        return replace(self, patches=tuple((b, g.astype(np.float32)) for b, g in zip(boxes, grids, strict=True)))
+        pairs = zip(self.patches, grids, strict=True)
+        return replace(self, patches=tuple((box, grid.astype(np.float32)) for (box, _), grid in pairs))
 
     def _over(self, ground: GridMap, threshold: float, radius: float) -> np.ndarray:
         """Return which cells of the whole's grid are this far above a cell that the ground claims."""
@@ -176,10 +173,6 @@ class GridPhraseAlignment(PhraseAlignment):
 
     __slots__ = ("_claimed", "_region")
 
-    def undrawn(self, name: str) -> GridMap | np.ndarray | None:
-        """Return `region` or `claimed` as it was given."""
-        return getattr(self, f"_{name}")
-
     @property
     def region(self) -> np.ndarray | None:  # type: ignore[override]
         """`(H, W)` where the repair belongs; None without a defect."""
@@ -215,7 +208,9 @@ def _mixing(
         strips = [_spread_cells(length, shape[1 - axis], interpolation)]
         weights = np.zeros((length, 1), np.float32)
         for start, end in sorted({(box[axis], box[axis + 2]) for box in boxes}):
-            ramp = _ramp(end - start)[:, None]
+            # Weights fall towards both ends, so that neighbouring tiles fade into each other.
+            distance = np.minimum(np.arange(end - start), np.arange(end - start)[::-1]) + 1.0
+            ramp = np.minimum(distance / max(1.0, OVERLAP * (end - start)), 1.0).astype(np.float32)[:, None]
             strips.append(np.zeros((length, cells[1 - axis]), np.float32))
             strips[-1][start:end] = ramp * _spread_cells(end - start, cells[1 - axis], interpolation)
             weights[start:end] += ramp
@@ -252,20 +247,12 @@ class Place:
 
 def undrawn(aligned: PhraseAlignment, name: str) -> GridMap | np.ndarray | None:
     """Return a phrase's `region` or `claimed` without drawing it, where it is not drawn yet."""
-    return aligned.undrawn(name) if isinstance(aligned, GridPhraseAlignment) else getattr(aligned, name)
+    return getattr(aligned, f"_{name}" if isinstance(aligned, GridPhraseAlignment) else name)
 
 
 def _reached(area: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Return the cells of `area` that a chain of neighbours, corners included, joins to `start`."""
-    height, width = area.shape
-    reached = start
-    while True:
-        around = np.pad(reached, 1)
-        grown = np.logical_or.reduce([around[y : y + height, x : x + width] for y in range(3) for x in range(3)])
-        grown = start | (area & grown)
-        if (grown == reached).all():
-            return reached & area
-        reached = grown
+    return ndimage.binary_propagation(start, np.ones((3, 3)), mask=area) & area
 
 
 def tile_boxes(size: tuple[int, int], tile: int, most: int) -> list[Box]:
@@ -286,12 +273,6 @@ def _spread(length: int, tile: int, most: int) -> Sequence[tuple[int, int]]:
     piece = length / (count - OVERLAP * (count - 1))
     starts = [round(index * (1 - OVERLAP) * piece) for index in range(count)]
     return [(start, length if start == starts[-1] else min(length, round(start + piece))) for start in starts]
-
-
-def _ramp(length: int) -> np.ndarray:
-    """Weights that fall towards both ends, so that neighbouring tiles fade into each other."""
-    distance = np.minimum(np.arange(length), np.arange(length)[::-1]) + 1.0
-    return np.minimum(distance / max(1.0, OVERLAP * length), 1.0).astype(np.float32)
 
 
 def _drawn(value: GridMap | np.ndarray | None) -> np.ndarray | None:

@@ -91,10 +91,23 @@ class HeatmapAlignment(_Heatmaps):
 
 def read_heatmap(given: Heatmap, size: tuple[int, int]) -> np.ndarray:
     """Return a map as `(H, W)` float32 in 0..1, checked against the image's `(width, height)`."""
+    name = f"Heatmap '{given}'" if isinstance(given, (str, Path)) else "The heatmap"
     if isinstance(given, (str, Path)):
-        values, name = _read_file(Path(given)), f"Heatmap '{given}'"
-    else:
-        values, name = _grey(given) if isinstance(given, Image.Image) else np.asarray(given), "The heatmap"
+        path = Path(given)
+        try:
+            if path.suffix.lower() == ".npy":
+                given = np.load(path, allow_pickle=False)
+            else:
+                with Image.open(path) as image:
+                    given = image.copy()
+        except (OSError, ValueError) as error:
+            raise ImageError(
+                f"Cannot read the heatmap '{path}': {error}. Give a .npy array or a grey image."
+            ) from error
+    if isinstance(given, Image.Image):
+        is_deep = given.mode.startswith("I")
+        given = np.asarray(given if is_deep else given.convert("L"), np.float32) / (65535.0 if is_deep else 255.0)
+    values = np.asarray(given)
     if values.ndim == 3 and values.shape[0] == 1:
         values = values[0]
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
@@ -132,17 +145,13 @@ def _spread(source: Any, images: Sequence[Image.Image], kind: str) -> Sequence[H
 
 def _of_folder(folder: Path, images: Sequence[Image.Image], kind: str) -> list[Path]:
     """Return the map of every image: the one of its name, or the next one where an image has no name."""
+    names = [Path(getattr(image, "filename", "") or "").name for image in images]
+    if all(names):
+        return [map_file(folder, kind, name) for name in names]
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS]
     ours = [path for path in files if path.stem.endswith(f".{kind}")]  # `grefine map` writes other pictures, too
-    found: dict[str, Path] = {}
-    for path in sorted(ours or files, key=lambda path: ENDINGS.index(path.suffix.lower())):
-        found.setdefault(path.stem.removesuffix(f".{kind}"), path)
-    names = [Path(getattr(image, "filename", "") or "").stem for image in images]
-    if all(names):
-        lacking = [name for name in names if name not in found]
-        if lacking:
-            raise ImageError(f"The folder '{folder}' has no heatmap for '{lacking[0]}': add '{lacking[0]}.npy'.")
-        return [found[name] for name in names]
+    first_last = sorted(ours or files, key=lambda path: ENDINGS.index(path.suffix.lower()), reverse=True)
+    found = {path.stem.removesuffix(f".{kind}"): path for path in first_last}
     if len(found) != len(images):
         raise ConfigError(
             f"The folder '{folder}' holds {len(found)} heatmaps for {len(images)} images without file names: give one "
@@ -151,21 +160,15 @@ def _of_folder(folder: Path, images: Sequence[Image.Image], kind: str) -> list[P
     return [found[name] for name in sorted(found)]
 
 
-def _read_file(path: Path) -> np.ndarray:
-    try:
-        if path.suffix.lower() == ".npy":
-            return np.load(path, allow_pickle=False)
-        with Image.open(path) as image:
-            image.load()
-            return _grey(image)
-    except (OSError, ValueError) as error:
-        raise ImageError(f"Cannot read the heatmap '{path}': {error}. Give a .npy array or a grey image.") from error
-
-
-def _grey(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):
-        return np.asarray(image, dtype=np.float32) / 65535.0
-    return np.asarray(image.convert("L"), dtype=np.float32) / 255.0
+def map_file(folder: Path, kind: str, relative: str) -> Path:
+    """Return the map of a picture by its path below the folder of pictures, or by its bare name."""
+    stem = Path(relative).with_suffix("")
+    for place in dict.fromkeys((stem, Path(stem.name))):
+        for ending in ENDINGS:
+            for name in (f"{place.name}.{kind}{ending}", f"{place.name}{ending}"):
+                if (found := folder / place.parent / name).is_file():
+                    return found
+    raise ImageError(f"The folder '{folder}' has no {kind} map for '{relative}': add '{stem}.npy'.")
 
 
 def _checked_score(value: float) -> float:

@@ -24,7 +24,6 @@ class Maps:
 
     pq: PQMap
     aq: AQMap
-    name: str
     folder: Path | None = None
     """Where they were loaded from; None for published weights and Hub ids."""
 
@@ -54,7 +53,6 @@ def load_maps(
         constants = read_calibration(calibration)
     else:
         constants = stored_calibration(pipeline)
+    pq = PQMap(clip, prompts, calibration=constants, readings=readings)
     aq = AQMap(clip, load_tokenizer(pipeline), calibration=constants, readings=readings)
-    return Maps(
-        PQMap(clip, prompts, calibration=constants, readings=readings), aq, str(pipeline), maps_folder(pipeline)
-    )
+    return Maps(pq, aq, maps_folder(pipeline))

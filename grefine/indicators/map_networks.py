@@ -1,25 +1,21 @@
 """Maps that a file of somebody else's network draws: an object detector of transformers, or a TorchScript heatmap."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from grefine.config import load_config
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, nearest
 from grefine.io.content import content_hash
-from grefine.scorers.batches import groups
+from grefine.scorers.protocol import groups
 from grefine.types import MapSpec
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 DETECTOR, SCRIPT = "detector:", "torchscript:"
 """What a source of this kind begins with, before its path."""
@@ -64,16 +60,11 @@ class NetworkMap:
     """Metrics that see with the same network, and therefore do not judge."""
 
 
-Drawer = Callable[[Sequence["Image.Image"]], list[np.ndarray]]
+Drawer = Callable[[Sequence[Image.Image]], list[np.ndarray]]
 
 
 def network_map(source: str) -> SimpleNamespace | None:
-    """Return the provider behind `detector:DIR`, `torchscript:FILE#SHA256` or a YAML file; None for anything else.
-
-    Raises:
-        ConfigError: TorchScript without consent, or a YAML that names no network or two.
-        WeightsMissing: nothing lies there.
-    """
+    """Return the provider behind `detector:DIR`, `torchscript:FILE#SHA256` or a YAML file; None for anything else."""
     file = Path(source)
     if source.startswith(DETECTOR):
         stated, home = NetworkMap(detector=source.removeprefix(DETECTOR)), Path()
@@ -92,7 +83,13 @@ def network_map(source: str) -> SimpleNamespace | None:
     weights = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
     version = "+".join(content_hash(one)[:12] for one in weights) or "1"
     if stated.torchscript:
-        _see_consent(place, stated.sha256)
+        digest, given = content_hash(place), stated.sha256
+        if len(given) < HASH or not digest.startswith(given.lower()):
+            wrong = f", not {given}," if given else ""
+            raise ConfigError(
+                f"'{place}' has the sha256 {digest}{wrong} and is TorchScript, which runs its author's code. If you "
+                f"trust it, say so by its hash: {SCRIPT}{place}#{digest[:HASH]}"
+            )
     spec = MapSpec(
         stated.name or (place.resolve().name if stated.detector else place.stem),
         (0.0, 1.0) if stated.detector else stated.range,
@@ -123,27 +120,14 @@ def several_maps(source: str) -> list[str]:
     return names
 
 
-def _see_consent(file: Path, given: str) -> None:
-    found = content_hash(file)
-    if len(given) < HASH or not found.startswith(given.lower()):
-        wrong = f", not {given}," if given else ""
-        raise ConfigError(
-            f"'{file}' has the sha256 {found}{wrong} and is TorchScript, which runs its author's code. If you trust "
-            f"it, say so by its hash: {SCRIPT}{file}#{found[:HASH]}"
-        )
-
-
 def _detector(folder: Path, stated: NetworkMap, device: str) -> Drawer:
     import torch
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model = (
-            AutoModelForObjectDetection.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            .to(device)
-            .eval()
-        )
+        here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        processor = AutoImageProcessor.from_pretrained(folder, **here)
+        model = AutoModelForObjectDetection.from_pretrained(folder, **here).to(device).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsCorrupt(f"'{folder}' is no complete folder of an object detector: {first}") from error
@@ -155,7 +139,7 @@ def _detector(folder: Path, stated: NetworkMap, device: str) -> Drawer:
 
     def draw(images: Sequence[Image.Image]) -> list[np.ndarray]:
         maps: dict[int, np.ndarray] = {}
-        for rows in groups([image.size for image in images], TOGETHER, lambda _: 1):
+        for rows in groups([image.size for image in images], TOGETHER):
             inputs = processor(images=[images[row].convert("RGB") for row in rows], return_tensors="pt").to(device)
             with torch.inference_mode():
                 seen = model(**inputs)
@@ -181,7 +165,6 @@ def _boxes(wanted: set[int], found: dict[str, Any], size: tuple[int, int]) -> np
 def _script(file: Path, stated: NetworkMap, device: str) -> Drawer:
     import torch
     import torch.nn.functional as F
-    from PIL.Image import Resampling
 
     try:
         model = torch.jit.load(str(file), map_location=device).eval()
@@ -190,7 +173,7 @@ def _script(file: Path, stated: NetworkMap, device: str) -> Drawer:
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (stated.mean, stated.std))
 
     def look(image: Image.Image) -> np.ndarray:
-        small = image.convert("RGB").resize((stated.side, stated.side), Resampling.BICUBIC)
+        small = image.convert("RGB").resize((stated.side, stated.side), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1).to(mean)
         with torch.inference_mode():
             seen = model(((pixels - mean) / std)[None])

@@ -17,10 +17,10 @@ from grefine.errors import ConfigError
 from grefine.indicators.calibration import Calibration, MapMode, PMode, check_belongs
 from grefine.indicators.components import load_clip, load_prompts, stored_calibration
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
-from grefine.indicators.freshness import fingerprint
 from grefine.indicators.grids import GridMap
 from grefine.indicators.readings import Readings
 from grefine.indicators.similarity import factor_logits, min_max
+from grefine.indicators.text_features import fingerprint
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS, PQPrompts
 from grefine.types import FeatureNorm, QualityMap
@@ -83,19 +83,12 @@ class PQMap:
 
     @classmethod
     def from_reference(
-        cls,
-        groups: Mapping[str, Mapping[str, Any]],
-        *,
-        map_mode: MapMode = "released",
-        p_mode: PMode | None = None,
-        feature_norm: FeatureNorm = "token",
-        alpha: Sequence[float] | None = None,
-        bounds: Sequence[float] | None = None,
-        geometry: Mapping[str, Any] | None = None,
+        cls, groups: Mapping[str, Mapping[str, Any]], *, geometry: Mapping[str, Any] | None = None, **how: Any
     ) -> "PQMap":
         """Build from published state dicts: `clip` in OpenAI's names, `prompts` as released.
 
-        `geometry` overrides what is read off the shapes (e.g. `vision_heads` when heads are not 64 wide).
+        `geometry` overrides what is read off the shapes (e.g. `vision_heads` when heads are not 64 wide); `how` is as
+        for the class, with the map mode "released" and the feature norm "token" unless it says otherwise.
         """
         lacking = [name for name in ("clip", "prompts") if name not in groups]
         if lacking:
@@ -103,11 +96,7 @@ class PQMap:
         return cls(
             ClipSurgery.from_reference(groups["clip"], **(geometry or {})),
             PQPrompts.from_reference(groups["prompts"]),
-            map_mode=map_mode,
-            p_mode=p_mode,
-            feature_norm=feature_norm,
-            alpha=alpha,
-            bounds=bounds,
+            **{"map_mode": "released", "feature_norm": "token", **how},
         )
 
     @classmethod

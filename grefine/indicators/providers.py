@@ -1,7 +1,8 @@
 """Maps from outside by name: other packages draw them, or a folder holds one for every picture."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from math import inf
 from pathlib import Path
@@ -10,19 +11,39 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from grefine.config import build
 from grefine.errors import ConfigError, ImageError, nearest
 from grefine.fetching import accepted_terms
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import needs_repair
-from grefine.indicators.edges import Edge, measure_edge, spot_quality, store_edge, stored_edge
-from grefine.indicators.heatmap import ENDINGS, read_heatmap
+from grefine.indicators.gates import enough_for, set_gates
+from grefine.indicators.heatmap import map_file, read_heatmap
 from grefine.indicators.map_networks import network_map, several_maps
 from grefine.indicators.pq_map import PQMap
+from grefine.io.atomic import write_text
 from grefine.plugins import MAP_GROUPS, plugged_in
+from grefine.resources import cache_folder
 from grefine.types import AlignmentMap, Beside, MapSpec, ParsedPrompt, QualityMap
 
 OWN = {"quality": "pq", "alignment": "aq"}
 """What our maps are called among several."""
+SPOT = 0.002
+"""Share of the pixels that may lie beyond the edge: a smaller place is not repaired either (`min_region_area`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How bad a provider finds good pictures: beyond it its map is believed."""
+
+    badness: float
+    """1 - value that good pictures reach; 1: its map says nothing."""
+    version: str = ""
+    """Of the provider, as it was measured."""
+    images: int = 0
+    false_alarms: float = 0.0
+    """Share of good pictures that may be beyond it."""
+    held_out: float = 0.0
+    """The same, counted on pictures that were left out."""
 
 
 class MapFile(Protocol):
@@ -48,11 +69,12 @@ class Provider:
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt] | None = None
     ) -> list[QualityMap] | list[AlignmentMap]:
-        """Return the maps of pictures; those of alignment get the prompts as texts."""
-        maps = self.values(images, None if prompts is None else [prompt.text for prompt in prompts])
+        """Return the maps of pictures; those of alignment get the prompts as texts and ask for a repair below half."""
+        drawn = self.values(images, None if prompts is None else [prompt.text for prompt in prompts])
+        maps = [self.scaled(one) for one in drawn]
         if self.kind == "quality":
-            return [QualityMap(one, spot_quality(one)) for one in map(self.scaled, maps)]
-        return [AlignmentMap(cut(self.scaled(one)), None, (), self._note) for one in maps]
+            return [QualityMap(one, spot_quality(one)) for one in maps]
+        return [AlignmentMap((one >= 0.5).astype(np.float32), None, (), self._note) for one in maps]
 
     @property
     def _note(self) -> str:
@@ -61,9 +83,18 @@ class Provider:
     def values(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[np.ndarray]:
         """Return what it drew, 0..1 and high is good, before it is held against good pictures."""
         given = self.draw(list(images)) if prompts is None else self.draw(list(images), list(prompts))
+        whose, (low, high) = f"The {self.kind} map '{self.spec.name}'", self.spec.range
         if not hasattr(given, "__len__") or len(given) != len(images):
-            raise ConfigError(f"The {self.kind} map '{self.spec.name}' must return a list with a map for each image.")
-        return [self._checked(one, image) for one, image in zip(given, images, strict=True)]
+            raise ConfigError(f"{whose} must return a list with a map for each image.")
+        maps = []
+        for one, image in zip(given, images, strict=True):
+            values = np.asarray(one, dtype=np.float32)
+            if values.size and (values.min() < low or values.max() > high):
+                least, most = values.min(), values.max()
+                raise ImageError(f"{whose} ranges from {least:g} to {most:g}; it declares {low:g}..{high:g}.")
+            values = read_heatmap((values - low) / (high - low), image.size)
+            maps.append(1.0 - values if self.spec.high_is == "bad" else values)
+        return maps
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Return a map of which half is the edge."""
@@ -87,17 +118,6 @@ class Provider:
         measured = f"good pictures reach {self.edge.badness:.3g}" if self.edge else "not measured on good pictures"
         return f"{self.spec.name} {self.spec.version}, {measured}"
 
-    def _checked(self, given: Any, image: Image.Image) -> np.ndarray:
-        low, high = self.spec.range
-        values = np.asarray(given, dtype=np.float32)
-        if values.size and (values.min() < low or values.max() > high):
-            raise ImageError(
-                f"The {self.kind} map '{self.spec.name}' ranges from {values.min():g} to {values.max():g}; it "
-                f"declares {low:g}..{high:g}."
-            )
-        values = read_heatmap((values - low) / (high - low), image.size)
-        return 1.0 - values if self.spec.high_is == "bad" else values
-
 
 @dataclass(frozen=True)
 class Combined(Provider):
@@ -115,10 +135,10 @@ class Combined(Provider):
         """Return the maps of pictures; beside AQ-Map what the others ask for is kept apart for the plan."""
         if self.aq is None or prompts is None:
             return super().__call__(images, prompts)
-        place = self.names.index(OWN[self.kind])
-        left = replace(self, parts=_without(self.parts, place), weights=_without(self.weights, place))
-        share = self.weights[place] / sum(self.weights) if self.weights else None
-        drawn = left.values(images, [prompt.text for prompt in prompts])
+        at = self.names.index(OWN[self.kind])
+        parts, weights = (every[:at] + every[at + 1 :] for every in (self.parts, self.weights))
+        share = self.weights[at] / sum(self.weights) if self.weights else None
+        drawn = replace(self, parts=parts, weights=weights).values(images, [prompt.text for prompt in prompts])
         found = []
         for own, one in zip(self.aq(images, prompts), drawn, strict=True):
             beside = Beside(1.0 - one, share, self.aq.calibration.mask_threshold)
@@ -157,27 +177,25 @@ class Combined(Provider):
         """Return it with the pipeline's own map in the place that is kept for it."""
         if OWN[self.kind] not in self.names:
             return self
-        if self.kind == "quality":
-            return replace(self, parts=tuple(one if one in self.foreign else own_map(pq) for one in self.parts))
-        if aq is None:
-            raise ConfigError(f"The alignment map '{self.spec.name}' needs AQ-Map, and this pipeline has none.")
-        return replace(self, aq=aq)
+        if self.kind == "alignment":
+            if aq is None:
+                raise ConfigError(f"The alignment map '{self.spec.name}' needs AQ-Map, and this pipeline has none.")
+            return replace(self, aq=aq)
+        found = pq.calibration
+
+        def draw(images: Sequence[Image.Image]) -> list[np.ndarray]:
+            maps = pq(images)  # a picture that the gates of PQ-Map leave alone has nothing bad for it
+            return [one.values if needs_repair(one, None, found)[0] else np.ones_like(one.values) for one in maps]
+
+        own = Provider("quality", MapSpec(OWN["quality"]), draw, Edge(found.mask_threshold))
+        return replace(self, parts=tuple(one if one in self.foreign else own for one in self.parts))
 
 
-def cut(values: np.ndarray) -> np.ndarray:
-    """Return a map of alignment that asks for a repair where it lies below half, and for nothing elsewhere."""
-    return (values >= 0.5).astype(np.float32)
-
-
-def own_map(pq: PQMap) -> Provider:
-    """Return PQ-Map as a provider; a picture that its own gates leave alone has nothing bad for it."""
-    found = pq.calibration
-
-    def draw(images: Sequence[Image.Image]) -> list[np.ndarray]:
-        maps = pq(images)
-        return [one.values if needs_repair(one, None, found)[0] else np.ones_like(one.values) for one in maps]
-
-    return Provider("quality", MapSpec(OWN["quality"]), draw, Edge(found.mask_threshold))
+def spot_quality(values: np.ndarray) -> float:
+    """Return the quality that all but `SPOT` of the pixels reach: p of a map from outside."""
+    flat = np.asarray(values, dtype=np.float32).ravel()
+    count = int(SPOT * flat.size)
+    return float(np.partition(flat, count)[count])
 
 
 @dataclass(frozen=True)
@@ -188,18 +206,8 @@ class MapFolder:
     folder: Path
 
     def map_of(self, relative: str) -> Path:
-        """Return the map of a picture by its path below the folder of pictures, or by its bare name.
-
-        Raises:
-            ImageError: there is none.
-        """
-        stem = Path(relative).with_suffix("")
-        for place in dict.fromkeys((stem, Path(stem.name))):
-            for ending in ENDINGS:
-                for name in (f"{place.name}.{self.kind}{ending}", f"{place.name}{ending}"):
-                    if (found := self.folder / place.parent / name).is_file():
-                        return found
-        raise ImageError(f"The folder '{self.folder}' has no {self.kind} map for '{relative}': add '{stem}.npy'.")
+        """Return the map of a picture."""
+        return map_file(self.folder, self.kind, relative)
 
 
 MapSource = Provider | MapFolder
@@ -216,11 +224,6 @@ def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncom
     A source is the name of a provider that is installed, or a folder of maps; for quality also a network, as
     `network_map` reads it. Or several with commas between them, or in a YAML file, with "pq" for PQ-Map and "aq" for
     AQ-Map: the worst counts, or with weights, as in "pq*0.7,hands*0.3", their mean.
-
-    Raises:
-        ConfigError: neither; what is installed is named. Or terms or code that were not accepted.
-        WeightsMissing: a network that is not there.
-        WeightsCorrupt: one that is something else.
     """
     if Path(source).is_dir() and str(source) not in map_files(kind):
         return MapFolder(kind, Path(source))
@@ -256,15 +259,28 @@ def _open_provider(
         raise ConfigError(
             f"--{kind}-map: '{name}' is no folder and no provider (installed: {known}){nearest(name, files)}"
         )
-    spec = file.SPEC
+    spec, edge, kept = file.SPEC, None, edge_file(kind, file.SPEC)
     if spec.noncommercial and not (allow_noncommercial or accepted_terms(spec.name, spec.licence)):
         raise ConfigError(
             f"The {kind} map '{name}' runs under non-commercial terms ({spec.licence}); pass --allow-noncommercial if "
             f"yours is such a use, or once `grefine fetch {spec.name} --accept-terms`."
         )
-    if not file.SPEC.range[0] < file.SPEC.range[1]:
-        raise ConfigError(f"The {kind} map '{name}' declares the range {file.SPEC.range}: the second is not larger.")
-    return Provider(kind, file.SPEC, file.load(device), stored_edge(kind, file.SPEC))
+    if not spec.range[0] < spec.range[1]:
+        raise ConfigError(f"The {kind} map '{name}' declares the range {spec.range}: the second is not larger.")
+    draw = file.load(device)
+    if kept.is_file():
+        try:
+            edge = build(Edge, json.loads(kept.read_text(encoding="utf-8")), f"'{kept}'")
+        except ValueError as error:
+            raise ConfigError(
+                f"Cannot read '{kept}': {error}. Delete it, or run `grefine calibrate` again."
+            ) from error
+    return Provider(kind, spec, draw, edge if edge is not None and edge.version == spec.version else None)
+
+
+def edge_file(kind: str, spec: MapSpec) -> Path:
+    """Return where the edge of a provider is kept, which holds wherever the provider is named."""
+    return cache_folder() / "maps" / kind / f"{Path(spec.name).name}.json"
 
 
 def measure_provider(
@@ -279,30 +295,33 @@ def measure_provider(
     """Measure how bad a provider finds good pictures, and keep it: what it finds no worse elsewhere is not believed.
 
     The pictures may stream. Of a share of `false_alarms` of them the map may still find something.
-
-    Raises:
-        ConfigError: too few pictures, or no such provider.
     """
     provider = _open_provider(kind, name, device, allow_noncommercial)
     texts = repeat(None) if prompts is None else ([prompt] for prompt in prompts)
     found = [spot_quality(provider.values([image], text)[0]) for image, text in zip(images, texts, strict=False)]
-    edge = measure_edge(provider.spec, found, false_alarms)
-    return edge, store_edge(kind, provider.spec, edge)
+    least = enough_for(false_alarms, 1)
+    if len(found) < least:
+        raise ConfigError(
+            f"{len(found)} pictures are too few to hold false alarms to {false_alarms:.1%}: give at least {least}."
+        )
+    gates = set_gates({name: np.asarray(found)}, false_alarms)
+    badness = float(np.clip(1.0 - gates.limits[name], 1e-3, 1.0))
+    edge = Edge(badness, provider.spec.version, len(found), false_alarms, round(gates.held_out, 4))
+    file = edge_file(kind, provider.spec)
+    write_text(file, json.dumps(asdict(edge), indent=1) + "\n")
+    return edge, file
 
 
 def _undrawn(*pictures: Sequence[Any]) -> Sequence[Any]:
     raise ConfigError(f"{' and '.join(OWN.values())} are a pipeline's own maps: they can only be drawn by a pipeline.")
 
 
-def _without(values: tuple[Any, ...], place: int) -> tuple[Any, ...]:
-    return tuple(value for index, value in enumerate(values) if index != place)
-
-
 def _is_number(text: str) -> bool:
     try:
-        return bool(float(text) + 1)
+        float(text)
     except ValueError:
         return False
+    return True
 
 
 def open_sources(
@@ -317,9 +336,5 @@ def open_sources(
 
 
 def maps_of(source: MapSource | None, relatives: Sequence[str]) -> Provider | list[Path] | None:
-    """Return what a call of the pipeline takes for these pictures: the provider, or the files of a folder.
-
-    Raises:
-        ImageError: the folder has no map for one of them.
-    """
+    """Return what a call of the pipeline takes for these pictures: the provider, or the files of a folder."""
     return [source.map_of(relative) for relative in relatives] if isinstance(source, MapFolder) else source

@@ -12,18 +12,9 @@ from grefine.errors import ConfigError, nearest
 from grefine.indicators.calibration import BOUNDS, Calibration, MapMode, PhraseScore, PMode, Redundant, Scale
 from grefine.types import Attention, FeatureNorm
 
-Regions = Literal["bullets", "equation"]
-MissingRoot = Literal["place", "stretched", "raw", "whole", "skip"]
-Ancestor = Literal["present", "literal"]
 Combine = Literal["noisy_or", "max", "product"]
 Product = Literal["worst3", "product", "geometric", "worst"]
-PromptScore = Literal["pair", "cosine"]
 NounEvidence = Literal["best", "noun"]
-RegionScale = Literal["peak", "none"]
-Arrangement = Literal["judge", "off"]
-Factors = Literal["logistic", "difference"]
-Strength = Literal["region", "kept", "printed"]
-Frame = Literal["crops", "whole"]
 
 
 def _words(hint: Any) -> tuple[str, ...]:
@@ -31,15 +22,6 @@ def _words(hint: Any) -> tuple[str, ...]:
     if get_origin(hint) is Literal:
         return get_args(hint)
     return tuple(word for part in get_args(hint) for word in _words(part))
-
-
-def _value(name: str, text: str) -> Any:
-    if name in ("alpha", "bounds"):
-        try:
-            return tuple(float(part) for part in text.split("/"))
-        except ValueError as error:
-            raise ConfigError(f"reading: {name} takes three numbers, e.g. 0.9/0.9/0.8, not '{text}'.") from error
-    return int(text) if text.isdigit() else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +32,7 @@ class Readings:
     """Eq. 1's scale of the values' attention: one over the root of the head's width, or over each value's length."""
     surgery_layers: int | None = None
     """On how many of the last blocks Eq. 1 stands."""
-    factors: Factors = "logistic"
+    factors: Literal["logistic", "difference"] = "logistic"
     """Eq. 3 multiplies the chances of good against bad, or the printed differences of their logits."""
     map_mode: MapMode | None = None
     """Eq. 3 at every patch, or the released script's stretched map of the overall factor."""
@@ -75,29 +57,29 @@ class Readings:
     company), or only if the bare noun is seen, as printed."""
     another: Literal["missing", "wrong"] = "missing"
     """A noun that is seen only where another met phrase claims it is missing, or its attributes are wrong."""
-    defect_regions: Regions = "bullets"
+    defect_regions: Literal["bullets", "equation"] = "bullets"
     """Where defects are drawn: as the paper's bullets say (a missing noun on its ancestor), or as Eq. 6 prints."""
-    ancestor: Ancestor = "present"
+    ancestor: Literal["present", "literal"] = "present"
     """A defect goes to the nearest ancestor that it is on and that is there, or to its ancestor in any case, which
     for a thing at the top is itself."""
-    missing_root: MissingRoot = "place"
+    missing_root: Literal["place", "stretched", "raw", "whole", "skip"] = "place"
     """Region of a missing noun that belongs on no other: one place outside what met phrases claim, where its looks are
     seen or else where most room is; its own map stretched to 0..1; that map as it is; everything; or nothing."""
-    region_scale: RegionScale = "peak"
+    region_scale: Literal["peak", "none"] = "peak"
     """Regions are divided by their own peak, since words differ in how high they reach, or left as they are."""
     a_combine: Combine = "noisy_or"
     """How regions of several defects join: 1 - prod(1 - R), their maximum, or the printed product, which is 1
     everywhere where nothing is wrong."""
-    prompt_score: PromptScore = "pair"
+    prompt_score: Literal["pair", "cosine"] = "pair"
     """Eq. 8's a_0: the whole prompt against the empty text as in Eq. 5, or its plain cosine."""
     a_product: Product = "worst3"
     """Eq. 8's product over the three least met phrases, all phrases, their geometric mean, or the least met one."""
-    arrangement: Arrangement = "judge"
+    arrangement: Literal["judge", "off"] = "judge"
     """Whether things that stand the other way round than asked ("left of", "above"), or fewer than asked, lower a; the
     paper has no such test."""
-    strength: Strength = "region"
+    strength: Literal["region", "kept", "printed"] = "region"
     """Stage 1's strength by kind of region; 1 - (p + a) / 2 for all; or Eq. 9's (p + a) / 2 for all."""
-    frame: Frame = "crops"
+    frame: Literal["crops", "whole"] = "crops"
     """Stage 1 sees one crop for each bad place, or the whole frame once under one mask."""
     additions: Literal["ours", "none"] = "ours"
     """Protecting what is met, filling what is missing, matching colours, naming the phrase first, and sparing what was
@@ -115,11 +97,7 @@ class Readings:
     @classmethod
     @lru_cache(maxsize=64)
     def of(cls, text: str) -> "Readings":
-        """Read `grefine` or `paper`, with changes after it: `paper, a_combine=max, alpha=0.9/0.9/0.8`.
-
-        Raises:
-            ConfigError: an unknown base, reading or value.
-        """
+        """Read `grefine` or `paper`, with changes after it: `paper, a_combine=max, alpha=0.9/0.9/0.8`."""
         base, *changes = (part.strip() for part in text.split(","))
         if base not in BASES:
             raise ConfigError(
@@ -131,7 +109,14 @@ class Readings:
             name, equals, value = (part.strip() for part in change.partition("="))
             if not equals:
                 raise ConfigError(f"reading: '{change}' is not NAME=VALUE, e.g. a_combine=max.")
-            values[name] = _value(name, value)
+            values[name] = int(value) if value.isdigit() else value
+            if name in ("alpha", "bounds"):
+                try:
+                    values[name] = tuple(float(part) for part in value.split("/"))
+                except ValueError as error:
+                    raise ConfigError(
+                        f"reading: {name} takes three numbers, e.g. 0.9/0.9/0.8, not '{value}'."
+                    ) from error
         return build(cls, {f.name: getattr(BASES[base], f.name) for f in fields(cls)} | values, "reading")
 
     def calibrated(self, found: Calibration) -> Calibration:

@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from grefine.config import load_config
@@ -23,28 +24,17 @@ STAMP = "assembled.json"
 """Beside the assembled parts: how each was made. A part that is made otherwise now is made anew."""
 
 
-def _clip(target: Path) -> None:
-    from grefine.indicators.released import released_clip
+def _published(part: str, target: Path) -> None:
+    """Save one of the maps' parts, built from its published files."""
+    from grefine.indicators import released
 
-    released_clip().save_pretrained(target)
-
-
-def _tokenizer(target: Path) -> None:
-    from grefine.indicators.released import released_tokenizer
-
-    released_tokenizer().save_pretrained(target)
-
-
-def _prompts(target: Path) -> None:
-    from grefine.indicators.released import released_prompts, start_tokens_agree
-
-    if not start_tokens_agree():
+    if part == "pq_prompts" and not released.start_tokens_agree():
         warnings.warn(
             "The released prompts of PQ-Map begin with another start token than CLIP ViT-B/16 has, so they were "
             "learned on another CLIP and its quality maps may mean little; docs/weights.md says what to do.",
             stacklevel=2,
         )
-    released_prompts().save_pretrained(target)
+    released.PARTS[part]().save_pretrained(target)
 
 
 def builders() -> dict[str, tuple[int, Callable[[Path], None]]]:
@@ -52,11 +42,11 @@ def builders() -> dict[str, tuple[int, Callable[[Path], None]]]:
 
     What another version made is made anew.
     """
+    # Version 1 of the tokenizer gave begin and end ids beyond the table of CLIP.
+    versions = {"clip": 1, "clip_tokenizer": 2, "pq_prompts": 1}
     judges = {file.SPEC.component: file for file in judge_files().values() if file.SPEC.component}
     return {
-        "clip": (1, _clip),
-        "clip_tokenizer": (2, _tokenizer),  # version 1 gave begin and end ids beyond the table of CLIP
-        "pq_prompts": (1, _prompts),
+        **{name: (version, partial(_published, name)) for name, version in versions.items()},
         **{name: (1, file.assemble) for name, file in judges.items() if hasattr(file, "assemble")},
     }
 
@@ -92,11 +82,6 @@ class Recipe:
     """What diffusers is asked for unless the caller says otherwise, e.g. fp16."""
 
 
-def is_recipe(folder: Path) -> bool:
-    """Say whether a pipeline folder holds a recipe instead of weights."""
-    return (folder / RECIPE).is_file()
-
-
 def read_recipe(folder: Path) -> Recipe:
     """Read the recipe of a pipeline folder."""
     return load_config(folder / RECIPE, Recipe)
@@ -105,15 +90,12 @@ def read_recipe(folder: Path) -> Recipe:
 def recipe_folder(name: str | Path) -> Path | None:
     """Return the folder of the bundled recipe that `name` means; None for anything else."""
     folder = bundled("pipelines") / str(name)
-    return folder if "/" not in str(name) and not Path(name).is_dir() and is_recipe(folder) else None
+    is_recipe = "/" not in str(name) and not Path(name).is_dir() and (folder / RECIPE).is_file()
+    return folder if is_recipe else None
 
 
 def fetched_part(component: str) -> Path:
-    """Return the folder of a component that a bundled recipe has, assembled from what was fetched.
-
-    Raises:
-        WeightsMissing: it is not fetched whole, or no recipe has it.
-    """
+    """Return the folder of a component that a bundled recipe has, assembled from what was fetched."""
     recipes = [folder for name in pipeline_names() if (folder := recipe_folder(name)) is not None]
     for folder in sorted(recipes, key=lambda folder: PAINTER in read_recipe(folder).parts):
         if component in read_recipe(folder).parts:
@@ -125,10 +107,6 @@ def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
     """Return the folder where a recipe's fetched parts stand as one pipeline, assembling them at first use.
 
     `only` names the parts that are needed; None is a whole pipeline.
-
-    Raises:
-        WeightsMissing: parts that are not fetched whole; the sentence names the first file and the commands.
-        WeightsCorrupt: a fetched file that is not what it was.
     """
     recipe = read_recipe(folder)
     absent = [name for name, part in recipe.parts.items() if part.lacking()]
@@ -142,29 +120,13 @@ def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
             f"with a network. The first file that is missing is '{first.lacking()[0]}' of "
             f"{first.fetch}: {fetch_recipe(first.fetch).description}"
         )
-    return _assemble(folder, recipe, absent, only)
-
-
-def fetched_pipeline(name: str | Path) -> Path | None:
-    """Return the folder of a pipeline; of a recipe, one that holds whatever was fetched of it."""
-    recipe = recipe_folder(name)
-    if recipe is None:
-        return pipeline_folder(name)
-    there = [part for part, entry in read_recipe(recipe).parts.items() if not entry.lacking()]
-    return assembled_folder(recipe, there)
-
-
-def fetch_commands(names: Iterable[str]) -> list[str]:
-    """Return which recipes to fetch, without those that another one brings along."""
-    found = list(dict.fromkeys(names))
-    brought = {needed.fetch for name in found for needed in fetch_recipe(name).needs}
-    return [name for name in found if name not in brought]
-
-
-def _assemble(folder: Path, recipe: Recipe, absent: list[str], only: Collection[str] | None) -> Path:
     home = cache_folder() / "pipelines" / recipe.name
     home.mkdir(parents=True, exist_ok=True)
-    stamps = _stamps(home)
+    try:
+        found = json.loads((home / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    stamps = found if isinstance(found, dict) else {}
     for name, part in recipe.parts.items():
         if name in absent or (only is not None and name not in only):
             continue
@@ -187,6 +149,22 @@ def _assemble(folder: Path, recipe: Recipe, absent: list[str], only: Collection[
     return home
 
 
+def fetched_pipeline(name: str | Path) -> Path | None:
+    """Return the folder of a pipeline; of a recipe, one that holds whatever was fetched of it."""
+    recipe = recipe_folder(name)
+    if recipe is None:
+        return pipeline_folder(name)
+    there = [part for part, entry in read_recipe(recipe).parts.items() if not entry.lacking()]
+    return assembled_folder(recipe, there)
+
+
+def fetch_commands(names: Iterable[str]) -> list[str]:
+    """Return which recipes to fetch, without those that another one brings along."""
+    found = list(dict.fromkeys(names))
+    brought = {needed.fetch for name in found for needed in fetch_recipe(name).needs}
+    return [name for name in found if name not in brought]
+
+
 def _stamp(name: str, part: Part) -> str:
     """Say how a part is made now."""
     if part.folder is not None:
@@ -195,14 +173,6 @@ def _stamp(name: str, part: Part) -> str:
     if name not in known:
         raise ConfigError(f"The recipe's part '{name}' needs a folder: only {', '.join(known)} are built.")
     return f"{part.fetch}, version {known[name][0]}"
-
-
-def _stamps(home: Path) -> dict[str, str]:
-    try:
-        found = json.loads((home / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _put(target: Path, name: str, part: Part) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,11 @@ def released_tokenizer() -> Any:
         tokenizer = CLIPTokenizerFast.from_pretrained(folder)
     tokenizer.name_or_path = ""
     return tokenizer
+
+
+PARTS: dict[str, Callable[[], Any]] = {
+    "clip": released_clip,
+    "clip_tokenizer": released_tokenizer,
+    "pq_prompts": released_prompts,
+}
+"""The maps' components by name."""

@@ -56,23 +56,26 @@ def blur_lowers_p(pq: PQMap, images: Sequence[Image.Image]) -> Check:
     """Check that p falls when an image is blurred."""
     blurred = [image.convert("RGB").filter(ImageFilter.GaussianBlur(min(image.size) / 25)) for image in images]
     before, after = ([quality.score for quality in pq(batch)] for batch in (images, blurred))
-    return _check("blur lowers p", before, after, "p of the blurred image against p of the image")
+    scored = list(zip(before, after, strict=True))
+    return _check("blur lowers p", scored, "p of the blurred image against p of the image")
 
 
 def swap_lowers_a(aq: AQMap, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt]) -> Check:
     """Check that a falls when an image is judged against the prompt of another one."""
-    others = [_other(prompts, index) for index in range(len(prompts))]
+    others = []
+    for index, prompt in enumerate(prompts):
+        other = next((one for one in (*prompts[index + 1 :], *prompts[:index]) if one.text != prompt.text), None)
+        if other is None:
+            raise ConfigError(
+                "All prompts of the self-check are alike, so they cannot be swapped: give different images."
+            )
+        others.append(other)
     encoding = aq.encode(images)
     before, after = ([result.score for result in aq(images, asked, encoding)] for asked in (prompts, others))
     scored = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
     if not scored:
         raise PromptError("None of the prompts names anything that can be seen, so no alignment can be checked.")
-    return _check(
-        "a swapped prompt lowers a",
-        [b for b, _ in scored],
-        [a for _, a in scored],
-        "a with another image's prompt against a with its own",
-    )
+    return _check("a swapped prompt lowers a", scored, "a with another image's prompt against a with its own")
 
 
 def defect_is_found(pq: PQMap, images: Sequence[Image.Image]) -> Check:
@@ -84,12 +87,7 @@ def defect_is_found(pq: PQMap, images: Sequence[Image.Image]) -> Check:
         inside = np.zeros(fall.shape, dtype=bool)
         inside[top:bottom, left:right] = True
         falls.append((float(fall[~inside].mean()), float(fall[inside].mean())))
-    return _check(
-        "a pasted defect is found",
-        [outside for outside, _ in falls],
-        [inside for _, inside in falls],
-        "change of P inside a patch of noise against outside it",
-    )
+    return _check("a pasted defect is found", falls, "change of P inside a patch of noise against outside it")
 
 
 def paste_noise(image: Image.Image, seed: int) -> tuple[Image.Image, tuple[int, int, int, int]]:
@@ -108,14 +106,7 @@ def paste_noise(image: Image.Image, seed: int) -> tuple[Image.Image, tuple[int, 
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), box
 
 
-def _other(prompts: Sequence[ParsedPrompt], index: int) -> ParsedPrompt:
-    """Return the next prompt that says something else."""
-    for other in (*prompts[index + 1 :], *prompts[:index]):
-        if other.text != prompts[index].text:
-            return other
-    raise ConfigError("All prompts of the self-check are alike, so they cannot be swapped: give different images.")
-
-
-def _check(name: str, before: Sequence[float], after: Sequence[float], explanation: str) -> Check:
-    change = np.asarray(after) - np.asarray(before)
+def _check(name: str, scored: Sequence[tuple[float, float]], explanation: str) -> Check:
+    """Compare what was measured before and after."""
+    change = np.diff(np.asarray(scored), axis=1)[:, 0]
     return Check(name, int((change < 0).sum()), len(change), float(change.mean()), explanation)

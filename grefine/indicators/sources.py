@@ -62,18 +62,8 @@ def read_pictures(pictures: Sequence[Picture], prompts: PromptSources) -> Iterat
         yield ReadPicture(picture, image, prompts.find(image, picture.relative))
 
 
-def prompts_of(pictures: Sequence[Picture], prompts: PromptSources) -> list[str]:
-    """Return the prompts of pictures that must all be readable and have one, without keeping the pictures."""
-    return [prompt for _, prompt in _prompted(pictures, prompts)]
-
-
-def read_with_prompts(pictures: Sequence[Picture], prompts: PromptSources) -> tuple[list[Image.Image], list[str]]:
+def read_with_prompts(pictures: Sequence[Picture], prompts: PromptSources) -> Iterator[tuple[Image.Image, str]]:
     """Read pictures that must all be readable and have a prompt."""
-    found = list(_prompted(pictures, prompts))
-    return [image for image, _ in found], [prompt for _, prompt in found]
-
-
-def _prompted(pictures: Sequence[Picture], prompts: PromptSources) -> Iterator[tuple[Image.Image, str]]:
     lacking: list[str] = []
     for found in read_pictures(pictures, prompts):
         if not isinstance(found, ReadPicture):

@@ -6,15 +6,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from grefine.errors import ConfigError
-from grefine.indicators.freshness import fingerprint
 from grefine.models.clip_surgery import ClipSurgery
 
 REMEMBERED = 8192
 """Texts kept before the oldest are dropped."""
 BATCH = 64
+
+
+def fingerprint(*modules: nn.Module) -> tuple[object, ...]:
+    """Return a key that changes when a module's weights are trained, loaded or cast; moving them changes nothing."""
+    return tuple(
+        (id(weight), 0 if weight.is_inference() else weight._version, weight.dtype)
+        for module in modules
+        for weight in module.parameters()
+    )
 
 
 class TextFeatures:
@@ -69,14 +77,11 @@ class TextFeatures:
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Return `(M, D)` features of length one, encoded anew, with gradients where these are wanted."""
-        total = torch.zeros(())
+        total, end, most = torch.zeros(()), self.clip.eos_token_id, self.clip.context_length
         for template in self.templates:
-            rows = [self._fit(self.tokens(template.replace("{}", text))) for text in texts]
+            rows = [self.tokens(template.replace("{}", text)) for text in texts]
+            rows = [row if len(row) <= most else [*row[: most - 1], end] for row in rows]
             length = max(map(len, rows))
-            ids = torch.tensor([row + [self.clip.eos_token_id] * (length - len(row)) for row in rows])
+            ids = torch.tensor([row + [end] * (length - len(row)) for row in rows])
             total = total + F.normalize(self.clip(ids=ids.to(self.clip.device)).float(), dim=-1)
         return F.normalize(total, dim=-1)
-
-    def _fit(self, ids: list[int]) -> list[int]:
-        most = self.clip.context_length
-        return ids if len(ids) <= most else [*ids[: most - 1], self.clip.eos_token_id]

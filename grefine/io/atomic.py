@@ -4,6 +4,8 @@ import os
 import re
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 PARTIAL_PREFIX = ".grefine-partial-"
@@ -31,30 +33,24 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text as `write_text` does, a line at a time: it may be longer than fits into memory."""
-    partial = path.with_name(f"{PARTIAL_PREFIX}{uuid.uuid4().hex}")
-    try:
-        with partial.open("wb") as file:
-            file.writelines(_encoded(line) for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    publish([(partial, path)])
+    """Write a text as `write_text` does, some lines at a time: it may be longer than fits into memory."""
+    left = iter(lines)
+    pieces = iter(lambda: _encoded("".join(islice(left, 1000))), b"")
+    publish([(stage(path, pieces), path)])
 
 
 def _encoded(text: str) -> bytes:
     return _HALVES.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "surrogateescape")
 
 
-def stage(path: str | Path, data: bytes) -> Path:
-    """Write `data` beside `path` and wait until it is on disk; return where it lies."""
+def stage(path: str | Path, data: bytes | Iterable[bytes]) -> Path:
+    """Write `data`, or its pieces, beside `path` and wait until it is on disk; return where it lies."""
     partial = Path(path).with_name(f"{PARTIAL_PREFIX}{uuid.uuid4().hex}")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            write_all(descriptor, data)
+            for piece in (data,) if isinstance(data, bytes) else data:
+                write_all(descriptor, piece)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -67,13 +63,11 @@ def stage(path: str | Path, data: bytes) -> Path:
 def publish(staged: Iterable[tuple[Path, Path]]) -> None:
     """Give staged files their names, and make the names durable, one sync per folder."""
     staged = list(staged)
-    done = 0
     try:
         for partial, path in staged:
             os.replace(partial, path)
-            done += 1
     except BaseException:
-        discard(partial for partial, _ in staged[done:])
+        discard(partial for partial, _ in staged)
         raise
     for folder in sorted({path.parent for _, path in staged}):
         sync_folder(folder)
@@ -94,24 +88,17 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` durable; systems that cannot open a folder need no such call."""
-    try:
+    with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        return
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def remove_partials(folder: Path) -> int:
-    """Delete what killed writers left in `folder` (not below it); return how many there were."""
-    count = 0
+def remove_partials(folder: Path) -> None:
+    """Delete what killed writers left in `folder` (not below it)."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(PARTIAL_PREFIX) and entry.is_file(follow_symlinks=False):
                 os.unlink(entry.path)
-                count += 1
-    return count

@@ -4,8 +4,6 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-TextKind = Literal["tEXt", "zTXt", "iTXt", "comment", "carried"]
-
 ORIENTATION = 0x0112
 EXIF_IFD = 0x8769
 USER_COMMENT = 0x9286
@@ -17,7 +15,7 @@ class TextChunk:
 
     key: str
     value: str
-    kind: TextKind = "tEXt"
+    kind: Literal["tEXt", "zTXt", "iTXt", "comment", "carried"] = "tEXt"
     """How the file held it: a PNG chunk type, a JPEG comment, or a text that another format gave it to carry."""
     language: str = ""
     translated: str = ""
@@ -48,21 +46,15 @@ class Embedded:
 def exif_orientation(exif: bytes) -> int:
     """Return the orientation 1..8 that an EXIF block asks for; 1 when it asks for none."""
     place = _orientation_place(exif)
-    if place is None:
-        return 1
-    offset, order = place
-    value = struct.unpack_from(f"{order}H", exif, offset)[0]
+    value = struct.unpack_from(f"{place[1]}H", exif, place[0])[0] if place else 1
     return value if 1 <= value <= 8 else 1
 
 
 def upright_exif(exif: bytes) -> bytes:
     """Return the block with its orientation set to 1, every other byte as it was."""
-    place = _orientation_place(exif)
-    if place is None:
-        return exif
-    offset, order = place
     changed = bytearray(exif)
-    struct.pack_into(f"{order}H", changed, offset, 1)
+    if place := _orientation_place(exif):
+        struct.pack_into(f"{place[1]}H", changed, place[0], 1)
     return bytes(changed)
 
 

@@ -1,18 +1,17 @@
 """Picture files out, and what can be done to the bytes of one without decoding it."""
 
+import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError
 from grefine.io import jpeg, png, webp
-from grefine.io.atomic import write_atomic
 from grefine.io.embedded import Embedded, user_comment, with_user_comment
-from grefine.io.images import CONTAINERS, SUFFIXES, Format
-from grefine.io.picture import LoadedImage, restore, size_text
+from grefine.io.images import CONTAINERS
+from grefine.io.picture import LoadedImage, restore
 
 _JPEG_QUALITY = 95
 _WEBP_QUALITY = 92
@@ -21,7 +20,7 @@ _WEBP_QUALITY = 92
 def encode_image(
     rgb: Image.Image,
     like: LoadedImage | None = None,
-    form: Format | None = None,
+    form: str | None = None,
     extra_text: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return the bytes of a picture file with all that its source carried, also across formats.
@@ -29,10 +28,16 @@ def encode_image(
     `form` defaults to the source's own where that is PNG, JPEG or WebP, and to PNG otherwise.
     """
     like = like or LoadedImage(rgb=rgb.convert("RGB"))
-    form = form or output_format(like)
+    form = form or (like.format if like.format in CONTAINERS else "PNG")
     image = restore(rgb, like)
     image.info.clear()
-    embedded = _for_format(like.embedded, like.format, form)
+    embedded = like.embedded
+    if like.format != form:  # its native place for what others read, carried texts for all else
+        exif, parameters = embedded.exif, embedded.text("parameters")
+        if form in ("JPEG", "WEBP") and parameters and not user_comment(exif):
+            with_comment = with_user_comment(exif, parameters)
+            exif = with_comment if form != "JPEG" or jpeg.fits(with_comment) else exif
+        embedded = replace(embedded, exif=exif, others=())
     for key, value in (extra_text or {}).items():
         embedded = embedded.with_text(key, value)
     out = io.BytesIO()
@@ -47,46 +52,21 @@ def encode_image(
         return jpeg.attach(out.getvalue(), embedded)
     if form == "WEBP":
         if max(image.size) > 16383:
-            raise ImageError(f"{like.name} is {size_text(image.size)}; WebP holds at most 16383 a side: write PNG.")
+            size = f"{image.width} x {image.height}"
+            raise ImageError(f"{like.name} is {size}; WebP holds at most 16383 a side: write PNG.")
         lossless = like.lossless if like.format == "WEBP" else False
         image.save(out, "WEBP", lossless=lossless, quality=_WEBP_QUALITY, method=4, exact=True)
         return webp.attach(out.getvalue(), embedded)
     raise ConfigError(f"Cannot write '{form}': PNG, JPEG and WEBP are written.")
 
 
-def write_image(
-    path: str | Path,
-    rgb: Image.Image,
-    like: LoadedImage | None = None,
-    extra_text: Mapping[str, str] | None = None,
-    form: Format | None = None,
-) -> None:
-    """Write a picture file whole or not at all; `path` decides the format unless `form` or `like` does."""
-    path = Path(path)
-    if form is None and (like is None or not like.format):
-        named = SUFFIXES.get(path.suffix.lower(), "PNG")
-        form = named if named in CONTAINERS else "PNG"  # type: ignore[assignment]
-    write_atomic(path, encode_image(rgb, like, form, extra_text))
-
-
-def with_text(data: bytes, form: str, key: str, value: str) -> bytes | None:
-    """Add one text to the bytes of a file without decoding it; None when its format or end does not allow it."""
-    container = CONTAINERS.get(form)
-    return container.put_text(data, key, value) if container else None
-
-
-def pixel_digest(data: bytes, form: str, new_hash: Callable[[], object]) -> str:
-    """Return the hash of the coded picture alone, which stays when only texts change."""
-    state = new_hash()
+def pixel_digest(data: bytes, form: str) -> str:
+    """Return the SHA-256 of the coded picture alone, which stays when only texts change."""
+    state = hashlib.sha256()
     container = CONTAINERS.get(form)
     for part in container.pixel_parts(data) if container else (data,):
-        state.update(part)  # type: ignore[attr-defined]
-    return state.hexdigest()  # type: ignore[attr-defined]
-
-
-def output_format(like: LoadedImage) -> Format:
-    """Return what a picture is written as when nobody says otherwise."""
-    return like.format if like.format in CONTAINERS else "PNG"  # type: ignore[return-value]
+        state.update(part)
+    return state.hexdigest()
 
 
 def read_embedded(data: bytes) -> Embedded:
@@ -95,15 +75,3 @@ def read_embedded(data: bytes) -> Embedded:
         if data.startswith(mark):
             return CONTAINERS[form].read_embedded(data)
     return Embedded()
-
-
-def _for_format(embedded: Embedded, source: str, form: str) -> Embedded:
-    """Adapt what a source carried to another format: its native place for what others read, carried texts for all."""
-    if source == form:
-        return embedded
-    parameters = embedded.text("parameters")
-    exif = embedded.exif
-    if form in ("JPEG", "WEBP") and parameters and not user_comment(exif):
-        with_comment = with_user_comment(exif, parameters)
-        exif = with_comment if form != "JPEG" or jpeg.fits(with_comment) else exif
-    return replace(embedded, exif=exif, others=())

@@ -8,15 +8,12 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 from PIL import Image
 
 from grefine.errors import ImageError
 from grefine.io import jpeg, png, webp
-from grefine.io.picture import MAX_PIXELS, MIN_SIDE, LoadedImage, embedded_of, printable, reason_of, upright
-
-Format = Literal["PNG", "JPEG", "WEBP"]
+from grefine.io.picture import MAX_PIXELS, LoadedImage, embedded_of, printable, reason_of, upright
 
 MAX_BYTES = 512 * 2**20
 _READABLE = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF")
@@ -74,8 +71,16 @@ def decode_image(data: bytes, path: str | Path | None = None, max_pixels: int = 
     try:
         image = Image.open(io.BytesIO(data), formats=_readable())
         form = "JPEG" if image.format == "MPO" else "BMP" if image.format == "DIB" else image.format or ""
-        _check_size(image.size, max_pixels, name)
-        _check_frames(image, name)
+        width, height = image.size
+        if min(width, height) < 1:
+            raise ImageError(f"{name} has no pixels: {width} x {height}.")
+        if width * height > max_pixels:
+            told = f"{width} x {height} pixels, and {max_pixels:,} in all are accepted"
+            raise ImageError(f"{name} is too large: {told}.")
+        # A phone's MPO holds a preview or depth picture beside the photograph; the first one is the picture.
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            frames = getattr(image, "n_frames", 2)
+            raise ImageError(f"{name} is an animation of {frames} frames: give single pictures.")
         container = CONTAINERS.get(form)
         # Other libraries tell PIL, for the whole process, to fill what is cut off with grey.
         if container and not container.is_whole(data):
@@ -84,7 +89,8 @@ def decode_image(data: bytes, path: str | Path | None = None, max_pixels: int = 
         embedded = container.read_embedded(data) if container else embedded_of(image)
         loaded = upright(image, embedded, name)
     except ImageError as error:
-        raise _named(error, name) from error
+        told = str(error)
+        raise (error if told.startswith(name) else ImageError(f"{name} is refused: {told}.")) from error
     except Image.UnidentifiedImageError as error:
         raise ImageError(f"{name} is not an image that can be read: PNG, JPEG and WebP are.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -119,23 +125,3 @@ def _jpeg_tables(image: Image.Image) -> dict[str, object] | None:
         "progressive": bool(image.info.get("progressive")),
         "optimize": True,
     }
-
-
-def _check_size(size: tuple[int, int], max_pixels: int, name: str) -> None:
-    width, height = size
-    if width < MIN_SIDE or height < MIN_SIDE:
-        raise ImageError(f"{name} has no pixels: {width} x {height}.")
-    if width * height > max_pixels:
-        raise ImageError(f"{name} is too large: {width} x {height} pixels, and {max_pixels:,} in all are accepted.")
-
-
-def _check_frames(image: Image.Image, name: str) -> None:
-    # A phone's MPO holds a preview or depth picture beside the photograph; the first one is the picture.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        frames = getattr(image, "n_frames", 2)
-        raise ImageError(f"{name} is an animation of {frames} frames: give single pictures.")
-
-
-def _named(error: ImageError, name: str) -> ImageError:
-    text = str(error)
-    return error if text.startswith(name) else ImageError(f"{name} is refused: {text}.")

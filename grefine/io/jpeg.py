@@ -83,7 +83,15 @@ def attach(data: bytes, embedded: Embedded) -> bytes:
             head.append(raw)
         elif marker not in (_APP1, _APP2, _APP13, _COM):
             kept.append(raw)
-    head += _blocks(embedded)
+    for name, mark, body in (("exif", _EXIF, embedded.exif), ("xmp", _XMP, embedded.xmp)):
+        if body and len(mark) + len(body) <= _LIMIT:
+            head.append(_segment(_APP1, mark + body))
+        elif body:
+            head += _carry(f"{name}-hex", body.hex().encode())
+    step = _LIMIT - len(_ICC) - 2
+    pieces = [embedded.icc[i : i + step] for i in range(0, len(embedded.icc), step)]
+    if len(pieces) < 256:
+        head += [_segment(_APP2, _ICC + bytes([i + 1, len(pieces)]) + piece) for i, piece in enumerate(pieces)]
     head += [_segment(int(name[3:]) + _APP0, body) for name, body in embedded.others if name.startswith("APP")]
     for chunk in embedded.texts:
         body = chunk.value.encode("utf-8", "replace")
@@ -133,20 +141,6 @@ def is_whole(data: bytes) -> bool:
 def fits(exif: bytes) -> bool:
     """Say whether an EXIF block fits into a segment."""
     return len(exif) + len(_EXIF) <= _LIMIT
-
-
-def _blocks(embedded: Embedded) -> list[bytes]:
-    made: list[bytes] = []
-    for name, mark, body in (("exif", _EXIF, embedded.exif), ("xmp", _XMP, embedded.xmp)):
-        if body and len(mark) + len(body) <= _LIMIT:
-            made.append(_segment(_APP1, mark + body))
-        elif body:
-            made += _carry(f"{name}-hex", body.hex().encode())
-    step = _LIMIT - len(_ICC) - 2
-    pieces = [embedded.icc[i : i + step] for i in range(0, len(embedded.icc), step)]
-    if len(pieces) < 256:
-        made += [_segment(_APP2, _ICC + bytes([i + 1, len(pieces)]) + piece) for i, piece in enumerate(pieces)]
-    return made
 
 
 def _from_hex(text: str) -> bytes:

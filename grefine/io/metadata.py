@@ -2,17 +2,15 @@
 
 from collections.abc import Iterator
 
+from PIL import ExifTags
+
 from grefine.io.embedded import exif_texts, user_comment
 from grefine.io.generators.comfyui import read_comfyui
-from grefine.io.generators.fooocus import read_fooocus
-from grefine.io.generators.found import FoundPrompt, answer, load_json, text_of
-from grefine.io.generators.infotext import read_infotext
+from grefine.io.generators.found import FoundPrompt, text_of
+from grefine.io.generators.infotext import read_parameters
 from grefine.io.generators.invokeai import read_invokeai
 from grefine.io.generators.novelai import read_novelai, read_stealth
-from grefine.io.generators.swarmui import read_swarmui
 from grefine.io.picture import LoadedImage
-
-_MAKE, _MODEL, _DESCRIPTION, _MAKER_NOTE = 0x010F, 0x0110, 0x010E, 0x927C
 
 
 def find_prompt(image: LoadedImage) -> FoundPrompt | None:
@@ -21,8 +19,8 @@ def find_prompt(image: LoadedImage) -> FoundPrompt | None:
     The first form that answers wins; a form that is present but unclear is reported only when no other answers.
     """
     unclear: FoundPrompt | None = None
-    for found in _every_form(image):
-        if found is not None and not found.unsure:
+    for found in filter(None, _every_form(image)):
+        if not found.unsure:
             return found
         unclear = unclear or found
     return unclear
@@ -32,10 +30,10 @@ def _every_form(image: LoadedImage) -> Iterator[FoundPrompt | None]:
     embedded = image.embedded
     parameters = text_of(embedded, "parameters")
     if parameters is not None:
-        yield _parameters(parameters, text_of(embedded, "fooocus_scheme"), strict=False)
+        yield read_parameters(parameters, text_of(embedded, "fooocus_scheme"), strict=False)
     comment = user_comment(embedded.exif)
     if comment:
-        yield _parameters(comment, None, strict=True)
+        yield read_parameters(comment, None, strict=True)
     name = image.path.name if image.path is not None else ""
     exif = exif_texts(embedded.exif) if embedded.exif else {}
     run = text_of(embedded, "prompt") or _after(exif, "prompt:")
@@ -47,28 +45,9 @@ def _every_form(image: LoadedImage) -> Iterator[FoundPrompt | None]:
     yield read_stealth(image.alpha)
 
 
-def _parameters(text: str, scheme: str | None, strict: bool) -> FoundPrompt | None:
-    """Read what stands where Automatic1111 writes; several others write JSON there."""
-    data = load_json(text)
-    if isinstance(data, dict):
-        if "sui_image_params" in data:
-            return read_swarmui(data)
-        return read_fooocus(data, scheme) or _from_site(data)
-    return read_infotext(text, strict) if data is None else None
-
-
-def _from_site(data: dict[str, object]) -> FoundPrompt | None:
-    """An online generator that writes a ComfyUI graph into the user comment puts its own words beside it."""
-    extra = data.get("extraMetadata")
-    extra = load_json(extra) if isinstance(extra, str) else extra
-    if not isinstance(extra, dict):
-        return None
-    return answer(extra.get("prompt"), "extraMetadata", extra.get("negativePrompt"))
-
-
 def _after(texts: dict[int, str], mark: str) -> str | None:
     """ComfyUI has no named texts in WebP: it writes `name:JSON` into EXIF fields, from Model downwards."""
-    for tag in range(_MODEL, _MODEL - 12, -1):
+    for tag in range(ExifTags.Base.Model, ExifTags.Base.Model - 12, -1):
         value = texts.get(tag, "")
         if value.lower().startswith(mark):
             return value[len(mark) :]

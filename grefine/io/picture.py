@@ -14,19 +14,32 @@ The rule, one line per kind of picture:
     animation, float, 32-bit and other colour spaces: refused by name
 """
 
+import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageCms
 
 from grefine.errors import ImageError
 from grefine.io.embedded import Embedded, TextChunk, exif_orientation, upright_exif
-from grefine.io.modes import is_grey, to_rgb_and_alpha
 
 MAX_PIXELS = 32 * 2**20
-MIN_SIDE = 1
+_GREY = ("L", "1", "I;16", "I;16B", "I;16L", "I", "LA", "La")
+_WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+_HANDLED = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +75,28 @@ class LoadedImage:
     @property
     def grey(self) -> bool:
         """True when it is given back as grey."""
-        return is_grey(self.mode)
+        return self.mode in _GREY
 
 
 def printable(path: str | Path) -> str:
     """Return a path that fits on one line and can be printed, whatever bytes it is made of."""
     text = os.fspath(path)
-    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
+    if text.isprintable():
+        return text
 
+    def escaped(char: str) -> str:
+        # A byte that is no text comes from the system as one of 128 surrogates.
+        byte = "\udc80" <= char <= "\udcff"
+        return f"\\x{ord(char) - 0xDC00:02x}" if byte else char.encode("unicode_escape").decode()
 
-def _escaped(char: str) -> str:
-    """A byte that is no text comes from the system as one of 128 surrogates."""
-    return f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char.encode("unicode_escape").decode()
+    return "".join(char if char.isprintable() else escaped(char) for char in text)
 
 
 def normalise(image: Image.Image) -> LoadedImage:
     """Bring a PIL image from memory into the form that the flow works on, with what `restore` needs."""
     if not isinstance(image, Image.Image):
         raise ImageError(f"The image is a {type(image).__name__}: give a PIL image.")
-    if min(image.size) < MIN_SIDE:
+    if min(image.size) < 1:
         raise ImageError(f"The image is empty: {image.width} x {image.height} pixels.")
     try:
         image.load()
@@ -94,7 +110,8 @@ def normalise(image: Image.Image) -> LoadedImage:
 def restore(rgb: Image.Image, like: LoadedImage) -> Image.Image:
     """Give a refined RGB picture the alpha, greyness and profile of its source."""
     if rgb.size != like.size:
-        raise ImageError(f"{like.name} is {size_text(like.size)} but its refined picture is {size_text(rgb.size)}.")
+        sizes = [f"{width} x {height}" for width, height in (like.size, rgb.size)]
+        raise ImageError(f"{like.name} is {sizes[0]} but its refined picture is {sizes[1]}.")
     image = rgb.convert("L" if like.grey else "RGB")
     if like.alpha is not None:
         image.putalpha(like.alpha)
@@ -105,23 +122,62 @@ def restore(rgb: Image.Image, like: LoadedImage) -> Image.Image:
 
 def upright(image: Image.Image, embedded: Embedded, name: str) -> LoadedImage:
     """Return a decoded picture upright, as RGB with its alpha aside."""
-    orientation = exif_orientation(embedded.exif)
-    pixels = to_rgb_and_alpha(image, orientation, embedded.icc, name)
-    embedded = replace(embedded, exif=upright_exif(embedded.exif), icc=b"" if image.mode == "CMYK" else embedded.icc)
-    return LoadedImage(pixels.rgb, pixels.alpha, image.mode, embedded, notes=pixels.notes)
+    mode, transparency = image.mode, "transparency" in image.info
+    notes: list[str] = []
+    if mode.startswith("I;16") or (mode == "I" and _fits_16_bits(image)):
+        grey = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
+        transparency = False
+        notes.append("16-bit grey was scaled to 8 bits.")
+    elif mode == "CMYK":
+        image = _from_cmyk(image, embedded.icc)
+        notes.append("CMYK was turned into sRGB.")
+    elif mode == "YCbCr":
+        image = image.convert("RGB")
+    elif mode not in _HANDLED:
+        raise ImageError(f"{name} has the unsupported colour mode '{mode}': give RGB, grey, palette or CMYK.")
+    elif mode in ("P", "PA"):
+        notes.append("the palette was resolved; the result is full colour.")
+    alpha = None
+    if mode in _WITH_ALPHA or transparency:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    rgb = image.convert("RGB")
+    if (turn := _TURNS.get(exif_orientation(embedded.exif))) is not None:
+        rgb = rgb.transpose(turn)
+        alpha = alpha and alpha.transpose(turn)
+        notes.append("turned upright as its EXIF asks.")
+    rgb.info.clear()
+    embedded = replace(embedded, exif=upright_exif(embedded.exif), icc=b"" if mode == "CMYK" else embedded.icc)
+    return LoadedImage(rgb, alpha, mode, embedded, notes=tuple(notes))
+
+
+def _fits_16_bits(image: Image.Image) -> bool:
+    low, high = image.getextrema()
+    return low >= 0 and high <= 65535  # type: ignore[operator]
+
+
+def _from_cmyk(image: Image.Image, profile: bytes) -> Image.Image:
+    with suppress(ImageCms.PyCMSError, OSError, ValueError):
+        if profile:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            turned = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if turned is not None:
+                return turned
+    return image.convert("RGB")
 
 
 def embedded_of(image: Image.Image) -> Embedded:
     """Collect from a PIL image what our own readers take from a file."""
     info = image.info
-    texts = []
     known = ("exif", "icc_profile", "xmp", "transparency", "dpi", "comment", "photoshop")
     pairs = getattr(image, "text", None)
-    for key, value in (pairs if isinstance(pairs, dict) else info).items():
-        if isinstance(key, str) and isinstance(value, str) and key not in known:
-            texts.append(TextChunk(key, value, "iTXt" if not value.isascii() else "tEXt"))
-    comment = info.get("comment")
-    if comment:
+    texts = [
+        TextChunk(key, value, "tEXt" if value.isascii() else "iTXt")
+        for key, value in (pairs if isinstance(pairs, dict) else info).items()
+        if isinstance(key, str) and isinstance(value, str) and key not in known
+    ]
+    if comment := info.get("comment"):
         text = comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)
         texts.append(TextChunk("comment", text, "comment"))
     exif = info.get("exif") or b""
@@ -136,11 +192,6 @@ def embedded_of(image: Image.Image) -> Embedded:
         info.get("icc_profile") or b"",
         xmp if isinstance(xmp, bytes) else str(xmp).encode(),
     )
-
-
-def size_text(size: tuple[int, int]) -> str:
-    """Return a size as people write it."""
-    return f"{size[0]} x {size[1]}"
 
 
 def reason_of(error: Exception) -> str:

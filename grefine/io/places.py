@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -152,52 +153,39 @@ def fetched(file: str | Path, folder: Path) -> Path:
 
 
 def here(folder: str | Path) -> str | Path:
-    """Return what names a folder on this machine: of one at an address the copy, of anything else the same."""
-    return _copied(folder) if isinstance(folder, str) and is_address(folder) else folder
-
-
-def _copied(address: str) -> Path:
-    """Return a folder at an address as one of this machine, copied once as long as nothing in it changes.
+    """Return what names a folder on this machine; one at an address is copied once, as long as nothing in it changes.
 
     The cache keeps the few that were used last.
-
-    Raises:
-        ConfigError: it cannot be read, or there is no room for it.
     """
+    if not is_address(folder):
+        return folder
+    address = str(folder)
     system, _ = system_of(address)
     found = {f"{below}{os.path.basename(one['name'])}": one for below, files in walk_address(address) for one in files}
     if any(name in ("", ".", "..") for path in found for name in path.split("/")):
         raise ConfigError(f"'{printable(address)}' holds a file whose name is no path.")
     marks = [(name, place_of(address, system, info)) for name, info in sorted(found.items())]
     home = cache_folder() / "addresses"
-    folder = home / hashlib.sha256(repr(marks).encode()).hexdigest()[:16] / address.rstrip("/").rpartition("/")[2]
+    copy = home / hashlib.sha256(repr(marks).encode()).hexdigest()[:16] / address.rstrip("/").rpartition("/")[2]
     try:
-        if not folder.is_dir():
+        if not copy.is_dir():
             home.mkdir(parents=True, exist_ok=True)
             needed, free = sum(place.size for _, place in marks), shutil.disk_usage(home).free
             if needed > free:
                 raise OSError(f"it needs {needed / 1e9:,.0f} GB and there are {free / 1e9:,.0f}")
-            _copy(address, system, found, folder)
-        os.utime(folder.parent)
-        others = sorted((one for one in home.iterdir() if one != folder.parent), key=lambda one: -one.stat().st_mtime)
+            with tempfile.TemporaryDirectory(dir=home, ignore_cleanup_errors=True) as half:
+                for name, info in found.items():
+                    file = Path(half, copy.name, name)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    patiently(f"{address}/{name}", partial(system.get_file, info["name"], str(file)))
+                with suppress(OSError):  # of two processes that copy at once the first one's stays
+                    os.rename(half, copy.parent)
+        os.utime(copy.parent)
+        others = sorted((one for one in home.iterdir() if one != copy.parent), key=lambda one: -one.stat().st_mtime)
         for old in others[_COPIES - 1 :]:
             if time.time() - old.stat().st_mtime > _IN_USE:
                 shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         told = f"'{printable(address)}' cannot be copied to '{home}': {error.strerror or error}."
         raise ConfigError(told) from error
-    return folder
-
-
-def _copy(address: str, system: Any, found: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Copy files into a folder that appears whole; of two processes that copy at once the first one's stays."""
-    partial = Path(tempfile.mkdtemp(dir=folder.parent.parent))
-    try:
-        for name, info in found.items():
-            file = partial / folder.name / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            patiently(f"{address}/{name}", lambda info=info, file=file: system.get_file(info["name"], str(file)))
-        with suppress(OSError):
-            os.rename(partial, folder.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    return copy

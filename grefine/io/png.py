@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 from grefine.errors import ImageError
 from grefine.io.embedded import Embedded, TextChunk
@@ -48,7 +49,8 @@ def read_embedded(data: bytes) -> Embedded:
         elif kind == b"eXIf":
             exif = body.removeprefix(b"Exif\x00\x00")
         elif kind == b"iCCP":
-            icc = _profile(body)
+            with suppress(ImageError):
+                icc = _unpack(body.partition(b"\x00")[2][1:], MAX_TEXT, "colour profile") or b""
         elif kind in _KEPT:
             others.append((kind.decode(), body))
     return Embedded(tuple(texts), exif, icc, xmp, tuple(others))
@@ -131,13 +133,8 @@ def _text_chunk(kind: bytes, body: bytes, room: int) -> TextChunk | None:
     plain = _unpack(text, room, key) if packed else text
     if plain is None:
         return None
-    return TextChunk(
-        key,
-        plain.decode("utf-8", "replace"),
-        "iTXt",
-        language.decode("latin-1"),
-        translated.decode("utf-8", "replace"),
-    )
+    value, meaning = plain.decode("utf-8", "replace"), translated.decode("utf-8", "replace")
+    return TextChunk(key, value, "iTXt", language.decode("latin-1"), meaning)
 
 
 def _unpack(packed: bytes, room: int, key: str) -> bytes | None:
@@ -167,12 +164,3 @@ def _encode_text(chunk: TextChunk) -> bytes:
     translated = chunk.translated.encode("utf-8", "replace")
     value = chunk.value.encode("utf-8", "replace")
     return _chunk(b"iTXt", key + b"\x00\x00\x00" + language + b"\x00" + translated + b"\x00" + value)
-
-
-def _profile(body: bytes) -> bytes:
-    _, _, rest = body.partition(b"\x00")
-    try:
-        profile = _unpack(rest[1:], MAX_TEXT, "colour profile")
-    except ImageError:
-        return b""
-    return profile or b""

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -39,7 +38,10 @@ class PromptTable:
 
         Both are empty when the table does not name the image.
         """
-        for key in _keys(relative, source):
+        names = [os.fspath(relative)] if source is None else [os.path.abspath(source), os.fspath(relative)]
+        paths = [_normal(name).split("/") for name in names]
+        whole = ["/".join(parts[start:]) for parts in paths for start in range(len(parts))]
+        for key in (*whole, *(key.rpartition(".")[0] for key in whole if "." in key.rpartition("/")[2])):
             if key in self.doubtful:
                 return "", self.doubtful[key]
             if self.prompts.get(key):
@@ -52,25 +54,32 @@ def read_prompt_table(
 ) -> PromptTable:
     """Read a table of prompts."""
     path = Path(path)
-    text = _text(path)
-    kind = path.suffix.lower()
-    if kind in (".jsonl", ".ndjson"):
-        records, headings = _from_json_lines(text, path)
-    elif kind == ".json":
-        records, headings = _from_json(text, path)
-    else:
-        records, headings = _from_csv(text, path, kind == ".tsv")
+    records = _records(_text(path), path)
     first = next(records, None)
     if first is None:
         raise PromptError(f"'{printable(path)}' holds no prompts: give a heading and one line per image.")
-    headings = headings or list(first[1])
-    names, prompts, guessed = _columns(headings, name_column, prompt_column, path)
-    table = PromptTable(path, {}, {}, "")
+    headings = list(first[1])
+    guessed = name_column is None or prompt_column is None
+    if headings[:2] == ["1", "2"] and name_column is None and prompt_column is None:
+        names, prompts = "1", "2"
+    else:
+        names = _column(headings, name_column, NAME_COLUMNS, "file names", path)
+        prompts = _column(headings, prompt_column, PROMPT_COLUMNS, "prompts", path)
+    found: dict[str, str] = {}
+    doubtful: dict[str, str] = {}
     for line, record in (first, *records):
-        _add(table, record.get(names), record.get(prompts), line)
+        name, prompt = record.get(names), record.get(prompts)
+        if not isinstance(name, (str, int)) or not isinstance(prompt, str):
+            continue
+        key, prompt = _normal(str(name)), sound_text(prompt.strip())
+        if not str(name).strip() or not prompt:
+            continue
+        if found.setdefault(key, prompt) != prompt:
+            where = f"'{printable(path.name)}' names it again in line {line} with another prompt"
+            doubtful.setdefault(key, where)
     how = "taken" if guessed else "as asked"
-    note = f"{printable(path.name)}: {len(table.prompts):,} prompts, names from column '{names}', "
-    return PromptTable(path, table.prompts, table.doubtful, f"{note}prompts from column '{prompts}' ({how}).")
+    note = f"{printable(path.name)}: {len(found):,} prompts, names from column '{names}', "
+    return PromptTable(path, found, doubtful, f"{note}prompts from column '{prompts}' ({how}).")
 
 
 def safe_cell(value: Any) -> Any:
@@ -78,16 +87,9 @@ def safe_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _add(table: PromptTable, name: Any, prompt: Any, line: int) -> None:
-    if not isinstance(name, (str, int)) or not str(name).strip() or not isinstance(prompt, str):
-        return
-    key, prompt = _normal(str(name)), sound_text(prompt.strip())
-    if not prompt:
-        return
-    if key in table.prompts and table.prompts[key] != prompt:
-        where = f"'{printable(table.path.name)}' names it again in line {line} with another prompt"
-        table.doubtful.setdefault(key, where)
-    table.prompts.setdefault(key, prompt)
+def text_of(data: bytes) -> str:
+    """Return a text file's content: UTF-16 by its mark, else UTF-8."""
+    return data.decode("utf-16", "replace") if data[:2] in (b"\xff\xfe", b"\xfe\xff") else data.decode("utf-8-sig")
 
 
 def _text(path: Path) -> str:
@@ -96,33 +98,52 @@ def _text(path: Path) -> str:
         raise PromptError(f"The table of prompts '{printable(path)}' {what}: give a CSV, TSV, JSONL or JSON file.")
     try:
         data = read_bytes(path, _MOST_BYTES)
-    except ValueError as error:
-        raise PromptError(str(error)) from error
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
-    try:
-        return data.decode("utf-8-sig")
+        return text_of(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise PromptError(f"'{printable(path)}' line {line} is not UTF-8: save the table as UTF-8.") from error
+    except ValueError as error:
+        raise PromptError(str(error)) from error
 
 
-def _from_csv(text: str, path: Path, tabs: bool) -> tuple[Iterator[tuple[int, dict[str, Any]]], list[str]]:
-    head = text[:10_000].split("\n", 1)[0]
-    mark = "\t" if tabs or "\t" in head else max(",;|", key=head.count)
-    rows = _csv_rows(text, mark, path)
-    first = next(rows, None)
-    if first is None:
-        return iter(()), []
-    headings = [cell.strip() for cell in first[1]]
-    if len(headings) == 1:
-        raise PromptError(f"'{printable(path)}' has one column: a file name and a prompt are needed on each line.")
-    if Path(headings[0]).suffix.lower() in SUFFIXES:
-        # No heading: the first line is already an image.
-        headings = ["1", "2", *map(str, range(3, len(headings) + 1))]
-        everything = itertools.chain([first], rows)
-        return ((n, dict(zip(headings, cells, strict=False))) for n, cells in everything), headings
-    return ((n, dict(zip(headings, cells, strict=False))) for n, cells in rows), headings
+def _records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the lines of a table as records, each with its number."""
+    kind, name = path.suffix.lower(), f"'{printable(path)}'"
+    if kind in (".jsonl", ".ndjson"):
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                record = _json(line, f"{name} line {number} is not JSON.")
+                if not isinstance(record, dict):
+                    raise PromptError(f"{name} line {number} must be a record: {{...}}.")
+                yield number, record
+    elif kind == ".json":
+        data = _json(text, f"{name} is not JSON.")
+        if isinstance(data, dict):
+            data = [{"file_name": k} | (v if isinstance(v, dict) else {"prompt": v}) for k, v in data.items()]
+        if not isinstance(data, list) or not all(isinstance(record, dict) for record in data):
+            raise PromptError(f"{name} must hold a list of records, or names to prompts.")
+        yield from enumerate(data, 1)
+    else:
+        head = text[:10_000].split("\n", 1)[0]
+        mark = "\t" if kind == ".tsv" or "\t" in head else max(",;|", key=head.count)
+        headings: list[str] = []
+        for number, cells in _csv_rows(text, mark, path):
+            if not headings:
+                headings = [cell.strip() for cell in cells]
+                if len(headings) == 1:
+                    raise PromptError(f"{name} has one column: a file name and a prompt are needed on each line.")
+                if Path(headings[0]).suffix.lower() not in SUFFIXES:
+                    continue
+                # No heading: the first line is already an image.
+                headings = list(map(str, range(1, len(headings) + 1)))
+            yield number, dict.fromkeys(headings) | dict(zip(headings, cells, strict=False))
+
+
+def _json(text: str, told: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PromptError(told) from error
 
 
 def _csv_rows(text: str, mark: str, path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -137,44 +158,6 @@ def _csv_rows(text: str, mark: str, path: Path) -> Iterator[tuple[int, list[str]
         raise PromptError(f"'{printable(path)}' line {reader.line_num} is not CSV: {error}{hint}.") from error
     finally:
         csv.field_size_limit(limit)
-
-
-def _from_json_lines(text: str, path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], list[str]]:
-    def records() -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, line in enumerate(text.split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise PromptError(f"'{printable(path)}' line {number} is not JSON.") from error
-            if not isinstance(record, dict):
-                raise PromptError(f"'{printable(path)}' line {number} must be a record: {{...}}.")
-            yield number, record
-
-    return records(), []
-
-
-def _from_json(text: str, path: Path) -> tuple[Iterator[tuple[int, dict[str, Any]]], list[str]]:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PromptError(f"'{printable(path)}' is not JSON.") from error
-    if isinstance(data, dict):
-        data = [{"file_name": k} | (v if isinstance(v, dict) else {"prompt": v}) for k, v in data.items()]
-    if not isinstance(data, list) or not all(isinstance(record, dict) for record in data):
-        raise PromptError(f"'{printable(path)}' must hold a list of records, or names to prompts.")
-    return iter(list(enumerate(data, 1))), []
-
-
-def _columns(headings: list[str], name: str | None, prompt: str | None, path: Path) -> tuple[str, str, bool]:
-    if headings[:2] == ["1", "2"] and name is None and prompt is None:
-        return "1", "2", True
-    return (
-        _column(headings, name, NAME_COLUMNS, "file names", path),
-        _column(headings, prompt, PROMPT_COLUMNS, "prompts", path),
-        name is None or prompt is None,
-    )
 
 
 def _column(headings: list[str], asked: str | None, known: tuple[str, ...], what: str, path: Path) -> str:
@@ -196,16 +179,3 @@ def _column(headings: list[str], asked: str | None, known: tuple[str, ...], what
 
 def _normal(name: str) -> str:
     return "/".join(part for part in name.strip().replace("\\", "/").split("/") if part not in ("", "."))
-
-
-def _keys(relative: str | Path, source: Path | None) -> Iterator[str]:
-    names = [os.fspath(relative)] if source is None else [os.path.abspath(source), os.fspath(relative)]
-    paths = [_normal(name).split("/") for name in names]
-    for strip in (False, True):
-        for parts in paths:
-            for start in range(len(parts)):
-                key = "/".join(parts[start:])
-                if not strip:
-                    yield key
-                elif "." in parts[-1]:
-                    yield key.rpartition(".")[0]

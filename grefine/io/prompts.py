@@ -1,17 +1,22 @@
 """Which prompt belongs to an image: the first source that answers; what is unsure is said, not guessed."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from grefine.errors import ConfigError, GRefineError
-from grefine.io.generators.found import FoundPrompt, answer, sound_text
+from grefine.errors import ConfigError, GRefineError, ImageError
+from grefine.io.generators.found import FoundPrompt, answer, load_json, sound_text
+from grefine.io.generators.infotext import read_infotext
+from grefine.io.images import read_bytes
 from grefine.io.metadata import find_prompt
 from grefine.io.picture import LoadedImage
-from grefine.io.prompt_table import PromptTable
+from grefine.io.prompt_table import PromptTable, text_of
 from grefine.io.record import read_record
-from grefine.io.sidecar import read_sidecar
 
 ORDER = ("table", "sidecar", "metadata")
+_KEYS = ("prompt", "positive_prompt", "caption", "text", "description")
+"""Of a sidecar that is JSON."""
+_MOST_BYTES = 8 * 2**20
 _LAST = "prompt"
 """The one for all, which comes last unless the order names it."""
 _NETWORK = re.compile(r"<(?:lora|lyco):([^<>:]{1,200})(?::([+-]?[\d.]{1,8}))?[^<>]{0,100}>", re.IGNORECASE)
@@ -55,7 +60,7 @@ class PromptSources:
         `given` is what a data set says of it, and how that is called; a table of prompts goes before it.
         """
         unsure = ""
-        for name in self.order:
+        for name in dict.fromkeys((*self.order, _LAST)):
             try:
                 found = self._ask(name, image, relative)
                 found = found or (answer(*given) if name == "table" and given[0] else None)
@@ -69,9 +74,6 @@ class PromptSources:
                 aside = bool(self.common) and name != _LAST
                 return ChosenPrompt(found.prompt, found.origin, unsure, networks(found.prompt), aside)
             unsure = unsure or f"{found.origin}: {found.unsure}"
-        last = self._ask(_LAST, image, relative)
-        if last is not None:
-            return ChosenPrompt(last.prompt, last.origin, unsure, networks(last.prompt))
         return ChosenPrompt("", "none", unsure)
 
     def _ask(self, name: str, image: LoadedImage, relative: str) -> FoundPrompt | None:
@@ -80,12 +82,16 @@ class PromptSources:
             origin = f"table {self.table.path.name}"
             return FoundPrompt("", origin, unsure=why) if why else answer(prompt, origin)
         if name == "sidecar" and image.path is not None:
-            return read_sidecar(image.path, self.follow_links)
+            return _from_sidecar(image.path, self.follow_links)
         if name == _LAST and self.common:
             return FoundPrompt(sound_text(self.common), "given for all")
         if name == "metadata":
             found = find_prompt(image)
-            return found if found is not None and not found.unsure else _from_record(image) or found
+            if found is None or found.unsure:
+                # An output of ours remembers the prompt that came from a table or a sidecar.
+                record = read_record(image.embedded)
+                return (answer(record.prompt, "grefine record") if record is not None else None) or found
+            return found
         return None
 
 
@@ -100,7 +106,53 @@ def networks(prompt: str) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(found.items()))
 
 
-def _from_record(image: LoadedImage) -> FoundPrompt | None:
-    """An output of ours remembers the prompt that came from a table or a sidecar."""
-    record = read_record(image.embedded)
-    return answer(record.prompt, "grefine record") if record is not None else None
+def _from_sidecar(image: Path, follow_links: bool) -> FoundPrompt | None:
+    """Return the prompt of `name.txt`, `name.png.txt` or `name.json`; unsure where a file is there but tells none.
+
+    A symbolic link that leads out of the image's folder could put any file of this machine into a prompt.
+    """
+    unclear: FoundPrompt | None = None
+    for path in (image.with_suffix(".txt"), Path(f"{image}.txt"), image.with_suffix(".json"), Path(f"{image}.json")):
+        origin = f"sidecar {path.suffix}"
+        try:
+            if path == image or not path.is_file():
+                continue
+            if not follow_links and path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+                unclear = unclear or FoundPrompt("", origin, unsure="it is a symbolic link out of the image's folder")
+                continue
+        except (OSError, RuntimeError):  # a name that is too long for one more ending, a circle of links
+            continue
+        try:
+            data = read_bytes(path, _MOST_BYTES)
+        except ImageError as error:
+            if path.stat().st_size:
+                unclear = unclear or FoundPrompt("", origin, unsure=str(error).rstrip("."))
+            continue
+        try:
+            text = text_of(data)
+        except UnicodeDecodeError:
+            text = data.decode("latin-1")
+        found = _from_json(text, origin) if path.suffix == ".json" else _from_text(text, origin)
+        if found is not None and not found.unsure:
+            return found
+        unclear = unclear or found
+    return unclear
+
+
+def _from_text(text: str, origin: str) -> FoundPrompt | None:
+    """A whole infotext, as Automatic1111 saves beside its files, or the bare prompt."""
+    found = read_infotext(text)
+    return found and replace(found, origin=origin)
+
+
+def _from_json(text: str, origin: str) -> FoundPrompt | None:
+    data = load_json(text)
+    if isinstance(data, str):
+        return answer(data, origin)
+    if isinstance(data, dict):
+        for key in _KEYS:
+            if isinstance(data.get(key), str) and data[key].strip():
+                return answer(data[key], origin)
+        if isinstance(data.get("parameters"), str):
+            return _from_text(data["parameters"], origin)
+    return FoundPrompt("", origin, unsure=f"the JSON beside it has none of {', '.join(_KEYS)}")

@@ -1,7 +1,6 @@
 """The one text that an output gains: what was done to it, by what, and how it scored; read back when met again."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -9,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grefine.io.embedded import Embedded
-from grefine.io.encode import pixel_digest, with_text
+from grefine.io.encode import pixel_digest
 from grefine.io.generators.found import load_json
+from grefine.io.images import CONTAINERS
 
 KEY = "grefine"
 FORMAT = "grefine-record/1"
@@ -82,8 +82,9 @@ class RefineRecord:
 
 def attach_record(data: bytes, form: str, record: RefineRecord) -> bytes | None:
     """Write a record of a picture into the bytes of its file; None where its format or end does not allow it."""
-    known = dataclasses.replace(record, pixels=pixel_digest(data, form, hashlib.sha256))
-    return with_text(data, form, KEY, known.to_text())
+    known = dataclasses.replace(record, pixels=pixel_digest(data, form))
+    container = CONTAINERS.get(form)
+    return container.put_text(data, KEY, known.to_text()) if container else None
 
 
 def read_record(embedded: Embedded) -> RefineRecord | None:
@@ -96,7 +97,12 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
         value = data.get(entry.name)
         kind = _KINDS.get(entry.name, str)
         if entry.name in _LISTS:
-            if _is_list(value, _LISTS[entry.name]):
+            needed = _REGION if entry.name == "regions" else {}
+            if isinstance(value, list) and all(
+                isinstance(one, _LISTS[entry.name])
+                and all(isinstance(one.get(name), known) for name, known in needed.items())
+                for one in value
+            ):
                 values[entry.name] = value
         elif isinstance(value, dict) and kind is dict:
             values[entry.name] = _numbers(value)
@@ -107,15 +113,6 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             return None
     return RefineRecord(**values)
-
-
-def _is_list(value: Any, kind: type) -> bool:
-    """Say whether a value is a list of one kind, as regions of which each says all that a table shows."""
-    return isinstance(value, list) and all(
-        isinstance(one, kind)
-        and (kind is not dict or all(isinstance(one.get(name), known) for name, known in _REGION.items()))
-        for one in value
-    )
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

@@ -79,11 +79,10 @@ class LastRows:
         self._look()
         left = Counter(self._again)
         for row in run_rows(self.journal):
-            if row["kind"] == "image":
-                if left.get(row["file"]):
-                    left[row["file"]] -= 1
-                else:
-                    yield row
+            if row["kind"] == "image" and left.get(row["file"]):
+                left[row["file"]] -= 1
+            elif row["kind"] == "image":
+                yield row
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -148,22 +147,21 @@ def run_starts(journal: Path) -> Iterator[dict[str, Any]]:
                     yield row
 
 
-def _is_region(region: Any) -> bool:
-    named = isinstance(region, dict) and isinstance(region.get("kind"), str)
-    return named and isinstance(region.get("strength"), int | float)
-
-
 def can_be_ours(row: dict[str, Any]) -> bool:
     """Say whether a row of a journal can be what a run wrote."""
     kind = row.get("kind")
     if kind == "image":
         made = row.get("state") in _MADE
-        regions = row.get("regions", [])  # the first edition told how many
+        regions = row.get("regions", [])
+        listed = isinstance(regions, list) and all(
+            isinstance(one, dict) and isinstance(one.get("kind"), str) and isinstance(one.get("strength"), int | float)
+            for one in regions
+        )
         needed = ("file", "state", "reason", *(("source", "output", "input") if made else ()))
         return (
             all(name in row for name in needed)
             and all(isinstance(row[name], kind) for name, kind in _PARTS.items() if name in row)
-            and (isinstance(regions, int) or (isinstance(regions, list) and all(map(_is_region, regions))))
+            and (listed or isinstance(regions, int))  # the first edition told how many
             and (made or row["state"] in ("failed", "skipped"))
             and (not made or bool(_SHA256.fullmatch(str(row["input"].get("sha256")))))
             and all(is_inside(row.get(name, "")) for name in ("file", "output"))
@@ -189,11 +187,3 @@ def is_inside(name: str) -> bool:
             return False
     # Paths are taken apart only where there is something to find: a journal has a million of them.
     return "\0" not in name and not os.path.isabs(name) and not (".." in name and ".." in PurePath(name).parts)
-
-
-def run_of(result: Path) -> Path | None:
-    """Return the OUT of the run that a result belongs to: its nearest folder upwards that holds a journal."""
-    for folder in Path(os.path.abspath(result)).parents:
-        if (folder / STATE_FOLDER / JOURNAL).is_file():
-            return folder
-    return None

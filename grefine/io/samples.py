@@ -5,6 +5,7 @@ import os
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -45,8 +46,14 @@ def list_samples(file: str, prompt_column: str | None = None) -> Iterator[tuple[
 
 
 def _tar(file: str, stamp: int, prompt_column: str | None) -> Iterator[tuple[str, Place]]:
+    def files() -> Iterator[tarfile.TarInfo]:
+        for member in tar:
+            tar.members = []  # type: ignore[misc] # it remembers every one
+            if member.isfile() and is_inside(member.name):
+                yield member
+
     with open_file(file) as handle, tarfile.open(fileobj=handle, mode="r:") as tar:
-        for key, group in groupby(_members(tar), key=lambda member: _key(member.name)):
+        for key, group in groupby(files(), key=lambda member: _key(member.name)):
             members = list(group)
             pictures = [member for member in members if _ending(member.name) in SUFFIXES]
             texts = [member for member in members if member not in pictures and member.size < _LONGEST_TEXT]
@@ -55,13 +62,6 @@ def _tar(file: str, stamp: int, prompt_column: str | None) -> Iterator[tuple[str
                 first = pictures[0]
                 place = Place(file, f"{first.offset_data}:{first.size}", first.size, stamp, prompt)
                 yield f"{key}{_ending(first.name)}", place
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for member in tar:
-        tar.members = []  # type: ignore[misc] # it remembers every one
-        if member.isfile() and is_inside(member.name):
-            yield member
 
 
 def _key(name: str) -> str:
@@ -93,33 +93,28 @@ def _text_of(tar: tarfile.TarFile, member: tarfile.TarInfo, column: str | None) 
 def _parquet(file: str, stamp: int, prompt_column: str | None) -> Iterator[tuple[str, Place]]:
     parquet, image, nested, prompt = _columns(file, prompt_column)
     if nested is None:
-        asked = [image]  # a column of paths
+        asked, ending = [image], ""  # a column of paths
     else:
         asked = [f"{image}.path"] if "path" in nested else []
-    ending = "" if nested is None else _kind(file)
-    number = 0
+        first = read_parquet_row(file, 0)
+        ending = next((ending for magic, ending in _MAGIC if first.startswith(magic)), ".png")
     columns = [*asked, *([prompt] if prompt else [])] or [parquet.schema_arrow.names[0]]
-    for batch in parquet.iter_batches(_ROWS, columns=columns):
-        for row in batch.to_pylist():
-            name = (row.get(image) or {}).get("path") if nested is not None and asked else row.get(image)
-            text = row.get(prompt) if prompt else ""
-            text = text.strip() if isinstance(text, str) else ""
-            if nested is None:
-                yield _by_path(file, str(name or ""), number, text)
-            else:
-                known = str(name or "") if asked else ""
-                known = known if is_inside(known) else os.path.basename(known)
-                yield known or f"{number:08}{ending}", Place(file, str(number), 0, stamp, text)
-            number += 1
-
-
-def _by_path(file: str, name: str, number: int, prompt: str) -> tuple[str, Place]:
-    if not name or not is_inside(name) or is_address(name):
-        raise ConfigError(
-            f"Row {number:,} of '{printable(file)}' names '{printable(name)}': "
-            "paths must lead below the file's folder."
-        )
-    return name, Place(f"{file.rpartition('/')[0]}/{name}", "", 0, 0, prompt)
+    rows = (row for batch in parquet.iter_batches(_ROWS, columns=columns) for row in batch.to_pylist())
+    for number, row in enumerate(rows):
+        text = row.get(prompt) if prompt else ""
+        text = text.strip() if isinstance(text, str) else ""
+        if nested is None:
+            name = str(row.get(image) or "")
+            if not name or not is_inside(name) or is_address(name):
+                raise ConfigError(
+                    f"Row {number:,} of '{printable(file)}' names '{printable(name)}': "
+                    "paths must lead below the file's folder."
+                )
+            yield name, Place(f"{file.rpartition('/')[0]}/{name}", "", 0, 0, text)
+        else:
+            name = str((row.get(image) or {}).get("path") or "") if asked else ""
+            name = name if is_inside(name) else os.path.basename(name)
+            yield name or f"{number:08}{ending}", Place(file, str(number), 0, stamp, text)
 
 
 def _columns(file: str, prompt_column: str | None) -> tuple[Any, str, Sequence[str] | None, str]:
@@ -150,12 +145,6 @@ def _columns(file: str, prompt_column: str | None) -> tuple[Any, str, Sequence[s
     return parquet, paths[0], None, prompt
 
 
-def _kind(file: str) -> str:
-    """Return the ending that the first picture of a Parquet file would have as a file."""
-    data = read_parquet_row(file, 0)
-    return next((ending for magic, ending in _MAGIC if data.startswith(magic)), ".png")
-
-
 class _Cursor:
     """One Parquet file that is read forwards, a few pictures at a time."""
 
@@ -166,41 +155,32 @@ class _Cursor:
         self.group, self.first, self.held, self.batches = -1, 0, [], iter(())
 
     def read(self, row: int) -> bytes:
-        try:
-            return self._read(row)
-        except BaseException:
-            self.group = -1
-            raise
-
-    def _read(self, row: int) -> bytes:
         group, start = 0, 0
         while row >= start + (rows := self.parquet.metadata.row_group(group).num_rows):
             group, start = group + 1, start + rows
-        if group != self.group or row < self.first:
-            self.group, self.first, self.held = group, start, []
+        opened, self.group = self.group, -1  # begun anew where this does not end well
+        if group != opened or row < self.first:
+            self.first, self.held = start, []
             self.batches = self.parquet.iter_batches(_PICTURES, row_groups=[group], columns=[self.image])
         while row >= self.first + len(self.held):
             self.first += len(self.held)
             self.held = next(self.batches).column(0)
-        value = self.held[row - self.first].as_py()
+        value, self.group = self.held[row - self.first].as_py(), group
         return (value.get("bytes") if isinstance(value, dict) else value) or b""
 
 
-_open: dict[str, _Cursor] = {}
+_open = lru_cache(maxsize=4)(_Cursor)
 _lock = threading.Lock()
 
 
 def read_parquet_row(file: str, row: int) -> bytes:
     """Return the picture in a row; quick when rows are asked for in their order."""
     with _lock:
-        if file not in _open:
-            while len(_open) > 3:
-                del _open[next(iter(_open))]
-            _open[file] = _Cursor(file)
+        cursor = _open(file)
         try:
-            return patiently(file, lambda: _open[file].read(row))
+            return patiently(file, lambda: cursor.read(row))
         except ConfigError:
-            del _open[file]
+            _open.cache_clear()
             raise
 
 

@@ -1,7 +1,7 @@
 """The pictures of folders: one rule of what is a picture, and of which folders hold none of the user's."""
 
 import os
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from grefine.errors import ImageError
@@ -24,7 +24,11 @@ def is_walked(folder: str, beside: Container[str]) -> bool:
 
 def pictures_below(root: Path, recursive: bool = True) -> list[Path]:
     """Return the pictures in a folder (and below it), sorted; links to folders are not followed."""
-    return sorted(_walk(root, recursive))
+    found: list[Path] = []
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if is_walked(name, names)] if recursive else []
+        found += (Path(folder, name) for name in files if is_picture(name))
+    return sorted(found)
 
 
 def pictures_of(sources: Iterable[str | Path]) -> list[tuple[Path, str]]:
@@ -42,9 +46,3 @@ def pictures_of(sources: Iterable[str | Path]) -> list[tuple[Path, str]]:
     if not found:
         raise ImageError(f"No image in {', '.join(map(str, sources))}: {LOOKED_FOR} are looked for.")
     return list(found.items())
-
-
-def _walk(root: Path, recursive: bool) -> Iterator[Path]:
-    for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if is_walked(name, names)] if recursive else []
-        yield from (Path(folder, name) for name in files if is_picture(name))

@@ -43,15 +43,10 @@ def read_embedded(data: bytes) -> Embedded:
 def attach(data: bytes, embedded: Embedded) -> bytes:
     """Return the file with its own texts, EXIF and profile replaced by those of `embedded`."""
     picture = [(k, data[s : s + n]) for k, s, n in chunks(data) if k in _PICTURE]
-    after = []
-    if embedded.exif:
-        after.append((b"EXIF", embedded.exif))
-    if embedded.xmp:
-        after.append((b"XMP ", embedded.xmp))
-    after += [(_TEXT, _text_body(chunk.key, chunk.value)) for chunk in embedded.texts]
-    before = [(b"ICCP", embedded.icc)] if embedded.icc else []
-    header = _header(data, embedded)
-    return _riff([(b"VP8X", header), *before, *picture, *after])
+    parts = [(b"VP8X", _header(data, embedded)), (b"ICCP", embedded.icc), *picture]
+    parts += [(b"EXIF", embedded.exif), (b"XMP ", embedded.xmp)]
+    texts = [(_TEXT, _text_body(chunk.key, chunk.value)) for chunk in embedded.texts]
+    return _riff([(kind, body) for kind, body in parts if body or kind in _PICTURE] + texts)
 
 
 def put_text(data: bytes, key: str, value: str) -> bytes | None:
@@ -86,11 +81,12 @@ def is_lossless(data: bytes) -> bool:
 
 def _header(data: bytes, embedded: Embedded) -> bytes:
     flags = width = height = 0
+    size = b""
     for kind, start, length in chunks(data):
         body = data[start : start + min(length, 16)]
         if kind == b"VP8X" and length >= 10:
-            flags = body[0] & (_ALPHA_FLAG | _ANIMATION_FLAG)
-            return _extended(flags, embedded, body[4:10])
+            flags, size = body[0] & (_ALPHA_FLAG | _ANIMATION_FLAG), body[4:10]
+            break
         if kind == b"ALPH":
             flags |= _ALPHA_FLAG
         elif kind == b"VP8L" and length >= 5:
@@ -99,14 +95,9 @@ def _header(data: bytes, embedded: Embedded) -> bytes:
             flags |= _ALPHA_FLAG if bits >> 28 & 1 else 0
         elif kind == b"VP8 " and length >= 10:
             width, height = (v & 0x3FFF for v in struct.unpack_from("<HH", body, 6))
-    size = struct.pack("<I", max(width - 1, 0))[:3] + struct.pack("<I", max(height - 1, 0))[:3]
-    return _extended(flags, embedded, size)
-
-
-def _extended(flags: int, embedded: Embedded, size: bytes) -> bytes:
-    flags |= _ICC_FLAG if embedded.icc else 0
-    flags |= _EXIF_FLAG if embedded.exif else 0
-    flags |= _XMP_FLAG if embedded.xmp else 0
+    size = size or b"".join(struct.pack("<I", max(side - 1, 0))[:3] for side in (width, height))
+    for part, flag in ((embedded.icc, _ICC_FLAG), (embedded.exif, _EXIF_FLAG), (embedded.xmp, _XMP_FLAG)):
+        flags |= flag if part else 0
     return bytes([flags, 0, 0, 0]) + size
 
 

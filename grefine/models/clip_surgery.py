@@ -54,8 +54,6 @@ class ConvStem(nn.Sequential):
 class ClipSurgery(ModelMixin, ConfigMixin):
     """A CLIP whose patch tokens answer to text, for both quality maps."""
 
-    config_name = "config.json"
-
     @register_to_config
     def __init__(
         self,
@@ -243,16 +241,12 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         visual = self.clip.visual
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
         cls_token = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
-        x = torch.cat([cls_token, patches], dim=1) + self._positions(rows, columns).to(patches.dtype)
-        return visual.ln_pre(x)
-
-    def _positions(self, rows: int, columns: int) -> Tensor:
-        table = self.clip.visual.positional_embedding
-        if (rows, columns) == self.grid:
-            return table  # pyright: ignore[reportReturnType]
-        square = table[1:].T.reshape(1, -1, *self.grid)
-        resized = F.interpolate(square.float(), (rows, columns), mode="bilinear", align_corners=False)
-        return torch.cat([table[:1], resized.to(table.dtype).flatten(2)[0].T])
+        positions = visual.positional_embedding
+        if (rows, columns) != self.grid:
+            square = positions[1:].T.reshape(1, -1, *self.grid)
+            resized = F.interpolate(square.float(), (rows, columns), mode="bilinear", align_corners=False)
+            positions = torch.cat([positions[:1], resized.to(positions.dtype).flatten(2)[0].T])
+        return visual.ln_pre(torch.cat([cls_token, patches], dim=1) + positions.to(patches.dtype))
 
 
 def weights_of(state: Mapping[str, Any]) -> dict[str, Tensor]:

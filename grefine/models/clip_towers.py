@@ -68,10 +68,7 @@ class ClipTowers(nn.Module):
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, embed_dim))
         self.logit_scale = nn.Parameter(torch.ones([]) * math.log(1 / 0.07))
-        self._start(width, layers)
-
-    def _start(self, width: int, layers: int) -> None:
-        """Draw the text side's first values as OpenAI did."""
+        # The text side's first values are drawn as OpenAI did.
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
         into = width**-0.5 * (2 * layers) ** -0.5

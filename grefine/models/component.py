@@ -26,8 +26,6 @@ class LightConfig(dict[str, Any]):
 class LightConfigMixin:
     """Remembers with which arguments a network was built."""
 
-    config_name = "config.json"
-
 
 class LightModelMixin(nn.Module):
     """A network that is read from a folder on this machine and run; it is neither saved nor fetched from a hub."""

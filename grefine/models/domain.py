@@ -18,8 +18,6 @@ CLEAR = 8.0
 class DomainNet(ModelMixin, ConfigMixin):
     """Looks at square tiles of a picture at its own scale and at smaller ones."""
 
-    config_name = "config.json"
-
     @register_to_config
     def __init__(self, channels: Sequence[int] = (16, 32, 48, 64), side: int = 64, threshold: float = 0.0) -> None:
         super().__init__()
@@ -71,12 +69,10 @@ def _shrunk(image: Image.Image, shorter: float) -> Image.Image:
 def tiles(image: Image.Image, side: int) -> np.ndarray:
     """Return tiles `(N, side, side, 3)` on an even grid that covers the picture, or `MAX_TILES` of them."""
     pixels = np.asarray(image)
-    grid = [(y, x) for y in _starts(image.height, side) for x in _starts(image.width, side)]
-    chosen = (
-        grid if len(grid) <= MAX_TILES else [grid[i] for i in np.linspace(0, len(grid) - 1, MAX_TILES).astype(int)]
+    rows, columns = (
+        np.linspace(0, length - side, -(-length // side)).round().astype(int) for length in (image.height, image.width)
     )
-    return np.stack([pixels[y : y + side, x : x + side] for y, x in chosen])
-
-
-def _starts(length: int, side: int) -> list[int]:
-    return np.linspace(0, length - side, -(-length // side)).round().astype(int).tolist()
+    grid = [(y, x) for y in rows for x in columns]
+    if len(grid) > MAX_TILES:
+        grid = [grid[i] for i in np.linspace(0, len(grid) - 1, MAX_TILES).astype(int)]
+    return np.stack([pixels[y : y + side, x : x + side] for y, x in grid])

@@ -83,8 +83,6 @@ class FiveLevelOutput:
 class FiveLevelCLIP(ModelMixin, ConfigMixin):
     """A CLIP that rates pictures by comparing their windows with five sentences."""
 
-    config_name = "config.json"
-
     @register_to_config
     def __init__(
         self,

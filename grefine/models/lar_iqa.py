@@ -34,7 +34,7 @@ def convert(rgb: np.ndarray, space: str) -> np.ndarray:
 
 
 def _yuv(rgb: np.ndarray) -> np.ndarray:
-    r, g, b = (rgb[..., i].astype(np.int64) for i in range(3))
+    r, g, b = np.moveaxis(rgb.astype(np.int64), -1, 0)
     half, middle = 1 << 13, 128 << 14
     y = (4899 * r + 9617 * g + 1868 * b + half) >> 14
     u = ((b - y) * 8061 + middle + half) >> 14
@@ -43,9 +43,9 @@ def _yuv(rgb: np.ndarray) -> np.ndarray:
 
 
 def _hsv(rgb: np.ndarray) -> np.ndarray:
-    r, g, b = (rgb[..., i].astype(np.int64) for i in range(3))
-    value = rgb.max(axis=-1).astype(np.int64)
-    spread = value - rgb.min(axis=-1)
+    r, g, b = np.moveaxis(rgb.astype(np.int64), -1, 0)
+    value = np.maximum(np.maximum(r, g), b)
+    spread = value - np.minimum(np.minimum(r, g), b)
     steps = np.arange(1, 256)
     by_value = np.concatenate([[0], np.rint(255 * 4096 / steps)]).astype(np.int64)
     by_spread = np.concatenate([[0], np.rint(180 * 4096 / (6 * steps))]).astype(np.int64)
@@ -97,19 +97,13 @@ class KANLayer(nn.Module):
         self.base_weight = nn.Parameter(torch.empty(outputs, inputs))
         self.spline_weight = nn.Parameter(torch.empty(outputs, inputs, intervals + order))
         self.spline_scaler = nn.Parameter(torch.empty(outputs, inputs))
-        self.reset_parameters(intervals)
-
-    @torch.no_grad()
-    def reset_parameters(self, intervals: int, noise: float = 0.1) -> None:
-        """Draw fresh weights: the splines start as the least-squares fit of a little noise at the inner knots."""
         nn.init.kaiming_uniform_(self.base_weight, a=math.sqrt(5))
         nn.init.kaiming_uniform_(self.spline_scaler, a=math.sqrt(5))
-        inner = self.grid[:1, self.order : self.order + intervals + 1].T
-        # They are the same for every input while the grid is fresh.
-        bases = bspline_bases(inner, self.grid[:1], self.order)[:, 0]
-        outputs, inputs, _ = self.spline_weight.shape
-        values = (torch.rand(outputs, inputs, intervals + 1) - 0.5) * noise / intervals
-        self.spline_weight.copy_(values @ torch.linalg.pinv(bases).T)
+        # The splines start as the least-squares fit of a little noise at the inner knots, the same for every input.
+        bases = bspline_bases(self.grid[:1, order : order + intervals + 1].T, self.grid[:1], order)[:, 0]
+        values = (torch.rand(outputs, inputs, intervals + 1) - 0.5) * 0.1 / intervals
+        with torch.no_grad():
+            self.spline_weight.copy_(values @ torch.linalg.pinv(bases).T)
 
     def forward(self, x: Tensor) -> Tensor:
         base = F.linear(F.silu(x), self.base_weight)

@@ -28,8 +28,6 @@ class PQPrompts(ModelMixin, ConfigMixin):
     "token" (each channel over all tokens, as released) or "channel" (each token over its channels).
     """
 
-    config_name = "config.json"
-
     @register_to_config
     def __init__(
         self,
@@ -113,9 +111,11 @@ class PQPrompts(ModelMixin, ConfigMixin):
         """
         flat: dict[str, Any] = {}
         for key, value in state.items():
-            flat |= (
-                {f"{key}.{n}": v for n, v in _published(value).items()} if isinstance(value, Mapping) else {key: value}
-            )
+            if isinstance(value, Mapping):  # whatever stands around the names in one published file
+                inside = value.get("params", value).items()
+                flat |= {f"{key}.{name.split('.')[-1]}": tensor for name, tensor in inside}
+            else:
+                flat[key] = value
         shared = {name: flat.get(name, flat.get(f"{FACTORS[0]}.{name}")) for name in ("token_prefix", "token_suffix")}
         lacking = [n for n, v in shared.items() if v is None] + [f for f in FACTORS if f"{f}.ctx" not in flat]
         if lacking:
@@ -130,8 +130,3 @@ class PQPrompts(ModelMixin, ConfigMixin):
             {"ctx": ctx, "token_prefix": torch.as_tensor(shared["token_prefix"]).float(), "token_suffix": suffix}
         )
         return prompts.eval()
-
-
-def _published(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `ctx`, `token_prefix` and `token_suffix` of one published file, whatever stands around their names."""
-    return {name.split(".")[-1]: value for name, value in content.get("params", content).items()}

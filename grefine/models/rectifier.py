@@ -28,8 +28,6 @@ class RectifierOutput:
 class Rectifier(ModelMixin, ConfigMixin):
     """Predicts (alpha, beta) from features; the score becomes (|alpha| + 1) q + beta."""
 
-    config_name = "config.json"
-
     @register_to_config
     def __init__(
         self,

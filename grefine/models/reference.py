@@ -43,10 +43,10 @@ def load_group(module: nn.Module, state: Mapping[str, torch.Tensor], what: str) 
     """Load one state dict strictly, naming the first entry that does not fit."""
     own = module.state_dict()
     counters = {key for key in own if key.endswith("num_batches_tracked")}  # absent from old files, never read here
-    for problem, keys in (("lacks", set(own) - set(state) - counters), ("does not know", set(state) - set(own))):
+    lacking, unknown = set(own) - set(state) - counters, set(state) - set(own)
+    for side, keys in (("the given weights lack", lacking), ("the model does not know", unknown)):
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            side = "the given weights lack" if problem == "lacks" else "the model does not know"
             raise WeightsCorrupt(f"{what}: {side} '{min(keys)}'{more}; were they made for another geometry?")
     for key, value in state.items():
         if value.shape != own[key].shape:

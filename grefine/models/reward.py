@@ -5,7 +5,7 @@ all of them are set here by name.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -66,7 +66,11 @@ class RewardModel(ModelMixin, ConfigMixin):
             self.vision_projection = nn.Linear(vision_width, projection)
             self.text_projection = nn.Linear(text_width, projection)
         if rating_widths is not None:
-            self.rating = _rating(text_width, rating_widths)
+            # Linear layers without activations in between, dropout after all but the last two, as published.
+            widths, dropouts, layers = [text_width, *rating_widths], (0.2, 0.2, 0.1), []
+            for index, (inputs, outputs) in enumerate(pairwise(widths)):
+                layers += [nn.Linear(inputs, outputs), *map(nn.Dropout, dropouts[index : index + 1])]
+            self.rating = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
     @classmethod
     def from_reference(cls, groups: Mapping[str, Mapping[str, Any]], **options: Any) -> "RewardModel":
@@ -76,19 +80,11 @@ class RewardModel(ModelMixin, ConfigMixin):
         load_reference({"reward": model}, renamed, "ImageReward")
         return model.eval()
 
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        """Return all tokens `(B, 1 + patches, vision_width)` of `(B, 3, S, S)`, CLIP-standardised."""
-        return self.vision(pixels).last_hidden_state
-
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor, image_tokens: Tensor) -> Tensor:
-        """Return the text tokens `(B, length, text_width)` after reading the image, those of padding included."""
-        return read_beside(self.text, input_ids, attention_mask, image_tokens)
-
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the standardised reward `(B,)`."""
+        """Return the standardised reward `(B,)` of pixels `(B, 3, S, S)`, CLIP-standardised, under their texts."""
         if self.rating is None:
             raise ValueError("This reward model was built without its rating layers.")
-        first = self.encode_text(input_ids, attention_mask, self.encode_image(pixels))[:, 0]
+        first = read_beside(self.text, input_ids, attention_mask, self.vision(pixels).last_hidden_state)[:, 0]
         return (self.rating(first)[:, 0] - REWARD_MEAN) / REWARD_STD
 
 
@@ -171,18 +167,6 @@ def semantic_view(image: Image.Image, size: int) -> Tensor:
     small = TF.resize(image.convert("RGB"), [size], interpolation=TF.InterpolationMode.BICUBIC, antialias=True)
     pixels = TF.to_dtype(TF.pil_to_tensor(TF.center_crop(small, [size, size])), torch.float32, scale=True)
     return TF.normalize(pixels, list(CLIP_MEAN), list(CLIP_STD))[None]
-
-
-def _rating(width: int, hidden: Sequence[int]) -> nn.Sequential:
-    """Return linear layers without activations in between, dropout after all but the last two, as published."""
-    layers: list[nn.Module] = []
-    widths = [width, *hidden]
-    dropouts = [0.2, 0.2, 0.1]
-    for index, (inputs, outputs) in enumerate(pairwise(widths)):
-        layers.append(nn.Linear(inputs, outputs))
-        if index < len(dropouts):
-            layers.append(nn.Dropout(dropouts[index]))
-    return nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
 
 REWARD_RENAMES = (

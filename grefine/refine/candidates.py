@@ -124,56 +124,43 @@ def _named(entry: str, judges: Sequence[Scorer], pipe: Any) -> tuple[Part, ...]:
     return (Part(scorer, value, weight),)
 
 
-@dataclass(frozen=True)
-class Taken:
-    """The try that was taken for a region, and how many were drawn."""
-
-    painted: Painted
-    drawn: int
-
-
 def draw_tries(
     crops: Sequence[CropJob],
     painter: Painter,
     chooser: Chooser,
     pasted: Callable[[CropJob, np.ndarray], np.ndarray],
-) -> list[Taken]:
+) -> list[Painted]:
     """Draw every crop, more often where it pays, and return the try that the judges like best.
 
     What is drawn anew is drawn so often at once; what is mended in sight only where the first try is no better.
     `pasted` gives the whole picture with a crop's repaint in it.
     """
-    anew = [chooser.tries if not crop.source_visible else 1 for crop in crops]
-    tries = _draw(crops, painter, [range(count) for count in anew])
-    rates = [_rated(chooser, crop, own, pasted) for crop, own in zip(crops, tries, strict=True)]
-    poor = [chooser.tries > 1 and len(r) == 2 and r[1] <= r[0] for r in rates]
+    if chooser.tries == 1:
+        return painter(crops, "repaint")
+
+    def draw(numbers: Sequence[range]) -> list[list[Painted]]:
+        """Draw the tries of these numbers, 0 with the crop's own seed, all of them in one call of the painter."""
+        asked = [
+            replace(crop, seed=derive(crop.seed, "try", number)) if number else crop
+            for crop, own in zip(crops, numbers, strict=True)
+            for number in own
+        ]
+        done = iter(painter(asked, "repaint"))
+        return [[next(done) for _ in own] for own in numbers]
+
+    def rated(crop: CropJob, tries: Sequence[Painted]) -> np.ndarray:
+        """Return the rates of the picture and of it with each try."""
+        pictures = [crop.job.pixels, *(pasted(crop, one.pixels) for one in tries)]
+        rates = chooser.rate(pictures, crop.job.text)
+        rates[1:][[bool(one.lost) for one in tries]] = -np.inf
+        return rates
+
+    tries = draw([range(1 if crop.source_visible else chooser.tries) for crop in crops])
+    rates = [rated(crop, own) for crop, own in zip(crops, tries, strict=True)]
+    poor = [len(r) == 2 and r[1] <= r[0] for r in rates]
     if any(poor):
-        more = _draw(crops, painter, [range(1, chooser.tries) if bad else range(0) for bad in poor])
+        more = draw([range(1, chooser.tries) if bad else range(0) for bad in poor])
         tries = [own + new for own, new in zip(tries, more, strict=True)]
         again = zip(crops, tries, rates, poor, strict=True)
-        rates = [_rated(chooser, crop, own, pasted) if bad else r for crop, own, r, bad in again]
-    best = [int(np.argmax(r[1:])) if len(r) else 0 for r in rates]
-    return [Taken(own[i], len(own)) for own, i in zip(tries, best, strict=True)]
-
-
-def _draw(crops: Sequence[CropJob], painter: Painter, numbers: Sequence[range]) -> list[list[Painted]]:
-    """Draw the tries of these numbers, 0 with the crop's own seed, all of them in one call of the painter."""
-    asked = [
-        replace(crop, seed=derive(crop.seed, "try", number)) if number else crop
-        for crop, own in zip(crops, numbers, strict=True)
-        for number in own
-    ]
-    done = iter(painter(asked, "repaint"))
-    return [[next(done) for _ in own] for own in numbers]
-
-
-def _rated(
-    chooser: Chooser, crop: CropJob, tries: Sequence[Painted], pasted: Callable[[CropJob, np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Return the rates of the picture and of it with each try; nothing where nobody has to choose."""
-    if chooser.tries == 1:
-        return np.zeros(0)
-    pictures = [crop.job.pixels, *(pasted(crop, one.pixels) for one in tries)]
-    rates = chooser.rate(pictures, crop.job.text)
-    rates[1:][[bool(one.lost) for one in tries]] = -np.inf
-    return rates
+        rates = [rated(crop, own) if bad else r for crop, own, r, bad in again]
+    return [replace(own[int(np.argmax(r[1:]))], drawn=len(own)) for own, r in zip(tries, rates, strict=True)]

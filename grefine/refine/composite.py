@@ -6,9 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter, uniform_filter
 from torch import Tensor
-
-from grefine.types import Box
 
 GRAIN = 0.03
 """Share of the longer side over which changes are averaged and blended."""
@@ -53,8 +52,6 @@ def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def feather_inside(mask: np.ndarray, share: float) -> np.ndarray:
     """Return blending weights: 0 outside the mask, rising to 1 over `share` of the mask's half thickness."""
-    from scipy.ndimage import distance_transform_edt
-
     if share <= 0.0 or not mask.any() or mask.all():
         return mask.astype(np.float64)
     # A padded border of True keeps the picture's edge from counting as the mask's edge.
@@ -64,24 +61,11 @@ def feather_inside(mask: np.ndarray, share: float) -> np.ndarray:
     return np.clip(depth / ramp, 0.0, 1.0) * mask
 
 
-def ring_shift(old: np.ndarray, new: np.ndarray, mask: np.ndarray, width: int) -> np.ndarray:
-    """Return the colour that has to be added to `new` so that the ring round the mask agrees with `old`."""
-    from scipy.ndimage import distance_transform_edt
-
-    if not mask.any() or mask.all():
-        return np.zeros(3)
-    ring = ~mask & (distance_transform_edt(~mask) <= max(width, 1))  # pyright: ignore[reportOperatorIssue]
-    difference = old[ring].astype(np.float64) - new[ring].astype(np.float64)
-    return np.median(difference, axis=0)
-
-
 def changed_part(old: np.ndarray, new: np.ndarray, least: float) -> np.ndarray:
     """Return where two pictures `(H, W, 3)` in 0..255 differ by at least so much (0..1) on average round a pixel.
 
     What a painter left as it was still comes back a little softer than it went in: better to keep the original there.
     """
-    from scipy.ndimage import maximum_filter, uniform_filter
-
     if least <= 0.0:
         return np.ones(old.shape[:2], dtype=bool)
     window = 2 * grain(old) + 1
@@ -90,44 +74,27 @@ def changed_part(old: np.ndarray, new: np.ndarray, least: float) -> np.ndarray:
 
 
 def paste(
-    image: np.ndarray,
-    crop: np.ndarray,
-    box: Box,
-    mask: np.ndarray,
-    feather: float,
-    match_ring: bool,
-    least_change: float = 0.0,
+    old: np.ndarray, crop: np.ndarray, mask: np.ndarray, feather: float, match_ring: bool, least_change: float = 0.0
 ) -> np.ndarray:
-    """Return a float32 copy of `image` with `crop` blended in where `mask` is True; other pixels keep their value.
+    """Return a float32 copy of `old` with `crop` blended in where `mask` is True; other pixels keep their value.
 
-    Nothing is rounded here: a picture is rounded once, when it leaves.
-
-    Args:
-        image: `(H, W, 3)` in 0..255.
-        crop: `(box height, box width, 3)` in 0..255.
-        box: where the crop lies.
-        mask: `(box height, box width)` bool.
-        feather: share of the mask's half thickness over which the crop fades in.
-        match_ring: shift the crop's colour so that its ring agrees with the image.
-        least_change: change (0..1) below which the image stays exactly as it was; see `changed_part`.
+    Nothing is rounded here: a picture is rounded once, when it leaves. The crop fades in over `feather` of the mask's
+    half thickness; with `match_ring` its colour is shifted so that the ring round the mask agrees with the old one;
+    what changes by less than `least_change` (0..1) stays exactly as it was.
     """
-    left, top, right, bottom = box
-    old = image[top:bottom, left:right]
     new = crop.astype(np.float64)
-    if match_ring:
-        new = new + ring_shift(old, crop, mask, round(0.06 * max(mask.shape)) + 1)
+    if match_ring and mask.any() and not mask.all():
+        width = round(0.06 * max(mask.shape)) + 1
+        ring = ~mask & (distance_transform_edt(~mask) <= width)  # pyright: ignore[reportOperatorIssue]
+        new = new + np.median(old[ring].astype(np.float64) - new[ring], axis=0)
     mask = mask & changed_part(old, new, least_change)
     weight = feather_inside(mask, feather)[..., None]
     blended = np.clip(weight * new + (1.0 - weight) * old, 0, 255).astype(np.float32)
-    result = image.astype(np.float32)
-    result[top:bottom, left:right] = np.where(mask[..., None], blended, old)
-    return result
+    return np.where(mask[..., None], blended, old.astype(np.float32))
 
 
 def smooth_fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Continue the surroundings into the mask, without structure: a blank for the repainter, not an answer."""
-    from scipy.ndimage import gaussian_filter
-
     if not mask.any() or mask.all():
         return image
     known = (~mask).astype(np.float64)
@@ -158,26 +125,19 @@ def match_low_frequencies(new: np.ndarray, old: np.ndarray, side: int | None = N
 
     `side` is the length that slow is measured by; None takes the longer side of the picture.
     """
-    from scipy.ndimage import gaussian_filter
-
     sigma = (side or max(new.shape[:2])) / 16
-    spread = (sigma, sigma, 0)
-    slow = gaussian_filter(old.astype(np.float64) - new.astype(np.float64), spread, mode="nearest")
+    slow = gaussian_filter(old.astype(np.float64) - new.astype(np.float64), (sigma, sigma, 0), mode="nearest")
     return np.clip(new + slow, 0, 255).astype(np.float32)
 
 
 def local_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Return `(H, W)`: the root-mean-square change (0..1) of two pictures in 0..255 round every pixel."""
-    from scipy.ndimage import uniform_filter
-
     squared = ((after.astype(np.float32) - before) / 255.0) ** 2
     return np.sqrt(uniform_filter(squared.mean(2), 2 * grain(before) + 1, mode="nearest"))
 
 
 def fade_out(mask: np.ndarray) -> np.ndarray:
     """Return blending weights: 1 inside the mask, falling to 0 just outside of it."""
-    from scipy.ndimage import distance_transform_edt
-
     if mask.all() or not mask.any():
         return mask.astype(np.float32)
     distance = np.asarray(distance_transform_edt(~mask))

@@ -1,13 +1,17 @@
-"""The denoising loop of both stages: SDXL geometry, inpainting (9 channels) and ordinary (4 channels) UNets."""
+"""The denoising loop of both stages: SDXL geometry, inpainting (9 channels) and ordinary (4 channels) UNets.
+
+The parts of a pipeline are read at every use, because users swap them.
+"""
 
 import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from grefine.errors import ConfigError
@@ -17,47 +21,24 @@ from grefine.refine.settings import StepsMode
 from grefine.refine.strength import choose_timesteps
 from grefine.refine.vae import decode_latents, encode_images
 
-Callback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 TENSORS = ("latents", "prompt_embeds", "add_text_embeds", "add_time_ids", "mask", "masked_image_latents")
 """What a step callback may ask for and give back; `stage` comes with every call."""
-
-
-class Backbone(Protocol):
-    """The parts of a pipeline that denoising needs, read at every use because users swap them."""
-
-    vae: Any
-    unet: Any
-    scheduler: Any
-    controlnet: Any
-    finisher: Any
-    config: Any
-    vae_scale_factor: int
-    interrupt: bool
-    guidance_scale: float
-    cross_attention_kwargs: dict[str, Any] | None
-    _execution_device: torch.device
-
-    def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
-        """Return a bar that counts steps."""
 
 
 @dataclass
 class Watch:
     """Counts the steps of a whole call and lets the user's callback see and change each."""
 
-    callback: Callback | None = None
+    callback: Callable[..., dict[str, Any]] | None = None
     names: Sequence[str] = ("latents",)
     index: int = 0
     total: int = 0
     """Steps of all batches that were begun."""
 
-    def after_step(self, pipe: Backbone, stage: str, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    def after_step(self, pipe: Any, stage: str, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         """Call back with the asked tensors and return all of them, changed or not."""
         if self.callback is not None:
-            asked: dict[str, Any] = {"stage": stage}
-            for name in self.names:
-                if name != "stage":
-                    asked[name] = tensors[name]
+            asked = {name: stage if name == "stage" else tensors[name] for name in ("stage", *self.names)}
             answer = self.callback(pipe, self.index, timestep, asked)
             tensors |= {name: answer[name] for name in TENSORS if name in answer}
         self.index += 1
@@ -84,7 +65,6 @@ class CropBatch:
     """A constant guidance scale; None follows the pipeline's, which a callback may change."""
     control: bool = False
     """Hold structure with the pipeline's tile ControlNet, shown the crop itself."""
-    control_scale: float = 1.0
     noise: Tensor | None = None
     """Given noise instead of seeded noise."""
     steering: Steering | None = None
@@ -94,7 +74,7 @@ class CropBatch:
         self.generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
 
-def latent_multiple(pipe: Backbone) -> int:
+def latent_multiple(pipe: Any) -> int:
     """Return what crop sides must be multiples of: one latent cell of the UNet's coarsest level."""
     return pipe.vae_scale_factor * 2 ** (len(pipe.unet.config.block_out_channels) - 1)
 
@@ -105,7 +85,7 @@ def snap_mask(mask: Tensor, cell: int) -> Tensor:
 
 
 @torch.no_grad()
-def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
+def denoise(pipe: Any, crops: CropBatch, watch: Watch) -> Tensor:
     """Denoise crops under their masks and return their latents. (QKV of Eq. 9)"""
     device, dtype = pipe._execution_device, pipe.unet.dtype
     count = crops.images.shape[0]
@@ -114,7 +94,15 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
     timesteps, steps = choose_timesteps(scheduler, crops.steps, crops.strength, device, crops.steps_mode)
     watch.total += len(timesteps)
     clean = _encode(pipe.vae, crops.images, device).to(dtype)
-    noise = _noise(crops, clean).to(device, dtype)
+    noise = crops.noise
+    if noise is None:
+        noise = torch.stack([torch.randn(tuple(clean.shape[1:]), generator=one) for one in crops.generators])
+    elif noise.shape != clean.shape:
+        raise ConfigError(
+            f"`latents` has the shape {tuple(noise.shape)}, but these crops are denoised as {tuple(clean.shape)}: "
+            "leave `latents` out, or give noise of that shape."
+        )
+    noise = noise.to(device, dtype)
     latents = scheduler.add_noise(clean, noise, timesteps[:1].repeat(count))
     mask = F.interpolate(crops.masks, size=clean.shape[-2:]).to(device, dtype)
     masked = None
@@ -124,7 +112,8 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
     elif pipe.unet.config.in_channels != 4:
         raise ConfigError(f"The UNet has {pipe.unet.config.in_channels} input channels; 4 and 9 can be used.")
     tensors = _condition(pipe, crops, device, dtype) | {"mask": mask, "masked_image_latents": masked}
-    extra = _step_arguments(scheduler, crops.generators)
+    accepted = inspect.signature(scheduler.step).parameters
+    extra = {"generator": crops.generators} if "generator" in accepted else {}
     order = getattr(scheduler, "order", 1)
     with pipe.progress_bar(total=steps) as bar:
         bar.set_description(crops.stage)
@@ -146,7 +135,7 @@ def denoise(pipe: Backbone, crops: CropBatch, watch: Watch) -> Tensor:
     return latents
 
 
-def decode(pipe: Backbone, latents: Tensor) -> Tensor:
+def decode(pipe: Any, latents: Tensor) -> Tensor:
     """Decode latents to `(B, 3, H, W)` in 0..1, float32 on the CPU."""
     return (decode_latents(pipe.vae, latents) / 2 + 0.5).clamp(0, 1).float().cpu()
 
@@ -169,19 +158,7 @@ def _encode(vae: Any, images: Tensor, device: torch.device) -> Tensor:
     return encode_images(vae, images[[rows.index(row) for row in range(len(first))]], device)[rows]
 
 
-def _noise(crops: CropBatch, like: Tensor) -> Tensor:
-    if crops.noise is not None:
-        if crops.noise.shape != like.shape:
-            raise ConfigError(
-                f"`latents` has the shape {tuple(crops.noise.shape)}, but these crops are denoised as "
-                f"{tuple(like.shape)}: leave `latents` out, or give noise of that shape."
-            )
-        return crops.noise
-    shape = tuple(like.shape[1:])
-    return torch.stack([torch.randn(shape, generator=generator) for generator in crops.generators])
-
-
-def _condition(pipe: Backbone, crops: CropBatch, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def _condition(pipe: Any, crops: CropBatch, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     words = crops.embeddings
     count, (height, width) = crops.images.shape[0], crops.images.shape[-2:]
     if pipe.config.requires_aesthetics_score:
@@ -201,7 +178,7 @@ def _condition(pipe: Backbone, crops: CropBatch, device: torch.device, dtype: to
 
 
 def _predict(
-    pipe: Backbone, scheduler: Any, crops: CropBatch, latents: Tensor, timestep: Any, tensors: dict[str, Any]
+    pipe: Any, scheduler: Any, crops: CropBatch, latents: Tensor, timestep: Any, tensors: dict[str, Any]
 ) -> Tensor:
     count, scale = latents.shape[0], _scale(pipe, crops)
     words = [tensors[name] for name in ("prompt_embeds", "add_text_embeds", "add_time_ids")]
@@ -219,7 +196,6 @@ def _predict(
             timestep,
             encoder_hidden_states=words[0],
             controlnet_cond=torch.cat([shown] * times),
-            conditioning_scale=crops.control_scale,
             added_cond_kwargs=added,
             return_dict=False,
         )
@@ -227,13 +203,17 @@ def _predict(
     if tensors["masked_image_latents"] is not None:
         seen = torch.cat([tensors["mask"], tensors["masked_image_latents"]], dim=1)
         noisy = torch.cat([noisy, torch.cat([seen] * times)], dim=1)
+    told, size = None, pipe.unet.config.time_cond_proj_dim
+    if size is not None:
+        asked = torch.full((noisy.shape[0],), (_asked_scale(pipe, crops) - 1.0) * 1000.0, device=noisy.device)
+        told = get_timestep_embedding(asked, size, flip_sin_to_cos=False, downscale_freq_shift=1).to(noisy.dtype)
     prediction = pipe.unet(
         noisy,
         timestep,
         encoder_hidden_states=words[0],
         added_cond_kwargs=added,
         cross_attention_kwargs=pipe.cross_attention_kwargs,
-        timestep_cond=_guidance_embedding(pipe, crops, noisy),
+        timestep_cond=told,
         return_dict=False,
         **residuals,
     )[0]
@@ -243,24 +223,10 @@ def _predict(
     return prediction
 
 
-def _scale(pipe: Backbone, crops: CropBatch) -> float:
-    if pipe.unet.config.time_cond_proj_dim is not None:
-        return 1.0
+def _asked_scale(pipe: Any, crops: CropBatch) -> float:
     return pipe.guidance_scale if crops.guidance is None else crops.guidance
 
 
-def _guidance_embedding(pipe: Backbone, crops: CropBatch, like: Tensor) -> Tensor | None:
-    """Tell a guidance-distilled UNet (LCM) its scale; others need none."""
-    size = pipe.unet.config.time_cond_proj_dim
-    if size is None:
-        return None
-    from diffusers.models.embeddings import get_timestep_embedding
-
-    scale = pipe.guidance_scale if crops.guidance is None else crops.guidance
-    values = torch.full((like.shape[0],), (scale - 1.0) * 1000.0, device=like.device)
-    return get_timestep_embedding(values, size, flip_sin_to_cos=False, downscale_freq_shift=1).to(like.dtype)
-
-
-def _step_arguments(scheduler: Any, generators: list[torch.Generator]) -> dict[str, Any]:
-    accepted = inspect.signature(scheduler.step).parameters
-    return {"generator": generators} if "generator" in accepted else {}
+def _scale(pipe: Any, crops: CropBatch) -> float:
+    """Return the scale of classifier-free guidance; a guidance-distilled UNet (LCM) is told it in its own way."""
+    return 1.0 if pipe.unet.config.time_cond_proj_dim is not None else _asked_scale(pipe, crops)

@@ -1,10 +1,14 @@
 """Prompts to embeddings of both text encoders: weights by character range, long prompts in chunks."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from diffusers.utils import scale_lora_layers, unscale_lora_layers
+from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
@@ -26,21 +30,11 @@ class Embeddings:
     negative: Tensor | None = None
     negative_pooled: Tensor | None = None
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """What rows must share to be denoised together."""
-        return tuple(self.prompt.shape[1:])
-
-
-def stack(rows: Sequence[Embeddings]) -> Embeddings:
-    """Put equally shaped rows into one batch."""
-    guided = rows[0].negative is not None and rows[0].negative_pooled is not None
-    return Embeddings(
-        torch.cat([row.prompt for row in rows]),
-        torch.cat([row.pooled for row in rows]),
-        torch.cat([row.negative for row in rows if row.negative is not None]) if guided else None,
-        torch.cat([row.negative_pooled for row in rows if row.negative_pooled is not None]) if guided else None,
-    )
+    @classmethod
+    def stack(cls, rows: Sequence[Embeddings]) -> Embeddings:
+        """Put equally shaped rows into one batch."""
+        columns = zip(*((row.prompt, row.pooled, row.negative, row.negative_pooled) for row in rows), strict=True)
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
 
 
 def count_chunks(text: str, tokenizers: Sequence[Any]) -> int:
@@ -65,7 +59,9 @@ def encode_text(
     hidden, pooled = [], None
     for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
         ids, spans = _split(text, tokenizer)
-        rows, scale = _chunk_rows(ids, _weigh(spans, weights), chunks, tokenizer)
+        # Each token has the weight of the range that holds its first character.
+        hits = [[w for left, right, w in weights if left <= start < right and end > start] for start, end in spans]
+        rows, scale = _chunk_rows(ids, [hit[0] if hit else 1.0 for hit in hits], chunks, tokenizer)
         states, projected = _run(encoder, rows, clip_skip)
         if any(weight != 1.0 for row in scale for weight in row):
             blank, _ = _chunk_rows([], [], 1, tokenizer)
@@ -84,37 +80,23 @@ def _split(text: str, tokenizer: Any) -> tuple[list[int], list[tuple[int, int]]]
     return list(found["input_ids"]), [tuple(span) for span in found["offset_mapping"]]
 
 
-def _weigh(spans: list[tuple[int, int]], weights: Weights) -> list[float]:
-    """Give each token the weight of the range that holds its first character."""
-    found = []
-    for start, end in spans:
-        hits = [w for left, right, w in weights if left <= start < right and end > start]
-        found.append(hits[0] if hits else 1.0)
-    return found
-
-
 def _chunk_rows(
     ids: list[int], weights: list[float], chunks: int, tokenizer: Any
 ) -> tuple[list[list[int]], list[list[float]]]:
-    length = tokenizer.model_max_length
-    room = length - 2
+    room = tokenizer.model_max_length - 2
     rows, scales = [], []
     for index in range(chunks):
         part = ids[index * room : (index + 1) * room]
         scale = weights[index * room : (index + 1) * room]
-        padding = length - 2 - len(part)
+        padding = room - len(part)
         rows.append([tokenizer.bos_token_id, *part, tokenizer.eos_token_id, *[tokenizer.pad_token_id] * padding])
         scales.append([1.0, *scale, 1.0, *[1.0] * padding])
     return rows, scales
 
 
 def _run(encoder: Any, rows: list[list[int]], clip_skip: int | None) -> tuple[Tensor, Tensor | None]:
-    from diffusers.utils.torch_utils import get_module_execution_device
-
-    device = get_module_execution_device(encoder)
-    output = encoder(torch.tensor(rows, device=device), output_hidden_states=True)
-    projected = output[0] if output[0].ndim == 2 else None
-    return output.hidden_states[-2 - (clip_skip or 0)], projected
+    output = encoder(torch.tensor(rows, device=get_module_execution_device(encoder)), output_hidden_states=True)
+    return output.hidden_states[-2 - (clip_skip or 0)], output[0] if output[0].ndim == 2 else None
 
 
 class PromptEncoding:
@@ -190,8 +172,6 @@ class PromptEncoding:
         lora_scale: float | None,
         clip_skip: int | None,
     ) -> tuple[Tensor, Tensor]:
-        from diffusers.utils import scale_lora_layers, unscale_lora_layers
-
         encoders = [encoder for encoder in (self.text_encoder, self.text_encoder_2) if encoder is not None]
         for encoder in encoders if lora_scale is not None else ():
             scale_lora_layers(encoder, lora_scale)
@@ -230,10 +210,10 @@ class Words:
     encode_prompt: Callable[..., Any]
     guided: bool
     """Whether the negative half is needed."""
-    negative: str | Sequence[str] | None = None
-    given: GivenEmbeddings = (None, None, None, None)
-    lora_scale: float | None = None
-    clip_skip: int | None = None
+    negative_of: Callable[[Job], str | None]
+    given: GivenEmbeddings
+    lora_scale: float | None
+    clip_skip: int | None
     known: dict[tuple[int, str, Weights], Embeddings] = field(default_factory=dict)
 
     def __call__(self, job: Job, prompt: str, weights: Weights) -> Embeddings:
@@ -241,11 +221,10 @@ class Words:
         key = (job.row, prompt, weights)
         if key not in self.known:
             own = tuple(None if rows is None else rows[job.row : job.row + 1] for rows in self.given)
-            negative = self.negative
             rows = self.encode_prompt(
                 None if own[0] is not None else prompt,
                 do_classifier_free_guidance=self.guided,
-                negative_prompt=negative if negative is None or isinstance(negative, str) else negative[job.row],
+                negative_prompt=self.negative_of(job),
                 prompt_embeds=own[0],
                 negative_prompt_embeds=own[1],
                 pooled_prompt_embeds=own[2],

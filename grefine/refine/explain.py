@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from grefine.refine.regions import working_size
 from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.types import RefineResult
@@ -19,7 +21,8 @@ def explain_result(
     """Describe one image's plan, one fact per line; `steps` are those of both stages."""
     plan, alignment = result.plan, result.alignment
     height, width = plan.mask.shape
-    lines = [f"Image {width}x{height}, quality p = {result.quality.score:.2f}" + _alignment(alignment.score)]
+    a = "; no prompt to judge." if alignment.score is None else f", alignment a = {alignment.score:.2f}."
+    lines = [f"Image {width}x{height}, quality p = {result.quality.score:.2f}{a}"]
     for phrase in alignment.phrases:
         if phrase.defect is not None:
             fault = "is missing" if phrase.defect == "noun" else "is there, but not as asked"
@@ -35,16 +38,15 @@ def explain_result(
             f"  {index + 1}. crop {right - left}x{bottom - top} at ({left}, {top}), strength {region.strength:.2f}, "
             f"as '{region.prompt}': {region.reason}"
         )
-    first, second = steps
     if plan.regions:
-        runs = {traits.steps_for(first, traits.damage and region.is_restoration) for region in plan.regions}
+        runs = {traits.steps_for(steps[0], traits.damage and region.is_restoration) for region in plan.regions}
         lines.append(f"Stage 1 runs {' or '.join(map(str, sorted(runs)))} steps per region.")
         if config.tries[0] > 1:
             lines.append(f"What is drawn anew, or is no better after the first try, gets {config.tries[0]} tries.")
     if (plan.restore or not config.gated) and config.restorer != "none":
         where = "inside the mask only" if config.preserve == "exact" else "on the whole image, but good places stay"
-        second = traits.steps_for(second, traits.damage)
-        lines.append(f"Stage 2 ({config.restorer}) runs {second} steps at strength {config.delta:g}, {where}.")
+        runs = traits.steps_for(steps[1], traits.damage)
+        lines.append(f"Stage 2 ({config.restorer}) runs {runs} steps at strength {config.delta:g}, {where}.")
     lines.append("The guard would compare before and after." if config.guard else "The guard is off.")
     if not calibrated:
         lines.append("The maps' thresholds are uncalibrated guesses (`grefine calibrate` measures them).")
@@ -55,8 +57,6 @@ def memory_estimate(
     components: Mapping[str, Any], results: Sequence[RefineResult], config: RefineConfig, side: int, multiple: int
 ) -> str:
     """Say roughly how much memory the call takes: weights exactly, working memory by rule of thumb."""
-    import torch
-
     sizes = {
         name: sum(p.numel() * p.element_size() for p in part.parameters())
         for name, part in components.items()
@@ -67,16 +67,13 @@ def memory_estimate(
     sides = [working_size(b[3] - b[1], b[2] - b[0], side, multiple) for b in crops] or [(side, side)]
     height, width = max(sides, key=lambda size: size[0] * size[1])
     vae = components.get("vae")
-    weights = (
+    said = (
         f"Memory: weights {_bytes(total)}; with enable_model_cpu_offload() about {_bytes(largest)} of them at a time"
     )
     if not getattr(getattr(vae, "config", None), "block_out_channels", None):
-        return f"{weights}; up to {config.batch_size} crops are redrawn at once."
-    activations = decoding_memory(vae, height, width)
-    return (
-        f"{weights}; about {_bytes(activations)} more to decode a crop at {width}x{height}, one after the other; up "
-        f"to {config.batch_size} crops are denoised at once."
-    )
+        return f"{said}; up to {config.batch_size} crops are redrawn at once."
+    said += f"; about {_bytes(decoding_memory(vae, height, width))} more to decode a crop at {width}x{height}, "
+    return f"{said}one after the other; up to {config.batch_size} crops are denoised at once."
 
 
 def decoding_memory(vae: Any, height: int, width: int) -> int:
@@ -84,15 +81,9 @@ def decoding_memory(vae: Any, height: int, width: int) -> int:
 
     Smaller ones leave gaps in the heap, about as much as one more. `python benchmarks/vae_memory.py` measures it.
     """
-    import torch
-
     upcast = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
     widest = height * width * 2 * vae.config.block_out_channels[0] * (4 if upcast else vae.dtype.itemsize)
     return (4 if widest > HEAP_BLOCK else 5) * widest
-
-
-def _alignment(score: float | None) -> str:
-    return "; no prompt to judge." if score is None else f", alignment a = {score:.2f}."
 
 
 def _bytes(count: float) -> str:

@@ -24,8 +24,6 @@ from grefine.types import RepairPlan
 DECIDING = ("reading", "use_pq", "use_aq", "gate", "mask_threshold", "dilate", "context")
 DECIDING += ("min_region_area", "max_regions", "max_area", "max_upscale", "emphasis")
 """The settings that a plan depends on."""
-_OTHER = {"picture": "another picture", "prompt": "another prompt", "maps": "maps of another provider"}
-_OTHER["pipeline"] = "another pipeline, or with other thresholds"
 MOST_PIECES = 200
 """A mask of more pieces was not painted by a person, and would take for ever."""
 
@@ -48,14 +46,13 @@ def read_plans(given: Any, count: int, mask: Any, strength: float | None) -> lis
 
 def seeds_of(plans: Sequence[RepairPlan | None]) -> list[torch.Generator] | None:
     """Return the generators of a call's plans; None where one leaves its seed open."""
-    seeds = [None if plan is None else plan.seed for plan in plans]
-    known = [torch.Generator().manual_seed(seed) for seed in seeds if seed is not None]
-    return known if plans and len(known) == len(seeds) else None
+    seeds = [plan.seed for plan in plans if plan is not None and plan.seed is not None]
+    known = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return known if plans and len(known) == len(plans) else None
 
 
 def stamped(jobs: Sequence[Job], config: RefineConfig, made_by: Mapping[str, str]) -> list[Job]:
     """Write into every plan what it was made for, so that it is refused for anything else."""
-    settings = {name: getattr(config, name) for name in DECIDING}
     done = []
     for job in jobs:
         wrong = np.clip(1.0 - job.quality.values + job.alignment.edit, 0.0, 1.0)
@@ -63,7 +60,7 @@ def stamped(jobs: Sequence[Job], config: RefineConfig, made_by: Mapping[str, str
         found = {
             **_made_of(job, made_by),
             "seed": job.given_seed,
-            "settings": settings,
+            "settings": {name: getattr(config, name) for name in DECIDING},
             "p": float(job.quality.score),
             "a": None if job.alignment.score is None else float(job.alignment.score),
             "wrong": float(wrong.mean()),
@@ -76,11 +73,6 @@ def stamped(jobs: Sequence[Job], config: RefineConfig, made_by: Mapping[str, str
 def _made_of(job: Job, made_by: Mapping[str, str]) -> dict[str, str]:
     """Return what tells apart what a plan is made from."""
     return {"picture": pixel_digest(job.pixels).hex(), "prompt": content_hash(job.prompt), **made_by}
-
-
-def with_guidance(jobs: Sequence[Job], guidance: Mapping[str, float] | None) -> list[Job]:
-    """Write into every plan what steers its repaint: what the settings say, or else the plan itself."""
-    return [replace(job, plan=replace(job.plan, guidance=guidance or job.plan.guidance)) for job in jobs]
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
@@ -96,9 +88,8 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
 
 
 def made_for(pipe: Any, maps: MapDrawer, painter: Painter) -> dict[str, str]:
-    """Return what tells apart pipelines that plan differently, and who draws the maps.
-
-    The maps' drawers are nobody else, the providers by name, or "given" for what a caller made himself.
+    """Return what tells apart pipelines that plan differently, and who draws the maps: the providers by name, or
+    "given" for what a caller made himself.
     """
     networks = fingerprint({"clip": pipe.clip, "pq_prompts": pipe.pq_prompts})
     told = (networks, asdict(maps.calibration), painter.side, asdict(painter.traits), painter.phrasing)
@@ -117,9 +108,9 @@ def follow_plans(
         given = plans[job.row]
         if given is None:
             followed += planner([job])
-            continue
-        check_plan(job, given, planner.config, made_by)
-        followed.append(replace(job, plan=_follow(job, given, planner)))
+        else:
+            check_plan(job, given, planner.config, made_by)
+            followed.append(replace(job, plan=_follow(job, given, planner)))
     return followed
 
 
@@ -130,9 +121,10 @@ def check_plan(job: Job, plan: RepairPlan, config: RefineConfig, made_by: Mappin
     if plan.mask.shape != (height, width):
         size = f"{plan.mask.shape[1]}x{plan.mask.shape[0]}"
         raise PlanError(f"{name} has a mask of {size} and its picture is {width}x{height}: give the mask that size.")
+    others = {"pipeline": "another pipeline, or with other thresholds", "maps": "maps of another provider"}
     for what, value in _made_of(job, made_by).items():
         if what in made_for and made_for[what] != value:
-            raise PlanError(f"{name} was made for {_OTHER[what]}: plan again.")
+            raise PlanError(f"{name} was made for {others.get(what, f'another {what}')}: plan again.")
     then = made_for.get("settings", {})
     for setting in DECIDING if "settings" in made_for else ():
         now, before = getattr(config, setting), then.get(setting) if isinstance(then, dict) else None
@@ -153,9 +145,8 @@ def _follow(job: Job, plan: RepairPlan, planner: Planner) -> RepairPlan:
     """Return the plan without what was switched off or wiped from its mask, with what was painted in."""
     known, regions = np.zeros(plan.mask.shape, bool), []
     for region in plan.regions:
-        place = (slice(region.box[1], region.box[3]), slice(region.box[0], region.box[2]))
-        known[place] |= region.mask
-        mask = region.mask & plan.mask[place]
+        known[region.place] |= region.mask
+        mask = region.mask & plan.mask[region.place]
         if region.on and mask.any():
             regions.append(replace(region, mask=mask))
     painted = plan.mask & ~known
@@ -166,13 +157,13 @@ def _follow(job: Job, plan: RepairPlan, planner: Planner) -> RepairPlan:
         regions += planner([replace(job, user_mask=painted)])[0].plan.regions
     mask = np.zeros(plan.mask.shape, bool)
     for region in regions:
-        mask[region.box[1] : region.box[3], region.box[0] : region.box[2]] |= region.mask
-    emptied = "Nothing is left of the plan: its regions are switched off or wiped from the mask." * bool(plan.regions)
+        mask[region.place] |= region.mask
+    emptied = "Nothing is left of the plan: its regions are switched off or wiped from the mask."
     return replace(
         plan,
         mask=mask,
         regions=tuple(regions),
-        note=plan.note if regions or not emptied else emptied,
+        note=emptied if plan.regions and not regions else plan.note,
         restore=bool(regions) or (plan.restore and not plan.regions),
         beyond_repair=plan.beyond_repair and not regions,
     )

@@ -118,9 +118,19 @@ class Panel:
         """Ask one scorer, or None for the maps, about the pictures that it has not seen."""
         keys = {(id(scorer), one.digest, one.prompt): one for one in shown}
         new = {key: one for key, one in keys.items() if key not in self.known}
-        if new:
-            pictures = [Image.fromarray(one.pixels) for one in new.values()]
-            self.known.update(zip(new, self._ask(scorer, pictures, [one.prompt for one in new.values()]), strict=True))
+        if not new:
+            return
+        pictures, prompts = zip(*((Image.fromarray(one.pixels), one.prompt) for one in new.values()), strict=True)
+        if scorer is None:
+            self.specs |= {name: MetricSpec(name) for name in ("p", "a")}
+            self.axes |= {"p": "perceptual", "a": "alignment"}
+            said = self.own(list(pictures), list(prompts))
+        else:
+            said = [dict(scores.values) for scores in scorer(list(pictures), list(prompts))]
+            for name in {name for values in said for name in values}:
+                self.specs[name] = scorer.spec
+                self.axes[name] = scorer.spec.axis_of(name)
+        self.known.update(zip(new, said, strict=True))
 
     def noise(self, original: np.ndarray, prompt: str, by: Asked | None = None) -> Values:
         """Return how far each score of a picture moves when nothing visible happened to it."""
@@ -142,18 +152,6 @@ class Panel:
         widths = {name: max(value, (config.guard_resolution or 0.0) * ranges[name]) for name, value in noise.items()}
         unfit = {n: v for n, v in noise.items() if n not in ("p", "a") and v > CEILING * ranges[n]}
         return Bands(widths, unfit)
-
-    def _ask(self, scorer: Scorer | None, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Sequence[Values]:
-        """Return what one scorer, or None for the maps, says of pictures."""
-        if scorer is None:
-            self.specs |= {name: MetricSpec(name, range=(0.0, 1.0)) for name in ("p", "a")}
-            self.axes |= {"p": "perceptual", "a": "alignment"}
-            return self.own(pictures, prompts)
-        found = [dict(scores.values) for scores in scorer(pictures, list(prompts))]
-        for name in {name for values in found for name in values}:
-            self.specs[name] = scorer.spec
-            self.axes[name] = scorer.spec.axis_of(name)
-        return found
 
     def gain(self, name: str, original: Values, candidate: Values) -> float:
         """Return by how much a score became better."""
@@ -303,8 +301,9 @@ def decide(
     if not names:
         reason = "Nobody here can tell whether it helped: pass scorers=[...], or guard=False to take it unjudged."
     elif kept == "original":
-        reason = " ".join(_why_not(name, first, scored[name], bands.width, verdicts[name]) for name in order[1:])
-        reason = reason or "There was nothing to compare with."
+        fallen = {n: _moves(first, scored[n], bands.width, verdicts[n].worse, 3) for n in order[1:]}
+        said = [f"Not {n}: {worse or 'no score gained more than its own noise'}." for n, worse in fallen.items()]
+        reason = " ".join(said) or "There was nothing to compare with."
     else:
         reason = _why(panel, kept, first, scored[kept], bands, verdicts[kept], names)
     if bands.unfit:
@@ -361,12 +360,6 @@ def _why(
     if uncounted:
         reason += f" Did not decide: {_moves(before, after, bands.width, uncounted)}."
     return reason
-
-
-def _why_not(name: str, before: Values, after: Values, noise: Values, verdict: Verdict) -> str:
-    if verdict.worse:
-        return f"Not {name}: {_moves(before, after, noise, verdict.worse, 3)}."
-    return f"Not {name}: no score gained more than its own noise."
 
 
 def _moves(before: Values, after: Values, noise: Values, names: Sequence[str], most: int | None = None) -> str:

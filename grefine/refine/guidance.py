@@ -21,7 +21,7 @@ from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.refine.vae import latent_gradient, rows_at_once
-from grefine.scorers.batches import tokens
+from grefine.scorers.protocol import tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,9 +36,7 @@ PREFERENCES = (*DIMENSIONS, *WHOLE)
 class Guidance:
     """A weighted preference that can be differentiated with respect to an image.
 
-    Args:
-        weights: by dimension, "mdiqa" or "moe-agiqa"; negative ones push the other way, zero ones are not run.
-        mdiqa, moe_agiqa, tokenizer: the judges that the weights need.
+    Weights go by dimension, "mdiqa" or "moe-agiqa"; negative ones push the other way, zero ones are not run.
     """
 
     def __init__(
@@ -52,8 +50,8 @@ class Guidance:
         if not self.weights:
             raise ConfigError("guidance has no weight other than zero: leave it out instead.")
         self.mdiqa, self.moe_agiqa, self.tokenizer = mdiqa, moe_agiqa, tokenizer
-        if self._needs_mdiqa and mdiqa is None:
-            asked = ", ".join(name for name in self.weights if name != "moe-agiqa")
+        asked = ", ".join(name for name in self.weights if name != "moe-agiqa")
+        if asked and mdiqa is None:
             raise WeightsMissing(f"guidance by {asked} needs MDIQA, which this pipeline does not carry.")
         if "moe-agiqa" in self.weights and (moe_agiqa is None or tokenizer is None):
             raise WeightsMissing("guidance by moe-agiqa needs MoE-AGIQA and its tokenizer, which are not both here.")
@@ -71,17 +69,13 @@ class Guidance:
         """Component names of the judges that steer, which must not judge the result."""
         return steers_of(self.weights)
 
-    @property
-    def _needs_mdiqa(self) -> bool:
-        return any(name != "moe-agiqa" for name in self.weights)
-
     def preference(self, image: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
         """Return the weighted sum of scores `(B,)` of images `(B, 3, H, W)` in 0..1."""
         total = image.new_zeros(len(image))
         chosen = [name for name in DIMENSIONS if name in self.weights]
-        if self._needs_mdiqa and self.mdiqa is not None:
+        whole = "mdiqa" in self.weights
+        if (chosen or whole) and self.mdiqa is not None:
             seen = image.to(next(self.mdiqa.parameters()))
-            whole = "mdiqa" in self.weights
             out = self.mdiqa(seen, detach_weights=True) if whole else self.mdiqa.score(seen, chosen)
             values = {name: out.dimensions[name] for name in chosen} | ({"mdiqa": out.overall} if whole else {})
             for name, value in values.items():
@@ -108,10 +102,12 @@ class Guidance:
         assert tokenizer is not None, "seen to when this was made"
         if prompts is None or len(prompts) != len(image) or not all(p.strip() for p in prompts):
             raise PromptError("guidance by moe-agiqa needs one prompt with words in it per image.")
-        words = model.encode_prompt(
-            _clip_view(image, model.config["image_size"]),
-            *tokens(tokenizer, prompts, model.config["text_length"], image.device),
-        )
+        view, side = image, model.config["image_size"]
+        if view.shape[-2:] != (side, side):
+            view = F.interpolate(view, (side, side), mode="bicubic", align_corners=False, antialias=True)
+        mean, std = (view.new_tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+        given = tokens(tokenizer, prompts, model.config["text_length"], image.device)
+        words = model.encode_prompt((view - mean) / std, *given)
 
         def rated(tile: Tensor, words: Tensor) -> Tensor:
             prior = model.prior_features(tile)
@@ -129,30 +125,20 @@ class Guidance:
 class Steering:
     """Move the UNet's prediction along the gradient of a `Guidance`, at every step of the denoising loop.
 
-    Args:
-        guidance: the preference.
-        prompts: one per crop.
-        step: root mean square by which latents move at full noise and unit strength; the move shrinks with the noise.
-        start, end: share of the noise level, 1 = pure noise, between which steps are guided; images that are still
-            all noise cannot be judged.
+    At full noise and unit strength latents move by a root mean square of `step`; the move shrinks with the noise.
+    Above `start`, a share of the noise level, no step is guided: images that are still all noise cannot be judged.
     """
 
     def __init__(
-        self,
-        guidance: Guidance,
-        prompts: Sequence[str] | None = None,
-        step: float = 0.15,
-        start: float = 0.95,
-        end: float = 0.0,
+        self, guidance: Guidance, prompts: Sequence[str] | None = None, step: float = 0.15, start: float = 0.95
     ) -> None:
-        self.guidance, self.prompts, self.step = guidance, prompts, step
-        self.start, self.end = start, end
+        self.guidance, self.prompts, self.step, self.start = guidance, prompts, step, start
 
     def __call__(self, scheduler: Any, vae: Any, prediction: Tensor, latents: Tensor, timestep: Any) -> Tensor:
         """Return the moved prediction; the last step is always guided, however few there are."""
         signal, noise = noise_levels(scheduler, timestep, latents)
         share = noise / math.hypot(signal, noise)
-        if not self.end <= share <= self.start and timestep != scheduler.timesteps[-1]:
+        if share > self.start and timestep != scheduler.timesteps[-1]:
             return prediction
         kind = scheduler.config.get("prediction_type", "epsilon")
         clean = clean_latents(kind, prediction.float(), latents.float(), signal, noise)
@@ -206,10 +192,8 @@ def axes_of(judges: Iterable[Scorer]) -> set[str]:
 
 def steers_of(weights: Mapping[str, float]) -> tuple[str, ...]:
     """Return the component names of the judges that preferences need."""
-    used = {
-        "moe_agiqa" if name == "moe-agiqa" else "mdiqa" for name, value in check_preferences(weights).items() if value
-    }
-    return tuple(sorted(used))
+    used = [name for name, value in check_preferences(weights).items() if value]
+    return tuple(sorted({"moe_agiqa" if name == "moe-agiqa" else "mdiqa" for name in used}))
 
 
 def check_preferences(weights: Mapping[str, float]) -> dict[str, float]:
@@ -279,11 +263,3 @@ def _tiles(image: Tensor, size: int) -> list[Tensor]:
         for side, count in zip(image.shape[-2:], counts, strict=True)
     )
     return [image[..., top : top + size, left : left + size] for top in tops for left in lefts]
-
-
-def _clip_view(image: Tensor, size: int) -> Tensor:
-    """Resize the whole image to a square and standardise, all differentiable."""
-    if image.shape[-2:] != (size, size):
-        image = F.interpolate(image, (size, size), mode="bicubic", align_corners=False, antialias=True)
-    mean, std = (torch.tensor(v, device=image.device, dtype=image.dtype)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
-    return (image - mean) / std

@@ -16,21 +16,17 @@ from PIL import Image
 from grefine.errors import ConfigError, ImageError, PromptError
 from grefine.io.picture import MAX_PIXELS, LoadedImage, normalise, restore
 from grefine.refine.composite import rounded
-from grefine.refine.settings import STRENGTH_CAP
 
 OneImage = str | Path | Image.Image | np.ndarray | torch.Tensor
 ImageInput = OneImage | Sequence[OneImage]
 """What a call takes as images."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-
-_NUMBER = (Real, "a number")
-_WHOLE = (Integral, "a whole number")
-_TENSOR = (torch.Tensor, "a tensor")
+_WHOLE = ("height", "width", "num_inference_steps", "num_images_per_prompt", "clip_skip")
+_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds")
 KINDS: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("height", "width", "num_inference_steps", "num_images_per_prompt", "clip_skip"), _WHOLE),
-    **dict.fromkeys(("strength", "guidance_scale"), _NUMBER),
-    **dict.fromkeys(("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds"), _TENSOR),
-    "negative_pooled_prompt_embeds": _TENSOR,
+    **dict.fromkeys(_WHOLE, (Integral, "a whole number")),
+    **dict.fromkeys(("strength", "guidance_scale"), (Real, "a number")),
+    **dict.fromkeys((*_TENSORS, "negative_pooled_prompt_embeds"), (torch.Tensor, "a tensor")),
     "generator": ((torch.Generator, list, tuple), "a torch.Generator or a list of them"),
     "guard": (bool, "true or false"),
     "candidates": ((Integral, str), "a number, or a text such as '4 by mdiqa'"),
@@ -74,7 +70,7 @@ class Picture:
 
 
 def check_call(
-    output_type: str, strength: float | None, wanted: Sequence[str], known: Sequence[str], most: float = STRENGTH_CAP
+    output_type: str, strength: float | None, wanted: Sequence[str], known: Sequence[str], most: float
 ) -> None:
     """Refuse what no call can do: an output of another type, too much strength, tensors that a callback cannot see."""
     unknown = [name for name in wanted if name not in known]
@@ -102,12 +98,7 @@ def check_words(prompt: Any, embeds: torch.Tensor | None, negative: Any, count: 
 
 
 def read_pictures(image: ImageInput | None) -> list[Picture]:
-    """Return one picture per image.
-
-    Args:
-        image: a path; a PIL image; an array `(H, W, 3)` or `(B, H, W, 3)`; a tensor `(3, H, W)` or `(B, 3, H, W)`,
-            floats in 0..1 or uint8; or a list of these.
-    """
+    """Return one picture per image: of a path, a PIL image, an array, a tensor, or a list of these."""
     if image is None:
         raise ImageError("No image was given: pass `image`, a path, a PIL image or a list of them.")
     images = list(image) if isinstance(image, (list, tuple)) else [image]
@@ -150,10 +141,8 @@ def read_masks(mask: Any, pictures: Sequence[Picture]) -> list[np.ndarray | None
 
 def read_prompts(prompt: Any, count: int, what: str = "prompts") -> list[str]:
     """Return one prompt per image; one text serves all of them."""
-    if prompt is None:
-        return [""] * count
-    if isinstance(prompt, str):
-        return [prompt] * count
+    if prompt is None or isinstance(prompt, str):
+        return [prompt or ""] * count
     if not isinstance(prompt, (list, tuple)) or not all(isinstance(p, str) for p in prompt):
         raise PromptError(f"The {what} must be a text or a list of texts, not {type(prompt).__name__}.")
     if len(prompt) != count:
@@ -184,18 +173,15 @@ def _read_one(image: Any, name: str) -> list[Picture]:
         loaded = normalise(image)
         upright = loaded.rgb.size == image.size and "turned" not in " ".join(loaded.notes)
         return [Picture(np.asarray(loaded.rgb), image if upright else None, loaded)]
+    values = image
     if isinstance(image, torch.Tensor):
         values = image.detach().cpu()
         values = values.permute(*range(values.ndim - 3), -2, -1, -3) if values.ndim in (3, 4) else values
-        return _read_values(values.float().numpy() if values.dtype != torch.uint8 else values.numpy(), name)
-    if isinstance(image, np.ndarray):
-        return _read_values(image, name)
-    raise ImageError(f"{name} is a {type(image).__name__}: pass paths, PIL images, arrays or tensors.")
-
-
-def _read_values(values: np.ndarray, name: str) -> list[Picture]:
+        values = values.float().numpy() if values.dtype != torch.uint8 else values.numpy()
+    if not isinstance(values, np.ndarray):
+        raise ImageError(f"{name} is a {type(image).__name__}: pass paths, PIL images, arrays or tensors.")
     if values.ndim == 4:
-        return [picture for row in values for picture in _read_values(row, name)]
+        return [picture for row in values for picture in _read_one(row, name)]
     if values.ndim != 3 or values.shape[-1] != 3 or 0 in values.shape:
         raise ImageError(
             f"{name} has the shape {values.shape}: arrays are (H, W, 3) or (B, H, W, 3), tensors (3, H, W) or "

@@ -13,8 +13,8 @@ from PIL import Image
 from grefine.indicators.aq_map import parsed_prompt
 from grefine.indicators.components import stored_config
 from grefine.indicators.domain_check import domain_at
+from grefine.indicators.draw import describe
 from grefine.indicators.load import load_maps
-from grefine.indicators.map_files import describe
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider
 from grefine.refine.painters.families import family_named
 from grefine.refine.plan import Findings, plan_repair
@@ -73,8 +73,17 @@ class Inspector:
         device: str | None = None,
         calibration: str | Path | None = None,
     ) -> None:
-        self.settings, self.side, self.traits = stored_settings(pipeline, read_settings(config))
-        self.readings = self.settings.readings
+        given, index = read_settings(config), stored_config(pipeline)
+        self.settings = resolve(given, index.get("refine_defaults") or {}, {})
+        self.traits = traits_of_call(unet_traits(index.get("unet_traits")), given, asked_steps=False)
+        painter = index.get("painter") or {}
+        family, side = family_named(str(painter.get("class"))), index.get("working_size") or painter.get("side")
+        if family is not None:
+            self.traits, side = UNetTraits(strengths=family.strengths), side or family.side
+        elif not side:
+            unet, vae = stored_config(pipeline, "unet"), stored_config(pipeline, "vae")
+            side = working_side(unet, vae) if unet and vae else SDXL_SIDE
+        self.side, self.readings = int(side), self.settings.readings
         self.maps = load_maps(pipeline, device=device, calibration=calibration, readings=self.readings)
         self.domain = domain_at(pipeline)
 
@@ -109,21 +118,3 @@ class Inspector:
         words = parsed_prompt(prompt, self.readings) if prompt.strip() else None
         drawer = MapDrawer.of(self.maps.pq, self.maps.aq, None, None, self.settings.phrase_judge)
         return drawer.scores(images, [words] * len(images))
-
-
-def stored_settings(pipeline: str | Path, config: RefineConfig) -> tuple[RefineConfig, int, UNetTraits]:
-    """Return the settings that `config` means for a pipeline, the side that it repaints at, and what its UNet sees."""
-    index = stored_config(pipeline)
-    preferred = index.get("refine_defaults") or {}
-    traits = traits_of_call(unet_traits(index.get("unet_traits")), config, asked_steps=False)
-    painter = index.get("painter") or {}
-    family = family_named(str(painter.get("class")))
-    if family is not None:
-        traits = UNetTraits(strengths=family.strengths)
-    side = index.get("working_size") or painter.get("side") or (family.side if family else _side(pipeline))
-    return resolve(config, preferred, {}), int(side), traits
-
-
-def _side(pipeline: str | Path) -> int:
-    unet, vae = stored_config(pipeline, "unet"), stored_config(pipeline, "vae")
-    return working_side(unet, vae) if unet and vae else SDXL_SIDE

@@ -72,6 +72,11 @@ class Job:
         return self.candidates.get(self.base, self.pixels)
 
     @property
+    def restored(self) -> str:
+        """The name of the candidate that stage 2 makes."""
+        return "both" if self.base == "repainted" else "restored"
+
+    @property
     def output(self) -> np.ndarray:
         """The candidate that was kept."""
         return self.candidates.get(self.decision.kept, self.pixels)

@@ -17,30 +17,33 @@ from huggingface_hub import snapshot_download
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, causes, nearest
 from grefine.indicators.components import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.domain_check import domain_at
-from grefine.indicators.recipe import PAINTER, assembled_folder, read_recipe, recipe_folder
+from grefine.indicators.recipe import INDEX, PAINTER, assembled_folder, read_recipe, recipe_folder
 from grefine.indicators.released import NAMES
-from grefine.refine.painters.choose import describe_painter, is_place, reopen_painter
+from grefine.refine.painters.choose import FOR_BOTH, SDXL, describe_painter, is_place, reopen_painter
 from grefine.refine.painters.diffusers import DiffusersPainter
 from grefine.refine.single_file import load_single_file
+from grefine.refine.turns import denoiser_of
 from grefine.resources import cache_folder, pipeline_folder, pipeline_names
 from grefine.scorers.component import pipeline_judges, save_judge_tokenizers
 from grefine.scorers.protocol import Scorer
 
-INDEX = "model_index.json"
 MAPS = ("clip", "clip_tokenizer", "pq_prompts")
-SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
-"""What a pipeline with another painter lacks."""
 FOR_PAINTER = ("quantization_config", "device_map", "variant", "use_safetensors", "low_cpu_mem_usage", "max_memory")
-FOR_BOTH = ("local_files_only", "token", "cache_dir", "force_download", "proxies")
-"""What of the arguments of loading is meant for another painter, alone or as well."""
+"""What of the arguments of loading is meant for another painter alone."""
 FULL = ("clip", "pq_prompts")
 """What draws the maps stays in float32: a calibration does not survive another precision, and they are small."""
+HOOKS = {"_hf_hook", "_diffusers_hook"}
+"""What offloading, accelerate's or diffusers', leaves on a part, or on all of its modules with weights."""
 EXTRAS = ("controlnet", "reward", "moe_agiqa", "mdiqa", "lar_iqa", "clipiqa")
 """What a recipe's pipeline lends to a loaded one that lacks it."""
 
 
 class Loading:
-    """The doors of a GRefinePipeline."""
+    """The doors of a GRefinePipeline, and where it runs."""
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return common_device(self.components) or super()._execution_device  # type: ignore
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
@@ -75,8 +78,10 @@ class Loading:
         if folder is not None:
             _refuse_half(folder, index, kwargs)
         # transformers keeps a checkpoint's own precision where diffusers means float32: parts would not fit.
-        dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
-        kwargs["dtype"] = _with_full_maps(dtype)
+        dtype = kwargs["dtype"] = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
+        if dtype != torch.float32 and not isinstance(dtype, str):
+            named = dtype if isinstance(dtype, dict) else {"default": dtype}
+            kwargs["dtype"] = dict.fromkeys(FULL, torch.float32) | named
         stated = index.get("painter") if isinstance(index.get("painter"), Mapping) else None
         for_painter: dict[str, Any] = {"dtype": dtype}
         if stated:
@@ -90,7 +95,11 @@ class Loading:
             if "device_map" not in kwargs:
                 _refuse_unfilled(made, again)
             if stated:
-                painter = reopen_painter(stated, folder or _painter_of_hub(name, stated, kwargs), **for_painter)
+                home: str | Path = folder or name
+                if folder is None and stated.get("from") == PAINTER:  # a pipeline on the Hub brings it along
+                    asked = _given(kwargs, "local_files_only", "token", "cache_dir", "revision")
+                    home = snapshot_download(name, allow_patterns=[f"{PAINTER}/**"], **asked)
+                painter = reopen_painter(stated, home, **for_painter)
                 made._painter = painter and replace(painter, origin=name if recipe is not None else painter.origin)
             return made
         except GRefineError:
@@ -136,7 +145,8 @@ class Loading:
             kwargs: components and settings of this class that replace the shared ones, and `dtype`.
         """
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
-        accepted = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+        takes = inspect.signature(cls.__init__).parameters
+        accepted = [name for name in takes if name != "self"]
         unknown = [name for name in kwargs if name not in accepted]
         if unknown:
             raise ConfigError(f"from_pipe got the unknown argument '{unknown[0]}'{nearest(unknown[0], accepted)}")
@@ -152,8 +162,7 @@ class Loading:
             if isinstance(part, torch.nn.Module):
                 part.to(getattr(pipeline, "_execution_device", "cpu"))
         parts = dict.fromkeys(() if sdxl else SDXL) | settings | shared | lent | kwargs
-        required = inspect.signature(cls.__init__).parameters
-        missing = [n for n in own if required[n].default is inspect.Parameter.empty and parts.get(n) is None]
+        missing = [n for n in own if takes[n].default is inspect.Parameter.empty and parts.get(n) is None]
         if missing:
             hint = " Name a pipeline for the maps, e.g. maps='tiny'." if "clip" in missing else ""
             raise ConfigError(
@@ -222,7 +231,8 @@ class Loading:
         index["_class_name"] = "GRefinePipeline"
         for name, entry in index.items():
             if isinstance(entry, list) and len(entry) == 2 and str(entry[0]).startswith("diffusers_modules"):
-                home = _home_of(getattr(self, name))
+                kinds = type(getattr(self, name)).__mro__  # a remote shim only repeats a class that is installed
+                home = next((kind for kind in kinds if not kind.__module__.startswith("diffusers_modules")), kinds[0])
                 index[name] = [home.__module__, home.__name__]
         path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -252,10 +262,9 @@ class Loading:
         self._painting_pipe("enable_sequential_cpu_offload", *args, **kwargs)
 
     def _painting_pipe(self, method: str, *args: Any, **kwargs: Any) -> None:
-        for name in ("_painter", "_restorer"):
-            pipe = getattr(getattr(self, name, None), "pipe", None)
-            if pipe is not None:
-                getattr(pipe, method)(*args, **kwargs)
+        for painter in (self._painter, self._restorer):  # type: ignore[attr-defined]
+            if getattr(painter, "pipe", None) is not None:
+                getattr(painter.pipe, method)(*args, **kwargs)
 
     def judges(self, steered: Collection[str] = ()) -> list[Scorer]:
         """Return the guard's scorers: the judges among this pipeline's components that did not steer (`steered`)."""
@@ -268,20 +277,28 @@ class Loading:
         self._added_judges = judges
 
 
+def common_device(components: Mapping[str, Any]) -> torch.device | None:
+    """Return the one device of all components; None where they differ or hooks move them, which diffusers resolves.
+
+    It is told by the first weight of each: diffusers asks every module, which takes as long as a small step.
+    """
+    devices = set()
+    for part in (one for one in components.values() if isinstance(one, torch.nn.Module)):
+        path, weight = next(part.named_parameters(), ("", None))
+        modules = [part]
+        for name in path.split(".")[:-1]:
+            modules.append(getattr(modules[-1], name))
+        if any(HOOKS & vars(module).keys() for module in modules):
+            return None
+        devices |= set() if weight is None else {weight.device}
+    return devices.pop() if len(devices) == 1 else None
+
+
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Say whether a lack of memory, of whatever kind and in whoever's words, stands behind an error."""
     words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
-    return any(
-        isinstance(one, (MemoryError, torch.OutOfMemoryError)) or any(word in str(one) for word in words)
-        for one in causes(error)
-    )
-
-
-def _with_full_maps(dtype: Any) -> Any:
-    """Return a dtype for every component, float32 for those of the maps unless they are named."""
-    if dtype == torch.float32 or isinstance(dtype, str):
-        return dtype
-    return dict.fromkeys(FULL, torch.float32) | (dtype if isinstance(dtype, dict) else {"default": dtype})
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return any(isinstance(one, kinds) or any(word in str(one) for word in words) for one in causes(error))
 
 
 def _index_of(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -337,29 +354,17 @@ def _extras_from(maps: str | Path, pipeline: Any, has: Collection[str], sdxl: bo
         return {}
     home = assembled_folder(recipe, (*(() if maps in NAMES else MAPS), *wanted))
     index = json.loads((recipe / INDEX).read_text(encoding="utf-8"))
+    precision = getattr(denoiser_of(pipeline), "dtype", torch.float32)
     found: dict[str, Any] = {}
     for name in wanted:
         library, kind = index[name]
         loader = getattr(importlib.import_module(library), kind)
-        found[name] = loader.from_pretrained(str(home / name), torch_dtype=_precision(pipeline)).eval()
+        found[name] = loader.from_pretrained(str(home / name), torch_dtype=precision).eval()
     defaults = dict(index.get("refine_defaults") or {})
     if defaults.get("restorer") == "controlnet-tile" and "controlnet" not in {*has, *found}:
         defaults["restorer"] = "inpaint"
     keeps = "refine_defaults" in has or not sdxl or maps in NAMES
     return found if keeps or not defaults else found | {"refine_defaults": defaults}
-
-
-def _precision(pipeline: Any) -> torch.dtype:
-    denoisers = (getattr(pipeline, name, None) for name in ("unet", "transformer"))
-    return next((one.dtype for one in denoisers if one is not None), torch.float32)
-
-
-def _painter_of_hub(name: str, stated: Mapping[str, Any], kwargs: Mapping[str, Any]) -> str:
-    """Return a folder with the painter that a pipeline on the Hub brings along."""
-    if stated.get("from") != PAINTER:
-        return name
-    asked = _given(kwargs, "local_files_only", "token", "cache_dir", "revision")
-    return snapshot_download(name, allow_patterns=[f"{PAINTER}/**"], **asked)
 
 
 def _maps_from(pipeline: str | Path) -> dict[str, Any]:
@@ -372,11 +377,3 @@ def _maps_from(pipeline: str | Path) -> dict[str, Any]:
         "pq_prompts": load_prompts(pipeline),
         "calibration": stored_calibration(pipeline).to_dict(),
     }
-
-
-def _home_of(part: Any) -> type:
-    """Return the class of an installed package that a remote shim only repeats."""
-    for kind in type(part).__mro__:
-        if not kind.__module__.startswith("diffusers_modules"):
-            return kind
-    return type(part)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,8 @@ class MapDrawer:
         """Put what a caller gives in the place of our maps; a text that is no path names a provider."""
         device = str(pq.clip.device)
         given = [_opened("quality", quality, device), _opened("alignment", alignment, device)]
-        if aq is not None and phrase_judge != "clip" and _asks_aq(given[1]):
+        aq_draws = given[1] is None or (isinstance(given[1], Combined) and OWN["alignment"] in given[1].names)
+        if aq is not None and phrase_judge != "clip" and aq_draws:
             aq = aq.asking(_asker(phrase_judge, device))
         return cls(pq, aq, *(one.with_own(pq, aq) if isinstance(one, Combined) else one for one in given))
 
@@ -112,9 +113,8 @@ class MapDrawer:
         Maps that were given say nothing of other pictures, and neither a provider from outside nor a model that was
         asked which phrases are missing judges the repair of a mask that it drew, so their scores are left out.
         """
-        measures_p = not (_is_given(self.quality) or isinstance(self.quality, Provider))
-        drew = _is_given(self.alignment) or isinstance(self.alignment, Provider) or self._asks
-        measures_a = any(prompts) and not drew
+        from_outside = [_is_given(one) or isinstance(one, Provider) for one in (self.quality, self.alignment)]
+        measures_p, measures_a = not from_outside[0], any(prompts) and not (from_outside[1] or self._asks)
         ours = (measures_p and self.quality is None) or (measures_a and self.alignment is None and self.aq is not None)
         encoding = self.pq.encode(images) if ours else None
         records: list[dict[str, float]] = [{} for _ in images]
@@ -136,22 +136,19 @@ class MapDrawer:
     def _alignments(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None], encoding: Any = None
     ) -> list[AlignmentMap]:
-        found = [unasked(image) for image in images]
+        ones = [np.ones((image.height, image.width), np.float32) for image in images]
+        found = [AlignmentMap(one, None, (), "No prompt: only p counts.") for one in ones]
         asked = [index for index, prompt in enumerate(prompts) if prompt is not None]
-        words = [prompt or "" for prompt in prompts]
-        if not asked:
+        draw = self.aq if self.alignment is None else self.alignment
+        if not asked or draw is None:
             return found
-        if self.alignment is None:
-            if self.aq is None:
-                return found
-            every = self.aq(images, words, encoding=encoding)
-            drawn = [every[index] for index in asked]
-        elif _is_given(self.alignment):  # one for each picture, whatever was asked of it
-            every = self.alignment(images, words)
+        if self.alignment is None or _is_given(self.alignment):  # one for each picture, whatever was asked of it
+            words = [prompt or "" for prompt in prompts]
+            every = draw(images, words, encoding=encoding)
             drawn = [every[index] for index in asked]
         else:
             some = [images[index] for index in asked]
-            drawn = _checked("alignment", some, self.alignment(some, [prompts[index] for index in asked]))
+            drawn = _checked("alignment", some, draw(some, [prompts[index] for index in asked]))
         for index, one in zip(asked, drawn, strict=True):
             found[index] = one if isinstance(one, AlignmentMap) else AlignmentMap(one, None)
         return found
@@ -166,16 +163,11 @@ def _opened(kind: Any, given: Any, device: str) -> Callable[..., Any] | None:
     return HeatmapQuality(given) if kind == "quality" else HeatmapAlignment(given)
 
 
-def _asks_aq(alignment: Any) -> bool:
-    """Say whether AQ-Map draws, alone or among others."""
-    return alignment is None or (isinstance(alignment, Combined) and OWN["alignment"] in alignment.names)
-
-
 @lru_cache(maxsize=1)
 def _asker(phrase_judge: str, device: str) -> Asker:
     """Return who answers for `vqa` or `vqa=FOLDER`, loaded once."""
     scorer = load_scorer(VQA.name, phrase_judge.partition("=")[2] or None, device)
-    return scorer.rather_yes  # type: ignore[attr-defined]
+    return partial(scorer.ask, against=True)  # type: ignore[attr-defined]
 
 
 def draw_maps(jobs: Sequence[Job], maps: MapDrawer) -> list[Job]:
@@ -190,16 +182,6 @@ def draw_maps(jobs: Sequence[Job], maps: MapDrawer) -> list[Job]:
         notes = (alignment.note,) if alignment.note else ()
         drawn.append(replace(job, quality=quality, alignment=alignment, warnings=(*job.warnings, *notes)))
     return drawn
-
-
-def own_scores(quality: QualityMap, alignment: AlignmentMap) -> dict[str, float]:
-    """Return the maps' own p and a as a record."""
-    return {"p": quality.score} | ({} if alignment.score is None else {"a": alignment.score})
-
-
-def unasked(image: Image.Image) -> AlignmentMap:
-    """Return the alignment of a picture that nothing was asked of."""
-    return AlignmentMap(np.ones((image.height, image.width), np.float32), None, (), "No prompt: only p counts.")
 
 
 def _is_given(provider: Any) -> bool:

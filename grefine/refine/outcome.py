@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from grefine.refine.composite import rounded, to_tensor
-from grefine.refine.denoise import Backbone
 from grefine.refine.guard import Panel, decide
 from grefine.refine.job import Job, timed
-from grefine.refine.maps import own_scores
 from grefine.refine.settings import RefineConfig
 from grefine.refine.vae import encode_images
 from grefine.types import Decision, Kept, Scores
@@ -24,30 +23,11 @@ def keep_best(jobs: Sequence[Job], panel: Panel, config: RefineConfig, plan_only
     several = [job for job in jobs if config.guard and len(job.candidates) > 1]
     with timed(several, "guard"):
         panel.look_ahead((list(job.candidates.values()), job.text) for job in several)
-    decided = [_keep_best(job, panel, config, plan_only) for job in jobs]
-    return [_told(job, panel, config) for job in decided]
+    return [_told(_decided(job, panel, config, plan_only), panel, config) for job in jobs]
 
 
-def _told(job: Job, panel: Panel, config: RefineConfig) -> Job:
-    """Say beside the reason that a picture is foreign, who chose among several repaints, and who decided."""
-    job = replace(job, choosing=tuple(panel.choosing(job.text)) if max(job.drawn, default=1) > 1 else ())
-    reason = f"{job.forced} {job.decision.reason}"
-    if job.choosing:
-        counts = " and ".join(f"{job.drawn.count(n)} x {n}" for n in sorted(set(job.drawn), reverse=True))
-        reason += f" {', '.join(job.choosing)} chose among the repaints (regions x tries: {counts})"
-        reason += f"; {_deciders(panel, job)} decided." if config.guard else "."
-    return replace(job, decision=replace(job.decision, reason=reason.strip()))
-
-
-def _deciders(panel: Panel, job: Job) -> str:
-    """Name who decided: judges apart from those that chose, and the maps for an axis that none of them covers."""
-    names, _ = panel.deciding(job.decision.candidates.get("original", {}))
-    maps = {"p": "the quality map (p)", "a": "the alignment map (a)"}
-    return ", ".join(dict.fromkeys(maps.get(name) or panel.specs[name].name for name in names)) or "nobody"
-
-
-def _keep_best(job: Job, panel: Panel, config: RefineConfig, plan_only: bool) -> Job:
-    before = Scores(own_scores(job.quality, job.alignment))
+def _decided(job: Job, panel: Panel, config: RefineConfig, plan_only: bool) -> Job:
+    before = Scores({"p": job.quality.score} | ({} if job.alignment.score is None else {"a": job.alignment.score}))
     if len(job.candidates) == 1:
         lost = job.warnings[-1] if job.plan.regions and job.warnings else ""
         reason = "Only planned, as asked." if plan_only else job.plan.note or lost or "Nothing was to be repaired."
@@ -65,7 +45,23 @@ def _keep_best(job: Job, panel: Panel, config: RefineConfig, plan_only: bool) ->
         return replace(job, decision=Decision(kept, reason, guarded=False), before=before, after=Scores(after))
 
 
-def latents_of(jobs: Sequence[Job], pipe: Backbone) -> Tensor | list[Tensor]:
+def _told(job: Job, panel: Panel, config: RefineConfig) -> Job:
+    """Say beside the reason that a picture is foreign, who chose among several repaints, and who decided."""
+    choosing = tuple(panel.choosing(job.text)) if max(job.drawn, default=1) > 1 else ()
+    reason = f"{job.forced} {job.decision.reason}"
+    if choosing:
+        counts = " and ".join(f"{job.drawn.count(n)} x {n}" for n in sorted(set(job.drawn), reverse=True))
+        reason += f" {', '.join(choosing)} chose among the repaints (regions x tries: {counts})"
+    if choosing and config.guard:
+        names, _ = panel.deciding(job.decision.candidates.get("original", {}))
+        maps = {"p": "the quality map (p)", "a": "the alignment map (a)"}  # for an axis that no judge covers
+        deciders = dict.fromkeys(maps.get(name) or panel.specs[name].name for name in names)
+        reason += f"; {', '.join(deciders) or 'nobody'} decided"
+    reason += "." if choosing else ""
+    return replace(job, choosing=choosing, decision=replace(job.decision, reason=reason.strip()))
+
+
+def latents_of(jobs: Sequence[Job], pipe: Any) -> Tensor | list[Tensor]:
     """Return the latents of the last stage that ran, before anything was put back.
 
     An image that needed no repair gives its encoded self. Unequal shapes come as a list.

@@ -43,20 +43,9 @@ TOUCHED = 0.1
 """A met thing is part of what is wrong when at least this share of it is."""
 
 
-@dataclass(frozen=True)
-class Claim:
-    """The pixels that a met phrase claims, as bits: its map is drawn once, and kept in a thirty-second of its size."""
-
-    bits: np.ndarray
-    shape: tuple[int, ...]
-
-    def draw(self) -> np.ndarray:
-        """Return the `(H, W)` mask."""
-        return np.unpackbits(self.bits, count=math.prod(self.shape)).reshape(self.shape).view(bool)
-
-
-Claims = dict[int, Claim]
-"""What each met phrase claims; without those that claim nothing, or so much that they are backgrounds."""
+Claims = dict[int, np.ndarray]
+"""The pixels that each met phrase claims, as bits: its map is drawn once, and kept in a thirty-second of its size.
+Without phrases that claim nothing, or so much that they are backgrounds."""
 
 
 @dataclass(frozen=True)
@@ -79,29 +68,27 @@ class Planner:
     calibration: Calibration
     side: int
     """Of the square that the painter works at."""
-    traits: UNetTraits = PLAIN
-    phrasing: Phrasing | None = None
-    """How the painter wants to be told; phrase first where it is left out."""
-    strength: float | None = None
+    traits: UNetTraits
+    phrasing: Phrasing
+    """How the painter wants to be told."""
+    strength: float | None
     """A caller's own."""
 
     def __call__(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs with their plans."""
-        return [replace(job, plan=self._plan(job)) for job in jobs]
-
-    def _plan(self, job: Job) -> RepairPlan:
-        with timed([job], "plan"):
-            found = Findings(job.quality, job.alignment, job.parsed, job.user_mask)
-            plan = plan_repair(found, self.config, self.calibration, self.side, self.traits)
-            plan = plan if self.phrasing is None else self.phrasing.reword(plan, job.alignment)
-            if self.strength is None:
-                return plan
-            return replace(plan, regions=tuple(_as_asked(region, self.strength) for region in plan.regions))
-
-
-def _as_asked(region: Region, strength: float) -> Region:
-    """Return a region at a caller's strength: who marks a place and says how strongly wants something else there."""
-    return replace(region, strength=strength, is_restoration=region.is_restoration and region.kind != "user")
+        planned = []
+        for job in jobs:
+            with timed([job], "plan"):
+                found = Findings(job.quality, job.alignment, job.parsed, job.user_mask)
+                plan = plan_repair(found, self.config, self.calibration, self.side, self.traits)
+                plan = self.phrasing.reword(plan, job.alignment)
+                if self.strength is not None:
+                    # Who marks a place and says how strongly wants something else there.
+                    regions = [replace(region, strength=self.strength) for region in plan.regions]
+                    regions = [replace(one, is_restoration=False) if one.kind == "user" else one for one in regions]
+                    plan = replace(plan, regions=tuple(regions))
+            planned.append(replace(job, plan=plan))
+        return planned
 
 
 def plan_repair(
@@ -183,8 +170,12 @@ def find_claims(alignment: AlignmentMap, threshold: float) -> Claims:
     for index, aligned in enumerate(alignment.phrases):
         values = aligned.claimed
         if values is not None and (claim := values > threshold).mean() <= BACKGROUND:
-            found[index] = Claim(np.packbits(claim), claim.shape)
+            found[index] = np.packbits(claim)
     return found
+
+
+def _unpacked(claim: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.unpackbits(claim, count=math.prod(shape)).reshape(shape).view(bool)
 
 
 def edit_map(alignment: AlignmentMap, claim_threshold: float | None, claims: Claims | None = None) -> np.ndarray:
@@ -200,7 +191,7 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None, claims: Cla
     claims = find_claims(alignment, claim_threshold) if claims is None else claims
     claimed = np.zeros(kept.shape, np.uint16)
     for claim in claims.values():
-        claimed += claim.draw()
+        claimed += _unpacked(claim, kept.shape)
     phrases = [aligned.phrase for aligned in alignment.phrases]
     for index, asked in enumerate(alignment.phrases):
         if asked.defect is None or _is_carried(alignment, index):
@@ -215,7 +206,7 @@ def edit_map(alignment: AlignmentMap, claim_threshold: float | None, claims: Cla
         place = region > claim_threshold
         placed = asked.defect == "noun" and asked.host is None
         for other in (o for o in claims if o in (index, asked.host) or depends_on(o, index, phrases)):
-            claim = claims[other].draw()
+            claim = _unpacked(claims[other], kept.shape)
             shared = (claim & place).sum()
             # A place that was looked for has made way already; what it shares then is the thing's own dots or stripes.
             its_own = shared > COVERED * (min(claim.sum(), place.sum()) if placed else place.sum())
@@ -240,7 +231,7 @@ def protected_mask(cut: np.ndarray, claims: Claims) -> np.ndarray:
     """Return the places of met things with which nothing is wrong: a mask that grows must not grow into them."""
     kept = np.zeros(cut.shape, bool)
     for packed in claims.values():
-        claim = packed.draw()
+        claim = _unpacked(packed, cut.shape)
         if (cut & claim).sum() < TOUCHED * claim.sum():
             kept |= claim
     return kept
@@ -281,9 +272,9 @@ def cut_up(part: MaskPart, shape: tuple[int, ...], config: RefineConfig, working
     pieces = split_large(part, working)
     if _widest(part.box) > LARGEST_CROP * working:
         return pieces
-    # CropBatch smaller than the working size are enlarged to it, so none costs less.
-    cost = sum(max(_area(crop_of(piece.box, shape, config, working)), working**2) for piece in pieces)
-    return [part] if _area(crop_of(part.box, shape, config, working)) <= cost else pieces
+    # Crops smaller than the working size are enlarged to it, so none costs less.
+    cost = sum(max(_cost(piece.box, shape, config, working), working**2) for piece in pieces)
+    return [part] if _cost(part.box, shape, config, working) <= cost else pieces
 
 
 def group_parts(
@@ -292,19 +283,18 @@ def group_parts(
     """Join parts whose common crop costs no more than their own two, the first pair first, until none is left."""
     groups = [[part] for part in parts]
     boxes = [part.box for part in parts]
-    costs = [_area(crop_of(box, shape, config, working)) for box in boxes]
+    costs = [_cost(box, shape, config, working) for box in boxes]
 
     def cheaper(i: int, j: int) -> bool:
         joint = union((boxes[i], boxes[j]))
-        if _widest(joint) > LARGEST_CROP * working:
-            return False
-        return _area(crop_of(joint, shape, config, working)) <= costs[i] + costs[j]
+        fits = _widest(joint) <= LARGEST_CROP * working
+        return fits and _cost(joint, shape, config, working) <= costs[i] + costs[j]
 
     def join(i: int, j: int) -> None:
         groups[i] += groups.pop(j)
         boxes[i] = union((boxes[i], boxes.pop(j)))
         costs.pop(j)
-        costs[i] = _area(crop_of(boxes[i], shape, config, working))
+        costs[i] = _cost(boxes[i], shape, config, working)
 
     at = 0
     while at < len(groups):
@@ -336,7 +326,7 @@ def describe(
     config: RefineConfig,
     caption: str,
     working: int,
-    traits: UNetTraits = PLAIN,
+    traits: UNetTraits,
 ) -> Region:
     """Turn one part of the mask into a region with crop, kind, prompt, strength and reason.
 
@@ -349,9 +339,15 @@ def describe(
     place = Place(core)
     wrong = float(worst[core].mean()) if found.user_mask is None else 1.0
     asked = asking_phrases(place, found.alignment, wrong) if config.use_aq else []
-    if found.user_mask is not None and config.use_aq and not asked:
-        asked = missing_unplaced(found.alignment)
     phrases = found.alignment.phrases
+    if found.user_mask is not None and config.use_aq and not asked:
+        # A person's mark says where the least seen of the missing things goes that belong on no other.
+        missing = [
+            index
+            for index, one in enumerate(phrases)
+            if one.defect == "noun" and undrawn(one, "region") is not None and (one.host is None or one.phrase.beside)
+        ]
+        asked = sorted(missing, key=lambda index: phrases[index].a_phs)[:1]
     bad = float((1.0 - found.quality.values[core]).mean())
     kind: RegionKind
     if asked and traits.damage and config.use_pq and bad >= OBSCURED:
@@ -383,7 +379,7 @@ def describe(
     return Region(box, part[top:bottom, left:right], prompt, strength, kind, reason, tuple(asked), not asked)
 
 
-def asking_phrases(place: Place, alignment: AlignmentMap, wrong: float = 1.0) -> list[int]:
+def asking_phrases(place: Place, alignment: AlignmentMap, wrong: float) -> list[int]:
     """Return the defective phrases that belong into a part, the most certain first; `wrong` is its mean badness."""
     heights = {}
     for index, asked in enumerate(alignment.phrases):
@@ -393,18 +389,6 @@ def asking_phrases(place: Place, alignment: AlignmentMap, wrong: float = 1.0) ->
             if height >= COVERED * min(wrong, 1.0):
                 heights[index] = height
     return sorted(heights, key=lambda index: -heights[index])
-
-
-def missing_unplaced(alignment: AlignmentMap) -> list[int]:
-    """Return the least seen of the missing things that belong on no other: a person's mark says where it goes."""
-    homeless = {
-        index: asked.a_phs
-        for index, asked in enumerate(alignment.phrases)
-        if asked.defect == "noun"
-        and undrawn(asked, "region") is not None
-        and (asked.host is None or asked.phrase.beside)
-    }
-    return sorted(homeless, key=lambda index: homeless[index])[:1]
 
 
 def region_phrase_text(alignment: AlignmentMap, index: int, part: np.ndarray) -> str:
@@ -447,5 +431,7 @@ def _widest(box: Box) -> int:
     return max(box[2] - box[0], box[3] - box[1])
 
 
-def _area(box: Box) -> int:
-    return (box[2] - box[0]) * (box[3] - box[1])
+def _cost(part: Box, shape: tuple[int, ...], config: RefineConfig, working: int) -> int:
+    """Return the pixels of a part's crop."""
+    left, top, right, bottom = crop_of(part, shape, config, working)
+    return (right - left) * (bottom - top)

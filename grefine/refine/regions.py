@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt, find_objects, label
 
 from grefine.types import Box
 
@@ -44,8 +45,6 @@ class MaskPart:
 
 def connected_parts(mask: np.ndarray) -> list[MaskPart]:
     """Return the connected parts (8 neighbours) of a mask, in reading order."""
-    from scipy.ndimage import find_objects, label
-
     labels, _ = label(mask, structure=np.ones((3, 3), dtype=int))  # pyright: ignore[reportGeneralTypeIssues]
     parts = []
     for index, (rows, columns) in enumerate(find_objects(labels), start=1):
@@ -105,22 +104,16 @@ def binarise(values: np.ndarray, threshold: float | Literal["mean"]) -> np.ndarr
 
 def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
     """Widen a mask by so many pixels in every direction."""
-    from scipy.ndimage import distance_transform_edt
-
     if pixels < 1 or not mask.any():
         return mask
     return distance_transform_edt(~mask) <= pixels  # pyright: ignore[reportOperatorIssue]
 
 
 def crop_box(part: Box, size: tuple[int, int], context: float, smallest: int, largest: int) -> Box:
-    """Give a part its crop: square where the picture allows it, with context around.
+    """Give a part, in its tight box, its crop: square where the picture allows it, with context around.
 
-    Args:
-        part: the tight box.
-        size: the picture's height and width.
-        context: room on each side as a share of the part's longer side.
-        smallest: least side of a crop, so that little places are not blown up.
-        largest: most side of a crop, unless the part is wider: it has a margin then, up to `LARGEST_CROP` times this.
+    `context` is a share of the part's longer side. A crop measures `smallest` at least, so that little places are not
+    blown up, and `largest` at most, unless the part is wider: it has a margin then, up to `LARGEST_CROP` times that.
     """
     height, width = size
     left, top, right, bottom = part
@@ -129,15 +122,14 @@ def crop_box(part: Box, size: tuple[int, int], context: float, smallest: int, la
     roomy = min(longest + round(MARGIN * largest), round(LARGEST_CROP * largest))
     most = largest if longest <= largest else roomy
     side = min(max(wanted, smallest), most)
-    x, span_x = _place((left + right) / 2, max(side, right - left), width)
-    y, span_y = _place((top + bottom) / 2, max(side, bottom - top), height)
-    return x, y, x + span_x, y + span_y
 
+    def place(start: int, end: int, limit: int) -> tuple[int, int]:
+        span = min(max(side, end - start), limit)
+        first = min(max(round((start + end) / 2 - span / 2), 0), limit - span)
+        return first, first + span
 
-def _place(centre: float, span: int, limit: int) -> tuple[int, int]:
-    span = min(span, limit)
-    start = min(max(round(centre - span / 2), 0), limit - span)
-    return start, span
+    (x, x_end), (y, y_end) = place(left, right, width), place(top, bottom, height)
+    return x, y, x_end, y_end
 
 
 def working_size(height: int, width: int, side: int, multiple: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
 from grefine.refine.tiles import join, tile_boxes
 from grefine.scorers.noise import INVISIBLE
-from grefine.types import Box, QualityMap
+from grefine.types import Box
 
 RESTORERS = ("inpaint", "controlnet-tile", "refiner", "none")
 Restore = Callable[..., Image.Image]
@@ -60,9 +60,12 @@ class CallableRestorer(Painter):
 
 
 def choose_restorer(
-    chosen: str | Restore | Painter, painter: Painter, sdxl: SDXLPainter | None, refiner: Restore | None = None
+    chosen: str | Restore | Painter, painter: Painter, sdxl: SDXLPainter | None, refiner: Any, steps: int
 ) -> Painter | None:
-    """Return the stage 2 that a name, a painter or a callable means: "inpaint" is stage 1's painter, "none" None."""
+    """Return the stage 2 that a name, a painter or a callable means: "inpaint" is stage 1's painter, "none" None.
+
+    `refiner` is a loaded image-to-image pipeline or None; it runs exactly `steps` steps.
+    """
     if isinstance(chosen, Painter):
         return chosen
     own = {"side": painter.side, "multiple": painter.multiple}
@@ -85,7 +88,13 @@ def choose_restorer(
                 "restorer 'refiner' needs an SDXL refiner: give a loaded StableDiffusionXLImg2ImgPipeline to "
                 "`pipe.use_refiner(...)` first, or choose restorer='inpaint'."
             )
-        return CallableRestorer(function=refiner, name="the SDXL refiner", **own)
+
+        def refine(image: Image.Image, prompt: str, strength: float, generator: torch.Generator) -> Image.Image:
+            asked = {"strength": strength, "num_inference_steps": math.ceil(steps / strength - 1e-9)}
+            output = refiner(prompt=prompt, image=image, generator=generator, **asked)
+            return output.images[0].resize(image.size, Image.Resampling.LANCZOS)
+
+        return CallableRestorer(function=refine, name="the SDXL refiner", **own)
     raise ConfigError(
         f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)} here; another painter for stage 2 is given by "
         f"`use_restorer` or `--restorer`{nearest(chosen, RESTORERS)}"
@@ -102,29 +111,21 @@ def restore_pictures(
     """Stage 2: restore mildly what stage 1 left, or the original where stage 1 was skipped or turned down."""
     if restorer is None:
         return list(jobs)
+    repainted = [job for job in jobs if "repainted" in job.candidates]
     if config.guard:
-        repainted = [job for job in jobs if "repainted" in job.candidates]
         with timed(repainted, "guard"):
             panel.look_ahead((list(job.candidates.values()), job.text) for job in repainted)
-    based = [_choose_base(job, panel, config) for job in jobs]
-    todo = [job for job in based if _is_restored(job, config)]
-    if not todo:
-        return based
+    based = {job.index: job for job in jobs}
+    for job in repainted:
+        with timed([job], "guard"):
+            if not config.guard or decide(panel, job.candidates, job.text, config)[0].kept == "repainted":
+                based[job.index] = replace(job, base="repainted")
+    todo = [job for job in based.values() if _is_restored(job, config)]
     with timed(todo, "restore"):
         done = _restore(todo, restorer, config)
         if config.preserve == "paper" and not config.literal:
             done = _spare(done, maps, config)
-    return [done.get(job.index, job) for job in based]
-
-
-def _choose_base(job: Job, panel: Panel, config: RefineConfig) -> Job:
-    """Build on the repaint, or on the original where the guard turns the repaint down."""
-    if "repainted" not in job.candidates:
-        return job
-    with timed([job], "guard"):
-        if config.guard and decide(panel, job.candidates, job.text, config)[0].kept != "repainted":
-            return job
-    return replace(job, base="repainted")
+    return list((based | {job.index: job for job in done}).values())
 
 
 def _is_restored(job: Job, config: RefineConfig) -> bool:
@@ -135,96 +136,39 @@ def _is_restored(job: Job, config: RefineConfig) -> bool:
     return (job.plan.restore or not config.gated) and (job.base == "repainted" or looks_bad)
 
 
-def _spare(done: Mapping[int, Job], maps: MapDrawer, config: RefineConfig) -> dict[int, Job]:
-    """Give restored pictures their old pixels back where they were good and were not made better."""
-    restored = [job for job in done.values() if restored_name(job) in job.candidates]
-    pictures = [Image.fromarray(rounded(job.candidates[restored_name(job)])) for job in restored]
-    qualities = (maps.qualities(pictures) if pictures else None) or [None] * len(pictures)
-    threshold = with_overrides(maps.calibration, config).mask_threshold
-    spared = {}
-    for job, after in zip(restored, qualities, strict=True):
-        name, good = restored_name(job), ~job.plan.mask & (1.0 - job.quality.values <= threshold)
-        kept = keep_good_places(job, job.candidates[name], after, good, config)
-        spared[job.index] = replace(job, candidates=job.candidates | {name: kept})
-    return {**done, **spared}
-
-
-def restored_name(job: Job) -> str:
-    """Return the name of the candidate that stage 2 makes."""
-    return "both" if job.base == "repainted" else "restored"
-
-
-def keep_good_places(
-    job: Job, restored: np.ndarray, after: QualityMap | None, good: np.ndarray, config: RefineConfig
-) -> np.ndarray:
-    """Return the restored picture with its old pixels wherever a good place was not made better, without a seam.
-
-    A good place has nothing to be mended: it keeps its pixels where its quality fell by more than noise, and where
-    the change can be seen although its quality did not rise.
-
-    Args:
-        job: the picture as it was before stage 2.
-        restored: `(H, W, 3)` in 0..255.
-        after: the quality map of `restored`; None when it cannot be drawn, so that no place is known to be better.
-        good: `(H, W)` bool, where nothing was wrong before.
-        config: the settings; `guard_resolution` is the noise of the map.
-    """
-    noise = config.guard_resolution or 0.0
-    gain = np.zeros(good.shape) if after is None else after.values - job.quality.values
-    seen = local_change(job.current, restored) > VISIBLE
-    harmed = good & ((gain < -noise) | (seen & (gain <= noise)))
-    weight = fade_out(harmed)[..., None]
-    blended = (1.0 - weight) * restored + weight * job.current
-    return np.where(harmed[..., None], job.current, blended).astype(np.float32)
-
-
-def refiner_of(img2img: Any, steps: int) -> Restore:
-    """Make a restorer of a loaded image-to-image pipeline, running exactly `steps` steps."""
-
-    def restore(image: Image.Image, prompt: str, strength: float, generator: torch.Generator) -> Image.Image:
-        total = math.ceil(steps / strength - 1e-9)
-        output = img2img(prompt=prompt, image=image, strength=strength, num_inference_steps=total, generator=generator)
-        return output.images[0].resize(image.size, Image.Resampling.LANCZOS)
-
-    return restore
-
-
-def _boxes(job: Job, painter: Painter, exact: bool) -> list[Box]:
-    """Return the boxes that stage 2 looks at: the repaired places, or the whole picture in one or more."""
-    if exact:
-        return [region.box for region in job.plan.regions]
-    return tile_boxes(*job.pixels.shape[:2], painter.side, painter.multiple)
-
-
-def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> dict[int, Job]:
-    """Return the jobs with what stage 2 made of them, by their index; those without a box are left out."""
-    exact = config.preserve == "exact"
-    boxes = [_boxes(job, restorer, exact) for job in jobs]
-    crops = [[_crop(job, box, restorer, config) for box in own] for job, own in zip(jobs, boxes, strict=True)]
+def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> list[Job]:
+    """Redraw the repaired places, or the whole pictures in one tile or more, and add what became of them."""
+    exact, in_sight = config.preserve == "exact", restorer.traits.damage
+    crops: list[list[CropJob]] = []
+    boxes: list[list[Box]] = []
+    for job in jobs:
+        tiles = [] if exact else tile_boxes(*job.pixels.shape[:2], restorer.side, restorer.multiple)
+        boxes.append([region.box for region in job.plan.regions] if exact else tiles)
+        words = restorer.phrasing.whole(job.plan.prompt)
+        crops.append(
+            [
+                CropJob(
+                    job,
+                    0,
+                    job.current[top:bottom, left:right],
+                    np.ones((bottom - top, right - left), dtype=bool),
+                    working_size(bottom - top, right - left, restorer.side, restorer.multiple),
+                    words,
+                    config.delta,
+                    derive(job.seed, "restore", left, top, right, bottom),
+                    job.plan.token_weights if words == job.plan.prompt else (),
+                    source_visible=in_sight,
+                    repair_in_place=in_sight,
+                )
+                for left, top, right, bottom in boxes[-1]
+            ]
+        )
     painted = iter(restorer([crop for own in crops for crop in own], "restore"))
-    return {
-        job.index: _joined(job, views, own, [next(painted) for _ in own], None if exact else restorer.side)
+    tile = None if exact else restorer.side
+    return [
+        _joined(job, views, own, [next(painted) for _ in own], tile)
         for job, views, own in zip(jobs, boxes, crops, strict=True)
-    }
-
-
-def _crop(job: Job, box: Box, restorer: Painter, config: RefineConfig) -> CropJob:
-    left, top, right, bottom = box
-    pixels, in_sight = job.current[top:bottom, left:right], restorer.traits.damage
-    words = restorer.phrasing.whole(job.plan.prompt)
-    return CropJob(
-        job,
-        0,
-        pixels,
-        np.ones(pixels.shape[:2], dtype=bool),
-        working_size(bottom - top, right - left, restorer.side, restorer.multiple),
-        words,
-        config.delta,
-        derive(job.seed, "restore", *box),
-        job.plan.token_weights if words == job.plan.prompt else (),
-        source_visible=in_sight,
-        repair_in_place=in_sight,
-    )
+    ]
 
 
 def _joined(
@@ -238,12 +182,36 @@ def _joined(
     # Tiles of one picture must not drift apart, however large they are.
     side = tile if len(crops) > 1 else None
     matched = [match_low_frequencies(one.pixels, crop.pixels, side) for one, crop in zip(painted, crops, strict=True)]
-    views = list(zip(boxes, matched, strict=True))
     if tile is not None:
-        pixels = join(job.pixels.shape, views)
+        pixels = join(job.pixels.shape, list(zip(boxes, matched, strict=True)))
     else:
-        pixels = job.current
-        for (box, crop), region in zip(views, job.plan.regions, strict=True):
-            pixels = paste(pixels, crop, box, region.mask, FEATHER, match_ring=False)
+        pixels = job.current.astype(np.float32)
+        for crop, region in zip(matched, job.plan.regions, strict=True):
+            pixels[region.place] = paste(pixels[region.place], crop, region.mask, FEATHER, match_ring=False)
     latents = tuple(one.latents for one in painted if one.latents is not None) or job.latents
-    return replace(job, candidates=job.candidates | {restored_name(job): pixels}, latents=latents)
+    return replace(job, candidates=job.candidates | {job.restored: pixels}, latents=latents)
+
+
+def _spare(jobs: Sequence[Job], maps: MapDrawer, config: RefineConfig) -> list[Job]:
+    """Give restored pictures their old pixels back wherever a good place was not made better, without a seam.
+
+    A good place has nothing to be mended: it keeps its pixels where its quality fell by more than noise, and where
+    the change can be seen although its quality did not rise. Where no map of the restored picture can be drawn, no
+    place is known to be better.
+    """
+    restored = [job for job in jobs if job.restored in job.candidates]
+    pictures = [Image.fromarray(rounded(job.candidates[job.restored])) for job in restored]
+    qualities = (maps.qualities(pictures) if pictures else None) or [None] * len(pictures)
+    threshold, noise = with_overrides(maps.calibration, config).mask_threshold, config.guard_resolution or 0.0
+    spared = {job.index: job for job in jobs}
+    for job, after in zip(restored, qualities, strict=True):
+        pixels = job.candidates[job.restored]
+        good = ~job.plan.mask & (1.0 - job.quality.values <= threshold)
+        gain = np.zeros(good.shape) if after is None else after.values - job.quality.values
+        seen = local_change(job.current, pixels) > VISIBLE
+        harmed = good & ((gain < -noise) | (seen & (gain <= noise)))
+        weight = fade_out(harmed)[..., None]
+        blended = (1.0 - weight) * pixels + weight * job.current
+        kept = np.where(harmed[..., None], job.current, blended).astype(np.float32)
+        spared[job.index] = replace(job, candidates=job.candidates | {job.restored: kept})
+    return list(spared.values())

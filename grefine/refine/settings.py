@@ -237,7 +237,7 @@ class UNetTraits:
     strength: float = 0.4
     """Most strength for a place that is mended in sight: what is seen need not be guessed."""
     steps: int | None = None
-    """Most steps for what is mended in traits, all of stage 2 included: the first prediction decides, and more steps
+    """Most steps for what is mended in sight, all of stage 2 included: the first prediction decides, and more steps
     drift from it. None: no limit. A call that asks for a number of steps gets it."""
     least_change: float = 0.0
     """What is changed in sight stays exactly as it was where the repaint moves it less than this (on average round a

@@ -13,11 +13,10 @@ from huggingface_hub import constants, snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
-from grefine.indicators.recipe import assembled_folder, recipe_folder
+from grefine.indicators.recipe import INDEX, assembled_folder, recipe_folder
 from grefine.resources import pipeline_folder
 
 Shapes = dict[str, tuple[int, ...]]
-INDEX = "model_index.json"
 UNET = "model.diffusion_model."
 PARTS = {
     "unet": (UNET,),
@@ -26,12 +25,15 @@ PARTS = {
     "text_encoder_2": ("conditioner.embedders.1.model.",),
 }
 """How the names of each part's weights begin in a file of SDXL's original layout."""
-CONFIGS = ("*.json", "**/*.json", "*.txt", "**/*.txt")
 SOURCES = {
     4: "stabilityai/stable-diffusion-xl-base-1.0",
     9: "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
 }
 """Where diffusers asks how the parts of a file are built, by the UNet's input channels."""
+PASS_A_FOLDER = (
+    f"Pass config=FOLDER, a local SDXL pipeline in diffusers' layout ({INDEX}, unet/config.json, tokenizer/ and so "
+    "on; its weights are not needed), or run `grefine fetch sdxl` once with a network."
+)
 
 
 def load_single_file(
@@ -48,13 +50,16 @@ def load_single_file(
     asked = {"config": folder, "local_files_only": local_files_only} | kwargs
     try:
         if shapes and folder is not None and Path(folder).is_dir() and not {"unet", "original_config"} & kwargs.keys():
-            asked["unet"] = _unet(file, shapes, folder, kwargs)
+            # The UNet with the file's own number of input channels, whichever its folder names.
+            passed = {name: value for name, value in kwargs.items() if name not in PARTS}
+            passed |= {"in_channels": _channels(shapes), "local_files_only": True}
+            asked["unet"] = UNet2DConditionModel.from_single_file(file, config=folder, subfolder="unet", **passed)
         pipe = StableDiffusionXLInpaintPipeline.from_single_file(file, **asked)
     except Exception as error:  # diffusers raises what its readers meet: nothing narrower covers them
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        hint = "" if folder is not None else f". {_pass_a_folder()}"
+        hint = "" if folder is not None else f" {PASS_A_FOLDER}"
         raise ConfigError(
-            f"'{file}' could not be read as an SDXL checkpoint: {lines[0].rstrip('.')}{hint or '.'}"
+            f"'{file}' could not be read as an SDXL checkpoint: {lines[0].rstrip('.')}.{hint}"
         ) from error
     if "vae" not in kwargs and pipe.vae is not None:
         # The folder may describe a VAE that is safe in half precision; the file's own overflows there.
@@ -111,25 +116,27 @@ def find_config(
     """Return the folder that says how a file's parts are built; None or a Hub id where diffusers may ask for it."""
     if config is not None and Path(config).is_dir():
         if not (Path(config) / INDEX).is_file():
-            raise ConfigError(f"config='{config}' holds no {INDEX}. {_pass_a_folder()}")
+            raise ConfigError(f"config='{config}' holds no {INDEX}. {PASS_A_FOLDER}")
         if not describes(Path(config), shapes):
-            raise ConfigError(f"config='{config}' describes a UNet of other widths than '{file}'. {_pass_a_folder()}")
+            raise ConfigError(f"config='{config}' describes a UNet of other widths than '{file}'. {PASS_A_FOLDER}")
         return str(config)
-    if config is None:
-        for known in nearby:
-            folder = _folder_of(known)
-            if folder is not None and shapes and describes(folder, shapes):
-                return str(folder)
+    for known in nearby if config is None else ():
+        folder, recipe = None, recipe_folder(known)
+        if recipe is not None:
+            with contextlib.suppress(WeightsMissing):
+                folder = assembled_folder(recipe)
+        folder = folder or pipeline_folder(known)
+        if folder is not None and shapes and describes(folder, shapes):
+            return str(folder)
     if not offline:
         return None if config is None else str(config)
-    channels = _channels(shapes)
-    source = str(config) if config is not None else SOURCES.get(channels, SOURCES[4])
+    source = str(config) if config is not None else SOURCES.get(_channels(shapes), SOURCES[4])
     try:
-        return snapshot_download(source, local_files_only=True, allow_patterns=list(CONFIGS))
+        texts = ["*.json", "**/*.json", "*.txt", "**/*.txt"]
+        return snapshot_download(source, local_files_only=True, allow_patterns=texts)
     except (OSError, ValueError) as error:
         raise WeightsMissing(
-            f"How the parts of '{file}' are built is not on this machine, and no network may be asked. "
-            f"{_pass_a_folder()}"
+            f"How the parts of '{file}' are built is not on this machine, and no network may be asked. {PASS_A_FOLDER}"
         ) from error
 
 
@@ -141,35 +148,11 @@ def describes(folder: Path, shapes: Shapes) -> bool:
     if f"{UNET}input_blocks.0.0.weight" not in shapes:  # a UNet of one's own is given beside the file
         return True
     geometry = json.loads(known.read_text(encoding="utf-8"))
-    words = {
-        shape[1] for name, shape in shapes.items() if name.startswith(UNET) and name.endswith("attn2.to_k.weight")
-    }
+    reads = [name for name in shapes if name.startswith(UNET) and name.endswith("attn2.to_k.weight")]
+    words = {shapes[name][1] for name in reads}
     first = shapes[f"{UNET}input_blocks.0.0.weight"][0]
     return geometry.get("block_out_channels", [None])[0] == first and words == {geometry.get("cross_attention_dim")}
 
 
-def _folder_of(pipeline: str | Path) -> Path | None:
-    recipe = recipe_folder(pipeline)
-    if recipe is not None:
-        with contextlib.suppress(WeightsMissing):
-            return assembled_folder(recipe)
-    return pipeline_folder(pipeline)
-
-
-def _unet(file: str, shapes: Shapes, folder: str, kwargs: Mapping[str, Any]) -> Any:
-    """Read the UNet with the file's own number of input channels, whichever its folder names."""
-    passed = {name: value for name, value in kwargs.items() if name not in PARTS}
-    return UNet2DConditionModel.from_single_file(
-        file, config=folder, subfolder="unet", in_channels=_channels(shapes), local_files_only=True, **passed
-    )
-
-
 def _channels(shapes: Shapes) -> int:
     return shapes.get(f"{UNET}input_blocks.0.0.weight", (0, 4))[1]
-
-
-def _pass_a_folder() -> str:
-    return (
-        f"Pass config=FOLDER, a local SDXL pipeline in diffusers' layout ({INDEX}, unet/config.json, tokenizer/ and "
-        "so on; its weights are not needed), or run `grefine fetch sdxl` once with a network."
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from contextlib import suppress
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,6 @@ from grefine.errors import ConfigError
 from grefine.refine.settings import STRENGTH_CAP, StepsMode, Strengths
 from grefine.types import RegionKind
 
-SDXL = Strengths()
 STEP = 0.05
 """Strengths are rounded to multiples of it, so that crops share a schedule."""
 
@@ -27,7 +27,7 @@ def one_strength(p: float, a: float | None, reading: Literal["kept", "printed"])
     return min(max(mean if reading == "printed" else 1.0 - mean, STEP), STRENGTH_CAP)
 
 
-def region_strength(kind: RegionKind, badness: float, strengths: Strengths = SDXL) -> float:
+def region_strength(kind: RegionKind, badness: float, strengths: Strengths = Strengths()) -> float:
     """Return a region's strength: what must be drawn anew needs most, what only looks bad as much as it is bad."""
     anew = {"noun": strengths.noun, "attribute": strengths.attribute}
     if kind in anew:
@@ -83,19 +83,15 @@ def choose_timesteps(
 
 
 def _from_noise(scheduler: Any, steps: int, first: int, device: Any, takes_timesteps: bool) -> torch.Tensor:
-    """Set a scheduler up for `steps` steps, evenly spread below the timestep `first`."""
+    """Set a scheduler up for `steps` steps, evenly spread below the timestep `first`.
+
+    One that takes no timesteps uses the end of that schedule of its own which begins nearest below it.
+    """
     if takes_timesteps:
         wanted = [round(first * (steps - index) / steps) for index in range(steps)]
-        try:
+        with suppress(ValueError, NotImplementedError):  # e.g. Karras' sigmas, which take no timesteps of one's own
             scheduler.set_timesteps(timesteps=wanted, device=device)
             return _begin(scheduler, 0)
-        except (ValueError, NotImplementedError):  # e.g. Karras' sigmas, which take no timesteps of one's own
-            pass
-    return _nearest_schedule(scheduler, steps, first, device)
-
-
-def _nearest_schedule(scheduler: Any, steps: int, first: int, device: Any) -> torch.Tensor:
-    """Use the end of that schedule of the scheduler's own which begins nearest below a timestep."""
     if scheduler.config.get("timestep_spacing") == "leading":  # whose first step lies a whole step below the top
         scheduler.register_to_config(timestep_spacing="trailing")
     trained = int(scheduler.config.get("num_train_timesteps", 1000))

@@ -21,10 +21,7 @@ def tile_boxes(height: int, width: int, working: int, multiple: int) -> list[Box
     """Return the boxes that cover a picture, row by row; one for a picture that a single pass holds.
 
     What tiles share is denoised twice: of all grids, the one with the fewest pixels is taken, then the fewest tiles.
-
-    Args:
-        working: the side that the model was trained on; no tile is smaller, unless the picture is.
-        multiple: what sides of tiles are multiples of, so that no tile has to be resized.
+    None is smaller than the `working` side of the model, unless the picture is, nor has to be resized (`multiple`).
     """
     costs = {}
     for rows in range(1, math.ceil(height / working) + 1):

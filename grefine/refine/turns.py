@@ -33,10 +33,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_child)
 
 
+def denoiser_of(pipe: Any) -> Any:
+    """Return the network of a pipeline that denoises; None where there is none."""
+    denoisers = (getattr(pipe, name, None) for name in ("unet", "transformer"))
+    return next((one for one in denoisers if one is not None), None)
+
+
 def turn_of(pipe: Any) -> Any:
     """Return the lock of a pipeline's denoiser, for a `with`."""
-    denoisers = (getattr(pipe, name, None) for name in ("unet", "transformer"))
-    return _LOCKS.setdefault(next((one for one in denoisers if one is not None), pipe), threading.RLock())
+    denoiser = denoiser_of(pipe)
+    return _LOCKS.setdefault(pipe if denoiser is None else denoiser, threading.RLock())
 
 
 def in_turn(call: Callable[P, R]) -> Callable[P, R]:

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
+import numpy as np
+from PIL import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +13,13 @@ class ReportImage:
     """One image of a report. Everything but the name and the two pictures may be missing."""
 
     name: str
-    before: "Path | str | Image.Image"
-    after: "Path | str | Image.Image"
-    quality: "np.ndarray | Path | str | None" = None
+    before: Path | str | Image.Image
+    after: Path | str | Image.Image
+    quality: np.ndarray | Path | str | None = None
     """P as `(H, W)` with 1 = good, or a PNG made by `layer_png("quality", P)`."""
-    alignment: "np.ndarray | Path | str | None" = None
+    alignment: np.ndarray | Path | str | None = None
     """A likewise."""
-    mask: "np.ndarray | Path | str | None" = None
+    mask: np.ndarray | Path | str | None = None
     """True = repainted."""
     prompt: str = ""
     emphasis: tuple[tuple[int, int, float], ...] = ()

@@ -57,7 +57,10 @@ class Gallery:
         before, size = add_picture(self.store, images[0].before)
         made = [_made(self.store, image) for image in images]
         self._chunks[-1].append({"before": before, "size": size, "made": made})
-        self._seen.append(tuple(_light(image) for image in images))
+        # Pictures and texts are stored already.
+        stored = {"before": "", "after": "", "quality": None, "alignment": None, "mask": None, "prompt": ""}
+        stored |= {"reason": "", "notes": ()}
+        self._seen.append(tuple(replace(image, **stored) for image in images))
         self.kept[images[0].kept] += 1
 
     def data(self, labels: Sequence[str], specs: Mapping[str, MetricSpec], measures: Measures) -> dict[str, Any]:
@@ -67,9 +70,26 @@ class Gallery:
             "labels": list(labels),
             "first": measures.first,
             "inNoise": self.in_noise,
-            "metrics": [_metric_facts(metric, specs, measures) for metric in measures.metrics],
+            "metrics": [
+                {
+                    "name": metric,
+                    "lower": metric in specs and specs[metric].direction == "lower",
+                    "loop": metric in specs and specs[metric].used_in_loop,
+                    "band": measures.bands.get(metric, 0.0),
+                }
+                for metric in measures.metrics
+            ],
             "axes": [{"name": name, "band": band, "n": count} for name, band, count in measures.axes],
-            "index": [_index_row(images, measures.metrics, specs, self.in_noise) for images in self._seen],
+            # What sorting and filtering need: name, group, and by method decisions, and gains by axis and metric.
+            "index": [
+                [
+                    printable(images[0].name),
+                    images[0].group,
+                    [image.kept for image in images],
+                    [_gains(image, measures.metrics, specs, self.in_noise) for image in images],
+                ]
+                for images in self._seen
+            ],
             "rows": PAGE_ROWS,
             "folder": FOLDER,
             "media": self.store.data_uris(),
@@ -78,10 +98,8 @@ class Gallery:
 
     def _flush(self) -> None:
         """Once pictures lie beside the page, so does the data: every full chunk goes to its own file."""
-        if self.store.inline:
-            return
         for number, chunk in enumerate(self._chunks):
-            if chunk:
+            if chunk and not self.store.inline:
                 self.store.put(f"page-{number}.js", f"grefinePage({number},{script_json(chunk)})\n".encode())
                 chunk.clear()
 
@@ -119,20 +137,6 @@ def _made(store: MediaStore, image: ReportImage) -> dict[str, Any]:
     }
 
 
-def _light(image: ReportImage) -> ReportImage:
-    """Return the entry without pictures and texts, which are stored already."""
-    return replace(image, before="", after="", quality=None, alignment=None, mask=None, prompt="", reason="", notes=())
-
-
-def _index_row(
-    images: Sequence[ReportImage], metrics: Sequence[str], specs: Mapping[str, MetricSpec], in_noise: bool
-) -> list[Any]:
-    """Return name, group, decisions, and gains by axis and metric, per method: what sorting and filtering need."""
-    first = images[0]
-    gains = [_gains(image, metrics, specs, in_noise) for image in images]
-    return [printable(first.name), first.group, [image.kept for image in images], gains]
-
-
 def _gains(
     image: ReportImage, metrics: Sequence[str], specs: Mapping[str, MetricSpec], in_noise: bool
 ) -> list[float | None]:
@@ -146,16 +150,6 @@ def _gains(
             gain = gain / (image.noise[metric] + 1e-6) if metric in image.noise else math.nan
         gains.append(_finite(gain))
     return gains
-
-
-def _metric_facts(metric: str, specs: Mapping[str, MetricSpec], measures: Measures) -> dict[str, Any]:
-    spec = specs.get(metric)
-    return {
-        "name": metric,
-        "lower": bool(spec and spec.direction == "lower"),
-        "loop": bool(spec and spec.used_in_loop),
-        "band": measures.bands.get(metric, 0.0),
-    }
 
 
 def _finite(value: float) -> float | None:

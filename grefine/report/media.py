@@ -48,7 +48,10 @@ class MediaStore:
             self._held[name] = data
             self._bytes += len(data)
             if self._bytes > self.limit:
-                self._spill()
+                self.inline = False
+                for held, content in self._held.items():
+                    self._write(held, content)
+                self._held.clear()
         return name
 
     def has(self, name: str) -> bool:
@@ -65,12 +68,6 @@ class MediaStore:
     def read(self, name: str) -> bytes:
         """Return a stored file."""
         return self._held[name] if name in self._held else (self.folder / name).read_bytes()
-
-    def _spill(self) -> None:
-        self.inline = False
-        for name, data in self._held.items():
-            self._write(name, data)
-        self._held.clear()
 
     def _write(self, name: str, data: bytes) -> None:
         """Write without waiting for the disk: these are copies, and a power cut costs no more than another report."""
@@ -114,17 +111,12 @@ def add_picture(store: MediaStore, source: Path | str | Image.Image) -> tuple[st
             picture = source if isinstance(source, Image.Image) else read_image(source, max_pixels=sys.maxsize).rgb
             store.put(name, picture_bytes(picture.convert("RGB")))
     except (ImageError, OSError):
-        name = store.put(f"{0:024x}-copy.webp", picture_bytes(_unreadable()))
+        crossed = Image.new("RGB", (64, 64), (226, 226, 222))
+        for line in ((16, 16, 48, 48), (16, 48, 48, 16)):
+            ImageDraw.Draw(crossed).line(line, (150, 60, 50), 3)
+        name = store.put(f"{0:024x}-copy.webp", picture_bytes(crossed))
     with Image.open(BytesIO(store.read(name))) as copy:
         return name, copy.size
-
-
-def _unreadable() -> Image.Image:
-    field = Image.new("RGB", (64, 64), (226, 226, 222))
-    drawing = ImageDraw.Draw(field)
-    for line in ((16, 16, 48, 48), (16, 48, 48, 16)):
-        drawing.line(line, (150, 60, 50), 3)
-    return field
 
 
 def picture_bytes(picture: Image.Image) -> bytes:

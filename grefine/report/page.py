@@ -65,39 +65,23 @@ def write_page(
         gallery.add(entries)
     text = text() if callable(text) else text
     kept = text.decided or (gallery.kept if len(labels) == len(PAIR) else {})
-    context = _context(text, kept, len(gallery)) | dict(findings.context)
-    data = gallery.data(labels, specs, measures or Measures(tuple(specs)))
-    write_text(out / "report.html", _render(findings, context, data, store.inline))
-    store.finish()
-    return out / "report.html"
-
-
-def _context(text: ReportText, kept: Mapping[str, int], count: int) -> dict[str, Any]:
-    """Return what every page prints."""
-    shown = text.headline or text.title
-    total = sum(text.decided.values()) if text.decided else count
-    return {
-        "title": text.title,
-        "subtitle": text.subtitle,
+    shown, total = text.headline or text.title, sum(text.decided.values()) if text.decided else len(gallery)
+    decisions = [
+        {"key": key or "unknown", "name": name, "n": kept[key], "share": f"{100 * kept[key] / total:.4g}"}
+        for key, name in _DECISIONS.items()
+        if kept.get(key) and total and set(kept) - {""}
+    ]
+    context = {name: getattr(text, name) for name in ("title", "subtitle", "tone", "missing", "notes")} | {
         "headline": f"{shown} (forced)" if text.forced else shown,
-        "tone": text.tone,
         "sentences": [*filter(None, [text.forced]), *text.sentences],
         "facts": [("images", str(total)), *text.facts],
-        "decisions": _decisions(kept, total),
-        "missing": text.missing,
-        "notes": text.notes,
-        "count": count,
+        "decisions": decisions,
+        "count": len(gallery),
     }
-
-
-def _decisions(kept: Mapping[str, int], count: int) -> list[dict[str, Any]]:
-    if not count or set(kept) <= {""}:
-        return []
-    return [
-        {"key": key or "unknown", "name": name, "n": kept[key], "share": f"{100 * kept[key] / count:.4g}"}
-        for key, name in _DECISIONS.items()
-        if kept.get(key)
-    ]
+    data = gallery.data(labels, specs, measures or Measures(tuple(specs)))
+    write_text(out / "report.html", _render(findings, context | dict(findings.context), data, store.inline))
+    store.finish()
+    return out / "report.html"
 
 
 def _render(findings: Findings, context: dict[str, Any], data: dict[str, Any], inline: bool) -> str:

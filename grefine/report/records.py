@@ -1,5 +1,6 @@
 """What `grefine refine` left behind about its results: decision, reason, prompt with emphasis, and the maps."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from grefine.errors import ImageError
 from grefine.io.content import content_hash
 from grefine.io.images import read_image
 from grefine.io.record import read_record
-from grefine.io.run_files import JOURNAL, STATE_FOLDER, LastRows, layers_at, run_of
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, LastRows, layers_at
 
 SOURCE_DIFFERS = "came from other inputs than those compared here, so their maps are not shown"
 
@@ -37,20 +38,19 @@ class RefineRecords:
         if record.source != source:
             self.strangers += bool(record.source)  # a node knows pictures, no files
             return found
-        out = run_of(after)
+        # Its nearest folder upwards that holds a journal.
+        above = Path(os.path.abspath(after)).parents
+        out = next((folder for folder in above if (folder / STATE_FOLDER / JOURNAL).is_file()), None)
         if out is None:
             return found
         name = Path(after).absolute().relative_to(out).as_posix()
-        row = self._of_run(out).get(name)
-        if row is None or (row.get("input") or {}).get("sha256") != source:
-            return found
-        return found | asked_of(row) | layers_at(out, name)
-
-    def _of_run(self, out: Path) -> dict[str, dict[str, Any]]:
         if out not in self._rows:
             rows = LastRows(out / STATE_FOLDER / JOURNAL)
             self._rows[out] = {row["output"]: row for row in rows if isinstance(row.get("output"), str)}
-        return self._rows[out]
+        row = self._rows[out].get(name)
+        if row is None or (row.get("input") or {}).get("sha256") != source:
+            return found
+        return found | asked_of(row) | layers_at(out, name)
 
 
 def decision_name(state: str, kept: str) -> str:

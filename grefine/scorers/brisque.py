@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import features, luminance
+from grefine.scorers.protocol import Formula
 from grefine.types import MetricSpec
 
 SPEC = MetricSpec(
@@ -46,11 +46,7 @@ class Regression:
 
 def load(path: Path, device: str) -> Formula:
     """Load the regression."""
-    return brisque(read_model(path))
-
-
-def brisque(regression: Regression) -> Formula:
-    """Build it around a regression."""
+    regression = read_model(path)
     return Formula(SPEC, lambda picture: regression.predict(features(luminance(picture))), MINIMUM)
 
 
@@ -65,11 +61,15 @@ def read_model(path: Path) -> Regression:
                 "missing."
             )
     try:
-        gamma, offset, coefficients, vectors = _read_svm(model.read_text(encoding="ascii"))
-        low, high = _read_ranges(ranges.read_text(encoding="ascii"))
+        found = _read_svm(model.read_text(encoding="ascii"))
+        rows = [line.split() for line in ranges.read_text(encoding="ascii").splitlines()]
+        table = {int(row[0]): (float(row[1]), float(row[2])) for row in rows if len(row) == 3}
+        if sorted(table) != list(range(1, 37)):
+            raise ValueError(f"ranges of {len(table)} features instead of 36")
+        bounds = np.array([table[index] for index in range(1, 37)])
+        return Regression(*found, bounds[:, 0], bounds[:, 1])
     except (ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
         raise WeightsCorrupt(f"'{folder}' does not hold BRISQUE's libsvm model and range file: {error}") from error
-    return Regression(gamma, offset, coefficients, vectors, low, high)
 
 
 def _read_svm(text: str) -> tuple[float, float, np.ndarray, np.ndarray]:
@@ -91,12 +91,3 @@ def _read_svm(text: str) -> tuple[float, float, np.ndarray, np.ndarray]:
     if not vectors:
         raise ValueError("no support vectors")
     return float(settings["gamma"]), float(settings["rho"]), np.array(coefficients), np.array(vectors)
-
-
-def _read_ranges(text: str) -> tuple[np.ndarray, np.ndarray]:
-    rows = [line.split() for line in text.splitlines() if len(line.split()) == 3]
-    table = {int(index): (float(low), float(high)) for index, low, high in rows}
-    if sorted(table) != list(range(1, 37)):
-        raise ValueError(f"ranges of {len(table)} features instead of 36")
-    bounds = np.array([table[index] for index in range(1, 37)])
-    return bounds[:, 0], bounds[:, 1]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from grefine.scorers.brisque import MINIMUM, Regression
-from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import features, gradient_features, luminance, shipped
+from grefine.scorers.protocol import Formula
 from grefine.types import MetricSpec
 
 SPEC = MetricSpec(

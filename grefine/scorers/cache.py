@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from grefine.io.content import content_hash
@@ -31,17 +32,12 @@ class ScoreCache:
         if path is not None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             lines, whole = whole_lines(path)
-            self._take(lines)
+            for line in lines:
+                with suppress(ValueError, KeyError, TypeError, AttributeError):
+                    record = json.loads(line)
+                    values = {str(k): math.nan if v is None else float(v) for k, v in record["values"].items()}
+                    self._values[str(record["key"])] = values
             self._file = AppendOnly(path, whole, durable=False)
-
-    def _take(self, lines: list[bytes]) -> None:
-        for line in lines:
-            try:
-                record = json.loads(line)
-                values = {str(k): math.nan if v is None else float(v) for k, v in record["values"].items()}
-                self._values[str(record["key"])] = values
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
 
     def get(self, key: str) -> dict[str, float] | None:
         """Return the values of `key`, or None when they have to be computed."""
@@ -58,8 +54,8 @@ class ScoreCache:
         clean = {name: float(value) for name, value in values.items()}
         self._values[key] = clean
         self.computed += count
-        stored = {name: value if math.isfinite(value) else None for name, value in clean.items()}
         if self._file is not None:
+            stored = {name: value if math.isfinite(value) else None for name, value in clean.items()}
             self._file.write((json.dumps({"key": key, "values": stored}) + "\n").encode())
 
     def __enter__(self) -> "ScoreCache":

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
 
 State = dict[str, Any]
@@ -22,12 +24,15 @@ def read_state(path: str | Path) -> State:
     if not path.is_file():
         raise WeightsMissing(f"There is no weight file '{path}'.")
     no_weights = f"'{path}' is no weight file: neither safetensors nor a pickle of tensors."
+    scalar = np._core.multiarray.scalar
+    both_names: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar")]
+    harmless = [np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, *both_names]
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(path))
-        with torch.serialization.safe_globals(_harmless()):
+        with torch.serialization.safe_globals(harmless):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
@@ -46,19 +51,6 @@ def read_state(path: str | Path) -> State:
     if not isinstance(state, dict):
         raise WeightsCorrupt(f"'{path}' holds a {type(state).__name__}, not a dictionary of tensors.")
     return state
-
-
-def _harmless() -> list[Any]:
-    import numpy as np
-
-    constructor = np._core.multiarray.scalar
-    return [
-        np.dtype,
-        np.dtypes.Float64DType,
-        np.dtypes.Float32DType,
-        constructor,
-        (constructor, "numpy.core.multiarray.scalar"),
-    ]
 
 
 def inside(state: State, key: str) -> State:

@@ -7,14 +7,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.batches import NetworkJudge
+from grefine.scorers.protocol import NetworkJudge
 from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
-    from PIL import Image
     from torch import Tensor
-
 
 CLIPSCORE = MetricSpec(
     name="clipscore",
@@ -44,7 +44,12 @@ class ClipEncoder:
 
     def __init__(self, model: Any, tokenizer: Any, processor: Any = None) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
-        self.processor = processor or _processor(model.config.vision_config.image_size)
+        if processor is None:
+            from transformers import CLIPImageProcessor
+
+            side = model.config.vision_config.image_size
+            processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        self.processor = processor
 
     def images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Return `(B, D)` of unit length."""
@@ -106,12 +111,6 @@ def load_clip(folder: Path, device: str) -> ClipEncoder:
 
 def _unit(vectors: Tensor) -> Tensor:
     return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-
-
-def _processor(side: int) -> Any:
-    from transformers import CLIPImageProcessor
-
-    return CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
 
 
 def _file(spec: MetricSpec, judge: Callable[[ClipEncoder], TextAgreement]) -> SimpleNamespace:

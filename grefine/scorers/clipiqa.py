@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grefine.scorers.batches import NetworkJudge
 from grefine.scorers.clip import ClipEncoder, load_clip
+from grefine.scorers.protocol import NetworkJudge
 from grefine.types import MetricSpec
 
 if TYPE_CHECKING:

@@ -38,7 +38,9 @@ def component_tokenizer(pipe: Any, name: str) -> Any:
     folder = str(_setting(model, "_name_or_path") or "")
     if folder and (found := _kept_tokenizer(folder)) is not None:
         return found
-    if pipe.clip_tokenizer is not None and len(pipe.clip_tokenizer) == _vocabulary(model):
+    text = _setting(model, "text_config")
+    vocabulary = _setting(model, "vocabulary") if text is None else text.vocab_size
+    if pipe.clip_tokenizer is not None and len(pipe.clip_tokenizer) == vocabulary:
         return pipe.clip_tokenizer
     raise ConfigError(
         f"The judge '{name}' has no tokenizer: set `pipe.{name}.judge_tokenizer` to the one that it was trained with, "
@@ -69,11 +71,6 @@ def _setting(model: Any, name: str) -> Any:
     return model.config.get(name) if hasattr(model.config, "get") else getattr(model.config, name, None)
 
 
-def _vocabulary(model: Any) -> int | None:
-    words = _setting(model, "text_config")
-    return _setting(model, "vocabulary") if words is None else words.vocab_size
-
-
 def load_component(kind: Any, folder: Path, device: str) -> Any:
     """Load a component in float32, as saved by `save_pretrained`."""
     import torch
@@ -86,19 +83,15 @@ def load_component(kind: Any, folder: Path, device: str) -> Any:
         if found != kind.__name__:
             raise WeightsCorrupt(f"'{folder}' holds a {found or 'foreign model'}, not a {kind.__name__}.")
         return kind.from_pretrained(folder, torch_dtype=torch.float32).to(device).eval()
+    except WeightsCorrupt:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, WeightsCorrupt):
-            raise
-        raise WeightsCorrupt(f"'{folder}' cannot be loaded as {kind.__name__}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Return a loader's complaint in one sentence; that of another geometry comes with advice that does not help."""
-    first = str(error).strip().splitlines()[0]
-    shapes = re.search(r"(\S+) expected shape torch\.Size\((\[.*?\])\), but got torch\.Size\((\[.*?\])\)", first)
-    if shapes is None:
-        return first
-    return f"its config.json asks for {shapes[1]} of shape {shapes[2]}, but its weights have {shapes[3]}."
+        reason = str(error).strip().splitlines()[0]
+        # Of another geometry the loader's complaint comes with advice that does not help.
+        shapes = re.search(r"(\S+) expected shape torch\.Size\((\[.*?\])\), but got torch\.Size\((\[.*?\])\)", reason)
+        if shapes:
+            reason = f"its config.json asks for {shapes[1]} of shape {shapes[2]}, but its weights have {shapes[3]}."
+        raise WeightsCorrupt(f"'{folder}' cannot be loaded as {kind.__name__}: {reason}") from error
 
 
 def tokenizer_beside(folder: Path) -> Any:

@@ -1,19 +1,14 @@
 """How far an image moved from its input. These say what changed, never whether it became better."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from grefine.errors import ImageError
 from grefine.types import MetricSpec
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 IDENTICAL_PSNR = 100.0
 """PSNR of two identical images, finite so that means stay numbers."""
@@ -70,8 +65,6 @@ def compare(name: str, image: Image.Image, reference: Image.Image) -> float:
     """
     if name not in FIDELITY:
         raise ImageError(f"'{name}' is no measure of change: use one of {', '.join(FIDELITY)}.")
-    from PIL import Image as Pillow
-
     if image.size != reference.size:
-        image = image.convert("RGB").resize(reference.size, Pillow.Resampling.LANCZOS)
+        image = image.convert("RGB").resize(reference.size, Image.Resampling.LANCZOS)
     return FIDELITY[name][1](np.asarray(image.convert("RGB")), np.asarray(reference.convert("RGB")))

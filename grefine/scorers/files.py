@@ -21,9 +21,8 @@ from grefine.io.picture import LoadedImage
 from grefine.io.prompt_table import safe_cell
 from grefine.io.prompts import PromptSources
 from grefine.io.walk import pictures_of
-from grefine.scorers.batches import rate
 from grefine.scorers.cache import ScoreCache
-from grefine.scorers.protocol import Scorer
+from grefine.scorers.protocol import Scorer, rate
 from grefine.scorers.resolve import Judge, fingerprint_of
 from grefine.types import MetricSpec
 
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 _OWN = ("path", "prompt", "forced", "note", "digest")
 BATCH = 16
-Rows = Sequence[tuple[dict[str, Any], Callable[[], Any]]]
-"""Rows with what gives their pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +163,12 @@ def score_files(
     files = [path for path, _ in pictures_of(paths)]
     known = _read(out)
     loaders = {judge.spec.name: judge.load if active() else remembered(judge.load) for judge in judges}
-    base = json.dumps([_facts(judge, force) for judge in judges])
+    facts: list[list[Any]] = []
+    for judge in judges:  # what its values depend on beside picture and prompt
+        facts.append([judge.spec.name, judge.spec.version, judge.source, judge.device])
+        if judge.domain is not None:
+            facts[-1] += [fingerprint_of(judge.domain.folder) if judge.domain.folder else "", force]
+    base = json.dumps(facts)
     table = ScoreTable()
     foreign: dict[str, DomainCheck] = {}
     # On a cluster each judge is loaded once for all files, and reads them itself.
@@ -185,7 +187,7 @@ def score_files(
                 opened = partial(_picture, path.absolute()) if active() else partial(getattr, image, "rgb")
                 fresh.append((row, opened))
         for judge in judges:
-            _fill(judge.spec, loaders[judge.spec.name], _known(judge, fresh, foreign, force))
+            _fill(judge, loaders[judge.spec.name], fresh, foreign, force)
         table.rows += rows
         if out is not None:
             write_text(out, table.as_csv() if out.suffix == ".csv" else table.as_json())
@@ -201,14 +203,6 @@ def _picture(path: Path) -> Image.Image:
     return read_image(path).rgb
 
 
-def _facts(judge: Judge, force: bool) -> list[Any]:
-    """Return what a judge's values depend on beside picture and prompt."""
-    facts: list[Any] = [judge.spec.name, judge.spec.version, judge.source, judge.device]
-    if judge.domain is not None:
-        facts += [fingerprint_of(judge.domain.folder) if judge.domain.folder else "", force]
-    return facts
-
-
 def _open(path: Path, sources: PromptSources, base: str) -> tuple[dict[str, Any], LoadedImage | None]:
     row: dict[str, Any] = {"path": str(path), "prompt": "", "note": "", "digest": ""}
     try:
@@ -222,27 +216,26 @@ def _open(path: Path, sources: PromptSources, base: str) -> tuple[dict[str, Any]
     return row | {"prompt": chosen.prompt, "digest": key.hexdigest()[:16]}, image
 
 
-def _known(judge: Judge, fresh: Rows, foreign: dict[str, DomainCheck], force: bool) -> Rows:
-    """Return the rows that a judge may see; those of another world are noted, and marked where they are forced."""
-    if judge.domain is None:
-        return fresh
-    pictures = ((row["path"], row["path"], picture) for row, picture in fresh)
-    strange, known = foreign_among(judge, pictures, ScoreCache()), []
+def _fill(
+    judge: Judge,
+    load: Callable[[], Scorer],
+    fresh: Sequence[tuple[dict[str, Any], Callable[[], Any]]],
+    foreign: dict[str, DomainCheck],
+    force: bool,
+) -> None:
+    """Add a judge's values to rows, each with what opens its picture.
+
+    A row of another world is marked where it is forced; one that is refused or fails says why and costs no other.
+    """
+    spec, cache, rows = judge.spec, ScoreCache(), {}
+    strange = foreign_among(judge, ((row["path"], row["path"], picture) for row, picture in fresh), cache)
     for row, picture in fresh:
-        if row["path"] in strange:
+        if row["path"] in strange and judge.domain is not None:
             foreign[row["path"]] = judge.domain
             if not force:
-                _note(row, f"{judge.spec.name}: {judge.domain.reason}")
+                _note(row, f"{spec.name}: {judge.domain.reason}")
                 continue
             row["forced"] = "yes"
-        known.append((row, picture))
-    return known
-
-
-def _fill(spec: MetricSpec, load: Callable[[], Scorer], fresh: Rows) -> None:
-    """Add a judge's values to the rows; a row that fails says why and leaves the others alone."""
-    cache, rows = ScoreCache(), {}
-    for row, picture in fresh:
         if spec.needs_prompt and not row["prompt"].strip():
             _note(row, f"{spec.name}: no prompt was found.")
         else:
@@ -260,14 +253,13 @@ def _note(row: dict[str, Any], sentence: str) -> None:
 def _read(out: Path | None) -> dict[str, dict[str, Any]]:
     if out is None or not out.is_file():
         return {}
+    known = {}
     try:
         text = out.read_text(encoding="utf-8", errors="surrogateescape")
-        rows = json.loads(text) if out.suffix == ".json" else list(csv.DictReader(io.StringIO(text)))
-        return {row["path"].removeprefix("'"): _typed(row) for row in rows}
+        for row in json.loads(text) if out.suffix == ".json" else csv.DictReader(io.StringIO(text)):
+            texts = {name: str(row[name]).removeprefix("'") for name in _OWN if name in row}
+            values = {name: float(v) for name, v in row.items() if name not in _OWN and v not in ("", None)}
+            known[row["path"].removeprefix("'")] = texts | values
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"'{out}' exists and is no table of scores: give another file.") from error
-
-
-def _typed(row: dict[str, Any]) -> dict[str, Any]:
-    texts = {name: str(row[name]).removeprefix("'") for name in _OWN if name in row}
-    return texts | {name: float(value) for name, value in row.items() if name not in _OWN and value not in ("", None)}
+    return known

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.batches import NetworkJudge
 from grefine.scorers.checkpoint import bare, read_state
-from grefine.scorers.inputs import to_tensor
+from grefine.scorers.protocol import NetworkJudge, to_tensor
 from grefine.types import MetricSpec
 
 if TYPE_CHECKING:

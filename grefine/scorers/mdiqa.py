@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.batches import NetworkJudge
 from grefine.scorers.checkpoint import State, first_entry, inside
 from grefine.scorers.component import load_component
-from grefine.scorers.inputs import to_tensor
+from grefine.scorers.protocol import NetworkJudge, to_tensor
 from grefine.types import MetricSpec
 
 if TYPE_CHECKING:
@@ -115,9 +114,14 @@ def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MDIQA:
         elif heads == set(range(len(TECHNICAL))):
             groups["technology"] = state
         elif "h_emb" in state:
-            parts |= _prefixed(state, f"cfanet_heads.{_head_number(path)}.")
+            number = re.search(r"head(\d+)$", path.stem)
+            if number is None:
+                raise WeightsCorrupt(
+                    f"'{path}' is one of MDIQA's heads, but its name does not end in head0 ... head4."
+                )
+            parts |= {f"cfanet_heads.{int(number[1])}.{key}": value for key, value in state.items()}
         elif any(key.startswith("weight_pool.") for key in state):
-            parts |= _prefixed(state, "cfanet_backbone.")
+            parts |= {f"cfanet_backbone.{key}": value for key, value in state.items()}
         else:
             raise WeightsCorrupt(f"'{path}' holds no part of MDIQA: its first entry is '{first_entry(state)}'.")
     if parts:
@@ -129,14 +133,3 @@ def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MDIQA:
                 "aesthetic net_best_PARA_val_color.pth; the fusion file is needed for the overall score alone."
             )
     return MDIQA.from_reference(groups, **options)
-
-
-def _head_number(path: Path) -> int:
-    match = re.search(r"head(\d+)$", path.stem)
-    if match is None:
-        raise WeightsCorrupt(f"'{path}' is one of MDIQA's heads, but its name does not end in head0 ... head4.")
-    return int(match[1])
-
-
-def _prefixed(state: State, prefix: str) -> State:
-    return {prefix + key: value for key, value in state.items()}

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import correlate, sobel, uniform_filter1d
 
-from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import luminance
+from grefine.scorers.protocol import Formula
 from grefine.types import MetricSpec
 
 WINDOW = 11

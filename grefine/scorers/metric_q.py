@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import luminance
+from grefine.scorers.protocol import Formula
 from grefine.types import MetricSpec
 
 BLOCK = 8
@@ -30,9 +30,12 @@ def metric_q(grey: np.ndarray) -> float:
 
     Blocks whose coherence (s1 - s2) / (s1 + s2) is not beyond what noise gives count as nothing.
     """
-    grey = grey[: grey.shape[0] // BLOCK * BLOCK, : grey.shape[1] // BLOCK * BLOCK]
-    down, right = np.gradient(grey)
-    xx, yy, xy = (_sums(product) for product in (right * right, down * down, right * down))
+    rows, columns = (length // BLOCK for length in grey.shape)
+    down, right = np.gradient(grey[: rows * BLOCK, : columns * BLOCK])
+    xx, yy, xy = (
+        product.reshape(rows, BLOCK, columns, BLOCK).sum(axis=(1, 3))
+        for product in (right * right, down * down, right * down)
+    )
     middle, spread = (xx + yy) / 2, np.sqrt(((xx - yy) / 2) ** 2 + xy**2)
     first, second = np.sqrt(middle + spread), np.sqrt(np.maximum(middle - spread, 0))
     total = first + second
@@ -40,8 +43,3 @@ def metric_q(grey: np.ndarray) -> float:
     chance = CHANCE ** (1 / (BLOCK**2 - 1))
     clear = coherence > np.sqrt((1 - chance) / (1 + chance))
     return float(np.mean(first * coherence * clear))
-
-
-def _sums(values: np.ndarray) -> np.ndarray:
-    rows, columns = (length // BLOCK for length in values.shape)
-    return values.reshape(rows, BLOCK, columns, BLOCK).sum(axis=(1, 3))

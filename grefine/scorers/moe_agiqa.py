@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.batches import CHUNK, in_groups, tokens, unbatch
 from grefine.scorers.checkpoint import State, first_entry
 from grefine.scorers.component import load_component, tokenizer_beside
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, Prompts
+from grefine.scorers.protocol import CHUNK, Images, Prompts, check_images, check_prompts, in_groups, tokens, unbatch
 from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:

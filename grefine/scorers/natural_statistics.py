@@ -1,17 +1,13 @@
 """Statistics of natural scenes: locally normalised luminance and the features of BRISQUE and NIQE (Mittal et al.)."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import correlate1d
 from scipy.special import gamma
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 FILE = Path(__file__).with_name("natural_scenes.safetensors")
 """Statistics of photographs for NIQE and brisque_severity, by `python -m lab train natural-scenes`. Its metadata names
@@ -35,18 +31,11 @@ def luminance(image: Image.Image) -> np.ndarray:
     return np.round(rgb @ np.array([0.298936021293775, 0.587043074451121, 0.114020904255103]))
 
 
-def normalised(luminance: np.ndarray, edge: Literal["constant", "nearest"]) -> np.ndarray:
-    """Return (I - mean) / (deviation + 1) of an `(H, W)` luminance in 0..255, in Gaussian windows of 7 pixels.
+def normalised(luminance: np.ndarray, edge: Literal["constant", "nearest"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (I - mean) / (deviation + 1) of an `(H, W)` luminance in 0..255, and the deviation, in Gaussian windows.
 
     Outside lies black ("constant", as BRISQUE's release has it) or the edge itself (as PIQE and NIQE have it).
     """
-    return normalised_and_deviation(luminance, edge)[0]
-
-
-def normalised_and_deviation(
-    luminance: np.ndarray, edge: Literal["constant", "nearest"]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the normalised field, and the deviation within the window around each pixel."""
     offsets = np.arange(7) - 3
     window = np.exp(-(offsets**2) / (2 * (7 / 6) ** 2))
     window /= window.sum()
@@ -108,7 +97,7 @@ def features(luminance: np.ndarray) -> np.ndarray:
     """
     found: list[np.ndarray | float] = []
     for scale in range(2):
-        field = normalised(luminance, "constant")
+        field, _ = normalised(luminance, "constant")
         shape, deviation = generalised_gaussian(field)
         found += [shape, deviation**2]
         for shift in _SHIFTS:
@@ -138,14 +127,14 @@ def patch_features(luminance: np.ndarray, side: int) -> tuple[np.ndarray, np.nda
     luminance = luminance[: luminance.shape[0] // side * side, : luminance.shape[1] // side * side]
     found, sharpness = [], np.empty(0)
     for length in (side, side // 2):
-        field, deviation = normalised_and_deviation(luminance, "nearest")
-        patches = _patches(field, length)
+        field, deviation = normalised(luminance, "nearest")
+        patches = blocks(field, length)
         shape, _, left, right = _asymmetric_widths(patches)
         found += [shape, (left + right) / 2]
         for shift in _SHIFTS:
             found += _asymmetric_widths(patches * np.roll(patches, shift, axis=(1, 2)))
         if length == side:
-            sharpness = _patches(deviation, side).mean(axis=(1, 2))
+            sharpness = blocks(deviation, side).mean(axis=(1, 2))
             luminance = half(luminance)
     return np.stack(found, axis=1), sharpness
 
@@ -155,15 +144,14 @@ def _asymmetric_widths(patches: np.ndarray) -> tuple[np.ndarray, ...]:
     return shape, mean, left * _scale(shape), right * _scale(shape)
 
 
-def _patches(field: np.ndarray, side: int) -> np.ndarray:
+def blocks(field: np.ndarray, side: int) -> np.ndarray:
+    """Return the squares `(N, side, side)` of a field whose sides are multiples of `side`."""
     rows, columns = (length // side for length in field.shape)
     return field.reshape(rows, side, columns, side).swapaxes(1, 2).reshape(-1, side, side)
 
 
 def half(luminance: np.ndarray) -> np.ndarray:
     """Return the luminance at half size, bicubic and antialiased."""
-    from PIL import Image
-
     image = Image.fromarray(luminance.astype(np.float32))
     size = (max(1, -(-image.width // 2)), max(1, -(-image.height // 2)))
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC), dtype=np.float64)

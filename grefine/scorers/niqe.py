@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from grefine.scorers.inputs import Formula
 from grefine.scorers.natural_statistics import luminance, patch_features, shipped
+from grefine.scorers.protocol import Formula
 from grefine.types import MetricSpec
 
 SPEC = MetricSpec(

@@ -20,17 +20,15 @@ CEILING = 0.25
 
 
 def _moved(picture: np.ndarray) -> np.ndarray | None:
-    """Move the picture by one pixel, or by half a pixel where a whole one would show."""
+    """Move the picture by one pixel, or by half a pixel where a whole one would show.
+
+    Cubic weights for the half keep what is sharp.
+    """
     whole = np.pad(picture, ((1, 0), (1, 0), (0, 0)), mode="edge")[:-1, :-1]
-    return _unseen(picture, whole, _by_half(picture))
-
-
-def _by_half(picture: np.ndarray) -> np.ndarray:
-    """Move by half a pixel with cubic weights, which keep what is sharp."""
     values = picture.astype(np.float32)
     for axis in (0, 1):
         values = correlate1d(values, np.array([-1, 9, 9, -1]) / 16, axis=axis, mode="nearest")
-    return np.clip(values.round(), 0, 255).astype(np.uint8)
+    return _unseen(picture, whole, np.clip(values.round(), 0, 255).astype(np.uint8))
 
 
 def _saved(picture: np.ndarray) -> np.ndarray | None:

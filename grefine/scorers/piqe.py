@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine.scorers.inputs import Formula
-from grefine.scorers.natural_statistics import luminance, normalised
+from grefine.scorers.natural_statistics import blocks, luminance, normalised
+from grefine.scorers.protocol import Formula
 from grefine.types import MetricSpec
 
 SPEC = MetricSpec(
@@ -34,13 +34,11 @@ def piqe(grey: np.ndarray) -> float:
     """
     height, width = grey.shape
     grey = np.pad(grey, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
-    field = normalised(grey, "nearest")
-    rows, columns = (side // BLOCK for side in field.shape)
-    blocks = field.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
-    variance = blocks.var(axis=(1, 2), ddof=1)
+    squares = blocks(normalised(grey, "nearest")[0], BLOCK)
+    variance = squares.var(axis=(1, 2), ddof=1)
     busy = variance > ACTIVE
     damage = 0.0
-    for block, spread in zip(blocks[busy], variance[busy], strict=True):
+    for block, spread in zip(squares[busy], variance[busy], strict=True):
         artefact, noise = _coded(block), _noisy(block, spread)
         if artefact:
             damage += 1 - spread if not noise else 1.0

@@ -1,21 +1,17 @@
 """A cheap first judge: pictures that it already finds good enough need not be looked at further."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from grefine.errors import ConfigError, GRefineError, nearest
-from grefine.scorers.batches import rate
-from grefine.scorers.protocol import Scorer, value_names
+from PIL import Image
+
+from grefine.errors import ConfigError, nearest
+from grefine.scorers.protocol import Scorer, rate, value_names
 from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Weights, resolve
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +63,21 @@ class ScoreGate:
     def look(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[GateVerdict]:
         """Judge images of a run: what cannot be judged (too small, no prompt) does not pass, and is said."""
         asked = [i for i, prompt in enumerate(prompts) if prompt.strip() or not self.scorer.spec.needs_prompt]
-        found = rate(self.scorer, [images[i] for i in asked], [prompts[i] for i in asked])
-        known = dict(zip(asked, found, strict=True))
-        return [self._verdict(known.get(i, "it needs a prompt")) for i in range(len(images))]
-
-    def _verdict(self, found: Mapping[str, float] | GRefineError | str) -> GateVerdict:
-        if not isinstance(found, Mapping):
-            return GateVerdict(self.value, self.bound, False, note=str(found))
-        score = float(found[self.value])
-        if not math.isfinite(score):
-            return GateVerdict(self.value, self.bound, False, note="it gave no number")
-        passed = score >= self.bound if self.scorer.spec.direction == "higher" else score <= self.bound
-        return GateVerdict(self.value, self.bound, passed, score)
+        rated = rate(self.scorer, [images[i] for i in asked], [prompts[i] for i in asked])
+        known = dict(zip(asked, rated, strict=True))
+        verdicts = []
+        for i in range(len(images)):
+            found = known.get(i, "it needs a prompt")
+            score, note, passed = None, "", False
+            if not isinstance(found, Mapping):
+                note = str(found)
+            elif math.isfinite(found[self.value]):
+                score = float(found[self.value])
+                passed = score >= self.bound if self.scorer.spec.direction == "higher" else score <= self.bound
+            else:
+                note = "it gave no number"
+            verdicts.append(GateVerdict(self.value, self.bound, passed, score, note))
+        return verdicts
 
 
 def parse_gate(text: str) -> tuple[str, str, float]:

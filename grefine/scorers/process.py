@@ -20,8 +20,7 @@ from typing import Any
 
 from grefine.config import build, load_config
 from grefine.errors import ConfigError, ImageError, MetricUnavailable
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, PlainJudge, Prompts
+from grefine.scorers.protocol import Images, PlainJudge, Prompts, check_images, check_prompts
 from grefine.types import MetricSpec, Scores
 
 TOLD = ("name", "direction", "range", "needs_prompt", "axis", "licence", "version", "description", "values",
@@ -39,24 +38,12 @@ class ProcessConfig:
     """Seconds for the start, and for one request of up to sixteen pictures."""
 
 
-class ProcessFile:
-    """A judge's process in the form of a judge's file."""
-
-    def __init__(self, config: ProcessConfig) -> None:
-        self.child = Child(config)
-        self.SPEC = self.child.start()
-
-    def load(self, path: Any, device: str) -> "ProcessJudge":
-        """Return the scorer; the process is running already."""
-        return ProcessJudge(self.SPEC, self.child, device)
-
-
 class ProcessJudge(PlainJudge):
     """A scorer whose numbers come from a process; they are checked like those of anyone's function."""
 
-    def __init__(self, spec: MetricSpec, child: "Child", device: str) -> None:
-        self.spec, self.child, self.device = spec, child, device
-        self.values = tuple(spec.values)
+    def __init__(self, child: "Child", device: str) -> None:
+        self.spec, self.child, self.device = child.SPEC, child, device
+        self.values = tuple(self.spec.values)
         self.function, self.reads_prompts = self._ask, True
 
     def _ask(self, images: Images, prompts: Prompts = None) -> Sequence[Any]:
@@ -84,7 +71,7 @@ class ProcessJudge(PlainJudge):
 
 
 class Child:
-    """The process: started when first needed, once more when it dies at a request, and ended with ours."""
+    """The process, as the file of a judge: started once more when it dies at a request, and ended with ours."""
 
     def __init__(self, config: ProcessConfig) -> None:
         self.command, self.timeout = config.command, config.timeout
@@ -92,6 +79,11 @@ class Child:
         self.process: subprocess.Popen[str] | None = None
         self.lock, self.ids, self.failed = threading.Lock(), count(1), 0
         atexit.register(self.stop)
+        self.SPEC = self.start()
+
+    def load(self, path: Any, device: str) -> ProcessJudge:
+        """Return the scorer."""
+        return ProcessJudge(self, device)
 
     def start(self) -> MetricSpec:
         """Start it and return what it says of itself."""
@@ -113,11 +105,18 @@ class Child:
             )
         except OSError as error:
             raise MetricUnavailable(f"{self.name} cannot be started: {error.strerror}; check its paths.") from error
-        threading.Thread(target=_listen, args=(self.process.stdout, self.lines), daemon=True).start()
+
+        def listen(stream: Any, lines: Queue[str | None]) -> None:
+            for line in stream:
+                lines.put(line)
+            lines.put(None)
+
+        self.input: Any = self.process.stdin
+        threading.Thread(target=listen, args=(self.process.stdout, self.lines), daemon=True).start()
         try:
             return self._spec(self._receive("judge"))
-        except _Died as died:
-            raise MetricUnavailable(f"{self.name} ended before it said what it is{died}") from None
+        except _Died:
+            raise MetricUnavailable(f"{self.name} ended before it said what it is{self._last_words()}") from None
 
     def ask(self, request: Mapping[str, Any]) -> Sequence[Any]:
         """Return its scores of a request; a process that died is started once more."""
@@ -138,14 +137,16 @@ class Child:
         for again in (False, True):
             if self.process is None or self.process.poll() is not None:
                 self.start()
+            number = next(self.ids)
             try:
-                number = next(self.ids)
-                self._send({"id": number} | request)
+                self.input.write(json.dumps({"id": number} | request) + "\n")
+                self.input.flush()
                 return self._receive("scores", number)
-            except _Died as died:
-                self.stop()  # its output has ended, though it may not have left yet
+            except (_Died, OSError):  # its output has ended, or it has closed its end, though it may not have left yet
+                words = self._last_words()
+                self.stop()
                 if again:
-                    raise MetricUnavailable(f"{self.name} died twice at one request{died}") from None
+                    raise MetricUnavailable(f"{self.name} died twice at one request{words}") from None
         raise AssertionError  # the loop returns or raises
 
     def stop(self) -> None:
@@ -154,15 +155,6 @@ class Child:
         if process is not None:
             process.kill()
             process.wait()
-
-    def _send(self, request: Mapping[str, Any]) -> None:
-        assert self.process is not None
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-        except OSError:  # it has closed its end
-            raise _Died(self._last_words()) from None
 
     def _receive(self, key: str, number: int | None = None) -> dict[str, Any]:
         """Return its next line with `key` (or an error) for a request; what its libraries print is passed over."""
@@ -173,7 +165,7 @@ class Child:
                     found = json.loads(line)
                     if isinstance(found, dict) and (key in found or "error" in found) and found.get("id") == number:
                         return found
-            raise _Died(self._last_words())
+            raise _Died
         self.stop()
         raise MetricUnavailable(
             f"{self.name} did not answer within {self.timeout:g} seconds: raise `timeout` in its "
@@ -193,7 +185,12 @@ class Child:
         strange = set(said) - set(TOLD)
         if strange:
             raise ConfigError(f"{self.name} says '{min(strange)}' of itself; it may say {', '.join(TOLD)}.")
-        return replace(spec, version=f"{spec.version}+{_digest(self.command)}")
+        # The scripts are part of the version, so that scores of another state of them are not taken for its own.
+        digest = hashlib.sha256("\0".join(self.command).encode())
+        for path in map(Path, self.command[1:]):
+            if path.is_file():
+                digest.update(path.read_bytes())
+        return replace(spec, version=f"{spec.version}+{digest.hexdigest()[:8]}")
 
     def _last_words(self) -> str:
         self.errors.seek(0)
@@ -202,37 +199,22 @@ class Child:
 
 
 class _Died(Exception):
-    """The process ended; the text is what it said last."""
+    """The process ended."""
 
 
-def open_process(text: str) -> ProcessFile:
+def open_process(text: str) -> Child:
     """Return the judge behind `process:` and this text, PYTHON,SCRIPT or FILE.yaml, started."""
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1 and parts[0].endswith((".yaml", ".yml")):
         config = load_config(parts[0], ProcessConfig)
         folder = Path(parts[0]).parent
         beside = tuple(str(folder / part) if (folder / part).is_file() else part for part in config.command)
-        return ProcessFile(replace(config, command=beside))
+        return Child(replace(config, command=beside))
     if len(parts) != 2 or not all(parts):
         raise ConfigError(
             f"A judge in a process is named process:PYTHON,SCRIPT or process:FILE.yaml, not 'process:{text}'."
         )
-    return ProcessFile(ProcessConfig(tuple(parts)))
-
-
-def _listen(stream: Any, lines: Queue[str | None]) -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(None)
-
-
-def _digest(command: Sequence[str]) -> str:
-    """Return what tells the script from another state of it, so that kept scores are not taken for its own."""
-    digest = hashlib.sha256("\0".join(command).encode())
-    for path in map(Path, command[1:]):
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:8]
+    return Child(ProcessConfig(tuple(parts)))
 
 
 def _short(text: str) -> str:

@@ -3,12 +3,12 @@
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+
+from PIL import Image
 
 from grefine.errors import MetricUnavailable
-from grefine.scorers.inputs import check_images, to_tensor
-from grefine.scorers.protocol import Images, Prompts
-from grefine.types import MetricSpec, Scores
+from grefine.scorers.protocol import Formula, to_tensor
+from grefine.types import MetricSpec
 
 TABLE: dict[str, tuple[float, float, str]] = {
     "unique": (-3.0, 3.0, "UNIQUE, mixed databases"),
@@ -27,21 +27,6 @@ OTHER_NAMES = {"topiq": "topiq_nr", "qalign": "q_align"}
 """What people call them beside our names."""
 
 
-class PyIQAScorer:
-    """Score by one of pyiqa's metrics, one image at a time, since some of them change with their batch."""
-
-    def __init__(self, spec: MetricSpec, metric: Any, device: str) -> None:
-        self.spec, self.metric, self.device = spec, metric, device
-
-    def __call__(self, images: Images, prompts: Prompts = None) -> list[Scores]:
-        import torch
-
-        pictures = check_images(images, self.spec.name, minimum=32)
-        with torch.inference_mode():
-            values = [float(self.metric(to_tensor(picture)[None].to(self.device))) for picture in pictures]
-        return [Scores({self.spec.name: value}) for value in values]
-
-
 def _spec(name: str) -> MetricSpec:
     low, high, about = TABLE[name]
     return MetricSpec(
@@ -56,8 +41,8 @@ def _spec(name: str) -> MetricSpec:
     )
 
 
-def load(spec: MetricSpec, path: Path | None, device: str) -> PyIQAScorer:
-    """Build one of pyiqa's metrics."""
+def load(spec: MetricSpec, path: Path | None, device: str) -> Formula:
+    """Build one of pyiqa's metrics, which sees one image at a time, since some of them change with their batch."""
     import torch
 
     try:
@@ -70,12 +55,18 @@ def load(spec: MetricSpec, path: Path | None, device: str) -> PyIQAScorer:
     try:
         # The one metric whose name in pyiqa is another than ours.
         name = "topiq_nr" if spec.name == "topiq" else spec.name
-        return PyIQAScorer(spec, pyiqa.create_metric(name, device=torch.device(device)), device)
+        metric = pyiqa.create_metric(name, device=torch.device(device))
     except Exception as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MetricUnavailable(
             f"pyiqa cannot build {spec.name}: {first[:200]}. It needs the network once, for its weights."
         ) from error
+
+    def score(picture: Image.Image) -> float:
+        with torch.inference_mode():
+            return float(metric(to_tensor(picture)[None].to(device)))
+
+    return Formula(spec, score, minimum=32)
 
 
 JUDGES = tuple(SimpleNamespace(SPEC=spec, load=partial(load, spec)) for spec in map(_spec, TABLE))

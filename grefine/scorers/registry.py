@@ -84,8 +84,19 @@ def find_metric(name: str) -> str | None:
 
     A judge in a process of its own is started when it is named for the first time.
     """
-    if name.strip().startswith(PROCESS):
-        return _process(name.strip()).SPEC.name
+    text = name.strip()
+    if text.startswith(PROCESS):
+        if text not in _processes:
+            from grefine.scorers.process import open_process
+
+            opened = open_process(text.removeprefix(PROCESS))
+            if opened.SPEC.name in judge_files():
+                opened.stop()
+                raise ConfigError(
+                    f"The judge of '{text}' calls itself '{opened.SPEC.name}', which another judge is called already."
+                )
+            _processes[text] = opened
+        return _processes[text].SPEC.name
     plain = name.strip().lower().replace("-", "_")
     return next((own for own, file in judge_files().items() if plain in (own, *file.SPEC.aliases)), None)
 
@@ -115,16 +126,3 @@ def split_value(text: str) -> tuple[str, str]:
     """Return the metric's own name and which of its values is meant ("" for all): "mdiqa.sharpness"."""
     metric, _, part = (text, "", "") if text.strip().startswith(PROCESS) else text.partition(".")
     return known_metric(metric), part.strip().lower()
-
-
-def _process(text: str) -> JudgeFile:
-    if text not in _processes:
-        from grefine.scorers.process import open_process
-
-        opened = open_process(text.removeprefix(PROCESS))
-        name = opened.SPEC.name
-        if name in judge_files():
-            opened.child.stop()
-            raise ConfigError(f"The judge of '{text}' calls itself '{name}', which another judge is called already.")
-        _processes[text] = opened
-    return _processes[text]

@@ -18,9 +18,8 @@ from grefine.indicators.recipe import fetched_part, fetched_pipeline
 from grefine.io.places import here
 from grefine.resources import cache_folder, pipeline_names
 from grefine.scorers.component import pipeline_judge
-from grefine.scorers.inputs import check_images
-from grefine.scorers.protocol import AnyJudge, Images, Prompts, Scorer, as_scorer, value_names
-from grefine.scorers.registry import judge_file, known_metric, split_names
+from grefine.scorers.protocol import AnyJudge, Images, Prompts, Scorer, as_scorer, check_images, value_names
+from grefine.scorers.registry import judge_file, known_metric, metric_specs, split_names
 from grefine.types import MetricSpec, Scores
 
 if TYPE_CHECKING:
@@ -179,37 +178,51 @@ def load_scorer(
     return resolve(name, weights=given, device=device, allow_noncommercial=allow_noncommercial).scorer(force)
 
 
-def availability(name: str, weights: str | Path | None = None) -> tuple[bool, str]:
-    """Say whether `name` can run here, with these weights or those on this machine; and why not, or a warning."""
+def list_metrics(only: str | None = None, pipeline: str | Path | None = None) -> list[dict[str, Any]]:
+    """Return every metric in order, or the paper's thirteen: what is known of it, and whether it can run here.
+
+    `next` says in a word or two what would make it run; `reason` says it whole, or warns.
+    """
+    folder = None if pipeline is None else known_pipeline(pipeline)
+    rows = []
+    for spec in metric_specs(only):
+        facts = ("name", "direction", "needs_prompt", "axis", "licence", "weights", "description")
+        row: dict[str, Any] = {fact: getattr(spec, fact) for fact in facts}
+        low, high = spec.range
+        row |= {"range": f"{low:g}..{high:g}", "values": list(spec.values)}
+        runs, reason, step = availability(spec.name, carried(folder, spec) if folder is not None else None)
+        rows.append(row | {"runs": runs, "reason": reason, "next": step})
+    return rows
+
+
+def absent(unavailable: Mapping[str, str], each: bool) -> list[str]:
+    """Say which metrics did not run: each with its reason, or all in one line."""
+    if each or len(unavailable) < 2:
+        return [f"{name} did not run: {why}" for name, why in unavailable.items()]
+    return [f"{len(unavailable)} metrics did not run here, which -v lists with what they need."]
+
+
+def availability(name: str, weights: str | Path | None = None) -> tuple[bool, str, str]:
+    """Say whether `name` can run here, with these weights or those on this machine; why not, or a warning; and in a
+    word or two what would make it run.
+    """
     spec = judge_file(name).SPEC
+    lacking = next((one for one in (spec.package, *spec.imports) if one and find_spec(one) is None), "")
+    if lacking:
+        step = f"install {'grefine[iqa]' if spec.package else _EXTRA}"
+    elif spec.fetch:
+        step = f"fetch {spec.fetch}"
+    else:
+        step = f"convert {spec.convert}" if spec.convert else f"--weights {spec.name}=PATH"
     try:
         find_weights(spec, weights)
     except (WeightsMissing, MetricUnavailable) as error:
-        return False, str(error)
-    lacking = _lacking(spec)
+        return False, str(error), step
     if lacking:
-        return False, f"{spec.name} needs the package {lacking}, which is not installed: `pip install {_EXTRA}`."
+        need = f"{spec.name} needs the package {lacking}, which is not installed: `pip install {_EXTRA}`."
+        return False, need, step
     terms = f"{spec.package} downloads its weights at first use and is for non-commercial use only."
-    return True, terms if spec.noncommercial else ""
-
-
-def next_step(name: str, weights: str | Path | None = None) -> str:
-    """Return what makes a metric run here, in a word or two; "runs" for one that does."""
-    spec = judge_file(name).SPEC
-    lacking = _lacking(spec)
-    if availability(name, weights)[0]:
-        return "runs"
-    if lacking:
-        return f"install {'grefine[iqa]' if spec.package else _EXTRA}"
-    if spec.fetch:
-        return f"fetch {spec.fetch}"
-    return f"convert {spec.convert}" if spec.convert else f"--weights {spec.name}=PATH"
-
-
-def _lacking(spec: MetricSpec) -> str:
-    """Return the first package that a metric imports and that is not here."""
-    wanted = (spec.package, *spec.imports)
-    return next((package for package in wanted if package and find_spec(package) is None), "")
+    return True, terms if spec.noncommercial else "", "runs"
 
 
 def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.batches import in_groups
-from grefine.scorers.inputs import check_images, check_prompts
-from grefine.scorers.protocol import Images, Prompts
+from grefine.scorers.protocol import Images, Prompts, check_images, check_prompts, in_groups
 from grefine.text.parse import parse
 from grefine.types import MetricSpec, Scores
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 SPEC = MetricSpec(
     name="vqascore",
@@ -57,12 +54,9 @@ class VQAScore:
             found.append(Scores(dict(zip(self.values, (whole, sum(parts) / len(parts), min(parts)), strict=True))))
         return found
 
-    def rather_yes(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
-        """Return P("Yes") against P("No") of every picture for its text, so that half is undecided."""
-        return self.ask(images, texts, against=True)
-
     def ask(self, images: Sequence[Image.Image], texts: Sequence[str], against: bool = False) -> list[float]:
-        """Return P("Yes") of every picture for its text, among all words or (`against`) beside "No" alone.
+        """Return P("Yes") of every picture for its text, among all words, or (`against`) beside "No" alone, so that
+        half is undecided.
 
         Only inputs of one shape go together, so that nothing is padded and no value depends on its neighbours.
         """

@@ -112,7 +112,7 @@ _BE = frozenset(["be", "is", "are", "was", "were", "been", "being", "am", "'s", 
 
 def universal(penn: str, word: str, label: str = "") -> str:
     """Return the universal part of speech of a Penn tag on `word` (lower case); the relation tells auxiliaries."""
-    if penn == "VB" or penn[:2] == "VB":
+    if penn.startswith("VB"):
         if label.startswith(("aux", "cop")) or (not label and word in _BE):
             return "AUX"
         return "VERB"

@@ -74,10 +74,10 @@ class EmbeddedBackend:
 
     def label(self, words: Sequence[str], norms: list[int], tags: list[int], heads: list[int]) -> list[str]:
         """Return the relation of each word to its head."""
-        rows = _rows(LABELLER.matrix, labeller_atoms(words, norms, tags, heads), self._label_shift)
+        atoms, matrix = labeller_atoms(words, norms, tags, heads), LABELLER.matrix
+        rows = (atoms @ matrix[:, :-1].T + matrix[:, -1]) >> self._label_shift
         best = self._labeller.take(rows, axis=0).sum(axis=1, dtype=np.int16).argmax(axis=1)
-        names = self.labels
-        return [names[k] for k in best.tolist()]
+        return [self.labels[k] for k in best.tolist()]
 
 
 @cache
@@ -243,7 +243,3 @@ def _best(packed: int, may_shift: bool, may_right: bool) -> int:
 
 def _shift(table: np.ndarray) -> np.uint32:
     return np.uint32(32 - (len(table).bit_length() - 1))
-
-
-def _rows(matrix: np.ndarray, atoms: np.ndarray, shift: np.uint32) -> np.ndarray:
-    return (atoms @ matrix[:, :-1].T + matrix[:, -1]) >> shift

@@ -76,7 +76,12 @@ class Lexicon:
         tags = self.classes.get(plain) or self.endings.get(plain[-3:], "?")
         ends = [f"{size}{plain[-size:]}" for size in (1, 2, 3, 4)]
         starts = [f"<{plain[:size]}" for size in (1, 2, 3)]
-        parts = (norm, plain, *ends, *starts, "#" + _shape(word), "=" + tags, "-" + tail)
+        digit = "9" if any(c.isdigit() for c in word) else ""
+        shape = digit or "."
+        if any(c.isalpha() for c in word):
+            case = "A" if word.isupper() and len(word) > 1 else "C" if word[0].isupper() else "a"
+            shape = case + digit + ("-" if "-" in word else "")
+        parts = (norm, plain, *ends, *starts, "#" + shape, "=" + tags, "-" + tail)
         return tuple(atom(p) for p in parts)
 
 
@@ -85,14 +90,6 @@ def number_form(lower: str) -> str:
     if lower.isascii() and lower.isalpha():
         return lower
     return "".join("0" if c.isdigit() else c for c in lower)
-
-
-def _shape(word: str) -> str:
-    has_digit = any(c.isdigit() for c in word)
-    if not any(c.isalpha() for c in word):
-        return "9" if has_digit else "."
-    case = "A" if word.isupper() and len(word) > 1 else "C" if word[0].isupper() else "a"
-    return case + ("9" if has_digit else "") + ("-" if "-" in word else "")
 
 
 _WINDOW = ("-2", "-1", "+0", "+1", "+2")
@@ -125,17 +122,16 @@ def has_capitals(words: Sequence[str]) -> bool:
     return any(w != w.lower() for w in words)
 
 
-_PARSER_ATOMS = """
-    s0w s0t s1w s1t s2w s2t b0w b0t b1w b1t b2t b3t p0t s0lw s0lt s0rw s0rt s0l2t s0r2t s1lw s1lt s1rw s1rt
-    s1r2t b0lw b0lt b0l2t s0vl s0vr s1vr b0vl d0 d1 c0 c1 n1t m1t
-"""
-PARSER_ATOMS = tuple(_PARSER_ATOMS.split())
+PARSER_ATOMS = (
+    "s0w s0t s1w s1t s2w s2t b0w b0t b1w b1t b2t b3t p0t s0lw s0lt s0rw s0rt s0l2t s0r2t s1lw s1lt s1rw s1rt s1r2t "
+    "b0lw b0lt b0l2t s0vl s0vr s1vr b0vl d0 d1 c0 c1 n1t m1t"
+)
 """s, b: stack from the top, buffer; w, t: word, tag; l, r: outermost child; v: valency; d: distance; c: commas
 between; p0: word before the buffer; n1: word after s0; m1: word before s0."""
 
 PARSER = Templates(
     "parser",
-    PARSER_ATOMS,
+    PARSER_ATOMS.split(),
     """
     s0t, s0w s0t, s1t, s1w s1t, b0t, b0w b0t, b1t, b1w b1t, b2t, s2t, b1t b2t b3t, s0w b0w, s0t b0t, b0t b1t,
     s0w b0t, s0t b0w, s0w s1w, s0t s1t, s0w s1t, s0t s1w, s1t b0t, s1w b0w, b0t b1t b2t, s0t b0t b1t, s1t s0t b0t,
@@ -151,8 +147,7 @@ PARSER = Templates(
     """,
 )
 
-_NUMBERS = tuple(atom(f"number {k}") for k in range(12))
-NUMBER_ATOMS = np.array(_NUMBERS, dtype=np.uint32)
+NUMBER_ATOMS = np.array([atom(f"number {k}") for k in range(12)], dtype=np.uint32)
 NO_WORD, NO_TAG = atom("no word"), atom("no tag")
 ROOT_WORD, ROOT_TAG = atom("root word"), atom("root tag")
 MOST_CHILDREN, MOST_COMMAS = 3, 2
@@ -161,13 +156,10 @@ DISTANCE = np.array([0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 7] + [8] * 590, dtype=np.int6
 
 COMMAS = frozenset({",", ";", ":", "|", ".", "-", "--", "\u2013", "\u2014", "(", ")"})
 
-_LABELLER_ATOMS = """
-    dw dt hw ht d-t d+t h-t h+t d+w d-w dlw dlt drt hlt hrt hlw side first last comma gt gap dvl
-"""
-LABELLER_ATOMS = tuple(_LABELLER_ATOMS.split())
+LABELLER_ATOMS = "dw dt hw ht d-t d+t h-t h+t d+w d-w dlw dlt drt hlt hrt hlw side first last comma gt gap dvl"
 LABELLER = Templates(
     "labeller",
-    LABELLER_ATOMS,
+    LABELLER_ATOMS.split(),
     """
     dw, dt, hw side, ht side, dw dt, dw ht side, dt hw side, dt ht side, dw hw side, dt ht side gap,
     dt ht d-t side, dt ht d+t side, dt ht h-t side, dt ht h+t side, dw d+w, dw d-w, dlw dt ht side, dlw dt hw,

@@ -1,10 +1,12 @@
 """The dependency forest of one prompt, and the repairs that prompts need and newswire does not."""
 
 import re
-from collections.abc import Collection, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 
 from grefine.text.backend import Analysis
-from grefine.text.marks import WordList
+from grefine.text.marks import UNDRAWN, WordList
 
 NOUNS = frozenset({"NOUN", "PROPN"})
 BREAKS = frozenset({",", ";", "|", ".", "!", "?", "\u2022", "\u00b7", "/", ":"})
@@ -13,6 +15,7 @@ PLACES_APART = frozenset(
 )
 PLACES_APART |= {"next", "opposite", "over", "right", "under", "underneath"}
 """Words that put a thing somewhere else than on or in what it is told of."""
+_WORDS_OF_A_TAG = 5
 _COUNTED = re.compile(r"\d+(?:girls?|boys?|others?|(?:wo)?m[ae]n|persons?|people|child(?:ren)?|animals?)$")
 """Count and noun in one word, as tag collections write them: "1girl"."""
 
@@ -34,7 +37,8 @@ class Forest:
         ]
         self.heads = analysis.heads
         self.labels = analysis.labels
-        self.segment = _segments(words, self.inside_lettering)
+        ends = [word in BREAKS and i not in self.inside_lettering for i, word in enumerate(words)]
+        self.segment = list(accumulate(ends[:-1], initial=0))
         self._introduced: dict[int, int] | None = None
 
     def is_noun(self, i: int) -> bool:
@@ -57,29 +61,18 @@ class Forest:
 
     def case_of(self, i: int) -> int:
         """Return the first preposition of `i` that stands before it, or -1."""
-        return self._cases().get(i, -1)
-
-    def _cases(self) -> dict[int, int]:
         # Prepositions keep their nouns once the whole ones are joined, so one pass serves all questions.
         if self._introduced is None:
             self._introduced = {}
             for c, label in enumerate(self.labels):
                 if label == "case" and c < self.heads[c]:
                     self._introduced.setdefault(self.heads[c], c)
-        return self._introduced
-
-
-def _segments(words: Sequence[str], within: Collection[int]) -> list[int]:
-    segment, out = 0, []
-    for i, word in enumerate(words):
-        out.append(segment)
-        if word in BREAKS and i not in within:
-            segment += 1
-    return out
+        return self._introduced.get(i, -1)
 
 
 def repair(forest: Forest, listed: WordList) -> None:
-    """Make one tree of a prompt: whole prepositions, and tags that hang on what the picture is of."""
+    """Make one tree of a prompt: known tags, whole prepositions, and tags that hang on what the picture is of."""
+    _read_tags(forest, listed)
     _join_prepositions(forest, listed)
     _turn_predicates(forest)
     _hang_clinging(forest, listed.entries["clinging"])
@@ -97,6 +90,42 @@ def repair(forest: Forest, listed: WordList) -> None:
             forest.hang(i, main, "list")
 
 
+def _read_tags(forest: Forest, listed: WordList) -> None:
+    """Make each listed tag a tree of its own, and note in `forest.undrawn` which say nothing that can be drawn."""
+    patterns = [re.escape(entry).replace(r"\*", r"\S+") for entry in listed.entries["tag"] if "*" in entry]
+    start, count = 0, len(forest.words)
+    while start < count:
+        end = start
+        while end < count and forest.words[end] not in BREAKS:
+            end += 1
+        if 0 < end - start <= _WORDS_OF_A_TAG and start not in forest.inside_lettering:
+            text = " ".join(forest.lower[start:end])
+            if text in listed.entries["tag"]:
+                _cut_out(forest, start, end, end - 1)
+            elif any(re.fullmatch(pattern, text) for pattern in patterns):
+                _cut_out(forest, start, end, start)
+            elif text in listed.entries["about"]:
+                for i in range(start, end):
+                    forest.tags[i] = "ADJ"
+        start = end + 1
+
+
+def _cut_out(forest: Forest, start: int, end: int, head: int) -> None:
+    """Make the words from `start` to `end` one noun with its words, which nothing else hangs on."""
+    tops = [i for i in range(start, end) if not start <= forest.heads[i] < end]
+    if len(tops) == 1 and forest.is_noun(tops[0]):
+        head = tops[0]
+    else:
+        for i in range(start, end):
+            forest.tags[i], forest.heads[i], forest.labels[i] = "ADJ", head, "amod"
+        forest.tags[head] = "NOUN"
+    forest.heads[head], forest.labels[head] = -1, "root"
+    for i, above in enumerate(forest.heads):
+        if start <= above < end and not start <= i < end:
+            forest.heads[i] = head if forest.tags[i] == "PUNCT" else -1
+    forest.undrawn.update(range(start, end))
+
+
 def _join_prepositions(forest: Forest, listed: WordList) -> None:
     """Let "in front of X" introduce X, as "on X" does."""
     words, entries, longest = forest.lower, listed.entries["preposition"], listed.longest["preposition"]
@@ -105,17 +134,11 @@ def _join_prepositions(forest: Forest, listed: WordList) -> None:
     if starts.isdisjoint(words):
         return
     while i < count - 2:
-        size = 0
-        if words[i] in starts:
-            for n in range(min(longest, count - i - 1), 1, -1):
-                if " ".join(words[i : i + n]) in entries:
-                    size = n
-                    break
-        if size:
-            _collapse(forest, i, i + size)
-            i += size
-        else:
-            i += 1
+        ends = range(min(i + longest, count - 1), i + 1, -1) if words[i] in starts else ()
+        end = next((end for end in ends if " ".join(words[i:end]) in entries), i)
+        if end > i:
+            _collapse(forest, i, end)
+        i = max(end, i + 1)
 
 
 def _collapse(forest: Forest, first: int, end: int) -> None:
@@ -220,12 +243,11 @@ def _hang_patterns(forest: Forest, patterns: frozenset[str]) -> None:
         for place in forest.children(i):
             if place > i and forest.is_noun(place) and forest.case_of(place) != -1:
                 forest.hang(place, case - 1, "nmod")
-            elif word in patterns and forest.labels[place].startswith("conj") and _has_article(forest, place):
+                continue
+            has_article = any(forest.tags[c] in ("DET", "NUM") for c in forest.children(place))
+            joined = forest.labels[place].startswith("conj") and forest.is_noun(place) and has_article
+            if word in patterns and joined:
                 forest.hang(place, case - 1, "conj")
-
-
-def _has_article(forest: Forest, noun: int) -> bool:
-    return forest.is_noun(noun) and any(forest.tags[c] in ("DET", "NUM") for c in forest.children(noun))
 
 
 def _is_apart(forest: Forest, noun: int) -> bool:
@@ -261,18 +283,16 @@ def main_noun(forest: Forest, listed: WordList) -> int:
     nouns = [i for i in range(len(forest.words)) if forest.is_noun(i)]
     if not nouns:
         return -1
-    wishes = [listed.entries[kind] for kind in ("quality", "camera", "style")]
-    best = -1
-    for i in nouns:
-        head = forest.heads[i]
-        if head > i and forest.is_noun(head):
+    wishes = frozenset().union(*(listed.entries[kind] for kind in UNDRAWN))
+    for best in nouns:
+        head = forest.heads[best]
+        if head > best and forest.is_noun(head):
             continue
-        if i in forest.undrawn or (i and forest.lower[i - 1] in listed.entries["negator"]):
+        if best in forest.undrawn or (best and forest.lower[best - 1] in listed.entries["negator"]):
             continue
-        if forest.case_of(i) == -1 and not any(forest.lower[i] in words for words in wishes):
-            best = i
+        if forest.case_of(best) == -1 and forest.lower[best] not in wishes:
             break
-    if best == -1:
+    else:
         return nouns[0]
     for _ in range(3):
         if not listed.matches("medium", (), forest.lower[best]):
@@ -300,18 +320,18 @@ def _raise_main(forest: Forest, main: int) -> None:
 
 def _hang_segments(forest: Forest, main: int) -> None:
     """Hang each later tag on the main noun."""
-    heads, segment = forest.heads, forest.segment
-    start = 0
-    count = len(heads)
-    while start < count:
-        end = start
-        while end < count and segment[end] == segment[start]:
-            end += 1
-        if segment[start] > segment[main] or (segment[start] != segment[main] and start > main):
+    for number in range(forest.segment[-1] + 1):
+        start, end = bisect_left(forest.segment, number), bisect_right(forest.segment, number)
+        if number > forest.segment[main]:
             _hang_segment(forest, main, start, end)
-        elif segment[start] < segment[main]:
-            _free_segment(forest, main, start, end)
-        start = end
+        elif number < forest.segment[main]:
+            # A noun of an earlier tag that was taken for a part of a later one hangs on the main noun itself.
+            for i in range(start, end):
+                head = forest.heads[i]
+                if not forest.is_noun(i) or head < end or head == main:
+                    continue
+                if forest.case_of(i) == -1 and forest.is_noun(head):
+                    forest.hang(i, main, "list")
 
 
 def _hang_segment(forest: Forest, main: int, start: int, end: int) -> None:
@@ -328,11 +348,3 @@ def _hang_segment(forest: Forest, main: int, start: int, end: int) -> None:
             forest.hang(top, main, "list")
         elif forest.is_noun(head) and not clause and forest.tags[start] != "CCONJ":
             forest.hang(top, main, forest.labels[top])
-
-
-def _free_segment(forest: Forest, main: int, start: int, end: int) -> None:
-    """Hang a noun of an earlier tag that was taken for a part of a later one on the main noun itself."""
-    for i in range(start, end):
-        head = forest.heads[i]
-        if forest.is_noun(i) and head >= end and head != main and forest.case_of(i) == -1 and forest.is_noun(head):
-            forest.hang(i, main, "list")

@@ -22,31 +22,24 @@ def lettering(words: Sequence[str], listed: WordList) -> list[range]:
     if listed.entries["lettering"].isdisjoint(lower):
         return []
     found: list[range] = []
-    i = 0
-    while i < len(words):
-        inside = _quoted(words, i) or _behind_says(words, lower, i)
-        if inside and any(words[k][0].isalnum() for k in inside):
+    i, count = 0, len(words)
+    while i < count:
+        inside = range(0)
+        if words[i] in _MARKS:
+            ends = (k for k in range(i + 2, min(i + _LONGEST + 2, count)) if words[k] == _MARKS[words[i]])
+            end = next(ends, -1)
+            if end != -1 and (i or end < count - 1):
+                inside = range(i + 1, end)
+        elif i and lower[i - 1] in _BEHIND:
+            end = i
+            while end < count and (words[end][0].isupper() or words[end][0].isdigit()):
+                end += 1
+            inside = range(i, end)
+        if any(words[k][0].isalnum() for k in inside):
             found.append(inside)
             i = inside.stop
         i += 1
     return found
-
-
-def _quoted(words: Sequence[str], i: int) -> range | None:
-    closing = _MARKS.get(words[i])
-    if closing is None:
-        return None
-    end = next((k for k in range(i + 2, min(i + _LONGEST + 2, len(words))) if words[k] == closing), -1)
-    return None if end == -1 or (i == 0 and end == len(words) - 1) else range(i + 1, end)
-
-
-def _behind_says(words: Sequence[str], lower: Sequence[str], i: int) -> range | None:
-    if i == 0 or lower[i - 1] not in _BEHIND:
-        return None
-    end = i
-    while end < len(words) and (words[end][0].isupper() or words[end][0].isdigit()):
-        end += 1
-    return range(i, end) if end > i else None
 
 
 def analyse_around(

@@ -58,12 +58,10 @@ class ChunkTree:
             elif tag in _VERB:
                 self._verb(i, conjunction)
                 conjunction = -1
-            elif tag in ("JJ", "RB", "VBN", "CD"):
+            elif tag in ("JJ", "RB", "CD") or any(c.isalnum() for c in word):
                 self._loose(i)
-            elif not any(c.isalnum() for c in word):
-                self._punctuation(i)
             else:
-                self._loose(i)
+                self._punctuation(i)
             if pending and i == count - 1:
                 for k in pending:
                     self._loose(k)
@@ -90,16 +88,18 @@ class ChunkTree:
                 elif (
                     head >= 0
                     and self.tags[end - 1] != "POS"
-                    and not self._noun_follows(end, count)
+                    and not self._noun_follows(end)
                     or head >= 0
                     and tag in ("DT", "PRP$", "PDT")
                 ):
                     break
                 elif tag == "CC":
-                    if not self._joins_adjectives(end, count):
+                    before, after = self.tags[end - 1] if end else "", self.tags[end + 1] if end + 1 < count else ""
+                    joined = before in ("JJ", "CD", "VBN") and after in ("JJ", "CD", "VBN")
+                    if not (joined and self._noun_follows(end + 1)):
                         break
                 elif tag in ("VBN", "VBG"):
-                    if not self._noun_follows(end, count):
+                    if not self._noun_follows(end):
                         break
                 elif tag not in _INSIDE:
                     break
@@ -116,21 +116,12 @@ class ChunkTree:
         if tag in _INSIDE:
             return True
         clause_before = i > 0 and (self.tags[i - 1] in _NOUN or self.tags[i - 1] in _VERB)
-        return tag in ("VBN", "VBG") and not clause_before and self._noun_follows(i, len(self.words))
+        return tag in ("VBN", "VBG") and not clause_before and self._noun_follows(i)
 
-    def _noun_follows(self, i: int, count: int) -> bool:
+    def _noun_follows(self, i: int) -> bool:
         """Say whether word `i` modifies: only modifiers and then a noun follow, no determiner."""
-        for k in range(i + 1, min(i + 5, count)):
-            tag = self.tags[k]
-            if tag in _NOUN:
-                return self.tags[i] not in ("VBG", "VBN") or k > i
-            if tag not in ("JJ", "JJR", "JJS", "CD", "VBN", "VBG", "HYPH", "CC", "RB"):
-                return False
-        return False
-
-    def _joins_adjectives(self, i: int, count: int) -> bool:
-        before, after = self.tags[i - 1] if i else "", self.tags[i + 1] if i + 1 < count else ""
-        return before in ("JJ", "CD", "VBN") and after in ("JJ", "CD", "VBN") and self._noun_follows(i + 1, count)
+        between = ("JJ", "JJR", "JJS", "CD", "VBN", "VBG", "HYPH", "CC", "RB")
+        return next((tag for tag in self.tags[i + 1 : i + 5] if tag not in between), "") in _NOUN
 
     def _inside(self, start: int, end: int, head: int) -> None:
         owner = -1

@@ -11,19 +11,12 @@ from grefine.text.forest import Forest, repair
 from grefine.text.language import foreign_language
 from grefine.text.lettering import analyse_around, hang_lettering, lettering
 from grefine.text.marks import UNDRAWN, WordList, is_drawable, negated_tokens
+from grefine.text.nltk_backend import NltkBackend
 from grefine.text.phrases import ancestors, assign, noun_groups, stands_apart, top_of
-from grefine.text.tags import read_tags
 from grefine.types import ParsedPrompt, Phrase, Token
 
-
-def _nltk() -> Backend:
-    from grefine.text.nltk_backend import NltkBackend
-
-    return NltkBackend()
-
-
 register_backend("embedded", embedded)
-register_backend("nltk", _nltk)
+register_backend("nltk", NltkBackend)
 
 
 def parse(
@@ -51,12 +44,13 @@ def parse(
     if not found:
         return ParsedPrompt(cleaned.text, (), (), truncated, backend=parser.name)
     words = [word for word, _, _ in found]
-    listed = _marks(marks)
+    listed = WordList.shipped()
+    if marks is not None:
+        listed = listed.joined(marks if isinstance(marks, WordList) else WordList.read(marks))
     texts = lettering(words, listed)
     analysis = analyse_around(words, texts, lambda seen: checked(parser.analyse(seen), len(seen), parser.name))
     forest = Forest(words, analysis, texts)
     hang_lettering(forest)
-    read_tags(forest, listed)
     repair(forest, listed)
     weights = [cleaned.weight(start, end) for _, start, end in found]
     phrases = _phrases(forest, found, weights, listed, merge_compounds)
@@ -81,12 +75,6 @@ def parse_prompt(
     return list(parse(prompt, backend, marks=marks, merge_compounds=merge_compounds).phrases)
 
 
-def _marks(marks: WordList | str | Path | None) -> WordList:
-    if marks is None:
-        return WordList.shipped()
-    return WordList.shipped().joined(marks if isinstance(marks, WordList) else WordList.read(marks))
-
-
 def _phrases(
     forest: Forest, found: list[tuple[str, int, int]], weights: list[float], listed: WordList, merge: bool
 ) -> tuple[Phrase, ...]:
@@ -99,7 +87,9 @@ def _phrases(
     undrawn = forest.undrawn.union(*(listed.covered(kind, forest.lower) for kind in UNDRAWN))
     members: list[list[int]] = [[] for _ in groups]
     for i, j in enumerate(owner):
-        if j >= 0 and _is_word(forest, i):
+        # Neither punctuation nor a possessive ending is shown in a phrase.
+        is_ending = forest.words[i][0] in "'\u2019" and forest.labels[i] == "case"
+        if j >= 0 and not is_ending and any(c.isalnum() for c in forest.words[i]):
             members[j].append(i)
     out = []
     for j, (group, inside) in enumerate(zip(groups, members, strict=True)):
@@ -124,11 +114,3 @@ def _phrases(
             )
         )
     return tuple(out)
-
-
-def _is_word(forest: Forest, i: int) -> bool:
-    """Say whether a token is shown in its phrase: not punctuation, not a possessive ending."""
-    word = forest.words[i]
-    if word[0] in "'\u2019" and forest.labels[i] == "case":
-        return False
-    return word[0].isalnum() or any(c.isalnum() for c in word)

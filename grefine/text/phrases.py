@@ -30,12 +30,7 @@ def noun_groups(forest: Forest, merge_compounds: bool = True) -> list[list[int]]
             merged = sorted(part + whole)
             for t in merged:
                 group[t] = merged
-    out, seen = [], set()
-    for tokens in group.values():
-        if tokens[0] not in seen:
-            seen.add(tokens[0])
-            out.append(tokens)
-    return sorted(out)
+    return sorted({tokens[0]: tokens for tokens in group.values()}.values())
 
 
 def top_of(group: list[int], forest: Forest) -> int:
@@ -55,7 +50,12 @@ def assign(forest: Forest, groups: list[list[int]]) -> list[int]:
     for j, tokens in enumerate(groups):
         for i in tokens:
             owner[i] = j
-    order = _heads_first(heads)
+    children: dict[int, list[int]] = {}
+    for i, head in enumerate(heads):
+        children.setdefault(head, []).append(i)
+    order = children.pop(-1, [])  # heads come before what hangs on them
+    for i in order:
+        order += children.get(i, ())
     far = count + 1
     down = [0 if j >= 0 else far for j in owner]
     below: dict[int, list[int]] = {}
@@ -76,25 +76,10 @@ def assign(forest: Forest, groups: list[list[int]]) -> list[int]:
         up = distance[head] + 1 if head >= 0 else far
         if down[i] <= up and down[i] < far:
             found = below[i]
-            out[i] = found[0] if len(found) == 1 else _closest(i, found, groups)
+            out[i] = min(found, key=lambda j: (min(abs(i - t) for t in groups[j]), groups[j][0]))
         elif head >= 0:
             distance[i], out[i] = up, out[head]
     return out
-
-
-def _closest(i: int, candidates: list[int], groups: list[list[int]]) -> int:
-    return min(candidates, key=lambda j: (min(abs(i - t) for t in groups[j]), groups[j][0]))
-
-
-def _heads_first(heads: list[int]) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for i, head in enumerate(heads):
-        children.setdefault(head, []).append(i)
-    order = list(children.get(-1, ()))
-    for i in order:
-        if i in children:
-            order += children[i]
-    return order
 
 
 def ancestors(forest: Forest, groups: list[list[int]]) -> list[int]:

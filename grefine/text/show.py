@@ -7,8 +7,13 @@ from grefine.errors import ConfigError
 from grefine.types import ParsedPrompt
 
 
-def nltk_tree(parsed: ParsedPrompt) -> Any:
-    """Return the forest as one `nltk.Tree`; several roots hang under "ROOT"."""
+def draw_tree(parsed: ParsedPrompt, width: int = 100) -> str:
+    """Return the tree as text: drawn by NLTK while it fits into `width`, as nested lines beyond.
+
+    Several roots hang under "ROOT".
+    """
+    if not parsed.tokens:
+        return "(no words)"
     try:
         from nltk import Tree
     except ImportError as error:
@@ -27,16 +32,8 @@ def nltk_tree(parsed: ParsedPrompt) -> Any:
         token = parsed.tokens[i]
         name = f"{token.text}/{token.tag}"
         built[i] = Tree(name, [built[c] for c in children[i]]) if i in children else name
-    if len(roots) == 1 and not isinstance(built[roots[0]], str):
-        return built[roots[0]]
-    return Tree("ROOT", [built[i] for i in roots])
-
-
-def draw_tree(parsed: ParsedPrompt, width: int = 100) -> str:
-    """Return the tree as text: drawn by NLTK while it fits into `width`, as nested lines beyond."""
-    if not parsed.tokens:
-        return "(no words)"
-    tree = nltk_tree(parsed)
+    whole = len(roots) == 1 and not isinstance(built[roots[0]], str)
+    tree = built[roots[0]] if whole else Tree("ROOT", [built[i] for i in roots])
     if len(parsed.tokens) > 30:
         return tree.pformat(margin=width)
     drawing = StringIO()

@@ -55,8 +55,8 @@ def read_weights(path: Path) -> ParserWeights:
         at = header["vocabulary"]
         words, _, endings = lzma.decompress(body[:at], lzma.FORMAT_ALONE).decode().partition("\n\n")
         tables = {}
-        for name, info in sorted(header["tables"].items(), key=lambda item: ORDER.index(item[0])):
-            parts = []
+        for name in ORDER:
+            info, parts = header["tables"][name], []
             for length in info["blocks"]:
                 parts.append(zlib.decompress(body[at : at + length], -15))
                 at += length

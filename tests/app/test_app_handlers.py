@@ -209,7 +209,7 @@ def test_a_stopped_run_changes_nothing(sitting):
 def test_next_and_previous_go_round_and_a_saved_plan_comes_back(sitting):
     names = list(sitting.desk.items)
     assert page.open_next(sitting, None, ALL)["listed"]["value"] == names[0]
-    assert page.open_previous(sitting, names[0], ALL)["listed"]["value"] == names[-1]
+    assert page.open_next(sitting, names[0], ALL, -1)["listed"]["value"] == names[-1]
     assert page.open_next(sitting, names[-1], ALL)["listed"]["value"] == names[0]
     rows, _ = opened(sitting)
     page.run(sitting, [[*row[:2], "a cat", *row[3:]] for row in rows], None, ALL)

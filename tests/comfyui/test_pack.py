@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import hashlib
 import json
 import tomllib
 from pathlib import Path
@@ -190,7 +189,7 @@ def test_saved_pictures_carry_their_record_and_grefine_knows_it(nodes, refined, 
         found = read_record(read_image(path).embedded)
         assert found is not None
         assert (found.reason, found.prompt, found.passes) == (one.reason, CONES, 1)
-        assert found.pixels == pixel_digest(path.read_bytes(), "PNG", hashlib.sha256)
+        assert found.pixels == pixel_digest(path.read_bytes(), "PNG")
         assert json.loads(Image.open(path).text["prompt"]) == graph
     assert steered_by([saved / "mine_00001_.png"]) == {"moe_agiqa", "mdiqa", "lar_iqa"}
     done = refine_folder([saved / "mine_00001_.png"], tmp_path / "again", pipeline="tiny")

@@ -15,8 +15,8 @@ from grefine.evaluate.analysis import analyse
 from grefine.evaluate.compare import compare_refiners
 from grefine.evaluate.report import write_report
 from grefine.evaluate.tables import AFTER, BEFORE, NOISE, ScoreRow
+from grefine.folder.views import RefineTally, write_refine_report
 from grefine.report.entry import ReportImage, ReportText
-from grefine.report.run_page import write_refine_report
 from grefine.types import MetricSpec
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -328,7 +328,9 @@ def test_a_refinement_run_in_units_of_noise(browser, tmp_path):
         image("large", 0.45, 0.01),
         image("hopeless", 0.0, 0.0, "beyond"),
     ]
-    page = write_refine_report(tmp_path, images, failed=[(EVIL, f"is `odd` {EVIL}")])
+    tally = RefineTally()
+    tally.leave_out("failed", EVIL, f"is `odd` {EVIL}")
+    page = write_refine_report(tmp_path, images, tally)
     browser.get(page.as_uri())
     cards = browser.find_elements("css selector", ".card")
     chips = {

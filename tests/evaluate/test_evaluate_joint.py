@@ -15,8 +15,8 @@ from PIL import Image, ImageFilter
 from grefine.evaluate.compare import compare_refiners
 from grefine.evaluate.run import evaluate_folders
 from grefine.evaluate.write_comparison import headline_of
-from grefine.io.encode import encode_image, pixel_digest, with_text
-from grefine.io.images import read_image
+from grefine.io.encode import encode_image, pixel_digest
+from grefine.io.images import CONTAINERS, read_image
 from grefine.io.journal import Journal
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import layer_path
@@ -120,9 +120,9 @@ def fake_run(folders):
         png = encode_image(image.rgb, image, "PNG")
         record = RefineRecord(
             "1", "tiny", "c", 0, "refined", f"reason {index}", kept="both", guarded=True, source=source,
-            pixels=pixel_digest(png, "PNG", hashlib.sha256),
+            pixels=pixel_digest(png, "PNG"),
         )  # fmt: skip
-        (after / name).write_bytes(with_text(png, "PNG", KEY, record.to_text()))
+        (after / name).write_bytes(CONTAINERS["PNG"].put_text(png, KEY, record.to_text()))
         asked = {"text": "a red ball", "weights": [[2, 5, 1.1], [6, 10, 1.1]]}
         decided = {"state": "refined", "reason": f"reason {index}", "source": str(before / name)}
         row = {"kind": "image", "file": name, "output": name, "input": {"sha256": source}, "asked": asked}

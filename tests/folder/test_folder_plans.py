@@ -196,6 +196,13 @@ def test_plans_edited_by_a_script_give_results_or_one_sentence(planned, name, pi
     assert all("\n" not in sentence and len(sentence) < 400 for sentence in states)
 
 
+def test_a_plan_that_is_too_large_says_so(tmp_path):
+    with (tmp_path / "a.plan.json").open("wb") as file:
+        file.truncate(2**26 + 1)
+    with pytest.raises(PlanError, match=r"^'.*a\.plan\.json' is too large for a plan\.$"):
+        RepairPlan.load(tmp_path / "a")
+
+
 def test_every_verdict_of_the_page_has_a_colour_and_no_gain_is_claimed(planned):
     text = (planned[1].out / "report.html").read_text()
     assert all(f".d-{verdict} {{" in text for verdict in ("keep", "repair", "new"))

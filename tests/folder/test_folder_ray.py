@@ -154,13 +154,12 @@ def test_what_cannot_be_is_refused_before_work_begins(world, tmp_path, monkeypat
         run(world, tmp_path / "out", cluster=Cluster())
     with pytest.raises(ConfigError, match="has room for [0-9]+ actors, not for 999"):
         run(world, tmp_path / "out", cluster=Cluster(gpus_per_worker=0, actors=999))
-    real = afar.afar
+    real = afar.given_afar
 
     def another(asked, ready, header):
-        made = real(asked, ready, header)
-        return afar.Afar(made.cluster, made.given | {"header": header | {"version": "0.0.1", "weights": "other"}})
+        return real(asked, ready, header | {"version": "0.0.1", "weights": "other"})
 
-    monkeypatch.setattr("grefine.folder.runner.afar", another)
+    monkeypatch.setattr("grefine.folder.runner.given_afar", another)
     with pytest.raises(
         ConfigError, match="is not as this machine: the version of grefine, the pipeline's weights differ"
     ):

@@ -28,9 +28,10 @@ from small_world import (
 from grefine.errors import ConfigError
 from grefine.folder.batch import run_batch
 from grefine.folder.options import FolderOptions
-from grefine.folder.progress import JsonReporter, PlainReporter
+from grefine.folder.progress import PlainReporter, tell_json
 from grefine.folder.task import Task, pipeline_name, weights_fingerprint
 from grefine.folder.worklist import list_work
+from grefine.io.encode import encode_image
 from grefine.io.images import decode_image, read_image
 from grefine.io.journal import read_journal
 from grefine.io.metadata import find_prompt
@@ -138,7 +139,7 @@ def test_reporters_say_failures_in_one_line(capsys):
     failed = {"event": "image", "state": "failed", "file": STRANGE, "reason": "it is\nbroken."}
     PlainReporter(stream)(failed)
     assert stream.getvalue().count("\n") == 1
-    JsonReporter()(failed)
+    tell_json(failed)
     assert json.loads(capsys.readouterr().out) == failed
 
 
@@ -174,9 +175,7 @@ def test_an_output_that_was_edited_or_meets_other_settings_is_refined_again(done
     edited = read_image(out / changed[0])
     (tmp_path / "edited").mkdir()
     turned = edited.rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    from grefine.io.encode import write_image
-
-    write_image(tmp_path / "edited" / changed[0].rsplit("/")[-1], turned, edited)
+    (tmp_path / "edited" / changed[0].rsplit("/")[-1]).write_bytes(encode_image(turned, edited))
     run(tmp_path / "edited", tmp_path / "edited_out", pipe)
     assert "Already" not in rows(tmp_path / "edited_out")[0]["reason"]
 

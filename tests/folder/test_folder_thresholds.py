@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from small_world import config, make_folder, random_pipeline, run
 
+from grefine.app.desk import open_desk
 from grefine.errors import ConfigError
-from grefine.indicators.self_calibrate import likely_good, split
+from grefine.indicators.calibrate import likely_good, split
 
 SETTINGS = {"gate": True, "mask_threshold": None, "total_steps": 1, "max_regions": 1}
 
@@ -31,6 +32,10 @@ def test_a_folder_measures_its_own_thresholds_and_keeps_them(pipe, tmp_path):
     run(source, out, pipe, settings=config(**SETTINGS), report=said.append)
     assert any("those that this run measured" in event.get("text", "") for event in said)
     assert json.loads((out / ".grefine" / "calibration.json").read_text()) == kept
+    desk = open_desk(source, pipe, out, tmp_path / "plans", config=config(**SETTINGS))
+    assert desk.pipe.config.calibration == kept, "the window works by them for as long as it is open"
+    del desk
+    assert pipe.config.calibration is None
 
 
 def test_a_small_folder_is_told_what_to_do(pipe, tmp_path):

@@ -31,7 +31,7 @@ def aq():
 @pytest.mark.parametrize(("prompt", "expected"), READ)
 def test_relations_are_read_from_the_text(prompt, expected):
     parsed = parse(prompt)
-    found = [(parsed.phrases[r.first].noun, r.kind, parsed.phrases[r.second].noun) for r in relations_of(parsed)]
+    found = [(parsed.phrases[a].noun, kind, parsed.phrases[b].noun) for a, kind, b in relations_of(parsed)]
     assert [one for one in found if "sky" not in one] == expected
 
 

@@ -10,7 +10,6 @@ from tiny_clip import parsed
 
 from grefine.errors import ConfigError
 from grefine.indicators.defects import (
-    Readings,
     alignment_score,
     carrier_phrase,
     combine_regions,
@@ -18,6 +17,7 @@ from grefine.indicators.defects import (
     hang_together,
     region_phrase,
 )
+from grefine.indicators.readings import Readings
 
 GIRL = parsed(("a girl", "girl", 0), ("with long hair", "hair", 0), ("blowing in the wind", "wind", 1)).phrases
 P = np.array([[0.8, 0.3], [0.9, 0.6]])

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from grefine.cli.main import app
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
-from grefine.indicators.edges import Edge
-from grefine.indicators.providers import Provider, open_source
+from grefine.indicators.providers import Edge, Provider, open_source
 from grefine.io.run_files import run_rows
 from grefine.types import MapSpec
 

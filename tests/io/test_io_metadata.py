@@ -48,7 +48,6 @@ def comment(text, mark=b"UNICODE\x00", encoding="utf-16-be"):
 def test_infotext_in_png():
     found = find_prompt(file_with(texts={"parameters": INFOTEXT}))
     assert found.prompt == PROMPT
-    assert found.negative == "ugly, [blurry]\nworst"
     assert found.origin == "A1111 infotext"
 
 
@@ -111,7 +110,7 @@ def comfy(graph, **options):
 
 def test_comfyui_basic():
     found = comfy(basic_graph())
-    assert (found.prompt, found.negative, found.unsure) == ("a red ball", "ugly", "")
+    assert (found.prompt, found.unsure) == ("a red ball", "")
 
 
 def test_comfyui_in_webp():
@@ -144,7 +143,7 @@ def test_comfyui_through_control_nets_and_combinations():
         }
     )
     found = comfy(graph)
-    assert (found.prompt, found.negative) == ("a red ball, a house", "ugly")
+    assert found.prompt == "a red ball, a house"
 
 
 def test_comfyui_two_encoders_of_one_model():
@@ -185,7 +184,7 @@ def test_comfyui_loader_that_holds_both_prompts():
         }
     )
     found = comfy(graph)
-    assert (found.prompt, found.negative) == ("a red ball", "ugly")
+    assert found.prompt == "a red ball"
 
 
 def test_comfyui_several_savers_are_told_apart_by_name():
@@ -254,14 +253,14 @@ def test_invokeai_new():
         "invokeai_metadata": json.dumps({"positive_prompt": "a red ball++", "negative_prompt": "ugly", "seed": 1})
     }
     found = find_prompt(file_with(texts=texts))
-    assert (found.prompt, found.negative) == ("a red ball++", "ugly")
+    assert found.prompt == "a red ball++"
 
 
 def test_invokeai_old():
     parts = [{"prompt": "a red ball [ugly] on grass", "weight": 1.0}]
     texts = {"sd-metadata": json.dumps({"model": "sd", "image": {"prompt": parts, "steps": 50}})}
     found = find_prompt(file_with(texts=texts))
-    assert (found.prompt, found.negative) == ("a red ball on grass", "ugly")
+    assert found.prompt == "a red ball on grass"
     dream = {"Dream": '"a red ball [ugly]" -s50 -W512 -H512 -C7.5 -Ak_lms'}
     assert find_prompt(file_with(texts=dream)).prompt == "a red ball"
 
@@ -275,7 +274,7 @@ NOVELAI = {"prompt": "{{red}} ball, grass", "uc": "lowres", "steps": 28, "reques
 def test_novelai():
     texts = {"Software": "NovelAI", "Description": "red ball", "Comment": json.dumps(NOVELAI)}
     found = find_prompt(file_with(texts=texts))
-    assert (found.prompt, found.negative) == ("{{red}} ball, grass", "lowres")
+    assert found.prompt == "{{red}} ball, grass"
 
 
 def test_novelai_characters():
@@ -322,7 +321,7 @@ SWARM = {
 
 def test_swarmui():
     found = find_prompt(file_with(texts={"parameters": json.dumps(SWARM)}))
-    assert (found.prompt, found.negative, found.origin) == ("a red ball", "ugly", "SwarmUI parameters")
+    assert (found.prompt, found.origin) == ("a red ball", "SwarmUI parameters")
     jpeg = file_with("JPEG", exif=comment(json.dumps(SWARM), encoding="utf-16-le"))
     assert find_prompt(jpeg).prompt == "a red ball"
 

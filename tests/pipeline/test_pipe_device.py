@@ -7,15 +7,15 @@ from components import pipeline
 from diffusers import DiffusionPipeline
 from diffusers.hooks import apply_group_offloading
 
-from grefine.refine import device
+from grefine.refine.loading import common_device
 
 
 def test_the_quick_look_up_says_what_diffusers_says():
     pipe = pipeline()
     theirs = DiffusionPipeline._execution_device
-    assert device.common_device(pipe.components) == theirs.fget(pipe) == torch.device("cpu")
+    assert common_device(pipe.components) == theirs.fget(pipe) == torch.device("cpu")
     pipe.unet.to("meta")
-    assert device.common_device(pipe.components) is None, "a split pipeline is diffusers' to judge"
+    assert common_device(pipe.components) is None, "a split pipeline is diffusers' to judge"
     assert pipe._execution_device == theirs.fget(pipe)
 
 
@@ -25,5 +25,5 @@ def test_hooks_leave_the_device_to_diffusers():
     here = torch.device("cpu")
     apply_group_offloading(grouped.unet, onload_device=here, offload_device=here, offload_type="leaf_level")
     for pipe in (moved, grouped):
-        assert device.common_device(pipe.components) is None
+        assert common_device(pipe.components) is None
         assert pipe._execution_device == DiffusionPipeline._execution_device.fget(pipe)

@@ -112,7 +112,7 @@ def test_a_folder_without_the_map_of_an_image_says_so(pipe, tmp_path):
     with pytest.raises(ConfigError, match="holds 2 heatmaps for 1 images without file names"):
         call(pipe, picture(), quality_map=folder)
     picture().save(tmp_path / "c.png")
-    with pytest.raises(ImageError, match=r"has no heatmap for 'c': add 'c\.npy'"):
+    with pytest.raises(ImageError, match=r"has no quality map for 'c\.png': add 'c\.npy'"):
         call(pipe, Image.open(tmp_path / "c.png"), quality_map=folder)
 
 

@@ -46,7 +46,7 @@ from open_clip import get_model_config
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from grefine.refine.loading import SDXL
+from grefine.refine.painters.choose import SDXL
 from grefine.resources import bundled
 
 UNET = SDXL_BLOCKS | {

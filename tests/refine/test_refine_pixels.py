@@ -49,7 +49,7 @@ def gradient():
 
 def test_paste_changes_nothing_outside_and_blends_inside_only():
     image, crop = gradient(), np.full((32, 32, 3), 255.0, np.float32)
-    result = paste(image, crop, (0, 0, 32, 32), MASK, 0.5, match_ring=False)
+    result = paste(image, crop, MASK, 0.5, match_ring=False)
     assert np.array_equal(result[~MASK], image[~MASK].astype(np.float32))
     assert np.allclose(result[16, 16], 255)
     assert image[8, 8, 0] < result[8, 8, 0] < 255, "the border of the mask is a blend"
@@ -67,7 +67,7 @@ def test_what_a_repaint_left_as_it_was_keeps_its_own_pixels():
     image = gradient()
     crop = image.astype(np.float32) + 4
     crop[12:18, 12:18] += 80
-    result = paste(image, crop, (0, 0, 32, 32), MASK, 0.0, match_ring=False, least_change=0.06)
+    result = paste(image, crop, MASK, 0.0, match_ring=False, least_change=0.06)
     part = changed_part(image, crop, 0.06)
     assert part[12:18, 12:18].all()
     assert part[MASK].mean() < 0.7
@@ -86,9 +86,9 @@ def test_ring_match_takes_out_a_tint():
     image = gradient()
     tinted = np.clip(image.astype(np.float32) * 0.8 + [12.0, 20.0, 30.0], 0, 255)
     flat = np.full_like(image, 100)
-    matched = paste(flat, np.full((32, 32, 3), (130.0, 90.0, 100.0)), (0, 0, 32, 32), MASK, 0.0, match_ring=True)
+    matched = paste(flat, np.full((32, 32, 3), (130.0, 90.0, 100.0)), MASK, 0.0, match_ring=True)
     assert np.allclose(matched, 100)
-    assert not np.allclose(paste(image, tinted, (0, 0, 32, 32), MASK, 0.0, False)[MASK], image[MASK])
+    assert not np.allclose(paste(image, tinted, MASK, 0.0, False)[MASK], image[MASK])
 
 
 def test_low_frequencies_come_from_the_old_picture():

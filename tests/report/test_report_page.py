@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from grefine.errors import ImageError
+from grefine.folder.views import RefineTally, write_refine_report
 from grefine.report.entry import ReportImage, ReportText
 from grefine.report.gallery import joined_emphasis
 from grefine.report.media import FOLDER, layer_png, layers_of
 from grefine.report.page import write_page
-from grefine.report.run_page import write_refine_report
 from grefine.types import MetricSpec
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
@@ -117,7 +117,10 @@ def test_a_refinement_run_counts_decisions_and_claims_nothing(tmp_path):
         *entries(2, kept="untouched", reason="Nothing to repair.", **facts),
         *entries(1, kept="kept", reason="No candidate was better.", mask=mask, **facts),
     ]
-    page = write_refine_report(tmp_path, iter(images), failed=[("x.png", "is empty")], skipped=[("y", "is a `link`")])
+    tally = RefineTally()
+    tally.leave_out("failed", "x.png", "is empty")
+    tally.leave_out("skipped", "y", "is a `link`")
+    page = write_refine_report(tmp_path, iter(images), tally)
     text = page.read_text(encoding="utf-8")
     assert "8 images: 1 failed, 3 refined, 2 untouched, 1 original kept, 1 skipped</h1>" in text
     assert "`" not in text[: text.index("<script")]
@@ -160,7 +163,7 @@ def test_maps_of_a_refine_result_are_the_same_stored_or_not(tmp_path):
     stored = {name: tmp_path / f"{name}.png" for name in ("quality", "alignment", "mask")}
     arrays = {"quality": field, "alignment": field, "mask": result.plan.mask}
     found = [ReportImage(name, *pictures, **layers) for name, layers in (("a.png", arrays), ("b.png", stored))]
-    rows = data_of(write_refine_report(tmp_path / "out", found))["chunks"][0]
+    rows = data_of(write_refine_report(tmp_path / "out", found, RefineTally()))["chunks"][0]
     first, second = (row["made"][0] for row in rows)
     assert first["layers"] == second["layers"]
     assert set(first["layers"]) == {"quality", "alignment", "mask"}

@@ -15,11 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from golden_classic import GOLDEN, parameters, picture
 
 from grefine import load_scorer
-from grefine.scorers.listing import list_metrics
 from grefine.scorers.measures import blur, colourfulness, noise
 from grefine.scorers.metric_q import BLOCK, CHANCE, metric_q
 from grefine.scorers.niqe import niqe
 from grefine.scorers.registry import metric_specs
+from grefine.scorers.resolve import list_metrics
 from lab import natural_scenes as scenes
 
 ROWS = json.loads(GOLDEN.read_text())["rows"]

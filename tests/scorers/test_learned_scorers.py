@@ -14,7 +14,7 @@ from grefine.errors import ConfigError, ImageError, PromptError
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import DIMENSIONS, MDIQA, TECHNICAL
 from grefine.models.moe_agiqa import MoEAGIQA
-from grefine.models.reward import REWARD_MEAN, REWARD_STD, RewardModel, semantic_view
+from grefine.models.reward import REWARD_MEAN, REWARD_STD, RewardModel, read_beside, semantic_view
 from grefine.scorers.imagereward import ImageRewardScorer
 from grefine.scorers.lar_iqa import LARIQAScorer
 from grefine.scorers.mdiqa import GUARD_SIDE, MDIQAScorer, guard
@@ -103,7 +103,7 @@ def test_moe_is_the_mean_over_all_drawn_crops(scorers, tokenizer):
     """Against the plain procedure: one crop after the other, repeated ones included."""
     from grefine.models.mdiqa_blocks import pad_to
     from grefine.models.moe_agiqa import random_offsets
-    from grefine.scorers.batches import tokens
+    from grefine.scorers.protocol import tokens
 
     scorer, image = scorers["moe_agiqa"], pictures()[1]
     model = scorer.model
@@ -120,13 +120,14 @@ def test_moe_is_the_mean_over_all_drawn_crops(scorers, tokenizer):
 
 def test_reward_by_hand(scorers, tokenizer):
     """The reward is the rating of the first token, standardised."""
-    from grefine.scorers.batches import tokens
+    from grefine.scorers.protocol import tokens
 
     scorer, image = scorers["imagereward"], pictures()[0]
     ids, mask = tokens(tokenizer, PROMPTS[:1], 16, torch.device("cpu"))
     with torch.no_grad():
         model = scorer.model
-        first = model.encode_text(ids, mask, model.encode_image(semantic_view(image, 32)))[0, 0]
+        seen = model.vision(semantic_view(image, 32)).last_hidden_state
+        first = read_beside(model.text, ids, mask, seen)[0, 0]
         for layer in model.rating:
             if isinstance(layer, torch.nn.Linear):
                 first = layer.weight @ first + layer.bias

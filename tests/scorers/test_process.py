@@ -17,9 +17,9 @@ from grefine import evaluate_folders, load_scorer
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError, MetricUnavailable, PromptError
 from grefine.scorers import registry
-from grefine.scorers.batches import rate
 from grefine.scorers.files import score_files
 from grefine.scorers.prefilter import read_gate
+from grefine.scorers.protocol import rate
 from grefine.scorers.registry import split_names, split_value
 from grefine.scorers.resolve import resolve
 
@@ -49,7 +49,7 @@ def fresh(monkeypatch):
     monkeypatch.setattr(registry, "_processes", processes := {})
     yield
     for file in processes.values():
-        file.child.stop()
+        file.stop()
 
 
 @pytest.fixture

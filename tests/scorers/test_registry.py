@@ -20,9 +20,8 @@ from grefine.models.lar_iqa import LARIQA
 from grefine.scorers.checkpoint import read_state
 from grefine.scorers.convert import convert_weights, kinds
 from grefine.scorers.files import score_files
-from grefine.scorers.listing import list_metrics
 from grefine.scorers.registry import PAPER, judge_files, known_metric, metric_specs
-from grefine.scorers.resolve import availability, load_scorer, resolve
+from grefine.scorers.resolve import availability, list_metrics, load_scorer, resolve
 
 LAR = {"encoder": "test_efficientnet", "features": 16, "expanded": 16, "reduced": 8, "whole_size": 32, "crop_size": 48}
 
@@ -69,7 +68,7 @@ def test_every_metric_says_what_a_reader_needs():
 def test_what_cannot_run_says_why_and_how():
     for row in list_metrics():
         assert row["runs"] or (row["reason"] and row["weights"]), row["name"]
-    runs, reason = availability("mdiqa")
+    runs, reason, _ = availability("mdiqa")
     assert not runs
     assert "grefine convert mdiqa" in reason
     assert availability("piqe")[0]

@@ -109,7 +109,7 @@ def test_it_decides_which_phrases_are_missing_and_then_does_not_judge(folder, pi
     result = pipe(prompt, image, mask, settings, scorers=["piqe", judge]).results[0]
     phrases = {found.phrase.text: found for found in result.alignment.phrases}
     for text, noun in (("a red ball", "ball"), ("a blue cube", "cube")):
-        yes = judge.rather_yes([image, image], [text, noun])
+        yes = judge.ask([image, image], [text, noun], against=True)
         assert (phrases[text].a_phs, phrases[text].a_pns) == pytest.approx(yes, abs=1e-6)
         missing = None if yes[0] >= 0.5 else "attribute" if yes[1] >= 0.5 else "noun"
         assert phrases[text].defect == missing

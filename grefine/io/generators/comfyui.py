@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from grefine.io.generators.comfyui_text import Unclear, Walk
+from grefine.io.generators.comfyui_text import Unclear, Walk, is_link
 from grefine.io.generators.found import FoundPrompt, answer, load_json
 
 ORIGIN = "ComfyUI graph"
@@ -16,6 +16,7 @@ _SHOWS = re.compile(r"preview", re.IGNORECASE)
 _DETAILS = re.compile(r"detailer|faceswap|reactor", re.IGNORECASE)
 _OURS = ("GRefineInspect", "GRefineGuard", "GRefineGate", "GRefineRefine")
 """The nodes of examples/comfyui that are told what the picture should show, as their first widget."""
+_GUIDES = {"positive", "guider", "conditioning"}
 _NOT_PIXELS = ("model", "clip", "vae", "positive", "negative", "conditioning", "control_net", "clip_vision", "mask")
 
 
@@ -35,16 +36,20 @@ def read_comfyui(prompt: str | None, workflow: str | None, file_name: str = "") 
         graph = _from_drawing(drawn)
     if len(graph) > _MOST_NODES:
         return _unsure(f"its graph has {len(graph):,} nodes")
+    saves = _save_nodes(graph, file_name)
+    if len(saves) > _MOST_SAVES:
+        return _unsure(f"{len(saves):,} of its nodes save images")
+    walk = Walk(graph)
+    samplers = dict.fromkeys(sampler for save in saves for sampler in _samplers_before(graph, save))
     try:
-        texts = _texts(graph, file_name)
+        texts = list(dict.fromkeys(_sampler_text(walk, sampler) for sampler in samplers))
     except Unclear as reason:
         return _unsure(str(reason))
     if not texts:
         return _unsure("no sampler leads to the node that saved it")
-    if len({positive for positive, _ in texts}) > 1:
+    if len(texts) > 1:
         return _unsure(f"{len(texts)} samplers with different prompts lead to the saved image")
-    positive, negative = texts[0]
-    return answer(positive, ORIGIN, negative) or _unsure("the prompt of its sampler is empty")
+    return answer(texts[0], ORIGIN) or _unsure("the prompt of its sampler is empty")
 
 
 def _unsure(reason: str) -> FoundPrompt:
@@ -52,27 +57,16 @@ def _unsure(reason: str) -> FoundPrompt:
 
 
 def _is_graph(graph: Any) -> bool:
-    if not isinstance(graph, dict) or not graph:
-        return False
-    nodes = graph.values()
-    return all(isinstance(n, dict) and isinstance(n.get("inputs"), dict) and "class_type" in n for n in nodes)
+    nodes = graph.values() if isinstance(graph, dict) else ()
+    known = (isinstance(n, dict) and isinstance(n.get("inputs"), dict) and "class_type" in n for n in nodes)
+    return bool(nodes) and all(known)
 
 
 def links(node: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
     """Yield (input name, source node, source slot) for every input that comes from another node."""
     for name, value in node["inputs"].items():
-        if isinstance(value, list) and len(value) == 2 and isinstance(value[1], int):
+        if is_link(value):
             yield name, str(value[0]), value[1]
-
-
-def _texts(graph: Graph, file_name: str) -> list[tuple[str, str]]:
-    """Return (positive, negative) of every sampler next to a save node, each pair once."""
-    saves = _save_nodes(graph, file_name)
-    if len(saves) > _MOST_SAVES:
-        raise Unclear(f"{len(saves):,} of its nodes save images")
-    walk = Walk(graph)
-    samplers = dict.fromkeys(sampler for save in saves for sampler in _samplers_before(graph, save))
-    return list(dict.fromkeys(_sampler_texts(walk, sampler) for sampler in samplers))
 
 
 def _save_nodes(graph: Graph, file_name: str) -> list[str]:
@@ -81,7 +75,9 @@ def _save_nodes(graph: Graph, file_name: str) -> list[str]:
 
     saves = ends(_SAVES) or ends(_SHOWS)
     if len(saves) > 1 and file_name:
-        named = [key for key in saves if _wrote(graph[key], file_name)]
+        prefixes = {key: graph[key]["inputs"].get("filename_prefix") for key in saves}
+        plain = {key: one for key, one in prefixes.items() if isinstance(one, str) and "%" not in one}
+        named = [key for key, one in plain.items() if file_name.startswith(re.split(r"[\\/]", one)[-1] + "_")]
         saves = named or saves
     if saves:
         return saves
@@ -89,13 +85,6 @@ def _save_nodes(graph: Graph, file_name: str) -> list[str]:
     read = {source for node in graph.values() for _, source, _ in links(node)}
     takes_pixels = [key for key, node in graph.items() if any("image" in name for name, _, _ in links(node))]
     return [key for key in takes_pixels if key not in read]
-
-
-def _wrote(node: dict[str, Any], file_name: str) -> bool:
-    prefix = node["inputs"].get("filename_prefix")
-    if not isinstance(prefix, str) or "%" in prefix:
-        return False
-    return file_name.startswith(re.split(r"[\\/]", prefix)[-1] + "_")
 
 
 def _samplers_before(graph: Graph, start: str) -> list[str]:
@@ -109,7 +98,12 @@ def _samplers_before(graph: Graph, start: str) -> list[str]:
         if node is None:
             continue
         inputs = {name: source for name, source, _ in links(node)}
-        if key != start and _is_sampler(node, inputs):
+        if node["class_type"] in _OURS:
+            samples = bool(node["inputs"].get("prompt"))
+        else:
+            # A detailer repaints faces or hands under its own words; the picture was drawn before it.
+            samples = not _DETAILS.search(str(node["class_type"])) and not _GUIDES.isdisjoint(inputs)
+        if samples and key != start:
             samplers.append(key)
             continue
         for name, source in inputs.items():
@@ -119,19 +113,10 @@ def _samplers_before(graph: Graph, start: str) -> list[str]:
     return samplers
 
 
-def _is_sampler(node: dict[str, Any], inputs: dict[str, str]) -> bool:
-    if node["class_type"] in _OURS:
-        return bool(node["inputs"].get("prompt"))
-    if _DETAILS.search(str(node["class_type"])):
-        # It repaints faces or hands under its own words; the picture was drawn before it.
-        return False
-    return "positive" in inputs or "guider" in inputs or "conditioning" in inputs
-
-
-def _sampler_texts(walk: Walk, key: str) -> tuple[str, str]:
+def _sampler_text(walk: Walk, key: str) -> str:
     graph = walk.graph
     if graph[key]["class_type"] in _OURS:
-        return walk.text("", graph[key]["inputs"], "prompt", 0), ""
+        return walk.text("", graph[key]["inputs"], "prompt", 0)
     inputs = {name: (source, slot) for name, source, slot in links(graph[key])}
     passed = {key}
     while "guider" in inputs:
@@ -144,16 +129,7 @@ def _sampler_texts(walk: Walk, key: str) -> tuple[str, str]:
     wanted = [inputs[name] for name in ("positive", "conditioning", "cond1", "cond2") if name in inputs]
     if not wanted:
         raise Unclear("its sampler has no positive prompt that can be followed")
-    parts: list[str] = []
-    for place in wanted:
-        text = walk.words(place)
-        if text and text not in parts:
-            parts.append(text)
-    try:
-        negative = walk.words(inputs["negative"]) if "negative" in inputs else ""
-    except Unclear:
-        negative = ""
-    return ", ".join(parts), negative
+    return walk.distinct([walk.words(place) for place in wanted])
 
 
 def _from_drawing(drawn: dict[str, Any]) -> Graph:

@@ -56,35 +56,31 @@ class Walk:
             return ""
         # Loaders that encode both prompts themselves, and control nets that pass both on, say which by the slot.
         if "positive" in inputs and "negative" in inputs:
-            return self.one_of_two(kind, inputs, slot, depth)
+            if self.is_conditioning(inputs["positive"]):
+                source = inputs["positive" if slot == 0 else "negative"]
+                return self.conditioning(str(source[0]), source[1], depth + 1)
+            # Efficiency-style loaders give (model, positive, negative, ...).
+            return self.text(kind, inputs, "negative" if slot == 2 else "positive", depth)
         texts = [name for name in _ENCODER_TEXTS if name in inputs and not self.is_conditioning(inputs[name])]
         if texts:
             return self.distinct([self.text(kind, inputs, name, depth) for name in texts])
-        ways = [(n, v) for n, v in inputs.items() if _is_link(v) and self.may_condition(n)]
+        ways = [(n, v) for n, v in inputs.items() if is_link(v) and self.may_condition(n)]
         if not ways:
             raise Unclear(f"node '{kind}' makes the prompt in a way that is not known")
         if _SWITCHES.search(kind):
             ways = [self.selected(kind, inputs, ways)]
         return self.distinct([self.conditioning(str(v[0]), v[1], depth + 1) for _, v in ways])
 
-    def one_of_two(self, kind: str, inputs: dict[str, Any], slot: int, depth: int) -> str:
-        wires = _is_link(inputs["positive"])
-        if wires and self.is_conditioning(inputs["positive"]):
-            name = "positive" if slot == 0 else "negative"
-            return self.conditioning(str(inputs[name][0]), inputs[name][1], depth + 1)
-        # Efficiency-style loaders give (model, positive, negative, ...).
-        return self.text(kind, inputs, "negative" if slot == 2 else "positive", depth)
-
     def is_conditioning(self, value: Any) -> bool:
         """Say whether a wire comes from something that encodes, not from something that holds a text."""
-        if not _is_link(value):
+        if not is_link(value):
             return False
         node = self.graph.get(str(value[0]))
         if node is None:
             return False
         inputs = node["inputs"]
         self.spend(len(inputs))
-        return "clip" in inputs or any(self.may_condition(n) and _is_link(v) for n, v in inputs.items())
+        return "clip" in inputs or any(self.may_condition(n) and is_link(v) for n, v in inputs.items())
 
     def may_condition(self, name: str) -> bool:
         return name.startswith(("conditioning", "cond", "positive", "any", "input")) or name in ("", "value", "from")
@@ -104,7 +100,7 @@ class Walk:
             if _TEMPLATE.search(value) and _AT_RANDOM.search(kind):
                 raise Unclear(f"node '{kind}' fills in its prompt at random")
             return value.strip()
-        if _is_link(value):
+        if is_link(value):
             return self.string(str(value[0]), depth + 1)
         if value is None:
             return ""
@@ -114,7 +110,7 @@ class Walk:
         if depth > 200:
             raise Unclear("its graph is nested too deeply to follow")
         kind, inputs = self.node(key)
-        if kind == "GRefinePlan" and _is_link(inputs.get("plan")):  # words out of the prompt that was inspected
+        if kind == "GRefinePlan" and is_link(inputs.get("plan")):  # words out of the prompt that was inspected
             return self.string(str(inputs["plan"][0]), depth + 1)
         if "populated_text" in inputs:
             return self.text("", inputs, "populated_text", depth)
@@ -129,13 +125,13 @@ class Walk:
             glue = mark if isinstance(mark, str) else ""
             return glue.join(p for p in parts if p) if glue.strip() else (glue or " ").join(p for p in parts if p)
         if _SWITCHES.search(kind):
-            ways = [(n, v) for n, v in inputs.items() if _is_link(v)]
+            ways = [(n, v) for n, v in inputs.items() if is_link(v)]
             if ways:
                 return self.string(str(self.selected(kind, inputs, ways)[1][0]), depth + 1)
         named = [name for name in _STRING_INPUTS if name in inputs and isinstance(inputs[name], (str, list))]
         if named:
             return self.text(kind, inputs, named[0], depth)
-        wires = [v for v in inputs.values() if _is_link(v)]
+        wires = [v for v in inputs.values() if is_link(v)]
         if len(wires) == 1 and len(inputs) == 1:
             return self.string(str(wires[0][0]), depth + 1)
         raise Unclear(f"node '{kind}' makes the words in a way that is not known")
@@ -149,5 +145,6 @@ class Walk:
         return ", ".join(kept)
 
 
-def _is_link(value: Any) -> bool:
+def is_link(value: Any) -> bool:
+    """Say whether an input comes from another node: its key, and which of its outputs."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[1], int)

@@ -1,6 +1,7 @@
 """What a reader answers, and how the readers open texts that nobody vouches for."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,11 @@ class FoundPrompt:
     """As the generator wrote it, weights and `<lora:...>` included; empty when `unsure`."""
     origin: str
     """In words: "A1111 infotext", "ComfyUI graph", ..."""
-    negative: str = ""
     unsure: str = ""
     """Why there is something but no answer, one sentence; empty for an answer."""
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "origin", "negative", "unsure"):
+        for name in ("prompt", "origin", "unsure"):
             object.__setattr__(self, name, sound_text(getattr(self, name)))
 
 
@@ -32,13 +32,13 @@ def sound_text(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def answer(prompt: Any, origin: str, negative: Any = "") -> FoundPrompt | None:
+def answer(prompt: Any, origin: str) -> FoundPrompt | None:
     """Return an answer for a non-empty text of bearable length, an unsure one for a giant, None for anything else."""
     if not isinstance(prompt, str) or not prompt.strip():
         return None
     if len(prompt) > LONGEST_PROMPT:
         return FoundPrompt("", origin, unsure=f"its prompt has {len(prompt):,} characters, which no generator draws")
-    return FoundPrompt(prompt.strip(), origin, negative.strip() if isinstance(negative, str) else "")
+    return FoundPrompt(prompt.strip(), origin)
 
 
 def load_json(text: str | None) -> Any:
@@ -56,12 +56,8 @@ def load_json(text: str | None) -> Any:
 
 def text_of(embedded: Embedded, key: str) -> str | None:
     """Return a text by name; UTF-8 that was put into a Latin-1 chunk, as many programs do, is read as meant."""
-    for chunk in embedded.texts:
-        if chunk.key == key:
-            if chunk.kind in ("tEXt", "zTXt") and not chunk.value.isascii():
-                try:
-                    return chunk.value.encode("latin-1").decode("utf-8")
-                except UnicodeError:
-                    return chunk.value
-            return chunk.value
-    return None
+    chunk = next((chunk for chunk in embedded.texts if chunk.key == key), None)
+    if chunk is not None and chunk.kind in ("tEXt", "zTXt"):
+        with suppress(UnicodeError):
+            return chunk.value.encode("latin-1").decode("utf-8")
+    return chunk and chunk.value

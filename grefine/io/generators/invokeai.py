@@ -6,7 +6,7 @@ from grefine.io.embedded import Embedded
 from grefine.io.generators.found import FoundPrompt, answer, load_json, text_of
 
 ORIGIN = "InvokeAI metadata"
-_NEGATIVE = re.compile(r"\[([^\[\]]*)\]")
+_NEGATIVE = re.compile(r"\[[^\[\]]*\]")
 _DREAM = re.compile(r'^"(.*)"\s+-', re.DOTALL)
 
 
@@ -14,8 +14,7 @@ def read_invokeai(embedded: Embedded) -> FoundPrompt | None:
     """Return the prompt of an InvokeAI file, whichever of its forms it has."""
     data = load_json(text_of(embedded, "invokeai_metadata"))
     if isinstance(data, dict):
-        found = answer(data.get("positive_prompt"), ORIGIN, data.get("negative_prompt"))
-        if found:
+        if found := answer(data.get("positive_prompt"), ORIGIN):
             return found
         # Files of the first node-based versions keep the session's nodes.
         node = data.get("node_data") or data.get("image") or {}
@@ -40,5 +39,4 @@ def _joined(prompt: object) -> str:
 
 def _with_brackets(prompt: str) -> FoundPrompt | None:
     """Old versions write what is unwanted in square brackets inside the prompt."""
-    negative = ", ".join(part.strip() for part in _NEGATIVE.findall(prompt) if part.strip())
-    return answer(" ".join(_NEGATIVE.sub(" ", prompt).split()), ORIGIN, negative)
+    return answer(" ".join(_NEGATIVE.sub(" ", prompt).split()), ORIGIN)

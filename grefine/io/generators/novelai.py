@@ -40,7 +40,11 @@ def read_stealth(alpha: Image.Image | None) -> FoundPrompt | None:
     if bits > min(values.size - start, _LARGEST * 8):
         return None
     body = np.packbits((values.T.ravel() & 1)[start : start + bits]).tobytes()
-    text = _gunzip(body) if mark == _MARKS[0] else body.decode("utf-8", "replace")
+    try:
+        body = zlib.decompressobj(wbits=31).decompress(body, _LARGEST) if mark == _MARKS[0] else body
+    except zlib.error:
+        return None
+    text = body.decode("utf-8", "replace")
     data = load_json(text)
     if not isinstance(data, dict):
         return read_infotext(text, strict=True) if text else None
@@ -59,18 +63,10 @@ def _from_comment(comment: dict[str, Any], description: Any) -> FoundPrompt | No
         characters = caption.get("char_captions")
         for character in characters if isinstance(characters, list) else ():
             parts.append(_at(character, "char_caption"))
-    return answer(", ".join(p for p in parts if isinstance(p, str) and p.strip()), ORIGIN, comment.get("uc"))
+    return answer(", ".join(p for p in parts if isinstance(p, str) and p.strip()), ORIGIN)
 
 
 def _at(value: Any, *names: str) -> Any:
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
-
-
-def _gunzip(body: bytes) -> str:
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        return unpacker.decompress(body, _LARGEST).decode("utf-8", "replace")
-    except zlib.error:
-        return ""

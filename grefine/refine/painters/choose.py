@@ -10,7 +10,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
-from grefine.indicators.recipe import PAINTER, assembled_folder, read_recipe, recipe_folder
+from grefine.indicators.recipe import INDEX, PAINTER, assembled_folder, read_recipe, recipe_folder
 from grefine.refine.job import Job
 from grefine.refine.painters.diffusers import DiffusersPainter, diffusers_class, painter_of
 from grefine.refine.painters.families import family_named
@@ -21,7 +21,10 @@ from grefine.resources import pipeline_names
 
 Chosen = DiffusersPainter | OwnPainter
 """A painter that is not the pipeline's own UNet."""
-INDEX = "model_index.json"
+SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
+"""What a pipeline with another painter lacks."""
+FOR_BOTH = ("local_files_only", "token", "cache_dir", "force_download", "proxies")
+"""What of the arguments of loading is meant for the pipeline and for a painter."""
 
 
 def open_painter(
@@ -34,18 +37,10 @@ def open_painter(
     allow_noncommercial: bool = False,
     **load: Any,
 ) -> Chosen:
-    """Return the painter that is meant.
+    """Return the painter that is meant; `GRefinePipeline.use_painter` says by what.
 
-    Args:
-        painter: a loaded pipeline of diffusers, a function (see `OwnPainter`), or a name: of a recipe ("qwen-image"),
-            of a painter that another package brings, a folder, or a Hub id.
-        painter_class: the class of diffusers that a folder or Hub id is loaded as; left open, its index says it.
-        words: how it is told: "phrase first", "caption", "instruction", or a mapping of templates for instructions.
-        side: of the square that crops are brought to.
-        arguments: for every call of a pipeline of diffusers, e.g. {"max_sequence_length": 256}.
-        device: of a painter that another package brings.
-        allow_noncommercial: accept the terms of one that asks for it.
-        load: passed on to diffusers (dtype, variant, quantization_config, ...).
+    `side` is that of the square that crops are brought to; `device` and `allow_noncommercial` are for a painter that
+    another package brings.
     """
     if isinstance(painter, (DiffusersPainter, OwnPainter)):
         return painter
@@ -63,10 +58,26 @@ def open_painter(
     name = str(painter)
     if name in painter_files():
         return _changed(load_own(name, device, allow_noncommercial), words, side)
-    where = _place_of(name)
-    variant = _variant_of(name)
-    pipe = _load(where, painter_class, ({"variant": variant} if variant else {}) | load)
-    return replace(painter_of(pipe, words, side, arguments), origin=name)
+    where, recipe = name, recipe_folder(name)
+    if recipe is not None:
+        if PAINTER not in read_recipe(recipe).parts:
+            raise ConfigError(
+                f"The pipeline '{name}' paints by its own UNet: give it as the pipeline, not as a painter."
+            )
+        variant = read_recipe(recipe).variant
+        load = ({"variant": variant} if variant else {}) | load
+        where = str(assembled_folder(recipe, [PAINTER]) / PAINTER)
+    elif Path(name).is_dir():
+        if not (Path(name) / INDEX).is_file():
+            raise WeightsMissing(f"The folder '{name}' holds no {INDEX}: it is not a saved pipeline of diffusers.")
+    elif "/" not in name or name.startswith(("/", ".")):
+        recipes = [(other, folder) for other in pipeline_names() if (folder := recipe_folder(other)) is not None]
+        known = [*painter_files(), *(other for other, folder in recipes if PAINTER in read_recipe(folder).parts)]
+        raise ConfigError(
+            f"No painter '{name}': give one of {', '.join(known)}, a folder of a saved pipeline, or a Hub id such as "
+            f"'owner/name'{nearest(name, known)}"
+        )
+    return replace(painter_of(_load(where, painter_class, load), words, side, arguments), origin=name)
 
 
 def is_place(origin: str) -> bool:
@@ -83,10 +94,10 @@ def describe_painter(painter: Chosen | None, place: str = "") -> dict[str, Any] 
         return None
     if isinstance(painter, OwnPainter):
         return {"kind": "package" if painter.origin else "function", "from": painter.origin or painter.name}
-    told = {"style": painter.phrasing.style, "templates": dict(painter.phrasing.templates)}
+    told = painter.phrasing
     found: dict[str, Any] = {"kind": "diffusers", "from": place or painter.origin, "class": painter.name}
-    if painter.phrasing.style != painter.family.words:
-        found["words"] = told["templates"] if told["style"] == "instruction" else told["style"]
+    if told.style != painter.family.words:
+        found["words"] = dict(told.templates) if told.style == "instruction" else told.style
     return found | {"side": painter.side} | ({"arguments": dict(painter.arguments)} if painter.arguments else {})
 
 
@@ -150,54 +161,21 @@ def _plain(pipe: Any) -> Any:
         return pipe
     if pipe.unet is None:
         raise ConfigError("The GRefinePipeline given as painter has none of its own: give a loaded pipeline.")
-    kind = diffusers_class("StableDiffusionXLInpaintPipeline")
-    names = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
-    return kind(**{name: getattr(pipe, name) for name in names})
-
-
-def _place_of(name: str) -> str:
-    """Return the folder or Hub id that a name means."""
-    recipe = recipe_folder(name)
-    if recipe is not None:
-        if PAINTER in read_recipe(recipe).parts:
-            return str(assembled_folder(recipe, [PAINTER]) / PAINTER)
-        raise ConfigError(f"The pipeline '{name}' paints by its own UNet: give it as the pipeline, not as a painter.")
-    if Path(name).is_dir():
-        if not (Path(name) / INDEX).is_file():
-            raise WeightsMissing(f"The folder '{name}' holds no {INDEX}: it is not a saved pipeline of diffusers.")
-        return name
-    if "/" not in name or name.startswith(("/", ".")):
-        known = [*painter_files(), *(n for n in pipeline_names() if _paints(n))]
-        raise ConfigError(
-            f"No painter '{name}': give one of {', '.join(known)}, a folder of a saved pipeline, or a Hub id such as "
-            f"'owner/name'{nearest(name, known)}"
-        )
-    return name
-
-
-def _paints(name: str) -> bool:
-    recipe = recipe_folder(name)
-    return recipe is not None and PAINTER in read_recipe(recipe).parts
-
-
-def _variant_of(name: str) -> str | None:
-    recipe = recipe_folder(name)
-    return None if recipe is None else read_recipe(recipe).variant
+    return diffusers_class("StableDiffusionXLInpaintPipeline")(**{name: getattr(pipe, name) for name in SDXL})
 
 
 def _load(where: str, painter_class: str | None, load: Mapping[str, Any]) -> Any:
-    passed = ("cache_dir", "force_download", "local_files_only", "token", "revision", "proxies")
     try:
-        asked = {name: load[name] for name in passed if name in load}
+        asked = {name: load[name] for name in (*FOR_BOTH, "revision") if name in load}
         stated = DiffusionPipeline.load_config(where, **asked).get("_class_name", "")
     except (OSError, ValueError) as error:
         said = " ".join(str(error).split())[:160].rstrip(".")
         raise WeightsMissing(f"The painter '{where}' is not on this machine and cannot be fetched: {said}.") from error
-    family = None if painter_class else family_named(stated)
     if painter_class is None and stated == "GRefinePipeline":
         raise ConfigError(
             f"'{where}' is a GRefinePipeline: give it as the pipeline, or load it and pass it as painter."
         )
+    family = family_named(stated)
     kind = diffusers_class(painter_class or (family.classes[0] if family else stated))
     try:
         return kind.from_pretrained(where, **load)

@@ -22,7 +22,7 @@ from grefine.refine.painters.families import FAMILIES, Family, family_named
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.painters.protocol import CropJob, Painted, Painter, Painting
 from grefine.refine.settings import UNetTraits
-from grefine.refine.turns import turn_of
+from grefine.refine.turns import denoiser_of, turn_of
 
 OURS = {"prompt", "image", "mask_image", "height", "width", "strength", "num_inference_steps", "generator"}
 OURS |= {"output_type", "return_dict", "callback_on_step_end", "callback_on_step_end_tensor_inputs", "negative_prompt"}
@@ -85,11 +85,12 @@ class DiffusersPainter(Painter):
 
     def _call(self, crops: Sequence[CropJob], stage: str) -> dict[str, Any]:
         asked, accepted = self.painting, self._parameters
+        cell = int(getattr(self.pipe, "vae_scale_factor", 8)) * self.family.cell
         (height, width), strength = crops[0].size, crops[0].strength
         wanted: dict[str, Any] = {
             "prompt": [crop.prompt for crop in crops],
             "image": [Image.fromarray(rounded(resize(crop.pixels, height, width))) for crop in crops],
-            "mask_image": [_mask(crop, self._cell) for crop in crops],
+            "mask_image": [_mask(crop, cell) for crop in crops],
             "height": height,
             "width": width,
             "strength": strength,
@@ -101,16 +102,24 @@ class DiffusersPainter(Painter):
         if self._scale is not None:
             wanted[self.family.guided_by] = self._scale
         if self._negated:
-            negative = [asked.negative_of(crop.job) or self.family.negative or "" for crop in crops]
-            wanted["negative_prompt"] = negative
-        given = {name: value for name, value in wanted.items() if name in accepted}
+            default = self.family.negative or ""
+            wanted["negative_prompt"] = [asked.negative_of(crop.job) or default for crop in crops]
         if "callback_on_step_end" in accepted:
-            given |= self._callback(stage, asked.steps)
-        return given | dict(self.family.arguments) | dict(self.arguments)
+            # Every step is counted, seen and changed by the caller's own callback, and stopped.
+            watch, owner = asked.watch, asked.pipe
+            watch.total += asked.steps
 
-    @property
-    def _cell(self) -> int:
-        return int(getattr(self.pipe, "vae_scale_factor", 8)) * self.family.cell
+            def after_step(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+                del index
+                changed = watch.after_step(owner, stage, timestep, dict(tensors))
+                if owner.interrupt:
+                    pipe._interrupt = True
+                return changed
+
+            shown = [name for name in dict.fromkeys(["latents", *watch.names]) if name != "stage"]
+            wanted |= {"callback_on_step_end": after_step, "callback_on_step_end_tensor_inputs": shown}
+        given = {name: value for name, value in wanted.items() if name in accepted}
+        return given | dict(self.family.arguments) | dict(self.arguments)
 
     @property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -137,21 +146,6 @@ class DiffusersPainter(Painter):
             )
         return True
 
-    def _callback(self, stage: str, steps: int) -> dict[str, Any]:
-        """Let every step be counted, seen and changed by the caller's own callback, and stopped."""
-        watch, owner = self.painting.watch, self.painting.pipe
-        watch.total += steps
-        shown = [name for name in dict.fromkeys(["latents", *watch.names]) if name != "stage"]
-
-        def after_step(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            del index
-            changed = watch.after_step(owner, stage, timestep, dict(tensors))
-            if owner.interrupt:
-                pipe._interrupt = True
-            return changed
-
-        return {"callback_on_step_end": after_step, "callback_on_step_end_tensor_inputs": shown}
-
     def schedule(self, steps: int, strength: float) -> int:
         """Return the steps to ask the pipeline for, so that exactly `steps` of them run at this strength.
 
@@ -161,8 +155,11 @@ class DiffusersPainter(Painter):
         if "strength" not in self._parameters:
             return steps
         scheduler, fit = self.pipe.scheduler, list[int]()
-        trained = int(scheduler.config.get("num_train_timesteps", 1000))
-        trial = _adds_steps(scheduler)
+        trained, trial = int(scheduler.config.get("num_train_timesteps", 1000)), None
+        if getattr(scheduler, "order", 1) == 1 and not hasattr(scheduler, "scale_noise"):
+            trial = copy.deepcopy(scheduler)
+            trial.set_timesteps(10)
+            trial = trial if len(trial.timesteps) != 10 else None  # some run more than they are asked for, as PNDM
         for total in range(1, trained + 1):
             begun = total - executed(self.family.rule, total, strength)
             if trial is not None:
@@ -197,18 +194,27 @@ def painter_of(
         pipe = _inpainting(pipe, family)
     else:
         family, assumed = _assume(pipe)
-    arguments = dict(arguments or {})
-    _check_arguments(pipe, arguments)
-    _check_precision(pipe, family)
-    multiple, side = _multiple(pipe, family), side or _side(pipe, family)
+    name, arguments, accepted = type(pipe).__name__, dict(arguments or {}), inspect.signature(pipe.__call__).parameters
+    for given in arguments:
+        if given in OURS or given not in accepted:
+            why = "is filled by grefine" if given in OURS else "is no argument of its call"
+            raise ConfigError(f"painter_arguments: '{given}' {why} ({name}): leave it out.")
+    denoiser = denoiser_of(pipe)
+    if not family.fp16 and getattr(denoiser, "dtype", None) == torch.float16:
+        raise ConfigError(f"{name} breaks in float16: load it with dtype=torch.bfloat16 (`--dtype bf16`) or float32.")
+    scale = int(getattr(pipe, "vae_scale_factor", 8))
+    levels = getattr(getattr(getattr(pipe, "unet", None), "config", None), "block_out_channels", None)
+    multiple = scale * (2 ** (len(levels) - 1) if levels else family.cell)
+    trained = getattr(pipe, "default_sample_size", None) or getattr(
+        getattr(denoiser, "config", None), "sample_size", None
+    )
+    side = side or (int(trained) * scale if isinstance(trained, int) and trained > 1 else family.side)
     if side < multiple:
-        raise ConfigError(
-            f"working_size {side} is below {multiple}, the least side of {type(pipe).__name__}: give a multiple of it."
-        )
+        raise ConfigError(f"working_size {side} is below {multiple}, the least side of {name}: give a multiple of it.")
     distilled = bool(pipe.config.get("is_distilled", False))
     quick = family.distilled if distilled else None
     return DiffusersPainter(
-        name=type(pipe).__name__,
+        name=name,
         side=side,
         multiple=multiple,
         traits=UNetTraits(strengths=family.strengths),
@@ -246,11 +252,8 @@ def _inpainting(pipe: Any, family: Family) -> Any:
     accepted = inspect.signature(kind.__init__).parameters
     parts = {name: part for name, part in pipe.components.items() if name in accepted}
     settings = {name: value for name, value in pipe.config.items() if name in accepted and name not in pipe.components}
-    lacking = [
-        name
-        for name, parameter in accepted.items()
-        if name != "self" and parameter.default is inspect.Parameter.empty and name not in {*parts, *settings}
-    ]
+    needed = [name for name, parameter in accepted.items() if parameter.default is inspect.Parameter.empty]
+    lacking = [name for name in needed if name not in {"self", *parts, *settings}]
     if lacking:
         raise ConfigError(f"{type(pipe).__name__} has no {', '.join(lacking)}, which {wanted} needs: load {wanted}.")
     return kind(**parts, **settings)
@@ -289,46 +292,6 @@ def _assume(pipe: Any) -> tuple[Family, str]:
         family,
         f"{name} is not in the table of painters; assumed from its call: it {how}, {told}, step rule '{rule}'.",
     )
-
-
-def _check_arguments(pipe: Any, arguments: Mapping[str, Any]) -> None:
-    accepted = inspect.signature(pipe.__call__).parameters
-    for name in arguments:
-        if name in OURS or name not in accepted:
-            why = "is filled by grefine" if name in OURS else "is no argument of its call"
-            raise ConfigError(f"painter_arguments: '{name}' {why} ({type(pipe).__name__}): leave it out.")
-
-
-def _check_precision(pipe: Any, family: Family) -> None:
-    if not family.fp16 and _denoiser(pipe).dtype == torch.float16:
-        raise ConfigError(
-            f"{type(pipe).__name__} breaks in float16: load it with dtype=torch.bfloat16 (`--dtype bf16`) or float32."
-        )
-
-
-def _denoiser(pipe: Any) -> Any:
-    return getattr(pipe, "transformer", None) or pipe.unet
-
-
-def _multiple(pipe: Any, family: Family) -> int:
-    scale = int(getattr(pipe, "vae_scale_factor", 8))
-    levels = getattr(getattr(getattr(pipe, "unet", None), "config", None), "block_out_channels", None)
-    return scale * (2 ** (len(levels) - 1) if levels else family.cell)
-
-
-def _side(pipe: Any, family: Family) -> int:
-    scale = int(getattr(pipe, "vae_scale_factor", 8))
-    said = getattr(pipe, "default_sample_size", None) or getattr(_denoiser(pipe).config, "sample_size", None)
-    return int(said) * scale if isinstance(said, int) and said > 1 else family.side
-
-
-def _adds_steps(scheduler: Any) -> Any:
-    """Return a copy of a scheduler that runs more steps than it is asked for, as PNDM does; None of any other."""
-    if getattr(scheduler, "order", 1) != 1 or hasattr(scheduler, "scale_noise"):
-        return None
-    trial = copy.deepcopy(scheduler)
-    trial.set_timesteps(10)
-    return trial if len(trial.timesteps) != 10 else None
 
 
 def _mask(crop: CropJob, cell: int) -> Image.Image:

@@ -56,6 +56,10 @@ class Family:
     """Passed with every call."""
 
 
+_UNET: dict[str, Any] = {"rule": "floor", "cell": 1, "guidance": 7.5, "strengths": Strengths(), "steps": (10, 10)}
+_QWEN: dict[str, Any] = {"negated_by": "true_cfg_scale", "guided_by": "true_cfg_scale", "guidance": 4.0}
+_QWEN |= {"licence": "Apache-2.0", "negative": " ", "steps": (50, 8)}
+
 FAMILIES = (
     Family(
         "sd15",
@@ -63,22 +67,14 @@ FAMILIES = (
         since="0.28 or earlier",
         licence="CreativeML Open RAIL-M (SD2: Open RAIL++-M)",
         side=512,
-        rule="floor",
-        cell=1,
-        guidance=7.5,
-        strengths=Strengths(),
-        steps=(10, 10),
+        **_UNET,
     ),
     Family(
         "sdxl",
         ("StableDiffusionXLInpaintPipeline", "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"),
         since="0.28 or earlier",
         licence="Open RAIL++-M",
-        rule="floor",
-        cell=1,
-        guidance=7.5,
-        strengths=Strengths(),
-        steps=(10, 10),
+        **_UNET,
     ),
     Family(
         "sd3",
@@ -131,23 +127,13 @@ FAMILIES = (
         "qwen-image",
         ("QwenImageInpaintPipeline", "QwenImagePipeline", "QwenImageImg2ImgPipeline"),
         since="0.35",
-        licence="Apache-2.0",
-        negated_by="true_cfg_scale",
-        guided_by="true_cfg_scale",
-        guidance=4.0,
-        negative=" ",
-        steps=(50, 8),
+        **_QWEN,
     ),
     Family(
         "qwen-image-edit",
         ("QwenImageEditInpaintPipeline", "QwenImageEditPipeline"),
         since="0.36",
-        licence="Apache-2.0",
-        negated_by="true_cfg_scale",
-        guided_by="true_cfg_scale",
-        guidance=4.0,
-        negative=" ",
-        steps=(50, 8),
+        **_QWEN,
         words="instruction",
         sees_source=True,
         resizes=True,

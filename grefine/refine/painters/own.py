@@ -19,7 +19,6 @@ from grefine.types import PainterSpec
 
 GROUP = "grefine.painters"
 """The entry point group under which other packages bring painters."""
-GIVEN = ("images", "masks", "prompts", "strengths", "seeds", "steps")
 
 
 @dataclass(frozen=True)
@@ -55,29 +54,22 @@ class OwnPainter(Painter):
         if not hasattr(back, "__len__") or len(back) != len(crops):
             what = f"{len(back)} pictures" if hasattr(back, "__len__") else type(back).__name__
             return [Painted(c.pixels, lost=f"{self.name} gave back {what} for {len(crops)} crops.") for c in crops]
-        return [self.taken(_values(one), crop) for one, crop in zip(back, crops, strict=True)]
+        arrays = [np.asarray(one.convert("RGB") if isinstance(one, Image.Image) else one) for one in back]
+        pixels = [values.astype(np.float32) * (1 if values.dtype == np.uint8 else 255) for values in arrays]
+        return [self.taken(one, crop) for one, crop in zip(pixels, crops, strict=True)]
 
 
-def _values(image: Any) -> np.ndarray:
-    """Return a picture that a function gave back as values in 0..255."""
-    values = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-    return values.astype(np.float32) * (1 if values.dtype == np.uint8 else 255)
-
-
-def own_painter(paint: Callable[..., Sequence[Any]]) -> OwnPainter:
-    """Return a function as painter."""
+def own_painter(paint: Callable[..., Sequence[Any]], spec: PainterSpec | None = None, origin: str = "") -> OwnPainter:
+    """Return a function as painter, as its `spec` says."""
     wanted = inspect.signature(paint).parameters
     if not {"images", "masks"} & wanted.keys() and not any(p.kind is p.VAR_KEYWORD for p in wanted.values()):
         raise ConfigError(
-            f"A painter is a function of {', '.join(GIVEN)}, or of some of them; it takes {list(wanted)}."
+            "A painter is a function of images, masks, prompts, strengths, seeds, steps, or of some of them; it takes "
+            f"{list(wanted)}."
         )
-    spec = getattr(paint, "spec", None) or PainterSpec(getattr(paint, "__name__", type(paint).__name__).strip("<>_"))
-    return _painter(paint, spec)
-
-
-def _painter(paint: Callable[..., Sequence[Any]], spec: PainterSpec, origin: str = "") -> OwnPainter:
-    told = Phrasing.of(spec.words, "phrase first")
-    sees = {"sees_source": spec.sees_source, "phrasing": told}
+    spec = spec or getattr(paint, "spec", None)
+    spec = spec or PainterSpec(getattr(paint, "__name__", type(paint).__name__).strip("<>_"))
+    sees = {"sees_source": spec.sees_source, "phrasing": Phrasing.of(spec.words, "phrase first")}
     return OwnPainter(paint, origin, name=spec.name, side=spec.side, multiple=spec.multiple, **sees)
 
 
@@ -97,4 +89,4 @@ def load_own(name: str, device: str = "cpu", allow_noncommercial: bool = False) 
             f"The painter '{name}' runs under non-commercial terms ({file.SPEC.licence}); pass --allow-noncommercial "
             "if yours is such a use."
         )
-    return _painter(file.load(device), file.SPEC, name)
+    return own_painter(file.load(device), file.SPEC, name)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from grefine.errors import ConfigError, nearest
-from grefine.refine.emphasis import region_prompt
-from grefine.types import AlignmentMap, PhraseAlignment, Region, RepairPlan
+from grefine.types import AlignmentMap, PhraseAlignment, RepairPlan
 
 Style = Literal["phrase first", "caption", "instruction"]
 TEMPLATES = {
@@ -51,20 +50,21 @@ class Phrasing:
         """Return a plan whose regions are asked for in this style."""
         if self.style == "phrase first":
             return plan
-        regions = tuple(replace(region, prompt=self._say(region, plan, alignment)) for region in plan.regions)
-        return replace(plan, regions=regions)
+        regions = []
+        for region in plan.regions:
+            if self.style == "caption":
+                prompt = plan.prompt
+            elif region.phrases:
+                prompt = " ".join(self._ask(alignment, index, plan.prompt) for index in region.phrases)
+            else:
+                kind = "user" if region.kind == "user" and plan.prompt else "perceptual"
+                prompt = self.templates[kind].format(caption=plan.prompt)
+            regions.append(replace(region, prompt=prompt))
+        return replace(plan, regions=tuple(regions))
 
     def whole(self, caption: str) -> str:
         """Return what stage 2 is told."""
         return self.templates["whole"].format(caption=caption) if self.style == "instruction" else caption
-
-    def _say(self, region: Region, plan: RepairPlan, alignment: AlignmentMap) -> str:
-        if self.style == "caption":
-            return region_prompt(plan.prompt, (), phrase_first=False)
-        if not region.phrases:
-            kind = "user" if region.kind == "user" and plan.prompt else "perceptual"
-            return self.templates[kind].format(caption=plan.prompt)
-        return " ".join(self._ask(alignment, index, plan.prompt) for index in region.phrases)
 
     def _ask(self, alignment: AlignmentMap, index: int, caption: str) -> str:
         asked = alignment.phrases[index]
@@ -87,13 +87,11 @@ def _place_of(asked: PhraseAlignment, alignment: AlignmentMap, caption: str) -> 
     end = asked.phrase.spans[-1][1] if asked.phrase.spans else -1
     for other in alignment.phrases:
         start = other.phrase.spans[0][0] if other.phrase.spans else -2
-        if start > end >= 0 and not caption[end:start].strip() and _says_a_place(other.phrase.text):
-            return f" {other.phrase.text}"
+        text = other.phrase.text
+        says_a_place = _BEFORE.match(text) or text.lower().startswith(("next to ", "in front of ", "on top of "))
+        if start > end >= 0 and not caption[end:start].strip() and says_a_place:
+            return f" {text}"
     return ""
-
-
-def _says_a_place(text: str) -> bool:
-    return bool(_BEFORE.match(text)) or text.lower().startswith(("next to ", "in front of ", "on top of "))
 
 
 def _checked(words: Mapping[str, Any]) -> dict[str, str]:

@@ -52,6 +52,8 @@ class Painted:
     """What was decoded to them; None from a painter without latents."""
     lost: str = ""
     """Why it cannot be used, as a sentence; its pixels are then the crop's own."""
+    drawn: int = 1
+    """Of how many tries it was taken."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,15 @@ class Painter:
     def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
         """Return what became of each crop; one that cannot be pasted keeps its pixels and says why."""
         asked, done = self.painting, dict[int, Painted]()
-        keys, sizes = [self.key(crop) for crop in crops], [crop.size for crop in crops]
-        for batch in batches(keys, sizes, asked.batch_size, asked.max_batch_pixels):
-            own = [crops[index] for index in batch]
-            for index, crop, one in zip(batch, own, self.draw(own, stage), strict=True):
-                done[index] = replace(one, pixels=crop.pixels) if one.lost else one
+        keys = [self.key(crop) for crop in crops]
+        order = sorted(range(len(crops)), key=lambda index: repr(keys[index]))
+        for _, group in groupby(order, key=lambda index: keys[index]):
+            alike = list(group)
+            limit = batch_limit(crops[alike[0]].size, asked.batch_size, asked.max_batch_pixels)
+            for start in range(0, len(alike), limit):
+                batch = alike[start : start + limit]
+                for index, one in zip(batch, self.draw([crops[index] for index in batch], stage), strict=True):
+                    done[index] = replace(one, pixels=crops[index].pixels) if one.lost else one
         return [done[index] for index in range(len(crops))]
 
     def taken(self, pixels: np.ndarray, crop: CropJob, any_size: bool = False) -> Painted:
@@ -139,19 +145,6 @@ class Painter:
         if not np.isfinite(pixels).all():
             return Painted(crop.pixels, lost=f"{self.name} gave back values that are no finite numbers.")
         return Painted(resize(pixels, *crop.mask.shape))
-
-
-def batches(
-    keys: Sequence[Any], sizes: Sequence[tuple[int, int]], most: int, max_batch_pixels: float
-) -> list[list[int]]:
-    """Group crops of equal keys into batches of at most `most` and so many pixels."""
-    order = sorted(range(len(keys)), key=lambda index: repr(keys[index]))
-    found = []
-    for _, group in groupby(order, key=lambda index: keys[index]):
-        members = list(group)
-        limit = batch_limit(sizes[members[0]], most, max_batch_pixels)
-        found += [members[start : start + limit] for start in range(0, len(members), limit)]
-    return found
 
 
 def batch_limit(size: tuple[int, int], most: int, max_batch_pixels: float) -> int:

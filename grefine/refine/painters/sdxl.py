@@ -11,8 +11,8 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.refine.composite import resize, resize_mask, to_pixels, to_tensor
-from grefine.refine.denoise import Backbone, CropBatch, decode, denoise, finished, snap_mask
-from grefine.refine.encode import Embeddings, Words, stack
+from grefine.refine.denoise import CropBatch, decode, denoise, finished, snap_mask
+from grefine.refine.encode import Embeddings, Words
 from grefine.refine.guidance import Steering
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 
@@ -25,40 +25,30 @@ class SDXLPainter(Painter):
     """The pipeline's own UNet, its words encoded by both text encoders."""
 
     name: str = "SDXL"
-    pipe: Backbone
+    pipe: Any
     words: Words
     control: bool = False
-    steer: Callable[[Mapping[str, float], Sequence[str]], Steering] | None = None
+    steer: Callable[[Mapping[str, float], Sequence[str]], Steering]
     """Makes what steers a batch, given its plans' preferences and the whole prompt of each of its crops."""
-    noise: Tensor | None = None
+    noise: Tensor | None
     unguided: float | None = 1.0
 
     def key(self, crop: CropJob) -> Any:
         """Crops of equal size, strength, text length and preferences are denoised together."""
-        words = self.words(crop.job, crop.prompt, crop.weights).shape
+        words = self.words(crop.job, crop.prompt, crop.weights).prompt.shape[1:]
         likes = tuple(sorted(crop.job.plan.guidance.items()))
         return crop.size, crop.strength, words, crop.source_visible, crop.repair_in_place, likes
 
     def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
         """Denoise crops and decode them."""
-        words = stack([self.words(crop.job, crop.prompt, crop.weights) for crop in crops])
-        given = self._batch(crops, words, stage)
-        latents = denoise(self.pipe, given, self.painting.watch)
-        pictures = decode(self.pipe, latents)
-        if self.pipe.finisher is not None and crops[0].repair_in_place:
-            pictures = finished(self.pipe.finisher, pictures, given)
-        drawn = zip(crops, pictures, latents.split(1), strict=True)
-        return [Painted(resize(to_pixels(picture), *crop.mask.shape), one) for crop, picture, one in drawn]
-
-    def _batch(self, crops: Sequence[CropJob], words: Embeddings, stage: str) -> CropBatch:
         height, width = crops[0].size
         images = torch.stack([to_tensor(resize(crop.pixels, height, width)) for crop in crops])
         masks = torch.stack([torch.from_numpy(resize_mask(crop.mask, height, width)).float()[None] for crop in crops])
         in_place, likes = crops[0].repair_in_place, crops[0].job.plan.guidance
-        return CropBatch(
+        given = CropBatch(
             images=images * 2 - 1,
             masks=snap_mask(masks, self.pipe.vae_scale_factor),
-            embeddings=words,
+            embeddings=Embeddings.stack([self.words(crop.job, crop.prompt, crop.weights) for crop in crops]),
             strength=crops[0].strength,
             steps=self.traits.steps_for(self.painting.steps, in_place),
             seeds=[crop.seed for crop in crops],
@@ -67,9 +57,15 @@ class SDXLPainter(Painter):
             steps_mode=self.traits.steps_mode,
             guidance=1.0 if in_place else self.painting.guidance,
             control=self.control,
-            steering=self.steer(likes, [crop.job.text for crop in crops]) if self.steer and likes else None,
+            steering=self.steer(likes, [crop.job.text for crop in crops]) if likes else None,
             noise=None if self.noise is None else torch.cat([self.noise[crop.job.row][None] for crop in crops]),
         )
+        latents = denoise(self.pipe, given, self.painting.watch)
+        pictures = decode(self.pipe, latents)
+        if self.pipe.finisher is not None and crops[0].repair_in_place:
+            pictures = finished(self.pipe.finisher, pictures, given)
+        drawn = zip(crops, pictures, latents.split(1), strict=True)
+        return [Painted(resize(to_pixels(picture), *crop.mask.shape), one) for crop, picture, one in drawn]
 
 
 def check_family(unet: Any, vae: Any, encoders: tuple[Any, Any], controlnet: Any) -> None:

@@ -15,7 +15,7 @@ from grefine.io.images import read_image
 from grefine.models.lar_iqa import centre_crop
 from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
 from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
-from grefine.scorers.inputs import to_tensor
+from grefine.scorers.protocol import to_tensor
 from grefine.training.datasets.rated import RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample, flipped, random_crop, shorter_side
 from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, part_options

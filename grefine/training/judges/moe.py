@@ -17,10 +17,9 @@ from grefine.models.moe_agiqa import MoEAGIQA, vit
 from grefine.models.moe_agiqa_head import MoEHead, Ratings
 from grefine.models.reference import load_group
 from grefine.models.reward import RewardModel, semantic_view
-from grefine.scorers.batches import tokens
 from grefine.scorers.component import load_component
-from grefine.scorers.inputs import to_tensor
 from grefine.scorers.moe_agiqa import MoEAGIQAScorer
+from grefine.scorers.protocol import to_tensor, tokens
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample, random_crop
 from grefine.training.judges.stage import (
