@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.measure import compared, interleave
 from benchmarks.part import Curve, Part
-from grefine.ranking.features import appearance_distance, standardised
-from grefine.ranking.mad import LAMBDA, FeatureDistances, greedy_mad
+from grefine.ranking.features import FeatureDistances, appearance_distance, standardised
+from grefine.ranking.select import LAMBDA, greedy_mad
 
 
 def plainly(d1: np.ndarray, layout: np.ndarray, k: int) -> list[int]:

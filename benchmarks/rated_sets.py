@@ -65,7 +65,7 @@ def measured(judge: Path, data: RatedImages, seen: set[str]) -> tuple[dict[str, 
     paths = {(data.name, str(n)): row.path for n, row in enumerate(left)}
     opinions = [row.scores["mos"] for row in left]
     found = {
-        name: agreement([values.values[key] for key in paths], opinions, resamples=0)
+        name: agreement([values[key] for key in paths], opinions, resamples=0)
         for name, values in calibrated_values([judge], paths, force=True).items()
     }
     return found, sum(known)

@@ -19,7 +19,8 @@ from typing import Literal
 import numpy as np
 
 from grefine.errors import ConfigError
-from grefine.ranking.mad import LAMBDA, FeatureDistances, greedy_mad
+from grefine.ranking.features import FeatureDistances
+from grefine.ranking.select import LAMBDA, greedy_mad
 from grefine.ranking.votes import Vote, VoteTable, table_from_votes
 
 Selection = Literal["mad", "random"]

@@ -50,7 +50,7 @@ def compare(
     from grefine.config import assignments
     from grefine.evaluate.compare import compare_refiners
     from grefine.evaluate.tables import to_markdown
-    from grefine.evaluate.write_comparison import as_data, count_lines
+    from grefine.evaluate.views import as_data, count_lines
     from grefine.opening import read_preferences
     from grefine.refine.settings import changed_settings
     from grefine.scorers.registry import split_names

@@ -26,7 +26,7 @@ def examine() -> dict[str, Any]:
     from grefine import __version__
     from grefine.fetching import fetch_names
     from grefine.plugins import plugged_in
-    from grefine.resources import pipeline_names
+    from grefine.resources import cache_folder, pipeline_names
     from grefine.scorers.resolve import list_metrics
 
     pipelines = {name: _pipeline(name) for name in pipeline_names()}
@@ -35,13 +35,18 @@ def examine() -> dict[str, Any]:
         for row in list_metrics(pipeline=name):
             if row["runs"] and not judges[row["name"]]["ready"]:
                 judges[row["name"]].setdefault("with", []).append(name)
+    folder = cache_folder()
+    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    above = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path.cwd())
+    known = getattr(os, "sysconf_names", {})
+    pages = {"total": "SC_PHYS_PAGES", "free": "SC_AVPHYS_PAGES"}
     return {
         "grefine": __version__,
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "devices": _devices(),
-        "memory": _memory(),
-        "cache": _cache(),
+        "memory": {w: os.sysconf(n) * os.sysconf("SC_PAGE_SIZE") if n in known else None for w, n in pages.items()},
+        "cache": {"folder": str(folder), "used": used, "free": shutil.disk_usage(above).free},
         "fetched": {name: _is_fetched(name) for name in fetch_names()},
         "pipelines": pipelines,
         "painters": sorted(plugged_in("grefine.painters", "painter")),
@@ -78,22 +83,6 @@ def _devices() -> list[dict[str, Any]]:
         found.append({"name": "mps", "model": platform.processor() or "Apple GPU", "bytes": None})
     model = f"{os.cpu_count()} cores, {torch.get_num_threads()} of them used by torch"
     return [*found, {"name": "cpu", "model": model, "bytes": None}]
-
-
-def _memory() -> dict[str, int | None]:
-    """Return the machine's memory in bytes, as far as its system says it."""
-    known = getattr(os, "sysconf_names", {})
-    pages = {"total": "SC_PHYS_PAGES", "free": "SC_AVPHYS_PAGES"}
-    return {what: os.sysconf(n) * os.sysconf("SC_PAGE_SIZE") if n in known else None for what, n in pages.items()}
-
-
-def _cache() -> dict[str, Any]:
-    from grefine.resources import cache_folder
-
-    folder = cache_folder()
-    used = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-    above = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path.cwd())
-    return {"folder": str(folder), "used": used, "free": shutil.disk_usage(above).free}
 
 
 def _pipeline(name: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def evaluate(
     from grefine.config import assignments
     from grefine.evaluate.run import evaluate_folders
     from grefine.evaluate.tables import to_markdown
-    from grefine.evaluate.write_outputs import summary
+    from grefine.evaluate.views import summary
     from grefine.scorers.registry import split_names
     from grefine.scorers.resolve import absent
 

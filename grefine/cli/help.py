@@ -26,7 +26,6 @@ COMMANDS = {
     "Judge and compare": "score evaluate compare metrics rank",
     "Weights and thresholds": "fetch convert calibrate selfcheck train",
 }
-_KINDS = ("argument", "option")
 
 
 class Plain:
@@ -43,9 +42,10 @@ class Command(Plain, TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options by group."""
-        rows = {kind: {p.name: _row(p, ctx) for p in self.params if p.param_type_name == kind} for kind in _KINDS}
-        _write_groups(formatter, "Arguments", {}, rows["argument"])
-        _write_groups(formatter, "Options", OPTIONS, rows["option"])
+        for title, groups in (("Arguments", {}), ("Options", OPTIONS)):
+            kind = title.lower().removesuffix("s")
+            rows = {p.name: _row(p, ctx) for p in self.params if p.param_type_name == kind}
+            _write_groups(formatter, title, groups, rows)
 
 
 class Group(Plain, TyperGroup):

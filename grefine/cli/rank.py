@@ -63,13 +63,13 @@ def study(
 ) -> None:
     """Serve the two-alternative forced choice as a page, or export its votes."""
     from grefine.ranking.journal import export_votes
-    from grefine.ranking.server import make_server
+    from grefine.ranking.server import StudyServer
 
     if export is not None:
         for line in export_votes(folder, export, min_attention):
             echo(line)
         return
-    server = make_server(folder, host, port, tuple(allow_host))
+    server = StudyServer(folder, host, port, tuple(allow_host))
     echo(server.link)
     tell("Give this link to the subjects; Ctrl+C stops. Every vote is stored at once.")
     try:

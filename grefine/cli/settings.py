@@ -13,9 +13,22 @@ def settings(
     as_json: bool = Option(False, "--json", help="Print JSON."),
 ) -> None:
     """List every setting of a refinement: its default, the values it takes, and what it does."""
-    from grefine.errors import ConfigError, nearest
+    import dataclasses
+    import typing
 
-    rows = {row["name"]: row for row in setting_rows()}
+    from grefine.config import field_texts
+    from grefine.errors import ConfigError, nearest
+    from grefine.refine.settings import FALLBACKS, RefineConfig
+
+    texts, hints = field_texts(RefineConfig), typing.get_type_hints(RefineConfig)
+    rows = {}
+    for field in dataclasses.fields(RefineConfig):
+        default = FALLBACKS.get(field.name) if field.default is None else field.default
+        shown = "the pipeline's own" if default is None else json.dumps(default).strip('"')
+        if field.default is None and default is not None:
+            shown += ", or what the pipeline prefers"
+        allowed, meaning = _allowed(RefineConfig, field.name, hints[field.name]), texts.get(field.name, "")
+        rows[field.name] = {"name": field.name, "default": shown, "allowed": allowed, "meaning": meaning}
     for name in names or ():
         if name not in rows:
             raise ConfigError(f"No setting '{name}'; `grefine settings` lists them{nearest(name, rows)}")
@@ -28,26 +41,6 @@ def settings(
         echo(f"{row['name']} = {row['default']}   ({row['allowed']})")
         if row["meaning"]:
             echo(textwrap.fill(row["meaning"], width, initial_indent="    ", subsequent_indent="    "))
-
-
-def setting_rows() -> list[dict[str, Any]]:
-    """Return name, default, allowed values and meaning of every field of `RefineConfig`, from the class itself."""
-    import dataclasses
-    import typing
-
-    from grefine.config import field_texts
-    from grefine.refine.settings import FALLBACKS, RefineConfig
-
-    texts, hints = field_texts(RefineConfig), typing.get_type_hints(RefineConfig)
-    rows = []
-    for field in dataclasses.fields(RefineConfig):
-        default = FALLBACKS.get(field.name) if field.default is None else field.default
-        shown = "the pipeline's own" if default is None else json.dumps(default).strip('"')
-        if field.default is None and default is not None:
-            shown += ", or what the pipeline prefers"
-        allowed = _allowed(RefineConfig, field.name, hints[field.name])
-        rows.append({"name": field.name, "default": shown, "allowed": allowed, "meaning": texts.get(field.name, "")})
-    return rows
 
 
 def _allowed(schema: type, name: str, hint: Any) -> str:

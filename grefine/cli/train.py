@@ -66,8 +66,7 @@ def judge_command(name: str) -> Callable[..., None]:
         as_json: bool = Option(False, "--json", help="Print the measurements as JSON."),
     ) -> None:
         given = pick(locals(), "start repeats minutes steps seed")
-        from grefine.training.judges.catalogue import train_on_data
-        from grefine.training.judges.run import lines_of
+        from grefine.training.judges.catalogue import lines_of, train_on_data
 
         told = {"changes": set_, "tests": test, "cpu": device == "cpu", "progress": tell}
         found = train_on_data(name, data, config, out, **told, **given)

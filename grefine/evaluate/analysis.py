@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
+from scipy.stats import rankdata
 
 from grefine.evaluate.results import Analysis, AxisResult, MetricResult, level_of
 from grefine.evaluate.statistics import holm, noise_band, summarise, terciles
@@ -17,39 +17,28 @@ Stages = Mapping[str, Mapping[str, float]]
 """Stage → image → value."""
 
 
-@dataclass(frozen=True)
 class _Column:
     """One column of the long table; every array is over the images, NaN where there is no number."""
 
-    metric: str
-    spec: MetricSpec
-    before: np.ndarray
-    after: np.ndarray
-    gain: np.ndarray
-    """Turned so that positive is better."""
-    noise: Mapping[str, np.ndarray]
-    """Probe → gain by a change that nobody sees."""
-
-    @cached_property
-    def inputs(self) -> np.ndarray:
-        """The inputs' scores, without gaps."""
-        return self.before[np.isfinite(self.before)]
-
-    @cached_property
-    def band(self) -> float:
+    def __init__(
+        self, metric: str, spec: MetricSpec, stages: Stages, images: Sequence[str], ends: tuple[str, str]
+    ) -> None:
+        self.metric, self.spec = metric, spec
+        self.before, self.after = (_over(images, stages.get(stage, {})) for stage in ends)
+        sign = -1.0 if spec.direction == "lower" else 1.0
+        self.gain = sign * (self.after - self.before)
+        """Turned so that positive is better."""
+        probes = {stage: _over(images, found) for stage, found in stages.items() if stage.startswith(NOISE)}
+        self.noise = {stage: sign * (changed - self.before) for stage, changed in probes.items()}
+        """Probe → gain by a change that nobody sees."""
+        self.inputs = self.before[np.isfinite(self.before)]
+        self.band = noise_band([*self.noise.values()])
         """Changes up to this size are its noise."""
-        return noise_band([*self.noise.values()])
-
-    @cached_property
-    def unfit(self) -> bool:
-        """Its noise is too wide to judge here."""
         known = self.inputs.size > 0
-        return known and self.band > CEILING * metric_width(self.spec, float(np.abs(self.inputs).mean()))
-
-    @cached_property
-    def scale(self) -> float:
+        self.unfit = known and self.band > CEILING * metric_width(spec, float(np.abs(self.inputs).mean()))
+        """Its noise is too wide to judge here."""
+        self.scale = (float(self.inputs.std()) if self.inputs.size > 1 else 0.0) or self.band or 1.0
         """The unit in which its gains are put beside other metrics': the spread of the inputs' scores."""
-        return (float(self.inputs.std()) if self.inputs.size > 1 else 0.0) or self.band or 1.0
 
     def means(self, inside: np.ndarray | bool = True) -> tuple[float, float]:
         """Return the means before and after over the images that have both numbers."""
@@ -72,7 +61,7 @@ def analyse(
     shown = [m for m in values if m in specs and not specs[m].needs_reference and method in values[m]]
     images = sorted({image for m in shown for stage in (baseline, method) for image in values[m].get(stage, {})})
     labels = np.array([(groups or {}).get(image, "") for image in images])
-    columns = {m: _column(m, specs[m], values[m], images, (baseline, method)) for m in shown}
+    columns = {m: _Column(m, specs[m], values[m], images, (baseline, method)) for m in shown}
     speaking = {m for m in shown if is_evidence(m, specs[m], shown)}
     evidence = [m for m, c in columns.items() if m in speaking and not c.unfit and np.isfinite(c.gain).any()]
     summaries = {m: summarise(c.gain[np.isfinite(c.gain)], c.band) for m, c in columns.items()}
@@ -100,9 +89,9 @@ def analyse(
         members = [columns[m] for m in evidence if axis in axes_of(m, specs[m], shown)]
         judged = _Judged(axis, members, images)
         axes.append(judged.result(judged.gains))
-        strata = strata_of(axis, values, members, images, baseline)
-        notes += [strata.note] * bool(strata.note)
-        thirds += [judged.stratum(strata, third) for third in ("low", "mid", "high")]
+        source, places, note = sort_inputs(axis, values, members, images, baseline)
+        notes += [note] * bool(note)
+        thirds += [judged.stratum(places, third, source) for third in ("low", "mid", "high")]
         for group in named:
             inside = judged.result(np.where(labels == group, judged.gains, math.nan))
             by_group[group] = (*by_group.get(group, ()), inside)
@@ -115,26 +104,17 @@ def analyse(
         axes=tuple(replace(axis, level=level_of(axis.gain, adjusted_axes[axis.axis])) for axis in axes),
         strata=tuple(thirds),
         groups=by_group,
-        group_means={group: _group_means(columns, labels == group) for group in named},
+        group_means={
+            group: {m: c.means(own) for m, c in columns.items() if np.isfinite(c.gain[own]).any()}
+            for group, own in ((group, labels == group) for group in named)
+        },
         notes=tuple(notes),
     )
-
-
-def _column(metric: str, spec: MetricSpec, stages: Stages, images: Sequence[str], ends: tuple[str, str]) -> _Column:
-    before, after = (_over(images, stages.get(stage, {})) for stage in ends)
-    sign = -1.0 if spec.direction == "lower" else 1.0
-    probes = {stage: _over(images, found) for stage, found in stages.items() if stage.startswith(NOISE)}
-    noise = {stage: sign * (changed - before) for stage, changed in probes.items()}
-    return _Column(metric, spec, before, after, sign * (after - before), noise)
 
 
 def _over(images: Sequence[str], values: Mapping[str, float]) -> np.ndarray:
     found = np.array([values.get(image, math.nan) for image in images], dtype=float)
     return np.where(np.isfinite(found), found, math.nan)
-
-
-def _group_means(columns: Mapping[str, _Column], inside: np.ndarray) -> dict[str, tuple[float, float]]:
-    return {m: c.means(inside) for m, c in columns.items() if np.isfinite(c.gain[inside]).any()}
 
 
 def is_evidence(metric: str, spec: MetricSpec, shown: Sequence[str]) -> bool:
@@ -210,17 +190,17 @@ class _Judged:
         gain = summarise(list(per_image.values()), self.band)
         return AxisResult(self.axis, level_of(gain), self.metrics, gain, stratum, stratified_by, per_image)
 
-    def stratum(self, strata: "Strata", third: str) -> AxisResult:
+    def stratum(self, thirds: np.ndarray, third: str, source: str) -> AxisResult:
         """Judge one third of the inputs.
 
         Where each metric has thirds of its own, an image can be in the third for some metrics only, and which ones
         depends on their scores. Averaging such images would bring back the bias that separate thirds avoid, so every
         judgement (one metric, one image) has the same weight, and images are resampled whole.
         """
-        inside = np.where(strata.thirds == third, self.gains, math.nan)
-        found = self.result(inside, third, strata.source)
+        inside = np.where(thirds == third, self.gains, math.nan)
+        found = self.result(inside, third, source)
         judgements = inside[np.isfinite(inside)]
-        if not strata.apart or not judgements.size:
+        if thirds.ndim < 2 or not judgements.size:
             return found
         count = np.isfinite(inside).sum(0)
         pooled = summarise(np.nansum(inside, 0)[count > 0] * (found.gain.n / judgements.size), self.band)
@@ -231,40 +211,25 @@ class _Judged:
         return replace(found, gain=gain, level=level_of(gain), per_image=per_image)
 
 
-INPUT_QUALITY = {"perceptual": ("pq_map", "pq", "p"), "alignment": ("aq_map", "aq", "a")}
-"""Columns that hold p and a of the inputs, in the order in which they are looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Strata:
-    """Which third of the inputs an image belongs to."""
-
-    source: str
-    """What the inputs were sorted by, in words."""
-    thirds: np.ndarray = field(default_factory=lambda: np.array(""))
-    """"low", "mid", "high" or "", `(images,)`, or `(metrics, images)` where every metric has its own."""
-    note: str = ""
-
-    @property
-    def apart(self) -> bool:
-        """Every metric has thirds of its own."""
-        return self.thirds.ndim == 2
-
-
-def strata_of(axis: str, values: Values, members: Sequence[_Column], images: Sequence[str], baseline: str) -> Strata:
+def sort_inputs(
+    axis: str, values: Values, members: Sequence[_Column], images: Sequence[str], baseline: str
+) -> tuple[str, np.ndarray, str]:
     """Sort the inputs into thirds by p (perceptual) or a (alignment), else by the axis's other metrics.
+
+    Returned are what they were sorted by, in words; "low", "mid", "high" or "" for each, `(images,)`, or
+    `(metrics, images)` where every metric has its own; and a note.
 
     Sorting by the very metric that then judges would show gains at the bottom and losses at the top where there are
     none (regression to the mean), so each metric is left out of its own strata. With a single metric that is not
     possible, and a note says so.
     """
-    for name in INPUT_QUALITY[axis]:
+    for name in ("pq_map", "pq", "p") if axis == "perceptual" else ("aq_map", "aq", "a"):
         known = _over(images, values.get(name, {}).get(baseline, {}))
         if np.isfinite(known).any():
-            return Strata(name, _thirds(known))
+            return name, _thirds(known), ""
     scores = [-c.before if c.spec.direction == "lower" else c.before for c in members]
     if not scores:
-        return Strata("")
+        return "", np.array(""), ""
     if len(scores) == 1:
         only = members[0].metric
         note = (
@@ -272,23 +237,15 @@ def strata_of(axis: str, values: Values, members: Sequence[_Column], images: Seq
             "a loss in the high third is regression to the mean. Give a pipeline (p and a sort the inputs then) or "
             "a second metric."
         )
-        return Strata(only, _thirds(scores[0]), note)
-    ranks = np.stack([_ranks(score) for score in scores])
+        return only, _thirds(scores[0]), note
+    # Ranks as shares of their number.
+    ranks = np.stack([rankdata(x, nan_policy="omit") / max(1, np.isfinite(x).sum()) for x in scores])
     thirds = [_thirds(_mean(np.delete(ranks, place, 0))) for place in range(len(ranks))]
-    return Strata("the other metrics' scores of the input", np.stack(thirds))
+    return "the other metrics' scores of the input", np.stack(thirds), ""
 
 
 def _thirds(scores: np.ndarray) -> np.ndarray:
     found = np.full(scores.shape, "", dtype="U4")
     known = np.isfinite(scores)
     found[known] = terciles(scores[known].tolist())
-    return found
-
-
-def _ranks(scores: np.ndarray) -> np.ndarray:
-    """Return ranks as shares of their number."""
-    from scipy.stats import rankdata
-
-    found, known = np.full(scores.shape, math.nan), np.isfinite(scores)
-    found[known] = rankdata(scores[known]) / max(1, known.sum())
     return found

@@ -25,22 +25,15 @@ if TYPE_CHECKING:
 Restore = Callable[..., Image.Image]
 
 MODELS = {
-    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
-    "sdxl-refiner": "stabilityai/stable-diffusion-xl-refiner-1.0",
-    "sd": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "instruct-pix2pix": "timbrooks/instruct-pix2pix",
-    "sd-upscale": "stabilityai/stable-diffusion-x4-upscaler",
-    "swin2sr": "caidas/swin2SR-classical-sr-x2-64",
-    "grefine": "",
+    "sdxl": ("stabilityai/stable-diffusion-xl-base-1.0", "StableDiffusionXLImg2ImgPipeline"),
+    "sdxl-refiner": ("stabilityai/stable-diffusion-xl-refiner-1.0", "StableDiffusionXLImg2ImgPipeline"),
+    "sd": ("stable-diffusion-v1-5/stable-diffusion-v1-5", "StableDiffusionImg2ImgPipeline"),
+    "instruct-pix2pix": ("timbrooks/instruct-pix2pix", "StableDiffusionInstructPix2PixPipeline"),
+    "sd-upscale": ("stabilityai/stable-diffusion-x4-upscaler", "StableDiffusionUpscalePipeline"),
+    "swin2sr": ("caidas/swin2SR-classical-sr-x2-64", ""),
+    "grefine": ("", ""),
 }
-"""Refiners that need a model, with the folder or Hub id that is loaded when none is given."""
-_PIPELINES = {
-    "sdxl": "StableDiffusionXLImg2ImgPipeline",
-    "sdxl-refiner": "StableDiffusionXLImg2ImgPipeline",
-    "sd": "StableDiffusionImg2ImgPipeline",
-    "instruct-pix2pix": "StableDiffusionInstructPix2PixPipeline",
-    "sd-upscale": "StableDiffusionUpscalePipeline",
-}
+"""Refiners that need a model: the folder or Hub id that is loaded when none is given, and its class in diffusers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +55,22 @@ class Run:
     opening: Opening = Opening()
     """How grefine's own pipeline is loaded, and who judges in it."""
     guidance: Mapping[str, float] | None = None
-    """What steers it."""
     config: RefineConfig | None = None
-    """Its settings."""
 
     def source(self, name: str) -> str:
-        """Return what is loaded for a refiner."""
-        return (self.models or {}).get(name, MODELS.get(name, ""))
+        return (self.models or {}).get(name, MODELS.get(name, ("", ""))[0])
 
     def strength_of(self, name: str) -> float:
-        """Return a refiner's strength."""
         return (self.strengths or {}).get(name, self.strength)
 
 
 def load_refiner(name: str, run: Run) -> Restore:
-    """Return a refiner by name, loaded."""
-    check_run([name], run)
     if name in FILTERS:
         return FILTERS[name]
-    source = run.source(name)
+    source, kind = run.source(name), MODELS[name][1]
     try:
-        if name in _PIPELINES:
-            return _prompted(_PIPELINES[name], source, run, run.strength_of(name))
+        if kind:
+            return _prompted(kind, source, run, run.strength_of(name))
         return {"swin2sr": _swin2sr, "grefine": GRefine}[name](source, run)
     except GRefineError:
         raise
@@ -141,14 +128,11 @@ def _prompted(kind: str, source: str, run: Run, strength: float) -> Restore:
 
     def restore(image: Image.Image, prompt: str, generator: "torch.Generator", **_: Any) -> Image.Image:
         size = (max(8, round(image.width / 8) * 8), max(8, round(image.height / 8) * 8))
-        made = pipe(prompt, image=_sized(image, size), generator=generator, **options).images[0]
-        return _sized(made.convert("RGB"), image.size)
+        sized = image.resize(size, Image.Resampling.LANCZOS)
+        made = pipe(prompt, image=sized, generator=generator, **options).images[0]
+        return made.convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
 
     return restore
-
-
-def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _swin2sr(source: str, run: Run) -> Restore:
@@ -185,7 +169,6 @@ class GRefine:
         self.last: RefineResult | None = None
 
     def __call__(self, image: Image.Image, prompt: str, generator: "torch.Generator", **_: Any) -> Image.Image:
-        """Refine a picture."""
         out = self.pipe(
             prompt=prompt or None,
             image=image,

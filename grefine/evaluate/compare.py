@@ -6,18 +6,15 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.evaluate.baselines import Restore, Run, check_run
-from grefine.evaluate.judges import steered_by, wanted_metrics
+from grefine.evaluate.judges import choose, steered_by, wanted_metrics
 from grefine.evaluate.pairs import image_files, match_names, read_prompting
 from grefine.evaluate.refiner_runs import make_outputs
 from grefine.evaluate.results import ORIGINAL, Comparison
-from grefine.evaluate.run import judge_stages
-from grefine.evaluate.scoring import Progress
+from grefine.evaluate.scoring import Progress, judge_stages
+from grefine.evaluate.views import write_comparison
 from grefine.opening import Opening
 from grefine.refine.settings import RefineConfig, read_settings
 from grefine.scorers.protocol import Scorer
-
-Files = Mapping[str, Path]
-"""Image → file."""
 
 
 def compare_refiners(
@@ -92,26 +89,29 @@ def compare_refiners(
         made[method] = {name: right[other] for name, other in matches.items()}
         if len(matches) < len(originals):
             notes.append(f"'{folder}' has outputs for {len(matches)} of {len(originals)} images.")
-    files, dropped = common_images(originals, made, failed)
-    judged = judge_stages(
-        files,
-        prompting,
+    methods = {name: files for name, files in made.items() if files}
+    if not methods:
+        raise ConfigError(f"No refiner gave an output: {next(iter(failed.values()), 'no outputs were found')}")
+    shared = [name for name in originals if all(name in files for files in methods.values())]
+    if not shared:
+        raise ConfigError("The methods have no image in common: give outputs of the same images under the same names.")
+    notes += [f"{name} gave no output and is left out." for name in made if name not in methods]
+    if len(shared) < len(originals):
+        notes.append(f"Compared on the {len(shared)} of {len(originals)} images that every method has.")
+    stages = {ORIGINAL: originals} | methods
+    files = {stage: {name: known[name] for name in shared} for stage, known in stages.items()}
+    chosen_judges, unavailable = choose(
         wanted,
-        out=out,
         pipeline=pipeline,
-        weights=weights,
         device=device,
-        seed=seed,
+        weights=weights,
         used_in_loop={*used_in_loop, *(name for method in made.values() for name in steered_by(method.values()))},
-        noise_images=preset_noise if noise_images is None else noise_images,
         allow_noncommercial=allow_noncommercial,
-        force=force,
-        progress=progress,
     )
-    judged = replace(judged, failed=failed | dict(judged.failed), notes=(*notes, *dropped, *judged.notes))
+    how = {"noise_images": preset_noise if noise_images is None else noise_images, "seed": seed, "force": force}
+    judged = judge_stages(files, prompting, chosen_judges, unavailable, out=out, progress=progress, **how)
+    judged = replace(judged, failed=failed | dict(judged.failed), notes=(*notes, *judged.notes))
     result = Comparison(**vars(judged))
-    from grefine.evaluate.write_comparison import write_comparison
-
     write_comparison(result, out, report=report)
     return result
 
@@ -129,20 +129,3 @@ def gather(sources: Sequence[str | Path]) -> dict[str, Path]:
     if not found:
         raise ConfigError("There are no images to compare: give image files or folders that hold some.")
     return found
-
-
-def common_images(
-    originals: Files, made: Mapping[str, Files], failed: Mapping[str, str]
-) -> tuple[dict[str, dict[str, Path]], list[str]]:
-    """Return stage → image → file for images that every method has, and notes on what was left out."""
-    methods = {name: files for name, files in made.items() if files}
-    if not methods:
-        raise ConfigError(f"No refiner gave an output: {next(iter(failed.values()), 'no outputs were found')}")
-    shared = [name for name in originals if all(name in files for files in methods.values())]
-    if not shared:
-        raise ConfigError("The methods have no image in common: give outputs of the same images under the same names.")
-    notes = [f"{name} gave no output and is left out." for name in made if name not in methods]
-    if len(shared) < len(originals):
-        notes.append(f"Compared on the {len(shared)} of {len(originals)} images that every method has.")
-    stages = {ORIGINAL: originals} | methods
-    return {stage: {name: files[name] for name in shared} for stage, files in stages.items()}, notes

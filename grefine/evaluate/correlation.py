@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
+from scipy.optimize import leastsq
+from scipy.special import expit
 
 from grefine.errors import ConfigError
 from grefine.evaluate.statistics import SEED
@@ -51,8 +54,6 @@ def krcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
 
 
 def _correlation(measure: str, predicted: ArrayLike, opinion: ArrayLike) -> float:
-    from scipy import stats
-
     x, y = _both(predicted, opinion)
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
@@ -61,8 +62,6 @@ def _correlation(measure: str, predicted: ArrayLike, opinion: ArrayLike) -> floa
 
 def logistic5(x: ArrayLike, b1: float, b2: float, b3: float, b4: float, b5: float) -> np.ndarray:
     """Return b1 (1/2 - 1/(1 + exp(b2 (x - b3)))) + b4 x + b5, the field's usual 5-parameter mapping."""
-    from scipy.special import expit
-
     x = np.asarray(x, dtype=float)
     return b1 * (expit(b2 * (x - b3)) - 0.5) + b4 * x + b5
 
@@ -73,8 +72,6 @@ def fit_logistic5(predicted: ArrayLike, opinion: ArrayLike) -> np.ndarray | None
     Fitting runs on standardised predictions, so that metrics of any scale converge alike. The best of several starts
     counts: from one alone, a curve that saturates is often missed. A straight line is a fit, too (b1 = 0).
     """
-    from scipy.optimize import leastsq
-
     x, y = _both(predicted, opinion)
     if x.size < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
@@ -116,8 +113,6 @@ def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000
 
 def _intervals(x: np.ndarray, y: np.ndarray, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
     """Resample the items; all resamples at once, for scipy spends most of its time before it counts."""
-    from scipy import stats
-
     if x.size < 4 or resamples < 1:
         return {}
     picks = np.random.default_rng(seed).integers(0, x.size, (resamples, x.size))

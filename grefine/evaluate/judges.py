@@ -44,7 +44,6 @@ class EvaluateConfig:
 
 
 def preset(name: str | Path) -> EvaluateConfig:
-    """Read a bundled preset or a YAML file of one's own."""
     return load_config(config_file("evaluate", name), EvaluateConfig)
 
 
@@ -81,11 +80,11 @@ def choose(
 ) -> tuple[list[Judge], dict[str, str]]:
     """Return the judges that can run (of all that are registered where none is named), and why the others cannot."""
     check_device(device)
-    weights = read_weights(weights or {})
     wanted = list(metrics) or [spec.name for spec in metric_specs()]
     own = {item.spec.name for item in wanted if not isinstance(item, str)}
     loop = {name if name in own else known_metric(name) for name in used_in_loop}
-    where = None if pipeline is None else known_pipeline(pipeline)
+    how: dict[str, Any] = {"weights": read_weights(weights or {}), "device": device, "fetch": bool(metrics)}
+    how |= {"allow_noncommercial": allow_noncommercial, "pipeline": pipeline and known_pipeline(pipeline)}
     judges: dict[str, Judge] = {}
     missing: dict[str, str] = {}
     for item in wanted:
@@ -93,14 +92,7 @@ def choose(
             continue
         name = known_metric(item) if isinstance(item, str) else item.spec.name
         try:
-            judge = resolve(
-                item,
-                weights=weights,
-                pipeline=where,
-                device=device,
-                allow_noncommercial=allow_noncommercial,
-                fetch=bool(metrics),
-            )
+            judge = resolve(item, **how)
         except (WeightsMissing, MetricUnavailable) as error:
             missing[name] = str(error)
             continue
@@ -167,13 +159,7 @@ def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
     parts = [] if folder is None else [folder / name for name in ("clip", "pq_prompts", "model_index.json")]
     source = "".join(fingerprint_of(part) for part in parts if part.exists()) or str(pipeline)
 
-    def maps() -> "Maps":
-        return _maps(str(pipeline), device)
-
     from grefine.indicators.domain_check import domain_at
 
-    domain = domain_at(pipeline)
-    return [
-        Judge(spec, lambda spec=spec: MapScore(spec, maps()), origin=source, device=device, domain=domain)
-        for spec in (PQ, AQ)
-    ]
+    known = {"origin": source, "device": device, "domain": domain_at(pipeline)}
+    return [Judge(spec, lambda spec=spec: MapScore(spec, _maps(str(pipeline), device)), **known) for spec in (PQ, AQ)]

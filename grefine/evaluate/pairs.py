@@ -1,32 +1,23 @@
 """Which images belong together, by path relative to the two folders, and their prompts and groups."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from grefine.errors import ConfigError, ImageError
 from grefine.io.images import read_image
 from grefine.io.picture import printable
-from grefine.io.prompt_table import PromptTable, read_prompt_table
+from grefine.io.prompt_table import read_prompt_table
 from grefine.io.prompts import PromptSources
 from grefine.io.walk import LOOKED_FOR, pictures_below
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One image before and after."""
-
-    name: str
-    """Path of the input relative to its folder, with forward slashes."""
-    before: Path
-    after: Path
-
-
-@dataclass(frozen=True, slots=True)
 class Pairing:
-    """What two folders have in common, and what not."""
+    """What two folders have in common, by the input's path relative to its folder, and what not."""
 
-    pairs: tuple[Pair, ...]
+    before: Mapping[str, Path] = field(default_factory=dict)
+    after: Mapping[str, Path] = field(default_factory=dict)
     only_before: tuple[str, ...] = ()
     only_after: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -54,11 +45,14 @@ def pair_folders(before: str | Path, after: str | Path) -> Pairing:
             f"No image of '{before}' (such as {next(iter(left))}) has a counterpart in '{after}' (such as "
             f"{next(iter(right))}): images are paired by their path inside the folders, so keep names and sub-folders."
         )
-    pairs = tuple(Pair(name, left[name], right[other]) for name, other in matches.items())
     taken = set(matches.values())
-    notes = tuple(f"'{name}' has several counterparts of other types and was not paired." for name in ambiguous)
-    only_after = tuple(name for name in right if name not in taken)
-    return Pairing(pairs, tuple(name for name in left if name not in matches), only_after, notes)
+    return Pairing(
+        {name: left[name] for name in matches},
+        {name: right[other] for name, other in matches.items()},
+        tuple(name for name in left if name not in matches),
+        tuple(name for name in right if name not in taken),
+        tuple(f"'{name}' has several counterparts of other types and was not paired." for name in ambiguous),
+    )
 
 
 def match_names(left: Mapping[str, Path], right: Mapping[str, Path]) -> tuple[dict[str, str], list[str]]:
@@ -104,7 +98,12 @@ def read_prompting(names: Mapping[str, Path], table: str | Path | None, group: s
     known = None if table is None else read_prompt_table(table)
     if known:
         notes.append(known.note)
-        if strangers := _strangers(known, names.values()):
+        answered: set[str] = set()
+        for path in names.values():
+            parts = path.absolute().as_posix().strip("/").split("/")
+            tails = ["/".join(parts[start:]) for start in range(len(parts))]
+            answered.update(tails, (tail.rpartition(".")[0] for tail in tails))
+        if strangers := [name for name in known.prompts if name not in answered]:
             notes.append(f"{len(strangers)} prompts name no image that was compared ({some_names(strangers)}).")
     sources = PromptSources(known)
     for name, path in names.items():
@@ -118,31 +117,17 @@ def read_prompting(names: Mapping[str, Path], table: str | Path | None, group: s
             notes += [f"'{printable(name)}': {chosen.unsure}"] if chosen.unsure else []
         if prompt:
             prompts[name] = prompt
-    groups = _groups(names, table, group)
+    if group == BY_FOLDER:
+        groups = {name: name.split("/")[0] if "/" in name else "(top folder)" for name in names}
+    elif group is not None and table is not None:
+        column = read_prompt_table(table, prompt_column=group)
+        groups = {name: found for name, path in names.items() if (found := column.find(name, path)[0])}
+    else:
+        groups = {}
     ungrouped = len(names) - len(groups)
     if group and ungrouped:
         notes.append(f"{ungrouped} images have no '{group}' and are in no group.")
     return Prompting(prompts, groups, tuple(notes))
-
-
-def _groups(names: Mapping[str, Path], table: str | Path | None, group: str | None) -> dict[str, str]:
-    if group is None:
-        return {}
-    if group == BY_FOLDER:
-        return {name: name.split("/")[0] if "/" in name else "(top folder)" for name in names}
-    column = read_prompt_table(table, prompt_column=group)  # type: ignore[arg-type]
-    return {name: found for name, path in names.items() if (found := column.find(name, path)[0])}
-
-
-def _strangers(table: PromptTable, files: Iterable[Path]) -> list[str]:
-    """Return names of the table that no compared file answers to."""
-    answered: set[str] = set()
-    for path in files:
-        parts = path.absolute().as_posix().strip("/").split("/")
-        for start in range(len(parts)):
-            tail = "/".join(parts[start:])
-            answered |= {tail, tail.rpartition(".")[0]}
-    return [name for name in table.prompts if name not in answered]
 
 
 def some_names(names: Sequence[str]) -> str:

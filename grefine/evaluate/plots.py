@@ -53,7 +53,10 @@ def forest_svg(rows: Sequence[ForestRow], *, title: str, unit: str) -> str:
         return _tag("line", class_, x1=x(value), x2=x(value), y1=4, y2=height - 34)
 
     shapes = []
-    for value in _ticks(reach):
+    # Round values, two to four on each side of zero.
+    power = 10.0 ** math.floor(math.log10(reach))
+    step = next(power * k for k in (5, 2.5, 2, 1, 0.5, 0.25, 0.2) if reach / (power * k) >= 2)
+    for value in (k * step for k in range(-int(reach / step), int(reach / step) + 1)):
         text = f"{value:+g}" if value else "0"
         shapes += [upright("grid", value), _tag("text", "tick", text, x=x(value), y=height - 20, text_anchor="middle")]
     shapes.append(upright("zero", 0))
@@ -61,13 +64,6 @@ def forest_svg(rows: Sequence[ForestRow], *, title: str, unit: str) -> str:
     for text, place, anchor in (("◀ worse", _LEFT, "start"), ("better ▶", _RIGHT, "end"), (unit, WIDTH / 2, "middle")):
         shapes.append(_tag("text", "unit", escape(text), x=place, y=height - 2, text_anchor=anchor))
     return _svg("forest", WIDTH, height, title, shapes)
-
-
-def _ticks(reach: float) -> list[float]:
-    """Return round values, two to four on each side of zero."""
-    power = 10.0 ** math.floor(math.log10(reach))
-    step = next(power * k for k in (5, 2.5, 2, 1, 0.5, 0.25, 0.2) if reach / (power * k) >= 2)
-    return [k * step for k in range(-int(reach / step), int(reach / step) + 1)]
 
 
 def _forest_row(row: ForestRow, top: float, x: Callable[[float], float]) -> str:

@@ -21,7 +21,6 @@ from grefine.refine.guidance import steers_of
 from grefine.refine.seeds import derive
 from grefine.report.media import layers_of
 from grefine.scorers.cache import ScoreCache
-from grefine.types import RefineResult
 
 
 def make_outputs(
@@ -74,7 +73,7 @@ def make_outputs(
 
 
 def _make(restore: Restore, path: Path, folder: Path, target: Path, prompt: str, strength: float, seed: int) -> None:
-    """Refine one image; of grefine keep decision and maps, too."""
+    """Refine one image; of grefine keep decision, maps and a row in the folder's journal, too."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -83,28 +82,10 @@ def _make(restore: Restore, path: Path, folder: Path, target: Path, prompt: str,
     if not isinstance(restore, GRefine) or restore.last is None:
         write_atomic(target, data)
         return
-    source = content_hash(path)
-    write_atomic(target, tag_output(data, source, restore.name, seed, restore.last))
-    keep_row(folder, target.relative_to(folder).as_posix(), path, source, restore.last)
-
-
-def _key(method: str, refiner: Restore | str, run: Run, seed: int, name: str, path: Path, prompt: str) -> str:
-    what = refiner if isinstance(refiner, str) else f"{refiner.__module__}.{getattr(refiner, '__qualname__', method)}"
-    facts = {k: v for k, v in asdict(run).items() if v is not False and k not in ("strengths", "config")}
-    facts |= {"strength": run.strength_of(what if isinstance(refiner, str) else method)}
-    if what == "grefine":  # with these facts only where they are given, as outputs of earlier versions were made
-        facts |= {"strengths": "own"} if "grefine" in (run.strengths or {}) else {}
-        facts |= {} if run.config is None else {"config": digest(run.config)}
-    facts |= {"models": None, "source": run.source(what), "refiner": what, "seed": seed}
-    facts |= {"image": name, "content": content_hash(path), "prompt": prompt}
-    return content_hash(json.dumps(facts, sort_keys=True))[:32]
-
-
-def tag_output(png: bytes, source: str, pipeline: str, seed: int, result: RefineResult) -> bytes:
-    """Return the coded picture with the record of how it came to be; `source` is the hash of the input file."""
+    result, source, name = restore.last, content_hash(path), target.relative_to(folder).as_posix()
     record = RefineRecord(
         version=__version__,
-        pipeline=pipeline,
+        pipeline=restore.name,
         config="",
         seed=seed,
         state=result.state,
@@ -118,11 +99,7 @@ def tag_output(png: bytes, source: str, pipeline: str, seed: int, result: Refine
         after=dict(result.after.values),
         source=source,
     )
-    return attach_record(png, "PNG", record) or png
-
-
-def keep_row(folder: Path, name: str, path: Path, source: str, result: RefineResult) -> None:
-    """Append the output's row to the folder's journal and write its maps; `source` is the hash of the file `path`."""
+    write_atomic(target, attach_record(data, "PNG", record) or data)
     row = {
         "kind": "image",
         "file": name,
@@ -136,9 +113,21 @@ def keep_row(folder: Path, name: str, path: Path, source: str, result: RefineRes
     if result.plan.token_weights:
         row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
     for layer, data in layers_of(result).items():
-        target = layer_path(folder, name, layer)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        place = layer_path(folder, name, layer)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
     (folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
     with Journal(folder / STATE_FOLDER / JOURNAL) as journal:
         journal.append([row])
+
+
+def _key(method: str, refiner: Restore | str, run: Run, seed: int, name: str, path: Path, prompt: str) -> str:
+    what = refiner if isinstance(refiner, str) else f"{refiner.__module__}.{getattr(refiner, '__qualname__', method)}"
+    facts = {k: v for k, v in asdict(run).items() if v is not False and k not in ("strengths", "config")}
+    facts |= {"strength": run.strength_of(what if isinstance(refiner, str) else method)}
+    if what == "grefine":  # with these facts only where they are given, as outputs of earlier versions were made
+        facts |= {"strengths": "own"} if "grefine" in (run.strengths or {}) else {}
+        facts |= {} if run.config is None else {"config": digest(run.config)}
+    facts |= {"models": None, "source": run.source(what), "refiner": what, "seed": seed}
+    facts |= {"image": name, "content": content_hash(path), "prompt": prompt}
+    return content_hash(json.dumps(facts, sort_keys=True))[:32]

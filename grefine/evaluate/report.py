@@ -12,6 +12,7 @@ from grefine.evaluate.results import (
     AXIS_NAMES,
     CELL_WORDS,
     ORIGINAL,
+    TONES,
     Analysis,
     Comparison,
     Judged,
@@ -22,7 +23,7 @@ from grefine.evaluate.results import (
 )
 from grefine.evaluate.scoring import change_means
 from grefine.evaluate.statistics import GainSummary
-from grefine.evaluate.tables import Values, number
+from grefine.evaluate.tables import number
 from grefine.report.entry import ReportImage, ReportText
 from grefine.report.gallery import Measures
 from grefine.report.media import INLINE_BYTES
@@ -31,17 +32,9 @@ from grefine.report.records import SOURCE_DIFFERS, RefineRecords
 from grefine.scorers.fidelity import IDENTICAL_PSNR
 from grefine.types import AXES, MetricSpec
 
-TONES = {
-    "better": "gain",
-    "worse": "loss",
-    "mixed": "mixed",
-    "no change": "even",
-    "unclear": "unclear",
-    "no evidence": "none",
-}
-"""The colour of a level or a verdict."""
 VERDICT_WORDS = {name: "better and worse" if name == "mixed" else name for name in TONES}
 _TEMPLATES = Path(__file__).parent / "templates"
+_UNIT = "gain in SD of the input's scores"
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -101,23 +94,51 @@ def write_report(
     """Write `out/report.html` of one method and return its path."""
 
     def told() -> ReportText:
-        return _with_findings(text() if callable(text) else text, analysis)
+        """Put the verdict on the page; a headline that the text brings stays."""
+        given = text() if callable(text) else text
+        return replace(
+            given,
+            headline=given.headline or headline(analysis),
+            tone=given.tone if given.headline else TONES[verdict_of(analysis)],
+            sentences=(*sentences(analysis), *given.sentences),
+            notes=(*given.notes, *analysis.notes),
+        )
 
+    parts = [m for m in analysis.metrics if _is_part(m, analysis)]
+    whole = [m for m in analysis.metrics if m not in parts]
+    lines = [_axis_line(f"{AXIS_NAMES[axis.axis]}, all judges", axis.gain) for axis in analysis.axes if axis.gain.n]
+    lines += [_metric_line(_named(m), m) for m in sorted(whole, key=lambda m: not m.evidence) if m.gain.n]
+    title = "Mean gain per metric with its 95 % interval; the numbers are in the table above"
+    shown = {
+        "cells": [(AXIS_NAMES[axis], [analysis.cell(axis, third) for third in ("low", "high")]) for axis in AXES],
+        "metrics": whole,
+        "parts": parts,
+        "forest": plots.forest_svg(lines, title=title, unit=_UNIT) if lines else "",
+        "radars": _radars({analysis.method: analysis}, analysis.baseline, specs),
+        "strata": [(f"{AXIS_NAMES[s.axis]}: {s.stratum} inputs", s) for s in analysis.strata if s.gain.n],
+        "groups": [
+            (f"{group}: {AXIS_NAMES[axis.axis].lower()}", axis)
+            for group, results in analysis.groups.items()
+            for axis in results
+            if axis.gain.n
+        ],
+        "change": change or {},
+        "band_known": any(m.gain.band > 0 for m in analysis.metrics),
+    }
     return write_page(
         out,
         ([image] for image in images),
         told,
         specs,
         measures=_measures([analysis]),
-        findings=Findings("report.html.j2", _TEMPLATES, _WORDS | _page_context(analysis, specs, change or {})),
+        findings=Findings("report.html.j2", _TEMPLATES, _WORDS | shown),
         inline_bytes=inline_bytes,
     )
 
 
 def write_method_page(
     result: Judged, method: str, out: Path, text: ReportText, change: Mapping[str, Mapping[str, float]]
-) -> Path:
-    """Write the page of one method of an evaluation or a comparison."""
+) -> None:
     records = RefineRecords()
 
     def told() -> ReportText:
@@ -125,25 +146,56 @@ def write_method_page(
         return replace(text, notes=(*text.notes, *([f"{other} refined image(s) {SOURCE_DIFFERS}."] if other else [])))
 
     images = gallery_images(result, method, records)
-    return write_report(out, images, told, analysis=result.analyses[method], specs=result.specs, change=change)
+    write_report(out, images, told, analysis=result.analyses[method], specs=result.specs, change=change)
 
 
-def write_joint_page(result: Comparison, out: Path, text: ReportText) -> Path:
+def write_joint_page(result: Comparison, out: Path, text: ReportText) -> None:
     """Write one `out/report.html` for all methods of a comparison; its gallery switches between them."""
-    analyses = result.analyses
-    return write_page(
+    analyses, images = result.analyses, result.files[ORIGINAL]
+    forests = []
+    for place, axis in enumerate(AXES):
+        gains = {method: found.axes[place].gain for method, found in analyses.items()}
+        if lines := [_axis_line(method, gain) for method, gain in gains.items() if gain.n]:
+            title = f"{AXIS_NAMES[axis]}: mean gain of every method with its 95 % interval"
+            forests.append((AXIS_NAMES[axis], plots.forest_svg(lines, title=title, unit=_UNIT)))
+    rows: dict[str, list[plots.ForestRow]] = {}
+    for method, found in analyses.items():
+        for metric in found.metrics:
+            if metric.gain.n:
+                rows.setdefault(_named(metric), []).append(_metric_line(method, metric))
+    shown = {
+        "baseline": ORIGINAL,
+        "analyses": analyses,
+        "verdicts": result.verdicts,
+        "worse": result.negative_optimisations,
+        "change": {method: change_means(result.values, images, method) for method in analyses},
+        "table": result.table,
+        "specs": result.specs,
+        "forests": forests,
+        "metric_forests": [
+            (name, plots.forest_svg(lines, title=f"{name}: mean gain of every method", unit="gain in SD"))
+            for name, lines in rows.items()
+        ],
+        "radars": _radars(analyses, ORIGINAL, result.specs),
+    }
+    # The gallery begins with the best of the methods that helped, else with the first.
+    helped = {
+        place: sum(axis.gain.mean for axis in found.axes if axis.gain.n)
+        for place, found in enumerate(analyses.values(), start=1)
+        if verdict_of(found) == "better"
+    }
+    write_page(
         out,
         zip(*(gallery_images(result, method, RefineRecords()) for method in analyses), strict=True),
         text,
         result.specs,
         labels=(ORIGINAL, *analyses),
-        measures=_measures(list(analyses.values()), _first_shown(analyses)),
-        findings=Findings("compare.html.j2", _TEMPLATES, _WORDS | _joint_context(result)),
+        measures=_measures(list(analyses.values()), max(helped, key=helped.__getitem__, default=1)),
+        findings=Findings("compare.html.j2", _TEMPLATES, _WORDS | shown),
     )
 
 
 def gallery_images(result: Judged, method: str, records: RefineRecords) -> Iterator[ReportImage]:
-    """Yield what the gallery shows of each image."""
     analysis, values = result.analyses[method], result.values
     for name, before in result.files[result.baseline].items():
         after = result.files[method][name]
@@ -152,6 +204,13 @@ def gallery_images(result: Judged, method: str, records: RefineRecords) -> Itera
             pair = [values[metric].get(stage, {}).get(name, math.nan) for stage in (result.baseline, method)]
             if not all(map(math.isnan, pair)):
                 scores[metric] = (pair[0], pair[1])
+        notes: tuple[str, ...] = ()
+        if name in values.get("psnr", {}).get(method, {}):
+            psnr, ssim, changed = (values[measure][method][name] for measure in ("psnr", "ssim", "changed"))
+            moved = (
+                f"PSNR {psnr:.1f} dB and SSIM {ssim:.4f} to the input; {100 * changed:.1f} % of the pixels changed."
+            )
+            notes = ("Bit-identical to the input." if psnr >= IDENTICAL_PSNR else moved,)
         known: dict[str, Any] = {"prompt": result.prompting.prompts.get(name, "")} | records.about(before, after)
         yield ReportImage(
             name=name,
@@ -160,70 +219,9 @@ def gallery_images(result: Judged, method: str, records: RefineRecords) -> Itera
             scores=scores,
             gains={axis.axis: axis.per_image[name] for axis in analysis.axes if name in axis.per_image},
             group=result.prompting.groups.get(name, ""),
-            notes=_change_note(values, name, method),
+            notes=notes,
             **known,
         )
-
-
-def _change_note(values: Values, image: str, method: str) -> tuple[str, ...]:
-    if image not in values.get("psnr", {}).get(method, {}):
-        return ()
-    psnr, ssim, changed = (values[name][method][image] for name in ("psnr", "ssim", "changed"))
-    if psnr >= IDENTICAL_PSNR:
-        return ("Bit-identical to the input.",)
-    return (f"PSNR {psnr:.1f} dB and SSIM {ssim:.4f} to the input; {100 * changed:.1f} % of the pixels changed.",)
-
-
-def _with_findings(text: ReportText, analysis: Analysis) -> ReportText:
-    """Return a page's text with the verdict on it; a headline that the text brings stays."""
-    return replace(
-        text,
-        headline=text.headline or headline(analysis),
-        tone=text.tone if text.headline else TONES[verdict_of(analysis)],
-        sentences=(*sentences(analysis), *text.sentences),
-        notes=(*text.notes, *analysis.notes),
-    )
-
-
-def _page_context(
-    analysis: Analysis, specs: Mapping[str, MetricSpec], change: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:
-    """Return what the page of one method prints above the gallery."""
-    strata = [(f"{AXIS_NAMES[s.axis]}: {s.stratum} inputs", s) for s in analysis.strata if s.gain.n]
-    groups = [
-        (f"{group}: {AXIS_NAMES[axis.axis].lower()}", axis)
-        for group, results in analysis.groups.items()
-        for axis in results
-        if axis.gain.n
-    ]
-    return {
-        "cells": [(AXIS_NAMES[axis], [analysis.cell(axis, third) for third in ("low", "high")]) for axis in AXES],
-        "metrics": [m for m in analysis.metrics if not _is_part(m, analysis)],
-        "parts": [m for m in analysis.metrics if _is_part(m, analysis)],
-        "forest": _forest(analysis),
-        "radars": _radars({analysis.method: analysis}, analysis.baseline, specs),
-        "strata": strata,
-        "groups": groups,
-        "change": change,
-        "band_known": any(m.gain.band > 0 for m in analysis.metrics),
-    }
-
-
-def _joint_context(result: Comparison) -> dict[str, Any]:
-    """Return what the page of all methods prints above the gallery."""
-    images = result.files[ORIGINAL]
-    return {
-        "baseline": ORIGINAL,
-        "analyses": result.analyses,
-        "verdicts": result.verdicts,
-        "worse": result.negative_optimisations,
-        "change": {method: change_means(result.values, images, method) for method in result.analyses},
-        "table": result.table,
-        "specs": result.specs,
-        "forests": _axis_forests(result.analyses),
-        "metric_forests": _metric_forests(result.analyses),
-        "radars": _radars(result.analyses, ORIGINAL, result.specs),
-    }
 
 
 def _is_part(result: MetricResult, analysis: Analysis) -> bool:
@@ -234,8 +232,8 @@ def _is_part(result: MetricResult, analysis: Analysis) -> bool:
 
 def _axis_line(label: str, gain: GainSummary) -> plots.ForestRow:
     """Return the line of an axis in a forest plot: the pooled gain of all judges that count."""
-    low, high = gain.interval.low, gain.interval.high
-    return plots.ForestRow(label, gain.mean, low, high, gain.band, f"{signed(gain.mean)} SD", kind="axis")
+    ends = (gain.interval.low, gain.interval.high)
+    return plots.ForestRow(label, gain.mean, *ends, gain.band, f"{signed(gain.mean)} SD", kind="axis")
 
 
 def _metric_line(label: str, result: MetricResult) -> plots.ForestRow:
@@ -246,45 +244,8 @@ def _metric_line(label: str, result: MetricResult) -> plots.ForestRow:
     return plots.ForestRow(label, gain.mean / unit, low, high, gain.band / unit, signed(result.delta), kind)
 
 
-def _forest(analysis: Analysis) -> str:
-    rows = [_axis_line(f"{AXIS_NAMES[axis.axis]}, all judges", axis.gain) for axis in analysis.axes if axis.gain.n]
-    rows += [
-        _metric_line(_named(result), result)
-        for result in sorted(analysis.metrics, key=lambda m: not m.evidence)
-        if result.gain.n and not _is_part(result, analysis)
-    ]
-    title = "Mean gain per metric with its 95 % interval; the numbers are in the table above"
-    return plots.forest_svg(rows, title=title, unit="gain in SD of the input's scores") if rows else ""
-
-
 def _named(result: MetricResult) -> str:
     return result.metric + (" (used in the loop)" if result.spec.used_in_loop else "")
-
-
-def _axis_forests(analyses: Mapping[str, Analysis]) -> list[tuple[str, str]]:
-    """Return (axis, plot) with a line per method: the pooled gain of all judges that count."""
-    drawn = []
-    for place, axis in enumerate(AXES):
-        gains = {method: found.axes[place].gain for method, found in analyses.items()}
-        if rows := [_axis_line(method, gain) for method, gain in gains.items() if gain.n]:
-            title = f"{AXIS_NAMES[axis]}: mean gain of every method with its 95 % interval"
-            drawn.append(
-                (AXIS_NAMES[axis], plots.forest_svg(rows, title=title, unit="gain in SD of the input's scores"))
-            )
-    return drawn
-
-
-def _metric_forests(analyses: Mapping[str, Analysis]) -> list[tuple[str, str]]:
-    """Return (metric, plot) with a line per method."""
-    lines: dict[str, list[plots.ForestRow]] = {}
-    for method, found in analyses.items():
-        for result in found.metrics:
-            if result.gain.n:
-                lines.setdefault(_named(result), []).append(_metric_line(method, result))
-    return [
-        (name, plots.forest_svg(rows, title=f"{name}: mean gain of every method", unit="gain in SD"))
-        for name, rows in lines.items()
-    ]
 
 
 def _radars(analyses: Mapping[str, Analysis], baseline: str, specs: Mapping[str, MetricSpec]) -> list[dict[str, Any]]:
@@ -295,7 +256,14 @@ def _radars(analyses: Mapping[str, Analysis], baseline: str, specs: Mapping[str,
     evidence = [m.metric for m in judged if m.evidence]
     metrics = evidence if len(evidence) >= 3 else [m.metric for m in judged]
     groups = list(first.group_means) if len(first.group_means) > 1 else ["all images"]
-    panels = {group: _polygons(analyses, baseline, metrics, group) for group in groups}
+    panels: dict[str, dict[str, dict[str, float]]] = {}
+    for group in groups:
+        polygons = panels[group] = {baseline: {}}
+        for method, found in analyses.items():
+            whole = {m.metric: (m.before, m.after) for m in found.metrics}
+            means = found.group_means.get(group, {}) if len(found.group_means) > 1 else whole
+            polygons[baseline] |= {m: means[m][0] for m in metrics if m in means}
+            polygons[method] = {m: means[m][1] for m in metrics if m in means}
     alone = len(panels) == len(analyses) == 1
     spread = {m.metric: m.input_range for m in first.metrics if m.input_range} if alone else {}
     every = {f"{group}/{stage}": means for group, stages in panels.items() for stage, means in stages.items()}
@@ -309,19 +277,6 @@ def _radars(analyses: Mapping[str, Analysis], baseline: str, specs: Mapping[str,
     return drawn
 
 
-def _polygons(
-    analyses: Mapping[str, Analysis], baseline: str, metrics: Sequence[str], group: str
-) -> dict[str, dict[str, float]]:
-    """Return stage → metric → mean over the images of a group."""
-    polygons: dict[str, dict[str, float]] = {baseline: {}}
-    for method, found in analyses.items():
-        whole = {m.metric: (m.before, m.after) for m in found.metrics}
-        means = found.group_means.get(group, {}) if len(found.group_means) > 1 else whole
-        polygons[baseline] |= {m: means[m][0] for m in metrics if m in means}
-        polygons[method] = {m: means[m][1] for m in metrics if m in means}
-    return polygons
-
-
 def _measures(analyses: Sequence[Analysis], first: int = 1) -> Measures:
     """Return what can be sorted by; the noise belongs to inputs and judges and so is the same for every method."""
     bands: dict[str, float] = {}
@@ -332,13 +287,3 @@ def _measures(analyses: Sequence[Analysis], first: int = 1) -> Measures:
         for place, axis in enumerate(analyses[0].axes)
     )
     return Measures(tuple(bands), axes, bands, first)
-
-
-def _first_shown(analyses: Mapping[str, Analysis]) -> int:
-    """Return the place of the method that the gallery begins with: the best of those that helped, else the first."""
-    gains = {
-        place: sum(axis.gain.mean for axis in found.axes if axis.gain.n)
-        for place, found in enumerate(analyses.values(), start=1)
-        if verdict_of(found) == "better"
-    }
-    return max(gains, key=gains.__getitem__, default=1)

@@ -17,8 +17,6 @@ Level = Literal["better", "no change", "unclear", "worse", "no evidence"]
 
 @dataclass(frozen=True, slots=True)
 class MetricResult:
-    """What one metric says about one method."""
-
     metric: str
     spec: MetricSpec
     before: float
@@ -88,7 +86,6 @@ class Analysis:
         return sum(m.negative for m in counted), len(counted)
 
     def cell(self, axis: Axis, stratum: str) -> AxisResult:
-        """Return one cell of the four-cell verdict."""
         return next(s for s in self.strata if s.axis == axis and s.stratum == stratum)
 
 
@@ -116,23 +113,16 @@ def level_of(gain: GainSummary, p: float | None = None) -> Level:
 Verdict = Literal["better", "no change", "unclear", "worse", "mixed", "no evidence"]
 AXIS_NAMES: dict[Axis, str] = {"perceptual": "Perceptual quality", "alignment": "Alignment with the prompt"}
 
-CELL_WORDS: dict[Level, str] = {
-    "better": "improves",
-    "no change": "keeps",
-    "unclear": "unclear",
-    "worse": "harms",
-    "no evidence": "no evidence",
+_SAID: dict[Verdict, tuple[str, str, str]] = {
+    "better": ("gain", "improves", "It helped"),
+    "worse": ("loss", "harms", "It made things worse"),
+    "mixed": ("mixed", "", "It helped in one way and harmed in another"),
+    "no change": ("even", "keeps", "No change"),
+    "unclear": ("unclear", "unclear", "These images cannot tell"),
+    "no evidence": ("none", "no evidence", "Nothing here may judge"),
 }
-"""The four levels of the paper's first table, as verbs, and the honest fifth for "nobody judged this"."""
-
-_HEADLINES: dict[Verdict, str] = {
-    "better": "It helped",
-    "worse": "It made things worse",
-    "no change": "No change",
-    "mixed": "It helped in one way and harmed in another",
-    "unclear": "These images cannot tell",
-    "no evidence": "Nothing here may judge",
-}
+"""Level or verdict → its colour, itself as a verb (the paper's first table, and nobody judged), as a headline."""
+TONES, CELL_WORDS, _HEADLINES = ({name: said[place] for name, said in _SAID.items()} for place in range(3))
 _FEW: dict[Verdict, str] = {"better": "It helped a few images", "worse": "It made a few images worse"}
 
 
@@ -183,7 +173,6 @@ def sentences(analysis: Analysis) -> list[str]:
 
 
 def axis_sentence(axis: AxisResult, images: int, loop: Sequence[str] = ()) -> str:
-    """Return what happened on one axis."""
     name = AXIS_NAMES[axis.axis]
     gain = axis.gain
     if gain.n == 0:
@@ -219,9 +208,7 @@ class Judged:
     """Stage → image → file."""
     judges: tuple[str, ...]
     rows: tuple[ScoreRow, ...]
-    """The long table."""
     specs: Mapping[str, MetricSpec]
-    """Metric column → what to know about it."""
     analyses: Mapping[str, Analysis]
     """Stage → findings against the baseline."""
     prompting: Prompting
@@ -233,13 +220,10 @@ class Judged:
     forced: str = ""
     """What is to be known of pictures that were judged though the judges do not know their world."""
     computed: int = 0
-    """Scores that were computed in this run."""
     reused: int = 0
-    """Scores that were known from an earlier one."""
 
     @cached_property
     def values(self) -> Values:
-        """Metric → stage → image → value."""
         return values_of(self.rows)
 
     @cached_property
@@ -268,7 +252,7 @@ class Judged:
 class Evaluation(Judged):
     """What an evaluation of two folders found."""
 
-    pairing: Pairing = Pairing(())
+    pairing: Pairing = Pairing()
     out: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 

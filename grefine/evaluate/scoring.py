@@ -1,17 +1,20 @@
-"""Run judges over images, asking the cache first; a judge that fails costs its own column only."""
+"""Run judges over images, asking the cache first, and analyse; a judge that fails costs its own column only."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from grefine.errors import GRefineError, ImageError, in_words
-from grefine.evaluate.pairs import some_names
-from grefine.evaluate.tables import NOISE, ScoreRow, Values
+from grefine.errors import ConfigError, GRefineError, ImageError, in_words
+from grefine.evaluate.analysis import analyse
+from grefine.evaluate.pairs import Prompting, some_names
+from grefine.evaluate.results import Judged
+from grefine.evaluate.tables import NOISE, ScoreRow, Values, values_of, write_rows
+from grefine.io.content import content_hash
 from grefine.io.images import read_image
 from grefine.io.picture import printable
 from grefine.scorers import fidelity
@@ -26,97 +29,106 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image that is to be scored."""
-
     image: str
     """Name that all stages share."""
     stage: str
     path: Path
     content: str
-    """Hash of the file."""
     prompt: str | None = None
     probe: str = ""
     """The change that nobody sees and that is made to the picture first."""
 
 
-@dataclass(slots=True)
-class ScoringLog:
-    """What did not go as asked, one sentence each."""
-
-    failed: dict[str, str] = field(default_factory=dict)
-    """Metric → why it gave nothing at all."""
-    notes: list[str] = field(default_factory=list)
-    forced: str = ""
-    """What is to be known of pictures that were judged though the judges do not know their world."""
-
-
-def readable(items: Iterable[Item], cache: ScoreCache) -> dict[str, str]:
-    """Return image → why it cannot be used, for every image of which a stage cannot be decoded."""
-    refused: dict[str, str] = {}
-    for item in items:
-        key = f"readable:{item.content}"
-        if item.image in refused or cache.peek(key) is not None:
-            continue
-        try:
-            read_image(item.path)
-        except ImageError as error:
-            refused[item.image] = str(error)
-        else:
-            cache.put(key, {}, count=False)
-    return refused
-
-
-def score_stages(
-    items: Sequence[Item],
+def judge_stages(
+    files: Mapping[str, Mapping[str, Path]],
+    prompting: Prompting,
     judges: Sequence[Judge],
-    cache: ScoreCache,
+    unavailable: Mapping[str, str],
     *,
-    baseline: str,
+    out: Path | None,
     noise_images: int,
-    seed: int = 0,
-    progress: Progress | None = None,
-    force: bool = False,
-) -> tuple[list[ScoreRow], dict[str, MetricSpec], ScoringLog]:
-    """Score images by every judge, and measure how far each stage moved from the baseline."""
-    originals = {item.image: item for item in items if item.stage == baseline}
-    sample = sorted(originals.values(), key=lambda item: item.content)[:noise_images]
-    noise = [replace(item, stage=NOISE + probe, probe=probe) for item in sample for probe in PROBES]
-    log = ScoringLog()
-    rows: list[ScoreRow] = []
-    specs: dict[str, MetricSpec] = {name: spec for name, (spec, _) in fidelity.FIDELITY.items()}
-    pictures = [(item.image, item.content, partial(_load, item)) for item in items]
-    foreign = {judge.spec.name: foreign_among(judge, pictures, cache) for judge in judges}
-    _tell_foreign(foreign, judges, len(originals), force, log)
-    for judge in judges:
-        left_out = set() if force else foreign[judge.spec.name]
-        known = [item for item in (*items, *noise) if item.image not in left_out]
-        if not known:
-            log.failed[judge.spec.name] = "it knows none of the images"
-            continue
-        found = _score(judge, known, cache, log, seed, progress)
-        specs |= dict.fromkeys((row.metric for row in found), judge.spec)
-        rows += found
-    rows += _measure_change([item for item in items if item.stage != baseline], originals, cache, log)
-    return rows, specs, log
+    seed: int,
+    force: bool,
+    progress: Progress | None,
+) -> Judged:
+    """Score stage → image → file by every judge, and analyse every stage against the first.
 
-
-def _tell_foreign(
-    foreign: Mapping[str, set[str]], judges: Sequence[Judge], total: int, force: bool, log: ScoringLog
-) -> None:
-    """Say once, for all judges of a world together, how many images they do not know."""
-    concerned = (judge.domain for judge in judges if foreign[judge.spec.name])
-    for domain in dict.fromkeys(found for found in concerned if found is not None):
-        names = [judge.spec.name for judge in judges if judge.domain is domain]
-        count = len(set().union(*(foreign[name] for name in names)))
-        said = f"{domain.told(count, total, force)} Judges: {', '.join(names)}."
-        if force:
-            log.forced = f"{log.forced} Forced: {said}".strip()
-        else:
-            log.notes.append(said)
+    An image that cannot be read at every stage is left out.
+    """
+    baseline, *others = files
+    items = [
+        Item(image, stage, path, content_hash(path), prompting.prompts.get(image) or None)
+        for stage, paths in files.items()
+        for image, path in paths.items()
+    ]
+    unreadable: dict[str, str] = {}
+    silent, notes, forced = dict(unavailable), list(prompting.notes), ""
+    with ScoreCache(None if out is None else out / "scores.jsonl") as cache:
+        for item in items:
+            key = f"readable:{item.content}"
+            if item.image in unreadable or cache.peek(key) is not None:
+                continue
+            try:
+                read_image(item.path)
+            except ImageError as error:
+                unreadable[item.image] = str(error)
+            else:
+                cache.put(key, {}, count=False)
+        items = [item for item in items if item.image not in unreadable]
+        if not items:
+            first = next(iter(unreadable.values()))
+            raise ConfigError(f"No pair of images can be read; the first failed with: {first}")
+        originals = {item.image: item for item in items if item.stage == baseline}
+        pictures = [(item.image, item.content, partial(_load, item)) for item in items]
+        foreign = {judge.spec.name: foreign_among(judge, pictures, cache) for judge in judges}
+        # Said once, for all judges of a world together.
+        for domain in dict.fromkeys(judge.domain for judge in judges if judge.domain and foreign[judge.spec.name]):
+            names = [judge.spec.name for judge in judges if judge.domain is domain]
+            count = len(set().union(*(foreign[name] for name in names)))
+            said = f"{domain.told(count, len(originals), force)} Judges: {', '.join(names)}."
+            if force:
+                forced = f"{forced} Forced: {said}".strip()
+            else:
+                notes.append(said)
+        sample = sorted(originals.values(), key=lambda item: item.content)[:noise_images]
+        noise = [replace(item, stage=NOISE + probe, probe=probe) for item in sample for probe in PROBES]
+        rows: list[ScoreRow] = []
+        specs: dict[str, MetricSpec] = {name: spec for name, (spec, _) in fidelity.FIDELITY.items()}
+        for judge in judges:
+            left_out = set() if force else foreign[judge.spec.name]
+            known = [item for item in (*items, *noise) if item.image not in left_out]
+            try:
+                if not known:
+                    raise ConfigError("it knows none of the images")
+                found = _score(judge, known, cache, notes, seed, progress)
+            except Exception as error:  # noqa: BLE001 - whatever a third-party metric raises, the other columns still come
+                silent[judge.spec.name] = in_words(error)
+                continue
+            specs |= dict.fromkeys((row.metric for row in found), judge.spec)
+            rows += found
+        rows += _measure_change([item for item in items if item.stage != baseline], originals, cache, notes)
+    if out is not None:
+        write_rows(out / "scores.csv", rows)
+    values, groups = values_of(rows), prompting.groups
+    return Judged(
+        baseline=baseline,
+        files={s: {i: path for i, path in paths.items() if i not in unreadable} for s, paths in files.items()},
+        judges=tuple(judge.spec.name for judge in judges),
+        rows=tuple(rows),
+        specs=specs,
+        analyses={s: analyse(values, specs, method=s, baseline=baseline, groups=groups) for s in others},
+        prompting=prompting,
+        unavailable=silent,
+        failed=unreadable,
+        notes=tuple(notes),
+        forced=forced,
+        computed=cache.computed,
+        reused=cache.reused,
+    )
 
 
 def _score(
-    judge: Judge, items: Sequence[Item], cache: ScoreCache, log: ScoringLog, seed: int, progress: Progress | None
+    judge: Judge, items: Sequence[Item], cache: ScoreCache, notes: list[str], seed: int, progress: Progress | None
 ) -> list[ScoreRow]:
     """Return one judge's rows; known values are not computed again."""
     spec = judge.spec
@@ -124,25 +136,23 @@ def _score(
     items = [item for item in items if item.image not in without]
     if without:
         which = f"{len(without)} images (such as '{printable(min(without))}')" if items else "any image"
-        log.notes.append(f"{spec.name} needs a prompt, and there is none for {which}.")
+        notes.append(f"{spec.name} needs a prompt, and there is none for {which}.")
     if not items:
-        log.failed[spec.name] = "needs prompts: give them with --prompts"
-        return []
-    keyed = [(_key(judge, item), item) for item in items]
-    asked = dict(keyed)
-    reasons: list[str] = []
+        raise ConfigError("needs prompts: give them with --prompts")
+
+    def key_of(item: Item) -> str:
+        prompt, probe = item.prompt if spec.needs_prompt else None, item.stage if item.probe else ""
+        return score_key(spec, item.content, prompt=prompt, source=judge.source, device=judge.device, probe=probe)
 
     def refused(task: Task, error: GRefineError) -> dict[str, float]:
         item = asked[task.key]
         reasons.append(f"'{printable(item.image)}' ({item.stage}): {error}")
         return {spec.name: math.nan}
 
+    keyed = [(key_of(item), item) for item in items]
+    asked, reasons = dict(keyed), list[str]()
     tasks = [Task(key, partial(_load, item), item.prompt or "") for key, item in asked.items()]
-    try:
-        judge_pictures(spec, judge.load, tasks, cache, refused, progress)
-    except Exception as error:  # noqa: BLE001 - whatever a third-party metric raises, the other columns still come
-        log.failed[spec.name] = in_words(error)
-        return []
+    judge_pictures(spec, judge.load, tasks, cache, refused, progress)
     rows = [
         ScoreRow(item.image, item.stage, metric, value, seed, judge.device, spec.version)
         for key, item in keyed
@@ -150,17 +160,11 @@ def _score(
     ]
     for metric in sorted({row.metric for row in rows if math.isnan(row.value)}):
         names = sorted({row.image for row in rows if row.metric == metric and math.isnan(row.value)})
-        log.notes.append(
+        notes.append(
             f"{metric} gave no number for {len(names)} of the images ({some_names(names)}); they are left out of its "
             f"row. The first reason: {reasons[0] if reasons else 'it answered NaN.'}"
         )
     return rows
-
-
-def _key(judge: Judge, item: Item) -> str:
-    prompt = item.prompt if judge.spec.needs_prompt else None
-    probe = item.stage if item.probe else ""
-    return score_key(judge.spec, item.content, prompt=prompt, source=judge.source, device=judge.device, probe=probe)
 
 
 def _load(item: Item) -> Image.Image | None:
@@ -173,7 +177,7 @@ def _load(item: Item) -> Image.Image | None:
 
 
 def _measure_change(
-    items: Sequence[Item], originals: Mapping[str, Item], cache: ScoreCache, log: ScoringLog
+    items: Sequence[Item], originals: Mapping[str, Item], cache: ScoreCache, notes: list[str]
 ) -> list[ScoreRow]:
     """Return how far each image moved from its input: PSNR, SSIM and the share of changed pixels."""
     rows = []
@@ -191,7 +195,7 @@ def _measure_change(
         resized += bool(known["resized"])
         rows += [ScoreRow(item.image, item.stage, name, known[name]) for name in fidelity.FIDELITY]
     if resized:
-        log.notes.append(
+        notes.append(
             f"{resized} images have another size than their input: measures of change see them at the input's size, "
             "every other metric at their own."
         )

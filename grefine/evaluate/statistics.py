@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import stdtr
+from scipy.stats import rankdata, wilcoxon
 
 SUBSETS = 8191
 """Random subsets per interval; up to 13 touched images every subset is taken."""
@@ -150,8 +152,6 @@ def skewed_t(gains: ArrayLike) -> float:
     spread = float(x.std(ddof=1)) if n > 2 else 0.0
     if spread <= 1e-9 * abs(mean):
         return 1.0 if n < FEW_IMAGES else 0.0
-    from scipy.special import stdtr
-
     t = math.sqrt(n) * mean / spread
     skewness = float(((x - mean) ** 3).mean()) / spread**3 * n * n / ((n - 1) * (n - 2))
     lean = skewness / (3 * math.sqrt(n))
@@ -179,14 +179,10 @@ def wilcoxon_pratt(gains: ArrayLike) -> float:
         return math.nan
     if 2 ** np.count_nonzero(values) <= SUBSETS + 1:
         return sign_flip(_signed_ranks(values))
-    from scipy.stats import wilcoxon
-
     return float(wilcoxon(values, zero_method="pratt").pvalue)
 
 
 def _signed_ranks(values: np.ndarray) -> np.ndarray:
-    from scipy.stats import rankdata
-
     return rankdata(np.abs(values)) * np.sign(values)
 
 
@@ -213,8 +209,6 @@ def terciles(values: Sequence[float]) -> list[str]:
     x = np.asarray(values, dtype=float)
     if x.size == 0:
         return []
-    from scipy.stats import rankdata
-
     share = (rankdata(x, method="average") - 0.5) / x.size
     return ["low" if s < 1 / 3 else "high" if s >= 2 / 3 else "mid" for s in share]
 

@@ -24,8 +24,6 @@ Values = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One number that was measured."""
-
     image: str
     """Path relative to the compared folders, with forward slashes."""
     stage: str
@@ -47,7 +45,6 @@ def write_rows(path: str | Path, rows: Iterable[ScoreRow]) -> None:
 
 
 def values_of(rows: Iterable[ScoreRow]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return metric → stage → image → value."""
     table: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
         table.setdefault(row.metric, {}).setdefault(row.stage, {})[row.image] = row.value
@@ -66,8 +63,6 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[o
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One number of a table and what to say about it."""
-
     value: float
     best: bool = False
     second: bool = False
@@ -77,8 +72,6 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class WideTable:
-    """Means by method and metric."""
-
     metrics: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     baseline: str
@@ -106,7 +99,12 @@ def wide_table(
         raise ConfigError(f"There is no row of the method '{baseline}'{nearest(baseline, means)}")
     metrics = list(dict.fromkeys(metric for row in means.values() for metric in row))
     known: dict[str, Direction] = {metric: directions.get(metric, "higher") for metric in metrics}
-    ranks = {metric: _best_two(means, metric, known[metric]) for metric in metrics}
+    ranks: dict[str, tuple[float, float]] = {}
+    for metric in metrics:
+        found = {row[metric] for row in means.values() if metric in row and math.isfinite(row[metric])}
+        # One value, or all equal: nothing is best; of two, nothing is second.
+        ordered = sorted(found, reverse=known[metric] == "higher") if len(found) > 1 else [math.nan]
+        ranks[metric] = (ordered[0], ordered[1] if len(ordered) > 2 else math.nan)
     rows = []
     for method, values in means.items():
         cells = []
@@ -118,14 +116,6 @@ def wide_table(
             cells.append(Cell(value, best=value == first, second=value == second, worse=worse))
         rows.append((method, tuple(cells)))
     return WideTable(tuple(metrics), tuple(rows), baseline, known, frozenset(in_loop), n)
-
-
-def _best_two(means: Mapping[str, Mapping[str, float]], metric: str, direction: Direction) -> tuple[float, float]:
-    values = {row[metric] for row in means.values() if metric in row and math.isfinite(row[metric])}
-    if len(values) < 2:  # One value, or all equal: nothing is best.
-        return math.nan, math.nan
-    ordered = sorted(values, reverse=direction == "higher")
-    return ordered[0], ordered[1] if len(ordered) > 2 else math.nan
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -142,14 +132,16 @@ def to_markdown(table: WideTable) -> str:
     if not table.metrics:
         return "No metric gave a number.\n"
     lines = [
-        "| method | " + " | ".join(escape_markdown(table.header(m)) for m in table.metrics) + " |",
+        "| method | " + " | ".join(table.header(m).translate(_MARKDOWN) for m in table.metrics) + " |",
         "| --- |" + " ---: |" * len(table.metrics),
     ]
     for method, cells in table.rows:
-        lines.append(
-            f"| {escape_markdown(method)} | " + " | ".join(_marked(c, "**{}**", "_{}_", "{} ▼") for c in cells) + " |"
-        )
-    return "\n".join([*lines, "", legend(table)]) + "\n"
+        marked = [_marked(cell, "**{}**", "_{}_", "{} ▼") for cell in cells]
+        lines.append(f"| {method.translate(_MARKDOWN)} | {' | '.join(marked)} |")
+    over = "" if table.n is None else f" over {table.n} image{'s' if table.n != 1 else ''}"
+    loop = " † helped to make these images or sorts them, so it is no evidence." if table.in_loop else ""
+    legend = f"Means{over}; best in bold, second in italics, ▼ worse than {table.baseline}.{loop}"
+    return "\n".join([*lines, "", legend.translate(_MARKDOWN)]) + "\n"
 
 
 def _marked(cell: Cell, best: str, second: str, worse: str) -> str:
@@ -158,39 +150,21 @@ def _marked(cell: Cell, best: str, second: str, worse: str) -> str:
     return worse.format(text) if cell.worse else text
 
 
-def legend(table: WideTable) -> str:
-    """Return the sentence that explains the marks."""
-    over = "" if table.n is None else f" over {table.n} image{'s' if table.n != 1 else ''}"
-    loop = " † helped to make these images or sorts them, so it is no evidence." if table.in_loop else ""
-    return escape_markdown(f"Means{over}; best in bold, second in italics, ▼ worse than {table.baseline}.{loop}")
-
-
-def escape_markdown(text: str) -> str:
-    """Return text that a Markdown table shows as it is."""
-    for character in "\\|`*_<>[]":
-        text = text.replace(character, "\\" + character)
-    return text.replace("\n", " ").replace("\r", " ")
-
-
-_LATEX = {
+_MARKDOWN = str.maketrans({c: "\\" + c for c in "\\|`*_<>[]"} | {"\n": " ", "\r": " "})
+_LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " ",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "†": r"$^{\dagger}$",
-}  # fmt: skip
-
-
-def escape_latex(text: str) -> str:
-    """Return text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
+})  # fmt: skip
 
 
 def to_latex(table: WideTable) -> str:
     r"""Return a booktabs table: \textbf best, \underline second, a triangle where worse than the original."""
-    head = " & ".join(["method", *(escape_latex(table.header(m)) for m in table.metrics)])
+    head = " & ".join(["method", *(table.header(m).translate(_LATEX) for m in table.metrics)])
     lines = [r"\begin{tabular}{l" + "r" * len(table.metrics) + "}", r"\toprule", head + r" \\", r"\midrule"]
     marks = (r"\textbf{{{}}}", r"\underline{{{}}}", r"{}$^{{\blacktriangledown}}$")
     for method, cells in table.rows:
-        lines.append(" & ".join([escape_latex(method), *(_marked(cell, *marks) for cell in cells)]) + r" \\")
+        lines.append(" & ".join([method.translate(_LATEX), *(_marked(cell, *marks) for cell in cells)]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -203,4 +177,4 @@ def write_table(table: WideTable, out: Path, further: Sequence[str] = ()) -> Non
 
 def to_rows(table: WideTable) -> tuple[list[str], list[list[object]]]:
     """Return the plain table for CSV: header and rows, numbers unrounded, no marks."""
-    return ["method", *table.metrics], [[safe_cell(method), *(c.value for c in cells)] for method, cells in table.rows]
+    return ["method", *table.metrics], [[method, *(c.value for c in cells)] for method, cells in table.rows]

@@ -7,19 +7,10 @@ import numpy as np
 
 from grefine.errors import ConfigError
 from grefine.ranking.votes import Vote, VoteTable
-from grefine.types import Direction
-
-HUMAN_ORACLE = "human oracle"
-GLOBAL_RANKING = "global ranking"
-FIRST = "always first"
-"""The first method of each row; of merged rows the one whose name comes first."""
-SECOND = "always second"
 
 
 @dataclass(frozen=True, slots=True)
 class AfcResult:
-    """The score of one judge on one vote table."""
-
     score: float
     """Mean credit over pairs, 0..1."""
     interval: tuple[float, float]
@@ -27,18 +18,11 @@ class AfcResult:
     credits: np.ndarray
     """`(pairs,)`, one per row of the table."""
     ties: int = 0
-    """Pairs on which the judge gave both images the same value."""
 
 
-def credit(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Return p q + (1 - p)(1 - q): p share of people for the first image, q the judge's choice (1, 0.5 or 0)."""
-    return p * q + (1 - p) * (1 - q)
-
-
-def preference(first: np.ndarray, second: np.ndarray, direction: Direction = "higher") -> np.ndarray:
-    """Return 1 where the first value is better, 0 where the second is, 0.5 for a tie."""
-    q = 0.5 + 0.5 * np.sign(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
-    return q if direction == "higher" else 1 - q
+def preference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return 1 where the first value is larger, 0 where the second is, 0.5 for a tie."""
+    return 0.5 + 0.5 * np.sign(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
 
 
 def merged(table: VoteTable) -> VoteTable:
@@ -67,21 +51,18 @@ def shares(table: VoteTable) -> np.ndarray:
 
 
 def two_afc(table: VoteTable, q: np.ndarray, resamples: int = 1000, seed: int = 0) -> AfcResult:
-    """Score the choices q (1 first, 0 second, 0.5 tie), one per row of the table."""
+    """Score the choices q (1 first, 0 second, 0.5 tie), one per row of the table, by the people that each follows."""
     q = np.asarray(q, dtype=np.float64)
     if q.shape != (len(table.votes),):
         raise ConfigError(f"{q.size} choices were given for {len(table.votes)} pairs.")
-    if not np.isfinite(q).all():
-        raise ConfigError("The judge gave no value for some images; every image of every pair needs one.")
-    credits = credit(shares(table), q)
+    p = shares(table)
+    credits = p * q + (1 - p) * (1 - q)
     interval = clustered_interval(credits, table.images(), resamples, seed)
     return AfcResult(float(credits.mean()), interval, credits, int((q == 0.5).sum()))
 
 
-def judge_choices(
-    table: VoteTable, values: Mapping[tuple[str, str], float], direction: Direction = "higher"
-) -> np.ndarray:
-    """Return the choices of a judge that gives every (method, image) a value."""
+def judge_choices(table: VoteTable, values: Mapping[tuple[str, str], float]) -> np.ndarray:
+    """Return the choices of a judge that gives every (method, image) a value, more for better."""
     missing = [k for v in table.votes for k in ((v.method_a, v.image), (v.method_b, v.image)) if k not in values]
     if missing:
         method, image = missing[0]
@@ -90,16 +71,21 @@ def judge_choices(
     second = np.array([values[v.method_b, v.image] for v in table.votes])
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ConfigError("The judge's values contain NaN or infinity; every image needs a finite value.")
-    return preference(first, second, direction)
+    return preference(first, second)
 
 
 def baselines(table: VoteTable, mu: Mapping[str, float], resamples: int = 1000, seed: int = 0) -> dict[str, AfcResult]:
-    """Return what needs no look at the images: the human oracle, the global ranking, a fixed side."""
+    """Return what needs no look at the images: the human oracle, the global ranking, a fixed side.
+
+    First is the first method of each row; of merged rows the one whose name comes first.
+    """
     p = shares(table)
-    ranking = preference(
-        np.array([mu[v.method_a] for v in table.votes]), np.array([mu[v.method_b] for v in table.votes])
-    )
-    choices = {HUMAN_ORACLE: preference(p, 1 - p), GLOBAL_RANKING: ranking, FIRST: np.ones_like(p), SECOND: 0 * p}
+    choices = {
+        "human oracle": preference(p, 1 - p),
+        "global ranking": preference(*np.array([(mu[v.method_a], mu[v.method_b]) for v in table.votes]).T),
+        "always first": np.ones_like(p),
+        "always second": np.zeros_like(p),
+    }
     return {name: two_afc(table, q, resamples, seed) for name, q in choices.items()}
 
 
@@ -132,44 +118,27 @@ class Agreement:
 def agreement(table: VoteTable, mu: np.ndarray) -> Agreement:
     """Measure the agreement in `table`, whose fitted scores are `mu`."""
     pairs = merged(table)
-    p = shares(pairs)
+    p, votes = shares(pairs), np.array([(v.votes_a, v.votes_b) for v in pairs.votes], dtype=np.float64)
+    n = votes.sum(1)
+    several = n > 1
+    same = (votes * (votes - 1)).sum(1)[several] / (n * (n - 1))[several]
+    C, names = table.counts(), table.methods
+    beats = C > C.T
+    against = [(int(i), int(j)) for i, j in np.argwhere(beats & (mu[:, None] < mu[None, :]))]
     return Agreement(
-        _two_subjects(pairs), float(np.maximum(p, 1 - p).mean()), _against(table, mu), _triads(table), _each(table)
+        float(same.mean()) if several.any() else None,
+        float(np.maximum(p, 1 - p).mean()),
+        tuple((names[i], names[j], int(C[i, j]), int(C[j, i])) for i, j in against),
+        int(np.trace(np.linalg.matrix_power(beats.astype(int), 3))) // 3,
+        _with_the_others(table, pairs) if table.has_subjects else {},
     )
 
 
-def _two_subjects(pairs: VoteTable) -> float | None:
-    a = np.array([v.votes_a for v in pairs.votes], dtype=np.float64)
-    b = np.array([v.votes_b for v in pairs.votes], dtype=np.float64)
-    n = a + b
-    several = n > 1
-    if not several.any():
-        return None
-    same = (a * (a - 1) + b * (b - 1))[several] / (n * (n - 1))[several]
-    return float(same.mean())
-
-
-def _against(table: VoteTable, mu: np.ndarray) -> tuple[tuple[str, str, int, int], ...]:
-    C = table.counts()
-    i, j = np.nonzero((C > C.T) & (mu[:, None] < mu[None, :]))
-    names = table.methods
-    return tuple((names[x], names[y], int(C[x, y]), int(C[y, x])) for x, y in zip(i, j, strict=True))
-
-
-def _triads(table: VoteTable) -> int:
-    C = table.counts()
-    beats = (C > C.T).astype(np.float64)
-    return round(float(np.trace(beats @ beats @ beats)) / 3)
-
-
-def _each(table: VoteTable) -> dict[str, float]:
-    if not table.has_subjects:
-        return {}
-
-    own = [_turned(v) for v in table.votes]
-    sums = {_pair(v): v.votes_a - v.votes_b for v in merged(table).votes}
+def _with_the_others(table: VoteTable, pairs: VoteTable) -> dict[str, float]:
+    """Return by subject the share of votes that agree with the majority of the others."""
+    sums = {_pair(v): v.votes_a - v.votes_b for v in pairs.votes}
     credits: dict[str, list[float]] = {}
-    for v in own:
+    for v in map(_turned, table.votes):
         lead = v.votes_a - v.votes_b
         others = sums[_pair(v)] - lead
         credits.setdefault(v.subject, []).append(0.5 + 0.5 * float(np.sign(lead) * np.sign(others)))

@@ -10,8 +10,7 @@ from PIL import Image
 from grefine.errors import WeightsCorrupt
 from grefine.io.images import read_image
 from grefine.models.dists import DISTS
-from grefine.ranking.features import described
-from grefine.ranking.mad import FeatureDistances
+from grefine.ranking.features import FeatureDistances, described
 from grefine.ranking.methods import MethodImages
 from grefine.resources import cache_folder
 from grefine.scorers.checkpoint import read_state
@@ -22,7 +21,6 @@ FILES = {
     "vgg_bn": ("vgg16_bn-6c64b313.pth",),
 }
 """File names as torchvision and pyiqa download them."""
-SHORT_SIDE = 256
 
 
 def find_weights(what: str) -> Path | None:
@@ -35,7 +33,6 @@ def find_weights(what: str) -> Path | None:
 
 
 def missing_weights() -> list[str]:
-    """Return the names of the files that are not on this machine."""
     return [names[0] for what, names in FILES.items() if find_weights(what) is None]
 
 
@@ -46,7 +43,6 @@ class DeepDistances:
     semantics_name = "VGG16-BN features, mean squared difference"
 
     def __init__(self, cache: Path | None = None, progress: Callable[[str], None] = lambda _: None) -> None:
-        """Load DISTS; VGG16-BN only when D2 is asked for."""
         self.cache, self.progress = cache, progress
         self.dists = DISTS.from_reference({what: read_state(find_weights(what) or what) for what in ("vgg", "dists")})
 
@@ -58,7 +54,7 @@ class DeepDistances:
 
     def _pair(self, first: Path, second: Path) -> float:
         x, y = read_image(first).rgb, read_image(second).rgb
-        scale = min(1.0, SHORT_SIDE / min(x.size))
+        scale = min(1.0, 256 / min(x.size))
         size = (round(x.width * scale), round(x.height * scale))
         sized = (i if i.size == size else i.resize(size, Image.Resampling.BILINEAR) for i in (x, y))
         return float(self.dists(*(torch.from_numpy(np.array(i)).permute(2, 0, 1)[None] / 255 for i in sized)))

@@ -1,4 +1,4 @@
-"""What two pictures are compared by: our own descriptors, which need no weights, cached per folder.
+"""What two pictures are compared by (D1, D2): our own descriptors, which need no weights, cached per folder.
 
 Every descriptor is a fixed-length vector, so that a distance is a subtraction: 660,000 of them take seconds.
 """
@@ -6,6 +6,7 @@ Every descriptor is a fixed-length vector, so that a distance is a subtraction: 
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,7 @@ from grefine.errors import ImageError
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import read_image
+from grefine.ranking.methods import MethodImages
 
 SCALES = ((256, 8), (128, 8), (64, 4))
 """Side in pixels and grid of cells per side, fine to coarse."""
@@ -70,17 +72,25 @@ def appearance_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def described(
-    paths: Sequence[Path],
-    describe: Callable[[Image.Image], np.ndarray],
-    name: str,
-    cache: Path | None = None,
+    paths: Sequence[Path], describe: Callable[[Image.Image], np.ndarray], name: str, cache: Path | None
 ) -> np.ndarray:
     """Return `(n, width)` float16 descriptors; those in `cache` are read, new ones are added to it.
 
     A cached row belongs to a path, its size and its modification time; a changed file is described again.
     """
-    stamps = [_stamp(p) for p in paths]
-    known = _read_cache(cache, name)
+    stamps, known = [], {}
+    for path in paths:
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise ImageError(f"Cannot read the image '{path}': {error.strerror or error}.") from error
+        stamps.append(content_hash(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}")[:24])
+    if cache is not None:
+        try:
+            with np.load(cache / f"{name}.npz", allow_pickle=False) as stored:
+                known = dict(zip(stored["stamps"].tolist(), stored["features"], strict=True))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            known = {}  # A cache that cannot be read is only a cache: it is computed anew and replaced.
     missing = [i for i, s in enumerate(stamps) if s not in known]
     for i in missing:
         known[stamps[i]] = describe(read_image(paths[i]).rgb).astype(np.float16)
@@ -93,23 +103,49 @@ def described(
     return rows
 
 
-def _stamp(path: Path) -> str:
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise ImageError(f"Cannot read the image '{path}': {error.strerror or error}.") from error
-    return content_hash(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}")[:24]
+class FeatureDistances:
+    """Distances between rows of a feature matrix; each asked row is computed once and kept for all method pairs."""
+
+    def __init__(self, features: np.ndarray) -> None:
+        self.features = features
+        self._rows: dict[int, np.ndarray] = {}
+
+    def __call__(self, index: int) -> np.ndarray:
+        """Return the `(n,)` mean squared differences of image `index` to all images."""
+        if index not in self._rows:
+            row = np.asarray(self.features[index], dtype=np.float32)
+            found = np.empty(len(self.features))
+            for start in range(0, len(found), 1024):
+                part = np.asarray(self.features[start : start + 1024], dtype=np.float32) - row
+                found[start : start + 1024] = np.einsum("ij,ij->i", part, part) / part.shape[1]
+            self._rows[index] = found
+        return self._rows[index]
 
 
-def _read_cache(cache: Path | None, name: str) -> dict[str, np.ndarray]:
-    if cache is None:
-        return {}
-    try:
-        with np.load(cache / f"{name}.npz", allow_pickle=False) as stored:
-            return dict(zip(stored["stamps"].tolist(), stored["features"], strict=True))
-    except (OSError, ValueError, KeyError, EOFError):
-        # A cache that cannot be read is only a cache: it is computed anew and replaced.
-        return {}
+class OfflineDistances:
+    """Descriptors without weights; D2 is scaled so that two random inputs are 1 apart."""
+
+    appearance_name, semantics_name = APPEARANCE, LAYOUT
+
+    def __init__(self, cache: Path | None = None, progress: Callable[[str], None] = lambda _: None) -> None:
+        self.cache, self.progress = cache, progress
+        self._appearance: dict[str, np.ndarray] = {}
+
+    def appearance(self, found: MethodImages, a: str, b: str) -> np.ndarray:
+        """Return D1 `(n,)`, how much two methods' outputs differ: mean absolute difference of descriptors."""
+        for method in (a, b):
+            if method not in self._appearance:
+                self.progress(f"describing {method}")
+                file = f"{method}-{self.appearance_name}"
+                paths = found.paths[method]
+                self._appearance[method] = described(paths, appearance, file, self.cache)
+        return appearance_distance(self._appearance[a], self._appearance[b])
+
+    def semantics(self, inputs: Sequence[Path] | None, found: MethodImages) -> Callable[[int], np.ndarray]:
+        """Return what gives D2 of one input to all, `(n,)`; without inputs the methods' outputs stand in."""
+        named = {"inputs": inputs} if inputs is not None else {m: found.paths[m] for m in found.methods}
+        each = [described(paths, layout, f"{name}-{self.semantics_name}", self.cache) for name, paths in named.items()]
+        return FeatureDistances(standardised(np.mean([e.astype(np.float32) for e in each], axis=0)))
 
 
 def _cells(values: np.ndarray, grid: int) -> np.ndarray:

@@ -20,8 +20,6 @@ from grefine.scorers.resolve import load_scorer
 FIVE_LEVEL = "five_level"
 JUDGE_FILE = "judge.json"
 RECTIFIER = "rectifier"
-GRID = 7
-"""Cells a side that a convolutional feature map is averaged to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,6 @@ class FiveLevelJudge:
     """The five-level CLIP judge, frozen."""
 
     def __init__(self, model: FiveLevelCLIP, features: str = "patches") -> None:
-        """Take the model; `features` are its "patches" or its "embedding"."""
         if features not in ("patches", "embedding"):
             raise ConfigError(f"The five-level judge offers 'patches' or 'embedding', not '{features}'.")
         self.model = model.eval().requires_grad_(False)
@@ -64,10 +61,7 @@ class FiveLevelJudge:
         self.width = model.config["vision_width" if features == "patches" else "embed_dim"]
 
     def read(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
-        """Rate pictures by their evenly spaced windows."""
-        out = self.model.judge(images, self.features)
-        if out.features is None:
-            raise ConfigError("The five-level judge gave no features.")
+        out: Any = self.model.judge(images, self.features)
         return out.quality, out.features
 
 
@@ -88,8 +82,8 @@ class ScorerJudge:
 
     def read(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
         """Rate pictures one by one; a network that runs on several crops of one has its features averaged."""
-        each = [self._one(image) for image in images]
-        return torch.stack([q for q, _ in each]), torch.stack([f for _, f in each])
+        scores, features = zip(*map(self._one, images), strict=True)
+        return torch.stack(scores), torch.stack(features)
 
     def _one(self, image: Image.Image) -> tuple[Tensor, Tensor]:
         seen: list[Tensor] = []
@@ -109,18 +103,16 @@ class ScorerJudge:
 
 
 def _tokens(out: Any) -> Tensor:
-    """Return a layer's output as `(B, tokens, width)`."""
     out = out[0] if isinstance(out, (tuple, list)) else out
     if not isinstance(out, Tensor) or out.ndim not in (2, 3, 4):
         raise ConfigError("The chosen layer does not give (B, width), (B, tokens, width) or (B, width, H, W).")
     if out.ndim < 4:
         return out[:, None] if out.ndim == 2 else out
-    # A fixed grid, so that pictures of any size have the same number of tokens.
-    return torch.nn.functional.adaptive_avg_pool2d(out, GRID).flatten(2).transpose(1, 2)
+    # A fixed grid of cells, so that pictures of any size have the same number of tokens.
+    return torch.nn.functional.adaptive_avg_pool2d(out, 7).flatten(2).transpose(1, 2)
 
 
 def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:
-    """Build the judge that `source` names."""
     if source.metric == FIVE_LEVEL:
         folder = Path(source.weights)
         if not source.weights or not (folder / "config.json").is_file():
@@ -140,7 +132,6 @@ class CalibratedJudge:
     """A frozen judge whose score is corrected by a rectifier (Eq. 3)."""
 
     def __init__(self, judge: FrozenJudge, rectifier: Rectifier, source: JudgeSource) -> None:
-        """Join the three; `source` says how the rectifier sees the judge's score."""
         self.judge, self.rectifier, self.source = judge, rectifier.eval(), source
 
     @torch.no_grad()
@@ -159,7 +150,6 @@ class CalibratedJudge:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> "CalibratedJudge":
-        """Read what `save` wrote."""
         path = Path(folder) / JUDGE_FILE
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 from grefine.errors import ConfigError
 from grefine.evaluate.correlation import srcc
@@ -31,22 +32,6 @@ class Intervals:
     """Share of resamples in which each method is ranked first."""
 
 
-def cluster_counts(table: VoteTable, by: str) -> np.ndarray:
-    """Return one count matrix per subject or image, `(groups, n, n)`."""
-    if by not in ("subject", "image"):
-        raise ConfigError(f"Intervals are by auto, subject, image or both, not by '{by}'.")
-    if by == "subject" and not table.has_subjects:
-        raise ConfigError("Intervals by subject need a 'subject' in every row; these votes name none (use by image).")
-    names = [v.subject for v in table.votes] if by == "subject" else table.images()
-    labels, where = np.unique(np.array(names), return_inverse=True)
-    a, b = table.indices()
-    n = len(table.methods)
-    C = np.zeros((len(labels), n, n))
-    np.add.at(C, (where, a, b), [v.votes_a for v in table.votes])
-    np.add.at(C, (where, b, a), [v.votes_b for v in table.votes])
-    return C
-
-
 def resampled_intervals(
     table: VoteTable, by: Cluster = "auto", resamples: int = 500, level: float = 0.95, seed: int = 0
 ) -> Intervals:
@@ -55,8 +40,6 @@ def resampled_intervals(
     Where both are resampled, each by itself, their variances add up, and the votes' own scatter, which is in both, is
     taken off once (two-way clusters, Cameron, Gelbach and Miller 2011).
     """
-    from scipy.stats import t
-
     units = {"both": ("subject", "image")}.get(by, (by,))
     if by == "auto":
         several = table.has_subjects and len({v.subject for v in table.votes}) > 1
@@ -64,12 +47,13 @@ def resampled_intervals(
     fit = fit_scores(table.counts(), table.methods)
     rng = np.random.default_rng(seed)
     found = [_resampled(table, unit, resamples, rng) for unit in units]
-    n = min(f.clusters for f in found)
-    draws = fit.mu + sum(f.mu[: min(len(f.mu) for f in found)] - fit.mu for f in found)
-    variances = np.array([f.variance for f in found])
+    n, fewest = min(n for n, _ in found), min(len(mu) for _, mu in found)
+    draws = fit.mu + sum(mu[:fewest] - fit.mu for _, mu in found)
+    # The variance of n resampled clusters is that of n - 1 independent ones, so it is widened by n / (n - 1).
+    variances = np.array([mu.var(0, ddof=1) * clusters / (clusters - 1) for clusters, mu in found])
     variance = variances.sum(0) - (len(found) - 1) * fit.standard_errors**2
     spread = np.sqrt(np.maximum(variance, variances.max(0)))
-    half = t.ppf(0.5 + level / 2, n - 1) * spread
+    half = stats.t.ppf(0.5 + level / 2, n - 1) * spread
     return Intervals(
         fit.mu - half,
         fit.mu + half,
@@ -81,26 +65,26 @@ def resampled_intervals(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Resampled:
-    clusters: int
-    mu: np.ndarray
-    """`(draws, methods)`, without resamples that compare two groups of methods not at all."""
-    variance: np.ndarray
-    """The variance of n resampled clusters is that of n - 1 independent ones, so it is widened by n / (n - 1)."""
-
-
-def _resampled(table: VoteTable, unit: str, resamples: int, rng: np.random.Generator) -> _Resampled:
-    parts = cluster_counts(table, unit)
-    n = len(parts)
+def _resampled(table: VoteTable, by: str, resamples: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
+    """Return how many subjects or images there are, and the scores `(draws, methods)` of draws that can be fitted."""
+    if by not in ("subject", "image"):
+        raise ConfigError(f"Intervals are by auto, subject, image or both, not by '{by}'.")
+    if by == "subject" and not table.has_subjects:
+        raise ConfigError("Intervals by subject need a 'subject' in every row; these votes name none (use by image).")
+    names = [v.subject for v in table.votes] if by == "subject" else table.images()
+    labels, where = np.unique(np.array(names), return_inverse=True)
+    n, (a, b) = len(labels), table.indices()
     if n < 2:
-        raise ConfigError(f"Intervals need votes of at least two {unit}s; there is {n}.")
+        raise ConfigError(f"Intervals need votes of at least two {by}s; there is {n}.")
+    parts = np.zeros((n, len(table.methods), len(table.methods)))
+    np.add.at(parts, (where, a, b), [v.votes_a for v in table.votes])
+    np.add.at(parts, (where, b, a), [v.votes_b for v in table.votes])
     weights = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
     fits = (_scores(C, table.methods) for C in np.tensordot(weights, parts, axes=1))
     mu = np.array([found for found in fits if found is not None])
     if len(mu) < 2:
-        raise ConfigError(f"Too few votes: resampling {unit}s leaves methods that are never compared.")
-    return _Resampled(n, mu, mu.var(0, ddof=1) * n / (n - 1))
+        raise ConfigError(f"Too few votes: resampling {by}s leaves methods that are never compared.")
+    return n, mu
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +94,7 @@ class StabilityPoint:
     K: int
     mean: float
     low: float
-    """5 % point over the draws."""
     draws: int
-    """Draws that could be fitted."""
 
 
 def stability(table: VoteTable, draws: int = 100, seed: int = 0, largest: int | None = None) -> list[StabilityPoint]:

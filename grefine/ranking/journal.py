@@ -14,19 +14,14 @@ from grefine.ranking.study import Study, load_study
 from grefine.ranking.votes import Vote, votes_csv
 
 JOURNAL = "votes.jsonl"
-Choice = Literal["a", "b"]
-Receipt = Literal["new", "known", "conflict"]
 
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One vote of one subject."""
-
     study: str
-    """Digest of the study it belongs to."""
     subject: str
     trial: str
-    preferred: Choice
+    preferred: Literal["a", "b"]
     side: Literal["left", "right"]
     seconds: float
     at: str
@@ -52,7 +47,7 @@ class VoteJournal(AppendOnly):
         self._ballots = {(b.subject, b.trial): b for b in ballots}
         self._one = threading.Lock()
 
-    def record(self, ballot: Ballot) -> Receipt:
+    def record(self, ballot: Ballot) -> Literal["new", "known", "conflict"]:
         """Store a ballot; a repeated one is "known", another choice on a decided trial is a "conflict" and dropped."""
         key = (ballot.subject, ballot.trial)
         with self._one:
@@ -63,7 +58,6 @@ class VoteJournal(AppendOnly):
             return "new"
 
     def answered(self, subject: str) -> set[str]:
-        """Return the ids of the trials that a subject has decided."""
         with self._one:
             return {trial for who, trial in self._ballots if who == subject}
 
@@ -74,30 +68,6 @@ class VoteJournal(AppendOnly):
 def read_ballots(folder: str | Path, study: Study) -> list[Ballot]:
     """Read the journal without locking it, also while a server writes; an unfinished last line is left out."""
     return _parse(Path(folder) / JOURNAL, study)[0]
-
-
-def attention_of(study: Study, ballots: list[Ballot]) -> dict[str, tuple[int, int]]:
-    """Return (passed, seen) attention checks by subject."""
-    checks = {c.id for c in study.check_pairs("attention")}
-    found: dict[str, tuple[int, int]] = {}
-    for b in ballots:
-        passed, seen = found.get(b.subject, (0, 0))
-        if b.trial in checks:
-            passed, seen = passed + (b.preferred == "a"), seen + 1
-        found[b.subject] = (passed, seen)
-    return found
-
-
-def study_votes(study: Study, ballots: list[Ballot], min_attention: float = 0.0) -> list[Vote]:
-    """Return the votes on real pairs; subjects below `min_attention` (share of checks passed) are left out."""
-    pairs = {pair.id: pair for pair in study.pairs}
-    kept = {s for s, (p, n) in attention_of(study, ballots).items() if not n or p / n >= min_attention}
-    votes = []
-    for b in ballots:
-        if b.trial in pairs and b.subject in kept:
-            p, a = pairs[b.trial], b.preferred == "a"
-            votes.append(Vote(p.method_a, p.method_b, p.image, int(a), int(not a), b.subject, p.group, p.order))
-    return votes
 
 
 def _parse(path: Path, study: Study) -> tuple[list[Ballot], int]:
@@ -128,13 +98,22 @@ def export_votes(folder: str | Path, out: str | Path, min_attention: float = 0.0
         raise ConfigError(f"min_attention is {min_attention}: it is a share between 0 and 1.")
     study = load_study(folder)
     ballots = read_ballots(folder, study)
-    votes = study_votes(study, ballots, min_attention)
+    pairs, checks = {pair.id: pair for pair in study.pairs}, {c.id for c in study.check_pairs("attention")}
+    passed: dict[str, list[bool]] = {}
+    for b in ballots:
+        passed.setdefault(b.subject, []).extend([b.preferred == "a"] * (b.trial in checks))
+    votes = []
+    for b in ballots:
+        own = passed[b.subject]
+        if b.trial in pairs and (not own or sum(own) / len(own) >= min_attention):
+            p, a = pairs[b.trial], b.preferred == "a"
+            votes.append(Vote(p.method_a, p.method_b, p.image, int(a), int(not a), b.subject, p.group, p.order))
     if not votes:
         raise ConfigError(f"'{folder}' has no votes to export (yet, or none of subjects that were attentive enough).")
     write_atomic(out, votes_csv(votes))
     lines = []
-    for subject, (passed, seen) in sorted(attention_of(study, ballots).items()):
+    for subject, own in sorted(passed.items()):
         count = sum(v.subject == subject for v in votes)
         kept = f"{count} votes" if count else "left out"
-        lines.append(f"{subject}: {kept}, {passed} of {seen} attention checks passed")
+        lines.append(f"{subject}: {kept}, {sum(own)} of {len(own)} attention checks passed")
     return [*lines, f"{len(votes)} votes of {len({v.subject for v in votes})} subjects in '{out}'"]

@@ -16,18 +16,12 @@ from grefine.scorers.cache import ScoreCache
 from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Judge, Weights, resolve
-from grefine.types import Direction, MetricSpec
+from grefine.types import MetricSpec
 
 ImageKey = tuple[str, str]
 """Method and image name."""
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeValues:
-    """What one judge gives every image."""
-
-    values: Mapping[ImageKey, float]
-    direction: Direction = "higher"
+JudgeValues = dict[ImageKey, float]
+"""What one judge gives every image, turned so that more is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +35,6 @@ class AfcRow:
     """Score within each group of pairs."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return {
             "judge": self.name,
             "baseline": self.baseline,
@@ -53,7 +46,6 @@ class AfcRow:
         }
 
     def line(self) -> str:
-        """Return the row as text."""
         low, high = self.result.interval
         groups = "".join(f"  {name} {value:.4f}" for name, value in self.groups.items())
         ties = f"  {self.result.ties} ties" if self.result.ties and not self.baseline else ""
@@ -65,16 +57,22 @@ def afc_table(table: VoteTable, judges: Mapping[str, JudgeValues], seed: int = 0
     """Return one row per judge, best first, after the baselines."""
     pairs = merged(table)
     mu = dict(zip(table.methods, fit_scores(table.counts(), table.methods).mu.tolist(), strict=True))
-    rows = [_row(name, True, result, pairs) for name, result in baselines(pairs, mu, seed=seed).items()]
+    rows: dict[str, list[int]] = {}
+    for i, vote in enumerate(pairs.votes):
+        rows.setdefault(vote.group, []).append(i)
+    parts = sorted(rows.items()) if len(rows) > 1 else []
+
+    def row(name: str, baseline: bool, result: AfcResult) -> AfcRow:
+        return AfcRow(name, baseline, result, {group: float(result.credits[own].mean()) for group, own in parts})
+
     found = [
-        _row(name, False, two_afc(pairs, judge_choices(pairs, judge.values, judge.direction), seed=seed), pairs)
-        for name, judge in judges.items()
+        row(name, False, two_afc(pairs, judge_choices(pairs, values), seed=seed)) for name, values in judges.items()
     ]
-    return rows + sorted(found, key=lambda row: -row.result.score)
+    fixed = [row(name, True, result) for name, result in baselines(pairs, mu, seed=seed).items()]
+    return fixed + sorted(found, key=lambda row: -row.result.score)
 
 
 def voted_images(table: VoteTable, folders: Sequence[str | Path]) -> dict[ImageKey, Path]:
-    """Return the file of every voted image."""
     if not folders:
         raise ConfigError("A metric needs the images: pass --images with the methods' folders, or the folder above.")
     roots = {Path(f).resolve().name: Path(f) for f in folders}
@@ -122,14 +120,14 @@ def metric_values(
         _see_world(judge, paths, force, progress)
         cache = ScoreCache()
         judge_pictures(spec, judge.load, tasks, cache, _give_up)
-        each: dict[str, dict[ImageKey, float]] = {}
+        sign, each = -1 if spec.direction == "lower" else 1, dict[str, JudgeValues]()
         for key, path in paths.items():
             for name, value in (cache.peek(str(path)) or {}).items():
-                each.setdefault(name, {})[key] = value
+                each.setdefault(name, {})[key] = sign * value
         chosen = {n: v for n, v in each.items() if not part or n.lower().replace("-", "_").endswith(f".{part}")}
         if not chosen:
             raise ConfigError(f"'{base}' has no value '{part}'; it gives {', '.join(each)}.")
-        found |= {name: JudgeValues(values, spec.direction) for name, values in chosen.items()}
+        found |= chosen
     return found
 
 
@@ -154,8 +152,7 @@ def calibrated_values(
         progress(f"{name}: {len(paths)} images")
         if (Path(folder) / "config.json").is_file():
             alone = load_judge(JudgeSource(weights=str(folder)), device)
-            values = {key: float(alone.read([read_image(path).rgb])[0]) for key, path in paths.items()}
-            found[name] = JudgeValues(values)
+            found[name] = {key: float(alone.read([read_image(path).rgb])[0]) for key, path in paths.items()}
             continue
         judge = CalibratedJudge.load(folder, device)
         source = judge.source
@@ -164,9 +161,8 @@ def calibrated_values(
             how = {"device": device, "allow_noncommercial": source.allow_noncommercial}
             _see_world(resolve(source.metric, weights=weights, **how), paths, force, progress)
         both = {key: judge.both([read_image(path).rgb]) for key, path in paths.items()}
-        found[name] = JudgeValues({key: float(corrected) for key, (_, corrected) in both.items()})
-        frozen = f"{name} (frozen {source.metric})"
-        found[frozen] = JudgeValues({key: float(plain) for key, (plain, _) in both.items()})
+        found[name] = {key: float(corrected) for key, (_, corrected) in both.items()}
+        found[f"{name} (frozen {source.metric})"] = {key: float(plain) for key, (plain, _) in both.items()}
     return found
 
 
@@ -189,24 +185,22 @@ def read_values(path: str | Path) -> dict[str, JudgeValues]:
     judges = [c for c in columns if c not in ("method", "image")]
     if "method" not in columns or "image" not in columns or not judges:
         raise ConfigError(f"'{path}' needs the columns method, image and at least one judge.")
-    found: dict[str, dict[ImageKey, float]] = {j: {} for j in judges}
+    found: dict[str, JudgeValues] = {judge: {} for judge in judges}
     for number, row in rows:
         key = (row["method"] or "", row["image"] or "")
         for judge in judges:
             if key in found[judge]:
                 raise ConfigError(f"'{path}' line {number} repeats '{key[1]}' of '{key[0]}'.")
             try:
-                found[judge][key] = float(row[judge] or "")
+                value = float(row[judge] or "")
             except ValueError:
                 raise ConfigError(f"'{path}' line {number}: {judge} is {row[judge]!r}, not a number.") from None
-            if not math.isfinite(found[judge][key]):
+            if not math.isfinite(value):
                 raise ConfigError(
                     f"'{path}' line {number}: {judge} is {row[judge]}; every image needs a finite value."
                 )
-    return {
-        j.removeprefix("-"): JudgeValues(values, "lower" if j.startswith("-") else "higher")
-        for j, values in found.items()
-    }
+            found[judge][key] = -value if judge.startswith("-") else value
+    return {judge.removeprefix("-"): values for judge, values in found.items()}
 
 
 def _give_up(task: Task, error: GRefineError) -> None:
@@ -222,9 +216,3 @@ def _prompt(spec: MetricSpec, prompts: Mapping[str, str] | None, image: str) -> 
     if image not in prompts:
         raise ConfigError(f"There is no prompt for the image '{image}'; give one for every voted image.")
     return prompts[image]
-
-
-def _row(name: str, baseline: bool, result: AfcResult, pairs: VoteTable) -> AfcRow:
-    groups = sorted({v.group for v in pairs.votes})
-    parts = {g: float(result.credits[[i for i, v in enumerate(pairs.votes) if v.group == g]].mean()) for g in groups}
-    return AfcRow(name, baseline, result, parts if len(groups) > 1 else {})

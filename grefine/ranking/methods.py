@@ -13,11 +13,9 @@ class MethodImages:
     """The inputs that every method has an output for."""
 
     methods: tuple[str, ...]
-    """Folder names."""
     names: tuple[str, ...]
     """Input names: file names without extension, sorted."""
     paths: dict[str, tuple[Path, ...]]
-    """Per method, one path per name."""
 
 
 def images_in(folder: str | Path) -> dict[str, Path]:
@@ -36,7 +34,6 @@ def images_in(folder: str | Path) -> dict[str, Path]:
 
 
 def match_methods(folders: Sequence[str | Path], common: bool = False) -> MethodImages:
-    """Match the outputs of several methods by file name."""
     names = [Path(f).resolve().name for f in folders]
     if len(names) < 2:
         raise ConfigError("A comparison needs the folders of at least two methods.")
@@ -62,7 +59,6 @@ def match_methods(folders: Sequence[str | Path], common: bool = False) -> Method
 
 
 def inputs_for(folder: str | Path, names: Sequence[str]) -> list[Path]:
-    """Return the input of every name."""
     found = images_in(folder)
     missing = [n for n in names if n not in found]
     if missing:

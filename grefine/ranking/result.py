@@ -1,5 +1,6 @@
 """A ranking with everything a reader needs to believe it, as one record and as a picture."""
 
+import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from grefine.errors import ConfigError
+from grefine.io.atomic import write_atomic
 from grefine.ranking.afc import Agreement, agreement
 from grefine.ranking.intervals import (
     Cluster,
@@ -23,8 +25,6 @@ from grefine.ranking.votes import VoteTable
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The result of `rank_methods`."""
-
     table: VoteTable
     counts: np.ndarray
     thurstone: Fit
@@ -72,7 +72,6 @@ class Ranking:
         }
 
     def lines(self) -> list[str]:
-        """Return the ranking as text, one line per fact."""
         names, found, fit = self.table.methods, self.intervals, self.thurstone
         wide = max(len(n) for n in names)
         lines = [f"{'':>4} {'method':<{wide}} {'score':>8}  {f'{self.level:.0%} interval':^18} {'first':>6}"]
@@ -138,13 +137,9 @@ def rank_methods(
 
 def plot_ranking(ranking: Ranking, path: str | Path) -> None:
     """Write the plot of a ranking; the suffix of `path` decides the format."""
-    import io
-
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-
-    from grefine.io.atomic import write_atomic
 
     names, fit, found = ranking.table.methods, ranking.thurstone, ranking.intervals
     figure = Figure(figsize=(10, 0.32 * len(names) + 1.6), layout="constrained")

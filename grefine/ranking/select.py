@@ -1,25 +1,89 @@
-"""From folders of outputs to a study: measure, choose, copy."""
+"""From folders of outputs to a study: measure, choose the images on which two methods differ most (MAD), copy."""
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from grefine.errors import ConfigError
+from grefine.errors import ConfigError, WeightsMissing
 from grefine.indicators.draw import png
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import decode_image, read_bytes
-from grefine.ranking.distances import choose_distances
-from grefine.ranking.mad import LAMBDA, greedy_mad, random_picks
+from grefine.ranking.features import OfflineDistances
 from grefine.ranking.methods import inputs_for, match_methods
-from grefine.ranking.study import IMAGES, QUESTION, STUDY_FILE, TITLE, VERSION, CheckPair, Study, StudyPair, save_study
+from grefine.ranking.study import IMAGES, STUDY_FILE, VERSION, CheckPair, Study, StudyPair, save_study
 
+if TYPE_CHECKING:
+    from grefine.ranking.deep import DeepDistances
+
+LAMBDA = 0.1
 WEB_FORMATS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    index: int
+    d1: float
+    d2: float
+    """Mean distance to the images already chosen; 0 for the first."""
+
+
+def greedy_mad(d1: np.ndarray, distances: Callable[[int], np.ndarray], k: int, lambda_: float = LAMBDA) -> list[Pick]:
+    """Choose k images: next = argmax D1(x) + lambda D2(x, S), D2 the mean distance to the chosen set S (Eq. 1).
+
+    `d1` is the `(n,)` distance of the two methods' outputs; `distances` gives those of one image to all and is called
+    once per pick, so that k picks cost k * n of them. Ties go to the larger D1, then to the image listed first.
+    """
+    d1 = np.asarray(d1, dtype=np.float64)
+    if not np.isfinite(d1).all():
+        raise ConfigError("Some distances between two methods' outputs are not finite; the images cannot be compared.")
+    order = np.argsort(-d1, kind="stable")
+    running = np.zeros(len(d1))
+    free = np.ones(len(d1), dtype=bool)
+    picks: list[Pick] = []
+    for _ in range(min(k, len(d1))):
+        d2 = running / max(len(picks), 1)
+        gain = np.where(free, d1 + lambda_ * d2, -np.inf)
+        best = int(order[np.argmax(gain[order])])
+        picks.append(Pick(best, float(d1[best]), float(d2[best])))
+        free[best] = False
+        if lambda_:
+            running += distances(best)
+    return picks
+
+
+def random_picks(n: int, k: int, generator: np.random.Generator, taken: set[int]) -> list[int]:
+    """Return k random image positions outside `taken`, fewer where there are not enough."""
+    free = np.array([i for i in range(n) if i not in taken], dtype=np.int64)
+    return [int(i) for i in generator.permutation(free)[:k]]
+
+
+def choose_distances(
+    name: str, cache: Path | None = None, progress: Callable[[str], None] = lambda _: None
+) -> "OfflineDistances | DeepDistances":
+    """Return the distances called `name`: "offline", "deep" (DISTS and VGG16-BN), or "auto" (deep where present)."""
+    if name not in ("auto", "offline", "deep"):
+        raise ConfigError(f"No distance '{name}': choose auto, offline or deep.")
+    if name == "offline":
+        return OfflineDistances(cache, progress)
+    from grefine.ranking.deep import DeepDistances, missing_weights
+
+    missing = missing_weights()
+    if not missing:
+        return DeepDistances(cache, progress)
+    if name == "deep":
+        raise WeightsMissing(
+            f"Deep distances need {', '.join(missing)}, which are not on this machine; put them into the torch hub "
+            "checkpoints folder or pass --distance offline."
+        )
+    progress("weights of DISTS or VGG are absent: comparing by our own offline distances")
+    return OfflineDistances(cache, progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +101,8 @@ class PairsConfig:
     """Pairs with a known answer that a subject begins with."""
     attention: int | None = None
     """Pairs with a known answer among the others; one in 25 by default, at least 2."""
-    title: str = TITLE
-    question: str = QUESTION
+    title: str = "Which picture is better?"
+    question: str = "Choose the picture of higher quality. If in doubt, choose anyway."
     seed: int = 0
 
 
@@ -53,7 +117,16 @@ def build_study(
 ) -> Study:
     """Choose the pairs that tell most (Eq. 1), copy their images into `out` and write its study file."""
     out = Path(out)
-    _check(config, out)
+    if config.k < 0 or config.random < 0 or config.k + config.random < 1:
+        raise ConfigError(
+            f"k = {config.k} and random = {config.random}: choose at least one image per pair of methods."
+        )
+    if config.lambda_ < 0:
+        raise ConfigError(f"lambda is {config.lambda_}: it must be 0 or more.")
+    if config.training < 0 or (config.attention or 0) < 0:
+        raise ConfigError("The numbers of training and attention pairs cannot be negative.")
+    if (out / STUDY_FILE).exists():
+        raise ConfigError(f"'{out}' already holds a study, perhaps with votes; choose another folder.")
     found = match_methods(folders, common)
     distances = choose_distances(config.distance, cache, progress)
     progress(f"{len(found.methods)} methods, {len(found.names)} images each; {distances.appearance_name}")
@@ -76,7 +149,16 @@ def build_study(
             add(a, b, "mad", order, pick.index, pick.d1, pick.d2)
         for order, index in enumerate(random_picks(len(d1), config.random, generator, {p.index for p in picks})):
             add(a, b, "random", order, index, float(d1[index]))
-    checks = _checks(pairs, files, store, config)
+    # Pairs with a known answer: a picture beside a damaged copy of it.
+    attention = max(2, len(pairs) // 25) if config.attention is None else config.attention
+    sources = sorted({(p.method_a, p.image) for p in pairs} | {(p.method_b, p.image) for p in pairs})
+    random.Random(config.seed).shuffle(sources)
+    checks = []
+    for number in range(config.training + attention):
+        path = files[sources[number % len(sources)]]
+        kind = "training" if number < config.training else "attention"
+        name = content_hash(f"{config.seed}\0{kind}\0{number}")[:12]
+        checks.append(CheckPair(name, kind, store.copy(path), store.damaged(path)))
     study = Study(
         version=VERSION,
         title=config.title,
@@ -94,35 +176,6 @@ def build_study(
     )
     save_study(study, out)
     return study
-
-
-def _check(config: PairsConfig, out: Path) -> None:
-    if config.k < 0 or config.random < 0 or config.k + config.random < 1:
-        raise ConfigError(
-            f"k = {config.k} and random = {config.random}: choose at least one image per pair of methods."
-        )
-    if config.lambda_ < 0:
-        raise ConfigError(f"lambda is {config.lambda_}: it must be 0 or more.")
-    if config.training < 0 or (config.attention or 0) < 0:
-        raise ConfigError("The numbers of training and attention pairs cannot be negative.")
-    if (out / STUDY_FILE).exists():
-        raise ConfigError(f"'{out}' already holds a study, perhaps with votes; choose another folder.")
-
-
-def _checks(
-    pairs: Sequence[StudyPair], files: dict[tuple[str, str], Path], store: "_ImageStore", config: PairsConfig
-) -> list[CheckPair]:
-    attention = max(2, len(pairs) // 25) if config.attention is None else config.attention
-    generator = random.Random(config.seed)
-    sources = sorted({(p.method_a, p.image) for p in pairs} | {(p.method_b, p.image) for p in pairs})
-    generator.shuffle(sources)
-    checks = []
-    for number in range(config.training + attention):
-        path = files[sources[number % len(sources)]]
-        kind = "training" if number < config.training else "attention"
-        name = content_hash(f"{config.seed}\0{kind}\0{number}")[:12]
-        checks.append(CheckPair(name, kind, store.copy(path), store.damaged(path)))
-    return checks
 
 
 class _ImageStore:

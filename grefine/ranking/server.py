@@ -41,7 +41,6 @@ LARGEST_BODY = 4096
 _LONGEST = 10**9
 """Seconds that a vote may claim to have taken."""
 PRELOADED = 2
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; img-src 'self'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -73,7 +72,6 @@ class StudyDesk:
     _trials: dict[str, list[Trial]] = field(default_factory=dict)
 
     def trials(self, subject: str) -> list[Trial]:
-        """Return a subject's trials in order."""
         if subject not in self._trials:
             self._trials[subject] = trials_of(self.study, subject)
         return self._trials[subject]
@@ -83,25 +81,24 @@ class StudyDesk:
         trials = self.trials(subject)
         answered = self.journal.answered(subject)
         left = [t for t in trials if t.id not in answered]
-        found: dict[str, Any] = {
-            "study": self.study.digest,
-            "title": self.study.title,
-            "question": self.study.question,
-            "done": len(trials) - len(left),
-            "total": len(trials),
-            "trial": None,
-        }
+        shown = None
         if left:
-            ahead = [f"{IMAGES}/{name}" for t in left[1 : 1 + PRELOADED] for name in (t.left, t.right)]
-            found["trial"] = {
+            shown = {
                 "id": left[0].id,
                 # An attention check must not be told from an ordinary pair.
                 "training": left[0].kind == "training",
                 "left": f"{IMAGES}/{left[0].left}",
                 "right": f"{IMAGES}/{left[0].right}",
-                "preload": ahead,
+                "preload": [f"{IMAGES}/{name}" for t in left[1 : 1 + PRELOADED] for name in (t.left, t.right)],
             }
-        return found
+        return {
+            "study": self.study.digest,
+            "title": self.study.title,
+            "question": self.study.question,
+            "done": len(trials) - len(left),
+            "total": len(trials),
+            "trial": shown,
+        }
 
     def vote(self, message: dict[str, Any]) -> tuple[HTTPStatus, dict[str, Any]]:
         """Record one vote; the answer holds the subject's next trial."""
@@ -130,41 +127,39 @@ class StudyServer(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, desk: StudyDesk, host: str = "127.0.0.1", port: int = 0, names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: str | Path, host: str = "127.0.0.1", port: int = 0, names: tuple[str, ...] = ()
+    ) -> None:
         """Bind to `host` and `port` (0: any free one); `names` are further host names that links may use."""
-        self.desk = desk
+        if host in ("0.0.0.0", "::", "") and not names:
+            raise ConfigError(
+                f"Binding to '{host}' opens every interface: also say by which name with --allow-host NAME."
+            )
+        if host not in ("127.0.0.1", "localhost") and ":" in host:
+            raise ConfigError(f"Cannot bind to '{host}': give an IPv4 address or a host name.")
+        folder = Path(folder)
+        study = load_study(folder)
+        journal = VoteJournal(folder, study)
+        self.desk = StudyDesk(study, folder, journal, _secret(folder))
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
+            journal.close()
             raise ConfigError(
                 f"Cannot serve on {host}:{port}: {error.strerror or error}; pass another --port."
             ) from error
-        hosts = {*LOOPBACK, *names} if host in ("127.0.0.1", "localhost", "::1") else {host, *LOOPBACK, *names}
+        hosts = {host or "127.0.0.1", "127.0.0.1", "localhost", "[::1]", *names}
         self.accepted = {name.lower() for h in hosts for name in (h, f"{h}:{self.port}")}
         self.link_host = names[0] if names else host
 
     @property
     def port(self) -> int:
-        """The port in use."""
         return int(self.server_address[1])
 
     @property
     def link(self) -> str:
         """The address to hand to subjects."""
         return f"http://{self.link_host}:{self.port}/s/{self.desk.secret}/"
-
-
-def make_server(
-    folder: str | Path, host: str = "127.0.0.1", port: int = 0, names: tuple[str, ...] = ()
-) -> StudyServer:
-    """Return a bound server for a study folder."""
-    if host in ("0.0.0.0", "::", "") and not names:
-        raise ConfigError(f"Binding to '{host}' opens every interface: also say by which name with --allow-host NAME.")
-    if host not in ("127.0.0.1", "localhost") and ":" in host:
-        raise ConfigError(f"Cannot bind to '{host}': give an IPv4 address or a host name.")
-    folder = Path(folder)
-    study = load_study(folder)
-    return StudyServer(StudyDesk(study, folder, VoteJournal(folder, study), _secret(folder)), host, port, names)
 
 
 def _secret(folder: Path) -> str:
@@ -231,7 +226,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": sentence})
 
     def _inside(self) -> str:
-        """Return the path below the secret."""
         path = unquote(urlsplit(self.path).path, errors="replace")
         start, slash, rest = path.removeprefix("/s/").partition("/")
         known = path.startswith("/s/") and hmac.compare_digest(start.encode(), self.server.desk.secret.encode())
@@ -240,22 +234,21 @@ class _Handler(BaseHTTPRequestHandler):
         return rest
 
     def _get(self) -> None:
-        rest = self._inside()
-        desk = self.server.desk
+        rest, desk = self._inside(), self.server.desk
         if rest in PAGE_FILES:
-            name = PAGE_FILES[rest]
-            self._send(HTTPStatus.OK, (PAGE / name).read_bytes(), TYPES[Path(name).suffix])
+            file = PAGE / PAGE_FILES[rest]
+            self._send(HTTPStatus.OK, file.read_bytes(), TYPES[file.suffix])
         elif rest == "api/trial":
             query = parse_qs(urlsplit(self.path).query)
             self._json(HTTPStatus.OK, desk.next_trial(_subject(query.get("subject", [""])[0])))
         elif rest.startswith(f"{IMAGES}/") and rest.removeprefix(f"{IMAGES}/") in desk.study.images:
             # Only names that the study lists are opened, so no path can lead elsewhere.
-            name = rest.removeprefix(f"{IMAGES}/")
+            file = desk.folder / rest
             try:
-                data = (desk.folder / IMAGES / name).read_bytes()
+                data = file.read_bytes()
             except OSError:
                 raise Refusal(HTTPStatus.GONE, "This image was removed from the study.") from None
-            self._send(HTTPStatus.OK, data, TYPES[Path(name).suffix], "private, max-age=86400, immutable")
+            self._send(HTTPStatus.OK, data, TYPES[file.suffix], "private, max-age=86400, immutable")
         else:
             raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here: use the link that you were given.")
 
@@ -265,17 +258,11 @@ class _Handler(BaseHTTPRequestHandler):
         origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site")
         ours = origin is None or origin.lower() == f"http://{self.headers['Host']}".lower()
         # A foreign page can neither set this header nor send JSON without a preflight, which is never granted.
-        if (
-            not ours
-            or site not in (None, "same-origin")
-            or self.headers.get("X-Study") != self.server.desk.study.digest
-        ):
+        ours = ours and site in (None, "same-origin") and self.headers.get("X-Study") == self.server.desk.study.digest
+        if not ours:
             raise Refusal(HTTPStatus.FORBIDDEN, "Votes are only accepted from the study's own page; reload it.")
         if (self.headers.get("Content-Type") or "").partition(";")[0].strip().lower() != "application/json":
             raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "A vote is sent as application/json.")
-        self._json(*self.server.desk.vote(self._message()))
-
-    def _message(self) -> dict[str, Any]:
         try:
             length = int(self.headers.get("Content-Length") or "")
         except ValueError:
@@ -288,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(HTTPStatus.BAD_REQUEST, "The vote is not valid JSON.") from None
         if not isinstance(message, dict):
             raise Refusal(HTTPStatus.BAD_REQUEST, "The vote is not a JSON object.")
-        return message
+        self._json(*self.server.desk.vote(message))
 
     def _json(self, status: HTTPStatus, content: dict[str, Any]) -> None:
         self._send(status, json.dumps(content).encode(), "application/json")

@@ -1,11 +1,10 @@
 """A study folder, with nothing that tells which method made what, and the trials that each subject is shown."""
 
-import dataclasses
 import hashlib
 import json
 import random
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -17,15 +16,11 @@ from grefine.io.content import content_hash
 STUDY_FILE = "study.json"
 IMAGES = "images"
 VERSION = 1
-TITLE = "Which picture is better?"
-QUESTION = "Choose the picture of higher quality. If in doubt, choose anyway."
 TrialKind = Literal["training", "attention", "pair"]
 
 
 @dataclass(frozen=True, slots=True)
 class StudyPair:
-    """Two methods' outputs for one input."""
-
     id: str
     method_a: str
     method_b: str
@@ -76,23 +71,19 @@ class Study:
 
     @property
     def digest(self) -> str:
-        """Hash of everything in this record."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=True)
-        return content_hash(text)[:16]
+        return content_hash(json.dumps(asdict(self), sort_keys=True, ensure_ascii=True))[:16]
 
     def check_pairs(self, kind: str) -> list[CheckPair]:
-        """Return the training or the attention pairs."""
         return [c for c in self.checks if c.kind == kind]
 
 
 def save_study(study: Study, folder: Path) -> None:
     """Write study.json; the images must lie in the folder already."""
-    record = dataclasses.asdict(study) | {"digest": study.digest}
+    record = asdict(study) | {"digest": study.digest}
     write_text(folder / STUDY_FILE, json.dumps(record, indent=1) + "\n")
 
 
 def load_study(folder: str | Path) -> Study:
-    """Read and check a study folder."""
     path = Path(folder) / STUDY_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -114,18 +105,15 @@ def load_study(folder: str | Path) -> Study:
             f"'{path}' was changed after the study was made, so votes could no longer be told apart; "
             "restore the file or make a new study with `grefine rank pairs`."
         )
-    _check_images(study, Path(folder) / IMAGES)
-    return study
-
-
-def _check_images(study: Study, folder: Path) -> None:
-    for name, digest in study.images.items():
+    for name, known in study.images.items():
+        image = path.parent / IMAGES / name
         try:
-            found = content_hash(folder / name)
+            found = content_hash(image)
         except OSError as error:
-            raise ConfigError(f"The study's image '{folder / name}' cannot be read: {error.strerror}.") from error
-        if found != digest:
-            raise ConfigError(f"The study's image '{folder / name}' was changed after the study was made; restore it.")
+            raise ConfigError(f"The study's image '{image}' cannot be read: {error.strerror}.") from error
+        if found != known:
+            raise ConfigError(f"The study's image '{image}' was changed after the study was made; restore it.")
+    return study
 
 
 _NAME = re.compile(r"[\w.@-]([\w.@ -]{0,62}[\w.@-])?")
@@ -138,7 +126,6 @@ class Trial:
     id: str
     kind: TrialKind
     left: str
-    """File name under images/."""
     right: str
     a_is_left: bool
 
@@ -153,8 +140,7 @@ def subject_name(text: str) -> str:
 
 def trials_of(study: Study, subject: str) -> list[Trial]:
     """Return the subject's trials: training first, then all pairs in random order with attention checks among them."""
-    seed = hashlib.sha256(f"{study.digest}\0{subject}".encode()).digest()
-    generator = random.Random(seed)
+    generator = random.Random(hashlib.sha256(f"{study.digest}\0{subject}".encode()).digest())
     training = [_trial(c, "training", generator) for c in study.check_pairs("training")]
     main = [_trial(p, "pair", generator) for p in study.pairs]
     generator.shuffle(main)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
+from scipy.special import expit, log_expit, log_ndtr
 
 from grefine.errors import ConfigError
 
@@ -31,7 +33,20 @@ def fit_scores(
     C: np.ndarray, methods: Sequence[str], link: Link = "thurstone", pseudo_count: float | None = None
 ) -> Fit:
     """Maximise the likelihood of the counts (Eq. 2) with sum(mu) = 0."""
-    C = checked_counts(C, methods)
+    C = np.asarray(C, dtype=np.float64)
+    n = len(methods)
+    if C.shape != (n, n):
+        raise ConfigError(f"The count matrix has shape {C.shape}; {n} methods need ({n}, {n}).")
+    if not np.isfinite(C).all() or (C < 0).any():
+        raise ConfigError("The count matrix has negative or undefined entries.")
+    if np.diag(C).any():
+        raise ConfigError("The count matrix has votes of a method against itself on its diagonal.")
+    groups = _groups(C + C.T)
+    if len(groups) > 1:
+        raise ConfigError(
+            f"No vote connects {' with '.join(_named(group, methods) for group in groups[:3])}: their scores cannot "
+            "be compared; collect votes between these groups or rank them apart."
+        )
     if pseudo_count is None:
         pseudo_count = 0.0 if strongly_connected(C) else PSEUDO_COUNT
     elif pseudo_count < 0:
@@ -49,29 +64,8 @@ def fit_scores(
     return Fit(mu, value, pseudo_count, np.sqrt(np.maximum(np.diag(np.linalg.pinv(information)), 0)))
 
 
-def checked_counts(C: np.ndarray, methods: Sequence[str]) -> np.ndarray:
-    """Return the counts as floats, or say what is wrong with them."""
-    C = np.asarray(C, dtype=np.float64)
-    n = len(methods)
-    if C.shape != (n, n):
-        raise ConfigError(f"The count matrix has shape {C.shape}; {n} methods need ({n}, {n}).")
-    if not np.isfinite(C).all() or (C < 0).any():
-        raise ConfigError("The count matrix has negative or undefined entries.")
-    if np.diag(C).any():
-        raise ConfigError("The count matrix has votes of a method against itself on its diagonal.")
-    groups = _groups(C + C.T)
-    if len(groups) > 1:
-        raise ConfigError(
-            f"No vote connects {' with '.join(_named(group, methods) for group in groups[:3])}: their scores cannot "
-            "be compared; collect votes between these groups or rank them apart."
-        )
-    return C
-
-
 def _groups(C: np.ndarray) -> list[np.ndarray]:
     """Return who belongs together, `(n,)` bool each: wins lead from every method of a group to every other of it."""
-    from scipy.sparse.csgraph import connected_components
-
     count, label = connected_components(C > 0, directed=True, connection="strong")
     return [label == group for group in range(count)]
 
@@ -86,19 +80,7 @@ def strongly_connected(C: np.ndarray) -> bool:
 
 
 def _log_link(d: np.ndarray, link: Link) -> np.ndarray:
-    from scipy.special import log_expit, log_ndtr
-
     return log_ndtr(d) if link == "thurstone" else log_expit(d)
-
-
-def _slopes(d: np.ndarray, link: Link) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the negative second derivative of the log-link, stable in both tails."""
-    from scipy.special import expit, log_ndtr
-
-    if link == "thurstone":
-        ratio = np.exp(-0.5 * d * d - 0.5 * np.log(2 * np.pi) - log_ndtr(d))
-        return ratio, np.clip(ratio * (d + ratio), 0.0, 1.0)
-    return expit(-d), expit(d) * expit(-d)
 
 
 def _newton(C: np.ndarray, link: Link) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +90,12 @@ def _newton(C: np.ndarray, link: Link) -> tuple[np.ndarray, np.ndarray]:
     information = np.zeros((n, n))
     for _ in range(200):
         d = mu[:, None] - mu[None, :]
-        first, second = _slopes(d, link)
+        # The first and the negative second derivative of the log-link, stable in both tails.
+        if link == "thurstone":
+            first = np.exp(-0.5 * d * d - 0.5 * np.log(2 * np.pi) - log_ndtr(d))
+            second = np.clip(first * (d + first), 0.0, 1.0)
+        else:
+            first, second = expit(-d), expit(d) * expit(-d)
         flow = C * first
         gradient = flow.sum(1) - flow.sum(0)
         weight = C * second

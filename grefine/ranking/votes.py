@@ -13,7 +13,6 @@ import numpy as np
 from grefine.errors import ConfigError, nearest
 
 REQUIRED = ("method_a", "method_b", "votes_a", "votes_b")
-SHARE_COLUMNS = ("sr_pair_names", "name1_column", "name2_column", "score1_column", "score2_column")
 MOST_SUBJECTS = 1000
 
 
@@ -35,12 +34,10 @@ class Vote:
 
     @property
     def total(self) -> int:
-        """Votes in this row."""
         return self.votes_a + self.votes_b
 
     @property
     def share_a(self) -> float:
-        """Share of votes for `method_a`."""
         return self.votes_a / self.total
 
 
@@ -59,7 +56,6 @@ class VoteTable:
 
     @property
     def total(self) -> int:
-        """Number of single votes."""
         return sum(v.total for v in self.votes)
 
     def indices(self) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +78,6 @@ class VoteTable:
         return C
 
     def subset(self, rows: Iterable[int]) -> "VoteTable":
-        """Return the same methods with only these rows."""
         return VoteTable(self.methods, tuple(self.votes[i] for i in rows))
 
 
@@ -110,7 +105,7 @@ def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTa
     """
     path = Path(path)
     columns, rows = read_csv(path, "votes")
-    if set(SHARE_COLUMNS) <= set(columns):
+    if {"sr_pair_names", "name1_column", "name2_column", "score1_column", "score2_column"} <= set(columns):
         votes = _votes_from_shares(rows, path)
     else:
         for name in REQUIRED:
@@ -120,12 +115,19 @@ def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTa
                     f"{nearest(name, columns)}"
                 )
         votes = [_vote(row, f"'{path}' line {line}") for line, row in rows]
-    _refuse_doubles(votes, path)
+    seen = set()
+    for v in votes:
+        key = (v.subject, v.image, v.group, *sorted((v.method_a, v.method_b)))
+        if v.subject and key in seen:
+            raise ConfigError(
+                f"'{path}': subject '{v.subject}' votes twice on image '{v.image}' "
+                f"for {v.method_a} against {v.method_b}."
+            )
+        seen.add(key)
     return table_from_votes(votes, methods)
 
 
 def read_csv(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """Return the columns of a table, and its rows with their line numbers."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -190,20 +192,6 @@ def _whole(text: str | None, where: str) -> int:
     return int(number)
 
 
-def _refuse_doubles(votes: Sequence[Vote], path: Path) -> None:
-    seen = set()
-    for v in votes:
-        if not v.subject:
-            continue
-        key = (v.subject, v.image, v.group, *sorted((v.method_a, v.method_b)))
-        if key in seen:
-            raise ConfigError(
-                f"'{path}': subject '{v.subject}' votes twice on image '{v.image}' "
-                f"for {v.method_a} against {v.method_b}."
-            )
-        seen.add(key)
-
-
 def _votes_from_shares(rows: Sequence[tuple[int, dict[str, str | None]]], path: Path) -> list[Vote]:
     """Turn shares into counts of the smallest number of subjects that makes all of them whole."""
     parsed = []
@@ -226,15 +214,11 @@ def _votes_from_shares(rows: Sequence[tuple[int, dict[str, str | None]]], path: 
                 raise ConfigError(f"{where}: {column} must read IMAGE_METHOD.png, not {row[column]!r}.")
             names.append((image, method))
         parsed.append((names, shares, (row.get("group") or "").strip()))
-    subjects = _smallest_whole([s for _, shares, _ in parsed for s in shares], path)
+    every = {s for _, shares, _ in parsed for s in shares}
+    subjects = math.lcm(*(Fraction(s).limit_denominator(MOST_SUBJECTS).denominator for s in every), 1)
+    if subjects > MOST_SUBJECTS or any(abs(s * subjects - round(s * subjects)) > 1e-6 for s in every):
+        raise ConfigError(f"'{path}': the shares fit no common number of subjects up to {MOST_SUBJECTS}.")
     return [
         Vote(a, b, image, round(shares[0] * subjects), round(shares[1] * subjects), group=group)
         for ((image, a), (_, b)), shares, group in parsed
     ]
-
-
-def _smallest_whole(shares: Sequence[float], path: Path) -> int:
-    subjects = math.lcm(*(Fraction(s).limit_denominator(MOST_SUBJECTS).denominator for s in set(shares)), 1)
-    if subjects > MOST_SUBJECTS or any(abs(s * subjects - round(s * subjects)) > 1e-6 for s in shares):
-        raise ConfigError(f"'{path}': the shares fit no common number of subjects up to {MOST_SUBJECTS}.")
-    return subjects

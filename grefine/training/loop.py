@@ -38,7 +38,6 @@ class Budget:
         return cls(steps=whole - done)
 
     def progress(self, step: int, seconds: float) -> float:
-        """Return the share of the budget that is spent, 0..1."""
         return min(1.0, step / self.steps if self.steps else seconds / (60 * (self.minutes or 1)))
 
 
@@ -71,7 +70,6 @@ class Record:
         return cls(path, name, stored["rows"], stored["runs"], stored["samples"], stored["cpu_seconds"])
 
     def save(self) -> None:
-        """Write the record."""
         fields = {k: getattr(self, k) for k in ("name", "samples", "cpu_seconds", "runs", "rows")}
         if self.path is not None:
             write_text(self.path, json.dumps(fields, indent=1))

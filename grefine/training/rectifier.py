@@ -32,7 +32,6 @@ class Seen:
     """Pictures as the frozen judge sees them."""
 
     q: Tensor
-    """`(N,)`."""
     features: Tensor
     """`(N, tokens, width)`, float16: they are read once and many."""
 
@@ -44,7 +43,6 @@ class RankedPool:
     methods: tuple[str, ...]
     names: tuple[str, ...]
     mu: Tensor
-    """`(methods,)`, the ranking's scores."""
     seen: Seen
 
     def rows(self, inputs: Tensor) -> Tensor:
@@ -76,12 +74,7 @@ def read_ranking(path: str | Path) -> dict[str, float]:
     return {method: float(mu) for method, mu in scores.items()}
 
 
-def look(
-    judge: FrozenJudge,
-    paths: Sequence[Path],
-    cache: Path | None = None,
-    progress: Progress = lambda _: None,
-) -> Seen:
+def look(judge: FrozenJudge, paths: Sequence[Path], cache: Path | None, progress: Progress) -> Seen:
     """Let the judge see every picture once; with the file `cache` the features stay on disk instead of in memory."""
     q, features = np.empty(len(paths), np.float32), None
     for i, path in enumerate(paths):
@@ -106,13 +99,8 @@ def look(
 
 
 def read_pool(
-    judge: FrozenJudge,
-    folders: Sequence[str | Path],
-    ranking: dict[str, float],
-    cache: Path | None = None,
-    progress: Progress = lambda _: None,
+    judge: FrozenJudge, folders: Sequence[Path], ranking: dict[str, float], cache: Path | None, progress: Progress
 ) -> RankedPool:
-    """Read the outputs of ranked methods."""
     found = match_methods(folders)
     for method in sorted(set(found.methods) - set(ranking)):
         raise ConfigError(f"The ranking has no score for the method '{method}'; it has {', '.join(ranking)}.")
@@ -126,8 +114,6 @@ def read_pool(
 
 @dataclass(frozen=True, slots=True)
 class RectifierConfig:
-    """The recipe; defaults are the paper's."""
-
     judge: JudgeSource = JudgeSource()
     pool: str = ""
     """Folder that holds one folder of outputs per ranked method."""
@@ -138,7 +124,6 @@ class RectifierConfig:
     group: int = 64
     """B of Eq. 4: inputs whose scores are averaged before methods are compared."""
     rated_batch: int = 16
-    """Pictures per rated set and step."""
     lambda_: float = 1.0
     """Weight of the ranking in Eq. 6."""
     phi: Phi = "paper"
@@ -164,12 +149,9 @@ class RectifierConfig:
 
 @dataclass
 class Trained:
-    """A calibrated judge and how it came about."""
-
     rectifier: Rectifier
     source: JudgeSource
     history: list[dict[str, float]] = field(default_factory=list)
-    """Losses and measurements after each epoch."""
 
 
 def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress = lambda _: None) -> Trained:
@@ -198,7 +180,15 @@ def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress
 
 def fit_rectifier(width: int, pool: RankedPool, rated: Sequence[RatedSeen], config: RectifierConfig) -> Trained:
     """Train on what the judge has seen; the last epoch is kept, so nothing is selected on any test."""
-    source = _source(config.judge, pool.seen.q)
+    source = config.judge
+    if source.metric != FIVE_LEVEL and (source.centre, source.scale) == (0.0, 1.0):
+        # Bring a metric's score to the spread that the losses are made for; the five-level judge has it by itself.
+        spread = pool.seen.q.std().item()
+        if not spread > 0:
+            raise ConfigError(
+                "The judge gives every picture of the pool the same score; there is nothing to calibrate."
+            )
+        source = dataclasses.replace(source, centre=pool.seen.q.mean().item(), scale=spread)
     training, held = split_inputs(len(pool.names), config.held_out, config.seed)
     if len(pool.methods) < 2 or config.group < 1 or config.epochs < 1 or not len(training):
         raise ConfigError("A rectifier needs two methods, one input, one epoch and groups of at least one.")
@@ -241,7 +231,6 @@ def fit_rectifier(width: int, pool: RankedPool, rated: Sequence[RatedSeen], conf
 
 
 def split_inputs(count: int, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the inputs that train and those that only measure."""
     if not 0 <= held_out < 1:
         raise ConfigError(f"held_out is {held_out}: it is a share from 0 to below 1.")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
@@ -282,13 +271,3 @@ def measure(
     for data in rated:
         found[f"{data.name}_srcc"] = srcc(scores(data.seen, torch.arange(len(data.opinions))), data.opinions)
     return found
-
-
-def _source(source: JudgeSource, q: Tensor) -> JudgeSource:
-    """Bring a metric's score to the spread that the losses are made for; the five-level judge has it by itself."""
-    if source.metric == FIVE_LEVEL or (source.centre, source.scale) != (0.0, 1.0):
-        return source
-    spread = q.std().item()
-    if not spread > 0:
-        raise ConfigError("The judge gives every picture of the pool the same score; there is nothing to calibrate.")
-    return dataclasses.replace(source, centre=q.mean().item(), scale=spread)

@@ -78,7 +78,8 @@ def test_pairs_by_path_then_by_stem(tmp_path):
     touch(tmp_path / "b", "one.png", "sub/one.png", "two.png", "three.jpg", "four.png", ".hidden.png", "notes.txt")
     touch(tmp_path / "a", "one.png", "sub/one.jpg", "two.webp", "two.jpg", "five.png")
     found = pair_folders(tmp_path / "b", tmp_path / "a")
-    assert [(p.name, p.after.relative_to(tmp_path / "a").as_posix()) for p in found.pairs] == [
+    assert [*found.before] == ["one.png", "sub/one.png"]
+    assert [(name, path.relative_to(tmp_path / "a").as_posix()) for name, path in found.after.items()] == [
         ("one.png", "one.png"),
         ("sub/one.png", "sub/one.jpg"),
     ]

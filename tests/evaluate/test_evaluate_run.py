@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from grefine import evaluate_folders
 from grefine.errors import ConfigError, MetricUnavailable
 from grefine.evaluate.tables import values_of
-from grefine.evaluate.write_outputs import summary
+from grefine.evaluate.views import summary
 
 
 def test_identity_is_no_change_and_a_blurred_copy_is_worse(folders, judges, blur, tmp_path):
@@ -147,7 +147,7 @@ def test_unreadable_files_are_named_and_left_out(folders, judges, tmp_path):
     (after / "02.png").write_bytes((after / "02.png").read_bytes()[:200])
     result = evaluate_folders(before, after, metrics=judges, out=tmp_path / "out")
     assert list(result.failed) == ["02.png"]
-    assert len(result.pairing.pairs) == 5
+    assert len(result.files["before"]) == 5
     for path in (*before.iterdir(), *after.iterdir()):
         path.write_bytes(b"no picture")
     with pytest.raises(ConfigError, match="No pair of images can be read"):

@@ -12,7 +12,7 @@ from golden_weights import reference_image
 from PIL import Image, ImageFilter
 
 from grefine.ranking.select import PairsConfig, build_study
-from grefine.ranking.server import make_server
+from grefine.ranking.server import StudyServer
 
 METHODS = {"alpha": (0, 0), "beta": (1.5, 0), "gamma": (0, 25)}
 
@@ -40,7 +40,7 @@ def make_study(root, **settings):
 @contextmanager
 def serving(folder, **options):
     """Serve a study folder in a thread."""
-    server = make_server(folder, **options)
+    server = StudyServer(folder, **options)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

@@ -12,13 +12,7 @@ from study_fixtures import write_methods
 
 from grefine.errors import ConfigError
 from grefine.ranking.afc import baselines, judge_choices, merged, preference, two_afc
-from grefine.ranking.judges import (
-    JudgeValues,
-    afc_table,
-    metric_values,
-    read_values,
-    voted_images,
-)
+from grefine.ranking.judges import afc_table, metric_values, read_values, voted_images
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import Vote, read_votes, table_from_votes
 from grefine.scorers.resolve import read_weights
@@ -52,9 +46,8 @@ def test_a_constant_judge_scores_half(table):
     assert two_afc(table, judge_choices(table, values)).score == 0.5
 
 
-def test_lower_is_better_turns_choices_round():
+def test_more_is_better_and_equal_is_half():
     assert preference(np.array([1, 2, 2]), np.array([2, 1, 2])).tolist() == [0, 1, 0.5]
-    assert preference(np.array([1, 2, 2]), np.array([2, 1, 2]), "lower").tolist() == [1, 0, 0.5]
 
 
 def test_subjects_are_added_up_whatever_side_they_saw():
@@ -94,9 +87,9 @@ def test_missing_and_undefined_values_are_refused(table):
 def test_rows_are_baselines_first_then_the_best_judge(table):
     good = {("A", "x"): 2.0, ("B", "x"): 1.0, ("C", "x"): 3.0, ("A", "y"): 0.0, ("B", "y"): 1.0, ("C", "y"): 2.0}
     bad = {k: -v for k, v in good.items()}
-    rows = afc_table(table, {"bad": JudgeValues(bad), "good": JudgeValues(good), "turned": JudgeValues(bad, "lower")})
+    rows = afc_table(table, {"bad": bad, "good": good})
     assert [r.name for r in rows[:2]] == ["human oracle", "global ranking"]
-    assert {r.name for r in rows[-3:-1]} == {"good", "turned"}
+    assert rows[-2].name == "good"
     assert rows[-1].name == "bad"
     assert rows[-1].result.score == pytest.approx(1 - rows[-2].result.score)
     assert json.dumps([r.as_dict() for r in rows])
@@ -107,8 +100,8 @@ def test_values_from_a_table(tmp_path):
     file = tmp_path / "values.csv"
     file.write_text("method,image,niqe-like,-error\nA,x,1,5\nB,x,2,4\n")
     found = read_values(file)
-    assert found["niqe-like"].values["B", "x"] == 2
-    assert found["error"].direction == "lower"
+    assert found["niqe-like"]["B", "x"] == 2
+    assert found["error"]["B", "x"] == -4, "lower is better"
     for text, says in (
         ("method,image\nA,x\n", "at least one judge"),
         ("method,image,q\nA,x,1\nA,x,2\n", "line 3 repeats"),
@@ -132,8 +125,8 @@ def test_images_and_a_registry_metric(tmp_path):
     assert len(paths) == 6
     assert paths == voted_images(table, sorted((tmp_path / "methods").iterdir()))
     found = metric_values(["piqe"], paths)
-    assert set(found["piqe"].values) == set(paths)
-    assert found["piqe"].direction == "lower"
+    assert set(found["piqe"]) == set(paths)
+    assert max(found["piqe"].values()) <= 0, "lower is better"
     assert 0 <= afc_table(table, found)[-1].result.score <= 1
     (tmp_path / "methods" / "beta" / "im1.png").unlink()
     with pytest.raises(ConfigError, match="lacks 1 voted images, first 'im1'"):

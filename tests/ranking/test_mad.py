@@ -12,11 +12,17 @@ from PIL import Image
 from study_fixtures import METHODS, make_study, write_methods
 
 from grefine.errors import ConfigError, ImageError, WeightsMissing
-from grefine.ranking.distances import OfflineDistances, choose_distances
-from grefine.ranking.features import appearance, appearance_distance, described, layout, standardised
-from grefine.ranking.mad import FeatureDistances, greedy_mad, random_picks
+from grefine.ranking.features import (
+    FeatureDistances,
+    OfflineDistances,
+    appearance,
+    appearance_distance,
+    described,
+    layout,
+    standardised,
+)
 from grefine.ranking.methods import match_methods
-from grefine.ranking.select import PairsConfig, build_study
+from grefine.ranking.select import PairsConfig, build_study, choose_distances, greedy_mad, random_picks
 from grefine.ranking.study import load_study
 
 GOLDEN_MAD = load_golden("sr_iqa_rectifier.json")["mad_selection"]

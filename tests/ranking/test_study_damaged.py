@@ -10,7 +10,7 @@ from study_fixtures import Client, serving
 
 from grefine.errors import ConfigError
 from grefine.ranking.journal import JOURNAL, Ballot, VoteJournal, read_ballots
-from grefine.ranking.server import make_server
+from grefine.ranking.server import StudyServer
 from grefine.ranking.study import load_study, trials_of
 
 
@@ -55,14 +55,14 @@ def test_a_full_disk_loses_no_vote_and_keeps_the_journal_whole(folder, monkeypat
 
 def test_two_servers_do_not_share_a_journal(folder):
     with serving(folder), pytest.raises(ConfigError, match="Another server"):
-        make_server(folder)
+        StudyServer(folder)
 
 
 @pytest.mark.parametrize("damage", ["junk\n", "{}\n", '["a"]\n'])
 def test_an_edited_journal_is_refused(folder, damage):
     (folder / JOURNAL).write_text(damage)
     with pytest.raises(ConfigError, match="line 1"):
-        make_server(folder)
+        StudyServer(folder)
 
 
 def test_a_doubled_journal_line_is_refused(folder):
@@ -72,10 +72,10 @@ def test_a_doubled_journal_line_is_refused(folder):
     line = (folder / JOURNAL).read_text()
     (folder / JOURNAL).write_text(line * 2)
     with pytest.raises(ConfigError, match="line 2 repeats the vote of line 1"):
-        make_server(folder)
+        StudyServer(folder)
     (folder / JOURNAL).write_text(line.replace(study.digest, "0" * 16))
     with pytest.raises(ConfigError, match="another study"):
-        make_server(folder)
+        StudyServer(folder)
 
 
 def edit(folder, change):

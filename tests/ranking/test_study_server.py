@@ -14,7 +14,7 @@ from study_fixtures import Client, serving
 
 from grefine.errors import ConfigError
 from grefine.ranking.journal import export_votes, read_ballots
-from grefine.ranking.server import make_server
+from grefine.ranking.server import StudyServer
 from grefine.ranking.study import load_study, trials_of
 from grefine.ranking.votes import read_votes
 
@@ -264,7 +264,7 @@ def test_other_methods_are_refused(client):
 
 def test_opening_every_interface_needs_a_name(folder):
     with pytest.raises(ConfigError, match="--allow-host"):
-        make_server(folder, host="0.0.0.0")
+        StudyServer(folder, host="0.0.0.0")
     with serving(folder, names=("lab.example",)) as server:
         client = Client(server)
         assert server.link.startswith(f"http://lab.example:{server.port}/s/")
@@ -276,7 +276,7 @@ def test_a_taken_port_is_one_sentence(folder, tmp_path, built):
 
     other = shutil.copytree(built, tmp_path / "other")
     with serving(folder) as server, pytest.raises(ConfigError, match="another --port"):
-        make_server(other, port=server.port)
+        StudyServer(other, port=server.port)
 
 
 def test_exporting_nothing_is_an_error(folder, tmp_path):

@@ -29,12 +29,11 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder
 from grefine.text.parse import parse
 from grefine.training.loop import Budget, Record
-from grefine.training.maps import train as recipe
-from grefine.training.maps.aq import AQSettings, fit_alignment, moving
+from grefine.training.maps.aq import AQSettings, alignment_scores, fit_alignment, moving
 from grefine.training.maps.fit import Fit
 from grefine.training.maps.opinions import RatedTable
-from grefine.training.maps.pq import ClassTokens, PQSettings, fit_prompts
-from grefine.training.maps.scores import alignment_scores, quality_scores
+from grefine.training.maps.pq import ClassTokens, PQSettings, fit_prompts, quality_scores
+from grefine.training.maps.train import train_map
 from lab import map_sources
 from lab.judges.stream import judged
 from lab.map_sources import ToyAlignment, ToyQuality
@@ -122,7 +121,8 @@ def test_alignment_scores_are_those_of_the_map(maps, redundant, where):
 
 def test_prompts_learn_from_opinions_and_load_everywhere(start, tmp_path, rated_pictures):
     """From prompts that know nothing, a small budget makes p follow the opinions on scenes never seen."""
-    found = recipe.train_pq(
+    found = train_map(
+        "pq",
         tmp_path,
         start,
         source=_quality,
@@ -169,14 +169,15 @@ def test_a_seed_gives_the_same_prompts_and_a_resume_goes_on(few, tmp_path):
 
 
 def test_going_on_from_another_configuration_is_refused(few, start, table, tmp_path):
-    recipe.train_pq(tmp_path / "o", start, source=_quality, config=_yaml(tmp_path, "batch: 4\n"), steps=1, cpu=True)
+    train_map("pq", tmp_path / "o", start, source=_quality, config=_yaml(tmp_path, "batch: 4\n"), steps=1, cpu=True)
     with pytest.raises(ConfigError, match="was trained with batch=4, now it is 8"):
-        recipe.train_pq(
-            tmp_path / "o", start, source=_quality, config=_yaml(tmp_path, "batch: 8\n"), steps=1, cpu=True
+        train_map(
+            "pq", tmp_path / "o", start, source=_quality, config=_yaml(tmp_path, "batch: 8\n"), steps=1, cpu=True
         )
     with pytest.raises(ConfigError, match="was trained with opinions=toy world"):
-        recipe.train_pq(tmp_path / "o", start, config=_yaml(tmp_path, "batch: 4\n"), data=table, steps=1, cpu=True)
-    recipe.train_pq(
+        train_map("pq", tmp_path / "o", start, config=_yaml(tmp_path, "batch: 4\n"), data=table, steps=1, cpu=True)
+    train_map(
+        "pq",
         tmp_path / "o",
         start,
         source=_quality,
@@ -192,15 +193,15 @@ def test_a_copy_of_a_pipeline_can_be_trained_in_place(few, start, tmp_path):
     shutil.copytree(start, folder)
     before = load_maps(folder)
     config = _yaml(tmp_path, "batch: 6\n")
-    for train, source in ((recipe.train_aq, _alignment), (recipe.train_pq, _quality)):
+    for kind, source in (("aq", _alignment), ("pq", _quality)):
         for _ in range(2):
-            train(folder, folder, source=source, config=config, steps=1, cpu=True)
+            train_map(kind, folder, folder, source=source, config=config, steps=1, cpu=True)
     after = load_maps(folder)
     assert not torch.equal(after.pq.prompts.ctx, before.pq.prompts.ctx)
     assert weights_digest(after.pq.clip) != weights_digest(before.pq.clip)
-    recipe.train_aq(folder, folder, source=_alignment, config=config, steps=1, cpu=True)
+    train_map("aq", folder, folder, source=_alignment, config=config, steps=1, cpu=True)
     with pytest.raises(ConfigError, match="was trained with pipeline_clip"):
-        recipe.train_pq(folder, folder, source=_quality, config=config, steps=1, cpu=True)
+        train_map("pq", folder, folder, source=_quality, config=config, steps=1, cpu=True)
     assert len(list(folder.rglob("*.safetensors"))) == len(list(Path(start).rglob("*.safetensors")))
 
 
@@ -278,9 +279,9 @@ def test_the_command_on_own_pictures(start, table, tmp_path):
 
 def test_alignment_on_own_pictures(start, table, tmp_path):
     config = _yaml(tmp_path, "batch: 12\nimage_blocks: 1\nlearning_rate: 0.0005\n")
-    found = recipe.train_aq(tmp_path / "o", start, data=table, config=config, steps=2, cpu=True)
+    found = train_map("aq", tmp_path / "o", start, data=table, config=config, steps=2, cpu=True)
     assert found["samples"] == 24
-    recipe.train_aq(tmp_path / "o", start, data=table, config=config, steps=1, cpu=True)
+    train_map("aq", tmp_path / "o", start, data=table, config=config, steps=1, cpu=True)
     assert Record.load(tmp_path / "o" / "training", "aq").samples == 36
 
 
@@ -317,9 +318,9 @@ def test_refusals(arguments, sentence, table, tmp_path):
 
 def test_an_endless_source_wants_a_budget(start, tmp_path):
     with pytest.raises(ConfigError, match="never ends: give a budget"):
-        recipe.train_pq(tmp_path / "o", start, source=_quality, cpu=True)
+        train_map("pq", tmp_path / "o", start, source=_quality, cpu=True)
     with pytest.raises(ConfigError, match="Give `data`"):
-        recipe.train_pq(tmp_path / "o", start, steps=1, cpu=True)
+        train_map("pq", tmp_path / "o", start, steps=1, cpu=True)
 
 
 def _quality(clip, settings):

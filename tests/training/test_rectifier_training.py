@@ -252,9 +252,9 @@ def test_bad_data_is_refused(data, tmp_path):
     judge = load_judge(JudgeSource(weights=str(data / "judge")))
     folders = sorted((data / "pool").iterdir())
     with pytest.raises(ConfigError, match="no score for the method 'good'"):
-        read_pool(judge, folders, {"poor": 1.0, "middling": 2.0})
+        read_pool(judge, folders, {"poor": 1.0, "middling": 2.0}, None, print)
     with pytest.raises(ConfigError, match="'other' has no folder"):
-        read_pool(judge, folders, {"good": 3.0, "poor": 1.0, "middling": 2.0, "other": 0.0})
+        read_pool(judge, folders, {"good": 3.0, "poor": 1.0, "middling": 2.0, "other": 0.0}, None, print)
     (tmp_path / "r.json").write_text('{"scores": {"a": "x", "b": 1}}')
     with pytest.raises(ConfigError, match="not a number"):
         read_ranking(tmp_path / "r.json")

@@ -14,7 +14,7 @@ import numpy as np
 from grefine.errors import ConfigError, nearest
 from grefine.io.picture import printable
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, one_of, rated
-from grefine.training.datasets.table import number, read_mat, read_records, read_table, scored
+from grefine.training.datasets.table import number, read_mat, read_records, read_table
 
 PLACES = ("images", "file", "image", "Images")
 
@@ -43,7 +43,6 @@ class Layout:
     picture: str
     """A picture's path below one of `places`, with the table's columns in braces."""
     scores: Mapping[str, str]
-    """Column → ours."""
     places: tuple[str, ...] = ("images", "")
     top: float | None = None
     """Upper end of the scale; None: the largest score."""
@@ -57,14 +56,12 @@ class Layout:
     named: tuple[str, ...] = ()
     """What the first columns are called where the table itself has no heading that says it."""
     repeats: bool = False
-    """Whether the published table names pictures twice."""
 
 
 PARTS = {"training": "train", "validation": "validation", "test": "test", "train": "train", "val": "validation"}
 
 
 def read_layout(name: str, layout: Layout, folder: Path) -> RatedImages:
-    """Read a set of one layout."""
     path = one_of(folder, layout.tables, name, ("", "data/"))
     tables = [path.with_name(table) for table in layout.sides] or [path]
     if "*" in layout.tables[0] and not folder.is_file():
@@ -73,7 +70,8 @@ def read_layout(name: str, layout: Layout, folder: Path) -> RatedImages:
     others = dict.fromkeys(column for column in (*columns, layout.prompt, layout.part) if column)
     rows = []
     for table in tables:
-        for record, scores in scored(table, layout.scores, *others, named=layout.named):
+        for line, record in read_records(table, (*others, *layout.scores), layout.named):
+            scores = {ours: number(record[theirs], theirs, table, line) for theirs, ours in layout.scores.items()}
             picture = _below(path.parent, layout.places, layout.picture.format_map(record))
             content, part = layout.content.format_map(record), PARTS.get(record.get(layout.part, "").strip(), "")
             prompt, part = record.get(layout.prompt, ""), layout.sides.get(table.name, part)
@@ -248,10 +246,6 @@ def _permutations(index: Any, ids: Any, count: int, path: Path) -> tuple[tuple[i
         raise ConfigError(f"'{printable(path)}': its orders name id {error}, which no picture has.") from None
 
 
-SPAQ_FILE = "MOS and Image attribute scores"
-SPAQ_DIMENSIONS = ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")
-
-
 def read_koniq(folder: Path) -> RatedImages:
     """Read KonIQ-10k, with its own split where its file has one.
 
@@ -276,9 +270,11 @@ LAYOUTS = {
         ("data.csv",), "{name}", {"mos_quality": MOS, "mos_align": "alignment"}, (*PLACES, ""), prompt="prompt"
     ),
     "spaq": Layout(
-        (f"Annotations/{SPAQ_FILE}.xlsx", f"Annotations/{SPAQ_FILE}.csv", f"{SPAQ_FILE}.xlsx", f"{SPAQ_FILE}.csv"),
+        ("Annotations/MOS and Image attribute scores.xlsx", "Annotations/MOS and Image attribute scores.csv",
+         "MOS and Image attribute scores.xlsx", "MOS and Image attribute scores.csv"),
         "{Image name}",
-        {"MOS": MOS} | {name: name.lower() for name in SPAQ_DIMENSIONS},
+        {"MOS": MOS}
+        | {name: name.lower() for name in ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")},
         ("../TestImage", "TestImage", "../Dataset/TestImage", "Dataset/TestImage"),
         100.0,
     ),

@@ -12,8 +12,6 @@ MOS = "mos"
 
 @dataclass(frozen=True, slots=True)
 class RatedImage:
-    """One picture and what people said of it."""
-
     path: Path
     scores: Mapping[str, float]
     """By column; `mos` is the overall opinion, high = good."""
@@ -43,7 +41,6 @@ class RatedImages:
         return len(self.rows)
 
     def scale(self, column: str = MOS) -> float:
-        """Return the upper end of one column's scale."""
         if column not in self.columns:
             accepted = ", ".join(self.columns)
             raise ConfigError(f"'{self.name}' has no scores '{column}': {accepted}{nearest(column, self.columns)}")

@@ -13,8 +13,6 @@ SplitKind = Literal["random", "prompt", "content", "folds", "parts"]
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How a set is divided."""
-
     kind: SplitKind = "prompt"
     """random: pictures at random, as most papers do. prompt, content: pictures that share a prompt or a pristine
     picture stay together. folds: a published order of the rows cut into `folds`; at random where none is published.
@@ -27,7 +25,6 @@ class SplitPlan:
     """Which of several divisions; another number gives another one. For "folds": which published order."""
     folds: int = 5
     fold: int = 5
-    """The fold that tests, counted from 1."""
 
     def __post_init__(self) -> None:
         if not 0 < self.train < 1:
@@ -51,9 +48,19 @@ class Split:
 def split(data: RatedImages, plan: SplitPlan) -> Split:
     """Divide a set; the same plan divides it in the same way."""
     if plan.kind == "folds" and data.permutations:
-        found = _folds(data, plan)
+        if plan.repeat >= len(data.permutations):
+            raise ConfigError(
+                f"'{data.name}' publishes {len(data.permutations)} orders of its rows, but repeat {plan.repeat} "
+                "(from 0) was asked for; choose another repeat or another kind of split."
+            )
+        order = data.permutations[plan.repeat]
+        low, high = int((plan.fold - 1) / plan.folds * len(order)), int(plan.fold / plan.folds * len(order))
+        found = Split(order[:low] + order[high:], order[low:high])
     elif plan.kind == "parts":
-        found = _parts(data)
+        train, test = (tuple(n for n, r in enumerate(data.rows) if r.part == side) for side in ("train", "test"))
+        if not train or not test:
+            raise ConfigError(f"'{data.name}' does not say which pictures train and which test: choose another split.")
+        found = Split(train, test)
     else:
         found = _shuffled(data, plan)
     if len(found.train) < 2 or len(found.test) < 2:
@@ -91,25 +98,6 @@ def _shuffled(data: RatedImages, plan: SplitPlan) -> Split:
     for group in order:
         (train if len(train) + len(group) / 2 <= wanted else test).extend(group)
     return Split(tuple(sorted(train)), tuple(sorted(test)))
-
-
-def _folds(data: RatedImages, plan: SplitPlan) -> Split:
-    if plan.repeat >= len(data.permutations):
-        raise ConfigError(
-            f"'{data.name}' publishes {len(data.permutations)} orders of its rows, but repeat {plan.repeat} "
-            "(from 0) was asked for; choose another repeat or another kind of split."
-        )
-    order = data.permutations[plan.repeat]
-    low, high = int((plan.fold - 1) / plan.folds * len(order)), int(plan.fold / plan.folds * len(order))
-    return Split(order[:low] + order[high:], order[low:high])
-
-
-def _parts(data: RatedImages) -> Split:
-    """Take the published sides; a validation part belongs to neither."""
-    sides = {name: tuple(n for n, row in enumerate(data.rows) if row.part == name) for name in ("train", "test")}
-    if not sides["train"] or not sides["test"]:
-        raise ConfigError(f"'{data.name}' does not say which pictures train and which test: choose another split.")
-    return Split(sides["train"], sides["test"])
 
 
 SHARED: dict[str, tuple[str, Callable[[RatedImage], Hashable]]] = {

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from grefine.errors import ConfigError, MetricUnavailable, nearest
 from grefine.io.picture import printable
@@ -37,14 +39,6 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
     return rated(name or path.stem, rows, where=path)
 
 
-def scored(
-    path: Path, values: Mapping[str, str], *others: str, named: tuple[str, ...] = ()
-) -> Iterator[tuple[Mapping[str, str], dict[str, float]]]:
-    """Yield (record, scores by our name) of every line; `values` maps columns to our names."""
-    for line, record in read_records(path, (*others, *values), named):
-        yield record, {ours: number(record[theirs], theirs, path, line) for theirs, ours in values.items()}
-
-
 def read_records(
     path: Path, required: tuple[str, ...], named: tuple[str, ...] = ()
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
@@ -52,9 +46,17 @@ def read_records(
 
     With `named` the first columns are called so: in a workbook whatever its heading says, and in a text without one.
     """
-    rows = _sheet(path) if path.suffix.lower() == ".xlsx" else _csv(path)
-    if named and path.suffix.lower() == ".xlsx":
-        next(rows, None)
+    if path.suffix.lower() == ".xlsx":
+        rows = _sheet(path)
+        if named:
+            next(rows, None)
+    else:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"Cannot read the table '{printable(path)}': {error}.") from error
+        reader = csv.reader(io.StringIO(text, newline=""))
+        rows = ((reader.line_num, row) for row in reader)
     if named:
         for line, row in rows:
             cells = row if len(row) >= len(named) else re.split(r"[,\s]+", " ".join(row).strip())
@@ -80,15 +82,6 @@ def read_records(
         yield line, {c: v for c, v in zip(heading, row, strict=True) if c}
 
 
-def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the table '{printable(path)}': {error}.") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
-    return ((reader.line_num, row) for row in reader)
-
-
 def _sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         from openpyxl import load_workbook
@@ -104,7 +97,6 @@ def _sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def number(text: str, column: str, path: Path, line: int) -> float:
-    """Read a score."""
     try:
         value = float(text)
     except ValueError:
@@ -112,9 +104,6 @@ def number(text: str, column: str, path: Path, line: int) -> float:
     if not math.isfinite(value):
         raise ConfigError(f"'{printable(path)}' line {line}: the score '{text}' in column '{column}' is no number.")
     return value
-
-
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def read_mat(path: Path, fields: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
@@ -125,7 +114,17 @@ def read_mat(path: Path, fields: Sequence[str], optional: Sequence[str] = ()) ->
     except OSError as error:
         raise ConfigError(f"Cannot read '{printable(path)}': {error.strerror or error}.") from error
     # HDF5 allows a block of the owner's before its own first byte; MATLAB puts 512 bytes there.
-    found = _hdf5(path, (*fields, *optional)) if _HDF5 in head else _classic(path, (*fields, *optional))
+    if b"\x89HDF\r\n\x1a\n" in head:
+        found = _hdf5(path, (*fields, *optional))
+    else:
+        try:
+            stored = loadmat(path)
+        except (ValueError, TypeError, NotImplementedError, OSError, MatReadError) as error:
+            raise ConfigError(f"'{printable(path)}' is no MATLAB file: {error}.") from error
+        found = {name: stored[name] for name in (*fields, *optional) if name in stored}
+        for name, value in found.items():
+            if value.dtype == object:
+                found[name] = ["".join(map(str, np.ravel(v))) for v in value.flatten("F")]
     for name in fields:
         if name not in found:
             raise ConfigError(f"'{printable(path)}' has no field '{name}'; it should hold {', '.join(fields)}.")
@@ -139,38 +138,12 @@ def _hdf5(path: Path, names: Sequence[str]) -> dict[str, Any]:
         raise MetricUnavailable(
             f"'{printable(path)}' is a MATLAB 7.3 file: `pip install grefine[train]` brings h5py, which reads it."
         ) from error
-    found: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
-        for name in names:
-            if name not in file:
-                continue
-            stored: Any = file[name]
-            if stored.dtype == h5py.ref_dtype:
-                found[name] = [_characters(file[reference][()]) for reference in stored[()].T.flatten()]
-            else:
-                found[name] = stored[()].T
-    return found
-
-
-def _characters(codes: np.ndarray) -> str:
-    """Decode UTF-16 code units; an empty text is stored as its size, which is no text."""
-    if codes.dtype != np.uint16:
-        return ""
-    return codes.T.flatten().tobytes().decode("utf-16-le", "replace")
-
-
-def _classic(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        stored = loadmat(path)
-    except (ValueError, TypeError, NotImplementedError, OSError, MatReadError) as error:
-        raise ConfigError(f"'{printable(path)}' is no MATLAB file: {error}.") from error
-    found: dict[str, Any] = {}
-    for name in names:
-        if name in stored:
-            value = stored[name]
-            texts = value.dtype == object
-            found[name] = ["".join(map(str, np.ravel(v))) for v in value.flatten("F")] if texts else value
+        found: dict[str, Any] = {name: file[name][()].T for name in names if name in file}  # type: ignore[index]
+        for name, value in found.items():
+            if value.dtype == h5py.ref_dtype:
+                # Texts are UTF-16 code units; an empty one is stored as its size, which is no text.
+                codes: list[Any] = [file[reference][()] for reference in value.flatten()]  # type: ignore[index]
+                texts = (c.T.flatten().tobytes() if c.dtype == np.uint16 else b"" for c in codes)
+                found[name] = [text.decode("utf-16-le", "replace") for text in texts]
     return found

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError
@@ -17,7 +17,7 @@ from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
 from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
 from grefine.scorers.protocol import to_tensor
 from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.judges.pool import Batch, Sample, flipped, random_crop, shorter_side
+from grefine.training.judges.pool import Batch, Sample, random_crop, shorter_side
 from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, part_options
 from grefine.training.losses import norm_in_norm
 
@@ -33,30 +33,24 @@ class MDIQARecipe(RatedRecipe):
     train_side: int = 0
     """Shorter side to which pictures are brought before they are cropped; 0 leaves them."""
     test_side: int = 0
-    """The same for evaluation."""
     test_crop: int = 0
     """Side of the middle square that is evaluated; 0 takes the whole picture."""
     norm_weight: float = 1.0
-    """Of norm-in-norm."""
     error_weight: float = 1.0
-    """Of the squared error."""
     trunk_steps: int = 0
     """Steps after which the trunk is frozen and the optimiser forgets; 0 trains it to the end."""
 
 
 class _Cropped(Stage):
-    """How both kinds of stage cut pictures."""
-
     recipe: MDIQARecipe
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
-        """Return a mirrored or plain random crop."""
         if self.recipe.train_side:
             image = shorter_side(image, self.recipe.train_side)
-        return {"image": to_tensor(random_crop(flipped(image, rng), self.recipe.crop, rng))}
+        image = ImageOps.mirror(image) if rng.random() < 0.5 else image
+        return {"image": to_tensor(random_crop(image, self.recipe.crop, rng))}
 
     def evaluated(self, row: RatedImage) -> Tensor:
-        """Return `(1, 3, H, W)` as it is evaluated."""
         image = read_image(row.path).rgb
         if self.recipe.test_side:
             image = shorter_side(image, self.recipe.test_side)
@@ -126,7 +120,11 @@ class FusionStage(_Cropped):
         begin_with(self.fusion.weights.trunk, recipe.start, "weights")
         begin_with(self.fusion.semantics.visual, recipe.start, "clip", frozen=True)
         begin_attention(self.fusion.local)
-        begin_positive(self.fusion.local.overall)
+        # The last layers are drawn positive, so that at first a better dimension never lowers the overall score.
+        for layer in self.fusion.local.overall.modules():
+            if isinstance(layer, nn.Linear):
+                for parameter in (layer.weight, layer.bias):
+                    parameter.data.copy_((torch.randn(parameter.shape) * 0.1).abs())
         for part in (self.module.technology, self.module.aesthetic, self.fusion.semantics):
             part.requires_grad_(False)
 
@@ -165,12 +163,3 @@ def begin_attention(net: nn.Module) -> None:
             for layer in block.modules():
                 if isinstance(layer, nn.Linear):
                     nn.init.kaiming_normal_(layer.weight)
-
-
-@torch.no_grad()
-def begin_positive(net: nn.Module) -> None:
-    """Draw the last layers positive, so that at first a better dimension never lowers the overall score."""
-    for layer in net.modules():
-        if isinstance(layer, nn.Linear):
-            for parameter in (layer.weight, layer.bias):
-                parameter.copy_((torch.randn(parameter.shape) * 0.1).abs())

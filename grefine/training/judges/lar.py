@@ -120,11 +120,8 @@ class MergedStage(Stage):
 def compare(recipe: LARRecipe, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Return squared error plus what is missing to full correlation within the batch."""
     error, missing = F.mse_loss(scores, labels), 1 - batch_pearson(scores, labels)
-    return {
-        "loss": recipe.error_weight * error + recipe.correlation_weight * missing,
-        "mse": error,
-        "pearson": missing,
-    }
+    loss = recipe.error_weight * error + recipe.correlation_weight * missing
+    return {"loss": loss, "mse": error, "pearson": missing}
 
 
 def batch_pearson(scores: Tensor, labels: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,20 +23,11 @@ from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.scorers.protocol import to_tensor, tokens
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
 from grefine.training.judges.pool import Batch, Sample, random_crop
-from grefine.training.judges.stage import (
-    PartStage,
-    RatedRecipe,
-    Stage,
-    begin_with,
-    named_start,
-    part_options,
-)
+from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, named_start, part_options
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is kept."""
-
     image: bool = True
     """The features of the crops (visual degradation); without, the prompt's tokens alone are pooled and rated."""
     prompt: bool = True
@@ -63,7 +55,6 @@ class AblatedHead(MoEHead):
             self.gating, self.experts = nn.Linear(whole.gating.in_features, 1), whole.experts[:1]
 
     def forward(self, features: Tensor, text: Tensor, prior: Tensor | None = None) -> Ratings:
-        """Rate as `MoEHead` does, with what is left."""
         if not self.kept.prompt:
             return self.rate(self.seen(features, prior).mean(2))
         read = self.norm_text(text @ self.text_projection)
@@ -90,7 +81,6 @@ class MoERecipe(RatedRecipe):
     drop_path: float = 0.1
     """Stochastic depth of the last block of the image encoder; it rises linearly from the first."""
     tokenizer: str = "bert-base-uncased"
-    """Folder or Hub id."""
     ablation: Ablation = Ablation()
 
 
@@ -154,7 +144,13 @@ class MainStage(Stage):
             load_group(model.text, loaded.text.state_dict(), f"'{reward}'")
         ablate(model, recipe.ablation)
         self.columns = tuple(MOS if name == "quality" else name for name in model.config["outputs"])
-        self.tokenizer = _tokenizer(recipe.tokenizer)
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(recipe.tokenizer)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"The tokenizer '{recipe.tokenizer}' is not on this machine and could not be fetched: name a folder "
+                "that holds it."
+            ) from error
         for part in self.priors.values():
             part.requires_grad_(False)
         for tower, layers, last in (
@@ -194,7 +190,6 @@ class MainStage(Stage):
 
 
 def random_crops(image: Image.Image, side: int, count: int, rng: random.Random) -> Tensor:
-    """Return `(count, 3, side, side)` squares from anywhere in a picture."""
     return torch.stack([to_tensor(random_crop(image, side, rng)) for _ in range(count)])
 
 
@@ -210,26 +205,17 @@ def freeze_until(module: nn.Module, below: Sequence[str], last: str) -> None:
 
 def drop_paths(encoder: Any, most: float) -> None:
     """Leave out halves of blocks for some pictures while training: BLIP's drop path, which transformers lacks."""
+
+    def dropped(share: float, module: nn.Module, _: Any, out: Any) -> Any:
+        if not module.training or share == 0:
+            return out
+        value = out[0] if isinstance(out, tuple) else out
+        kept = torch.rand(len(value), *(1,) * (value.dim() - 1), device=value.device) >= share
+        value = value * kept / (1 - share)
+        return (value, *out[1:]) if isinstance(out, tuple) else value
+
     layers = encoder.encoder.layers
     for number, layer in enumerate(layers):
         share = most * number / max(1, len(layers) - 1)
         for half in (layer.self_attn, layer.mlp):
-            half.register_forward_hook(lambda module, _, out, share=share: _dropped(module, out, share))
-
-
-def _dropped(module: nn.Module, out: Any, share: float) -> Any:
-    if not module.training or share == 0:
-        return out
-    value = out[0] if isinstance(out, tuple) else out
-    kept = torch.rand(len(value), *(1,) * (value.dim() - 1), device=value.device) >= share
-    value = value * kept / (1 - share)
-    return (value, *out[1:]) if isinstance(out, tuple) else value
-
-
-def _tokenizer(name: str) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"The tokenizer '{name}' is not on this machine and could not be fetched: name a folder that holds it."
-        ) from error
+            half.register_forward_hook(partial(dropped, share))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError
@@ -66,7 +66,6 @@ class Order:
             )
 
     def parts(self, step: int) -> list[Batch]:
-        """Return the batches of a step."""
         epoch, inside = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._plan = epoch, self._made(epoch)
@@ -104,9 +103,9 @@ class Order:
 class Loader:
     """Read and cut the pictures of a step, and those of the next one meanwhile."""
 
-    def __init__(self, pool: Pool, order: Order, view: View, seed: int, workers: int = 4) -> None:
+    def __init__(self, pool: Pool, order: Order, view: View, seed: int) -> None:
         self.pool, self.order, self.view, self.seed = pool, order, view, seed
-        self._threads = ThreadPoolExecutor(workers)
+        self._threads = ThreadPoolExecutor(4)
         self._waiting: dict[int, list[list[Future[Sample]]]] = {}
 
     def step(self, number: int) -> list[tuple[Batch, Sample, Tensor]]:
@@ -121,7 +120,6 @@ class Loader:
         return found
 
     def close(self) -> None:
-        """Stop reading ahead."""
         self._threads.shutdown(cancel_futures=True)
 
     def _ask(self, number: int) -> list[list[Future[Sample]]]:
@@ -136,11 +134,6 @@ class Loader:
         return self.view(read_image(picture.path).rgb, picture, rng)
 
 
-def flipped(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Mirror every other picture."""
-    return ImageOps.mirror(image) if rng.random() < 0.5 else image
-
-
 def random_crop(image: Image.Image, side: int, rng: random.Random) -> Image.Image:
     """Cut a square anywhere; what is shorter gets black borders first."""
     image = pad_to(image, side)
@@ -149,7 +142,6 @@ def random_crop(image: Image.Image, side: int, rng: random.Random) -> Image.Imag
 
 
 def shorter_side(image: Image.Image, side: int) -> Image.Image:
-    """Scale so that the shorter side is `side`."""
     if min(image.size) == side:
         return image
     scale = side / min(image.size)

@@ -24,8 +24,6 @@ from grefine.training.judges.pool import Batch, Grouping, Sample
 
 @dataclass(frozen=True)
 class Optimiser:
-    """How weights move."""
-
     kind: Literal["adam", "adamw"] = "adamw"
     """adam adds the decay to the gradient (coupled L2), adamw shrinks the weights."""
     learning_rate: float = 1e-4
@@ -45,8 +43,6 @@ class Schedule:
 
 @dataclass(frozen=True)
 class RatedRecipe:
-    """The common part of all recipes on rated pictures."""
-
     geometry: dict[str, Any] = field(default_factory=dict)
     """Arguments of the network where it is not the published one."""
     start: dict[str, str] = field(default_factory=dict)
@@ -78,10 +74,6 @@ class RatedRecipe:
             raise ConfigError(f"validation is {self.validation}; it is a share above 0 and below 1.")
 
 
-BUDGET = ("epochs", "iterations", "every")
-"""Settings that may differ when a run is resumed."""
-
-
 def rate_of(settings: Schedule, per_epoch: int) -> Callable[[int], float]:
     """Return the learning-rate factor as a function of the step, counted from 0."""
     if settings.kind == "cosine-steps":
@@ -90,11 +82,7 @@ def rate_of(settings: Schedule, per_epoch: int) -> Callable[[int], float]:
         return lambda step: _wave(step // per_epoch / settings.period)
     if settings.kind == "warm-cosine":
         warm, whole = settings.warm * per_epoch, settings.period * per_epoch
-
-        def rise_and_fall(step: int) -> float:
-            return step / warm if step < warm else _wave(min(1.0, (step - warm) / (whole - warm)))
-
-        return rise_and_fall
+        return lambda step: step / warm if step < warm else _wave(min(1.0, (step - warm) / (whole - warm)))
     return lambda _: 1.0
 
 
@@ -116,7 +104,6 @@ class Stage:
     """How its batches are put together."""
 
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
-        """Return one training view."""
         raise NotImplementedError
 
     def train(self, step: int) -> bool:
@@ -133,15 +120,12 @@ class Stage:
         raise NotImplementedError
 
     def predict(self, rows: Sequence[RatedImage]) -> Tensor:
-        """Return `(N, columns)` for pictures as they are evaluated."""
         return torch.stack([self.rate(row) for row in rows]).view(len(rows), len(self.columns))
 
     def save(self, folder: Path) -> None:
-        """Write what later stages and users load."""
         self.module.save_pretrained(folder)
 
     def load(self, folder: Path) -> None:
-        """Take what `save` wrote."""
         load_saved(self.module, folder)
 
 
@@ -153,11 +137,9 @@ class PartStage(Stage):
     """What is written beside the part's weights."""
 
     def save(self, folder: Path) -> None:
-        """Write the part."""
         save_state(self.part, folder, self.about)
 
     def load(self, folder: Path) -> None:
-        """Read the part."""
         load_saved(self.part, folder)
 
 
@@ -178,8 +160,21 @@ def begin_with(module: nn.Module, start: Mapping[str, str], part: str, frozen: b
     if not (named := named_start(start, part, frozen)):
         return
     if named.startswith(("timm:", "open_clip:")):
+        library, _, name = named.partition(":")
+        try:
+            if library == "timm":
+                given = timm.create_model(name, pretrained=True).state_dict()
+            else:
+                model, _, tag = name.partition("/")
+                given = open_clip.create_model(model, pretrained=tag).visual.state_dict()
+        except Exception as error:  # noqa: BLE001 - they raise whatever their hub or their reader meets
+            first = (str(error).strip().splitlines() or [""])[0]
+            raise WeightsMissing(
+                f"{library} could not give the weights of '{name}' ({first}): be online once, or name a .safetensors "
+                "file."
+            ) from error
         own = module.state_dict()
-        load_group(module, {key: value for key, value in _fetched(named).items() if key in own}, f"'{named}'")
+        load_group(module, {key: value for key, value in given.items() if key in own}, f"'{named}'")
         return
     path = Path(named)
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
@@ -211,23 +206,7 @@ def _read(files: Iterable[Path]) -> dict[str, Tensor]:
     return {key: value for file in files for key, value in load_file(file).items()}
 
 
-def _fetched(named: str) -> dict[str, Tensor]:
-    """Return the weights that timm or open_clip (its image tower) fetch once or read from a file."""
-    library, _, name = named.partition(":")
-    try:
-        if library == "timm":
-            return timm.create_model(name, pretrained=True).state_dict()
-        model, _, tag = name.partition("/")
-        return open_clip.create_model(model, pretrained=tag).visual.state_dict()
-    except Exception as error:  # noqa: BLE001 - they raise whatever their hub or their reader meets
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise WeightsMissing(
-            f"{library} could not give the weights of '{name}' ({first}): be online once, or name a .safetensors file."
-        ) from error
-
-
 def save_state(module: nn.Module, folder: Path, about: Mapping[str, Any]) -> None:
-    """Write a part's weights and what it is."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, folder / "model.safetensors")
     (folder / "part.json").write_text(json.dumps(dict(about), indent=1), encoding="utf-8")

@@ -8,6 +8,7 @@ PQ-Map reads the same CLIP. A second loss therefore holds its factors where they
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +17,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError
-from grefine.indicators.aq_map import parsed_prompt
+from grefine.indicators.aq_map import parsed_prompt, scaled_logits
 from grefine.indicators.calibration import Calibration
+from grefine.indicators.defects import alignment_score
 from grefine.indicators.similarity import factor_logits
 from grefine.indicators.text_features import TextFeatures
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.training.loop import Record
-from grefine.training.maps.fit import Fit, FitSettings, errors
+from grefine.training.maps.fit import Fit, FitSettings, agreement, errors
 from grefine.training.maps.opinions import Opinions
-from grefine.training.maps.scores import agreement, alignment_scores
+from grefine.types import ParsedPrompt
 
 
 @dataclass(frozen=True)
 class AQSettings(FitSettings):
-    """What is fitted and how."""
-
     text: bool = True
     """The text tower and CLIP's scale move."""
     image_blocks: int = 0
@@ -65,24 +65,37 @@ def moving(clip: ClipSurgery, settings: AQSettings) -> list[nn.Parameter]:
     return [p for p in clip.parameters() if p.requires_grad]
 
 
-@dataclass
-class Quality:
-    """PQ-Map's factors as they were before training."""
-
-    teacher: ClipSurgery
-    """The CLIP before training."""
-    prompts: PQPrompts
-
-    def __post_init__(self) -> None:
-        self.norm = self.prompts.config["feature_norm"]
-        with torch.no_grad():
-            self.texts = self.prompts(self.teacher)
-
-    def change(self, clip: ClipSurgery, features: Tensor, before: Tensor) -> Tensor:
-        """Return the mean squared change of all factors at all tokens; both features `(B, 1 + N, D)`."""
-        was = factor_logits(before, self.texts, self.norm).softmax(-1)[..., 0]
-        now = factor_logits(features, self.prompts(clip), self.norm).softmax(-1)[..., 0]
-        return F.mse_loss(now, was)
+def alignment_scores(
+    features: Tensor,
+    image_of: Tensor,
+    prompts: Sequence[ParsedPrompt],
+    texts: TextFeatures,
+    calibration: Calibration,
+) -> Tensor:
+    """Return a `(P,)` of prompts, each about its own picture. (Eq. 5, 8)"""
+    parts = [[phrase.text for phrase in prompt.phrases] for prompt in prompts]
+    asked = list(
+        dict.fromkeys(text for prompt, own in zip(prompts, parts, strict=True) for text in (prompt.text, *own))
+    )
+    encoded = texts.encode([*asked, ""])
+    at = {text: column for column, text in enumerate(asked)}
+    seen = F.normalize(features, dim=-1)
+    own_scale = texts.clip.logit_scale.exp()
+    # The whole prompt has nobody to compete with.
+    paired = "empty" if calibration.redundant == "compete" else calibration.redundant
+    scores: list[Any] = []
+    for row, (prompt, own) in enumerate(zip(prompts, parts, strict=True)):
+        tokens = seen[int(image_of[row])]
+        columns = [at[prompt.text], *(at[text] for text in own), len(asked)]
+        cosines = tokens @ encoded[columns].T
+        whole = scaled_logits(cosines[:1][:, [0, -1]], calibration.prompts, own_scale, paired)[0, 0].sigmoid()
+        places = cosines[:1, 1:] if calibration.phrase_score == "class" else cosines[1:, 1:]
+        logits = scaled_logits(places, calibration.phrases, own_scale, calibration.redundant)
+        chances = logits.softmax(dim=-1)[:, :-1] if calibration.redundant == "compete" else logits.sigmoid()
+        judged = [j for j, phrase in enumerate(prompt.phrases) if phrase.drawable and not phrase.negated]
+        aligned: list[Any] = [chances[:, j].amax() for j in judged]
+        scores.append(alignment_score(whole, aligned, calibration.beta, "worst3"))  # type: ignore[arg-type]
+    return torch.stack(scores)
 
 
 def fit_alignment(
@@ -102,12 +115,19 @@ def fit_alignment(
     prompts.to(device).float().eval().requires_grad_(False)
     teacher = (before or copy.deepcopy(clip)).to(device).float().eval().requires_grad_(False)
     parameters = moving(clip, settings)
-    texts, quality, measured = TextFeatures(clip, tokenizer), Quality(teacher, prompts), fit.source.held_out()
+    texts, norm, measured = TextFeatures(clip, tokenizer), prompts.config["feature_norm"], fit.source.held_out()
     with torch.no_grad():
+        texts_before = prompts(teacher)
         held_out = [(part, teacher(part.look(range(part.count)))) for part in measured.parts()]
 
     def features_of(data: Opinions, was: Tensor) -> Tensor:
         return clip(data.look(range(data.count))) if settings.image_blocks else was
+
+    def quality_change(features: Tensor, before: Tensor) -> Tensor:
+        """Return the mean squared change of PQ-Map's factors at all tokens; both features `(B, 1 + N, D)`."""
+        was = factor_logits(before, texts_before, norm).softmax(-1)[..., 0]
+        now = factor_logits(features, prompts(clip), norm).softmax(-1)[..., 0]
+        return F.mse_loss(now, was)
 
     def score(data: Opinions, features: Tensor) -> tuple[Tensor, Tensor]:
         parsed = [parsed_prompt(text) for text in data.prompts]
@@ -123,7 +143,7 @@ def fit_alignment(
             was = teacher(data.look(range(data.count)))
         features = features_of(data, was)
         found = errors(*score(data, features), settings.order_weight)
-        found["quality_change"] = quality.change(clip, features, was)
+        found["quality_change"] = quality_change(features, was)
         found["loss"] = found["loss"] + settings.keep_quality * found["quality_change"]
         return found
 
@@ -132,7 +152,7 @@ def fit_alignment(
         scored, change = [], 0.0
         for part, was in held_out:
             features = features_of(part, was)
-            change += float(quality.change(clip, features, was)) * part.count
+            change += float(quality_change(features, was)) * part.count
             scored.append([x.cpu() for x in score(part, features)])
         found, opinions = (torch.cat(side) for side in zip(*scored, strict=True))
         return agreement(found, opinions) | {"quality_rms_change": (change / measured.count) ** 0.5}

@@ -1,15 +1,17 @@
-"""What both maps' fits share: settings, the error on opinions, and the run with its record."""
+"""What both maps' fits share: settings, the error on opinions, what is measured, and the run with its record."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from grefine.evaluate.correlation import plcc, srcc
 from grefine.training.datasets.splits import SplitPlan
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
@@ -21,7 +23,6 @@ class FitSettings:
     """How a map is fitted (configs/train/pq, configs/train/aq)."""
 
     batch: int = 32
-    """Opinions per step."""
     epochs: int = 50
     """Over a table; the toy world has no end and needs a budget."""
     learning_rate: float = 1e-3
@@ -34,13 +35,27 @@ class FitSettings:
 
 
 def errors(found: Tensor, opinions: Tensor, order_weight: float) -> dict[str, Tensor]:
-    """Compare scores with opinions, both `(P,)`."""
     losses = {"mse": F.mse_loss(found, opinions)}
     losses["loss"] = losses["mse"]
     if order_weight and len(opinions) > 1:
         losses["order"] = correlation_loss(found, opinions)
         losses["loss"] = losses["loss"] + order_weight * losses["order"]
     return losses
+
+
+def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
+    """Return rank and linear correlation (0 where either does not vary) and the root of the mean squared error."""
+    a, b = scores.double().numpy(), opinions.double().numpy()
+    found = {"srcc": srcc(a, b), "plcc": plcc(a, b), "rmse": float(np.sqrt(np.mean((a - b) ** 2)))}
+    return {name: 0.0 if np.isnan(value) else value for name, value in found.items()}
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Return the area under the precision-recall curve of flat scores against bool truth."""
+    order = np.argsort(-scores, kind="stable")
+    hits = truth[order]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float((precision * hits).sum() / max(hits.sum(), 1))
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,6 @@ class Fit:
     out: Path
     source: OpinionSource
     settings: Any
-    """`FitSettings` of the map."""
     budget: Budget
     accelerator: Accelerator
     identity: dict[str, Any] = field(default_factory=dict)

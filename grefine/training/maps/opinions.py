@@ -32,7 +32,6 @@ class Opinions:
     look: Callable[[Sequence[int]], Tensor]
     """Gives the pixels of some of the pictures as CLIP wants them, `(n, 3, S, S)`."""
     count: int
-    """Pictures."""
     image_of: Tensor
     """`(P,)` long, the picture that each opinion is about."""
     opinions: Tensor
@@ -40,30 +39,29 @@ class Opinions:
     factors: Tensor
     """`(P, 3)` technical, rational and natural quality in 0..1, NaN where nobody said."""
     prompts: tuple[str, ...] = ()
-    """One per opinion, for alignment."""
     damage: Tensor | None = None
     """`(B, H, W)` bool where the picture is truly bad, if that is known."""
 
     def parts(self) -> "list[Opinions]":
         """Cut into batches of at most `CHUNK` pictures, each with the opinions about them."""
-        return [self._part(start, min(start + CHUNK, self.count)) for start in range(0, self.count, CHUNK)]
-
-    def _part(self, first: int, end: int) -> "Opinions":
-        rows = ((self.image_of >= first) & (self.image_of < end)).nonzero()[:, 0]
-        return Opinions(
-            self.keys[first:end],
-            lambda chosen: self.look([first + row for row in chosen]),
-            end - first,
-            self.image_of[rows] - first,
-            self.opinions[rows],
-            self.factors[rows],
-            tuple(self.prompts[int(row)] for row in rows),
-        )
+        found = []
+        for first in range(0, self.count, CHUNK):
+            end = min(first + CHUNK, self.count)
+            rows = ((self.image_of >= first) & (self.image_of < end)).nonzero()[:, 0]
+            part = Opinions(
+                self.keys[first:end],
+                lambda chosen, first=first: self.look([first + row for row in chosen]),
+                end - first,
+                self.image_of[rows] - first,
+                self.opinions[rows],
+                self.factors[rows],
+                tuple(self.prompts[int(row)] for row in rows),
+            )
+            found.append(part)
+        return found
 
 
 class OpinionSource(Protocol):
-    """Where batches come from."""
-
     identity: str
     """What changes when the data do, so that nobody goes on from other data by mistake."""
     size: int | None
@@ -82,7 +80,6 @@ ALIGNMENT = "alignment"
 """Column with opinions on alignment, where `mos` is about quality."""
 FEWEST = 20
 """Pictures below which nothing can be learnt and held out."""
-MOST_HELD_OUT = 1000
 
 
 class RatedTable:
@@ -115,10 +112,9 @@ class RatedTable:
         factors = [self.data.labels(f) if f in self.data.columns else [math.nan] * len(rows) for f in FACTORS[1:]]
         self.factors = torch.tensor(factors).T
         divided = split(self.data, plan)
-        self.training, self.measuring = divided.train, divided.test[:MOST_HELD_OUT]
+        self.training, self.measuring = divided.train, divided.test[:1000]
         self.size = len(self.training)
-        text = "\n".join(f"{row.path.name}|{dict(row.scores)}|{row.prompt}" for row in rows)
-        self.identity = content_hash(text)
+        self.identity = content_hash("\n".join(f"{r.path.name}|{dict(r.scores)}|{r.prompt}" for r in rows))
 
     def draw(self, number: int, count: int) -> Opinions:
         """Return batch `number`; the last one of an epoch may be smaller."""
@@ -127,7 +123,6 @@ class RatedTable:
         return self._rated([self.training[int(i)] for i in order[at * count : (at + 1) * count]])
 
     def held_out(self) -> Opinions:
-        """Return the opinions that only measure."""
         return self._rated(self.measuring)
 
     def _rated(self, numbers: Sequence[int]) -> Opinions:

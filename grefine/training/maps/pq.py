@@ -15,26 +15,23 @@ from torch import Tensor
 
 from grefine.indicators.calibration import BOUNDS, Calibration
 from grefine.indicators.grids import resize
+from grefine.indicators.pq_map import cask
 from grefine.indicators.similarity import normalise_features
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.training.loop import Record
-from grefine.training.maps.fit import Fit, FitSettings, errors
+from grefine.training.maps.fit import Fit, FitSettings, agreement, average_precision, errors
 from grefine.training.maps.opinions import CHUNK, Opinions
-from grefine.training.maps.scores import agreement, average_precision, quality_scores
 from grefine.types import FeatureNorm
 
 
 @dataclass(frozen=True)
 class PQSettings(FitSettings):
-    """What is fitted and how."""
-
     start: Literal["pipeline", "fresh"] = "pipeline"
     """Go on from the pipeline's prompts, or begin with random contexts."""
     n_ctx: int = 16
     """Learned vectors per text of fresh prompts."""
     feature_norm: FeatureNorm = "channel"
-    """How features meet fresh prompts."""
     bounds: tuple[float, float, float] = BOUNDS
     """User bounds that alpha is multiplied by."""
     factor_weight: float = 1.0
@@ -49,7 +46,6 @@ class ClassTokens:
 
     @torch.no_grad()
     def __call__(self, rated: Opinions) -> Tensor:
-        """Return `(B, D)`."""
         if not rated.keys:
             return self.tokens(rated)[:, 0]
         new = [row for row, key in enumerate(rated.keys) if key not in self.known]
@@ -65,6 +61,17 @@ class ClassTokens:
     def _looks(self, rated: Opinions, rows: Sequence[int]) -> Iterator[Tensor]:
         for start in range(0, len(rows), CHUNK):
             yield normalise_features(self.clip(rated.look(rows[start : start + CHUNK])).float(), self.norm)
+
+
+def quality_scores(tokens: Tensor, texts: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return p `(...)` and the four factors `(..., 4)` of tokens. (Eq. 3)
+
+    Tokens `(..., D)` are normalised already; texts `(4, 2, D)` are encoded prompts, good before bad; limits `(3,)` are
+    alpha times user bounds.
+    """
+    logits = torch.einsum("...d,fsd->...fs", tokens, texts)
+    chances = logits.softmax(dim=-1)[..., 0]
+    return cask(chances, limits), chances
 
 
 def fit_prompts(fit: Fit, clip: ClipSurgery, prompts: PQPrompts, calibration: Calibration) -> Record:

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +46,12 @@ def train_map(
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Fit one map to opinions, or go on: PQ-Map's prompts (`out`/pq_prompts) or the CLIP of AQ-Map (`out`/clip)."""
-    settings = _settings(kind, config, seed)
+    schema: type[PQSettings | AQSettings] = PQSettings if kind == "pq" else AQSettings
+    settings = load_config(config_file(f"train/{kind}", config or "paper"), schema)
+    if min(settings.batch - 1, settings.epochs) < 1 or settings.learning_rate <= 0:
+        raise ConfigError("batch must be at least 2, epochs at least 1 and learning_rate above 0.")
+    if seed is not None:
+        settings = replace(settings, seed=seed)
     clip = load_clip(pipeline).float()
     if source is not None:
         opinions = source(clip, settings)
@@ -71,35 +75,19 @@ def train_map(
     fit = Fit(kind, out, opinions, settings, budget, Accelerator(cpu=cpu), identity)
     calibration, resumed = stored_calibration(pipeline), bool(record.samples)
     if isinstance(settings, PQSettings):
-        record = fit_prompts(fit, clip, _prompts(out, pipeline, clip, settings, resumed), calibration)
-        return _finish(out, "pq_prompts", record)
-    fitted = ClipSurgery.from_pretrained(out / "clip") if resumed else load_clip(pipeline)
-    record = fit_alignment(fit, fitted, load_tokenizer(pipeline), load_prompts(pipeline), calibration, clip)
-    return _finish(out, "clip", record)
-
-
-train_pq = partial(train_map, "pq")
-train_aq = partial(train_map, "aq")
-
-
-def _prompts(out: Path, pipeline: str | Path, clip: ClipSurgery, settings: PQSettings, resumed: bool) -> PQPrompts:
-    if resumed:
-        return PQPrompts.from_pretrained(out / "pq_prompts")
-    if settings.start == "pipeline":
-        return load_prompts(pipeline)
-    return PQPrompts.from_clip(clip, load_tokenizer(pipeline), settings.n_ctx, feature_norm=settings.feature_norm)
-
-
-def _settings(kind: str, config: str | Path | None, seed: int | None) -> PQSettings | AQSettings:
-    file = config_file(f"train/{kind}", config or "paper")
-    settings: PQSettings | AQSettings = load_config(file, {"pq": PQSettings, "aq": AQSettings}[kind])
-    if min(settings.batch - 1, settings.epochs) < 1 or settings.learning_rate <= 0:
-        raise ConfigError("batch must be at least 2, epochs at least 1 and learning_rate above 0.")
-    return settings if seed is None else replace(settings, seed=seed)
-
-
-def _finish(out: Path, component: str, record: Record) -> dict[str, Any]:
-    """Draw the curves and write down what was measured before and after."""
+        component = "pq_prompts"
+        if resumed:
+            prompts = PQPrompts.from_pretrained(out / component)
+        elif settings.start == "pipeline":
+            prompts = load_prompts(pipeline)
+        else:
+            tokenizer = load_tokenizer(pipeline)
+            prompts = PQPrompts.from_clip(clip, tokenizer, settings.n_ctx, feature_norm=settings.feature_norm)
+        record = fit_prompts(fit, clip, prompts, calibration)
+    else:
+        component = "clip"
+        fitted = ClipSurgery.from_pretrained(out / component) if resumed else load_clip(pipeline)
+        record = fit_alignment(fit, fitted, load_tokenizer(pipeline), load_prompts(pipeline), calibration, clip)
     curves(record, out / "training" / f"{record.name}.png")
     names = [name for name in record.rows[0] if name not in ("step", "samples", "cpu_seconds")]
     found = {
