@@ -41,7 +41,7 @@ def main() -> None:
     for steps in (10, 4, 2, 0):
         with patch.object(RefineConfig, "steps", lambda *_, steps=steps: (10, max(steps, 1))):
             restorer = None if steps else "none"
-            after = Runner(pipe)("stage 2", cases, steps=20, guard=False, restorer=restorer).images
+            after = Runner(pipe)("stage 2", cases, num_inference_steps=20, guard=False, restorer=restorer).images
         first = after if first is None else first
         verdicts = judge(judges, bands, cases, after)
         good, damaged, coloured = (verdicts[a:b] for a, b in ((0, count), (count, 3 * count), (3 * count, None)))

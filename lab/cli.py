@@ -1,6 +1,8 @@
 """`python -m lab bench | plans | train | house`: what makes and measures the embedded pipeline; not in the wheel."""
 
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,9 @@ from typing import Any
 import typer
 
 from grefine.cli.main import run
+from grefine.errors import ConfigError
+from grefine.io.atomic import write_text
+from grefine.resources import bundled
 
 app = typer.Typer(
     name="lab", help="Make and measure the embedded pipeline.", no_args_is_help=True, add_completion=False
@@ -39,24 +44,14 @@ def bench(
     """Maps, repaints and the whole chain on scenes of the toy world, judged by nets that no pipeline loads."""
     from lab.bench.run import bench_toyworld
 
-    report = bench_toyworld(
-        pipeline,
-        quick=quick,
-        seed=seed,
-        device=device,
-        native=native,
-        contrastive=contrastive,
-        gallery=gallery,
-        say=lambda line: typer.echo(line, err=True),
-    )
+    report = bench_toyworld(pipeline, quick, seed, device, native, contrastive, gallery, say)
     typer.echo(report.markdown(), nl=False)
     if json_:
-        report.write_json(json_)
+        write_text(json_, json.dumps(report.to_dict(), indent=1) + "\n")
     if raw:
-        report.write_raw(raw)
+        write_text(raw, "".join(json.dumps(record) + "\n" for record in report.raw))
     if markdown:
-        markdown.parent.mkdir(parents=True, exist_ok=True)
-        markdown.write_text(report.markdown(), encoding="utf-8")
+        write_text(markdown, report.markdown())
 
 
 @app.command()
@@ -86,19 +81,17 @@ def tiny(
     as_json: bool = AS_JSON,
 ) -> None:
     """Train the embedded pipeline on the toy world, or go on training it."""
-    from grefine.errors import ConfigError
-    from grefine.resources import bundled
     from lab.tiny.recipe import CONTROLS, train_again, train_tiny
 
-    names = [name.strip() for name in parts.split(",") if name.strip()]
+    names, cpu = [name.strip() for name in parts.split(",") if name.strip()], device == "cpu"
     if again and (minutes or steps or names or seed is not None):
         raise ConfigError("--again takes budget, parts and seeds from the bundled records: leave them out.")
     if not again and (minutes is None) == (steps is None):
         raise ConfigError("Give a budget: --minutes N or --steps N, or --again.")
     if again:
-        found = train_again(out, bundled("pipelines") / "tiny" / "training", device == "cpu")
+        found = train_again(out, bundled("pipelines") / "tiny" / "training", cpu)
     else:
-        found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=device == "cpu")
+        found = train_tiny(out, minutes=minutes, steps=steps, parts=names, seed=seed, cpu=cpu)
     whole = all((out / name).is_dir() for name in ("vae", "unet", "clip", "pq_prompts"))
     if bundle and whole and not found.keys() <= CONTROLS.keys():
         from lab.tiny.bundle import assemble
@@ -151,17 +144,9 @@ def map_command(name: str) -> Callable[..., None]:
         from lab.map_sources import ToyAlignment, ToyQuality
 
         source = {"pq": ToyQuality, "aq": ToyAlignment}[name]
-        found = train_map(
-            name,
-            out,
-            pipeline,
-            source=lambda clip, settings: source(clip, settings.seed),
-            config=config or CONFIGS / f"{name}.yaml",
-            minutes=minutes,
-            steps=steps,
-            seed=seed,
-            cpu=device == "cpu",
-        )
+        budget = {"minutes": minutes, "steps": steps, "seed": seed, "cpu": device == "cpu"}
+        drawn = {"source": lambda clip, settings: source(clip, settings.seed)}
+        found = train_map(name, out, pipeline, config=config or CONFIGS / f"{name}.yaml", **drawn, **budget)
         shown = "\n".join(f"{when}: {numbers(found[when])}" for when in ("before", "after"))
         typer.echo(json.dumps(found, indent=1) if as_json else shown)
 
@@ -186,9 +171,6 @@ def domain(
     epochs: int = typer.Option(6),
 ) -> None:
     """Train the network that tells toy scenes from everything else, and print its error rates on held-out pictures."""
-    import os
-
-    from grefine.errors import ConfigError
     from lab import domain as domain_net
 
     kodak = [Path(os.environ["GREFINE_DATA"]) / "kodak"] if os.environ.get("GREFINE_DATA") else []
@@ -243,11 +225,13 @@ def parser(
     from lab.parser.recipe import ParserRecipe, train_parser
 
     recipe = load_config(config, ParserRecipe) if config else ParserRecipe()
-    made = train_parser(ud, out, seed, recipe, progress=lambda line: typer.echo(line, err=True))
+    began = time.monotonic()
+    size = train_parser(ud, out, seed, recipe, progress=say)
+    seconds = time.monotonic() - began
     if as_json:
-        typer.echo(json.dumps({"path": str(made.path), "bytes": made.size, "seconds": round(made.seconds, 1)}))
+        typer.echo(json.dumps({"path": str(out), "bytes": size, "seconds": round(seconds, 1)}))
     else:
-        typer.echo(f"{made.path}  {made.size:,} bytes  {made.seconds:.0f} s")
+        typer.echo(f"{out}  {size:,} bytes  {seconds:.0f} s")
 
 
 @train_app.command()
@@ -271,23 +255,16 @@ def restorer(
     from lab.restorer import RestorerSettings, compare_weightings, parse_weights
 
     asked = {text.replace(",", "_").replace("=", "-"): parse_weights(text) for text in weights}
-    found = compare_weightings(
-        out,
-        asked,
-        load_component(MDIQA, mdiqa, "cpu"),
-        base=Budget(steps=steps),
-        tuned=Budget(steps=tune),
-        settings=RestorerSettings(loss_weight=loss_weight, seed=seed),
-        accelerator=Accelerator(cpu=device == "cpu"),
-    )
+    judge, settings = load_component(MDIQA, mdiqa, "cpu"), RestorerSettings(loss_weight=loss_weight, seed=seed)
+    accelerator = Accelerator(cpu=device == "cpu")
+    found = compare_weightings(out, asked, judge, Budget(steps=steps), Budget(steps=tune), settings, accelerator)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
+    pairs = found.pop("pairs")
     for name, values in found.items():
-        shown = (f"{key} {v['value'] if isinstance(v, dict) else v:.4f}" for key, v in values.items())
-        if name != "pairs":
-            typer.echo(f"{name}: " + ", ".join(shown))
-    for name, pair in found["pairs"].items():
+        typer.echo(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+    for name, pair in pairs.items():
         parts = (f"{key} in {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}] of {v['n']}" for key, v in pair.items())
         typer.echo(f"{name}: " + ", ".join(parts))
 
@@ -311,12 +288,9 @@ def candidates(
     seed: int = typer.Option(0),
 ) -> None:
     """What choosing among repaints wins where they are drawn anew, by who chooses."""
-    from grefine.pipeline import GRefinePipeline
     from lab.bench.candidates import measure
 
-    pipe = GRefinePipeline.from_pretrained(pipeline)
-    pipe.set_progress_bar_config(disable=True)
-    for line in measure(pipe, count, tries, seed, lambda line: typer.echo(line, err=True)):
+    for line in measure(pipeline, count, tries, seed, say):
         typer.echo(line)
 
 
@@ -327,12 +301,9 @@ def costs(
     plot: Path = typer.Option(None, help="Write the curve as a PNG."),
 ) -> None:
     """What tries at a region and steering cost, in CPU seconds per picture."""
-    from grefine.pipeline import GRefinePipeline
     from lab.bench.costs import measure
 
-    pipe = GRefinePipeline.from_pretrained(pipeline)
-    pipe.set_progress_bar_config(disable=True)
-    measure(pipe, count, plot, typer.echo)
+    measure(pipeline, count, plot, typer.echo)
 
 
 @app.command()
@@ -342,6 +313,10 @@ def house() -> None:
 
     for name, value in measures().items():
         typer.echo(f"{name:42} {value}")
+
+
+def say(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def numbers(found: dict[str, Any]) -> str:

@@ -13,11 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.models.domain import DomainNet, levels, tiles
+from lab.bench.chain import quiet_pipeline
 from lab.foreign import DRAWN, blurred, crop, drawn, photograph, resized, saved
 from lab.tiny.stream import batch, generator
 from lab.tiny.unknown_damage import with_unknown_damage
@@ -148,21 +151,14 @@ def toy_groups(seed: int, count: int) -> Iterator[tuple[str, list[Image.Image]]]
     yield "drawn at 128", [to_picture(i) for n in range(-(-count // 64)) for i in batch(seed, n, 64, 128).clean.images]
     sizes = ((2, 1), (2, 2), (4, 4), (8, 8))
     yield "frames of scenes", [frame(rng.sample(every, 64), *rng.choice(sizes)) for _ in range(count // 4)]
-    yield (
-        "cut out of frames",
-        [
-            saved(frame(rng.sample(every, 64), 5, 5).crop((x, y, x + 200, y + 150)), rng)
-            for x, y in [(rng.randint(0, 120), rng.randint(0, 170)) for _ in range(count // 4)]
-        ],
-    )
+    places = [(rng.randint(0, 120), rng.randint(0, 170)) for _ in range(count // 4)]
+    cuts = [saved(frame(rng.sample(every, 64), 5, 5).crop((x, y, x + 200, y + 150)), rng) for x, y in places]
+    yield "cut out of frames", cuts
 
 
 def refined(count: int) -> Iterator[tuple[str, list[Image.Image]]]:
     """Return what tiny makes of damaged scenes, whether its guard would keep it or not."""
-    from grefine.pipeline import GRefinePipeline
-
-    pipe, rng, found = GRefinePipeline.from_pretrained("tiny"), random.Random(TEST), []
-    pipe.set_progress_bar_config(disable=True)
+    pipe, rng, found = quiet_pipeline("tiny"), random.Random(TEST), []
     for number in range(-(-count // 16)):
         data = batch(TEST, 1000 + number, 16)
         prompts = [describe(data.scenes, index, rng).text for index in range(16)]
@@ -178,14 +174,11 @@ def foreign_groups(photographs: dict[str, list[Image.Image]], count: int) -> Ite
         yield f"{name}: whole", images
         yield f"{name}: cut", [crop(rng.choice(images), rng) for _ in range(count)]
         yield f"{name}: blurred", [blurred(rng.choice(images), rng) for _ in range(count)]
-        yield (
-            f"{name}: cut and enlarged",
-            [resized(crop(image, rng), rng.uniform(2, 4), rng) for image in rng.choices(images, k=count)],
-        )
-        yield (
-            f"{name}: shrunk to 48 to 192",
-            [resized(image, rng.uniform(48, 192) / min(image.size), rng) for image in rng.choices(images, k=count)],
-        )
+        larger = [resized(crop(image, rng), rng.uniform(2, 4), rng) for image in rng.choices(images, k=count)]
+        yield f"{name}: cut and enlarged", larger
+        chosen = rng.choices(images, k=count)
+        smaller = [resized(image, rng.uniform(48, 192) / min(image.size), rng) for image in chosen]
+        yield f"{name}: shrunk to 48 to 192", smaller
         yield f"{name}: cut, 64 by 64", [crop(rng.choice(images), rng).resize((64, 64)) for _ in range(count)]
         yield f"{name}: any view", [photograph(images, rng) for _ in range(count)]
     for name in DRAWN:
@@ -207,9 +200,6 @@ def half(photo: Image.Image, rng: random.Random) -> Image.Image:
 
 def plot(rng: random.Random) -> Image.Image:
     """Draw a plot of a kind that training never shows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(rng.uniform(1.5, 6), rng.uniform(1.5, 5)), dpi=rng.choice((40, 72, 100)))
     kind = rng.randrange(4)
     axes = figure.add_subplot(projection="3d" if kind == 3 else None)
@@ -249,7 +239,6 @@ def photograph_files(folder: Path, trained: bool | None) -> list[Path]:
 
 
 def read_photographs(folder: Path, trained: bool | None) -> list[Image.Image]:
-    """Read them, with longer sides of up to 1536 pixels."""
     found = []
     for path in photograph_files(folder, trained):
         image = Image.open(path).convert("RGB")

@@ -3,10 +3,11 @@
 import math
 import random
 from collections.abc import Callable, Sequence
-from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
+
+from lab.world.files import through
 
 RESAMPLE = (
     Image.Resampling.NEAREST,
@@ -19,12 +20,10 @@ WORDS = "quality map prompt light of the a picture tree over water seed score 42
 
 def saved(image: Image.Image, rng: random.Random, lowest: int = 85) -> Image.Image:
     """Return a picture as JPEG (both chroma samplings) or WebP gives it back."""
-    data, quality = BytesIO(), rng.randint(lowest, 100)
+    quality = rng.randint(lowest, 100)
     if rng.random() < 0.7:
-        image.save(data, "JPEG", quality=quality, subsampling=rng.choice((0, 2)))
-    else:
-        image.save(data, "WEBP", quality=quality)
-    return Image.open(data).convert("RGB")
+        return through(image, "JPEG", quality=quality, subsampling=rng.choice((0, 2)))
+    return through(image, "WEBP", quality=quality)
 
 
 def resized(image: Image.Image, scale: float, rng: random.Random) -> Image.Image:
@@ -130,9 +129,8 @@ def text(rng: random.Random) -> Image.Image:
 def screenshot(rng: random.Random) -> Image.Image:
     """Windows with bars, buttons, fields and text."""
     width, height = _size(rng, 128)
-    image = (
-        gradient(rng).resize((width, height)) if rng.random() < 0.5 else Image.new("RGB", (width, height), (236,) * 3)
-    )
+    coloured, size = rng.random() < 0.5, (width, height)
+    image = gradient(rng).resize(size) if coloured else Image.new("RGB", size, (236,) * 3)
     draw = ImageDraw.Draw(image)
     for _ in range(rng.randint(1, 4)):
         left, top = rng.randint(0, width // 2), rng.randint(0, height // 2)
@@ -206,11 +204,8 @@ def landscape(rng: random.Random) -> Image.Image:
     """A drawn scene of another hand: sky, sun, hills, ground, and things made of a few flat or outlined shapes."""
     width, height = _size(rng)
     scale = rng.choice((1, 3))
-    image = (
-        gradient(rng).resize((width * scale, height * scale))
-        if rng.random() < 0.5
-        else Image.new("RGB", (width * scale, height * scale), _colour(rng))
-    )
+    size, coloured = (width * scale, height * scale), rng.random() < 0.5
+    image = gradient(rng).resize(size) if coloured else Image.new("RGB", size, _colour(rng))
     draw, reach, level = ImageDraw.Draw(image), min(image.size), image.height * rng.uniform(0.35, 0.75)
     if rng.random() < 0.5:
         x, y, r = rng.uniform(0, image.width), rng.uniform(0, level), reach * rng.uniform(0.04, 0.12)

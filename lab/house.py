@@ -1,11 +1,14 @@
 """`python -m lab house`: how large the package is, what its commands import, which files import in a circle."""
 
 import ast
+import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from grefine import RefineConfig
 
 PACKAGE = Path(__file__).parent.parent / "grefine"
 
@@ -61,36 +64,12 @@ def circles() -> list[list[str]]:
     return sorted(sorted(group) for group in groups if len(group) > 1)
 
 
-def lines(module: str) -> int:
-    """Return the length of a file."""
-    return len(modules()[module].read_text(encoding="utf-8").splitlines())
-
-
-def by_room(module: str) -> dict[str, int]:
-    """Return how many lines of each room a file imports, the largest first."""
-    sizes: Counter[str] = Counter()
-    for name in closure(module):
-        sizes[name.split(".")[:2][-1]] += lines(name)
-    return dict(sizes.most_common())
-
-
-def settings() -> int:
-    """Return the number of fields of RefineConfig."""
-    import dataclasses
-
-    from grefine import RefineConfig
-
-    return len(dataclasses.fields(RefineConfig))
-
-
-def places_per_judge(class_name: str = "PIQE") -> int:
-    """Return how many files name one judge's class: its own, and the list of judges."""
-    return sum(class_name in path.read_text(encoding="utf-8") for path in modules().values())
-
-
 def measures() -> dict[str, object]:
     """Return the measures of the package by name."""
-    sizes = {name: lines(name) for name in modules()}
+    sizes = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules().items()}
+    rooms: Counter[str] = Counter()
+    for name in closure("grefine.cli.refine"):
+        rooms[name.split(".")[:2][-1]] += sizes[name]
     names = Counter(path.name for path in modules().values() if path.name != "__init__.py")
     longest = max(sizes, key=lambda name: sizes[name])
     workshop = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in Path(__file__).parent.rglob("*.py"))
@@ -101,12 +80,10 @@ def measures() -> dict[str, object]:
         "longest file": f"{longest} {sizes[longest]}",
         "lines that grefine.pipeline imports": sum(sizes[name] for name in closure("grefine.pipeline")),
         "lines that `grefine refine` imports": sum(sizes[name] for name in closure("grefine.cli.refine")),
-        "of which, by room": ", ".join(
-            f"{room} {size}" for room, size in by_room("grefine.cli.refine").items() if room
-        ),
+        "of which, by room": ", ".join(f"{room} {size}" for room, size in rooms.most_common()),
         "circles": circles() or 0,
-        "settings": settings(),
-        "places per judge": places_per_judge(),
+        "settings": len(dataclasses.fields(RefineConfig)),
+        "places per judge": sum("PIQE" in path.read_text(encoding="utf-8") for path in modules().values()),
         "file names three times": sorted(name for name, count in names.items() if count > 2) or 0,
         "lines of lab": workshop,
     }

@@ -18,21 +18,26 @@ MAPS_TRAIN, MAPS_HELD_OUT = 8_000_009, 9_000_011
 HELD_OUT_SCENES = 192
 
 
-class ToyQuality:
-    """Toy scenes, half of them spoilt in one place; the opinion is their true quality."""
-
+class _Toy:
     size: int | None = None
+    identity = "toy world"
 
     def __init__(self, clip: ClipSurgery, seed: int) -> None:
         self.clip, self.seed = clip, seed
-        self.identity = "toy world"
+
+    def _pixels(self, images: Tensor) -> Callable[[Sequence[int]], Tensor]:
+        """Return pictures of 8 bits, as a file would hold them."""
+        exact, clip = (images.clamp(0, 1) * 255).round() / 255, self.clip
+        return lambda rows: clip.preprocess(exact[list(rows)].to(clip.device)).to(clip.dtype)
+
+
+class ToyQuality(_Toy):
+    """Toy scenes, half of them spoilt in one place; the opinion is their true quality."""
 
     def draw(self, number: int, count: int) -> Opinions:
-        """Render batch `number`."""
         return self._rated(judged(MAPS_TRAIN + self.seed, number, count, distorted_share=0.0))
 
     def held_out(self) -> Opinions:
-        """Render the same held-out scenes every time."""
         return self._rated(judged(MAPS_HELD_OUT, 0, HELD_OUT_SCENES, distorted_share=0.0))
 
     def _rated(self, data: Judged) -> Opinions:
@@ -41,54 +46,23 @@ class ToyQuality:
         factors = torch.ones(count, 3)
         for row in bad.nonzero()[:, 0].tolist():
             factors[row, FACTOR_OF[DEFECT_KINDS[int(data.damaged.kinds[row])]] - 1] = data.quality[row]
-        return Opinions(
-            (),
-            _pixels(self.clip, data.images),
-            count,
-            torch.arange(count),
-            data.quality.float(),
-            factors,
-            damage=data.damaged.masks & bad[:, None, None],
-        )
+        seen, damage = self._pixels(data.images), data.damaged.masks & bad[:, None, None]
+        return Opinions((), seen, count, torch.arange(count), data.quality.float(), factors, damage=damage)
 
 
-class ToyAlignment:
+class ToyAlignment(_Toy):
     """Toy scenes with three captions each: their own, one with a wrong word, and another scene's."""
 
-    size: int | None = None
-
-    def __init__(self, clip: ClipSurgery, seed: int) -> None:
-        self.clip, self.seed = clip, seed
-        self.identity = "toy world"
-
     def draw(self, number: int, count: int) -> Opinions:
-        """Render batch `number`: a third as many scenes as opinions."""
         return self._rated(MAPS_TRAIN + self.seed, number, max(2, count // 3))
 
     def held_out(self) -> Opinions:
-        """Render the same held-out scenes every time."""
         return self._rated(MAPS_HELD_OUT, 1, HELD_OUT_SCENES // 2)
 
     def _rated(self, seed: int, number: int, scenes: int) -> Opinions:
         data = judged(seed, number, scenes, damaged_share=0.25, distorted_share=0.0)
         told = captions_for(data.scenes, random.Random(f"{seed}-{number}"))
-        rows = [(index, caption) for index, captions in enumerate(told) for caption in captions]
-        return Opinions(
-            (),
-            _pixels(self.clip, data.images),
-            scenes,
-            torch.tensor([index for index, _ in rows]),
-            torch.tensor([caption.alignment for _, caption in rows]),
-            torch.full((len(rows), 3), float("nan")),
-            tuple(caption.text for _, caption in rows),
-        )
-
-
-def _pixels(clip: ClipSurgery, images: Tensor) -> Callable[[Sequence[int]], Tensor]:
-    """Return pictures of 8 bits, as a file would hold them."""
-    exact = (images.clamp(0, 1) * 255).round() / 255
-
-    def look(rows: Sequence[int]) -> Tensor:
-        return clip.preprocess(exact[list(rows)].to(clip.device)).to(clip.dtype)
-
-    return look
+        rows = [caption for captions in told for caption in captions]
+        which = torch.arange(scenes).repeat_interleave(3)
+        truths, factors = torch.tensor([row.alignment for row in rows]), torch.full((len(rows), 3), float("nan"))
+        return Opinions((), self._pixels(data.images), scenes, which, truths, factors, tuple(row.text for row in rows))

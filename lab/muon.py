@@ -28,14 +28,9 @@ class Muon(torch.optim.Optimizer):
     """Orthogonalised momentum for weights of two or more dimensions; equal shapes are handled in one batch."""
 
     def __init__(
-        self,
-        params: Iterable[Tensor],
-        lr: float,
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
-        dtype: torch.dtype = torch.float32,
+        self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, dtype: torch.dtype = torch.float32
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__(params, {"lr": lr, "momentum": momentum})
         self.dtype = dtype
         """Of the iteration: bfloat16 takes a third of the time."""
 
@@ -56,16 +51,11 @@ class Muon(torch.optim.Optimizer):
                 updates = orthogonalise(gradients.lerp(momenta, group["momentum"]).to(self.dtype)).to(momenta)
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for p, update in zip(params, updates, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.add_(update.view_as(p), alpha=-scale)
 
 
 def optimisers(
-    modules: Iterable[nn.Module],
-    muon_lr: float,
-    adam_lr: float,
-    weight_decay: float = 0.0,
-    dtype: torch.dtype = torch.float32,
+    modules: Iterable[nn.Module], muon_lr: float, adam_lr: float, dtype: torch.dtype = torch.float32
 ) -> list[torch.optim.Optimizer]:
     """Split all trainable parameters: matrices inside the nets to Muon; embeddings, norms and biases to AdamW."""
     matrices, others = [], []
@@ -77,9 +67,4 @@ def optimisers(
             ends = name.endswith(("positional_embedding", "class_embedding", "logit_scale", "ctx"))
             is_matrix = p.ndim >= 2 and id(p) not in embeddings and not ends
             (matrices if is_matrix else others).append(p)
-    found: list[torch.optim.Optimizer] = []
-    if matrices:
-        found.append(Muon(matrices, muon_lr, weight_decay=weight_decay, dtype=dtype))
-    if others:
-        found.append(torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.99), weight_decay=0.0))
-    return found
+    return [Muon(matrices, muon_lr, dtype=dtype), torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.99), weight_decay=0.0)]

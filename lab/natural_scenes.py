@@ -1,11 +1,9 @@
 """Statistics of photographs for NIQE and brisque_severity; only the statistics are kept (docs/judges.md)."""
 
-import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -16,6 +14,7 @@ from grefine.errors import ConfigError
 from grefine.scorers.brisque_severity import severity_features
 from grefine.scorers.natural_statistics import luminance, patch_features
 from grefine.scorers.niqe import PATCH
+from lab.world.files import through
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 SHARP = 0.75
@@ -29,7 +28,6 @@ SEED = 20_130_301
 
 
 def blurred(image: Image.Image, deviation: float) -> Image.Image:
-    """Blur by a Gaussian."""
     return image.filter(ImageFilter.GaussianBlur(deviation))
 
 
@@ -42,12 +40,12 @@ def noisy(image: Image.Image, deviation: float) -> Image.Image:
 
 def compressed(image: Image.Image, strength: float) -> Image.Image:
     """Save as JPEG of quality 100 - strength, with halved colours."""
-    return _through(image, format="JPEG", quality=round(100 - strength), subsampling=2)
+    return through(image, "JPEG", quality=round(100 - strength), subsampling=2)
 
 
 def wavelets(image: Image.Image, ratio: float) -> Image.Image:
     """Save as JPEG 2000 at a ratio of compression."""
-    return _through(image, format="JPEG2000", irreversible=True, quality_layers=[ratio])
+    return through(image, "JPEG2000", irreversible=True, quality_layers=[ratio])
 
 
 def sharpened(image: Image.Image, amount: float) -> Image.Image:
@@ -91,7 +89,6 @@ class Sample:
 
 
 def sample(image: Image.Image) -> Sample:
-    """Measure one photograph."""
     rng = np.random.default_rng(SEED)
     views = [list(graded(view(image, rng), rng)) for _ in range(VIEWS)]
     found = np.array([[severity_features(luminance(copy)) for copy, _ in copies] for copies in views])
@@ -171,9 +168,3 @@ def write(path: Path, statistics: dict[str, np.ndarray], names: Sequence[str]) -
         "photographs": ", ".join(names),
     }
     save_file({name: values.astype(np.float32) for name, values in statistics.items()}, path, metadata=card)
-
-
-def _through(image: Image.Image, **how: Any) -> Image.Image:
-    out = io.BytesIO()
-    image.save(out, **how)
-    return Image.open(out).convert("RGB")

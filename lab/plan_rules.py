@@ -153,26 +153,21 @@ def judge(world: World, case: Case, plan: RepairPlan) -> dict[str, bool]:
         right_words = all(not told or any(told <= layer.words for layer in shown) for told in said)
     else:
         right_words = all(told == world.read(case.asked) for told in said)
-    place = _is_placed(case, plan.mask)
-    expected = {
-        "damage": ("perceptual", BAD),
-        "missing": ("noun", Strengths().noun),
-        "object": ("noun", Strengths().noun),
-    }
+    if case.kind == "missing":  # no other thing may be painted over
+        touched = [
+            (plan.mask & layer.mask).sum() / max(layer.mask.sum(), 1) for layer in case.layers if layer.is_thing
+        ]
+        place = 0.25 <= plan.mask.sum() / case.place.sum() <= 4 and all(share <= 0.1 for share in touched)
+    else:
+        place = (plan.mask & case.place).sum() >= 0.5 * (plan.mask | case.place).sum()
+    noun = "noun", Strengths().noun
+    expected = {"damage": ("perceptual", BAD), "missing": noun, "object": noun}
     right = [expected.get(case.kind, ("attribute", Strengths().attribute))]
     if case.kind == "texture" and " with " in case.asked:  # its dots are a thing of their own, missing on the ball
-        right.append(expected["missing"])
+        right.append(noun)
     right_strength = all(any(r.kind == k and abs(r.strength - s) <= 0.1 for k, s in right) for r in plan.regions)
     some = bool(plan.regions)
     return {"place": place, "words": some and right_words, "strength": some and right_strength}
-
-
-def _is_placed(case: Case, mask: np.ndarray) -> bool:
-    """Say whether a mask is where it should be: on what is wrong, or, for a missing thing, on no other."""
-    if case.kind != "missing":
-        return (mask & case.place).sum() >= 0.5 * (mask | case.place).sum()
-    touched = [(mask & layer.mask).sum() / max(layer.mask.sum(), 1) for layer in case.layers if layer.is_thing]
-    return 0.25 <= mask.sum() / case.place.sum() <= 4 and all(share <= 0.1 for share in touched)
 
 
 def first_world(count: int) -> World:
@@ -200,8 +195,9 @@ def first_world(count: int) -> World:
             layers = _layers(world, shown[[i]], drawn.objects[i], drawn.ground[i])
             if kind == "object" and int(scenes.colour[i, slot]) != int(shown.colour[i, slot]):
                 continue  # drawn in another colour as well: nothing says that it stands for the asked one
-            thing = caption.objects[min(slot, len(caption.objects) - 1)]
-            world.cases.append(Case(kind, caption.text, thing.text, layers, place.numpy(), *_told(caption)))
+            world.cases.append(
+                Case(kind, caption.text, caption.thing(slot).text, layers, place.numpy(), *_told(caption))
+            )
     spoilt = damaged_cases(each, 710)
     ground = render(spoilt.scenes).ground
     for i, text in enumerate(spoilt.prompts):
@@ -217,7 +213,6 @@ def _told(caption: Caption) -> tuple[tuple[str, ...], int]:
 
 
 def _layers(world: World, scene: Scenes, objects: torch.Tensor, ground: torch.Tensor) -> tuple[Layer, ...]:
-    """Return what one toy scene shows."""
     found = []
     for slot in scene.present[0].nonzero()[:, 0].tolist():
         noun, colour, texture = (int(t[0, slot]) for t in (scene.noun, scene.colour, scene.texture))
@@ -235,10 +230,8 @@ def _layers(world: World, scene: Scenes, objects: torch.Tensor, ground: torch.Te
 
 def second_world(count: int) -> World:
     """Return `count` cases of the second world, as many of each kind."""
-    rng, world = random.Random(25), World(world2.KNOWN, [])
-    for kind in KINDS:
-        for number in range(count // len(KINDS)):
-            world.cases.append(_second_case(world, kind, number, rng))
+    rng, world, each = random.Random(25), World(world2.KNOWN, []), count // len(KINDS)
+    world.cases.extend(_second_case(world, kind, number, rng) for kind in KINDS for number in range(each))
     return world
 
 

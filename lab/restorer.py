@@ -7,12 +7,14 @@ pictures, so that what differs between them is what was asked.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError, nearest
@@ -70,7 +72,6 @@ class Restorer(nn.Module):
 
 
 def spoilt_pairs(seed: int, number: int, count: int, settings: RestorerSettings) -> tuple[Tensor, Tensor]:
-    """Return clean pictures and the same blurred and noisy."""
     source = generator(seed, number)
     clean = render(sample(count, source)).images
     spoilt = clean
@@ -108,12 +109,7 @@ def train_restorer(
     judge: MDIQA | None = None,
     begin: Path | None = None,
 ) -> Restorer:
-    """Train, or go on training, the restorer `out`/name and return it.
-
-    Args:
-        judge: frozen here; needed where the settings have weights.
-        begin: folder of the restorer that a new one starts as.
-    """
+    """Train, or go on training, the restorer `out`/name, which begins as the one in `begin`, and return it."""
     if settings.weights and judge is None:
         raise ConfigError("A restorer with weights needs an MDIQA that judges it.")
     torch.manual_seed(settings.seed)
@@ -121,10 +117,9 @@ def train_restorer(
     record = Record.load(out / "training", name)
     record.check(asdict(settings), folder)
     model = Restorer(settings.width, settings.blocks)
-    if (folder / "model.safetensors").is_file():
-        load(model, folder)
-    elif begin is not None:
-        load(model, begin)
+    source = folder if (folder / "model.safetensors").is_file() else begin
+    if source is not None:
+        model.load_state_dict(load_file(source / "model.safetensors"))
     model.to(accelerator.device)
     loss = None
     if judge is not None and settings.weights:
@@ -145,12 +140,9 @@ def train_restorer(
         return {"loss": error + settings.loss_weight * pull, "error": error, "mdiqa": pull}
 
     def save() -> None:
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors"
-        )
+        state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
 
     train(
         step,
@@ -167,13 +159,6 @@ def train_restorer(
     return model.eval()
 
 
-def load(model: Restorer, folder: Path) -> None:
-    """Take the weights that `train_restorer` wrote."""
-    from safetensors.torch import load_file
-
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-
-
 @torch.no_grad()
 def seen_from_outside(model: Callable[[Tensor], Tensor], settings: RestorerSettings, count: int) -> dict[str, Tensor]:
     """Measure restored test pictures by pixel formulas that no network had a part in; `(count,)` each.
@@ -183,7 +168,8 @@ def seen_from_outside(model: Callable[[Tensor], Tensor], settings: RestorerSetti
     (Laplacian) where the truth is flat. `error`: mean absolute difference from the truth.
     """
     clean, spoilt = spoilt_pairs(RESTORER_TEST, 0, count, settings)
-    restored = model(spoilt.to(next(iter(_parameters(model)), spoilt).device)).clamp(0, 1).cpu()
+    device = next(model.parameters()).device if isinstance(model, nn.Module) else spoilt.device
+    restored = model(spoilt.to(device)).clamp(0, 1).cpu()
     true_x, true_y = _gradients(clean)
     got_x, got_y = _gradients(restored)
     followed = (true_x * got_x).flatten(1).sum(1) + (true_y * got_y).flatten(1).sum(1)
@@ -198,20 +184,13 @@ def compare_weightings(
     out: Path,
     weightings: Mapping[str, Mapping[str, float] | None],
     judge: MDIQA,
-    *,
     base: Budget,
     tuned: Budget,
-    settings: RestorerSettings | None = None,
+    settings: RestorerSettings = RestorerSettings(),
     accelerator: Accelerator | None = None,
     count: int = 192,
 ) -> dict[str, Any]:
-    """Train one restorer for each weighting from a common first step and measure all from outside.
-
-    Args:
-        weightings: weights by a name of one's own; None goes on with fidelity alone, for as many steps.
-        base, tuned: budgets of the first step and of each weighting.
-    """
-    settings = settings or RestorerSettings()
+    """Train one restorer for each weighting (None: fidelity alone) from a common first step; measure from outside."""
     accelerator = accelerator or Accelerator(cpu=True)
     first = train_restorer(out, BASE, replace(settings, weights=None), base, accelerator)
     measures = {BASE: seen_from_outside(first, settings, count)}
@@ -222,20 +201,14 @@ def compare_weightings(
     found: dict[str, Any] = {
         name: {key: round(float(v.mean()), 5) for key, v in values.items()} for name, values in measures.items()
     }
-    names = list(weightings)
     found["pairs"] = {
         f"{a} against {b}": {
             "sharper": asdict(share(measures[a]["edges"] > measures[b]["edges"])),
             "noisier": asdict(share(measures[a]["noise"] > measures[b]["noise"])),
         }
-        for n, a in enumerate(names)
-        for b in names[n + 1 :]
+        for a, b in combinations(weightings, 2)
     }
     return found
-
-
-def _parameters(model: Any) -> list[Tensor]:
-    return list(model.parameters()) if isinstance(model, nn.Module) else []
 
 
 def _gradients(images: Tensor) -> tuple[Tensor, Tensor]:

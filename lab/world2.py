@@ -94,12 +94,10 @@ def changed(scene: Scene, at: int, kind: str, rng: random.Random) -> Scene:
     items = list(scene.items)
     item = items.pop(at)
     if kind != "missing":
-        field, words = {"colour": ("colour", COLOURS), "texture": ("pattern", PATTERNS), "object": ("shape", SHAPES)}[
-            kind
-        ]
-        items.insert(
-            at, replace(item, **{field: rng.choice([word for word in words if word != getattr(item, field)])})
-        )
+        fields = {"colour": ("colour", COLOURS), "texture": ("pattern", PATTERNS), "object": ("shape", SHAPES)}
+        field, words = fields[kind]
+        other = rng.choice([word for word in words if word != getattr(item, field)])
+        items.insert(at, replace(item, **{field: other}))
     return replace(scene, items=tuple(items))
 
 
@@ -137,11 +135,8 @@ def caption(scene: Scene, names: Sequence[str], rng: random.Random) -> tuple[str
         dx, dy = second.x - first.x, second.y - first.y
         word = ("left of" if dx > 0 else "right of") if abs(dx) > abs(dy) else ("above" if dy > 0 else "below")
         listed[:2] = [f"{listed[0]} {rng.choice([word, 'beside', 'next to'])} {listed[1]}"]
-    text = (
-        ", ".join(listed)
-        if rng.random() < 0.3
-        else " and ".join([*filter(None, [", ".join(listed[:-1])]), listed[-1]])
-    )
+    last = ", " if rng.random() < 0.3 else " and "
+    text = last.join([*filter(None, [", ".join(listed[:-1])]), listed[-1]])
     if places and rng.random() < 0.3:
         return f"{' '.join(places)}, {text}", told
     return " ".join([rng.choice(["", "a sketch of ", "a poster showing "]) + text, *places]), told
@@ -159,7 +154,6 @@ def masks(scene: Scene) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def draw(scene: Scene) -> Image.Image:
-    """Draw the picture."""
     large = SIDE * FINE
     picture = Image.new("RGB", (large, large), WALLS[scene.wall][1])
     pen = ImageDraw.Draw(picture)

@@ -21,12 +21,12 @@ from grefine.scorers.protocol import Scorer, value_names
 from grefine.text.parse import parse
 from grefine.types import RepairPlan
 from lab.bench import intervals
-from lab.bench.cases import tensor_of
-from lab.bench.chain import Runner
+from lab.bench.chain import Runner, quiet_pipeline
 from lab.bench.run import Sizes, defective_cases
 from lab.bench.verdicts import judge
 from lab.bench_judges.check import tie_bands
 from lab.bench_judges.networks import Judges
+from lab.world.pictures import tensor_of
 
 CHOOSERS = ("mdiqa", "moe_agiqa", "mdiqa,moe_agiqa", "lar_iqa", "lar_iqa,moe_agiqa", "mdiqa,lar_iqa")
 Seen = dict[bytes, list[list[np.ndarray]]]
@@ -51,8 +51,9 @@ class Remembering:
         return [dict(self.known[key]) if self.spec is None else self.known[key] for key in keys]
 
 
-def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], None]) -> Iterator[str]:
+def measure(pipeline: str, count: int, tries: int, seed: int, say: Callable[[str], None]) -> Iterator[str]:
     """Give the lines of the table as they are known."""
+    pipe: Any = quiet_pipeline(pipeline)
     pipe.register_to_config(unet_traits={})
     part = count / 176
     cases = defective_cases(Sizes(damaged=round(64 * part), heldout=round(32 * part), misaligned=round(20 * part)))
@@ -82,7 +83,12 @@ def measure(pipe: Any, count: int, tries: int, seed: int, say: Callable[[str], N
         found = [_outcomes(image, text, plan, seen, chooser, panel, config) for image, text, plan in given]
         verdicts = [judge(looks, bands, cases, tensor_of(images)) for images in zip(*found, strict=True)]
         better, worse = ([[getattr(v, what) for v in one] for one in verdicts] for what in ("improved", "worse"))
-        yield _line(name, np.array(better, float), np.array(worse, float))
+        improved, fell = np.array(better, float), np.array(worse, float)  # (tries + 1, n), the chosen last
+        one, chosen, best = improved[:-1].mean(0), improved[-1], improved[:-1].max(0)
+        won = intervals.ratio(chosen - one, best - one)
+        rates = " | ".join(f"{values.mean():.3f}" for values in (one, chosen, best))
+        gap = f"{won.value:.2f} ({won.low:.2f} to {won.high:.2f})"
+        yield f"| {name} | {rates} | {gap} | {fell[:-1].mean():.3f} → {fell[-1].mean():.3f} |"
 
 
 def _outcomes(
@@ -105,12 +111,3 @@ def _outcomes(
         both = {"original": picture, "repainted": after}
         done.append(Image.fromarray(rounded(both[decide(panel, both, text, config)[0].kept])))
     return done
-
-
-def _line(name: str, improved: np.ndarray, worse: np.ndarray) -> str:
-    """Return one row; both arrays are (tries + 1, n), the chosen last."""
-    one, chosen, best = improved[:-1].mean(0), improved[-1], improved[:-1].max(0)
-    won = intervals.ratio(chosen - one, best - one)
-    rates = " | ".join(f"{values.mean():.3f}" for values in (one, chosen, best))
-    fell = f"{worse[:-1].mean():.3f} → {worse[-1].mean():.3f}"
-    return f"| {name} | {rates} | {won.value:.2f} ({won.low:.2f} to {won.high:.2f}) | {fell} |"

@@ -51,25 +51,18 @@ class Cases:
 
     @property
     def prompts(self) -> list[str]:
-        """The captions' texts."""
         return [caption.text for caption in self.captions]
 
     @property
     def pictures(self) -> list[Image.Image]:
-        """The pictures as PIL images."""
         return pictures_of(self.images)
 
     def __getitem__(self, rows: Sequence[int]) -> "Cases":
-        rows = list(rows)
-        index = torch.tensor(rows, dtype=torch.long)
-        chosen: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            chosen[field.name] = [value[i] for i in rows] if isinstance(value, list) else value[index]
-        return Cases(**chosen)
+        index = torch.tensor(list(rows), dtype=torch.long)
+        columns = [getattr(self, field.name) for field in fields(self)]
+        return Cases(*([c[i] for i in rows] if isinstance(c, list) else c[index] for c in columns))
 
     def of(self, *kinds: str) -> "Cases":
-        """Return the cases of these kinds."""
         return self[[i for i, kind in enumerate(self.kinds) if kind in kinds]]
 
     @property
@@ -85,16 +78,13 @@ class Cases:
     @staticmethod
     def cat(parts: "Sequence[Cases]") -> "Cases":
         """Join cases."""
-        joined: dict[str, Any] = {}
-        for field in fields(Cases):
-            values = [getattr(part, field.name) for part in parts]
-            if field.name == "scenes":
-                joined[field.name] = Scenes.cat(values)
-            elif isinstance(values[0], list):
-                joined[field.name] = [item for value in values for item in value]
-            else:
-                joined[field.name] = torch.cat(values)
-        return Cases(**joined)
+
+        def joined(values: list[Any]) -> Any:
+            if isinstance(values[0], list):
+                return [item for value in values for item in value]
+            return Scenes.cat(values) if isinstance(values[0], Scenes) else torch.cat(values)
+
+        return Cases(*(joined([getattr(part, field.name) for part in parts]) for field in fields(Cases)))
 
 
 def quantised(images: Tensor) -> Tensor:
@@ -103,16 +93,7 @@ def quantised(images: Tensor) -> Tensor:
 
 
 def pictures_of(images: Tensor) -> list[Image.Image]:
-    """Turn (B, 3, H, W) in 0..1 into PIL images."""
     return [to_picture(image) for image in images]
-
-
-def tensor_of(pictures: Sequence[Image.Image]) -> Tensor:
-    """Turn PIL images of one size into (B, 3, H, W) in 0..1."""
-    import numpy as np
-
-    pixels = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 
 def clean_cases(count: int, number: int, combinations: Combinations = "seen") -> Cases:
@@ -148,31 +129,24 @@ def misaligned_cases(kind: Misalignment, count: int, number: int, combinations: 
     """
     found: list[Cases] = []
     for attempt in range(MOST_TRIES):
-        if sum(map(len, found)) >= count:
+        if (lacking := count - sum(map(len, found))) <= 0:
             break
-        lacking = count - sum(map(len, found))
-        found.append(_misaligned(kind, lacking, number + 100 * attempt, combinations))
+        scenes, wrong, captions, slot = wrong_scenes(kind, lacking, number + 100 * attempt, combinations)
+        asked, drawn, each = render(scenes), render(wrong), len(scenes)
+        masks = (asked.objects | drawn.objects)[torch.arange(each), slot]
+        if kind == "relation":
+            masks = (asked.objects | drawn.objects)[:, :2].any(1)
+        images, clean = quantised(drawn.images), quantised(asked.images)
+        found.append(
+            Cases(images, clean, scenes, captions, [kind] * each, slot, masks, torch.zeros(each), asked.objects)
+        )
     return Cases.cat(found)
 
 
-def _misaligned(kind: Misalignment, most: int, number: int, combinations: Combinations) -> Cases:
-    scenes, wrong, captions, slot = wrong_scenes(kind, most, number, combinations)
-    asked, drawn = render(scenes), render(wrong)
-    at = torch.arange(len(scenes))
-    masks = asked.objects[at, slot] | drawn.objects[at, slot]
-    if kind == "relation":
-        masks = (asked.objects[:, :2] | drawn.objects[:, :2]).any(1)
-    return Cases(
-        quantised(drawn.images),
-        quantised(asked.images),
-        scenes,
-        captions,
-        [kind] * len(scenes),
-        slot,
-        masks,
-        torch.zeros(len(scenes)),
-        asked.objects,
-    )
+def half_and_half(count: int, number: int) -> Cases:
+    """Draw half damaged pictures, half that miss their captions."""
+    wrong = [misaligned_cases(kind, count // 8, number + 1 + i) for i, kind in enumerate(CHANGED)]
+    return Cases.cat([damaged_cases(count // 2, number), *wrong])
 
 
 def wrong_scenes(
@@ -185,22 +159,16 @@ def wrong_scenes(
     if combinations == "held_out":
         possible = possible & (slot == 0)
     rows = torch.arange(count)
-    things = [
-        caption.objects[min(int(s), len(caption.objects) - 1)] for caption, s in zip(captions, slot, strict=True)
-    ]
+    things = [caption.thing(int(s)) for caption, s in zip(captions, slot, strict=True)]
     if kind == "relation":
-        possible &= torch.tensor([_relates(caption) for caption in captions])
+        related = [caption.relation[:2] if caption.relation else () for caption in captions]
+        possible &= torch.tensor([set(pair) == {0, 1} for pair in related])
     elif kind != "count":
-        met = matches(wrong, things)[rows, :, rows].any(1)
-        possible &= ~met
+        possible &= ~matches(wrong, things)[rows, :, rows].any(1)
     if kind == "texture":
         possible &= torch.tensor([thing.texture != ANY for thing in things])
     keep = possible.nonzero()[:most, 0]
     return scenes[keep], wrong[keep], [captions[int(i)] for i in keep], slot[keep]
-
-
-def _relates(caption: Caption) -> bool:
-    return caption.relation is not None and set(caption.relation[:2]) == {0, 1}
 
 
 def _scenes(count: int, number: int, combinations: Combinations) -> tuple[Scenes, list[Caption]]:
@@ -216,8 +184,7 @@ def spans(caption: Caption, text: str) -> list[tuple[int, int]]:
     for slot in caption.order:
         phrase = caption.objects[slot].text
         start = text.find(phrase, at)
-        if start < 0:
-            continue
-        found[slot] = (start, start + len(phrase))
-        at = start + len(phrase)
+        if start >= 0:
+            at = start + len(phrase)
+            found[slot] = (start, at)
     return found

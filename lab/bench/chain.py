@@ -2,14 +2,24 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from grefine.pipeline import GRefinePipeline
 from grefine.types import RefineResult
-from lab.bench.cases import Cases, tensor_of
+from lab.bench.cases import Cases
+from lab.world.pictures import tensor_of
+
+
+def quiet_pipeline(name: str | Path) -> GRefinePipeline:
+    """Load a pipeline that draws no bars of its own."""
+    pipe = GRefinePipeline.from_pretrained(name)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @dataclass(frozen=True)
@@ -30,26 +40,9 @@ class Runner:
     batch: int = 16
     say: Callable[[str], None] = lambda line: None
 
-    def __call__(
-        self,
-        name: str,
-        cases: Cases,
-        *,
-        masks: Tensor | None = None,
-        prompts: Sequence[str] | None = None,
-        strength: float | None = None,
-        config: Mapping[str, Any] | None = None,
-        guard: bool | None = None,
-        restorer: str | None = None,
-        guidance: Mapping[str, float] | None = None,
-        steps: int | None = None,
-    ) -> Outcome:
-        """Refine every picture; picture i has the same seed in every run, so that runs differ in one thing only."""
-        options: dict[str, Any] = {"strength": strength, "guard": guard, "restorer": restorer, "guidance": guidance}
-        options["num_inference_steps"] = steps
-        images, results = self.refine(
-            name, cases.pictures, list(prompts or cases.prompts), masks=masks, config=dict(config or {}), **options
-        )
+    def __call__(self, name: str, cases: Cases, *, prompts: Sequence[str] | None = None, **options: Any) -> Outcome:
+        """Refine the pictures of cases, by their own prompts or others."""
+        images, results = self.refine(name, cases.pictures, prompts or cases.prompts, **options)
         return Outcome(tensor_of(images), results)
 
     def refine(
@@ -62,7 +55,7 @@ class Runner:
         config: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> tuple[list[Image.Image], list[RefineResult]]:
-        """Refine pictures of any sizes."""
+        """Refine pictures of any sizes; picture i has the same seed in every run, so that only the options differ."""
         self.say(f"{name}: {len(pictures)} pictures")
         images, results = [], []
         for start in range(0, len(pictures), self.batch):

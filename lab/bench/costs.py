@@ -5,21 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab.bench.cases import CHANGED, Cases, damaged_cases, misaligned_cases
-from lab.bench.chain import Runner
+from lab.bench.cases import half_and_half
+from lab.bench.chain import Runner, quiet_pipeline
 
 TRIES = (1, 2, 4, 8)
 STEERING = ("sharpness", "mdiqa", "moe-agiqa")
 
 
-def measure(pipe: Any, count: int, plot: Path | None, say: Callable[[str], None]) -> None:
+def measure(pipeline: str, count: int, plot: Path | None, say: Callable[[str], None]) -> None:
     """Refine the same pictures in every way, shown nothing of what they redraw, and say CPU seconds per picture."""
+    pipe = quiet_pipeline(pipeline)
     pipe.register_to_config(unet_traits={})
-    parts = [
-        damaged_cases(count // 2, 1600),
-        *(misaligned_cases(k, count // 8, 1601 + i) for i, k in enumerate(CHANGED)),
-    ]
-    cases, run = Cases.cat(parts), Runner(pipe)
+    cases, run = half_and_half(count, 1600), Runner(pipe)
 
     def cost(name: str, **options: Any) -> tuple[float, float]:
         began = time.process_time()

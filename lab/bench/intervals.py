@@ -3,15 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import bootstrap, rankdata, spearmanr
 
 from grefine.evaluate.statistics import SEED
+from grefine.indicators.calibrate import separation_of
 from lab.bench.report import Row
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 RESAMPLES = 400
 BINS = 1024
@@ -20,7 +19,7 @@ EMPTY = Row(math.nan, math.nan, math.nan, 0)
 Z = NormalDist().inv_cdf(0.975)
 
 
-def share(hits: "ArrayLike") -> Row:
+def share(hits: ArrayLike) -> Row:
     """Return a share of bool outcomes with Wilson's score interval (1927)."""
     values = np.asarray(hits, dtype=float).ravel()
     n = values.size
@@ -37,10 +36,7 @@ def share_of(p: float, n: int) -> Row:
     return share(np.arange(n) < round(p * n))
 
 
-def mean(values: "ArrayLike") -> Row:
-    """Return a mean with its bootstrap interval."""
-    from scipy.stats import bootstrap
-
+def mean(values: ArrayLike) -> Row:
     x = np.asarray(values, dtype=float).ravel()
     if x.size == 0:
         return EMPTY
@@ -51,23 +47,18 @@ def mean(values: "ArrayLike") -> Row:
     return Row(found, float(low), float(high), x.size)
 
 
-def ratio(after: "ArrayLike", before: "ArrayLike") -> Row:
+def ratio(after: ArrayLike, before: ArrayLike) -> Row:
     """Return mean(after) / mean(before) of the same pictures."""
     pairs = np.stack([np.asarray(after, dtype=float), np.asarray(before, dtype=float)], 1)
     return _bootstrap([pairs], lambda p: float(p[:, 0].mean() / p[:, 1].mean()))
 
 
-def separation(good: "ArrayLike", bad: "ArrayLike") -> Row:
+def separation(good: ArrayLike, bad: ArrayLike) -> Row:
     """Return the area under the ROC curve: how often a good picture scores above a bad one; ties count half."""
-    from grefine.indicators.calibrate import separation_of
-
     return _bootstrap([np.asarray(good, dtype=float), np.asarray(bad, dtype=float)], separation_of)
 
 
-def correlation(values: "ArrayLike", truth: "ArrayLike") -> Row:
-    """Return Spearman's rank correlation."""
-    from scipy.stats import spearmanr
-
+def correlation(values: ArrayLike, truth: ArrayLike) -> Row:
     def srcc(pairs: np.ndarray) -> float:
         constant = np.ptp(pairs[:, 0]) == 0 or np.ptp(pairs[:, 1]) == 0
         return 0.0 if constant else float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
@@ -75,9 +66,8 @@ def correlation(values: "ArrayLike", truth: "ArrayLike") -> Row:
     return _bootstrap([np.stack([np.asarray(values, dtype=float), np.asarray(truth, dtype=float)], 1)], srcc)
 
 
-def mean_correlation(values: np.ndarray, truth: "ArrayLike") -> Row:
+def mean_correlation(values: np.ndarray, truth: ArrayLike) -> Row:
     """Return the mean of Spearman's correlations of several columns (C, n) with one truth (n,)."""
-    from scipy.stats import rankdata
 
     def srcc(rows: np.ndarray) -> float:
         ranks = rankdata(rows, axis=0)
@@ -88,12 +78,7 @@ def mean_correlation(values: np.ndarray, truth: "ArrayLike") -> Row:
 
 
 def average_precision(scores: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> Row:
-    """Return the area under the precision-recall curve over the pixels of all maps; whole pictures are resampled.
-
-    Args:
-        scores: one map per picture, high where the truth should be.
-        truths: one bool mask per picture.
-    """
+    """Return the area under the precision-recall curve over the pixels of all maps; whole pictures are resampled."""
     if not scores:
         return EMPTY
     values = np.stack([np.asarray(s, dtype=float).ravel() for s in scores])
@@ -104,16 +89,14 @@ def average_precision(scores: Sequence[np.ndarray], truths: Sequence[np.ndarray]
     hits = np.stack([np.bincount(lv[t], minlength=BINS) for lv, t in zip(level, truth, strict=True)])
     total = np.stack([np.bincount(lv, minlength=BINS) for lv in level])
     both = np.stack([hits, total], 1)[:, :, ::-1].astype(float)
-    return _bootstrap([both], lambda counts: _area(counts.sum(0)))
 
+    def area(counts: np.ndarray) -> float:
+        """Sum from the highest bin down, over (n, 2, BINS) counts of hits and of all pixels."""
+        counts = counts.sum(0)
+        hits, total = np.cumsum(counts, axis=1)
+        return float((hits / np.maximum(total, 1) * counts[0]).sum() / hits[-1]) if hits[-1] else 0.0
 
-def _area(counts: np.ndarray) -> float:
-    """Average precision of (2, BINS) counts of hits and of all pixels, from the highest bin down."""
-    hits, total = np.cumsum(counts, axis=1)
-    if hits[-1] == 0:
-        return 0.0
-    precision = hits / np.maximum(total, 1)
-    return float((precision * counts[0]).sum() / hits[-1])
+    return _bootstrap([both], area)
 
 
 def _bootstrap(groups: list[np.ndarray], value: Callable[..., float]) -> Row:

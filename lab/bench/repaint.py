@@ -1,7 +1,5 @@
 """Rows of the generator alone: the place is known, only the painting is judged."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -30,17 +28,8 @@ def widened(masks: Tensor, pixels: int = ROOM) -> Tensor:
 
 def phrase_first(cases: Cases) -> list[str]:
     """Return the prompts as a plan writes them for a region: the phrase of the wrong object, then the caption."""
-    prompts = []
-    for caption, slot in zip(cases.captions, cases.slot.tolist(), strict=True):
-        thing = caption.objects[min(slot, len(caption.objects) - 1)]
-        prompts.append(JOIN.join([thing.text, caption.text]))
-    return prompts
-
-
-def planned_strength(kind: Misalignment) -> float:
-    """Return the strength that the pipeline itself would repaint such a place with."""
-    kind_of_region = "noun" if kind in ("object", "missing") else "attribute"
-    return region_strength(kind_of_region, 1.0, Strengths(**STRENGTHS))
+    told = zip(cases.captions, cases.slot.tolist(), strict=True)
+    return [JOIN.join([caption.thing(slot).text, caption.text]) for caption, slot in told]
 
 
 def repaint_rows(runner: Runner, judges: Judges, count: int, unseen: bool) -> dict[str, Row]:
@@ -62,15 +51,10 @@ def _repainted(
     cases = misaligned_cases(kind, count, number, combinations)
     if not len(cases):
         return []
-    out = runner(
-        f"repaint {kind}",
-        cases,
-        masks=widened(cases.masks),
-        prompts=phrase_first(cases),
-        strength=planned_strength(kind),
-        guard=False,
-        restorer="none",
-    )
+    # At the strength that the pipeline itself would repaint such a place with.
+    strength = region_strength("noun" if kind == "object" else "attribute", 1.0, Strengths(**STRENGTHS))
+    alone = {"strength": strength, "guard": False, "restorer": "none"}
+    out = runner(f"repaint {kind}", cases, masks=widened(cases.masks), prompts=phrase_first(cases), **alone)
     rows = torch.arange(len(cases))
     return judges.read(out.images, cases.scenes).right(cases.scenes)[rows, cases.slot, ATTRIBUTE[kind]].tolist()
 
@@ -93,16 +77,12 @@ def sharpness_rows(runner: Runner, judges: Judges, count: int) -> dict[str, Row]
     """
     cases = damaged_cases(count, 60, kinds=("blur",))
     # Steering takes all steps of a stage; the other run gets as many, so that they differ in nothing else.
-    alike = {"steps": RefineConfig().total_steps, "guard": False, "restorer": "none"}
+    alike = {"num_inference_steps": RefineConfig().total_steps, "guard": False, "restorer": "none"}
     masks = widened(cases.masks)
     plain = runner("without guidance", cases, masks=masks, **alike)
     steered = runner("guided to sharpness", cases, masks=masks, guidance={"sharpness": 1.0}, **alike)
     clean, before, after = (judges.blur(images).numpy() for images in (cases.clean, cases.images, plain.images))
     return {
-        "guide.sharpness": intervals.share(_sharper(judges, steered.images, plain.images)),
+        "guide.sharpness": intervals.share(judges.blur(steered.images).numpy() < after),
         "guide.blur_left": intervals.ratio(after - clean, before - clean),
     }
-
-
-def _sharper(judges: Judges, first: Tensor, second: Tensor) -> Sequence[bool]:
-    return (judges.blur(first) < judges.blur(second)).tolist()

@@ -7,25 +7,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from grefine.indicators.aq_map import AQMap
+from grefine.indicators.components import load_clip, load_tokenizer
 from grefine.indicators.domain_check import domain_of
+from grefine.indicators.pq_map import PQMap
+from grefine.refine.vae import decode_latents, encode_images
 from lab.bench import intervals
-from lab.bench.cases import CHANGED, Cases, clean_cases, damaged_cases, misaligned_cases
-from lab.bench.chain import Outcome, Runner
-from lab.bench.controls import ABLATIONS, ablation, control_masks, perfectly_painted, through_vae
+from lab.bench.cases import CHANGED, Cases, clean_cases, damaged_cases, misaligned_cases, quantised
+from lab.bench.chain import Outcome, Runner, quiet_pipeline
 from lab.bench.gallery import draw_gallery
-from lab.bench.maps import alignment_rows, eyes_of, quality_rows
+from lab.bench.maps import BATCH, alignment_rows, quality_rows
 from lab.bench.native import early_pipeline, native_cases
-from lab.bench.repaint import exact_row, repaint_rows, sharpness_rows
+from lab.bench.repaint import exact_row, repaint_rows, sharpness_rows, widened
 from lab.bench.report import Report
 from lab.bench.scorer_rows import add_scorer_rows
 from lab.bench.unharmed import outside_rows, saved_rows
-from lab.bench.verdicts import Verdict, clean_rows, judge, outcome_rows, records, repair_rows
+from lab.bench.verdicts import Verdict, judge, outcome_rows, records, repair_rows
 from lab.bench_judges.check import TieBands, check_judges, tie_bands
 from lab.bench_judges.networks import Judges
 from lab.world.vocabulary import HELD_OUT_DEFECT, TRAINING_DEFECTS
 
-Say = Callable[[str], None]
+ABLATIONS = {
+    "pq_aq": {},
+    "aq": {"use_pq": False},
+    "pq": {"use_aq": False},
+    "stage1": {"restorer": "none"},
+}
+"""The paper's Table 8: which map asks for repairs, and what stage 2 adds; all without the guard."""
+NOT_QUICK = "not part of a quick run"
 
 
 @dataclass(frozen=True)
@@ -60,56 +71,70 @@ class Bench:
 
     pipe: Any
     sizes: Sizes
-    runner: Runner
+    run: Runner
     judges: Judges
     bands: TieBands
     report: Report
 
-    def verdicts(self, run: str, cases: Cases, images: torch.Tensor, out: Outcome | None = None) -> list[Verdict]:
+    def verdicts(self, name: str, cases: Cases, images: Tensor, out: Outcome | None = None) -> list[Verdict]:
         """Judge one run and keep its raw rows."""
         found = judge(self.judges, self.bands, cases, images)
-        self.report.raw += records(run, cases, found, out.results if out else ())
+        self.report.raw += records(name, cases, found, out.results if out else ())
         return found
+
+    def through_vae(self, images: Tensor) -> Tensor:
+        """Return pictures after one pass through the autoencoder, which is all that a refinement at least costs."""
+        vae = self.pipe.vae
+        latents = [encode_images(vae, part * 2 - 1, self.pipe.device) for part in images.split(self.run.batch)]
+        parts = [(decode_latents(vae, part) / 2 + 0.5).clamp(0, 1).float().cpu() for part in latents]
+        return quantised(torch.cat(parts))
+
+    def perfectly_painted(self, cases: Cases) -> Tensor:
+        """Return what a painter without fault could make: the true places show the clean scene, once coded."""
+        return torch.where(widened(cases.masks)[:, None], self.through_vae(cases.clean), cases.images)
 
 
 def bench_toyworld(
-    pipeline: str = "tiny",
-    *,
-    quick: bool = False,
-    seed: int = 0,
-    device: str | None = None,
-    native: Path | None = None,
-    contrastive: Path | None = None,
-    gallery: Path | None = None,
-    say: Say = lambda line: None,
+    pipeline: str,
+    quick: bool,
+    seed: int,
+    device: str | None,
+    native: Path | None,
+    contrastive: Path | None,
+    gallery: Path | None,
+    say: Callable[[str], None],
 ) -> Report:
     """Measure a pipeline of the toy world."""
-    from grefine.pipeline import GRefinePipeline
-
     began, cpu = time.monotonic(), time.process_time()
-    sizes = QUICK if quick else Sizes()
-    pipe = GRefinePipeline.from_pretrained(pipeline)
+    sizes, report, judges = QUICK if quick else Sizes(), Report(), Judges.load()
+    pipe = quiet_pipeline(pipeline)
     if device:
         pipe = pipe.to(device)
-    pipe.set_progress_bar_config(disable=True)
-    judges = Judges.load()
     say("judges: their own accuracy and tie bands")
     bands = tie_bands(judges, sizes.judges // 2)
-    bench = Bench(pipe, sizes, Runner(pipe, seed, say=say), judges, bands, Report())
-    _judge_rows(bench)
-    eyes = eyes_of(pipe)
+    bench = Bench(pipe, sizes, Runner(pipe, seed, say=say), judges, bands, report)
+    for name, value in check_judges(judges, sizes.judges).items():
+        report.add({f"referee.{name}": intervals.share_of(value, sizes.judges)})
     say("maps")
-    if eyes.pq is not None:
-        bench.report.add(quality_rows(eyes.pq, sizes.maps))
-    bench.report.add(alignment_rows(eyes.aq, sizes.maps))
-    _contrastive_rows(bench, contrastive)
+    eyes = {"calibration": pipe.config.calibration, "batch_size": BATCH}
+    report.add(quality_rows(PQMap(pipe.clip, pipe.pq_prompts, **eyes), sizes.maps))
+    report.add(alignment_rows(AQMap(pipe.clip, pipe.clip_tokenizer, **eyes), sizes.maps))
+    if contrastive is None:
+        report.absent["contrastive.aq.*"] = "no CLIP trained without masks was given (--contrastive FOLDER)"
+    else:
+        aq = AQMap(load_clip(contrastive), load_tokenizer(contrastive), calibration={"phrase_score": "peak"})
+        report.add(alignment_rows(aq, sizes.maps, "contrastive."))
     say("quality networks")
-    add_scorer_rows(bench.report, pipe, sizes.scorers)
-    bench.report.add(repaint_rows(bench.runner, judges, sizes.repaint, unseen=not quick))
-    _sharpness(bench)
+    add_scorer_rows(report, pipe, sizes.scorers)
+    report.add(repaint_rows(bench.run, judges, sizes.repaint, unseen=not quick))
+    if pipe.mdiqa is None:
+        without = "the pipeline has no mdiqa to guide with"
+        report.absent |= dict.fromkeys(("guide.sharpness", "guide.blur_left"), without)
+    else:
+        report.add(sharpness_rows(bench.run, judges, sizes.repaint))
     _chain_rows(bench, gallery)
     _native_rows(bench, native)
-    bench.report.about |= {
+    report.about |= {
         "pipeline": str(pipeline) if not Path(pipeline).is_dir() else Path(pipeline).name,
         "quick": quick,
         "seed": seed,
@@ -118,32 +143,7 @@ def bench_toyworld(
         "seconds": round(time.monotonic() - began, 1),
         "cpu seconds": round(time.process_time() - cpu, 1),
     }
-    return bench.report
-
-
-def _judge_rows(bench: Bench) -> None:
-    count = bench.sizes.judges
-    for name, value in check_judges(bench.judges, count).items():
-        bench.report.add({f"referee.{name}": intervals.share_of(value, count)})
-
-
-def _contrastive_rows(bench: Bench, folder: Path | None) -> None:
-    if folder is None:
-        bench.report.absent["contrastive.aq.*"] = "no CLIP trained without masks was given (--contrastive FOLDER)"
-        return
-    from grefine.indicators.aq_map import AQMap
-    from grefine.indicators.components import load_clip, load_tokenizer
-
-    aq = AQMap(load_clip(folder), load_tokenizer(folder), calibration={"phrase_score": "peak"})
-    bench.report.add(alignment_rows(aq, bench.sizes.maps, "contrastive."))
-
-
-def _sharpness(bench: Bench) -> None:
-    if bench.pipe.mdiqa is None:
-        without = "the pipeline has no mdiqa to guide with"
-        bench.report.absent |= dict.fromkeys(("guide.sharpness", "guide.blur_left"), without)
-        return
-    bench.report.add(sharpness_rows(bench.runner, bench.judges, bench.sizes.repaint))
+    return report
 
 
 def defective_cases(sizes: Sizes) -> Cases:
@@ -154,14 +154,21 @@ def defective_cases(sizes: Sizes) -> Cases:
 
 
 def _chain_rows(bench: Bench, gallery: Path | None) -> None:
-    report, run, bad = bench.report, bench.runner, defective_cases(bench.sizes)
+    report, run, bad = bench.report, bench.run, defective_cases(bench.sizes)
     good = clean_cases(bench.sizes.clean, 98)
     everything = Cases.cat([bad, good])
     guarded, open_ = run("guarded", everything), run("without guard", everything, guard=False)
     for name, out in (("", guarded), ("noguard.", open_)):
         found = bench.verdicts(f"{name or 'guarded.'}whole", everything, out.images, out)
-        report.add(_whole_rows(bad, found[: len(bad)], name))
-        report.add(clean_rows(found[len(bad) :], f"{name}clean."))
+        whole, prefix = found[: len(bad)], f"{name}whole."
+        report.add(outcome_rows(whole, prefix))
+        held_out = [i for i in bad.perceptual if bad.kinds[i] == HELD_OUT_DEFECT]
+        for group, members in ("perceptual", bad.perceptual), ("alignment", bad.misaligned), ("heldout", held_out):
+            report.add(outcome_rows([whole[i] for i in members], f"{prefix}{group}."))
+        for kind in CHANGED:
+            report.add({f"{prefix}fixed.{kind}": intervals.share([v.fixed for v in whole if v.kind == kind])})
+        report.add(repair_rows(whole, f"{prefix}repair."))
+        report.add(outcome_rows(found[len(bad) :], f"{name}clean.", ("untouched", "worse")))
         report.add(outside_rows(bench.judges, bench.bands, bad, out.images[: len(bad)], name))
         if not name and gallery:
             draw_gallery(gallery, everything, out, found)
@@ -169,80 +176,65 @@ def _chain_rows(bench: Bench, gallery: Path | None) -> None:
     report.add(rows)
     report.raw += raw
     report.about["guarded"] = any(result.decision.guarded for result in guarded.results)
-    stage1 = run("stage 1 alone", bad, guard=False, restorer="none")
-    report.add({"exact": exact_row(bad, stage1), "world.refused": intervals.share(_refused(bench, everything))})
+    stage1, domain = run("stage 1 alone", bad, guard=False, restorer="none"), domain_of(bench.pipe)
+    refused = [domain is not None and domain.is_foreign(picture) for picture in everything.pictures]
+    report.add({"exact": exact_row(bad, stage1), "world.refused": intervals.share(refused)})
     _control_rows(bench, bad)
-    _ablation_rows(bench, bad, {"pq_aq": open_, "stage1": stage1})
+    for name, config in ABLATIONS.items():
+        if name not in bench.sizes.ablations:
+            report.absent[f"ablation.{name}.*"] = NOT_QUICK
+            continue
+        known = {"pq_aq": open_, "stage1": stage1}.get(name)
+        out = known or run(f"ablation {name}", bad, config=config, guard=False)
+        found = bench.verdicts(f"ablation.{name}", bad, out.images[: len(bad)])
+        report.add(outcome_rows(found, f"ablation.{name}.") | repair_rows(found, f"ablation.{name}.repair."))
     _kind_rows(bench)
 
 
-def _whole_rows(bad: Cases, found: list[Verdict], prefix: str) -> dict[str, Any]:
-    rows = outcome_rows(found, f"{prefix}whole.")
-    groups = {"perceptual": bad.perceptual, "alignment": bad.misaligned}
-    groups["heldout"] = [i for i in bad.perceptual if bad.kinds[i] == "smear"]
-    for name, members in groups.items():
-        rows |= outcome_rows([found[i] for i in members], f"{prefix}whole.{name}.")
-    for kind in CHANGED:
-        rows[f"{prefix}whole.fixed.{kind}"] = intervals.share([v.fixed for v in found if v.kind == kind])
-    own = repair_rows([found[i] for i in bad.perceptual], f"{prefix}whole.repair.")
-    return rows | own
+def control_masks(cases: Cases) -> dict[str, Tensor]:
+    """Return the true places, as many wrong ones (another picture's), and the whole picture."""
+    true = widened(cases.masks)
+    return {"oracle": true, "random": true.roll(len(true) // 2 + 1, 0), "full": torch.ones_like(true)}
+
+
+def _control_rows(bench: Bench, bad: Cases) -> None:
+    """Measure what the chain has to beat: nothing at all, the autoencoder alone, wrong places, all, the true ones."""
+    images = {
+        "identity": bad.images,
+        "vae": bench.through_vae(bad.images),
+        "perfect": bench.perfectly_painted(bad),
+    }
+    for name, masks in control_masks(bad).items():
+        if name in bench.sizes.controls:
+            images[name] = bench.run(f"{name} mask", bad, masks=masks, guard=False).images
+        else:
+            bench.report.absent[f"control.{name}.*"] = NOT_QUICK
+    for name, after in images.items():
+        found = bench.verdicts(f"control.{name}", bad, after)
+        rows = repair_rows(found, "repair.")
+        bench.report.add(outcome_rows(found, f"control.{name}."))
+        bench.report.add({f"control.{name}.{key}": row for key, row in rows.items()})
+        if name == "oracle":
+            bench.report.add(rows)
 
 
 def _kind_rows(bench: Bench) -> None:
     """Tell the kinds apart, with as many pictures of each: guarded, open, in the true places, without fault."""
-    count, run = bench.sizes.by_kind, bench.runner
+    count, run = bench.sizes.by_kind, bench.run
     if not count:
-        bench.report.absent["*.kind.*"] = "not part of a quick run"
+        bench.report.absent["*.kind.*"] = NOT_QUICK
         return
-    parts = [
-        damaged_cases(count, 1400 + i, kinds=(kind,)) for i, kind in enumerate((*TRAINING_DEFECTS, HELD_OUT_DEFECT))
-    ]
+    kinds = (*TRAINING_DEFECTS, HELD_OUT_DEFECT)
+    parts = [damaged_cases(count, 1400 + i, kinds=(kind,)) for i, kind in enumerate(kinds)]
     cases = Cases.cat(parts + [misaligned_cases(kind, count, 1410 + i) for i, kind in enumerate(CHANGED)])
     guarded, open_ = run("kinds, guarded", cases), run("kinds, without guard", cases, guard=False)
-    placed = run("kinds, true places", cases, masks=control_masks(cases)["oracle"], guard=False)
+    placed = run("kinds, true places", cases, masks=widened(cases.masks), guard=False)
     ways = {"whole.": guarded.images, "noguard.whole.": open_.images, "control.oracle.": placed.images}
-    for prefix, images in (ways | {"control.perfect.": perfectly_painted(run, cases)}).items():
+    for prefix, images in (ways | {"control.perfect.": bench.perfectly_painted(cases)}).items():
         found = bench.verdicts(f"{prefix}kind", cases, images, guarded if prefix == "whole." else None)
         for kind in dict.fromkeys(cases.kinds):
-            rows = outcome_rows([v for v in found if v.kind == kind], f"{prefix}kind.{kind}.")
-            bench.report.add(rows if prefix == "whole." else {k: v for k, v in rows.items() if k.endswith("improved")})
-
-
-def _refused(bench: Bench, cases: Cases) -> list[bool]:
-    """Whether the pipeline's own test takes pictures of the toy world for something else."""
-    domain = domain_of(bench.pipe)
-    return [domain is not None and domain.is_foreign(picture) for picture in cases.pictures]
-
-
-def _control_rows(bench: Bench, bad: Cases) -> None:
-    images: dict[str, torch.Tensor] = {
-        "identity": bad.images,
-        "vae": through_vae(bench.runner, bad),
-        "perfect": perfectly_painted(bench.runner, bad),
-    }
-    for name, masks in control_masks(bad).items():
-        if name in bench.sizes.controls:
-            images[name] = bench.runner(f"{name} mask", bad, masks=masks, guard=False).images
-        else:
-            bench.report.absent[f"control.{name}.*"] = "not part of a quick run"
-    for name, after in images.items():
-        found = bench.verdicts(f"control.{name}", bad, after)
-        bench.report.add(outcome_rows(found, f"control.{name}."))
-        rows = repair_rows([found[i] for i in bad.perceptual], f"control.{name}.repair.")
-        bench.report.add(rows)
-        if name == "oracle":
-            bench.report.add({key.removeprefix("control.oracle."): row for key, row in rows.items()})
-
-
-def _ablation_rows(bench: Bench, bad: Cases, known: dict[str, Outcome]) -> None:
-    for name in ABLATIONS:
-        if name not in bench.sizes.ablations:
-            bench.report.absent[f"ablation.{name}.*"] = "not part of a quick run"
-            continue
-        images = known[name].images[: len(bad)] if name in known else ablation(bench.runner, name, bad).images
-        found = bench.verdicts(f"ablation.{name}", bad, images)
-        bench.report.add(outcome_rows(found, f"ablation.{name}."))
-        bench.report.add(repair_rows([found[i] for i in bad.perceptual], f"ablation.{name}.repair."))
+            names = ("improved", "worse") if prefix == "whole." else ("improved",)
+            bench.report.add(outcome_rows([v for v in found if v.kind == kind], f"{prefix}kind.{kind}.", names))
 
 
 def _native_rows(bench: Bench, folder: Path | None) -> None:
@@ -251,10 +243,10 @@ def _native_rows(bench: Bench, folder: Path | None) -> None:
         return
     early = early_pipeline(bench.pipe, folder)
     early.set_progress_bar_config(disable=True)
-    cases = native_cases(early, bench.judges, bench.sizes.native, bench.runner.seed)
+    cases = native_cases(early, bench.judges, bench.sizes.native, bench.run.seed)
     if not len(cases):
         bench.report.absent["native.*"] = "the early checkpoint made no mistake that the judge could see"
         return
     for name, guard in (("native.", None), ("noguard.native.", False)):
-        out = bench.runner(name, cases, guard=guard)
+        out = bench.run(name, cases, guard=guard)
         bench.report.add(outcome_rows(bench.verdicts(name, cases, out.images, out), name))

@@ -52,24 +52,19 @@ def _swapped(scorer: Any, cases: Cases) -> list[bool]:
 
 def _dimension_rows(scorer: Any, count: int) -> dict[str, Any]:
     """Correlate each technical dimension with the strength of its own distortion, and see which one moves it most."""
-    cases = clean_cases(count, 73)
-    strength = torch.rand(count, generator=source(BENCHMARK, 74))
-    before = scorer(cases.pictures)
-    falls: dict[str, dict[str, float]] = {}
-    found, rows = [], {}
-    for name in TECHNICAL:
-        spoilt = scorer(pictures_of(DISTORTIONS[name](cases.clean, strength[:, None, None, None])))
-        rows[f"judge.mdiqa.{name}"] = intervals.correlation([s[f"mdiqa.{name}"] for s in spoilt], -strength.numpy())
-        found.append([s[f"mdiqa.{name}"] for s in spoilt])
-        falls[name] = {
-            other: float(
-                np.mean([b[f"mdiqa.{other}"] - s[f"mdiqa.{other}"] for b, s in zip(before, spoilt, strict=True)])
-            )
-            for other in TECHNICAL
-        }
-    own = [max(TECHNICAL, key=lambda by: falls[by][name]) == name for name in TECHNICAL]  # noqa: B023
-    rows["judge.mdiqa"] = intervals.mean_correlation(np.array(found), -strength.numpy())
-    rows["judge.mdiqa.own"] = intervals.share(own)
+    cases, strength = clean_cases(count, 73), torch.rand(count, generator=source(BENCHMARK, 74))
+
+    def rated(images: Tensor) -> np.ndarray:
+        return np.array([[one[f"mdiqa.{name}"] for name in TECHNICAL] for one in scorer(pictures_of(images))])
+
+    before = rated(cases.clean)
+    spoilt = [rated(DISTORTIONS[name](cases.clean, strength[:, None, None, None])) for name in TECHNICAL]
+    own = [values[:, column] for column, values in enumerate(spoilt)]
+    truth, names = -strength.numpy(), (f"judge.mdiqa.{name}" for name in TECHNICAL)
+    rows = {name: intervals.correlation(values, truth) for name, values in zip(names, own, strict=True)}
+    falls = np.stack([(before - values).mean(0) for values in spoilt])
+    rows["judge.mdiqa"] = intervals.mean_correlation(np.stack(own), truth)
+    rows["judge.mdiqa.own"] = intervals.share(falls.argmax(0) == np.arange(len(TECHNICAL)))
     return rows
 
 

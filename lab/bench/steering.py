@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -10,12 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from grefine import pipeline as pipelines
 from grefine.refine.guidance import Guidance, Steering
 from grefine.refine.vae import encode_images
 from lab.bench import intervals
-from lab.bench.cases import CHANGED, Cases, damaged_cases, misaligned_cases
-from lab.bench.chain import Outcome, Runner
+from lab.bench.cases import Cases, half_and_half
+from lab.bench.chain import Outcome, Runner, quiet_pipeline
 from lab.bench.verdicts import judge
 from lab.bench_judges.check import tie_bands
 from lab.bench_judges.networks import Judges
@@ -64,7 +63,6 @@ class Truth:
         self.clean = dict(zip(cases.prompts, cases.clean, strict=True))
 
     def shown(self, prompts: Sequence[str] | None) -> Tensor:
-        """Return the clean scenes of some prompts."""
         return torch.stack([self.clean[prompt] for prompt in prompts or ()])
 
     def gradient(self, image: Tensor, prompts: Sequence[str] | None = None) -> Tensor:
@@ -72,21 +70,14 @@ class Truth:
         return self.shown(prompts) - image
 
 
-@dataclass
-class Angles:
-    """How far each gradient points to the clean scene."""
-
-    cosines: list[float] = field(default_factory=list)
-
-
 class Observed(Steering):
     """Steering in one of the ways, whose gradients are compared with the way to the truth."""
 
     def __init__(
-        self, way: Way, truth: Truth, angles: Angles, guidance: Guidance, prompts: Sequence[str], **options: Any
+        self, way: Way, truth: Truth, cosines: list[float], guidance: Guidance, prompts: Sequence[str], **options: Any
     ):
         super().__init__(guidance, prompts, **({"start": 0.0} if way.last else {}), **options)
-        self.way, self.truth, self.angles = way, truth, angles
+        self.way, self.truth, self.cosines = way, truth, cosines
 
     def gradient(self, vae: Any, clean: Tensor) -> Tensor:
         """Return the gradient, smoothed or averaged where the way says so."""
@@ -99,49 +90,39 @@ class Observed(Steering):
         if self.way.blur:
             found = F.avg_pool2d(found, 5, 1, 2, count_include_pad=False)
         goal = encode_images(vae, self.truth.shown(self.prompts) * 2 - 1, clean.device) - clean
-        self.angles.cosines += F.cosine_similarity(found.flatten(1), goal.flatten(1)).tolist()
+        self.cosines += F.cosine_similarity(found.flatten(1), goal.flatten(1)).tolist()
         return found
 
 
-def steering_cases(count: int) -> Cases:
-    """Return half damaged pictures, half that miss their captions, no caption twice."""
-    parts = [damaged_cases(count // 2, 1500)]
-    parts += [misaligned_cases(kind, count // 8, 1501 + i) for i, kind in enumerate(CHANGED)]
-    cases = Cases.cat(parts)
-    return cases[sorted({prompt: row for row, prompt in enumerate(cases.prompts)}.values())]
-
-
-def steered(runner: Runner, name: str, way: Way, cases: Cases, guard: bool | None = None) -> tuple[Outcome, Angles]:
-    """Run one way."""
-    truth, angles = Truth(cases), Angles()
-    swaps = {"_steering": lambda _pipe, _weights, prompts: Observed(way, truth, angles, guide, prompts)}
+def steered(
+    runner: Runner, name: str, way: Way, cases: Cases, guard: bool | None = None
+) -> tuple[Outcome, list[float]]:
+    """Run one way; return what came out, and the cosine of each gradient with the way to the clean scene."""
+    truth, cosines = Truth(cases), []
+    swaps = {"_steering": lambda _pipe, _weights, prompts: Observed(way, truth, cosines, guide, prompts)}
     guide = None if way.weights is None else truth if not way.weights else runner.pipe.read_guidance(way.weights)
     if guide is truth:
         swaps["read_guidance"] = lambda *_: truth
     with mock.patch.multiple(type(runner.pipe), **swaps):
         guidance = way.weights if way.weights != {} else {"the truth": 1.0}
-        return runner(name, cases, steps=way.steps, guard=guard, guidance=guidance), angles
+        return runner(name, cases, num_inference_steps=way.steps, guard=guard, guidance=guidance), cosines
 
 
-def steering_rows(
-    count: int, guard: bool | None, names: Sequence[str], say: Callable[[dict[str, Any]], None], seed: int = 0
-) -> list[dict[str, Any]]:
-    """Return one row per way: improved, worse, distance beside no steering with as many steps, angle, CPU seconds."""
-    pipe = pipelines.GRefinePipeline.from_pretrained("tiny")
-    pipe.set_progress_bar_config(disable=True)
-    judges = Judges.load()
-    bands, cases, runner = tie_bands(judges), steering_cases(count), Runner(pipe, seed)
-    rows, plain = [], {}
+def steering_rows(count: int, guard: bool | None, names: Sequence[str], say: Callable[[dict[str, Any]], None]) -> None:
+    """Say one row per way: improved, worse, distance beside no steering with as many steps, angle, CPU seconds."""
+    judges, runner, cases = Judges.load(), Runner(quiet_pipeline("tiny")), half_and_half(count, 1500)
+    cases = cases[sorted({prompt: row for row, prompt in enumerate(cases.prompts)}.values())]  # no caption twice
+    bands, plain = tie_bands(judges), {}
     for name in names:
         way, began = WAYS[name], time.process_time()
-        out, angles = steered(runner, name, way, cases, guard)
+        out, cosines = steered(runner, name, way, cases, guard)
         seconds = time.process_time() - began
         found = judge(judges, bands, cases, out.images)
         after = [found[i].after for i in cases.perceptual]
         if way.weights is None:
             plain[way.steps] = after
         ratio = intervals.ratio(after, plain[way.steps])
-        rows.append(
+        say(
             {
                 "way": name,
                 "n": len(cases),
@@ -150,9 +131,7 @@ def steering_rows(
                 "distance": [round(v, 3) for v in (ratio.value, ratio.low, ratio.high)],
                 "guarded": sum(result.decision.guarded for result in out.results),
                 "kept": sum(result.decision.kept != "original" for result in out.results),
-                "cosine": round(sum(angles.cosines) / max(len(angles.cosines), 1), 3),
+                "cosine": round(sum(cosines) / max(len(cosines), 1), 3),
                 "cpu": round(seconds, 1),
             }
         )
-        say(rows[-1])
-    return rows

@@ -56,7 +56,10 @@ def judge(judges: Judges, bands: TieBands, cases: Cases, after: Tensor) -> list[
     nearer = judges.distance(after, cases.clean, cases.masks)
     change = judges.visible_change(cases.images, after)
     same = (cases.images == after).flatten(1).all(1)
-    appeared = _appeared(judges, cases, after)
+    # A missing thing has appeared where more of it in its colour is to be seen, wherever it was drawn.
+    rows, slots = torch.arange(len(cases)), cases.slot.clamp(min=0)
+    noun, colour = cases.scenes.noun[rows, slots], cases.scenes.colour[rows, slots]
+    appeared = judges.area_of(after, noun, colour) - judges.area_of(cases.images, noun, colour) >= PRESENT
     found = []
     for i, kind in enumerate(cases.kinds):
         slot, fixed = int(cases.slot[i]), False
@@ -66,7 +69,8 @@ def judge(judges: Judges, bands: TieBands, cases: Cases, after: Tensor) -> list[
         elif kind == "clean":
             improved, worse = False, bool(change[i] > bands.visible) or bool(lost[i].any())
         else:
-            asked = _asked(cases, i)
+            thing = cases.captions[i].thing(slot)
+            asked = torch.tensor([thing.colour != ANY, thing.noun != ANY, thing.texture != ANY])
             if kind == "missing":
                 fixed = bool(appeared[i]) or bool(still[i, slot, :2].all() and not right[i, slot, :2].all())
             elif kind == "native":
@@ -77,58 +81,21 @@ def judge(judges: Judges, bands: TieBands, cases: Cases, after: Tensor) -> list[
             own_lost = bool((lost[i, slot] & asked).any())
             worse = own_lost or bool(lost[i, others].any())
             improved = fixed and not own_lost and not bool(moved[i, others].any())
-        found.append(
-            Verdict(
-                kind,
-                improved,
-                worse,
-                bool(same[i]),
-                fixed,
-                bool(lost[i].any()),
-                float(near[i]),
-                float(nearer[i]),
-                float(change[i]),
-            )
-        )
+        distances = (float(values[i]) for values in (near, nearer, change))
+        found.append(Verdict(kind, improved, worse, bool(same[i]), fixed, bool(lost[i].any()), *distances))
     return found
 
 
-def _asked(cases: Cases, index: int) -> Tensor:
-    """Return (3,) bool: whether the caption says the colour, the thing, the texture of the object that is wrong."""
-    caption = cases.captions[index]
-    thing = caption.objects[min(int(cases.slot[index]), len(caption.objects) - 1)]
-    return torch.tensor([thing.colour != ANY, thing.noun != ANY, thing.texture != ANY])
-
-
-def _appeared(judges: Judges, cases: Cases, after: Tensor) -> Tensor:
-    """Return (B,) bool: more of the asked thing in its colour is to be seen, wherever it was drawn."""
-    rows, slot = torch.arange(len(cases)), cases.slot.clamp(min=0)
-    noun, colour = cases.scenes.noun[rows, slot], cases.scenes.colour[rows, slot]
-    gained = judges.area_of(after, noun, colour) - judges.area_of(cases.images, noun, colour)
-    return gained >= PRESENT
-
-
-def outcome_rows(verdicts: Sequence[Verdict], prefix: str) -> dict[str, Row]:
-    """Return the shares that were improved and made worse."""
-    return {
-        f"{prefix}improved": intervals.share([v.improved for v in verdicts]),
-        f"{prefix}worse": intervals.share([v.worse for v in verdicts]),
-    }
-
-
-def clean_rows(verdicts: Sequence[Verdict], prefix: str) -> dict[str, Row]:
-    """Return what became of good pictures."""
-    return {
-        f"{prefix}untouched": intervals.share([v.untouched for v in verdicts]),
-        f"{prefix}worse": intervals.share([v.worse for v in verdicts]),
-    }
+def outcome_rows(
+    verdicts: Sequence[Verdict], prefix: str, names: Sequence[str] = ("improved", "worse")
+) -> dict[str, Row]:
+    """Return the shares of pictures of which something holds."""
+    return {f"{prefix}{name}": intervals.share([getattr(v, name) for v in verdicts]) for name in names}
 
 
 def repair_rows(verdicts: Sequence[Verdict], prefix: str) -> dict[str, Row]:
     """Return how much nearer damaged places came to the clean scene, and how often an object lost an attribute."""
     damaged = [v for v in verdicts if v.kind in DEFECT_KINDS]
-    if not damaged:
-        return {f"{prefix}distance": intervals.EMPTY, f"{prefix}attributes_worse": intervals.EMPTY}
     return {
         f"{prefix}distance": intervals.ratio([v.after for v in damaged], [v.before for v in damaged]),
         f"{prefix}attributes_worse": intervals.share([v.attribute_lost for v in damaged]),

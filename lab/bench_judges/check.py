@@ -1,16 +1,16 @@
 """How well the judges judge scenes that they were not trained on, and how far they move where nothing changed."""
 
-import io
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from grefine.evaluate.statistics import noise_band
+from grefine.indicators.calibrate import separation_of
 from lab.bench_judges.networks import Judges
 from lab.world.defects import damage
+from lab.world.files import through
+from lab.world.pictures import tensor_of, to_picture
 from lab.world.render import render
 from lab.world.scene import sample
 from lab.world.seeds import CHECK, source
@@ -27,12 +27,7 @@ def shifted(images: Tensor) -> Tensor:
 
 def as_jpeg(images: Tensor, quality: int = 95) -> Tensor:
     """Write pictures (B, 3, S, S) in 0..1 as JPEG and read them again."""
-    found = []
-    for pixels in (images * 255).round().byte().permute(0, 2, 3, 1).numpy():
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=quality)
-        found.append(np.asarray(Image.open(file).convert("RGB")))
-    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).float() / 255
+    return tensor_of([through(to_picture(image), "JPEG", quality=quality) for image in images])
 
 
 @dataclass(frozen=True)
@@ -73,18 +68,12 @@ def check_judges(judges: Judges, count: int = 500) -> dict[str, float]:
     scenes = sample(count, generator)
     clean = render(scenes)
     spoilt = damage(clean.images, clean.objects.any(1), generator, DEFECT_KINDS)
-    found["defect_auc"] = _auc(judges.defect_map(spoilt.images), judges.defect_map(clean.images))
+    # How often a damaged picture's worst cells look worse than a clean one's.
+    maps = (judges.defect_map(images).flatten(1) for images in (spoilt.images, clean.images))
+    found["defect_auc"] = separation_of(*(cells.topk(24, 1).values.mean(1).numpy() for cells in maps))
     first = scenes.noun[:, 0], scenes.colour[:, 0]
     found["present"] = float((judges.area_of(clean.images, *first) >= PRESENT)[scenes.present[:, 0]].float().mean())
     other = (first[1] + 4) % 8
     there = ((scenes.noun == first[0][:, None]) & (scenes.colour == other[:, None]) & scenes.present).any(1)
     found["absent"] = float((judges.area_of(clean.images, first[0], other) < PRESENT)[~there].float().mean())
     return found
-
-
-def _auc(bad: Tensor, good: Tensor) -> float:
-    """Return how often a damaged picture's worst cells look worse than a clean one's."""
-    from grefine.indicators.calibrate import separation_of
-
-    worst = [maps.flatten(1).topk(24, 1).values.mean(1).numpy() for maps in (bad, good)]
-    return separation_of(*worst)

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
@@ -175,14 +177,9 @@ class Judges:
     @torch.no_grad()
     def area_of(self, images: Tensor, noun: Tensor, colour: Tensor) -> Tensor:
         """Return (B,): the share of each picture that shows the asked things (B,) in the asked colours (B,)."""
-        found = []
-        for part, asked_noun, asked_colour in zip(images.split(64), noun.split(64), colour.split(64), strict=True):
-            seen = self.referee(part)
-            fits = (seen.noun.argmax(1) == asked_noun[:, None, None]) & (
-                seen.colour.argmax(1) == asked_colour[:, None, None]
-            )
-            found.append(fits.float().mean((1, 2)))
-        return torch.cat(found)
+        seen = [self.referee(part) for part in images.split(64)]
+        nouns, colours = (torch.cat([getattr(one, what).argmax(1) for one in seen]) for what in ("noun", "colour"))
+        return ((nouns == noun[:, None, None]) & (colours == colour[:, None, None])).float().mean((1, 2))
 
     def _soft_features(self, images: Tensor) -> list[Tensor]:
         parts = [self.referee.features(part) for part in images.split(64)]
@@ -192,18 +189,12 @@ class Judges:
 
 def load_weights(model: Net, path: Path) -> Net:
     """Fill a judge with the weights of a file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not path.is_file():
         raise WeightsMissing(
             f"The judge '{path.name}' is not in '{path.parent}': `python -m lab train judges` makes it."
         )
     try:
-        state = {
-            name: value.float() if value.is_floating_point() else value for name, value in load_file(path).items()
-        }
-        model.load_state_dict(state)
+        model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise WeightsCorrupt(
             f"'{path}' does not hold this judge's weights: `python -m lab train judges` makes them again."

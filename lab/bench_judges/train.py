@@ -5,7 +5,7 @@ Half of the crops and pictures are softened, shifted or dimmed a little, so that
 gives back without ever having met one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +15,10 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from grefine.errors import ConfigError
+from grefine.io.atomic import write_text
 from grefine.training.loop import Budget, Record
-from lab.bench_judges.card import write_card
 from lab.bench_judges.check import check_judges
-from lab.bench_judges.networks import CELL, NONE, SOUND, WEIGHTS, AttributeJudge, Judges, Referee, crop, load_weights
+from lab.bench_judges.networks import CELL, NONE, SOUND, AttributeJudge, Judges, Referee, crop, load_weights
 from lab.fit import fit
 from lab.world.defects import damage
 from lab.world.render import Rendered, render
@@ -29,6 +28,7 @@ from lab.world.vocabulary import DEFECT_KINDS
 
 PARTS: dict[str, type[nn.Module]] = {"attributes": AttributeJudge, "referee": Referee}
 """The judges by the name of their file."""
+_CARD = Path(__file__).parent / "card.md"
 
 
 @dataclass(frozen=True)
@@ -44,27 +44,12 @@ class JudgeSettings:
     seed: int = 0
 
 
-def train_judges(
-    out: Path = WEIGHTS,
-    minutes: float = 4.0,
-    seed: int = 0,
-    parts: Sequence[str] = tuple(PARTS),
-    accelerator: Accelerator | None = None,
-) -> dict[str, float]:
-    """Train the judges, or go on training what lies in `out`; write them with a card and return how well they judge.
-
-    With one of `PARTS` alone, that judge gets all the minutes and the other one must lie in `out` already.
-    """
-    unknown = [name for name in parts if name not in PARTS]
-    if unknown or not parts:
-        raise ConfigError(f"parts must be some of {', '.join(PARTS)}, not {list(parts)!r}.")
-    accelerator = accelerator or Accelerator()
-    settings = JudgeSettings(seed=seed)
+def train_judges(out: Path, minutes: float, seed: int) -> dict[str, float]:
+    """Train the judges, or go on training those in `out`; write them with a card and return how well they judge."""
+    accelerator, settings = Accelerator(), JudgeSettings(seed=seed)
     torch.manual_seed(seed)
-    whole = sum(settings.shares[name] for name in parts)
-    for name in parts:
-        budget = Budget(minutes=minutes * settings.shares[name] / whole)
-        model = PARTS[name]()
+    for name, kind in PARTS.items():
+        budget, model = Budget(minutes=minutes * settings.shares[name]), kind()
         if (out / f"{name}.safetensors").is_file():
             load_weights(model, out / f"{name}.safetensors")
         _train_one(name, model.to(accelerator.device), out, budget, settings, accelerator)
@@ -73,8 +58,14 @@ def train_judges(
     judges = Judges.load(out)
     found = check_judges(judges)
     records = {name: Record.load(out / "training", name) for name in PARTS}
-    made = {name: (record.samples, record.cpu_seconds) for name, record in records.items()}
-    write_card(out / "README.md", judges, found, made, seed)
+    sizes = {name: sum(p.numel() for p in getattr(judges, name).parameters()) for name in PARTS}
+    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in found.items())
+    made = "\n".join(
+        f"- `{name}.safetensors`: {sizes[name] / 1e6:.2f} M parameters, float16; {record.samples:,} pictures in "
+        f"{record.cpu_seconds:.0f} CPU-seconds"
+        for name, record in records.items()
+    )
+    write_text(out / "README.md", _CARD.read_text(encoding="utf-8").format(parts=made, seed=seed, rows=rows))
     return found
 
 
@@ -95,18 +86,8 @@ def _train_one(
             held_out = [losses(model, *draw(settings.seed, -1 - i, 48, device)) for i in range(3)]
         return {f"held_out_{k}": float(sum(float(row[k]) for row in held_out) / 3) for k in held_out[0]}
 
-    fit(
-        record,
-        step,
-        [model],
-        settings,
-        budget,
-        accelerator,
-        evaluate=evaluate,
-        save=lambda: None,
-        batch=2 * settings.scenes,
-        every=0.25,
-    )
+    options = {"evaluate": evaluate, "save": lambda: None, "batch": 2 * settings.scenes, "every": 0.25}
+    fit(record, step, [model], settings, budget, accelerator, **options)
 
 
 @dataclass(frozen=True)
@@ -124,27 +105,26 @@ class Truth:
 def draw(
     seed: int, number: int, count: int, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Truth, torch.Generator]:
-    """Return the pictures (2B, 3, S, S), their truth and the random source of batch `number`."""
+    """Return the pictures (2B, 3, S, S), their truth and the random source of batch `number`.
+
+    Half of the pictures are changed so little that nobody would call it a defect: softness, grain, light.
+    """
     generator = source(JUDGES + seed, number)
     quarter = count // 4
     scenes = Scenes.cat([sample(count - quarter, generator), sample(quarter, generator, "held_out")])
     rendered = render(scenes, 64, device)
     spoilt = damage(rendered.images, rendered.objects.any(1), generator, DEFECT_KINDS)
     kinds = torch.where(spoilt.masks, spoilt.kinds[:, None, None], SOUND)
-    images = soften(torch.cat([rendered.images, spoilt.images]), generator)
-    defects = torch.cat([torch.full_like(kinds, SOUND), kinds])
-    return images, Truth(Scenes.cat([scenes, scenes]), rendered, defects), generator
-
-
-def soften(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Change half of the pictures so little that nobody would call it a defect: softness, grain, light."""
+    images = torch.cat([rendered.images, spoilt.images])
     amount = torch.rand(len(images), 3, 1, 1, 1, generator=generator).to(images.device)
     soft = F.avg_pool2d(F.pad(images, [1] * 4, mode="replicate"), 3, 1)
     changed = images + (soft - images) * 0.55 * amount[:, 0]
     grain = torch.randn(images.shape, generator=generator).to(images.device)
     changed = changed * (0.93 + 0.14 * amount[:, 2]) + 0.02 * amount[:, 1] * grain
     chosen = (torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5).to(images.device)
-    return torch.where(chosen, changed.clamp(0, 1), images)
+    images = torch.where(chosen, changed.clamp(0, 1), images)
+    defects = torch.cat([torch.full_like(kinds, SOUND), kinds])
+    return images, Truth(Scenes.cat([scenes, scenes]), rendered, defects), generator
 
 
 def attribute_losses(
@@ -160,11 +140,15 @@ def attribute_losses(
         *(t.to(images.device) for t in (x + 0.16 * jitter[:, 0] * radius, y + 0.16 * jitter[:, 1] * radius)),
         (radius * (1 + 0.2 * jitter[:, 2])).to(images.device),
     )
-    empty = _empty_crops(images, truth, generator)
+    # As many places that hold next to nothing of any object.
+    place = torch.rand(len(images), 3, generator=generator).to(images.device)
+    where = place[:, 0], place[:, 1], 0.12 + 0.15 * place[:, 2]
+    things = truth.rendered.objects.any(1, keepdim=True).float().repeat(2, 1, 1, 1)
+    empty = crop(images, *where)[crop(things, *where).mean((1, 2, 3)) < 0.04]
     colour, noun, texture = model(torch.cat([crops, empty]))
     count = len(row)
-    asked = (t[row, slot].to(images.device) for t in (scenes.colour, scenes.noun, scenes.texture))
-    colours, nouns, textures = asked
+    asked = (scenes.colour, scenes.noun, scenes.texture)
+    colours, nouns, textures = (t[row, slot].to(images.device) for t in asked)
     nothing = torch.full((len(empty),), NONE, device=images.device)
     parts = {
         "colour": F.cross_entropy(colour[:count], colours),
@@ -172,15 +156,6 @@ def attribute_losses(
         "texture": F.cross_entropy(texture[:count], textures),
     }
     return {"loss": sum(parts.values(), torch.zeros((), device=images.device))} | parts
-
-
-def _empty_crops(images: Tensor, truth: Truth, generator: torch.Generator) -> Tensor:
-    """Cut places that hold next to nothing of any object."""
-    place = torch.rand(len(images), 3, generator=generator).to(images.device)
-    x, y, radius = place[:, 0], place[:, 1], 0.12 + 0.15 * place[:, 2]
-    things = truth.rendered.objects.any(1, keepdim=True).float().repeat(2, 1, 1, 1)
-    free = crop(things, x, y, radius).mean((1, 2, 3)) < 0.04
-    return crop(images, x, y, radius)[free]
 
 
 def referee_losses(model: Referee, images: Tensor, truth: Truth, generator: torch.Generator) -> dict[str, Tensor]:

@@ -7,17 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LUMA = (0.299, 0.587, 0.114)
+from lab.world.defects import gaussian_blur, tints
 
 
 def distort(images: Tensor, dimension: str, strength: Tensor, generator: torch.Generator) -> Tensor:
-    """Return `(B, 3, S, S)` images in 0..1 that are bad in one dimension.
-
-    Args:
-        strength: `(B,)` in 0..1; at 0 an image comes back as it is.
-    """
-    changed = _DISTORTIONS[dimension](images, strength[:, None, None, None], generator).clamp(0, 1)
-    return torch.where(strength[:, None, None, None] > 0, changed, images)
+    """Return `(B, 3, S, S)` images in 0..1 that are bad in one dimension; at strength 0 as they were."""
+    strength = strength[:, None, None, None]
+    return torch.where(strength > 0, _DISTORTIONS[dimension](images, strength, generator).clamp(0, 1), images)
 
 
 def _signs(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -25,8 +21,7 @@ def _signs(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _luma(images: Tensor) -> Tensor:
-    weights = torch.tensor(_LUMA, device=images.device)[:, None, None]
-    return (images * weights).sum(1, keepdim=True)
+    return (images * torch.tensor([0.299, 0.587, 0.114], device=images.device)[:, None, None]).sum(1, keepdim=True)
 
 
 def _brightness(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
@@ -35,44 +30,12 @@ def _brightness(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor
     return torch.where(dark, images * (1 - 0.72 * s), images * (1 + 0.9 * s) + 0.08 * s)
 
 
-def _colorfulness(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    """Drain the colours."""
-    return images + (_luma(images) - images) * s
-
-
-def _contrast(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    """Pull everything towards the picture's mean grey."""
-    middle = _luma(images).mean((2, 3), keepdim=True)
-    return images + (middle - images) * 0.8 * s
-
-
-def _noisiness(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    return images + 0.20 * s * torch.randn(images.shape, generator=generator).to(images.device)
-
-
 def _sharpness(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
     """Blur: out of focus, or, in half of the pictures, softly, with the sharp picture shining through."""
     soft = _signs(images, generator) < 0
     focus = torch.where(soft, torch.ones_like(s), s)
-    blurred = _gaussian(images, focus)
+    blurred = gaussian_blur(images, 0.25 + 2.0 * focus[:, 0, 0] * images.shape[-1] / 64, 6, "reflect")
     return torch.where(soft, images + (blurred - images) * s, blurred)
-
-
-def _gaussian(images: Tensor, s: Tensor) -> Tensor:
-    sigma = 0.25 + 2.0 * s[:, 0, 0] * images.shape[-1] / 64
-    offsets = torch.arange(-6, 7, device=images.device)
-    kernels = torch.exp(-(offsets**2) / (2 * sigma**2))
-    kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(3, 0)
-    flat = F.pad(images.flatten(0, 1)[None], [6] * 4, mode="reflect")
-    flat = F.conv2d(flat, kernels[:, None, None, :], groups=len(kernels))
-    return F.conv2d(flat, kernels[:, None, :, None], groups=len(kernels))[0].unflatten(0, (-1, 3))
-
-
-def _color(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
-    """Tint everything by one hue."""
-    hue = torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) * 2 * math.pi
-    turn = torch.arange(3, device=images.device)[None, :, None, None] * 2 * math.pi / 3
-    return images + 0.28 * s * torch.cos(hue + turn)
 
 
 def _composition(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
@@ -102,11 +65,11 @@ def _light(images: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
 
 _DISTORTIONS: dict[str, Callable[[Tensor, Tensor, torch.Generator], Tensor]] = {
     "brightness": _brightness,
-    "colorfulness": _colorfulness,
-    "contrast": _contrast,
-    "noisiness": _noisiness,
+    "colorfulness": lambda images, s, _: images + (_luma(images) - images) * s,
+    "contrast": lambda images, s, _: images + (_luma(images).mean((2, 3), keepdim=True) - images) * 0.8 * s,
+    "noisiness": lambda images, s, g: images + 0.20 * s * torch.randn(images.shape, generator=g).to(images.device),
     "sharpness": _sharpness,
-    "color": _color,
+    "color": lambda images, s, generator: images + 0.28 * s * tints(images, generator),
     "composition": _composition,
     "content": _content,
     "light": _light,

@@ -47,7 +47,6 @@ class LARIQASettings:
 
 
 def build(settings: LARIQASettings) -> LARIQA:
-    """Make an untrained tiny LAR-IQA."""
     model = LARIQA(
         encoder=settings.encoder,
         encoder_options={"output_stride": settings.output_stride},
@@ -91,17 +90,9 @@ def train_lar_iqa(out: Path, settings: LARIQASettings, budget: Budget, accelerat
         loss = error + settings.correlation_weight * 2 * order + settings.damage_weight * damage
         return {"loss": loss, "mse": error, "order": order, "damage": damage}
 
-    return fit(
-        Record.load(out / "training", "lar_iqa"),
-        step,
-        [model, aid],
-        settings,
-        budget,
-        accelerator,
-        evaluate=lambda: measure(model, JUDGE_VALIDATE, 256),
-        save=lambda: save_half(out, lar_iqa=model),
-        every=0.2,
-    )
+    record = Record.load(out / "training", "lar_iqa")
+    look = {"evaluate": lambda: measure(model, JUDGE_VALIDATE, 256), "save": lambda: save_half(out, lar_iqa=model)}
+    return fit(record, step, [model, aid], settings, budget, accelerator, every=0.2, **look)
 
 
 @torch.no_grad()

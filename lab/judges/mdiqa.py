@@ -1,7 +1,9 @@
 """The tiny MDIQA: nine dimensions, each taught by a distortion of its own, and the overall quality."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,16 +17,7 @@ from grefine.training.loop import Budget, Record
 from grefine.training.losses import norm_in_norm
 from lab.fit import begun, fit, save_half
 from lab.judges.auxiliary_heads import start_at
-from lab.judges.measures import (
-    away_from,
-    dimension_measures,
-    direction_measures,
-    draw,
-    in_chunks,
-    mixed_measures,
-    moves_most,
-    own_distortion,
-)
+from lab.judges.measures import away_from, dimension_measures, direction_measures, draw, in_chunks, own_distortion
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged
 
 SPOTS = ("noisiness", "sharpness")
@@ -67,7 +60,6 @@ class MDIQASettings:
 
 
 def build(settings: MDIQASettings) -> MDIQA:
-    """Make an untrained tiny MDIQA."""
     options = {
         "channels": list(settings.channels),
         "stem_width": settings.stem_width,
@@ -103,7 +95,12 @@ def build(settings: MDIQASettings) -> MDIQA:
 def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
     """Train, or go on training, `out`/mdiqa."""
     torch.manual_seed(settings.seed)
-    model = without_dropout(begun(MDIQA, out / "mdiqa", lambda: build(settings))).to(accelerator.device)
+    model = begun(MDIQA, out / "mdiqa", lambda: build(settings)).to(accelerator.device)
+    for module in model.modules():  # no dropout: every batch is new, so there is nothing to memorise
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, torch.nn.MultiheadAttention):
+            module.dropout = 0.0
 
     def step(number: int) -> dict[str, Tensor]:
         model.train()
@@ -119,23 +116,15 @@ def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator:
                 local_exponent=settings.local_exponent,
                 device=accelerator.device,
             )
-            found = spot_losses(model, spots)
-            losses |= found
-            losses["loss"] = losses["loss"] + settings.spot_weight * found["spots"]
-            losses["loss"] = losses["loss"] + settings.direction_weight * found["direction"]
+            losses |= spot_losses(model, spots)
+            losses["loss"] = losses["loss"] + settings.spot_weight * losses["spots"]
+            losses["loss"] = losses["loss"] + settings.direction_weight * losses["direction"]
         return losses
 
-    return fit(
-        Record.load(out / "training", "mdiqa"),
-        step,
-        [model],
-        settings,
-        budget,
-        accelerator,
-        evaluate=lambda: measure(model, JUDGE_VALIDATE, 128, thorough=False)[0],
-        save=lambda: save_half(out, mdiqa=model),
-        every=0.2,
-    )
+    record = Record.load(out / "training", "mdiqa")
+    evaluate = partial(measure, model, JUDGE_VALIDATE, 128, thorough=False)
+    look = {"evaluate": evaluate, "save": lambda: save_half(out, mdiqa=model), "every": 0.2}
+    return fit(record, step, [model], settings, budget, accelerator, **look)
 
 
 def score_losses(model: MDIQA, data: Judged, settings: MDIQASettings) -> dict[str, Tensor]:
@@ -166,20 +155,8 @@ def spot_losses(model: MDIQA, data: Judged) -> dict[str, Tensor]:
     return {"spots": F.mse_loss(scores, truth), "direction": astray}
 
 
-def without_dropout(model: MDIQA) -> MDIQA:
-    """Switch dropout off: every batch is new, so there is nothing to memorise."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if isinstance(module, torch.nn.MultiheadAttention):
-            module.dropout = 0.0
-    return model
-
-
 @torch.no_grad()
-def measure(
-    model: MDIQA, seed: int = JUDGE_TEST, count: int = 512, thorough: bool = True
-) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+def measure(model: MDIQA, seed: int = JUDGE_TEST, count: int = 512, thorough: bool = True) -> dict[str, Any]:
     """Return what it is worth on unseen scenes and, if thorough, what each distortion does to each dimension."""
     model.eval()
 
@@ -188,12 +165,15 @@ def measure(
         return torch.stack([found[name] for name in DIMENSIONS], dim=-1)
 
     data = judged(seed, 0, count)
-    found = mixed_measures(score, data) | dimension_measures(score, seed, count // 2)
-    found |= direction_measures(model, seed, count // 4)
+    scores = in_chunks(score, data.images)
+    found: dict[str, Any] = {
+        f"mixed_{name}": srcc(scores[:, i], data.dimensions[:, i]) for i, name in enumerate(DIMENSIONS)
+    }
+    found |= dimension_measures(score, seed, count // 2) | direction_measures(model, seed, count // 4)
     overall = in_chunks(lambda images: model(images).overall, data.images)
     found["srcc_overall"] = srcc(overall, data.quality)
-    if not thorough:
-        return found, {}
-    table = own_distortion(score, seed)
-    found["own_distortion"] = sum(moves_most(table).values()) / len(table)
-    return found, table
+    if thorough:
+        table = own_distortion(score, seed)
+        most = [max(table, key=lambda row: table[row][name]) == name for name in table]  # noqa: B023
+        found |= {"own_distortion": sum(most) / len(table), "fall_by_distortion": table}
+    return found

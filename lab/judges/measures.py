@@ -21,7 +21,6 @@ def draw(settings: Any, number: int, device: torch.device) -> Judged:
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], images: Tensor, chunk: int = 64) -> Tensor:
-    """Run a network over many images."""
     return torch.cat([function(part) for part in images.split(chunk)])
 
 
@@ -57,13 +56,6 @@ def direction_measures(model: MDIQA, seed: int, count: int) -> dict[str, float]:
     return found
 
 
-def mixed_measures(score: Callable[[Tensor], Tensor], data: Judged) -> dict[str, float]:
-    """Return the rank correlation of every dimension with its truth where anything may be wrong, or nothing."""
-    found = in_chunks(score, data.images)
-    rho = [srcc(found[:, i], data.dimensions[:, i]) for i in range(len(DIMENSIONS))]
-    return {f"mixed_{name}": value for name, value in zip(DIMENSIONS, rho, strict=True)}
-
-
 def own_distortion(score: Callable[[Tensor], Tensor], seed: int, count: int = 64) -> dict[str, dict[str, float]]:
     """Return how far each dimension falls (column) under each distortion at half strength (row), on clean scenes."""
     clean = judged(seed, 990_001, count, damaged_share=0.0, distorted_share=0.0).images
@@ -74,11 +66,6 @@ def own_distortion(score: Callable[[Tensor], Tensor], seed: int, count: int = 64
         fall = (before - in_chunks(score, spoilt)).mean(dim=0)
         table[name] = {other: round(float(value), 4) for other, value in zip(DIMENSIONS, fall, strict=True)}
     return table
-
-
-def moves_most(table: dict[str, dict[str, float]]) -> dict[str, bool]:
-    """Return for each dimension whether no other distortion lowers it more than its own does."""
-    return {name: max(table, key=lambda row: table[row][name]) == name for name in table}
 
 
 def away_from(found: Tensor, wanted: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from lab.judges.measures import draw
 from lab.judges.prompts import Told, captions_for, encode, tell
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged
 from lab.tiny.stream import generator
+from lab.world.captions import describe
+from lab.world.render import render
 from lab.world.scene import MISALIGNMENTS, misalign, sample
 from lab.world.tokenizer import build_tokenizer
 
@@ -59,7 +62,6 @@ class MoEAGIQASettings:
 
 
 def build(settings: MoEAGIQASettings, vocabulary: int) -> MoEAGIQA:
-    """Make an untrained tiny MoE-AGIQA (version 1)."""
     width = settings.width
     model = MoEAGIQA(
         crop_size=64,
@@ -121,11 +123,8 @@ def train_moe_agiqa(
 
     def look(data: Judged, seen: Tensor, features: Tensor) -> dict[str, Tensor]:
         where, what = damage(features, data), content(seen[:, 1:], data)
-        return {
-            "loss": settings.damage_weight * where + settings.content_weight * what,
-            "damage": where,
-            "content": what,
-        }
+        loss = settings.damage_weight * where + settings.content_weight * what
+        return {"loss": loss, "damage": where, "content": what}
 
     def step(number: int) -> dict[str, Tensor]:
         data = draw(settings, number, accelerator.device)
@@ -152,22 +151,14 @@ def train_moe_agiqa(
         save_half(out, moe_agiqa=model)
         tokenizer.save_pretrained(folder / "tokenizer")
 
-    return fit(
-        record,
-        step,
-        [model, phrase, damage, content],
-        settings,
-        budget,
-        accelerator,
-        evaluate=lambda: measure(model, tokenizer, JUDGE_VALIDATE, 96, thorough=False),
-        save=save,
-        every=0.2,
-    )
+    evaluate = partial(measure, model, JUDGE_VALIDATE, 96, thorough=False, tokenizer=tokenizer)
+    modules, rest = [model, phrase, damage, content], {"evaluate": evaluate, "save": save, "every": 0.2}
+    return fit(record, step, modules, settings, budget, accelerator, **rest)
 
 
 @torch.no_grad()
 def measure(
-    model: MoEAGIQA, tokenizer: object, seed: int = JUDGE_TEST, count: int = 384, thorough: bool = True
+    model: MoEAGIQA, seed: int = JUDGE_TEST, count: int = 384, thorough: bool = True, tokenizer: Any = None
 ) -> dict[str, float]:
     """Return what the two outputs are worth on unseen scenes.
 
@@ -177,7 +168,7 @@ def measure(
     the rank correlation with the severity of local defects are measured only if thorough.
     """
     model.eval()
-    length = model.config["text_length"]
+    length, tokenizer = model.config["text_length"], tokenizer or build_tokenizer()
     rng = random.Random(seed)
 
     def scores(images: Tensor, told: list[list[Told]]) -> Tensor:
@@ -207,14 +198,7 @@ def measure(
     local = judged(seed, 1, count, damaged_share=0.8, distorted_share=0.0)
     own = [row[:1] for row in captions_for(local.scenes, rng)]
     result["srcc_severity"] = srcc(scores(local.images, own)[:, 0, 0], -local.severity)
-    return result | _changed_scenes(scores, seed, count // 2, rng)
-
-
-def _changed_scenes(scores: object, seed: int, count: int, rng: random.Random) -> dict[str, float]:
-    from lab.world.captions import describe
-    from lab.world.render import render
-
-    result = {}
+    count //= 2
     for number, kind in enumerate(MISALIGNMENTS):
         if kind in ("relation", "count"):
             continue  # neither is part of the truth that the network is taught
@@ -225,7 +209,6 @@ def _changed_scenes(scores: object, seed: int, count: int, rng: random.Random) -
         before = [[tell(scenes, i, c)] for i, c in enumerate(captions)]
         after = [[tell(changed, i, c)] for i, c in enumerate(captions)]
         falls = torch.tensor([a[0].alignment < b[0].alignment for a, b in zip(after, before, strict=True)]) & possible
-        high = scores(render(scenes).images, before)[:, 0, 1]  # type: ignore[operator]
-        low = scores(render(changed).images, after)[:, 0, 1]  # type: ignore[operator]
+        high, low = scores(render(scenes).images, before)[:, 0, 1], scores(render(changed).images, after)[:, 0, 1]
         result[f"pair_{kind}"] = float((low < high)[falls].float().mean())
     return result

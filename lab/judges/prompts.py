@@ -33,12 +33,10 @@ def tell(scenes: Scenes, index: int, caption: Caption) -> Told:
     """Judge a caption of any scene against scene `index`; relations and counts are not judged."""
     things = [*dict.fromkeys(caption.objects), *(t for t in (caption.ground, caption.sky) if t)]
     truths = [truth(scenes, index, thing) for thing in things]
-    phrases, taken = [], 0
+    phrases = []
     for thing, value in zip(things, truths, strict=True):
-        start = caption.text.find(thing.text)
-        if start >= 0:
+        if (start := caption.text.find(thing.text)) >= 0:
             phrases.append((start, start + len(thing.text), value))
-            taken += 1
     # A scene with one wrong thing is not nearly right: the worst phrase counts more than all together.
     alignment = 0.7 * min(truths) + 0.3 * sum(truths) / len(truths)
     return Told(caption.text, alignment, tuple(phrases))
@@ -82,13 +80,10 @@ def falsify(caption: Caption, rng: random.Random) -> Caption:
 def captions_for(scenes: Scenes, rng: random.Random) -> list[list[Told]]:
     """Return for every scene its own caption, one with a wrong word, and that of the next scene."""
     own = [describe(scenes, index, rng) for index in range(len(scenes))]
+    others = [*own[1:], *own[:1]]
     return [
-        [
-            tell(scenes, index, own[index]),
-            tell(scenes, index, falsify(own[index], rng)),
-            tell(scenes, index, own[(index + 1) % len(own)]),
-        ]
-        for index in range(len(scenes))
+        [tell(scenes, i, one), tell(scenes, i, falsify(one, rng)), tell(scenes, i, other)]
+        for i, (one, other) in enumerate(zip(own, others, strict=True))
     ]
 
 

@@ -1,20 +1,25 @@
 """`python -m lab train mdiqa|lar-iqa|moe-agiqa`: train, measure on unseen scenes, write a card."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_atomic
+from grefine.models.lar_iqa import LARIQA
+from grefine.models.mdiqa import MDIQA
+from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.training.loop import Budget, Record
 from lab.fit import Recipe
-from lab.judges.card import model_card
+from lab.judges import lar_iqa, mdiqa, moe_agiqa
 from lab.judges.lar_iqa import LARIQASettings, train_lar_iqa
 from lab.judges.mdiqa import MDIQASettings, train_mdiqa
 from lab.judges.moe_agiqa import MoEAGIQASettings, train_moe_agiqa
-from lab.judges.stream import JUDGE_TEST
+from lab.world.vocabulary import HELD_OUT_DEFECT
 
 RECIPES: dict[str, Recipe] = {
     "mdiqa": Recipe(MDIQASettings, train_mdiqa, ("channels", "stem_width", "width", "heads", "hidden", "gate_width")),
@@ -31,6 +36,15 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+KINDS: dict[str, tuple[Any, Callable[..., dict[str, Any]]]] = {
+    "mdiqa": (MDIQA, mdiqa.measure),
+    "lar_iqa": (LARIQA, lar_iqa.measure),
+    "moe_agiqa": (MoEAGIQA, moe_agiqa.measure),
+}
+_TAUGHT = Path(__file__).parent / "taught.md"
+"""What each judge was taught, under its name."""
+
+
 def train_judge(
     name: str,
     out: Path,
@@ -41,7 +55,7 @@ def train_judge(
     cpu: bool = False,
     config: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Train, or go on training, the judge `out`/`name` and return what it is worth on test scenes.
+    """Train, or go on training, the judge `out`/`name` and return what it is worth on scenes that nothing else saw.
 
     Beside the component folder lie `training/NAME.json` (settings, curves) and inside it `metrics.json` and the card.
     """
@@ -49,28 +63,39 @@ def train_judge(
     if name not in RECIPES:
         raise ConfigError(f"No judge '{name}': {', '.join(RECIPES)}{nearest(name, RECIPES)}")
     recipe, folder = RECIPES[name], out / name
+    kind, measure = KINDS[name]
     settings = recipe.open(config or name, seed)
     Record.load(out / "training", name).check(vars(settings), folder, only=recipe.shape)
     recipe.run(out, settings, Budget(minutes=minutes, steps=steps), Accelerator(cpu=cpu))
-    found = measure_judge(name, out)
+    found: dict[str, Any] = measure(kind.from_pretrained(folder, torch_dtype=torch.float32))
     write_atomic(folder / "metrics.json", json.dumps(found, indent=1).encode())
     write_atomic(folder / "README.md", model_card(name, folder, out / "training" / f"{name}.json", found).encode())
     return found
 
 
-def measure_judge(name: str, out: Path, seed: int = JUDGE_TEST) -> dict[str, Any]:
-    """Load a saved judge and measure it on scenes that no training and no other measurement has seen."""
-    import torch
+def model_card(name: str, folder: Path, record: Path, measured: dict[str, Any]) -> str:
+    """Return the card of a trained judge as Markdown: what it is, what made it, its worth and where it ends."""
+    trained = json.loads(record.read_text(encoding="utf-8"))
+    settings = trained["runs"][-1]["settings"]
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6
+    numbers = {key: value for key, value in measured.items() if isinstance(value, (int, float))}
+    rows = "\n".join(f"| {key} | {value:.3f} |" for key, value in numbers.items())
+    taught = _TAUGHT.read_text(encoding="utf-8").split(f"## {name}\n")[1].split("\n## ")[0].strip()
+    spelled = ", ".join(f"{key} {value}" for key, value in settings.items())
+    kept = trained["runs"][-1].get("kept_from_before", [])
+    back = f" Of what the last run changed, {' and '.join(kept)} were put back as they had been." if kept else ""
+    return f"""# Tiny {name}
 
-    from lab.judges import lar_iqa, mdiqa, moe_agiqa
-    from lab.world.tokenizer import build_tokenizer
+{taught}
 
-    def saved(kind: Any) -> Any:
-        return kind.from_pretrained(out / name, torch_dtype=torch.float32)
+Never trained on: the defect "{HELD_OUT_DEFECT}", the held-out pairs of noun and colour, the seeds of other parts.
+It knows the toy world alone: on any other picture its values mean nothing.
 
-    if name == "mdiqa":
-        found, table = mdiqa.measure(saved(mdiqa.MDIQA), seed)
-        return dict(found) | {"fall_by_distortion": table}
-    if name == "lar_iqa":
-        return lar_iqa.measure(saved(lar_iqa.LARIQA), seed)
-    return moe_agiqa.measure(saved(moe_agiqa.MoEAGIQA), build_tokenizer(), seed)
+Made by `python -m lab train {name.replace("_", "-")}`; {trained["samples"]:,} pictures,
+{trained["cpu_seconds"] / 60:.1f} CPU-minutes in {len(trained["runs"])} run(s). Settings: {spelled}.{back}
+Weights: {size:.2f} MB, float16, Apache-2.0.
+
+| on unseen test scenes | |
+| --- | --- |
+{rows}
+"""

@@ -26,6 +26,20 @@ LOCAL_DIMENSION = {"blur": "sharpness", "noise": "noisiness", "jpeg": "noisiness
 """Which dimension a local defect belongs to; banding counts in the overall quality alone."""
 
 
+ORDER = (
+    "composition",
+    "content",
+    "light",
+    "brightness",
+    "contrast",
+    "colorfulness",
+    "color",
+    "sharpness",
+    "noisiness",
+)
+"""Noise and blur come last, as a camera or a codec would add them."""
+
+
 @dataclass(frozen=True)
 class Judged:
     """Pictures and what a perfect judge would say."""
@@ -48,16 +62,6 @@ class Judged:
         change = F.avg_pool2d(F.pad(change, [4] * 4, mode="replicate"), 9, 1)[:, 0] * self.damaged.masks
         shown = (change / OBVIOUS).clamp(max=1) * (self.severity > 0)[:, None, None]
         return F.adaptive_avg_pool2d(shown, cells)
-
-
-def local_loss(severity: Tensor) -> Tensor:
-    """Map the severity of a local defect to a loss of quality in 0..1, steeper where it just becomes visible."""
-    return (severity / SEVERE).clamp(0, 1).sqrt()
-
-
-def quality_of(dimensions: Tensor, local: Tensor) -> Tensor:
-    """Return the true overall quality: every fault takes its share of what the others left."""
-    return (1 - 0.6 * (1 - dimensions)).prod(dim=1) * (1 - 0.8 * local)
 
 
 def judged(
@@ -99,32 +103,23 @@ def judged(
         single = torch.rand(count, generator=source) < single_share
         alone = F.one_hot(torch.randint(len(DIMENSIONS), (count,), generator=source), len(DIMENSIONS)).bool()
         chosen, use = torch.where(single[:, None], alone, chosen), use & ~single
-    severity = hurt.severity * use.to(clean.images.device)
-    images = torch.where(use.to(clean.images.device)[:, None, None, None], hurt.images, clean.images)
+    use = use.to(clean.images.device)
+    severity = hurt.severity * use
+    images = torch.where(use[:, None, None, None], hurt.images, clean.images)
     strengths = (strengths * chosen).to(images.device)
-    # Noise and blur come last, as a camera or a codec would add them.
-    for name in ("composition", "content", "light", "brightness", "contrast", "colorfulness", "color"):
-        images = _distorted(images, name, strengths, source)
-    for name in ("sharpness", "noisiness"):
-        images = _distorted(images, name, strengths, source)
+    for name in ORDER:
+        strength = strengths[:, DIMENSIONS.index(name)]
+        rows = (strength > 0).nonzero()[:, 0]  # most pictures are not distorted, and each costs its share
+        if len(rows):
+            images = images.clone()
+            images[rows] = distort(images[rows], name, strength[rows], source)
     images = as_files(images, source, files) if files else images
-    local = local_loss(severity)
-    dimensions = 1 - strengths
+    part = (severity / SEVERE).clamp(0, 1)
+    # Every fault takes its share of what the others left; a local one steeply where it just becomes visible.
+    dimensions, lost = 1 - strengths, 0.7 * part**local_exponent
+    quality = (1 - 0.6 * (1 - dimensions)).prod(dim=1) * (1 - 0.8 * part.sqrt())
     for kind, name in LOCAL_DIMENSION.items():
         rows, column = hurt.kinds == DEFECT_KINDS.index(kind), DIMENSIONS.index(name)
-        lost = 0.7 * (severity / SEVERE).clamp(0, 1) ** local_exponent
         whole = (1 - dimensions[:, column]) * (1 - lost)
-        worse = 1 - whole - lost
-        dimensions[:, column] = torch.where(rows, worse, dimensions[:, column])
-    return Judged(scenes, clean, images, dimensions, quality_of(1 - strengths, local), severity, hurt)
-
-
-def _distorted(images: Tensor, name: str, strengths: Tensor, generator: torch.Generator) -> Tensor:
-    """Distort only the pictures that are to be distorted: most are not, and each costs its share."""
-    strength = strengths[:, DIMENSIONS.index(name)]
-    rows = (strength > 0).nonzero()[:, 0]
-    if not len(rows):
-        return images
-    result = images.clone()
-    result[rows] = distort(images[rows], name, strength[rows], generator)
-    return result
+        dimensions[:, column] = torch.where(rows, 1 - whole - lost, dimensions[:, column])
+    return Judged(scenes, clean, images, dimensions, quality, severity, hurt)

@@ -4,6 +4,8 @@ Goldberg and Nivre, "Training Deterministic Parsers with Non-Deterministic Oracl
 end of the buffer, so that a prompt may have several.
 """
 
+from functools import cache
+
 import numpy as np
 
 from grefine.text.features import (
@@ -61,7 +63,6 @@ class States:
         self.on_stack = np.zeros((count, width), dtype=bool)
 
     def active(self) -> np.ndarray:
-        """Return the sentences that are not finished."""
         return np.flatnonzero((self.b < self.n) | (self.top > _PAD))
 
     def atoms(self, r: np.ndarray) -> np.ndarray:
@@ -153,15 +154,8 @@ class States:
         self.stack[x, self.top[x]] = -1
 
 
+_tag_atom = cache(lambda tag: atom(f"tag {tag}"))
+
+
 def tag_atoms(tags: list[str]) -> np.ndarray:
-    """Return the atoms of tags."""
-    return np.array([_tag_atom(t) for t in tags], dtype=np.uint32)
-
-
-_tag_atoms: dict[str, int] = {}
-
-
-def _tag_atom(tag: str) -> int:
-    if tag not in _tag_atoms:
-        _tag_atoms[tag] = atom("tag " + tag)
-    return _tag_atoms[tag]
+    return np.array([_tag_atom(tag) for tag in tags], dtype=np.uint32)

@@ -1,6 +1,6 @@
 """Train the arc-hybrid parser and the labeller of its arcs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -21,26 +21,13 @@ class ParserTrainer:
         self.table = AveragedTable(bits, 3)
 
     def train(
-        self,
-        sentences: Sequence[Sentence],
-        tags: Sequence[list[str]],
-        epochs: int,
-        random: np.random.RandomState,
-        size: int = 64,
+        self, sentences: Sequence[Sentence], tags: Sequence[list[str]], epochs: int, random: np.random.RandomState
     ) -> None:
         """Run `epochs` times over the sentences and finish with averaged weights."""
         lengths = [len(s.words) for s in sentences]
-        norms = [self._norms(s) for s in sentences]
-        atoms = [tag_atoms(t) for t in tags]
         for epoch in range(epochs):
-            for group in batches(lengths, size, random):
-                states = States(
-                    [sentences[k].words for k in group],
-                    [norms[k] for k in group],
-                    [atoms[k] for k in group],
-                    [sentences[k].heads for k in group],
-                )
-                self._learn(states, epoch, random)
+            for group in batches(lengths, 64, random):
+                self._learn(self._states(sentences, tags, group, learn=True), epoch, random)
         self.table.weights = self.table.average()
 
     def _learn(self, states: States, epoch: int, random: np.random.RandomState) -> None:
@@ -60,31 +47,26 @@ class ParserTrainer:
             explore = random.random_sample(len(r)) < (EXPLORE if epoch else 0.0)
             states.move(r, np.where(explore, found, best))
 
-    def parse(self, sentences: Sequence[Sentence], tags: Sequence[list[str]], size: int = 64) -> list[list[int]]:
+    def parse(self, sentences: Sequence[Sentence], tags: Sequence[list[str]]) -> list[list[int]]:
         """Return predicted heads, -1 for roots."""
-        out: list[list[int]] = [[] for _ in sentences]
-        order = sorted(range(len(sentences)), key=lambda k: len(sentences[k].words))
-        for start in range(0, len(order), size):
-            group = order[start : start + size]
-            states = States(
-                [sentences[k].words for k in group],
-                [self._norms(sentences[k]) for k in group],
-                [tag_atoms(tags[k]) for k in group],
-            )
-            while len(r := states.active()):
-                scores = np.where(states.legal(r), self.table.scores(self._rows(states, r)), -np.inf)
-                states.move(r, scores.argmax(axis=1))
-            for row, k in enumerate(group):
-                n = len(sentences[k].words)
-                out[k] = [-1 if h == n else int(h) for h in states.heads[row, :n]]
-        return out
+        states = self._states(sentences, tags, range(len(sentences)), learn=False)
+        while len(r := states.active()):
+            scores = np.where(states.legal(r), self.table.scores(self._rows(states, r)), -np.inf)
+            states.move(r, scores.argmax(axis=1))
+        sizes = [len(sentence.words) for sentence in sentences]
+        return [[-1 if h == n else int(h) for h in row[:n]] for row, n in zip(states.heads, sizes, strict=True)]
+
+    def _states(
+        self, sentences: Sequence[Sentence], tags: Sequence[list[str]], group: Iterable[int], learn: bool
+    ) -> States:
+        chosen = [sentences[k] for k in group]
+        norms = [np.array([self.lexicon.atoms(w)[0] for w in s.words], dtype=np.uint32) for s in chosen]
+        gold = [s.heads for s in chosen] if learn else None
+        return States([s.words for s in chosen], norms, [tag_atoms(tags[k]) for k in group], gold)
 
     def _rows(self, states: States, r: np.ndarray) -> np.ndarray:
         matrix = PARSER.matrix
         return ((states.atoms(r) @ matrix[:, :-1].T + matrix[:, -1]) >> self.table.shift).astype(np.int64)
-
-    def _norms(self, sentence: Sentence) -> np.ndarray:
-        return np.array([self.lexicon.atoms(w)[0] for w in sentence.words], dtype=np.uint32)
 
 
 class LabellerTrainer:
@@ -97,20 +79,15 @@ class LabellerTrainer:
         self.table = AveragedTable(bits, len(labels))
 
     def train(
-        self,
-        sentences: Sequence[Sentence],
-        tags: Sequence[list[str]],
-        epochs: int,
-        random: np.random.RandomState,
-        size: int = 256,
+        self, sentences: Sequence[Sentence], tags: Sequence[list[str]], epochs: int, random: np.random.RandomState
     ) -> None:
         """Learn from gold arcs under predicted tags."""
         rows = np.concatenate([self._rows(s.words, t, s.heads) for s, t in zip(sentences, tags, strict=True)])
         gold = np.array([self.index[label] for s in sentences for label in s.labels])
         for _ in range(epochs):
             order = random.permutation(len(gold))
-            for start in range(0, len(order), size):
-                k = order[start : start + size]
+            for start in range(0, len(order), 256):
+                k = order[start : start + 256]
                 found = self.table.scores(rows[k]).argmax(axis=1)
                 bad = k[found != gold[k]]
                 self.table.tick()
@@ -121,7 +98,6 @@ class LabellerTrainer:
     def label(
         self, sentences: Sequence[Sentence], tags: Sequence[list[str]], heads: Sequence[list[int]]
     ) -> list[list[str]]:
-        """Return predicted labels of given arcs."""
         out = []
         for sentence, t, h in zip(sentences, tags, heads, strict=True):
             best = self.table.scores(self._rows(sentence.words, t, h)).argmax(axis=1)

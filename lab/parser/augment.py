@@ -27,14 +27,12 @@ def prompt_like(sentences: Sequence[Sentence], random: np.random.RandomState) ->
 
 
 def lowered(sentence: Sentence) -> Sentence:
-    """Return the sentence in small letters."""
     return Sentence(
         [w.lower() for w in sentence.words], sentence.tags, sentence.heads, sentence.labels, sentence.glued
     )
 
 
 def without_stop(sentence: Sentence) -> Sentence:
-    """Return the sentence without a full stop at its end."""
     last = len(sentence.words) - 1
     if last < 1 or sentence.tags[last] != "." or last in sentence.heads:
         return sentence

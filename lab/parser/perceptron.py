@@ -26,11 +26,9 @@ class AveragedTable:
             np.add.at(self._late.reshape(-1), cells, np.float32(sign * self._step))
 
     def tick(self) -> None:
-        """Count one step."""
         self._step += 1.0 / 1024
 
     def average(self) -> np.ndarray:
-        """Return the mean of the weights over all steps."""
         return self.weights - self._late / np.float32(self._step)
 
 

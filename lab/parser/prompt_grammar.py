@@ -129,7 +129,6 @@ class PromptGrammar(ClauseGrammar):
         return Node("trending", "VBG", "acl").hang(self.with_case(where, "on", "obl"))
 
     def prompt(self) -> Sentence:
-        """Return one prompt."""
         kinds = [(40, self.complete), (20, self.titled), (15, self.sentence), (17, self._bare_tag), (8, self._world)]
         main = self.pick(kinds)
         count = int(self.random.choice([0, 1, 2, 3, 5, 8], p=[0.3, 0.15, 0.2, 0.17, 0.12, 0.06]))

@@ -31,7 +31,6 @@ class Node:
         return self
 
     def called(self, label: str) -> "Node":
-        """Give this node another label; return it."""
         self.label = label
         return self
 
@@ -74,17 +73,14 @@ class NounGrammar:
     """Draws noun phrases at random; the same random state draws the same ones."""
 
     def __init__(self, random: np.random.RandomState, rare_nouns: Sequence[tuple[str, str]] = ()) -> None:
-        """Start."""
         self.random = random
         self.rare = list(rare_nouns)
         self.lists = read_lexicon()
 
     def chance(self, p: float) -> bool:
-        """Say yes with probability `p`."""
         return bool(self.random.random_sample() < p)
 
     def one_of(self, words: str) -> str:
-        """Return one of some words."""
         options = words.split()
         return options[int(self.random.randint(len(options)))].replace("_", " ")
 
@@ -103,7 +99,6 @@ class NounGrammar:
         raise AssertionError
 
     def word(self, *names: str) -> str:
-        """Return a random one-word entry."""
         return self.entry(*names)[0][0]
 
     def option(self, options: Sequence[tuple[float, Callable[[], Node]]]) -> Callable[[], Node]:
@@ -116,7 +111,6 @@ class NounGrammar:
         return options[-1][1]
 
     def pick(self, options: Sequence[tuple[float, Callable[[], Node]]]) -> Node:
-        """Call one of the weighted options."""
         return self.option(options)()
 
     def noun(self, *names: str, plural: bool | None = None) -> Node:
@@ -157,13 +151,11 @@ class NounGrammar:
         return Node(word, tag)
 
     def name(self) -> Node:
-        """Return a person's name; the later parts hang on the first."""
         if self.chance(0.25):
             return Node(self.word("first_name", "last_name"), "NNP")
         return Node(self.word("first_name"), "NNP").hang(Node(self.word("last_name"), "NNP", "flat"))
 
     def character(self) -> Node:
-        """Return a well-known figure."""
         entry = self.entry("character")
         up = self.chance(0.4)
         words = [w.capitalize() if up else w for w, _ in entry]

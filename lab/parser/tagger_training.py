@@ -14,6 +14,7 @@ from grefine.text.features import (
     TAGGER_STATIC,
     WORD_ATOMS,
     Lexicon,
+    atom,
     has_capitals,
     number_form,
 )
@@ -28,6 +29,11 @@ _CLOSED = frozenset("DT PDT CC PRP PRP$ MD EX WP WP$ , : . `` '' -LRB- -RRB- POS
 
 def build_lexicon(sentences: Sequence[Sentence]) -> Lexicon:
     """Count which tags each word takes, and what rare words with an ending take."""
+
+    def usual(tags: Counter[str], share: float) -> str:
+        ranked = sorted(tags.items(), key=lambda item: (-item[1], item[0]))
+        return "|".join(tag for tag, n in ranked[:3] if n >= share * tags.total())
+
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for sentence in sentences:
         for word, tag in zip(sentence.words, sentence.tags, strict=True):
@@ -44,23 +50,15 @@ def build_lexicon(sentences: Sequence[Sentence]) -> Lexicon:
         if total >= 10 and n >= 0.995 * total and best in _CLOSED:
             classes[word] = best + "!"
         else:
-            classes[word] = _class(tags, 0.1)
-    known = {e: _class(t, 0.15) for e, t in endings.items() if t.total() >= 5}
+            classes[word] = usual(tags, 0.1)
+    known = {e: usual(t, 0.15) for e, t in endings.items() if t.total() >= 5}
     return Lexicon(dict(sorted(classes.items())), dict(sorted(known.items())))
-
-
-def _class(tags: Counter[str], share: float) -> str:
-    total = tags.total()
-    ranked = sorted(tags.items(), key=lambda item: (-item[1], item[0]))
-    return "|".join(tag for tag, n in ranked[:3] if n >= share * total)
 
 
 class TaggerTrainer:
     """A tagger under training over a fixed list of tags."""
 
     def __init__(self, tags: Sequence[str], lexicon: Lexicon, bits: int) -> None:
-        from grefine.text.features import atom
-
         self.tags = list(tags)
         self.index = {t: k for k, t in enumerate(tags)}
         self.lexicon = lexicon
@@ -76,7 +74,7 @@ class TaggerTrainer:
         """Return static rows, unfinished dynamic rows, and the certain tag of each word or -1."""
         key = id(sentence)
         if key not in self._prepared:
-            atoms = tagger_atoms(sentence.words, self.lexicon)
+            atoms = _static_atoms(sentence.words, self.lexicon)
             matrix = TAGGER_STATIC.matrix
             static = (atoms @ matrix[:, :-1].T + matrix[:, -1]) >> self.table.shift
             matrix = TAGGER_DYNAMIC.matrix
@@ -87,20 +85,19 @@ class TaggerTrainer:
             self._prepared[key] = static.astype(np.int32), dynamic, np.array(certain)
         return self._prepared[key]
 
-    def train(self, sentences: Sequence[Sentence], epochs: int, random: np.random.RandomState, size: int = 32) -> None:
+    def train(self, sentences: Sequence[Sentence], epochs: int, random: np.random.RandomState) -> None:
         """Run `epochs` times over the sentences and finish with averaged weights."""
         lengths = [len(s.words) for s in sentences]
         for _ in range(epochs):
-            for group in batches(lengths, size, random):
+            for group in batches(lengths, 32, random):
                 self._batch([sentences[k] for k in group], learn=True)
         self.table.weights = self.table.average()
 
-    def tag(self, sentences: Sequence[Sentence], size: int = 64) -> list[list[str]]:
-        """Return predicted tags."""
+    def tag(self, sentences: Sequence[Sentence]) -> list[list[str]]:
         out: list[list[str]] = [[] for _ in sentences]
         order = sorted(range(len(sentences)), key=lambda k: len(sentences[k].words))
-        for start in range(0, len(order), size):
-            group = order[start : start + size]
+        for start in range(0, len(order), 64):
+            group = order[start : start + 64]
             for k, row in zip(group, self._batch([sentences[k] for k in group], learn=False), strict=True):
                 out[k] = [self.tags[t] for t in row[: len(sentences[k].words)]]
         return out
@@ -141,7 +138,7 @@ class TaggerTrainer:
         return out[:, 2:]
 
 
-def tagger_atoms(words: Sequence[str], lexicon: Lexicon) -> np.ndarray:
+def _static_atoms(words: Sequence[str], lexicon: Lexicon) -> np.ndarray:
     """Return (words, atoms) of the tagger's static view."""
     count, width = len(words), len(WORD_ATOMS)
     padded = np.array([EDGE_ATOMS, EDGE_ATOMS, *map(lexicon.atoms, words), EDGE_ATOMS, EDGE_ATOMS], dtype=np.uint32)

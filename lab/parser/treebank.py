@@ -37,34 +37,18 @@ def read_treebank(path: Path) -> list[Sentence]:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-        return [_sentence(rows) for rows in _blocks(text)]
+        blocks = (block.split("\n") for block in text.replace("\r\n", "\n").split("\n\n"))
+        tables = ([cells for line in block if (cells := line.split("\t"))[0].isdigit()] for block in blocks)
+        return [
+            Sentence(
+                [r[1].replace("\u00a0", " ").replace(" ", "") or "_" for r in rows],
+                [r[4] for r in rows],
+                [int(r[6]) - 1 for r in rows],
+                [r[7] for r in rows],
+                ["SpaceAfter=No" in r[9] for r in rows],
+            )
+            for rows in tables
+            if rows
+        ]
     except (OSError, EOFError, ValueError, IndexError) as error:
         raise ConfigError(f"Cannot read '{path}' as CoNLL-U: {error}.") from error
-
-
-def _blocks(text: str) -> list[list[list[str]]]:
-    blocks: list[list[list[str]]] = []
-    rows: list[list[str]] = []
-    for line in text.split("\n"):
-        line = line.rstrip("\r")
-        if not line:
-            if rows:
-                blocks.append(rows)
-            rows = []
-        elif line[0] != "#":
-            cells = line.split("\t")
-            if cells[0].isdigit():
-                rows.append(cells)
-    if rows:
-        blocks.append(rows)
-    return blocks
-
-
-def _sentence(rows: list[list[str]]) -> Sentence:
-    return Sentence(
-        [r[1].replace("\u00a0", " ").replace(" ", "") or "_" for r in rows],
-        [r[4] for r in rows],
-        [int(r[6]) - 1 for r in rows],
-        [r[7] for r in rows],
-        ["SpaceAfter=No" in r[9] for r in rows],
-    )

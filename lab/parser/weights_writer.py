@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from grefine.io.atomic import write_atomic
 from grefine.text.weights_file import MAGIC, ORDER, ParserWeights, features_signature
 
 
@@ -24,11 +25,7 @@ def write_weights(path: Path, weights: ParserWeights) -> int:
         packed = [_pack(p) for p in parts]
         shapes[name] = {"shape": table.shape, "type": table.dtype.str, "blocks": [len(p) for p in packed]}
         blocks += packed
-    words = "\n".join(
-        ["\t".join(item) for item in weights.classes.items()]
-        + [""]
-        + ["\t".join(item) for item in weights.endings.items()]
-    )
+    words = "\n".join("\t".join(item) for item in (*weights.classes.items(), (), *weights.endings.items()))
     vocabulary = lzma.compress(words.encode(), lzma.FORMAT_ALONE)
     body = vocabulary + b"".join(blocks)
     header = {
@@ -43,9 +40,7 @@ def write_weights(path: Path, weights: ParserWeights) -> int:
     head = json.dumps(header, sort_keys=True).encode()
     data = MAGIC + len(head).to_bytes(4, "little") + head + body
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    write_atomic(path, data)
     return len(data)
 
 

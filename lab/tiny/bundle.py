@@ -140,42 +140,5 @@ def model_card(folder: Path) -> str:
         last = {k: v for k, v in record["rows"][-1].items() if k not in ("step", "samples", "cpu_seconds")}
         measured = ", ".join(f"{name} {value:.3g}" for name, value in last.items() if not name.startswith("loss"))
         rows.append(f"| {record['name']} | {record['samples']:,} | {record['cpu_seconds'] / 60:.0f} | {measured} |")
-    return _CARD + "\n".join(["| part | samples | CPU minutes | last evaluation |", "|---|---|---|---|", *rows]) + "\n"
-
-
-_CARD = """---
-license: apache-2.0
-tags: [grefine, toy-world]
----
-
-# tiny: the embedded pipeline
-
-A complete G-Refine pipeline small enough to ship and to run on a CPU in a second: SDXL-shaped inpainting UNet, two
-text encoders, autoencoder, a CLIP for both quality maps, and small judges for the guard. It exists so that everything
-in grefine can be run, tested and measured without a download.
-
-**It knows one world only**: 64-pixel scenes of coloured, textured things (ball, box, cone, star, heart, tree, house,
-cat) that `lab.world` draws. Pictures of anything else are refused unless forced; use the `sdxl` pipeline for
-them.
-
-**Data and training.** All weights were trained from random initialisation by `python -m lab train tiny` with the
-settings in `lab/configs/tiny/`, on scenes rendered on the fly from fixed seeds; but for the part `domain`, no pictures
-or weights of others were used. A share of the scenes went through a file as pictures do (JPEG and WebP of quality 85
-and more, resized by 0.9 to 1.1, a level of noise), which is no defect. One perceptual defect kind ("smear") and eight
-noun-colour pairs were never shown. The part `finisher` sees what the finished UNet paints of such scenes, and learns
-to put back what the autoencoder lost of them. Licence: Apache-2.0, like the code.
-
-**What it refuses.** The part `domain` is a convolutional network of 52,000 weights that tells toy scenes from
-everything else (docs/domain.md has its error rates). It was trained by `python -m lab train domain` on toy scenes, on
-pictures that the script draws, and on photographs of which only these weights are shipped: every second picture of the
-Kodak Lossless True Color Image Suite (widely said to be released by Eastman Kodak for unrestricted use), and every
-second of the sample pictures in the packages scikit-image, scikit-learn, matplotlib, mahotas, imgaug, gradio,
-insightface and ultralytics (`domain/training.json` names them).
-
-**Again.** `python -m lab train tiny --again -o DIR` trains the same parts with the recorded settings for the recorded
-processor time. The shipped weights came out of several runs, each resumed from the last, so they will not be the same
-to the bit; `--steps` and the seeds make any one run so.
-
-**Limits.** Measured by `python -m lab bench`; see `docs/toyworld.md`.
-
-"""
+    card = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
+    return card + "\n".join(["| part | samples | CPU minutes | last evaluation |", "|---|---|---|---|", *rows]) + "\n"

@@ -8,6 +8,7 @@ do not use.
 import math
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from lab.tiny.clip_measures import measure
 from lab.tiny.samples import clip_samples
 from lab.tiny.stream import TRAIN, VALIDATE, batch, generator
 from lab.world.captions import Caption, Thing, coverage, describe, matches, near_misses
-from lab.world.defects import Damaged
 from lab.world.files import as_files
 from lab.world.queries import draw_queries
 from lab.world.render import render
@@ -124,22 +124,19 @@ def draw_step(seed: int, number: int, count: int, grid: int, device: torch.devic
     wrong = Scenes.cat(parts)
     altered = render(wrong, data.clean.images.shape[-1], device)
     none, whole = torch.zeros(count, device=device), torch.zeros(count, grid, grid, device=device)
+    spoilt = F.adaptive_avg_pool2d(data.damaged.masks[:, None].float(), grid)[:, 0]
     captions = [describe(data.scenes, i, rng) for i in range(count)]
     captions += [describe(wrong, i, rng) if wrong.present[i].any() else Caption("nothing", ()) for i in range(count)]
     return Step(
         images=as_files(torch.cat([data.clean.images, data.damaged.images, altered.images]), source, files),
         scenes=Scenes.cat([data.scenes, data.scenes, wrong]),
         cells=torch.cat([coverage(data.clean, grid), coverage(data.clean, grid), coverage(altered, grid)]),
-        damage=torch.cat([whole, _damage(data.damaged, grid), whole]),
+        damage=torch.cat([whole, spoilt, whole]),
         kind=torch.cat([none - 1, data.damaged.kinds, none - 1]).long(),
         severity=torch.cat([none, data.damaged.severity, none]),
         captions=captions,
         changed=torch.cat(changed),
     )
-
-
-def _damage(damaged: Damaged, grid: int) -> Tensor:
-    return F.adaptive_avg_pool2d(damaged.masks[:, None].float(), grid)[:, 0]
 
 
 def losses(
@@ -171,15 +168,8 @@ def losses(
     quality, quality_image = quality_losses(quality_logits, data)
     total = s.dense * dense + s.peak * peak + s.contrastive * contrastive + s.prompt * prompt
     total = total + s.quality * quality + s.quality_image * quality_image
-    return {
-        "loss": total,
-        "dense": dense,
-        "peak": peak,
-        "contrastive": contrastive,
-        "prompt": prompt,
-        "quality": quality,
-        "quality_image": quality_image,
-    }
+    parts = {"dense": dense, "peak": peak, "contrastive": contrastive, "prompt": prompt}
+    return {"loss": total} | parts | {"quality": quality, "quality_image": quality_image}
 
 
 def phrase_losses(logits: Tensor, truth: Tensor, nearly: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
@@ -264,17 +254,9 @@ def train_clip(out: Path, settings: ClipSettings, budget: Budget, accelerator: A
         save_half(out, clip=clip, pq_prompts=prompts)
         tokenizer.save_pretrained(out / "clip_tokenizer")
 
-    metrics = fit(
-        record,
-        step,
-        [clip, prompts],
-        settings,
-        budget,
-        accelerator,
-        evaluate=lambda: measure(clip, prompts, tokenizer, VALIDATE, accelerator.device),
-        save=save,
-        batch=3 * settings.batch,
-    )
+    evaluate = partial(measure, clip, prompts, tokenizer, VALIDATE, accelerator.device)
+    look = {"evaluate": evaluate, "save": save, "batch": 3 * settings.batch}
+    metrics = fit(record, step, [clip, prompts], settings, budget, accelerator, **look)
     curves(record, out / "training" / "clip.png")
     clip_samples(clip, prompts, tokenizer, out / "training" / "clip_samples.png")
     return metrics

@@ -37,8 +37,7 @@ def measure(
     found["pointing"] = float(truth.flatten(1).cpu().numpy()[np.arange(count), best].mean())
     for kind in ("colour", "missing", "object", "texture"):
         wrong, index, possible = misalign(data.scenes, kind, source)
-        slots = [min(int(i), len(c.objects) - 1) for i, c in zip(index, captions, strict=True)]
-        things = [c.objects[slot] for c, slot in zip(captions, slots, strict=True)]
+        things = [caption.thing(int(slot)) for caption, slot in zip(captions, index, strict=True)]
         use = possible & torch.tensor([kind != "texture" or t.texture >= 0 for t in things])
         tokens = _tokens(clip, render(wrong, 64, device).images)
         texts = [t.text for t in things]

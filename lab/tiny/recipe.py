@@ -26,17 +26,9 @@ PARTS: dict[str, Recipe] = {
 }
 
 
-def _contrastive(out: Path, settings: ClipSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
-    return train_clip(out / "contrastive", settings, budget, accelerator)
-
-
-def _early(out: Path, settings: UnetSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
-    return train_unet(out / "early", settings, budget, accelerator, vae=out / "vae")
-
-
 CONTROLS: dict[str, Recipe] = {
-    "contrastive": Recipe(ClipSettings, _contrastive, _CLIP, 0.3),
-    "early": Recipe(UnetSettings, _early, _UNET, 0.1),
+    "contrastive": Recipe(ClipSettings, lambda out, *given: train_clip(out / "contrastive", *given), _CLIP, 0.3),
+    "early": Recipe(UnetSettings, lambda out, *given: train_unet(out / "early", *given, out / "vae"), _UNET, 0.1),
 }
 """What the benchmark compares with, made only when named, each in a folder of its own name: a CLIP that never sees a
 mask, and a generator that stopped early."""

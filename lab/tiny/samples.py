@@ -7,15 +7,27 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLInpaintPipeline
+from PIL import Image
+from torch import Tensor
 
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from lab.tiny.pictures import save_grid
 from lab.tiny.stream import VALIDATE, batch
 from lab.tiny.tasks import draw_task
 from lab.world.captions import describe
 
 COLUMNS = 12
+
+
+def save_grid(images: Tensor, path: Path, columns: int = 12, enlarge: int = 2) -> None:
+    """Write (N, 3, S, S) images in 0..1 as one PNG."""
+    pixels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    count, height, width, _ = pixels.shape
+    sheet = Image.new("RGB", (columns * width, -(-count // columns) * height), "white")
+    for index, picture in enumerate(pixels):
+        sheet.paste(Image.fromarray(picture), ((index % columns) * width, (index // columns) * height))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.resize((sheet.width * enlarge, sheet.height * enlarge), Image.Resampling.NEAREST).save(path)
 
 
 @torch.no_grad()
@@ -28,10 +40,10 @@ def clip_samples(clip: ClipSurgery, prompts: PQPrompts, tokenizer: Any, path: Pa
     asked = F.normalize(clip.encode_text(ids), dim=-1)
     good, bad = prompts(clip)[0]
 
-    def tokens(images: torch.Tensor) -> torch.Tensor:
+    def tokens(images: Tensor) -> Tensor:
         return F.normalize(clip.encode_image(clip.preprocess(images)), dim=-1)[:, 1:]
 
-    def drawn(logits: torch.Tensor) -> torch.Tensor:
+    def drawn(logits: Tensor) -> Tensor:
         grid = torch.sigmoid(logits).view(-1, 1, *clip.grid)
         return F.interpolate(grid, clip.side, mode="bicubic").expand(-1, 3, -1, -1)
 

@@ -8,7 +8,8 @@ It mostly sees the damaged picture in its masked-image channels too, and edits m
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ class UnetSettings:
     seed: int = 3
 
 
+KINDS: dict[str, Any] = {
+    "unet": UNet2DConditionModel,
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+}
+"""What is trained here, by component name; everything else is the pipeline's."""
 MILD = 0.4
 """Strength below which the source can still be seen in the first latents."""
 
@@ -82,16 +89,13 @@ class Net:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The parts by component name."""
-        return {"unet": self.unet, "text_encoder": self.text_encoder, "text_encoder_2": self.text_encoder_2}
+        return {name: getattr(self, name) for name in KINDS}
 
     def parameters(self) -> list[Tensor]:
-        """All weights, in a fixed order."""
         return [p for part in self.parts.values() for p in part.parameters()]
 
 
 def build(settings: UnetSettings, vocab: int, end: int) -> Net:
-    """Make untrained parts."""
     encoders = []
     for width, layers in zip(settings.text_widths, settings.text_layers, strict=True):
         encoders.append(
@@ -264,18 +268,8 @@ def train_unet(
             tokenizer.save_pretrained(out / name)
         plan.save_pretrained(out / "scheduler")
 
-    metrics = fit(
-        record,
-        step,
-        net.parts.values(),
-        settings,
-        budget,
-        accelerator,
-        evaluate=evaluate,
-        save=save,
-        after_step=follow,
-        every=0.05,
-    )
+    look = {"evaluate": evaluate, "save": save, "after_step": follow, "every": 0.05}
+    metrics = fit(record, step, net.parts.values(), settings, budget, accelerator, **look)
     curves(record, out / "training" / "unet.png")
     with averaged(net, average):
         unet_samples(net, coder, tokenizer, plan, out / "training" / "unet_samples.png")
@@ -286,30 +280,16 @@ def load(out: Path, settings: UnetSettings, vocab: int, end: int) -> Net:
     """Take up what `out` holds, or begin anew."""
     if not (out / "unet" / "config.json").is_file():
         return build(settings, vocab, end)
-    kinds = {
-        "unet": UNet2DConditionModel,
-        "text_encoder": CLIPTextModel,
-        "text_encoder_2": CLIPTextModelWithProjection,
-    }
-    return Net(**{name: kind.from_pretrained(out / name) for name, kind in kinds.items()})
+    return Net(**{name: kind.from_pretrained(out / name) for name, kind in KINDS.items()})
 
 
-class averaged:  # noqa: N801 - reads as a statement: `with averaged(net, average):`
+@contextmanager
+def averaged(net: Net, average: list[Tensor]) -> Iterator[None]:
     """Swap the moving average of the weights in, and out again; in full precision both ways."""
-
-    def __init__(self, net: Net, average: list[Tensor]) -> None:
-        self.net, self.average = net, average
-
-    @torch.no_grad()
-    def __enter__(self) -> None:
-        self.kept = [p.detach().clone() for p in self.net.parameters()]
-        for p, mean in zip(self.net.parameters(), self.average, strict=True):
-            p.copy_(mean)
-
-    @torch.no_grad()
-    def __exit__(self, *_: object) -> None:
-        for p, kept in zip(self.net.parameters(), self.kept, strict=True):
-            p.copy_(kept)
+    kept = [p.detach().clone() for p in net.parameters()]
+    torch._foreach_copy_([p.detach() for p in net.parameters()], average)
+    yield
+    torch._foreach_copy_([p.detach() for p in net.parameters()], kept)
 
 
 @torch.no_grad()

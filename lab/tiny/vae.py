@@ -12,9 +12,11 @@ from torch import Tensor
 from grefine.errors import ConfigError
 from grefine.training.loop import Budget, Record, curves
 from lab.fit import begun, fit, save_half
-from lab.tiny.pictures import save_grid
+from lab.tiny.samples import save_grid
 from lab.tiny.stream import TRAIN, VALIDATE, batch, signed
-from lab.tiny.unet_outputs import Painter
+from lab.tiny.tasks import draw_task
+from lab.tiny.unet import UnetSettings, encode, load, predict, scheduler
+from lab.world.tokenizer import build_tokenizer
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,6 @@ class VaeSettings:
 
 
 def build(settings: VaeSettings) -> AutoencoderKL:
-    """Make an untrained autoencoder."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
@@ -69,6 +70,50 @@ def reconstruction_loss(images: Tensor, output: Tensor, weight: Tensor, gradient
     dx = (output - images).diff(dim=3).abs() * weight[:, None, :, 1:]
     dy = (output - images).diff(dim=2).abs() * weight[:, None, 1:]
     return error.abs().mean() + error.square().mean() + gradient_weight * (dx.mean() + dy.mean())
+
+
+@dataclass(frozen=True)
+class Painted:
+    """B repainted scenes."""
+
+    latents: Tensor
+    """(B, 4, S/4, S/4) as the decoder takes them."""
+    wanted: Tensor
+    """(B, 3, S, S) in -1..1, what they should become."""
+    weight: Tensor
+    """(B, S, S) what each pixel counts: outside the mask the refiner keeps the pixels of its input."""
+
+
+class Painter:
+    """The UNet of a pipeline folder at the first step of a mild run, which decides what is made of damage."""
+
+    def __init__(self, folder: Path, vae: AutoencoderKL, seed: int, object_weight: float) -> None:
+        if not (folder / "unet" / "config.json").is_file():
+            raise ConfigError(f"'{folder}' holds no UNet whose pictures the decoder could learn to finish.")
+        self.settings, self.tokenizer = UnetSettings(), build_tokenizer()
+        self.net = load(folder, self.settings, len(self.tokenizer), int(self.tokenizer.eos_token_id))
+        for part in self.net.parts.values():
+            part.to(vae.device, torch.float32).eval()
+        self.vae, self.seed, self.object_weight = vae, seed, object_weight
+        self.alphas = scheduler().alphas_cumprod.to(vae.device).sqrt()
+
+    @torch.no_grad()
+    def __call__(self, number: int, count: int) -> Painted:
+        """Mend batch `number`."""
+        device, source = self.vae.device, torch.Generator().manual_seed(number)
+        data = encode(self.vae, draw_task(TRAIN + self.seed, number, count, device, ("restore",)), self.settings)
+        t = ((0.1 + 0.2 * torch.rand(count, generator=source)) * len(self.alphas)).long().to(device)
+        a = self.alphas[t][:, None, None, None]
+        s = (1 - a * a).sqrt()
+        noisy = a * data.source + s * torch.randn(data.source.shape, generator=source).to(device)
+        told = torch.ones(count, device=device)
+        velocity = predict(self.net, self.tokenizer, data, noisy, t, told)
+        weight = 1 + (self.object_weight - 1) * data.task.objects
+        return Painted(
+            (a * noisy - s * velocity) / self.vae.config["scaling_factor"],
+            signed(data.task.clean),
+            torch.where(data.task.mask, weight, torch.tensor(self.settings.outside_weight, device=device)),
+        )
 
 
 def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
@@ -103,20 +148,15 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
         return {"loss": reconstruction + settings.kl_weight * posterior.kl().mean(), "l1": F.l1_loss(output, images)}
 
     def save() -> None:
-        if settings.train_encoder:
-            vae.register_to_config(scaling_factor=latent_scale(vae, accelerator.device))
+        if settings.train_encoder:  # the latents of the world get unit spread
+            images = batch(VALIDATE, 2, 64, device=accelerator.device).clean.images
+            with torch.no_grad():
+                spread = vae.encode(signed(images)).latent_dist.mode().std()
+            vae.register_to_config(scaling_factor=float(1 / spread))
         save_half(out, vae=vae)
 
-    metrics = fit(
-        record,
-        step,
-        [vae],
-        settings,
-        budget,
-        accelerator,
-        evaluate=lambda: measure(vae, accelerator.device),
-        save=save,
-    )
+    look = {"evaluate": lambda: measure(vae, accelerator.device), "save": save}
+    metrics = fit(record, step, [vae], settings, budget, accelerator, **look)
     curves(record, out / "training" / f"{name}.png")
     data = batch(VALIDATE, 1, 12, device=accelerator.device)
     with torch.no_grad():
@@ -130,13 +170,6 @@ def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Acc
 def round_trip(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """Encode and decode images (B, 3, S, S) in 0..1."""
     return (vae.decode(vae.encode(signed(images)).latent_dist.mode()).sample / 2 + 0.5).clamp(0, 1)
-
-
-@torch.no_grad()
-def latent_scale(vae: AutoencoderKL, device: torch.device) -> float:
-    """Return the factor that gives the latents of the world unit spread."""
-    images = batch(VALIDATE, 2, 64, device=device).clean.images
-    return float(1 / vae.encode(signed(images)).latent_dist.mode().std())
 
 
 def measure(vae: AutoencoderKL, device: torch.device) -> dict[str, float]:

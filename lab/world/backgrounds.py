@@ -23,7 +23,10 @@ def draw(ground: Tensor, sky: Tensor, horizon: Tensor, look: Tensor, size: int) 
     axis = (torch.arange(size, device=device) + 0.5) / size
     y, x = axis[:, None], axis[None, :]
     numbers = _numbers(look, 12)
-    line = _ground_line(horizon, numbers, ground, x)
+    # The horizon (B, 1, S): water and roads are flat, the rest rolls.
+    roll = torch.where((ground == 3) | (ground == 4), 0.0, 0.018)[:, None]
+    wave = torch.sin(x * (5 + 4 * numbers[:, 4:5]) + 6.3 * numbers[:, 5:6])
+    line = (horizon[:, None] + roll * wave)[:, None]
     below = (y[None] - line) * size
     cover = (below + 0.5).clamp(0, 1)
     image = _sky(sky, horizon, numbers, look, x, y, size)
@@ -44,13 +47,6 @@ def _numbers(look: Tensor, count: int) -> Tensor:
     return (state ^ (state >> 15)).float() / 0x7FFFFFFF
 
 
-def _ground_line(horizon: Tensor, numbers: Tensor, ground: Tensor, x: Tensor) -> Tensor:
-    """(B, 1, S) height of the horizon: water and roads are flat, the rest rolls."""
-    roll = torch.where((ground == 3) | (ground == 4), 0.0, 0.018)[:, None]
-    wave = torch.sin(x * (5 + 4 * numbers[:, 4:5]) + 6.3 * numbers[:, 5:6])
-    return (horizon[:, None] + roll * wave)[:, None]
-
-
 def _sky(sky: Tensor, horizon: Tensor, numbers: Tensor, look: Tensor, x: Tensor, y: Tensor, size: int) -> Tensor:
     depth = (y / horizon[:, None, None]).clamp(0, 1)[:, None]
     top, low = SKY_TOP.to(sky.device)[sky][:, :, None, None], SKY_LOW.to(sky.device)[sky][:, :, None, None]
@@ -64,23 +60,16 @@ def _sky(sky: Tensor, horizon: Tensor, numbers: Tensor, look: Tensor, x: Tensor,
     disc = ((0.055 - far.sqrt()) * size + 0.5).clamp(0, 1) * (sky == 2)[:, None, None]
     image += (torch.tensor([0.96, 0.95, 0.86], device=sky.device)[:, None, None] - image) * disc[:, None]
     day, night = (sky == 0).nonzero()[:, 0], (sky == 2).nonzero()[:, 0]
-    image[day] += (1 - image[day]) * _clouds(look[day], size) * (1 - 0.6 * depth[day])
-    image[night] += (1 - image[night]) * _stars(look[night], x, y)
-    return image
-
-
-def _clouds(look: Tensor, size: int) -> Tensor:
-    cells = _numbers(look * 7 + 3, 28).view(-1, 1, 7, 4)
+    cells = _numbers(look[day] * 7 + 3, 28).view(-1, 1, 7, 4)
     clouds = F.interpolate(cells, (size, size), mode="bicubic", align_corners=False)
-    return ((clouds - 0.60) * 2.2).clamp(0, 0.75)
-
-
-def _stars(look: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """(B, 1, S, S): nine soft stars per night."""
-    places = _numbers(look * 5 + 1, 18).view(-1, 9, 2)
+    image[day] += (1 - image[day]) * ((clouds - 0.60) * 2.2).clamp(0, 0.75) * (1 - 0.6 * depth[day])
+    # Nine soft stars per night.
+    places = _numbers(look[night] * 5 + 1, 18).view(-1, 9, 2)
     across = torch.exp((x - places[:, :, 0, None, None]) ** 2 / -0.00018)
     down = torch.exp((y - 0.5 * places[:, :, 1, None, None]) ** 2 / -0.00018)
-    return torch.einsum("bnry,bncx->byx", down.transpose(2, 3), across)[:, None].clamp(max=1) * 0.9
+    stars = torch.einsum("bnry,bncx->byx", down.transpose(2, 3), across)[:, None].clamp(max=1) * 0.9
+    image[night] += (1 - image[night]) * stars
+    return image
 
 
 def _ground(ground: Tensor, sky: Tensor, line: Tensor, numbers: Tensor, x: Tensor, y: Tensor) -> Tensor:

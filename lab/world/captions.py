@@ -41,11 +41,16 @@ class Caption:
     order: tuple[int, ...] = field(default=())
     """Object slots in the order in which the caption names them."""
 
+    def thing(self, slot: int) -> Thing:
+        """Return what the caption says of an object slot; alike objects are told together."""
+        return self.objects[min(slot, len(self.objects) - 1)]
+
 
 def describe(scenes: Scenes, index: int, rng: random.Random) -> Caption:
     """Write one caption for scene `index`."""
     slots = [k for k in range(scenes.present.shape[1]) if scenes.present[index, k]]
-    if len(slots) > 1 and _alike(scenes, index, slots):
+    kinds = torch.stack([scenes.noun[index], scenes.colour[index], scenes.texture[index]], -1)[slots]
+    if len(slots) > 1 and bool((kinds == kinds[:1]).all()):
         thing = _thing(scenes, index, slots[0], rng, count=len(slots))
         names, objects, relation = [thing.text], (thing,) * len(slots), None
     else:
@@ -62,11 +67,6 @@ def describe(scenes: Scenes, index: int, rng: random.Random) -> Caption:
     sky = Thing(rng.choice(skies), sky=sky_index) if rng.random() < 0.6 else None
     text = _compose(names, ground, sky, relation, rng)
     return Caption(text, objects, ground, sky, relation, tuple(slots))
-
-
-def _alike(scenes: Scenes, index: int, slots: list[int]) -> bool:
-    kinds = torch.stack([scenes.noun[index], scenes.colour[index], scenes.texture[index]], -1)[slots]
-    return bool((kinds == kinds[:1]).all())
 
 
 def _thing(scenes: Scenes, index: int, slot: int, rng: random.Random, count: int = 1) -> Thing:
@@ -105,8 +105,7 @@ def spell(thing: Thing, rng: random.Random, count: int = 1, article: bool = True
     elif article:
         before.insert(0, "a" if rng.random() < 0.9 else "one")
     text = " ".join([*before, noun]).strip() + after
-    text = text.replace("a orange", "an orange")
-    return Thing(text, thing.noun, thing.colour, thing.texture, thing.size)
+    return replace(thing, text=text.replace("a orange", "an orange"))
 
 
 def _relation(scenes: Scenes, index: int, slots: list[int], rng: random.Random) -> tuple[int, int, int] | None:
@@ -118,9 +117,7 @@ def _relation(scenes: Scenes, index: int, slots: list[int], rng: random.Random) 
     dy = float(scenes.y[index, second] - scenes.y[index, first])
     if max(abs(dx), abs(dy)) < 0.25 or abs(abs(dx) - abs(dy)) < 0.1:
         return None
-    if abs(dx) > abs(dy):
-        return first, second, 0 if dx > 0 else 1
-    return first, second, 2 if dy > 0 else 3
+    return first, second, int(dx <= 0) if abs(dx) > abs(dy) else 2 + int(dy <= 0)
 
 
 def _compose(
@@ -163,19 +160,17 @@ def matches(scenes: Scenes, things: list[Thing]) -> Tensor:
     def column(name: str) -> Tensor:
         return torch.tensor([getattr(thing, name) for thing in things])
 
-    def fits(values: Tensor, asked: Tensor) -> Tensor:
-        return (asked == ANY) | (values[..., None] == asked)
-
     size = torch.where(scenes.radius < SMALL, 0, torch.where(scenes.radius > BIG, 1, 2))
     place = (column("ground") != ANY) | (column("sky") != ANY)
     objects = scenes.present[..., None] & ~place
-    for name, values in (
-        ("noun", scenes.noun),
-        ("colour", scenes.colour),
-        ("texture", scenes.texture),
-        ("size", size),
-    ):
-        objects = objects & fits(values, column(name))
+    for name, values in {
+        "noun": scenes.noun,
+        "colour": scenes.colour,
+        "texture": scenes.texture,
+        "size": size,
+    }.items():
+        asked = column(name)
+        objects = objects & ((asked == ANY) | (values[..., None] == asked))
     ground = (scenes.ground[:, None] == column("ground"))[:, None]
     sky = (scenes.sky[:, None] == column("sky"))[:, None]
     return torch.cat([objects, ground, sky], 1)

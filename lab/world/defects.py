@@ -37,11 +37,7 @@ class Damaged:
 
 
 def damage(
-    images: Tensor,
-    objects: Tensor,
-    generator: torch.Generator,
-    kinds: Sequence[str] = TRAINING_DEFECTS,
-    tries: int = 4,
+    images: Tensor, objects: Tensor, generator: torch.Generator, kinds: Sequence[str] = TRAINING_DEFECTS
 ) -> Damaged:
     """Give every image one defect, its kind drawn from `kinds`."""
     count = len(images)
@@ -49,7 +45,7 @@ def damage(
     kind = codes[torch.randint(len(codes), (count,), generator=generator)]
     contrast = _smooth((images - _smooth(images)).abs().amax(1, keepdim=True))[:, 0]
     result = _draw(images, objects, contrast, kind, generator)
-    for _ in range(tries):
+    for _ in range(4):
         weak = (result.masks.float().mean((1, 2)) < MIN_AREA).nonzero()[:, 0]
         if not len(weak):
             break
@@ -106,24 +102,26 @@ def _blobs(objects: Tensor, contrast: Tensor, generator: torch.Generator) -> Ten
     return torch.sigmoid(inside * size / 0.8).to(objects.device)
 
 
-def _kernel_blur(images: Tensor, kernels: Tensor) -> Tensor:
-    """Convolve every image with its own separable kernel (B, k)."""
-    count, channels, height, width = images.shape
-    side = kernels.shape[1]
-    flat = images.reshape(1, count * channels, height, width)
-    weight = kernels.repeat_interleave(channels, 0)
-    flat = F.pad(flat, [side // 2] * 4, mode="replicate")
-    flat = F.conv2d(flat, weight[:, None, None, :], groups=count * channels)
-    flat = F.conv2d(flat, weight[:, None, :, None], groups=count * channels)
-    return flat.view(count, channels, height, width)
+def gaussian_blur(images: Tensor, sigma: Tensor, reach: int, beyond: str) -> Tensor:
+    """Blur every image (B, 3, S, S) by its own deviation (B, 1); `beyond` says how it goes on at its edges."""
+    offsets = torch.arange(-reach, reach + 1, device=images.device)
+    kernels = torch.exp(-(offsets**2) / (2 * sigma**2))
+    kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(3, 0)
+    flat = F.pad(images.flatten(0, 1)[None], [reach] * 4, mode=beyond)
+    flat = F.conv2d(flat, kernels[:, None, None, :], groups=len(kernels))
+    return F.conv2d(flat, kernels[:, None, :, None], groups=len(kernels))[0].unflatten(0, (-1, 3))
+
+
+def tints(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return how far each channel of each image goes, -1..1, towards a hue of its own: (B, 3, 1, 1)."""
+    hue = torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) * 2 * math.pi
+    return torch.cos(hue + torch.arange(3, device=images.device)[None, :, None, None] * 2 * math.pi / 3)
 
 
 def _blur(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
+    scale = images.shape[-1] / 64
     sigma = (1.1 + 2.4 * strength[:, 0, 0]) * images.shape[-1] / 64
-    reach = math.ceil(2.5 * 3.5 * images.shape[-1] / 64)
-    offsets = torch.arange(-reach, reach + 1, device=images.device)
-    kernels = torch.exp(-(offsets**2) / (2 * sigma**2))
-    return _kernel_blur(images, kernels / kernels.sum(1, keepdim=True))
+    return gaussian_blur(images, sigma, math.ceil(2.5 * 3.5 * scale), "replicate")
 
 
 def _noise(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
@@ -162,10 +160,7 @@ def _warp(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tenso
 
 def _cast(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
     """Push the colours towards a saturated tint, as a broken channel does."""
-    hue = torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) * 2 * math.pi
-    turn = torch.arange(3, device=images.device)[None, :, None, None] * 2 * math.pi / 3
-    tint = torch.cos(hue + turn)
-    return (images + tint * (0.16 + 0.26 * strength)).clamp(0, 1)
+    return (images + tints(images, generator) * (0.16 + 0.26 * strength)).clamp(0, 1)
 
 
 def _banding(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:

@@ -5,8 +5,7 @@ to 13, where the files here have 85 and more.
 """
 
 import io
-from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,9 +14,6 @@ from torch import Tensor
 
 from lab.world.pictures import to_picture
 
-LEAST_QUALITY = 85
-FACTORS = (0.9, 1.1)
-"""What a file goes through without harm: qualities up to 100, and changes of size."""
 FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 Way = Literal["jpeg", "webp", "resized", "noise"]
 
@@ -42,18 +38,27 @@ def as_files(images: Tensor, generator: torch.Generator, share: float = 1.0) -> 
 
 def saved(picture: Image.Image, way: Way, generator: torch.Generator) -> Image.Image:
     """Return a picture after one of the ways that files go, no worse for it and of the same size."""
-    return _WAYS[way](picture, generator)
+    if way == "noise":
+        pixels = np.asarray(picture).astype(np.int16)
+        moved = pixels + torch.randint(-1, 2, pixels.shape, generator=generator).numpy()
+        return Image.fromarray(moved.clip(0, 255).astype(np.uint8))
+    if way == "resized":
+        return scaled(picture, generator).resize(picture.size, _filter(generator))
+    if way == "webp":
+        return through(picture, "WEBP", quality=_quality(generator))
+    # With chroma at full size in half of the cases, at half size (4:2:0) in the other.
+    halved = float(torch.rand((), generator=generator)) < 0.5
+    return through(picture, "JPEG", quality=_quality(generator), subsampling=2 if halved else 0)
 
 
 def scaled(picture: Image.Image, generator: torch.Generator) -> Image.Image:
     """Make a picture a little larger or smaller."""
-    low, high = FACTORS
-    factor = low + (high - low) * float(torch.rand((), generator=generator))
+    factor = 0.9 + (1.1 - 0.9) * float(torch.rand((), generator=generator))
     return picture.resize((round(picture.width * factor), round(picture.height * factor)), _filter(generator))
 
 
-def through(picture: Image.Image, form: str, **options: int) -> Image.Image:
-    """Write a picture as JPEG or WebP and read it again."""
+def through(picture: Image.Image, form: str, **options: Any) -> Image.Image:
+    """Write a picture in a form of PIL's and read it again."""
     file = io.BytesIO()
     picture.save(file, form, **options)
     return Image.open(file).convert("RGB")
@@ -64,32 +69,4 @@ def _filter(generator: torch.Generator) -> Image.Resampling:
 
 
 def _quality(generator: torch.Generator) -> int:
-    return int(torch.randint(LEAST_QUALITY, 101, (), generator=generator))
-
-
-def _jpeg(picture: Image.Image, generator: torch.Generator) -> Image.Image:
-    """With chroma at full size in half of the cases, at half size (4:2:0) in the other."""
-    halved = float(torch.rand((), generator=generator)) < 0.5
-    return through(picture, "JPEG", quality=_quality(generator), subsampling=2 if halved else 0)
-
-
-def _webp(picture: Image.Image, generator: torch.Generator) -> Image.Image:
-    return through(picture, "WEBP", quality=_quality(generator))
-
-
-def _resized(picture: Image.Image, generator: torch.Generator) -> Image.Image:
-    return scaled(picture, generator).resize(picture.size, _filter(generator))
-
-
-def _noise(picture: Image.Image, generator: torch.Generator) -> Image.Image:
-    pixels = np.asarray(picture).astype(np.int16)
-    moved = pixels + torch.randint(-1, 2, pixels.shape, generator=generator).numpy()
-    return Image.fromarray(moved.clip(0, 255).astype(np.uint8))
-
-
-_WAYS: dict[Way, Callable[[Image.Image, torch.Generator], Image.Image]] = {
-    "jpeg": _jpeg,
-    "webp": _webp,
-    "resized": _resized,
-    "noise": _noise,
-}
+    return int(torch.randint(85, 101, (), generator=generator))

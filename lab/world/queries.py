@@ -35,14 +35,8 @@ def _place(rng: random.Random) -> Thing:
     else:
         index = rng.randrange(len(SKY_PHRASES))
         thing = Thing(rng.choice(SKY_PHRASES[index]), sky=index)
-    if rng.random() < 0.5 and _tells(thing):
-        return replace(thing, text=thing.text.split()[-1])
-    return thing
-
-
-def _tells(thing: Thing) -> bool:
-    """Whether the last word alone still says which place is meant ("grass" does, "sky" does not)."""
-    return thing.text.split()[-1] not in ("sky", "day", "evening")
+    last = thing.text.split()[-1]  # which alone may still say which place is meant
+    return replace(thing, text=last) if rng.random() < 0.5 and last not in ("sky", "day", "evening") else thing
 
 
 def _object(scenes: Scenes, rng: random.Random) -> Thing:

@@ -39,45 +39,30 @@ def render(scenes: Scenes, size: int = 64, device: torch.device | str = "cpu") -
     owner = torch.full((len(scenes), size + 2 * pad, size + 2 * pad), -1, dtype=torch.int8, device=device)
     for slot in range(MAX_OBJECTS):
         rows = scenes.present[:, slot].nonzero()[:, 0]
-        if len(rows):
-            _paint(canvas, owner, scenes, rows, slot, size, side, pad, sky, horizon)
+        if not len(rows):
+            continue
+        # Each object is drawn in a patch of `side` pixels round its centre.
+        x, y, radius = (t[rows, slot].to(device) for t in (scenes.x, scenes.y, scenes.radius))
+        noun, colour, texture = (t[rows, slot].to(device) for t in (scenes.noun, scenes.colour, scenes.texture))
+        left, top = (x * size - side / 2).floor().long(), (y * size - side / 2).floor().long()
+        step = torch.arange(side, device=device)
+        px, py = (left[:, None] + step + 0.5) / size, (top[:, None] + step + 0.5) / size
+        u = ((px - x[:, None]) / radius[:, None])[:, None, :].expand(-1, side, -1)
+        v = ((py - y[:, None]) / radius[:, None])[:, :, None].expand(-1, -1, side)
+        cover, rgb = _objects(u, v, noun, colour, texture, radius * size)
+        night = LIGHT.to(device)[sky[rows]]
+        rgb = rgb * (0.35 + 0.65 * night.clamp(max=1.0))[:, None, None, None].clamp(min=0.80)
+        grounded = (y + radius * 0.9 > horizon[rows] + 0.03)[:, None, None]
+        shadow = 0.38 * torch.exp(-((u * 0.95) ** 4) - ((v - 0.98) / 0.22) ** 2) * grounded
+        b = rows.to(device)[:, None, None]
+        iy, ix = (top[:, None] + step + pad)[:, :, None], (left[:, None] + step + pad)[:, None, :]
+        under = canvas[b, :, iy, ix].permute(0, 3, 1, 2) * (1 - shadow[:, None])
+        canvas[b, :, iy, ix] = (under + (rgb - under) * cover[:, None]).permute(0, 2, 3, 1)
+        own = torch.tensor(slot, dtype=torch.int8, device=device)
+        owner[b, iy, ix] = torch.where(cover > 0.5, own, owner[b, iy, ix])
     owner = owner[:, pad:-pad, pad:-pad]
     objects = torch.stack([owner == slot for slot in range(MAX_OBJECTS)], 1)
     return Rendered(canvas[:, :, pad:-pad, pad:-pad].clamp(0, 1), objects, floor & (owner < 0))
-
-
-def _paint(
-    canvas: Tensor,
-    owner: Tensor,
-    scenes: Scenes,
-    rows: Tensor,
-    slot: int,
-    size: int,
-    side: int,
-    pad: int,
-    sky: Tensor,
-    horizon: Tensor,
-) -> None:
-    """Draw object `slot` of the given rows into `canvas` and `owner`, each in a patch of `side` pixels."""
-    device = canvas.device
-    x, y, radius = (t[rows, slot].to(device) for t in (scenes.x, scenes.y, scenes.radius))
-    noun, colour, texture = (t[rows, slot].to(device) for t in (scenes.noun, scenes.colour, scenes.texture))
-    left, top = (x * size - side / 2).floor().long(), (y * size - side / 2).floor().long()
-    step = torch.arange(side, device=device)
-    px, py = (left[:, None] + step + 0.5) / size, (top[:, None] + step + 0.5) / size
-    u = ((px - x[:, None]) / radius[:, None])[:, None, :].expand(-1, side, -1)
-    v = ((py - y[:, None]) / radius[:, None])[:, :, None].expand(-1, -1, side)
-    cover, rgb = _objects(u, v, noun, colour, texture, radius * size)
-    night = LIGHT.to(device)[sky[rows]]
-    rgb = rgb * (0.35 + 0.65 * night.clamp(max=1.0))[:, None, None, None].clamp(min=0.80)
-    grounded = (y + radius * 0.9 > horizon[rows] + 0.03)[:, None, None]
-    shadow = 0.38 * torch.exp(-((u * 0.95) ** 4) - ((v - 0.98) / 0.22) ** 2) * grounded
-    b = rows.to(device)[:, None, None]
-    iy, ix = (top[:, None] + step + pad)[:, :, None], (left[:, None] + step + pad)[:, None, :]
-    under = canvas[b, :, iy, ix].permute(0, 3, 1, 2)
-    under = under * (1 - shadow[:, None])
-    canvas[b, :, iy, ix] = (under + (rgb - under) * cover[:, None]).permute(0, 2, 3, 1)
-    owner[b, iy, ix] = torch.where(cover > 0.5, torch.tensor(slot, dtype=torch.int8, device=device), owner[b, iy, ix])
 
 
 def _objects(
@@ -88,11 +73,14 @@ def _objects(
     base = palette[colour][:, :, None, None]
     second = torch.where((colour == 7)[:, None], torch.tensor([0.28, 0.28, 0.32], device=u.device), 0.97)
     second = second[:, :, None, None].expand(-1, 3, -1, -1)
-    pattern = _pattern(u, v, texture, pixels)
+    # Periods are in object radii, never under 5 pixels of 64.
+    stripes = torch.sin((u + v * 0.9) * 5.6) > 0.25
+    checks = (torch.sin(u * 5.2) * torch.sin(v * 5.2)) > 0
+    dots = (((u * 1.55) % 1 - 0.5) ** 2 + ((v * 1.55) % 1 - 0.5) ** 2) < 0.075
+    kind = texture[:, None, None]
+    pattern = ((kind == 1) & stripes) | ((kind == 2) & checks) | ((kind == 3) & dots)
     rgb = torch.where(pattern[:, None], second, base)
-    cover = torch.empty_like(u)
-    shade = torch.empty_like(u)
-    rgb = rgb.clone()
+    cover, shade = torch.empty_like(u), torch.empty_like(u)
     for index, shape in enumerate(SHAPES):
         chosen = (noun == index).nonzero()[:, 0]
         if not len(chosen):
@@ -105,12 +93,3 @@ def _objects(
             rgb[chosen] = torch.where(where[:, None], fill, rgb[chosen])
     lit = rgb * shade[:, None].clamp(max=1.0) + (1 - rgb) * (shade[:, None] - 1.0).clamp(min=0)
     return cover, lit
-
-
-def _pattern(u: Tensor, v: Tensor, texture: Tensor, pixels: Tensor) -> Tensor:
-    """(M, P, P) bool: where the second colour goes. Periods are in object radii, never under 5 pixels of 64."""
-    stripes = torch.sin((u + v * 0.9) * 5.6) > 0.25
-    checks = (torch.sin(u * 5.2) * torch.sin(v * 5.2)) > 0
-    dots = (((u * 1.55) % 1 - 0.5) ** 2 + ((v * 1.55) % 1 - 0.5) ** 2) < 0.075
-    kind = texture[:, None, None]
-    return ((kind == 1) & stripes) | ((kind == 2) & checks) | ((kind == 3) & dots)

@@ -50,7 +50,6 @@ class Scenes:
 
     @staticmethod
     def cat(parts: "list[Scenes]") -> "Scenes":
-        """Join batches."""
         return Scenes(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Scenes)})
 
 
@@ -82,19 +81,9 @@ def sample(count: int, generator: torch.Generator, combinations: Combinations = 
     texture = torch.where(rand(count, MAX_OBJECTS) < 0.4, 0, 1 + integer(len(TEXTURES) - 1, count, MAX_OBJECTS))
     texture = torch.where(same[:, None], texture[:, :1], texture)
     texture = torch.where((radius < MIN_TEXTURED) | (same[:, None] & (number[:, None] == 3)), 0, texture)
-    return Scenes(
-        present=present,
-        noun=noun,
-        colour=colour,
-        texture=texture,
-        x=x,
-        y=y,
-        radius=radius,
-        ground=integer(len(GROUNDS), count),
-        sky=integer(len(SKIES), count),
-        horizon=0.42 + 0.2 * rand(count),
-        look=integer(2**31 - 1, count),
-    )
+    ground, sky = integer(len(GROUNDS), count), integer(len(SKIES), count)
+    horizon, look = 0.42 + 0.2 * rand(count), integer(2**31 - 1, count)
+    return Scenes(present, noun, colour, texture, x, y, radius, ground, sky, horizon, look)
 
 
 def _avoid_held_out(noun: Tensor, colour: Tensor) -> Tensor:
@@ -158,39 +147,22 @@ def misalign(scenes: Scenes, kind: Misalignment, generator: torch.Generator) -> 
         return replace(scenes, texture=moved(scenes.texture, len(TEXTURES))), index, possible
     if kind == "object":
         noun = moved(scenes.noun, len(NOUNS))
-        return replace(scenes, noun=noun, colour=_avoid_held_out_except(scenes, noun)), index, possible
+        colour = torch.where(noun != scenes.noun, _avoid_held_out(noun, scenes.colour), scenes.colour)
+        return replace(scenes, noun=noun, colour=colour), index, possible
     if kind == "missing":
         present = scenes.present.clone()
         present[rows, index] = False
         return replace(scenes, present=present), index, possible
     if kind == "relation":
-        return _swapped(scenes), torch.zeros(count, dtype=torch.long), _differ(scenes)
-    same = _all_same(scenes)
+        order, pair = [1, 0, 2], torch.stack([scenes.noun, scenes.colour], -1)
+        swapped = replace(scenes, x=scenes.x[:, order], y=scenes.y[:, order], radius=scenes.radius[:, order])
+        fits = (scenes.texture[:, :2] == 0).all(1) | (scenes.radius[:, :2] >= MIN_TEXTURED).all(1)
+        differ = scenes.present[:, 1] & (pair[:, 0] != pair[:, 1]).any(-1) & fits
+        return swapped, torch.zeros(count, dtype=torch.long), differ
+    # A count can be wrong where more than one object stands, all alike: the caption counts them.
+    key = torch.stack([scenes.noun, scenes.colour, scenes.texture], -1)
+    alike = ((key == key[:, :1]).all(-1) | ~scenes.present).all(1) & scenes.present[:, 1]
     present = scenes.present.clone()
     last = present.sum(1) - 1
     present[rows, last] = False
-    return replace(scenes, present=present), last, same
-
-
-def _avoid_held_out_except(scenes: Scenes, noun: Tensor) -> Tensor:
-    """Keep the colour when only the noun changes, unless the new pair is held out."""
-    changed = noun != scenes.noun
-    return torch.where(changed, _avoid_held_out(noun, scenes.colour), scenes.colour)
-
-
-def _swapped(scenes: Scenes) -> Scenes:
-    order = torch.tensor([1, 0, 2])
-    return replace(scenes, x=scenes.x[:, order], y=scenes.y[:, order], radius=scenes.radius[:, order])
-
-
-def _differ(scenes: Scenes) -> Tensor:
-    pair = torch.stack([scenes.noun, scenes.colour], -1)
-    fits = (scenes.texture[:, :2] == 0).all(1) | (scenes.radius[:, :2] >= MIN_TEXTURED).all(1)
-    return scenes.present[:, 1] & (pair[:, 0] != pair[:, 1]).any(-1) & fits
-
-
-def _all_same(scenes: Scenes) -> Tensor:
-    """(B,) bool: more than one object, all alike, so that the caption counts them."""
-    key = torch.stack([scenes.noun, scenes.colour, scenes.texture], -1)
-    alike = ((key == key[:, :1]).all(-1) | ~scenes.present).all(1)
-    return alike & scenes.present[:, 1]
+    return replace(scenes, present=present), last, alike

@@ -68,7 +68,6 @@ def star(u: Tensor, v: Tensor) -> Painted:
 
 
 def heart(u: Tensor, v: Tensor) -> Painted:
-    """A glossy heart."""
     y = -v * 1.05 - 0.62 * (u.abs() + 0.01).sqrt() + 0.30
     return ((u * u + y * y).sqrt() - 0.92) * 0.8, _diffuse(u, v) + _gloss(u, v, (-0.42, -0.42), 0.05), []
 

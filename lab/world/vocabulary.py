@@ -51,7 +51,6 @@ EXTRA_WORDS = (
 
 
 def plural(noun: str) -> str:
-    """Return the plural of a world noun."""
     return noun + ("es" if noun.endswith("x") else "s")
 
 

@@ -9,18 +9,22 @@ import sys
 import pytest
 
 from grefine.resources import pipeline_folder
+from lab.cli import main
 
 
 def run(*arguments):
     return subprocess.run([sys.executable, "-m", "lab", "bench", *arguments], capture_output=True, text=True)
 
 
-def test_an_unknown_pipeline_is_one_sentence(tmp_path):
-    done = run("--quick", "--pipeline", str(tmp_path / "nothing"))
-    assert done.returncode == 2
-    assert "nothing" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+def test_an_unknown_pipeline_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lab", "bench", "--quick", "--pipeline", str(tmp_path / "nothing")])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == 2
+    out, said = capsys.readouterr()
+    assert "nothing" in said
+    assert "Traceback" not in said
+    assert out == ""
 
 
 def test_a_folder_that_is_no_early_checkpoint_is_refused(tmp_path):

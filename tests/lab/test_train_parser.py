@@ -11,7 +11,7 @@ from lab.parser.arc_hybrid import LEFT, RIGHT, SHIFT, States, tag_atoms
 from lab.parser.augment import joined_hyphens, noun_phrases, phrase_lists, without_stop
 from lab.parser.prompt_grammar import PromptGrammar
 from lab.parser.prompt_nouns import read_lexicon
-from lab.parser.recipe import ParserRecipe, against_shift, quantise, train_parser
+from lab.parser.recipe import ParserRecipe, quantise, train_parser
 from lab.parser.treebank import Sentence, read_treebank, treebank_file
 
 SMALL = ParserRecipe(
@@ -216,4 +216,3 @@ def test_quantise():
     assert small[1, 1] == 127
     assert small[0, 1] < 0
     assert quantise(np.zeros((2, 2)), 1.0, 127, np.int8).sum() == 0
-    assert against_shift(np.array([[1.0, 2.0, 4.0]])).tolist() == [[1.0, 3.0]]

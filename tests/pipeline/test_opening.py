@@ -11,6 +11,7 @@ import torch
 from components import pipeline
 from PIL import Image
 
+from grefine.cli.main import main
 from grefine.errors import ConfigError
 from grefine.opening import Opening, choose_dtype, missing_judges, open_pipeline, read_preferences
 from grefine.refine.settings import RefineConfig
@@ -90,13 +91,15 @@ def test_offload_without_accelerates_hooks_is_one_sentence():
          "where memory is short."),
     ],
 )  # fmt: skip
-def test_what_a_cpu_cannot_is_one_sentence_of_the_command(tmp_path, option, sentence):
+def test_what_a_cpu_cannot_is_one_sentence_of_the_command(tmp_path, option, sentence, monkeypatch, capsys):
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     command = ["refine", tmp_path / "a.png", "-o", tmp_path / "out", "--prompt", "a ball", option]
     command += ["--pipeline", "tiny"]
-    done = subprocess.run([sys.executable, "-m", "grefine", *command], capture_output=True, text=True)
-    assert done.returncode == 2
-    said = [line for line in done.stderr.splitlines() if line.startswith("grefine: ")]
+    monkeypatch.setattr(sys, "argv", ["grefine", *map(str, command)])
+    with pytest.raises(SystemExit) as done:
+        main()
+    assert done.value.code == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("grefine: ")]
     assert said == [f"grefine: {sentence}"]
     assert not (tmp_path / "out").exists()
 
