@@ -67,4 +67,7 @@ def optimisers(
             ends = name.endswith(("positional_embedding", "class_embedding", "logit_scale", "ctx"))
             is_matrix = p.ndim >= 2 and id(p) not in embeddings and not ends
             (matrices if is_matrix else others).append(p)
-    return [Muon(matrices, muon_lr, dtype=dtype), torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.99), weight_decay=0.0)]
+    return [
+        Muon(matrices, muon_lr, dtype=dtype),
+        torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.99), weight_decay=0.0),
+    ]
