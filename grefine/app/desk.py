@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from grefine.errors import ConfigError, GRefineError, PlanError
-from grefine.folder.batch import Outcome, Reading, read_batch, refine_batch
+from grefine.folder.batch import read_batch, refine_batch
 from grefine.folder.options import FolderOptions
 from grefine.folder.plans import PlanFolder
 from grefine.folder.ready import make_ready, thresholds
-from grefine.folder.task import Task
+from grefine.folder.task import Outcome, Reading, Task
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of

@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from grefine.folder.batch import Outcome
+from grefine.folder.task import Outcome
 from grefine.report.media import layer_png
 from grefine.types import AlignmentMap, RefineResult, RepairPlan
 

@@ -2,20 +2,18 @@
 
 import posixpath
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
 from grefine import __version__
 from grefine.errors import GRefineError, ImageError, PlanError, PromptError, WorldMismatch
 from grefine.folder.loras import LoraShelf
-from grefine.folder.task import Task
+from grefine.folder.task import Outcome, Reading, Task
 from grefine.folder.worklist import WorkItem
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
@@ -24,53 +22,8 @@ from grefine.io.content import content_hash
 from grefine.io.encode import pixel_digest
 from grefine.io.images import decode_image
 from grefine.io.journal import Row
-from grefine.io.picture import LoadedImage
-from grefine.io.prompts import ChosenPrompt
-from grefine.io.record import LONGEST_PROMPT, RefineRecord, read_record
+from grefine.io.record import LONGEST_PROMPT, read_record
 from grefine.scorers.prefilter import GateVerdict, ScoreGate
-from grefine.types import RefineResult, RepairPlan
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One image of a batch, read, or why it could not be."""
-
-    item: WorkItem
-    data: bytes = b""
-    image: LoadedImage | None = None
-    digest: str = ""
-    state: Mapping[str, int] = field(default_factory=dict)
-    """What `WorkItem.state` said before it was read."""
-    prompt: ChosenPrompt = ChosenPrompt("", "none")
-    record: RefineRecord | None = None
-    """What an earlier run wrote into it."""
-    known: bool = False
-    """True when that run was equal to this one and the picture is still what it wrote."""
-    by_hand: RepairPlan | np.ndarray | None = None
-    """The plan or the mask that was given for it."""
-    failure: str = ""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One image of a batch, refined, or why it was not."""
-
-    reading: Reading
-    state: str
-    """untouched, refined, kept, beyond (repair) or failed."""
-    reason: str
-    image: Image.Image | None = None
-    """The refined RGB picture; None where the input's own bytes are given back."""
-    result: RefineResult | None = None
-    seconds: float = 0.0
-    unexpected: bool = False
-    """True for a failure that is not about the image."""
-    foreign: bool = False
-    """True for a picture of a world that the pipeline does not know, refused or forced."""
-    notes: tuple[str, ...] = ()
-    gate: GateVerdict | None = None
-    """What the run's first judge said; None without one."""
 
 
 def run_batch(

@@ -14,11 +14,12 @@ from typing import Any
 
 from grefine.cluster import packed
 from grefine.errors import GRefineError
-from grefine.folder.batch import Outcome, Reading, read_batch, refine_batch
+from grefine.folder.batch import read_batch, refine_batch
 from grefine.folder.ledger import Ledger
 from grefine.folder.progress import Reporter
 from grefine.folder.ready import Ready
 from grefine.folder.summary import RunSummary
+from grefine.folder.task import Outcome, Reading
 from grefine.folder.worklist import WorkItem
 from grefine.folder.write import DiskFull, full_disk, own_row, write_outcomes
 from grefine.indicators.domain_check import domain_of

@@ -9,11 +9,11 @@ from typing import Any
 
 from grefine.cluster import join
 from grefine.errors import ConfigError
-from grefine.folder.batch import Reading, read_batch
+from grefine.folder.batch import read_batch
 from grefine.folder.loras import LoraShelf
 from grefine.folder.options import FolderOptions
 from grefine.folder.plans import open_by_hand
-from grefine.folder.task import Task, gate_key, painters_of, pipeline_name, weights_fingerprint
+from grefine.folder.task import Reading, Task, gate_key, painters_of, pipeline_name, weights_fingerprint
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.indicators.calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.indicators.calibration import Calibration

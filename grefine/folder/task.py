@@ -1,23 +1,30 @@
-"""What all batches of a run share: settings, prompts, and what names the pipeline. No state."""
+"""What all batches of a run share (settings, prompts, what names the pipeline), and an image on its way. No state."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from grefine import __version__
 from grefine.config import digest
 from grefine.folder.options import FolderOptions
 from grefine.folder.plans import MaskFolder, PlanFolder
+from grefine.folder.worklist import WorkItem
 from grefine.indicators.providers import MapSource, Provider
-from grefine.io.prompts import PromptSources
+from grefine.io.picture import LoadedImage
+from grefine.io.prompts import ChosenPrompt, PromptSources
+from grefine.io.record import RefineRecord
 from grefine.plan_file import PLAN
 from grefine.refine.follow import fingerprint
 from grefine.refine.maps import VQA
 from grefine.refine.painters.choose import describe_painter
 from grefine.refine.settings import RefineConfig, settings_digest
-from grefine.scorers.prefilter import ScoreGate
+from grefine.scorers.prefilter import GateVerdict, ScoreGate
 from grefine.scorers.resolve import fingerprint_of
+from grefine.types import RefineResult, RepairPlan
 
 
 @dataclass(frozen=True)
@@ -136,3 +143,45 @@ def painters_of(pipe: Any) -> dict[str, Any]:
     """Return who redraws in place of SDXL, and beside it who does stage 2, as a saved pipeline states them."""
     restorer = describe_painter(getattr(pipe, "_restorer", None))
     return (describe_painter(getattr(pipe, "_painter", None)) or {}) | ({"restorer": restorer} if restorer else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One image of a batch, read, or why it could not be."""
+
+    item: WorkItem
+    data: bytes = b""
+    image: LoadedImage | None = None
+    digest: str = ""
+    state: Mapping[str, int] = field(default_factory=dict)
+    """What `WorkItem.state` said before it was read."""
+    prompt: ChosenPrompt = ChosenPrompt("", "none")
+    record: RefineRecord | None = None
+    """What an earlier run wrote into it."""
+    known: bool = False
+    """True when that run was equal to this one and the picture is still what it wrote."""
+    by_hand: RepairPlan | np.ndarray | None = None
+    """The plan or the mask that was given for it."""
+    failure: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One image of a batch, refined, or why it was not."""
+
+    reading: Reading
+    state: str
+    """untouched, refined, kept, beyond (repair) or failed."""
+    reason: str
+    image: Image.Image | None = None
+    """The refined RGB picture; None where the input's own bytes are given back."""
+    result: RefineResult | None = None
+    seconds: float = 0.0
+    unexpected: bool = False
+    """True for a failure that is not about the image."""
+    foreign: bool = False
+    """True for a picture of a world that the pipeline does not know, refused or forced."""
+    notes: tuple[str, ...] = ()
+    gate: GateVerdict | None = None
+    """What the run's first judge said; None without one."""

@@ -7,12 +7,12 @@ import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grefine import __version__
 from grefine.errors import GRefineError, ImageError
 from grefine.folder.panel import panel_png
-from grefine.folder.task import Task
+from grefine.folder.task import Outcome, Task
 from grefine.folder.worklist import WorkItem
 from grefine.io import atomic
 from grefine.io.content import content_hash
@@ -24,10 +24,7 @@ from grefine.io.record import RefineRecord, attach_record, read_record
 from grefine.io.run_files import layer_path
 from grefine.refine.guidance import steers_of
 from grefine.report.media import layers_of
-
-if TYPE_CHECKING:
-    from grefine.folder.batch import Outcome
-    from grefine.types import RefineResult
+from grefine.types import RefineResult
 
 _STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
@@ -36,7 +33,7 @@ class DiskFull(GRefineError):
     """There is no room for results; the run has to stop."""
 
 
-def write_outcomes(outcomes: "Sequence[Outcome]", task: Task) -> list[Row]:
+def write_outcomes(outcomes: Sequence[Outcome], task: Task) -> list[Row]:
     """Write the files of a batch and return its rows."""
     staged: list[tuple[Path, Path]] = []
     rows: list[Row] = []
@@ -54,7 +51,7 @@ def write_outcomes(outcomes: "Sequence[Outcome]", task: Task) -> list[Row]:
     return rows
 
 
-def _stage(outcome: "Outcome", task: Task, staged: list[tuple[Path, Path]]) -> str:
+def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str:
     """Stage one image's result and panel; return why that was not possible, or an empty string."""
     item = outcome.reading.item
     before = len(staged)
@@ -88,7 +85,7 @@ def _stage(outcome: "Outcome", task: Task, staged: list[tuple[Path, Path]]) -> s
     return ""
 
 
-def _result_bytes(outcome: "Outcome", task: Task) -> bytes:
+def _result_bytes(outcome: Outcome, task: Task) -> bytes:
     """Return the bytes of a result: the input's own where nothing changed and the format allows, else encoded anew."""
     reading = outcome.reading
     image = reading.image
@@ -107,7 +104,7 @@ def _result_bytes(outcome: "Outcome", task: Task) -> bytes:
     return attach_record(encoded, form, record) or encoded
 
 
-def _record(outcome: "Outcome", task: Task) -> RefineRecord:
+def _record(outcome: Outcome, task: Task) -> RefineRecord:
     result, reading = outcome.result, outcome.reading
     earlier = reading.record.passes if reading.record else 0
     judged = _gate_scores(outcome)
@@ -137,7 +134,7 @@ def _record(outcome: "Outcome", task: Task) -> RefineRecord:
     )
 
 
-def row_of(outcome: "Outcome", fault: str, writing: float, seed: int) -> Row:
+def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
     """Return what the journal says of one image."""
     reading, result = outcome.reading, outcome.result
     row: Row = {
@@ -188,14 +185,14 @@ def row_of(outcome: "Outcome", fault: str, writing: float, seed: int) -> Row:
     return row
 
 
-def _planned(result: "RefineResult") -> dict[str, Any]:
+def _planned(result: RefineResult) -> dict[str, Any]:
     """Return what was planned to be repainted, and the phrases that were not met."""
     facts = result.to_dict()
     regions = [{name: part[name] for name in ("box", "kind", "strength")} for part in facts["regions"]]
     return {"regions": regions, "missing": [part["phrase"] for part in facts["missing"]]}
 
 
-def _gate_scores(outcome: "Outcome") -> dict[str, float]:
+def _gate_scores(outcome: Outcome) -> dict[str, float]:
     """Return the value by which the gate left an image alone."""
     gate = outcome.gate
     return {gate.value: round(gate.score, 6)} if gate is not None and gate.passed and gate.score is not None else {}
