@@ -338,7 +338,7 @@ class GRefinePipeline(
         automatic = [job for job in jobs if job.user_mask is None and not (plans and plans[job.row])]
         if automatic and not force and guesses(self.config.calibration, settings, quality_map, alignment_map):
             raise ConfigError(GUESSED)
-        chooser.demand(jobs)
+        chooser.need_prompts(jobs)
         planner = Planner(settings, maps.calibration, stage1.side, stage1.traits, stage1.phrasing, strength)
         made_by = made_for(self, maps, stage1) if plans or plan_only else {}
 
