@@ -333,7 +333,8 @@ class GRefinePipeline(
         domain = domain_of(self)
         if domain is not None and not force:
             domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
-        prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask_image, pictures)
+        prompts = read_prompts(prompt, len(pictures))
+        masks = read_masks(mask_image, pictures)
         jobs = open_jobs(pictures, prompts, masks, num_images_per_prompt, generator, domain, settings.readings)
         automatic = [job for job in jobs if job.user_mask is None and not (plans and plans[job.row])]
         if automatic and not force and guesses(self.config.calibration, settings, quality_map, alignment_map):
