@@ -333,12 +333,13 @@ class GRefinePipeline(
         domain = domain_of(self)
         if domain is not None and not force:
             domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
-        prompts, masks = read_prompts(prompt, len(pictures)), read_masks(mask_image, pictures)
+        prompts = read_prompts(prompt, len(pictures))
+        masks = read_masks(mask_image, pictures)
         jobs = open_jobs(pictures, prompts, masks, num_images_per_prompt, generator, domain, settings.readings)
         automatic = [job for job in jobs if job.user_mask is None and not (plans and plans[job.row])]
         if automatic and not force and guesses(self.config.calibration, settings, quality_map, alignment_map):
             raise ConfigError(GUESSED)
-        chooser.demand(jobs)
+        chooser.need_prompts(jobs)
         planner = Planner(settings, maps.calibration, stage1.side, stage1.traits, stage1.phrasing, strength)
         made_by = made_for(self, maps, stage1) if plans or plan_only else {}
 

@@ -58,7 +58,7 @@ class Chooser:
         """Return who chooses under a prompt and so does not decide."""
         return list(dict.fromkeys(part.scorer.spec.name for part in self.under(prompt)))
 
-    def demand(self, jobs: Sequence[Job]) -> None:
+    def need_prompts(self, jobs: Sequence[Job]) -> None:
         """Refuse a picture without a prompt whose judge was named and needs one."""
         for job in jobs:
             needy = [part.scorer.spec.name for part in self.under(job.text) if part.scorer.spec.needs_prompt]
