@@ -214,7 +214,15 @@ def test_stop_stops_and_a_closed_tab_stops_its_run(opened, browser, tmp_path):
         window.close()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1400, "light"),
+        (390, "dark"),
+        pytest.param(1400, "dark", marks=pytest.mark.slow),
+        pytest.param(390, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_desktop_and_phone_light_and_dark(opened, browser, width, scheme):
     """Nothing is wider than the screen, the colours follow the machine; APP_SCREENSHOTS=DIR keeps what is seen."""
     browser.execute_cdp_cmd(

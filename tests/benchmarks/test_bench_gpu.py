@@ -26,6 +26,7 @@ def test_a_step_under_every_option(tmp_path):
     assert {"as loaded", "channels_last", "channels_last, fused QKV"} < set(done["step"])
 
 
+@pytest.mark.slow
 def test_refining_comes_to_its_end(tmp_path):
     out = tmp_path / "gpu.json"
     assert gpu.main([*TINY, "--side", "32", "--only", "refine", "--out", str(out)]) == 0, out.read_text()

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from functools import partial
+from itertools import islice
 
 import pytest
 from small_world import by_file, config, journal_of, make_folder, random_pipeline, rows, run, scene
@@ -192,7 +193,8 @@ def edited(journal):
                 yield f"{row.get('kind')} {key} {value!r:.20}", "".join(json.dumps(r) + "\n" for r in changed)
 
 
-def test_edited_journals_cost_no_more_than_doing_it_again(pipe, source, tmp_path):
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_edited_journals_cost_no_more_than_doing_it_again(pipe, source, tmp_path, every):
     out, victim = tmp_path / "out", tmp_path / "victim"
     victim.mkdir()
     kept = victim / ".grefine-partial-of-somebody"
@@ -203,7 +205,7 @@ def test_edited_journals_cost_no_more_than_doing_it_again(pipe, source, tmp_path
     journal = journal_of(out)
     whole = journal.read_bytes()
     refused, count = set(), 0
-    for name, text in edited(journal):
+    for name, text in islice(edited(journal), 0, None, every):  # every odd value is among a quarter
         count += 1
         journal.write_text(text)
         try:
@@ -217,7 +219,7 @@ def test_edited_journals_cost_no_more_than_doing_it_again(pipe, source, tmp_path
         assert summary.counts["failed"] == 0, name
         assert summary.done + summary.resumed == 1, name
         assert not summary.unwritten, name
-    assert count > 300
+    assert count > 300 / every
     # What was said of the settings no longer agrees; an entry of another picture is not taken for this one.
     assert refused <= {"results of other"}
     assert kept.read_text() == "mine"
