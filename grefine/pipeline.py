@@ -141,7 +141,7 @@ class GRefinePipeline(
         lar_iqa: a light judge of quality.
         clipiqa: a CLIP, another than the maps', that judges quality as CLIPIQA.
         domain: tells pictures of the world that `world` states from all others.
-        finisher: sharpens what is painted in sight of what was there, which the autoencoder left soft.
+        finisher: gives a place that is mended in sight back what the autoencoder lost of it.
         force_zeros_for_empty_prompt: the negative half of guidance is zeros when no negative prompt is given.
         requires_aesthetics_score: the UNet is conditioned on an aesthetic score (SDXL refiner).
         working_size: side of the square that the UNet was trained on; None takes it from the UNet.

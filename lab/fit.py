@@ -57,7 +57,6 @@ def fit(
     evaluate: Callable[[], Mapping[str, float]],
     save: Callable[[], None],
     batch: int = 0,
-    muon_dtype: torch.dtype = torch.float32,
     **options: Any,
 ) -> dict[str, float]:
     """Train `modules` by `step`, which gets the number of the step counted over all runs; see `loop.train`."""
@@ -65,7 +64,7 @@ def fit(
     offset = record.samples // batch
     return train(
         lambda number: step(offset + number),
-        optimisers(modules, settings.muon_lr, settings.adam_lr, dtype=muon_dtype),
+        optimisers(modules, settings.muon_lr, settings.adam_lr),
         budget,
         record,
         settings=asdict(settings),

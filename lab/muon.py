@@ -27,12 +27,8 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Orthogonalised momentum for weights of two or more dimensions; equal shapes are handled in one batch."""
 
-    def __init__(
-        self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
-        self.dtype = dtype
-        """Of the iteration: bfloat16 takes a third of the time."""
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -48,15 +44,13 @@ class Muon(torch.optim.Optimizer):
                 momenta = torch.stack(buffers).lerp_(gradients, 1 - group["momentum"])
                 for buffer, new in zip(buffers, momenta, strict=True):
                     buffer.copy_(new)
-                updates = orthogonalise(gradients.lerp(momenta, group["momentum"]).to(self.dtype)).to(momenta)
+                updates = orthogonalise(gradients.lerp(momenta, group["momentum"]))
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for p, update in zip(params, updates, strict=True):
                     p.add_(update.view_as(p), alpha=-scale)
 
 
-def optimisers(
-    modules: Iterable[nn.Module], muon_lr: float, adam_lr: float, dtype: torch.dtype = torch.float32
-) -> list[torch.optim.Optimizer]:
+def optimisers(modules: Iterable[nn.Module], muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
     """Split all trainable parameters: matrices inside the nets to Muon; embeddings, norms and biases to AdamW."""
     matrices, others = [], []
     for module in modules:
@@ -67,7 +61,4 @@ def optimisers(
             ends = name.endswith(("positional_embedding", "class_embedding", "logit_scale", "ctx"))
             is_matrix = p.ndim >= 2 and id(p) not in embeddings and not ends
             (matrices if is_matrix else others).append(p)
-    return [
-        Muon(matrices, muon_lr, dtype=dtype),
-        torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.99), weight_decay=0.0),
-    ]
+    return [Muon(matrices, muon_lr), torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.99), weight_decay=0.0)]

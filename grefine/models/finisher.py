@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +10,8 @@ from grefine.models.component import ConfigMixin, ModelMixin, register_to_config
 
 SMALL = 0.05
 """Scale of a correction, so that one step of training changes it little."""
+CELL = 4
+"""What sides of pictures are multiples of."""
 
 
 class Block(nn.Module):
@@ -28,26 +28,6 @@ class Block(nn.Module):
         return x + self.second(F.silu(self.first(level)))
 
 
-class Level(nn.Module):
-    """Blocks at one size, and between them what is seen at half of it and coarser."""
-
-    def __init__(self, widths: Sequence[int], blocks: int) -> None:
-        super().__init__()
-        own, *coarser = widths
-        self.before = nn.Sequential(*(Block(own) for _ in range(blocks)))
-        self.coarser = Level(coarser, blocks) if coarser else None
-        if coarser:
-            self.down, self.up = nn.Conv2d(own, coarser[0], 2, 2), nn.Conv2d(coarser[0], 4 * own, 1)
-            self.after = nn.Sequential(*(Block(own) for _ in range(blocks)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `(B, C, H, W)` and what was found in it; sides halve once for each coarser level."""
-        x = self.before(x)
-        if self.coarser is None:
-            return x
-        return self.after(x + F.pixel_shuffle(self.up(self.coarser(self.down(x))), 2))
-
-
 class Finisher(ModelMixin, ConfigMixin):
     """Sees a damaged picture, what a painter made of it and where, and returns the repaint with a correction.
 
@@ -56,11 +36,16 @@ class Finisher(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, widths: tuple[int, ...] = (48, 96, 160), blocks: int = 2) -> None:
+    def __init__(self, width: int = 48, coarse: int = 72, blocks: int = 2) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(28, widths[0], 3, padding=1)
-        self.levels = Level(widths, blocks)
-        self.leave = nn.Conv2d(widths[0], 12, 3, padding=1)
+
+        def several(size: int) -> nn.Sequential:
+            return nn.Sequential(*(Block(size) for _ in range(blocks)))
+
+        self.enter = nn.Conv2d(28, width, 3, padding=1)
+        self.first, self.down = several(width), nn.Conv2d(width, coarse, 2, 2)
+        self.second, self.up = several(coarse), nn.Conv2d(coarse, 4 * width, 1)
+        self.third, self.leave = several(width), nn.Conv2d(width, 12, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
@@ -68,9 +53,11 @@ class Finisher(ModelMixin, ConfigMixin):
         """Finish repaints.
 
         Args:
-            source: `(B, 3, H, W)` in 0..1, as it was given to the painter; sides halve once for each width.
+            source: `(B, 3, H, W)` in 0..1, as it was given to the painter; sides are multiples of `CELL`.
             painted: the same, as it came back.
             mask: `(B, 1, H, W)`, 1 = repainted.
         """
         seen = F.pixel_unshuffle(torch.cat([source * 2 - 1, painted * 2 - 1, mask], 1), 2)
-        return painted + SMALL * F.pixel_shuffle(self.leave(self.levels(self.enter(seen))), 2)
+        fine = self.first(self.enter(seen))
+        fine = fine + F.pixel_shuffle(self.up(self.second(self.down(fine))), 2)
+        return painted + SMALL * F.pixel_shuffle(self.leave(self.third(fine)), 2)

@@ -1,8 +1,8 @@
 """The finisher: what the autoencoder loses of a mended place, learnt on what the finished UNet paints.
 
-The UNet paints damaged, mildly polished and wrong scenes as the refiner asks it to, and the finisher sees windows of
-them round their masks. Its loss is the mean error of pixels and edges, and the distance in the features of a
-convolutional net that nobody trained: pixels alone would settle for soft edges.
+The UNet paints damaged and mildly polished scenes as the refiner asks it to, and the finisher sees windows of them
+round their masks. Its loss is the mean error of pixels and edges, and the distance in the features of a convolutional
+net that nobody trained: pixels alone would settle for soft edges.
 """
 
 import random
@@ -26,30 +26,28 @@ from lab.tiny.tasks import Task, draw_task
 from lab.tiny.unet import UnetSettings, encode, load, predict, scheduler
 from lab.world.tokenizer import build_tokenizer
 
-MANNERS = {"restore": (0.2, 2, 1.0), "polish": (0.1, 2, 1.0), "change": (0.8, 6, 2.0)}
-"""Strength, steps and guidance with which the refiner paints what it mends in stage 1 and in stage 2, and what it
-changes; of that it runs ten steps, which look the same and take longer."""
+STRENGTHS = {"restore": 0.2, "polish": 0.1}
+"""How strongly the refiner paints what it mends in stage 1 and in stage 2, in two steps."""
 
 
 @dataclass(frozen=True)
 class FinisherSettings:
     """What makes the shipped finisher (lab/configs/tiny/finisher.yaml)."""
 
-    widths: tuple[int, ...] = (48, 96, 160)
+    width: int = 48
+    coarse: int = 72
     blocks: int = 2
     batch: int = 32
-    window: int = 40
+    window: int = 32
     """Side of the windows that are cut round the masks."""
     painted: int = 64
     """Pictures that are painted together."""
-    kept: int = 120
+    kept: int = 220
     """Painted batches to draw windows from; all are painted before the first step."""
-    reuse: int = 25
+    reuse: int = 100
     """Steps after which another one takes the place of the oldest."""
-    polish: float = 0.1
+    polish: float = 0.14
     """Share of the batches that are painted as in stage 2."""
-    change: float = 0.3
-    """Share of the batches in which a thing is painted anew, in another colour, pattern or shape."""
     muon_lr: float = 0.006
     adam_lr: float = 0.0012
     pixel_weight: float = 0.3
@@ -108,22 +106,17 @@ class Studio:
             part.to(device, torch.float32).eval()
 
     @torch.no_grad()
-    def __call__(self, task: Task, kind: str, noise_seed: int) -> Painted:
-        """Paint a task of one kind in sight of what is wrong."""
+    def __call__(self, task: Task, strength: float, noise_seed: int) -> Painted:
+        """Mend a task in sight, in two steps and without guidance."""
         device, count, plan = self.vae.device, len(task.prompts), scheduler()
-        strength, number, guidance = MANNERS[kind]
         sizes = torch.tensor([[64.0, 64.0, 0.0, 0.0, 64.0, 64.0]]).expand(count, -1)
         shown = replace(task, shown=torch.ones(count, dtype=torch.bool), time_ids=sizes)
         data = encode(self.vae, shown, self.settings)
-        steps, _ = choose_timesteps(plan, number, strength, device, "executed")
+        steps, _ = choose_timesteps(plan, 2, strength, device, "executed")
         noise = torch.randn(data.source.shape, generator=torch.Generator().manual_seed(noise_seed)).to(device)
         latents = plan.add_noise(data.source, noise, steps[:1].repeat(count))
-        told = torch.ones(count).to(device)
         for t in steps:
-            velocity = predict(self.net, self.tokenizer, data, latents, t.repeat(count), told)
-            if guidance != 1.0:
-                untold = predict(self.net, self.tokenizer, data, latents, t.repeat(count), 0 * told)
-                velocity = untold + guidance * (velocity - untold)
+            velocity = predict(self.net, self.tokenizer, data, latents, t.repeat(count), torch.ones(count).to(device))
             latents = plan.step(velocity, t, latents).prev_sample
         drawn = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample / 2 + 0.5
         mask, objects = (where[:, None].float() for where in (task.mask, task.objects))
@@ -178,7 +171,7 @@ def train_finisher(
 ) -> dict[str, float]:
     """Train, or go on training, `out`/finisher on what the other parts in `out` paint."""
     torch.manual_seed(settings.seed)
-    shape = {name: getattr(settings, name) for name in ("widths", "blocks")}
+    shape = {name: getattr(settings, name) for name in ("width", "coarse", "blocks")}
     net = begun(Finisher, out / "finisher", lambda: Finisher(**shape)).to(accelerator.device).train()
     studio, rng = Studio(out, accelerator.device), random.Random(settings.seed)
     record = Record.load(out / "training", "finisher")
@@ -186,15 +179,13 @@ def train_finisher(
 
     def paint(number: int, kind: str, seed: int = TRAIN + settings.seed) -> Painted:
         task = draw_task(seed, number, settings.painted, accelerator.device, (kind,), settings.files)
-        return studio(task, kind, number)
+        return studio(task, STRENGTHS[kind], number)
 
     def another(number: int) -> Painted:
-        drawn = rng.random()
-        kind = "polish" if drawn < settings.polish else "change" if drawn > 1 - settings.change else "restore"
-        made = paint(number, kind)
+        made = paint(number, "polish" if rng.random() < settings.polish else "restore")
         return Painted(*(values.half() for values in vars(made).values()))  # a gigabyte of them is kept
 
-    checked, changed = paint(90, "restore", VALIDATE), paint(91, "change", VALIDATE)
+    checked = paint(90, "restore", VALIDATE)
     untrained = Untrained(checked.wanted)
     ring = deque(map(another, range(settings.kept)), settings.kept)
 
@@ -219,12 +210,9 @@ def train_finisher(
 
     @torch.no_grad()
     def evaluate() -> dict[str, float]:
-        net, found = averaged(), {}
-        for name, seen in (("", checked), ("_change", changed)):
-            made = net(seen.source, seen.painted, seen.mask)
-            found[f"val{name}_painted"] = float(loss_of(seen.painted, seen, untrained, settings))
-            found[f"val{name}_finished"] = float(loss_of(made, seen, untrained, settings))
-        return found
+        made = averaged()(checked.source, checked.painted, checked.mask)
+        before, after = (float(loss_of(x, checked, untrained, settings)) for x in (checked.painted, made))
+        return {"val_painted": before, "val_finished": after}
 
     return fit(
         record,
@@ -236,5 +224,4 @@ def train_finisher(
         evaluate=evaluate,
         save=lambda: save_half(out, finisher=averaged()),
         after_step=follow,
-        muon_dtype=torch.bfloat16,
     )

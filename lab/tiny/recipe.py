@@ -22,7 +22,7 @@ PARTS: dict[str, Recipe] = {
     "clip": Recipe(ClipSettings, train_clip, _CLIP, 0.18),
     "unet": Recipe(UnetSettings, train_unet, _UNET, 0.58),
     "decoder": Recipe(VaeSettings, train_vae, _VAE, 0.10),
-    "finisher": Recipe(FinisherSettings, train_finisher, ("widths", "blocks"), 0.2),
+    "finisher": Recipe(FinisherSettings, train_finisher, ("width", "coarse", "blocks"), 0.06),
 }
 
 

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +24,6 @@ TO_RESTORE = ("blur", "blur", "noise", "jpeg", "jpeg", "warp", "warp", "warp", "
 """Kinds of damage as often as they are hard to mend: a warped star must be drawn anew, noise only smoothed."""
 TO_EDIT: tuple[Misalignment, ...] = ("object", "colour", "texture", "missing", "missing")
 """What is wrong, as often as it is hard to put right: a missing thing has neither shape nor place."""
-TO_CHANGE: tuple[Misalignment, ...] = ("object", "colour", "texture")
-"""What is wrong with a thing that stands where it should."""
 MAP_CELLS = 8
 """Cells of the CLIP's grid along a side: masks come from maps of this grain."""
 
@@ -63,7 +60,7 @@ def draw_task(
     """Draw batch `number` of the stream `seed`, mixed from `kinds`; a share of the sources went through files."""
     source = generator(seed, number)
     rng = random.Random(f"{seed}-{number}")
-    weights = torch.tensor([SHARES.get(kind, 1.0) for kind in kinds])
+    weights = torch.tensor([SHARES[kind] for kind in kinds])
     drawn = torch.multinomial(weights, count, True, generator=source)
     scenes = sample(count, source)
     parts = {}
@@ -108,16 +105,10 @@ def _fill(scenes: Scenes, source: torch.Generator, rng: random.Random, device: t
     return _task(clean.images, source_image, mask, clean.objects.any(1), _full(len(scenes), source), prompts, rng)
 
 
-def _edit(
-    scenes: Scenes,
-    source: torch.Generator,
-    rng: random.Random,
-    device: torch.device | str,
-    changes: Sequence[Misalignment] = TO_EDIT,
-) -> Task:
+def _edit(scenes: Scenes, source: torch.Generator, rng: random.Random, device: torch.device | str) -> Task:
     """Turn a wrong object into the asked one: the mask has the wrong one's shape, the prompt names the right one."""
     parts, slots = [], []
-    for kind, rows in zip(changes, torch.arange(len(scenes)).tensor_split(len(changes)), strict=True):
+    for kind, rows in zip(TO_EDIT, torch.arange(len(scenes)).tensor_split(len(TO_EDIT)), strict=True):
         if not len(rows):
             continue
         wrong, slot, _ = misalign(scenes[rows], kind, source)
@@ -183,13 +174,7 @@ def _polish(scenes: Scenes, source: torch.Generator, rng: random.Random, device:
     return _task(clean.images, start, mask, clean.objects.any(1), strength, prompts, rng, shown)
 
 
-_DRAW = {
-    "fill": _fill,
-    "edit": _edit,
-    "change": partial(_edit, changes=TO_CHANGE),
-    "restore": _restore,
-    "polish": _polish,
-}
+_DRAW = {"fill": _fill, "edit": _edit, "restore": _restore, "polish": _polish}
 
 
 def _task(

@@ -159,16 +159,14 @@ def test_the_decoder_learns_from_what_the_unet_makes(tmp_path):
 def test_the_finisher_learns_from_what_the_unet_paints_as_the_refiner_asks_it_to(tmp_path):
     for name in ("vae", "unet", "text_encoder", "text_encoder_2"):
         shutil.copytree(bundled("pipelines") / "tiny" / name, tmp_path / name)
-    settings = FinisherSettings(widths=(16, 16), blocks=1, batch=16, painted=32, kept=4, reuse=20)
+    settings = FinisherSettings(width=16, coarse=16, blocks=1, batch=16, painted=32, kept=4, reuse=20)
     found = train_finisher(tmp_path, settings, Budget(steps=60), Accelerator(cpu=True))
     assert found["val_finished"] < found["val_painted"]
-    assert found["val_change_finished"] < found["val_change_painted"]
-    for kind in ("restore", "change"):
-        task = draw_task(3, 1, 16, kinds=(kind,))
-        painted = Studio(tmp_path, torch.device("cpu"))(task, kind, 0)
-        inside = painted.mask.expand_as(task.clean) > 0.5
-        error = [(picture - task.clean)[inside].abs().mean() for picture in (painted.painted, task.source)]
-        assert error[0] < 0.8 * error[1], kind
+    task = draw_task(3, 1, 16, kinds=("restore",))
+    painted = Studio(tmp_path, torch.device("cpu"))(task, 0.2, 0)
+    inside = painted.mask.expand_as(task.clean) > 0.5
+    error = [(picture - task.clean)[inside].abs().mean() for picture in (painted.painted, task.source)]
+    assert error[0] < 0.8 * error[1]
     shutil.rmtree(tmp_path / "unet")
     with pytest.raises(ConfigError, match="train the part 'unet' first"):
         train_finisher(tmp_path, settings, Budget(steps=1), Accelerator(cpu=True))

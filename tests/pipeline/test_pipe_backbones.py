@@ -211,9 +211,9 @@ def test_your_own_map_of_alignment():
     assert result.plan.token_weights == ((0, 1, 1.1), (2, 6, 1.1))
 
 
-def test_a_finisher_finishes_what_is_painted_in_sight_alone():
+def test_a_finisher_finishes_what_is_mended_in_sight_alone():
     torch.manual_seed(0)
-    finisher = Finisher(widths=(8, 8), blocks=1)
+    finisher = Finisher(width=8, coarse=8, blocks=1)
     torch.nn.init.normal_(finisher.leave.weight)
 
     def mended(finisher, **traits):
@@ -226,4 +226,4 @@ def test_a_finisher_finishes_what_is_painted_in_sight_alone():
 
 def test_an_untrained_finisher_changes_nothing():
     source, painted = torch.rand(2, 2, 3, 24, 16, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(Finisher(widths=(8, 8))(source, painted, torch.ones(2, 1, 24, 16)), painted)
+    assert torch.equal(Finisher(width=8, coarse=8)(source, painted, torch.ones(2, 1, 24, 16)), painted)

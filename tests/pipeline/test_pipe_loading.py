@@ -36,7 +36,7 @@ def saved(tmp_path_factory):
     pipe = pipeline(
         controlnet=controlnet(),
         domain=DomainNet(threshold=0.5),
-        finisher=Finisher(widths=(8, 8)),
+        finisher=Finisher(width=8, coarse=8),
         **SETTINGS,
         refine_defaults={"guidance_scale": 2.0},
     )

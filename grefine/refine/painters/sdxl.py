@@ -62,7 +62,7 @@ class SDXLPainter(Painter):
         )
         latents = denoise(self.pipe, given, self.painting.watch)
         pictures = decode(self.pipe, latents)
-        if self.pipe.finisher is not None and crops[0].source_visible:
+        if self.pipe.finisher is not None and crops[0].repair_in_place:
             pictures = finished(self.pipe.finisher, pictures, given)
         drawn = zip(crops, pictures, latents.split(1), strict=True)
         return [Painted(resize(to_pixels(picture), *crop.mask.shape), one) for crop, picture, one in drawn]
