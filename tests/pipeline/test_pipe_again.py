@@ -94,9 +94,11 @@ import multiprocessing, sys
 sys.path[:0] = [TESTS, TESTS + "/pipeline"]
 import torch
 from test_pipe_again import GRefinePipeline, components, refine
-torch.set_num_threads(2)
 pipe = GRefinePipeline(**components())
 pipe.set_progress_bar_config(disable=True)
+torch.set_num_threads(1)
+by_one = refine(pipe)  # the last bits of a convolution may differ with the number of threads
+torch.set_num_threads(2)
 before = refine(pipe)
 big = torch.randn(1500, 1500)
 (big @ big).exp_().sum()
@@ -104,7 +106,7 @@ fork = multiprocessing.get_context("fork")
 answers = fork.Queue()
 child = fork.Process(target=lambda: answers.put(refine(pipe)), daemon=True)
 child.start()
-assert answers.get(timeout=60) == before
+assert answers.get(timeout=60) == by_one
 assert refine(pipe) == before
 assert torch.get_num_threads() == 2
 """
