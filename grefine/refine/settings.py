@@ -18,7 +18,7 @@ STRENGTH_CAP = 0.99
 """Above it SDXL-inpaint starts from pure noise and washes out; below it the image still anchors colour and light."""
 STAGE_2_STEP = 0.05
 """Strength that a step of stage 2 takes off, at least, where stage 1's take off .05 to .1: finer ones change nothing
-that can be seen (docs/benchmarks.md)."""
+that can be seen (docs/method_refine.md)."""
 MOST_TRIES = 64
 """At a region. Each takes as long as the first."""
 StepsMode = Literal["noise", "executed", "schedule"]
