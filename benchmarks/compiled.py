@@ -46,14 +46,15 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
         row, note = compiled_row(plain)
         rows.append(row)
         notes.append(note)
-    if full_size():
+    whole = full_size()
+    if whole:
         notes.append(FULL_SIZE)
     return Part(
         "compiled",
         "Options of the denoiser",
         "One guided UNet step of the bundled pipeline on a crop of 64², both halves in one call.",
         rows,
-        [*full_size(), sizes()],
+        [*whole, sizes()],
         notes=notes,
     )
 

@@ -41,12 +41,6 @@ SETTINGS = {
 """Whatever the maps find, the given heat map decides, so that cost is measured against area and nothing else."""
 
 
-def change_outside(before: np.ndarray, after: np.ndarray, mask: np.ndarray) -> float:
-    """Return the root-mean-square change (0..1) of the pixels outside the mask."""
-    difference = (after[~mask].astype(np.float64) - before[~mask].astype(np.float64)) / 255.0
-    return float(np.sqrt(np.mean(difference**2))) if difference.size else 0.0
-
-
 def load() -> GRefinePipeline:
     """Load the bundled pipeline."""
     pipe = GRefinePipeline.from_pretrained("tiny")

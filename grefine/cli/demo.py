@@ -13,7 +13,7 @@ SHOWN = ("01_clean", "05_blur", "07_warp", "09_colour", "11_texture", "12_missin
 
 def demo(
     out: Path = Option("grefine-demo", "--out", "-o", help="Folder of results."),
-    open_: bool = Option(
+    open_: bool | None = Option(
         None, "--open/--no-open", help="Open the page in the browser; without either where a terminal has a display."
     ),
     as_json: bool = Option(False, "--json", help="Print events as JSON lines, the summary last."),

@@ -37,8 +37,8 @@ def score(
     )
     if color_space or crop_size is not None:
         judges = {name: shown_as(judge, color_space, crop_size) for name, judge in judges.items()}
+    sources = prompt_sources(prompt, prompts)
     with judging_on(engine, Cluster(ray_address, gpus_per_worker, actors)):
-        sources = prompt_sources(prompt, prompts)
         found = score_files(paths, list(judges.values()), sources=sources, out=out, force=force, progress=tell)
     for row in found.rows:
         if row["note"] and row["path"] not in found.foreign:

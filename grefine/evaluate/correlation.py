@@ -13,6 +13,9 @@ from scipy.special import expit
 from grefine.errors import ConfigError
 from grefine.evaluate.statistics import SEED
 
+MOST = 2**19
+"""Items of all resamples that are held together: fifty megabytes or so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
@@ -112,21 +115,22 @@ def agreement(predicted: ArrayLike, opinion: ArrayLike, *, resamples: int = 1000
 
 
 def _intervals(x: np.ndarray, y: np.ndarray, resamples: int, seed: int) -> dict[str, tuple[float, float]]:
-    """Resample the items; all resamples at once, for scipy spends most of its time before it counts."""
+    """Resample the items; many resamples at once, for scipy spends most of its time before it counts."""
     if x.size < 4 or resamples < 1:
         return {}
-    picks = np.random.default_rng(seed).integers(0, x.size, (resamples, x.size))
-    picks = picks[(np.ptp(x[picks], axis=1) > 0) & (np.ptp(y[picks], axis=1) > 0)]
-    if not len(picks):
-        return {}
-    xs, ys = x[picks], y[picks]
-    ranks = np.stack([stats.rankdata(xs, axis=1), stats.rankdata(ys, axis=1)], 1)
-    drawn = {
-        "srcc": [np.corrcoef(pair)[1, 0] for pair in ranks],
-        "plcc": stats.pearsonr(xs, ys, axis=1).statistic,
-        "krcc": [stats.kendalltau(*pair).statistic for pair in zip(xs, ys, strict=True)],
-    }
-    ends = {name: np.quantile(values, (0.025, 0.975)) for name, values in drawn.items()}
+    rng, step = np.random.default_rng(seed), max(1, MOST // x.size)
+    drawn: dict[str, list[float]] = {"srcc": [], "plcc": [], "krcc": []}
+    for start in range(0, resamples, step):
+        picks = rng.integers(0, x.size, (min(step, resamples - start), x.size))
+        picks = picks[(np.ptp(x[picks], axis=1) > 0) & (np.ptp(y[picks], axis=1) > 0)]
+        if not len(picks):
+            continue
+        xs, ys = x[picks], y[picks]
+        ranks = np.stack([stats.rankdata(xs, axis=1), stats.rankdata(ys, axis=1)], 1)
+        drawn["srcc"] += [np.corrcoef(pair)[1, 0] for pair in ranks]
+        drawn["plcc"] += stats.pearsonr(xs, ys, axis=1).statistic.tolist()
+        drawn["krcc"] += [stats.kendalltau(*pair).statistic for pair in zip(xs, ys, strict=True)]
+    ends = {name: np.quantile(values, (0.025, 0.975)) for name, values in drawn.items() if values}
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 

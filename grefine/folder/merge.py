@@ -5,6 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -60,9 +61,10 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
         running = {shard for shard in shards.values() if is_running(out, shard)}
         summary = RunSummary(out, force=bool(start["view"].get("force")))
         ledger, rows = Ledger(out), LastRows(main)
-        _join(main, shards, start, (ledger, rows), lambda: _is_whole(out, ledger, start["shard"], running, summary))
+        _join(main, shards, start, (ledger, rows), partial(_is_whole, out, ledger, start["shard"], running, summary))
         if not running:
             ledger.clean(out)
+        del ledger  # which knows every image, and is asked no more
         for row in rows:
             summary.add(row)
         if isinstance(world := start["view"].get("world"), dict):

@@ -31,7 +31,7 @@ from grefine.refine.settings import read_settings
 from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
 Source = str | Path
-FILE = "calibration.json"
+MEASURED = "calibration.json"
 """In the run's own folder: the thresholds that it measured, for when it goes on."""
 
 
@@ -120,7 +120,7 @@ def thresholds(
         yield
         return
     before = pipe.config.get("calibration")
-    pipe.register_to_config(calibration=_measured(pipe, task, out / STATE_FOLDER / FILE, items, say).to_dict())
+    pipe.register_to_config(calibration=_measured(pipe, task, out / STATE_FOLDER / MEASURED, items, say).to_dict())
     try:
         yield
     finally:

@@ -171,10 +171,11 @@ class RunSummary:
         words = STATES | ({} if self.planned is None else {"refined": "to repaint"})
         counts = [f"{self.counts[state]:,} {word}" for state, word in words.items() if self.counts[state]]
         rate = f", {self.done / self.seconds:.2f} images/s" if self.seconds and self.done else ""
-        took = f"{', '.join(counts) or 'nothing to do'}{f' in {_duration(self.seconds)}' if self.seconds else ''}"
-        lines = [f"{took}{rate}. Results: {printable(self.out)}"]
+        took = f" in {_duration(self.seconds)}" if self.seconds else ""
+        told = f"{', '.join(counts) or 'nothing to do'}{took}"
+        lines = [f"{told}{rate}. Results: {printable(self.out)}"]
         if self.planned is not None:
-            lines = [*_plan_lines(self.planned), "", f"{took}. A dry run: nothing was written."]
+            lines = [*_plan_lines(self.planned), "", f"{told}. A dry run: nothing was written."]
         lines += [self.told] if self.told else []
         if self.moved:
             spread = f"{min(self.moved):.0%} to {max(self.moved):.0%}"

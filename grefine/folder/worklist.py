@@ -91,7 +91,9 @@ def _listed(sources: list[str | Path], out: Path, options: FolderOptions) -> Ite
         name = "" if alone else f"{folder.resolve().name or 'root'}/"
         if name in prefixes.values() and folder not in prefixes:
             told = printable(name.rstrip("/"))
-            raise ConfigError(f"Two folders are called '{told}': refine them one after the other.")
+            raise ConfigError(
+                f"Two folders are called '{told}', or one is named twice: refine them one after the other, each once."
+            )
         prefixes[folder] = name
     walk = _Walk(out, options)
     for source in sources:

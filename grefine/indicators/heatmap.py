@@ -145,28 +145,30 @@ def _spread(source: Any, images: Sequence[Image.Image], kind: str) -> Sequence[H
 
 def _of_folder(folder: Path, images: Sequence[Image.Image], kind: str) -> list[Path]:
     """Return the map of every image: the one of its name, or the next one where an image has no name."""
-    names = [Path(getattr(image, "filename", "") or "").name for image in images]
-    if all(names):
-        return [map_file(folder, kind, name) for name in names]
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS]
     ours = [path for path in files if path.stem.endswith(f".{kind}")]  # `grefine map` writes other pictures, too
-    first_last = sorted(ours or files, key=lambda path: ENDINGS.index(path.suffix.lower()), reverse=True)
-    found = {path.stem.removesuffix(f".{kind}"): path for path in first_last}
+    names = [Path(getattr(image, "filename", "") or "").name for image in images]
+    if all(names):
+        return [map_file(folder, kind, name, plain=not ours) for name in names]
+    found = {path.stem.removesuffix(f".{kind}") for path in ours or files}
     if len(found) != len(images):
         raise ConfigError(
             f"The folder '{folder}' holds {len(found)} heatmaps for {len(images)} images without file names: give one "
             "for each, or open the images from files of the same names."
         )
-    return [found[name] for name in sorted(found)]
+    return [map_file(folder, kind, f"{name}.png", plain=not ours) for name in sorted(found)]
 
 
-def map_file(folder: Path, kind: str, relative: str) -> Path:
-    """Return the map of a picture by its path below the folder of pictures, or by its bare name."""
+def map_file(folder: Path, kind: str, relative: str, plain: bool = True) -> Path:
+    """Return the map of a picture by its path below the folder of pictures, or by its bare name.
+
+    Its name ends in `.{kind}`, or where `plain` names are maps, is that of the picture.
+    """
     stem = Path(relative).with_suffix("")
     for place in dict.fromkeys((stem, Path(stem.name))):
-        for ending in ENDINGS:
-            for name in (f"{place.name}.{kind}{ending}", f"{place.name}{ending}"):
-                if (found := folder / place.parent / name).is_file():
+        for name in (f"{place.name}.{kind}", place.name)[: 1 + plain]:
+            for ending in (*ENDINGS, *map(str.upper, ENDINGS)):
+                if (found := folder / place.parent / f"{name}{ending}").is_file():
                     return found
     raise ImageError(f"The folder '{folder}' has no {kind} map for '{relative}': add '{stem}.npy'.")
 

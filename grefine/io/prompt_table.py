@@ -87,7 +87,7 @@ def safe_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def text_of(data: bytes) -> str:
+def decoded(data: bytes) -> str:
     """Return a text file's content: UTF-16 by its mark, else UTF-8."""
     return data.decode("utf-16", "replace") if data[:2] in (b"\xff\xfe", b"\xfe\xff") else data.decode("utf-8-sig")
 
@@ -98,7 +98,7 @@ def _text(path: Path) -> str:
         raise PromptError(f"The table of prompts '{printable(path)}' {what}: give a CSV, TSV, JSONL or JSON file.")
     try:
         data = read_bytes(path, _MOST_BYTES)
-        return text_of(data)
+        return decoded(data)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise PromptError(f"'{printable(path)}' line {line} is not UTF-8: save the table as UTF-8.") from error

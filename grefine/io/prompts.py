@@ -10,7 +10,7 @@ from grefine.io.generators.infotext import read_infotext
 from grefine.io.images import read_bytes
 from grefine.io.metadata import find_prompt
 from grefine.io.picture import LoadedImage
-from grefine.io.prompt_table import PromptTable, text_of
+from grefine.io.prompt_table import PromptTable, decoded
 from grefine.io.record import read_record
 
 ORDER = ("table", "sidecar", "metadata")
@@ -129,7 +129,7 @@ def _from_sidecar(image: Path, follow_links: bool) -> FoundPrompt | None:
                 unclear = unclear or FoundPrompt("", origin, unsure=str(error).rstrip("."))
             continue
         try:
-            text = text_of(data)
+            text = decoded(data)
         except UnicodeDecodeError:
             text = data.decode("latin-1")
         found = _from_json(text, origin) if path.suffix == ".json" else _from_text(text, origin)

@@ -45,8 +45,8 @@ def explain_result(
             lines.append(f"What is drawn anew, or is no better after the first try, gets {config.tries[0]} tries.")
     if (plan.restore or not config.gated) and config.restorer != "none":
         where = "inside the mask only" if config.preserve == "exact" else "on the whole image, but good places stay"
-        runs = traits.steps_for(steps[1], traits.damage)
-        lines.append(f"Stage 2 ({config.restorer}) runs {runs} steps at strength {config.delta:g}, {where}.")
+        second = traits.steps_for(steps[1], traits.damage)
+        lines.append(f"Stage 2 ({config.restorer}) runs {second} steps at strength {config.delta:g}, {where}.")
     lines.append("The guard would compare before and after." if config.guard else "The guard is off.")
     if not calibrated:
         lines.append("The maps' thresholds are uncalibrated guesses (`grefine calibrate` measures them).")

@@ -38,8 +38,8 @@ def repaint_regions(
         painted = iter(draw_tries(crops, painter, chooser, with_one))
     own = [[next(painted) for _ in job.plan.regions] for job in jobs]
     return [
-        _put_back(job, tries, panel, config, painter.traits) if tries else job
-        for job, tries in zip(jobs, own, strict=True)
+        _put_back(job, taken, panel, config, painter.traits) if taken else job
+        for job, taken in zip(jobs, own, strict=True)
     ]
 
 

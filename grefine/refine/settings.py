@@ -107,7 +107,7 @@ class RefineConfig:
 
     total_steps: int = 20
     """Denoiser steps of both stages together, half each, counted as executed. Stage 2 runs no more of its half than it
-    has use for, four at `delta` 0.1; a call that asks for a number (`num_inference_steps`) gets all of them.
+    has use for, two at `delta` 0.1; a call that asks for a number (`num_inference_steps`) gets all of them.
     Lower it for distilled painters (LCM, turbo), raise it where repaints look unfinished."""
     guidance_scale: float | None = None
     """Classifier-free guidance of stage 1. Lower it for distilled painters, or where colours come out too strong."""

@@ -27,7 +27,7 @@ def one_strength(p: float, a: float | None, reading: Literal["kept", "printed"])
     return min(max(mean if reading == "printed" else 1.0 - mean, STEP), STRENGTH_CAP)
 
 
-def region_strength(kind: RegionKind, badness: float, strengths: Strengths = Strengths()) -> float:
+def region_strength(kind: RegionKind, badness: float, strengths: Strengths) -> float:
     """Return a region's strength: what must be drawn anew needs most, what only looks bad as much as it is bad."""
     anew = {"noun": strengths.noun, "attribute": strengths.attribute}
     if kind in anew:

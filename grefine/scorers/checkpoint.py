@@ -24,14 +24,14 @@ def read_state(path: str | Path) -> State:
     if not path.is_file():
         raise WeightsMissing(f"There is no weight file '{path}'.")
     no_weights = f"'{path}' is no weight file: neither safetensors nor a pickle of tensors."
-    scalar = np._core.multiarray.scalar
-    both_names: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar")]
-    harmless = [np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, *both_names]
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(path))
+        scalar = np._core.multiarray.scalar
+        both_names: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar")]
+        harmless = [np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, *both_names]
         with torch.serialization.safe_globals(harmless):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -101,7 +101,7 @@ def as_scorer(judge: AnyJudge) -> Scorer:
 
 
 class Formula:
-    """A judge that looks at one picture after the other by a formula, on the CPU; `minimum` is its least side."""
+    """A judge that looks at one picture after the other; `minimum` is its least side."""
 
     def __init__(self, spec: MetricSpec, formula: Callable[[Image.Image], float], minimum: int = 1) -> None:
         self.spec, self.formula, self.minimum = spec, formula, minimum

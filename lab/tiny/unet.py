@@ -288,8 +288,10 @@ def averaged(net: Net, average: list[Tensor]) -> Iterator[None]:
     """Swap the moving average of the weights in, and out again; in full precision both ways."""
     kept = [p.detach().clone() for p in net.parameters()]
     torch._foreach_copy_([p.detach() for p in net.parameters()], average)
-    yield
-    torch._foreach_copy_([p.detach() for p in net.parameters()], kept)
+    try:
+        yield
+    finally:
+        torch._foreach_copy_([p.detach() for p in net.parameters()], kept)
 
 
 @torch.no_grad()

@@ -119,9 +119,8 @@ def tints(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _blur(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:
-    scale = images.shape[-1] / 64
     sigma = (1.1 + 2.4 * strength[:, 0, 0]) * images.shape[-1] / 64
-    return gaussian_blur(images, sigma, math.ceil(2.5 * 3.5 * scale), "replicate")
+    return gaussian_blur(images, sigma, math.ceil(2.5 * 3.5 * images.shape[-1] / 64), "replicate")
 
 
 def _noise(images: Tensor, strength: Tensor, generator: torch.Generator) -> Tensor:

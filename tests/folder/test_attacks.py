@@ -272,3 +272,10 @@ def test_a_quote_that_is_never_closed_is_named(tmp_path):
     table.write_text('file,prompt\na.png,"a red ball\nb.png,a blue box\n')
     with pytest.raises(PromptError, match="a quote is never closed"):
         read_prompt_table(table)
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path):
+    for one in ("a", "b"):
+        (tmp_path / one / "x").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="Two folders are called 'x'"):
+        list(list_work([tmp_path / "a/x", tmp_path / "b/x"], tmp_path / "out", FolderOptions()))

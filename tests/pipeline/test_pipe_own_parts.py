@@ -114,6 +114,11 @@ def test_a_folder_without_the_map_of_an_image_says_so(pipe, tmp_path):
     picture().save(tmp_path / "c.png")
     with pytest.raises(ImageError, match=r"has no quality map for 'c\.png': add 'c\.npy'"):
         call(pipe, Image.open(tmp_path / "c.png"), quality_map=folder)
+    # What `grefine map` wrote for another picture stands there: the picture of that name is no map.
+    named = write(tmp_path / "named", **{"a.quality": heat()})
+    picture().save(named / "c.png")
+    with pytest.raises(ImageError, match=r"has no quality map for 'c\.png'"):
+        call(pipe, Image.open(tmp_path / "c.png"), quality_map=named)
 
 
 def test_a_given_map_and_no_judge_keep_the_original_and_say_why(pipe):

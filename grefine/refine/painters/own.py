@@ -64,8 +64,8 @@ def own_painter(paint: Callable[..., Sequence[Any]], spec: PainterSpec | None = 
     wanted = inspect.signature(paint).parameters
     if not {"images", "masks"} & wanted.keys() and not any(p.kind is p.VAR_KEYWORD for p in wanted.values()):
         raise ConfigError(
-            "A painter is a function of images, masks, prompts, strengths, seeds, steps, or of some of them; it takes "
-            f"{list(wanted)}."
+            f"A painter{f' ({origin})' if origin else ''} is a function of images, masks, prompts, strengths, seeds, "
+            f"steps, or of some of them, a picture or a mask among them; it takes {list(wanted)}."
         )
     spec = spec or getattr(paint, "spec", None)
     spec = spec or PainterSpec(getattr(paint, "__name__", type(paint).__name__).strip("<>_"))

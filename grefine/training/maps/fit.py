@@ -50,14 +50,6 @@ def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
     return {name: 0.0 if np.isnan(value) else value for name, value in found.items()}
 
 
-def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Return the area under the precision-recall curve of flat scores against bool truth."""
-    order = np.argsort(-scores, kind="stable")
-    hits = truth[order]
-    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    return float((precision * hits).sum() / max(hits.sum(), 1))
-
-
 @dataclass(frozen=True)
 class Fit:
     """One run: where it goes, from what, and for how long."""

@@ -20,7 +20,7 @@ from grefine.indicators.similarity import normalise_features
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.training.loop import Record
-from grefine.training.maps.fit import Fit, FitSettings, agreement, average_precision, errors
+from grefine.training.maps.fit import Fit, FitSettings, agreement, errors
 from grefine.training.maps.opinions import CHUNK, Opinions
 from grefine.types import FeatureNorm
 
@@ -105,3 +105,11 @@ def fit_prompts(fit: Fit, clip: ClipSurgery, prompts: PQPrompts, calibration: Ca
         return found | {"map_ap": average_precision(bad.ravel(), measured.damage.cpu().numpy().ravel())}
 
     return fit.run([prompts.ctx], losses, evaluate, lambda: prompts.save_pretrained(fit.out / "pq_prompts"))
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Return the area under the precision-recall curve of flat scores against bool truth."""
+    order = np.argsort(-scores, kind="stable")
+    hits = truth[order]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float((precision * hits).sum() / max(hits.sum(), 1))
