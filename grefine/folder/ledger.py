@@ -13,6 +13,7 @@ from grefine.folder.options import FolderOptions
 from grefine.folder.shards import Shard, is_running, journals, own_journal
 from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
+from grefine.io.content import content_hash
 from grefine.io.picture import printable
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, run_rows
 from grefine.refine.settings import settings_digest
@@ -132,10 +133,9 @@ class Ledger:
         try:
             if known[:8] == _name(*item.state().values()):
                 return True
+            return known[8:].hex() == content_hash(item.read())[:16]
         except OSError:
             return True  # the input is gone, its result is not
-        try:
-            return known[8:] == hashlib.sha256(item.read()).digest()[:8]
         except ImageError:
             return False
 

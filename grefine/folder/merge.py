@@ -1,12 +1,8 @@
 """Join what the shards of a run have done: one journal, one table, one page, and what nobody has done."""
 
 import heapq
-import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
 
 from grefine.config import build
@@ -20,14 +16,12 @@ from grefine.folder.summary import SHOWN, RunSummary
 from grefine.folder.views import VIEWS, conclude
 from grefine.folder.worklist import list_work
 from grefine.indicators.domain_check import DomainCheck, World
-from grefine.io.atomic import PARTIAL_PREFIX, sync_folder
-from grefine.io.journal import Row, is_there, read_units
+from grefine.io.atomic import publish, stage, sync_folder
+from grefine.io.journal import Row, is_there, read_units, unit_lines
 from grefine.io.picture import printable
 from grefine.io.places import is_address
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, LastRows, can_be_ours, run_starts
 
-Unit = list[tuple[Row, bytes]]
-"""Rows, and their lines without the marks with which a line begins."""
 _MERGE = "merge"
 """Marks the rows that every merge writes anew."""
 
@@ -60,11 +54,7 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
             raise ConfigError(f"The journals in '{printable(out)}' do not belong together: {changed} differ.")
         running = {shard for shard in shards.values() if is_running(out, shard)}
         summary = RunSummary(out, force=bool(start["view"].get("force")))
-        ledger, rows = Ledger(out), LastRows(main)
-        _join(main, shards, start, (ledger, rows), partial(_is_whole, out, ledger, start["shard"], running, summary))
-        if not running:
-            ledger.clean(out)
-        del ledger  # which knows every image, and is asked no more
+        rows = _write(out, main, shards, start, running, summary)
         for row in rows:
             summary.add(row)
         if isinstance(world := start["view"].get("world"), dict):
@@ -77,61 +67,51 @@ def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
     return summary
 
 
-def _join(
-    main: Path, shards: dict[Path, Shard], start: Row, listeners: tuple[Ledger, LastRows], is_whole: Callable[[], bool]
-) -> None:
-    """Write the run's journal anew: what it held of others, then every shard's units in the order of the list.
+def _write(
+    out: Path, main: Path, shards: dict[Path, Shard], start: Row, running: set[Shard], summary: RunSummary
+) -> LastRows:
+    """Write the run's journal anew, with its end where all is done; return its rows."""
+    ledger, rows = Ledger(out), LastRows(main)
 
-    The listeners are told every row; then it is asked whether the run is at its end.
-    """
-    here = {path.stem for path in shards} | {_MERGE}
-    others = (unit for unit in _units(main) if not shards or unit[0][0].get("from") not in here)
-    own = heapq.merge(*(_numbered(path, shard) for path, shard in shards.items()), key=lambda entry: entry[:2])
-    starts = [_unit(_unmarked(start) | {"from": _MERGE})] if shards else []
-    partial = main.with_name(f"{PARTIAL_PREFIX}{JOURNAL}")
-    number = -1
-    with partial.open("wb") as file:
-        for number, unit in enumerate(chain(others, starts, (entry[2] for entry in own))):
-            for at, (row, line) in enumerate(unit):
-                for listener in listeners:
-                    listener.take(row)
-                file.write(b'{"unit": %d, "at": %d, "of": %d, ' % (number, at, len(unit)) + line)
-        if is_whole() and shards:
-            ((_, line),) = _unit({"kind": "end", "from": _MERGE})
-            file.write(b'{"unit": %d, "at": 0, "of": 1, ' % (number + 1) + line)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, main)
-    sync_folder(main.parent)
+    def pieces() -> Iterator[bytes]:
+        number = -1
+        for number, unit in enumerate(_joined(main, shards, start)):
+            for row in unit:
+                ledger.take(row)
+                rows.take(row)
+            yield unit_lines(number, unit)
+        if _is_whole(out, ledger, start["shard"], running, summary) and shards:
+            yield unit_lines(number + 1, [{"kind": "end", "from": _MERGE}])
+
+    publish([(stage(main, pieces()), main)])
+    if not running:
+        ledger.clean(out)
+    return rows
 
 
-def _unmarked(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name not in ("unit", "at", "of")}
+def _joined(main: Path, shards: dict[Path, Shard], start: Row) -> Iterator[list[Row]]:
+    """Yield the units of the run's journal anew: what it held of others, then the shards' in the order of the list."""
+    merged = {path.stem for path in shards} | {_MERGE}
+    yield from (unit for unit in _units(main) if not shards or unit[0].get("from") not in merged)
+    if shards:
+        yield [start | {"from": _MERGE}]
+    numbered = (_numbered(path, shard) for path, shard in shards.items())
+    yield from (unit for *_, unit in heapq.merge(*numbered, key=lambda entry: entry[:2]))
 
 
-def _unit(row: Row) -> Unit:
-    return [(row, json.dumps(row).encode()[1:] + b"\n")]
-
-
-def _units(path: Path) -> Iterator[Unit]:
-    for _, _, rows, lines in read_units(path) if is_there(path) else ():
-        unit: Unit = []
-        for row, line in zip(rows, lines, strict=True):
-            if can_be_ours(row):
-                marks = b'{"unit": %d, "at": %d, "of": %d, ' % (row["unit"], row["at"], row["of"])
-                unit += [(row, line[len(marks) :])] if line.startswith(marks) else _unit(_unmarked(row))
-        if unit:
+def _units(path: Path) -> Iterator[list[Row]]:
+    for *_, rows in read_units(path) if is_there(path) else ():
+        if unit := [row for row in rows if can_be_ours(row)]:
             yield unit
 
 
-def _numbered(path: Path, shard: Shard) -> Iterator[tuple[int, int, Unit]]:
+def _numbered(path: Path, shard: Shard) -> Iterator[tuple[int, int, list[Row]]]:
     """Yield a shard's units with the place of their batch: the shards took turns."""
-    place, mark = 0, f', "from": "{path.stem}"}}\n'.encode()
+    place = 0
     for unit in _units(path):
-        if unit[0][0]["kind"] in ("run", "end"):
-            continue
-        yield place, shard.number, [(row, line[:-2] + mark) for row, line in unit]
-        place += unit[0][0]["kind"] == "image"
+        if unit[0]["kind"] not in ("run", "end"):
+            yield place, shard.number, [row | {"from": path.stem} for row in unit]
+            place += unit[0]["kind"] == "image"
 
 
 def _is_whole(out: Path, ledger: Ledger, share: Row, running: set[Shard], summary: RunSummary) -> bool:

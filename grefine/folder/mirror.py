@@ -22,9 +22,9 @@ from grefine.io.picture import printable
 from grefine.io.places import fetched, is_address, patiently, system_of
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_names, with_ending
 
-_ROWS, _CLAIMS, _SHARDS = f"{STATE_FOLDER}/rows", f"{STATE_FOLDER}/claims", "shards"
-_KEPT = ("calibration.json",)
-"""Files of the run's own folder that the next start needs."""
+_ROWS, _CLAIMS = f"{STATE_FOLDER}/rows", f"{STATE_FOLDER}/claims"
+_KEPT = f"{STATE_FOLDER}/calibration.json"
+"""What the next start needs beside the rows."""
 _AT_ONCE = 64
 STALE = 600.0
 """Seconds after which a process that says nothing is taken for dead."""
@@ -45,8 +45,8 @@ def at_hand(folder: Where, names: Sequence[str]) -> Iterator[Path]:
         mirror = mirror_of(folder) if isinstance(folder, Path) else None
         if isinstance(folder, str) and is_address(folder):
             mirror = Mirror(folder, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="grefine-"))))
-        if mirror:
-            stack.enter_context(mirror.brought(names))
+        for name, data in (mirror.read_many(names) if mirror else {}).items():
+            stack.callback(mirror.write(name, data).unlink, missing_ok=True)
         yield mirror.local if mirror else Path(folder)
 
 
@@ -95,6 +95,10 @@ class Mirror:
             patiently(self.address, lambda: self.system.makedirs(path.rpartition("/")[0], exist_ok=True))
         patiently(f"{self.address}/{name}", lambda: self.system.pipe_file(path, data))
 
+    def remove(self, name: str) -> None:
+        """Remove one object."""
+        patiently(self.address, lambda: self.system.rm_file(f"{self.root}/{name}"))
+
     def send(self, rows: Iterable[Row]) -> None:
         """Send the files of rows, and give their room on this machine back."""
         for row in rows:
@@ -114,6 +118,8 @@ class Mirror:
                 if file.is_file():
                     self.put(file.relative_to(self.local).as_posix(), file.read_bytes())
 
+    # What is read
+
     def has(self, name: str) -> bool:
         """Say whether an object is there."""
         # Not by `exists`, which takes every error for a no.
@@ -128,7 +134,9 @@ class Mirror:
 
         return patiently(self.address, ask)
 
-    # What is read
+    def _names(self, folder: str) -> list[str]:
+        found = self._found(folder, partial(self.system.ls, detail=True)) or []
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found)
 
     def read(self, name: str) -> bytes:
         """Return one object."""
@@ -151,61 +159,46 @@ class Mirror:
         patiently(self.address, ask)
         return found
 
-    @contextmanager
-    def brought(self, names: Sequence[str]) -> Iterator[None]:
-        """Have files on this machine for a while, those of them that the store has."""
-        try:
-            for name, data in self.read_many(names).items():
-                self._local(name).write_bytes(data)
-            yield
-        finally:
-            for name in names:
-                (self.local / name).unlink(missing_ok=True)
+    # What is on this machine
+
+    def write(self, name: str, data: bytes = b"") -> Path:
+        """Write a file on this machine."""
+        path = self.local / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
 
     def pull(self) -> None:
         """Make the journals of this machine from the rows in the store."""
-        self._local(self._journal(_SHARDS))
+        (self.local / STATE_FOLDER / "shards").mkdir(parents=True)
         self.put(f"{STATE_FOLDER}/opened", self._own.encode())  # who may not write is told now
-        for name in _KEPT:
-            if self.has(f"{STATE_FOLDER}/{name}"):
-                self._local(f"{STATE_FOLDER}/{name}").write_bytes(self.read(f"{STATE_FOLDER}/{name}"))
+        for name, data in self.read_many([_KEPT]).items():
+            self.write(name, data)
         for stem in self._names(_ROWS):
-            names = self._names(f"{_ROWS}/{stem}")
+            names = [f"{_ROWS}/{stem}/{name}" for name in self._names(f"{_ROWS}/{stem}")]
             if not names:
                 continue  # an empty folder is no journal: its rows are in the merged one
-            with self._local(self._journal(stem)).open("wb") as file:
+            with self._journal(stem).open("wb") as file:
                 for first in range(0, len(names), _AT_ONCE):
-                    some = [f"{_ROWS}/{stem}/{name}" for name in names[first : first + _AT_ONCE]]
+                    some = names[first : first + _AT_ONCE]
                     found = self.read_many(some)
                     if len(found) < len(some):
                         raise ConfigError(f"'{printable(self.address)}' was merged just now: start again.")
                     file.writelines(data for _, data in sorted(found.items()))
 
-    def _local(self, name: str) -> Path:
-        path = self.local / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    @staticmethod
-    def _journal(stem: str) -> str:
-        return f"{STATE_FOLDER}/{JOURNAL}" if f"{stem}.jsonl" == JOURNAL else f"{STATE_FOLDER}/{_SHARDS}/{stem}.jsonl"
-
-    def _names(self, folder: str) -> list[str]:
-        found = self._found(folder, partial(self.system.ls, detail=True)) or []
-        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in found)
+    def _journal(self, stem: str) -> Path:
+        name = f"{stem}.jsonl"
+        return self.local / STATE_FOLDER / (name if name == JOURNAL else f"shards/{name}")
 
     def put_merged(self, journal: Path) -> None:
         """Send a merged journal; then remove the rows of the shards that are in it and no longer run."""
-        stem = journal.stem
-        olds = [f"{_ROWS}/{stem}/{name}" for name in self._names(f"{_ROWS}/{stem}")]
-        for other in self._names(_ROWS):
-            if other != stem and not (self.local / self._journal(other)).exists():
-                olds += [f"{_ROWS}/{other}/{name}" for name in self._names(f"{_ROWS}/{other}")]
-        new = f"{_ROWS}/{stem}/{0:010}.jsonl"
+        stems = [one for one in self._names(_ROWS) if one == journal.stem or not self._journal(one).exists()]
+        olds = [f"{_ROWS}/{stem}/{name}" for stem in stems for name in self._names(f"{_ROWS}/{stem}")]
+        new = f"{_ROWS}/{journal.stem}/{0:010}.jsonl"
         self.put(new, journal.read_bytes())
         for old in olds:
             if old != new:
-                patiently(self.address, lambda old=old: self.system.rm_file(f"{self.root}/{old}"))
+                self.remove(old)
 
     # Who works on it
 
@@ -220,7 +213,7 @@ class Mirror:
             yield
         finally:
             with suppress(ConfigError):
-                patiently(self.address, lambda: self.system.rm_file(f"{self.root}/{_CLAIMS}/{name}"))
+                self.remove(f"{_CLAIMS}/{name}")
 
     def beat(self) -> None:
         """Say now and then that this process is alive."""
@@ -261,7 +254,7 @@ class SentJournal(Journal):
             self.mirror.send(rows)
             self.mirror.beat()
             if rows[0]["kind"] == "run":
-                self.mirror.send_views(*(f"{STATE_FOLDER}/{name}" for name in _KEPT))
+                self.mirror.send_views(_KEPT)
             super().append(rows)
         except ConfigError as error:
             raise OSError(str(error)) from error

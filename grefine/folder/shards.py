@@ -65,13 +65,20 @@ def read_engine(engine: str | None, environment: Mapping[str, str] = os.environ)
     kind, _, which = engine.replace(":", " ").strip().partition(" ")
     if kind != "shard":
         raise ConfigError(f"The engine must be 'shard I/N', 'shard auto' or 'ray', not '{printable(engine)}'.")
-    which = which.strip()
-    if which in ("", "auto"):
-        return _counted(environment)
-    number, slash, of = which.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise ConfigError(f"'{printable(which)}' is no shard: give I/N with I from 1 to N, e.g. 'shard 2/8'.")
-    return Shard(int(number), int(of))
+    first, (number, _, of) = 1, which.strip().partition("/")
+    told = f"'{printable(which.strip())}' is no shard: give I/N with I from 1 to N, e.g. 'shard 2/8'."
+    if which.strip() in ("", "auto"):
+        names = next((pair for pair in _COUNTED if any(environment.get(name) for name in pair)), None)
+        if names is None:
+            known = " nor ".join(" and ".join(pair) for pair in _COUNTED)
+            raise ConfigError(
+                f"Neither {known} are set, so nothing says which shard this is: give --engine shard I/N."
+            )
+        first, (number, of) = 0, (environment.get(name, "") for name in names)
+        told = f"{names[0]}={number!r} and {names[1]}={of!r} name no shard: give --engine shard I/N."
+    if not (number.isdecimal() and of.isdecimal() and first <= int(number) < int(of) + first):
+        raise ConfigError(told)
+    return Shard(int(number) + 1 - first, int(of))
 
 
 def split_engine(engine: str | None, words: list[str]) -> tuple[str | None, list[str]]:
@@ -80,18 +87,6 @@ def split_engine(engine: str | None, words: list[str]) -> tuple[str | None, list
         return engine, words
     which = [w for w in words if (w == "auto" or re.fullmatch("[0-9]+/[0-9]+", w)) and not os.path.lexists(w)]
     return f"shard {which[0]}" if which else engine, [word for word in words if word not in which[:1]]
-
-
-def _counted(environment: Mapping[str, str]) -> Shard:
-    for rank, count in _COUNTED:
-        number, of = environment.get(rank, ""), environment.get(count, "")
-        if not number and not of:
-            continue
-        if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-            raise ConfigError(f"{rank}={number!r} and {count}={of!r} name no shard: give --engine shard I/N.")
-        return Shard(int(number) + 1, int(of))
-    names = " nor ".join(f"{rank} and {count}" for rank, count in _COUNTED)
-    raise ConfigError(f"Neither {names} are set, so nothing says which shard this is: give --engine shard I/N.")
 
 
 def own_device(device: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -135,15 +130,12 @@ def refuse_unmerged(out: Path, shard: Shard | None) -> None:
 
 def is_share(row: Mapping[str, Any]) -> bool:
     """Say whether a run's row tells of a shard, in the form that a shard writes; anybody may have edited it."""
-    share = row.get("shard")
+    share, kinds = row.get("shard"), {"of": int, "list": str, "sources": list, "options": dict}
     return (
         isinstance(share, dict)
-        and isinstance(share.get("of"), int)
+        and all(isinstance(share.get(name), kind) for name, kind in kinds.items())
         and share["of"] > 0
-        and isinstance(share.get("list"), str)
-        and isinstance(share.get("sources"), list)
         and all(isinstance(source, str) for source in share["sources"])
-        and isinstance(share.get("options"), dict)
     )
 
 
@@ -159,22 +151,16 @@ def share_of(out: Path, shard: Shard, sources: Sequence[str | Path], options: Fo
     """Return what a shard's journal notes of the list that it deals, so that a merge finds what nobody has done."""
     listed = list_digest(list_work(sources, out, options))
     for path, other in journals(out).items():
-        if other == shard or not is_running(out, other):
-            continue
-        theirs = [row["shard"]["list"] for row in run_starts(path) if is_share(row)]
-        if theirs and theirs[-1] != listed:
+        theirs = [row["shard"]["list"] for row in run_starts(path) if is_share(row)] if other != shard else []
+        if theirs and theirs[-1] != listed and is_running(out, other):
             raise ConfigError(
                 f"Shard {other} runs over another list of pictures: give all shards the same sources and patterns, "
                 "and start them anew when pictures came or went."
             )
-    names = [  # by which another process finds them
-        f"@{os.path.abspath(name[1:])}"
-        if name.startswith("@")
-        else name
-        if is_address(name)
-        else os.path.abspath(name)
-        for name in map(str, sources)
-    ]
+    names = []
+    for name in map(str, sources):  # as another process finds them
+        mark, path = ("@", name[1:]) if name.startswith("@") else ("", name)
+        names.append(name if is_address(name) else f"{mark}{os.path.abspath(path)}")
     return {"of": shard.of, "list": listed, "sources": names, "options": asdict(options)}
 
 
@@ -214,11 +200,10 @@ def locked(out: Path, name: str, message: str, *, shared: bool = False) -> Itera
         with mirror.claim(name, message) if message and not shared else nullcontext():
             yield
         return
-    state = out / STATE_FOLDER
-    path = state / name
+    path = out / STATE_FOLDER / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for folder in {state, path.parent}:
+        for folder in {out / STATE_FOLDER, path.parent}:
             if folder.is_symlink():
                 raise ConfigError(f"'{printable(folder)}' is a symbolic link: remove it, or choose another OUT.")
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -91,13 +91,11 @@ class Journal(AppendOnly):
     def append(self, rows: list[Row]) -> None:
         """Append one unit and wait until it is on disk."""
         with self._unit:
-            marks = ({"unit": self._next, "at": i, "of": len(rows)} for i in range(len(rows)))
-            lines = [json.dumps(mark | row, allow_nan=False) for mark, row in zip(marks, rows, strict=True)]
-            self.write("".join(f"{line}\n" for line in lines).encode())
+            self.write(unit_lines(self._next, rows))
             self._next += 1
 
     def _repair(self) -> None:
-        units = [(start, end, rows[0]["unit"]) for start, end, rows, _ in read_units(self.path) if rows]
+        units = [(start, end, rows[0]["unit"]) for start, end, rows in read_units(self.path)]
         self._next = max((number for *_, number in units), default=-1) + 1
         ends, size = [0, *(end for _, end, _ in units)], self.path.stat().st_size
         if [start for start, *_ in units] == ends[:-1]:
@@ -111,10 +109,17 @@ class Journal(AppendOnly):
         self.repaired = f"the journal was damaged; its {len(units)} whole units are kept, a copy is in '{aside.name}'."
 
 
+def unit_lines(number: int, rows: list[Row]) -> bytes:
+    """Return rows as one unit of a journal; marks that they have of another place there do not count."""
+    marks = ({"unit": number, "at": at, "of": len(rows)} for at in range(len(rows)))
+    lines = [json.dumps(mark | row | mark, allow_nan=False) for mark, row in zip(marks, rows, strict=True)]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
 def read_journal(path: str | Path) -> Iterator[Row]:
     """Yield the rows of whole units, in order; nothing for a journal that is not there."""
     if is_there(Path(path)):
-        for _, _, rows, _ in read_units(Path(path)):
+        for *_, rows in read_units(Path(path)):
             yield from rows
 
 
@@ -131,33 +136,23 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def read_units(path: Path) -> Iterator[tuple[int, int, list[Row], list[bytes]]]:
-    """Yield (start, end, rows, lines) of every unit; without rows for bytes that make none."""
+def read_units(path: Path) -> Iterator[tuple[int, int, list[Row]]]:
+    """Yield (start, end, rows) of every whole unit."""
     unit: list[Row] = []
-    lines: list[bytes] = []
     start = place = 0
     with path.open("rb") as file:
         for raw in file:
             row = read_row(raw)
-            fits = row is not None and row["at"] == len(unit) and (not unit or row["unit"] == unit[0]["unit"])
-            if not fits:
-                if unit:
-                    yield start, place, [], []
-                    unit, lines = [], []
-                if row is None or row["at"] != 0:
-                    yield place, place + len(raw), [], []
-                    place += len(raw)
-                    continue
+            if unit and not (row and row["at"] == len(unit) and row["unit"] == unit[0]["unit"]):
+                unit = []
             if not unit:
                 start = place
-            unit.append(row)  # type: ignore[arg-type]
-            lines.append(raw)
             place += len(raw)
-            if len(unit) == unit[0]["of"]:
-                yield start, place, unit, lines
-                unit, lines = [], []
-        if unit:
-            yield start, place, [], []
+            if row and row["at"] == len(unit):
+                unit.append(row)
+                if len(unit) == unit[0]["of"]:
+                    yield start, place, unit
+                    unit = []
 
 
 def read_row(raw: bytes) -> Row | None:

@@ -27,7 +27,7 @@ _PARTS: dict[str, type] = dict.fromkeys(
     ("file", "state", "reason", "source", "output", "prompt", "prompt_origin"), str
 )
 _PARTS |= dict.fromkeys(("input", "decision", "scores", "noise", "gate", "seconds"), dict)
-_PARTS |= dict.fromkeys(("notes", "missing", "size"), list)
+_PARTS["size"] = list
 
 
 def layer_path(out: Path, name: str, layer: str) -> Path:
@@ -51,8 +51,7 @@ def layer_names(name: str) -> list[str]:
 
 def layers_at(out: Path, name: str) -> dict[str, Path]:
     """Return the maps that are kept of a result."""
-    found = {layer: layer_path(out, name, layer) for layer in LAYERS}
-    return {layer: path for layer, path in found.items() if path.is_file()}
+    return {layer: path for layer in LAYERS if (path := layer_path(out, name, layer)).is_file()}
 
 
 class LastRows:
@@ -149,33 +148,36 @@ def run_starts(journal: Path) -> Iterator[dict[str, Any]]:
 
 def can_be_ours(row: dict[str, Any]) -> bool:
     """Say whether a row of a journal can be what a run wrote."""
-    kind = row.get("kind")
-    if kind == "image":
-        made = row.get("state") in _MADE
-        regions = row.get("regions", [])
-        listed = isinstance(regions, list) and all(
-            isinstance(one, dict) and isinstance(one.get("kind"), str) and isinstance(one.get("strength"), int | float)
-            for one in regions
-        )
-        needed = ("file", "state", "reason", *(("source", "output", "input") if made else ()))
-        return (
-            all(name in row for name in needed)
-            and all(isinstance(row[name], kind) for name, kind in _PARTS.items() if name in row)
-            and (listed or isinstance(regions, int))  # the first edition told how many
-            and (made or row["state"] in ("failed", "skipped"))
-            and (not made or bool(_SHA256.fullmatch(str(row["input"].get("sha256")))))
-            and all(is_inside(row.get(name, "")) for name in ("file", "output"))
-            and all(isinstance(side, dict) for side in row.get("scores", {}).values())
-            and set(row.get("scores", {})) in (set(), {"before", "after"})
-            and all(isinstance(text, str) for name in ("notes", "missing") for text in row.get(name, ()))
-            and len(row.get("size", "wh")) == 2
-        )
+    kind, made = row.get("kind"), row.get("state") in _MADE
+    if kind == "run":
+        return isinstance(row.get("header"), dict)
     if kind == "begin":
-        files, folders = row.get("files"), row.get("folders")
-        if not isinstance(files, list) or not isinstance(folders, list):
-            return False
-        return all(isinstance(name, str) for name in files + folders) and all(map(is_inside, folders))
-    return kind == "end" or (kind == "run" and isinstance(row.get("header"), dict))
+        folders = row.get("folders")
+        return _all_are(str, row.get("files")) and _all_are(str, folders) and all(map(is_inside, folders or ()))
+    if kind != "image":
+        return kind == "end"
+    regions, scores = row.get("regions", []), row.get("scores", {})
+    needed = ("file", "state", "reason", *(("source", "output", "input") if made else ()))
+    return (
+        all(name in row for name in needed)
+        and all(isinstance(row[name], kind) for name, kind in _PARTS.items() if name in row)
+        and (made or row["state"] in ("failed", "skipped"))
+        and (not made or bool(_SHA256.fullmatch(str(row["input"].get("sha256")))))
+        and all(is_inside(row.get(name, "")) for name in ("file", "output"))
+        and set(scores) in (set(), {"before", "after"})
+        and _all_are(dict, list(scores.values()))
+        and all(_all_are(str, row.get(name, [])) for name in ("notes", "missing"))
+        and len(row.get("size", "wh")) == 2
+        and (isinstance(regions, int) or _all_are(dict, regions))  # the first edition told how many
+        and all(
+            isinstance(one.get("kind"), str) and isinstance(one.get("strength"), int | float)
+            for one in ([] if isinstance(regions, int) else regions)
+        )
+    )
+
+
+def _all_are(kind: type, values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
 
 
 def is_inside(name: str) -> bool:
