@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from grefine.errors import GRefineError, PlanError
 from grefine.folder.batch import plan_batches
 from grefine.folder.mirror import at_hand, mirror_of, on_this_machine
@@ -25,29 +27,13 @@ from grefine.types import RepairPlan
 _WORDS = {"keep": "to keep", "repair": "to repair", "new": "to generate anew"}
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedPicture:
-    """One picture and what is to be done about it."""
-
-    name: str
-    source: str
-    relative: str
-    """The path below OUT that its plan's files are named by."""
-    verdict: str
-    """keep, repair or new."""
-    wrong: float
-    """How much of it is bad or missing, 0..1."""
-    prompt: str
-    reason: str
-    notes: tuple[str, ...]
-
-
 @dataclass
 class PlanSummary:
     """What was planned."""
 
     out: str | Path
-    planned: list[PlannedPicture] = field(default_factory=list)
+    planned: list[tuple[float, ReportImage]] = field(default_factory=list)
+    """How much of every picture is bad or missing, 0..1, and what the page shows of it; `kept` is what to do."""
     failed: list[tuple[str, str]] = field(default_factory=list)
     """Pictures without a plan, and why."""
     kept: int = 0
@@ -58,7 +44,7 @@ class PlanSummary:
     @property
     def counts(self) -> Counter[str]:
         """Pictures by what is to be done: keep, repair, new."""
-        return Counter(picture.verdict for picture in self.planned)
+        return Counter(image.kept for _, image in self.planned)
 
     @property
     def told(self) -> str:
@@ -111,24 +97,23 @@ def plan_folder(
     options = replace(options or FolderOptions(), again=True)  # an output of ours is a picture like any other
     ready = make_ready(named, out, options, asked | {"prompts": prompts})
     pipe, task = ready.pipe, ready.task
-    domain = domain_of(pipe) if not options.force else None
-    summary, mirror = PlanSummary(out, domain=domain), mirror_of(out)
+    summary, mirror = PlanSummary(out, domain=None if options.force else domain_of(pipe)), mirror_of(out)
     pipe.set_progress_bar_config(disable=True)
     with thresholds(pipe, task, out, lambda: list_work(named, out, options), say):
         work = _without_plan(list_work(named, out, options), out, summary, options)
         for outcomes in plan_batches(pipe, work, task):
-            for reading, result, reason in ((o.reading, o.result, o.reason) for o in outcomes):
+            for outcome in outcomes:
+                reading, result = outcome.reading, outcome.result
                 if result is None:
-                    summary.failed.append((reading.item.relative, reason))
+                    summary.failed.append((reading.item.relative, outcome.reason))
                     continue
                 result.plan.save(out / reading.item.relative, reading.image.rgb if reading.image else None)
                 summary.planned.append(_planned(reading.item, result.plan, reading.prompt.prompt))
                 if mirror:
                     mirror.give(*_files(reading.item.relative))
-            done, seconds = len(summary.planned) + len(summary.failed), [outcome.seconds for outcome in outcomes]
-            say(f"{done} planned, {max(seconds):.2f} s per picture")
+            seconds = max(outcome.seconds for outcome in outcomes)
+            say(f"{len(summary.planned) + len(summary.failed)} planned, {seconds:.2f} s per picture")
     count = len(summary.planned) + len(summary.failed)
-    plans = mirror.address if mirror else str(out)
     text = ReportText(
         title="Plans",
         subtitle="What would be repainted, picture by picture; nothing has been changed.",
@@ -137,7 +122,11 @@ def plan_folder(
             "The worst come first. Switch a region off in its .plan.json (`on`), change its `prompt` or `strength`, "
             "or paint in its .mask.png; then run `grefine refine SRC -o OUT --plans` with this folder.",
         ),
-        facts=(("pipeline", task.pipeline), ("seed", str(options.seed)), ("plans", plans)),
+        facts=(
+            ("pipeline", task.pipeline),
+            ("seed", str(options.seed)),
+            ("plans", mirror.address if mirror else str(out)),
+        ),
         missing=tuple((printable(name), reason) for name, reason in summary.failed),
     )
     write_page(out, _entries(out, summary.planned), text, {}, labels=("picture", "plan"))
@@ -155,14 +144,12 @@ def _without_plan(
     """Yield what has no plan yet."""
     mirror = mirror_of(out)
     for item in items:
-        if item.refused and item.failed:
-            summary.failed.append((item.relative, item.refused))
-        elif not item.refused:
-            name = f"{item.relative}{PLAN}"
-            there = mirror.has if mirror else (lambda name: (out / name).exists())
-            if options.overwrite == "always" or not there(name):
-                yield item
-                continue
+        name = f"{item.relative}{PLAN}"
+        if item.refused:
+            summary.failed += [(item.relative, item.refused)] if item.failed else []
+        elif options.overwrite == "always" or not (mirror.has(name) if mirror else (out / name).exists()):
+            yield item
+        else:
             try:
                 with at_hand(out, _files(item.relative)):
                     plan = RepairPlan.load(out / name)
@@ -172,38 +159,31 @@ def _without_plan(
                 summary.failed.append((item.relative, str(error)))
 
 
-def _planned(item: WorkItem, plan: RepairPlan, prompt: str) -> PlannedPicture:
+def _planned(item: WorkItem, plan: RepairPlan, prompt: str) -> tuple[float, ReportImage]:
     repairs = plan.restore or any(region.on for region in plan.regions)
     wrong = plan.made_for.get("wrong")
-    return PlannedPicture(
+    wrong = float(wrong) if isinstance(wrong, (int, float)) else 0.0
+    regions = (f"region {n}: {r.prompt} (strength {r.strength:.2f})" for n, r in enumerate(plan.regions, 1))
+    return wrong, ReportImage(
         name=printable(item.relative),
-        source=str(item.source),
-        relative=item.relative,
-        verdict="new" if plan.beyond_repair else "repair" if repairs else "keep",
-        wrong=float(wrong) if isinstance(wrong, (int, float)) else 0.0,
+        before=str(item.source),
+        after=item.relative,
         prompt=prompt,
+        kept="new" if plan.beyond_repair else "repair" if repairs else "keep",
         reason=" ".join(region.reason for region in plan.regions if region.on) or plan.note,
-        notes=tuple(f"region {n}: {r.prompt} (strength {r.strength:.2f})" for n, r in enumerate(plan.regions, 1)),
+        notes=(f"how much is wrong: {wrong:.3f}, the mean of 1 - P + E", *regions),
     )
 
 
-def _entries(out: Path, pictures: list[PlannedPicture]) -> Iterator[list[ReportImage]]:
+def _entries(out: Path, pictures: list[tuple[float, ReportImage]]) -> Iterator[list[ReportImage]]:
     """Yield what the page shows, the worst first."""
-    for picture in sorted(pictures, key=lambda picture: (-picture.wrong, picture.name)):
-        with at_hand(out, _files(picture.relative)):
+    for _, image in sorted(pictures, key=lambda picture: (-picture[0], picture[1].name)):
+        source, relative = str(image.before), str(image.after)
+        with at_hand(out, _files(relative)):
             try:
-                mask = RepairPlan.load(out / picture.relative).mask
+                mask = RepairPlan.load(out / relative).mask
             except PlanError:
-                mask = None
-            yield [
-                ReportImage(
-                    name=picture.name,
-                    before=picture_before(picture.source),
-                    after=out / f"{picture.relative}{OVERLAY}",
-                    mask=mask if mask is not None and mask.any() else None,
-                    prompt=picture.prompt,
-                    kept=picture.verdict,
-                    reason=picture.reason,
-                    notes=(f"how much is wrong: {picture.wrong:.3f}, the mean of 1 - P + E", *picture.notes),
-                )
-            ]
+                mask = np.zeros((1, 1), bool)
+            overlay = out / f"{relative}{OVERLAY}"
+            shown = {"before": picture_before(source), "after": overlay, "mask": mask if mask.any() else None}
+            yield [replace(image, **shown)]

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 TABLE, PAGE = "results.csv", "report.html"
 VIEWS = (TABLE, PAGE, "report_files")
 _ORIGINAL = {"untouched": "untouched", "kept": "original kept", "beyond": "beyond repair"}
+_UNGUARDED = "had no judge beside the one that made the mask: look at them yourself."
+_NO_PROOF = (
+    "The scores on this page chose what was kept, so they prove nothing; `grefine evaluate` with other metrics does. "
+    "Gains count in units of a judge's own noise on the picture: what is below 1 is none."
+)
 SHOWN = 5000
 """Images in the gallery of a page, and lines in its list of those without a result; the table has all."""
 
@@ -39,11 +44,9 @@ class RefineTally:
     """Counts decisions, and lists what has no result, with the reasons."""
 
     def __init__(self) -> None:
-        self.left_out: dict[str, list[tuple[str, str]]] = {"failed": [], "skipped": []}
-        self.more: Counter[str] = Counter()
-        """How many of these are not listed."""
-        self.kept: Counter[str] = Counter()
+        self.kept, self.left_out = Counter[str](), Counter[str]()
         self.unguarded = 0
+        self._listed: dict[str, list[tuple[str, str]]] = {"failed": [], "skipped": []}
 
     def count(self, kept: str, guarded: bool | None) -> None:
         """Count one image with its decision."""
@@ -52,56 +55,43 @@ class RefineTally:
 
     def leave_out(self, state: str, name: str, reason: str) -> None:
         """Count one that has no result, and list it among the first."""
-        if len(self.left_out[state]) < SHOWN:
-            self.left_out[state].append((name, reason))
-        else:
-            self.more[state] += 1
+        self.left_out[state] += 1
+        if self.left_out[state] <= SHOWN:
+            self._listed[state].append((name, reason))
 
-    @property
-    def failed(self) -> int:
-        """How many images failed."""
-        return len(self.left_out["failed"]) + self.more["failed"]
-
-    @property
-    def missing(self) -> tuple[tuple[str, str], ...]:
-        """The list of what has no result."""
-        more = [
-            (f"{self.more[state]:,} more {state}", "see results.csv") for state in self.left_out if self.more[state]
-        ]
-        return (*self.left_out["failed"], *self.left_out["skipped"], *more)
-
-    @property
-    def refined(self) -> int:
-        """How many images were changed."""
-        return sum(count for name, count in self.kept.items() if name not in _ORIGINAL)
-
-    def headline(self) -> str:
-        """Return all inputs by state, those that failed first."""
-        skipped = len(self.left_out["skipped"]) + self.more["skipped"]
-        counts = {"failed": self.failed, "refined": self.refined}
-        counts |= {words: self.kept[name] for name, words in _ORIGINAL.items()} | {"skipped": skipped}
+    def text(self, facts: Sequence[tuple[str, str]], notes: Sequence[str], forced: str) -> ReportText:
+        """Return what the page says: all inputs by state, those that failed first; then what is to be known first."""
+        failed, skipped = self.left_out["failed"], self.left_out["skipped"]
+        refined = sum(count for name, count in self.kept.items() if name not in _ORIGINAL)
+        counts = {"failed": failed, "refined": refined} | {words: self.kept[name] for name, words in _ORIGINAL.items()}
+        counts["skipped"] = skipped
         parts = [f"{count:,} {words}" for words, count in counts.items() if count]
-        return f"{_counted(sum(counts.values()))}: {', '.join(parts)}" if parts else "There was no image"
-
-    def sentences(self) -> Iterator[str]:
-        """Yield what a reader should know first."""
-        if self.failed:
-            have = "has" if self.failed == 1 else "have"
-            yield f"{_counted(self.failed)} failed and {have} no result: the reasons are listed below."
-        if self.kept["kept"]:
-            subject = _counted(self.kept["kept"]).lower()
-            yield f"For {subject} the refined picture was not better, so the original was kept."
-        if self.kept["untouched"]:
-            yield f"{_counted(self.kept['untouched'])} had nothing to repair and came back untouched."
-        if self.kept["beyond"]:
-            yield f"{_counted(self.kept['beyond'])} came back untouched and should be generated anew: too much is bad."
-        if self.unguarded:
-            yield f"{_counted(self.unguarded)} had no judge beside the one that made the mask: look at them yourself."
-        if self.refined:
-            yield (
-                "The scores on this page chose what was kept, so they prove nothing; `grefine evaluate` with other "
-                "metrics does. Gains count in units of a judge's own noise on the picture: what is below 1 is none."
-            )
+        have = "has" if failed == 1 else "have"
+        kept, untouched, beyond = (self.kept[name] for name in ("kept", "untouched", "beyond"))
+        sentences = (
+            (failed, f"{_counted(failed)} failed and {have} no result: the reasons are listed below."),
+            (kept, f"For {_counted(kept).lower()} the refined picture was not better, so the original was kept."),
+            (untouched, f"{_counted(untouched)} had nothing to repair and came back untouched."),
+            (beyond, f"{_counted(beyond)} came back untouched and should be generated anew: too much is bad."),
+            (self.unguarded, f"{_counted(self.unguarded)} {_UNGUARDED}"),
+            (refined, _NO_PROOF),
+        )
+        listed = [*self._listed["failed"], *self._listed["skipped"]]
+        more = {state: self.left_out[state] - SHOWN for state in self._listed}
+        listed += [(f"{count:,} more {state}", "see results.csv") for state, count in more.items() if count > 0]
+        return ReportText(
+            title="Refinement",
+            subtitle="What the refinement decided, image by image.",
+            headline=f"{_counted(sum(counts.values()))}: {', '.join(parts)}" if parts else "There was no image",
+            # A run of which nothing failed claims nothing either.
+            tone="loss" if failed > self.kept.total() else "mixed" if failed else "even",
+            sentences=tuple(sentence for count, sentence in sentences if count),
+            facts=tuple(facts),
+            missing=tuple(listed),
+            notes=tuple(notes),
+            forced=forced,
+            decided=self.kept,
+        )
 
 
 def _counted(count: int) -> str:
@@ -110,30 +100,28 @@ def _counted(count: int) -> str:
 
 def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterator[ReportImage]:
     for number, row in enumerate(rows):
-        if row["state"] in tally.left_out:
+        if row["state"] in ("failed", "skipped"):
             tally.leave_out(row["state"], printable(row["file"]), row["reason"])
             continue
-        decision = row.get("decision") or {}
+        decision, output = row.get("decision") or {}, row["output"]
         kept = decision_name(row["state"], decision.get("kept", ""))
         guarded = decision.get("guarded") if row["state"] in ("refined", "kept") else None
         if number % step:
             tally.count(kept, guarded)
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
-        shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
-        with at_hand(out, [row["output"], *layer_names(row["output"])]):
-            shown |= layers_at(out, row["output"])
+        with at_hand(out, [output, *layer_names(output)]):
             yield ReportImage(
                 name=printable(row["file"]),
                 before=picture_before(row["source"]),
-                after=out / row["output"],
+                after=out / output,
                 kept=kept,
                 reason=row["reason"],
                 guarded=guarded,
                 scores={m: (then, scores["after"][m]) for m, then in scores["before"].items() if m in scores["after"]},
                 noise=row.get("noise", {}),
                 notes=tuple(row.get("notes", ())),
-                **shown,
+                **{"prompt": row.get("prompt", "")} | asked_of(row) | layers_at(out, output),
             )
 
 
@@ -150,17 +138,15 @@ def picture_before(source: str) -> Path | Image.Image:
 
 def view_of(task: "Task", gate: "ScoreGate | None", pipe: Any) -> dict[str, Any]:
     """Return what the views of a run need beside its rows, as plain values for the journal."""
-    facts = [("pipeline", task.pipeline), ("settings", task.hash_of()), ("seed", str(task.options.seed))]
-    facts += [("gate", gate.name)] if gate else []
-    facts += task.drawn_by.items()
-    facts += [("painter", task.painter_name)] if task.painter else []
     guidance = task.config.guidance or {}
-    facts += [("steered by", ", ".join(f"{name} {weight:g}" for name, weight in guidance.items()))] if guidance else []
-    facts += [("candidates", str(task.config.candidates))] if task.config.tries[0] > 1 else []
-    facts += [("force", "yes")] if task.options.force else []
+    facts = {"pipeline": task.pipeline, "settings": task.hash_of(), "seed": str(task.options.seed)}
+    facts |= {"gate": gate.name if gate else "", **task.drawn_by, "painter": task.painter_name}
+    facts["steered by"] = ", ".join(f"{name} {weight:g}" for name, weight in guidance.items())
+    facts["candidates"] = str(task.config.candidates) if task.config.tries[0] > 1 else ""
+    facts["force"] = "yes" if task.options.force else ""
     domain = domain_of(pipe)
     return {
-        "facts": [list(fact) for fact in facts],
+        "facts": [[name, value] for name, value in facts.items() if value],
         "warning": gate.warning if gate else "",
         "force": task.options.force,
         "world": asdict(domain.world) if domain else None,
@@ -172,21 +158,18 @@ def conclude(
 ) -> None:
     """Write the table and the page; neither takes the other with it, and the run ends in order without them."""
 
-    def write_page() -> None:
+    def write_gallery() -> None:
         facts = [(str(name), str(value)) for name, value in view.get("facts", ())]
-        notes = [*([view["warning"]] if view.get("warning") else []), *summary.lines()[1:]]
-        tally, step = RefineTally(), max(1, -(-len(rows) // SHOWN))
-        if step > 1:
-            notes.insert(
-                0, f"The gallery shows one image of {step}; {TABLE} beside this page lists all {len(rows):,}."
-            )
-        forced = summary.told if view.get("force") else ""
+        step = max(1, -(-len(rows) // SHOWN))
+        few = f"The gallery shows one image of {step}; {TABLE} beside this page lists all {len(rows):,}."
+        notes = [few if step > 1 else "", view.get("warning"), *summary.lines()[1:]]
+        tally, forced = RefineTally(), summary.told if view.get("force") else ""
         images = _images(rows, out, tally, step)
-        write_refine_report(out, images, tally, facts=facts, notes=notes, forced=forced)
+        write_refine_report(out, images, tally, facts=facts, notes=[*filter(None, notes)], forced=forced)
 
     views: dict[str, Callable[[], object]] = {TABLE: lambda: write_table(rows, rows.metrics, out / TABLE)}
     if page:
-        views[PAGE] = write_page
+        views[PAGE] = write_gallery
     if view.get("dataset") and not summary.stopped:
         views[DATASET] = lambda: write_dataset(rows, out, str(view["dataset"]))
     for name, write in views.items():
@@ -215,26 +198,10 @@ def write_refine_report(
     """
     shown: dict[str, MetricSpec] = {}
 
-    def text() -> ReportText:
-        return ReportText(
-            title="Refinement",
-            subtitle="What the refinement decided, image by image.",
-            headline=tally.headline(),
-            # A run of which nothing failed claims nothing either.
-            tone="loss" if tally.failed > tally.kept.total() else "mixed" if tally.failed else "even",
-            sentences=tuple(tally.sentences()),
-            facts=tuple(facts),
-            missing=tally.missing,
-            notes=tuple(notes),
-            forced=forced,
-            decided=tally.kept,
-        )
-
     def entries() -> Iterator[list[ReportImage]]:
         for image in images:
             tally.count(image.kept, image.guarded)
-            for name in image.scores:
-                shown.setdefault(name, MetricSpec(name, used_in_loop=True))
+            shown.update({name: MetricSpec(name, used_in_loop=True) for name in image.scores if name not in shown})
             yield [image]
 
-    return write_page(out, entries(), text, shown, in_noise=True)
+    return write_page(out, entries(), lambda: tally.text(facts, notes, forced), shown, in_noise=True)

@@ -35,9 +35,8 @@ def planned(pipe, tmp_path_factory):
 @pytest.fixture(scope="module")
 def name(planned):
     """A picture with something to repaint."""
-    found = [
-        p.name for p in planned[1].planned if p.verdict == "repair" and p.name.endswith(".png") and "/" not in p.name
-    ]
+    pictures = [picture for _, picture in planned[1].planned]
+    found = [p.name for p in pictures if p.kept == "repair" and p.name.endswith(".png") and "/" not in p.name]
     assert RepairPlan.load(planned[1].out / found[0]).regions
     return found[0]
 
