@@ -5,7 +5,8 @@ import math
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from grefine.io.record import RefineRecord, attach_record, read_record
 from grefine.io.run_files import layer_path
 from grefine.refine.guidance import steers_of
 from grefine.report.media import layers_of
-from grefine.types import RefineResult
 
 _STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
@@ -53,17 +53,16 @@ def write_outcomes(outcomes: Sequence[Outcome], task: Task) -> list[Row]:
 
 def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str:
     """Stage one image's result and panel; return why that was not possible, or an empty string."""
-    item = outcome.reading.item
+    item, source, result = outcome.reading.item, outcome.reading.image, outcome.result
     before = len(staged)
     try:
         files = [(item.output, _result_bytes(outcome, task))]
-        source, result = outcome.reading.image, outcome.result
         if task.options.panels and outcome.state == "refined" and source and result and outcome.image:
-            after = outcome.image.convert("RGB")
-            files.append((item.panel, panel_png(source.rgb, after, result, outcome.reading.prompt.prompt)))
-        for path in (path for path, _ in files if path.is_dir()):
-            return f"A folder stands where '{printable(path.name)}' belongs."
+            panel = panel_png(source.rgb, outcome.image.convert("RGB"), result, outcome.reading.prompt.prompt)
+            files.append((item.panel, panel))
         for path, data in files:
+            if path.is_dir():
+                raise GRefineError(f"A folder stands where '{printable(path.name)}' belongs.")
             os.makedirs(path.parent, exist_ok=True)
             staged.append((atomic.stage(path, data), path))
         if task.options.report and result is not None:
@@ -72,17 +71,18 @@ def _stage(outcome: Outcome, task: Task, staged: list[tuple[Path, Path]]) -> str
                 path = layer_path(item.out, item.name, name)
                 os.makedirs(path.parent, exist_ok=True)
                 path.write_bytes(data)
+        return ""
     except GRefineError as error:
-        return str(error)
+        fault = str(error)
     except (OSError, ValueError, MemoryError, struct.error) as error:
         on_disk = isinstance(error, OSError)
         if on_disk and error.errno in _STOPS:
             raise
-        atomic.discard(partial for partial, _ in staged[before:])
-        del staged[before:]
         told = f"written: {error.strerror or error}" if on_disk else f"encoded: {error}"
-        return f"Its result cannot be {told}."
-    return ""
+        fault = f"Its result cannot be {told}."
+    atomic.discard(partial for partial, _ in staged[before:])
+    del staged[before:]
+    return fault
 
 
 def _result_bytes(outcome: Outcome, task: Task) -> bytes:
@@ -106,8 +106,6 @@ def _result_bytes(outcome: Outcome, task: Task) -> bytes:
 
 def _record(outcome: Outcome, task: Task) -> RefineRecord:
     result, reading = outcome.result, outcome.reading
-    earlier = reading.record.passes if reading.record else 0
-    judged = _gate_scores(outcome)
     return RefineRecord(
         version=__version__,
         pipeline=task.pipeline,
@@ -115,87 +113,86 @@ def _record(outcome: Outcome, task: Task) -> RefineRecord:
         seed=task.options.seed if result is None or result.seed is None else result.seed,
         state=outcome.state,
         reason=outcome.reason,
-        kept=result.decision.kept if result else "original",
-        guarded=bool(result and result.decision.guarded),
-        area=round(result.plan.area, 4) if result else 0.0,
-        moved=round(result.moved, 4) if result else 0.0,
         painter=task.painter_name,
         prompt=reading.prompt.prompt,
         prompt_origin=reading.prompt.origin,
-        before=dict(result.before.values) if result else judged,
-        after=dict(result.after.values) if result else judged,
         gate=outcome.gate.name if outcome.gate else "",
         forced=outcome.foreign,
         drew=", ".join([*task.drew, *(steers_of(result.plan.guidance) if result else ())]),
         size=[] if reading.image is None else list(reading.image.rgb.size),
-        **(_planned(result) if result else {}),
         source=reading.digest,
-        passes=earlier + 1,
+        passes=(reading.record.passes if reading.record else 0) + 1,
+        **_found(outcome),
     )
+
+
+def _found(outcome: Outcome) -> dict[str, Any]:
+    """Return the fields of a record that judges, plan and guard decide."""
+    result, gate = outcome.result, outcome.gate
+    if result is None:
+        judged = {gate.value: round(gate.score, 6)} if gate and gate.passed and gate.score is not None else {}
+        return {"kept": "original", "guarded": False, "before": judged, "after": judged}
+    planned = result.to_dict()
+    return {
+        "kept": result.decision.kept,
+        "guarded": bool(result.decision.guarded),
+        "before": _finite(result.before.values),
+        "after": _finite(result.after.values),
+        "area": round(result.plan.area, 4),
+        "moved": round(result.moved, 4),
+        "regions": [{name: part[name] for name in ("box", "kind", "strength")} for part in planned["regions"]],
+        "missing": [part["phrase"] for part in planned["missing"]],
+    }
+
+
+def _decided(found: Mapping[str, Any]) -> Row:
+    """Return these fields as a journal has them."""
+    return {
+        "decision": {"kept": found["kept"], "guarded": found["guarded"]},
+        "scores": {"before": dict(found["before"]), "after": dict(found["after"])},
+    }
 
 
 def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
     """Return what the journal says of one image."""
-    reading, result = outcome.reading, outcome.result
+    reading, result, gate = outcome.reading, outcome.result, outcome.gate
+    state, prompt, found = "failed" if fault else outcome.state, reading.prompt, _found(outcome)
+    spent = {"read": reading.seconds, "refine": outcome.seconds, "write": writing}
+    seconds: dict[str, Any] = {name: round(value, 4) for name, value in spent.items()}
     row: Row = {
         "kind": "image",
         "file": reading.item.relative,
         "source": reading.item.where,
-        "state": "failed" if fault else outcome.state,
+        "state": state,
         "reason": fault or outcome.reason,
         "input": {"sha256": reading.digest} | dict(reading.state),
-        "prompt": reading.prompt.prompt[:2000],
-        "prompt_origin": reading.prompt.origin,
-        "seconds": {
-            "read": round(reading.seconds, 4),
-            "refine": round(outcome.seconds, 4),
-            "write": round(writing, 4),
-        },
+        "prompt": prompt.prompt[:2000],
+        "prompt_origin": prompt.origin,
+        "seconds": seconds,
     }
     told = {
         "size": list(reading.image.rgb.size) if reading.image is not None else [],
-        "prompt_unsure": reading.prompt.unsure,
-        "prompt_set_aside": reading.prompt.set_aside,
+        "prompt_unsure": prompt.unsure,
+        "prompt_set_aside": prompt.set_aside,
         "notes": list(outcome.notes),
         "unexpected": outcome.unexpected,
         "foreign": outcome.foreign,
-        "output": "" if row["state"] == "failed" else reading.item.name,
+        "output": "" if state == "failed" else reading.item.name,
     }
     row |= {name: value for name, value in told.items() if value}
     if reading.known and reading.record is not None:
         row["scores"] = {"before": dict(reading.record.before), "after": dict(reading.record.after)}
-    if outcome.gate is not None and not fault:
-        gate = outcome.gate
+    if gate is not None and not fault:
         score = None if gate.score is None else round(gate.score, 6)
         row["gate"] = {"value": gate.value, "bound": gate.bound, "score": score, "passed": gate.passed}
-        if gate.passed:
-            row["decision"] = {"kept": "original", "guarded": False}
-            row["scores"] = {"before": _gate_scores(outcome), "after": _gate_scores(outcome)}
+        row |= _decided(found) if gate.passed else {}
     if result is not None and not fault:
-        row["seed"] = seed
-        row["decision"] = {"kept": result.decision.kept, "guarded": result.decision.guarded}
-        row["scores"] = {"before": _finite(result.before.values), "after": _finite(result.after.values)}
-        row["noise"] = _finite(result.decision.noise)
-        row["area"] = round(result.plan.area, 4)
-        row["moved"] = round(result.moved, 4)
-        row |= _planned(result)
+        row |= {"seed": seed, **_decided(found), "noise": _finite(result.decision.noise)}
+        row |= {name: found[name] for name in ("area", "moved", "regions", "missing")}
         if result.plan.token_weights:
             row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
-        row["seconds"]["stages"] = {name: round(value, 4) for name, value in result.timings.items()}
+        seconds["stages"] = {name: round(value, 4) for name, value in result.timings.items()}
     return row
-
-
-def _planned(result: RefineResult) -> dict[str, Any]:
-    """Return what was planned to be repainted, and the phrases that were not met."""
-    facts = result.to_dict()
-    regions = [{name: part[name] for name in ("box", "kind", "strength")} for part in facts["regions"]]
-    return {"regions": regions, "missing": [part["phrase"] for part in facts["missing"]]}
-
-
-def _gate_scores(outcome: Outcome) -> dict[str, float]:
-    """Return the value by which the gate left an image alone."""
-    gate = outcome.gate
-    return {gate.value: round(gate.score, 6)} if gate is not None and gate.passed and gate.score is not None else {}
 
 
 def _finite(values: Any) -> dict[str, float]:
@@ -213,22 +210,19 @@ def own_row(item: WorkItem, config_hash: str) -> Row | None:
             return None
     except (ImageError, OSError):
         return None
-    looked = ("seed", "area", "moved", "regions", "missing") if record.regions is not None else ()
+    facts = asdict(record)
+    same = ["state", "reason", "prompt_origin", "size"]
+    same += ["seed", "area", "moved", "regions", "missing"] if record.regions is not None else []
     return {
         "kind": "image",
         "file": item.relative,
         "source": item.where,
-        "state": record.state,
-        "reason": record.reason,
         "input": {"sha256": record.source} | item.state(),
         "prompt": record.prompt[:2000],
-        "prompt_origin": record.prompt_origin,
         "output": item.name,
-        "decision": {"kept": record.kept, "guarded": record.guarded},
-        "scores": {"before": dict(record.before), "after": dict(record.after)},
-        "size": record.size,
-        **{name: getattr(record, name) for name in looked},
         "notes": ["found in OUT with its record; the journal did not tell of it."],
+        **_decided(facts),
+        **{name: facts[name] for name in same},
     }
 
 

@@ -16,7 +16,7 @@ KEY = "grefine"
 FORMAT = "grefine-record/1"
 LONGEST_PROMPT = 4_000
 _KINDS = {"before": dict, "after": dict, "guarded": bool, "forced": bool, "passes": int, "seed": int}
-_KINDS |= dict.fromkeys(("area", "moved"), (int, float))
+_KINDS |= dict.fromkeys(("area", "moved"), (int, float)) | dict.fromkeys(("size", "missing", "regions"), list)
 _LISTS = {"size": int, "missing": str, "regions": dict}
 _REGION = {"box": list, "kind": str, "strength": (int, float)}
 
@@ -95,24 +95,23 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(RefineRecord):
         value = data.get(entry.name)
-        kind = _KINDS.get(entry.name, str)
-        if entry.name in _LISTS:
-            needed = _REGION if entry.name == "regions" else {}
-            if isinstance(value, list) and all(
-                isinstance(one, _LISTS[entry.name])
-                and all(isinstance(one.get(name), known) for name, known in needed.items())
-                for one in value
-            ):
-                values[entry.name] = value
-        elif isinstance(value, dict) and kind is dict:
-            values[entry.name] = _numbers(value)
-        elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-            values[entry.name] = value
+        if _fits(entry.name, value):
+            values[entry.name] = _numbers(value) if isinstance(value, dict) else value
         elif entry.name == "seed":
             values["seed"] = None
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             return None
     return RefineRecord(**values)
+
+
+def _fits(name: str, value: Any) -> bool:
+    kind, needed = _KINDS.get(name, str), _REGION if name == "regions" else {}
+    return (
+        isinstance(value, kind)
+        and not (kind is int and isinstance(value, bool))
+        and all(isinstance(one, _LISTS[name]) for one in (value if kind is list else ()))
+        and all(isinstance(one.get(part), known) for part, known in needed.items() for one in value)
+    )
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
