@@ -5,18 +5,17 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 from grefine.cluster import packed
 from grefine.errors import GRefineError
 from grefine.folder.batch import read_batch, refine_batch
 from grefine.folder.ledger import Ledger
-from grefine.folder.progress import Reporter
+from grefine.folder.progress import Reporter, notes_to
 from grefine.folder.ready import Ready
 from grefine.folder.summary import RunSummary
 from grefine.folder.task import Outcome, Reading
@@ -33,30 +32,28 @@ _HOPELESS = 3
 Todo = tuple[WorkItem, Row | None]
 
 
-class Interrupt:
-    """While it is open, the first Ctrl-C only sets `asked`, so that a run ends after its current batch.
+@contextmanager
+def interruptible(say: Callable[[str], None], then: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
+    """While it is open, the first Ctrl-C only sets the event and calls `then`, so that a run ends after its batch.
 
     Outside the main thread it changes nothing.
     """
+    asked, before = threading.Event(), None
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.asked, self._say = False, say
-        self._before: Any = None
-
-    def __enter__(self) -> "Interrupt":
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _handle(self, *_: object) -> None:
-        if self.asked:
+    def handle(*_: object) -> None:
+        if asked.is_set():
             raise KeyboardInterrupt
-        self.asked = True
-        self._say("Stopping after this batch; press Ctrl-C again to stop at once.")
+        asked.set()
+        say("Stopping after this batch; press Ctrl-C again to stop at once.")
+        then()
+
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield asked
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
 
 @dataclass
@@ -85,7 +82,7 @@ class Start:
         """Work until the list is done, the disk is full or the user stops it; `start` goes into the journal first."""
         self.report({"event": "start", "out": str(self.out), "resumed": self.ledger.resumed})
         threading.Thread(target=self._count, daemon=True).start()
-        with Interrupt(lambda text: self.report({"event": "note", "text": text})) as interrupt:
+        with interruptible(notes_to(self.report)) as interrupt:
             try:
                 if start is not None:
                     self.journal.append([start])
@@ -95,7 +92,7 @@ class Start:
                 else:
                     self._do_here(interrupt)
                 if not self.summary.stopped:
-                    self._pass_over()
+                    self._pass(at_once=True)
                     if self.summary.counts or not self.ledger.finished:
                         self.journal.append([{"kind": "end"}])
             except DiskFull as error:
@@ -108,33 +105,30 @@ class Start:
             self.summary.left = max((self.total or 0) - self.summary.resumed - sum(self.summary.counts.values()), 0)
         return self.summary
 
-    def _do_here(self, interrupt: Interrupt) -> None:
+    def _do_here(self, interrupt: threading.Event) -> None:
         batches, pipe, shelf, gate = self._batches(), self.ready.pipe, self.ready.shelf, self.ready.gate
         reading: deque[Future[list[Reading]]] = deque()
         writing: deque[Future[list[Row]]] = deque()
         readers = ThreadPoolExecutor(_AHEAD, "grefine-read")
         writer = ThreadPoolExecutor(1, "grefine-write")
         try:
-            while True:
+            while not self._ends(interrupt):
                 for batch in islice(batches, _AHEAD + 1 - len(reading)):
                     reading.append(readers.submit(read_batch, batch, self.task))
                 if not reading:
                     break
                 outcomes = refine_batch(pipe, reading.popleft().result(), self.task, shelf, gate)
                 self._count_hopeless(all(outcome.unexpected for outcome in outcomes), outcomes[-1].reason)
-                passed, self.waiting = self.waiting, []
-                writing.append(writer.submit(self._write, outcomes, passed))
+                writing.append(writer.submit(self._write, outcomes, self._passed()))
                 while len(writing) > _AHEAD:
                     self._tell(writing.popleft().result())
-                if self._ends(interrupt):
-                    break
             while writing:
                 self._tell(writing.popleft().result())
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
             writer.shutdown(wait=True, cancel_futures=True)
 
-    def _do_afar(self, rows_of: Callable[[list[bytes]], Iterator[list[Row]]], interrupt: Interrupt) -> None:
+    def _do_afar(self, rows_of: Callable[[list[bytes]], Iterator[list[Row]]], interrupt: threading.Event) -> None:
         """Let a cluster do the batches, and journal what comes back."""
         work, begins = list[bytes](), list[Row]()
         for batch in self._batches():
@@ -145,16 +139,16 @@ class Start:
         for begin in begins:
             self.ledger.take(begin)
         for rows in rows_of(work):
-            passed, self.waiting = self.waiting, []
-            self.journal.append([*passed, *rows])
-            self._tell([*passed, *rows])
+            everything = [*self._passed(), *rows]
+            self.journal.append(everything)
+            self._tell(everything)
             self._count_hopeless(all(row.get("unexpected") for row in rows), rows[-1]["reason"])
             if self._ends(interrupt):
                 return
         self.ledger.clean(self.out)  # what dead actors left half-written
 
-    def _ends(self, interrupt: Interrupt) -> bool:
-        if interrupt.asked:
+    def _ends(self, interrupt: threading.Event) -> bool:
+        if interrupt.is_set():
             self.summary.interrupted = True
             self.summary.stopped = self.summary.stopped or "Stopped as asked."
         return bool(self.summary.stopped)
@@ -162,9 +156,14 @@ class Start:
     def _batches(self) -> Iterator[list[WorkItem]]:
         """Cut the list into batches. Whole batches are done or not, so what is left is cut at the same places."""
         again: list[Todo] = []
-        yield from self._cut(self._todo(again))
         # What failed before comes last: the rest stays in the company of an undisturbed run.
-        yield from self._cut(again)
+        for todo in (self._todo(again), iter(again)):
+            while some := list(islice(todo, self.task.options.batch_size)):
+                found = [row for _, row in some if row is not None]
+                if len(found) < len(some):
+                    yield [item for item, _ in some]
+                else:  # all its results are there: it gives its rows only
+                    self._pass(*found)
 
     def _todo(self, again: list[Todo]) -> Iterator[Todo]:
         """Yield what is to be done, with the row of a result that is there; put what failed before into `again`."""
@@ -177,32 +176,23 @@ class Start:
             if item.refused or (verdict != "work" and row is None):
                 state = "failed" if item.failed or not item.refused else "skipped"
                 reason = f"{item.refused or verdict}."
-                self._pass([{"kind": "image", "file": item.relative, "state": state, "reason": reason}])
+                self._pass({"kind": "image", "file": item.relative, "state": state, "reason": reason})
             elif self.ledger.failures(item.relative):
                 again.append((item, row))
             else:
                 yield item, row
 
-    def _cut(self, todo: Iterable[Todo]) -> Iterator[list[WorkItem]]:
-        """Yield the batches that are to be done; one whose results are all there already gives its rows only."""
-        todo = iter(todo)
-        while some := list(islice(todo, self.task.options.batch_size)):
-            found = [row for _, row in some if row is not None]
-            if len(found) == len(some):
-                self._pass(found)
-            else:
-                yield [item for item, _ in some]
-
-    def _pass(self, rows: list[Row]) -> None:
+    def _pass(self, *rows: Row, at_once: bool = False) -> None:
+        """Journal rows of images that are passed over: with the next batch, or where there are many, or at once."""
         self.waiting += rows
-        if len(self.waiting) >= 1000:
-            self._pass_over()
+        if self.waiting and (at_once or len(self.waiting) >= 1000):
+            told = self._passed()
+            self.journal.append(told)
+            self._tell(told)
 
-    def _pass_over(self) -> None:
+    def _passed(self) -> list[Row]:
         rows, self.waiting = self.waiting, []
-        if rows:
-            self.journal.append(rows)
-            self._tell(rows)
+        return rows
 
     def _write(self, outcomes: list[Outcome], passed: list[Row]) -> list[Row]:
         """Announce one batch, write its files, journal it; on the writer's thread, batch after batch."""
@@ -210,14 +200,14 @@ class Start:
             raise DiskFull(self.broken)
         try:
             self.journal.append([_begin([outcome.reading.item for outcome in outcomes])])
-            rows = write_outcomes(outcomes, self.task)
-            self.journal.append([*passed, *rows])
+            rows = [*passed, *write_outcomes(outcomes, self.task)]
+            self.journal.append(rows)
         except (DiskFull, OSError) as error:
             told = str(error if isinstance(error, DiskFull) else full_disk(error))
             moved = f"'{printable(self.out)}' was moved or removed during the run."
             self.broken = told if self.out.is_dir() else moved
             raise DiskFull(self.broken) from error
-        return [*passed, *rows]
+        return rows
 
     def _count_hopeless(self, failing: bool, reason: str) -> None:
         """Give up when nothing but unexpected failures come, batch after batch."""
@@ -226,22 +216,26 @@ class Start:
             self.summary.stopped = f"{_HOPELESS} batches in a row failed entirely ({reason})"
 
     def _tell(self, rows: list[Row]) -> None:
+        summary = self.summary
         for row in rows:
             shown = {k: v for k, v in row.items() if k not in ("kind", "input")}
             if row["state"] == "failed" and (times := self.ledger.failures(row["file"])):
-                self.summary.failed_again += 1
+                summary.failed_again += 1
                 shown["failed_before"] = times
-            self.summary.add(row)
+            summary.add(row)
             self.report({"event": "image"} | shown)
-        done = self.summary.done + self.summary.counts["failed"]
-        spent = time.monotonic() - self.started
-        everything = sum(self.summary.counts.values()) + self.summary.resumed
-        rate = done / spent if spent else 0.0
-        left = None if self.total is None or not rate else max(self.total - everything, 0) / rate
-        counts = {state: count for state, count in self.summary.counts.items() if count}
-        event = {"done": everything, "total": self.total, "counts": counts, "rate": round(rate, 3)}
-        event |= {"resumed": self.summary.resumed, "left_seconds": left and round(left, 1)}
-        self.report({"event": "progress"} | event)
+        done, spent = sum(summary.counts.values()) + summary.resumed, time.monotonic() - self.started
+        rate = (summary.done + summary.counts["failed"]) / spent if spent else 0.0
+        event = {
+            "event": "progress",
+            "done": done,
+            "total": self.total,
+            "counts": {state: count for state, count in summary.counts.items() if count},
+            "rate": round(rate, 3),
+            "resumed": summary.resumed,
+            "left_seconds": None if self.total is None or not rate else round(max(self.total - done, 0) / rate, 1),
+        }
+        self.report(event)
 
     def _count(self) -> None:
         """Count the list beside the work, for the time that is left."""

@@ -25,6 +25,11 @@ def tell_json(event: Event) -> None:
     print(json.dumps(event), flush=True)  # noqa: T201 - the events are the result
 
 
+def notes_to(report: Reporter) -> Callable[[str], None]:
+    """Return what tells a reporter a sentence."""
+    return lambda text: report({"event": "note", "text": text})
+
+
 def choose_reporter(as_json: bool = False) -> Reporter:
     """Return the reporter that suits where the output goes."""
     return tell_json if as_json else LiveReporter() if sys.stderr.isatty() else PlainReporter()

@@ -9,8 +9,7 @@ from typing import Any
 
 from grefine.cluster import join
 from grefine.errors import ConfigError
-from grefine.folder.batch import read_batch
-from grefine.folder.loras import LoraShelf
+from grefine.folder.batch import LoraShelf, read_batch
 from grefine.folder.options import FolderOptions
 from grefine.folder.plans import open_by_hand
 from grefine.folder.task import Reading, Task, gate_key, painters_of, pipeline_name, weights_fingerprint

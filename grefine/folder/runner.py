@@ -12,14 +12,13 @@ from typing import Any
 
 from grefine.cluster import Cluster, leave, work_on
 from grefine.errors import ConfigError
-from grefine.folder.afar import RefineWorker, given_afar
 from grefine.folder.batch import plan_batches
 from grefine.folder.dataset import form_of
 from grefine.folder.ledger import open_ledger
 from grefine.folder.loop import Start
 from grefine.folder.mirror import mirror_of, on_this_machine, open_journal
 from grefine.folder.options import FORMATS, FolderOptions, Overwrite
-from grefine.folder.progress import Reporter, choose_reporter, silent
+from grefine.folder.progress import Reporter, choose_reporter, notes_to, silent
 from grefine.folder.ready import Ready, make_ready, thresholds
 from grefine.folder.shards import (
     MOST_SOURCES,
@@ -35,7 +34,7 @@ from grefine.folder.shards import (
 )
 from grefine.folder.summary import RunSummary
 from grefine.folder.views import PAGE, VIEWS, conclude, view_of
-from grefine.folder.workers import refine_with_workers
+from grefine.folder.workers import RefineWorker, given_afar, refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import row_of
 from grefine.indicators.domain_check import domain_of
@@ -137,8 +136,7 @@ def refine_folder(
     asked = {name: value for name, value in locals().items() if name not in ("sources", "engine", "workers")}
     named = expand_stdin([sources] if isinstance(sources, (str, Path)) else list(sources))
     on_ray = engine == "ray"
-    cluster = (cluster or Cluster()) if on_ray else None
-    asked["cluster"] = cluster
+    cluster = asked["cluster"] = (cluster or Cluster()) if on_ray else None
     if cluster:
         # This process only deals: it holds the weights to name them, in the precision of the actors.
         half = dtype == "auto" and cluster.gpus_per_worker
@@ -151,16 +149,9 @@ def refine_folder(
     options = replace(options or FolderOptions(), **{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
     if dry_run and is_address(out):
         out = "dry-run"  # nothing is written, so nothing there is looked at
+    one_file = names_a_file(out)
     if shard or workers or on_ray:
-        if names_a_file(out):
-            name = printable(out)
-            raise ConfigError(f"'{name}' is one file, which cannot be shared: leave --engine and --workers out.")
-        if options.overwrite == "always":
-            raise ConfigError(
-                "--overwrite always begins a run anew, which one of its shards cannot: give another OUT."
-            )
-        if len(named) > MOST_SOURCES:
-            raise ConfigError(f"Shards take at most {MOST_SOURCES:,} sources: give the paths as one @list.txt.")
+        _see_shareable(printable(out) if one_file else "", options, len(named))
     if workers and not dry_run:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")
@@ -172,7 +163,7 @@ def refine_folder(
 
     told = report if report is silent else as_asked
     if is_address(out) or is_address(prompts):
-        if is_address(out) and names_a_file(out):
+        if is_address(out) and one_file:
             raise ConfigError(f"'{printable(out)}' ends like a picture: OUT at an address is a folder.")
         with on_this_machine(out, prompts, *VIEWS) as (folder, table):
             given = {"out": folder, "prompts": table, "report": told if is_address(out) else report}
@@ -180,7 +171,7 @@ def refine_folder(
         summary.out = out
         return summary
     asked["device"] = own_device(device) if shard else asked["device"]
-    if names_a_file(out) and not dry_run:
+    if one_file and not dry_run:
         decided = ("out", "options", "seed", "overwrite", "force", "limit", "dry_run", "report")
         same = {name: value for name, value in asked.items() if name not in decided}
         return _refine_file(named, Path(out), options, partial(refine_folder, named, report=told, **same))
@@ -195,12 +186,21 @@ def names_a_file(out: str | Path) -> bool:
     return Path(out).suffix.lower() in SUFFIXES and not Path(out).is_dir()
 
 
+def _see_shareable(file: str, options: FolderOptions, sources: int) -> None:
+    """See that several processes can do a run together."""
+    if file:
+        raise ConfigError(f"'{file}' is one file, which cannot be shared: leave --engine and --workers out.")
+    if options.overwrite == "always":
+        raise ConfigError("--overwrite always begins a run anew, which one of its shards cannot: give another OUT.")
+    if sources > MOST_SOURCES:
+        raise ConfigError(f"Shards take at most {MOST_SOURCES:,} sources: give the paths as one @list.txt.")
+
+
 def _refine_file(
     sources: Sequence[str | Path], out: Path, options: FolderOptions, work: Callable[..., RunSummary]
 ) -> RunSummary:
     """Let `work` refine one image beside its place, and put the result there."""
-    name, form = printable(out), SUFFIXES[out.suffix.lower()]
-    source = Path(sources[0])
+    name, form, source = printable(out), SUFFIXES[out.suffix.lower()], Path(sources[0])
     if len(sources) > 1 or source.is_dir() or str(source).startswith("@"):
         raise ConfigError(f"'{name}' ends like a picture, so -o is one file: give one image, or a folder for many.")
     if form not in FORMATS.values():
@@ -225,18 +225,12 @@ def _preview(ready: Ready, sources: list[str | Path], report: Reporter) -> RunSu
     planned: list[Row] = []
     summary = RunSummary(out, domain=domain_of(pipe), force=task.options.force, planned=planned)
     everything = partial(list_work, sources, out, replace(task.options, limit=None))
-    say = partial(_say, report)
-    with tempfile.TemporaryDirectory() as folder, thresholds(pipe, task, Path(folder), everything, say):
+    with tempfile.TemporaryDirectory() as folder, thresholds(pipe, task, Path(folder), everything, notes_to(report)):
         for outcomes in plan_batches(pipe, list_work(sources, out, task.options), task, ready.shelf, ready.gate):
-            for outcome in outcomes:
-                row = row_of(outcome, "", 0.0, task.options.seed)
+            for row in (row_of(outcome, "", 0.0, task.options.seed) for outcome in outcomes):
                 planned.append({name: row[name] for name in row if name not in ("moved", "noise", "output")})
                 summary.add(planned[-1])
     return summary
-
-
-def _say(report: Reporter, text: str) -> None:
-    report({"event": "note", "text": text})
 
 
 def _run(
@@ -248,8 +242,7 @@ def _run(
     report: Reporter,
 ) -> RunSummary:
     """Do what is left to do, and write what is shown of the run."""
-    task, out, say = ready.task, ready.out, partial(_say, report)
-    options = task.options
+    task, out, options, say = ready.task, ready.out, ready.task.options, notes_to(report)
     header = task.header(content_hash(ready.table.path) if ready.table else "")
     view = view_of(task, ready.gate, ready.pipe) | ({"dataset": dataset} if dataset else {})
     start = {"kind": "run", "header": header, "settings": asdict(task.config), "view": view}
@@ -258,19 +251,20 @@ def _run(
         items = list_work(sources, out, options)
         return shard.own(items, options.batch_size) if shard else items
 
-    with run_lock(out, shared=shard is not None), _told(report), ExitStack() as stack:
+    with run_lock(out, shared=shard is not None), ExitStack() as stack:
+        # A live display gives the terminal back when a run breaks off.
+        stack.push(lambda kind, *_: report({"event": "aborted"}) if kind else None)
         beginning = stack.enter_context(ExitStack())
         if shard:
             beginning.enter_context(one_at_a_time(out))
             stack.enter_context(hold(out, shard))
             start |= {"shard": share_of(out, shard, sources, options)}
         refuse_unmerged(out, shard)
-        for note in ready.notes:
+        warning = ready.gate.warning if ready.gate else ""
+        for note in filter(None, (*ready.notes, warning)):
             say(note)
-        if ready.gate is not None and ready.gate.warning:
-            say(ready.gate.warning)
-            if report is silent:
-                warnings.warn(ready.gate.warning, stacklevel=2)
+        if warning and report is silent:
+            warnings.warn(warning, stacklevel=2)
         everything = partial(list_work, sources, out, replace(options, limit=None))
         stack.enter_context(thresholds(ready.pipe, task, out, everything, say))
         ledger = open_ledger(out, header, options, shard)
@@ -301,28 +295,14 @@ def _run(
 
 
 @contextmanager
-def _told(report: Reporter) -> Iterator[None]:
-    """Tell the reporter when a run breaks off, so that a live display gives the terminal back."""
-    try:
-        yield
-    except BaseException:
-        report({"event": "aborted"})
-        raise
-
-
-@contextmanager
 def _quiet(pipe: Any) -> Iterator[None]:
     """Hide the pipeline's own progress bar and the decoders' remarks: a bad file gets one line, and that is ours."""
-    before = getattr(pipe, "_progress_bar_config", None)
-    if hasattr(pipe, "set_progress_bar_config"):
-        pipe.set_progress_bar_config(disable=True)
+    before = dict(getattr(pipe, "_progress_bar_config", {}))
+    pipe.set_progress_bar_config(disable=True)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
             warnings.filterwarnings("ignore", message="Steering by")  # a note of the run says so
             yield
     finally:
-        if before is not None:
-            pipe._progress_bar_config = before
-        elif hasattr(pipe, "_progress_bar_config"):
-            del pipe._progress_bar_config
+        pipe.set_progress_bar_config(**before)

@@ -1,23 +1,35 @@
-"""Several shards on one machine: started, watched, stopped and merged together."""
+"""Work beside this process: shards as processes of this machine, and actors on the machines of a cluster."""
 
 import multiprocessing
 import os
 import signal
+import socket
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from grefine.errors import ConfigError, GRefineError
-from grefine.folder.afar import see_named
-from grefine.folder.loop import Interrupt
+from grefine.folder.batch import LoraShelf, run_batch
+from grefine.folder.ledger import differing
+from grefine.folder.loop import interruptible
 from grefine.folder.merge import merge
-from grefine.folder.progress import Event, Reporter, choose_reporter
+from grefine.folder.mirror import Mirror, mirror_of
+from grefine.folder.progress import Event, Reporter, choose_reporter, notes_to
+from grefine.folder.ready import Ready
 from grefine.folder.summary import RunSummary
+from grefine.folder.task import Task, weights_fingerprint
+from grefine.folder.worklist import WorkItem
+from grefine.indicators.providers import open_sources
+from grefine.io.journal import Row
+from grefine.opening import Opening, open_pipeline
+from grefine.scorers.prefilter import read_gate
 
 Work = Callable[..., RunSummary]
 
@@ -31,17 +43,19 @@ def refine_with_workers(
     """
     if count < 1:
         raise ConfigError(f"workers must be at least 1, not {count}.")
-    see_named(asked, "Workers")
+    _see_named(asked, "Workers")
     report: Reporter = asked["report"] or choose_reporter()
     given = {name: value for name, value in asked.items() if name != "report"} | {"sources": sources, "out": out}
-    started = time.monotonic()
+    started, say = time.monotonic(), notes_to(report)
     team: dict[Connection, BaseProcess] = {}
     progress: dict[Connection, Event] = {}
     told: set[str] = set()
     context = multiprocessing.get_context("spawn")
 
-    def say(text: str) -> None:
-        report({"event": "note", "text": text})
+    def stop_all() -> None:
+        for process in team.values():
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, signal.SIGINT)
 
     try:
         for number, device in enumerate(_devices(asked["device"], count), 1):
@@ -49,10 +63,9 @@ def refine_with_workers(
             one = given | {"device": device, "engine": f"shard {number}/{count}"}
             process = context.Process(target=_work, args=(theirs, work, one, count), daemon=True, name=one["engine"])
             process.start()
-            theirs.close()
             team[ours] = process
-        with Interrupt(say) as interrupt:
-            passed_on = False
+            theirs.close()
+        with interruptible(say, stop_all) as asked_to_stop:
             while team:
                 for end, event in _heard(team, say):
                     kind, text = event["event"], event.get("text", event["event"])
@@ -64,12 +77,6 @@ def refine_with_workers(
                     elif kind == "image" or (kind in ("start", "note") and text not in told):
                         told.add(text)  # what every worker says is passed on once
                         report(event)
-                if interrupt.asked and not passed_on:
-                    passed_on = True
-                    for process in team.values():
-                        if process.pid is not None and process.is_alive():
-                            os.kill(process.pid, signal.SIGINT)
-            interrupted = interrupt.asked
         summary = merge(out, report)
     except BaseException:
         report({"event": "aborted"})
@@ -78,10 +85,16 @@ def refine_with_workers(
         for process in team.values():
             process.kill()
             process.join()
-    summary.interrupted = interrupted
+    summary.interrupted = asked_to_stop.is_set()
     summary.seconds = time.monotonic() - started
     report({"event": "end"} | summary.to_dict())
     return summary
+
+
+def _see_named(asked: Mapping[str, Any], who: str) -> None:
+    """See that other processes can load what this one was given."""
+    if not isinstance(asked["pipeline"], (str, Path)) or not isinstance(asked["gate"], (str, type(None))):
+        raise ConfigError(f"{who} load the pipeline and the gate themselves: give both by name.")
 
 
 def _heard(team: dict[Connection, BaseProcess], say: Callable[[str], None]) -> Iterator[tuple[Connection, Event]]:
@@ -103,14 +116,11 @@ def _joined(events: list[Event], count: int) -> Event:
     """Return the progress of all workers as one."""
     totals, times = ([event[name] for event in events] for name in ("total", "left_seconds"))
     whole = len(events) == count
-    counts: Counter[str] = Counter()
-    for event in events:
-        counts.update(event["counts"])
     return {
         "event": "progress",
         "done": sum(event["done"] for event in events),
         "total": sum(totals) if whole and None not in totals else None,
-        "counts": dict(counts),
+        "counts": dict(sum((Counter(event["counts"]) for event in events), Counter())),
         "rate": round(sum(event["rate"] for event in events), 3),
         "resumed": sum(event["resumed"] for event in events),
         "left_seconds": max(times) if whole and None not in times else None,
@@ -138,3 +148,47 @@ def _work(end: Connection, work: Work, given: dict[str, Any], of: int) -> None:
             work(**given, report=end.send)
         except GRefineError as error:
             end.send({"event": "refused", "text": str(error)})
+
+
+def given_afar(asked: Mapping[str, Any], ready: Ready, header: Row) -> dict[str, Any]:
+    """Return what a `RefineWorker` is made of, so that it works as this process would; `asked` is what the run was."""
+    _see_named(asked, "Actors")
+    mirror = mirror_of(ready.out)
+    named = ("gate", "gate_weights", "quality_map", "alignment_map")
+    return {
+        "asked": {name: asked[name] for name in named} | {"pipeline": str(asked["pipeline"])},
+        "header": header,
+        "task": replace(ready.task, quality_map=None, alignment_map=None),
+        "opening": replace(ready.opening, device=asked["cluster"].device),
+        "calibration": ready.pipe.config.get("calibration"),
+        "address": mirror.address if mirror else "",
+    }
+
+
+class RefineWorker:
+    """Lives in an actor: opens the pipeline once, then does batches."""
+
+    def __init__(
+        self, asked: Mapping[str, Any], header: Row, task: Task, opening: Opening, calibration: Any, address: str
+    ) -> None:
+        place = (opening.device or "cpu", opening.allow_noncommercial)
+        drawn = open_sources(asked["quality_map"], asked["alignment_map"], *place)
+        self.pipe = open_pipeline(asked["pipeline"], opening)
+        self.task = replace(task, quality_map=drawn[0], alignment_map=drawn[1])
+        mine = replace(self.task, weights=weights_fingerprint(self.pipe)).header("") | {"prompts": header["prompts"]}
+        if changed := differing([header], mine):
+            raise ConfigError(f"The worker on '{socket.gethostname()}' is not as this machine: {changed} differ.")
+        self.pipe.register_to_config(calibration=calibration)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.gate = read_gate(asked["gate"], asked["gate_weights"], self.pipe, *place) if asked["gate"] else None
+        self.shelf = LoraShelf(task.lora_dir) if task.lora_dir else None
+        self.local = tempfile.TemporaryDirectory(prefix="grefine-") if address else None
+        self.mirror = Mirror(address, Path(self.local.name)) if self.local else None
+
+    def __call__(self, items: list[WorkItem]) -> list[Row]:
+        if self.mirror:
+            items = [replace(item, out=self.mirror.local) for item in items]
+        rows = run_batch(self.pipe, items, self.task, self.shelf, self.gate)
+        if self.mirror:
+            self.mirror.send(rows)
+        return rows

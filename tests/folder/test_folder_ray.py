@@ -14,7 +14,7 @@ from small_world import config, make_folder, random_pipeline, rows, tree, withou
 
 from grefine.cluster import Cluster
 from grefine.errors import ConfigError
-from grefine.folder import afar
+from grefine.folder import workers
 from grefine.folder.options import FolderOptions
 from grefine.folder.runner import refine_folder
 from grefine.io.atomic import PARTIAL_PREFIX
@@ -154,7 +154,7 @@ def test_what_cannot_be_is_refused_before_work_begins(world, tmp_path, monkeypat
         run(world, tmp_path / "out", cluster=Cluster())
     with pytest.raises(ConfigError, match="has room for [0-9]+ actors, not for 999"):
         run(world, tmp_path / "out", cluster=Cluster(gpus_per_worker=0, actors=999))
-    real = afar.given_afar
+    real = workers.given_afar
 
     def another(asked, ready, header):
         return real(asked, ready, header | {"version": "0.0.1", "weights": "other"})
