@@ -6,7 +6,7 @@ from PIL import ExifTags
 
 from grefine.io.embedded import exif_texts, user_comment
 from grefine.io.generators.comfyui import read_comfyui
-from grefine.io.generators.found import FoundPrompt, text_of
+from grefine.io.generators.found import FoundPrompt, first_answer, text_of
 from grefine.io.generators.infotext import read_parameters
 from grefine.io.generators.invokeai import read_invokeai
 from grefine.io.generators.novelai import read_novelai, read_stealth
@@ -18,12 +18,7 @@ def find_prompt(image: LoadedImage) -> FoundPrompt | None:
 
     The first form that answers wins; a form that is present but unclear is reported only when no other answers.
     """
-    unclear: FoundPrompt | None = None
-    for found in filter(None, _every_form(image)):
-        if not found.unsure:
-            return found
-        unclear = unclear or found
-    return unclear
+    return first_answer(_every_form(image))
 
 
 def _every_form(image: LoadedImage) -> Iterator[FoundPrompt | None]:

@@ -1,11 +1,12 @@
 """Which prompt belongs to an image: the first source that answers; what is unsure is said, not guessed."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grefine.errors import ConfigError, GRefineError, ImageError
-from grefine.io.generators.found import FoundPrompt, answer, load_json, sound_text
+from grefine.io.generators.found import FoundPrompt, answer, first_answer, load_json, sound_text
 from grefine.io.generators.infotext import read_infotext
 from grefine.io.images import read_bytes
 from grefine.io.metadata import find_prompt
@@ -82,7 +83,7 @@ class PromptSources:
             origin = f"table {self.table.path.name}"
             return FoundPrompt("", origin, unsure=why) if why else answer(prompt, origin)
         if name == "sidecar" and image.path is not None:
-            return _from_sidecar(image.path, self.follow_links)
+            return first_answer(_sidecars(image.path, self.follow_links))
         if name == _LAST and self.common:
             return FoundPrompt(sound_text(self.common), "given for all")
         if name == "metadata":
@@ -106,37 +107,32 @@ def networks(prompt: str) -> tuple[tuple[str, float], ...]:
     return tuple(sorted(found.items()))
 
 
-def _from_sidecar(image: Path, follow_links: bool) -> FoundPrompt | None:
-    """Return the prompt of `name.txt`, `name.png.txt` or `name.json`; unsure where a file is there but tells none.
+def _sidecars(image: Path, follow_links: bool) -> Iterator[FoundPrompt | None]:
+    """Yield what `name.txt`, `name.png.txt` or `name.json` say; unsure where a file is there but tells none.
 
     A symbolic link that leads out of the image's folder could put any file of this machine into a prompt.
     """
-    unclear: FoundPrompt | None = None
     for path in (image.with_suffix(".txt"), Path(f"{image}.txt"), image.with_suffix(".json"), Path(f"{image}.json")):
         origin = f"sidecar {path.suffix}"
         try:
             if path == image or not path.is_file():
                 continue
+            data = b""
             if not follow_links and path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
-                unclear = unclear or FoundPrompt("", origin, unsure="it is a symbolic link out of the image's folder")
-                continue
+                yield FoundPrompt("", origin, unsure="it is a symbolic link out of the image's folder")
+            elif path.stat().st_size:
+                data = read_bytes(path, _MOST_BYTES)
         except (OSError, RuntimeError):  # a name that is too long for one more ending, a circle of links
             continue
-        try:
-            data = read_bytes(path, _MOST_BYTES)
         except ImageError as error:
-            if path.stat().st_size:
-                unclear = unclear or FoundPrompt("", origin, unsure=str(error).rstrip("."))
+            yield FoundPrompt("", origin, unsure=str(error).rstrip("."))
             continue
         try:
             text = decoded(data)
         except UnicodeDecodeError:
             text = data.decode("latin-1")
-        found = _from_json(text, origin) if path.suffix == ".json" else _from_text(text, origin)
-        if found is not None and not found.unsure:
-            return found
-        unclear = unclear or found
-    return unclear
+        if data:
+            yield _from_json(text, origin) if path.suffix == ".json" else _from_text(text, origin)
 
 
 def _from_text(text: str, origin: str) -> FoundPrompt | None:

@@ -1,6 +1,7 @@
 """What a reader answers, and how the readers open texts that nobody vouches for."""
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,16 @@ def answer(prompt: Any, origin: str) -> FoundPrompt | None:
     if len(prompt) > LONGEST_PROMPT:
         return FoundPrompt("", origin, unsure=f"its prompt has {len(prompt):,} characters, which no generator draws")
     return FoundPrompt(prompt.strip(), origin)
+
+
+def first_answer(forms: Iterable[FoundPrompt | None]) -> FoundPrompt | None:
+    """Return the first answer; without one the first reason why there is none."""
+    unclear: FoundPrompt | None = None
+    for found in forms:
+        if found is not None and not found.unsure:
+            return found
+        unclear = unclear or found
+    return unclear
 
 
 def load_json(text: str | None) -> Any:
