@@ -5,7 +5,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,8 +22,9 @@ PART_BYTES = 512 * 2**20
 """Pictures of so many bytes go into one Parquet file or tar."""
 _GROUP = 64
 """Rows of a Parquet row group: what a reader holds at once."""
-Sample = dict[str, Any]
-"""One picture's columns, and `before` and `after` as (name, bytes)."""
+_TEXTS, _NUMBERS = ("name", "prompt", "state", "kept", "reason", "record"), ("area", "moved")
+Sample = tuple[dict[str, Any], dict[str, tuple[str, bytes | None]]]
+"""One picture's columns, and its `after` and `before` as (name, bytes)."""
 
 
 def form_of(form: str, source: str) -> str:
@@ -42,7 +43,8 @@ def write_dataset(rows: LastRows, out: Path, form: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     write = {"parquet": _parquet, "webdataset": _tars, "imagefolder": _folder}[form]
-    for name in write(_samples(rows, out), folder, sorted(rows.metrics)):
+    metrics = sorted(rows.metrics)
+    for name in write(_samples(rows, out, metrics), folder, metrics):
         if mirror:
             mirror.give(f"{DATASET}/{name}")
     if not mirror:
@@ -50,7 +52,7 @@ def write_dataset(rows: LastRows, out: Path, form: str) -> None:
         folder.rename(out / DATASET)
 
 
-def _samples(rows: LastRows, out: Path) -> Iterator[Sample]:
+def _samples(rows: LastRows, out: Path, metrics: list[str]) -> Iterator[Sample]:
     mirror = mirror_of(out)
     for row in rows:
         if "output" not in row:
@@ -62,9 +64,7 @@ def _samples(rows: LastRows, out: Path) -> Iterator[Sample]:
             before = None  # the input is gone, its result is not
         decision = row.get("decision") or {}
         scores = row.get("scores") or {"before": {}, "after": {}}
-        yield {
-            "before": (f"before/{row['file']}", before),
-            "after": (f"after/{row['output']}", after),
+        columns = {
             "name": row["file"],
             "prompt": row.get("prompt", ""),
             "state": row["state"],
@@ -73,17 +73,10 @@ def _samples(rows: LastRows, out: Path) -> Iterator[Sample]:
             "reason": row["reason"],
             "area": float(row.get("area", 0.0)),
             "moved": float(row.get("moved", 0.0)),
-            "scores": scores,
             "record": read_embedded(after).text(KEY) or "",
         }
-
-
-def _flat(sample: Sample, metrics: list[str]) -> dict[str, Any]:
-    plain = {name: value for name, value in sample.items() if name not in ("before", "after", "scores")}
-    for metric in metrics:
-        for side in ("before", "after"):
-            plain[f"{metric} {side}"] = sample["scores"][side].get(metric)
-    return plain
+        columns |= {f"{metric} {side}": scores[side].get(metric) for metric in metrics for side in ("before", "after")}
+        yield columns, {"after": (f"after/{row['output']}", after), "before": (f"before/{row['file']}", before)}
 
 
 def _parted(samples: Iterable[Sample]) -> Iterator[tuple[int, Iterator[Sample]]]:
@@ -94,7 +87,7 @@ def _parted(samples: Iterable[Sample]) -> Iterator[tuple[int, Iterator[Sample]]]
         nonlocal number, size
         if size >= PART_BYTES:
             number, size = number + 1, 0
-        size += sum(len(sample[side][1] or b"") for side in ("before", "after"))
+        size += sum(len(data or b"") for _, data in sample[1].values())
         return number
 
     return groupby(samples, part_of)
@@ -105,31 +98,29 @@ def _parquet(samples: Iterable[Sample], folder: Path, metrics: list[str]) -> Ite
     import pyarrow.parquet
 
     image = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
-    texts = ("name", "prompt", "state", "kept", "reason", "record")
-    columns = [("before", image), ("after", image), *((name, pyarrow.string()) for name in texts)]
-    columns += [("guarded", pyarrow.bool_()), ("area", pyarrow.float64()), ("moved", pyarrow.float64())]
-    columns += [(f"{metric} {side}", pyarrow.float64()) for metric in metrics for side in ("before", "after")]
+    kinds = dict.fromkeys(("before", "after"), image) | dict.fromkeys(_TEXTS, pyarrow.string())
+    kinds |= {"guarded": pyarrow.bool_()} | dict.fromkeys(_NUMBERS, pyarrow.float64())
+    kinds |= {f"{metric} {side}": pyarrow.float64() for metric in metrics for side in ("before", "after")}
     types = {"string": "string", "bool": "bool", "double": "float64"}
     features = {
         name: {"_type": "Image"} if kind is image else {"dtype": types[str(kind)], "_type": "Value"}
-        for name, kind in columns
+        for name, kind in kinds.items()
     }
     told = {"huggingface": json.dumps({"info": {"features": features}})}
-    schema = pyarrow.schema(columns, metadata=told)
+    schema = pyarrow.schema(list(kinds.items()), metadata=told)
     for number, part in _parted(samples):
         name = f"part-{number:05}.parquet"
         with pyarrow.parquet.ParquetWriter(folder / name, schema) as writer:
-            held: list[dict[str, Any]] = []
-            for sample in part:
-                pictures = {
-                    side: data and {"bytes": data, "path": path.partition("/")[2]}
-                    for side, (path, data) in ((side, sample[side]) for side in ("before", "after"))
-                }
-                held.append(_flat(sample, metrics) | pictures)
-                if len(held) == _GROUP:
-                    writer.write_table(pyarrow.Table.from_pylist(held, schema))
-                    held.clear()
-            writer.write_table(pyarrow.Table.from_pylist(held, schema))
+            while some := list(islice(part, _GROUP)):
+                held = [
+                    columns
+                    | {
+                        side: data and {"bytes": data, "path": path.partition("/")[2]}
+                        for side, (path, data) in pictures.items()
+                    }
+                    for columns, pictures in some
+                ]
+                writer.write_table(pyarrow.Table.from_pylist(held, schema))
         yield name
 
 
@@ -137,32 +128,29 @@ def _tars(samples: Iterable[Sample], folder: Path, metrics: list[str]) -> Iterat
     for number, part in _parted(samples):
         name = f"part-{number:05}.tar"
         with tarfile.open(folder / name, "w", format=tarfile.PAX_FORMAT) as tar:
-            for sample in part:
-                # webdataset ends a key at the first dot.
-                key = sample["name"].replace(".", "_")
-                members = [
-                    (f"{side}{PurePosixPath(path).suffix.lower()}", data)
-                    for side, (path, data) in ((side, sample[side]) for side in ("after", "before"))
-                ]
-                members += [("txt", sample["prompt"].encode()), ("json", json.dumps(_flat(sample, metrics)).encode())]
-                for ending, data in members:
+            for columns, pictures in part:
+                members = {
+                    f"{side}{PurePosixPath(path).suffix.lower()}": data for side, (path, data) in pictures.items()
+                }
+                members |= {"txt": columns["prompt"].encode(), "json": json.dumps(columns).encode()}
+                for ending, data in members.items():
                     if data is not None:
-                        member = tarfile.TarInfo(f"{key}.{ending}")
+                        # webdataset ends a key at the first dot.
+                        member = tarfile.TarInfo(f"{columns['name'].replace('.', '_')}.{ending}")
                         member.size = len(data)
                         tar.addfile(member, io.BytesIO(data))
         yield name
 
 
 def _folder(samples: Iterable[Sample], folder: Path, metrics: list[str]) -> Iterator[str]:
+    heads = {"after": "file_name", "before": "before_file_name"}
     with (folder / "metadata.jsonl").open("w", encoding="utf-8") as file:
-        for sample in samples:
-            names = {}
-            for side, column in (("after", "file_name"), ("before", "before_file_name")):
-                name, data = sample[side]
+        for columns, pictures in samples:
+            for name, data in pictures.values():
                 if data is not None:
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     (folder / name).write_bytes(data)
                     yield name
-                names[column] = None if data is None else name
-            file.write(json.dumps(names | _flat(sample, metrics)) + "\n")
+            names = {heads[side]: None if data is None else name for side, (name, data) in pictures.items()}
+            file.write(json.dumps(names | columns) + "\n")
     yield "metadata.jsonl"
