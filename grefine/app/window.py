@@ -11,7 +11,7 @@ import gradio as gr  # pyright: ignore[reportMissingImports]
 
 from grefine.app import page
 from grefine.app.desk import Desk, Sitting, moved
-from grefine.app.show import LAYERS
+from grefine.app.page import LAYERS
 from grefine.errors import GRefineError
 
 LARGEST = "64mb"

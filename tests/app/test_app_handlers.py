@@ -14,7 +14,7 @@ from small_world import PROMPTS, by_file, config, make_folder, random_pipeline, 
 
 from grefine.app import page
 from grefine.app.desk import Desk, Sitting, change, keep, moved, open_desk, strokes_of
-from grefine.app.show import LAYERS, active_mask, where
+from grefine.app.page import LAYERS, active_mask, where
 from grefine.errors import ConfigError, GRefineError, PlanError
 from grefine.folder.options import FolderOptions
 from grefine.folder.runner import refine_folder

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "folder"))
 from small_world import config, make_folder, random_pipeline, scene
 
 from grefine.app.desk import open_desk
+from grefine.app.page import region_rows
 from grefine.app.serve import serve
-from grefine.app.show import region_rows
 from grefine.errors import ConfigError
 
 if find_spec("gradio") is None:

@@ -14,9 +14,8 @@ from PIL import Image
 from grefine.errors import ImageError
 from grefine.folder.views import RefineTally, write_refine_report
 from grefine.report.entry import ReportImage, ReportText
-from grefine.report.gallery import joined_emphasis
 from grefine.report.media import FOLDER, layer_png, layers_of
-from grefine.report.page import write_page
+from grefine.report.page import joined_emphasis, write_page
 from grefine.types import MetricSpec
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&"
