@@ -172,8 +172,8 @@ class Mirror:
         """Make the journals of this machine from the rows in the store."""
         (self.local / STATE_FOLDER / "shards").mkdir(parents=True)
         self.put(f"{STATE_FOLDER}/opened", self._own.encode())  # who may not write is told now
-        for name, data in self.read_many([_KEPT]).items():
-            self.write(name, data)
+        if self.has(_KEPT):
+            self.write(_KEPT, self.read(_KEPT))
         for stem in self._names(_ROWS):
             names = [f"{_ROWS}/{stem}/{name}" for name in self._names(f"{_ROWS}/{stem}")]
             if not names:

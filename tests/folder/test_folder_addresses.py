@@ -270,7 +270,7 @@ def test_a_changed_plan_at_an_address_is_followed_and_a_damaged_one_named(world,
     given = {"config": config(), "options": FolderOptions(batch_size=3)}
     table = "memory://bucket/prompts.csv"
     planned = plan_folder("memory://bucket/in", "memory://bucket/plans", pipe, prompts=table, **given).planned
-    name, other = [picture.name for picture in planned if picture.verdict == "repair"][:2]
+    name, other = [picture.name for _, picture in planned if picture.kept == "repair"][:2]
     known = json.loads(memory.cat(f"/bucket/plans/{name}.plan.json"))
     off = known | {"regions": [region | {"on": False} for region in known["regions"]], "restore": False}
     memory.pipe_file(f"/bucket/plans/{name}.plan.json", json.dumps(off).encode())
