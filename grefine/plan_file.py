@@ -10,45 +10,26 @@ import math
 import os
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from grefine.errors import PlanError
+from grefine.config import build
+from grefine.errors import ConfigError, PlanError
 from grefine.io.atomic import write_atomic
 
 SCHEMA = 1
 PLAN, MASK, OVERLAY = ".plan.json", ".mask.png", ".overlay.jpg"
-_LONGEST_TEXT = 10_000
+_LONGEST_TEXT, _MOST_DIGITS = 10_000, 18
 _LARGEST_FILE = 64 * 2**20
-_KINDS = ("noun", "attribute", "perceptual", "user")
-_TOP: dict[str, Any] = {
-    "schema": int,
-    "note": str,
-    "prompt": str,
-    "seed": (int, type(None)),
-    "restore": bool,
-    "beyond_repair": bool,
-    "emphasis": list,
-    "regions": list,
-    "made_for": dict,
-    "guidance": dict,
-}
-_REGION: dict[str, Any] = {
-    "on": bool,
-    "prompt": str,
-    "strength": (int, float),
-    "reason": str,
-    "kind": str,
-    "box": list,
-    "phrases": list,
-    "is_restoration": bool,
-    "pixels": str,
-}
-_SPOKEN = {int: "a whole number", str: "a text", bool: "true or false", list: "a list", dict: "a group of values"}
-_SPOKEN |= {(int, type(None)): "a whole number or null", (int, float): "a number"}
+
+
+_TOP = ["schema", "note", "prompt", "seed", "restore", "beyond_repair", "emphasis", "regions", "made_for"]
+_REGION = ["on", "prompt", "strength", "reason", "kind", "box", "phrases", "is_restoration", "pixels"]
+Plan, Region = TypeVar("Plan"), TypeVar("Region")
 
 
 def stem_of(path: str | Path) -> str:
@@ -75,45 +56,49 @@ def write_plan(path: str | Path, values: Mapping[str, Any], mask: np.ndarray, pi
     return Path(stem + PLAN)
 
 
-def read_plan(path: str | Path) -> tuple[dict[str, Any], np.ndarray]:
-    """Return the checked values of a plan, every region's mask among them, and the plan's mask."""
+def read_plan(path: str | Path, plan_type: type[Plan], region_type: type[Region]) -> Plan:
+    """Return a checked plan; the types are those of `grefine.types`."""
     file = Path(stem_of(path) + PLAN)
+    told = f"'{file}'"
     try:
         if file.stat().st_size > _LARGEST_FILE:
-            raise PlanError(f"'{file}' is too large for a plan.")
-        given = json.loads(file.read_text(encoding="utf-8"))
+            raise PlanError(f"{told} is too large for a plan.")
+        values = _having(_TOP, json.loads(file.read_text(encoding="utf-8"), parse_int=_number), told)
     except PlanError:
         raise
     except OSError as error:
-        raise PlanError(f"The plan '{file}' cannot be read: {error.strerror or error}.") from error
+        raise PlanError(f"The plan {told} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"The plan '{file}' is no JSON: {str(error).splitlines()[0][:120]}.") from error
-    values = _checked({"guidance": {}} | given if isinstance(given, dict) else given, _TOP, f"'{file}'")
-    if not all(_is_number(value) for value in values["guidance"].values()):
-        raise PlanError(f"'{file}': guidance holds a number for each name, not {str(values['guidance'])[:60]}.")
-    if values["schema"] != SCHEMA:
-        raise PlanError(f"'{file}' has schema {values['schema']}, this grefine reads {SCHEMA}: plan again.")
+        raise PlanError(f"The plan {told} is no JSON: {str(error).splitlines()[0][:120]}.") from error
+    schema, parts = values.pop("schema"), values.pop("regions")
+    if schema != SCHEMA:
+        raise PlanError(f"{told} has schema {str(schema)[:40]}, this grefine reads {SCHEMA}: plan again.")
+    if not isinstance(parts, list):
+        raise PlanError(f"{told}: 'regions' must be a list, not {str(parts)[:40]!r}.")
     mask = _mask(Path(stem_of(path) + MASK))
-    height, width = mask.shape
-    for number, region in enumerate(values["regions"], 1):
-        where = f"'{file}': region {number}"
-        _checked(region, _REGION, where)
-        box = region["box"]
-        whole = all(type(side) is int for side in box) and len(box) == 4
-        if not (whole and 0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height):
-            raise PlanError(f"{where}: the box {str(box)[:60]} is no part of a picture of {width}x{height}.")
-        if not 0 < region["strength"] <= 1:
-            raise PlanError(f"{where}: strength must lie above 0 and up to 1, not {region['strength']}.")
-        if region["kind"] not in _KINDS:
-            raise PlanError(f"{where}: kind must be one of {', '.join(_KINDS)}, not '{region['kind'][:40]}'.")
-        if not all(type(index) is int and index >= 0 for index in region["phrases"]):
-            raise PlanError(f"{where}: phrases must be numbers of phrases, not {str(region['phrases'])[:60]}.")
-        region["mask"] = unpack(region.pop("pixels"), (box[3] - box[1], box[2] - box[0]), where)
-    for part in values["emphasis"]:
-        known = isinstance(part, list) and len(part) == 3 and all(_is_number(value) for value in part)
-        if not known or not 0 <= part[0] < part[1] <= len(values["prompt"]) or not 0 < part[2] < 10:
-            raise PlanError(f"'{file}': emphasis holds [start, end, weight] within the prompt, not {str(part)[:60]}.")
-    return values, mask
+    regions = [_region(part, mask.shape, region_type, f"{told}: region {n}") for n, part in enumerate(parts, 1)]
+    values |= {"token_weights": values.pop("emphasis"), "mask": mask, "regions": regions, "file": str(path)}
+    plan: Any = _built(plan_type, values, told)
+    if not all(map(math.isfinite, plan.guidance.values())):
+        raise PlanError(f"{told}: guidance must be ordinary numbers, not {str(plan.guidance)[:60]}.")
+    for part in plan.token_weights:
+        if not 0 <= part[0] < part[1] <= len(plan.prompt) or not 0 < part[2] < 10:
+            raise PlanError(f"{told}: emphasis holds [start, end, weight] within the prompt, not {str(part)[:60]}.")
+    return plan
+
+
+def _region(given: Any, shape: tuple[int, int], region_type: type[Region], where: str) -> Region:
+    values, (height, width) = _having(_REGION, given, where), shape
+    pixels = values.pop("pixels")
+    region: Any = _built(region_type, values | {"mask": np.zeros((0, 0), bool)}, where)
+    left, top, right, bottom = region.box
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise PlanError(f"{where}: the box {str(region.box)[:60]} is no part of a picture of {width}x{height}.")
+    if not 0 < region.strength <= 1:
+        raise PlanError(f"{where}: strength must lie above 0 and up to 1, not {region.strength}.")
+    if any(index < 0 for index in region.phrases):
+        raise PlanError(f"{where}: phrases must be numbers of phrases, not {str(region.phrases)[:60]}.")
+    return replace(region, mask=unpack(pixels, (bottom - top, right - left), where))
 
 
 def pack(mask: np.ndarray) -> str:
@@ -121,12 +106,12 @@ def pack(mask: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode("ascii")
 
 
-def unpack(text: str, shape: tuple[int, int], where: str) -> np.ndarray:
+def unpack(text: Any, shape: tuple[int, int], where: str) -> np.ndarray:
     """Return the mask that `pack` wrote."""
     count = shape[0] * shape[1]
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), (count + 7) // 8 + 1)
-    except (ValueError, zlib.error) as error:
+    except (ValueError, TypeError, zlib.error) as error:
         raise PlanError(f"{where}: `pixels` is damaged: paint in the mask file to change where it is.") from error
     if len(data) != (count + 7) // 8:
         raise PlanError(f"{where}: `pixels` does not fill its box: change where it is in the mask file.")
@@ -143,27 +128,28 @@ def _mask(file: Path) -> np.ndarray:
         raise PlanError(f"The plan's mask '{file}' is no PNG that can be read: save it as PNG.") from error
 
 
-def _checked(values: Any, kinds: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if not isinstance(values, dict):
-        raise PlanError(f"{where} must hold {', '.join(kinds)}.")
-    wrong = [*(name for name in kinds if name not in values), *(name for name in values if name not in kinds)]
-    if wrong:
-        fault = "is missing" if wrong[0] in kinds else "is no part of a plan"
-        raise PlanError(f"{where}: '{wrong[0][:60]}' {fault}.")
-    for name, kind in kinds.items():
-        value = values[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise PlanError(f"{where}: '{name}' must be {_SPOKEN[kind]}, not {str(value)[:40]!r}.")
-        if isinstance(value, (int, float)) and not _is_number(value) and not isinstance(value, bool):
-            raise PlanError(f"{where}: '{name}' must be an ordinary number, not {str(value)[:40]}.")
-        if isinstance(value, str) and name != "pixels":
+def _number(digits: str) -> float:
+    """Read a whole number; one that fits into no 63 bits is none."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def _having(names: list[str], given: Any, where: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise PlanError(f"{where} must hold {', '.join(names)}.")
+    for name in names:
+        if name not in given:
+            raise PlanError(f"{where}: '{name}' is missing.")
+    return given
+
+
+def _built(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+    for name, value in values.items():
+        if isinstance(value, str) and name != "file":
             if len(value) > _LONGEST_TEXT:
-                raise PlanError(f"{where}: '{name}' is longer than {_LONGEST_TEXT:,} characters.")
+                raise PlanError(f"{where}: '{name[:60]}' is longer than {_LONGEST_TEXT:,} characters.")
             if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-                raise PlanError(f"{where}: '{name}' holds characters that are no text.")
-    return values
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a finite number that fits into 63 bits."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value < 2**63
+                raise PlanError(f"{where}: '{name[:60]}' holds characters that are no text.")
+    try:
+        return build(kind, values, where)
+    except ConfigError as error:
+        raise PlanError(str(error)) from error

@@ -239,14 +239,7 @@ class RepairPlan:
     @classmethod
     def load(cls, path: str | Path) -> "RepairPlan":
         """Read what `save` wrote and somebody may have edited; `path` as for `save`, or the JSON itself."""
-        values, mask = read_plan(path)
-        regions = tuple(
-            Region(**(region | {"box": tuple(region["box"]), "phrases": tuple(region["phrases"])}))
-            for region in values.pop("regions")
-        )
-        del values["schema"]
-        weights = tuple((int(start), int(end), float(weight)) for start, end, weight in values.pop("emphasis"))
-        return cls(mask, regions, token_weights=weights, file=str(path), **values)
+        return read_plan(path, cls, Region)
 
     @property
     def digest(self) -> str:

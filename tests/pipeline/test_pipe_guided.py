@@ -39,7 +39,7 @@ def test_every_way_to_ask_gives_the_same_pixels(pipe, tmp_path):
     assert not RepairPlan.load(file).edited
     assert (refined(guard=False, plan=RepairPlan.load(file)) == called).all()
     file.write_text(file.read_text().replace('"sharpness": 1.0', '"sharpness": "much"'))
-    with pytest.raises(PlanError, match="guidance holds a number"):
+    with pytest.raises(PlanError, match="'guidance' must be a number"):
         RepairPlan.load(file)
 
     case.pictures[0].save(tmp_path / "in.png")
