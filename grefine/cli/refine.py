@@ -89,8 +89,8 @@ def refine(
     from grefine.resources import chosen_pipeline
 
     named = chosen_pipeline(pipeline or (painter and "clip"))  # refused before torch and diffusers are loaded
+    from grefine.folder.ledger import split_engine
     from grefine.folder.runner import refine_folder
-    from grefine.folder.shards import split_engine
     from grefine.opening import read_preferences
 
     options = pick(given, "suffix overwrite recursive follow_links panels report batch_size max_pixels dataset")

@@ -7,11 +7,21 @@ from pathlib import Path
 
 from grefine.config import build
 from grefine.errors import ConfigError
-from grefine.folder.ledger import Ledger, differing, header_of
+from grefine.folder.ledger import (
+    Ledger,
+    Shard,
+    dealt,
+    differing,
+    header_of,
+    is_running,
+    is_share,
+    journals,
+    one_at_a_time,
+    run_lock,
+)
 from grefine.folder.mirror import mirrored
 from grefine.folder.options import FolderOptions
 from grefine.folder.progress import Reporter, silent
-from grefine.folder.shards import Shard, dealt, is_running, is_share, journals, one_at_a_time, run_lock
 from grefine.folder.summary import SHOWN, RunSummary
 from grefine.folder.views import VIEWS, conclude
 from grefine.folder.worklist import list_work

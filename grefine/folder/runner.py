@@ -13,27 +13,26 @@ from typing import Any
 from grefine.cluster import Cluster, leave, work_on
 from grefine.errors import ConfigError
 from grefine.folder.batch import plan_batches
-from grefine.folder.dataset import form_of
-from grefine.folder.ledger import open_ledger
-from grefine.folder.loop import Start
-from grefine.folder.mirror import mirror_of, on_this_machine, open_journal
-from grefine.folder.options import FORMATS, FolderOptions, Overwrite
-from grefine.folder.progress import Reporter, choose_reporter, notes_to, silent
-from grefine.folder.ready import Ready, make_ready, thresholds
-from grefine.folder.shards import (
+from grefine.folder.ledger import (
     MOST_SOURCES,
     Shard,
     hold,
     list_digest,
     one_at_a_time,
+    open_ledger,
     own_device,
     read_engine,
     refuse_unmerged,
     run_lock,
     share_of,
 )
+from grefine.folder.loop import Start
+from grefine.folder.mirror import mirror_of, on_this_machine, open_journal
+from grefine.folder.options import FORMATS, FolderOptions, Overwrite
+from grefine.folder.progress import Reporter, choose_reporter, notes_to, silent
+from grefine.folder.ready import Ready, make_ready, thresholds
 from grefine.folder.summary import RunSummary
-from grefine.folder.views import PAGE, VIEWS, conclude, view_of
+from grefine.folder.views import PAGE, VIEWS, conclude, form_of, view_of
 from grefine.folder.workers import RefineWorker, given_afar, refine_with_workers
 from grefine.folder.worklist import WorkItem, expand_stdin, list_work
 from grefine.folder.write import row_of

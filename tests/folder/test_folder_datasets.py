@@ -157,9 +157,9 @@ def test_an_image_folder_out_is_read_by_datasets(world, pipe, tmp_path):
 
 def test_tars_out_are_read_by_webdataset(world, pipe, tmp_path, monkeypatch):
     webdataset = pytest.importorskip("webdataset")
-    from grefine.folder import dataset
+    from grefine.folder import views
 
-    monkeypatch.setattr(dataset, "PART_BYTES", 6 * 2 * len(picture_bytes(0)))
+    monkeypatch.setattr(views, "PART_BYTES", 6 * 2 * len(picture_bytes(0)))
     run(write_tar(tmp_path / "in.tar"), tmp_path / "out", pipe, dataset="same")
     parts = sorted(map(str, (tmp_path / "out/dataset").glob("*.tar")))
     assert len(parts) > 1

@@ -16,10 +16,10 @@ from test_folder_command import SETTINGS, invoke
 
 from grefine.errors import ConfigError
 from grefine.folder import merge as merging
+from grefine.folder.ledger import Shard, dealt, journals, own_device, read_engine, split_engine
 from grefine.folder.merge import merge
 from grefine.folder.options import FolderOptions
 from grefine.folder.runner import refine_folder
-from grefine.folder.shards import Shard, dealt, journals, own_device, read_engine, split_engine
 from grefine.folder.worklist import list_work
 from grefine.io.atomic import PARTIAL_PREFIX
 
