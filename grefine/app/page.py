@@ -12,7 +12,7 @@ from grefine.app import desk
 from grefine.app.desk import Sitting
 from grefine.errors import ConfigError, GRefineError
 from grefine.folder.task import Outcome
-from grefine.report.media import layer_png
+from grefine.report.media import fitted, layer_png
 from grefine.types import AlignmentMap, RefineResult, RepairPlan
 
 Values = dict[str, Any]
@@ -166,14 +166,7 @@ def _opened(sitting: Sitting, layers: list[str]) -> Values:
 
 def enlarged(picture: Image.Image) -> Image.Image:
     """Return a picture in the size in which it is shown and painted on."""
-    least, most = SIDES
-    longest = max(picture.size)
-    if longest < least:
-        times = -(-least // longest)
-        return picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
-    scale = min(1.0, most / longest)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture if scale == 1.0 else picture.resize(size, Image.Resampling.LANCZOS)
+    return fitted(picture, *SIDES, Image.Resampling.LANCZOS)
 
 
 def active_mask(plan: RepairPlan) -> np.ndarray:

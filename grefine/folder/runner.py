@@ -92,8 +92,7 @@ def refine_folder(
 
     Args:
         sources: Files, folders, `@list.txt` files of paths, or several of them.
-        out: The folder of results; mirrors the tree of the sources. For one image also a file (`.png`, `.jpg`,
-            `.webp`), which is then all that is written. Inputs are never written.
+        out: The folder of results in the tree of the sources, or one file (`.png`, `.jpg`, `.webp`) for one image.
         pipeline: A loaded `GRefinePipeline`, or what `from_pretrained` takes.
         config: Settings of the refinement: a record, the name of a bundled file, a YAML path, or plain values.
         options: How files are found, named and written; `seed`, `overwrite`, `force` and `limit` stand in it, too.
@@ -101,10 +100,9 @@ def refine_folder(
         prompt: The prompt of every image for which nothing else gives one.
         name_column: The table's column of file names.
         prompt_column: The table's column of prompts.
-        prompt_order: Where prompts are looked for, first answer wins: table, sidecar, metadata; `prompt` in it puts
-            the one for all before what follows.
+        prompt_order: Where prompts are looked for, first answer wins: table, sidecar, metadata; or prompt, for all.
         lora_dir: Folder of the LoRAs that prompts name; without it they are ignored.
-        gate: A cheap first judge as NAME:VALUE; images that reach the value are left alone and no maps are drawn.
+        gate: A cheap first judge as NAME:VALUE; images that reach the value are left alone, without maps.
         gate_weights: METRIC=PATH of that judge, where the pipeline does not hold it.
         allow_noncommercial: Accept a gate whose terms are non-commercial.
         device: Where a pipeline that is loaded here runs.
@@ -115,11 +113,10 @@ def refine_folder(
         painter_class: The class of diffusers that a folder or Hub id is loaded as.
         restorer: Stage 2: none, inpaint, controlnet-tile, or another painter, named as `painter` is.
         guidance: Experimental: preferences that steer denoising, e.g. {"sharpness": 1.0}; in place of the settings'.
-        engine: `shard I/N` for one of N processes that share `out`, `shard auto` to be told by SLURM or torchrun;
-            `ray` to work on a cluster.
+        engine: `shard I/N` (or `shard auto`, as SLURM or torchrun say) for one of N processes; `ray` for a cluster.
         workers: Start so many shards on this machine, wait for them and merge.
         cluster: Which cluster and what of it, for `engine="ray"`.
-        quality_map: A provider of quality maps by name, or a folder with a map for every picture, in place of PQ-Map.
+        quality_map: A provider of quality maps by name, or a folder with a map for every picture.
         alignment_map: The same in place of AQ-Map.
         plans: A folder that `grefine plan` wrote and somebody may have edited; followed in place of planning.
         masks: A folder (or address) of masks by the names of the pictures, white = repaint, in place of planned ones.
@@ -129,8 +126,8 @@ def refine_folder(
         force: Refine images that the pipeline does not know; every result says so.
         limit: Only so many images from the beginning of the list.
         dry_run: Draw the maps and plan, write nothing; the summary's `planned` says what would be done.
-        report: Called with an event (a dict) for everything that happens; without it the run shows a line of progress
-            on stderr (`grefine.folder.progress.silent` shows nothing).
+        report: Called with an event (a dict) for all that happens, in place of a line of progress on stderr
+            (`grefine.folder.progress.silent` shows nothing).
     """
     asked = {name: value for name, value in locals().items() if name not in ("sources", "engine", "workers")}
     named = expand_stdin([sources] if isinstance(sources, (str, Path)) else list(sources))

@@ -28,7 +28,7 @@ from grefine.io.picture import printable
 from grefine.io.record import RefineRecord, attach_record, read_record
 from grefine.io.run_files import layer_path
 from grefine.refine.guidance import steers_of
-from grefine.report.media import layers_of
+from grefine.report.media import fitted, layers_of
 from grefine.types import RefineResult
 
 SMALLEST, LARGEST = 256, 768
@@ -117,7 +117,8 @@ def panel_png(before: Image.Image, after: Image.Image, result: RefineResult, pro
     """Return before, map and after side by side, with their scores and the reason of the decision below, as PNG."""
     bad = np.array(overlay(before, np.clip(1.0 - result.quality.values + result.alignment.edit, 0.0, 1.0)))
     bad[edge_of(result.plan.mask)] = 255
-    shown = [_fit(picture) for picture in (before, Image.fromarray(bad), after)]
+    parts = (before, Image.fromarray(bad), after)
+    shown = [fitted(picture, SMALLEST, LARGEST, Image.Resampling.BOX) for picture in parts]
     width, height = shown[0].size
     size = max(12, min(18, width // 22))
     font = ImageFont.load_default(size)
@@ -136,15 +137,6 @@ def panel_png(before: Image.Image, after: Image.Image, result: RefineResult, pro
     for index, text in enumerate(lines):
         draw.text((_GAP, height + _GAP + 4 + line * (index + 1)), text, fill=_FAINT, font=font)
     return png(panel)
-
-
-def _fit(image: Image.Image) -> Image.Image:
-    longest = max(image.size)
-    if longest > LARGEST:
-        scale = LARGEST / longest
-        return image.resize((round(image.width * scale) or 1, round(image.height * scale) or 1), Image.Resampling.BOX)
-    factor = -(-SMALLEST // longest)
-    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
 def _scores(values: Mapping[str, float]) -> str:

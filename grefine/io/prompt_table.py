@@ -58,9 +58,8 @@ def read_prompt_table(
     first = next(records, None)
     if first is None:
         raise PromptError(f"'{printable(path)}' holds no prompts: give a heading and one line per image.")
-    headings = list(first[1])
-    guessed = name_column is None or prompt_column is None
-    if headings[:2] == ["1", "2"] and name_column is None and prompt_column is None:
+    headings, asked = list(first[1]), (name_column, prompt_column)
+    if headings[:2] == ["1", "2"] and asked == (None, None):
         names, prompts = "1", "2"
     else:
         names = _column(headings, name_column, NAME_COLUMNS, "file names", path)
@@ -71,13 +70,12 @@ def read_prompt_table(
         name, prompt = record.get(names), record.get(prompts)
         if not isinstance(name, (str, int)) or not isinstance(prompt, str):
             continue
-        key, prompt = _normal(str(name)), sound_text(prompt.strip())
-        if not str(name).strip() or not prompt:
+        if not str(name).strip() or not (prompt := sound_text(prompt.strip())):
             continue
-        if found.setdefault(key, prompt) != prompt:
+        if found.setdefault(key := _normal(str(name)), prompt) != prompt:
             where = f"'{printable(path.name)}' names it again in line {line} with another prompt"
             doubtful.setdefault(key, where)
-    how = "taken" if guessed else "as asked"
+    how = "taken" if None in asked else "as asked"
     note = f"{printable(path.name)}: {len(found):,} prompts, names from column '{names}', "
     return PromptTable(path, found, doubtful, f"{note}prompts from column '{prompts}' ({how}).")
 
