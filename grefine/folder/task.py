@@ -62,11 +62,7 @@ class Task:
     def drawn_by(self) -> dict[str, str]:
         """Say where maps come from that are not ours: a provider with what was measured of it, or a folder."""
         named = {"quality map": self.quality_map, "alignment map": self.alignment_map}
-        return {
-            what: by.told if isinstance(by, Provider) else str(by.folder)
-            for what, by in named.items()
-            if by is not None
-        }
+        return {what: by.told if isinstance(by, Provider) else str(by.folder) for what, by in named.items() if by}
 
     @property
     def drew(self) -> list[str]:
@@ -90,30 +86,25 @@ class Task:
         return digest(values + [self.gate] * bool(self.gate) + self._steering(edit))
 
     def _steering(self, plans: str) -> list[Any]:
-        steering: list[Any] = [list(self.opening)]
-        steering += [self.drawn_by] if self.drawn_by else []
-        steering += [dict(self.painter)] if self.painter else []
         by_hand = {"plans": plans, "masks": self.masks.digest if self.masks else ""}
-        steering += [by_hand] if any(by_hand.values()) else []
+        named = (self.drawn_by, dict(self.painter), by_hand if any(by_hand.values()) else {})
+        steering = [list(self.opening), *filter(None, named)]
         return steering if any(steering) else []
 
     def header(self, prompts: str) -> dict[str, Any]:
         """Return what a journal notes of its run, and compares when the run goes on; `prompts` names the table."""
         steering = self._steering(self.plans.digest if self.plans else "")
-        return (
-            {
-                "version": __version__,
-                "pipeline": self.pipeline,
-                "weights": self.weights,
-                "config": settings_digest(asdict(self.config)),
-                "options": digest(self.options.changes_results()),
-                "seed": self.options.seed,
-                "prompts": digest([prompts, self.prompts.common, self.prompts.order]),
-                "loras": str(self.lora_dir or ""),
-            }
-            | ({"gate": self.gate} if self.gate else {})
-            | ({"steering": steering} if steering else {})
-        )
+        header = {
+            "version": __version__,
+            "pipeline": self.pipeline,
+            "weights": self.weights,
+            "config": settings_digest(asdict(self.config)),
+            "options": digest(self.options.changes_results()),
+            "seed": self.options.seed,
+            "prompts": digest([prompts, self.prompts.common, self.prompts.order]),
+            "loras": str(self.lora_dir or ""),
+        }
+        return header | {name: part for name, part in (("gate", self.gate), ("steering", steering)) if part}
 
 
 def gate_key(gate: ScoreGate | None) -> str:
