@@ -29,7 +29,8 @@ _LARGEST_FILE = 64 * 2**20
 
 _TOP = ["schema", "note", "prompt", "seed", "restore", "beyond_repair", "emphasis", "regions", "made_for"]
 _REGION = ["on", "prompt", "strength", "reason", "kind", "box", "phrases", "is_restoration", "pixels"]
-Plan, Region = TypeVar("Plan"), TypeVar("Region")
+Plan = TypeVar("Plan")
+Region = TypeVar("Region")
 
 
 def stem_of(path: str | Path) -> str:

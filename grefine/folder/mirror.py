@@ -45,9 +45,12 @@ def at_hand(folder: Where, names: Sequence[str]) -> Iterator[Path]:
         mirror = mirror_of(folder) if isinstance(folder, Path) else None
         if isinstance(folder, str) and is_address(folder):
             mirror = Mirror(folder, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="grefine-"))))
-        for name, data in (mirror.read_many(names) if mirror else {}).items():
+        if mirror is None:
+            yield Path(folder)
+            return
+        for name, data in mirror.read_many(names).items():
             stack.callback(mirror.write(name, data).unlink, missing_ok=True)
-        yield mirror.local if mirror else Path(folder)
+        yield mirror.local
 
 
 @contextmanager

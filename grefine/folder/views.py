@@ -116,6 +116,7 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
             tally.count(kept, guarded)
             continue
         scores = row.get("scores") or {"before": {}, "after": {}}
+        shown: dict[str, Any] = {"prompt": row.get("prompt", "")} | asked_of(row)
         with at_hand(out, [output, *layer_names(output)]):
             yield ReportImage(
                 name=printable(row["file"]),
@@ -127,7 +128,7 @@ def _images(rows: LastRows, out: Path, tally: RefineTally, step: int) -> Iterato
                 scores={m: (then, scores["after"][m]) for m, then in scores["before"].items() if m in scores["after"]},
                 noise=row.get("noise", {}),
                 notes=tuple(row.get("notes", ())),
-                **{"prompt": row.get("prompt", "")} | asked_of(row) | layers_at(out, output),
+                **shown | layers_at(out, output),
             )
 
 
