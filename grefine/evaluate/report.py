@@ -24,10 +24,9 @@ from grefine.evaluate.results import (
 from grefine.evaluate.scoring import change_means
 from grefine.evaluate.statistics import GainSummary
 from grefine.evaluate.tables import number
-from grefine.report.entry import ReportImage, ReportText
+from grefine.report.entry import SOURCE_DIFFERS, RefineRecords, ReportImage, ReportText
 from grefine.report.media import INLINE_BYTES
 from grefine.report.page import Findings, Measures, write_page
-from grefine.report.records import SOURCE_DIFFERS, RefineRecords
 from grefine.scorers.fidelity import IDENTICAL_PSNR
 from grefine.types import AXES, MetricSpec
 

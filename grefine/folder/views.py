@@ -25,9 +25,8 @@ from grefine.io.places import place_at
 from grefine.io.record import KEY
 from grefine.io.run_files import DATASET, STATE_FOLDER, LastRows, layer_names, layers_at
 from grefine.io.samples import import_pyarrow, read_place
-from grefine.report.entry import ReportImage, ReportText
+from grefine.report.entry import ReportImage, ReportText, asked_of, decision_name
 from grefine.report.page import write_page
-from grefine.report.records import asked_of, decision_name
 from grefine.types import MetricSpec
 
 if TYPE_CHECKING:

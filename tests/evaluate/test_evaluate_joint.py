@@ -20,7 +20,7 @@ from grefine.io.images import CONTAINERS, read_image
 from grefine.io.journal import Journal
 from grefine.io.record import KEY, RefineRecord
 from grefine.io.run_files import layer_path
-from grefine.report.records import RefineRecords
+from grefine.report.entry import RefineRecords
 
 EVIL = "<b onclick=x>'&"
 
