@@ -19,8 +19,8 @@ PACKAGE = Path(__file__).parent.parent / "grefine"
 ORDER = [
     {"errors"},
     {"io", "resources"},
-    {"types", "plan_file"},
-    {"config", "fetching", "cluster", "plugins"},
+    {"types", "plan_file", "config"},
+    {"fetching", "cluster", "plugins"},
     {"text"},
     {"models"},
     {"indicators", "scorers"},
