@@ -121,18 +121,15 @@ def walk_address(address: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     info = patiently(address, lambda: system.info(root))
     if info["type"] == "file":
         yield "", [info]
-    else:
-        yield from _below(address, system, info["name"].rstrip("/"), "")
-
-
-def _below(address: str, system: Any, folder: str, path: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    found = patiently(address, lambda: system.ls(folder, detail=True))
-    found = sorted(found, key=lambda entry: entry["name"])
-    yield path, [entry for entry in found if entry["type"] == "file" and entry["name"].rstrip("/") != folder]
-    for entry in found:
-        if entry["type"] == "directory" and entry["name"].rstrip("/") != folder:
-            name = entry["name"].rstrip("/")
-            yield from _below(address, system, name, f"{path}{name.rpartition('/')[2]}/")
+        return
+    left = [(info["name"].rstrip("/"), "")]
+    while left:
+        folder, path = left.pop()
+        listed = sorted(patiently(address, partial(system.ls, folder, detail=True)), key=lambda entry: entry["name"])
+        found = [(name, entry) for entry in listed if (name := entry["name"].rstrip("/")) != folder]
+        yield path, [entry for _, entry in found if entry["type"] == "file"]
+        below = [name for name, entry in found if entry["type"] == "directory"]
+        left += [(name, f"{path}{name.rpartition('/')[2]}/") for name in reversed(below)]
 
 
 def place_of(address: str, system: Any, info: dict[str, Any]) -> Place:
