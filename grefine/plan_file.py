@@ -23,7 +23,7 @@ from grefine.io.atomic import write_atomic
 
 SCHEMA = 1
 PLAN, MASK, OVERLAY = ".plan.json", ".mask.png", ".overlay.jpg"
-_LONGEST_TEXT, _MOST_DIGITS = 10_000, 18
+_LONGEST_TEXT = 10_000
 _LARGEST_FILE = 64 * 2**20
 
 
@@ -131,7 +131,7 @@ def _mask(file: Path) -> np.ndarray:
 
 def _number(digits: str) -> float:
     """Read a whole number; one that fits into no 63 bits is none."""
-    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+    return int(digits) if len(digits) <= 20 and int(digits) < 2**63 else float(digits)
 
 
 def _having(names: list[str], given: Any, where: str) -> dict[str, Any]:
