@@ -37,7 +37,7 @@ def load_config(path: str | Path, schema: type[T], overrides: dict[str, Any] | N
         for key, node in root.value if root is not None else ():
             where = f"'{path}' line {key.start_mark.line + 1}"
             if not isinstance(key.value, str) or key.value not in fields:
-                raise _unknown(key.value if isinstance(key.value, str) else "?", schema, where)
+                raise _unknown(key.value[:60] if isinstance(key.value, str) else "?", schema, where)
             value = loader.construct_object(node, deep=True)
             values[key.value] = _coerce(value, hints[key.value], f"{where}: '{key.value}'")
         return build(schema, values | (overrides or {}), where=f"'{path}'")
@@ -132,8 +132,7 @@ def _unknown(name: str, schema: type, where: str) -> ConfigError:
     replaced = getattr(schema, "REMOVED", {}).get(name)
     if replaced is not None:
         return ConfigError(f"{where}: the key '{name}' is gone: {replaced}")
-    near = nearest(name[:60], {f.name for f in dataclasses.fields(schema)})
-    return ConfigError(f"{where}: unknown key '{name[:60]}'{near}")
+    return ConfigError(f"{where}: unknown key '{name}'{nearest(name, {f.name for f in dataclasses.fields(schema)})}")
 
 
 def _coerce(value: Any, hint: Any, where: str) -> Any:

@@ -29,6 +29,8 @@ _LARGEST_FILE = 64 * 2**20
 
 _TOP = ["schema", "note", "prompt", "seed", "restore", "beyond_repair", "emphasis", "regions", "made_for"]
 _REGION = ["on", "prompt", "strength", "reason", "kind", "box", "phrases", "is_restoration", "pixels"]
+_MORE = "guidance"
+"""What a plan may hold, too."""
 Plan = TypeVar("Plan")
 Region = TypeVar("Region")
 
@@ -80,6 +82,8 @@ def read_plan(path: str | Path, plan_type: type[Plan], region_type: type[Region]
     regions = [_region(part, mask.shape, region_type, f"{told}: region {n}") for n, part in enumerate(parts, 1)]
     values |= {"token_weights": values.pop("emphasis"), "mask": mask, "regions": regions, "file": str(path)}
     plan: Any = _built(plan_type, values, told)
+    if (plan.seed or 0) >= 2**63:
+        raise PlanError(f"{told}: 'seed' must be an ordinary number, not {plan.seed}.")
     if not all(map(math.isfinite, plan.guidance.values())):
         raise PlanError(f"{told}: guidance must be ordinary numbers, not {str(plan.guidance)[:60]}.")
     for part in plan.token_weights:
@@ -130,16 +134,17 @@ def _mask(file: Path) -> np.ndarray:
 
 
 def _number(digits: str) -> float:
-    """Read a whole number; one that fits into no 63 bits is none."""
-    return int(digits) if len(digits) <= 20 and int(digits) < 2**63 else float(digits)
+    """Read a whole number; a giant is none."""
+    return int(digits) if len(digits) <= 20 else float(digits)
 
 
 def _having(names: list[str], given: Any, where: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise PlanError(f"{where} must hold {', '.join(names)}.")
-    for name in names:
-        if name not in given:
-            raise PlanError(f"{where}: '{name}' is missing.")
+    wrong = [*(name for name in names if name not in given), *(name for name in given if name not in (*names, _MORE))]
+    if wrong:
+        fault = "is missing" if wrong[0] in names else "is no part of a plan"
+        raise PlanError(f"{where}: '{wrong[0][:60]}' {fault}.")
     return given
 
 
@@ -147,10 +152,10 @@ def _built(kind: type[Any], values: dict[str, Any], where: str) -> Any:
     for name, value in values.items():
         if isinstance(value, str) and name != "file":
             if len(value) > _LONGEST_TEXT:
-                raise PlanError(f"{where}: '{name[:60]}' is longer than {_LONGEST_TEXT:,} characters.")
+                raise PlanError(f"{where}: '{name}' is longer than {_LONGEST_TEXT:,} characters.")
             if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-                raise PlanError(f"{where}: '{name[:60]}' holds characters that are no text.")
+                raise PlanError(f"{where}: '{name}' holds characters that are no text.")
     try:
         return build(kind, values, where)
     except ConfigError as error:
-        raise PlanError(str(error)) from error
+        raise PlanError(str(error).replace("'token_weights'", "'emphasis'")) from error
