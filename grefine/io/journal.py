@@ -15,6 +15,7 @@ from grefine.io.atomic import sync_folder, write_all, write_atomic
 from grefine.io.picture import printable
 
 Row = dict[str, Any]
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 class AppendOnly:
@@ -112,7 +113,7 @@ class Journal(AppendOnly):
 def unit_lines(number: int, rows: list[Row]) -> bytes:
     """Return rows as one unit of a journal; marks that they have of another place there do not count."""
     marks = ({"unit": number, "at": at, "of": len(rows)} for at in range(len(rows)))
-    lines = [json.dumps(mark | row | mark, allow_nan=False) for mark, row in zip(marks, rows, strict=True)]
+    lines = [_encode(mark | row | mark) for mark, row in zip(marks, rows, strict=True)]
     return "".join(f"{line}\n" for line in lines).encode()
 
 
