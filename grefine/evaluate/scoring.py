@@ -144,15 +144,14 @@ def _score(
         prompt, probe = item.prompt if spec.needs_prompt else None, item.stage if item.probe else ""
         return score_key(spec, item.content, prompt=prompt, source=judge.source, device=judge.device, probe=probe)
 
-    def refused(task: Task, error: GRefineError) -> dict[str, float]:
-        item = asked[task.key]
-        reasons.append(f"'{printable(item.image)}' ({item.stage}): {error}")
-        return {spec.name: math.nan}
-
-    keyed = [(key_of(item), item) for item in items]
-    asked, reasons = dict(keyed), list[str]()
-    tasks = [Task(key, partial(_load, item), item.prompt or "") for key, item in asked.items()]
-    judge_pictures(spec, judge.load, tasks, cache, refused, progress)
+    keyed, reasons = [(key_of(item), item) for item in items], list[str]()
+    fresh = {key: item for key, item in dict(keyed).items() if cache.get(key) is None}
+    tasks = [Task(partial(_load, item), item.prompt or "") for item in fresh.values()]
+    for (key, item), found in zip(fresh.items(), judge_pictures(spec, judge.load, tasks, progress), strict=True):
+        if isinstance(found, GRefineError):
+            reasons.append(f"'{printable(item.image)}' ({item.stage}): {found}")
+            found = {spec.name: math.nan}
+        cache.put(key, found, count=bool(found))
     rows = [
         ScoreRow(item.image, item.stage, metric, value, seed, judge.device, spec.version)
         for key, item in keyed
