@@ -1,21 +1,17 @@
-"""What both maps' fits share: settings, the error on opinions, what is measured, and the run with its record."""
+"""What both maps' fits share: settings, the error on opinions, and what is measured."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from grefine.evaluate.correlation import plcc, srcc
 from grefine.training.datasets.splits import SplitPlan
-from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import correlation_loss
-from grefine.training.maps.opinions import Opinions, OpinionSource
+from grefine.training.maps.opinions import Opinions
 
 
 @dataclass(frozen=True)
@@ -50,40 +46,13 @@ def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
     return {name: 0.0 if np.isnan(value) else value for name, value in found.items()}
 
 
-@dataclass(frozen=True)
-class Fit:
-    """One run: where it goes, from what, and for how long."""
+class Fit(NamedTuple):
+    """What a map's fit moves, and how."""
 
-    name: str
-    out: Path
-    source: OpinionSource
-    settings: Any
-    budget: Budget
-    accelerator: Accelerator
-    identity: dict[str, Any] = field(default_factory=dict)
-    """What a run that goes on must share beside the settings."""
-
-    def run(
-        self,
-        parameters: Sequence[nn.Parameter],
-        losses: Callable[[Opinions], dict[str, Tensor]],
-        evaluate: Callable[[], dict[str, float]],
-        save: Callable[[], None],
-    ) -> Record:
-        """Train, or go on training, and return the record, whose first row is of before."""
-        record = Record.load(self.out / "training", self.name)
-        batch, offset = self.settings.batch, record.samples // self.settings.batch
-        if not record.rows:
-            record.rows.append({"step": 0, "samples": 0, "cpu_seconds": 0.0} | evaluate())
-        train(
-            lambda number: losses(self.source.draw(offset + number, batch)),
-            [torch.optim.Adam(parameters, self.settings.learning_rate, weight_decay=self.settings.weight_decay)],
-            self.budget,
-            record,
-            settings=asdict(self.settings) | self.identity,
-            evaluate=evaluate,
-            save=save,
-            batch=batch,
-            accelerator=self.accelerator,
-        )
-        return record
+    part: Any
+    """The component that is kept."""
+    parameters: Sequence[nn.Parameter]
+    losses: Callable[[Opinions], dict[str, Tensor]]
+    """Of a batch by name; "loss" is minimised."""
+    evaluate: Callable[[], dict[str, float]]
+    """What it is worth on what is never trained on."""
