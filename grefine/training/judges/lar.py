@@ -67,7 +67,7 @@ class BranchStage(Stage):
     def rate(self, image: Image.Image, row: RatedImage) -> Tensor:
         """Rate in the first colour space with the head of the picture's own set; with the first for other sets."""
         (view,) = self.module.views(image)
-        return self.module(view.to(next(self.part.parameters())), self._known.get(id(row), 0))
+        return self.module(view.to(next(self.module.parameters())), self._known.get(id(row), 0))
 
     def save(self, folder: Path) -> None:
         super().save(folder)

@@ -1,7 +1,7 @@
 """Rated pictures of one or more sets: their order, how they are cut, and their loading ahead of time."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Literal, NamedTuple
@@ -99,7 +99,7 @@ class Order:
 
 def loaded(
     pool: Pool, order: Order, view: Callable[[Image.Image, RatedImage, random.Random], Sample], seed: int, first: int
-) -> Iterator[list[Part]]:
+) -> Generator[list[Part], None, None]:
     """Yield the batches of every step from `first` on; those of the next one are read and cut meanwhile."""
 
     def one(step: int, place: int, row: int) -> Sample:

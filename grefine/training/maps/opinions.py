@@ -113,13 +113,15 @@ class RatedTable:
         self.factors = torch.tensor(factors).T
         divided = split(self.data, plan)
         self.training, self.measuring = divided.train, divided.test[:1000]
-        self.size = len(self.training)
+        self.size: int | None = len(self.training)
         self.identity = content_hash("\n".join(f"{r.path.name}|{dict(r.scores)}|{r.prompt}" for r in rows))
 
     def draw(self, number: int, count: int) -> Opinions:
         """Return batch `number`; the last one of an epoch may be smaller."""
-        epoch, at = divmod(number, math.ceil(self.size / count))
-        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed * 1_000_033 + epoch))
+        epoch, at = divmod(number, math.ceil(len(self.training) / count))
+        order = torch.randperm(
+            len(self.training), generator=torch.Generator().manual_seed(self.seed * 1_000_033 + epoch)
+        )
         return self._rated([self.training[int(i)] for i in order[at * count : (at + 1) * count]])
 
     def held_out(self) -> Opinions:

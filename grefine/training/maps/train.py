@@ -73,12 +73,13 @@ def train_map(
     budget = Budget.rest(minutes, steps, whole, record.samples // settings.batch)
     torch.manual_seed(settings.seed)
     accelerator, resumed = Accelerator(cpu=cpu), bool(record.samples)
-    calibration, shared = stored_calibration(pipeline), (opinions, settings, accelerator.device)
+    calibration, device = stored_calibration(pipeline), accelerator.device
     component = "pq_prompts" if isinstance(settings, PQSettings) else "clip"
     if isinstance(settings, AQSettings):
         fitted = ClipSurgery.from_pretrained(out / component) if resumed else load_clip(pipeline)
         prompts = load_prompts(pipeline)
-        fit = fit_alignment(*shared, fitted, load_tokenizer(pipeline), prompts, calibration, clip)
+        tokenizer = load_tokenizer(pipeline)
+        fit = fit_alignment(opinions, settings, device, fitted, tokenizer, prompts, calibration, clip)
     else:
         if resumed:
             prompts = PQPrompts.from_pretrained(out / component)
@@ -87,7 +88,7 @@ def train_map(
         else:
             tokenizer = load_tokenizer(pipeline)
             prompts = PQPrompts.from_clip(clip, tokenizer, settings.n_ctx, feature_norm=settings.feature_norm)
-        fit = fit_prompts(*shared, clip, prompts, calibration)
+        fit = fit_prompts(opinions, settings, device, clip, prompts, calibration)
     if not record.rows:  # the first row is of before
         record.rows.append({"step": 0, "samples": 0, "cpu_seconds": 0.0} | fit.evaluate())
     done = record.samples // settings.batch
