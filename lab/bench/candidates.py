@@ -100,7 +100,7 @@ def _outcomes(
     if not regions:
         return [image] * (chooser.tries + 1)
     picks = [[number] * len(regions) for number in range(1, chooser.tries + 1)]
-    for pick in [*picks, [1 + int(np.argmax(chooser.rate(region, text)[1:])) for region in regions]]:
+    for pick in [*picks, [1 + chooser.take(region, chooser.rate(region, text), text) for region in regions]]:
         singles = [region[number] for region, number in zip(regions, pick, strict=True)]
         if len(singles) > 1:
             boxes = [region.box for region in plan.regions]
