@@ -152,8 +152,8 @@ def in_group(table: VoteTable, group: str | None) -> VoteTable:
 def votes_csv(votes: Iterable[Vote]) -> bytes:
     """Return votes as the table that `read_votes` reads back unchanged."""
     out = io.StringIO(newline="")
-    columns: Sequence[str] = ("method_a", "method_b", "group", "image", "order", "subject", "votes_a", "votes_b")
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    columns = ("method_a", "method_b", "group", "image", "order", "subject", "votes_a", "votes_b")
+    writer: csv.DictWriter[str] = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(map(asdict, votes))
     return out.getvalue().encode()
