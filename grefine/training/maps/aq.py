@@ -23,8 +23,7 @@ from grefine.indicators.similarity import factor_logits
 from grefine.indicators.text_features import TextFeatures
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from grefine.training.maps.fit import Fit, FitSettings, agreement, errors
-from grefine.training.maps.opinions import Opinions, OpinionSource
+from grefine.training.maps.opinions import Fit, FitSettings, Opinions, OpinionSource, agreement, errors
 from grefine.types import ParsedPrompt
 
 

@@ -19,8 +19,7 @@ from grefine.indicators.pq_map import cask
 from grefine.indicators.similarity import normalise_features
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from grefine.training.maps.fit import Fit, FitSettings, agreement, errors
-from grefine.training.maps.opinions import CHUNK, Opinions, OpinionSource
+from grefine.training.maps.opinions import CHUNK, Fit, FitSettings, Opinions, OpinionSource, agreement, errors
 from grefine.types import FeatureNorm
 
 
