@@ -327,8 +327,5 @@ def _qualities(
 
 
 def _cask_map(factors: tuple[GridMap, ...], alpha: torch.Tensor) -> GridMap:
-    patches = tuple(
-        (box, cask(torch.stack([torch.from_numpy(f.patches[i][1]) for f in factors], dim=-1), alpha).numpy())
-        for i, (box, _) in enumerate(factors[0].patches)
-    )
-    return replace(factors[0], patches=patches)
+    first, *others = factors
+    return first.apply(lambda *grids: cask(torch.stack([*map(torch.from_numpy, grids)], dim=-1), alpha).numpy(), *others)
