@@ -92,7 +92,7 @@ def write_report(
     records: RefineRecords | None = None,
     inline_bytes: int = INLINE_BYTES,
 ) -> Path:
-    """Write `out/report.html` of one method and return its path; `records` are those that the images were read with."""
+    """Write `out/report.html` of one method and return its path; the images were read with `records`."""
 
     def told() -> ReportText:
         """Put the verdict on the page; a headline that the text brings stays."""

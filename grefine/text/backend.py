@@ -18,6 +18,16 @@ class Analysis:
     labels: list[str]
     """Universal dependency relations."""
 
+    def hang(self, i: int, head: int, label: str) -> bool:
+        """Hang `i` on `head` unless that would close a cycle; say whether it was done."""
+        at = head
+        while at != -1:
+            if at == i:
+                return False
+            at = self.heads[at]
+        self.heads[i], self.labels[i] = head, label
+        return True
+
 
 @runtime_checkable
 class Backend(Protocol):
