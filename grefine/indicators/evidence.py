@@ -78,7 +78,7 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
             evidence.image_hashes.append(content_hash(image.convert("RGB").tobytes()))
             _look(evidence, aq, encoding.whole[index], prompts, done + index, nouns)
             evidence.class_chances.append(pq.chances(encoding.whole[index : index + 1])[0, 0].cpu().numpy())
-            views = [pq.chances(view.features[None])[0, 1:] for view in encoding.views[index]]
+            views = [pq.chances(features[None])[0, 1:] for _, features in encoding.views[index]]
             evidence.patch_chances.append(
                 tuple(encoding.grid_map(index, [view[:, factor] for view in views], "bicubic") for factor in range(4))
             )

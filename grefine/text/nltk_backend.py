@@ -74,30 +74,8 @@ class ChunkTree(Analysis):
                 i += 1
                 continue
             end, head = i, -1
-            while end < count and self.words[end] not in BREAKS:
-                tag = self.tags[end]
-                if tag in _NOUN:
-                    head = end
-                elif tag == "POS" and head == end - 1 and end + 1 < count:
-                    pass
-                elif (
-                    head >= 0
-                    and self.tags[end - 1] != "POS"
-                    and not self._noun_follows(end)
-                    or head >= 0
-                    and tag in ("DT", "PRP$", "PDT")
-                ):
-                    break
-                elif tag == "CC":
-                    before, after = self.tags[end - 1] if end else "", self.tags[end + 1] if end + 1 < count else ""
-                    joined = before in ("JJ", "CD", "VBN") and after in ("JJ", "CD", "VBN")
-                    if not (joined and self._noun_follows(end + 1)):
-                        break
-                elif tag in ("VBN", "VBG"):
-                    if not self._noun_follows(end):
-                        break
-                elif tag not in _INSIDE:
-                    break
+            while end < count and self.words[end] not in BREAKS and self._continues(end, head):
+                head = end if self.tags[end] in _NOUN else head
                 end += 1
             if head >= 0:
                 found[i] = (head + 1, head)
@@ -112,6 +90,18 @@ class ChunkTree(Analysis):
             return True
         clause_before = i > 0 and (self.tags[i - 1] in _NOUN or self.tags[i - 1] in _VERB)
         return tag in ("VBN", "VBG") and not clause_before and self._noun_follows(i)
+
+    def _continues(self, i: int, head: int) -> bool:
+        """Say whether word `i` belongs to the chunk before it, whose last noun is `head`, or -1."""
+        tag, before = self.tags[i], self.tags[i - 1] if i else ""
+        if tag in _NOUN or (tag == "POS" and head == i - 1 and i + 1 < len(self.tags)):
+            return True
+        if head >= 0 and (tag in ("DT", "PRP$", "PDT") or (before != "POS" and not self._noun_follows(i))):
+            return False
+        if tag == "CC":
+            joined = {before, *self.tags[i + 1 : i + 2]} <= {"JJ", "CD", "VBN"}
+            return joined and self._noun_follows(i + 1)
+        return self._noun_follows(i) if tag in ("VBN", "VBG") else tag in _INSIDE
 
     def _noun_follows(self, i: int) -> bool:
         """Say whether word `i` modifies: only modifiers and then a noun follow, no determiner."""
