@@ -1,6 +1,7 @@
 """Refiners side by side: the same images, seeds and steps, one table in the form of the paper's Table 2."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from grefine.errors import ConfigError
@@ -114,7 +115,7 @@ def compare_refiners(
         used_in_loop={*used_in_loop, *(name for method in made.values() for name in steered_by(method.values()))},
         allow_noncommercial=allow_noncommercial,
     )
-    result = Comparison(**vars(judged) | {"failed": failed | dict(judged.failed)})
+    result = replace(Comparison(**vars(judged)), failed=failed | dict(judged.failed))
     write_comparison(result, out, report=report)
     return result
 
