@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from grefine.errors import ConfigError, GRefineError, ImageError, in_words
 from grefine.evaluate.analysis import analyse
+from grefine.evaluate.judges import choose
 from grefine.evaluate.pairs import Prompting, some_names
 from grefine.evaluate.results import Judged
 from grefine.evaluate.tables import NOISE, ScoreRow, Values, values_of, write_rows
@@ -21,6 +23,7 @@ from grefine.scorers import fidelity
 from grefine.scorers.cache import ScoreCache, score_key
 from grefine.scorers.files import Task, foreign_among, judge_pictures
 from grefine.scorers.noise import PROBES
+from grefine.scorers.protocol import Scorer
 from grefine.scorers.resolve import Judge
 from grefine.types import MetricSpec
 
@@ -42,19 +45,21 @@ class Item:
 def judge_stages(
     files: Mapping[str, Mapping[str, Path]],
     prompting: Prompting,
-    judges: Sequence[Judge],
-    unavailable: Mapping[str, str],
+    metrics: Sequence[str | Scorer],
     *,
     out: Path | None,
     noise_images: int,
     seed: int,
     force: bool,
     progress: Progress | None,
+    notes: Iterable[str],
+    **how: Any,
 ) -> Judged:
     """Score stage → image → file by every judge, and analyse every stage against the first.
 
-    An image that cannot be read at every stage is left out.
+    An image that cannot be read at every stage is left out. `how` is as for `choose`.
     """
+    judges, silent = choose(metrics, **how)
     baseline, *others = files
     items = [
         Item(image, stage, path, content_hash(path), prompting.prompts.get(image) or None)
@@ -62,7 +67,7 @@ def judge_stages(
         for image, path in paths.items()
     ]
     unreadable: dict[str, str] = {}
-    silent, notes, forced = dict(unavailable), list(prompting.notes), ""
+    notes, forced = [*notes, *prompting.notes], ""
     with ScoreCache(None if out is None else out / "scores.jsonl") as cache:
         for item in items:
             key = f"readable:{item.content}"

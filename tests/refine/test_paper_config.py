@@ -171,9 +171,9 @@ def test_a_wrong_reading_is_told(text, sentence):
         changed_settings("default", [f"reading={text}"])
 
 
-def test_another_parser_reads_the_prompt(pipe, monkeypatch):
-    from grefine.text import parse as parsing
-    from grefine.text.backend import Analysis
+def test_another_parser_reads_the_prompt(pipe):
+    from grefine.text.backend import Analysis, register_backend
+    from grefine.text.nltk_backend import NltkBackend
 
     class One:
         name = "nltk"
@@ -181,6 +181,9 @@ def test_another_parser_reads_the_prompt(pipe, monkeypatch):
         def analyse(self, words):
             return Analysis(["NOUN"] * len(words), [-1] * len(words), ["root"] * len(words))
 
-    monkeypatch.setitem(parsing.load_backend.__globals__["_loaded"], "nltk", One())
-    out = pipe("red ball", example("02_clean"), config={"reading": "grefine, parser=nltk"}, plan_only=True)
+    register_backend("nltk", One)
+    try:
+        out = pipe("red ball", example("02_clean"), config={"reading": "grefine, parser=nltk"}, plan_only=True)
+    finally:
+        register_backend("nltk", NltkBackend)
     assert [one.phrase.noun for one in out.results[0].alignment.phrases] == ["red", "ball"]
