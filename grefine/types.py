@@ -27,6 +27,8 @@ Axis = Literal["perceptual", "alignment"]
 AXES: tuple[Axis, ...] = ("perceptual", "alignment")
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom exclusive, as PIL counts."""
+Weights = tuple[tuple[int, int, float], ...]
+"""(start, end, weight) over the characters of a prompt; words that are not named weigh 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +217,8 @@ class RepairPlan:
     """`(H, W)` bool, True = repaint."""
     regions: tuple[Region, ...]
     prompt: str
-    token_weights: tuple[tuple[int, int, float], ...] = ()
-    """Emphasis as (start, end, weight) over the characters of `prompt` (Eq. 7)."""
+    token_weights: Weights = ()
+    """Emphasis over the characters of `prompt` (Eq. 7)."""
     note: str = ""
     """Why nothing is planned, or what was left out (too small, too many, too large an area)."""
     restore: bool = False

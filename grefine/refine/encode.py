@@ -12,8 +12,8 @@ from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
-from grefine.refine.emphasis import Weights
 from grefine.refine.job import Job
+from grefine.types import Weights
 
 MOST_CHUNKS = 4
 """Chunks of a prompt that are shown to the denoiser; each costs it one more text length of attention."""

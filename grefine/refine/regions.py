@@ -91,6 +91,16 @@ def union(boxes: Sequence[Box]) -> Box:
     return min(lefts), min(tops), max(rights), max(bottoms)
 
 
+def area(box: Box) -> int:
+    """Return how many pixels a box holds."""
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def widest(box: Box) -> int:
+    """Return the longer side of a box."""
+    return max(box[2] - box[0], box[3] - box[1])
+
+
 def bounds(mask: np.ndarray) -> Box:
     """Return the tightest box round a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

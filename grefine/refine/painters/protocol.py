@@ -13,10 +13,10 @@ from torch import Tensor
 
 from grefine.refine.composite import resize
 from grefine.refine.denoise import Watch
-from grefine.refine.emphasis import Weights
 from grefine.refine.job import Job
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.settings import PLAIN, UNetTraits
+from grefine.types import Weights
 
 
 @dataclass(frozen=True)
