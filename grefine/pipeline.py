@@ -377,7 +377,9 @@ class GRefinePipeline(
         by_another = mending is not None and not isinstance(mending, str)
         first, second = settings.steps(other and other.steps, asked or by_another)
         scale = None if other is None else settings.guidance_scale
-        painting = Painting(self, self._watch, first, settings.batch_size, guidance=scale, negative=negative)
+        painting = Painting(
+            self, self._watch, steps=first, batch_size=settings.batch_size, guidance=scale, negative=negative
+        )
         sdxl = None
         if self.unet is not None:
             lora = (given["cross_attention_kwargs"] or {}).get("scale")
@@ -385,7 +387,11 @@ class GRefinePipeline(
             words = Words(self.encode_prompt, self._guidance_scale > 1.0, *told)
             own = {"side": self.own_side, "multiple": latent_multiple(self), "traits": traits}
             noise = given["latents"]
-            sdxl = SDXLPainter(pipe=self, painting=painting, words=words, steer=self._steering, noise=noise, **own)
+
+            def steer(weights: Mapping[str, float], prompts: Sequence[str]) -> Steering:
+                return Steering(self.read_guidance(weights), prompts)
+
+            sdxl = SDXLPainter(pipe=self, painting=painting, words=words, steer=steer, noise=noise, **own)
         stage1 = other or sdxl
         assert stage1 is not None  # a pipeline without either was refused before
         room = settings.batch_size * stage1.side**2
@@ -394,7 +400,9 @@ class GRefinePipeline(
         stage2 = choose_restorer(named, stage1, sdxl, self._refiner, second)
         if stage2 is not None:
             # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
-            stage2 = stage2.at(replace(painting, steps=second, guidance=stage2.unguided, max_batch_pixels=2 * room))
+            stage2 = stage2.at(
+                replace(painting, stage="restore", steps=second, guidance=stage2.unguided, max_batch_pixels=2 * room)
+            )
         return stage1, stage2
 
     def explain(
@@ -514,9 +522,6 @@ class GRefinePipeline(
         wants_words = any(name.replace("_", "-").lower() == "moe-agiqa" for name in weights)
         tokenizer = component_tokenizer(self, "moe_agiqa") if wants_words and self.moe_agiqa is not None else None
         return Guidance(weights, self.mdiqa, self.moe_agiqa, tokenizer)
-
-    def _steering(self, weights: Mapping[str, float], prompts: Sequence[str]) -> Steering:
-        return Steering(self.read_guidance(weights), prompts)
 
     def _judges(self, scorers: Sequence[str | AnyJudge] | None, guides: Sequence[Guidance]) -> list[Scorer]:
         """Return a caller's judges, or those of this pipeline that did not steer; say which axis loses its last."""

@@ -136,7 +136,7 @@ def draw_tries(
     `pasted` gives the whole picture with a crop's repaint in it.
     """
     if chooser.tries == 1:
-        return painter(crops, "repaint")
+        return painter(crops)
 
     def draw(numbers: Sequence[range]) -> list[list[Painted]]:
         """Draw the tries of these numbers, 0 with the crop's own seed, all of them in one call of the painter."""
@@ -145,7 +145,7 @@ def draw_tries(
             for crop, own in zip(crops, numbers, strict=True)
             for number in own
         ]
-        done = iter(painter(asked, "repaint"))
+        done = iter(painter(asked))
         return [[next(done) for _ in own] for own in numbers]
 
     def rated(crop: CropJob, tries: Sequence[Painted]) -> np.ndarray:

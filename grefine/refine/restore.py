@@ -41,9 +41,8 @@ class CallableRestorer(Painter):
     function: Restore
     sees_source: bool = True
 
-    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def draw(self, crops: Sequence[CropJob]) -> list[Painted]:
         """Hand over one picture after the other."""
-        del stage
         done = []
         for crop in crops:
             generator = torch.Generator().manual_seed(crop.seed)
@@ -163,7 +162,7 @@ def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> li
                 for left, top, right, bottom in boxes[-1]
             ]
         )
-    painted = iter(restorer([crop for own in crops for crop in own], "restore"))
+    painted = iter(restorer([crop for own in crops for crop in own]))
     tile = None if exact else restorer.side
     return [
         _joined(job, views, own, [next(painted) for _ in own], tile)

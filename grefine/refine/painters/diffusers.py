@@ -65,12 +65,12 @@ class DiffusersPainter(Painter):
             found.append(f"{self.name} takes no negative prompt here: it is dropped.")
         return found
 
-    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def draw(self, crops: Sequence[CropJob]) -> list[Painted]:
         """Call the pipeline."""
         if self.painting.pipe.interrupt:
             return [Painted(crop.pixels, lost="the call was interrupted.") for crop in crops]
-        with turn_of(self.pipe), _progress_of(self.painting.pipe, self.pipe, stage), torch.no_grad():
-            output = self.pipe(**self._call(crops, stage))
+        with turn_of(self.pipe), _progress_of(self.painting, self.pipe), torch.no_grad():
+            output = self.pipe(**self._call(crops))
         flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(crops)
         if len(output.images) != len(crops):
             lost = f"{self.name} gave back {len(output.images)} pictures for {len(crops)} crops."
@@ -83,7 +83,7 @@ class DiffusersPainter(Painter):
             for image, crop, bad in zip(output.images, crops, flagged, strict=True)
         ]
 
-    def _call(self, crops: Sequence[CropJob], stage: str) -> dict[str, Any]:
+    def _call(self, crops: Sequence[CropJob]) -> dict[str, Any]:
         asked, accepted = self.painting, self._parameters
         cell = int(getattr(self.pipe, "vae_scale_factor", 8)) * self.family.cell
         (height, width), strength = crops[0].size, crops[0].strength
@@ -111,7 +111,7 @@ class DiffusersPainter(Painter):
 
             def after_step(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
                 del index
-                changed = watch.after_step(owner, stage, timestep, dict(tensors))
+                changed = watch.after_step(owner, asked.stage, timestep, dict(tensors))
                 if owner.interrupt:
                     pipe._interrupt = True
                 return changed
@@ -301,10 +301,10 @@ def _mask(crop: CropJob, cell: int) -> Image.Image:
 
 
 @contextmanager
-def _progress_of(owner: Any, pipe: Any, stage: str) -> Iterator[None]:
+def _progress_of(painting: Painting, pipe: Any) -> Iterator[None]:
     """Let a pipeline count its steps on our bar."""
     before = getattr(pipe, "_progress_bar_config", None)
-    pipe._progress_bar_config = {"desc": stage, **getattr(owner, "_progress_bar_config", {})}
+    pipe._progress_bar_config = {"desc": painting.stage, **getattr(painting.pipe, "_progress_bar_config", {})}
     try:
         yield
     finally:

@@ -39,7 +39,7 @@ class SDXLPainter(Painter):
         likes = tuple(sorted(crop.job.plan.guidance.items()))
         return crop.size, crop.strength, words, crop.source_visible, crop.repair_in_place, likes
 
-    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def draw(self, crops: Sequence[CropJob]) -> list[Painted]:
         """Denoise crops and decode them."""
         height, width = crops[0].size
         images = torch.stack([to_tensor(resize(crop.pixels, height, width)) for crop in crops])
@@ -52,7 +52,7 @@ class SDXLPainter(Painter):
             strength=crops[0].strength,
             steps=self.traits.steps_for(self.painting.steps, in_place),
             seeds=[crop.seed for crop in crops],
-            stage=stage,
+            stage=self.painting.stage,
             source_visible=crops[0].source_visible,
             steps_mode=self.traits.steps_mode,
             guidance=1.0 if in_place else self.painting.guidance,
