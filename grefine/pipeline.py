@@ -36,7 +36,7 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.models.reward import RewardModel
 from grefine.refine.candidates import open_chooser
 from grefine.refine.denoise import TENSORS, Watch, latent_multiple
-from grefine.refine.encode import GivenEmbeddings, PromptEncoding, Words
+from grefine.refine.encode import GivenEmbeddings, PromptEncoding
 from grefine.refine.explain import explain_result, memory_estimate
 from grefine.refine.follow import follow_plans, made_for, read_plans, seeds_of, stamped
 from grefine.refine.guard import Panel
@@ -382,16 +382,19 @@ class GRefinePipeline(
         )
         sdxl = None
         if self.unet is not None:
-            lora = (given["cross_attention_kwargs"] or {}).get("scale")
-            told = painting.negative_of, embeds, lora, given["clip_skip"]
-            words = Words(self.encode_prompt, self._guidance_scale > 1.0, *told)
-            own = {"side": self.own_side, "multiple": latent_multiple(self), "traits": traits}
-            noise = given["latents"]
-
-            def steer(weights: Mapping[str, float], prompts: Sequence[str]) -> Steering:
-                return Steering(self.read_guidance(weights), prompts)
-
-            sdxl = SDXLPainter(pipe=self, painting=painting, words=words, steer=steer, noise=noise, **own)
+            sdxl = SDXLPainter(
+                side=self.own_side,
+                multiple=latent_multiple(self),
+                traits=traits,
+                painting=painting,
+                pipe=self,
+                guided=self._guidance_scale > 1.0,
+                given=embeds,
+                lora_scale=(given["cross_attention_kwargs"] or {}).get("scale"),
+                clip_skip=given["clip_skip"],
+                steer=lambda weights, prompts: Steering(self.read_guidance(weights), prompts),
+                noise=given["latents"],
+            )
         stage1 = other or sdxl
         assert stage1 is not None  # a pipeline without either was refused before
         room = settings.batch_size * stage1.side**2

@@ -1,7 +1,5 @@
 """More tries at a region where they pay, and the judge that takes the best of them; it does not decide afterwards."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

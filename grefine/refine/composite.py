@@ -1,7 +1,5 @@
 """Put repainted pixels back: only inside the mask, in the colours of their surroundings, without a seam."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Follow a plan that was made before and perhaps changed by a person, in place of planning anew."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace

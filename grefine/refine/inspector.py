@@ -1,7 +1,5 @@
 """Look at pictures as a refinement would, and change nothing: no diffusion model is loaded for it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

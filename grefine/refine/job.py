@@ -1,7 +1,5 @@
 """One image on its way through the pipeline: what came in, what was found, and every candidate for what goes out."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The last step: which candidate of every image is kept, and the latents behind it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """From maps to a plan: what is repainted, how strongly, as what, and why."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Stage 1: repaint the planned regions, each at the model's working size, equal crops together. (Eq. 9, first line)"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

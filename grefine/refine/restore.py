@@ -1,7 +1,5 @@
 """Stage 2: mild restoration of the whole picture, or of its repaired places alone. (Eq. 9, second line)"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

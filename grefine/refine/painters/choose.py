@@ -1,7 +1,5 @@
 """From what a caller names, or has loaded, to a painter; and what a painter changes in the settings of a call."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

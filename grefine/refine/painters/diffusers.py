@@ -1,7 +1,5 @@
 """Any loaded pipeline of diffusers as painter: inpainting, or image-to-image whose result counts under the mask."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence

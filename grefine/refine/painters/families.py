@@ -1,7 +1,5 @@
 """The table of families of diffusers' pipelines, one record each; docs/painters.md says whence its numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal

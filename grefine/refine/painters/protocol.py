@@ -1,7 +1,5 @@
 """What every painter is given and gives back: crops with masks, words, strengths and seeds in; crops out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
