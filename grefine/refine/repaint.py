@@ -60,7 +60,7 @@ def region_crops(job: Job, painter: Painter, config: RefineConfig) -> list[CropJ
                 working_size(*region.mask.shape, painter.side, painter.multiple),
                 region.prompt,
                 region.strength,
-                derive(job.seed, "repaint", *region.box),
+                derive(job.own_seed, "repaint", *region.box),
                 region_weights(region, job.plan, config.emphasis),
                 visible,
                 in_place,

@@ -152,7 +152,7 @@ def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> li
                     working_size(bottom - top, right - left, restorer.side, restorer.multiple),
                     words,
                     config.delta,
-                    derive(job.seed, "restore", left, top, right, bottom),
+                    derive(job.own_seed, "restore", left, top, right, bottom),
                     job.plan.token_weights if words == job.plan.prompt else (),
                     source_visible=in_sight,
                     repair_in_place=in_sight,
