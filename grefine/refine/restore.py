@@ -10,18 +10,17 @@ import torch
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, nearest
-from grefine.refine.composite import fade_out, local_change, match_low_frequencies, paste, rounded
+from grefine.refine.composite import fade_out, join_tiles, local_change, match_low_frequencies, paste, rounded
 from grefine.refine.guard import Panel, decide
 from grefine.refine.job import Job, timed
 from grefine.refine.maps import MapDrawer
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.painters.sdxl import SDXLPainter
 from grefine.refine.plan import with_overrides
-from grefine.refine.regions import working_size
+from grefine.refine.regions import tile_boxes, working_size
 from grefine.refine.repaint import FEATHER
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
-from grefine.refine.tiles import join, tile_boxes
 from grefine.scorers.noise import INVISIBLE
 from grefine.types import Box
 
@@ -180,7 +179,7 @@ def _joined(
     side = tile if len(crops) > 1 else None
     matched = [match_low_frequencies(one.pixels, crop.pixels, side) for one, crop in zip(painted, crops, strict=True)]
     if tile is not None:
-        pixels = join(job.pixels.shape, list(zip(boxes, matched, strict=True)))
+        pixels = join_tiles(job.pixels.shape, list(zip(boxes, matched, strict=True)))
     else:
         pixels = job.current.astype(np.float32)
         for crop, region in zip(matched, job.plan.regions, strict=True):
