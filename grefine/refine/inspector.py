@@ -75,7 +75,8 @@ class Inspector:
         self.settings = resolve(given, index.get("refine_defaults") or {}, {})
         self.traits = traits_of_call(unet_traits(index.get("unet_traits")), given, asked_steps=False)
         painter = index.get("painter") or {}
-        family, side = family_named(str(painter.get("class"))), index.get("working_size") or painter.get("side")
+        family = family_named(painter["class"]) if painter.get("class") else None
+        side = index.get("working_size") or painter.get("side")
         if family is not None:
             self.traits, side = UNetTraits(strengths=family.strengths), side or family.side
         elif not side:

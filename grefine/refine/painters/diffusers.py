@@ -16,7 +16,7 @@ from torch import Tensor
 from grefine.errors import ConfigError
 from grefine.refine.composite import resize, resize_mask, rounded
 from grefine.refine.denoise import snap_mask
-from grefine.refine.painters.families import FAMILIES, Family, family_named
+from grefine.refine.painters.families import Family, families, family_named
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.painters.protocol import CropJob, Painted, Painter, Painting
 from grefine.refine.settings import UNetTraits
@@ -262,7 +262,7 @@ def _assume(pipe: Any) -> tuple[Family, str]:
     name = type(pipe).__name__
     parameters = inspect.signature(pipe.__call__).parameters
     if not {"prompt", "image"} <= parameters.keys() or "control_image" in parameters:
-        known = ", ".join(family.classes[0] for family in FAMILIES)
+        known = ", ".join(family.classes[0] for family in families())
         raise ConfigError(
             f"{name} cannot inpaint: its call takes no prompt and image alone. Load one that does: {known}."
         )
