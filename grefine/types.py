@@ -31,6 +31,12 @@ Weights = tuple[tuple[int, int, float], ...]
 """(start, end, weight) over the characters of a prompt; words that are not named weigh 1."""
 
 
+def place_of(box: Box) -> tuple[slice, slice]:
+    """Return where a box lies in an array `(H, W, ...)`."""
+    left, top, right, bottom = box
+    return slice(top, bottom), slice(left, right)
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """One word of a cleaned prompt."""
@@ -205,8 +211,7 @@ class Region:
     @property
     def place(self) -> tuple[slice, slice]:
         """Where the crop lies in an array `(H, W, ...)`."""
-        left, top, right, bottom = self.box
-        return slice(top, bottom), slice(left, right)
+        return place_of(self.box)
 
 
 @dataclass(frozen=True, slots=True)

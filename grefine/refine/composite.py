@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter, uniform_filter
 from torch import Tensor
 
-from grefine.types import Box
+from grefine.types import Box, place_of
 
 GRAIN = 0.03
 """Share of the longer side over which changes are averaged and blended."""
@@ -103,10 +103,10 @@ def join_tiles(shape: tuple[int, ...], tiles: Sequence[tuple[Box, np.ndarray]]) 
         return tiles[0][1]
     total = np.zeros(shape, dtype=np.float64)
     weight = np.zeros((*shape[:2], 1), dtype=np.float64)
-    for (left, top, right, bottom), tile in tiles:
-        tent = _tent(bottom - top)[:, None, None] * _tent(right - left)[None, :, None]
-        total[top:bottom, left:right] += tent * tile
-        weight[top:bottom, left:right] += tent
+    for box, tile in tiles:
+        tent = _tent(tile.shape[0])[:, None, None] * _tent(tile.shape[1])[None, :, None]
+        total[place_of(box)] += tent * tile
+        weight[place_of(box)] += tent
     return (total / weight).astype(np.float32)
 
 

@@ -29,7 +29,18 @@ from grefine.refine.regions import (
 )
 from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.refine.strength import one_strength, region_strength
-from grefine.types import AlignmentMap, Box, ParsedPrompt, Phrase, QualityMap, Region, RegionKind, RepairPlan, Weights
+from grefine.types import (
+    AlignmentMap,
+    Box,
+    ParsedPrompt,
+    Phrase,
+    QualityMap,
+    Region,
+    RegionKind,
+    RepairPlan,
+    Weights,
+    place_of,
+)
 
 DIFFUSE = "No single place is bad enough to be repainted."
 COVERED = 0.5
@@ -235,9 +246,8 @@ class Planner:
             strength = min(strength, traits.strength)
         if by_hand:
             kind, reason = "user", "You marked this place."
-        left, top, right, bottom = box
         prompt = region_prompt(found.parsed.text if found.parsed else "", shown, phrase_first=not config.literal)
-        return Region(box, part[top:bottom, left:right], prompt, strength, kind, reason, tuple(asked), not asked)
+        return Region(box, part[place_of(box)], prompt, strength, kind, reason, tuple(asked), not asked)
 
 
 def with_overrides(calibration: Calibration, config: RefineConfig) -> Calibration:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.ndimage import distance_transform_edt, find_objects, label
 
-from grefine.types import Box
+from grefine.types import Box, place_of
 
 LARGEST_CROP = 1.5
 """How many working sides a crop may measure where its pieces would cost more than the whole."""
@@ -41,14 +41,12 @@ class MaskPart:
 
     def total(self, values: np.ndarray) -> float:
         """Return the sum of a map `(H, W)` over the place."""
-        left, top, right, bottom = self.box
-        return float(values[top:bottom, left:right][self.inside].sum())
+        return float(values[place_of(self.box)][self.inside].sum())
 
     def draw(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return the place as a mask of the picture's `(H, W)`."""
-        left, top, right, bottom = self.box
         mask = np.zeros(shape, dtype=bool)
-        mask[top:bottom, left:right] = self.inside
+        mask[place_of(self.box)] = self.inside
         return mask
 
 
