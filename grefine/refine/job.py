@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,9 +81,10 @@ class Job(RefineResult):
     @property
     def result(self) -> RefineResult:
         """The record of everything that is known about the image."""
-        known = {one.name: getattr(self, one.name) for one in fields(RefineResult)}
-        found = {"moved": changed_share(self.pixels, self.output), "forced": bool(self.foreign)}
-        return RefineResult(**known | found | {"timings": dict(self.timings)})
+        known: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(RefineResult)}
+        known["moved"] = changed_share(self.pixels, self.output)
+        known |= {"forced": bool(self.foreign), "timings": dict(self.timings)}
+        return RefineResult(**known)
 
 
 def open_jobs(
