@@ -1,7 +1,5 @@
 """More tries at a region where they pay, and the judge that takes the best of them; it does not decide afterwards."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -154,7 +152,7 @@ def draw_tries(
     `pasted` gives the whole picture with a crop's repaint in it.
     """
     if chooser.tries == 1:
-        return painter(crops, "repaint")
+        return painter(crops)
 
     def draw(numbers: Sequence[range]) -> list[list[Painted]]:
         """Draw the tries of these numbers, 0 with the crop's own seed, all of them in one call of the painter."""
@@ -163,7 +161,7 @@ def draw_tries(
             for crop, own in zip(crops, numbers, strict=True)
             for number in own
         ]
-        done = iter(painter(asked, "repaint"))
+        done = iter(painter(asked))
         return [[next(done) for _ in own] for own in numbers]
 
     def pictures(crop: CropJob, tries: Sequence[Painted]) -> list[np.ndarray]:

@@ -1,7 +1,5 @@
 """What a caller may pass as images, masks and prompts, and what is made of it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,12 +1,10 @@
 """Draw the maps of pictures, whoever provides them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -63,7 +61,7 @@ class MapDrawer:
         quality: QualityProvider | None,
         alignment: AlignmentProvider | None,
         phrase_judge: str = "clip",
-    ) -> MapDrawer:
+    ) -> Self:
         """Put what a caller gives in the place of our maps; a text that is no path names a provider."""
         device = str(pq.clip.device)
         given = [_opened("quality", quality, device), _opened("alignment", alignment, device)]
