@@ -36,12 +36,12 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
     cells = []
     for name in ("sd15", "z-image") if quick else [name for name in ALL if name != "qwen-image-edit"]:
         painter, crops = ready(name)
-        given = painter._call(crops, "repaint")
-        painter(crops, "repaint")
+        given = painter._call(crops)
+        painter(crops)
         pipe = painter.pipe
 
         def ours(painter: DiffusersPainter = painter, crops: list[CropJob] = crops) -> object:
-            return painter(crops, "repaint")
+            return painter(crops)
 
         @torch.no_grad()
         def bare(pipe: object = pipe, given: dict = given) -> object:

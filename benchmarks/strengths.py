@@ -25,7 +25,7 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein_inpaint import compute_empir
 from benchmarks.toy_painters import build
 from grefine.errors import ConfigError
 from grefine.refine.painters.diffusers import executed, painter_of
-from grefine.refine.painters.families import FAMILIES
+from grefine.refine.painters.families import families
 from grefine.refine.strength import choose_timesteps
 
 SDXL = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
@@ -99,7 +99,7 @@ def flow_table() -> list[str]:
     lines = ["| family | steps | " + " | ".join(f"{strength:g}" for strength in FLOW_STRENGTHS) + " |"]
     lines.append("| --- | ---: |" + " ---: |" * len(FLOW_STRENGTHS))
     for name in FLOWS:
-        family = next(one for one in FAMILIES if one.name == name)
+        family = next(one for one in families() if one.name == name)
         for steps in dict.fromkeys(family.distilled or family.steps):
             noises = [flow_noise(name, steps, strength) for strength in FLOW_STRENGTHS]
             lines.append(f"| {name} | {steps} | " + " | ".join(f"{noise:.2f}" for noise in noises) + " |")

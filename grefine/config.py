@@ -146,6 +146,9 @@ def _coerce(value: Any, hint: Any, where: str) -> Any:
                 return _coerce(value, option, where)
             except ConfigError:
                 continue
+        given = [option for option in args if option is not type(None)]
+        if len(given) == 1 and typing.get_origin(given[0]) is typing.Literal:
+            return _coerce(value, given[0], where)  # its sentence names the nearest word
         raise ConfigError(f"{where} must be {spoken(hint)}, not {_SHOWN.repr(value)}.")
     if origin is typing.Literal:
         if value not in args:

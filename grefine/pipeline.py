@@ -34,37 +34,21 @@ from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.models.pq_prompts import PQPrompts
 from grefine.models.reward import RewardModel
+from grefine.refine import inputs
 from grefine.refine.candidates import open_chooser
 from grefine.refine.denoise import TENSORS, Watch, latent_multiple
-from grefine.refine.encode import GivenEmbeddings, PromptEncoding, Words
+from grefine.refine.encode import GivenEmbeddings, PromptEncoding
 from grefine.refine.explain import explain_result, memory_estimate
 from grefine.refine.follow import follow_plans, made_for, read_plans, seeds_of, stamped
 from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering, taken_axes
-from grefine.refine.inputs import (
-    KINDS,
-    ImageInput,
-    check_call,
-    check_types,
-    check_words,
-    read_masks,
-    read_pictures,
-    read_prompts,
-    resize_picture,
-    write_images,
-)
+from grefine.refine.inputs import ImageInput
 from grefine.refine.job import open_jobs
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps, guesses
 from grefine.refine.outcome import keep_best, latents_of
-from grefine.refine.painters.choose import (
-    Chosen,
-    describe_painter,
-    open_painter,
-    painter_settings,
-    refuse_foreign,
-    with_dropped,
-)
+from grefine.refine.painters import choose
+from grefine.refine.painters.choose import Chosen, open_painter
 from grefine.refine.painters.protocol import Painter, Painting
 from grefine.refine.painters.sdxl import SDXLPainter, check_family
 from grefine.refine.plan import Planner
@@ -295,24 +279,26 @@ class GRefinePipeline(
             ConfigError: thresholds that nobody measured would cut the mask.
         """
         given = locals()
-        check_types({name: given[name] for name in KINDS})
+        inputs.check_types({name: given[name] for name in inputs.KINDS})
         other, wanted = self._painter_of_call(painter), read_settings(config)
         shown = self._callback_tensor_inputs if other is None else tuple(callback_on_step_end_tensor_inputs)
         most = STRENGTH_CAP if other is None else 1.0
-        check_call(output_type, strength, callback_on_step_end_tensor_inputs, shown, most)
+        inputs.check_call(output_type, strength, callback_on_step_end_tensor_inputs, shown, most)
         mending: Any = self._restorer if restorer is None and wanted.restorer is None else restorer
         mending = open_painter(mending) if isinstance(mending, DiffusionPipeline) else mending
         # A call's arguments win over its configuration, and that over what the pipeline prefers.
         overrides = {name: given[name] for name in ("guidance_scale", "preserve", "guard", "candidates")}
         overrides |= {"total_steps": num_inference_steps, "guidance": None if guidance is None else dict(guidance)}
         overrides["restorer"] = mending if mending is None or isinstance(mending, str) else "inpaint"  # it has steps
-        settings = painter_settings(wanted, self.config.refine_defaults or {}, overrides, other, painter is None)
-        pictures = [resize_picture(picture, height, width) for picture in read_pictures(image)]
+        settings = choose.painter_settings(
+            wanted, self.config.refine_defaults or {}, overrides, other, painter is None
+        )
+        pictures = [inputs.resize_picture(picture, height, width) for picture in inputs.read_pictures(image)]
         plans = read_plans(plan, len(pictures), mask_image, strength)
         steered = [one for one in [settings.guidance, *(each.guidance for each in plans if each)] if one]
         steered = steered[:1] if settings.guidance else steered
         foreign = {name: given[name] for name in FOR_SDXL} | {"guidance": steered or None}
-        refuse_foreign(other, foreign | {"output_type='latent'": True if output_type == "latent" else None})
+        choose.refuse_foreign(other, foreign | {"output_type='latent'": True if output_type == "latent" else None})
         self._cross_attention_kwargs, self._interrupt = cross_attention_kwargs, False
         self._guidance_scale = settings.guidance_scale or 1.0
         self._watch = Watch(callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
@@ -329,12 +315,12 @@ class GRefinePipeline(
         stage1, stage2 = self._stages(settings, other, mending, embeds, given)
 
         generator = seeds_of(plans) if generator is None else generator
-        check_words(prompt, prompt_embeds, negative_prompt, len(pictures))
+        inputs.check_words(prompt, prompt_embeds, negative_prompt, len(pictures))
         domain = domain_of(self)
         if domain is not None and not force:
             domain.demand(Image.fromarray(picture.pixels) for picture in pictures)
-        prompts = read_prompts(prompt, len(pictures))
-        masks = read_masks(mask_image, pictures)
+        prompts = inputs.read_prompts(prompt, len(pictures))
+        masks = inputs.read_masks(mask_image, pictures)
         jobs = open_jobs(pictures, prompts, masks, num_images_per_prompt, generator, domain, settings.readings)
         automatic = [job for job in jobs if job.user_mask is None and not (plans and plans[job.row])]
         if automatic and not force and guesses(self.config.calibration, settings, quality_map, alignment_map):
@@ -347,7 +333,7 @@ class GRefinePipeline(
         jobs = draw_maps(jobs, maps)
         jobs = follow_plans(jobs, plans, planner, made_by) if plans else planner(jobs)
         jobs = [replace(job, plan=replace(job.plan, guidance=settings.guidance or job.plan.guidance)) for job in jobs]
-        jobs = with_dropped(jobs, other and stage1)
+        jobs = choose.with_dropped(jobs, other and stage1)
         if plan_only:
             jobs = jobs if plans else stamped(jobs, settings, made_by)
         else:
@@ -359,7 +345,7 @@ class GRefinePipeline(
         if output_type == "latent":
             images = latents_of(jobs, self)
         else:
-            images = write_images([job.picture for job in jobs], [job.output for job in jobs], output_type)
+            images = inputs.write_images([job.picture for job in jobs], [job.output for job in jobs], output_type)
         results = [replace(job.result, painter=stage1.name) for job in jobs]
         return GRefineOutput(images=images, results=results) if return_dict else (images, results)
 
@@ -377,15 +363,24 @@ class GRefinePipeline(
         by_another = mending is not None and not isinstance(mending, str)
         first, second = settings.steps(other and other.steps, asked or by_another)
         scale = None if other is None else settings.guidance_scale
-        painting = Painting(self, self._watch, first, settings.batch_size, guidance=scale, negative=negative)
+        painting = Painting(
+            self, self._watch, steps=first, batch_size=settings.batch_size, guidance=scale, negative=negative
+        )
         sdxl = None
         if self.unet is not None:
-            lora = (given["cross_attention_kwargs"] or {}).get("scale")
-            told = painting.negative_of, embeds, lora, given["clip_skip"]
-            words = Words(self.encode_prompt, self._guidance_scale > 1.0, *told)
-            own = {"side": self.own_side, "multiple": latent_multiple(self), "traits": traits}
-            noise = given["latents"]
-            sdxl = SDXLPainter(pipe=self, painting=painting, words=words, steer=self._steering, noise=noise, **own)
+            sdxl = SDXLPainter(
+                side=self.own_side,
+                multiple=latent_multiple(self),
+                traits=traits,
+                painting=painting,
+                pipe=self,
+                guided=self._guidance_scale > 1.0,
+                given=embeds,
+                lora_scale=(given["cross_attention_kwargs"] or {}).get("scale"),
+                clip_skip=given["clip_skip"],
+                steer=lambda weights, prompts: Steering(self.read_guidance(weights), prompts),
+                noise=given["latents"],
+            )
         stage1 = other or sdxl
         assert stage1 is not None  # a pipeline without either was refused before
         room = settings.batch_size * stage1.side**2
@@ -394,7 +389,9 @@ class GRefinePipeline(
         stage2 = choose_restorer(named, stage1, sdxl, self._refiner, second)
         if stage2 is not None:
             # A guided step sees every crop twice, so stage 2, which is not guided, has room for twice the area.
-            stage2 = stage2.at(replace(painting, steps=second, guidance=stage2.unguided, max_batch_pixels=2 * room))
+            stage2 = stage2.at(
+                replace(painting, stage="restore", steps=second, guidance=stage2.unguided, max_batch_pixels=2 * room)
+            )
         return stage1, stage2
 
     def explain(
@@ -409,7 +406,7 @@ class GRefinePipeline(
     ) -> str:
         """Say in words what a call with these arguments would do, why, and how much memory it takes."""
         other, preferred = self._painter, self.config.refine_defaults or {}
-        settings = painter_settings(read_settings(config), preferred, {}, other, own=True)
+        settings = choose.painter_settings(read_settings(config), preferred, {}, other, own=True)
         maps: dict[str, Any] = {"quality_map": quality_map, "alignment_map": alignment_map}
         found = self(prompt, image, mask_image, settings, plan_only=True, force=force, **maps)
         calibrated = Calibration.of(self.config.calibration).calibrated
@@ -446,7 +443,7 @@ class GRefinePipeline(
         side = self.config.working_size if self.unet is None else None
         told: dict[str, Any] = {"painter_class": painter_class, "words": words, "arguments": arguments, "side": side}
         self._painter = None if painter is None else open_painter(painter, **told, **load)
-        self.register_to_config(painter=describe_painter(self._painter))
+        self.register_to_config(painter=choose.describe_painter(self._painter))
 
     def use_restorer(
         self,
@@ -514,9 +511,6 @@ class GRefinePipeline(
         wants_words = any(name.replace("_", "-").lower() == "moe-agiqa" for name in weights)
         tokenizer = component_tokenizer(self, "moe_agiqa") if wants_words and self.moe_agiqa is not None else None
         return Guidance(weights, self.mdiqa, self.moe_agiqa, tokenizer)
-
-    def _steering(self, weights: Mapping[str, float], prompts: Sequence[str]) -> Steering:
-        return Steering(self.read_guidance(weights), prompts)
 
     def _judges(self, scorers: Sequence[str | AnyJudge] | None, guides: Sequence[Guidance]) -> list[Scorer]:
         """Return a caller's judges, or those of this pipeline that did not steer; say which axis loses its last."""

@@ -27,6 +27,14 @@ Axis = Literal["perceptual", "alignment"]
 AXES: tuple[Axis, ...] = ("perceptual", "alignment")
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom exclusive, as PIL counts."""
+Weights = tuple[tuple[int, int, float], ...]
+"""(start, end, weight) over the characters of a prompt; words that are not named weigh 1."""
+
+
+def place_of(box: Box) -> tuple[slice, slice]:
+    """Return where a box lies in an array `(H, W, ...)`."""
+    left, top, right, bottom = box
+    return slice(top, bottom), slice(left, right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +211,7 @@ class Region:
     @property
     def place(self) -> tuple[slice, slice]:
         """Where the crop lies in an array `(H, W, ...)`."""
-        left, top, right, bottom = self.box
-        return slice(top, bottom), slice(left, right)
+        return place_of(self.box)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +222,8 @@ class RepairPlan:
     """`(H, W)` bool, True = repaint."""
     regions: tuple[Region, ...]
     prompt: str
-    token_weights: tuple[tuple[int, int, float], ...] = ()
-    """Emphasis as (start, end, weight) over the characters of `prompt` (Eq. 7)."""
+    token_weights: Weights = ()
+    """Emphasis over the characters of `prompt` (Eq. 7)."""
     note: str = ""
     """Why nothing is planned, or what was left out (too small, too many, too large an area)."""
     restore: bool = False

@@ -132,7 +132,7 @@ class TrueMaps(AQMap):
         bad = self.case.kind == "damage"
         quality = 1.0 - BAD * bad * _grid(self.case.place).draw()
         found = plans.Findings(QualityMap(quality, 0.2 if bad else 0.9), alignment, prompt)
-        return plans.plan_repair(found, RefineConfig(), HALF, side)
+        return plans.Planner(RefineConfig(), HALF, side).plan(found)
 
 
 def _spans(text: str, at: int) -> tuple[tuple[int, int], ...]:

@@ -31,7 +31,8 @@ def map(
     from grefine.errors import ImageError
     from grefine.indicators.draw import save, table
     from grefine.indicators.providers import maps_of, open_sources
-    from grefine.indicators.sources import ReadPicture, list_pictures, prompt_sources, read_pictures
+    from grefine.indicators.sources import list_pictures, prompt_sources
+    from grefine.io.images import read_image
     from grefine.refine.inspector import Inspector
     from grefine.refine.settings import changed_settings
     from grefine.resources import chosen_pipeline
@@ -41,32 +42,29 @@ def map(
     drawn = open_sources(quality_map, alignment_map, device or "cpu", allow_noncommercial)
     inspect = Inspector(pipeline, changed_settings(config, set_), device=device, calibration=calibration)
     domain, foreign, failed = inspect.domain, 0, 0
-    for found in read_pictures(pictures, sources):
-        if not isinstance(found, ReadPicture):
-            tell(f"{found[0].path}: {found[1]}")
-            failed += 1
-            continue
-        image = found.image.rgb
-        strange = domain is not None and domain.is_foreign(image)
-        foreign += strange
-        if strange and not force:
-            failed += 1
-            continue
+    for picture in pictures:
         try:
-            given = [maps_of(source, [found.picture.relative]) for source in drawn]
-            (seen,) = inspect([image], [found.prompt.prompt], *given, force=force)
+            read = read_image(picture.path)
+            image, asked = read.rgb, sources.find(read, picture.relative)
+            strange = domain is not None and domain.is_foreign(image)
+            foreign += strange
+            if strange and not force:
+                failed += 1
+                continue
+            given = [maps_of(source, [picture.relative]) for source in drawn]
+            (seen,) = inspect([image], [asked.prompt], *given, force=force)
         except ImageError as error:
-            tell(f"{found.picture.path}: {error}")
+            tell(f"{picture.path}: {error}")
             failed += 1
             continue
-        known = {"image": str(found.picture.path), "prompt": found.prompt.prompt, "prompt_from": found.prompt.origin}
+        known = {"image": str(picture.path), "prompt": asked.prompt, "prompt_from": asked.origin}
         known |= seen.to_dict()
-        place = out / found.picture.name
+        place = out / picture.name
         save(place.parent, place.name, image, seen.quality, seen.alignment, seen.plan.mask, known)
-        lines = [json.dumps(known, ensure_ascii=False)] if as_json else [str(found.picture.path), *table(known)]
+        lines = [json.dumps(known, ensure_ascii=False)] if as_json else [str(picture.path), *table(known)]
         echo("\n".join(lines))
-        if found.prompt.unsure:
-            tell(f"{found.picture.path}: {found.prompt.unsure}")
+        if asked.unsure:
+            tell(f"{picture.path}: {asked.unsure}")
     if domain is not None and foreign:
         tell(domain.told(foreign, len(pictures), force))
     if failed:

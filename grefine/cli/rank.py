@@ -75,10 +75,10 @@ def study(
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        tell(f"Stopped; {len(server.desk.journal)} answers are in '{server.desk.journal.path}'.")
+        tell(f"Stopped; {len(server.journal)} answers are in '{server.journal.path}'.")
     finally:
         server.server_close()
-        server.desk.journal.close()
+        server.journal.close()
 
 
 @rank.command()

@@ -30,7 +30,8 @@ def score(
     from grefine.cluster import Cluster, judging_on
     from grefine.indicators.sources import prompt_sources
     from grefine.scorers.files import score_files
-    from grefine.scorers.resolve import resolve_all, shown_as
+    from grefine.scorers.lar_iqa import shown_as
+    from grefine.scorers.resolve import resolve_all
 
     judges = resolve_all(
         metrics, weights=weights, pipeline=pipeline, device=device, allow_noncommercial=allow_noncommercial

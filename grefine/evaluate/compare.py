@@ -6,7 +6,7 @@ from pathlib import Path
 
 from grefine.errors import ConfigError
 from grefine.evaluate.baselines import Restore, Run, check_run
-from grefine.evaluate.judges import choose, steered_by, wanted_metrics
+from grefine.evaluate.judges import steered_by, wanted_metrics
 from grefine.evaluate.pairs import image_files, match_names, read_prompting
 from grefine.evaluate.refiner_runs import make_outputs
 from grefine.evaluate.results import ORIGINAL, Comparison
@@ -99,19 +99,23 @@ def compare_refiners(
     if len(shared) < len(originals):
         notes.append(f"Compared on the {len(shared)} of {len(originals)} images that every method has.")
     stages = {ORIGINAL: originals} | methods
-    files = {stage: {name: known[name] for name in shared} for stage, known in stages.items()}
-    chosen_judges, unavailable = choose(
+    judged = judge_stages(
+        {stage: {name: known[name] for name in shared} for stage, known in stages.items()},
+        prompting,
         wanted,
+        out=out,
+        noise_images=preset_noise if noise_images is None else noise_images,
+        seed=seed,
+        force=force,
+        progress=progress,
+        notes=notes,
         pipeline=pipeline,
         device=device,
         weights=weights,
         used_in_loop={*used_in_loop, *(name for method in made.values() for name in steered_by(method.values()))},
         allow_noncommercial=allow_noncommercial,
     )
-    how = {"noise_images": preset_noise if noise_images is None else noise_images, "seed": seed, "force": force}
-    judged = judge_stages(files, prompting, chosen_judges, unavailable, out=out, progress=progress, **how)
-    judged = replace(judged, failed=failed | dict(judged.failed), notes=(*notes, *judged.notes))
-    result = Comparison(**vars(judged))
+    result = replace(Comparison(**vars(judged)), failed=failed | dict(judged.failed))
     write_comparison(result, out, report=report)
     return result
 

@@ -43,10 +43,6 @@ class EvaluateConfig:
     description: str = ""
 
 
-def preset(name: str | Path) -> EvaluateConfig:
-    return load_config(config_file("evaluate", name), EvaluateConfig)
-
-
 def wanted_metrics(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[str | Scorer, ...], int]:
     """Return metric names (or scorers) and the number of noise images that `metrics` means.
 
@@ -64,7 +60,7 @@ def wanted_metrics(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[
             )
         metrics = Path(names[0])
     if isinstance(metrics, Path):
-        settings = preset(metrics)
+        settings = load_config(config_file("evaluate", metrics), EvaluateConfig)
         return settings.metrics, settings.noise_images
     return tuple(metrics), NOISE_IMAGES
 

@@ -1,7 +1,7 @@
 """The pages of an evaluation and of a comparison: what was found, in words and drawings, above the gallery."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,24 +82,26 @@ _WORDS = {
 def write_report(
     out: str | Path,
     images: Iterable[ReportImage],
-    text: ReportText | Callable[[], ReportText],
+    text: ReportText,
     *,
     analysis: Analysis,
     specs: Mapping[str, MetricSpec],
     change: Mapping[str, Mapping[str, float]] | None = None,
+    records: RefineRecords | None = None,
     inline_bytes: int = INLINE_BYTES,
 ) -> Path:
-    """Write `out/report.html` of one method and return its path."""
+    """Write `out/report.html` of one method and return its path; the images were read with `records`."""
 
     def told() -> ReportText:
         """Put the verdict on the page; a headline that the text brings stays."""
-        given = text() if callable(text) else text
+        other = records.strangers if records else 0
+        strange = [f"{other} refined image(s) {SOURCE_DIFFERS}."] if other else []
         return replace(
-            given,
-            headline=given.headline or headline(analysis),
-            tone=given.tone if given.headline else TONES[verdict_of(analysis)],
-            sentences=(*sentences(analysis), *given.sentences),
-            notes=(*given.notes, *analysis.notes),
+            text,
+            headline=text.headline or headline(analysis),
+            tone=text.tone if text.headline else TONES[verdict_of(analysis)],
+            sentences=(*sentences(analysis), *text.sentences),
+            notes=(*text.notes, *strange, *analysis.notes),
         )
 
     parts = [m for m in analysis.metrics if _is_part(m, analysis)]
@@ -137,14 +139,9 @@ def write_report(
 def write_method_page(
     result: Judged, method: str, out: Path, text: ReportText, change: Mapping[str, Mapping[str, float]]
 ) -> None:
-    records = RefineRecords()
-
-    def told() -> ReportText:
-        other = records.strangers
-        return replace(text, notes=(*text.notes, *([f"{other} refined image(s) {SOURCE_DIFFERS}."] if other else [])))
-
+    records, analysis = RefineRecords(), result.analyses[method]
     images = gallery_images(result, method, records)
-    write_report(out, images, told, analysis=result.analyses[method], specs=result.specs, change=change)
+    write_report(out, images, text, analysis=analysis, specs=result.specs, change=change, records=records)
 
 
 def write_joint_page(result: Comparison, out: Path, text: ReportText) -> None:

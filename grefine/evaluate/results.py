@@ -128,15 +128,11 @@ _FEW: dict[Verdict, str] = {"better": "It helped a few images", "worse": "It mad
 
 def verdict_of(analysis: Analysis) -> Verdict:
     """Return the overall verdict over both axes; an axis that nobody judged does not count."""
-    levels = {axis.level for axis in analysis.axes} - {"no evidence"}
-    if not levels:
-        return "no evidence"
+    levels = {"no evidence", *(axis.level for axis in analysis.axes)}
     if {"better", "worse"} <= levels:
         return "mixed"
-    for level in ("better", "worse", "unclear"):
-        if level in levels:
-            return level
-    return "no change"
+    order: tuple[Level, ...] = ("better", "worse", "unclear", "no change", "no evidence")
+    return next(level for level in order if level in levels)
 
 
 def headline(analysis: Analysis) -> str:

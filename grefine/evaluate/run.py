@@ -3,10 +3,9 @@
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from grefine.evaluate.judges import choose, steered_by, wanted_metrics
+from grefine.evaluate.judges import steered_by, wanted_metrics
 from grefine.evaluate.pairs import pair_folders, read_prompting
 from grefine.evaluate.results import Evaluation
 from grefine.evaluate.scoring import Progress, judge_stages
@@ -56,19 +55,23 @@ def evaluate_folders(
     noise_images = preset_noise if noise_images is None else noise_images
     pairing = pair_folders(before, after)
     prompting = read_prompting(pairing.before, prompts, group)
-    judges, unavailable = choose(
+    out = None if out is None else Path(out)
+    judged = judge_stages(
+        {BEFORE: pairing.before, AFTER: pairing.after},
+        prompting,
         wanted,
+        out=out,
+        noise_images=noise_images,
+        seed=seed,
+        force=force,
+        progress=progress,
+        notes=pairing.notes,
         pipeline=pipeline,
         device=device,
         weights=weights,
         used_in_loop={*used_in_loop, *steered_by(pairing.after.values())},
         allow_noncommercial=allow_noncommercial,
     )
-    out = None if out is None else Path(out)
-    how = {"noise_images": noise_images, "seed": seed, "force": force}
-    files = {BEFORE: pairing.before, AFTER: pairing.after}
-    judged = judge_stages(files, prompting, judges, unavailable, out=out, progress=progress, **how)
-    judged = replace(judged, notes=(*pairing.notes, *judged.notes))
     settings = {
         "before": str(before),
         "after": str(after),

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from grefine.errors import ConfigError, GRefineError, ImageError, in_words
 from grefine.evaluate.analysis import analyse
+from grefine.evaluate.judges import choose
 from grefine.evaluate.pairs import Prompting, some_names
 from grefine.evaluate.results import Judged
 from grefine.evaluate.tables import NOISE, ScoreRow, Values, values_of, write_rows
@@ -21,6 +23,7 @@ from grefine.scorers import fidelity
 from grefine.scorers.cache import ScoreCache, score_key
 from grefine.scorers.files import Task, foreign_among, judge_pictures
 from grefine.scorers.noise import PROBES
+from grefine.scorers.protocol import Scorer
 from grefine.scorers.resolve import Judge
 from grefine.types import MetricSpec
 
@@ -42,19 +45,21 @@ class Item:
 def judge_stages(
     files: Mapping[str, Mapping[str, Path]],
     prompting: Prompting,
-    judges: Sequence[Judge],
-    unavailable: Mapping[str, str],
+    metrics: Sequence[str | Scorer],
     *,
     out: Path | None,
     noise_images: int,
     seed: int,
     force: bool,
     progress: Progress | None,
+    notes: Iterable[str],
+    **how: Any,
 ) -> Judged:
     """Score stage → image → file by every judge, and analyse every stage against the first.
 
-    An image that cannot be read at every stage is left out.
+    An image that cannot be read at every stage is left out. `how` is as for `choose`.
     """
+    judges, silent = choose(metrics, **how)
     baseline, *others = files
     items = [
         Item(image, stage, path, content_hash(path), prompting.prompts.get(image) or None)
@@ -62,7 +67,7 @@ def judge_stages(
         for image, path in paths.items()
     ]
     unreadable: dict[str, str] = {}
-    silent, notes, forced = dict(unavailable), list(prompting.notes), ""
+    notes, forced = [*notes, *prompting.notes], ""
     with ScoreCache(None if out is None else out / "scores.jsonl") as cache:
         for item in items:
             key = f"readable:{item.content}"
@@ -144,15 +149,14 @@ def _score(
         prompt, probe = item.prompt if spec.needs_prompt else None, item.stage if item.probe else ""
         return score_key(spec, item.content, prompt=prompt, source=judge.source, device=judge.device, probe=probe)
 
-    def refused(task: Task, error: GRefineError) -> dict[str, float]:
-        item = asked[task.key]
-        reasons.append(f"'{printable(item.image)}' ({item.stage}): {error}")
-        return {spec.name: math.nan}
-
-    keyed = [(key_of(item), item) for item in items]
-    asked, reasons = dict(keyed), list[str]()
-    tasks = [Task(key, partial(_load, item), item.prompt or "") for key, item in asked.items()]
-    judge_pictures(spec, judge.load, tasks, cache, refused, progress)
+    keyed, reasons = [(key_of(item), item) for item in items], list[str]()
+    fresh = {key: item for key, item in dict(keyed).items() if cache.get(key) is None}
+    tasks = [Task(partial(_load, item), item.prompt or "") for item in fresh.values()]
+    for (key, item), found in zip(fresh.items(), judge_pictures(spec, judge.load, tasks, progress), strict=True):
+        if isinstance(found, GRefineError):
+            reasons.append(f"'{printable(item.image)}' ({item.stage}): {found}")
+            found = {spec.name: math.nan}
+        cache.put(key, found, count=bool(found))
     rows = [
         ScoreRow(item.image, item.stage, metric, value, seed, judge.device, spec.version)
         for key, item in keyed

@@ -125,8 +125,8 @@ class AQMap:
     def aligned_map(self, encoding: Encoding, index: int, text: str) -> GridMap:
         """Return how far each place of image `index` shows one text, 0..1, on the grids of all views. (Eq. 5)"""
         cells = [
-            self._logits(view.features, [text], self.calibration.cells, self._single)[1:, 0].sigmoid()
-            for view in encoding.views[index]
+            self._logits(features, [text], self.calibration.cells, self._single)[1:, 0].sigmoid()
+            for _, features in encoding.views[index]
         ]
         return encoding.grid_map(index, cells, "bilinear")
 

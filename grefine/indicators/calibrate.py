@@ -14,7 +14,7 @@ from PIL import Image
 from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap, Prompt, parsed_prompt
 from grefine.indicators.calibration import Calibration, PhraseScore, Redundant, Scale, backbone_of, worst_quality
-from grefine.indicators.evidence import ENOUGH_IMAGES, Evidence, gather
+from grefine.indicators.evidence import ENOUGH_IMAGES, Evidence, gather, separation_of
 from grefine.indicators.gates import enough_for, set_gates
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap, cask
@@ -95,7 +95,7 @@ def calibrate(
         )
     made_from = {
         "images": len(evidence.image_hashes),
-        "phrases": len(evidence.pairs),
+        "phrases": len(evidence.pair_images),
         "images_sha256": content_hash("\n".join(evidence.image_hashes)),
         "prompts_sha256": content_hash("\n".join(evidence.prompt_hashes)),
         "clip_sha256": weights_digest(pq.clip),
@@ -115,7 +115,7 @@ def calibrate(
     )
     # How many of the words that are not there the thresholds find.
     foreign = _sigmoid(evidence.group("other noun")[:, column], done.phrases)
-    wrong = _aligned(evidence.wrong_pairs, done.phrases, column)
+    wrong = _sigmoid(evidence.pairs("wrong pair", column), done.phrases)
     attributes = round(float((wrong[:, 0] < wrong[:, 1] - done.margin).mean()), 4) if len(wrong) else None
     words["foreign_nouns_found"] = round(float((foreign < done.a_bound).mean()), 4)
     words["wrong_attributes_found"] = attributes
@@ -151,8 +151,7 @@ def _signs(evidence: Evidence, pq: PQMap) -> dict[str, np.ndarray]:
     """
     column, base, _ = _choose(evidence, pq)
     _, _, words, _ = _phrases(evidence, base, column)
-    raw = np.asarray(evidence.pairs, dtype=np.float64).reshape(-1, 2, 4)[:, :, column]
-    signs = _word_signs(evidence, raw) if words else {}
+    signs = _word_signs(evidence, evidence.pairs("pair", column)) if words else {}
     chances = np.stack(evidence.class_chances)
     limits = torch.from_numpy(np.median(chances[:, 1:], axis=0).clip(1e-3, 1.0))
     whole = cask(torch.from_numpy(chances), limits).numpy() if pq.p_mode == "multi" else chances[:, 0]
@@ -193,16 +192,6 @@ def split(values: np.ndarray) -> float | None:
     return float((ordered[best] + ordered[best + 1]) / 2) if between[best] >= TOLD_APART * total else None
 
 
-def separation_of(present: np.ndarray, absent: np.ndarray) -> float:
-    """Return how often a present value exceeds an absent one (area under the ROC curve); 0.5 tells nothing."""
-    if not len(present) or not len(absent):
-        return 0.5
-    from scipy.stats import rankdata
-
-    ranks = rankdata(np.concatenate([present, absent]))[: len(present)]
-    return float((ranks.sum() - len(present) * (len(present) + 1) / 2) / (len(present) * len(absent)))
-
-
 def weights_digest(clip: torch.nn.Module) -> str:
     """Return a hash of a module's weights, so that a calibration can be told to belong to others."""
     digest = hashlib.sha256()
@@ -224,9 +213,7 @@ def _choose(
     best: tuple[float, int, Calibration] | None = None
     for minus, place in readings:
         column = (minus == "empty") + 2 * (place == "peak")
-        nouns = separation_of(evidence.group("noun")[:, column], evidence.group("other noun")[:, column])
-        phrases = separation_of(evidence.group("phrase")[:, column], evidence.group("other phrase")[:, column])
-        told = (nouns + phrases) / 2
+        told = (evidence.separation("noun", column) + evidence.separation("phrase", column)) / 2
         table[f"{minus}/{place}"] = round(told, 4)
         if best is None or told > best[0] + PREFER:
             best = told, column, Calibration(pq.map_mode, pq.side, redundant=minus, phrase_score=place)
@@ -240,14 +227,11 @@ def _phrases(
     """Set the scales of words, and return how near each image comes to a missing noun and a wrong attribute."""
     minus = int(base.redundant == "empty")
     nouns, foreign = evidence.group("noun"), evidence.group("other noun")
-    own_prompts, other_prompts = (evidence.group(name)[:, minus] for name in ("prompt", "other prompt"))
-    absent, present = _levels(nouns[:, column], foreign[:, column])
-    phrases, cells = _scale(absent, present), _scale(*_levels(nouns[:, 2 + minus], foreign[:, 2 + minus]))
-    prompts = _scale(float(np.median(other_prompts)), float(np.median(own_prompts)))
-    pairs = _aligned(evidence.pairs, phrases, column)
-    wrong = _aligned(evidence.wrong_pairs, phrases, column)
+    phrases, cells = (_scale(*_levels(nouns[:, at], foreign[:, at])) for at in (column, 2 + minus))
+    prompts = _scale(*(float(np.median(evidence.group(name)[:, minus])) for name in ("other prompt", "prompt")))
+    pairs, wrong = (_sigmoid(evidence.pairs(name, column), phrases) for name in ("pair", "wrong pair"))
     beta = float(np.clip(np.quantile(pairs[:, 0], BETA), 1e-3, 1.0))
-    told = separation_of(nouns[:, column], foreign[:, column])
+    told = evidence.separation("noun", column)
     warnings, signs = [], {}
     if told < USABLE:
         warnings.append(
@@ -259,7 +243,7 @@ def _phrases(
     report = {
         "noun_auc": round(told, 4),
         "attribute_auc": round(separation_of(pairs[:, 0], wrong[:, 0]), 4),
-        "prompt_auc": round(separation_of(own_prompts, other_prompts), 4),
+        "prompt_auc": round(evidence.separation("prompt", minus), 4),
     }
     return replace(base, phrases=phrases, cells=cells, prompts=prompts, beta=beta), report, signs, warnings
 
@@ -294,12 +278,6 @@ def _sigmoid(values: np.ndarray, scale: Scale) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-np.clip((scale.tau or 1.0) * (values - scale.offset), -60, 60)))
 
 
-def _aligned(pairs: Sequence[tuple[list[float], list[float]]], scale: Scale, column: int) -> np.ndarray:
-    """Return `(n, 2)` a_phs and a_pns."""
-    raw = np.asarray(pairs, dtype=np.float64).reshape(-1, 2, 4)
-    return _sigmoid(raw[:, :, column], scale)
-
-
 def _qualities(
     evidence: Evidence, base: Calibration, pq: PQMap
 ) -> tuple[Calibration, dict[str, Any], dict[str, np.ndarray]]:
@@ -327,8 +305,7 @@ def _qualities(
 
 
 def _cask_map(factors: tuple[GridMap, ...], alpha: torch.Tensor) -> GridMap:
-    patches = tuple(
-        (box, cask(torch.stack([torch.from_numpy(f.patches[i][1]) for f in factors], dim=-1), alpha).numpy())
-        for i, (box, _) in enumerate(factors[0].patches)
+    first, *others = factors
+    return first.apply(
+        lambda *grids: cask(torch.stack([*map(torch.from_numpy, grids)], dim=-1), alpha).numpy(), *others
     )
-    return replace(factors[0], patches=patches)

@@ -4,7 +4,8 @@ G-Refine (arXiv:2404.18343), Eq. 6 and 8, in the readings of grefine/indicators/
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -42,38 +43,36 @@ def region_phrase(
         return index
     if readings.ancestor == "literal":
         return phrases[index].ancestor
-    at, seen = index, set[int]()
-    while at not in seen:
-        seen.add(at)
-        beside, at = phrases[at].beside, phrases[at].ancestor
-        candidate = phrases[at]
-        there = defects[at] != "noun" and candidate.drawable and not candidate.negated
-        there = there and candidate.noun != phrases[index].noun  # "a cat with a cat" are two
-        if not beside and there and at not in seen:
+    for at, beside in climb(index, phrases):
+        above = phrases[at]
+        there = defects[at] != "noun" and above.drawable and not above.negated
+        if not beside and there and above.noun != phrases[index].noun:  # "a cat with a cat" are two
             return at
     return None
 
 
+def climb(index: int, phrases: Sequence[Phrase]) -> Iterator[tuple[int, bool]]:
+    """Return what a phrase hangs on, step by step, and whether the one before stands apart from it."""
+    seen = {index}
+    while (above := phrases[index].ancestor) not in seen:
+        yield above, phrases[index].beside
+        seen.add(above)
+        index = above
+
+
 def carrier_phrase(index: int, phrases: Sequence[Phrase], defects: Sequence[DefectKind | None]) -> int | None:
     """Return the outermost missing thing that a missing one belongs on: both are drawn together, in one place."""
-    found, at, seen = None, index, set[int]()
-    while at not in seen and not phrases[at].beside:
-        seen.add(at)
-        at = phrases[at].ancestor
-        if at != index and defects[at] == "noun":
-            found = at
-    return found
+    return next((at for at in reversed(carried_by(index, phrases)) if defects[at] == "noun"), None)
+
+
+def carried_by(index: int, phrases: Sequence[Phrase]) -> list[int]:
+    """Return what a phrase hangs on, over any number of steps, without standing apart from it."""
+    return [at for at, _ in takewhile(lambda step: not step[1], climb(index, phrases))]
 
 
 def depends_on(at: int, to: int, phrases: Sequence[Phrase]) -> bool:
-    """Say whether a phrase hangs on another, over any number of steps, without standing apart from it."""
-    seen = set[int]()
-    while at not in seen and not phrases[at].beside:
-        seen.add(at)
-        at = phrases[at].ancestor
-        if at == to:
-            return True
-    return at == to
+    """Say whether a phrase is, or hangs on, another."""
+    return at == to or to in carried_by(at, phrases)
 
 
 def hang_together(first: int, second: int, phrases: Sequence[Phrase]) -> bool:

@@ -97,7 +97,7 @@ def domain_of(pipe: Any) -> DomainCheck | None:
     net, kept = pipe.domain, vars(pipe).get("_domain_check")
     if kept is None or kept.world != world or (net is not None and kept.net is not net):
         if net is None and (inside := _bundled(world)) is not None:
-            net = DomainNet.from_pretrained(inside, torch_dtype=torch.float32).eval()
+            net = _net(inside)
         kept = pipe._domain_check = DomainCheck(world, net)
     return kept
 
@@ -136,9 +136,11 @@ def _domain_in(folder: Path) -> DomainCheck | None:
     if world is None:
         return None
     inside = folder / COMPONENT if (folder / COMPONENT).is_dir() else _bundled(world)
-    if inside is None:
-        return DomainCheck(world, None)
-    return DomainCheck(world, DomainNet.from_pretrained(inside, torch_dtype=torch.float32).eval(), inside)
+    return DomainCheck(world, None if inside is None else _net(inside), inside)
+
+
+def _net(folder: Path) -> DomainNet:
+    return DomainNet.from_pretrained(folder, torch_dtype=torch.float32).eval()
 
 
 def _bundled(world: World) -> Path | None:

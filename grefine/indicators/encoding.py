@@ -19,16 +19,6 @@ MOST_TILES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedTile:
-    """One encoded part of an image."""
-
-    box: Box
-    features: Tensor
-    """`(1 + N, D)`, class token first."""
-    grid: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Encoding:
     """What CLIP saw in a batch of images; PQ-Map and AQ-Map read the same one."""
 
@@ -36,8 +26,11 @@ class Encoding:
     """`(B, 1 + N, D)` float32 features of the whole images at the native side: scores come from here."""
     sizes: tuple[tuple[int, int], ...]
     """Width and height of each image."""
-    views: tuple[tuple[EncodedTile, ...], ...]
-    """Per image what its map is drawn from: first the whole, then tiles."""
+    views: tuple[tuple[tuple[Box, Tensor], ...], ...]
+    """Per image what its map is drawn from, first the whole, then tiles: boxes with their `(1 + N, D)` features, class
+    token first."""
+    grid: tuple[int, int]
+    """Rows and columns of patches of every view."""
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -45,8 +38,8 @@ class Encoding:
     def grid_map(self, index: int, values: Sequence[Tensor], interpolation: Interpolation) -> GridMap:
         """Put one value per patch of each view of image `index` together as a map."""
         patches = tuple(
-            (view.box, cells.reshape(view.grid).float().cpu().numpy())
-            for view, cells in zip(self.views[index], values, strict=True)
+            (box, cells.reshape(self.grid).float().cpu().numpy())
+            for (box, _), cells in zip(self.views[index], values, strict=True)
         )
         return GridMap(patches, self.sizes[index], interpolation)
 
@@ -86,17 +79,16 @@ def encode_images(
     sizes = tuple(image.size for image in images)
     whole = encode(images, None)
     view_side = side or clip.side
-    grid = (view_side // clip.patch, view_side // clip.patch)
     boxes = [tile_boxes(size, TILE_SCALE * clip.side, tiles) for size in sizes]
     first = whole if view_side == clip.side else encode(images, view_side)
     colours = (image.convert("RGB") for image in images)  # once an image, not once a tile
     crops = [image.crop(box) for image, own in zip(colours, boxes, strict=True) for box in own]
     fine = iter(encode(crops, view_side) if crops else ())
     views = tuple(
-        (EncodedTile((0, 0, *size), first[index], grid), *(EncodedTile(box, next(fine), grid) for box in boxes[index]))
+        (((0, 0, *size), first[index]), *((box, next(fine)) for box in boxes[index]))
         for index, size in enumerate(sizes)
     )
-    return Encoding(whole, sizes, views)
+    return Encoding(whole, sizes, views, (view_side // clip.patch, view_side // clip.patch))
 
 
 def _check(clip: ClipSurgery, images: Sequence[Image.Image], side: int | None, tiles: int) -> None:

@@ -1,5 +1,6 @@
 """What a calibration looks at: how good images score with their own prompts, and with words that are not theirs."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,20 +23,18 @@ ENOUGH_NOUNS = 4
 DISTRACTORS = 4
 """Nouns of other prompts that every image is asked for in vain."""
 
-Group = Literal["noun", "other noun", "phrase", "other phrase", "prompt", "other prompt"]
+Group = Literal["noun", "other noun", "phrase", "other phrase", "prompt", "other prompt", "pair", "wrong pair"]
 
 
 @dataclass
 class Evidence:
     """Similarities by group, each row (class raw, class less empty, peak raw, peak less empty), and qualities."""
 
-    rows: dict[Group, list[list[float]]] = field(default_factory=dict)
-    pairs: list[tuple[list[float], list[float]]] = field(default_factory=list)
-    """Rows of a phrase and of its noun, of the same image."""
+    rows: dict[Group, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
+    """Of a "pair" that of a phrase and then that of its noun, of the same image; of a "wrong pair" the same for a noun
+    that is there with attributes that are not."""
     pair_images: list[int] = field(default_factory=list)
     """Which image each pair is of."""
-    wrong_pairs: list[tuple[list[float], list[float]]] = field(default_factory=list)
-    """The same for a noun that is there with attributes that are not."""
     class_chances: list[np.ndarray] = field(default_factory=list)
     """`(4,)` factor probabilities at the class token."""
     patch_chances: list[tuple[GridMap, ...]] = field(default_factory=list)
@@ -45,7 +44,16 @@ class Evidence:
 
     def group(self, name: Group) -> np.ndarray:
         """Return `(n, 4)` similarities of one group."""
-        return np.asarray(self.rows.get(name, ()), dtype=np.float64).reshape(-1, 4)
+        return np.asarray(self.rows[name], dtype=np.float64).reshape(-1, 4)
+
+    def pairs(self, name: Group, column: int) -> np.ndarray:
+        """Return `(n, 2)` similarities of phrases and their nouns."""
+        return self.group(name)[:, column].reshape(-1, 2)
+
+    def separation(self, name: Literal["noun", "phrase", "prompt"], column: int) -> float:
+        """Return how well own words are told from foreign ones."""
+        foreign: Group = f"other {name}"  # pyright: ignore[reportAssignmentType]
+        return separation_of(self.group(name)[:, column], self.group(foreign)[:, column])
 
 
 def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequence[ParsedPrompt]) -> Evidence:
@@ -70,7 +78,7 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
             evidence.image_hashes.append(content_hash(image.convert("RGB").tobytes()))
             _look(evidence, aq, encoding.whole[index], prompts, done + index, nouns)
             evidence.class_chances.append(pq.chances(encoding.whole[index : index + 1])[0, 0].cpu().numpy())
-            views = [pq.chances(view.features[None])[0, 1:] for view in encoding.views[index]]
+            views = [pq.chances(features[None])[0, 1:] for _, features in encoding.views[index]]
             evidence.patch_chances.append(
                 tuple(encoding.grid_map(index, [view[:, factor] for view in views], "bicubic") for factor in range(4))
             )
@@ -83,6 +91,16 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
             f"Only {different} of the {done} calibration images are different; at least {ENOUGH_IMAGES} are needed."
         )
     return evidence
+
+
+def separation_of(present: np.ndarray, absent: np.ndarray) -> float:
+    """Return how often a present value exceeds an absent one (area under the ROC curve); 0.5 tells nothing."""
+    if not len(present) or not len(absent):
+        return 0.5
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([present, absent]))[: len(present)]
+    return float((ranks.sum() - len(present) * (len(present) + 1) / 2) / (len(present) * len(absent)))
 
 
 def judged(prompt: ParsedPrompt) -> list[Phrase]:
@@ -115,13 +133,13 @@ def _look(
     for column, (group, text) in enumerate(texts):
         row = [*cosines[:, 0, column], *cosines[:, 1:, column].max(axis=1)]
         by_text[group, text] = row
-        evidence.rows.setdefault(group, []).append(row)
+        evidence.rows[group].append(row)
     for phrase, wrong in twisted:
         noun = by_text["noun", phrase.noun]
-        evidence.pairs.append((by_text["phrase", phrase.text], noun))
+        evidence.rows["pair"] += [by_text["phrase", phrase.text], noun]
         evidence.pair_images.append(index)
         if wrong:
-            evidence.wrong_pairs.append((by_text["other phrase", wrong], noun))
+            evidence.rows["wrong pair"] += [by_text["other phrase", wrong], noun]
     evidence.prompt_hashes.append(content_hash(prompts[index].text))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -59,38 +59,30 @@ class GridMap:
         found[height:, width:] = 0.5 * sheet
         return found
 
-    def apply(self, function: Callable[[np.ndarray], np.ndarray]) -> GridMap:
-        """Return the map with `function` applied to every grid."""
-        return replace(self, patches=tuple((box, function(grid)) for box, grid in self.patches))
-
-    def _without(self, cells: Iterable[np.ndarray]) -> GridMap:
-        """Return the map, zero in these cells of its grids."""
-        pairs = zip(self.patches, cells, strict=True)
-        return replace(self, patches=tuple((box, np.where(out, 0.0, grid)) for (box, grid), out in pairs))
+    def apply(self, function: Callable[..., np.ndarray], *others: GridMap) -> GridMap:
+        """Return the map with `function` applied to every grid, and to those of `others` at the same places."""
+        rows = zip(*(one.patches for one in (self, *others)), strict=True)
+        return replace(self, patches=tuple((row[0][0], function(*(grid for _, grid in row))) for row in rows))
 
     def outside(self, other: GridMap, threshold: float) -> GridMap:
         """Return the map, zero where `other`, on the same grids, is above the threshold."""
-        return self._without(grid > threshold for _, grid in other.patches)
+        return self.apply(lambda grid, near: np.where(near > threshold, 0.0, grid), other)
 
     def beyond(self, ground: GridMap, threshold: float) -> GridMap:
         """Return the map, zero where `ground` is above the threshold, or, on a fine grid, no less."""
         if min(self.patches[0][1].shape) < FINE:
             return self.outside(ground, threshold)
-        pairs = zip(self.patches, ground.patches, strict=True)
-        return self._without((below > threshold) | (grid <= below) for (_, grid), (_, below) in pairs)
+        return self.apply(lambda grid, below: np.where((below > threshold) | (grid <= below), 0.0, grid), ground)
 
     def touching(self, other: GridMap, threshold: float) -> GridMap:
         """Return the map, zero in those of its areas above the threshold that do not touch one of `other`.
 
         If none does, it stays as it is.
         """
-        kept = [
-            _reached(grid > threshold, near > threshold)
-            for (_, grid), (_, near) in zip(self.patches, other.patches, strict=True)
-        ]
-        if not kept[0].any():
+        kept = self.apply(lambda grid, near: _reached(grid > threshold, near > threshold), other)
+        if not kept.patches[0][1].any():
             return self
-        return self._without((grid > threshold) & ~near for (_, grid), near in zip(self.patches, kept, strict=True))
+        return self.apply(lambda grid, near: np.where((grid > threshold) & ~near, 0.0, grid), kept)
 
     def one_place(
         self, claims: Sequence[GridMap], threshold: float, radius: float, ground: GridMap | None = None

@@ -9,7 +9,6 @@ from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, PromptError
 from grefine.indicators.aq_map import Prompt, parsed_prompt
-from grefine.indicators.calibration import Calibration
 from grefine.types import AlignmentMap, QualityMap
 
 Heatmap = np.ndarray | str | Path | Image.Image
@@ -30,7 +29,6 @@ class _Heatmaps:
         if high_is not in ("good", "bad"):
             raise ConfigError(f"high_is must be 'good' or 'bad', not {high_is!r}.")
         self.source, self.flip, self.score = source, high_is == "bad", score
-        self.calibration = Calibration()
 
     @property
     def given(self) -> bool:

@@ -4,7 +4,6 @@ G-Refine (arXiv:2404.18343), Eq. 1-3, and the procedure its authors released (`m
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from grefine.config import changed
 from grefine.errors import ConfigError
 from grefine.indicators.calibration import Calibration, MapMode, PMode, check_belongs
 from grefine.indicators.components import load_clip, load_prompts, stored_calibration
@@ -66,7 +66,7 @@ class PQMap:
         self.calibration = Calibration.of(calibration)
         check_belongs(self.calibration, clip)
         given = {"map_mode": map_mode, "p_mode": p_mode, "feature_norm": feature_norm}
-        self.readings = readings = replace(readings, **{name: value for name, value in given.items() if value})
+        self.readings = readings = changed(readings, {name: value for name, value in given.items() if value})
         self.map_mode: MapMode = readings.map_mode or self.calibration.map_mode
         self.p_mode: PMode = readings.p_mode
         self.feature_norm: FeatureNorm = readings.feature_norm or prompts.config["feature_norm"]
@@ -169,7 +169,7 @@ class PQMap:
 
     def _paper_map(self, text: Tensor, encoding: Encoding, index: int, logits: Tensor) -> GridMap:
         alpha, scale = logits.new_tensor(self.alpha), self._scale("map_scale")
-        factors = [self._factors(self._logits(view.features[None], text)[0, 1:]) for view in encoding.views[index]]
+        factors = [self._factors(self._logits(seen[None], text)[0, 1:]) for _, seen in encoding.views[index]]
         cells = [(cask(one, alpha) / scale).clamp(max=1.0) for one in factors]
         return encoding.grid_map(index, cells, "bicubic")
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from math import inf
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -46,42 +46,62 @@ class Edge:
     """The same, counted on pictures that were left out."""
 
 
-class MapFile(Protocol):
-    """What the file of a provider holds."""
-
-    SPEC: MapSpec
-    load: Callable[[str], Callable[..., Sequence[Any]]]
-    """From a device to a function of images (for alignment also of their prompts) that returns `(H, W)` arrays."""
+def _undrawn(*pictures: Sequence[Any]) -> Sequence[Any]:
+    raise ConfigError(f"{' and '.join(OWN.values())} are a pipeline's own maps: they can only be drawn by a pipeline.")
 
 
 @dataclass(frozen=True)
 class Provider:
     """A map of another package, in the convention of our own: values in 0..1, high is good.
 
-    One that was measured on good pictures is brought to a scale on which half is the edge of what those have.
+    One that was measured on good pictures is brought to a scale on which half is the edge of what those have. Several
+    together are the worst of them at every place, or their weighted mean.
     """
 
     kind: str
     spec: MapSpec
-    draw: Callable[..., Sequence[Any]]
+    draw: Callable[..., Sequence[Any]] = _undrawn
+    """From images (for alignment also their prompts) to `(H, W)` arrays."""
     edge: Edge | None = None
+    parts: tuple["Provider", ...] = ()
+    """What it is made of, where it is made of several."""
+    weights: tuple[float, ...] = ()
+    """Of each part; empty: the worst counts."""
+    aq: AQMap | None = None
+    """The pipeline's AQ-Map among the parts: what it says of phrases stays in the result."""
 
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt] | None = None
     ) -> list[QualityMap] | list[AlignmentMap]:
-        """Return the maps of pictures; those of alignment get the prompts as texts and ask for a repair below half."""
-        drawn = self.values(images, None if prompts is None else [prompt.text for prompt in prompts])
-        maps = [self.scaled(one) for one in drawn]
-        if self.kind == "quality":
-            return [QualityMap(one, spot_quality(one)) for one in maps]
-        return [AlignmentMap((one >= 0.5).astype(np.float32), None, (), self._note) for one in maps]
+        """Return the maps of pictures; those of alignment get the prompts as texts and ask for a repair below half.
 
-    @property
-    def _note(self) -> str:
-        return f"'{self.spec.name}' drew the alignment map."
+        Beside AQ-Map what the others ask for is kept apart for the plan.
+        """
+        texts = None if prompts is None else [prompt.text for prompt in prompts]
+        note = f"'{self.spec.name}' drew the alignment map."
+        if self.aq is None or prompts is None:
+            maps = [self.scaled(one) for one in self.values(images, texts)]
+            if self.kind == "quality":
+                return [QualityMap(one, spot_quality(one)) for one in maps]
+            return [AlignmentMap((one >= 0.5).astype(np.float32), None, (), note) for one in maps]
+        at = self.names.index(OWN[self.kind])
+        parts, weights = (every[:at] + every[at + 1 :] for every in (self.parts, self.weights))
+        share = self.weights[at] / sum(self.weights) if self.weights else None
+        found = []
+        drawn = replace(self, parts=parts, weights=weights).values(images, texts)
+        for own, one in zip(self.aq(images, prompts), drawn, strict=True):
+            beside = Beside(1.0 - one, share, self.aq.calibration.mask_threshold)
+            said = " ".join(filter(None, (note, own.note)))
+            found.append(replace(own, values=1.0 - beside.mixed(own.edit), beside=beside, note=said))
+        return found
 
     def values(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[np.ndarray]:
-        """Return what it drew, 0..1 and high is good, before it is held against good pictures."""
+        """Return what it drew, 0..1 and high is good; only parts are held against good pictures already."""
+        if self.parts:
+            drawn = zip(*([p.scaled(one) for one in p.values(images, prompts)] for p in self.parts), strict=True)
+            if not self.weights:
+                return [np.minimum.reduce(maps) for maps in drawn]
+            return [np.average(maps, axis=0, weights=self.weights).astype(np.float32) for maps in drawn]
         given = self.draw(list(images)) if prompts is None else self.draw(list(images), list(prompts))
         whose, (low, high) = f"The {self.kind} map '{self.spec.name}'", self.spec.range
         if not hasattr(given, "__len__") or len(given) != len(images):
@@ -105,77 +125,29 @@ class Provider:
     @property
     def names(self) -> list[str]:
         """Who draws."""
-        return [self.spec.name]
+        return [part.spec.name for part in self.parts or (self,)]
+
+    @property
+    def foreign(self) -> list["Provider"]:
+        """Who draws and is not ours; ours are measured with their pipeline."""
+        return [part for part in self.parts if part.spec.name != OWN[self.kind]] if self.parts else [self]
 
     @property
     def unmeasured(self) -> list[str]:
         """Whose good pictures nobody looked at, so that it is believed from half on."""
-        return [] if self.edge else [self.spec.name]
+        return [part.spec.name for part in self.foreign if part.edge is None]
 
     @property
     def told(self) -> str:
         """What is said of it on the page, and compared when a run goes on."""
+        if self.parts:
+            return f"{self.spec.name}: " + "; ".join(part.told for part in self.foreign)
         measured = f"good pictures reach {self.edge.badness:.3g}" if self.edge else "not measured on good pictures"
         return f"{self.spec.name} {self.spec.version}, {measured}"
 
-
-@dataclass(frozen=True)
-class Combined(Provider):
-    """Several maps as one: the worst of them at every place, or their weighted mean."""
-
-    parts: tuple[Provider, ...] = ()
-    weights: tuple[float, ...] = ()
-    """Of each part; empty: the worst counts."""
-    aq: AQMap | None = None
-    """The pipeline's AQ-Map among alignment maps: what it says of phrases stays in the result."""
-
-    def __call__(
-        self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt] | None = None
-    ) -> list[QualityMap] | list[AlignmentMap]:
-        """Return the maps of pictures; beside AQ-Map what the others ask for is kept apart for the plan."""
-        if self.aq is None or prompts is None:
-            return super().__call__(images, prompts)
-        at = self.names.index(OWN[self.kind])
-        parts, weights = (every[:at] + every[at + 1 :] for every in (self.parts, self.weights))
-        share = self.weights[at] / sum(self.weights) if self.weights else None
-        drawn = replace(self, parts=parts, weights=weights).values(images, [prompt.text for prompt in prompts])
-        found = []
-        for own, one in zip(self.aq(images, prompts), drawn, strict=True):
-            beside = Beside(1.0 - one, share, self.aq.calibration.mask_threshold)
-            note = " ".join(filter(None, (self._note, own.note)))
-            found.append(replace(own, values=1.0 - beside.mixed(own.edit), beside=beside, note=note))
-        return found
-
-    def values(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[np.ndarray]:
-        """Return the maps, each part brought to its own edge first."""
-        drawn = zip(*([part.scaled(one) for one in part.values(images, prompts)] for part in self.parts), strict=True)
-        if not self.weights:
-            return [np.minimum.reduce(maps) for maps in drawn]
-        return [np.average(maps, axis=0, weights=self.weights).astype(np.float32) for maps in drawn]
-
-    @property
-    def names(self) -> list[str]:
-        """Who draws."""
-        return [part.spec.name for part in self.parts]
-
-    @property
-    def foreign(self) -> list[Provider]:
-        """The parts that are not ours; ours are measured with their pipeline."""
-        return [part for part in self.parts if part.spec.name != OWN[self.kind]]
-
-    @property
-    def unmeasured(self) -> list[str]:
-        """Whose good pictures nobody looked at."""
-        return [name for part in self.foreign for name in part.unmeasured]
-
-    @property
-    def told(self) -> str:
-        """What is said of its parts."""
-        return f"{self.spec.name}: " + "; ".join(part.told for part in self.foreign)
-
-    def with_own(self, pq: PQMap, aq: AQMap | None) -> "Combined":
-        """Return it with the pipeline's own map in the place that is kept for it."""
-        if OWN[self.kind] not in self.names:
+    def with_own(self, pq: PQMap, aq: AQMap | None) -> "Provider":
+        """Return it with the pipeline's own map in the place that is kept for it among the parts."""
+        if not self.parts or OWN[self.kind] not in self.names:
             return self
         if self.kind == "alignment":
             if aq is None:
@@ -205,16 +177,12 @@ class MapFolder:
     kind: str
     folder: Path
 
-    def map_of(self, relative: str) -> Path:
-        """Return the map of a picture."""
-        return map_file(self.folder, self.kind, relative)
-
 
 MapSource = Provider | MapFolder
 
 
-def map_files(kind: str) -> dict[str, MapFile]:
-    """Return the providers of other packages by name; one that cannot be imported is left out with a warning."""
+def map_files(kind: str) -> dict[str, Any]:
+    """Return the files of other packages' providers by the names in their SPECs; each has `load(device)`, too."""
     return plugged_in(MAP_GROUPS[kind], "map")
 
 
@@ -242,14 +210,14 @@ def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncom
     judges = tuple(name for part in opened for name in (part.spec.name, *part.spec.judges))
     versions = "+".join(part.spec.version for part in opened)
     spec = MapSpec(f"{'mean' if weights else 'worst'} of {', '.join(shown)}", version=versions, judges=judges)
-    return Combined(kind, spec, _undrawn, parts=opened, weights=weights)
+    return Provider(kind, spec, parts=opened, weights=weights)
 
 
 def _open_provider(
     kind: str, name: str, device: str, allow_noncommercial: bool, beside_others: bool = False
 ) -> Provider:
     if beside_others and name == OWN[kind]:
-        return Provider(kind, MapSpec(name), _undrawn)
+        return Provider(kind, MapSpec(name))
     files = map_files(kind)
     file = files.get(name) or (network_map(name) if kind == "quality" else None)
     if file is None and beside_others and Path(name).is_dir():
@@ -312,10 +280,6 @@ def measure_provider(
     return edge, file
 
 
-def _undrawn(*pictures: Sequence[Any]) -> Sequence[Any]:
-    raise ConfigError(f"{' and '.join(OWN.values())} are a pipeline's own maps: they can only be drawn by a pipeline.")
-
-
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -337,4 +301,6 @@ def open_sources(
 
 def maps_of(source: MapSource | None, relatives: Sequence[str]) -> Provider | list[Path] | None:
     """Return what a call of the pipeline takes for these pictures: the provider, or the files of a folder."""
-    return [source.map_of(relative) for relative in relatives] if isinstance(source, MapFolder) else source
+    if isinstance(source, MapFolder):
+        return [map_file(source.folder, source.kind, relative) for relative in relatives]
+    return source

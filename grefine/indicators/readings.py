@@ -3,11 +3,11 @@
 docs/method_maps.md and docs/method_refine.md say what stands behind each.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from grefine.config import build
+from grefine.config import changed
 from grefine.errors import ConfigError, nearest
 from grefine.indicators.calibration import BOUNDS, Calibration, MapMode, PhraseScore, PMode, Redundant, Scale
 from grefine.types import Attention, FeatureNorm
@@ -15,13 +15,6 @@ from grefine.types import Attention, FeatureNorm
 Combine = Literal["noisy_or", "max", "product"]
 Product = Literal["worst3", "product", "geometric", "worst"]
 NounEvidence = Literal["best", "noun"]
-
-
-def _words(hint: Any) -> tuple[str, ...]:
-    """Return the words that a type hint accepts; none where it is no choice of words."""
-    if get_origin(hint) is Literal:
-        return get_args(hint)
-    return tuple(word for part in get_args(hint) for word in _words(part))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +78,6 @@ class Readings:
     """Protecting what is met, filling what is missing, matching colours, naming the phrase first, and sparing what was
     good from stage 2; or nothing that the paper does not have."""
 
-    def __post_init__(self) -> None:
-        hints = get_type_hints(Readings)
-        for field in fields(self):
-            value, accepted = getattr(self, field.name), _words(hints[field.name])
-            if accepted and value is not None and value not in accepted:
-                raise ConfigError(
-                    f"{field.name} must be one of {', '.join(accepted)}, not {value!r}{nearest(str(value), accepted)}"
-                )
-
     @classmethod
     @lru_cache(maxsize=64)
     def of(cls, text: str) -> "Readings":
@@ -117,7 +101,7 @@ class Readings:
                     raise ConfigError(
                         f"reading: {name} takes three numbers, e.g. 0.9/0.9/0.8, not '{value}'."
                     ) from error
-        return build(cls, {f.name: getattr(BASES[base], f.name) for f in fields(cls)} | values, "reading")
+        return changed(BASES[base], values, "reading")
 
     def calibrated(self, found: Calibration) -> Calibration:
         """Return the constants under these readings: what was measured under another Eq. 5 says nothing here."""

@@ -1,8 +1,8 @@
 """Pipelines without weights: a recipe names where each part was fetched to, and this puts them together once."""
 
 import json
-import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -177,23 +177,20 @@ def _stamp(name: str, part: Part) -> str:
 
 def _put(target: Path, name: str, part: Part) -> None:
     """Place one part: fetched folders are linked (copied where links are not allowed), ours are built."""
-    partial, old = (target.with_name(f"{name}.{os.getpid()}.{what}") for what in ("part", "old"))
-    if part.folder is not None:
-        source = (fetched_folder(part.fetch) / part.folder).resolve()
-        try:
-            partial.symlink_to(source, target_is_directory=True)
-        except OSError:
-            shutil.copytree(source, partial)
-    else:
-        try:
-            builders()[name][1](partial)
-        except WeightsCorrupt as error:
-            again = f"Delete '{fetched_folder(part.fetch)}' and run `grefine fetch {part.fetch}` again."
-            raise WeightsCorrupt(f"{str(error).rstrip('.?')}. {again}") from error
-    if target.is_symlink() or target.exists():
-        target.replace(old)
-    partial.replace(target)
-    if old.is_symlink():
-        old.unlink()
-    else:
-        shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{name}.") as place:
+        made = Path(place, "new")
+        if part.folder is not None:
+            source = (fetched_folder(part.fetch) / part.folder).resolve()
+            try:
+                made.symlink_to(source, target_is_directory=True)
+            except OSError:
+                shutil.copytree(source, made)
+        else:
+            try:
+                builders()[name][1](made)
+            except WeightsCorrupt as error:
+                again = f"Delete '{fetched_folder(part.fetch)}' and run `grefine fetch {part.fetch}` again."
+                raise WeightsCorrupt(f"{str(error).rstrip('.?')}. {again}") from error
+        if target.is_symlink() or target.exists():
+            target.replace(Path(place, "old"))
+        made.replace(target)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from grefine.errors import ImageError, PromptError
+from grefine.errors import PromptError
 from grefine.io.images import read_image
-from grefine.io.picture import LoadedImage
 from grefine.io.prompt_table import read_prompt_table
-from grefine.io.prompts import ChosenPrompt, PromptSources
+from grefine.io.prompts import PromptSources
 from grefine.io.walk import pictures_of
 
 
@@ -24,15 +23,6 @@ class Picture:
     """Its path below the folder that was given, or its name."""
     name: str
     """What its results are called: `relative` without suffix, with it where two would collide."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPicture:
-    """One picture with what it is asked to show."""
-
-    picture: Picture
-    image: LoadedImage
-    prompt: ChosenPrompt
 
 
 def list_pictures(sources: Sequence[Path]) -> list[Picture]:
@@ -51,28 +41,17 @@ def prompt_sources(prompt: str | None, table: Path | None) -> PromptSources:
     return PromptSources(table=None if table is None else read_prompt_table(table), common=prompt)
 
 
-def read_pictures(pictures: Sequence[Picture], prompts: PromptSources) -> Iterator[ReadPicture | tuple[Picture, str]]:
-    """Read one picture after the other; a file that cannot be read comes back with the reason."""
-    for picture in pictures:
-        try:
-            image = read_image(picture.path)
-        except ImageError as error:
-            yield picture, str(error)
-            continue
-        yield ReadPicture(picture, image, prompts.find(image, picture.relative))
-
-
 def read_with_prompts(pictures: Sequence[Picture], prompts: PromptSources) -> Iterator[tuple[Image.Image, str]]:
     """Read pictures that must all be readable and have a prompt."""
     lacking: list[str] = []
-    for found in read_pictures(pictures, prompts):
-        if not isinstance(found, ReadPicture):
-            raise ImageError(found[1])
-        if not found.prompt.prompt:
-            why = f" ({found.prompt.unsure})" if found.prompt.unsure else ""
-            lacking.append(f"'{found.picture.relative}'{why}")
+    for picture in pictures:
+        image = read_image(picture.path)
+        found = prompts.find(image, picture.relative)
+        if not found.prompt:
+            why = f" ({found.unsure})" if found.unsure else ""
+            lacking.append(f"'{picture.relative}'{why}")
         elif not lacking:
-            yield found.image.rgb, found.prompt.prompt
+            yield image.rgb, found.prompt
     if lacking:
         raise PromptError(
             f"{len(lacking)} of {len(pictures)} pictures have no prompt, {lacking[0]} first: "

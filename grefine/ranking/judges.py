@@ -12,7 +12,6 @@ from grefine.ranking.afc import AfcResult, baselines, judge_choices, merged, two
 from grefine.ranking.methods import images_in
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable, read_csv
-from grefine.scorers.cache import ScoreCache
 from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Judge, Weights, resolve
@@ -114,15 +113,15 @@ def metric_values(
             raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
         progress(f"{asked}: {len(paths)} images")
         tasks = [
-            Task(str(path), lambda path=path: read_image(path).rgb, _prompt(spec, prompts, image))
+            Task(lambda path=path: read_image(path).rgb, _prompt(spec, prompts, image))
             for (_, image), path in paths.items()
         ]
         _see_world(judge, paths, force, progress)
-        cache = ScoreCache()
-        judge_pictures(spec, judge.load, tasks, cache, _give_up)
         sign, each = -1 if spec.direction == "lower" else 1, dict[str, JudgeValues]()
-        for key, path in paths.items():
-            for name, value in (cache.peek(str(path)) or {}).items():
+        for key, values in zip(paths, judge_pictures(spec, judge.load, tasks), strict=True):
+            if isinstance(values, GRefineError):  # every voted image needs a value
+                raise values
+            for name, value in values.items():
                 each.setdefault(name, {})[key] = sign * value
         chosen = {n: v for n, v in each.items() if not part or n.lower().replace("-", "_").endswith(f".{part}")}
         if not chosen:
@@ -201,11 +200,6 @@ def read_values(path: str | Path) -> dict[str, JudgeValues]:
                 )
             found[judge][key] = -value if judge.startswith("-") else value
     return {judge.removeprefix("-"): values for judge, values in found.items()}
-
-
-def _give_up(task: Task, error: GRefineError) -> None:
-    """Every voted image needs a value, so one that a judge refuses ends the run."""
-    raise error
 
 
 def _prompt(spec: MetricSpec, prompts: Mapping[str, str] | None, image: str) -> str:

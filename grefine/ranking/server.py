@@ -15,7 +15,6 @@ import hmac
 import json
 import os
 import secrets
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,7 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from grefine.errors import ConfigError
 from grefine.ranking.journal import Ballot, VoteJournal
-from grefine.ranking.study import IMAGES, Study, Trial, load_study, subject_name, trials_of
+from grefine.ranking.study import IMAGES, load_study, subject_name, trials_of
 
 PAGE = Path(__file__).resolve().parent / "page"
 PAGE_FILES = {"": "study.html", "study.js": "study.js", "study.css": "study.css"}
@@ -61,66 +60,6 @@ class Refusal(Exception):  # noqa: N818
         self.status, self.sentence = status, sentence
 
 
-@dataclass
-class StudyDesk:
-    """What the page can ask for, apart from HTTP."""
-
-    study: Study
-    folder: Path
-    journal: VoteJournal
-    secret: str
-    _trials: dict[str, list[Trial]] = field(default_factory=dict)
-
-    def trials(self, subject: str) -> list[Trial]:
-        if subject not in self._trials:
-            self._trials[subject] = trials_of(self.study, subject)
-        return self._trials[subject]
-
-    def next_trial(self, subject: str) -> dict[str, Any]:
-        """Return the first trial that the subject has not decided, and what follows it."""
-        trials = self.trials(subject)
-        answered = self.journal.answered(subject)
-        left = [t for t in trials if t.id not in answered]
-        shown = None
-        if left:
-            shown = {
-                "id": left[0].id,
-                # An attention check must not be told from an ordinary pair.
-                "training": left[0].kind == "training",
-                "left": f"{IMAGES}/{left[0].left}",
-                "right": f"{IMAGES}/{left[0].right}",
-                "preload": [f"{IMAGES}/{name}" for t in left[1 : 1 + PRELOADED] for name in (t.left, t.right)],
-            }
-        return {
-            "study": self.study.digest,
-            "title": self.study.title,
-            "question": self.study.question,
-            "done": len(trials) - len(left),
-            "total": len(trials),
-            "trial": shown,
-        }
-
-    def vote(self, message: dict[str, Any]) -> tuple[HTTPStatus, dict[str, Any]]:
-        """Record one vote; the answer holds the subject's next trial."""
-        subject = _subject(message.get("subject"))
-        choice, seconds = message.get("choice"), message.get("seconds")
-        trial = next((t for t in self.trials(subject) if t.id == message.get("trial")), None)
-        if trial is None:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "This study has no such trial.")
-        if choice not in ("left", "right"):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "The choice must be 'left' or 'right'.")
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= _LONGEST:
-            raise Refusal(HTTPStatus.BAD_REQUEST, f"The seconds must be a number from 0 to {_LONGEST}.")
-        preferred = "a" if (choice == "left") == trial.a_is_left else "b"
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        ballot = Ballot(self.study.digest, subject, trial.id, preferred, choice, round(float(seconds), 3), now)
-        receipt = self.journal.record(ballot)
-        answer = self.next_trial(subject) | {"receipt": receipt}
-        if trial.kind == "training":
-            answer["correct"] = preferred == "a"
-        return (HTTPStatus.CONFLICT if receipt == "conflict" else HTTPStatus.OK), answer
-
-
 class StudyServer(ThreadingHTTPServer):
     """Serves one study until it is shut down."""
 
@@ -137,29 +76,60 @@ class StudyServer(ThreadingHTTPServer):
             )
         if host not in ("127.0.0.1", "localhost") and ":" in host:
             raise ConfigError(f"Cannot bind to '{host}': give an IPv4 address or a host name.")
-        folder = Path(folder)
-        study = load_study(folder)
-        journal = VoteJournal(folder, study)
-        self.desk = StudyDesk(study, folder, journal, _secret(folder))
+        self.folder, self.study = Path(folder), load_study(folder)
+        self.journal, self.secret = VoteJournal(folder, self.study), _secret(self.folder)
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
-            journal.close()
+            self.journal.close()
             raise ConfigError(
                 f"Cannot serve on {host}:{port}: {error.strerror or error}; pass another --port."
             ) from error
         hosts = {host or "127.0.0.1", "127.0.0.1", "localhost", "[::1]", *names}
         self.accepted = {name.lower() for h in hosts for name in (h, f"{h}:{self.port}")}
-        self.link_host = names[0] if names else host
+        self.link = f"http://{names[0] if names else host}:{self.port}/s/{self.secret}/"
+        """The address to hand to subjects."""
 
     @property
     def port(self) -> int:
         return int(self.server_address[1])
 
-    @property
-    def link(self) -> str:
-        """The address to hand to subjects."""
-        return f"http://{self.link_host}:{self.port}/s/{self.desk.secret}/"
+    def next_trial(self, subject: str) -> dict[str, Any]:
+        """Return the first trial that the subject has not decided, and what follows it."""
+        trials, answered = trials_of(self.study, subject), self.journal.answered(subject)
+        left = [t for t in trials if t.id not in answered]
+        shown = None
+        if left:
+            shown = {
+                "id": left[0].id,
+                # An attention check must not be told from an ordinary pair.
+                "training": left[0].kind == "training",
+                "left": f"{IMAGES}/{left[0].left}",
+                "right": f"{IMAGES}/{left[0].right}",
+                "preload": [f"{IMAGES}/{name}" for t in left[1 : 1 + PRELOADED] for name in (t.left, t.right)],
+            }
+        known = {"study": self.study.digest, "title": self.study.title, "question": self.study.question}
+        return known | {"done": len(trials) - len(left), "total": len(trials), "trial": shown}
+
+    def vote(self, message: dict[str, Any]) -> tuple[HTTPStatus, dict[str, Any]]:
+        """Record one vote; the answer holds the subject's next trial."""
+        subject = _subject(message.get("subject"))
+        choice, seconds = message.get("choice"), message.get("seconds")
+        trial = next((t for t in trials_of(self.study, subject) if t.id == message.get("trial")), None)
+        if trial is None:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "This study has no such trial.")
+        if choice not in ("left", "right"):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "The choice must be 'left' or 'right'.")
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= _LONGEST:
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"The seconds must be a number from 0 to {_LONGEST}.")
+        preferred = "a" if (choice == "left") == trial.a_is_left else "b"
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        ballot = Ballot(self.study.digest, subject, trial.id, preferred, choice, round(float(seconds), 3), now)
+        receipt = self.journal.record(ballot)
+        answer = self.next_trial(subject) | {"receipt": receipt}
+        if trial.kind == "training":
+            answer["correct"] = preferred == "a"
+        return (HTTPStatus.CONFLICT if receipt == "conflict" else HTTPStatus.OK), answer
 
 
 def _secret(folder: Path) -> str:
@@ -228,22 +198,22 @@ class _Handler(BaseHTTPRequestHandler):
     def _inside(self) -> str:
         path = unquote(urlsplit(self.path).path, errors="replace")
         start, slash, rest = path.removeprefix("/s/").partition("/")
-        known = path.startswith("/s/") and hmac.compare_digest(start.encode(), self.server.desk.secret.encode())
+        known = path.startswith("/s/") and hmac.compare_digest(start.encode(), self.server.secret.encode())
         if not known or not slash:
             raise Refusal(HTTPStatus.NOT_FOUND, "There is nothing here: use the link that you were given.")
         return rest
 
     def _get(self) -> None:
-        rest, desk = self._inside(), self.server.desk
+        rest, server = self._inside(), self.server
         if rest in PAGE_FILES:
             file = PAGE / PAGE_FILES[rest]
             self._send(HTTPStatus.OK, file.read_bytes(), TYPES[file.suffix])
         elif rest == "api/trial":
             query = parse_qs(urlsplit(self.path).query)
-            self._json(HTTPStatus.OK, desk.next_trial(_subject(query.get("subject", [""])[0])))
-        elif rest.startswith(f"{IMAGES}/") and rest.removeprefix(f"{IMAGES}/") in desk.study.images:
+            self._json(HTTPStatus.OK, server.next_trial(_subject(query.get("subject", [""])[0])))
+        elif rest.startswith(f"{IMAGES}/") and rest.removeprefix(f"{IMAGES}/") in server.study.images:
             # Only names that the study lists are opened, so no path can lead elsewhere.
-            file = desk.folder / rest
+            file = server.folder / rest
             try:
                 data = file.read_bytes()
             except OSError:
@@ -258,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site")
         ours = origin is None or origin.lower() == f"http://{self.headers['Host']}".lower()
         # A foreign page can neither set this header nor send JSON without a preflight, which is never granted.
-        ours = ours and site in (None, "same-origin") and self.headers.get("X-Study") == self.server.desk.study.digest
+        ours = ours and site in (None, "same-origin") and self.headers.get("X-Study") == self.server.study.digest
         if not ours:
             raise Refusal(HTTPStatus.FORBIDDEN, "Votes are only accepted from the study's own page; reload it.")
         if (self.headers.get("Content-Type") or "").partition(";")[0].strip().lower() != "application/json":
@@ -275,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refusal(HTTPStatus.BAD_REQUEST, "The vote is not valid JSON.") from None
         if not isinstance(message, dict):
             raise Refusal(HTTPStatus.BAD_REQUEST, "The vote is not a JSON object.")
-        self._json(*self.server.desk.vote(message))
+        self._json(*self.server.vote(message))
 
     def _json(self, status: HTTPStatus, content: dict[str, Any]) -> None:
         self._send(status, json.dumps(content).encode(), "application/json")

@@ -5,6 +5,7 @@ import json
 import random
 import re
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -47,7 +48,7 @@ class CheckPair:
     file_b: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Study:
     """Everything about a study but its votes."""
 
@@ -69,7 +70,7 @@ class Study:
     images: dict[str, str] = field(default_factory=dict)
     """SHA-256 by file name."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return content_hash(json.dumps(asdict(self), sort_keys=True, ensure_ascii=True))[:16]
 

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -152,11 +152,10 @@ def in_group(table: VoteTable, group: str | None) -> VoteTable:
 def votes_csv(votes: Iterable[Vote]) -> bytes:
     """Return votes as the table that `read_votes` reads back unchanged."""
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("method_a", "method_b", "group", "image", "order", "subject", "votes_a", "votes_b"))
-    for v in votes:
-        order = "" if v.order is None else v.order
-        writer.writerow((v.method_a, v.method_b, v.group, v.image, order, v.subject, v.votes_a, v.votes_b))
+    columns = ("method_a", "method_b", "group", "image", "order", "subject", "votes_a", "votes_b")
+    writer: csv.DictWriter[str] = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(asdict, votes))
     return out.getvalue().encode()
 
 
@@ -213,6 +212,8 @@ def _votes_from_shares(rows: Sequence[tuple[int, dict[str, str | None]]], path: 
             if not found:
                 raise ConfigError(f"{where}: {column} must read IMAGE_METHOD.png, not {row[column]!r}.")
             names.append((image, method))
+        if names[0][1] == names[1][1]:
+            raise ConfigError(f"{where}: '{names[0][1]}' is compared with itself.")
         parsed.append((names, shares, (row.get("group") or "").strip()))
     every = {s for _, shares, _ in parsed for s in shares}
     subjects = math.lcm(*(Fraction(s).limit_denominator(MOST_SUBJECTS).denominator for s in every), 1)

@@ -1,7 +1,5 @@
 """More tries at a region where they pay, and the judge that takes the best of them; it does not decide afterwards."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +15,14 @@ from grefine.refine.job import Job
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
+from grefine.scorers.fidelity import ssim
 from grefine.scorers.noise import metric_width
 from grefine.scorers.protocol import Scorer, as_scorer, value_names
 from grefine.scorers.registry import split_names, split_value
 from grefine.scorers.resolve import resolve
+
+ALIKE = 0.1
+"""Tries whose rates lie within this share of the judges' ranges of the best one's count as equally good."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,20 @@ class Chooser:
         """Return what the judges that choose say of pictures, higher = better."""
         images = [Image.fromarray(rounded(picture)) for picture in pictures]
         return np.sum([part.of(images, prompt) for part in self.under(prompt)], axis=0)
+
+    def take(self, pictures: Sequence[np.ndarray], rates: np.ndarray, prompt: str) -> int:
+        """Return which try is taken, given the picture and it with every try: of those about as good as the best, the
+        one that keeps most of the picture (SSIM where any of them changes it).
+        """
+        band = ALIKE * sum(part.weight for part in self.under(prompt))
+        good = np.flatnonzero(rates[1:] >= rates[1:].max() - band)
+        first, *tries = (rounded(picture) for picture in pictures)
+        moved = np.any([(tries[i] != first).any(axis=2) for i in good], axis=0)
+        if len(good) == 1 or not moved.any():
+            return int(good[0])
+        rows, columns = (np.flatnonzero(moved.any(axis=axis)) for axis in (1, 0))
+        place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        return max((int(i) for i in good), key=lambda i: ssim(tries[i][place], first[place]))
 
 
 def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> Chooser:
@@ -136,7 +152,7 @@ def draw_tries(
     `pasted` gives the whole picture with a crop's repaint in it.
     """
     if chooser.tries == 1:
-        return painter(crops, "repaint")
+        return painter(crops)
 
     def draw(numbers: Sequence[range]) -> list[list[Painted]]:
         """Draw the tries of these numbers, 0 with the crop's own seed, all of them in one call of the painter."""
@@ -145,13 +161,15 @@ def draw_tries(
             for crop, own in zip(crops, numbers, strict=True)
             for number in own
         ]
-        done = iter(painter(asked, "repaint"))
+        done = iter(painter(asked))
         return [[next(done) for _ in own] for own in numbers]
+
+    def pictures(crop: CropJob, tries: Sequence[Painted]) -> list[np.ndarray]:
+        return [crop.job.pixels, *(pasted(crop, one.pixels) for one in tries)]
 
     def rated(crop: CropJob, tries: Sequence[Painted]) -> np.ndarray:
         """Return the rates of the picture and of it with each try."""
-        pictures = [crop.job.pixels, *(pasted(crop, one.pixels) for one in tries)]
-        rates = chooser.rate(pictures, crop.job.text)
+        rates = chooser.rate(pictures(crop, tries), crop.job.text)
         rates[1:][[bool(one.lost) for one in tries]] = -np.inf
         return rates
 
@@ -163,4 +181,7 @@ def draw_tries(
         tries = [own + new for own, new in zip(tries, more, strict=True)]
         again = zip(crops, tries, rates, poor, strict=True)
         rates = [rated(crop, own) if bad else r for crop, own, r, bad in again]
-    return [replace(own[int(np.argmax(r[1:]))], drawn=len(own)) for own, r in zip(tries, rates, strict=True)]
+    return [
+        replace(own[chooser.take(pictures(crop, own), r, crop.job.text)], drawn=len(own))
+        for crop, own, r in zip(crops, tries, rates, strict=True)
+    ]

@@ -1,6 +1,6 @@
 """Put repainted pixels back: only inside the mask, in the colours of their surroundings, without a seam."""
 
-from __future__ import annotations
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,8 +9,12 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter, uniform_filter
 from torch import Tensor
 
+from grefine.types import Box, place_of
+
 GRAIN = 0.03
 """Share of the longer side over which changes are averaged and blended."""
+RAMP = 0.25
+"""Share of a tile over which its weight falls off towards its border."""
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
@@ -91,6 +95,24 @@ def paste(
     weight = feather_inside(mask, feather)[..., None]
     blended = np.clip(weight * new + (1.0 - weight) * old, 0, 255).astype(np.float32)
     return np.where(mask[..., None], blended, old.astype(np.float32))
+
+
+def join_tiles(shape: tuple[int, ...], tiles: Sequence[tuple[Box, np.ndarray]]) -> np.ndarray:
+    """Join overlapping tiles into a picture `(H, W, 3)`, each fading out towards its borders."""
+    if len(tiles) == 1:
+        return tiles[0][1]
+    total = np.zeros(shape, dtype=np.float64)
+    weight = np.zeros((*shape[:2], 1), dtype=np.float64)
+    for box, tile in tiles:
+        tent = _tent(tile.shape[0])[:, None, None] * _tent(tile.shape[1])[None, :, None]
+        total[place_of(box)] += tent * tile
+        weight[place_of(box)] += tent
+    return (total / weight).astype(np.float32)
+
+
+def _tent(length: int) -> np.ndarray:
+    ramp = np.arange(1, length + 1)
+    return np.minimum(np.minimum(ramp, ramp[::-1]) / max(length * RAMP, 1.0), 1.0)
 
 
 def smooth_fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

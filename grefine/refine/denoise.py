@@ -167,7 +167,7 @@ def _condition(pipe: Any, crops: CropBatch, device: torch.device, dtype: torch.d
         ids = negative_ids = [height, width, 0, 0, height, width]
     times = torch.tensor([ids] * count, device=device, dtype=dtype)
     prompt, pooled = words.prompt, words.pooled
-    if _scale(pipe, crops) > 1.0 and words.negative is not None and words.negative_pooled is not None:
+    if _scales(pipe, crops)[1] > 1.0 and words.negative is not None and words.negative_pooled is not None:
         prompt, pooled = torch.cat([words.negative, prompt]), torch.cat([words.negative_pooled, pooled])
         times = torch.cat([torch.tensor([negative_ids] * count, device=device, dtype=dtype), times])
     return {
@@ -180,7 +180,7 @@ def _condition(pipe: Any, crops: CropBatch, device: torch.device, dtype: torch.d
 def _predict(
     pipe: Any, scheduler: Any, crops: CropBatch, latents: Tensor, timestep: Any, tensors: dict[str, Any]
 ) -> Tensor:
-    count, scale = latents.shape[0], _scale(pipe, crops)
+    count, (asked, scale) = latents.shape[0], _scales(pipe, crops)
     words = [tensors[name] for name in ("prompt_embeds", "add_text_embeds", "add_time_ids")]
     doubled = words[0].shape[0] == 2 * count
     if doubled and scale <= 1.0:
@@ -205,8 +205,8 @@ def _predict(
         noisy = torch.cat([noisy, torch.cat([seen] * times)], dim=1)
     told, size = None, pipe.unet.config.time_cond_proj_dim
     if size is not None:
-        asked = torch.full((noisy.shape[0],), (_asked_scale(pipe, crops) - 1.0) * 1000.0, device=noisy.device)
-        told = get_timestep_embedding(asked, size, flip_sin_to_cos=False, downscale_freq_shift=1).to(noisy.dtype)
+        every = torch.full((noisy.shape[0],), (asked - 1.0) * 1000.0, device=noisy.device)
+        told = get_timestep_embedding(every, size, flip_sin_to_cos=False, downscale_freq_shift=1).to(noisy.dtype)
     prediction = pipe.unet(
         noisy,
         timestep,
@@ -223,10 +223,7 @@ def _predict(
     return prediction
 
 
-def _asked_scale(pipe: Any, crops: CropBatch) -> float:
-    return pipe.guidance_scale if crops.guidance is None else crops.guidance
-
-
-def _scale(pipe: Any, crops: CropBatch) -> float:
-    """Return the scale of classifier-free guidance; a guidance-distilled UNet (LCM) is told it in its own way."""
-    return 1.0 if pipe.unet.config.time_cond_proj_dim is not None else _asked_scale(pipe, crops)
+def _scales(pipe: Any, crops: CropBatch) -> tuple[float, float]:
+    """Return the scale of guidance, and that of classifier-free guidance: 1 for a UNet that is told it (LCM)."""
+    asked = pipe.guidance_scale if crops.guidance is None else crops.guidance
+    return asked, 1.0 if pipe.unet.config.time_cond_proj_dim is not None else asked

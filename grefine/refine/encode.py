@@ -1,10 +1,8 @@
 """Prompts to embeddings of both text encoders: weights by character range, long prompts in chunks."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from diffusers.utils import scale_lora_layers, unscale_lora_layers
@@ -12,8 +10,7 @@ from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
-from grefine.refine.emphasis import Weights
-from grefine.refine.job import Job
+from grefine.types import Weights
 
 MOST_CHUNKS = 4
 """Chunks of a prompt that are shown to the denoiser; each costs it one more text length of attention."""
@@ -31,7 +28,7 @@ class Embeddings:
     negative_pooled: Tensor | None = None
 
     @classmethod
-    def stack(cls, rows: Sequence[Embeddings]) -> Embeddings:
+    def stack(cls, rows: Sequence[Self]) -> Self:
         """Put equally shaped rows into one batch."""
         columns = zip(*((row.prompt, row.pooled, row.negative, row.negative_pooled) for row in rows), strict=True)
         return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
@@ -201,37 +198,3 @@ def _as_rows(text: str | Sequence[str], rows: int) -> list[str]:
 
 GivenEmbeddings = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 """Prompt, negative, pooled, negative pooled: what `encode_prompt` returns and takes."""
-
-
-@dataclass
-class Words:
-    """Turns one crop's words into embeddings; equal words are encoded once."""
-
-    encode_prompt: Callable[..., Any]
-    guided: bool
-    """Whether the negative half is needed."""
-    negative_of: Callable[[Job], str | None]
-    given: GivenEmbeddings
-    lora_scale: float | None
-    clip_skip: int | None
-    known: dict[tuple[int, str, Weights], Embeddings] = field(default_factory=dict)
-
-    def __call__(self, job: Job, prompt: str, weights: Weights) -> Embeddings:
-        """Return the embeddings of a prompt for a job's image, with weights by character range."""
-        key = (job.row, prompt, weights)
-        if key not in self.known:
-            own = tuple(None if rows is None else rows[job.row : job.row + 1] for rows in self.given)
-            rows = self.encode_prompt(
-                None if own[0] is not None else prompt,
-                do_classifier_free_guidance=self.guided,
-                negative_prompt=self.negative_of(job),
-                prompt_embeds=own[0],
-                negative_prompt_embeds=own[1],
-                pooled_prompt_embeds=own[2],
-                negative_pooled_prompt_embeds=own[3],
-                lora_scale=self.lora_scale,
-                clip_skip=self.clip_skip,
-                weights=[weights],
-            )
-            self.known[key] = Embeddings(rows[0], rows[2], rows[1], rows[3])
-        return self.known[key]

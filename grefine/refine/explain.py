@@ -1,7 +1,5 @@
 """A plan in plain words: what would be done, why, and what it costs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

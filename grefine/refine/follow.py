@@ -1,7 +1,5 @@
 """Follow a plan that was made before and perhaps changed by a person, in place of planning anew."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -56,10 +54,10 @@ def stamped(jobs: Sequence[Job], config: RefineConfig, made_by: Mapping[str, str
     done = []
     for job in jobs:
         wrong = np.clip(1.0 - job.quality.values + job.alignment.edit, 0.0, 1.0)
-        plan = replace(job.plan, seed=job.given_seed)
+        plan = replace(job.plan, seed=job.seed)
         found = {
             **_made_of(job, made_by),
-            "seed": job.given_seed,
+            "seed": job.seed,
             "settings": {name: getattr(config, name) for name in DECIDING},
             "p": float(job.quality.score),
             "a": None if job.alignment.score is None else float(job.alignment.score),

@@ -4,12 +4,10 @@ At each guided step the clean image is predicted, judged, and moved a little alo
 image is turned back into the UNet's prediction. A judge that steers is never evidence for the result.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +19,7 @@ from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.refine.vae import latent_gradient, rows_at_once
-from grefine.scorers.protocol import tokens
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from grefine.scorers.protocol import Scorer
+from grefine.scorers.protocol import Scorer, tokens
 
 WHOLE = ("mdiqa", "moe-agiqa")
 """Preferences beside the nine dimensions: MDIQA's overall score, and MoE-AGIQA's mean over what it rates."""
@@ -44,7 +37,7 @@ class Guidance:
         weights: Mapping[str, float],
         mdiqa: MDIQA | None = None,
         moe_agiqa: MoEAGIQA | None = None,
-        tokenizer: PreTrainedTokenizerBase | None = None,
+        tokenizer: Any = None,
     ) -> None:
         self.weights = {name: value for name, value in check_preferences(weights).items() if value}
         if not self.weights:

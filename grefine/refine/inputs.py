@@ -1,7 +1,5 @@
 """What a caller may pass as images, masks and prompts, and what is made of it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -205,7 +203,10 @@ def _read_mask(mask: Any, index: int) -> list[np.ndarray | None]:
         return [None]
     if isinstance(mask, Image.Image):
         return [np.asarray(mask.convert("L")) >= 128]
-    values = mask.detach().cpu().float().numpy() if isinstance(mask, torch.Tensor) else mask
+    values = mask
+    if isinstance(mask, torch.Tensor):
+        values = mask.detach().cpu()
+        values = (values if values.dtype in (torch.bool, torch.uint8) else values.float()).numpy()
     if not isinstance(values, np.ndarray):
         raise ImageError(f"Mask {index} is a {type(mask).__name__}: pass paths, PIL images, arrays or tensors.")
     if values.dtype == bool and values.ndim == 2:

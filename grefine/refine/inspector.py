@@ -1,7 +1,5 @@
 """Look at pictures as a refinement would, and change nothing: no diffusion model is loaded for it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from grefine.indicators.draw import describe
 from grefine.indicators.load import load_maps
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider
 from grefine.refine.painters.families import family_named
-from grefine.refine.plan import Findings, plan_repair
+from grefine.refine.plan import Findings, Planner
 from grefine.refine.regions import working_side
 from grefine.refine.settings import RefineConfig, UNetTraits, read_settings, resolve, traits_of_call, unet_traits
 from grefine.types import AlignmentMap, QualityMap, RepairPlan
@@ -77,7 +75,8 @@ class Inspector:
         self.settings = resolve(given, index.get("refine_defaults") or {}, {})
         self.traits = traits_of_call(unet_traits(index.get("unet_traits")), given, asked_steps=False)
         painter = index.get("painter") or {}
-        family, side = family_named(str(painter.get("class"))), index.get("working_size") or painter.get("side")
+        family = family_named(painter["class"]) if painter.get("class") else None
+        side = index.get("working_size") or painter.get("side")
         if family is not None:
             self.traits, side = UNetTraits(strengths=family.strengths), side or family.side
         elif not side:
@@ -106,8 +105,8 @@ class Inspector:
         parsed = [parsed_prompt(prompt, self.readings) for prompt in prompts]
         found = []
         for image, words, (quality, alignment) in zip(images, parsed, drawer(images, parsed), strict=True):
-            findings = Findings(quality, alignment, words)
-            plan = plan_repair(findings, self.settings, drawer.calibration, self.side, self.traits)
+            planner = Planner(self.settings, drawer.calibration, self.side, self.traits)
+            plan = planner.plan(Findings(quality, alignment, words))
             foreign = self.domain is not None and self.domain.is_foreign(image)
             forced = self.domain.forced if self.domain is not None and foreign else ""
             found.append(Inspected(quality, alignment, plan, self.maps.calibration.calibrated, forced))

@@ -1,11 +1,10 @@
 """One image on its way through the pipeline: what came in, what was found, and every candidate for what goes out."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,42 +23,35 @@ from grefine.types import AlignmentMap, Decision, ParsedPrompt, QualityMap, Refi
 _NOTHING = np.zeros((0, 0), np.float32)
 
 
-@dataclass(frozen=True)
-class Job:
-    """Everything about one image of a call; every step of the pipeline returns new jobs with what it found."""
+@dataclass(frozen=True, kw_only=True)
+class Job(RefineResult):
+    """A result in the making; every step of the pipeline returns new jobs with what it found."""
 
     index: int
     picture: Picture
-    prompt: str
     parsed: ParsedPrompt | None
-    seed: int
+    own_seed: int
     """Mixed from the caller's seed, the pixels and the sample number."""
-    given_seed: int | None
-    """What to pass to `manual_seed` to have this again."""
-    user_mask: np.ndarray | None = None
-    row: int = 0
+    user_mask: np.ndarray | None
+    row: int
     """Which of the caller's images, prompts and embeddings is this job's."""
-    forced: str = ""
+    foreign: str = ""
     """What stands before the reason of a picture that the pipeline does not know."""
-    quality: QualityMap = QualityMap(_NOTHING, 0.0)
-    alignment: AlignmentMap = AlignmentMap(_NOTHING, None)
-    plan: RepairPlan = RepairPlan(_NOTHING.astype(bool), (), "")
     candidates: dict[str, np.ndarray] = field(default_factory=dict)
     """Pictures `(H, W, 3)` in 0..255 by name: original (uint8), repainted, both, restored (not yet rounded)."""
     base: str = "original"
     """The candidate that stage 2 builds on."""
-    drawn: tuple[int, ...] = ()
-    """Per region how many repaints were drawn."""
-    choosing: tuple[str, ...] = ()
-    """Who chose among them, where there were several."""
     latents: tuple[Tensor, ...] = ()
     """What the last stage that ran made of this image's crops, before anything was put back."""
-    decision: Decision = Decision("original", "", guarded=False)
+
+    quality: QualityMap = QualityMap(_NOTHING, 0.0)
+    alignment: AlignmentMap = AlignmentMap(_NOTHING, None)
+    plan: RepairPlan = RepairPlan(_NOTHING.astype(bool), (), "")
     before: Scores = Scores({})
     after: Scores = Scores({})
-    warnings: tuple[str, ...] = ()
+    decision: Decision = Decision("original", "", guarded=False)
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds by step; filled while the job goes from step to step."""
+    """Filled while the job goes from step to step."""
 
     @property
     def pixels(self) -> np.ndarray:
@@ -89,22 +81,10 @@ class Job:
     @property
     def result(self) -> RefineResult:
         """The record of everything that is known about the image."""
-        return RefineResult(
-            quality=self.quality,
-            alignment=self.alignment,
-            plan=self.plan,
-            before=self.before,
-            after=self.after,
-            decision=self.decision,
-            seed=self.given_seed,
-            timings=dict(self.timings),
-            prompt=self.prompt,
-            warnings=self.warnings,
-            moved=changed_share(self.pixels, self.output),
-            forced=bool(self.forced),
-            drawn=self.drawn,
-            choosing=self.choosing,
-        )
+        known: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(RefineResult)}
+        known["moved"] = changed_share(self.pixels, self.output)
+        known |= {"forced": bool(self.foreign), "timings": dict(self.timings)}
+        return RefineResult(**known)
 
 
 def open_jobs(
@@ -128,13 +108,21 @@ def open_jobs(
     jobs = []
     for index, (drawn, given) in enumerate(seeds):
         row, sample = divmod(index, samples)
-        picture, prompt = pictures[row], prompts[row]
-        seed = derive(drawn, pixel_digest(picture.pixels).hex(), sample)
-        forced = domain.forced if domain is not None and domain.is_foreign(Image.fromarray(picture.pixels)) else ""
-        first = {"original": picture.pixels}
-        jobs.append(
-            Job(index, picture, prompt, parsed[prompt], seed, given, masks[row], row, forced, candidates=first)
+        picture = pictures[row]
+        foreign = domain is not None and domain.is_foreign(Image.fromarray(picture.pixels))
+        job = Job(
+            index=index,
+            picture=picture,
+            prompt=prompts[row],
+            parsed=parsed[prompts[row]],
+            own_seed=derive(drawn, pixel_digest(picture.pixels).hex(), sample),
+            seed=given,
+            user_mask=masks[row],
+            row=row,
+            foreign=domain.forced if domain is not None and foreign else "",
+            candidates={"original": picture.pixels},
         )
+        jobs.append(job)
     return jobs
 
 

@@ -1,7 +1,5 @@
 """Where a pipeline comes from and goes to: bundled names, folders, single files, loaded pipelines."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import json

@@ -1,12 +1,10 @@
 """Draw the maps of pictures, whoever provides them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -16,7 +14,7 @@ from grefine.indicators.aq_map import AQMap, Asker
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality, Source, read_heatmap
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.providers import OWN, Combined, Provider, maps_of, open_source
+from grefine.indicators.providers import OWN, Provider, maps_of, open_source
 from grefine.refine.job import Job, timed
 from grefine.refine.settings import RefineConfig
 from grefine.scorers import vqascore
@@ -63,14 +61,14 @@ class MapDrawer:
         quality: QualityProvider | None,
         alignment: AlignmentProvider | None,
         phrase_judge: str = "clip",
-    ) -> MapDrawer:
+    ) -> Self:
         """Put what a caller gives in the place of our maps; a text that is no path names a provider."""
         device = str(pq.clip.device)
         given = [_opened("quality", quality, device), _opened("alignment", alignment, device)]
-        aq_draws = given[1] is None or (isinstance(given[1], Combined) and OWN["alignment"] in given[1].names)
+        aq_draws = given[1] is None or (isinstance(given[1], Provider) and OWN["alignment"] in given[1].names)
         if aq is not None and phrase_judge != "clip" and aq_draws:
             aq = aq.asking(_asker(phrase_judge, device))
-        return cls(pq, aq, *(one.with_own(pq, aq) if isinstance(one, Combined) else one for one in given))
+        return cls(pq, aq, *(one.with_own(pq, aq) if isinstance(one, Provider) else one for one in given))
 
     @property
     def drawn_by(self) -> list[MapSpec]:

@@ -1,7 +1,5 @@
 """The last step: which candidate of every image is kept, and the latents behind it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -48,7 +46,7 @@ def _decided(job: Job, panel: Panel, config: RefineConfig, plan_only: bool) -> J
 def _told(job: Job, panel: Panel, config: RefineConfig) -> Job:
     """Say beside the reason that a picture is foreign, who chose among several repaints, and who decided."""
     choosing = tuple(panel.choosing(job.text)) if max(job.drawn, default=1) > 1 else ()
-    reason = f"{job.forced} {job.decision.reason}"
+    reason = f"{job.foreign} {job.decision.reason}"
     if choosing:
         counts = " and ".join(f"{job.drawn.count(n)} x {n}" for n in sorted(set(job.drawn), reverse=True))
         reason += f" {', '.join(choosing)} chose among the repaints (regions x tries: {counts})"

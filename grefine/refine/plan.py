@@ -1,22 +1,22 @@
 """From maps to a plan: what is repainted, how strongly, as what, and why."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import chain
 
 import numpy as np
 
 from grefine.indicators.calibration import Calibration, needs_repair
 from grefine.indicators.defects import BACKGROUND, depends_on
 from grefine.indicators.grids import GridMap, Place, undrawn
-from grefine.refine.emphasis import region_prompt, token_weights
 from grefine.refine.job import Job, timed
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.regions import (
     LARGEST_CROP,
     MaskPart,
+    area,
     binarise,
     bounds,
     connected_parts,
@@ -25,10 +25,22 @@ from grefine.refine.regions import (
     joined,
     split_large,
     union,
+    widest,
 )
 from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.refine.strength import one_strength, region_strength
-from grefine.types import AlignmentMap, Box, ParsedPrompt, QualityMap, Region, RegionKind, RepairPlan
+from grefine.types import (
+    AlignmentMap,
+    Box,
+    ParsedPrompt,
+    Phrase,
+    QualityMap,
+    Region,
+    RegionKind,
+    RepairPlan,
+    Weights,
+    place_of,
+)
 
 DIFFUSE = "No single place is bad enough to be repainted."
 COVERED = 0.5
@@ -42,6 +54,8 @@ damage mends it instead of drawing the thing anew."""
 TOUCHED = 0.1
 """A met thing is part of what is wrong when at least this share of it is."""
 
+JOIN = " , "
+"""Between the phrases of a region and the caption."""
 
 Claims = dict[int, np.ndarray]
 """The pixels that each met phrase claims, as bits: its map is drawn once, and kept in a thirty-second of its size.
@@ -68,10 +82,10 @@ class Planner:
     calibration: Calibration
     side: int
     """Of the square that the painter works at."""
-    traits: UNetTraits
-    phrasing: Phrasing
+    traits: UNetTraits = PLAIN
+    phrasing: Phrasing = field(default_factory=Phrasing)
     """How the painter wants to be told."""
-    strength: float | None
+    strength: float | None = None
     """A caller's own."""
 
     def __call__(self, jobs: Sequence[Job]) -> list[Job]:
@@ -79,8 +93,7 @@ class Planner:
         planned = []
         for job in jobs:
             with timed([job], "plan"):
-                found = Findings(job.quality, job.alignment, job.parsed, job.user_mask)
-                plan = plan_repair(found, self.config, self.calibration, self.side, self.traits)
+                plan = self.plan(Findings(job.quality, job.alignment, job.parsed, job.user_mask))
                 plan = self.phrasing.reword(plan, job.alignment)
                 if self.strength is not None:
                     # Who marks a place and says how strongly wants something else there.
@@ -90,45 +103,151 @@ class Planner:
             planned.append(replace(job, plan=plan))
         return planned
 
-
-def plan_repair(
-    found: Findings, config: RefineConfig, calibration: Calibration, working: int, traits: UNetTraits = PLAIN
-) -> RepairPlan:
-    """Plan the repair of one image. An empty plan says why in its note."""
-    calibration = with_overrides(calibration, config)
-    caption = found.parsed.text if found.parsed else ""
-    defects = [p.phrase for p in found.alignment.defects] if config.use_aq else []
-    weights = token_weights(found.parsed, defects, config.emphasis) if found.parsed else ()
-    empty = RepairPlan(np.zeros(found.quality.values.shape, bool), (), caption, weights)
-    if found.user_mask is None:
-        claims = find_claims(found.alignment, calibration.claim_threshold) if config.use_aq else {}
-        cut, note = automatic_mask(found, config, calibration, claims)
-        mask = grow(cut, round((config.dilate or 0.0) * min(cut.shape)))
-        if config.use_aq and not config.literal:
-            mask &= cut | ~protected_mask(cut, claims)
-    else:
-        cut = mask = found.user_mask
-        note = ""
-    if not mask.any():
-        return replace(empty, note=note or "The given mask is empty.", restore=note == DIFFUSE)
-    worst = badness(found, config)
-    if config.readings.frame == "whole":
+    def plan(self, found: Findings) -> RepairPlan:
+        """Plan the repair of one image. An empty plan says why in its note."""
+        config, shape = self.config, found.quality.values.shape
+        defects = [p.phrase for p in found.alignment.defects] if config.use_aq else []
+        weights = token_weights(found.parsed, defects, config.emphasis) if found.parsed else ()
+        empty = RepairPlan(np.zeros(shape, bool), (), found.parsed.text if found.parsed else "", weights)
+        if found.user_mask is None:
+            calibration = with_overrides(self.calibration, config)
+            claims = find_claims(found.alignment, calibration.claim_threshold) if config.use_aq else {}
+            cut, note = automatic_mask(found, config, calibration, claims)
+            mask = grow(cut, round((config.dilate or 0.0) * min(cut.shape)))
+            if config.use_aq and not config.literal:
+                mask &= cut | ~protected_mask(cut, claims)
+        else:
+            cut = mask = found.user_mask
+            note = ""
+        if not mask.any():
+            return replace(empty, note=note or "The given mask is empty.", restore=note == DIFFUSE)
+        worst = np.zeros(shape, np.float32)  # how bad each pixel is
+        if config.use_pq:
+            worst += 1.0 - found.quality.values
+        if config.use_aq:
+            worst += found.alignment.edit
         parts = [mask]
-    else:
-        parts, note = select_parts(mask, worst, config, working, user=found.user_mask is not None)
-    kept = np.logical_or.reduce(parts) if parts else empty.mask
-    regions = [describe(part, cut & part, found, worst, config, caption, working, traits) for part in parts]
-    # What is mended in sight of its damage is no new picture, however much of it there is.
-    anew = [part for part, region in zip(parts, regions, strict=True) if not (traits.damage and region.is_restoration)]
-    bad = float((cut & np.logical_or.reduce([empty.mask, *anew])).mean())
-    if found.user_mask is None and bad > config.max_area:
-        return replace(
-            empty,
-            note=f"{bad:.0%} of the image would have to be repainted, more than max_area "
-            f"{config.max_area:.0%}: this image needs a new generation, not a repair.",
-            beyond_repair=True,
+        if config.readings.frame != "whole":
+            parts, note = self._parts(mask, worst, user=found.user_mask is not None)
+        regions = [self._region(part, cut & part, found, worst) for part in parts]
+        # What is mended in sight of its damage is no new picture, however much of it there is.
+        in_sight = [self.traits.damage and region.is_restoration for region in regions]
+        anew = [part for part, mended in zip(parts, in_sight, strict=True) if not mended]
+        bad = float((cut & np.logical_or.reduce([empty.mask, *anew])).mean())
+        if found.user_mask is None and bad > config.max_area:
+            return replace(
+                empty,
+                note=f"{bad:.0%} of the image would have to be repainted, more than max_area "
+                f"{config.max_area:.0%}: this image needs a new generation, not a repair.",
+                beyond_repair=True,
+            )
+        kept = np.logical_or.reduce([empty.mask, *parts])
+        return replace(empty, mask=kept, regions=tuple(regions), note=note, restore=bool(regions))
+
+    def _parts(self, mask: np.ndarray, worst: np.ndarray, user: bool) -> tuple[list[np.ndarray], str]:
+        """Choose the parts that become crops: large enough, grouped where one crop holds several, the worst first."""
+        parts, most = connected_parts(mask), self.config.max_regions
+        least = 0.0 if user or self.config.literal else self.config.min_region_area * mask.size
+        large = [part for part in parts if part.area >= least]
+        small = len(parts) - len(large)
+        notes = [f"{small} part(s) below min_region_area were dropped."] if small else []
+        groups = self.groups([piece for part in large for piece in self._pieces(part, mask.shape)], mask.shape)
+        groups.sort(key=lambda part: part.total(worst), reverse=True)
+        if len(groups) > most and not user:
+            notes.append(f"{len(groups) - most} region(s) beyond max_regions were left as they are.")
+            groups = groups[:most]
+        if not groups:
+            notes.append("Nothing large enough is left to repair.")
+        return [part.draw(mask.shape) for part in groups], " ".join(notes)
+
+    def _pieces(self, part: MaskPart, shape: tuple[int, ...]) -> list[MaskPart]:
+        """Cut a part that is too wide for one crop into pieces, unless one larger crop costs no more than theirs."""
+        pieces = split_large(part, self.side)
+        if widest(part.box) > LARGEST_CROP * self.side:
+            return pieces
+        # Crops smaller than the working size are enlarged to it, so none costs less.
+        cost = sum(max(area(self.crop(piece.box, shape)), self.side**2) for piece in pieces)
+        return [part] if area(self.crop(part.box, shape)) <= cost else pieces
+
+    def groups(self, parts: Sequence[MaskPart], shape: tuple[int, ...]) -> list[MaskPart]:
+        """Join parts whose common crop costs no more than their own two, the first pair first, until none is left."""
+        groups = [(part.box, [part]) for part in parts]
+        cost = cache(lambda box: area(self.crop(box, shape)))
+
+        def cheaper(pair: tuple[int, int]) -> bool:
+            own, other = (groups[index][0] for index in pair)
+            joint = union((own, other))
+            return widest(joint) <= LARGEST_CROP * self.side and cost(joint) <= cost(own) + cost(other)
+
+        at, grew = 0, False
+        while at < len(groups):
+            # Pairs before `at` were found wanting and have not changed since, but for those with a group that grew.
+            before = ((index, at) for index in range(at if grew else 0))
+            pair = next(filter(cheaper, chain(before, ((at, j) for j in range(at + 1, len(groups))))), None)
+            grew = pair is not None
+            if pair is None:
+                at += 1
+                continue
+            at, (box, members) = pair[0], groups.pop(pair[1])
+            groups[at] = (union((groups[at][0], box)), groups[at][1] + members)
+        return [joined(members) for _, members in groups]
+
+    def crop(self, part: Box, shape: tuple[int, ...]) -> Box:
+        """Return the crop of a part in a picture `(H, W)`."""
+        smallest = math.ceil(self.side / (self.config.max_upscale or 1.0))
+        return crop_box(part, (shape[0], shape[1]), self.config.context, smallest, self.side)
+
+    def _region(self, part: np.ndarray, core: np.ndarray, found: Findings, worst: np.ndarray) -> Region:
+        """Turn one part of the mask into a region with crop, kind, prompt, strength and reason.
+
+        What is wrong is read in the part's `core`, before it was grown: the margin was found fault with by nobody.
+        """
+        config, traits, alignment, phrases = self.config, self.traits, found.alignment, found.alignment.phrases
+        by_hand, core = found.user_mask is not None, core if core.any() else part
+        place = Place(core)
+        asked = (
+            asking_phrases(place, alignment, 1.0 if by_hand else float(worst[core].mean())) if config.use_aq else []
         )
-    return RepairPlan(kept, tuple(regions), caption, weights, note, restore=bool(regions))
+        if by_hand and config.use_aq and not asked:
+            # A person's mark says where the least seen of the missing things goes that belong on no other.
+            missing = [
+                index
+                for index, one in enumerate(phrases)
+                if one.defect == "noun"
+                and undrawn(one, "region") is not None
+                and (one.host is None or one.phrase.beside)
+            ]
+            asked = sorted(missing, key=lambda index: phrases[index].a_phs)[:1]
+        bad = float((1.0 - found.quality.values[core]).mean())
+        names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)
+        reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}"
+        kind: RegionKind = "perceptual"
+        if asked and traits.damage and config.use_pq and bad >= OBSCURED:
+            shown = [region_phrase_text(alignment, asked[0], part)]
+            reason, asked = f"{reason}, which may be why {names} is not seen.", []
+        elif asked:
+            kind = "noun" if any(phrases[i].defect == "noun" for i in asked) else "attribute"
+            shown = [region_phrase_text(alignment, i, part) for i in asked]
+            fault = "is not seen" if kind == "noun" else "is there, but not as asked"
+            reason = f"{names} {fault}; this is where it belongs."
+        else:
+            shown, reason = shown_phrase(place, alignment) if config.use_aq else [], f"{reason}."
+        one = config.readings.strength
+        if one == "region":
+            strength = region_strength(kind, bad, traits.strengths)
+        else:
+            strength = one_strength(found.quality.score, alignment.score, one)
+        if config.readings.frame == "whole":
+            box = (0, 0, part.shape[1], part.shape[0])
+            reason = "One mask over the whole picture, as the paper has it."
+        else:
+            box = self.crop(bounds(part), part.shape)
+        if traits.damage and not asked:
+            strength = min(strength, traits.strength)
+        if by_hand:
+            kind, reason = "user", "You marked this place."
+        prompt = region_prompt(found.parsed.text if found.parsed else "", shown, phrase_first=not config.literal)
+        return Region(box, part[place_of(box)], prompt, strength, kind, reason, tuple(asked), not asked)
 
 
 def with_overrides(calibration: Calibration, config: RefineConfig) -> Calibration:
@@ -237,146 +356,24 @@ def protected_mask(cut: np.ndarray, claims: Claims) -> np.ndarray:
     return kept
 
 
-def badness(found: Findings, config: RefineConfig) -> np.ndarray:
-    """Return how bad each pixel is, for choosing the worst parts."""
-    values = np.zeros(found.quality.values.shape, np.float32)
-    if config.use_pq:
-        values += 1.0 - found.quality.values
-    if config.use_aq:
-        values += found.alignment.edit
-    return values
+def token_weights(parsed: ParsedPrompt, defective: Iterable[Phrase], emphasis: float) -> Weights:
+    """Weigh the words: what the prompt's own syntax says, plus `emphasis` for words of a defective phrase. (Eq. 7)"""
+    lifted = [span for phrase in defective for span in phrase.spans]
+    found = []
+    for token in parsed.tokens:
+        inside = any(start <= token.start and token.end <= end for start, end in lifted)
+        weight = token.weight + (emphasis if inside else 0.0)
+        if abs(weight - 1.0) > 1e-9:
+            found.append((token.start, token.end, weight))
+    return tuple(found)
 
 
-def select_parts(
-    mask: np.ndarray, worst: np.ndarray, config: RefineConfig, working: int, user: bool
-) -> tuple[list[np.ndarray], str]:
-    """Choose the parts that become crops: large enough, grouped where one crop holds several, the worst first."""
-    parts = connected_parts(mask)
-    least = 0.0 if user or config.literal else config.min_region_area * mask.size
-    large = [part for part in parts if part.area >= least]
-    small = len(parts) - len(large)
-    notes = [f"{small} part(s) below min_region_area were dropped."] if small else []
-    pieces = [piece for part in large for piece in cut_up(part, mask.shape, config, working)]
-    groups = group_parts(pieces, mask.shape, config, working)
-    groups.sort(key=lambda part: part.total(worst), reverse=True)
-    if len(groups) > config.max_regions and not user:
-        notes.append(f"{len(groups) - config.max_regions} region(s) beyond max_regions were left as they are.")
-        groups = groups[: config.max_regions]
-    if not groups:
-        notes.append("Nothing large enough is left to repair.")
-    return [part.draw(mask.shape) for part in groups], " ".join(notes)
-
-
-def cut_up(part: MaskPart, shape: tuple[int, ...], config: RefineConfig, working: int) -> list[MaskPart]:
-    """Cut a part that is too wide for one crop into pieces, unless one larger crop costs no more than theirs."""
-    pieces = split_large(part, working)
-    if _widest(part.box) > LARGEST_CROP * working:
-        return pieces
-    # Crops smaller than the working size are enlarged to it, so none costs less.
-    cost = sum(max(_cost(piece.box, shape, config, working), working**2) for piece in pieces)
-    return [part] if _cost(part.box, shape, config, working) <= cost else pieces
-
-
-def group_parts(
-    parts: Sequence[MaskPart], shape: tuple[int, ...], config: RefineConfig, working: int
-) -> list[MaskPart]:
-    """Join parts whose common crop costs no more than their own two, the first pair first, until none is left."""
-    groups = [[part] for part in parts]
-    boxes = [part.box for part in parts]
-    costs = [_cost(box, shape, config, working) for box in boxes]
-
-    def cheaper(i: int, j: int) -> bool:
-        joint = union((boxes[i], boxes[j]))
-        fits = _widest(joint) <= LARGEST_CROP * working
-        return fits and _cost(joint, shape, config, working) <= costs[i] + costs[j]
-
-    def join(i: int, j: int) -> None:
-        groups[i] += groups.pop(j)
-        boxes[i] = union((boxes[i], boxes.pop(j)))
-        costs.pop(j)
-        costs[i] = _cost(boxes[i], shape, config, working)
-
-    at = 0
-    while at < len(groups):
-        # Pairs before `at` were found wanting and have not changed since, but for those with a group that grew.
-        other = next((j for j in range(at + 1, len(groups)) if cheaper(at, j)), None)
-        if other is None:
-            at += 1
-            continue
-        join(at, other)
-        before = next((i for i in range(at) if cheaper(i, at)), None)
-        while before is not None:
-            join(before, at)
-            at = before
-            before = next((i for i in range(at) if cheaper(i, at)), None)
-    return [joined(group) for group in groups]
-
-
-def crop_of(part: Box, shape: tuple[int, ...], config: RefineConfig, working: int) -> Box:
-    """Return the crop of a part under the settings."""
-    smallest = math.ceil(working / (config.max_upscale or 1.0))
-    return crop_box(part, (shape[0], shape[1]), config.context, smallest, working)
-
-
-def describe(
-    part: np.ndarray,
-    core: np.ndarray,
-    found: Findings,
-    worst: np.ndarray,
-    config: RefineConfig,
-    caption: str,
-    working: int,
-    traits: UNetTraits,
-) -> Region:
-    """Turn one part of the mask into a region with crop, kind, prompt, strength and reason.
-
-    What is wrong is read in the part's `core`, before it was grown: the margin was found fault with by nobody.
-    """
-    whole = config.readings.frame == "whole"
-    box = (0, 0, part.shape[1], part.shape[0]) if whole else crop_of(bounds(part), part.shape, config, working)
-    left, top, right, bottom = box
-    core = core if core.any() else part
-    place = Place(core)
-    wrong = float(worst[core].mean()) if found.user_mask is None else 1.0
-    asked = asking_phrases(place, found.alignment, wrong) if config.use_aq else []
-    phrases = found.alignment.phrases
-    if found.user_mask is not None and config.use_aq and not asked:
-        # A person's mark says where the least seen of the missing things goes that belong on no other.
-        missing = [
-            index
-            for index, one in enumerate(phrases)
-            if one.defect == "noun" and undrawn(one, "region") is not None and (one.host is None or one.phrase.beside)
-        ]
-        asked = sorted(missing, key=lambda index: phrases[index].a_phs)[:1]
-    bad = float((1.0 - found.quality.values[core]).mean())
-    kind: RegionKind
-    if asked and traits.damage and config.use_pq and bad >= OBSCURED:
-        kind, shown = "perceptual", [region_phrase_text(found.alignment, asked[0], part)]
-        names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)
-        reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}, which may be why {names} is not seen."
-        asked = []
-    elif asked:
-        kind = "noun" if any(phrases[i].defect == "noun" for i in asked) else "attribute"
-        shown = [region_phrase_text(found.alignment, i, part) for i in asked]
-        names = ", ".join(f"'{phrases[i].phrase.text}'" for i in asked)
-        fault = "is not seen" if kind == "noun" else "is there, but not as asked"
-        reason = f"{names} {fault}; this is where it belongs."
-    else:
-        kind, shown = "perceptual", shown_phrase(place, found.alignment) if config.use_aq else []
-        reason = f"This place looks bad: its mean quality is {1.0 - bad:.2f}."
-    one = config.readings.strength
-    if one == "region":
-        strength = region_strength(kind, bad, traits.strengths)
-    else:
-        strength = one_strength(found.quality.score, found.alignment.score, one)
-    if whole:
-        reason = "One mask over the whole picture, as the paper has it."
-    if traits.damage and not asked:
-        strength = min(strength, traits.strength)
-    if found.user_mask is not None:
-        kind, reason = "user", "You marked this place."
-    prompt = region_prompt(caption, shown, phrase_first=not config.literal)
-    return Region(box, part[top:bottom, left:right], prompt, strength, kind, reason, tuple(asked), not asked)
+def region_prompt(caption: str, phrases: Sequence[str], phrase_first: bool) -> str:
+    """Say what to draw in a region: its phrases first, so that no long caption buries them, then the caption."""
+    if not phrase_first or not phrases:
+        return caption
+    names = list(dict.fromkeys(phrases))
+    return JOIN.join([*names, caption] if caption else names)
 
 
 def asking_phrases(place: Place, alignment: AlignmentMap, wrong: float) -> list[int]:
@@ -425,13 +422,3 @@ def shown_phrase(place: Place, alignment: AlignmentMap) -> list[str]:
         if claim is not None and (covered := place.mean(claim)) > share and everywhere.mean(claim) <= BACKGROUND:
             best, share = met.phrase.text, covered
     return [best] if best is not None else []
-
-
-def _widest(box: Box) -> int:
-    return max(box[2] - box[0], box[3] - box[1])
-
-
-def _cost(part: Box, shape: tuple[int, ...], config: RefineConfig, working: int) -> int:
-    """Return the pixels of a part's crop."""
-    left, top, right, bottom = crop_of(part, shape, config, working)
-    return (right - left) * (bottom - top)

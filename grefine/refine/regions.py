@@ -1,4 +1,7 @@
-"""From a mask to a few crops: connected parts, each a small mask in its box, with room around them, never shrunk."""
+"""From a mask to a few crops: connected parts, each a small mask in its box, with room around them, never shrunk.
+
+And from a picture too large for one pass to equal overlapping tiles that cost as little as can be.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +11,18 @@ from typing import Any, Literal
 import numpy as np
 from scipy.ndimage import distance_transform_edt, find_objects, label
 
-from grefine.types import Box
+from grefine.types import Box, place_of
 
 LARGEST_CROP = 1.5
 """How many working sides a crop may measure where its pieces would cost more than the whole."""
 MARGIN = 0.125
 """Room round a part wider than the working side, in working sides."""
+LARGEST_PASS = 2.0
+"""A pass holds at most the area of a square of so many working sides."""
+LONGEST_PASS = 3.0
+"""And measures at most so many working sides."""
+OVERLAP = 0.125
+"""What neighbouring tiles share at least, in working sides: enough latents to fade over."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +41,12 @@ class MaskPart:
 
     def total(self, values: np.ndarray) -> float:
         """Return the sum of a map `(H, W)` over the place."""
-        left, top, right, bottom = self.box
-        return float(values[top:bottom, left:right][self.inside].sum())
+        return float(values[place_of(self.box)][self.inside].sum())
 
     def draw(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return the place as a mask of the picture's `(H, W)`."""
-        left, top, right, bottom = self.box
         mask = np.zeros(shape, dtype=bool)
-        mask[top:bottom, left:right] = self.inside
+        mask[place_of(self.box)] = self.inside
         return mask
 
 
@@ -89,6 +96,16 @@ def union(boxes: Sequence[Box]) -> Box:
     """Return the box round several."""
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def area(box: Box) -> int:
+    """Return how many pixels a box holds."""
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def widest(box: Box) -> int:
+    """Return the longer side of a box."""
+    return max(box[2] - box[0], box[3] - box[1])
 
 
 def bounds(mask: np.ndarray) -> Box:
@@ -141,6 +158,40 @@ def working_size(height: int, width: int, side: int, multiple: int) -> tuple[int
         return multiple * (steps if steps * multiple >= edge else steps + 1)
 
     return fit(height), fit(width)
+
+
+def tile_boxes(height: int, width: int, working: int, multiple: int) -> list[Box]:
+    """Return the boxes that cover a picture, row by row; one for a picture that a single pass holds.
+
+    What tiles share is denoised twice: of all grids, the one with the fewest pixels is taken, then the fewest tiles.
+    None is smaller than the `working` side of the model, unless the picture is, nor has to be resized (`multiple`).
+    """
+    costs = {}
+    for rows in range(1, math.ceil(height / working) + 1):
+        for columns in range(1, math.ceil(width / working) + 1):
+            tall, wide = (tile_side(*cut, working, multiple) for cut in ((height, rows), (width, columns)))
+            if tall * wide <= (LARGEST_PASS * working) ** 2 and max(tall, wide) <= LONGEST_PASS * working:
+                costs[rows, columns] = (rows * columns * tall * wide, rows * columns)
+    rows, columns = min(costs, key=lambda grid: costs[grid])
+    return [
+        (left, top, right, bottom)
+        for top, bottom in spans(height, rows, working, multiple)
+        for left, right in spans(width, columns, working, multiple)
+    ]
+
+
+def tile_side(length: int, count: int, working: int, multiple: int) -> int:
+    """Return what each of `count` equal tiles measures that cover a side."""
+    if count == 1:
+        return length
+    return math.ceil((length + (count - 1) * OVERLAP * working) / count / multiple) * multiple
+
+
+def spans(length: int, count: int, working: int, multiple: int) -> list[tuple[int, int]]:
+    """Cover a side with `count` equal tiles."""
+    tile = tile_side(length, count, working, multiple)
+    starts = np.linspace(0, length - tile, count).round().astype(int)
+    return [(int(start), int(start) + tile) for start in starts]
 
 
 def working_side(unet: Any, vae: Any) -> int:

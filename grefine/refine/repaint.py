@@ -1,7 +1,5 @@
 """Stage 1: repaint the planned regions, each at the model's working size, equal crops together. (Eq. 9, first line)"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,14 +7,13 @@ import numpy as np
 
 from grefine.refine.candidates import Chooser, draw_tries
 from grefine.refine.composite import paste, rounded, smooth_fill
-from grefine.refine.emphasis import region_weights
 from grefine.refine.guard import Panel, reject_regions
 from grefine.refine.job import Job, timed
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.regions import working_size
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig, UNetTraits
-from grefine.types import Region
+from grefine.types import Region, RepairPlan, Weights
 
 FEATHER = 0.25
 """Share of a mask's thickness over which a repaint fades in, inside the mask only."""
@@ -63,13 +60,24 @@ def region_crops(job: Job, painter: Painter, config: RefineConfig) -> list[CropJ
                 working_size(*region.mask.shape, painter.side, painter.multiple),
                 region.prompt,
                 region.strength,
-                derive(job.seed, "repaint", *region.box),
+                derive(job.own_seed, "repaint", *region.box),
                 region_weights(region, job.plan, config.emphasis),
                 visible,
                 in_place,
             )
         )
     return crops
+
+
+def region_weights(region: Region, plan: RepairPlan, emphasis: float) -> Weights:
+    """Return the weights of a region's prompt: the caption's own, moved behind what stands before it."""
+    offset = len(region.prompt) - len(plan.prompt)
+    if offset < 0 or not region.prompt.endswith(plan.prompt):
+        return ()
+    moved = tuple((start + offset, end + offset, weight) for start, end, weight in plan.token_weights)
+    if offset and region.phrases and emphasis:
+        return ((0, offset, 1.0 + emphasis), *moved)
+    return moved
 
 
 def _put_back(job: Job, painted: Sequence[Painted], panel: Panel, config: RefineConfig, traits: UNetTraits) -> Job:

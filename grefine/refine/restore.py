@@ -1,7 +1,5 @@
 """Stage 2: mild restoration of the whole picture, or of its repaired places alone. (Eq. 9, second line)"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,18 +10,17 @@ import torch
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, nearest
-from grefine.refine.composite import fade_out, local_change, match_low_frequencies, paste, rounded
+from grefine.refine.composite import fade_out, join_tiles, local_change, match_low_frequencies, paste, rounded
 from grefine.refine.guard import Panel, decide
 from grefine.refine.job import Job, timed
 from grefine.refine.maps import MapDrawer
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.painters.sdxl import SDXLPainter
 from grefine.refine.plan import with_overrides
-from grefine.refine.regions import working_size
+from grefine.refine.regions import tile_boxes, working_size
 from grefine.refine.repaint import FEATHER
 from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
-from grefine.refine.tiles import join, tile_boxes
 from grefine.scorers.noise import INVISIBLE
 from grefine.types import Box
 
@@ -41,9 +38,8 @@ class CallableRestorer(Painter):
     function: Restore
     sees_source: bool = True
 
-    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def draw(self, crops: Sequence[CropJob]) -> list[Painted]:
         """Hand over one picture after the other."""
-        del stage
         done = []
         for crop in crops:
             generator = torch.Generator().manual_seed(crop.seed)
@@ -155,7 +151,7 @@ def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> li
                     working_size(bottom - top, right - left, restorer.side, restorer.multiple),
                     words,
                     config.delta,
-                    derive(job.seed, "restore", left, top, right, bottom),
+                    derive(job.own_seed, "restore", left, top, right, bottom),
                     job.plan.token_weights if words == job.plan.prompt else (),
                     source_visible=in_sight,
                     repair_in_place=in_sight,
@@ -163,7 +159,7 @@ def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> li
                 for left, top, right, bottom in boxes[-1]
             ]
         )
-    painted = iter(restorer([crop for own in crops for crop in own], "restore"))
+    painted = iter(restorer([crop for own in crops for crop in own]))
     tile = None if exact else restorer.side
     return [
         _joined(job, views, own, [next(painted) for _ in own], tile)
@@ -183,7 +179,7 @@ def _joined(
     side = tile if len(crops) > 1 else None
     matched = [match_low_frequencies(one.pixels, crop.pixels, side) for one, crop in zip(painted, crops, strict=True)]
     if tile is not None:
-        pixels = join(job.pixels.shape, list(zip(boxes, matched, strict=True)))
+        pixels = join_tiles(job.pixels.shape, list(zip(boxes, matched, strict=True)))
     else:
         pixels = job.current.astype(np.float32)
         for crop, region in zip(matched, job.plan.regions, strict=True):

@@ -1,7 +1,5 @@
 """What a refinement can be told: one record, read from `configs/refine/*.yaml`, checked before anything runs."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence

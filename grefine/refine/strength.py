@@ -1,7 +1,5 @@
 """How strongly to denoise, and how many steps that takes, counted as executed."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Calls of one pipeline take turns, whatever threads they come from, and a forked child has turns of its own."""
 
-from __future__ import annotations
-
 import functools
 import os
 import threading

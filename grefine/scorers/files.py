@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache as remembered
 from functools import partial
@@ -39,8 +39,6 @@ BATCH = 16
 class Task:
     """One picture for one judge."""
 
-    key: str
-    """What its values are kept under."""
     open: Callable[[], Image.Image | None]
     """The picture; None when there is nothing to judge."""
     prompt: str = ""
@@ -72,28 +70,20 @@ def judge_pictures(
     spec: MetricSpec,
     load: Callable[[], Scorer],
     tasks: Sequence[Task],
-    cache: ScoreCache,
-    refused: Callable[[Task, GRefineError], Mapping[str, float] | None],
     progress: Callable[[str], None] | None = None,
-) -> None:
-    """Put the values of every picture into the cache; the judge is loaded only if one is not known."""
-    work = list({task.key: task for task in tasks if cache.get(task.key) is None}.values())
-    if not work:
-        return
-    batches = [work[start : start + BATCH] for start in range(0, len(work), BATCH)]
-    if cluster := active():
-        found = work_on(cluster, _Judging, {"spec": spec, "load": load}, (packed(batch) for batch in batches))
+) -> Iterator[Mapping[str, float] | GRefineError]:
+    """Yield the values of every picture, or why the judge refuses it; the judge is loaded only where one is asked."""
+    batches = [tasks[start : start + BATCH] for start in range(0, len(tasks), BATCH)]
+    if batches and (cluster := active()):
+        found = work_on(cluster, _Judging, {"spec": spec, "load": load}, map(packed, batches))
     else:
-        found = map(_Judging(spec, load), batches)
+        found = map(_Judging(spec, load), batches) if batches else ()
     done = 0
-    for batch, answers in zip(batches, found, strict=True):
-        for task, values in zip(batch, answers, strict=True):
-            kept = refused(task, values) if isinstance(values, GRefineError) else values
-            if kept is not None:
-                cache.put(task.key, kept, count=bool(kept))
-        done += len(batch)
+    for answers in found:
+        yield from answers
+        done += len(answers)
         if progress is not None:
-            progress(f"{spec.name}: {done} of {len(work)}")
+            progress(f"{spec.name}: {done} of {len(tasks)}")
 
 
 class _Judging:
@@ -227,23 +217,24 @@ def _fill(
 
     A row of another world is marked where it is forced; one that is refused or fails says why and costs no other.
     """
-    spec, cache, rows = judge.spec, ScoreCache(), {}
-    strange = foreign_among(judge, ((row["path"], row["path"], picture) for row, picture in fresh), cache)
+    rows, tasks = [], []
     for row, picture in fresh:
-        if row["path"] in strange and judge.domain is not None:
+        if judge.domain is not None and judge.domain.is_foreign(picture()):
             foreign[row["path"]] = judge.domain
             if not force:
-                _note(row, f"{spec.name}: {judge.domain.reason}")
+                _note(row, f"{judge.spec.name}: {judge.domain.reason}")
                 continue
             row["forced"] = "yes"
-        if spec.needs_prompt and not row["prompt"].strip():
-            _note(row, f"{spec.name}: no prompt was found.")
+        if judge.spec.needs_prompt and not row["prompt"].strip():
+            _note(row, f"{judge.spec.name}: no prompt was found.")
         else:
-            rows[row["path"]] = (row, picture)
-    tasks = [Task(path, picture, row["prompt"]) for path, (row, picture) in rows.items()]
-    judge_pictures(spec, load, tasks, cache, lambda task, error: _note(rows[task.key][0], str(error)))
-    for path, (row, _) in rows.items():
-        row |= cache.peek(path) or {}
+            rows.append(row)
+            tasks.append(Task(picture, row["prompt"]))
+    for row, found in zip(rows, judge_pictures(judge.spec, load, tasks), strict=True):
+        if isinstance(found, GRefineError):
+            _note(row, str(found))
+        else:
+            row |= found
 
 
 def _note(row: dict[str, Any], sentence: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grefine.errors import ConfigError
 from grefine.scorers.checkpoint import State, bare, only
 from grefine.scorers.component import load_component
 from grefine.scorers.protocol import CHUNK, NetworkJudge
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from grefine.models.lar_iqa import LARIQA, LARBranch
+    from grefine.scorers.resolve import Judge
 
 
 SPEC = MetricSpec(
@@ -65,6 +68,19 @@ def load(path: Path, device: str) -> LARIQAScorer:
 
 
 wrap = LARIQAScorer
+
+
+def shown_as(judge: Judge, space: str | None, crop: int | None) -> Judge:
+    """Return LAR-IQA as it judges pictures that are shown to it in another colour space, or with a middle as large."""
+    from grefine.models.lar_iqa import COLOR_SPACES
+
+    if judge.spec.name != SPEC.name or space not in (None, *COLOR_SPACES) or (crop is not None and crop < 32):
+        raise ConfigError(
+            f"A colour space is one of {', '.join(COLOR_SPACES)}, a crop at least 32, and both are for lar_iqa alone, "
+            f"not '{space or crop}' for '{judge.spec.name}'."
+        )
+    load = lambda: LARIQAScorer(judge.load().model, space, crop)  # type: ignore[attr-defined] # noqa: E731
+    return replace(judge, load=load, weights=None, origin=f"{judge.source} as {space} {crop}")
 
 
 def convert(states: Mapping[Path, State], options: dict[str, Any]) -> LARIQA:

@@ -64,20 +64,17 @@ class ScoreGate:
         """Judge images of a run: what cannot be judged (too small, no prompt) does not pass, and is said."""
         asked = [i for i, prompt in enumerate(prompts) if prompt.strip() or not self.scorer.spec.needs_prompt]
         rated = rate(self.scorer, [images[i] for i in asked], [prompts[i] for i in asked])
-        known = dict(zip(asked, rated, strict=True))
-        verdicts = []
-        for i in range(len(images)):
-            found = known.get(i, "it needs a prompt")
-            score, note, passed = None, "", False
-            if not isinstance(found, Mapping):
-                note = str(found)
-            elif math.isfinite(found[self.value]):
-                score = float(found[self.value])
-                passed = score >= self.bound if self.scorer.spec.direction == "higher" else score <= self.bound
-            else:
-                note = "it gave no number"
-            verdicts.append(GateVerdict(self.value, self.bound, passed, score, note))
-        return verdicts
+        known: dict[int, Any] = dict(zip(asked, rated, strict=True))
+        return [self._verdict(known.get(i, "it needs a prompt")) for i in range(len(images))]
+
+    def _verdict(self, found: Any) -> GateVerdict:
+        if not isinstance(found, Mapping):
+            return GateVerdict(self.value, self.bound, False, note=str(found))
+        score = found[self.value]
+        if not math.isfinite(score):
+            return GateVerdict(self.value, self.bound, False, note="it gave no number")
+        passed = score >= self.bound if self.scorer.spec.direction == "higher" else score <= self.bound
+        return GateVerdict(self.value, self.bound, passed, score)
 
 
 def parse_gate(text: str) -> tuple[str, str, float]:

@@ -156,7 +156,8 @@ def in_groups(
 def rate(scorer: Scorer, images: Images, prompts: Prompts = None) -> list[Mapping[str, float] | GRefineError]:
     """Return each image's values, or why the scorer refuses it; one that it refuses costs no other."""
     try:
-        return [found.values for found in scorer(images, prompts)] if images else []
+        found = scorer(images, prompts) if images else []
+        return [{name: float(value) for name, value in one.values.items()} for one in found]
     except GRefineError as error:
         if len(images) == 1:
             return [error]

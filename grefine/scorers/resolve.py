@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,24 +54,6 @@ class Judge:
     def source(self) -> str:
         """What tells its weights from others."""
         return self.origin if self.weights is None else fingerprint_of(self.weights)
-
-
-def shown_as(judge: Judge, space: str | None, crop: int | None) -> Judge:
-    """Return LAR-IQA as it judges pictures that are shown to it in another colour space, or with a middle as large."""
-    from grefine.models.lar_iqa import COLOR_SPACES
-    from grefine.scorers.lar_iqa import LARIQAScorer
-
-    if (
-        judge.spec.name != LARIQAScorer.spec.name
-        or space not in (None, *COLOR_SPACES)
-        or (crop is not None and crop < 32)
-    ):
-        raise ConfigError(
-            f"A colour space is one of {', '.join(COLOR_SPACES)}, a crop at least 32, and both are for lar_iqa alone, "
-            f"not '{space or crop}' for '{judge.spec.name}'."
-        )
-    load = lambda: LARIQAScorer(judge.load().model, space, crop)  # type: ignore[attr-defined] # noqa: E731
-    return replace(judge, load=load, weights=None, origin=f"{judge.source} as {space} {crop}")
 
 
 class DomainScorer:
@@ -137,13 +119,12 @@ def _fetched_now(spec: MetricSpec) -> bool:
     """Fetch the weights of a metric, and say so first, where that is allowed and its terms are accepted."""
     if not (spec.fetch and may_fetch()):
         return False
-    recipe = fetch_recipe(spec.fetch)
+    recipe, say = fetch_recipe(spec.fetch), partial(print, file=sys.stderr)
     if recipe.ask and not accepted_terms(spec.fetch, recipe.licence):
         return False
-    say = sys.stderr.write
-    say(f"{spec.name} needs what is not on this machine; GREFINE_FETCH=1 allows to get it: {recipe.description}\n")
-    say(f"Terms: {recipe.licence}. It goes to '{fetched_folder(spec.fetch)}'.\n")
-    fetch_weights(spec.fetch, report=lambda line: say(f"{line}\n"))
+    say(f"{spec.name} needs what is not on this machine; GREFINE_FETCH=1 allows to get it: {recipe.description}")
+    say(f"Terms: {recipe.licence}. It goes to '{fetched_folder(spec.fetch)}'.")
+    fetch_weights(spec.fetch, report=say)
     return True
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 from grefine.errors import ConfigError, nearest
@@ -18,6 +19,16 @@ class Analysis:
     labels: list[str]
     """Universal dependency relations."""
 
+    def hang(self, i: int, head: int, label: str) -> bool:
+        """Hang `i` on `head` unless that would close a cycle; say whether it was done."""
+        at = head
+        while at != -1:
+            if at == i:
+                return False
+            at = self.heads[at]
+        self.heads[i], self.labels[i] = head, label
+        return True
+
 
 @runtime_checkable
 class Backend(Protocol):
@@ -33,27 +44,23 @@ class Backend(Protocol):
         ...
 
 
-_factories: dict[str, Callable[[], Backend]] = {}
-_loaded: dict[str, Backend] = {}
+_known: dict[str, Callable[[], Backend]] = {}
 
 
 def register_backend(name: str, factory: Callable[[], Backend]) -> None:
     """Make `factory` available as `parse(..., backend=name)`; it is called once, at first use."""
-    _factories[name] = factory
-    _loaded.pop(name, None)
+    _known[name] = cache(factory)
 
 
 def load_backend(backend: str | Backend) -> Backend:
     """Return the backend that a name means, or the object itself when it is one."""
     if isinstance(backend, str):
-        if backend not in _loaded:
-            if backend not in _factories:
-                raise ConfigError(
-                    f"No parser '{backend}': accepted are {', '.join(sorted(_factories))}, a name given to"
-                    f" register_backend, or an object with `name` and `analyse`{nearest(backend, _factories)}"
-                )
-            _loaded[backend] = _factories[backend]()
-        return _loaded[backend]
+        if backend not in _known:
+            raise ConfigError(
+                f"No parser '{backend}': accepted are {', '.join(sorted(_known))}, a name given to register_backend,"
+                f" or an object with `name` and `analyse`{nearest(backend, _known)}"
+            )
+        return _known[backend]()
     if isinstance(backend, Backend):
         return backend
     raise ConfigError(

@@ -20,7 +20,7 @@ _COUNTED = re.compile(r"\d+(?:girls?|boys?|others?|(?:wo)?m[ae]n|persons?|people
 """Count and noun in one word, as tag collections write them: "1girl"."""
 
 
-class Forest:
+class Forest(Analysis):
     """Words with tags, heads and labels; `heads` and `labels` change under repair, never into a cycle."""
 
     def __init__(self, words: Sequence[str], analysis: Analysis, lettering: Sequence[Sequence[int]] = ()) -> None:
@@ -31,12 +31,11 @@ class Forest:
         self.undrawn = set(self.inside_lettering)
         """Words of tags and texts that are nothing to look for in the picture."""
         self.lower = [w.lower() for w in words]
-        self.tags = [
+        tags = [
             "NOUN" if word[0].isdigit() and _COUNTED.match(word) else tag
             for word, tag in zip(self.lower, analysis.tags, strict=True)
         ]
-        self.heads = analysis.heads
-        self.labels = analysis.labels
+        super().__init__(tags, analysis.heads, analysis.labels)
         ends = [word in BREAKS and i not in self.inside_lettering for i, word in enumerate(words)]
         self.segment = list(accumulate(ends[:-1], initial=0))
         self._introduced: dict[int, int] | None = None
@@ -48,16 +47,6 @@ class Forest:
     def children(self, i: int) -> list[int]:
         """Return the words that hang on `i`, in order."""
         return [c for c, h in enumerate(self.heads) if h == i]
-
-    def hang(self, i: int, head: int, label: str) -> bool:
-        """Hang `i` on `head` unless that would close a cycle; say whether it was done."""
-        at = head
-        while at != -1:
-            if at == i:
-                return False
-            at = self.heads[at]
-        self.heads[i], self.labels[i] = head, label
-        return True
 
     def case_of(self, i: int) -> int:
         """Return the first preposition of `i` that stands before it, or -1."""

@@ -16,18 +16,17 @@ _FEW = 3
 _MET = 0.5
 """Share of words that the English parser has met: at least .64 in the English prompts of tests/golden."""
 _MARKED = frozenset("äöüßàâçéèêëîïôùûœñáíóúãõìòąćęłńśźżğışåøæ¿¡")
-_SCRIPTS = (
-    ("CJK", "Chinese or Japanese"),
-    ("HIRAGANA", "Japanese"),
-    ("KATAKANA", "Japanese"),
-    ("HANGUL", "Korean"),
-    ("CYRILLIC", "Russian or a neighbour"),
-    ("ARABIC", "Arabic"),
-    ("HEBREW", "Hebrew"),
-    ("GREEK", "Greek"),
-    ("DEVANAGARI", "Hindi"),
-    ("THAI", "Thai"),
-)
+_SCRIPTS = {
+    "Chinese or Japanese": ("CJK",),
+    "Japanese": ("HIRAGANA", "KATAKANA"),
+    "Korean": ("HANGUL",),
+    "Russian or a neighbour": ("CYRILLIC",),
+    "Arabic": ("ARABIC",),
+    "Hebrew": ("HEBREW",),
+    "Greek": ("GREEK",),
+    "Hindi": ("DEVANAGARI",),
+    "Thai": ("THAI",),
+}
 _SIGNS = 3
 """Latin letters that one Chinese sign stands for."""
 
@@ -69,13 +68,8 @@ def foreign_language(text: str) -> str:
 
 def _script(text: str) -> str:
     """Return the language of a script other than Latin, unless it is only a word in a Latin text."""
-    letters = [c for c in text if c.isalpha()]
-    names = [unicodedata.name(c, "") for c in letters]
-    counts = {language: 0 for _, language in _SCRIPTS}
-    for name in names:
-        language = next((language for script, language in _SCRIPTS if name.startswith(script)), "")
-        if language:
-            counts[language] += 1
+    names = [unicodedata.name(c, "") for c in text if c.isalpha()]
+    counts = {language: sum(name.startswith(scripts) for name in names) for language, scripts in _SCRIPTS.items()}
     other = sum(counts.values())
     latin = sum(name.startswith("LATIN") for name in names)
     if other == 0 or other * (_SIGNS if counts["Chinese or Japanese"] else 1) < latin:

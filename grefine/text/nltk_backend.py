@@ -17,19 +17,16 @@ _PREPOSITION = frozenset({"IN", "TO", "RP"})
 _MODIFIER = {"DT": "det", "PDT": "det:predet", "PRP$": "nmod:poss", "WP$": "nmod:poss", "CD": "nummod"}
 
 
-class ChunkTree:
+class ChunkTree(Analysis):
     """One pass from left to right over the tagged words of a prompt."""
 
     def __init__(self, words: Sequence[str], tags: Sequence[str]) -> None:
+        super().__init__(list(tags), [-1] * len(words), ["root"] * len(words))
         self.words = [w.lower() for w in words]
-        self.tags = list(tags)
-        self.heads = [-1] * len(words)
-        self.labels = ["root"] * len(words)
         self.noun = -1
         """The noun that a following word may hang on."""
         self.verb = -1
         """The verb whose object or oblique may follow."""
-        self.subject_of_finite = False
         self.first = -1
         """The first noun of the prompt."""
 
@@ -62,11 +59,9 @@ class ChunkTree:
                 self._loose(i)
             else:
                 self._punctuation(i)
-            if pending and i == count - 1:
-                for k in pending:
-                    self._loose(k)
             i += 1
-        self._drop_cycles()
+        for k in pending:
+            self._loose(k)
         tags = [universal(t, w, label) for t, w, label in zip(self.tags, self.words, self.labels, strict=True)]
         return Analysis(tags, self.heads, self.labels)
 
@@ -79,30 +74,8 @@ class ChunkTree:
                 i += 1
                 continue
             end, head = i, -1
-            while end < count and self.words[end] not in BREAKS:
-                tag = self.tags[end]
-                if tag in _NOUN:
-                    head = end
-                elif tag == "POS" and head == end - 1 and end + 1 < count:
-                    pass
-                elif (
-                    head >= 0
-                    and self.tags[end - 1] != "POS"
-                    and not self._noun_follows(end)
-                    or head >= 0
-                    and tag in ("DT", "PRP$", "PDT")
-                ):
-                    break
-                elif tag == "CC":
-                    before, after = self.tags[end - 1] if end else "", self.tags[end + 1] if end + 1 < count else ""
-                    joined = before in ("JJ", "CD", "VBN") and after in ("JJ", "CD", "VBN")
-                    if not (joined and self._noun_follows(end + 1)):
-                        break
-                elif tag in ("VBN", "VBG"):
-                    if not self._noun_follows(end):
-                        break
-                elif tag not in _INSIDE:
-                    break
+            while end < count and self.words[end] not in BREAKS and self._continues(end, head):
+                head = end if self.tags[end] in _NOUN else head
                 end += 1
             if head >= 0:
                 found[i] = (head + 1, head)
@@ -118,6 +91,18 @@ class ChunkTree:
         clause_before = i > 0 and (self.tags[i - 1] in _NOUN or self.tags[i - 1] in _VERB)
         return tag in ("VBN", "VBG") and not clause_before and self._noun_follows(i)
 
+    def _continues(self, i: int, head: int) -> bool:
+        """Say whether word `i` belongs to the chunk before it, whose last noun is `head`, or -1."""
+        tag, before = self.tags[i], self.tags[i - 1] if i else ""
+        if tag in _NOUN or (tag == "POS" and head == i - 1 and i + 1 < len(self.tags)):
+            return True
+        if head >= 0 and (tag in ("DT", "PRP$", "PDT") or (before != "POS" and not self._noun_follows(i))):
+            return False
+        if tag == "CC":
+            joined = {before, *self.tags[i + 1 : i + 2]} <= {"JJ", "CD", "VBN"}
+            return joined and self._noun_follows(i + 1)
+        return self._noun_follows(i) if tag in ("VBN", "VBG") else tag in _INSIDE
+
     def _noun_follows(self, i: int) -> bool:
         """Say whether word `i` modifies: only modifiers and then a noun follow, no determiner."""
         between = ("JJ", "JJR", "JJS", "CD", "VBN", "VBG", "HYPH", "CC", "RB")
@@ -130,38 +115,38 @@ class ChunkTree:
             if k == head:
                 continue
             if tag == "POS":
-                self._set(k, k - 1, "case")
+                self.hang(k, k - 1, "case")
                 owner = k - 1
             elif tag in _NOUN:
-                self._set(k, head, "compound")
+                self.hang(k, head, "compound")
             elif tag in ("RB", "RBR", "RBS") and k + 1 < end:
-                self._set(k, k + 1, "advmod")
+                self.hang(k, k + 1, "advmod")
             elif tag == "CC":
-                self._set(k, k + 1, "cc")
+                self.hang(k, k + 1, "cc")
             else:
-                self._set(k, head, _MODIFIER.get(tag, "amod"))
+                self.hang(k, head, _MODIFIER.get(tag, "amod"))
         if owner >= 0:
-            self._set(owner, head, "nmod:poss")
+            self.hang(owner, head, "nmod:poss")
             for k in range(start, owner):
                 if self.heads[k] == head:
                     self.heads[k] = owner
 
     def _attach(self, head: int, pending: list[int], conjunction: int) -> None:
         for k in pending:
-            self._set(k, head, "case")
+            self.hang(k, head, "case")
         if pending:
             of = self.words[pending[-1]] == "of"
             above = self.noun if of or self.verb < 0 else self.verb
             if above >= 0:
-                self._set(head, above, "obl" if above == self.verb else "nmod")
+                self.hang(head, above, "obl" if above == self.verb else "nmod")
         elif conjunction >= 0 and self.noun >= 0:
-            self._set(head, self.noun, "conj")
+            self.hang(head, self.noun, "conj")
         elif self.verb >= 0 and self.verb < head:
-            self._set(head, self.verb, "obj")
+            self.hang(head, self.verb, "obj")
         elif self.first >= 0:
-            self._set(head, self.first, "list")
+            self.hang(head, self.first, "list")
         if conjunction >= 0:
-            self._set(conjunction, head, "cc")
+            self.hang(conjunction, head, "cc")
         if self.first < 0:
             self.first = head
         self.noun = head
@@ -180,39 +165,22 @@ class ChunkTree:
             return
         if self.noun >= 0:
             if tag in _FINITE and self.heads[self.noun] == -1:
-                self._set(self.noun, i, "nsubj")
+                self.hang(self.noun, i, "nsubj")
             else:
                 before = self.words[i - 1] in BREAKS if i else False
-                self._set(i, self.first if before else self.noun, "acl")
+                self.hang(i, self.first if before else self.noun, "acl")
         if conjunction >= 0:
-            self._set(conjunction, i, "cc")
+            self.hang(conjunction, i, "cc")
         self.verb = i
 
     def _punctuation(self, i: int) -> None:
         if self.noun >= 0:
-            self._set(i, self.noun, "punct")
+            self.hang(i, self.noun, "punct")
 
     def _loose(self, i: int) -> None:
         above = self.verb if self.verb >= 0 and self.tags[i][:2] == "RB" else self.noun
         if above >= 0:
-            self._set(i, above, "advmod" if self.tags[i][:2] == "RB" else "amod")
-
-    def _set(self, i: int, head: int, label: str) -> None:
-        at = head
-        while at != -1:
-            if at == i:
-                return
-            at = self.heads[at]
-        self.heads[i], self.labels[i] = head, label
-
-    def _drop_cycles(self) -> None:
-        for i in range(len(self.heads)):
-            seen, at = set(), i
-            while at != -1 and at not in seen:
-                seen.add(at)
-                at = self.heads[at]
-            if at != -1:
-                self.heads[at], self.labels[at] = -1, "root"
+            self.hang(i, above, "advmod" if self.tags[i][:2] == "RB" else "amod")
 
 
 DATA = "averaged_perceptron_tagger_eng"

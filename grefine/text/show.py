@@ -23,17 +23,13 @@ def draw_tree(parsed: ParsedPrompt, width: int = 100) -> str:
     children: dict[int, list[int]] = {}
     for i, token in enumerate(parsed.tokens):
         children.setdefault(token.head, []).append(i)
-    roots = children.get(-1, [])
-    built: dict[int, Any] = {}
-    order = list(roots)
-    for i in order:
-        order.extend(children.get(i, ()))
-    for i in reversed(order):
-        token = parsed.tokens[i]
-        name = f"{token.text}/{token.tag}"
-        built[i] = Tree(name, [built[c] for c in children[i]]) if i in children else name
-    whole = len(roots) == 1 and not isinstance(built[roots[0]], str)
-    tree = built[roots[0]] if whole else Tree("ROOT", [built[i] for i in roots])
+
+    def grown(i: int) -> Any:
+        name = f"{parsed.tokens[i].text}/{parsed.tokens[i].tag}"
+        return Tree(name, [grown(c) for c in children[i]]) if i in children else name
+
+    roots = [grown(i) for i in children.get(-1, ())]
+    tree = roots[0] if len(roots) == 1 and isinstance(roots[0], Tree) else Tree("ROOT", roots)
     if len(parsed.tokens) > 30:
         return tree.pformat(margin=width)
     drawing = StringIO()

@@ -66,8 +66,7 @@ class Record:
         path = folder / f"{name}.json"
         if not path.is_file():
             return cls(path, name)
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return cls(path, name, stored["rows"], stored["runs"], stored["samples"], stored["cpu_seconds"])
+        return cls(path, **json.loads(path.read_text(encoding="utf-8")))
 
     def save(self) -> None:
         fields = {k: getattr(self, k) for k in ("name", "samples", "cpu_seconds", "runs", "rows")}

@@ -17,10 +17,12 @@ from grefine.refine.guard import Panel, decide, reject_regions
 from grefine.refine.maps import MapDrawer
 from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig, resolve
+from grefine.scorers.fidelity import ssim
 from grefine.scorers.protocol import Scorer, value_names
 from grefine.text.parse import parse
 from grefine.types import RepairPlan
 from lab.bench import intervals
+from lab.bench.cases import pictures_of
 from lab.bench.chain import Runner, quiet_pipeline
 from lab.bench.run import Sizes, defective_cases
 from lab.bench.verdicts import judge
@@ -29,6 +31,8 @@ from lab.bench_judges.networks import Judges
 from lab.world.pictures import tensor_of
 
 CHOOSERS = ("mdiqa", "moe_agiqa", "mdiqa,moe_agiqa", "lar_iqa", "lar_iqa,moe_agiqa", "mdiqa,lar_iqa")
+KEEPS, TRUTH = "no judge: what keeps most", "no judge: what is nearest to the clean scene"
+"""What the choosers are held against: both by SSIM, the second knows what no chooser can know."""
 Seen = dict[bytes, list[list[np.ndarray]]]
 """By picture and region: the picture, and it with each try at the region."""
 
@@ -75,33 +79,52 @@ def measure(pipeline: str, count: int, tries: int, seed: int, say: Callable[[str
     bands = tie_bands(looks, 200)
     yield f"| who chooses among {tries} (n = {len(cases)}) | one try | chosen | best | share of the gap | worse |"
     yield "| --- | ---: | ---: | ---: | --- | --- |"
-    for name in CHOOSERS:
+    clean = [np.asarray(picture) for picture in pictures_of(cases.clean)]
+    for name in (*CHOOSERS, KEEPS, TRUTH):
         say(name)
-        chooser = open_chooser(replace(config, candidates=f"{tries} by {name}"), scorers, pipe)
+        chooser = Chooser(tries)
+        if name in CHOOSERS:
+            chooser = open_chooser(replace(config, candidates=f"{tries} by {name}"), scorers, pipe)
         panel = Panel(own, scorers, choosing=chooser.names)
-        given = zip(pictures, texts, plans, strict=True)
-        found = [_outcomes(image, text, plan, seen, chooser, panel, config) for image, text, plan in given]
+        found = []
+        for image, text, plan, truth in zip(pictures, texts, plans, clean, strict=True):
+            regions = seen.get(pixel_digest(np.asarray(image)), [])
+            aims = [truth if name == TRUTH else region[0] for region in regions]
+            chosen = [1 + _taken(chooser, *one, text) for one in zip(regions, aims, strict=True)]
+            found.append(_outcomes(image, text, plan, regions, tries, chosen, panel, config))
         verdicts = [judge(looks, bands, cases, tensor_of(images)) for images in zip(*found, strict=True)]
         better, worse = ([[getattr(v, what) for v in one] for one in verdicts] for what in ("improved", "worse"))
         improved, fell = np.array(better, float), np.array(worse, float)  # (tries + 1, n), the chosen last
-        one, chosen, best = improved[:-1].mean(0), improved[-1], improved[:-1].max(0)
-        won = intervals.ratio(chosen - one, best - one)
-        rates = " | ".join(f"{values.mean():.3f}" for values in (one, chosen, best))
+        one, taken, best = improved[:-1].mean(0), improved[-1], improved[:-1].max(0)
+        won = intervals.ratio(taken - one, best - one)
+        rates = " | ".join(f"{values.mean():.3f}" for values in (one, taken, best))
         gap = f"{won.value:.2f} ({won.low:.2f} to {won.high:.2f})"
         yield f"| {name} | {rates} | {gap} | {fell[:-1].mean():.3f} → {fell[-1].mean():.3f} |"
 
 
+def _taken(chooser: Chooser, region: Sequence[np.ndarray], aim: np.ndarray, text: str) -> int:
+    """Return which try a chooser takes, or without a judge the one that is most like `aim`."""
+    if chooser.parts:
+        return chooser.take(region, chooser.rate(region, text), text)
+    return int(np.argmax([ssim(one, aim) for one in region[1:]]))
+
+
 def _outcomes(
-    image: Image.Image, text: str, plan: RepairPlan, seen: Seen, chooser: Chooser, panel: Panel, config: RefineConfig
+    image: Image.Image,
+    text: str,
+    plan: RepairPlan,
+    regions: Sequence[Sequence[np.ndarray]],
+    tries: int,
+    chosen: Sequence[int],
+    panel: Panel,
+    config: RefineConfig,
 ) -> list[Image.Image]:
     """Return what comes out with every try in all regions, and last with the chosen ones."""
     picture, done = np.asarray(image), []
-    regions = seen.get(pixel_digest(picture), [])
     if not regions:
-        return [image] * (chooser.tries + 1)
-    picks = [[number] * len(regions) for number in range(1, chooser.tries + 1)]
-    for pick in [*picks, [1 + int(np.argmax(chooser.rate(region, text)[1:])) for region in regions]]:
-        singles = [region[number] for region, number in zip(regions, pick, strict=True)]
+        return [image] * (tries + 1)
+    for numbers in [*([number] * len(regions) for number in range(1, tries + 1)), chosen]:
+        singles = [region[number] for region, number in zip(regions, numbers, strict=True)]
         if len(singles) > 1:
             boxes = [region.box for region in plan.regions]
             singles = [singles[i] for i in reject_regions(panel, picture, singles, boxes, text, config)[0]]

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import bootstrap, rankdata, spearmanr
 
 from grefine.evaluate.statistics import SEED
-from grefine.indicators.calibrate import separation_of
+from grefine.indicators.evidence import separation_of
 from lab.bench.report import Row
 
 RESAMPLES = 400

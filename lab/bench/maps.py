@@ -87,7 +87,7 @@ def _phrase_maps(aq: AQMap, cases: Cases, texts: Sequence[str]) -> list[np.ndarr
     encoded = aq.text_features([*texts, ""])
     grids = []
     for index in range(len(cases)):
-        features = encoding.views[index][0].features[None]
+        features = encoding.views[index][0][1][None]
         values = similarity.plain(features, encoded[index : index + 1].to(features.device))
         if aq.calibration.redundant != "none":
             values = values - similarity.plain(features, encoded[-1:].to(features.device))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from grefine.refine.emphasis import JOIN
+from grefine.refine.plan import JOIN
 from grefine.refine.settings import RefineConfig, Strengths
 from grefine.refine.strength import region_strength
 from lab.bench import intervals

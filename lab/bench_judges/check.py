@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from grefine.evaluate.statistics import noise_band
-from grefine.indicators.calibrate import separation_of
+from grefine.indicators.evidence import separation_of
 from lab.bench_judges.networks import Judges
 from lab.world.defects import damage
 from lab.world.files import through

@@ -27,6 +27,9 @@ from lab.world.render import render
 from lab.world.scene import MISALIGNMENTS, misalign, sample
 from lab.world.tokenizer import build_tokenizer
 
+OVERLOOKED = 0.1
+"""A fall of the alignment below this is too small to speak in the guard."""
+
 
 @dataclass(frozen=True)
 class MoEAGIQASettings:
@@ -57,6 +60,10 @@ class MoEAGIQASettings:
     versions: int = 2
     files: float = 0.6
     """Share of pictures that went through a file."""
+    captions: int = 2
+    """Of each picture: its own, one or more with a wrong word, and that of another scene (of two, these in turn)."""
+    crops_stand: bool = False
+    """Leave the tower that sees the crops as it is: only the readers of picture and prompt, and the head, learn."""
     stem: Literal["patch", "conv"] = "conv"
     seed: int = 13
 
@@ -99,13 +106,19 @@ def views(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def rate(model: MoEAGIQA, images: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def rate(
+    model: MoEAGIQA, images: Tensor, ids: Tensor, mask: Tensor, crops_stand: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rate every image under each of its P prompts, encoding it once."""
     batch, prompts = ids.shape[:2]
-    seen, features = model.vision(views(images)).last_hidden_state, model.crop_features(images)
-    text = model.read_prompt(seen.repeat_interleave(prompts, 0), ids.flatten(0, 1), mask.flatten(0, 1))
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=crops_stand):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not crops_stand):
+            features = model.crop_features(images)
+        seen = model.vision(views(images)).last_hidden_state
+        text = model.read_prompt(seen.repeat_interleave(prompts, 0), ids.flatten(0, 1), mask.flatten(0, 1))
+    features, text = features.float(), text.float()
     scores = model.head(features.repeat_interleave(prompts, 0)[:, None], text).scores[:, 0]
-    return scores.unflatten(0, (batch, prompts)), text.unflatten(0, (batch, prompts)), seen, features
+    return scores.unflatten(0, (batch, prompts)), text.unflatten(0, (batch, prompts)), seen.float(), features
 
 
 def train_moe_agiqa(
@@ -122,7 +135,10 @@ def train_moe_agiqa(
     record = Record.load(out / "training", "moe_agiqa")
 
     def look(data: Judged, seen: Tensor, features: Tensor) -> dict[str, Tensor]:
-        where, what = damage(features, data), content(seen[:, 1:], data)
+        what = content(seen[:, 1:], data)
+        if settings.crops_stand:
+            return {"loss": settings.content_weight * what, "content": what}
+        where = damage(features, data)
         loss = settings.damage_weight * where + settings.content_weight * what
         return {"loss": loss, "damage": where, "content": what}
 
@@ -130,13 +146,13 @@ def train_moe_agiqa(
         data = draw(settings, number, accelerator.device)
         if record.samples < settings.looking:
             return look(data, model.vision(views(data.images)).last_hidden_state, model.crop_features(data.images))
-        told = captions_for(data.scenes, random.Random(settings.seed * 7919 + number))
-        # The own caption, and in turn one with a wrong word and one of another scene.
-        told = [[row[0], row[1 + (index + number) % 2]] for index, row in enumerate(told)]
+        told = captions_for(data.scenes, random.Random(settings.seed * 7919 + number), max(1, settings.captions - 2))
+        if settings.captions == 2:  # the own caption, and in turn one with a wrong word and one of another scene
+            told = [[row[0], row[1 + (index + number) % 2]] for index, row in enumerate(told)]
         prompts = len(told[0])
         encoded = encode(tokenizer, [t for row in told for t in row], settings.text_length)
         ids, mask, value, known = (x.unflatten(0, (settings.batch, prompts)).to(accelerator.device) for x in encoded)
-        scores, text, seen, features = rate(model, data.images, ids, mask)
+        scores, text, seen, features = rate(model, data.images, ids, mask, settings.crops_stand)
         truth = torch.tensor([[t.alignment for t in row] for row in told], device=scores.device)
         wanted = data.quality[:, None].expand(-1, prompts)
         quality, alignment = scores[..., 0], scores[..., 1]
@@ -164,8 +180,9 @@ def measure(
 
     `srcc_quality` and `srcc_alignment` are rank correlations with the truth; `prompt` is the share of pictures whose
     alignment falls when their prompt is swapped for another picture's that is less true of them; `pair_*` the share
-    whose alignment is lower after the scene was changed under the same prompt, by what was changed; the pairs and
-    the rank correlation with the severity of local defects are measured only if thorough.
+    whose alignment is lower after the scene was changed under the same prompt, by what was changed, `overlooked_*`
+    the share of which it hardly falls; these and the rank correlation with the severity of local defects are measured
+    only if thorough.
     """
     model.eval()
     length, tokenizer = model.config["text_length"], tokenizer or build_tokenizer()
@@ -211,4 +228,5 @@ def measure(
         falls = torch.tensor([a[0].alignment < b[0].alignment for a, b in zip(after, before, strict=True)]) & possible
         high, low = scores(render(scenes).images, before)[:, 0, 1], scores(render(changed).images, after)[:, 0, 1]
         result[f"pair_{kind}"] = float((low < high)[falls].float().mean())
+        result[f"overlooked_{kind}"] = float((high - low < OVERLOOKED)[falls].float().mean())
     return result

@@ -77,12 +77,12 @@ def falsify(caption: Caption, rng: random.Random) -> Caption:
     return replace(caption, text=caption.text.replace(thing.text, wrong.text, 1), objects=objects)
 
 
-def captions_for(scenes: Scenes, rng: random.Random) -> list[list[Told]]:
-    """Return for every scene its own caption, one with a wrong word, and that of the next scene."""
+def captions_for(scenes: Scenes, rng: random.Random, wrong: int = 1) -> list[list[Told]]:
+    """Return for every scene its own caption, so many with a wrong word, and that of the next scene."""
     own = [describe(scenes, index, rng) for index in range(len(scenes))]
     others = [*own[1:], *own[:1]]
     return [
-        [tell(scenes, i, one), tell(scenes, i, falsify(one, rng)), tell(scenes, i, other)]
+        [tell(scenes, i, caption) for caption in (one, *(falsify(one, rng) for _ in range(wrong)), other)]
         for i, (one, other) in enumerate(zip(own, others, strict=True))
     ]
 

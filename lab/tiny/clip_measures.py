@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from grefine.indicators.calibrate import separation_of
+from grefine.indicators.evidence import separation_of
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.training.maps.pq import average_precision

@@ -81,7 +81,10 @@ def train_again(out: Path, records: Path, cpu: bool = False) -> dict[str, dict[s
     for name in JUDGES:
         record = Record.load(records, name.replace("-", "_"))
         if record.runs:
-            found[name] = train_judge(name, out, minutes=record.cpu_seconds / 60, cpu=cpu)
+            alone = [run["minutes"] for run in record.runs if run["settings"].get("crops_stand")]
+            found[name] = train_judge(name, out, minutes=record.cpu_seconds / 60 - sum(alone), cpu=cpu)
+            for minutes in alone:
+                found[name] = train_judge(name, out, minutes=minutes, cpu=cpu, config=f"{record.name}_readers")
     if not found:
         raise ConfigError(f"'{records}' holds no records of training (vae.json, clip.json, ...).")
     return found

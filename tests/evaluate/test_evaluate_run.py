@@ -232,7 +232,8 @@ def test_command_line(folders, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["offline", "paper13", "alignment", "judges"])
 def test_presets_name_registered_metrics(name):
-    from grefine.evaluate.judges import preset
+    from grefine.evaluate.judges import wanted_metrics
     from grefine.scorers.registry import known_metric
 
-    assert [known_metric(metric) for metric in preset(name).metrics] == list(preset(name).metrics)
+    names, _ = wanted_metrics(name)
+    assert [known_metric(metric) for metric in names] == list(names)

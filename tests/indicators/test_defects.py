@@ -123,7 +123,7 @@ def test_a_missing_root_has_no_ancestor():
 
 def test_unknown_readings_are_named():
     with pytest.raises(ConfigError, match="a_combine.*noisy_or, max, product.*did you mean 'max'"):
-        Readings(a_combine="maxx")  # type: ignore[arg-type]
+        Readings.of("grefine, a_combine=maxx")
 
 
 def test_what_hangs_on_a_missing_thing_is_drawn_with_it():

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from golden_weights import golden_files, load_golden
 from typer.testing import CliRunner
 
 from grefine.errors import ConfigError
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
+from grefine.training.loop import Budget
 from grefine.training.losses import correlation_loss, norm_in_norm, rated_fidelity
 from lab.cli import app
 from lab.judges.auxiliary_heads import ContentHead, DamageHead
@@ -22,7 +24,7 @@ from lab.judges.distortions import distort
 from lab.judges.mdiqa import MDIQASettings, spot_losses
 from lab.judges.mdiqa import build as build_mdiqa
 from lab.judges.measures import away_from, direction_measures
-from lab.judges.moe_agiqa import MoEAGIQASettings
+from lab.judges.moe_agiqa import MoEAGIQASettings, train_moe_agiqa
 from lab.judges.moe_agiqa import build as build_moe
 from lab.judges.prompts import captions_for, encode, falsify, tell
 from lab.judges.recipe import train_judge
@@ -268,3 +270,17 @@ def test_looking_first_hands_over_to_prompts(tmp_path):
     rows = json.loads((tmp_path / "training" / "moe_agiqa.json").read_text())["rows"]
     assert {"damage", "content", "quality", "alignment", "phrase"} <= rows[-1].keys()
     assert json.loads((tmp_path / "moe_agiqa" / "config.json").read_text())["stem"] == "conv"
+
+
+def test_readers_go_on_alone_while_the_tower_of_crops_stands(tmp_path):
+    settings = MoEAGIQASettings(batch=4, looking=0)
+
+    def states():
+        return MoEAGIQA.from_pretrained(tmp_path / "moe_agiqa").state_dict()
+
+    train_moe_agiqa(tmp_path, settings, Budget(steps=1), Accelerator(cpu=True))
+    before = states()
+    alone = replace(settings, crops_stand=True, captions=4)
+    train_moe_agiqa(tmp_path, alone, Budget(steps=1), Accelerator(cpu=True))
+    moved = {name.split(".")[0] for name, value in states().items() if not torch.equal(value, before[name])}
+    assert moved == {"vision", "text", "head"}

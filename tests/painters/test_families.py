@@ -19,7 +19,7 @@ from components import components
 from benchmarks.toy_painters import ALL, build
 from grefine import GRefinePipeline
 from grefine.refine.painters.diffusers import diffusers_class
-from grefine.refine.painters.families import FAMILIES
+from grefine.refine.painters.families import families
 
 SIDE, PROMPT = 72, "a red ball on grass"
 MASK = np.zeros((SIDE, SIDE), bool)
@@ -136,8 +136,8 @@ def test_it_is_saved_as_what_it_is_made_of_and_loads_again(painted, tmp_path):
 
 
 def test_the_table_names_classes_of_diffusers():
-    assert {family.name for family in FAMILIES} == set(ALL)
-    for family in FAMILIES:
+    assert {family.name for family in families()} == set(ALL)
+    for family in families():
         for name in family.classes:
             call_ = inspect.signature(diffusers_class(name).__call__).parameters
             assert "prompt" in call_
@@ -150,7 +150,7 @@ def test_the_table_names_classes_of_diffusers():
 
 def test_the_page_shows_the_table():
     page = (Path(__file__).parents[2] / "docs" / "painters.md").read_text(encoding="utf-8").splitlines()
-    for family in FAMILIES:
+    for family in families():
         row = next(line for line in page if line.startswith(f"| `{family.name}` | {family.classes[0]}"))
         assert f"| `{family.guided_by}` {family.guidance:g} | {family.steps[0]} / {family.steps[1]}" in row
         assert f"| {family.since} |" in row

@@ -25,7 +25,6 @@ from grefine.fetching import fetch_recipe
 from grefine.indicators.recipe import PAINTER, read_recipe
 from grefine.io.images import read_image
 from grefine.io.record import read_record
-from grefine.refine.painters import own
 from grefine.refine.painters.choose import open_painter
 from grefine.refine.painters.diffusers import diffusers_class, executed, painter_of
 from grefine.refine.painters.families import family_named
@@ -372,7 +371,7 @@ def test_bad_input_is_one_sentence():
         "is no argument of its call": lambda: painter_of(flux, arguments={"max_length": 1}),
         "working_size 1 is below 2": lambda: painter_of(flux, side=1),
         "breaks in float16": lambda: painter_of(z_image.to(torch.float16)),
-        "it takes \\['a'\\]": lambda: own.own_painter(lambda a: a),
+        "it takes \\['a'\\]": lambda: open_painter(lambda a: a),
         "or the name of a recipe, folder or Hub id, not tuple": lambda: open_painter((flux, few)),
     }.items():
         with pytest.raises(ConfigError, match=words) as caught:

@@ -12,9 +12,10 @@ from PIL import Image
 from test_pipe_exactness import bad_place, call, picture
 
 from grefine.pipeline import GRefinePipeline
-from grefine.refine import tiles
+from grefine.refine import composite
+from grefine.refine.composite import join_tiles
 from grefine.refine.painters.protocol import batch_limit
-from grefine.refine.tiles import LARGEST_PASS, LONGEST_PASS, OVERLAP, join, tile_boxes
+from grefine.refine.regions import LARGEST_PASS, LONGEST_PASS, OVERLAP, tile_boxes
 from grefine.types import QualityMap
 
 WORKING, MULTIPLE = 64, 8
@@ -58,14 +59,14 @@ def test_tiles_of_one_picture_give_that_picture():
     image = np.random.default_rng(0).uniform(0, 255, (200, 150, 3)).astype(np.float32)
     boxes = tile_boxes(200, 150, WORKING, MULTIPLE)
     assert len(boxes) > 1
-    joined = join(image.shape, [(box, image[box[1] : box[3], box[0] : box[2]]) for box in boxes])
+    joined = join_tiles(image.shape, [(box, image[box[1] : box[3], box[0] : box[2]]) for box in boxes])
     assert np.allclose(joined, image, atol=1e-3)
 
 
 def test_neighbours_that_disagree_fade_into_each_other():
     boxes = tile_boxes(64, 256, WORKING, MULTIPLE)
     flat = [(box, np.full((64, box[2] - box[0], 3), 100.0 * (i % 2), np.float32)) for i, box in enumerate(boxes)]
-    joined = join((64, 256, 3), flat)
+    joined = join_tiles((64, 256, 3), flat)
     steepest = np.abs(np.diff(joined, axis=1)).max()
     assert joined.min() == 0
     assert joined.max() == 100
@@ -78,7 +79,7 @@ def all_bad(images):
 
 def seam(pipe, monkeypatch, ramp):
     """Restore a large smooth picture; return how much more the change jumps at tiles' borders than at other cells'."""
-    monkeypatch.setattr(tiles, "RAMP", ramp)
+    monkeypatch.setattr(composite, "RAMP", ramp)
     small = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
     image = small.resize((256, 160), Image.Resampling.BICUBIC)
     everything = {"stage1": False, "gate": False, "use_aq": False}
@@ -98,7 +99,7 @@ def seam(pipe, monkeypatch, ramp):
 def test_borders_of_tiles_do_not_show(monkeypatch):
     pipe = GRefinePipeline.from_pretrained("tiny")
     pipe.set_progress_bar_config(disable=True)
-    faded, abutting = seam(pipe, monkeypatch, tiles.RAMP), seam(pipe, monkeypatch, 1e-9)
+    faded, abutting = seam(pipe, monkeypatch, composite.RAMP), seam(pipe, monkeypatch, 1e-9)
     assert faded < 1.5
     assert abutting > 1.5 * faded, "the measure sees a seam where there is one"
 

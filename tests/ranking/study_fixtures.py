@@ -48,7 +48,7 @@ def serving(folder, **options):
     finally:
         server.shutdown()
         server.server_close()
-        server.desk.journal.close()
+        server.journal.close()
         thread.join()
 
 
@@ -57,8 +57,8 @@ class Client:
 
     def __init__(self, server):
         self.port = server.port
-        self.base = f"/s/{server.desk.secret}"
-        self.study = server.desk.study.digest
+        self.base = f"/s/{server.secret}"
+        self.study = server.study.digest
 
     def send(self, method, path, body=None, headers=None):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)

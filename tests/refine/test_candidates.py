@@ -107,6 +107,15 @@ def test_the_judge_takes_the_best_and_does_not_decide(pipe):
     assert (result.to_dict()["drawn"], result.to_dict()["choosing"]) == ([4], ["red"])
 
 
+def test_of_tries_that_are_as_good_the_one_that_keeps_most_of_the_picture_is_taken(pipe):
+    painter = Painter()
+    image, result = call(pipe, painter, candidates="4 by green", guard=False)
+    assert result.choosing == ("green",), "it rates all four alike"
+    reds = [painter.red(seed) for seed in painter.seeds]
+    assert mean(image, 0) == pytest.approx(min(reds) / 255, abs=0.1), "all are too bright, the darkest least"
+    assert max(reds) - min(reds) > 80
+
+
 def test_with_too_few_judges_the_guard_says_what_it_rests_on(pipe):
     _, result = call(pipe, Painter(), candidates="3 by red", scorers=[RED])
     assert not result.decision.guarded

@@ -16,7 +16,7 @@ from grefine.errors import ConfigError
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.readings import Readings
 from grefine.models.clip_surgery import ClipSurgery
-from grefine.refine.plan import Findings, plan_repair
+from grefine.refine.plan import Findings, Planner
 from grefine.refine.settings import changed_settings, read_settings
 from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
 
@@ -29,7 +29,8 @@ WIND = Phrase("wind", ("in", "the", "wind"), ((6, 8), (9, 12), (13, 17)), 0)
 def plan(edit, p, a, phrases=()):
     alignment = AlignmentMap(1 - edit, a, tuple(phrases))
     found = Findings(QualityMap(P, p), alignment, ParsedPrompt("a girl in the wind", (), ()))
-    return plan_repair(found, read_settings("paper"), Calibration(p_gate=0.5, mask_threshold=0.99), 64)
+    planner = Planner(read_settings("paper"), Calibration(p_gate=0.5, mask_threshold=0.99), 64)
+    return planner.plan(found)
 
 
 def test_the_plan_of_the_worked_example():
@@ -171,9 +172,9 @@ def test_a_wrong_reading_is_told(text, sentence):
         changed_settings("default", [f"reading={text}"])
 
 
-def test_another_parser_reads_the_prompt(pipe, monkeypatch):
-    from grefine.text import parse as parsing
-    from grefine.text.backend import Analysis
+def test_another_parser_reads_the_prompt(pipe):
+    from grefine.text.backend import Analysis, register_backend
+    from grefine.text.nltk_backend import NltkBackend
 
     class One:
         name = "nltk"
@@ -181,6 +182,9 @@ def test_another_parser_reads_the_prompt(pipe, monkeypatch):
         def analyse(self, words):
             return Analysis(["NOUN"] * len(words), [-1] * len(words), ["root"] * len(words))
 
-    monkeypatch.setitem(parsing.load_backend.__globals__["_loaded"], "nltk", One())
-    out = pipe("red ball", example("02_clean"), config={"reading": "grefine, parser=nltk"}, plan_only=True)
+    register_backend("nltk", One)
+    try:
+        out = pipe("red ball", example("02_clean"), config={"reading": "grefine, parser=nltk"}, plan_only=True)
+    finally:
+        register_backend("nltk", NltkBackend)
     assert [one.phrase.noun for one in out.results[0].alignment.phrases] == ["red", "ball"]

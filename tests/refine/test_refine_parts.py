@@ -7,13 +7,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from grefine.refine.plan import crop_of, edit_map, group_parts
+from grefine.indicators.calibration import Calibration
+from grefine.refine.plan import Planner, edit_map
 from grefine.refine.regions import connected_parts, joined, split_large
 from grefine.refine.settings import RefineConfig
 from grefine.types import AlignmentMap, Phrase, PhraseAlignment
 
 SHAPE = (96, 128)
-SETTINGS = RefineConfig(max_upscale=2.0, context=0.25)
+PLANNER = Planner(RefineConfig(max_upscale=2.0, context=0.25), Calibration(), 32)
 
 
 def speckled(seed, share=0.01):
@@ -44,17 +45,15 @@ def test_pieces_of_a_ragged_part_are_tight():
     assert all(piece.inside[0].any() and piece.inside[:, 0].any() for piece in pieces)
 
 
-def by_searching(parts, working):
+def by_searching(parts):
     """Join the first pair that is worth it and begin anew, as the rule reads."""
     groups = list(parts)
 
     def worth(a, b):
         both = joined([a, b])
         left, top, right, bottom = both.box
-        cost = [
-            (c[2] - c[0]) * (c[3] - c[1]) for c in (crop_of(p.box, SHAPE, SETTINGS, working) for p in (a, b, both))
-        ]
-        return max(right - left, bottom - top) <= working and cost[2] <= cost[0] + cost[1]
+        cost = [(c[2] - c[0]) * (c[3] - c[1]) for c in (PLANNER.crop(p.box, SHAPE) for p in (a, b, both))]
+        return max(right - left, bottom - top) <= 32 and cost[2] <= cost[0] + cost[1]
 
     while True:
         pair = next(((i, j) for i, j in combinations(range(len(groups)), 2) if worth(groups[i], groups[j])), None)
@@ -67,7 +66,7 @@ def by_searching(parts, working):
 def test_groups_are_those_of_the_plain_search(seed):
     parts = connected_parts(speckled(seed, 0.002 + 0.001 * seed))
     assert len(parts) > 10
-    ours, plain = group_parts(parts, SHAPE, SETTINGS, 32), by_searching(parts, 32)
+    ours, plain = PLANNER.groups(parts, SHAPE), by_searching(parts)
     assert len(ours) == len(plain) < len(parts)
     assert all(np.array_equal(a.draw(SHAPE), b.draw(SHAPE)) for a, b in zip(ours, plain, strict=True))
 

@@ -27,6 +27,7 @@ from grefine.refine.composite import (
     resize_mask,
     smooth_fill,
 )
+from grefine.refine.inputs import Picture, read_masks
 from grefine.refine.seeds import derive, image_seeds, pixel_digest
 from grefine.refine.settings import (
     PLAIN,
@@ -256,3 +257,13 @@ def test_the_literal_chain_shows_a_unet_nothing_and_who_asks_for_steps_gets_them
     assert unet_traits(None) == PLAIN
     assert traits_of_call(traits, RefineConfig(reading="paper"), False) == PLAIN
     assert traits_of_call(traits, RefineConfig(), True).steps is None
+
+
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.float32], ids=str)
+def test_a_mask_is_read_alike_from_an_array_and_a_tensor(kind):
+    half = np.zeros((8, 8), bool)
+    half[:, 4:] = True
+    given = half.astype(kind) * (255 if kind is np.uint8 else 1)
+    for mask in (given, torch.from_numpy(given)):
+        (read,) = read_masks(mask, [Picture(np.zeros((8, 8, 3), np.uint8))])
+        assert read.tolist() == half.tolist()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from grefine.indicators.calibration import Calibration
-from grefine.refine.plan import DIFFUSE, Findings, automatic_mask, edit_map, group_parts, plan_repair
+from grefine.refine.plan import DIFFUSE, Findings, Planner, automatic_mask, edit_map
 from grefine.refine.regions import LARGEST_CROP, binarise, connected_parts, crop_box, split_large, working_size
 from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
 from grefine.types import AlignmentMap, ParsedPrompt, Phrase, PhraseAlignment, QualityMap
@@ -40,7 +40,7 @@ def findings(P=None, p=0.5, phrases=(), text="a ball on the grass", user=None):
 
 def plan(found, calibration=GATED, working=64, traits=PLAIN, **settings):
     settings = {"dilate": 0.0, "max_upscale": 4.0} | settings
-    return plan_repair(found, RefineConfig(**settings), calibration, working, traits)
+    return Planner(RefineConfig(**settings), calibration, working, traits).plan(found)
 
 
 def test_the_worked_example():
@@ -234,9 +234,9 @@ def test_regions_cover_the_mask_exactly_once():
 def test_two_far_parts_get_two_crops_and_two_near_ones_one():
     far = square(0, 0, 6) + square(58, 58, 6) > 0
     near = square(0, 0, 6) + square(0, 8, 6) > 0
-    settings = RefineConfig(max_upscale=2.0, context=0.25)
-    assert len(group_parts(connected_parts(far), far.shape, settings, 32)) == 2
-    assert len(group_parts(connected_parts(near), near.shape, settings, 32)) == 1
+    planner = Planner(RefineConfig(max_upscale=2.0, context=0.25), GATED, 32)
+    assert len(planner.groups(connected_parts(far), far.shape)) == 2
+    assert len(planner.groups(connected_parts(near), near.shape)) == 1
 
 
 @pytest.mark.parametrize(("side", "crops"), [(24, 1), (28, 1), (36, 1), (37, 4)])

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 from PIL import Image
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
@@ -28,11 +27,10 @@ from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder
 from grefine.text.parse import parse
-from grefine.training.loop import Budget, Record
-from grefine.training.maps.aq import AQSettings, alignment_scores, fit_alignment, moving
-from grefine.training.maps.fit import Fit
+from grefine.training.loop import Record
+from grefine.training.maps.aq import AQSettings, alignment_scores, moving
 from grefine.training.maps.opinions import RatedTable
-from grefine.training.maps.pq import ClassTokens, PQSettings, fit_prompts, quality_scores
+from grefine.training.maps.pq import ClassTokens, quality_scores
 from grefine.training.maps.train import train_map
 from lab import map_sources
 from lab.judges.stream import judged
@@ -156,12 +154,12 @@ def test_prompts_learn_from_opinions_and_load_everywhere(start, tmp_path, rated_
 
 
 def test_a_seed_gives_the_same_prompts_and_a_resume_goes_on(few, tmp_path):
-    settings = PQSettings(batch=4)
+    config = _yaml(tmp_path, "batch: 4\n")
     for name in ("a", "b"):
-        _fit(tmp_path / name, settings, 2)
+        train_map("pq", tmp_path / name, "tiny", source=_quality, config=config, steps=2, cpu=True)
     ctx = [PQPrompts.from_pretrained(tmp_path / name / "pq_prompts").ctx for name in ("a", "b")]
     assert torch.equal(*ctx)
-    _fit(tmp_path / "b", settings, 1, resume=True)
+    train_map("pq", tmp_path / "b", "tiny", source=_quality, config=config, steps=1, cpu=True)
     assert not torch.equal(PQPrompts.from_pretrained(tmp_path / "b" / "pq_prompts").ctx, ctx[0])
     record = Record.load(tmp_path / "b" / "training", "pq")
     assert (record.samples, len(record.runs)) == (12, 2)
@@ -212,18 +210,23 @@ def test_alignment_learns_and_leaves_quality_alone(tmp_path):
     projection = clip.clip.text_projection.data
     projection += 0.35 * projection.std() * torch.randn(projection.shape, generator=generator)
     before = {name: value.clone() for name, value in clip.state_dict().items()}
-    settings = AQSettings(batch=36, learning_rate=1e-3)
-    fit = Fit("aq", tmp_path, ToyAlignment(clip, 0), settings, Budget(steps=16), Accelerator(cpu=True))
-    record = fit_alignment(fit, clip, load_tokenizer("tiny"), load_prompts("tiny"), load_maps("tiny").calibration)
-    first, last = record.rows[0], record.rows[-1]
+    disturbed, out = tmp_path / "disturbed", tmp_path / "out"
+    for name in ("clip", "clip_tokenizer", "pq_prompts"):
+        shutil.copytree(pipeline_folder("tiny") / name, disturbed / name)
+    shutil.copy(pipeline_folder("tiny") / "model_index.json", disturbed)
+    clip.save_pretrained(disturbed / "clip")
+    config = _yaml(tmp_path, "batch: 36\nlearning_rate: 0.001\n")
+    train_map("aq", out, disturbed, source=_alignment, config=config, steps=16, cpu=True)
+    rows = Record.load(out / "training", "aq").rows
+    first, last = rows[0], rows[-1]
     assert last["rmse"] < 0.8 * first["rmse"]
     assert last["plcc"] > first["plcc"]
     assert last["quality_rms_change"] < 0.05
-    learnt = ClipSurgery.from_pretrained(tmp_path / "clip")
+    learnt = ClipSurgery.from_pretrained(out / "clip")
     moved = {name for name, value in learnt.state_dict().items() if not torch.equal(value.float(), before[name])}
     assert moved
     assert not any(".visual." in name or "token_embedding" in name for name in moved)
-    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.safetensors")] == [
+    assert [p.relative_to(out).as_posix() for p in out.rglob("*.safetensors")] == [
         "clip/diffusion_pytorch_model.safetensors"
     ]
     from grefine import GRefinePipeline
@@ -329,14 +332,6 @@ def _quality(clip, settings):
 
 def _alignment(clip, settings):
     return ToyAlignment(clip, settings.seed)
-
-
-def _fit(out: Path, settings: PQSettings, steps: int, resume: bool = False) -> Record:
-    clip = load_clip("tiny")
-    prompts = PQPrompts.from_pretrained(out / "pq_prompts") if resume else load_prompts("tiny")
-    where = ToyQuality(clip, 0)
-    fit = Fit("pq", out, where, settings, Budget(steps=steps), Accelerator(cpu=True))
-    return fit_prompts(fit, clip, prompts, Calibration())
 
 
 def _watched(batch, looked):

@@ -1,30 +1,73 @@
 """From what a caller names, or has loaded, to a painter; and what a painter changes in the settings of a call."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from diffusers import DiffusionPipeline
+from PIL import Image
 
 from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
 from grefine.indicators.recipe import INDEX, PAINTER, assembled_folder, read_recipe, recipe_folder
+from grefine.plugins import plugged_in
+from grefine.refine.composite import resize, resize_mask, rounded
 from grefine.refine.job import Job
 from grefine.refine.painters.diffusers import DiffusersPainter, diffusers_class, painter_of
 from grefine.refine.painters.families import family_named
-from grefine.refine.painters.own import OwnPainter, load_own, own_painter, painter_files
 from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.resources import pipeline_names
+from grefine.types import PainterSpec
 
-Chosen = DiffusersPainter | OwnPainter
-"""A painter that is not the pipeline's own UNet."""
 SDXL = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")
 """What a pipeline with another painter lacks."""
 FOR_BOTH = ("local_files_only", "token", "cache_dir", "force_download", "proxies")
 """What of the arguments of loading is meant for the pipeline and for a painter."""
+
+
+@dataclass(frozen=True)
+class OwnPainter(Painter):
+    """A function `paint(images, masks, prompts, strengths, seeds, steps) -> images`; it names what it wants of these.
+
+    Images are PIL, masks PIL in mode L (white = redraw), all of one size; it returns PIL images, or arrays
+    `(H, W, 3)`: uint8, or floats in 0..1. A `spec` (`PainterSpec`) on it says its size and how it is told.
+    """
+
+    paint: Callable[..., Sequence[Any]]
+    origin: str = ""
+    """Its name where another package brings it."""
+
+    def key(self, crop: CropJob) -> Any:
+        """Equally large crops are redrawn together: each has its own strength."""
+        return crop.size
+
+    def draw(self, crops: Sequence[CropJob]) -> list[Painted]:
+        """Call the function."""
+        wanted = inspect.signature(self.paint).parameters
+        every = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in wanted.values())
+        given = {
+            "images": [Image.fromarray(rounded(resize(crop.pixels, *crop.size))) for crop in crops],
+            "masks": [Image.fromarray(resize_mask(crop.mask, *crop.size).astype(np.uint8) * 255) for crop in crops],
+            "prompts": [crop.prompt for crop in crops],
+            "strengths": [crop.strength for crop in crops],
+            "seeds": [crop.seed for crop in crops],
+            "steps": self.painting.steps,
+        }
+        back = self.paint(**{name: value for name, value in given.items() if every or name in wanted})
+        if not hasattr(back, "__len__") or len(back) != len(crops):
+            what = f"{len(back)} pictures" if hasattr(back, "__len__") else type(back).__name__
+            return [Painted(c.pixels, lost=f"{self.name} gave back {what} for {len(crops)} crops.") for c in crops]
+        arrays = [np.asarray(one.convert("RGB") if isinstance(one, Image.Image) else one) for one in back]
+        pixels = [values.astype(np.float32) * (1 if values.dtype == np.uint8 else 255) for values in arrays]
+        return [self.taken(one, crop) for one, crop in zip(pixels, crops, strict=True)]
+
+
+Chosen = DiffusersPainter | OwnPainter
+"""A painter that is not the pipeline's own UNet."""
 
 
 def open_painter(
@@ -49,7 +92,7 @@ def open_painter(
     if isinstance(painter, DiffusionPipeline):
         return painter_of(_plain(painter), words, side, arguments)
     if callable(painter):
-        return _changed(own_painter(painter), words, side)
+        return _own_painter(painter, None, "", words, side)
     if not isinstance(painter, (str, Path)):
         raise ConfigError(
             "A painter is a loaded pipeline of diffusers, a function, or the name of a recipe, folder or Hub id, not "
@@ -57,7 +100,13 @@ def open_painter(
         )
     name = str(painter)
     if name in painter_files():
-        return _changed(load_own(name, device, allow_noncommercial), words, side)
+        file = painter_files()[name]
+        if file.SPEC.noncommercial and not allow_noncommercial:
+            raise ConfigError(
+                f"The painter '{name}' runs under non-commercial terms ({file.SPEC.licence}); pass "
+                "--allow-noncommercial if yours is such a use."
+            )
+        return _own_painter(file.load(device), file.SPEC, name, words, side)
     where, recipe = name, recipe_folder(name)
     if recipe is not None:
         if PAINTER not in read_recipe(recipe).parts:
@@ -150,9 +199,28 @@ def with_dropped(jobs: Sequence[Job], painter: Chosen | None) -> list[Job]:
     return [replace(job, warnings=(*job.warnings, *own)) for job, own in zip(jobs, said, strict=True)]
 
 
-def _changed(painter: OwnPainter, words: Any, side: int | None) -> OwnPainter:
-    told = Phrasing.of(words, "phrase first") if words else painter.phrasing
-    return replace(painter, phrasing=told, side=side or painter.side)
+def painter_files() -> dict[str, Any]:
+    """Return the painters of other packages by name; one that cannot be imported is left out with a warning.
+
+    Each has a `SPEC` (`PainterSpec`) and `load`, from a device to a function as `OwnPainter` takes it.
+    """
+    return plugged_in("grefine.painters", "painter")
+
+
+def _own_painter(
+    paint: Callable[..., Sequence[Any]], spec: PainterSpec | None, origin: str, words: Any, side: int | None
+) -> OwnPainter:
+    """Return a function as painter, as its `spec` says."""
+    wanted = inspect.signature(paint).parameters
+    if not {"images", "masks"} & wanted.keys() and not any(p.kind is p.VAR_KEYWORD for p in wanted.values()):
+        raise ConfigError(
+            f"A painter{f' ({origin})' if origin else ''} is a function of images, masks, prompts, strengths, seeds, "
+            f"steps, or of some of them, a picture or a mask among them; it takes {list(wanted)}."
+        )
+    spec = spec or getattr(paint, "spec", None)
+    spec = spec or PainterSpec(getattr(paint, "__name__", type(paint).__name__).strip("<>_"))
+    sees = {"sees_source": spec.sees_source, "phrasing": Phrasing.of(words or spec.words, "phrase first")}
+    return OwnPainter(paint, origin, name=spec.name, side=side or spec.side, multiple=spec.multiple, **sees)
 
 
 def _plain(pipe: Any) -> Any:

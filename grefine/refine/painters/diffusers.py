@@ -1,7 +1,5 @@
 """Any loaded pipeline of diffusers as painter: inpainting, or image-to-image whose result counts under the mask."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from torch import Tensor
 from grefine.errors import ConfigError
 from grefine.refine.composite import resize, resize_mask, rounded
 from grefine.refine.denoise import snap_mask
-from grefine.refine.painters.families import FAMILIES, Family, family_named
+from grefine.refine.painters.families import Family, families, family_named
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.painters.protocol import CropJob, Painted, Painter, Painting
 from grefine.refine.settings import UNetTraits
@@ -65,12 +63,12 @@ class DiffusersPainter(Painter):
             found.append(f"{self.name} takes no negative prompt here: it is dropped.")
         return found
 
-    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def draw(self, crops: Sequence[CropJob]) -> list[Painted]:
         """Call the pipeline."""
         if self.painting.pipe.interrupt:
             return [Painted(crop.pixels, lost="the call was interrupted.") for crop in crops]
-        with turn_of(self.pipe), _progress_of(self.painting.pipe, self.pipe, stage), torch.no_grad():
-            output = self.pipe(**self._call(crops, stage))
+        with turn_of(self.pipe), _progress_of(self.painting, self.pipe), torch.no_grad():
+            output = self.pipe(**self._call(crops))
         flagged = getattr(output, "nsfw_content_detected", None) or [False] * len(crops)
         if len(output.images) != len(crops):
             lost = f"{self.name} gave back {len(output.images)} pictures for {len(crops)} crops."
@@ -83,7 +81,7 @@ class DiffusersPainter(Painter):
             for image, crop, bad in zip(output.images, crops, flagged, strict=True)
         ]
 
-    def _call(self, crops: Sequence[CropJob], stage: str) -> dict[str, Any]:
+    def _call(self, crops: Sequence[CropJob]) -> dict[str, Any]:
         asked, accepted = self.painting, self._parameters
         cell = int(getattr(self.pipe, "vae_scale_factor", 8)) * self.family.cell
         (height, width), strength = crops[0].size, crops[0].strength
@@ -111,7 +109,7 @@ class DiffusersPainter(Painter):
 
             def after_step(pipe: Any, index: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
                 del index
-                changed = watch.after_step(owner, stage, timestep, dict(tensors))
+                changed = watch.after_step(owner, asked.stage, timestep, dict(tensors))
                 if owner.interrupt:
                     pipe._interrupt = True
                 return changed
@@ -264,7 +262,7 @@ def _assume(pipe: Any) -> tuple[Family, str]:
     name = type(pipe).__name__
     parameters = inspect.signature(pipe.__call__).parameters
     if not {"prompt", "image"} <= parameters.keys() or "control_image" in parameters:
-        known = ", ".join(family.classes[0] for family in FAMILIES)
+        known = ", ".join(family.classes[0] for family in families())
         raise ConfigError(
             f"{name} cannot inpaint: its call takes no prompt and image alone. Load one that does: {known}."
         )
@@ -301,10 +299,10 @@ def _mask(crop: CropJob, cell: int) -> Image.Image:
 
 
 @contextmanager
-def _progress_of(owner: Any, pipe: Any, stage: str) -> Iterator[None]:
+def _progress_of(painting: Painting, pipe: Any) -> Iterator[None]:
     """Let a pipeline count its steps on our bar."""
     before = getattr(pipe, "_progress_bar_config", None)
-    pipe._progress_bar_config = {"desc": stage, **getattr(owner, "_progress_bar_config", {})}
+    pipe._progress_bar_config = {"desc": painting.stage, **getattr(painting.pipe, "_progress_bar_config", {})}
     try:
         yield
     finally:

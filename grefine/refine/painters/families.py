@@ -1,13 +1,14 @@
-"""The table of families of diffusers' pipelines, one record each; docs/painters.md says whence its numbers."""
-
-from __future__ import annotations
+"""What is known of the families of diffusers' pipelines that paint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
+from grefine.config import build, load_config
 from grefine.refine.painters.phrasing import Style
 from grefine.refine.settings import Strengths
+from grefine.resources import bundled
 
 FLOW = Strengths(noun=1.0, attribute=0.85, least=0.5, most=1.0)
 """For flow models, whose pictures move late in the schedule; grefine's own choice, not measured on real weights."""
@@ -56,108 +57,18 @@ class Family:
     """Passed with every call."""
 
 
-_UNET: dict[str, Any] = {"rule": "floor", "cell": 1, "guidance": 7.5, "strengths": Strengths(), "steps": (10, 10)}
-_QWEN: dict[str, Any] = {"negated_by": "true_cfg_scale", "guided_by": "true_cfg_scale", "guidance": 4.0}
-_QWEN |= {"licence": "Apache-2.0", "negative": " ", "steps": (50, 8)}
+@dataclass(frozen=True)
+class _Table:
+    families: dict[str, Mapping[str, Any]]
 
-FAMILIES = (
-    Family(
-        "sd15",
-        ("StableDiffusionInpaintPipeline", "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"),
-        since="0.28 or earlier",
-        licence="CreativeML Open RAIL-M (SD2: Open RAIL++-M)",
-        side=512,
-        **_UNET,
-    ),
-    Family(
-        "sdxl",
-        ("StableDiffusionXLInpaintPipeline", "StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"),
-        since="0.28 or earlier",
-        licence="Open RAIL++-M",
-        **_UNET,
-    ),
-    Family(
-        "sd3",
-        ("StableDiffusion3InpaintPipeline", "StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline"),
-        since="0.30",
-        licence="Stability AI Community License",
-        guidance=7.0,
-    ),
-    Family(
-        "flux",
-        ("FluxInpaintPipeline", "FluxPipeline", "FluxImg2ImgPipeline"),
-        since="0.31",
-        licence="dev: FLUX.1 [dev] Non-Commercial; schnell: Apache-2.0",
-        negated_by="true_cfg_scale",
-        guidance=7.0,
-    ),
-    Family(
-        "flux-fill",
-        ("FluxFillPipeline",),
-        since="0.32",
-        licence="FLUX.1 [dev] Non-Commercial",
-        guidance=30.0,
-        negated_by="",
-        steps=(50, 8),
-    ),
-    Family(
-        "flux-kontext",
-        ("FluxKontextInpaintPipeline", "FluxKontextPipeline"),
-        since="0.35",
-        licence="FLUX.1 [dev] Non-Commercial",
-        negated_by="true_cfg_scale",
-        guidance=3.5,
-        words="instruction",
-        sees_source=True,
-        arguments={"_auto_resize": False},
-    ),
-    Family(
-        "flux2-klein",
-        ("Flux2KleinInpaintPipeline", "Flux2KleinPipeline"),
-        since="0.38",
-        licence="4B: Apache-2.0; 9B: FLUX Non-Commercial",
-        guidance=8.0,
-        negated_by="",
-        steps=(50, 8),
-        distilled=(4, 4),
-        words="instruction",
-        sees_source=True,
-    ),
-    Family(
-        "qwen-image",
-        ("QwenImageInpaintPipeline", "QwenImagePipeline", "QwenImageImg2ImgPipeline"),
-        since="0.35",
-        **_QWEN,
-    ),
-    Family(
-        "qwen-image-edit",
-        ("QwenImageEditInpaintPipeline", "QwenImageEditPipeline"),
-        since="0.36",
-        **_QWEN,
-        words="instruction",
-        sees_source=True,
-        resizes=True,
-    ),
-    Family(
-        "z-image",
-        ("ZImageInpaintPipeline", "ZImagePipeline", "ZImageImg2ImgPipeline"),
-        since="0.37",
-        licence="Apache-2.0",
-        guidance=0.0,
-        steps=(8, 4),
-        restorer="none",
-        fp16=False,
-    ),
-    Family(
-        "chroma",
-        ("ChromaInpaintPipeline", "ChromaPipeline", "ChromaImg2ImgPipeline"),
-        since="0.37",
-        licence="Apache-2.0",
-        guidance=7.0,
-    ),
-)
+
+@cache
+def families() -> tuple[Family, ...]:
+    """Return the table of families, `configs/painters/families.yaml`."""
+    table = load_config(bundled("configs") / "painters" / "families.yaml", _Table)
+    return tuple(build(Family, {"name": name, **told}, name) for name, told in table.families.items())
 
 
 def family_named(class_name: str) -> Family | None:
     """Return the family that a class of pipelines belongs to."""
-    return next((family for family in FAMILIES if class_name in family.classes), None)
+    return next((family for family in families() if class_name in family.classes), None)

@@ -1,11 +1,9 @@
 """How a painter wants to be told what to draw: a caption, the phrase first, or an instruction made from the defect."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from grefine.errors import ConfigError, nearest
 from grefine.types import AlignmentMap, PhraseAlignment, RepairPlan
@@ -35,7 +33,7 @@ class Phrasing:
     templates: Mapping[str, str] = field(default_factory=lambda: dict(TEMPLATES))
 
     @classmethod
-    def of(cls, words: Any, default: Style) -> Phrasing:
+    def of(cls, words: Any, default: Style) -> Self:
         """Read what `words=` means: a style, or templates that replace some of ours."""
         if words is None:
             return cls(default)

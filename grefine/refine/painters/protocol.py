@@ -1,7 +1,5 @@
 """What every painter is given and gives back: crops with masks, words, strengths and seeds in; crops out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,10 +11,10 @@ from torch import Tensor
 
 from grefine.refine.composite import resize
 from grefine.refine.denoise import Watch
-from grefine.refine.emphasis import Weights
 from grefine.refine.job import Job
 from grefine.refine.painters.phrasing import Phrasing
 from grefine.refine.settings import PLAIN, UNetTraits
+from grefine.types import Weights
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,8 @@ class Painting:
     pipe: Any
     """The pipeline of the call: its progress bar, its interrupt."""
     watch: Watch = field(default_factory=Watch)
+    stage: str = "repaint"
+    """Or "restore"."""
     steps: int = 1
     """Executed ones."""
     batch_size: int = 1
@@ -118,11 +118,11 @@ class Painter:
         """Return what crops must share to be redrawn together."""
         return crop.size, crop.strength
 
-    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def draw(self, crops: Sequence[CropJob]) -> list[Painted]:
         """Redraw crops of one key."""
         raise NotImplementedError
 
-    def __call__(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def __call__(self, crops: Sequence[CropJob]) -> list[Painted]:
         """Return what became of each crop; one that cannot be pasted keeps its pixels and says why."""
         asked, done = self.painting, dict[int, Painted]()
         keys = [self.key(crop) for crop in crops]
@@ -132,7 +132,7 @@ class Painter:
             limit = batch_limit(crops[alike[0]].size, asked.batch_size, asked.max_batch_pixels)
             for start in range(0, len(alike), limit):
                 batch = alike[start : start + limit]
-                for index, one in zip(batch, self.draw([crops[index] for index in batch], stage), strict=True):
+                for index, one in zip(batch, self.draw([crops[index] for index in batch]), strict=True):
                     done[index] = replace(one, pixels=crops[index].pixels) if one.lost else one
         return [done[index] for index in range(len(crops))]
 

@@ -1,9 +1,7 @@
 """The pipeline's own UNet as painter, for both stages: our denoising loop, over parts that are SDXL's."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,9 +10,10 @@ from torch import Tensor
 from grefine.errors import ConfigError
 from grefine.refine.composite import resize, resize_mask, to_pixels, to_tensor
 from grefine.refine.denoise import CropBatch, decode, denoise, finished, snap_mask
-from grefine.refine.encode import Embeddings, Words
+from grefine.refine.encode import Embeddings, GivenEmbeddings
 from grefine.refine.guidance import Steering
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
+from grefine.types import Weights
 
 LATENTS = 4
 """Channels of SDXL's latents."""
@@ -26,20 +25,49 @@ class SDXLPainter(Painter):
 
     name: str = "SDXL"
     pipe: Any
-    words: Words
+    guided: bool
+    """Whether the negative half of the words is needed."""
+    given: GivenEmbeddings
+    """A caller's own, in place of prompts."""
+    lora_scale: float | None
+    clip_skip: int | None
     control: bool = False
     steer: Callable[[Mapping[str, float], Sequence[str]], Steering]
     """Makes what steers a batch, given its plans' preferences and the whole prompt of each of its crops."""
     noise: Tensor | None
     unguided: float | None = 1.0
+    known: dict[tuple[int, str, Weights], Embeddings] = field(default_factory=dict)
+    """Equal words are encoded once in a call."""
+
+    def told(self, crop: CropJob) -> Embeddings:
+        """Return a crop's words as embeddings, with weights by character range."""
+        row, key = crop.job.row, (crop.job.row, crop.prompt, crop.weights)
+        if key not in self.known:
+            prompt, negative, pooled, negative_pooled = (
+                None if rows is None else rows[row : row + 1] for rows in self.given
+            )
+            found = self.pipe.encode_prompt(
+                crop.prompt if prompt is None else None,
+                do_classifier_free_guidance=self.guided,
+                negative_prompt=self.painting.negative_of(crop.job),
+                prompt_embeds=prompt,
+                negative_prompt_embeds=negative,
+                pooled_prompt_embeds=pooled,
+                negative_pooled_prompt_embeds=negative_pooled,
+                lora_scale=self.lora_scale,
+                clip_skip=self.clip_skip,
+                weights=[crop.weights],
+            )
+            self.known[key] = Embeddings(found[0], found[2], found[1], found[3])
+        return self.known[key]
 
     def key(self, crop: CropJob) -> Any:
         """Crops of equal size, strength, text length and preferences are denoised together."""
-        words = self.words(crop.job, crop.prompt, crop.weights).prompt.shape[1:]
+        words = self.told(crop).prompt.shape[1:]
         likes = tuple(sorted(crop.job.plan.guidance.items()))
         return crop.size, crop.strength, words, crop.source_visible, crop.repair_in_place, likes
 
-    def draw(self, crops: Sequence[CropJob], stage: str) -> list[Painted]:
+    def draw(self, crops: Sequence[CropJob]) -> list[Painted]:
         """Denoise crops and decode them."""
         height, width = crops[0].size
         images = torch.stack([to_tensor(resize(crop.pixels, height, width)) for crop in crops])
@@ -48,11 +76,11 @@ class SDXLPainter(Painter):
         given = CropBatch(
             images=images * 2 - 1,
             masks=snap_mask(masks, self.pipe.vae_scale_factor),
-            embeddings=Embeddings.stack([self.words(crop.job, crop.prompt, crop.weights) for crop in crops]),
+            embeddings=Embeddings.stack([self.told(crop) for crop in crops]),
             strength=crops[0].strength,
             steps=self.traits.steps_for(self.painting.steps, in_place),
             seeds=[crop.seed for crop in crops],
-            stage=stage,
+            stage=self.painting.stage,
             source_visible=crops[0].source_visible,
             steps_mode=self.traits.steps_mode,
             guidance=1.0 if in_place else self.painting.guidance,

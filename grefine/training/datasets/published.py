@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from grefine.config import load_config
 from grefine.errors import ConfigError, nearest
 from grefine.io.picture import printable
+from grefine.resources import bundled
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, one_of, rated
 from grefine.training.datasets.table import number, read_mat, read_records, read_table
 
@@ -36,13 +38,17 @@ _NAME = re.compile(r"^(deepai|dreamStudio)_(\d+)_(\d+)_(\d)_(\d?)\.\w+$")
 
 @dataclass(frozen=True)
 class Layout:
-    """A set whose opinions stand in one table (or several alike): what its columns are called, where pictures lie."""
+    """A set whose opinions stand in one table (or several alike): what its columns are called, where pictures lie.
+
+    Those of `configs/datasets` are known by the names of their files.
+    """
 
     tables: tuple[str, ...]
     """Names below the folder; the first that is there is read, all of a pattern's files."""
     picture: str
     """A picture's path below one of `places`, with the table's columns in braces."""
     scores: Mapping[str, str]
+    """What ours is called, by the table's column."""
     places: tuple[str, ...] = ("images", "")
     top: float | None = None
     """Upper end of the scale; None: the largest score."""
@@ -53,6 +59,8 @@ class Layout:
     """Column that says which side of the set's own split a picture is on."""
     sides: Mapping[str, str] = field(default_factory=dict)
     """Or the side by the name of a table, where each has its own."""
+    pictures: str = ""
+    """Where pictures lie, for messages."""
     named: tuple[str, ...] = ()
     """What the first columns are called where the table itself has no heading that says it."""
     repeats: bool = False
@@ -265,55 +273,11 @@ def read_koniq(folder: Path) -> RatedImages:
     return rated("koniq-10k", rows, where=path, top={MOS: top}, notes=(note,))
 
 
-LAYOUTS = {
-    "agiqa-3k": Layout(
-        ("data.csv",), "{name}", {"mos_quality": MOS, "mos_align": "alignment"}, (*PLACES, ""), prompt="prompt"
-    ),
-    "spaq": Layout(
-        ("Annotations/MOS and Image attribute scores.xlsx", "Annotations/MOS and Image attribute scores.csv",
-         "MOS and Image attribute scores.xlsx", "MOS and Image attribute scores.csv"),
-        "{Image name}",
-        {"MOS": MOS}
-        | {name: name.lower() for name in ("Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")},
-        ("../TestImage", "TestImage", "../Dataset/TestImage", "Dataset/TestImage"),
-        100.0,
-    ),
-    "para": Layout(
-        ("annotation/PARA-GiaaTrain.csv", "PARA-GiaaTrain.csv"), "{sessionId}/{imageName}",
-        {"qualityScore_mean": MOS}
-        | {f"{name}Score_mean": name for name in ("aesthetic", "color", "composition", "content", "light")},
-        ("../imgs",), 5.0, sides={"PARA-GiaaTrain.csv": "train", "PARA-GiaaTest.csv": "test"},
-    ),
-    "kadid-10k": Layout(("dmos.csv",), "{dist_img}", {"dmos": MOS}, top=5.0, content="{ref_img}"),
-    "tid2013": Layout(
-        ("mos_with_names.txt",), "{name}", {"mos": MOS}, ("distorted_images", ""), 9.0, content="{name:.3}",
-        named=("mos", "name"),
-    ),
-    "pipal": Layout(
-        ("Train_Label/*.txt", "Train_label/*.txt", "train_label/*.txt"), "{name}", {"elo": MOS},
-        ("../Train_Dist", "../Train_dist", *(f"../Distortion_{n}" for n in (1, 2, 3, 4))), content="{name:.5}",
-        named=("name", "elo"),
-    ),
-    "uhd-iqa": Layout(
-        ("uhd-iqa-metadata.csv", "uhd-iqa-training-metadata.csv"), "{image_name}", {"quality_mos": MOS},
-        ("", "training", "validation", "test", "challenge/training", "challenge/validation", "challenge/test"), 1.0,
-        part="set",
-    ),
-    "bid": Layout(
-        ("DatabaseGrades.xlsx",), "DatabaseImage{number:0>4}.JPG", {"grade": MOS}, ("ImageDatabase", ""), 5.0,
-        named=("number", "grade"),
-    ),
-    "flive": Layout(("labels_image.csv",), "{name}", {"mos": MOS}, ("database", ""), 100.0),
-}  # fmt: skip
-"""KADID-10k's column is called `dmos`, but 5 is best, as its authors state. PIPAL's scores are Elo's."""
-
-
-HOLDS = {
-    "spaq": "TestImage/", "para": "PARA-GiaaTest.csv; imgs/SESSION/", "kadid-10k": "images/", "bid": "ImageDatabase/",
-    "tid2013": "distorted_images/", "pipal": "Train_Dist/ or Distortion_1/ to Distortion_4/", "flive": "database/",
-    "uhd-iqa": "training/, validation/, test/",
-}  # fmt: skip
+LAYOUTS = {path.stem: load_config(path, Layout) for path in (bundled("configs") / "datasets").glob("*.yaml")}
 PUBLISHED: dict[str, tuple[Callable[[Path], RatedImages], str]] = {
+    name: (partial(read_layout, name, layout), f"{layout.tables[0]}; {layout.pictures}")
+    for name, layout in sorted(LAYOUTS.items())
+} | {
     "agiqa-3k": (read_agiqa_3k, "AGIQA-3K.mat or data.csv; pictures in images/ (or beside the file)"),
     "agiqa-1k": (read_agiqa_1k, "AGIQA-1K.mat, AIGC_MOS_Zscore.xlsx or AIGC_all.csv; pictures in images/ or file/"),
     "aigciqa2023": (read_aigciqa, "DATA/MOS/mosz1.mat to mosz3.mat, AIGCIQA2023_Prompts.xlsx; Image/allimg/"),
@@ -327,9 +291,6 @@ PUBLISHED: dict[str, tuple[Callable[[Path], RatedImages], str]] = {
     ),
     "live-c": (read_live_c, "Data/AllImages_release.mat, Data/AllMOS_release.mat; Images/"),
     "ranked": (read_ranked, "ranking.json (of `grefine rank fit --json`), and a folder for each method"),
-} | {
-    name: (partial(read_layout, name, LAYOUTS[name]), f"{LAYOUTS[name].tables[0]}; {pictures}")
-    for name, pictures in HOLDS.items()
 }
 """How each set is read, and what its folder holds, for messages and the manual."""
 

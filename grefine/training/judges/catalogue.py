@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from grefine.training.judges.dimensions import DimensionStage, FusionStage, MDIQ
 from grefine.training.judges.five_level import FiveLevelRecipe, FiveLevelStage
 from grefine.training.judges.lar import BranchStage, LARRecipe, MergedStage
 from grefine.training.judges.moe import MainStage, MoERecipe, PriorStage
-from grefine.training.judges.pool import Loader, Order, Pool
+from grefine.training.judges.pool import Order, Pool, loaded
 from grefine.training.judges.stage import RatedRecipe, Stage, rate_of
 from grefine.training.loop import Budget, Record, curves, train
 
@@ -68,14 +69,18 @@ def train_on_data(
     if repeats < 1:
         raise ConfigError(f"--repeats is {repeats}; at least one split is trained.")
     sets, others = [read_data(given) for given in data], [read_data(given) for given in tests]
-    if repeats == 1:
-        return _train_stage(stages[recipe.stage], recipe, sets, others, out, minutes, steps, cpu, progress)
+    names = [one.name for one in (*sets, *others)]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"Two data sets are called '{max(names, key=names.count)}': give tables different names.")
     found = []
     for number in range(repeats):
-        progress(f"split {number + 1} of {repeats}")
-        one = replace(recipe, split=replace(recipe.split, repeat=recipe.split.repeat + number))
-        folder = out / f"repeat-{number}"
-        found.append(_train_stage(stages[one.stage], one, sets, others, folder, minutes, steps, cpu, progress))
+        if repeats > 1:
+            progress(f"split {number + 1} of {repeats}")
+        own = replace(recipe, split=replace(recipe.split, repeat=recipe.split.repeat + number))
+        folder = out / f"repeat-{number}" if repeats > 1 else out
+        found.append(Run(stages[recipe.stage], own, sets, folder, cpu, progress).train(minutes, steps, others))
+    if repeats == 1:
+        return found[0]
     summary: dict[str, Any] = {}
     for name, first in found[0].items():
         summary[name] = {"n": first["n"], "intervals": {}}
@@ -89,139 +94,174 @@ def train_on_data(
     return summary
 
 
-def _train_stage(
-    build: Callable[[Any, Sequence[RatedImages]], Stage],
-    recipe: RatedRecipe,
-    sets: Sequence[RatedImages],
-    others: Sequence[RatedImages],
-    out: Path,
-    minutes: float | None,
-    steps: int | None,
-    cpu: bool,
-    progress: Callable[[str], None],
-) -> dict[str, Any]:
-    """Train a stage, or go on training what lies in `out`, and return what it is worth on the test pictures.
-
-    `others` only measure, whole. `out` gets the stage's folder, `training/NAME.json` and `.png` (settings and curves),
-    `training/NAME.pt` (what a resumed run needs), and in the stage's folder `metrics.json`, `predictions.csv` and the
-    card.
-    """
-    accelerator = Accelerator(cpu=cpu)
-    if accelerator.num_processes > 1:
-        raise ConfigError("Training on rated pictures runs in one process: start it without `accelerate launch -n`.")
-    names = [data.name for data in (*sets, *others)]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"Two data sets are called '{max(names, key=names.count)}': give tables different names.")
-    torch.manual_seed(recipe.seed)
-    wholes = [split(data, recipe.split) for data in sets]
-    leaks = [leakage(data, whole) for data, whole in zip(sets, wholes, strict=True)]
-    told = [
-        f"{data.name}: no orders of its rows are published; {recipe.split.train:.0%} at random train, as printed."
-        for data in sets
-        if recipe.split.kind == "folds" and not data.permutations
-    ]
-    told += [note for data in sets for note in data.notes]
-    for line in told + [line for leak in leaks for line in leakage_sentences(leak)]:
-        progress(line)
-    sides = [watched(data, whole, recipe) for data, whole in zip(sets, wholes, strict=True)]
-    stage = build(recipe, sets)
-    record = Record.load(out / "training", stage.name)
-    settings = asdict(recipe) | {"data": [[data.name, len(data)] for data in sets]}
-    record.check(settings, out / stage.name, free=("epochs", "iterations", "every"))
-    stage.module.to(accelerator.device)
-    pool = Pool(sets, stage.columns, [s.train for s in sides])
-    order = Order(pool, recipe.batch, recipe.seed, stage.grouping, recipe.passes)
-    watching = Pool(sets, stage.columns, [s.watch for s in sides])
-    run = Run(stage, recipe, order, watching, out)
-    run.resume(accelerator.device)
-    budget = Budget.rest(minutes, steps, recipe.iterations or recipe.epochs * order.per_epoch, run.done)
-    loader = Loader(pool, order, stage.view, recipe.seed)
-    try:
-        train(
-            lambda number: run.step(number, loader, accelerator.device),
-            [run.optimiser],
-            budget,
-            record,
-            settings=settings,
-            evaluate=run.evaluate,
-            save=run.save,
-            batch=recipe.batch,
-            accelerator=accelerator,
-            every=min(1.0, (recipe.every or order.per_epoch) / budget.steps) if budget.steps else 0.05,
-            clip=math.inf,
-            rate=lambda number: run.rate(run.done + number),
-        )
-    finally:
-        loader.close()
-    stage.load(out / stage.name)
-    tests = [(data, s.test) for data, s in zip(sets, sides, strict=True)]
-    tests += [(data, tuple(range(len(data)))) for data in others]
-    found = report(stage, recipe, record, tests, leaks, out / stage.name)
-    curves(record, out / "training" / f"{stage.name}.png")
-    return found
-
-
 class Run:
-    """The state of one run: its optimiser, what it has reached, and how it is written and taken up again."""
+    """The training of one stage, begun or taken up again: what it trains on, what it has reached, how it is kept.
 
-    def __init__(self, stage: Stage, recipe: RatedRecipe, order: Order, watched: Pool, out: Path) -> None:
-        self.stage, self.watched, self.out, self.keep = stage, watched, out, recipe.keep
-        trained = [p for p in stage.module.parameters() if p.requires_grad]
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser.kind]
-        rate, decay = recipe.optimiser.learning_rate, recipe.optimiser.weight_decay
-        self.optimiser: torch.optim.Optimizer = kind(trained, lr=rate, weight_decay=decay)
-        self.rate = rate_of(recipe.schedule, order.per_epoch)
-        self.done, self.best, self.reached, self.seen = 0, -math.inf, -math.inf, 0
-        self.state = out / "training" / f"{stage.name}.pt"
+    `out` gets the stage's folder, `training/NAME.json` and `.png` (settings and curves), `training/NAME.pt` (what a
+    resumed run needs), and in the stage's folder `metrics.json`, `predictions.csv` and the card.
+    """
 
-    def step(self, number: int, loader: Loader, device: torch.device) -> dict[str, torch.Tensor]:
-        self.seen = self.done + number + 1
-        if self.stage.train(self.done + number):
-            self.optimiser.state.clear()
-        torch.manual_seed(hash((loader.seed, self.done + number)) % 2**31)  # dropout, too, follows the step alone
-        parts = [
-            (part, {name: view.to(device) for name, view in views.items()}, labels.to(device))
-            for part, views, labels in loader.step(self.done + number)
+    def __init__(
+        self,
+        build: Callable[[Any, Sequence[RatedImages]], Stage],
+        recipe: RatedRecipe,
+        sets: Sequence[RatedImages],
+        out: Path,
+        cpu: bool,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.recipe, self.sets, self.accelerator = recipe, sets, Accelerator(cpu=cpu)
+        if self.accelerator.num_processes > 1:
+            raise ConfigError(
+                "Training on rated pictures runs in one process: start it without `accelerate launch -n`."
+            )
+        torch.manual_seed(recipe.seed)
+        wholes = [split(data, recipe.split) for data in sets]
+        self.leaks = [leakage(data, whole) for data, whole in zip(sets, wholes, strict=True)]
+        told = [
+            f"{data.name}: no orders of its rows are published; {recipe.split.train:.0%} at random train, as printed."
+            for data in sets
+            if recipe.split.kind == "folds" and not data.permutations
         ]
+        told += [note for data in sets for note in data.notes]
+        for line in told + [line for leak in self.leaks for line in leakage_sentences(leak)]:
+            progress(line)
+        self.sides = [watched(data, whole, recipe) for data, whole in zip(sets, wholes, strict=True)]
+        self.stage = stage = build(recipe, sets)
+        self.folder, self.state = out / stage.name, out / "training" / f"{stage.name}.pt"
+        self.record = Record.load(out / "training", stage.name)
+        self.settings = asdict(recipe) | {"data": [[data.name, len(data)] for data in sets]}
+        self.record.check(self.settings, self.folder, free=("epochs", "iterations", "every"))
+        stage.module.to(self.accelerator.device)
+        pool = Pool(sets, stage.columns, [side.train for side in self.sides])
+        self.watching = Pool(sets, stage.columns, [side.watch for side in self.sides])
+        order = Order(pool, recipe.batch, recipe.seed, stage.grouping, recipe.passes)
+        self.per_epoch, self.rate = order.per_epoch, rate_of(recipe.schedule, order.per_epoch)
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser.kind]
+        trained = [p for p in stage.module.parameters() if p.requires_grad]
+        self.optimiser: torch.optim.Optimizer = kind(
+            trained, lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay
+        )
+        self.done, self.best, self.reached = 0, -math.inf, -math.inf
+        if self.state.is_file():
+            stored = torch.load(self.state, map_location=self.accelerator.device, weights_only=True)
+            stage.module.load_state_dict(stored["module"])
+            self.optimiser.load_state_dict(stored["optimiser"])
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.optimiser.defaults["lr"]  # the stored one is of the step at which it was written
+            self.done, self.best = stored["done"], stored["best"]
+        self.batches = loaded(pool, order, stage.view, recipe.seed, self.done)
+
+    def train(self, minutes: float | None, steps: int | None, others: Sequence[RatedImages]) -> dict[str, Any]:
+        """Train for the given budget, or to the recipe's end, and return what the best or last weights are worth on
+        the test pictures and on all of `others`.
+        """
+        recipe, stage = self.recipe, self.stage
+        budget = Budget.rest(minutes, steps, recipe.iterations or recipe.epochs * self.per_epoch, self.done)
+        with closing(self.batches):
+            train(
+                lambda _: self._step(),
+                [self.optimiser],
+                budget,
+                self.record,
+                settings=self.settings,
+                evaluate=self._evaluate,
+                save=self._save,
+                batch=recipe.batch,
+                accelerator=self.accelerator,
+                every=min(1.0, (recipe.every or self.per_epoch) / budget.steps) if budget.steps else 0.05,
+                clip=math.inf,
+                rate=lambda _: self.rate(self.done),
+            )
+        stage.load(self.folder)
+        tests = [(data, side.test) for data, side in zip(self.sets, self.sides, strict=True)]
+        found = self._report([*tests, *((data, range(len(data))) for data in others)])
+        curves(self.record, self.state.with_suffix(".png"))
+        return found
+
+    def _step(self) -> dict[str, torch.Tensor]:
+        if self.stage.train(self.done):
+            self.optimiser.state.clear()
+        torch.manual_seed(hash((self.recipe.seed, self.done)) % 2**31)  # dropout, too, follows the step alone
+        device = self.accelerator.device
+        parts = [
+            (batch, {name: view.to(device) for name, view in views.items()}, labels.to(device))
+            for batch, views, labels in next(self.batches)
+        ]
+        self.done += 1
         return self.stage.loss(parts)
 
-    def evaluate(self) -> dict[str, float]:
+    def _evaluate(self) -> dict[str, float]:
         """Return correlations with the labels of the watched pictures, the mean over labels and sets."""
-        pool = self.watched
+        labels = self.watching.labels
         self.stage.module.eval()
         with torch.no_grad():
-            rated = self.stage.predict(pool.rows).float().cpu()
-        rows = [[n for n, other in enumerate(pool.sources) if other == source] for source in sorted(set(pool.sources))]
+            rated = self.stage.predict(self.watching.rows).float().cpu()
         sides = [
-            (rated[own, column].numpy(), pool.labels[own, column].numpy())
-            for own in rows
-            for column in range(pool.labels.shape[1])
+            (rated[own, column].numpy(), labels[own, column].numpy())
+            for own in self.watching.by_set()
+            for column in range(labels.shape[1])
         ]
         found = {name: sum(by(x, y) for x, y in sides) / len(sides) for name, by in (("srcc", srcc), ("plcc", plcc))}
         self.reached = found["srcc"] + found["plcc"] if math.isfinite(found["srcc"]) else -math.inf
         # A network that says the same of every picture orders nothing.
         return {name: value if math.isfinite(value) else 0.0 for name, value in found.items()}
 
-    def save(self) -> None:
+    def _save(self) -> None:
         """Write the weights that are to be kept, and what a resumed run needs."""
-        if self.keep == "last" or self.reached > self.best or not (self.out / self.stage.name).is_dir():
+        if self.recipe.keep == "last" or self.reached > self.best or not self.folder.is_dir():
             self.best = max(self.best, self.reached)
-            self.stage.save(self.out / self.stage.name)
+            self.stage.save(self.folder)
         self.state.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.state.with_suffix(".tmp")
         state = {"module": self.stage.module.state_dict(), "optimiser": self.optimiser.state_dict()}
-        torch.save(state | {"done": self.seen, "best": self.best}, temporary)
+        torch.save(state | {"done": self.done, "best": self.best}, temporary)
         temporary.replace(self.state)
 
-    def resume(self, device: torch.device) -> None:
-        if not self.state.is_file():
-            return
-        stored = torch.load(self.state, map_location=device, weights_only=True)
-        self.stage.module.load_state_dict(stored["module"])
-        self.optimiser.load_state_dict(stored["optimiser"])
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.optimiser.defaults["lr"]  # the stored one is of the step at which it was written
-        self.done, self.best = stored["done"], stored["best"]
+    def _report(self, tests: Sequence[tuple[RatedImages, Sequence[int]]]) -> dict[str, Any]:
+        """Return every measure by data set and label on these rows; write them, all predictions, and the card."""
+        stage, recipe, record = self.stage, self.recipe, self.record
+        stage.module.eval()
+        found: dict[str, Any] = {}
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["data", "image", "label", "opinion", "predicted"])
+        for data, numbers in tests:
+            rows = [data.rows[n] for n in numbers]
+            with torch.no_grad():
+                predicted = stage.predict(rows).double().cpu()
+            for name, scores in zip(stage.columns, predicted.T.tolist(), strict=True):
+                scale = data.scale(name)
+                result = agreement([score * scale for score in scores], [row.scores[name] for row in rows])
+                values = {m: value for m in MEASURES if math.isfinite(value := getattr(result, m))}
+                intervals = {measure: list(span) for measure, span in result.intervals.items()}
+                found[f"{data.name}.{name}"] = {"n": result.n} | values | {"intervals": intervals}
+                for row, score in zip(rows, scores, strict=True):
+                    writer.writerow([data.name, row.path.name, name, repr(row.scores[name]), repr(score)])
+        write_atomic(self.folder / "predictions.csv", table.getvalue().encode())
+        stored = {"measured": found, "leakage": self.leaks, "recipe": asdict(recipe)}
+        write_atomic(self.folder / "metrics.json", json.dumps(stored, indent=1).encode())
+        sentences = "\n".join(f"- {line}" for leak in self.leaks for line in leakage_sentences(leak))
+        flattering = "the test pictures, which flatters these numbers"
+        chosen = flattering if recipe.watch == "test" else "pictures held out of it"
+        kept = f"best on {chosen}" if recipe.keep == "best" else "last"
+        measures = "\n".join(f"- {line}" for line in lines_of(found))
+        card = f"""# {stage.name}
+
+Trained by grefine on rated pictures: {record.samples:,} views, {record.cpu_seconds / 60:.1f} CPU-minutes,
+{len(record.runs)} run(s). The weights kept are the {kept}. Settings and curves: `../training/{stage.name}.json`.
+
+{sentences}
+
+On the test pictures, on the scale of their opinions (95 % bootstrap intervals; `plcc_fitted`, `rmse` and `mae` after
+the 5-parameter logistic, which takes six pictures):
+
+{measures}
+
+The pictures and opinions keep their own terms, which may limit what these weights may be used for.
+"""
+        write_atomic(self.folder / "README.md", card.encode())
+        return found
 
 
 def watched(data: RatedImages, whole: Split, recipe: RatedRecipe) -> Split:
@@ -245,54 +285,3 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         told = [f"{m} {values[m]:.3f}{spans.get(m, '')}" for m in MEASURES if m in values]
         lines.append(f"{name}: {', '.join(told)}, n {values['n']}")
     return lines
-
-
-def report(
-    stage: Stage,
-    recipe: RatedRecipe,
-    record: Record,
-    tests: Sequence[tuple[RatedImages, Sequence[int]]],
-    leaks: Sequence[dict[str, Any]],
-    folder: Path,
-) -> dict[str, Any]:
-    """Return every measure by data set and label on the test pictures; write them, all predictions, and the card."""
-    stage.module.eval()
-    found: dict[str, Any] = {}
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["data", "image", "label", "opinion", "predicted"])
-    for data, numbers in tests:
-        rows = [data.rows[n] for n in numbers]
-        with torch.no_grad():
-            predicted = stage.predict(rows).double().cpu()
-        for name, scores in zip(stage.columns, predicted.T.tolist(), strict=True):
-            scale = data.scale(name)
-            result = agreement([score * scale for score in scores], [row.scores[name] for row in rows])
-            values = {m: value for m in MEASURES if math.isfinite(value := getattr(result, m))}
-            intervals = {measure: list(span) for measure, span in result.intervals.items()}
-            found[f"{data.name}.{name}"] = {"n": result.n} | values | {"intervals": intervals}
-            for row, score in zip(rows, scores, strict=True):
-                writer.writerow([data.name, row.path.name, name, repr(row.scores[name]), repr(score)])
-    write_atomic(folder / "predictions.csv", table.getvalue().encode())
-    stored = {"measured": found, "leakage": leaks, "recipe": asdict(recipe)}
-    write_atomic(folder / "metrics.json", json.dumps(stored, indent=1).encode())
-    sentences = "\n".join(f"- {line}" for leak in leaks for line in leakage_sentences(leak))
-    chosen = "the test pictures, which flatters these numbers" if recipe.watch == "test" else "pictures held out of it"
-    kept = f"best on {chosen}" if recipe.keep == "best" else "last"
-    measures = "\n".join(f"- {line}" for line in lines_of(found))
-    card = f"""# {stage.name}
-
-Trained by grefine on rated pictures: {record.samples:,} views, {record.cpu_seconds / 60:.1f} CPU-minutes,
-{len(record.runs)} run(s). The weights kept are the {kept}. Settings and curves: `../training/{stage.name}.json`.
-
-{sentences}
-
-On the test pictures, on the scale of their opinions (95 % bootstrap intervals; `plcc_fitted`, `rmse` and `mae` after
-the 5-parameter logistic, which takes six pictures):
-
-{measures}
-
-The pictures and opinions keep their own terms, which may limit what these weights may be used for.
-"""
-    write_atomic(folder / "README.md", card.encode())
-    return found

@@ -11,14 +11,13 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError
-from grefine.io.images import read_image
 from grefine.models.lar_iqa import centre_crop
 from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
 from grefine.models.mdiqa_blocks import CrossAttention, DimensionNet
 from grefine.scorers.protocol import to_tensor
 from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.judges.pool import Batch, Sample, random_crop, shorter_side
-from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, part_options
+from grefine.training.judges.pool import Part, Sample, random_crop, shorter_side
+from grefine.training.judges.stage import RatedRecipe, Stage, begin_with, part_options
 from grefine.training.losses import norm_in_norm
 
 _NET = {"backbone": "resnet50", "backbone_options": {}, "width": 256, "heads": 4, "hidden": None, "gate_width": 64}
@@ -50,8 +49,7 @@ class _Cropped(Stage):
         image = ImageOps.mirror(image) if rng.random() < 0.5 else image
         return {"image": to_tensor(random_crop(image, self.recipe.crop, rng))}
 
-    def evaluated(self, row: RatedImage) -> Tensor:
-        image = read_image(row.path).rgb
+    def evaluated(self, image: Image.Image) -> Tensor:
         if self.recipe.test_side:
             image = shorter_side(image, self.recipe.test_side)
         if self.recipe.test_crop:
@@ -59,7 +57,7 @@ class _Cropped(Stage):
         return to_tensor(image)[None].to(next(self.module.parameters()))
 
 
-class DimensionStage(_Cropped, PartStage):
+class DimensionStage(_Cropped):
     """Train the technical or the aesthetic net: every step adds up one batch for every dimension."""
 
     grouping = "columns"
@@ -90,7 +88,7 @@ class DimensionStage(_Cropped, PartStage):
             self.net.trunk.requires_grad_(False)
         return bool(over) and step == over
 
-    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[Part]) -> dict[str, Tensor]:
         losses = []
         for part, views, labels in parts:
             levels = self.net.levels(views["image"])
@@ -99,8 +97,8 @@ class DimensionStage(_Cropped, PartStage):
         named = dict(zip(self.columns, losses, strict=True))
         return {"loss": torch.stack(losses).sum()} | named
 
-    def rate(self, row: RatedImage) -> Tensor:
-        levels = self.net.levels(self.evaluated(row))
+    def rate(self, image: Image.Image, row: RatedImage) -> Tensor:
+        levels = self.net.levels(self.evaluated(image))
         return torch.cat([head(levels)[0] for head in self.net.heads])
 
 
@@ -136,12 +134,12 @@ class FusionStage(_Cropped):
         fix_statistics(self.fusion.weights.trunk)
         return False
 
-    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[Part]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
         return {"loss": _compare(self.recipe, self.module(views["image"]).overall, labels[:, 0])}
 
-    def rate(self, row: RatedImage) -> Tensor:
-        return self.module(self.evaluated(row)).overall
+    def rate(self, image: Image.Image, row: RatedImage) -> Tensor:
+        return self.module(self.evaluated(image)).overall
 
 
 def _compare(recipe: MDIQARecipe, scores: Tensor, labels: Tensor) -> Tensor:

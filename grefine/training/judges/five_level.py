@@ -11,11 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from grefine.errors import WeightsMissing
-from grefine.io.images import read_image
 from grefine.models.five_level import FiveLevelCLIP
 from grefine.scorers.checkpoint import read_state
 from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.judges.pool import Batch, Sample
+from grefine.training.judges.pool import Part, Sample
 from grefine.training.judges.stage import RatedRecipe, Stage
 from grefine.training.losses import Phi, rated_fidelity
 
@@ -53,7 +52,7 @@ class FiveLevelStage(Stage):
         generator = torch.Generator().manual_seed(rng.getrandbits(63))
         return {"windows": self.module.read_windows(image, generator, self.recipe.windows)}
 
-    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[Part]) -> dict[str, Tensor]:
         text = self.module.text_features()
         losses = [
             rated_fidelity(self.module(views["windows"], text=text).quality, labels[:, 0], self.recipe.phi)
@@ -61,5 +60,5 @@ class FiveLevelStage(Stage):
         ]
         return {"loss": torch.stack(losses).sum()}
 
-    def rate(self, row: RatedImage) -> Tensor:
-        return self.module.judge([read_image(row.path).rgb]).quality
+    def rate(self, image: Image.Image, row: RatedImage) -> Tensor:
+        return self.module.judge([image]).quality

@@ -12,27 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError
-from grefine.io.images import read_image
 from grefine.models.lar_iqa import COLOR_SPACES, LARIQA, LARBranch
 from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.judges.pool import Batch, Sample
-from grefine.training.judges.stage import (
-    PartStage,
-    RatedRecipe,
-    Stage,
-    begin_with,
-    load_saved,
-    part_options,
-    save_state,
-)
+from grefine.training.judges.pool import Part, Sample
+from grefine.training.judges.stage import RatedRecipe, Stage, begin_with, load_saved, part_options, save_state
 
-_BRANCH = {
-    "encoder": "mobilenetv3_large_100",
-    "encoder_options": {},
-    "features": 1000,
-    "whole_size": 384,
-    "crop_size": 1280,
-}
+_BRANCH = {"encoder": "mobilenetv3_large_100", "encoder_options": {}, "features": 1000, "whole_size": 384}
+_BRANCH |= {"crop_size": 1280}
 
 
 @dataclass(frozen=True)
@@ -56,7 +42,7 @@ class LARRecipe(RatedRecipe):
             raise ConfigError("The merged LAR-IQA sees one colour space: state one in color_spaces.")
 
 
-class BranchStage(PartStage):
+class BranchStage(Stage):
     """Stage 1: one encoder, one linear head for each set; the second stage takes the encoder alone."""
 
     grouping = "sets"
@@ -74,14 +60,14 @@ class BranchStage(PartStage):
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
         return {"image": self.module.views(image, rng.choice(self.recipe.color_spaces))[0][0]}
 
-    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[Part]) -> dict[str, Tensor]:
         part, views, labels = parts[0]
         return compare(self.recipe, self.module(views["image"], part.source), labels[:, 0])
 
-    def rate(self, row: RatedImage) -> Tensor:
+    def rate(self, image: Image.Image, row: RatedImage) -> Tensor:
         """Rate in the first colour space with the head of the picture's own set; with the first for other sets."""
-        (view,) = self.module.views(read_image(row.path).rgb)
-        return self.module(view.to(next(self.part.parameters())), self._known.get(id(row), 0))
+        (view,) = self.module.views(image)
+        return self.module(view.to(next(self.module.parameters())), self._known.get(id(row), 0))
 
     def save(self, folder: Path) -> None:
         super().save(folder)
@@ -108,13 +94,13 @@ class MergedStage(Stage):
         whole, crop = self.module.views(image)
         return {"whole": whole[0], "crop": crop[0]}
 
-    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[Part]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
         return compare(self.recipe, self.module(views["whole"], views["crop"]), labels[:, 0])
 
-    def rate(self, row: RatedImage) -> Tensor:
+    def rate(self, image: Image.Image, row: RatedImage) -> Tensor:
         weight = next(self.module.parameters())
-        return self.module(*(view.to(weight) for view in self.module.views(read_image(row.path).rgb)))
+        return self.module(*(view.to(weight) for view in self.module.views(image)))
 
 
 def compare(recipe: LARRecipe, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:

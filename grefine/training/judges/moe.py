@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from grefine.errors import ConfigError
-from grefine.io.images import read_image
 from grefine.models.moe_agiqa import MoEAGIQA, vit
 from grefine.models.moe_agiqa_head import MoEHead, Ratings
 from grefine.models.reference import load_group
@@ -22,8 +21,8 @@ from grefine.scorers.component import load_component
 from grefine.scorers.moe_agiqa import MoEAGIQAScorer
 from grefine.scorers.protocol import to_tensor, tokens
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages
-from grefine.training.judges.pool import Batch, Sample, random_crop
-from grefine.training.judges.stage import PartStage, RatedRecipe, Stage, begin_with, named_start, part_options
+from grefine.training.judges.pool import Part, Sample, random_crop
+from grefine.training.judges.stage import RatedRecipe, Stage, begin_with, named_start, part_options
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class MoERecipe(RatedRecipe):
 _PRIOR = {"crop_size": 224, "crop_patch": 16, "crop_width": 768, "prior_depth": 12, "crop_heads": 12}
 
 
-class PriorStage(PartStage):
+class PriorStage(Stage):
     """Pre-train the ViT of version 2 on photographs; the regressor is thrown away."""
 
     name = "vit_prior"
@@ -108,12 +107,12 @@ class PriorStage(PartStage):
     def view(self, image: Image.Image, row: RatedImage, rng: random.Random) -> Sample:
         return {"crops": random_crops(image, self.size, self.recipe.crops, rng)}
 
-    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[Part]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
         return {"loss": (self._rated(views["crops"]).mean(1) - labels[:, 0]).abs().mean()}
 
-    def rate(self, row: RatedImage) -> Tensor:
-        crops = random_crops(read_image(row.path).rgb, self.size, 15, random.Random(20))
+    def rate(self, image: Image.Image, row: RatedImage) -> Tensor:
+        crops = random_crops(image, self.size, 15, random.Random(20))
         return self._rated(crops[None].to(next(self.part.parameters()))).mean()
 
     def _rated(self, crops: Tensor) -> Tensor:
@@ -175,13 +174,13 @@ class MainStage(Stage):
             part.eval()
         return False
 
-    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[Part]) -> dict[str, Tensor]:
         _, views, labels = parts[0]
         ratings = self.module(views["crops"], views["view"], views["ids"], views["mask"])
         return {"loss": (ratings.scores.mean(dim=1) - labels).abs().mean()}
 
-    def rate(self, row: RatedImage) -> Tensor:
-        scores = MoEAGIQAScorer(self.module, self.tokenizer)([read_image(row.path).rgb], [row.prompt or "-"])[0]
+    def rate(self, image: Image.Image, row: RatedImage) -> Tensor:
+        scores = MoEAGIQAScorer(self.module, self.tokenizer)([image], [row.prompt or "-"])[0]
         return torch.tensor([scores[f"moe_agiqa.{name}"] for name in self.module.config["outputs"]])
 
     def save(self, folder: Path) -> None:

@@ -1,14 +1,15 @@
 """Rated pictures of one or more sets: their order, how they are cut, and their loading ahead of time."""
 
 import random
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Literal, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from grefine.errors import ConfigError
 from grefine.io.images import read_image
@@ -16,17 +17,19 @@ from grefine.models.mdiqa_blocks import pad_to
 from grefine.training.datasets.rated import RatedImage, RatedImages
 
 Sample = dict[str, Tensor]
-View = Callable[[Image.Image, RatedImage, random.Random], Sample]
 Grouping = Literal["together", "columns", "sets", "each"]
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """One batch: which rows, for which label, from which set (-1: of several)."""
 
     rows: tuple[int, ...]
     column: int = 0
     source: int = -1
+
+
+Part = tuple[Batch, Sample, Tensor]
+"""A batch, its stacked views, and its labels `(B, columns)`."""
 
 
 class Pool:
@@ -41,8 +44,9 @@ class Pool:
         ]
         self.labels = torch.cat(labels)
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def by_set(self) -> list[list[int]]:
+        """Return the numbers of the rows of every set that has any."""
+        return [[n for n, of in enumerate(self.sources) if of == source] for source in sorted(set(self.sources))]
 
 
 class Order:
@@ -58,11 +62,11 @@ class Order:
 
     def __init__(self, pool: Pool, batch: int, seed: int, grouping: Grouping = "together", passes: int = 1) -> None:
         self.pool, self.batch, self.seed, self.grouping, self.passes = pool, batch, seed, grouping, passes
-        self._epoch, self._plan = -1, []
-        self.per_epoch = len(self._made(0))
+        self._epoch, self._plan = 0, self._made(0)
+        self.per_epoch = len(self._plan)
         if not self.per_epoch:
             raise ConfigError(
-                f"{len(pool)} training pictures do not fill one batch of {batch}: set a smaller `batch`."
+                f"{len(pool.rows)} training pictures do not fill one batch of {batch}: set a smaller `batch`."
             )
 
     def parts(self, step: int) -> list[Batch]:
@@ -73,65 +77,46 @@ class Order:
 
     def _made(self, epoch: int) -> list[list[Batch]]:
         rng = random.Random(f"{self.seed}/{epoch}")
-        everything = list(range(len(self.pool)))
-        if self.grouping == "columns":
-            columns = [self._batches(everything, rng) for _ in range(self.pool.labels.shape[1])]
-            return [[Batch(rows, c) for c, rows in enumerate(step)] for step in zip(*columns, strict=True)]
-        if self.grouping == "together":
-            return [[Batch(rows)] for rows in self._batches(everything, rng)]
-        sets = [
-            self._batches([row for row in everything if self.pool.sources[row] == source], rng)
-            for source in sorted(set(self.pool.sources))
-        ]
-        if self.grouping == "each":
-            return [[Batch(rows, 0, n) for n, rows in enumerate(step)] for step in zip(*sets, strict=False)]
-        left, plan = {n: list(batches) for n, batches in enumerate(sets) if batches}, []
-        while left:
-            source = rng.choice(sorted(left))
-            plan.append([Batch(left[source].pop(), 0, source)])
-            if not left[source]:
-                del left[source]
+
+        def shuffled(rows: list[int], column: int = 0, source: int = -1) -> list[Batch]:
+            order = rows * self.passes
+            rng.shuffle(order)
+            full = len(order) // self.batch * self.batch
+            return [Batch(tuple(order[at : at + self.batch]), column, source) for at in range(0, full, self.batch)]
+
+        if self.grouping in ("sets", "each"):
+            lanes = [shuffled(own, source=n) for n, own in enumerate(self.pool.by_set())]
+        else:
+            columns = self.pool.labels.shape[1] if self.grouping == "columns" else 1
+            lanes = [shuffled(list(range(len(self.pool.rows))), column) for column in range(columns)]
+        if self.grouping != "sets":
+            return [list(step) for step in zip(*lanes, strict=False)]
+        plan = []
+        while left := [lane for lane in lanes if lane]:
+            plan.append([rng.choice(left).pop()])
         return plan
 
-    def _batches(self, rows: list[int], rng: random.Random) -> list[tuple[int, ...]]:
-        order = rows * self.passes
-        rng.shuffle(order)
-        full = len(order) // self.batch * self.batch
-        return [tuple(order[start : start + self.batch]) for start in range(0, full, self.batch)]
 
+def loaded(
+    pool: Pool, order: Order, view: Callable[[Image.Image, RatedImage, random.Random], Sample], seed: int, first: int
+) -> Generator[list[Part], None, None]:
+    """Yield the batches of every step from `first` on; those of the next one are read and cut meanwhile."""
 
-class Loader:
-    """Read and cut the pictures of a step, and those of the next one meanwhile."""
+    def one(step: int, place: int, row: int) -> Sample:
+        rng = random.Random(f"{seed}/{step}/{place}/{row}")
+        return view(read_image(pool.rows[row].path).rgb, pool.rows[row], rng)
 
-    def __init__(self, pool: Pool, order: Order, view: View, seed: int) -> None:
-        self.pool, self.order, self.view, self.seed = pool, order, view, seed
-        self._threads = ThreadPoolExecutor(4)
-        self._waiting: dict[int, list[list[Future[Sample]]]] = {}
-
-    def step(self, number: int) -> list[tuple[Batch, Sample, Tensor]]:
-        """Return (part, stacked views, labels `(B, columns)`) for every batch of a step."""
-        waiting = self._waiting.pop(number, None) or self._ask(number)
-        self._waiting = {number + 1: self._ask(number + 1)}
-        found = []
-        for part, samples in zip(self.order.parts(number), waiting, strict=True):
-            views = [sample.result() for sample in samples]
-            stacked = {name: torch.stack([view[name] for view in views]) for name in views[0]}
-            found.append((part, stacked, self.pool.labels[list(part.rows)]))
-        return found
-
-    def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
-
-    def _ask(self, number: int) -> list[list[Future[Sample]]]:
+    def ask(step: int) -> list[tuple[Batch, Iterator[Sample]]]:
         return [
-            [self._threads.submit(self._one, number, place, row) for place, row in enumerate(part.rows)]
-            for part in self.order.parts(number)
+            (batch, threads.map(one, [step] * len(batch.rows), range(len(batch.rows)), batch.rows))
+            for batch in order.parts(step)
         ]
 
-    def _one(self, number: int, place: int, row: int) -> Sample:
-        rng = random.Random(f"{self.seed}/{number}/{place}/{row}")
-        picture = self.pool.rows[row]
-        return self.view(read_image(picture.path).rgb, picture, rng)
+    with ThreadPoolExecutor(4) as threads:
+        asked = ask(first)
+        for step in count(first + 1):
+            ready, asked = asked, ask(step)
+            yield [(batch, default_collate(list(views)), pool.labels[list(batch.rows)]) for batch, views in ready]
 
 
 def random_crop(image: Image.Image, side: int, rng: random.Random) -> Image.Image:

@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from grefine.errors import ConfigError, WeightsMissing
+from grefine.io.images import read_image
 from grefine.models.reference import load_group
 from grefine.training.datasets.rated import MOS, RatedImage
 from grefine.training.datasets.splits import SplitPlan
-from grefine.training.judges.pool import Batch, Grouping, Sample
+from grefine.training.judges.pool import Grouping, Part, Sample
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,16 @@ def _wave(turns: float) -> float:
 
 
 class Stage:
-    """One stage of one recipe; what is here holds for stages whose `module` is a whole model that saves itself."""
+    """One stage of one recipe."""
 
     name: str
     """Of the folder that it writes."""
     module: Any
     """Everything that is needed to go on training."""
+    part: nn.Module | None = None
+    """What of the module is kept, where the rest only helps to train it; without one the module saves itself."""
+    about: Mapping[str, Any]
+    """What is written beside the weights of a part."""
     columns: tuple[str, ...] = (MOS,)
     """Labels that are taught and measured."""
     grouping: Grouping = "together"
@@ -111,36 +116,26 @@ class Stage:
         self.module.train()
         return False
 
-    def loss(self, parts: Sequence[tuple[Batch, Sample, Tensor]]) -> dict[str, Tensor]:
+    def loss(self, parts: Sequence[Part]) -> dict[str, Tensor]:
         """Return the losses of a step by name; "loss" is minimised."""
         raise NotImplementedError
 
-    def rate(self, row: RatedImage) -> Tensor:
+    def rate(self, image: Image.Image, row: RatedImage) -> Tensor:
         """Return `(columns,)` for a picture as it is evaluated."""
         raise NotImplementedError
 
     def predict(self, rows: Sequence[RatedImage]) -> Tensor:
-        return torch.stack([self.rate(row) for row in rows]).view(len(rows), len(self.columns))
+        rated = [self.rate(read_image(row.path).rgb, row) for row in rows]
+        return torch.stack(rated).view(len(rows), len(self.columns))
 
     def save(self, folder: Path) -> None:
-        self.module.save_pretrained(folder)
+        if self.part is None:
+            self.module.save_pretrained(folder)
+        else:
+            save_state(self.part, folder, self.about)
 
     def load(self, folder: Path) -> None:
-        load_saved(self.module, folder)
-
-
-class PartStage(Stage):
-    """A stage that keeps one part of its module; the rest only helps to train it."""
-
-    part: nn.Module
-    about: Mapping[str, Any]
-    """What is written beside the part's weights."""
-
-    def save(self, folder: Path) -> None:
-        save_state(self.part, folder, self.about)
-
-    def load(self, folder: Path) -> None:
-        load_saved(self.part, folder)
+        load_saved(self.module if self.part is None else self.part, folder)
 
 
 def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -159,31 +154,23 @@ def begin_with(module: nn.Module, start: Mapping[str, str], part: str, frozen: b
     """
     if not (named := named_start(start, part, frozen)):
         return
-    if named.startswith(("timm:", "open_clip:")):
-        library, _, name = named.partition(":")
-        try:
-            if library == "timm":
-                given = timm.create_model(name, pretrained=True).state_dict()
-            else:
-                model, _, tag = name.partition("/")
-                given = open_clip.create_model(model, pretrained=tag).visual.state_dict()
-        except Exception as error:  # noqa: BLE001 - they raise whatever their hub or their reader meets
-            first = (str(error).strip().splitlines() or [""])[0]
-            raise WeightsMissing(
-                f"{library} could not give the weights of '{name}' ({first}): be online once, or name a .safetensors "
-                "file."
-            ) from error
-        own = module.state_dict()
-        load_group(module, {key: value for key, value in given.items() if key in own}, f"'{named}'")
+    if not named.startswith(("timm:", "open_clip:")):
+        load_saved(module, Path(named), part)
         return
-    path = Path(named)
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    if not files:
+    library, _, name = named.partition(":")
+    try:
+        if library == "timm":
+            given = timm.create_model(name, pretrained=True).state_dict()
+        else:
+            model, _, tag = name.partition("/")
+            given = open_clip.create_model(model, pretrained=tag).visual.state_dict()
+    except Exception as error:  # noqa: BLE001 - they raise whatever their hub or their reader meets
+        first = (str(error).strip().splitlines() or [""])[0]
         raise WeightsMissing(
-            f"The recipe lets '{part}' begin with '{named}', which holds no .safetensors: train that stage first, or "
-            f"remove `start: {part}` to begin at random."
-        )
-    load_group(module, _read(files), f"'{named}'")
+            f"{library} could not give the weights of '{name}' ({first}): be online once, or name a .safetensors file."
+        ) from error
+    own = module.state_dict()
+    load_group(module, {key: value for key, value in given.items() if key in own}, f"'{named}'")
 
 
 def named_start(start: Mapping[str, str], part: str, frozen: bool) -> str:
@@ -197,13 +184,15 @@ def named_start(start: Mapping[str, str], part: str, frozen: bool) -> str:
     return "" if named == "random" else named
 
 
-def load_saved(model: nn.Module, folder: Path) -> None:
-    """Load what was saved in a folder, however many files it is in."""
-    load_group(model, _read(folder.glob("*.safetensors")), f"'{folder}'")
-
-
-def _read(files: Iterable[Path]) -> dict[str, Tensor]:
-    return {key: value for file in files for key, value in load_file(file).items()}
+def load_saved(model: nn.Module, saved: Path, what: str = "") -> None:
+    """Load a file of safetensors, or what lies in a folder, however many files it is in."""
+    files = [saved] if saved.is_file() else sorted(saved.glob("*.safetensors"))
+    if not files and what:
+        raise WeightsMissing(
+            f"The recipe lets '{what}' begin with '{saved}', which holds no .safetensors: train that stage first, or "
+            f"remove `start: {what}` to begin at random."
+        )
+    load_group(model, {key: value for file in files for key, value in load_file(file).items()}, f"'{saved}'")
 
 
 def save_state(module: nn.Module, folder: Path, about: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ only some of the words. The loss is that of Eq. 8's a, computed as AQ-Map comput
 PQ-Map reads the same CLIP. A second loss therefore holds its factors where they were on the training pictures.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +23,7 @@ from grefine.indicators.similarity import factor_logits
 from grefine.indicators.text_features import TextFeatures
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from grefine.training.loop import Record
-from grefine.training.maps.fit import Fit, FitSettings, agreement, errors
-from grefine.training.maps.opinions import Opinions
+from grefine.training.maps.opinions import Fit, FitSettings, Opinions, OpinionSource, agreement, errors
 from grefine.types import ParsedPrompt
 
 
@@ -99,23 +96,21 @@ def alignment_scores(
 
 
 def fit_alignment(
-    fit: Fit,
+    source: OpinionSource,
+    settings: AQSettings,
+    device: torch.device,
     clip: ClipSurgery,
     tokenizer: Any,
     prompts: PQPrompts,
     calibration: Calibration,
-    before: ClipSurgery | None = None,
-) -> Record:
-    """Fit `clip` to opinions, and write `out`/clip and the record, which is returned.
-
-    `before` is the CLIP that PQ-Map's factors are held to; without it, `clip` as it is given.
-    """
-    device, settings = fit.accelerator.device, fit.settings
+    before: ClipSurgery,
+) -> Fit:
+    """Return how `clip` is fitted to opinions; `before` is the one that PQ-Map's factors are held to."""
     clip.to(device).float().eval()
     prompts.to(device).float().eval().requires_grad_(False)
-    teacher = (before or copy.deepcopy(clip)).to(device).float().eval().requires_grad_(False)
+    teacher = before.to(device).float().eval().requires_grad_(False)
     parameters = moving(clip, settings)
-    texts, norm, measured = TextFeatures(clip, tokenizer), prompts.config["feature_norm"], fit.source.held_out()
+    texts, norm, measured = TextFeatures(clip, tokenizer), prompts.config["feature_norm"], source.held_out()
     with torch.no_grad():
         texts_before = prompts(teacher)
         held_out = [(part, teacher(part.look(range(part.count)))) for part in measured.parts()]
@@ -157,4 +152,4 @@ def fit_alignment(
         found, opinions = (torch.cat(side) for side in zip(*scored, strict=True))
         return agreement(found, opinions) | {"quality_rms_change": (change / measured.count) ** 0.5}
 
-    return fit.run(parameters, losses, evaluate, lambda: clip.save_pretrained(fit.out / "clip"))
+    return Fit(clip, parameters, losses, evaluate)

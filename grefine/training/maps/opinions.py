@@ -1,15 +1,18 @@
-"""Pictures with opinion scores: batches of them, and the table of one's own that they come from."""
+"""What fits to opinion scores share: settings, pictures with opinions, their table, the error, what is measured."""
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from grefine.errors import ConfigError
+from grefine.evaluate.correlation import plcc, srcc
 from grefine.io.content import content_hash
 from grefine.io.images import read_image
 from grefine.models.clip_surgery import ClipSurgery
@@ -18,9 +21,26 @@ from grefine.training.datasets.published import read_data
 from grefine.training.datasets.rated import MOS
 from grefine.training.datasets.splits import SplitPlan, split
 from grefine.training.datasets.table import read_table
+from grefine.training.losses import correlation_loss
 
 CHUNK = 32
 """Pictures per forward pass outside training steps."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a map is fitted (configs/train/pq, configs/train/aq)."""
+
+    batch: int = 32
+    epochs: int = 50
+    """Over a table; the toy world has no end and needs a budget."""
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    order_weight: float = 0.5
+    """Of (1 - correlation) / 2 beside the mean squared error."""
+    split: SplitPlan = field(default_factory=lambda: SplitPlan("random", 0.9))
+    """Which pictures of a table only measure."""
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,13 +133,15 @@ class RatedTable:
         self.factors = torch.tensor(factors).T
         divided = split(self.data, plan)
         self.training, self.measuring = divided.train, divided.test[:1000]
-        self.size = len(self.training)
+        self.size: int | None = len(self.training)
         self.identity = content_hash("\n".join(f"{r.path.name}|{dict(r.scores)}|{r.prompt}" for r in rows))
 
     def draw(self, number: int, count: int) -> Opinions:
         """Return batch `number`; the last one of an epoch may be smaller."""
-        epoch, at = divmod(number, math.ceil(self.size / count))
-        order = torch.randperm(self.size, generator=torch.Generator().manual_seed(self.seed * 1_000_033 + epoch))
+        epoch, at = divmod(number, math.ceil(len(self.training) / count))
+        order = torch.randperm(
+            len(self.training), generator=torch.Generator().manual_seed(self.seed * 1_000_033 + epoch)
+        )
         return self._rated([self.training[int(i)] for i in order[at * count : (at + 1) * count]])
 
     def held_out(self) -> Opinions:
@@ -140,3 +162,31 @@ class RatedTable:
             self.factors[chosen],
             tuple(row.prompt for row in rows),
         )
+
+
+def errors(found: Tensor, opinions: Tensor, order_weight: float) -> dict[str, Tensor]:
+    losses = {"mse": F.mse_loss(found, opinions)}
+    losses["loss"] = losses["mse"]
+    if order_weight and len(opinions) > 1:
+        losses["order"] = correlation_loss(found, opinions)
+        losses["loss"] = losses["loss"] + order_weight * losses["order"]
+    return losses
+
+
+def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
+    """Return rank and linear correlation (0 where either does not vary) and the root of the mean squared error."""
+    a, b = scores.double().numpy(), opinions.double().numpy()
+    found = {"srcc": srcc(a, b), "plcc": plcc(a, b), "rmse": float(np.sqrt(np.mean((a - b) ** 2)))}
+    return {name: 0.0 if np.isnan(value) else value for name, value in found.items()}
+
+
+class Fit(NamedTuple):
+    """What a map's fit moves, and how."""
+
+    part: Any
+    """The component that is kept."""
+    parameters: Sequence[nn.Parameter]
+    losses: Callable[[Opinions], dict[str, Tensor]]
+    """Of a batch by name; "loss" is minimised."""
+    evaluate: Callable[[], dict[str, float]]
+    """What it is worth on what is never trained on."""

@@ -19,9 +19,7 @@ from grefine.indicators.pq_map import cask
 from grefine.indicators.similarity import normalise_features
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from grefine.training.loop import Record
-from grefine.training.maps.fit import Fit, FitSettings, agreement, errors
-from grefine.training.maps.opinions import CHUNK, Opinions
+from grefine.training.maps.opinions import CHUNK, Fit, FitSettings, Opinions, OpinionSource, agreement, errors
 from grefine.types import FeatureNorm
 
 
@@ -74,13 +72,19 @@ def quality_scores(tokens: Tensor, texts: Tensor, limits: Tensor) -> tuple[Tenso
     return cask(chances, limits), chances
 
 
-def fit_prompts(fit: Fit, clip: ClipSurgery, prompts: PQPrompts, calibration: Calibration) -> Record:
-    """Fit `prompts` to opinions, and write `out`/pq_prompts and the record, which is returned."""
-    device, settings = fit.accelerator.device, fit.settings
+def fit_prompts(
+    source: OpinionSource,
+    settings: PQSettings,
+    device: torch.device,
+    clip: ClipSurgery,
+    prompts: PQPrompts,
+    calibration: Calibration,
+) -> Fit:
+    """Return how `prompts` are fitted to opinions."""
     clip.to(device).float().eval().requires_grad_(False)
     prompts.to(device).float().train()
     limits = torch.tensor([a * b for a, b in zip(calibration.alpha, settings.bounds, strict=True)]).to(device)
-    seen, measured = ClassTokens(clip, prompts.config["feature_norm"]), fit.source.held_out()
+    seen, measured = ClassTokens(clip, prompts.config["feature_norm"]), source.held_out()
     tokens = seen.tokens(measured) if measured.damage is not None else seen(measured)[:, None]
 
     def losses(data: Opinions) -> dict[str, Tensor]:
@@ -104,7 +108,7 @@ def fit_prompts(fit: Fit, clip: ClipSurgery, prompts: PQPrompts, calibration: Ca
         bad = np.stack([1.0 - resize(grid, height, width, "bicubic") for grid in grids])
         return found | {"map_ap": average_precision(bad.ravel(), measured.damage.cpu().numpy().ravel())}
 
-    return fit.run([prompts.ctx], losses, evaluate, lambda: prompts.save_pretrained(fit.out / "pq_prompts"))
+    return Fit(prompts, [prompts.ctx], losses, evaluate)
 
 
 def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -18,9 +18,8 @@ from grefine.io.atomic import write_atomic
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import config_file
-from grefine.training.loop import Budget, Record, curves
+from grefine.training.loop import Budget, Record, curves, train
 from grefine.training.maps.aq import AQSettings, fit_alignment
-from grefine.training.maps.fit import Fit
 from grefine.training.maps.opinions import OpinionSource, RatedTable
 from grefine.training.maps.pq import PQSettings, fit_prompts
 
@@ -66,16 +65,22 @@ def train_map(
     if kind == "pq" or not in_place:
         identity["pipeline_clip"] = weights_digest(clip)
     record = Record.load(out / "training", kind)
-    record.check(asdict(settings) | identity, out, FREE)
+    stated = asdict(settings) | identity
+    record.check(stated, out, FREE)
     if steps is None and minutes is None and opinions.size is None:
         raise ConfigError("This source of opinions never ends: give a budget with --minutes N or --steps N.")
     whole = settings.epochs * math.ceil((opinions.size or 0) / settings.batch)
     budget = Budget.rest(minutes, steps, whole, record.samples // settings.batch)
     torch.manual_seed(settings.seed)
-    fit = Fit(kind, out, opinions, settings, budget, Accelerator(cpu=cpu), identity)
-    calibration, resumed = stored_calibration(pipeline), bool(record.samples)
-    if isinstance(settings, PQSettings):
-        component = "pq_prompts"
+    accelerator, resumed = Accelerator(cpu=cpu), bool(record.samples)
+    calibration, device = stored_calibration(pipeline), accelerator.device
+    component = "pq_prompts" if isinstance(settings, PQSettings) else "clip"
+    if isinstance(settings, AQSettings):
+        fitted = ClipSurgery.from_pretrained(out / component) if resumed else load_clip(pipeline)
+        prompts = load_prompts(pipeline)
+        tokenizer = load_tokenizer(pipeline)
+        fit = fit_alignment(opinions, settings, device, fitted, tokenizer, prompts, calibration, clip)
+    else:
         if resumed:
             prompts = PQPrompts.from_pretrained(out / component)
         elif settings.start == "pipeline":
@@ -83,11 +88,21 @@ def train_map(
         else:
             tokenizer = load_tokenizer(pipeline)
             prompts = PQPrompts.from_clip(clip, tokenizer, settings.n_ctx, feature_norm=settings.feature_norm)
-        record = fit_prompts(fit, clip, prompts, calibration)
-    else:
-        component = "clip"
-        fitted = ClipSurgery.from_pretrained(out / component) if resumed else load_clip(pipeline)
-        record = fit_alignment(fit, fitted, load_tokenizer(pipeline), load_prompts(pipeline), calibration, clip)
+        fit = fit_prompts(opinions, settings, device, clip, prompts, calibration)
+    if not record.rows:  # the first row is of before
+        record.rows.append({"step": 0, "samples": 0, "cpu_seconds": 0.0} | fit.evaluate())
+    done = record.samples // settings.batch
+    train(
+        lambda number: fit.losses(opinions.draw(done + number, settings.batch)),
+        [torch.optim.Adam(fit.parameters, settings.learning_rate, weight_decay=settings.weight_decay)],
+        budget,
+        record,
+        settings=stated,
+        evaluate=fit.evaluate,
+        save=lambda: fit.part.save_pretrained(out / component),
+        batch=settings.batch,
+        accelerator=accelerator,
+    )
     curves(record, out / "training" / f"{record.name}.png")
     names = [name for name in record.rows[0] if name not in ("step", "samples", "cpu_seconds")]
     found = {
