@@ -191,8 +191,11 @@ def test_a_refine_loads_nothing_of_other_commands(tmp_path):
     assert not loaded & others, loaded & others
 
 
-def test_import_is_light():
-    code = "import sys, grefine; assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
+@pytest.mark.parametrize(
+    ("module", "heavy"), [("grefine", ["torch", "numpy", "PIL"]), ("grefine.folder.merge", ["torch", "diffusers"])]
+)
+def test_import_is_light(module, heavy):
+    code = f"import sys, {module}; assert not set({heavy}) & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -5,15 +5,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
 
 from grefine.config import build
 from grefine.errors import WorldMismatch
-from grefine.models.domain import DomainNet
 from grefine.resources import bundled, pipeline_folder, pipeline_names
+
+if TYPE_CHECKING:
+    from grefine.models.domain import DomainNet
 
 INDEX, COMPONENT = "model_index.json", "domain"
 
@@ -34,7 +35,7 @@ class DomainCheck:
     """Tells which pictures a pipeline was never taught, and says so."""
 
     world: World
-    net: DomainNet | None
+    net: "DomainNet | None"
     """The pipeline's component `domain`; without one no picture counts as known."""
     folder: Path | None = None
     """Where the network lies, for telling it from another one."""
@@ -139,7 +140,11 @@ def _domain_in(folder: Path) -> DomainCheck | None:
     return DomainCheck(world, None if inside is None else _net(inside), inside)
 
 
-def _net(folder: Path) -> DomainNet:
+def _net(folder: Path) -> "DomainNet":
+    import torch
+
+    from grefine.models.domain import DomainNet  # merging journals tells of worlds, and needs no networks
+
     return DomainNet.from_pretrained(folder, torch_dtype=torch.float32).eval()
 
 
