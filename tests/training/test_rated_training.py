@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from grefine.training.datasets.table import read_table
 from grefine.training.judges.catalogue import JUDGES, train_on_data
 from grefine.training.judges.lar import batch_pearson
 from grefine.training.judges.moe import Ablation, MainStage, MoERecipe, ablate, freeze_until
-from grefine.training.judges.pool import Order, Pool
+from grefine.training.judges.pool import Order, Pool, loaded
 from grefine.training.judges.stage import Schedule, rate_of
 from lab.world.tokenizer import build_tokenizer
 
@@ -375,6 +376,21 @@ def test_orders_follow_seed_and_step_alone(table):
     for step in range(by_set.per_epoch):
         part = by_set.parts(step)[0]
         assert {pool.sources[row] for row in part.rows} == {part.source}
+
+
+def test_what_is_read_ahead_is_dropped_at_the_end(table):
+    pool, cut = Pool([read_table(table)], ["mos"], [range(40)]), []
+
+    def view(image, row, rng):
+        cut.append(row)
+        time.sleep(0.02)
+        return {"number": torch.tensor(len(cut))}
+
+    batches = loaded(pool, Order(pool, 20, 0), view, 0, 0)
+    ((batch, views, labels),) = next(batches)
+    batches.close()
+    assert len(batch.rows) == len(views["number"]) == len(labels) == 20
+    assert len(cut) < 32, "of the second step no more than what was being read"
 
 
 def test_batch_pearson_has_the_published_divisors():

@@ -112,11 +112,14 @@ def loaded(
             for batch in order.parts(step)
         ]
 
-    with ThreadPoolExecutor(4) as threads:
+    threads = ThreadPoolExecutor(4)
+    try:
         asked = ask(first)
         for step in count(first + 1):
             ready, asked = asked, ask(step)
             yield [(batch, default_collate(list(views)), pool.labels[list(batch.rows)]) for batch, views in ready]
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def random_crop(image: Image.Image, side: int, rng: random.Random) -> Image.Image:
