@@ -248,8 +248,7 @@ def _run(
         return shard.own(items, options.batch_size) if shard else items
 
     with run_lock(out, shared=shard is not None), ExitStack() as stack:
-        # A live display gives the terminal back when a run breaks off.
-        stack.push(lambda kind, *_: report({"event": "aborted"}) if kind else None)
+        stack.enter_context(_told(report))
         beginning = stack.enter_context(ExitStack())
         if shard:
             beginning.enter_context(one_at_a_time(out))
@@ -288,6 +287,16 @@ def _run(
             conclude(done, out, view, summary, report, page)
     report({"event": "end"} | summary.to_dict())
     return summary
+
+
+@contextmanager
+def _told(report: Reporter) -> Iterator[None]:
+    """Tell the reporter when a run breaks off, so that a live display gives the terminal back."""
+    try:
+        yield
+    except BaseException:
+        report({"event": "aborted"})
+        raise
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from grefine.io.atomic import sync_folder, write_all, write_atomic
 from grefine.io.picture import printable
 
 Row = dict[str, Any]
-_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 class AppendOnly:
@@ -92,7 +91,7 @@ class Journal(AppendOnly):
     def append(self, rows: list[Row]) -> None:
         """Append one unit and wait until it is on disk."""
         with self._unit:
-            self.write(unit_lines(self._next, rows))
+            self.write(unit_lines(self._next, rows, allow_nan=False))
             self._next += 1
 
     def _repair(self) -> None:
@@ -110,10 +109,10 @@ class Journal(AppendOnly):
         self.repaired = f"the journal was damaged; its {len(units)} whole units are kept, a copy is in '{aside.name}'."
 
 
-def unit_lines(number: int, rows: list[Row]) -> bytes:
+def unit_lines(number: int, rows: list[Row], allow_nan: bool = True) -> bytes:
     """Return rows as one unit of a journal; marks that they have of another place there do not count."""
     marks = ({"unit": number, "at": at, "of": len(rows)} for at in range(len(rows)))
-    lines = [_encode(mark | row | mark) for mark, row in zip(marks, rows, strict=True)]
+    lines = [json.dumps(mark | row | mark, allow_nan=allow_nan) for mark, row in zip(marks, rows, strict=True)]
     return "".join(f"{line}\n" for line in lines).encode()
 
 

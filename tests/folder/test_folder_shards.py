@@ -162,6 +162,16 @@ def test_a_merge_that_is_ended_in_its_middle_counts_nothing_twice(world, pipe, t
     check_equal(out, calm)
 
 
+def test_a_merge_takes_a_row_with_a_number_that_no_run_writes(world, pipe, tmp_path):
+    out = tmp_path / "out"
+    run(world[0], out, pipe, "shard 1/2")
+    (path,) = journals(out)
+    path.write_bytes(path.read_bytes().replace(b'"area": 0', b'"area": NaN, "was": 0', 1))
+    assert b"NaN" in path.read_bytes()
+    assert merge(out).done
+    assert b"NaN" in journal_of(out).read_bytes()
+
+
 def test_a_merge_while_a_shard_runs_takes_what_is_done(world, pipe, tmp_path):
     source, calm, _ = world
     out, found = tmp_path / "out", []

@@ -231,6 +231,21 @@ def test_a_second_ctrl_c_ends_at_once(small, tmp_path):
     assert 0 < len(rows(tmp_path / "out")) < 16
 
 
+def test_what_ends_a_run_comes_through_whatever_a_reporter_returns(small, tmp_path):
+    pipe, source, _, _ = small
+    told = []
+
+    def report(event):
+        told.append(event["event"])
+        if event["event"] == "image":
+            raise KeyboardInterrupt
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "out", pipe, report=report)
+    assert told[-1] == "aborted"
+
+
 def test_files_that_vanish_or_come_while_it_runs(pipe, tmp_path, monkeypatch):
     from grefine.folder import worklist
 

@@ -176,6 +176,17 @@ def test_comfyui_two_passes_and_a_detailer():
     assert comfy(graph).prompt == "a red ball"
 
 
+def test_comfyui_many_samplers_share_one_long_way_to_the_prompt():
+    graph = basic_graph()
+    graph["6"], graph["w0"] = node("CLIPTextEncode", text="", clip=["4", 1]), graph["6"]
+    for i in range(1, 150):
+        graph[f"w{i}"] = node("ConditioningSetArea", conditioning=[f"w{i - 1}", 0], **dict.fromkeys("abcdefgh", 1))
+    for i in range(200):
+        graph[f"k{i}"] = node("KSampler", positive=["w149", 0], latent_image=["5", 0])
+    graph["9"] = node("SaveImage", **{f"images{i}": [f"k{i}", 0] for i in range(200)})
+    assert comfy(graph).prompt == "a red ball"
+
+
 def test_comfyui_loader_that_holds_both_prompts():
     graph = basic_graph(
         **{

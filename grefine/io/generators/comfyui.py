@@ -140,6 +140,7 @@ class _Walk:
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.steps = graph, 0
+        self.known: dict[tuple[str, int], str] = {}
 
     def spend(self, inputs: int) -> None:
         self.steps += 1 + inputs
@@ -170,7 +171,10 @@ class _Walk:
         wanted = [inputs[name] for name in ("positive", "conditioning", "cond1", "cond2") if name in inputs]
         if not wanted:
             raise Unclear("its sampler has no positive prompt that can be followed")
-        return _distinct([self.conditioning(*place, 0) for place in wanted])
+        for place in wanted:
+            if place not in self.known:  # many samplers may share a prompt
+                self.known[place] = self.conditioning(*place, 0)
+        return _distinct([self.known[place] for place in wanted])
 
     def conditioning(self, key: str, slot: int, depth: int) -> str:
         """Return the words behind a conditioning."""
