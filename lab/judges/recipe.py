@@ -53,9 +53,11 @@ def train_judge(
     steps: int | None = None,
     seed: int | None = None,
     cpu: bool = False,
-    config: str | Path | None = None,
+    config: Any = None,
 ) -> dict[str, Any]:
     """Train, or go on training, the judge `out`/`name` and return what it is worth on scenes that nothing else saw.
+
+    `config` is a YAML file, its name in lab/configs/tiny, or settings as they are; without it the judge's own file.
 
     Beside the component folder lie `training/NAME.json` (settings, curves) and inside it `metrics.json` and the card.
     """
@@ -64,7 +66,7 @@ def train_judge(
         raise ConfigError(f"No judge '{name}': {', '.join(RECIPES)}{nearest(name, RECIPES)}")
     recipe, folder = RECIPES[name], out / name
     kind, measure = KINDS[name]
-    settings = recipe.open(config or name, seed)
+    settings = config if isinstance(config, recipe.settings) else recipe.open(config or name, seed)
     Record.load(out / "training", name).check(vars(settings), folder, only=recipe.shape)
     recipe.run(out, settings, Budget(minutes=minutes, steps=steps), Accelerator(cpu=cpu))
     found: dict[str, Any] = measure(kind.from_pretrained(folder, torch_dtype=torch.float32))

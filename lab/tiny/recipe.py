@@ -70,7 +70,7 @@ def train_again(out: Path, records: Path, cpu: bool = False) -> dict[str, dict[s
 
     Each part gets in one run the processor time that its recorded runs took together.
     """
-    from lab.judges.recipe import train_judge
+    from lab.judges.recipe import RECIPES, train_judge
 
     accelerator, found = Accelerator(cpu=cpu), {}
     for name, part in PARTS.items():
@@ -81,10 +81,12 @@ def train_again(out: Path, records: Path, cpu: bool = False) -> dict[str, dict[s
     for name in JUDGES:
         record = Record.load(records, name.replace("-", "_"))
         if record.runs:
-            alone = [run["minutes"] for run in record.runs if run["settings"].get("crops_stand")]
-            found[name] = train_judge(name, out, minutes=record.cpu_seconds / 60 - sum(alone), cpu=cpu)
-            for minutes in alone:
-                found[name] = train_judge(name, out, minutes=minutes, cpu=cpu, config=f"{record.name}_readers")
+            alone = [run for run in record.runs if run["settings"].get("crops_stand")]
+            minutes = record.cpu_seconds / 60 - sum(run["minutes"] for run in alone)
+            found[name] = train_judge(name, out, minutes=minutes, cpu=cpu)
+            for run in alone:
+                settings = build(RECIPES[record.name].settings, run["settings"])
+                found[name] = train_judge(name, out, minutes=run["minutes"], cpu=cpu, config=settings)
     if not found:
         raise ConfigError(f"'{records}' holds no records of training (vae.json, clip.json, ...).")
     return found
