@@ -80,7 +80,8 @@ class Chooser:
         one that keeps most of the picture (SSIM where any of them changes it).
         """
         band = ALIKE * sum(part.weight for part in self.under(prompt))
-        good = np.flatnonzero(rates[1:] >= rates[1:].max() - band)
+        own = np.nan_to_num(rates[1:], nan=-np.inf, posinf=np.inf, neginf=-np.inf)  # what cannot be rated comes last
+        good = np.flatnonzero(own >= own.max() - band)
         first, *tries = (rounded(picture) for picture in pictures)
         moved = np.any([(tries[i] != first).any(axis=2) for i in good], axis=0)
         if len(good) == 1 or not moved.any():

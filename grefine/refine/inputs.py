@@ -211,7 +211,8 @@ def _read_mask(mask: Any, index: int) -> list[np.ndarray | None]:
         raise ImageError(f"Mask {index} is a {type(mask).__name__}: pass paths, PIL images, arrays or tensors.")
     if values.dtype == bool and values.ndim == 2:
         return [values]
-    values = values.astype(np.float64) / (255.0 if values.dtype == np.uint8 else 1.0)
+    of_255 = values.dtype == np.uint8 and values.max() > 1  # no more than 1 is yes and no, not black and nearly black
+    values = values.astype(np.float64) / (255.0 if of_255 else 1.0)
     if not np.isfinite(values).all() or values.min() < -1e-3 or values.max() > 1 + 1e-3:
         raise ImageError(f"Mask {index} must hold values in 0..1 (or uint8), white = repaint.")
     if values.ndim == 4:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -99,11 +100,9 @@ def steered(
 ) -> tuple[Outcome, list[float]]:
     """Run one way; return what came out, and the cosine of each gradient with the way to the clean scene."""
     truth, cosines = Truth(cases), []
-    swaps = {"_steering": lambda _pipe, _weights, prompts: Observed(way, truth, cosines, guide, prompts)}
-    guide = None if way.weights is None else truth if not way.weights else runner.pipe.read_guidance(way.weights)
-    if guide is truth:
-        swaps["read_guidance"] = lambda *_: truth
-    with mock.patch.multiple(type(runner.pipe), **swaps):
+    read = runner.pipe.read_guidance if way.weights else lambda _: truth
+    observed = mock.patch("grefine.pipeline.Steering", partial(Observed, way, truth, cosines))
+    with observed, mock.patch.object(runner.pipe, "read_guidance", read):
         guidance = way.weights if way.weights != {} else {"the truth": 1.0}
         return runner(name, cases, num_inference_steps=way.steps, guard=guard, guidance=guidance), cosines
 

@@ -14,7 +14,9 @@ from PIL import Image
 from grefine.errors import ConfigError, GRefineError, PromptError
 from grefine.folder.options import FolderOptions
 from grefine.folder.runner import refine_folder
+from grefine.refine.candidates import Chooser, Part
 from grefine.refine.settings import RefineConfig
+from grefine.scorers.protocol import as_scorer
 from grefine.types import MetricSpec, PainterSpec
 
 GREY = Image.new("RGB", (64, 64), (90, 90, 90))
@@ -114,6 +116,13 @@ def test_of_tries_that_are_as_good_the_one_that_keeps_most_of_the_picture_is_tak
     reds = [painter.red(seed) for seed in painter.seeds]
     assert mean(image, 0) == pytest.approx(min(reds) / 255, abs=0.1), "all are too bright, the darkest least"
     assert max(reds) - min(reds) > 80
+
+
+def test_a_try_that_cannot_be_rated_is_taken_last():
+    pictures = [np.full((16, 16, 3), value, np.uint8) for value in (0, 1, 200)]
+    chooser = Chooser(2, wordless=(Part(as_scorer(GREEN), "green"),))
+    assert chooser.take(pictures, np.array([0.5, np.nan, 0.9]), "") == 1
+    assert chooser.take(pictures, np.array([0.5, np.nan, np.nan]), "") == 0
 
 
 def test_with_too_few_judges_the_guard_says_what_it_rests_on(pipe):
