@@ -14,7 +14,7 @@ from benchmarks.vae_memory import row
     ("dtype", "side"), [("fp32", 512), ("bf16", 512), pytest.param("fp32", 768, marks=pytest.mark.slow)]
 )
 def test_the_estimate_is_within_a_quarter_of_what_decoding_takes(dtype, side):
-    for _ in range(3):  # on a busy machine a run may hold freed blocks for longer; an estimate that is wrong is so thrice
+    for _ in range(3):  # a busy machine may hold freed blocks for longer; a wrong estimate is wrong thrice
         name, took, said, ratio = row(dtype, side)
         if 0.75 <= ratio <= 1.25:
             break
