@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from grefine.io.atomic import write_atomic
-from grefine.io.encode import encode_image
+from grefine.io.images import encode_image
 from lab.world.captions import describe
 from lab.world.defects import damage
 from lab.world.render import render

@@ -20,8 +20,7 @@ from grefine.folder.task import Outcome, Reading, Task
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.folder.write import write_outcomes
 from grefine.indicators.domain_check import domain_of
-from grefine.io.encode import read_embedded
-from grefine.io.images import read_bytes
+from grefine.io.images import read_bytes, read_embedded
 from grefine.io.picture import printable
 from grefine.io.prompts import PromptSources
 from grefine.io.record import read_record
@@ -122,11 +121,7 @@ def drop(sitting: Sitting, file: str | Path) -> str:
 
 
 def look(sitting: Sitting, name: str, prompt: str | None = None, anew: bool = False) -> None:
-    """Open a picture by its name: read it, draw its maps, and take its saved plan or make one.
-
-    `prompt` stands in for the one that is found, as `--prompt` with `--prompt-order prompt`; `anew` passes over a
-    saved plan.
-    """
+    """Open a picture of the list: read it, draw its maps, take its saved plan or, `anew`, make one."""
     item = sitting.desk.items.get(name) or sitting.dropped.get(name)
     if item is None:
         raise ConfigError(f"'{printable(str(name))[:200]}' is not in the list.")

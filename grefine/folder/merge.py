@@ -37,11 +37,7 @@ _MERGE = "merge"
 
 
 def merge(out: str | Path, report: Reporter = silent) -> RunSummary:
-    """Join the journals of an OUT's shards, write its table and page, and say what no shard has done.
-
-    May be repeated, and run while shards run: what they have done by then is taken. When none runs, their journals go
-    into the run's own, and the next start may have another number of shards.
-    """
+    """Join what an OUT's shards have done by now: journal, table, page. May be repeated, and run while shards run."""
     if is_address(out):
         with mirrored(str(out)) as mirror:
             summary = merge(mirror.local, report)

@@ -51,10 +51,7 @@ class Ready:
 
 
 def make_ready(sources: list[Source], out: Source, options: FolderOptions, asked: Mapping[str, Any]) -> Ready:
-    """Check and open what a run is told; `asked` are arguments of `refine_folder` by name, those left out have none.
-
-    Whatever can be told at once is told before anything heavy is loaded.
-    """
+    """Check and open what a run is told, cheap things first; `asked` are arguments of `refine_folder` by name."""
     ask = asked.get
     settings, out = read_settings(ask("config")), Path(out)
     table = None

@@ -14,10 +14,8 @@ from grefine.cluster import Cluster, leave, work_on
 from grefine.errors import ConfigError
 from grefine.folder.batch import plan_batches
 from grefine.folder.ledger import (
-    MOST_SOURCES,
     Shard,
-    hold,
-    list_digest,
+    locked,
     one_at_a_time,
     open_ledger,
     own_device,
@@ -147,7 +145,7 @@ def refine_folder(
         out = "dry-run"  # nothing is written, so nothing there is looked at
     one_file = names_a_file(out)
     if shard or workers or on_ray:
-        _see_shareable(printable(out) if one_file else "", options, len(named))
+        _see_shareable(printable(out) if one_file else "", options)
     if workers and not dry_run:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")
@@ -182,14 +180,12 @@ def names_a_file(out: str | Path) -> bool:
     return Path(out).suffix.lower() in SUFFIXES and not Path(out).is_dir()
 
 
-def _see_shareable(file: str, options: FolderOptions, sources: int) -> None:
+def _see_shareable(file: str, options: FolderOptions) -> None:
     """See that several processes can do a run together."""
     if file:
         raise ConfigError(f"'{file}' is one file, which cannot be shared: leave --engine and --workers out.")
     if options.overwrite == "always":
         raise ConfigError("--overwrite always begins a run anew, which one of its shards cannot: give another OUT.")
-    if sources > MOST_SOURCES:
-        raise ConfigError(f"Shards take at most {MOST_SOURCES:,} sources: give the paths as one @list.txt.")
 
 
 def _refine_file(
@@ -252,8 +248,9 @@ def _run(
         beginning = stack.enter_context(ExitStack())
         if shard:
             beginning.enter_context(one_at_a_time(out))
-            stack.enter_context(hold(out, shard))
-            start |= {"shard": share_of(out, shard, sources, options)}
+            text = f"Another process works on shard {shard} of '{printable(out)}': give each its own number."
+            stack.enter_context(locked(out, shard.lock, text))
+            start |= {"shard": share_of(shard, sources, options)}
         refuse_unmerged(out, shard)
         warning = ready.gate.warning if ready.gate else ""
         for note in filter(None, (*ready.notes, warning)):
@@ -274,8 +271,6 @@ def _run(
                 stack.callback(leave)
             run = Start(work, ready, ledger, journal, report, rows_of)
             summary = run.go(start if shard or ledger.header is None else None, beginning.close)
-            if shard and list_digest(list_work(sources, out, options)) != start["shard"]["list"]:
-                summary.stopped = summary.stopped or "Pictures came or went while this shard ran."
             done = LastRows(ledger.path)
             summary.vanished = sum(
                 row["unit"] >= journal.first and "output" in row and not os.path.lexists(out / row["output"])

@@ -19,7 +19,7 @@ from grefine.io.samples import is_samples, list_samples, read_place
 from grefine.io.walk import is_picture, is_walked
 
 PANEL_FOLDER = "panels"
-_NOWHERE = "the symbolic link leads nowhere or in a circle"
+_LINK = "a symbolic link out of SRC, to a folder, to nothing or in a circle; --follow-links reads what can be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,7 @@ class WorkItem:
 
 
 def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
-    """Give the images of files, folders and `@lists` in an order that only their names decide.
-
-    A folder's tree is mirrored below `out`; of several folders each gets its own name there. Files that are named one
-    by one go straight into `out`.
-    """
+    """Give the images of files, folders (whose trees are mirrored below `out`) and `@lists`, ordered by name."""
     return islice(_listed(list(dict.fromkeys(sources)), out, options), options.limit)
 
 
@@ -201,29 +197,21 @@ class _Walk:
                 refused = ""
                 if entry.is_symlink() and not self.options.follow_links:
                     target = _target(entry.path)
-                    if target is None:
-                        refused = _NOWHERE
-                    elif not target.is_relative_to(root) or target.is_relative_to(self.out.resolve()):
-                        refused = "the symbolic link leads out of SRC; --follow-links reads it"
+                    inside = target and target.is_relative_to(root) and not target.is_relative_to(self.out.resolve())
+                    refused = "" if inside else _LINK
                 yield self.item(Path(entry.path), f"{prefix}{relative}", refused, stems[_stem(entry.name)] > 1)
         for entry, relative in folders if self.options.recursive else ():
             if not is_walked(entry.name, names) or _same(entry.path, self.out):
                 continue
-            chain, refused = above, ""
+            chain = above
             if entry.is_symlink():
                 target = _target(entry.path)
-                if target is None:
-                    refused = _NOWHERE
-                elif any(parent.is_relative_to(target) for parent in above) or _same(target, self.out):
-                    refused = "the symbolic link leads in a circle"
-                elif not self.options.follow_links:
-                    refused = "a symbolic link to a folder; --follow-links reads it"
-                else:
-                    chain = (*above, target)
-            if refused:
-                yield self.item(Path(entry.path), f"{prefix}{relative}", refused)
-            else:
-                yield from self.below(Path(entry.path), prefix, f"{relative}/", root, chain)
+                circle = target and any(parent.is_relative_to(target) for parent in above)
+                if not target or circle or _same(target, self.out) or not self.options.follow_links:
+                    yield self.item(Path(entry.path), f"{prefix}{relative}", _LINK)
+                    continue
+                chain = (*above, target)
+            yield from self.below(Path(entry.path), prefix, f"{relative}/", root, chain)
 
     def wanted(self, name: str, relative: str) -> bool:
         if self.options.pattern:

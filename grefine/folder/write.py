@@ -7,7 +7,6 @@ import struct
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from grefine import __version__
-from grefine.errors import GRefineError, ImageError
+from grefine.errors import GRefineError
 from grefine.folder.task import Outcome, Task
-from grefine.folder.worklist import WorkItem
 from grefine.indicators.draw import edge_of, fitting, overlay, png
 from grefine.io import atomic
-from grefine.io.content import content_hash
-from grefine.io.encode import encode_image, read_embedded
-from grefine.io.images import CONTAINERS, SUFFIXES, read_bytes
+from grefine.io.images import CONTAINERS, SUFFIXES, encode_image
 from grefine.io.journal import Row
 from grefine.io.picture import printable
-from grefine.io.record import RefineRecord, attach_record, read_record
+from grefine.io.record import RefineRecord, attach_record
 from grefine.io.run_files import layer_path
 from grefine.refine.guidance import steers_of
 from grefine.report.media import fitted, layers_of
@@ -164,15 +160,14 @@ def _record(outcome: Outcome, task: Task) -> RefineRecord:
         gate=outcome.gate.name if outcome.gate else "",
         forced=outcome.foreign,
         drew=", ".join([*task.drew, *(steers_of(result.plan.guidance) if result else ())]),
-        size=[] if reading.image is None else list(reading.image.rgb.size),
         source=reading.digest,
         passes=(reading.record.passes if reading.record else 0) + 1,
-        **_found(outcome),
+        **{name: value for name, value in _found(outcome).items() if name not in ("regions", "missing")},
     )
 
 
 def _found(outcome: Outcome) -> dict[str, Any]:
-    """Return the fields of a record that judges, plan and guard decide."""
+    """Return what judges, plan and guard decided, for the record and the row."""
     result, gate = outcome.result, outcome.gate
     if result is None:
         judged = {gate.value: round(gate.score, 6)} if gate and gate.passed and gate.score is not None else {}
@@ -242,33 +237,6 @@ def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
 
 def _finite(values: Any) -> dict[str, float]:
     return {str(k): round(float(v), 6) for k, v in values.items() if math.isfinite(v)}
-
-
-def own_row(item: WorkItem, config_hash: str) -> Row | None:
-    """Return the row of a result that an equal run made of this very input, but for the time that it took.
-
-    None for any other file that stands there.
-    """
-    try:
-        record = read_record(read_embedded(read_bytes(item.output)))
-        if record is None or record.config != config_hash or record.source != content_hash(item.read()):
-            return None
-    except (ImageError, OSError):
-        return None
-    facts = asdict(record)
-    same = ["state", "reason", "prompt_origin", "size"]
-    same += ["seed", "area", "moved", "regions", "missing"] if record.regions is not None else []
-    return {
-        "kind": "image",
-        "file": item.relative,
-        "source": item.where,
-        "input": {"sha256": record.source} | item.state(),
-        "prompt": record.prompt[:2000],
-        "output": item.name,
-        "notes": ["found in OUT with its record; the journal did not tell of it."],
-        **_decided(facts),
-        **{name: facts[name] for name in same},
-    }
 
 
 def full_disk(error: OSError) -> DiskFull:

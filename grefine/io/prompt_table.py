@@ -11,7 +11,7 @@ from typing import Any
 
 from grefine.errors import PromptError, nearest
 from grefine.io.generators.found import sound_text
-from grefine.io.images import SUFFIXES, read_bytes
+from grefine.io.images import read_bytes
 from grefine.io.picture import printable
 
 NAME_COLUMNS = ("file_name", "filename", "file", "image", "image_path", "image_file", "path", "filepath", "img")
@@ -34,10 +34,7 @@ class PromptTable:
     """Which columns were taken, one sentence for the person who runs it."""
 
     def find(self, relative: str | Path, source: Path | None = None) -> tuple[str, str]:
-        """Return (prompt, why not) for an image: by its longest trailing path in the table, then without suffix.
-
-        Both are empty when the table does not name the image.
-        """
+        """Return (prompt, why not) for an image: by its longest trailing path in the table, then without suffix."""
         names = [os.fspath(relative)] if source is None else [os.path.abspath(source), os.fspath(relative)]
         paths = [_normal(name).split("/") for name in names]
         whole = ["/".join(parts[start:]) for parts in paths for start in range(len(parts))]
@@ -59,11 +56,8 @@ def read_prompt_table(
     if first is None:
         raise PromptError(f"'{printable(path)}' holds no prompts: give a heading and one line per image.")
     headings, asked = list(first[1]), (name_column, prompt_column)
-    if headings[:2] == ["1", "2"] and asked == (None, None):
-        names, prompts = "1", "2"
-    else:
-        names = _column(headings, name_column, NAME_COLUMNS, "file names", path)
-        prompts = _column(headings, prompt_column, PROMPT_COLUMNS, "prompts", path)
+    names = _column(headings, name_column, NAME_COLUMNS, "file names", path)
+    prompts = _column(headings, prompt_column, PROMPT_COLUMNS, "prompts", path)
     found: dict[str, str] = {}
     doubtful: dict[str, str] = {}
     for line, record in (first, *records):
@@ -130,11 +124,8 @@ def _records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 headings = [cell.strip() for cell in cells]
                 if len(headings) == 1:
                     raise PromptError(f"{name} has one column: a file name and a prompt are needed on each line.")
-                if Path(headings[0]).suffix.lower() not in SUFFIXES:
-                    continue
-                # No heading: the first line is already an image.
-                headings = list(map(str, range(1, len(headings) + 1)))
-            yield number, dict.fromkeys(headings) | dict(zip(headings, cells, strict=False))
+            else:
+                yield number, dict.fromkeys(headings) | dict(zip(headings, cells, strict=False))
 
 
 def _json(text: str, told: str) -> Any:

@@ -55,10 +55,7 @@ def layers_at(out: Path, name: str) -> dict[str, Path]:
 
 
 class LastRows:
-    """The last row of every image, as often as asked: an input that was refined anew has an older one.
-
-    The journal is read through once before, to see which images have several; what is kept is small.
-    """
+    """The last row of every image, as often as asked: the journal is read through once before, and little is kept."""
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal

@@ -16,10 +16,9 @@ from PIL import Image
 
 from grefine.evaluate.judges import steered_by
 from grefine.folder.runner import refine_folder
-from grefine.io.encode import pixel_digest
 from grefine.io.generators.comfyui import read_comfyui
-from grefine.io.images import read_image
-from grefine.io.metadata import find_prompt
+from grefine.io.images import pixel_digest, read_image
+from grefine.io.prompts import find_prompt
 from grefine.io.record import read_record
 from tests.comfyui.conftest import PACK
 from tests.comfyui.stand_in import ExecutionBlocker

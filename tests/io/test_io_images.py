@@ -14,8 +14,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 from grefine.errors import ImageError
 from grefine.io.atomic import write_atomic
 from grefine.io.embedded import exif_orientation, user_comment
-from grefine.io.encode import encode_image, pixel_digest
-from grefine.io.images import CONTAINERS, decode_image, read_image
+from grefine.io.images import CONTAINERS, decode_image, encode_image, pixel_digest, read_image
 from grefine.io.picture import normalise, restore
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)

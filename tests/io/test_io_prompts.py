@@ -36,7 +36,6 @@ def picture(path, parameters=None):
         ("a.csv", 'file,prompt\nx.png,a red ball\nsub/y.png,"a cat, asleep"\n'),
         ("a.csv", "Prompt;Image Path;seed\na red ball;x.png;1\na cat, asleep;sub/y.png;2\n"),
         ("a.tsv", "caption\tfilename\na red ball\tx.png\na cat, asleep\tsub\\y.png\n"),
-        ("a.csv", 'x.png,a red ball\nsub/y.png,"a cat, asleep"\n'),
         (
             "a.jsonl",
             '{"file_name": "x.png", "text": "a red ball"}\n\n{"file_name": "./sub/y", "text": "a cat, asleep"}',
