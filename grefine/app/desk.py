@@ -113,6 +113,8 @@ def drop(sitting: Sitting, file: str | Path) -> str:
     """Lay a picture from elsewhere onto the desk and return its name; it is only read."""
     path = Path(file)
     name = f"{DROPPED}/{path.name}"
+    if name in sitting.desk.items:  # results and plans of both would have one place
+        raise ConfigError(f"The folder has a picture '{printable(name)}' of its own: give the file another name.")
     (item,) = list_work([path], sitting.desk.out / DROPPED, sitting.desk.task.options)
     if item.refused:
         raise ConfigError(f"'{printable(path.name)}': {item.refused}.")

@@ -67,11 +67,7 @@ class LoraShelf:
 
 
 def run_batch(
-    pipe: Any,
-    items: Sequence[WorkItem],
-    task: Task,
-    shelf: LoraShelf | None = None,
-    gate: ScoreGate | None = None,
+    pipe: Any, items: Sequence[WorkItem], task: Task, shelf: LoraShelf | None = None, gate: ScoreGate | None = None
 ) -> list[Row]:
     """Read, refine and write one batch; return a journal row per image. What ran before changes nothing."""
     return write_outcomes(refine_batch(pipe, read_batch(items, task), task, shelf, gate), task)
@@ -98,11 +94,7 @@ def read_batch(items: Sequence[WorkItem], task: Task) -> list[Reading]:
 
 
 def refine_batch(
-    pipe: Any,
-    readings: Sequence[Reading],
-    task: Task,
-    shelf: LoraShelf | None = None,
-    gate: ScoreGate | None = None,
+    pipe: Any, readings: Sequence[Reading], task: Task, shelf: LoraShelf | None = None, gate: ScoreGate | None = None
 ) -> list[Outcome]:
     """Run the pipeline over the readable images of a batch that no gate lets pass, equal networks together."""
     outcomes: dict[int, Outcome] = {}

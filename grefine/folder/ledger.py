@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +17,9 @@ from grefine.folder.options import FolderOptions
 from grefine.folder.worklist import WorkItem
 from grefine.io.atomic import remove_partials
 from grefine.io.content import content_hash
-from grefine.io.images import read_bytes, read_embedded
 from grefine.io.journal import lock_file
 from grefine.io.picture import printable
 from grefine.io.places import is_address
-from grefine.io.record import read_record
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, run_rows
 from grefine.refine.settings import settings_digest
 
@@ -104,14 +102,6 @@ def journals(out: Path) -> dict[Path, Shard]:
         if name := _NAME.fullmatch(path.name):
             found[path] = Shard(int(name[1]), int(name[2]))
     return dict(sorted(found.items(), key=lambda pair: (pair[1].of, pair[1].number, pair[0].name)))
-
-
-def own_journal(out: Path, shard: Shard) -> Path:
-    """Return where a shard's journal is or will be. Its name is new after every merge, so that none counts twice."""
-    for path, other in journals(out).items():
-        if other == shard:
-            return path
-    return out / STATE_FOLDER / FOLDER / f"{shard.number}-of-{shard.of}-{secrets.token_hex(4)}.jsonl"
 
 
 def refuse_unmerged(out: Path, shard: Shard | None) -> None:
@@ -275,8 +265,8 @@ class Ledger:
             if folder.is_dir() and folder.resolve().is_relative_to(out.resolve()):
                 remove_partials(folder)
 
-    def verdict(self, item: WorkItem, options: FolderOptions, settings: Callable[[str], str]) -> str:
-        """Return "work", "done" (say nothing), or THERE when a file of others stands in its place."""
+    def verdict(self, item: WorkItem, options: FolderOptions) -> str:
+        """Return "work", "done" (say nothing), or THERE when a file stands in its place that no journal tells of."""
         key = _name(item.relative)
         if item.refused:
             return "done" if key in self._made and not item.failed else "work"
@@ -292,12 +282,7 @@ class Ledger:
                 younger = True
             if younger or self._made.get(key):
                 return "work"
-        try:  # a result whose journal was lost is made again
-            record = read_record(read_embedded(read_bytes(item.output)))
-            ours = record and record.config == settings(item.relative) and record.source == content_hash(item.read())
-        except (ImageError, OSError):
-            ours = False
-        return "work" if ours else THERE
+        return THERE
 
     def _is_there(self, item: WorkItem) -> bool:
         """Whether a picture has a file in OUT; of an OUT at an address only the rows are trusted."""
@@ -333,8 +318,11 @@ class Ledger:
 
 def open_ledger(out: Path, header: dict[str, Any], options: FolderOptions, shard: Shard | None = None) -> Ledger:
     """Read what is known of a run (or a `shard` of it) into OUT, and decide whether it goes on or begins anew."""
-    known = journals(out)
-    ledger = Ledger(out, own_journal(out, shard), (out / STATE_FOLDER / JOURNAL, *known)) if shard else Ledger(out)
+    known, ledger = journals(out), Ledger(out)
+    if shard:  # the name of its journal is new after every merge, so that none counts twice
+        new = out / STATE_FOLDER / FOLDER / f"{shard.number}-of-{shard.of}-{secrets.token_hex(4)}.jsonl"
+        own = next((path for path, other in known.items() if other == shard), new)
+        ledger = Ledger(out, own, (out / STATE_FOLDER / JOURNAL, *known))
     ledger.read()
     changed = differing(ledger.headers, header)
     if ledger.header is not None and options.overwrite == "always" and (changed or ledger.finished):

@@ -14,13 +14,13 @@ from itertools import islice
 from grefine.cluster import packed
 from grefine.errors import GRefineError
 from grefine.folder.batch import read_batch, refine_batch
-from grefine.folder.ledger import THERE, Ledger
+from grefine.folder.ledger import Ledger
 from grefine.folder.progress import Reporter, notes_to
 from grefine.folder.ready import Ready
 from grefine.folder.summary import RunSummary
 from grefine.folder.task import Outcome, Reading
 from grefine.folder.worklist import WorkItem
-from grefine.folder.write import DiskFull, full_disk, write_outcomes
+from grefine.folder.write import DiskFull, full_disk, own_row, write_outcomes
 from grefine.indicators.domain_check import domain_of
 from grefine.io.journal import Journal, Row
 from grefine.io.picture import printable
@@ -29,6 +29,7 @@ _AHEAD = 2
 """Batches that are read before their turn, and written after it."""
 _HOPELESS = 3
 """Batches in a row in which every image failed unexpectedly, before the run gives up."""
+Todo = tuple[WorkItem, Row | None]
 
 
 @contextmanager
@@ -151,26 +152,32 @@ class Start:
 
     def _batches(self) -> Iterator[list[WorkItem]]:
         """Cut the list into batches. Whole batches are done or not, so what is left is cut at the same places."""
-        again: list[WorkItem] = []
+        again: list[Todo] = []
         # What failed before comes last: the rest stays in the company of an undisturbed run.
         for todo in (self._todo(again), iter(again)):
             while some := list(islice(todo, self.task.options.batch_size)):
-                yield some
+                found = [row for _, row in some if row is not None]
+                if len(found) < len(some):
+                    yield [item for item, _ in some]
+                else:  # all its results are there: it gives its rows only
+                    self._pass(*found)
 
-    def _todo(self, again: list[WorkItem]) -> Iterator[WorkItem]:
-        """Yield what is to be done; put what failed before into `again`."""
+    def _todo(self, again: list[Todo]) -> Iterator[Todo]:
+        """Yield what is to be done, with the row of a result that is there; put what failed before into `again`."""
         for item in self.work():
-            verdict = self.ledger.verdict(item, self.task.options, self.task.hash_of)
+            verdict = self.ledger.verdict(item, self.task.options)
             if verdict == "done":
                 self.summary.resumed += 1
-            elif item.refused or verdict == THERE:
+                continue
+            row = None if item.refused or verdict == "work" else own_row(item, self.task.hash_of(item.relative))
+            if item.refused or (verdict != "work" and row is None):
                 state = "failed" if item.failed or not item.refused else "skipped"
                 reason = f"{item.refused or verdict}."
                 self._pass({"kind": "image", "file": item.relative, "state": state, "reason": reason})
             elif self.ledger.failures(item.relative):
-                again.append(item)
+                again.append((item, row))
             else:
-                yield item
+                yield item, row
 
     def _pass(self, *rows: Row, at_once: bool = False) -> None:
         """Journal rows of images that are passed over: with the next batch, or where there are many, or at once."""

@@ -8,7 +8,6 @@ from grefine.io.picture import MAX_PIXELS
 
 Overwrite = Literal["never", "older", "always"]
 FORMATS = {"same": None, "png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
-DATASETS = ("", "same", "parquet", "webdataset", "imagefolder")
 EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 
@@ -52,10 +51,6 @@ class FolderOptions:
                 raise ConfigError(f"{name} must be at least 1, not {count}.")
         if any(mark in self.suffix for mark in ("/", "\\", "\0")):
             raise ConfigError(f"The suffix {self.suffix!r} must not name a folder.")
-        words = {"format": FORMATS, "overwrite": ("never", "older", "always"), "dataset": DATASETS}
-        for name, known in words.items():
-            if (value := getattr(self, name)) not in known:
-                raise ConfigError(f"{name} must be one of {', '.join(filter(None, known))}, not '{value}'.")
 
     @property
     def written_format(self) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine.cluster import Cluster, leave, work_on
+from grefine.config import build
 from grefine.errors import ConfigError
 from grefine.folder.batch import plan_batches
 from grefine.folder.ledger import (
@@ -140,12 +141,15 @@ def refine_folder(
         raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
     report = report or choose_reporter()
     chosen = {"seed": seed, "overwrite": overwrite, "force": force, "limit": limit}
-    options = replace(options or FolderOptions(), **{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    options = build(FolderOptions, asdict(options or FolderOptions()) | chosen, "options")
     if dry_run and is_address(out):
         out = "dry-run"  # nothing is written, so nothing there is looked at
-    one_file = names_a_file(out)
-    if shard or workers or on_ray:
-        _see_shareable(printable(out) if one_file else "", options)
+    one_file = Path(out).suffix.lower() in SUFFIXES and not Path(out).is_dir()
+    if (shard or workers or on_ray) and one_file:
+        raise ConfigError(f"'{printable(out)}' is one file, which cannot be shared: leave --engine and --workers out.")
+    if (shard or workers or on_ray) and options.overwrite == "always":
+        raise ConfigError("--overwrite always begins a run anew, which one of its shards cannot: give another OUT.")
     if workers and not dry_run:
         if shard:
             raise ConfigError("--workers starts the shards itself: leave --engine out.")
@@ -173,19 +177,6 @@ def refine_folder(
     ready = make_ready(named, out, options, asked)
     with _quiet(ready.pipe):
         return _preview(ready, named, report) if dry_run else _run(named, ready, shard, dataset, asked, report)
-
-
-def names_a_file(out: str | Path) -> bool:
-    """Say whether OUT is meant as a picture: it ends like one, and no folder of that name is there."""
-    return Path(out).suffix.lower() in SUFFIXES and not Path(out).is_dir()
-
-
-def _see_shareable(file: str, options: FolderOptions) -> None:
-    """See that several processes can do a run together."""
-    if file:
-        raise ConfigError(f"'{file}' is one file, which cannot be shared: leave --engine and --workers out.")
-    if options.overwrite == "always":
-        raise ConfigError("--overwrite always begins a run anew, which one of its shards cannot: give another OUT.")
 
 
 def _refine_file(

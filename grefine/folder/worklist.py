@@ -18,7 +18,6 @@ from grefine.io.run_files import DATASET, RUN_FOLDERS, STATE_FOLDER, NameSet, wi
 from grefine.io.samples import is_samples, list_samples, read_place
 from grefine.io.walk import is_picture, is_walked
 
-PANEL_FOLDER = "panels"
 _LINK = "a symbolic link out of SRC, to a folder, to nothing or in a circle; --follow-links reads what can be read"
 
 
@@ -61,7 +60,7 @@ class WorkItem:
     @property
     def panel(self) -> Path:
         """Where its before/map/after picture goes."""
-        return self.out / PANEL_FOLDER / with_ending(self.name, ".png")
+        return self.out / "panels" / with_ending(self.name, ".png")
 
 
 def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
@@ -188,7 +187,7 @@ class _Walk:
         self.taken = NameSet()
         for entry in entries:
             relative = f"{path}{entry.name}"
-            if _is_folder(entry):
+            if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
                 folders.append((entry, relative))
             elif is_samples(entry.name) and self.wanted(entry.name, relative):
                 yield from self.samples(entry.path, f"{prefix}{_stem(relative)}/")
@@ -263,10 +262,3 @@ def _count_stems(names: set[str]) -> Counter[str]:
 
 def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False

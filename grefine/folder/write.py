@@ -7,30 +7,29 @@ import struct
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from grefine import __version__
-from grefine.errors import GRefineError
+from grefine.errors import GRefineError, ImageError
 from grefine.folder.task import Outcome, Task
-from grefine.indicators.draw import edge_of, fitting, overlay, png
+from grefine.folder.worklist import WorkItem
+from grefine.indicators.draw import edge_of, fitting, grid, overlay, png
 from grefine.io import atomic
-from grefine.io.images import CONTAINERS, SUFFIXES, encode_image
+from grefine.io.content import content_hash
+from grefine.io.images import CONTAINERS, SUFFIXES, encode_image, read_bytes, read_embedded
 from grefine.io.journal import Row
 from grefine.io.picture import printable
-from grefine.io.record import RefineRecord, attach_record
+from grefine.io.record import RefineRecord, attach_record, read_record
 from grefine.io.run_files import layer_path
 from grefine.refine.guidance import steers_of
-from grefine.report.media import fitted, layers_of
+from grefine.report.media import layers_of
 from grefine.types import RefineResult
 
-SMALLEST, LARGEST = 256, 768
-"""Sides of one picture in a panel: small ones grow by a whole factor, large ones shrink."""
-_PAPER, _INK, _FAINT = (250, 250, 248), (30, 30, 34), (110, 110, 116)
-_GAP = 10
 _STOPS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
@@ -113,36 +112,26 @@ def panel_png(before: Image.Image, after: Image.Image, result: RefineResult, pro
     """Return before, map and after side by side, with their scores and the reason of the decision below, as PNG."""
     bad = np.array(overlay(before, np.clip(1.0 - result.quality.values + result.alignment.edit, 0.0, 1.0)))
     bad[edge_of(result.plan.mask)] = 255
-    parts = (before, Image.fromarray(bad), after)
-    shown = [fitted(picture, SMALLEST, LARGEST, Image.Resampling.BOX) for picture in parts]
-    width, height = shown[0].size
-    size = max(12, min(18, width // 22))
-    font = ImageFont.load_default(size)
-    painted = result.decision.kept in ("repainted", "both")
-    middle = f"bad places, {'repainted ' * painted}inside the line ({result.plan.area:.0%})"
-    captions = [f"before   {_scores(result.before.values)}", middle, f"after   {_scores(result.after.values)}"]
-    total = width * 3 + _GAP * 4
-    lines = _wrap(prompt, font, total - 2 * _GAP, 2) + _wrap(result.decision.reason, font, total - 2 * _GAP, 3)
-    line = size + 6
-    panel = Image.new("RGB", (total, height + 2 * _GAP + line * (1 + len(lines)) + _GAP), _PAPER)
-    draw = ImageDraw.Draw(panel)
-    for index, (picture, caption) in enumerate(zip(shown, captions, strict=True)):
-        left = _GAP + index * (width + _GAP)
-        panel.paste(picture, (left, _GAP))
-        draw.text((left, height + _GAP + 4), fitting(caption, font, width), fill=_INK, font=font)
-    for index, text in enumerate(lines):
-        draw.text((_GAP, height + _GAP + 4 + line * (index + 1)), text, fill=_FAINT, font=font)
+    painted = "repainted " * (result.decision.kept in ("repainted", "both"))
+    pictures = grid(
+        [
+            (before, f"before   {_scores(result.before.values)}"),
+            (Image.fromarray(bad), f"bad places, {painted}inside the line ({result.plan.area:.0%})"),
+            (after, f"after   {_scores(result.after.values)}"),
+        ]
+    )
+    font, width = ImageFont.load_default(14), pictures.width - 16
+    letters = max(1, int(width / font.getlength("n")))
+    lines = textwrap.wrap(prompt[:600], letters, max_lines=2, placeholder=" …")
+    lines += textwrap.wrap(result.decision.reason[:600], letters, max_lines=3, placeholder=" …")
+    panel = ImageOps.expand(pictures, (0, 0, 0, 20 * len(lines)), (250, 250, 250))
+    text = "\n".join(fitting(line, font, width) for line in lines)
+    ImageDraw.Draw(panel).text((8, pictures.height), text, fill=(110, 110, 116), font=font)
     return png(panel)
 
 
 def _scores(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {values[name]:.2f}" for name in ("p", "a") if name in values)
-
-
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int, most: int) -> list[str]:
-    letters = max(1, int(width / font.getlength("n")))
-    lines = textwrap.wrap(text[:600], letters, max_lines=most, placeholder=" …")
-    return [fitting(line, font, width) for line in lines]
 
 
 def _record(outcome: Outcome, task: Task) -> RefineRecord:
@@ -160,14 +149,15 @@ def _record(outcome: Outcome, task: Task) -> RefineRecord:
         gate=outcome.gate.name if outcome.gate else "",
         forced=outcome.foreign,
         drew=", ".join([*task.drew, *(steers_of(result.plan.guidance) if result else ())]),
+        size=[] if reading.image is None else list(reading.image.rgb.size),
         source=reading.digest,
         passes=(reading.record.passes if reading.record else 0) + 1,
-        **{name: value for name, value in _found(outcome).items() if name not in ("regions", "missing")},
+        **_found(outcome),
     )
 
 
 def _found(outcome: Outcome) -> dict[str, Any]:
-    """Return what judges, plan and guard decided, for the record and the row."""
+    """Return the fields of a record that judges, plan and guard decide."""
     result, gate = outcome.result, outcome.gate
     if result is None:
         judged = {gate.value: round(gate.score, 6)} if gate and gate.passed and gate.score is not None else {}
@@ -237,6 +227,33 @@ def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
 
 def _finite(values: Any) -> dict[str, float]:
     return {str(k): round(float(v), 6) for k, v in values.items() if math.isfinite(v)}
+
+
+def own_row(item: WorkItem, config_hash: str) -> Row | None:
+    """Return the row of a result that an equal run made of this very input, but for the time that it took.
+
+    None for any other file that stands there.
+    """
+    try:
+        record = read_record(read_embedded(read_bytes(item.output)))
+        if record is None or record.config != config_hash or record.source != content_hash(item.read()):
+            return None
+    except (ImageError, OSError):
+        return None
+    facts = asdict(record)
+    same = ["state", "reason", "prompt_origin", "size"]
+    same += ["seed", "area", "moved", "regions", "missing"] if record.regions is not None else []
+    return {
+        "kind": "image",
+        "file": item.relative,
+        "source": item.where,
+        "input": {"sha256": record.source} | item.state(),
+        "prompt": record.prompt[:2000],
+        "output": item.name,
+        "notes": ["found in OUT with its record; the journal did not tell of it."],
+        **_decided(facts),
+        **{name: facts[name] for name in same},
+    }
 
 
 def full_disk(error: OSError) -> DiskFull:

@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -47,7 +46,7 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ImageError(f"'{name}' is not a file: give PNG, JPEG or WebP files.")
+                raise ImageError(f"'{name}' is not a file.")
             if status.st_size > max_bytes:
                 size = f"{status.st_size / 2**20:.0f} MiB"
                 raise ImageError(f"'{name}' is too large: {size}, and {max_bytes // 2**20} MiB are accepted.")
@@ -55,7 +54,7 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError(f"'{name}' does not exist: give the path of an image file.") from error
+        raise ImageError(f"'{name}' does not exist: give the path of a file.") from error
     except PermissionError as error:
         raise ImageError(f"'{name}' may not be read: no permission.") from error
     except (OSError, ValueError) as error:
@@ -130,16 +129,8 @@ def _jpeg_tables(image: Image.Image) -> dict[str, object] | None:
     }
 
 
-def encode_image(
-    rgb: Image.Image,
-    like: LoadedImage | None = None,
-    form: str | None = None,
-    extra_text: Mapping[str, str] | None = None,
-) -> bytes:
-    """Return the bytes of a picture file with all that its source carried, also across formats.
-
-    `form` defaults to the source's own where that is PNG, JPEG or WebP, and to PNG otherwise.
-    """
+def encode_image(rgb: Image.Image, like: LoadedImage | None = None, form: str | None = None) -> bytes:
+    """Return the bytes of a picture file (in its source's form, else PNG) with all that its source carried."""
     like = like or LoadedImage(rgb=rgb.convert("RGB"))
     form = form or (like.format if like.format in CONTAINERS else "PNG")
     image = restore(rgb, like)
@@ -151,8 +142,6 @@ def encode_image(
             with_comment = with_user_comment(exif, parameters)
             exif = with_comment if form != "JPEG" or jpeg.fits(with_comment) else exif
         embedded = replace(embedded, exif=exif, others=())
-    for key, value in (extra_text or {}).items():
-        embedded = embedded.with_text(key, value)
     out = io.BytesIO()
     if form == "PNG":
         image.save(out, "PNG", compress_level=6)

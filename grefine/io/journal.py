@@ -65,7 +65,7 @@ class AppendOnly:
 
 
 class Journal(AppendOnly):
-    """Rows in units, each appended in one piece. Opening cuts off a torn end and keeps what is whole of a damaged file."""
+    """Rows in units, each appended in one piece. Opening cuts off a torn end and keeps the whole units of the rest."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

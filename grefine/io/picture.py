@@ -124,7 +124,8 @@ def upright(image: Image.Image, embedded: Embedded, name: str) -> LoadedImage:
     """Return a decoded picture upright, as RGB with its alpha aside."""
     mode, transparency = image.mode, "transparency" in image.info
     notes: list[str] = []
-    if mode.startswith("I;16") or (mode == "I" and _fits_16_bits(image)):
+    low, high = image.getextrema() if mode == "I" else (0, 0)
+    if mode.startswith("I;16") or (mode == "I" and low >= 0 and high <= 65535):  # type: ignore[operator]
         grey = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((grey * 255 + 32767) // 65535).astype(np.uint8))
         transparency = False
@@ -150,11 +151,6 @@ def upright(image: Image.Image, embedded: Embedded, name: str) -> LoadedImage:
     rgb.info.clear()
     embedded = replace(embedded, exif=upright_exif(embedded.exif), icc=b"" if mode == "CMYK" else embedded.icc)
     return LoadedImage(rgb, alpha, mode, embedded, notes=tuple(notes))
-
-
-def _fits_16_bits(image: Image.Image) -> bool:
-    low, high = image.getextrema()
-    return low >= 0 and high <= 65535  # type: ignore[operator]
 
 
 def _from_cmyk(image: Image.Image, profile: bytes) -> Image.Image:

@@ -85,9 +85,6 @@ def decoded(data: bytes) -> str:
 
 
 def _text(path: Path) -> str:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise PromptError(f"The table of prompts '{printable(path)}' {what}: give a CSV, TSV, JSONL or JSON file.")
     try:
         data = read_bytes(path, _MOST_BYTES)
         return decoded(data)
@@ -95,7 +92,7 @@ def _text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise PromptError(f"'{printable(path)}' line {line} is not UTF-8: save the table as UTF-8.") from error
     except ValueError as error:
-        raise PromptError(str(error)) from error
+        raise PromptError(f"The table of prompts {error}") from error
 
 
 def _records(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -15,7 +15,9 @@ KEY = "grefine"
 FORMAT = "grefine-record/1"
 LONGEST_PROMPT = 4_000
 _KINDS = {"before": dict, "after": dict, "guarded": bool, "forced": bool, "passes": int, "seed": int}
-_KINDS |= dict.fromkeys(("area", "moved"), (int, float))
+_KINDS |= dict.fromkeys(("area", "moved"), (int, float)) | dict.fromkeys(("size", "missing", "regions"), list)
+_LISTS = {"size": int, "missing": str, "regions": dict}
+_REGION = {"box": list, "kind": str, "strength": (int, float)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,12 @@ class RefineRecord:
     """Who redrew; empty for SDXL."""
     drew: str = ""
     """Who drew the maps in place of ours, the metrics that see as they do, and who steered, with commas: no proof."""
+    size: list[int] = field(default_factory=list)
+    """Width and height."""
+    regions: list[dict[str, Any]] | None = None
+    """Box, kind and strength of what was planned to be repainted; None where no maps were drawn."""
+    missing: list[str] = field(default_factory=list)
+    """Phrases of the prompt that were not met."""
     source: str = ""
     """SHA-256 of the file that was refined."""
     pixels: str = ""
@@ -65,7 +73,7 @@ class RefineRecord:
             "before": _numbers(self.before),
             "after": _numbers(self.after),
         }
-        for name in ("painter", "drew"):
+        for name in ("painter", "drew", "missing"):
             if not values[name]:
                 del values[name]
         return json.dumps(values, ensure_ascii=False, sort_keys=True, allow_nan=False)
@@ -85,14 +93,24 @@ def read_record(embedded: Embedded) -> RefineRecord | None:
         return None
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(RefineRecord):
-        value, kind = data.get(entry.name), _KINDS.get(entry.name, str)
-        if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        value = data.get(entry.name)
+        if _fits(entry.name, value):
             values[entry.name] = _numbers(value) if isinstance(value, dict) else value
         elif entry.name == "seed":
             values["seed"] = None
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             return None
     return RefineRecord(**values)
+
+
+def _fits(name: str, value: Any) -> bool:
+    kind, needed = _KINDS.get(name, str), _REGION if name == "regions" else {}
+    return (
+        isinstance(value, kind)
+        and not (kind is int and isinstance(value, bool))
+        and all(isinstance(one, _LISTS[name]) for one in (value if kind is list else ()))
+        and all(isinstance(one.get(part), known) for part, known in needed.items() for one in value)
+    )
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

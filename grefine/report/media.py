@@ -126,17 +126,6 @@ def picture_bytes(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def fitted(picture: Image.Image, least: int, most: int, shrink: Image.Resampling) -> Image.Image:
-    """Return a picture whose longer side is at least and at most so long; small ones grow by a whole factor."""
-    longest = max(picture.size)
-    if longest > most:
-        scale = most / longest
-        return picture.resize((round(picture.width * scale) or 1, round(picture.height * scale) or 1), shrink)
-    factor = -(-least // longest)
-    size = (picture.width * factor, picture.height * factor)
-    return picture if factor == 1 else picture.resize(size, Image.Resampling.NEAREST)
-
-
 def layer_png(kind: str, values: np.ndarray) -> bytes:
     """Return a map `(H, W)` as a transparent PNG that lies over the picture: "quality", "alignment" or "mask"."""
     if kind not in _TINT:

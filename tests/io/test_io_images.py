@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from grefine.errors import ImageError
 from grefine.io.atomic import write_atomic
-from grefine.io.embedded import exif_orientation, user_comment
+from grefine.io.embedded import TextChunk, exif_orientation, user_comment
 from grefine.io.images import CONTAINERS, decode_image, encode_image, pixel_digest, read_image
 from grefine.io.picture import normalise, restore
 
@@ -139,12 +140,13 @@ def carrying(form):
 @pytest.mark.parametrize("source", ["PNG", "JPEG", "WEBP"])
 def test_everything_carried_survives_every_way(source, target):
     loaded, exif, profile = carrying(source)
-    data = encode_image(loaded.rgb, loaded, target, {"grefine": '{"a": "ü"}'})
+    texts = (*loaded.embedded.texts, TextChunk("grefine", '{"a": "ü"}'))
+    data = encode_image(loaded.rgb, replace(loaded, embedded=replace(loaded.embedded, texts=texts)), target)
     again = decode_image(data)
     assert again.embedded.icc == profile
     assert again.embedded.xmp == b"<x:xmpmeta/>"
     assert Image.open(io.BytesIO(data)).getexif()[0x010E] == "a description"
-    expected = [(t.key, t.value) for t in loaded.embedded.texts] + [("grefine", '{"a": "ü"}')]
+    expected = [(t.key, t.value) for t in texts]
     assert [(t.key, t.value) for t in again.embedded.texts] == expected
     # and back to where it came from, with nothing lost on the way
     home = decode_image(encode_image(again.rgb, again, source))

@@ -322,11 +322,11 @@ def test_every_form_survives_every_format(name, target):
     loaded = file_with(texts=ALL[name])
     before = find_prompt(loaded)
     assert before.prompt
-    again = decode_image(encode_image(loaded.rgb, loaded, target, {"grefine": "{}"}))
+    again = decode_image(encode_image(loaded.rgb, loaded, target))
     assert find_prompt(again) == before
     home = decode_image(encode_image(again.rgb, again, "PNG"))
     assert find_prompt(home) == before
-    assert {t.key: t.value for t in home.embedded.texts} == ALL[name] | {"grefine": "{}"}
+    assert {t.key: t.value for t in home.embedded.texts} == ALL[name]
 
 
 def test_silent_files_are_silent():
