@@ -92,8 +92,6 @@ def open_desk(
         raise ConfigError(f"'{printable(folder)}' is no folder of pictures.")
     sources = [] if folder is None else [folder]
     items = {item.relative: item for item in list_work(sources, out, options) if not item.refused}
-    if folder is not None and not items:
-        raise ConfigError(f"No images in '{printable(folder)}': files that end in .png, .jpg, .webp, ...")
     asked = {"pipeline": pipeline, "config": config, "prompts": prompts, "device": device, "dtype": dtype}
     ready = make_ready(sources, out, options, asked)
     ready.pipe.set_progress_bar_config(disable=True)

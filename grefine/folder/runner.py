@@ -13,18 +13,9 @@ from typing import Any
 from grefine.cluster import Cluster, leave, work_on
 from grefine.config import build
 from grefine.errors import ConfigError
+from grefine.folder import ledger
 from grefine.folder.batch import plan_batches
-from grefine.folder.ledger import (
-    Shard,
-    locked,
-    one_at_a_time,
-    open_ledger,
-    own_device,
-    read_engine,
-    refuse_unmerged,
-    run_lock,
-    share_of,
-)
+from grefine.folder.ledger import Shard
 from grefine.folder.loop import Start
 from grefine.folder.mirror import mirror_of, on_this_machine, open_journal
 from grefine.folder.options import FORMATS, FolderOptions, Overwrite
@@ -136,7 +127,7 @@ def refine_folder(
         # This process only deals: it holds the weights to name them, in the precision of the actors.
         half = dtype == "auto" and cluster.gpus_per_worker
         asked |= {"device": "cpu", "dtype": "bf16" if half else dtype}
-    shard = None if on_ray else read_engine(engine)
+    shard = None if on_ray else ledger.read_engine(engine)
     if not named:
         raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
     report = report or choose_reporter()
@@ -168,7 +159,7 @@ def refine_folder(
             summary = refine_folder(named, engine=engine, **asked | given)
         summary.out = out
         return summary
-    asked["device"] = own_device(device) if shard else asked["device"]
+    asked["device"] = ledger.own_device(device) if shard else asked["device"]
     if one_file and not dry_run:
         decided = ("out", "options", "seed", "overwrite", "force", "limit", "dry_run", "report")
         same = {name: value for name, value in asked.items() if name not in decided}
@@ -234,15 +225,15 @@ def _run(
         items = list_work(sources, out, options)
         return shard.own(items, options.batch_size) if shard else items
 
-    with run_lock(out, shared=shard is not None), ExitStack() as stack:
+    with ledger.run_lock(out, shared=shard is not None), ExitStack() as stack:
         stack.enter_context(_told(report))
         beginning = stack.enter_context(ExitStack())
         if shard:
-            beginning.enter_context(one_at_a_time(out))
+            beginning.enter_context(ledger.one_at_a_time(out))
             text = f"Another process works on shard {shard} of '{printable(out)}': give each its own number."
-            stack.enter_context(locked(out, shard.lock, text))
-            start |= {"shard": share_of(shard, sources, options)}
-        refuse_unmerged(out, shard)
+            stack.enter_context(ledger.locked(out, shard.lock, text))
+            start |= {"shard": ledger.share_of(shard, sources, options)}
+        ledger.refuse_unmerged(out, shard)
         warning = ready.gate.warning if ready.gate else ""
         for note in filter(None, (*ready.notes, warning)):
             say(note)
@@ -250,19 +241,19 @@ def _run(
             warnings.warn(warning, stacklevel=2)
         everything = partial(list_work, sources, out, replace(options, limit=None))
         stack.enter_context(thresholds(ready.pipe, task, out, everything, say))
-        ledger = open_ledger(out, header, options, shard)
+        known = ledger.open_ledger(out, header, options, shard)
         if options.overwrite == "never":
-            ledger.check_inputs(work())
-        with open_journal(ledger.path, out) as journal:
+            known.check_inputs(work())
+        with open_journal(known.path, out) as journal:
             if journal.repaired:
                 say(f"After an earlier end, {journal.repaired}")
             rows_of = None
             if asked["cluster"]:
                 rows_of = partial(work_on, asked["cluster"], RefineWorker, given_afar(asked, ready, header))
                 stack.callback(leave)
-            run = Start(work, ready, ledger, journal, report, rows_of)
-            summary = run.go(start if shard or ledger.header is None else None, beginning.close)
-            done = LastRows(ledger.path)
+            run = Start(work, ready, known, journal, report, rows_of)
+            summary = run.go(start if shard or known.header is None else None, beginning.close)
+            done = LastRows(known.path)
             summary.vanished = sum(
                 row["unit"] >= journal.first and "output" in row and not os.path.lexists(out / row["output"])
                 for row in (() if mirror_of(out) else done)

@@ -143,24 +143,17 @@ class RunSummary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
+        plain = ("resumed", "failed_again", "left", "stopped", "interrupted", "vanished", "gated", "foreign")
         return {
             "out": str(self.out),
             "counts": {state: self.counts[state] for state in STATES},
-            "resumed": self.resumed,
-            "failed_again": self.failed_again,
+            **{name: getattr(self, name) for name in (*plain, "exit_code")},
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.done / self.seconds, 3) if self.seconds else 0.0,
-            "left": self.left,
-            "stopped": self.stopped,
-            "interrupted": self.interrupted,
             "without_prompt": self.without_prompt_count,
             "unsure": self.unsure_count,
-            "vanished": self.vanished,
-            "gated": self.gated,
-            "foreign": self.foreign,
             "forced": self.force and bool(self.foreign),
             "moved": round(median(self.moved), 4) if self.moved else None,
-            "exit_code": self.exit_code,
         } | ({} if self.planned is None else {"planned": self.planned})
 
     def lines(self) -> list[str]:

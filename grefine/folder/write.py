@@ -1,7 +1,6 @@
 """From outcomes to files and rows: all files of a batch are staged first, then named, so that none is half there."""
 
 import errno
-import math
 import os
 import struct
 import textwrap
@@ -24,7 +23,7 @@ from grefine.io.content import content_hash
 from grefine.io.images import CONTAINERS, SUFFIXES, encode_image, read_bytes, read_embedded
 from grefine.io.journal import Row
 from grefine.io.picture import printable
-from grefine.io.record import RefineRecord, attach_record, read_record
+from grefine.io.record import RefineRecord, attach_record, numbers, read_record
 from grefine.io.run_files import layer_path
 from grefine.refine.guidance import steers_of
 from grefine.report.media import layers_of
@@ -116,7 +115,7 @@ def panel_png(before: Image.Image, after: Image.Image, result: RefineResult, pro
     pictures = grid(
         [
             (before, f"before   {_scores(result.before.values)}"),
-            (Image.fromarray(bad), f"bad places, {painted}inside the line ({result.plan.area:.0%})"),
+            (Image.fromarray(bad), f"bad places, {painted}inside ({result.plan.area:.0%})"),
             (after, f"after   {_scores(result.after.values)}"),
         ]
     )
@@ -166,8 +165,8 @@ def _found(outcome: Outcome) -> dict[str, Any]:
     return {
         "kept": result.decision.kept,
         "guarded": bool(result.decision.guarded),
-        "before": _finite(result.before.values),
-        "after": _finite(result.after.values),
+        "before": numbers(result.before.values),
+        "after": numbers(result.after.values),
         "area": round(result.plan.area, 4),
         "moved": round(result.moved, 4),
         "regions": [{name: part[name] for name in ("box", "kind", "strength")} for part in planned["regions"]],
@@ -217,16 +216,12 @@ def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
         row["gate"] = {"value": gate.value, "bound": gate.bound, "score": score, "passed": gate.passed}
         row |= _decided(found) if gate.passed else {}
     if result is not None and not fault:
-        row |= {"seed": seed, **_decided(found), "noise": _finite(result.decision.noise)}
+        row |= {"seed": seed, **_decided(found), "noise": numbers(result.decision.noise)}
         row |= {name: found[name] for name in ("area", "moved", "regions", "missing")}
         if result.plan.token_weights:
             row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
         seconds["stages"] = {name: round(value, 4) for name, value in result.timings.items()}
     return row
-
-
-def _finite(values: Any) -> dict[str, float]:
-    return {str(k): round(float(v), 6) for k, v in values.items() if math.isfinite(v)}
 
 
 def own_row(item: WorkItem, config_hash: str) -> Row | None:
