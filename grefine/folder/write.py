@@ -225,10 +225,7 @@ def row_of(outcome: Outcome, fault: str, writing: float, seed: int) -> Row:
 
 
 def own_row(item: WorkItem, config_hash: str) -> Row | None:
-    """Return the row of a result that an equal run made of this very input, but for the time that it took.
-
-    None for any other file that stands there.
-    """
+    """Return the row of a result that an equal run made of this very input; None for any other file there."""
     try:
         record = read_record(read_embedded(read_bytes(item.output)))
         if record is None or record.config != config_hash or record.source != content_hash(item.read()):

@@ -1,6 +1,5 @@
 """Picture files in and out: which are read, how far they are trusted, and what can be done without decoding."""
 
-import errno
 import hashlib
 import io
 import os
@@ -55,12 +54,8 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
         raise
     except FileNotFoundError as error:
         raise ImageError(f"'{name}' does not exist: give the path of a file.") from error
-    except PermissionError as error:
-        raise ImageError(f"'{name}' may not be read: no permission.") from error
     except (OSError, ValueError) as error:
-        loop = getattr(error, "errno", None) == errno.ELOOP
-        reason = "its symbolic links lead in a circle" if loop else getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"'{name}' cannot be read: {reason}.") from error
+        raise ImageError(f"'{name}' cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if not data:
         raise ImageError(f"'{name}' is empty: the file has no bytes.")
     return data

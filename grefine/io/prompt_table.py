@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import PromptError, nearest
+from grefine.errors import PromptError
 from grefine.io.generators.found import sound_text
 from grefine.io.images import read_bytes
 from grefine.io.picture import printable
@@ -147,20 +147,12 @@ def _csv_rows(text: str, mark: str, path: Path) -> Iterator[tuple[int, list[str]
 
 
 def _column(headings: list[str], asked: str | None, known: tuple[str, ...], what: str, path: Path) -> str:
-    if asked is not None:
-        if asked in headings:
-            return asked
-        raise PromptError(
-            f"'{printable(path)}' has no column '{asked}': it has {', '.join(headings[:20])}{nearest(asked, headings)}"
-        )
     folded = {heading.lower().replace(" ", "_").replace("-", "_"): heading for heading in reversed(headings)}
-    for candidate in known:
-        if candidate in folded:
-            return folded[candidate]
-    raise PromptError(
-        f"Which column of '{printable(path)}' holds the {what}? It has {', '.join(headings[:20])}: "
-        f"name it, or call it '{known[0]}'."
-    )
+    taken = {asked} & set(headings) if asked else [folded[name] for name in known if name in folded]
+    if not taken:
+        named = f"no column '{asked}'" if asked else f"no column that is known to hold {what}"
+        raise PromptError(f"'{printable(path)}' has {named}: name one of {', '.join(headings[:20])}.")
+    return next(iter(taken))
 
 
 def _normal(name: str) -> str:

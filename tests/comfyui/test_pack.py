@@ -288,10 +288,6 @@ def test_example_workflows_use_the_nodes_as_they_are(nodes, path):
         schema = schemas[node["type"]]
         assert [one["name"] for one in node["outputs"]] == [one.id for one in schema.outputs]
         assert {one["name"] for one in node["inputs"]} == {one.id for one in schema.inputs}
-    found = read_comfyui(None, path.read_text())
-    asked = {node["widgets_values"][0] for node in ours if node["type"] in ("GRefineInspect", "GRefineGuard")}
-    assert found is not None
-    assert path.stem == "gate" or path.stem == "refine" or {found.prompt} == asked
 
 
 def test_a_saved_picture_carries_its_workflow_and_its_record():

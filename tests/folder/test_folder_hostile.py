@@ -119,7 +119,7 @@ def test_no_permission(tmp_path):
     scene(1).save(tmp_path / "a.png")
     (tmp_path / "a.png").chmod(0)
     summary = run(tmp_path, tmp_path / "out", random_pipeline())
-    assert "no permission" in rows(tmp_path / "out")[0]["reason"]
+    assert "Permission denied" in rows(tmp_path / "out")[0]["reason"]
     assert summary.exit_code == 1
 
 

@@ -265,7 +265,7 @@ def test_empty_wrong_and_missing_files(tmp_path):
     refused(tmp_path / "empty.png", "empty")
     refused(tmp_path / "text.png", "not an image")
     refused(tmp_path / "folder.png", "not a file|directory")
-    refused(tmp_path / "loop.png", "circle")
+    refused(tmp_path / "loop.png", "symbolic links")
     refused(tmp_path / "pipe.png", "not a file")
     refused(tmp_path / "gone.png", "does not exist")
 
