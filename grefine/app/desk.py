@@ -174,10 +174,10 @@ def change(
     for number, region in enumerate(plan.regions, 1):
         try:
             _, on, words, strength = (*numbered[str(number)][:3], float(numbered[str(number)][3]))
-        except (ValueError, TypeError, IndexError) as error:
-            raise PlanError(f"Region {number}: the strength must be a number above 0 and below 1.") from error
+        except (ValueError, TypeError, IndexError):
+            on, words, strength = False, "", 0.0
         if not 0 < strength < 1:
-            raise PlanError(f"Region {number}: the strength must be a number above 0 and below 1, not {strength:g}.")
+            raise PlanError(f"Region {number}: the strength must be a number above 0 and below 1.")
         on = on in (True, "true", "True")
         left, top, right, bottom = region.box
         # What is painted over a region that is off is no longer part of it, so it is drawn as a region of its own.

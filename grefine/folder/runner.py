@@ -103,7 +103,7 @@ def refine_folder(
         painter_class: The class of diffusers that a folder or Hub id is loaded as.
         restorer: Stage 2: none, inpaint, controlnet-tile, or another painter, named as `painter` is.
         guidance: Experimental: preferences that steer denoising, e.g. {"sharpness": 1.0}; in place of the settings'.
-        engine: `shard I/N` (or `shard auto`, as SLURM or torchrun say) for one of N processes; `ray` for a cluster.
+        engine: `shard I/N` (or `shard`, as SLURM or torchrun say) for one of N processes; `ray` for a cluster.
         workers: Start so many shards on this machine, wait for them and merge.
         cluster: Which cluster and what of it, for `engine="ray"`.
         quality_map: A provider of quality maps by name, or a folder with a map for every picture.

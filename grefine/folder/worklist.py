@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from grefine.errors import ConfigError
@@ -69,38 +69,36 @@ def list_work(sources: Iterable[str | Path], out: Path, options: FolderOptions) 
 
 
 def _listed(sources: list[str | Path], out: Path, options: FolderOptions) -> Iterator[WorkItem]:
-    mirror, alone = mirror_of(out), len(sources) == 1
-    prefixes: dict[Path, str] = {}
+    mirror, walk = mirror_of(out), _Walk(out, options)
+    walks: list[Iterator[WorkItem]] = []
+    names: set[str] = set()
     for source in sources:
-        if mirror and mirror.holds(str(source)):
+        text, folder = str(source), Path(source)
+        if mirror and mirror.holds(text):
             raise ConfigError(f"OUT '{printable(mirror.address)}' is or holds the input '{printable(source)}'.")
-        folder = Path(source)
-        if str(source).startswith("@") or is_address(source) or not folder.is_dir():
-            continue
-        # Inputs are never written: OUT may lie inside SRC, but not be it or hold it.
-        if folder.resolve().is_relative_to(out.resolve()):
-            raise ConfigError(
-                f"OUT '{printable(out)}' is or holds the input folder '{printable(folder)}': results could be written "
-                "over inputs. Choose a folder beside it or inside it."
-            )
-        name = "" if alone else f"{folder.resolve().name or 'root'}/"
-        if name in prefixes.values() and folder not in prefixes:
-            told = printable(name.rstrip("/"))
-            raise ConfigError(
-                f"Two folders are called '{told}', or one is named twice: refine them one after the other, each once."
-            )
-        prefixes[folder] = name
-    walk = _Walk(out, options)
-    for source in sources:
-        if isinstance(source, str) and source.startswith("@"):
-            yield from walk.files(_read_list(source[1:]))
-        elif is_address(source) or is_samples(str(source)):
-            name = os.path.basename(str(source).rstrip("/"))
-            yield from walk.address(str(source), "" if alone else f"{_stem(name)}/")
-        elif Path(source) in prefixes:
-            yield from walk.folder(Path(source), prefixes[Path(source)])
+        if isinstance(source, str) and text.startswith("@"):
+            walks.append(walk.files(_read_list(text[1:])))
+        elif is_address(source) or is_samples(text):
+            name = _stem(os.path.basename(text.rstrip("/")))
+            walks.append(walk.address(text, f"{name}/" if len(sources) > 1 else ""))
+        elif folder.is_dir():
+            # Inputs are never written: OUT may lie inside SRC, but not be it or hold it.
+            if folder.resolve().is_relative_to(out.resolve()):
+                raise ConfigError(
+                    f"OUT '{printable(out)}' is or holds the input folder '{printable(folder)}': results could be "
+                    "written over inputs. Choose a folder beside it or inside it."
+                )
+            name = folder.resolve().name or "root"
+            if name in names:
+                told = printable(name)
+                raise ConfigError(
+                    f"Two folders are called '{told}', or one is named twice: refine them one after the other."
+                )
+            names.add(name)
+            walks.append(walk.folder(folder, f"{name}/" if len(sources) > 1 else ""))
         else:
-            yield from walk.files([Path(source)])
+            walks.append(walk.files([folder]))
+    yield from chain.from_iterable(walks)
 
 
 def expand_stdin(sources: list[str | Path]) -> list[str | Path]:
