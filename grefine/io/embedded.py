@@ -15,10 +15,8 @@ class TextChunk:
 
     key: str
     value: str
-    kind: Literal["tEXt", "zTXt", "iTXt", "comment", "carried"] = "tEXt"
+    kind: Literal["tEXt", "iTXt", "comment", "carried"] = "tEXt"
     """How the file held it: a PNG chunk type, a JPEG comment, or a text that another format gave it to carry."""
-    language: str = ""
-    translated: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,6 @@ def encode_image(rgb: Image.Image, like: LoadedImage | None = None, form: str | 
         image.save(out, "JPEG", **options)  # type: ignore[arg-type]
         return jpeg.attach(out.getvalue(), embedded)
     if form == "WEBP":
-        if max(image.size) > 16383:
-            size = f"{image.width} x {image.height}"
-            raise ImageError(f"{like.name} is {size}; WebP holds at most 16383 a side: write PNG.")
         lossless = like.lossless if like.format == "WEBP" else False
         image.save(out, "WEBP", lossless=lossless, quality=92, method=4, exact=True)
         return webp.attach(out.getvalue(), embedded)
