@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -170,9 +171,9 @@ def test_paths_on_standard_input(tiny, tmp_path):
     done = subprocess.run(command, input=given, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert len(rows(tmp_path / "out")) == 1
-    done = CliRunner().invoke(app, ["refine", "@-", "-o", str(tmp_path / "again"), *line], input=given)
-    assert done.exit_code == 0, done.output
-    assert len(rows(tmp_path / "again")) == 1
+    listing = "import sys; from grefine.folder.worklist import expand_stdin; print(expand_stdin(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", listing, "@-"], input=given, text=True, capture_output=True)
+    assert done.stdout == f"{[Path(given.strip())]}\n"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
