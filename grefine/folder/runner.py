@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from grefine.cluster import Cluster, leave, work_on
-from grefine.config import build
 from grefine.errors import ConfigError
 from grefine.folder import ledger
 from grefine.folder.batch import plan_batches
@@ -132,8 +131,7 @@ def refine_folder(
         raise ConfigError("Nothing to refine: give files, folders or an @list of them.")
     report = report or choose_reporter()
     chosen = {"seed": seed, "overwrite": overwrite, "force": force, "limit": limit}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    options = build(FolderOptions, asdict(options or FolderOptions()) | chosen, "options")
+    options = replace(options or FolderOptions(), **{k: v for k, v in chosen.items() if v is not None})  # type: ignore[arg-type]
     if dry_run and is_address(out):
         out = "dry-run"  # nothing is written, so nothing there is looked at
     one_file = Path(out).suffix.lower() in SUFFIXES and not Path(out).is_dir()

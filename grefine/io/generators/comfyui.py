@@ -42,7 +42,8 @@ def read_comfyui(prompt: str | None, workflow: str | None, file_name: str = "") 
     """
     graph = load_json(prompt)
     if not _is_graph(graph):
-        return FoundPrompt("", ORIGIN, unsure="its graph was saved only as drawn, not as run") if workflow else None
+        drawn = isinstance(load_json(workflow), dict)
+        return FoundPrompt("", ORIGIN, unsure="its graph was saved only as drawn, not as run") if drawn else None
     try:
         return answer(_words_of(graph, file_name), ORIGIN)
     except Unclear as reason:
