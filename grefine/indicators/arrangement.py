@@ -41,10 +41,7 @@ def misplaced(prompt: ParsedPrompt, claims: Mapping[int, GridMap], threshold: fl
 
 
 def relations_of(prompt: ParsedPrompt) -> Iterator[tuple[int, str, int]]:
-    """Read how the prompt's things stand to each other: where the first is, seen from the second.
-
-    What stands on a thing is told with it.
-    """
+    """Read how things stand to each other: where the first is, seen from the second; what is on it is told with it."""
     nouns = {j: _noun_start(prompt, j) for j, phrase in enumerate(prompt.phrases) if phrase.spans}
     for cue in _CUE.finditer(prompt.text):
         before = [j for j, at in nouns.items() if at < cue.start()]

@@ -128,16 +128,6 @@ def check_belongs(calibration: Calibration, clip: Any) -> None:
             )
 
 
-def accept_readings(phrase_score: str | None, redundant: str | None) -> None:
-    """Check readings that come as plain text; None leaves the choice to the calibration."""
-    for name, value, accepted in (
-        ("phrase_score", phrase_score, ("class", "peak")),
-        ("redundant", redundant, ("empty", "none")),
-    ):
-        if value is not None and value not in accepted:
-            raise ConfigError(f"{name} must be one of {', '.join(accepted)}, not {value!r}.")
-
-
 def worst_quality(values: np.ndarray) -> float:
     """Return the mean of the worst pixels of a quality map, `WORST_SHARE` of all."""
     flat = np.asarray(values, dtype=np.float32).ravel()
@@ -146,10 +136,7 @@ def worst_quality(values: np.ndarray) -> float:
 
 
 def needs_repair(quality: QualityMap, alignment: AlignmentMap | None, calibration: Calibration) -> tuple[bool, str]:
-    """Decide whether anything in the image is bad at all, with the reason in one sentence.
-
-    This gate is apart from the mask's threshold: a good image is left alone whatever its weakest cells say.
-    """
+    """Decide, whatever the mask's threshold says, whether anything in the image is bad at all, with the reason."""
     defects = alignment.defects if alignment is not None else ()
     if defects:
         named = ", ".join(f"'{d.phrase.text}'" for d in defects[:3])

@@ -33,16 +33,13 @@ def find_defect(
 def region_phrase(
     index: int, phrases: Sequence[Phrase], defects: Sequence[DefectKind | None], readings: Readings
 ) -> int | None:
-    """Return whose noun map says where defect `index` belongs; None for a missing noun without an ancestor. (Eq. 6)
-
-    What stands apart from its ancestor shares that one's place, not its area: in "a woman wearing a dress and a hat"
-    the hat belongs on the woman, in "a cat, a dog" the dog on nobody.
-    """
+    """Return whose noun map says where a defect belongs; None for a missing noun without an ancestor. (Eq. 6)"""
     on_ancestor = (defects[index] == "noun") == (readings.defect_regions == "bullets")
     if not on_ancestor:
         return index
     if readings.ancestor == "literal":
         return phrases[index].ancestor
+    # In "a woman wearing a dress and a hat" the hat belongs on the woman, in "a cat, a dog" the dog on nobody.
     for at, beside in climb(index, phrases):
         above = phrases[at]
         there = defects[at] != "noun" and above.drawable and not above.negated
@@ -81,10 +78,7 @@ def hang_together(first: int, second: int, phrases: Sequence[Phrase]) -> bool:
 
 
 def combine_regions(regions: Iterable[np.ndarray], shape: tuple[int, int], how: Combine = "noisy_or") -> np.ndarray:
-    """Join the regions of all defects into E, `(H, W)`, high where something has to be drawn. (Eq. 6)
-
-    Regions are taken one after the other, so that many cost no more memory than one.
-    """
+    """Join the regions of all defects, one at a time, into E, `(H, W)`, high where something must be drawn. (Eq. 6)"""
     result: np.ndarray | None = None
     for region in regions:
         if how == "product":

@@ -14,7 +14,7 @@ from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.similarity import plain
+from grefine.indicators.text_features import plain
 from grefine.io.content import content_hash
 from grefine.types import ParsedPrompt, Phrase
 
@@ -23,7 +23,7 @@ ENOUGH_NOUNS = 4
 DISTRACTORS = 4
 """Nouns of other prompts that every image is asked for in vain."""
 
-Group = Literal["noun", "other noun", "phrase", "other phrase", "prompt", "other prompt", "pair", "wrong pair"]
+Group = Literal["noun", "other noun", "phrase", "other phrase", "prompt", "other prompt", "pair"]
 
 
 @dataclass
@@ -31,8 +31,7 @@ class Evidence:
     """Similarities by group, each row (class raw, class less empty, peak raw, peak less empty), and qualities."""
 
     rows: dict[Group, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
-    """Of a "pair" that of a phrase and then that of its noun, of the same image; of a "wrong pair" the same for a noun
-    that is there with attributes that are not."""
+    """Of a "pair" that of a phrase and then that of its noun, of the same image."""
     pair_images: list[int] = field(default_factory=list)
     """Which image each pair is of."""
     class_chances: list[np.ndarray] = field(default_factory=list)
@@ -46,11 +45,11 @@ class Evidence:
         """Return `(n, 4)` similarities of one group."""
         return np.asarray(self.rows[name], dtype=np.float64).reshape(-1, 4)
 
-    def pairs(self, name: Group, column: int) -> np.ndarray:
+    def pairs(self, column: int) -> np.ndarray:
         """Return `(n, 2)` similarities of phrases and their nouns."""
-        return self.group(name)[:, column].reshape(-1, 2)
+        return self.group("pair")[:, column].reshape(-1, 2)
 
-    def separation(self, name: Literal["noun", "phrase", "prompt"], column: int) -> float:
+    def separation(self, name: Literal["noun", "phrase"], column: int) -> float:
         """Return how well own words are told from foreign ones."""
         foreign: Group = f"other {name}"  # pyright: ignore[reportAssignmentType]
         return separation_of(self.group(name)[:, column], self.group(foreign)[:, column])
@@ -115,14 +114,14 @@ def _look(
     rng = np.random.default_rng(index)
     foreign = [noun for noun in nouns if noun not in prompts[index].text]
     foreign = [foreign[i] for i in rng.permutation(len(foreign))[:DISTRACTORS]]
-    twisted = [(phrase, _twist(phrase, prompts, index, rng)) for phrase in own]
+    twisted = [_twist(phrase, prompts, index, rng) for phrase in own]
     swapped = next((p.text for p in (*prompts[index + 1 :], *prompts[:index]) if p.text != prompts[index].text), None)
     texts: dict[tuple[Group, str], None] = {("prompt", prompts[index].text): None}
     for group, members in (
         ("noun", [phrase.noun for phrase in own]),
         ("phrase", [phrase.text for phrase in own]),
         ("other noun", foreign),
-        ("other phrase", [text for _, text in twisted if text]),
+        ("other phrase", [text for text in twisted if text]),
         ("other prompt", [swapped] if swapped else []),
     ):
         texts |= dict.fromkeys((group, text) for text in members)  # pyright: ignore[reportAssignmentType]
@@ -134,12 +133,9 @@ def _look(
         row = [*cosines[:, 0, column], *cosines[:, 1:, column].max(axis=1)]
         by_text[group, text] = row
         evidence.rows[group].append(row)
-    for phrase, wrong in twisted:
-        noun = by_text["noun", phrase.noun]
-        evidence.rows["pair"] += [by_text["phrase", phrase.text], noun]
+    for phrase in own:
+        evidence.rows["pair"] += [by_text["phrase", phrase.text], by_text["noun", phrase.noun]]
         evidence.pair_images.append(index)
-        if wrong:
-            evidence.rows["wrong pair"] += [by_text["other phrase", wrong], noun]
     evidence.prompt_hashes.append(content_hash(prompts[index].text))
 
 

@@ -22,14 +22,7 @@ class Gates:
 
 
 def set_gates(signs: Mapping[str, np.ndarray], total: float) -> Gates:
-    """Open all gates as far as a total share of false alarms allows.
-
-    Starting from limits that no good image is past, the gate that fewest images are past is opened by one image after
-    the other. An image that is past two gates counts once, so that gates which see the same thing share their room.
-
-    `signs` hold by gate one value per good image; low is suspicious, infinite where a gate has nothing to judge. A
-    gate with nothing to judge in any image gets no limit.
-    """
+    """Open all gates as far as a total share of false alarms allows; low is suspicious, infinite nothing to judge."""
     signs = {name: values for name, values in signs.items() if np.isfinite(values).any()}
     limits, expected = _opened(signs, total)
     fold = np.arange(len(next(iter(signs.values())))) % FOLDS
@@ -53,6 +46,8 @@ def _opened(signs: Mapping[str, np.ndarray], total: float) -> tuple[dict[str, fl
         # A limit half-way between the k-th and the next value is passed by (k + 1/2) / (count + 1) on average.
         return (int(_past(signs, limits).sum()) + len(signs) / 2) / (count + 1)
 
+    # From limits that no good image is past, the gate that fewest are past is opened by one image after the other; an
+    # image past two gates counts once, so that gates which see the same thing share their room.
     level = dict.fromkeys(signs, 0)
     limits = {name: _between(values, 0) for name, values in ordered.items()}
     closed: set[str] = set()

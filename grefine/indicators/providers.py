@@ -18,7 +18,7 @@ from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibration import needs_repair
 from grefine.indicators.gates import enough_for, set_gates
 from grefine.indicators.heatmap import map_file, read_heatmap
-from grefine.indicators.map_networks import network_map, several_maps
+from grefine.indicators.map_networks import network_map
 from grefine.indicators.pq_map import PQMap
 from grefine.io.atomic import write_text
 from grefine.plugins import MAP_GROUPS, plugged_in
@@ -52,11 +52,7 @@ def _undrawn(*pictures: Sequence[Any]) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class Provider:
-    """A map of another package, in the convention of our own: values in 0..1, high is good.
-
-    One that was measured on good pictures is brought to a scale on which half is the edge of what those have. Several
-    together are the worst of them at every place, or their weighted mean.
-    """
+    """A map of another package, in 0..1, high is good, half the edge of what good pictures have; or several as one."""
 
     kind: str
     spec: MapSpec
@@ -73,10 +69,7 @@ class Provider:
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt] | None = None
     ) -> list[QualityMap] | list[AlignmentMap]:
-        """Return the maps of pictures; those of alignment get the prompts as texts and ask for a repair below half.
-
-        Beside AQ-Map what the others ask for is kept apart for the plan.
-        """
+        """Return the maps of pictures; those of alignment ask for a repair below half, apart from what AQ-Map asks."""
         texts = None if prompts is None else [prompt.text for prompt in prompts]
         note = f"'{self.spec.name}' drew the alignment map."
         if self.aq is None or prompts is None:
@@ -187,15 +180,10 @@ def map_files(kind: str) -> dict[str, Any]:
 
 
 def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncommercial: bool = False) -> MapSource:
-    """Return what `--quality-map SOURCE` or `--alignment-map SOURCE` means; `kind` is "quality" or "alignment".
-
-    A source is the name of a provider that is installed, or a folder of maps; for quality also a network, as
-    `network_map` reads it. Or several with commas between them, or in a YAML file, with "pq" for PQ-Map and "aq" for
-    AQ-Map: the worst counts, or with weights, as in "pq*0.7,hands*0.3", their mean.
-    """
+    """Return what `--quality-map SOURCE` or `--alignment-map SOURCE` means; `kind` is "quality" or "alignment"."""
     if Path(source).is_dir() and str(source) not in map_files(kind):
         return MapFolder(kind, Path(source))
-    parts = several_maps(str(source))
+    parts = [part.strip() for part in str(source).split(",")]
     if len(parts) == 1:
         return _open_provider(kind, parts[0], device, allow_noncommercial)
     split = [part.rpartition("*") if _is_number(part.rpartition("*")[2]) else (part, "", "") for part in parts]
@@ -260,10 +248,7 @@ def measure_provider(
     device: str = "cpu",
     allow_noncommercial: bool = False,
 ) -> tuple[Edge, Path]:
-    """Measure how bad a provider finds good pictures, and keep it: what it finds no worse elsewhere is not believed.
-
-    The pictures may stream. Of a share of `false_alarms` of them the map may still find something.
-    """
+    """Measure how bad a provider finds good pictures, which may stream: no worse elsewhere is not believed then."""
     provider = _open_provider(kind, name, device, allow_noncommercial)
     texts = repeat(None) if prompts is None else ([prompt] for prompt in prompts)
     found = [spot_quality(provider.values([image], text)[0]) for image, text in zip(images, texts, strict=False)]

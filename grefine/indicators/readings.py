@@ -3,11 +3,12 @@
 docs/method_maps.md and docs/method_refine.md say what stands behind each.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from grefine.config import changed
+from grefine.config import build, changed
 from grefine.errors import ConfigError, nearest
 from grefine.indicators.calibration import BOUNDS, Calibration, MapMode, PhraseScore, PMode, Redundant, Scale
 from grefine.types import Attention, FeatureNorm
@@ -77,6 +78,11 @@ class Readings:
     additions: Literal["ours", "none"] = "ours"
     """Protecting what is met, filling what is missing, matching colours, naming the phrase first, and sparing what was
     good from stage 2; or nothing that the paper does not have."""
+
+    @classmethod
+    def read(cls, given: "Readings | Mapping[str, Any] | None") -> "Readings":
+        """Read what a caller gave; a dictionary has some of the keys."""
+        return given if isinstance(given, Readings) else build(cls, dict(given or {}), "readings")
 
     @classmethod
     @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Texts for AQ-Map: split once, encoded once, remembered by their words."""
+"""Texts for AQ-Map, encoded once and remembered by their words, and how features of images meet those of texts."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from grefine.errors import ConfigError
 from grefine.models.clip_surgery import ClipSurgery
+from grefine.types import FeatureNorm
 
 REMEMBERED = 8192
 """Texts kept before the oldest are dropped."""
@@ -28,10 +28,8 @@ def fingerprint(*modules: nn.Module) -> tuple[object, ...]:
 class TextFeatures:
     """Normalised text features of a CLIP, cached by text."""
 
-    def __init__(self, clip: ClipSurgery, tokenizer: Any, templates: Sequence[str] = ("{}",)) -> None:
-        if not templates or any("{}" not in template for template in templates):
-            raise ConfigError(f"templates must be sentences with a place '{{}}' for the text, not {templates!r}.")
-        self.clip, self.tokenizer, self.templates = clip, tokenizer, tuple(templates)
+    def __init__(self, clip: ClipSurgery, tokenizer: Any) -> None:
+        self.clip, self.tokenizer = clip, tokenizer
         self._cache: dict[str, Tensor] = {}
         self._key: object = None
         self._steady = 0
@@ -77,11 +75,33 @@ class TextFeatures:
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Return `(M, D)` features of length one, encoded anew, with gradients where these are wanted."""
-        total, end, most = torch.zeros(()), self.clip.eos_token_id, self.clip.context_length
-        for template in self.templates:
-            rows = [self.tokens(template.replace("{}", text)) for text in texts]
-            rows = [row if len(row) <= most else [*row[: most - 1], end] for row in rows]
-            length = max(map(len, rows))
-            ids = torch.tensor([row + [end] * (length - len(row)) for row in rows])
-            total = total + F.normalize(self.clip(ids=ids.to(self.clip.device)).float(), dim=-1)
-        return F.normalize(total, dim=-1)
+        end, most = self.clip.eos_token_id, self.clip.context_length
+        rows = [self.tokens(text) for text in texts]
+        rows = [row if len(row) <= most else [*row[: most - 1], end] for row in rows]
+        length = max(map(len, rows))
+        ids = torch.tensor([row + [end] * (length - len(row)) for row in rows])
+        features = F.normalize(self.clip(ids=ids.to(self.clip.device)).float(), dim=-1)
+        return F.normalize(features, dim=-1)  # again, for the last bit, on which stored hashes of maps stand
+
+
+def normalise_features(features: Tensor, how: FeatureNorm) -> Tensor:
+    """Divide `(B, 1 + N, D)` features by their norm over the tokens of each channel, or the channels of each token."""
+    dim = 1 if how == "token" else -1
+    return features / features.norm(dim=dim, keepdim=True).clamp_min(1e-12)
+
+
+def factor_logits(features: Tensor, prompts: Tensor, feature_norm: FeatureNorm) -> Tensor:
+    """Return `(B, 1 + N, 4, 2)` logits of features against the `(4, 2, D)` prompts, good before bad. (Eq. 3)"""
+    return torch.einsum("bnd,fsd->bnfs", normalise_features(features, feature_norm), prompts)
+
+
+def plain(features: Tensor, texts: Tensor) -> Tensor:
+    """Return `(B, 1 + N, M)` cosines of features and `(M, D)` texts."""
+    return F.normalize(features, dim=-1) @ F.normalize(texts, dim=-1).T
+
+
+def min_max(values: Tensor) -> Tensor:
+    """Stretch the last two dimensions to 0..1; a constant grid has no best place and becomes 0.5 everywhere."""
+    low, high = values.amin(dim=(-2, -1), keepdim=True), values.amax(dim=(-2, -1), keepdim=True)
+    spread = high - low
+    return torch.where(spread > 0, (values - low) / spread.clamp_min(torch.finfo(values.dtype).tiny), 0.5)

@@ -148,10 +148,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         attention: Attention = "usual",
         surgery_layers: int | None = None,
     ) -> Tensor:
-        """Encode pixels, token ids, or token embeddings with their end position: exactly one of the three.
-
-        Going through the module's call lets offloading hooks move it to its device first.
-        """
+        """Encode pixels, token ids or embeddings by the call itself, before which hooks move an offloaded module."""
         if (pixels is not None) + (ids is not None) + (embeddings is not None) != 1:
             raise ConfigError("Give exactly one of pixels, ids and embeddings.")
         if pixels is not None:
@@ -165,11 +162,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
     def encode_image(
         self, pixels: Tensor, attention: Attention = "usual", surgery_layers: int | None = None
     ) -> Tensor:
-        """Encode normalised `(B, 3, H, W)` pixels as `(B, 1 + N, D)` features, class token first, not normalised.
-
-        H and W are multiples of the patch size; other sides than the native one use interpolated positions. (Eq. 1)
-        Without `surgery_layers` as many of the last blocks as the configuration says run both streams.
-        """
+        """Encode normalised `(B, 3, H, W)` pixels as `(B, 1 + N, D)` features, class token first. (Eq. 1)"""
         layers = self.surgery_layers if surgery_layers is None else surgery_layers
         if not 1 <= layers <= len(self.clip.visual.transformer.resblocks):
             raise ConfigError(f"surgery_layers must be from 1 to the blocks that this CLIP has, not {layers}.")
@@ -203,10 +196,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         return self.encode_embeddings(self.clip.token_embedding(ids), ends)
 
     def encode_embeddings(self, embeddings: Tensor, eot: int | Tensor) -> Tensor:
-        """Encode token embeddings `(B, L, W)` as `(B, D)` features, read at position `eot` (one, or one per row).
-
-        The text tower is causal, so rows after the last `eot` are not computed.
-        """
+        """Encode token embeddings `(B, L, W)` as `(B, D)` features, read at position `eot` (one, or one per row)."""
         if embeddings.shape[1] > self.context_length:
             raise ConfigError(
                 f"A text of {embeddings.shape[1]} tokens exceeds this CLIP's {self.context_length}; truncate it."
@@ -222,10 +212,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, state: Mapping[str, Any], **options: Any) -> "ClipSurgery":
-        """Build from a state dict with OpenAI's (and open_clip's) names; the geometry is read from the shapes.
-
-        Heads are 64 wide, as in every published CLIP ViT; `options` override what is read.
-        """
+        """Build from a state dict with OpenAI's or open_clip's names; `options` override what its shapes tell."""
         tensors = weights_of(state)
         model = cls(**(geometry(tensors) | options))
         load_group(model.clip, tensors, "CLIP")

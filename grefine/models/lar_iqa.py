@@ -18,7 +18,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from grefine.errors import ConfigError, WeightsCorrupt, nearest
+from grefine.errors import ConfigError, WeightsCorrupt, in_words, nearest
 from grefine.models.mdiqa_blocks import imagenet, pad_to
 from grefine.models.reference import load_reference, rename
 
@@ -81,10 +81,7 @@ _CONVERSIONS = {"RGB": lambda rgb: rgb, "HSV": _hsv, "LAB": _lab, "YUV": _yuv}
 
 
 class KANLayer(nn.Module):
-    """Sum a base term and a learned spline per input.
-
-    y_o = sum_i base[o, i] silu(x_i) + sum_ij spline[o, i, j] scaler[o, i] B_j(x_i)
-    """
+    """Sum a base term and a learned spline per input: y = base silu(x) + spline scaler B(x)."""
 
     grid: Tensor
 
@@ -113,10 +110,7 @@ class KANLayer(nn.Module):
 
 
 def bspline_bases(x: Tensor, grid: Tensor, order: int) -> Tensor:
-    """Evaluate all B-splines of `order` by the Cox-de Boor recursion.
-
-    Intervals are closed on the left and open on the right; beyond the outer knots every basis is zero.
-    """
+    """Evaluate all B-splines of `order` by the Cox-de Boor recursion, zero beyond the outer knots."""
     x = x[..., None]
     bases = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
     for k in range(1, order + 1):
@@ -247,10 +241,8 @@ class LARBranch(nn.Module):
             branch.encoder.load_state_dict(load_file(folder / "model.safetensors"))
             branch.heads.load_state_dict(load_file(folder / "heads" / "model.safetensors"))
         except (KeyError, OSError, ValueError, RuntimeError) as error:
-            first = (str(error).strip().splitlines() or [""])[0]
-            raise WeightsCorrupt(
-                f"'{folder}' holds no branch of LAR-IQA ({first}): `grefine train lar-iqa` makes one."
-            ) from error
+            said = f"'{folder}' holds no branch of LAR-IQA ({in_words(error)}): `grefine train lar-iqa` makes one."
+            raise WeightsCorrupt(said) from error
         return branch.eval()
 
     def views(self, image: Image.Image, color_space: str | None = None, crop_size: int | None = None) -> tuple[Tensor]:

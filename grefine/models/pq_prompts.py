@@ -104,11 +104,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, state: Mapping[str, Any]) -> "PQPrompts":
-        """Build from the published embeddings.
-
-        They are flat (`overall.ctx`, ..., `token_prefix`, `token_suffix`), or one published file's content per factor
-        (`{"overall": {"params": {"prompt_learner.ctx": ...}}, ...}`).
-        """
+        """Build from the published embeddings, flat or the content of one published file per factor."""
         flat: dict[str, Any] = {}
         for key, value in state.items():
             if isinstance(value, Mapping):  # whatever stands around the names in one published file

@@ -51,10 +51,7 @@ class Rectifier(ModelMixin, ConfigMixin):
         self.use_alpha, self.use_beta = use_alpha, use_beta
 
     def forward(self, features: Tensor, q: Tensor) -> RectifierOutput:
-        """Correct the frozen judge's scores q `(B,)` (Eq. 3).
-
-        Features are `(B, tokens, width)`, averaged over tokens after the MLP; `(B, width)` counts as one token.
-        """
+        """Correct the frozen judge's scores q `(B,)` by features `(B, tokens, width)` or `(B, width)`. (Eq. 3)"""
         width = self.config["width"]
         if features.ndim == 2:
             features = features[:, None]

@@ -1,13 +1,12 @@
 """Judges as components of pipelines: in a folder that `save_pretrained` wrote, or in memory."""
 
 import json
-import re
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
+from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, in_words
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.registry import JudgeFile, judge_files
 
@@ -19,9 +18,7 @@ def pipeline_judges(pipe: Any, steered: Collection[str] = ()) -> list[Scorer]:
 
 
 def pipeline_judge(pipe: Any, file: JudgeFile, guard: bool = False) -> Scorer | None:
-    """Return one judge around the component that a loaded pipeline holds, `guard` with the values alone that the guard
-    asks for; None where it holds none.
-    """
+    """Return one judge around the component that a loaded pipeline holds, or as the `guard` asks it; or None."""
     name = file.SPEC.component
     model = getattr(pipe, name, None) if name else None
     if model is None:
@@ -86,11 +83,8 @@ def load_component(kind: Any, folder: Path, device: str) -> Any:
     except WeightsCorrupt:
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
         # Of another geometry the loader's complaint comes with advice that does not help.
-        shapes = re.search(r"(\S+) expected shape torch\.Size\((\[.*?\])\), but got torch\.Size\((\[.*?\])\)", reason)
-        if shapes:
-            reason = f"its config.json asks for {shapes[1]} of shape {shapes[2]}, but its weights have {shapes[3]}."
+        reason = "its weights have other shapes than its config.json." if "shape" in str(error) else in_words(error)
         raise WeightsCorrupt(f"'{folder}' cannot be loaded as {kind.__name__}: {reason}") from error
 
 

@@ -58,11 +58,7 @@ FIDELITY: dict[str, tuple[MetricSpec, Callable[[np.ndarray, np.ndarray], float]]
 
 
 def compare(name: str, image: Image.Image, reference: Image.Image) -> float:
-    """Return measure `name` of `image` against its input.
-
-    An image of another size is first brought to the input's size (Lanczos): how an upscaler changed the picture, not
-    how many pixels it has.
-    """
+    """Return measure `name` of `image` against its input, to whose size it is first brought (Lanczos)."""
     if name not in FIDELITY:
         raise ImageError(f"'{name}' is no measure of change: use one of {', '.join(FIDELITY)}.")
     if image.size != reference.size:

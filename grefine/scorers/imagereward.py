@@ -7,8 +7,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grefine.scorers.checkpoint import State, bare, only
 from grefine.scorers.component import load_component, tokenizer_beside
+from grefine.scorers.convert import State, bare, only
 from grefine.scorers.protocol import NetworkJudge, tokens
 from grefine.types import MetricSpec
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import ConfigError
-from grefine.scorers.checkpoint import State, bare, only
 from grefine.scorers.component import load_component
+from grefine.scorers.convert import State, bare, only
 from grefine.scorers.protocol import CHUNK, NetworkJudge
 from grefine.types import MetricSpec
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.checkpoint import State, first_entry, inside
 from grefine.scorers.component import load_component
+from grefine.scorers.convert import State, first_entry, inside
 from grefine.scorers.protocol import NetworkJudge, to_tensor
 from grefine.types import MetricSpec
 

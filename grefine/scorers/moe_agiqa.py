@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.checkpoint import State, first_entry
 from grefine.scorers.component import load_component, tokenizer_beside
+from grefine.scorers.convert import State, first_entry
 from grefine.scorers.protocol import CHUNK, Images, Prompts, check_images, check_prompts, in_groups, tokens, unbatch
 from grefine.types import MetricSpec, Scores
 
@@ -36,10 +36,7 @@ SPEC = MetricSpec(
 
 
 class MoEAGIQAScorer:
-    """Score by MoE-AGIQA: `moe_agiqa.quality` and whatever else the model rates.
-
-    All distinct crops of an image go through the network at once; its prompt is encoded once.
-    """
+    """Score by MoE-AGIQA: `moe_agiqa.quality` and whatever else the model rates."""
 
     spec = SPEC
 

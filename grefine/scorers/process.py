@@ -202,19 +202,13 @@ class _Died(Exception):
     """The process ended."""
 
 
-def open_process(text: str) -> Child:
-    """Return the judge behind `process:` and this text, PYTHON,SCRIPT or FILE.yaml, started."""
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) == 1 and parts[0].endswith((".yaml", ".yml")):
-        config = load_config(parts[0], ProcessConfig)
-        folder = Path(parts[0]).parent
-        beside = tuple(str(folder / part) if (folder / part).is_file() else part for part in config.command)
-        return Child(replace(config, command=beside))
-    if len(parts) != 2 or not all(parts):
-        raise ConfigError(
-            f"A judge in a process is named process:PYTHON,SCRIPT or process:FILE.yaml, not 'process:{text}'."
-        )
-    return Child(ProcessConfig(tuple(parts)))
+def open_process(file: str) -> Child:
+    """Return the judge behind `process:FILE.yaml`, started."""
+    if not file.endswith((".yaml", ".yml")):
+        raise ConfigError(f"A judge in a process is named process:FILE.yaml, not 'process:{file}'.")
+    config, folder = load_config(file, ProcessConfig), Path(file).parent
+    beside = tuple(str(folder / part) if (folder / part).is_file() else part for part in config.command)
+    return Child(replace(config, command=beside))
 
 
 def _short(text: str) -> str:

@@ -199,20 +199,12 @@ def check_prompts(prompts: Sequence[str] | None, count: int, metric: str, requir
     """Return the prompts, one per image; an image-only metric ignores what it is given."""
     if not required:
         return [""] * count
-    if prompts is None:
-        raise PromptError(f"{metric} compares an image with its prompt: give one prompt per image.")
-    if isinstance(prompts, str):
-        raise PromptError(f"{metric} takes a list of prompts, not one text: put it in [ ].")
-    if len(prompts) != count:
-        raise PromptError(
-            f"{metric} was given {count} images and {len(prompts)} prompts; it needs one prompt per image."
-        )
+    if prompts is None or isinstance(prompts, str) or len(prompts) != count:
+        given = "none" if prompts is None else "one text" if isinstance(prompts, str) else len(prompts)
+        raise PromptError(f"{metric} needs a list of one prompt per image: {count} images were given, and {given}.")
     for index, prompt in enumerate(prompts):
         if not isinstance(prompt, str) or not prompt.strip():
-            raise PromptError(
-                f"{metric}: the prompt of image {index} is empty; leave the image out or score it with a metric that "
-                "needs no prompt."
-            )
+            raise PromptError(f"{metric}: the prompt of image {index} is empty; leave the image or the metric out.")
     return list(prompts)
 
 
@@ -233,8 +225,7 @@ def _as_rgb(image: Any, name: str) -> Image.Image:
     if values.dtype != torch.uint8:
         low, high = values.float().amin().item(), values.float().amax().item()
         if not (low >= -1e-3 and high <= 1 + 1e-3):  # written so that NaN fails as well
-            hint = "divide it by 255" if high > 2 else "bring it to that range first"
-            raise ImageError(f"{name} takes values in 0..1, but this image spans {low:.3g}..{high:.3g}; {hint}.")
+            raise ImageError(f"{name} spans {low:.3g}..{high:.3g}; bring it to 0..1, or give 8 bits as uint8.")
         values = (values.float() * 255).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).numpy())
 

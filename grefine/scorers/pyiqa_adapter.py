@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from PIL import Image
 
-from grefine.errors import MetricUnavailable
+from grefine.errors import MetricUnavailable, in_words
 from grefine.scorers.protocol import Formula, to_tensor
 from grefine.types import MetricSpec
 
@@ -57,9 +57,8 @@ def load(spec: MetricSpec, path: Path | None, device: str) -> Formula:
         name = "topiq_nr" if spec.name == "topiq" else spec.name
         metric = pyiqa.create_metric(name, device=torch.device(device))
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MetricUnavailable(
-            f"pyiqa cannot build {spec.name}: {first[:200]}. It needs the network once, for its weights."
+            f"pyiqa cannot build {spec.name}: {in_words(error)[:200]}. It needs the network once, for its weights."
         ) from error
 
     def score(picture: Image.Image) -> float:

@@ -80,10 +80,7 @@ def metric_specs(only: str | None = None) -> list[MetricSpec]:
 
 
 def find_metric(name: str) -> str | None:
-    """Return a metric's own name for any spelling of case and hyphens; None for anything that is no metric.
-
-    A judge in a process of its own is started when it is named for the first time.
-    """
+    """Return a metric's own name for any spelling of case and hyphens, or None; a judge in a process is started."""
     text = name.strip()
     if text.startswith(PROCESS):
         if text not in _processes:
@@ -111,15 +108,8 @@ def known_metric(name: str) -> str:
 
 
 def split_names(text: str) -> list[str]:
-    """Split metrics with commas between them; the comma of `process:PYTHON,SCRIPT` divides nothing."""
-    found: list[str] = []
-    for part in (part.strip() for part in text.split(",") if part.strip()):
-        last = found[-1] if found else ""
-        if last.startswith(PROCESS) and "," not in last and not last.endswith((".yaml", ".yml")):
-            found[-1] = f"{last},{part}"
-        else:
-            found.append(part)
-    return found
+    """Split names with commas between them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def split_value(text: str) -> tuple[str, str]:
