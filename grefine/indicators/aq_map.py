@@ -17,11 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
-from grefine.indicators.arrangement import LEAVES, misplaced, too_few
 from grefine.indicators.calibration import Calibration, Scale, check_belongs
 from grefine.indicators.components import load_clip, load_tokenizer, stored_calibration
 from grefine.indicators.defects import (
     BACKGROUND,
+    LEAVES,
     OPEN,
     THING,
     alignment_score,
@@ -30,7 +30,9 @@ from grefine.indicators.defects import (
     depends_on,
     find_defect,
     hang_together,
+    misplaced,
     region_phrase,
+    too_few,
 )
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
 from grefine.indicators.grids import GridMap, GridPhraseAlignment

@@ -92,11 +92,8 @@ def encode_images(
 
 
 def _check(clip: ClipSurgery, images: Sequence[Image.Image], side: int | None, tiles: int) -> None:
-    if isinstance(images, Image.Image) or not images:
-        raise ImageError("Expected a non-empty list of PIL images.")
-    for image in images:
-        if not isinstance(image, Image.Image):
-            raise ImageError(f"Expected PIL images, got {type(image).__name__}; use PIL.Image.fromarray for arrays.")
+    if isinstance(images, Image.Image) or not images or not all(isinstance(one, Image.Image) for one in images):
+        raise ImageError("Expected a non-empty list of PIL images; PIL.Image.fromarray makes them of arrays.")
     if side is not None and (side < clip.patch or side % clip.patch):
         raise ConfigError(f"side must be a multiple of this CLIP's patch size {clip.patch}, not {side}.")
     if tiles < 1:

@@ -76,14 +76,8 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         image_std: Sequence[float] = CLIP_STD,
     ) -> None:
         super().__init__()
-        if image_size % patch_size:
-            raise ConfigError(f"image_size {image_size} must be a multiple of patch_size {patch_size}.")
         if vision_width % vision_heads:
             raise ConfigError(f"vision_width {vision_width} must be a multiple of vision_heads {vision_heads}.")
-        if not 0 < surgery_layers <= vision_layers:
-            raise ConfigError(
-                f"surgery_layers must lie in 1..{vision_layers} (the vision tower's blocks), not {surgery_layers}."
-            )
         if stem not in ("patch", "conv"):
             raise ConfigError(f"stem must be 'patch' or 'conv', not {stem!r}.")
         visual = VisionTower(embed_dim, image_size, patch_size, vision_width, vision_layers, vision_heads, quick_gelu)

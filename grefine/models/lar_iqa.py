@@ -159,8 +159,6 @@ class LARIQA(ModelMixin, ConfigMixin):
 
         if branch_head not in ("mlp", "kan"):
             raise ConfigError(f"branch_head must be mlp or kan, not '{branch_head}'.")
-        if color_space not in COLOR_SPACES:
-            raise ConfigError(f"color_space must be one of {', '.join(COLOR_SPACES)}, not '{color_space}'.")
         options = {"num_classes": features, **(encoder_options or {})}
         self.authentic = timm.create_model(encoder, pretrained=False, **options)
         self.synthetic = timm.create_model(encoder, pretrained=False, **options)

@@ -174,15 +174,9 @@ class MDIQA(ModelMixin, ConfigMixin):
             raise ImageError(f"MDIQA needs at least {minimum} pixels a side, not {width}x{height}; enlarge the image.")
         if resize is None or min(height, width) == resize:
             return image
-        return resize_shorter(image, resize)
-
-
-def resize_shorter(image: Tensor, side: int) -> Tensor:
-    """Bring the shorter side of `(B, 3, H, W)` to `side`, antialiased and differentiable."""
-    height, width = image.shape[-2:]
-    scale = side / min(height, width)
-    size = (max(side, round(height * scale)), max(side, round(width * scale)))
-    return nn.functional.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+        scale = resize / min(height, width)
+        size = (max(resize, round(height * scale)), max(resize, round(width * scale)))
+        return nn.functional.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def known_dimensions(names: Iterable[str]) -> tuple[str, ...]:

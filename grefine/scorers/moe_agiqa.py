@@ -1,22 +1,15 @@
 """MoE-AGIQA: quality of a generated picture under its prompt, by a mixture of experts over seeded crops."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
 from grefine.scorers.component import load_component, tokenizer_beside
 from grefine.scorers.convert import State, first_entry
 from grefine.scorers.protocol import CHUNK, Images, Prompts, check_images, check_prompts, in_groups, tokens, unbatch
 from grefine.types import MetricSpec, Scores
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from grefine.models.moe_agiqa import MoEAGIQA
 
 SPEC = MetricSpec(
     name="moe_agiqa",
@@ -40,7 +33,7 @@ class MoEAGIQAScorer:
 
     spec = SPEC
 
-    def __init__(self, model: MoEAGIQA, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.values = tuple(f"moe_agiqa.{name}" for name in model.config["outputs"])
 
@@ -78,7 +71,7 @@ def load(path: Path, device: str) -> MoEAGIQAScorer:
 wrap = MoEAGIQAScorer
 
 
-def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MoEAGIQA:
+def convert(states: Mapping[Path, State], options: dict[str, Any]) -> Any:
     """Put the published files together: the training result, its ViT, and for version 2 the pre-trained prior."""
     from grefine.models.moe_agiqa import MoEAGIQA
 

@@ -47,6 +47,8 @@ def value_names(scorer: Scorer) -> tuple[str, ...]:
     return tuple(getattr(scorer, "values", ())) or (scorer.spec.name,)
 
 
+Columns = dict[str, Any]
+"""Values of a batch by name, a tensor `(B,)` each."""
 AnyJudge = Scorer | Callable[..., Sequence[Any]]
 """A scorer, or any function of images (and prompts) that returns a number, or numbers by name, for each image."""
 
@@ -132,8 +134,8 @@ class NetworkJudge:
         """Return what pictures that go through the network together have in common."""
         return ()
 
-    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return values `(B,)` by name."""
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Columns:
+        """Rate pictures under their texts."""
         raise NotImplementedError
 
 
@@ -175,7 +177,7 @@ def groups(keys: Sequence[Any], chunk: int, size: Callable[[Any], int] = lambda 
             yield rows[start : start + step]
 
 
-def unbatch(values: dict[str, Tensor]) -> list[Scores]:
+def unbatch(values: Columns) -> list[Scores]:
     """Turn columns `(B,)` into one record per image."""
     columns = {name: column.float().tolist() for name, column in values.items()}
     return [Scores(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]

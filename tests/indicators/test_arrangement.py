@@ -3,7 +3,7 @@
 import pytest
 
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.arrangement import relations_of
+from grefine.indicators.defects import relations_of
 from grefine.text.parse import parse
 from lab.bench.cases import misaligned_cases, pictures_of
 

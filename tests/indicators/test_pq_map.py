@@ -156,7 +156,7 @@ def test_wrong_images(pq):
         pq([])
     with pytest.raises(ImageError, match="non-empty list"):
         pq(IMAGES[0])
-    with pytest.raises(ImageError, match="ndarray; use PIL.Image.fromarray"):
+    with pytest.raises(ImageError, match="PIL.Image.fromarray"):
         pq([np.zeros((8, 8, 3), np.uint8)])
     with pytest.raises(ImageError, match="without pixels"):
         pq([Image.new("RGB", (0, 5))])
