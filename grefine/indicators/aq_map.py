@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators.calibration import Calibration, Scale, check_belongs
-from grefine.indicators.components import load_clip, load_tokenizer, stored_calibration
 from grefine.indicators.defects import (
     BACKGROUND,
     LEAVES,
@@ -54,7 +52,7 @@ class AQMap:
 
     Args:
         clip: the CLIP with value-value attention.
-        tokenizer: its tokenizer, transformers' or open_clip's.
+        tokenizer: its tokenizer, of transformers.
         calibration: as `grefine calibrate` writes it, or a dictionary with some of its keys; None uses guesses, and
             the result says so.
         readings: how the paper's open places are read, a `Readings` or a dictionary with some of its keys.
@@ -89,12 +87,6 @@ class AQMap:
         other = copy(self)
         other.asker = asker
         return other
-
-    @classmethod
-    def from_pretrained(cls, pipeline: str | Path, *, readings: Readings | Mapping[str, Any] | None = None) -> AQMap:
-        """Load only what AQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
-        calibration = stored_calibration(pipeline)
-        return cls(load_clip(pipeline), load_tokenizer(pipeline), calibration=calibration, readings=readings)
 
     def encode(self, images: Sequence[Image.Image]) -> Encoding:
         """Look at the images once; PQ-Map can read the same encoding."""

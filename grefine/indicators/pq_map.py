@@ -5,7 +5,6 @@ G-Refine (arXiv:2404.18343), Eq. 1-3, and the procedure its authors released (`m
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.indicators.calibration import Calibration, MapMode, PMode, check_belongs
-from grefine.indicators.components import load_clip, load_prompts, stored_calibration
 from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
 from grefine.indicators.grids import GridMap
 from grefine.indicators.readings import Readings
@@ -92,12 +90,6 @@ class PQMap:
             PQPrompts.from_reference(groups["prompts"]),
             readings={"map_mode": "released", "feature_norm": "token", **(readings or {})},
         )
-
-    @classmethod
-    def from_pretrained(cls, pipeline: str | Path, *, readings: Readings | Mapping[str, Any] | None = None) -> "PQMap":
-        """Load only what PQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
-        calibration = stored_calibration(pipeline)
-        return cls(load_clip(pipeline), load_prompts(pipeline), calibration=calibration, readings=readings)
 
     def encode(self, images: Sequence[Image.Image]) -> Encoding:
         """Look at the images once; AQ-Map can read the same encoding."""

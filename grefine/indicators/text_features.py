@@ -68,8 +68,6 @@ class TextFeatures:
 
     def tokens(self, text: str) -> list[int]:
         """Return all token ids of a text, start and end included, however long."""
-        if hasattr(self.tokenizer, "sot_token_id"):
-            return [self.tokenizer.sot_token_id, *self.tokenizer.encode(text), self.tokenizer.eot_token_id]
         ids = list(self.tokenizer(text, truncation=False, verbose=False)["input_ids"])
         return ids if ids and ids[-1] == self.clip.eos_token_id else [*ids, self.clip.eos_token_id]
 

@@ -17,8 +17,8 @@ from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibrate import _levels, _scale, calibrate, weights_digest
 from grefine.indicators.calibration import ALPHA, BOUNDS, Calibration, needs_repair, worst_quality
-from grefine.indicators.components import read_calibration, store_calibration
 from grefine.indicators.evidence import separation_of
+from grefine.indicators.load import read_calibration, store_calibration
 from grefine.indicators.pq_map import PQMap, cask
 from grefine.indicators.selfcheck import paste_noise, selfcheck
 from grefine.types import AlignmentMap, PhraseAlignment, QualityMap

@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError, PromptError, WeightsMissing, WorldMismatch
-from grefine.indicators.components import stored_calibration
-from grefine.indicators.load import load_maps
+from grefine.indicators.load import load_maps, stored_calibration
 from grefine.pipeline import GRefinePipeline
 from lab.world.pictures import pictures_with_captions
 

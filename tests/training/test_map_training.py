@@ -18,8 +18,7 @@ from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibrate import weights_digest
 from grefine.indicators.calibration import Calibration
-from grefine.indicators.components import load_clip, load_prompts, load_tokenizer
-from grefine.indicators.load import load_maps
+from grefine.indicators.load import load_clip, load_maps, load_prompts, load_tokenizer
 from grefine.indicators.pq_map import PQMap
 from grefine.indicators.text_features import TextFeatures, normalise_features
 from grefine.models.clip_surgery import ClipSurgery
