@@ -1,10 +1,10 @@
 """Maps from outside by name: other packages draw them, or a folder holds one for every picture."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from grefine.types import AlignmentMap, Beside, MapSpec, ParsedPrompt, QualityMa
 
 OWN = {"quality": "pq", "alignment": "aq"}
 """What our maps are called among several."""
+WEIGHED = re.compile(r"(.*)\*\s*(\d+\.?\d*|\.\d+)")
+"""A map with its weight, among several."""
 SPOT = 0.002
 """Share of the pixels that may lie beyond the edge: a smaller place is not repaired either (`min_region_area`)."""
 
@@ -186,11 +188,11 @@ def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncom
     parts = [part.strip() for part in str(source).split(",")]
     if len(parts) == 1:
         return _open_provider(kind, parts[0], device, allow_noncommercial)
-    split = [part.rpartition("*") if _is_number(part.rpartition("*")[2]) else (part, "", "") for part in parts]
-    weights = tuple(float(weight) for _, star, weight in split if star)
-    if weights and (len(weights) < len(parts) or min(weights) <= 0 or not sum(weights) < inf):
+    split = [WEIGHED.fullmatch(part) or (part, part, "") for part in parts]
+    weights = tuple(float(one[2]) for one in split if one[2])
+    if weights and (len(weights) < len(parts) or min(weights) <= 0):
         raise ConfigError(f"--{kind}-map: in '{source}' every map needs a weight above 0, or none has one.")
-    opened = tuple(_open_provider(kind, name.strip(), device, allow_noncommercial, True) for name, _, _ in split)
+    opened = tuple(_open_provider(kind, one[1].strip(), device, allow_noncommercial, True) for one in split)
     names = [part.spec.name for part in opened]
     if names.count(OWN[kind]) > 1 or set(names) == {OWN[kind]}:
         raise ConfigError(f"--{kind}-map: in '{source}' {OWN[kind]} stands once, beside others.")
@@ -263,14 +265,6 @@ def measure_provider(
     file = edge_file(kind, provider.spec)
     write_text(file, json.dumps(asdict(edge), indent=1) + "\n")
     return edge, file
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def open_sources(

@@ -118,8 +118,6 @@ class ClipSurgery(ModelMixin, ConfigMixin):
     def preprocess_pil(self, images: Sequence[Image.Image], side: int | None = None) -> Tensor:
         """Squash PIL images of any sizes with PIL's bicubic filter, as the released PQ-Map does, and normalise."""
         side = side or self.side
-        if not images:
-            raise ImageError("Expected at least one image, got an empty list.")
         rows = []
         for image in images:
             if 0 in image.size:
@@ -143,14 +141,12 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         surgery_layers: int | None = None,
     ) -> Tensor:
         """Encode pixels, token ids or embeddings by the call itself, before which hooks move an offloaded module."""
-        if (pixels is not None) + (ids is not None) + (embeddings is not None) != 1:
-            raise ConfigError("Give exactly one of pixels, ids and embeddings.")
         if pixels is not None:
             return self.encode_image(pixels, attention, surgery_layers)
         if ids is not None:
             return self.encode_text(ids)
         if embeddings is None or eot is None:
-            raise ConfigError("Token embeddings need `eot`, the position of their end-of-text token.")
+            raise ConfigError("Give pixels, ids, or embeddings with `eot`, the position of their end of text.")
         return self.encode_embeddings(embeddings, eot)
 
     def encode_image(

@@ -15,7 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import Tensor
 
-from grefine.errors import ConfigError, ImageError
+from grefine.errors import ConfigError
 from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD, geometry, weights_of
 from grefine.models.reference import load_group
 
@@ -133,12 +133,6 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         self, windows: Tensor, features: Features | None = None, text: Tensor | None = None
     ) -> FiveLevelOutput:
         """Judge windows `(B, windows, 3, 224, 224)` in 0..1; `text` is what `text_features` returned."""
-        side = self.config["image_size"]
-        if windows.ndim != 5 or windows.shape[2] != 3 or windows.shape[-2:] != (side, side) or not windows.shape[1]:
-            raise ImageError(
-                f"Expected windows of shape (B, windows, 3, {side}, {side}), not {tuple(windows.shape)}; "
-                "`read_windows` cuts them."
-            )
         count = windows.shape[:2]
         pixels = windows.flatten(0, 1)
         if self.normalise:
@@ -174,8 +168,6 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         side = self.config["image_size"]
         if side != WINDOW:
             raise ConfigError(f"Pictures are judged in windows of {WINDOW}; this model takes {side}.")
-        if not images:
-            raise ImageError("No images to judge.")
         text = self.text_features()
         each = [self(self.read_windows(i)[None].to(self.device), features, text) for i in images]
         logits, probabilities, quality = (

@@ -157,12 +157,7 @@ class MDIQA(ModelMixin, ConfigMixin):
         local = self.fusion.local(list(known.features.values()), self.fusion.semantics(fitted))
         effective = weights.detach() if detach_weights else weights
         if weight_ratio is not None:
-            ratio = torch.as_tensor(weight_ratio, device=weights.device, dtype=weights.dtype)
-            if ratio.shape[-1] != len(DIMENSIONS):
-                raise ConfigError(
-                    f"weight_ratio has {ratio.shape[-1]} entries; MDIQA has {len(DIMENSIONS)} dimensions."
-                )
-            effective = effective * ratio
+            effective = effective * torch.as_tensor(weight_ratio, device=weights.device, dtype=weights.dtype)
         both = local + torch.stack(list(known.dimensions.values()), dim=-1)
         overall = self.fusion.local.overall(both * effective)[:, 0]
         return MDIQAOutput(known.dimensions, known.features, known.tokens, overall, weights, local)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,9 @@ def component_tokenizer(pipe: Any, name: str) -> Any:
     if vars(model).get("judge_tokenizer") is not None:
         return model.judge_tokenizer
     folder = str(_setting(model, "_name_or_path") or "")
-    if folder and (found := _kept_tokenizer(folder)) is not None:
-        return found
+    if folder and Path(folder).is_dir():
+        with suppress(WeightsMissing):
+            return tokenizer_beside(Path(folder))
     text = _setting(model, "text_config")
     vocabulary = _setting(model, "vocabulary") if text is None else text.vocab_size
     if pipe.clip_tokenizer is not None and len(pipe.clip_tokenizer) == vocabulary:
@@ -43,15 +45,6 @@ def component_tokenizer(pipe: Any, name: str) -> Any:
         f"The judge '{name}' has no tokenizer: set `pipe.{name}.judge_tokenizer` to the one that it was trained with, "
         f"put it into the folder '{name}/tokenizer' of the pipeline, or pass `scorers=[...]`."
     )
-
-
-@lru_cache(maxsize=8)
-def _kept_tokenizer(folder: str) -> Any:
-    """Return the tokenizer beside the weights in a folder, read once; None without one."""
-    try:
-        return tokenizer_beside(Path(folder)) if Path(folder).is_dir() else None
-    except WeightsMissing:
-        return None
 
 
 def save_judge_tokenizers(pipe: Any, folder: Path) -> None:
@@ -77,17 +70,16 @@ def load_component(kind: Any, folder: Path, device: str) -> Any:
         raise WeightsCorrupt(f"'{folder}' holds no config.json, so it is no {kind.__name__} folder; convert it first.")
     try:
         found = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
-        if found != kind.__name__:
-            raise WeightsCorrupt(f"'{folder}' holds a {found or 'foreign model'}, not a {kind.__name__}.")
-        return kind.from_pretrained(folder, torch_dtype=torch.float32).to(device).eval()
-    except WeightsCorrupt:
-        raise
+        if found == kind.__name__:
+            return kind.from_pretrained(folder, torch_dtype=torch.float32).to(device).eval()
     except (OSError, ValueError, RuntimeError) as error:
         # Of another geometry the loader's complaint comes with advice that does not help.
         reason = "its weights have other shapes than its config.json." if "shape" in str(error) else in_words(error)
         raise WeightsCorrupt(f"'{folder}' cannot be loaded as {kind.__name__}: {reason}") from error
+    raise WeightsCorrupt(f"'{folder}' holds a {found or 'foreign model'}, not a {kind.__name__}.")
 
 
+@lru_cache(maxsize=8)
 def tokenizer_beside(folder: Path) -> Any:
     """Load the tokenizer of a prompt-aware network: in its folder, or as `tokenizer` of the pipeline around it."""
     from transformers import AutoTokenizer, CLIPTokenizerFast
