@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from grefine.indicators.aq_map import AQMap
+from grefine.indicators.encoding import factor_logits, min_max
 from grefine.indicators.pq_map import PQMap, cask
-from grefine.indicators.text_features import factor_logits, min_max
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.types import ParsedPrompt, Phrase

@@ -32,10 +32,9 @@ from grefine.indicators.defects import (
     region_phrase,
     too_few,
 )
-from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
+from grefine.indicators.encoding import MOST_TILES, Encoding, TextFeatures, encode_images, plain
 from grefine.indicators.grids import GridMap, GridPhraseAlignment
 from grefine.indicators.readings import Readings
-from grefine.indicators.text_features import TextFeatures, plain
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.text.parse import parse
 from grefine.types import AlignmentMap, DefectKind, ParsedPrompt, Phrase

@@ -13,9 +13,17 @@ from PIL import Image
 
 from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap, Prompt, parsed_prompt
-from grefine.indicators.calibration import Calibration, PhraseScore, Redundant, Scale, backbone_of, worst_quality
+from grefine.indicators.calibration import (
+    Calibration,
+    PhraseScore,
+    Redundant,
+    Scale,
+    backbone_of,
+    enough_for,
+    set_gates,
+    worst_quality,
+)
 from grefine.indicators.evidence import ENOUGH_IMAGES, Evidence, gather
-from grefine.indicators.gates import enough_for, set_gates
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap, cask
 from grefine.io.content import content_hash

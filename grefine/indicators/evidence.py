@@ -12,9 +12,9 @@ from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
+from grefine.indicators.encoding import plain
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.text_features import plain
 from grefine.io.content import content_hash
 from grefine.types import ParsedPrompt, Phrase
 

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.indicators.calibration import Calibration, MapMode, PMode, check_belongs
-from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
+from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images, factor_logits, fingerprint, min_max
 from grefine.indicators.grids import GridMap
 from grefine.indicators.readings import Readings
-from grefine.indicators.text_features import factor_logits, fingerprint, min_max
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS, PQPrompts
 from grefine.types import FeatureNorm, QualityMap

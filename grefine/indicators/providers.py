@@ -15,8 +15,7 @@ from grefine.config import build
 from grefine.errors import ConfigError, ImageError, nearest
 from grefine.fetching import accepted_terms
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.calibration import needs_repair
-from grefine.indicators.gates import enough_for, set_gates
+from grefine.indicators.calibration import enough_for, needs_repair, set_gates
 from grefine.indicators.heatmap import map_file, read_heatmap
 from grefine.indicators.map_networks import network_map
 from grefine.indicators.pq_map import PQMap

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from grefine.indicators.aq_map import AQMap
+from grefine.indicators.encoding import plain
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.text_features import plain
 from grefine.text.parse import parse
 from grefine.types import AlignmentMap
 from lab.bench import intervals

@@ -13,9 +13,9 @@ from tiny_clip import clip, parsed, picture, tokenizer
 
 from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
+from grefine.indicators.encoding import TextFeatures, plain
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.text_features import TextFeatures, plain
 
 IMAGES = [picture(64, 64), picture(90, 50, 1), picture(64, 128, 2)]
 BALL = parsed(("a red ball", "ball", 0), ("on green grass", "grass", 0))

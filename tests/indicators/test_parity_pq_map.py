@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from golden_weights import golden_files, load_golden, reference_image, reference_state
 from PIL import Image
 
-from grefine.indicators.encoding import encode_images
+from grefine.indicators.encoding import encode_images, factor_logits, min_max, plain
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.text_features import factor_logits, min_max, plain
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS
 

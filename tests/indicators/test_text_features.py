@@ -8,7 +8,7 @@ from tiny_clip import clip, tokenizer
 
 from grefine.indicators import text_features
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.text_features import TextFeatures
+from grefine.indicators.encoding import TextFeatures
 
 
 def trained(model):

@@ -18,9 +18,9 @@ from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibrate import weights_digest
 from grefine.indicators.calibration import Calibration
+from grefine.indicators.encoding import TextFeatures, normalise_features
 from grefine.indicators.load import load_clip, load_maps, load_prompts, load_tokenizer
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.text_features import TextFeatures, normalise_features
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder
