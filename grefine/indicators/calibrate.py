@@ -83,10 +83,7 @@ def calibrate(
 ) -> Calibrated:
     """Measure a CLIP and its prompts on good images, which may stream; of both readings None takes the better one."""
     if pq.map_mode != "paper":
-        raise ConfigError(
-            f"map_mode {pq.map_mode!r} stretches every image's map by itself, so no threshold can hold for it: "
-            "calibrate with map_mode 'paper'."
-        )
+        raise ConfigError(f"No threshold holds for maps of map_mode {pq.map_mode!r}: calibrate with map_mode 'paper'.")
     for name, value, accepted in (("phrase_score", phrase_score, PLACES), ("redundant", redundant, COMPARED)):
         if value not in (None, *accepted):
             raise ConfigError(f"{name} must be one of {', '.join(accepted)}, not {value!r}.")

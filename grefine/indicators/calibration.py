@@ -124,9 +124,7 @@ def check_belongs(calibration: Calibration, clip: Any) -> None:
         then = calibration.made_from.get(what)
         if then is not None and then != now:
             raise ConfigError(
-                f"This calibration was measured with CLIP's {what} '{then}', but CLIP runs here with '{now}': its "
-                "thresholds mean nothing there. Load CLIP as it was (float32 is the default), or calibrate anew with "
-                "`grefine calibrate`."
+                f"This calibration is of CLIP's {what} '{then}', not '{now}': load that, or run `grefine calibrate`."
             )
 
 

@@ -76,10 +76,7 @@ def encode_images(
             ]
         )
         if not bool(torch.isfinite(features).all()):
-            raise ImageError(
-                f"CLIP in {clip.dtype} gave values that are not finite; run it in float32 or bfloat16 "
-                "(`clip.to(torch.float32)`), or check its weights."
-            )
+            raise ImageError(f"CLIP in {clip.dtype} gave values that are not finite: run it in float32.")
         return features
 
     sizes = tuple(image.size for image in images)

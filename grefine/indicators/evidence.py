@@ -59,14 +59,10 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
     """Look at every image once and at its words, own and foreign. Images stream; only numbers stay."""
     nouns = list(dict.fromkeys(phrase.noun for prompt in prompts for phrase in judged(prompt)))
     if len(prompts) < ENOUGH_IMAGES:
-        raise ConfigError(
-            f"Calibration needs at least {ENOUGH_IMAGES} good images with their prompts, got {len(prompts)}: its "
-            "thresholds are the outermost few percent of them."
-        )
+        raise ConfigError(f"Calibration needs at least {ENOUGH_IMAGES} good images with prompts, got {len(prompts)}.")
     if len(nouns) < ENOUGH_NOUNS:
         raise ConfigError(
-            f"The calibration prompts name too few different things ({', '.join(nouns) or 'none'}): at least "
-            f"{ENOUGH_NOUNS} are needed, so that every image can be asked for something it does not show."
+            f"The calibration prompts name too few different things ({', '.join(nouns)}): {ENOUGH_NOUNS} are needed."
         )
     evidence, source, done = Evidence(), iter(images), 0
     while batch := list(islice(source, pq.batch_size)):
@@ -86,9 +82,7 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
         raise PromptError(f"Calibration got {done} images for {len(prompts)} prompts: give one prompt per image.")
     different = len(set(evidence.image_hashes))
     if different < ENOUGH_IMAGES:
-        raise ConfigError(
-            f"Only {different} of the {done} calibration images are different; at least {ENOUGH_IMAGES} are needed."
-        )
+        raise ConfigError(f"Only {different} of the {done} calibration images are different: give {ENOUGH_IMAGES}.")
     return evidence
 
 

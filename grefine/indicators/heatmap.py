@@ -70,9 +70,7 @@ def read_heatmap(given: Heatmap, size: tuple[int, int]) -> np.ndarray:
                 with Image.open(path) as image:
                     given = image.copy()
         except (OSError, ValueError) as error:
-            raise ImageError(
-                f"Cannot read the heatmap '{path}': {error}. Give a .npy array or a grey image."
-            ) from error
+            raise ImageError(f"Cannot read the heatmap '{path}' as .npy or grey image: {error}") from error
     if isinstance(given, Image.Image):
         is_deep = given.mode.startswith("I")
         given = np.asarray(given if is_deep else given.convert("L"), np.float32) / (65535.0 if is_deep else 255.0)
@@ -109,9 +107,7 @@ def _spread(source: Any, images: Sequence[Image.Image], kind: str) -> Sequence[H
     elif isinstance(source, (str, Path, Image.Image)):
         source = [source]
     elif isinstance(source, Mapping) or not isinstance(source, Sequence):
-        raise ConfigError(
-            f"A heatmap source must be a map, a list of maps, a folder or a function, not {type(source).__name__}."
-        )
+        raise ConfigError(f"Give a map, a list of maps, a folder or a function, not {type(source).__name__}.")
     if len(source) != len(images):
         many = "One heatmap was" if len(source) == 1 else f"{len(source)} heatmaps were"
         raise ConfigError(f"{many} given for {len(images)} images: give one per image, or a function.")

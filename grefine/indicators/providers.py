@@ -229,9 +229,7 @@ def _open_provider(
         try:
             edge = build(Edge, json.loads(kept.read_text(encoding="utf-8")), f"'{kept}'")
         except ValueError as error:
-            raise ConfigError(
-                f"Cannot read '{kept}': {error}. Delete it, or run `grefine calibrate` again."
-            ) from error
+            raise ConfigError(f"Cannot read '{kept}' ({error}): delete it, or calibrate again.") from error
     return Provider(kind, spec, draw, edge if edge is not None and edge.version == spec.version else None)
 
 

@@ -90,10 +90,7 @@ class Readings:
         """Read `grefine` or `paper`, with changes after it: `paper, a_combine=max, alpha=0.9/0.9/0.8`."""
         base, *changes = (part.strip() for part in text.split(","))
         if base not in BASES:
-            raise ConfigError(
-                f"reading begins with {' or '.join(BASES)}, e.g. 'paper, a_combine=max', not '{base}'"
-                f"{nearest(base, BASES)}"
-            )
+            raise ConfigError(f"reading begins with {' or '.join(BASES)}, not '{base}'{nearest(base, BASES)}")
         values: dict[str, Any] = {}
         for change in changes:
             name, equals, value = (part.strip() for part in change.partition("="))
@@ -104,9 +101,7 @@ class Readings:
                 try:
                     values[name] = tuple(float(part) for part in value.split("/"))
                 except ValueError as error:
-                    raise ConfigError(
-                        f"reading: {name} takes three numbers, e.g. 0.9/0.9/0.8, not '{value}'."
-                    ) from error
+                    raise ConfigError(f"reading: {name} takes three numbers, e.g. 0.9/0.9/0.8.") from error
         return changed(BASES[base], values, "reading")
 
     def calibrated(self, found: Calibration) -> Calibration:

@@ -179,8 +179,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         is_end = ids == self.eos_token_id
         if not bool(is_end.any(dim=1).all()):
             raise ConfigError(
-                f"Every row of token ids needs the end-of-text id {self.eos_token_id}; check that the tokenizer "
-                "belongs to this CLIP."
+                f"A row of token ids has no end-of-text id {self.eos_token_id}: is this CLIP's tokenizer used?"
             )
         ends = is_end.int().argmax(dim=1)
         return self.encode_embeddings(self.clip.token_embedding(ids), ends)
@@ -188,9 +187,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
     def encode_embeddings(self, embeddings: Tensor, eot: int | Tensor) -> Tensor:
         """Encode token embeddings `(B, L, W)` as `(B, D)` features, read at position `eot` (one, or one per row)."""
         if embeddings.shape[1] > self.context_length:
-            raise ConfigError(
-                f"A text of {embeddings.shape[1]} tokens exceeds this CLIP's {self.context_length}; truncate it."
-            )
+            raise ConfigError(f"A text of {embeddings.shape[1]} tokens exceeds this CLIP's {self.context_length}.")
         ends = torch.as_tensor(eot, device=embeddings.device).expand(embeddings.shape[0])
         length = int(ends.max()) + 1
         positions = self.clip.positional_embedding[:length]
@@ -212,8 +209,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         rows, columns = pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch
         if pixels.ndim != 4 or (rows * self.patch, columns * self.patch) != tuple(pixels.shape[-2:]) or not rows:
             raise ImageError(
-                f"Pixels of shape {tuple(pixels.shape)} do not divide into patches of {self.patch}: expected "
-                "(B, 3, H, W) with H and W multiples of it (`preprocess` makes them so)."
+                f"Pixels {tuple(pixels.shape)} are no (B, 3, H, W) with multiples of {self.patch} a side."
             )
         visual = self.clip.visual
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
@@ -240,10 +236,7 @@ def geometry(state: Mapping[str, Tensor]) -> dict[str, Any]:
         side = round(math.sqrt(len(state["visual.positional_embedding"]) - 1))
         embed_dim = state["text_projection"].shape[1]
     except KeyError as error:
-        raise WeightsCorrupt(
-            f"The state dict has no {error}: expected a CLIP with a ViT image tower in OpenAI's or open_clip's names "
-            "(e.g. open_clip's 'ViT-B-16-quickgelu', pretrained 'openai')."
-        ) from error
+        raise WeightsCorrupt(f"The state dict has no {error}: give a CLIP with a ViT in OpenAI's names.") from error
     layers = {
         tower: len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
         for tower, prefix in (("vision", "visual.transformer.resblocks."), ("text", "transformer.resblocks."))

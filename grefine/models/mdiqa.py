@@ -148,9 +148,7 @@ class MDIQA(ModelMixin, ConfigMixin):
     ) -> MDIQAOutput:
         """Score all of `(B, 3, H, W)` in 0..1; nine factors `weight_ratio` on the weights are not renormalised."""
         if self.fusion is None:
-            raise ConfigError(
-                "This MDIQA has no fusion network: ask for dimensions with `score`, or load one with it."
-            )
+            raise ConfigError("This MDIQA has no fusion network: `score` gives its dimensions.")
         fitted = self._fit(image)
         known = self.score(fitted)
         weights = self.fusion.weights(fitted)

@@ -60,10 +60,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
     def forward(self, clip: ClipSurgery) -> Tensor:
         """Encode the prompts with `clip` as `(4, 2, D)`, not normalised. (Eq. 2)"""
         if self.ctx.shape[-1] != clip.clip.token_embedding.embedding_dim:
-            raise ConfigError(
-                f"These prompts are {self.ctx.shape[-1]} wide but this CLIP's text tower is "
-                f"{clip.clip.token_embedding.embedding_dim} wide: prompts and CLIP must belong together."
-            )
+            raise ConfigError(f"Prompts {self.ctx.shape[-1]} wide and a CLIP of another width do not belong together.")
         n_ctx = self.ctx.shape[2]
         ends = torch.tensor([1 + n_ctx + name for name in self.name_lengths] * len(FACTORS), device=self.ctx.device)
         features = clip(embeddings=self.embeddings(), eot=ends)
@@ -84,10 +81,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
         names_ids = [ids[1 : ids.index(clip.eos_token_id)] for ids in texts]
         lengths = [len(ids) for ids in names_ids]
         if max(lengths) > room:
-            raise ConfigError(
-                f"{n_ctx} contexts and a name of {max(lengths)} tokens do not fit into this CLIP's "
-                f"{clip.context_length} positions; use at most {clip.context_length - 2 - max(lengths)} contexts."
-            )
+            raise ConfigError(f"Use at most {room + n_ctx - max(lengths)} contexts with these names, not {n_ctx}.")
         embedding = clip.clip.token_embedding
         prompts = cls(n_ctx, embedding.embedding_dim, room + 1, lengths, feature_norm)
         with torch.no_grad():
@@ -110,10 +104,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
         shared = {name: flat.get(name, flat.get(f"{FACTORS[0]}.{name}")) for name in ("token_prefix", "token_suffix")}
         lacking = [n for n, v in shared.items() if v is None] + [f for f in FACTORS if f"{f}.ctx" not in flat]
         if lacking:
-            raise WeightsCorrupt(
-                f"The prompt embeddings lack {', '.join(lacking)}: expected contexts for {', '.join(FACTORS)} and the "
-                "shared token_prefix and token_suffix (`grefine fetch pq-prompts` gets them)."
-            )
+            raise WeightsCorrupt(f"The prompt embeddings lack {', '.join(lacking)}: run `grefine fetch pq-prompts`.")
         ctx = torch.stack([torch.as_tensor(flat[f"{factor}.ctx"]).float() for factor in FACTORS])
         suffix = torch.as_tensor(shared["token_suffix"]).float()
         prompts = cls(ctx.shape[2], ctx.shape[3], suffix.shape[1])

@@ -42,8 +42,7 @@ def component_tokenizer(pipe: Any, name: str) -> Any:
     if pipe.clip_tokenizer is not None and len(pipe.clip_tokenizer) == vocabulary:
         return pipe.clip_tokenizer
     raise ConfigError(
-        f"The judge '{name}' has no tokenizer: set `pipe.{name}.judge_tokenizer` to the one that it was trained with, "
-        f"put it into the folder '{name}/tokenizer' of the pipeline, or pass `scorers=[...]`."
+        f"The judge '{name}' has no tokenizer: put its own beside its weights or into `pipe.{name}.judge_tokenizer`."
     )
 
 
@@ -94,10 +93,8 @@ def tokenizer_beside(folder: Path) -> Any:
                 return loader.from_pretrained(place, local_files_only=True, trust_remote_code=False)
             except (OSError, ValueError) as error:
                 raise WeightsCorrupt(
-                    f"The tokenizer in '{place}' cannot be loaded: put all of its files there, config.json too "
-                    "(for bert-base-uncased: config.json, tokenizer_config.json, tokenizer.json, vocab.txt)."
+                    f"The tokenizer in '{place}' cannot be loaded: put all of its files there, its config.json too."
                 ) from error
     raise WeightsMissing(
-        f"'{folder}' has no tokenizer: put the one that it was trained with into '{folder / 'tokenizer'}' "
-        "(for the published MoE-AGIQA and ImageReward that is bert-base-uncased)."
+        f"'{folder}' has no tokenizer: put its own there, or into '{folder / 'tokenizer'}' (often bert-base-uncased)."
     )

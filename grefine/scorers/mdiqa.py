@@ -108,9 +108,7 @@ def convert(states: Mapping[Path, State], options: dict[str, Any]) -> Any:
         elif "h_emb" in state:
             number = re.search(r"head(\d+)$", path.stem)
             if number is None:
-                raise WeightsCorrupt(
-                    f"'{path}' is one of MDIQA's heads, but its name does not end in head0 ... head4."
-                )
+                raise WeightsCorrupt(f"'{path}' is a head of MDIQA: its name must end in head0 ... head4.")
             parts |= {f"cfanet_heads.{int(number[1])}.{key}": value for key, value in state.items()}
         elif any(key.startswith("weight_pool.") for key in state):
             parts |= {f"cfanet_backbone.{key}": value for key, value in state.items()}

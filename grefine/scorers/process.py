@@ -64,8 +64,7 @@ class ProcessJudge(PlainJudge):
         if strange or (self.values and set(scores.values) != set(self.values)):
             wanted = ", ".join(self.values) or f"{self.spec.name} or {self.spec.name}.PART"
             raise ConfigError(
-                f"The judge '{self.spec.name}' names its values {', '.join(scores.values)}; they must be "
-                f"named {wanted}."
+                f"The judge '{self.spec.name}' names its values {', '.join(scores.values)}, not {wanted}."
             )
         return scores
 
@@ -168,8 +167,7 @@ class Child:
             raise _Died
         self.stop()
         raise MetricUnavailable(
-            f"{self.name} did not answer within {self.timeout:g} seconds: raise `timeout` in its "
-            "YAML, or look at what it does."
+            f"{self.name} did not answer within {self.timeout:g} seconds: raise `timeout` in its YAML, or look at it."
         )
 
     def _spec(self, hello: Mapping[str, Any]) -> MetricSpec:

@@ -74,8 +74,7 @@ class PlainJudge:
         if not is_list or len(given) != len(images):
             what = f"{len(given)} values" if is_list else type(given).__name__
             raise ConfigError(
-                f"The judge '{self.spec.name}' returned {what} for {len(images)} images: it gets a list of images and "
-                "returns a list with a number, or a dict of numbers, for each."
+                f"The judge '{self.spec.name}' returned {what} for {len(images)} images: give one for each."
             )
         return [self._read(one) for one in given]
 
@@ -87,9 +86,7 @@ class PlainJudge:
         except (TypeError, ValueError):
             numbers = {}
         if not numbers or not all(map(math.isfinite, numbers.values())):
-            raise ConfigError(
-                f"The judge '{self.spec.name}' gave {given!r} for an image: it must give finite numbers."
-            )
+            raise ConfigError(f"The judge '{self.spec.name}' gave {given!r} for an image: give finite numbers.")
         if numbers.keys() & {"p", "a"}:
             raise ConfigError(f"The judge '{self.spec.name}' calls a value p or a, as the maps do: name it otherwise.")
         return Scores(numbers)
@@ -221,9 +218,7 @@ def _as_rgb(image: Any, name: str) -> Image.Image:
     if values.dim() == 3 and values.shape[0] != 3 and values.shape[-1] == 3:
         values = values.permute(2, 0, 1)
     if values.dim() != 3 or values.shape[0] != 3:
-        raise ImageError(
-            f"{name} has shape {tuple(values.shape)}; an RGB picture of (H, W, 3) or (3, H, W) is needed."
-        )
+        raise ImageError(f"{name} has the shape {tuple(values.shape)}: give RGB as (H, W, 3) or (3, H, W).")
     if values.dtype != torch.uint8:
         low, high = values.float().amin().item(), values.float().amax().item()
         if not (low >= -1e-3 and high <= 1 + 1e-3):  # written so that NaN fails as well

@@ -48,17 +48,14 @@ def load(spec: MetricSpec, path: Path | None, device: str) -> Formula:
     try:
         import pyiqa  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise MetricUnavailable(
-            f"{spec.name} needs pyiqa, which cannot be imported ({error}); `pip install grefine[iqa]` installs it "
-            "together with setuptools<82 and icecream, which it needs and does not ask for."
-        ) from error
+        raise MetricUnavailable(f"{spec.name} needs pyiqa: `pip install grefine[iqa]` ({in_words(error)}).") from error
     try:
         # The one metric whose name in pyiqa is another than ours.
         name = "topiq_nr" if spec.name == "topiq" else spec.name
         metric = pyiqa.create_metric(name, device=torch.device(device))
     except Exception as error:
         raise MetricUnavailable(
-            f"pyiqa cannot build {spec.name}: {in_words(error)[:200]}. It needs the network once, for its weights."
+            f"pyiqa cannot build {spec.name}, once with a network: {in_words(error)[:200]}"
         ) from error
 
     def score(picture: Image.Image) -> float:

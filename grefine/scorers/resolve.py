@@ -202,9 +202,7 @@ def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | 
     """Return where the weights of a metric lie; None when it needs none, or a package of its own brings them."""
     if spec.package:
         if find_spec(spec.package) is None:
-            raise MetricUnavailable(
-                f"{spec.name} needs the package {spec.package}, which is not installed: {spec.weights}."
-            )
+            raise MetricUnavailable(f"{spec.name} needs {spec.package}, which is not installed: {spec.weights}.")
         return None
     if not spec.weights:
         return None

@@ -122,7 +122,7 @@ def test_separation_is_the_area_under_the_curve():
 @pytest.mark.parametrize(
     ("images", "asked", "error", "message"),
     [
-        (IMAGES[:10], PROMPTS[:10], ConfigError, "at least 32 good images with their prompts, got 10"),
+        (IMAGES[:10], PROMPTS[:10], ConfigError, "at least 32 good images with prompts, got 10"),
         ([IMAGES[0]] * 40, PROMPTS, ConfigError, "Only 1 of the 40 calibration images are different"),
         (IMAGES, [PROMPTS[0]] * 40, ConfigError, r"too few different things \(ball, house\)"),
         (IMAGES[:35], PROMPTS, PromptError, "35 images for 40 prompts"),

@@ -180,8 +180,8 @@ def test_a_changed_script_is_another_version(child):
         ('{"name": "theirs", "direction": "up"}', "pass", "'direction' must be one of"),
         ('{"name": "theirs", "convert": "x"}', "pass", "says 'convert' of itself"),
         ('{"name": "theirs"}', SCORES % "[0.5] * (n + 1)", "returned 2 values for 1 images"),
-        ('{"name": "theirs"}', SCORES % "['good'] * n", "must give finite numbers"),
-        ('{"name": "theirs"}', SCORES % "[{'ours': 1}] * n", "they must be named theirs or theirs.PART"),
+        ('{"name": "theirs"}', SCORES % "['good'] * n", "give finite numbers"),
+        ('{"name": "theirs"}', SCORES % "[{'ours': 1}] * n", "not theirs or theirs.PART"),
         ('{"name": "theirs"}', SCORES % "7", "must answer with a list of scores"),
     ],
 )  # fmt: skip
