@@ -123,7 +123,7 @@ class AQMap:
         """Return for each picture the answers to its prompt, its phrases and their nouns; all are asked together."""
         shown, texts = [], []
         for image, prompt in zip(images, prompts, strict=True):
-            asked = [text for one in prompt.phrases if _is_judged(one) for text in (one.text, one.noun)]
+            asked = [text for one in prompt.phrases if is_judged(one) for text in (one.text, one.noun)]
             texts.append(list(dict.fromkeys([prompt.text, *asked])) if prompt.phrases else [])
             shown += [image] * len(texts[-1])
         assert self.asker is not None
@@ -146,7 +146,7 @@ class AQMap:
             a_0, beta = answers[prompt.text], UNDECIDED
         defects = [self._defect(*scored) for scored in zip(phrases, a_phs, a_pns, strict=True)]
         claims = [
-            self._seen(encoding, index, phrase.text) if defects[j] is None and _is_judged(phrase) else None
+            self._seen(encoding, index, phrase.text) if defects[j] is None and is_judged(phrase) else None
             for j, phrase in enumerate(phrases)
         ]
         claims = [self._own_claim(j, phrases, claims) for j in range(len(claims))]
@@ -171,7 +171,7 @@ class AQMap:
         E = combine_regions((region.draw() for region in drawn), (height, width), self.readings.a_combine)
         for j, carrier in carriers.items():
             regions[j], owners[j] = regions[carrier], carrier
-        judged = [score for phrase, score in zip(phrases, a_phs, strict=True) if _is_judged(phrase)]
+        judged = [score for phrase, score in zip(phrases, a_phs, strict=True) if is_judged(phrase)]
         score = alignment_score(a_0, judged, beta, self.readings.a_product)
         wrong = self._misplaced(prompt, claims)
         score *= LEAVES ** len(wrong)
@@ -190,7 +190,7 @@ class AQMap:
         return AlignmentMap(1.0 - E, score, alignments, self._note(prompt, wrong))
 
     def _defect(self, phrase: Phrase, a_phs: float, a_pns: float) -> DefectKind | None:
-        if not _is_judged(phrase):
+        if not is_judged(phrase):
             return None
         if self.asker is not None:
             return None if a_phs >= UNDECIDED else "attribute" if a_pns >= UNDECIDED else "noun"
@@ -339,7 +339,8 @@ def _is_thing(claim: GridMap) -> bool:
     return float(claim.patches[0][1].mean()) <= BACKGROUND
 
 
-def _is_judged(phrase: Phrase) -> bool:
+def is_judged(phrase: Phrase) -> bool:
+    """Say whether a phrase can be missing."""
     return phrase.drawable and not phrase.negated
 
 

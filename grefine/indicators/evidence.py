@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
-from grefine.indicators.aq_map import AQMap
+from grefine.indicators.aq_map import AQMap, is_judged
 from grefine.indicators.encoding import plain
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
@@ -57,7 +57,7 @@ class Evidence:
 
 def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequence[ParsedPrompt]) -> Evidence:
     """Look at every image once and at its words, own and foreign. Images stream; only numbers stay."""
-    nouns = list(dict.fromkeys(phrase.noun for prompt in prompts for phrase in judged(prompt)))
+    nouns = list(dict.fromkeys(phrase.noun for prompt in prompts for phrase in filter(is_judged, prompt.phrases)))
     if len(prompts) < ENOUGH_IMAGES:
         raise ConfigError(f"Calibration needs at least {ENOUGH_IMAGES} good images with prompts, got {len(prompts)}.")
     if len(nouns) < ENOUGH_NOUNS:
@@ -96,15 +96,10 @@ def separation_of(present: np.ndarray, absent: np.ndarray) -> float:
     return float((ranks.sum() - len(present) * (len(present) + 1) / 2) / (len(present) * len(absent)))
 
 
-def judged(prompt: ParsedPrompt) -> list[Phrase]:
-    """Return the phrases that can be missing."""
-    return [phrase for phrase in prompt.phrases if phrase.drawable and not phrase.negated]
-
-
 def _look(
     evidence: Evidence, aq: AQMap, whole: Tensor, prompts: Sequence[ParsedPrompt], index: int, nouns: list[str]
 ) -> None:
-    own = judged(prompts[index])
+    own = [*filter(is_judged, prompts[index].phrases)]
     rng = np.random.default_rng(index)
     foreign = [noun for noun in nouns if noun not in prompts[index].text]
     foreign = [foreign[i] for i in rng.permutation(len(foreign))[:DISTRACTORS]]
@@ -139,7 +134,7 @@ def _twist(phrase: Phrase, prompts: Sequence[ParsedPrompt], index: int, rng: np.
     others = [
         " ".join(phrase.noun if word == other.noun else word for word in other.words)
         for prompt in (prompts[i] for i in rng.permutation(len(prompts))[:16])
-        for other in judged(prompt)
+        for other in filter(is_judged, prompt.phrases)
         if len(other.words) > 1 and other.noun in other.words and not all(word in own for word in other.words[:-1])
     ]
     return next((text for text in others if text != phrase.text), None)

@@ -17,21 +17,8 @@ ENDINGS = (".npy", ".png", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
 """Of files that can be maps, the most exact first."""
 
 
-class _Heatmaps:
-    """Maps that were made beforehand, so that they say nothing of any other picture."""
-
-    kind = ""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def _maps(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
-        given = _spread(self.source, images, self.kind)
-        return [read_heatmap(one, image.size) for one, image in zip(given, images, strict=True)]
-
-
-class HeatmapQuality(_Heatmaps):
-    """Quality maps of your own, called like PQ-Map; p is the mean of a map.
+class HeatmapQuality:
+    """Quality maps that were made beforehand, called like PQ-Map; p is the mean of a map, high is good.
 
     The source is one map, one per image, or a folder of maps. A map is an `(H, W)` array in 0..1 of the image's size,
     or an image file of that size whose grey is the value (white = 1; 16 bits kept). In a folder the map of "a.png" is
@@ -40,22 +27,28 @@ class HeatmapQuality(_Heatmaps):
 
     kind = "quality"
 
-    def __call__(self, images: Sequence[Image.Image]) -> list[QualityMap]:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def read(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
+        """Return one checked map per image."""
+        given = _spread(self.source, images, self.kind)
+        return [read_heatmap(one, image.size) for one, image in zip(given, images, strict=True)]
+
+    def __call__(self, images: Sequence[Image.Image], prompts: object = None, encoding: object = None) -> list[Any]:
         """Return the maps of the images."""
-        return [QualityMap(one, float(one.mean())) for one in self._maps(images)]
+        return [QualityMap(one, float(one.mean())) for one in self.read(images)]
 
 
-class HeatmapAlignment(_Heatmaps):
-    """Alignment maps of your own, called like AQ-Map; a is undefined, so that only p counts."""
+class HeatmapAlignment(HeatmapQuality):
+    """The same in place of AQ-Map; a is undefined, so that only p counts."""
 
     kind = "alignment"
 
-    def __call__(
-        self, images: Sequence[Image.Image], prompts: object = None, encoding: object = None
-    ) -> list[AlignmentMap]:
+    def __call__(self, images: Sequence[Image.Image], prompts: object = None, encoding: object = None) -> list[Any]:
         """Return the maps of the images."""
         note = "The alignment map was given, not measured."
-        return [AlignmentMap(one, None, (), note) for one in self._maps(images)]
+        return [AlignmentMap(one, None, (), note) for one in self.read(images)]
 
 
 def read_heatmap(given: Heatmap, size: tuple[int, int]) -> np.ndarray:

@@ -105,8 +105,6 @@ class ClipSurgery(ModelMixin, ConfigMixin):
 
     def preprocess(self, images: Tensor, side: int | None = None) -> Tensor:
         """Squash `images`, `(B, 3, H, W)` in 0..1, to `(B, 3, side, side)` and normalise; differentiable."""
-        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-            raise ImageError(f"Expected images of shape (B, 3, H, W) with content, not {tuple(images.shape)}.")
         side = side or self.side
         if images.shape[-2:] != (side, side):
             images = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)

@@ -197,11 +197,7 @@ class LARIQA(ModelMixin, ConfigMixin):
 
 
 class LARBranch(nn.Module):
-    """One branch by itself, as the first stage trains it: an encoder, and a linear head for each set of opinions.
-
-    `part` is "authentic", which sees the whole picture, or "synthetic", which sees its middle; `size` the side of what
-    it sees, `encoder` a name of timm and `features` the width of its logits.
-    """
+    """One branch, "authentic" (the whole) or "synthetic" (its middle), with a linear head for each set of opinions."""
 
     def __init__(
         self,

@@ -47,9 +47,7 @@ def load(spec: MetricSpec, path: Path | None, device: str) -> Formula:
 
     try:
         import pyiqa  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise MetricUnavailable(f"{spec.name} needs pyiqa: `pip install grefine[iqa]` ({in_words(error)}).") from error
-    try:
+
         # The one metric whose name in pyiqa is another than ours.
         name = "topiq_nr" if spec.name == "topiq" else spec.name
         metric = pyiqa.create_metric(name, device=torch.device(device))
