@@ -193,7 +193,7 @@ def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncom
         raise ConfigError(f"--{kind}-map: in '{source}' every map needs a weight above 0, or none has one.")
     opened = tuple(_open_provider(kind, one[1].strip(), device, allow_noncommercial, True) for one in split)
     names = [part.spec.name for part in opened]
-    if names.count(OWN[kind]) > 1 or set(names) == {OWN[kind]}:
+    if names.count(OWN[kind]) > 1:
         raise ConfigError(f"--{kind}-map: in '{source}' {OWN[kind]} stands once, beside others.")
     shown = [f"{weight:g} {name}" for weight, name in zip(weights, names, strict=True)] if weights else names
     judges = tuple(name for part in opened for name in (part.spec.name, *part.spec.judges))
@@ -209,21 +209,16 @@ def _open_provider(
         return Provider(kind, MapSpec(name))
     files = map_files(kind)
     file = files.get(name) or (network_map(name) if kind == "quality" else None)
-    if file is None and beside_others and Path(name).is_dir():
-        raise ConfigError(f"--{kind}-map: the folder '{name}' stands alone; only providers are combined.")
     if file is None:
+        what = "provider" if beside_others else "folder and no provider"
         known = ", ".join(files) or "none"
-        raise ConfigError(
-            f"--{kind}-map: '{name}' is no folder and no provider (installed: {known}){nearest(name, files)}"
-        )
+        raise ConfigError(f"--{kind}-map: '{name}' is no {what} (installed: {known}){nearest(name, files)}")
     spec, edge, kept = file.SPEC, None, edge_file(kind, file.SPEC)
     if spec.noncommercial and not (allow_noncommercial or accepted_terms(spec.name, spec.licence)):
         raise ConfigError(
             f"The {kind} map '{name}' runs under non-commercial terms ({spec.licence}); pass --allow-noncommercial if "
             f"yours is such a use, or once `grefine fetch {spec.name} --accept-terms`."
         )
-    if not spec.range[0] < spec.range[1]:
-        raise ConfigError(f"The {kind} map '{name}' declares the range {spec.range}: the second is not larger.")
     draw = file.load(device)
     if kept.is_file():
         try:
