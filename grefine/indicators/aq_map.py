@@ -89,8 +89,7 @@ class AQMap:
 
     def encode(self, images: Sequence[Image.Image]) -> Encoding:
         """Look at the images once; PQ-Map can read the same encoding."""
-        read = {"attention": self.readings.attention, "surgery_layers": self.readings.surgery_layers}
-        return encode_images(self.clip, images, side=self.side, tiles=self.tiles, batch_size=self.batch_size, **read)
+        return encode_images(self.clip, images, self.readings, self.side, self.tiles, self.batch_size)
 
     @torch.no_grad()
     def __call__(

@@ -124,7 +124,7 @@ def check_belongs(calibration: Calibration, clip: Any) -> None:
         then = calibration.made_from.get(what)
         if then is not None and then != now:
             raise ConfigError(
-                f"This calibration is of CLIP's {what} '{then}', not '{now}': load that, or run `grefine calibrate`."
+                f"This calibration was measured with CLIP's {what} '{then}', not '{now}': load it or calibrate anew."
             )
 
 

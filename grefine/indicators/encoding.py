@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from grefine.errors import ConfigError, ImageError
 from grefine.indicators.grids import GridMap, Interpolation, tile_boxes
+from grefine.indicators.readings import Readings
 from grefine.models.clip_surgery import ClipSurgery
-from grefine.types import Attention, Box, FeatureNorm
+from grefine.types import Box, FeatureNorm
 
 TILE_SCALE = 2
 """A tile covers so many times the CLIP's input side in image pixels."""
@@ -54,14 +55,12 @@ class Encoding:
 def encode_images(
     clip: ClipSurgery,
     images: Sequence[Image.Image],
-    *,
+    readings: Readings = Readings(),
     side: int | None = None,
     tiles: int = MOST_TILES,
     batch_size: int = 8,
-    attention: Attention = "usual",
-    surgery_layers: int | None = None,
 ) -> Encoding:
-    """Encode images of any sizes; the last two arguments are readings of Eq. 1."""
+    """Encode images of any sizes. (Eq. 1)"""
     _check(clip, images, side, tiles)
 
     def encode(pictures: Sequence[Image.Image], side: int | None) -> Tensor:
@@ -69,8 +68,8 @@ def encode_images(
             [
                 clip(
                     clip.preprocess_pil(pictures[start : start + batch_size], side),
-                    attention=attention,
-                    surgery_layers=surgery_layers,
+                    attention=readings.attention,
+                    surgery_layers=readings.surgery_layers,
                 ).float()
                 for start in range(0, len(pictures), batch_size)
             ]

@@ -92,8 +92,7 @@ class PQMap:
 
     def encode(self, images: Sequence[Image.Image]) -> Encoding:
         """Look at the images once; AQ-Map can read the same encoding."""
-        read = {"attention": self.readings.attention, "surgery_layers": self.readings.surgery_layers}
-        return encode_images(self.clip, images, side=self.side, tiles=self.tiles, batch_size=self.batch_size, **read)
+        return encode_images(self.clip, images, self.readings, self.side, self.tiles, self.batch_size)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image], encoding: Encoding | None = None) -> list[QualityMap]:
