@@ -4,8 +4,6 @@ G-Refine (arXiv:2404.18343), Eq. 5, 6 and 8. Nothing of the authors' AQ-Map was 
 PQ-Map, so that one look at an image serves both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any
@@ -81,7 +79,7 @@ class AQMap:
         self.asker: Asker | None = None
         """Who decides in CLIP's place which phrases are missing; CLIP still says where."""
 
-    def asking(self, asker: Asker) -> AQMap:
+    def asking(self, asker: Asker) -> "AQMap":
         """Return an AQ-Map of which somebody else decides which phrases are missing."""
         other = copy(self)
         other.asker = asker

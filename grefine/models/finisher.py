@@ -1,7 +1,5 @@
 """What an autoencoder cannot carry, put back into a repaint from the picture that was repainted."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """VQAScore: how sure a model that reads pictures is that the picture shows its prompt (Lin et al. 2024)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
