@@ -1,7 +1,7 @@
 """From phrase scores and maps to defects, regions and the alignment score: small functions on numbers and grids.
 
 G-Refine (arXiv:2404.18343), Eq. 6 and 8, in the readings of grefine/indicators/readings.py; and what no phrase says by
-itself, how things stand to each other and how many there are: a picture that changes two of them meets every phrase.
+itself, how things stand to each other and how many there are: where two have changed places every phrase is met.
 """
 
 import math

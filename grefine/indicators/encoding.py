@@ -165,7 +165,9 @@ class TextFeatures:
         length = max(map(len, rows))
         ids = torch.tensor([row + [end] * (length - len(row)) for row in rows])
         features = F.normalize(self.clip(ids=ids.to(self.clip.device)).float(), dim=-1)
-        return F.normalize(features, dim=-1)  # again, for the last bit, on which stored hashes of maps stand
+        return F.normalize(
+            features, dim=-1
+        )  # twice: once alone leaves other last bits than calibrations were made with
 
 
 def normalise_features(features: Tensor, how: FeatureNorm) -> Tensor:

@@ -62,7 +62,7 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
         raise ConfigError(f"Calibration needs at least {ENOUGH_IMAGES} good images with prompts, got {len(prompts)}.")
     if len(nouns) < ENOUGH_NOUNS:
         raise ConfigError(
-            f"The calibration prompts name too few different things ({', '.join(nouns)}): {ENOUGH_NOUNS} are needed."
+            f"The prompts name too few different things ({', '.join(nouns) or 'none'}): {ENOUGH_NOUNS} are needed."
         )
     evidence, source, done = Evidence(), iter(images), 0
     while batch := list(islice(source, pq.batch_size)):

@@ -56,7 +56,9 @@ class Rectifier(ModelMixin, ConfigMixin):
         if features.ndim == 2:
             features = features[:, None]
         if features.ndim != 3 or features.shape[-1] != width or q.shape != features.shape[:1]:
-            raise ConfigError(f"The rectifier takes features (B, tokens, {width}), not {tuple(features.shape)}.")
+            raise ConfigError(
+                f"The rectifier takes (B, tokens, {width}) and (B,), not {tuple(features.shape)}, {tuple(q.shape)}."
+            )
         found = self.mlp(features.float()).mean(1)
         alpha = found[:, 0] * float(self.use_alpha)
         beta = found[:, 1] * float(self.use_beta)

@@ -36,7 +36,7 @@ def component_tokenizer(pipe: Any, name: str) -> Any:
     folder = str(_setting(model, "_name_or_path") or "")
     if folder and Path(folder).is_dir():
         with suppress(WeightsMissing):
-            return tokenizer_beside(Path(folder))
+            return _kept_tokenizer(Path(folder))
     text = _setting(model, "text_config")
     vocabulary = _setting(model, "vocabulary") if text is None else text.vocab_size
     if pipe.clip_tokenizer is not None and len(pipe.clip_tokenizer) == vocabulary:
@@ -73,12 +73,15 @@ def load_component(kind: Any, folder: Path, device: str) -> Any:
             return kind.from_pretrained(folder, torch_dtype=torch.float32).to(device).eval()
     except (OSError, ValueError, RuntimeError) as error:
         # Of another geometry the loader's complaint comes with advice that does not help.
-        reason = "its weights have other shapes than its config.json." if "shape" in str(error) else in_words(error)
+        reason = (
+            "its weights have other shapes than its config.json."
+            if "expected shape" in str(error)
+            else in_words(error)
+        )
         raise WeightsCorrupt(f"'{folder}' cannot be loaded as {kind.__name__}: {reason}") from error
     raise WeightsCorrupt(f"'{folder}' holds a {found or 'foreign model'}, not a {kind.__name__}.")
 
 
-@lru_cache(maxsize=8)
 def tokenizer_beside(folder: Path) -> Any:
     """Load the tokenizer of a prompt-aware network: in its folder, or as `tokenizer` of the pipeline around it."""
     from transformers import AutoTokenizer, CLIPTokenizerFast
@@ -98,3 +101,6 @@ def tokenizer_beside(folder: Path) -> Any:
     raise WeightsMissing(
         f"'{folder}' has no tokenizer: put its own there, or into '{folder / 'tokenizer'}' (often bert-base-uncased)."
     )
+
+
+_kept_tokenizer = lru_cache(maxsize=8)(tokenizer_beside)

@@ -199,8 +199,8 @@ def check_prompts(prompts: Sequence[str] | None, count: int, metric: str, requir
     if not required:
         return [""] * count
     if prompts is None or isinstance(prompts, str) or len(prompts) != count:
-        given = "none" if prompts is None else "one text" if isinstance(prompts, str) else len(prompts)
-        raise PromptError(f"{metric} needs a list of one prompt per image: {count} images were given, and {given}.")
+        given = "no list" if prompts is None or isinstance(prompts, str) else len(prompts)
+        raise PromptError(f"{metric} needs a list with a prompt for each image: {given} for {count} images.")
     for index, prompt in enumerate(prompts):
         if not isinstance(prompt, str) or not prompt.strip():
             raise PromptError(f"{metric}: the prompt of image {index} is empty; leave the image or the metric out.")

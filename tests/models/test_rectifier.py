@@ -137,7 +137,7 @@ def test_rectifier_batch_equals_singles():
 
 @pytest.mark.parametrize(("features", "q"), [((2, 3, 7), 2), ((2, 3, 8), 3), ((2, 3, 8, 1), 2)])
 def test_rectifier_refuses_wrong_shapes(features, q):
-    with pytest.raises(ConfigError, match="rectifier takes features"):
+    with pytest.raises(ConfigError, match="rectifier takes"):
         Rectifier(width=8)(torch.zeros(features), torch.zeros(q))
 
 
