@@ -165,9 +165,7 @@ class TextFeatures:
         length = max(map(len, rows))
         ids = torch.tensor([row + [end] * (length - len(row)) for row in rows])
         features = F.normalize(self.clip(ids=ids.to(self.clip.device)).float(), dim=-1)
-        return F.normalize(
-            features, dim=-1
-        )  # twice: once alone leaves other last bits than calibrations were made with
+        return F.normalize(features, dim=-1)  # twice: once alone leaves other last bits than were calibrated
 
 
 def normalise_features(features: Tensor, how: FeatureNorm) -> Tensor:

@@ -39,9 +39,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if len(name_lengths) != 2 or max(name_lengths) >= suffix_length:
-            raise ConfigError(
-                f"name_lengths must be two token counts below {suffix_length}, not {tuple(name_lengths)}."
-            )
+            raise ConfigError(f"name_lengths must be two counts below {suffix_length}, not {tuple(name_lengths)}.")
         if feature_norm not in ("token", "channel"):
             raise ConfigError(f"feature_norm must be 'token' or 'channel', not {feature_norm!r}.")
         self.ctx = nn.Parameter(0.02 * torch.randn(len(FACTORS), 2, n_ctx, width))

@@ -73,11 +73,8 @@ def load_component(kind: Any, folder: Path, device: str) -> Any:
             return kind.from_pretrained(folder, torch_dtype=torch.float32).to(device).eval()
     except (OSError, ValueError, RuntimeError) as error:
         # Of another geometry the loader's complaint comes with advice that does not help.
-        reason = (
-            "its weights have other shapes than its config.json."
-            if "expected shape" in str(error)
-            else in_words(error)
-        )
+        is_other = "expected shape" in str(error)
+        reason = "its weights have other shapes than its config.json." if is_other else in_words(error)
         raise WeightsCorrupt(f"'{folder}' cannot be loaded as {kind.__name__}: {reason}") from error
     raise WeightsCorrupt(f"'{folder}' holds a {found or 'foreign model'}, not a {kind.__name__}.")
 

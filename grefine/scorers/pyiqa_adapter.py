@@ -53,7 +53,7 @@ def load(spec: MetricSpec, path: Path | None, device: str) -> Formula:
         metric = pyiqa.create_metric(name, device=torch.device(device))
     except Exception as error:
         raise MetricUnavailable(
-            f"pyiqa cannot build {spec.name} ({in_words(error)[:200]}): `pip install grefine[iqa]`, and a network once."
+            f"pyiqa cannot build {spec.name} ({in_words(error)[:200]}): `pip install grefine[iqa]`, a network once."
         ) from error
 
     def score(picture: Image.Image) -> float:
