@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -149,28 +149,22 @@ class GridMap:
         return self.apply(lambda grid: (grid - low) / (high - low))
 
 
+def _lazily(name: str) -> Any:
+    """Return a property whose map, given as `GridMap` or drawn already, is drawn when it is read."""
+
+    def read(self: Any) -> np.ndarray | None:
+        value = getattr(self, name)
+        return value.draw() if isinstance(value, GridMap) else value
+
+    return property(read, lambda self, value: object.__setattr__(self, name, value))
+
+
 class GridPhraseAlignment(PhraseAlignment):
-    """A phrase's alignment whose region and claim, given as `GridMap`, are drawn only when they are read."""
+    """A phrase's alignment whose region and claim are drawn only when they are read."""
 
     __slots__ = ("_claimed", "_region")
-
-    @property
-    def region(self) -> np.ndarray | None:  # type: ignore[override]
-        """`(H, W)` where the repair belongs; None without a defect."""
-        return _drawn(self._region)
-
-    @region.setter
-    def region(self, value: GridMap | np.ndarray | None) -> None:
-        object.__setattr__(self, "_region", value)
-
-    @property
-    def claimed(self) -> np.ndarray | None:  # type: ignore[override]
-        """`(H, W)` where a met phrase is seen; None when it has a defect or was not judged."""
-        return _drawn(self._claimed)
-
-    @claimed.setter
-    def claimed(self, value: GridMap | np.ndarray | None) -> None:
-        object.__setattr__(self, "_claimed", value)
+    region = _lazily("_region")
+    claimed = _lazily("_claimed")
 
 
 def resize(grid: np.ndarray, height: int, width: int, interpolation: Interpolation) -> np.ndarray:
@@ -251,7 +245,3 @@ def _spread(length: int, tile: int, most: int) -> Sequence[tuple[int, int]]:
     piece = length / (count - OVERLAP * (count - 1))
     starts = [round(index * (1 - OVERLAP) * piece) for index in range(count)]
     return [(start, length if start == starts[-1] else min(length, round(start + piece))) for start in starts]
-
-
-def _drawn(value: GridMap | np.ndarray | None) -> np.ndarray | None:
-    return value.draw() if isinstance(value, GridMap) else value

@@ -176,9 +176,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         """Encode token ids `(B, L)`, each row with an end-of-text token, as `(B, D)` features, not normalised."""
         is_end = ids == self.eos_token_id
         if not bool(is_end.any(dim=1).all()):
-            raise ConfigError(
-                f"A row of token ids has no end-of-text id {self.eos_token_id}: is this CLIP's tokenizer used?"
-            )
+            raise ConfigError(f"A row of token ids lacks this CLIP's end-of-text id {self.eos_token_id}.")
         ends = is_end.int().argmax(dim=1)
         return self.encode_embeddings(self.clip.token_embedding(ids), ends)
 
@@ -206,9 +204,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
     def _embed_patches(self, pixels: Tensor) -> Tensor:
         rows, columns = pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch
         if pixels.ndim != 4 or (rows * self.patch, columns * self.patch) != tuple(pixels.shape[-2:]) or not rows:
-            raise ImageError(
-                f"Pixels {tuple(pixels.shape)} are no (B, 3, H, W) with multiples of {self.patch} a side."
-            )
+            raise ImageError(f"Pixels {tuple(pixels.shape)} are no (B, 3, H, W) in multiples of {self.patch}.")
         visual = self.clip.visual
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
         cls_token = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)

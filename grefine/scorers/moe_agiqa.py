@@ -89,8 +89,7 @@ def convert(states: Mapping[Path, State], options: dict[str, Any]) -> Any:
         raise WeightsMissing("No file holds MoE-AGIQA's training result (best.pth) with reward and regressor.")
     if "vit" not in groups:
         raise WeightsMissing(
-            "MoE-AGIQA's files do not hold its ViT: also give the weights of timm's "
-            "vit_base_patch16_224.augreg_in21k_ft_in1k; any other ViT-B/16 gives wrong scores without an error."
+            "MoE-AGIQA's ViT is missing: also give timm's vit_base_patch16_224.augreg_in21k_ft_in1k and no other ViT."
         )
     if "proj_prior" in groups["regressor"] and "vit_prior" not in groups:
         raise WeightsMissing("This is version 2 of MoE-AGIQA: also give the pre-training file that holds its prior.")
