@@ -200,7 +200,7 @@ def check_prompts(prompts: Sequence[str] | None, count: int, metric: str, requir
         return [""] * count
     if prompts is None or isinstance(prompts, str) or len(prompts) != count:
         given = "no list" if prompts is None or isinstance(prompts, str) else len(prompts)
-        raise PromptError(f"{metric} needs a list with a prompt for each image: {given} for {count} images.")
+        raise PromptError(f"{metric} needs a list of one prompt per image: {given} for {count} images.")
     for index, prompt in enumerate(prompts):
         if not isinstance(prompt, str) or not prompt.strip():
             raise PromptError(f"{metric}: the prompt of image {index} is empty; leave the image or the metric out.")
