@@ -4,7 +4,6 @@ A pipeline folder keeps them as the dictionary `calibration` in its `model_index
 Gates together let a stated share of good images through, and no more.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -23,17 +22,10 @@ PhraseScore = Literal["class", "peak"]
 FOLDS = 8
 WORST_SHARE = 0.02
 """Share of the pixels whose mean says how bad the worst place is."""
-
-
 ALPHA = (0.935, 0.892, 0.826)
 """Mean technical, rational and natural quality of good images, as PQ-Map's authors give them."""
 BOUNDS = (1.0, 0.6, 0.8)
 """How much of them a user asks for."""
-
-
-def undecided() -> float:
-    """Return Eq. 3's value where every chance is a half: CLIP finds the good and the bad text equally near."""
-    return 0.5 * math.prod(min(0.5 / (mean * bound), 1.0) for mean, bound in zip(ALPHA, BOUNDS, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +67,9 @@ class Calibration:
     """A phrase scored at or above it does not lower a (Eq. 8)."""
     margin: float = 0.0
     """How far a phrase must fall below its noun before its attributes count as wrong."""
-    mask_threshold: float = round(1.0 - undecided(), 2)
-    """Pixels of 1 - P + E above it are repainted. Unmeasured, it follows from Eq. 3 (0.81): a place is bad where the
-    factors together say no more for it than a coin would."""
+    mask_threshold: float = 0.81
+    """Pixels of 1 - P + E above it are repainted. Unmeasured, it follows from Eq. 3 with all chances at a half: a
+    place is bad where the factors together say no more for it than a coin would."""
     claim_threshold: float = 0.5
     """Pixels of a met phrase's map above it belong to that phrase."""
     counts: bool = False
