@@ -120,9 +120,6 @@ class TextFeatures:
         self._key: object = None
         self._steady = 0
 
-    def __len__(self) -> int:
-        return len(self._cache)
-
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Return `(M, D)` float32 features of length one, in the order of `texts`."""

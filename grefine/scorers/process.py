@@ -63,9 +63,7 @@ class ProcessJudge(PlainJudge):
         strange = [value for value in scores.values if value.partition(".")[0] != self.spec.name]
         if strange or (self.values and set(scores.values) != set(self.values)):
             wanted = ", ".join(self.values) or f"{self.spec.name} or {self.spec.name}.PART"
-            raise ConfigError(
-                f"The judge '{self.spec.name}' names its values {', '.join(scores.values)}, not {wanted}."
-            )
+            raise ConfigError(f"'{self.spec.name}' names its values {', '.join(scores.values)}, not {wanted}.")
         return scores
 
 

@@ -188,8 +188,7 @@ def check_images(images: Sequence[Any], metric: str, minimum: int = 1) -> list[I
     for index, picture in enumerate(pictures):
         if min(picture.size) < minimum:
             raise ImageError(
-                f"{metric}: image {index} is {picture.width}x{picture.height} pixels, but both sides must have "
-                f"at least {minimum}; enlarge it or choose another metric (`grefine metrics`)."
+                f"{metric}: image {index} is {picture.width}x{picture.height}, but needs {minimum} a side: enlarge it."
             )
     return pictures
 

@@ -88,7 +88,7 @@ def find_metric(name: str) -> str | None:
             if opened.SPEC.name in judge_files():
                 opened.stop()
                 raise ConfigError(
-                    f"The judge of '{text}' calls itself '{opened.SPEC.name}', which another judge is called already."
+                    f"'{text}' calls itself '{opened.SPEC.name}', which another judge is called already."
                 )
             _processes[text] = opened
         return _processes[text].SPEC.name

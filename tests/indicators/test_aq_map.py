@@ -173,7 +173,7 @@ def test_batch_equals_singles_and_shares_pq_maps_encoding():
 def test_text_is_encoded_once():
     aq = build()
     aq(IMAGES, [BALL] * 3)
-    assert len(aq.text_features) == 6  # two phrases, two nouns, the prompt, the empty text
+    assert len(aq.text_features._cache) == 6  # two phrases, two nouns, the prompt, the empty text
     before = aq.text_features(["ball"])
     aq(IMAGES, [BALL] * 3)
     assert torch.equal(before, aq.text_features(["ball"]))

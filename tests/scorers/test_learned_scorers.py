@@ -160,7 +160,7 @@ def test_the_guard_shows_mdiqa_no_picture_above_the_size_that_it_knows(scorers):
 
 def test_bad_input_is_one_sentence(scorers):
     picture = pictures()[0]
-    with pytest.raises(ImageError, match="at least 32"):
+    with pytest.raises(ImageError, match="needs 32 a side"):
         scorers["mdiqa"]([picture.resize((20, 64))])
     with pytest.raises(ImageError, match="list of images"):
         scorers["mdiqa"](picture)
