@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from grefine.indicators.aq_map import AQMap
+from grefine.indicators.encoding import factor_logits, min_max
 from grefine.indicators.pq_map import PQMap, cask
-from grefine.indicators.similarity import factor_logits, min_max
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.types import ParsedPrompt, Phrase
@@ -75,11 +75,11 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 def speed(images: list[Image.Image], small: bool) -> dict[str, float]:
     """Time both on the same pictures and compare what they say."""
     clip, prompts = build(small)
-    ours = PQMap(clip, prompts, map_mode="released", batch_size=8)
+    ours = PQMap(clip, prompts, readings={"map_mode": "released"}, batch_size=8)
     alpha = torch.tensor(ours.alpha)
     ours(images[:1])
     released(clip, prompts, images[0], alpha)
-    fresh = PQMap(clip, prompts, map_mode="released", batch_size=8)
+    fresh = PQMap(clip, prompts, readings={"map_mode": "released"}, batch_size=8)
     theirs = [released(clip, prompts, image, alpha) for image in images[:1]]
     found = fresh(images[:1])
     both = [timed(lambda: [released(clip, prompts, image, alpha) for image in images]), timed(lambda: fresh(images))]
@@ -100,11 +100,11 @@ def bfloat16(images: list[Image.Image], small: bool) -> dict[str, float]:
     """Measure how far bfloat16 moves scores and maps."""
     clip, prompts = build(small)
     modes = ("released", "paper")
-    exact = {mode: PQMap(clip, prompts, map_mode=mode, tiles=1)(images) for mode in modes}
+    exact = {mode: PQMap(clip, prompts, readings={"map_mode": mode}, tiles=1)(images) for mode in modes}
     clip.to(torch.bfloat16)
     found: dict[str, float] = {}
     for mode in modes:
-        coarse = PQMap(clip, prompts, map_mode=mode, tiles=1)(images)
+        coarse = PQMap(clip, prompts, readings={"map_mode": mode}, tiles=1)(images)
         pairs = list(zip(exact[mode], coarse, strict=True))
         found[f"{mode}_map"] = max(float(np.abs(a.values - b.values).max()) for a, b in pairs)
         found["factors"] = max(abs(a.factors[f] - b.factors[f]) for a, b in pairs for f in a.factors)
@@ -120,11 +120,9 @@ def peak_memory(phrases: int) -> float:
 class Words:
     """A tokenizer that is enough for memory: one id per letter."""
 
-    sot_token_id, eot_token_id = 510, 511
-
-    def encode(self, text: str) -> list[int]:
-        """Return one id per letter."""
-        return [ord(letter) % 500 for letter in text]
+    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
+        """Return one id per letter, between those of start and end."""
+        return {"input_ids": [510, *(ord(letter) % 500 for letter in text), 511]}
 
 
 def map_once(phrases: int) -> float:

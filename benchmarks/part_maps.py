@@ -15,7 +15,7 @@ def part(quick: bool = False, device: str = "cpu") -> Part:
     del device
     clip, prompts = maps.build(small=quick)
     images = [maps.picture(512, seed) for seed in range(8)]
-    ours = PQMap(clip, prompts, map_mode="released", batch_size=8)
+    ours = PQMap(clip, prompts, readings={"map_mode": "released"}, batch_size=8)
     alpha = torch.tensor(ours.alpha)
     ways = {
         "ours": lambda: ours(images),

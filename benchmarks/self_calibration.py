@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibrate import self_calibrate
 from grefine.indicators.calibration import Calibration, needs_repair
-from grefine.indicators.components import load_clip, load_prompts, load_tokenizer, stored_calibration
+from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.pq_map import PQMap
 from lab.bench.cases import CHANGED, Cases, clean_cases, damaged_cases, misaligned_cases
 

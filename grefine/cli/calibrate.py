@@ -27,16 +27,13 @@ def calibrate(
 
     from grefine.errors import ConfigError
     from grefine.indicators.calibrate import calibrate as measure
-    from grefine.indicators.calibration import accept_readings
-    from grefine.indicators.components import store_calibration
     from grefine.indicators.domain_check import check_pictures
-    from grefine.indicators.load import load_maps
+    from grefine.indicators.load import load_maps, store_calibration
     from grefine.indicators.providers import measure_provider
     from grefine.indicators.sources import list_pictures, prompt_sources, read_with_prompts
     from grefine.io.images import read_image
     from grefine.resources import chosen_pipeline
 
-    accept_readings(phrase_score, redundant)
     pictures, sources = list_pictures([images]), prompt_sources(None, prompts)
     for kind, name in (("quality", quality_map), ("alignment", alignment_map)):
         if name is not None:

@@ -85,7 +85,7 @@ def _devices() -> list[dict[str, Any]]:
 
 def _pipeline(name: str) -> dict[str, Any]:
     """Say whether a bundled pipeline can run, on thresholds of its own or guessed ones, and what it still needs."""
-    from grefine.indicators.components import stored_calibration
+    from grefine.indicators.load import stored_calibration
     from grefine.indicators.recipe import fetch_commands, read_recipe, recipe_folder
 
     folder = recipe_folder(name)

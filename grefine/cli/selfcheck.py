@@ -38,7 +38,7 @@ def selfcheck(
         verdict = "ok    " if check.passed else "FAILED"
         echo(
             f"{verdict} {check.name}: {check.right} of {check.total} pictures ({check.least} or more are right), "
-            f"mean {check.change:+.4f} (below 0 is right): {check.explanation}"
+            f"mean {check.change:+.4f} (below 0 is right)"
         )
     if told:
         tell(told)

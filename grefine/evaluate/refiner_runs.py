@@ -20,7 +20,7 @@ from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_path
 from grefine.refine.guidance import steers_of
 from grefine.refine.seeds import derive
 from grefine.report.media import layers_of
-from grefine.scorers.cache import ScoreCache
+from grefine.scorers.files import ScoreCache
 
 
 def make_outputs(

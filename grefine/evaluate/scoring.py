@@ -20,8 +20,7 @@ from grefine.io.content import content_hash
 from grefine.io.images import read_image
 from grefine.io.picture import printable
 from grefine.scorers import fidelity
-from grefine.scorers.cache import ScoreCache, score_key
-from grefine.scorers.files import Task, foreign_among, judge_pictures
+from grefine.scorers.files import ScoreCache, Task, foreign_among, judge_pictures, score_key
 from grefine.scorers.noise import PROBES
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.resolve import Judge

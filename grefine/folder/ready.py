@@ -17,7 +17,7 @@ from grefine.folder.task import Reading, Task, gate_key, painters_of, pipeline_n
 from grefine.folder.worklist import WorkItem, list_work
 from grefine.indicators.calibrate import ENOUGH, SAMPLE, self_calibrate
 from grefine.indicators.calibration import Calibration
-from grefine.indicators.components import read_calibration, store_calibration
+from grefine.indicators.load import read_calibration, store_calibration
 from grefine.indicators.providers import Provider, open_sources
 from grefine.io.picture import printable
 from grefine.io.places import is_address

@@ -4,11 +4,8 @@ G-Refine (arXiv:2404.18343), Eq. 5, 6 and 8. Nothing of the authors' AQ-Map was 
 PQ-Map, so that one look at an image serves both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from grefine.config import build
 from grefine.errors import ConfigError, PromptError
-from grefine.indicators import similarity
-from grefine.indicators.arrangement import LEAVES, misplaced, too_few
 from grefine.indicators.calibration import Calibration, Scale, check_belongs
-from grefine.indicators.components import load_clip, load_tokenizer, stored_calibration
 from grefine.indicators.defects import (
     BACKGROUND,
+    LEAVES,
     OPEN,
     THING,
     alignment_score,
@@ -32,12 +26,13 @@ from grefine.indicators.defects import (
     depends_on,
     find_defect,
     hang_together,
+    misplaced,
     region_phrase,
+    too_few,
 )
-from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
+from grefine.indicators.encoding import MOST_TILES, Encoding, TextFeatures, encode_images, plain
 from grefine.indicators.grids import GridMap, GridPhraseAlignment
 from grefine.indicators.readings import Readings
-from grefine.indicators.text_features import TextFeatures
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.text.parse import parse
 from grefine.types import AlignmentMap, DefectKind, ParsedPrompt, Phrase
@@ -54,11 +49,10 @@ class AQMap:
 
     Args:
         clip: the CLIP with value-value attention.
-        tokenizer: its tokenizer, transformers' or open_clip's.
+        tokenizer: its tokenizer, of transformers.
         calibration: as `grefine calibrate` writes it, or a dictionary with some of its keys; None uses guesses, and
             the result says so.
         readings: how the paper's open places are read, a `Readings` or a dictionary with some of its keys.
-        templates: sentences with one `{}` around every text; the default shows it bare.
         side: input side of the map's pass (a finer grid); None takes the calibration's.
         tiles: most tiles along each side of a large picture; 1 turns them off.
         batch_size: images per forward pass.
@@ -71,37 +65,29 @@ class AQMap:
         *,
         calibration: Calibration | Mapping[str, Any] | None = None,
         readings: Readings | Mapping[str, Any] | None = None,
-        templates: Sequence[str] = ("{}",),
         side: int | None = None,
         tiles: int = MOST_TILES,
         batch_size: int = 8,
     ) -> None:
         self.clip = clip
-        self.readings = readings if isinstance(readings, Readings) else build(Readings, dict(readings or {}))
+        self.readings = Readings.read(readings)
         self.calibration = self.readings.calibrated(Calibration.of(calibration))
         check_belongs(self.calibration, clip)
-        self.text_features = TextFeatures(clip, tokenizer, templates)
+        self.text_features = TextFeatures(clip, tokenizer)
         self.side = side or self.calibration.side
         self.tiles, self.batch_size = tiles, batch_size
         self.asker: Asker | None = None
         """Who decides in CLIP's place which phrases are missing; CLIP still says where."""
 
-    def asking(self, asker: Asker) -> AQMap:
+    def asking(self, asker: Asker) -> "AQMap":
         """Return an AQ-Map of which somebody else decides which phrases are missing."""
         other = copy(self)
         other.asker = asker
         return other
 
-    @classmethod
-    def from_pretrained(cls, pipeline: str | Path, *, readings: Readings | Mapping[str, Any] | None = None) -> AQMap:
-        """Load only what AQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
-        calibration = stored_calibration(pipeline)
-        return cls(load_clip(pipeline), load_tokenizer(pipeline), calibration=calibration, readings=readings)
-
     def encode(self, images: Sequence[Image.Image]) -> Encoding:
         """Look at the images once; PQ-Map can read the same encoding."""
-        read = {"attention": self.readings.attention, "surgery_layers": self.readings.surgery_layers}
-        return encode_images(self.clip, images, side=self.side, tiles=self.tiles, batch_size=self.batch_size, **read)
+        return encode_images(self.clip, images, self.readings, self.side, self.tiles, self.batch_size)
 
     @torch.no_grad()
     def __call__(
@@ -134,7 +120,7 @@ class AQMap:
         """Return for each picture the answers to its prompt, its phrases and their nouns; all are asked together."""
         shown, texts = [], []
         for image, prompt in zip(images, prompts, strict=True):
-            asked = [text for one in prompt.phrases if _is_judged(one) for text in (one.text, one.noun)]
+            asked = [text for one in prompt.phrases if is_judged(one) for text in (one.text, one.noun)]
             texts.append(list(dict.fromkeys([prompt.text, *asked])) if prompt.phrases else [])
             shown += [image] * len(texts[-1])
         assert self.asker is not None
@@ -157,7 +143,7 @@ class AQMap:
             a_0, beta = answers[prompt.text], UNDECIDED
         defects = [self._defect(*scored) for scored in zip(phrases, a_phs, a_pns, strict=True)]
         claims = [
-            self._seen(encoding, index, phrase.text) if defects[j] is None and _is_judged(phrase) else None
+            self._seen(encoding, index, phrase.text) if defects[j] is None and is_judged(phrase) else None
             for j, phrase in enumerate(phrases)
         ]
         claims = [self._own_claim(j, phrases, claims) for j in range(len(claims))]
@@ -182,7 +168,7 @@ class AQMap:
         E = combine_regions((region.draw() for region in drawn), (height, width), self.readings.a_combine)
         for j, carrier in carriers.items():
             regions[j], owners[j] = regions[carrier], carrier
-        judged = [score for phrase, score in zip(phrases, a_phs, strict=True) if _is_judged(phrase)]
+        judged = [score for phrase, score in zip(phrases, a_phs, strict=True) if is_judged(phrase)]
         score = alignment_score(a_0, judged, beta, self.readings.a_product)
         wrong = self._misplaced(prompt, claims)
         score *= LEAVES ** len(wrong)
@@ -201,7 +187,7 @@ class AQMap:
         return AlignmentMap(1.0 - E, score, alignments, self._note(prompt, wrong))
 
     def _defect(self, phrase: Phrase, a_phs: float, a_pns: float) -> DefectKind | None:
-        if not _is_judged(phrase):
+        if not is_judged(phrase):
             return None
         if self.asker is not None:
             return None if a_phs >= UNDECIDED else "attribute" if a_pns >= UNDECIDED else "noun"
@@ -211,14 +197,11 @@ class AQMap:
     def _is_anothers(
         self, encoding: Encoding, index: int, asked: int, phrases: Sequence[Phrase], claims: Sequence[GridMap | None]
     ) -> bool:
-        """Say whether what looks like the noun of `asked` is another, met phrase's: then its own is missing.
-
-        In "a red car and a blue car" with one red car, the blue one is not a red one to be painted over. What a phrase
-        hangs on, or what hangs on it, shows the same pixels and is no rival, unless it is another of its kind.
-        """
+        """Say whether what looks like the noun of `asked` is another, met phrase's: then its own is missing."""
         if self.readings.another == "wrong":
             return False
         limit = self.calibration.claim_threshold
+        # What hangs on a phrase, or what it hangs on, shows the same pixels: no rival, unless another of its kind.
         rivals = [
             claim.patches[0][1] > limit
             for j, claim in enumerate(claims)
@@ -248,14 +231,11 @@ class AQMap:
         """Return a_0, the whole prompt's score at the class token. (Eq. 8)"""
         if self.readings.prompt_score == "cosine":
             features = self.text_features([text]).to(whole.device)
-            return float(similarity.plain(whole[None, :1], features).clamp(0.0, 1.0))
+            return float(plain(whole[None, :1], features).clamp(0.0, 1.0))
         return float(self._logits(whole[:1], [text], self.calibration.prompts, self._single).sigmoid())
 
     def _own_claim(self, at: int, phrases: Sequence[Phrase], claims: Sequence[GridMap | None]) -> GridMap | None:
-        """Return a claim without the places of others that look alike: "with stripes" is seen on every striped thing.
-
-        What hangs on a met thing is where that thing is; what is nowhere near it keeps all it claims.
-        """
+        """Return a claim in the areas where its host is, too: "with stripes" is seen on every striped thing."""
         claim, phrase = claims[at], phrases[at]
         host = None if phrase.beside or phrase.ancestor == at else claims[phrase.ancestor]
         if claim is None or host is None or not _is_thing(host):
@@ -297,10 +277,7 @@ class AQMap:
         return own.stretched() if how == "stretched" else own
 
     def _seen(self, encoding: Encoding, index: int, text: str) -> GridMap:
-        """Return where a text is seen; with the reading "peak" its best place counts as 1.
-
-        A met phrase claims the places of the whole phrase, so that of two houses "a pink house" claims only its own.
-        """
+        """Return where a text is seen; with the reading "peak" its best place counts as 1."""
         found = self.aligned_map(encoding, index, text)
         peak = max(float(grid.max()) for _, grid in found.patches)
         if self.readings.region_scale == "none" or peak <= 0.0:
@@ -315,7 +292,7 @@ class AQMap:
     def _logits(self, features: Tensor, texts: Sequence[str], scale: Scale, redundant: str | None = None) -> Tensor:
         """Return `(T, M)` logits of `(T, D)` features for texts. (Eq. 5)"""
         encoded = self.text_features([*texts, ""]).to(features.device)
-        cosines = similarity.plain(features[None], encoded)[0]
+        cosines = plain(features[None], encoded)[0]
         return scaled_logits(cosines, scale, self.clip.logit_scale.exp(), redundant or self.calibration.redundant)
 
     def _misplaced(self, prompt: ParsedPrompt, claims: Sequence[GridMap | None]) -> list[str]:
@@ -346,10 +323,7 @@ class AQMap:
 
 
 def scaled_logits(cosines: Tensor, scale: Scale, own: Tensor, redundant: str) -> Tensor:
-    """Return the logits of cosines `(T, M + 1)` whose last column is the empty text's. (Eq. 5)
-
-    `own` is the CLIP's own scale, for where none was measured. The empty text stays in only where phrases compete.
-    """
+    """Return the logits of cosines `(T, M + 1)`, the empty text's last; `own` is CLIP's scale. (Eq. 5)"""
     tau = scale.tau if scale.tau is not None else own
     if redundant == "none":
         return tau * (cosines[:, :-1] - scale.offset)
@@ -362,7 +336,8 @@ def _is_thing(claim: GridMap) -> bool:
     return float(claim.patches[0][1].mean()) <= BACKGROUND
 
 
-def _is_judged(phrase: Phrase) -> bool:
+def is_judged(phrase: Phrase) -> bool:
+    """Say whether a phrase can be missing."""
     return phrase.drawable and not phrase.negated
 
 

@@ -13,9 +13,17 @@ from PIL import Image
 
 from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap, Prompt, parsed_prompt
-from grefine.indicators.calibration import Calibration, PhraseScore, Redundant, Scale, backbone_of, worst_quality
-from grefine.indicators.evidence import ENOUGH_IMAGES, Evidence, gather, separation_of
-from grefine.indicators.gates import enough_for, set_gates
+from grefine.indicators.calibration import (
+    Calibration,
+    PhraseScore,
+    Redundant,
+    Scale,
+    backbone_of,
+    enough_for,
+    set_gates,
+    worst_quality,
+)
+from grefine.indicators.evidence import ENOUGH_IMAGES, Evidence, gather
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap, cask
 from grefine.io.content import content_hash
@@ -34,6 +42,9 @@ USABLE = 0.65
 BETA = 0.25
 """Share of the phrases of good images that may lower a."""
 CERTAIN = math.log(0.9 / 0.1)
+COMPARED: tuple[Redundant, ...] = ("empty", "none")
+PLACES: tuple[PhraseScore, ...] = ("class", "peak")
+"""The readings of Eq. 5 that are measured, the paper's letter first."""
 NOUN, ATTRIBUTE, LOW_P, BAD_PLACE = "missing noun", "wrong attribute", "low p", "bad place"
 """The four gates."""
 ENOUGH = 50
@@ -56,7 +67,7 @@ class Calibrated:
 
     calibration: Calibration
     report: dict[str, Any]
-    """Counts, and how well words and images are told apart; plain JSON values."""
+    """Counts, and how well words are told apart; plain JSON values."""
     warnings: tuple[str, ...] = ()
 
 
@@ -70,22 +81,18 @@ def calibrate(
     redundant: Redundant | None = None,
     false_alarms: float = FALSE_ALARMS,
 ) -> Calibrated:
-    """Measure a CLIP and its prompts on good images, which may stream; both maps are given as they will be used.
-
-    Of `phrase_score` and `redundant` None chooses what tells own from foreign words better. `false_alarms` is the
-    share of good images that all gates together may take for defective; less of it misses more defects.
-    """
+    """Measure a CLIP and its prompts on good images, which may stream; of both readings None takes the better one."""
     if pq.map_mode != "paper":
-        raise ConfigError(
-            f"map_mode {pq.map_mode!r} stretches every image's map by itself, so no threshold can hold for it: "
-            "calibrate with map_mode 'paper'."
-        )
+        raise ConfigError(f"No threshold holds for maps of map_mode {pq.map_mode!r}: calibrate with map_mode 'paper'.")
+    for name, value, accepted in (("phrase_score", phrase_score, PLACES), ("redundant", redundant, COMPARED)):
+        if value not in (None, *accepted):
+            raise ConfigError(f"{name} must be one of {', '.join(accepted)}, not {value!r}.")
     if not 0.0 < false_alarms <= 0.5:
         raise ConfigError(f"false_alarms must be a share above 0 and at most 0.5, not {false_alarms}.")
     evidence = gather(pq, aq, images, [parsed_prompt(prompt) for prompt in prompts])
     column, base, separation = _choose(evidence, pq, redundant, phrase_score)
-    aligned, words, signs, warnings = _phrases(evidence, base, column)
-    rated, looks, seen = _qualities(evidence, aligned, pq)
+    aligned, told, signs, warnings = _phrases(evidence, base, column)
+    rated, seen = _qualities(evidence, aligned, pq)
     gates = set_gates(signs | seen, false_alarms)
     if gates.expected > false_alarms:
         least = enough_for(false_alarms, len(gates.limits))
@@ -103,7 +110,7 @@ def calibrate(
         "false_alarms": false_alarms,
     }
     alarms = {name: round(getattr(gates, name), 4) for name in ("share", "expected", "held_out")}
-    report = {"separation": separation, "phrases": words, "quality": looks, "false_alarms": alarms}
+    report = {"separation": separation, "noun_auc": round(told, 4), "false_alarms": alarms, "made_from": made_from}
     limits = gates.limits
     done = replace(
         rated,
@@ -113,23 +120,13 @@ def calibrate(
         worst_gate=limits[BAD_PLACE],
         made_from=made_from,
     )
-    # How many of the words that are not there the thresholds find.
-    foreign = _sigmoid(evidence.group("other noun")[:, column], done.phrases)
-    wrong = _sigmoid(evidence.pairs("wrong pair", column), done.phrases)
-    attributes = round(float((wrong[:, 0] < wrong[:, 1] - done.margin).mean()), 4) if len(wrong) else None
-    words["foreign_nouns_found"] = round(float((foreign < done.a_bound).mean()), 4)
-    words["wrong_attributes_found"] = attributes
-    return Calibrated(done, report | {"made_from": made_from}, tuple(warnings))
+    return Calibrated(done, report, tuple(warnings))
 
 
 def self_calibrate(
     pq: PQMap, aq: AQMap, images: Callable[[], Iterable[Image.Image]], prompts: Sequence[Prompt]
 ) -> tuple[Calibrated, int]:
-    """Measure a CLIP on pictures that nobody looked at; return the result and how many pictures it leaves out.
-
-    Every picture's phrases are held against those of the others. Where a sign of a defect falls into two groups, the
-    pictures of the lower one are left out, and the rest is calibrated as good pictures are.
-    """
+    """Measure a CLIP on pictures that nobody looked at, without those that seem bad; say how many these are."""
     texts = [parsed_prompt(prompt) for prompt in prompts]
     good = likely_good(list(_signs(gather(pq, aq, images(), texts), pq).values()))
     if good.sum() < ENOUGH_IMAGES:
@@ -145,13 +142,10 @@ def self_calibrate(
 
 
 def _signs(evidence: Evidence, pq: PQMap) -> dict[str, np.ndarray]:
-    """Return by gate one value per image, unbounded and low where the image looks bad; what is not judged is left out.
-
-    Values are logits and logarithms, so that both sides of their middle have equal room.
-    """
-    column, base, _ = _choose(evidence, pq)
-    _, _, words, _ = _phrases(evidence, base, column)
-    signs = _word_signs(evidence, evidence.pairs("pair", column)) if words else {}
+    """Return by gate one logarithm or logit per image, low where it looks bad; what is not judged is left out."""
+    column, _, _ = _choose(evidence, pq)
+    is_told = evidence.separation("noun", column) >= USABLE
+    signs = _word_signs(evidence, evidence.pairs(column)) if is_told else {}
     chances = np.stack(evidence.class_chances)
     limits = torch.from_numpy(np.median(chances[:, 1:], axis=0).clip(1e-3, 1.0))
     whole = cask(torch.from_numpy(chances), limits).numpy() if pq.p_mode == "multi" else chances[:, 0]
@@ -204,11 +198,8 @@ def weights_digest(clip: torch.nn.Module) -> str:
 def _choose(
     evidence: Evidence, pq: PQMap, redundant: Redundant | None = None, where: PhraseScore | None = None
 ) -> tuple[int, Calibration, dict[str, float]]:
-    """Pick the reading that tells own words from foreign ones best, the paper's own when it is about as good.
-
-    Its column in the rows of evidence, a calibration that states it, and how well each tells them apart are returned.
-    """
-    readings = product([redundant] if redundant else ["empty", "none"], [where] if where else ["class", "peak"])
+    """Pick the reading that tells own words from foreign ones best: its column, what states it, and a table of all."""
+    readings = product([redundant] if redundant else COMPARED, [where] if where else PLACES)
     table = {}
     best: tuple[float, int, Calibration] | None = None
     for minus, place in readings:
@@ -223,13 +214,13 @@ def _choose(
 
 def _phrases(
     evidence: Evidence, base: Calibration, column: int
-) -> tuple[Calibration, dict[str, Any], dict[str, np.ndarray], list[str]]:
-    """Set the scales of words, and return how near each image comes to a missing noun and a wrong attribute."""
+) -> tuple[Calibration, float, dict[str, np.ndarray], list[str]]:
+    """Set the scales of words; return how well nouns are told apart, and each image's signs of a missing one."""
     minus = int(base.redundant == "empty")
     nouns, foreign = evidence.group("noun"), evidence.group("other noun")
     phrases, cells = (_scale(*_levels(nouns[:, at], foreign[:, at])) for at in (column, 2 + minus))
     prompts = _scale(*(float(np.median(evidence.group(name)[:, minus])) for name in ("other prompt", "prompt")))
-    pairs, wrong = (_sigmoid(evidence.pairs(name, column), phrases) for name in ("pair", "wrong pair"))
+    pairs = _sigmoid(evidence.pairs(column), phrases)
     beta = float(np.clip(np.quantile(pairs[:, 0], BETA), 1e-3, 1.0))
     told = evidence.separation("noun", column)
     warnings, signs = [], {}
@@ -240,12 +231,7 @@ def _phrases(
         )
     else:
         signs = _word_signs(evidence, pairs)
-    report = {
-        "noun_auc": round(told, 4),
-        "attribute_auc": round(separation_of(pairs[:, 0], wrong[:, 0]), 4),
-        "prompt_auc": round(evidence.separation("prompt", minus), 4),
-    }
-    return replace(base, phrases=phrases, cells=cells, prompts=prompts, beta=beta), report, signs, warnings
+    return replace(base, phrases=phrases, cells=cells, prompts=prompts, beta=beta), told, signs, warnings
 
 
 def _word_signs(evidence: Evidence, pairs: np.ndarray) -> dict[str, np.ndarray]:
@@ -258,12 +244,9 @@ def _word_signs(evidence: Evidence, pairs: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _levels(present: np.ndarray, foreign: np.ndarray) -> tuple[float, float]:
-    """Return the usual similarity of a word that is not there, and of one that is.
-
-    Foreign words may be there all the same (a synonym, a thing that the prompt did not mention): as many of them as
-    lie above the median of present words, twice, are taken for present and left out.
-    """
+    """Return the usual similarity of a word that is not there, and of one that is."""
     high = float(np.median(present))
+    # Foreign words may be there all the same (a synonym, an unmentioned thing): twice as many as lie above the median.
     there = min(0.8, 2.0 * float((foreign > high).mean()))
     return float(np.quantile(foreign, (1.0 - there) / 2)), high
 
@@ -278,9 +261,7 @@ def _sigmoid(values: np.ndarray, scale: Scale) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-np.clip((scale.tau or 1.0) * (values - scale.offset), -60, 60)))
 
 
-def _qualities(
-    evidence: Evidence, base: Calibration, pq: PQMap
-) -> tuple[Calibration, dict[str, Any], dict[str, np.ndarray]]:
+def _qualities(evidence: Evidence, base: Calibration, pq: PQMap) -> tuple[Calibration, dict[str, np.ndarray]]:
     """Set the scales of quality and the mask's threshold, and return p and the worst place of each image."""
     chances = np.stack(evidence.class_chances)
     alpha = tuple(float(a) for a in chances[:, 1:].mean(axis=0).clip(1e-3, 1.0))
@@ -300,8 +281,7 @@ def _qualities(
         score_scale=score_scale,
         mask_threshold=float(np.quantile(bad, GOOD_PIXELS).clip(HALO, 0.98)),
     )
-    report = {"mean_p": round(float(raw_scores.mean()), 6), "mean_worst": round(float(worst.mean()), 4)}
-    return calibration, report, {LOW_P: scores, BAD_PLACE: worst}
+    return calibration, {LOW_P: scores, BAD_PLACE: worst}
 
 
 def _cask_map(factors: tuple[GridMap, ...], alpha: torch.Tensor) -> GridMap:

@@ -1,9 +1,9 @@
 """What a backbone's similarities mean: the constants that the paper leaves open, measured or assumed.
 
 A pipeline folder keeps them as the dictionary `calibration` in its `model_index.json`; `grefine calibrate` writes it.
+Gates together let a stated share of good images through, and no more.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -19,19 +19,13 @@ PMode = Literal["multi", "single"]
 Redundant = Literal["empty", "none", "compete"]
 PhraseScore = Literal["class", "peak"]
 
+FOLDS = 8
 WORST_SHARE = 0.02
 """Share of the pixels whose mean says how bad the worst place is."""
-
-
 ALPHA = (0.935, 0.892, 0.826)
 """Mean technical, rational and natural quality of good images, as PQ-Map's authors give them."""
 BOUNDS = (1.0, 0.6, 0.8)
 """How much of them a user asks for."""
-
-
-def undecided() -> float:
-    """Return Eq. 3's value where every chance is a half: CLIP finds the good and the bad text equally near."""
-    return 0.5 * math.prod(min(0.5 / (mean * bound), 1.0) for mean, bound in zip(ALPHA, BOUNDS, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +67,9 @@ class Calibration:
     """A phrase scored at or above it does not lower a (Eq. 8)."""
     margin: float = 0.0
     """How far a phrase must fall below its noun before its attributes count as wrong."""
-    mask_threshold: float = round(1.0 - undecided(), 2)
-    """Pixels of 1 - P + E above it are repainted. Unmeasured, it follows from Eq. 3 (0.81): a place is bad where the
-    factors together say no more for it than a coin would."""
+    mask_threshold: float = 0.81
+    """Pixels of 1 - P + E above it are repainted. Unmeasured, it follows from Eq. 3 with all chances at a half: a
+    place is bad where the factors together say no more for it than a coin would."""
     claim_threshold: float = 0.5
     """Pixels of a met phrase's map above it belong to that phrase."""
     counts: bool = False
@@ -122,20 +116,8 @@ def check_belongs(calibration: Calibration, clip: Any) -> None:
         then = calibration.made_from.get(what)
         if then is not None and then != now:
             raise ConfigError(
-                f"This calibration was measured with CLIP's {what} '{then}', but CLIP runs here with '{now}': its "
-                "thresholds mean nothing there. Load CLIP as it was (float32 is the default), or calibrate anew with "
-                "`grefine calibrate`."
+                f"This calibration was measured with CLIP's {what} '{then}', not '{now}': load it or calibrate anew."
             )
-
-
-def accept_readings(phrase_score: str | None, redundant: str | None) -> None:
-    """Check readings that come as plain text; None leaves the choice to the calibration."""
-    for name, value, accepted in (
-        ("phrase_score", phrase_score, ("class", "peak")),
-        ("redundant", redundant, ("empty", "none")),
-    ):
-        if value is not None and value not in accepted:
-            raise ConfigError(f"{name} must be one of {', '.join(accepted)}, not {value!r}.")
 
 
 def worst_quality(values: np.ndarray) -> float:
@@ -146,10 +128,7 @@ def worst_quality(values: np.ndarray) -> float:
 
 
 def needs_repair(quality: QualityMap, alignment: AlignmentMap | None, calibration: Calibration) -> tuple[bool, str]:
-    """Decide whether anything in the image is bad at all, with the reason in one sentence.
-
-    This gate is apart from the mask's threshold: a good image is left alone whatever its weakest cells say.
-    """
+    """Decide, whatever the mask's threshold says, whether anything in the image is bad at all, with the reason."""
     defects = alignment.defects if alignment is not None else ()
     if defects:
         named = ", ".join(f"'{d.phrase.text}'" for d in defects[:3])
@@ -162,3 +141,69 @@ def needs_repair(quality: QualityMap, alignment: AlignmentMap | None, calibratio
     if calibration.worst_gate is not None and worst < calibration.worst_gate:
         return True, f"Its worst place has quality {worst:.3f}, below {calibration.worst_gate:.3f}."
     return False, "Every phrase is met and no place is worse than in good images."
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Limits by gate; an image is taken for defective when a sign of it lies below its limit."""
+
+    limits: dict[str, float]
+    share: float
+    """Good images that were measured and are past some gate."""
+    expected: float
+    """The same for good images that were not measured, by the ranks at which the limits lie."""
+    held_out: float
+    """The same, counted: limits from seven eighths of the images, applied to the rest, eight times."""
+
+
+def set_gates(signs: Mapping[str, np.ndarray], total: float) -> Gates:
+    """Open all gates as far as a total share of false alarms allows; low is suspicious, infinite nothing to judge."""
+    signs = {name: values for name, values in signs.items() if np.isfinite(values).any()}
+    limits, expected = _opened(signs, total)
+    fold = np.arange(len(next(iter(signs.values())))) % FOLDS
+    past = 0
+    for left_out in range(FOLDS):
+        others, _ = _opened({name: values[fold != left_out] for name, values in signs.items()}, total)
+        past += int(_past({name: values[fold == left_out] for name, values in signs.items()}, others).sum())
+    return Gates(limits, float(_past(signs, limits).mean()), expected, past / len(fold))
+
+
+def enough_for(total: float, gates: int) -> int:
+    """Return how many good images it takes before so many gates can hold a total."""
+    return int(np.ceil(gates / (2 * total))) - 1
+
+
+def _opened(signs: Mapping[str, np.ndarray], total: float) -> tuple[dict[str, float], float]:
+    ordered = {name: np.sort(values) for name, values in signs.items()}
+    count = len(next(iter(signs.values())))
+
+    def expected(limits: Mapping[str, float]) -> float:
+        # A limit half-way between the k-th and the next value is passed by (k + 1/2) / (count + 1) on average.
+        return (int(_past(signs, limits).sum()) + len(signs) / 2) / (count + 1)
+
+    # From limits that no good image is past, the gate that fewest are past is opened by one image after the other; an
+    # image past two gates counts once, so that gates which see the same thing share their room.
+    level = dict.fromkeys(signs, 0)
+    limits = {name: _between(values, 0) for name, values in ordered.items()}
+    closed: set[str] = set()
+    while open_ := [name for name in level if name not in closed]:
+        name = min(open_, key=lambda gate: level[gate])
+        past = level[name] + 1  # values that are all alike never count as past, so the last one ends it
+        tried = limits | {name: _between(ordered[name], past)} if past < count else limits
+        if past < count and np.isfinite(tried[name]) and expected(tried) <= total:
+            limits, level[name] = tried, past
+        else:
+            closed.add(name)
+    return limits, expected(limits)
+
+
+def _between(ordered: np.ndarray, past: int) -> float:
+    """Return a limit that `past` of the values lie below: half-way to the next, or as far beyond the first."""
+    if past == 0:
+        gap = ordered[1] - ordered[0] if len(ordered) > 1 and np.isfinite(ordered[1]) else 0.0
+        return float(ordered[0] - gap / 2)
+    return float((ordered[past - 1] + ordered[past]) / 2)
+
+
+def _past(signs: Mapping[str, np.ndarray], limits: Mapping[str, float]) -> np.ndarray:
+    return np.any([values < limits[name] for name, values in signs.items()], axis=0)

@@ -104,10 +104,7 @@ def domain_of(pipe: Any) -> DomainCheck | None:
 
 
 def domain_at(source: str | Path | None) -> DomainCheck | None:
-    """Return the check of a pipeline (name or folder), or of the pipeline whose folder a component lies in.
-
-    Only the small network is loaded. Hub ids and published weights state no world that could be read here.
-    """
+    """Return the check of a pipeline, or of the one whose folder a component lies in; None without a stated world."""
     folder = None if source is None else pipeline_folder(source)
     for place in () if folder is None else (folder, folder.parent):
         if (place / INDEX).is_file():

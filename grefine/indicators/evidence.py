@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
-from grefine.indicators.aq_map import AQMap
+from grefine.indicators.aq_map import AQMap, is_judged
+from grefine.indicators.encoding import plain
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.similarity import plain
 from grefine.io.content import content_hash
 from grefine.types import ParsedPrompt, Phrase
 
@@ -23,7 +23,7 @@ ENOUGH_NOUNS = 4
 DISTRACTORS = 4
 """Nouns of other prompts that every image is asked for in vain."""
 
-Group = Literal["noun", "other noun", "phrase", "other phrase", "prompt", "other prompt", "pair", "wrong pair"]
+Group = Literal["noun", "other noun", "phrase", "other phrase", "prompt", "other prompt", "pair"]
 
 
 @dataclass
@@ -31,8 +31,7 @@ class Evidence:
     """Similarities by group, each row (class raw, class less empty, peak raw, peak less empty), and qualities."""
 
     rows: dict[Group, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
-    """Of a "pair" that of a phrase and then that of its noun, of the same image; of a "wrong pair" the same for a noun
-    that is there with attributes that are not."""
+    """Of a "pair" that of a phrase and then that of its noun, of the same image."""
     pair_images: list[int] = field(default_factory=list)
     """Which image each pair is of."""
     class_chances: list[np.ndarray] = field(default_factory=list)
@@ -46,11 +45,11 @@ class Evidence:
         """Return `(n, 4)` similarities of one group."""
         return np.asarray(self.rows[name], dtype=np.float64).reshape(-1, 4)
 
-    def pairs(self, name: Group, column: int) -> np.ndarray:
+    def pairs(self, column: int) -> np.ndarray:
         """Return `(n, 2)` similarities of phrases and their nouns."""
-        return self.group(name)[:, column].reshape(-1, 2)
+        return self.group("pair")[:, column].reshape(-1, 2)
 
-    def separation(self, name: Literal["noun", "phrase", "prompt"], column: int) -> float:
+    def separation(self, name: Literal["noun", "phrase"], column: int) -> float:
         """Return how well own words are told from foreign ones."""
         foreign: Group = f"other {name}"  # pyright: ignore[reportAssignmentType]
         return separation_of(self.group(name)[:, column], self.group(foreign)[:, column])
@@ -58,16 +57,12 @@ class Evidence:
 
 def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequence[ParsedPrompt]) -> Evidence:
     """Look at every image once and at its words, own and foreign. Images stream; only numbers stay."""
-    nouns = list(dict.fromkeys(phrase.noun for prompt in prompts for phrase in judged(prompt)))
+    nouns = list(dict.fromkeys(phrase.noun for prompt in prompts for phrase in filter(is_judged, prompt.phrases)))
     if len(prompts) < ENOUGH_IMAGES:
-        raise ConfigError(
-            f"Calibration needs at least {ENOUGH_IMAGES} good images with their prompts, got {len(prompts)}: its "
-            "thresholds are the outermost few percent of them."
-        )
+        raise ConfigError(f"Calibration needs at least {ENOUGH_IMAGES} good images with prompts, got {len(prompts)}.")
     if len(nouns) < ENOUGH_NOUNS:
         raise ConfigError(
-            f"The calibration prompts name too few different things ({', '.join(nouns) or 'none'}): at least "
-            f"{ENOUGH_NOUNS} are needed, so that every image can be asked for something it does not show."
+            f"The prompts name too few different things ({', '.join(nouns) or 'none'}): {ENOUGH_NOUNS} are needed."
         )
     evidence, source, done = Evidence(), iter(images), 0
     while batch := list(islice(source, pq.batch_size)):
@@ -87,9 +82,7 @@ def gather(pq: PQMap, aq: AQMap, images: Iterable[Image.Image], prompts: Sequenc
         raise PromptError(f"Calibration got {done} images for {len(prompts)} prompts: give one prompt per image.")
     different = len(set(evidence.image_hashes))
     if different < ENOUGH_IMAGES:
-        raise ConfigError(
-            f"Only {different} of the {done} calibration images are different; at least {ENOUGH_IMAGES} are needed."
-        )
+        raise ConfigError(f"Only {different} of the {done} calibration images are different: give {ENOUGH_IMAGES}.")
     return evidence
 
 
@@ -103,26 +96,21 @@ def separation_of(present: np.ndarray, absent: np.ndarray) -> float:
     return float((ranks.sum() - len(present) * (len(present) + 1) / 2) / (len(present) * len(absent)))
 
 
-def judged(prompt: ParsedPrompt) -> list[Phrase]:
-    """Return the phrases that can be missing."""
-    return [phrase for phrase in prompt.phrases if phrase.drawable and not phrase.negated]
-
-
 def _look(
     evidence: Evidence, aq: AQMap, whole: Tensor, prompts: Sequence[ParsedPrompt], index: int, nouns: list[str]
 ) -> None:
-    own = judged(prompts[index])
+    own = [*filter(is_judged, prompts[index].phrases)]
     rng = np.random.default_rng(index)
     foreign = [noun for noun in nouns if noun not in prompts[index].text]
     foreign = [foreign[i] for i in rng.permutation(len(foreign))[:DISTRACTORS]]
-    twisted = [(phrase, _twist(phrase, prompts, index, rng)) for phrase in own]
+    twisted = [_twist(phrase, prompts, index, rng) for phrase in own]
     swapped = next((p.text for p in (*prompts[index + 1 :], *prompts[:index]) if p.text != prompts[index].text), None)
     texts: dict[tuple[Group, str], None] = {("prompt", prompts[index].text): None}
     for group, members in (
         ("noun", [phrase.noun for phrase in own]),
         ("phrase", [phrase.text for phrase in own]),
         ("other noun", foreign),
-        ("other phrase", [text for _, text in twisted if text]),
+        ("other phrase", [text for text in twisted if text]),
         ("other prompt", [swapped] if swapped else []),
     ):
         texts |= dict.fromkeys((group, text) for text in members)  # pyright: ignore[reportAssignmentType]
@@ -134,12 +122,9 @@ def _look(
         row = [*cosines[:, 0, column], *cosines[:, 1:, column].max(axis=1)]
         by_text[group, text] = row
         evidence.rows[group].append(row)
-    for phrase, wrong in twisted:
-        noun = by_text["noun", phrase.noun]
-        evidence.rows["pair"] += [by_text["phrase", phrase.text], noun]
+    for phrase in own:
+        evidence.rows["pair"] += [by_text["phrase", phrase.text], by_text["noun", phrase.noun]]
         evidence.pair_images.append(index)
-        if wrong:
-            evidence.rows["wrong pair"] += [by_text["other phrase", wrong], noun]
     evidence.prompt_hashes.append(content_hash(prompts[index].text))
 
 
@@ -149,7 +134,7 @@ def _twist(phrase: Phrase, prompts: Sequence[ParsedPrompt], index: int, rng: np.
     others = [
         " ".join(phrase.noun if word == other.noun else word for word in other.words)
         for prompt in (prompts[i] for i in rng.permutation(len(prompts))[:16])
-        for other in judged(prompt)
+        for other in filter(is_judged, prompt.phrases)
         if len(other.words) > 1 and other.noun in other.words and not all(word in own for word in other.words[:-1])
     ]
     return next((text for text in others if text != phrase.text), None)

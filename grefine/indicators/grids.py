@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -75,10 +75,7 @@ class GridMap:
         return self.apply(lambda grid, below: np.where((below > threshold) | (grid <= below), 0.0, grid), ground)
 
     def touching(self, other: GridMap, threshold: float) -> GridMap:
-        """Return the map, zero in those of its areas above the threshold that do not touch one of `other`.
-
-        If none does, it stays as it is.
-        """
+        """Return the map without its areas above the threshold that touch none of `other`, or whole if none does."""
         kept = self.apply(lambda grid, near: _reached(grid > threshold, near > threshold), other)
         if not kept.patches[0][1].any():
             return self
@@ -87,12 +84,7 @@ class GridMap:
     def one_place(
         self, claims: Sequence[GridMap], threshold: float, radius: float, ground: GridMap | None = None
     ) -> GridMap:
-        """Return a round place where no claim lies: 1 at its centre, 0.5 at its own radius, `radius` at the most.
-
-        It is where the map is highest, or, where no free cell reaches the threshold, where there is most room, with
-        its foot on the ground, if one is given. On a fine grid it is as large as what is seen there, or as what makes
-        the claims; a coarse one cannot measure things.
-        """
+        """Return a round place where no claim lies: 1 at its centre, 0.5 at its own radius, `radius` at the most."""
         free = [
             np.logical_and.reduce([claim.patches[i][1] <= threshold for claim in claims] or [np.ones_like(grid, bool)])
             for i, (_, grid) in enumerate(self.patches)
@@ -103,7 +95,7 @@ class GridMap:
         look, centres = self.patches[0][1], at[0].reshape(-1, 2)
         apart = np.hypot(*(at[0].reshape(-1, 1, 2) - at[0].reshape(1, -1, 2)).transpose(2, 0, 1))
         fine, seen = min(look.shape) >= FINE, free[0] & (look > threshold)
-        if seen.any():
+        if seen.any():  # where the map is highest; on a fine grid as large as what is seen there
             likely = np.where(free[0], look - look[free[0]].min() + 1e-6, 0.0)
             # Maps are blurred: beside another thing of its colour, not round it.
             near = apart <= radius
@@ -114,7 +106,7 @@ class GridMap:
                 seen = _reached(seen, near)
                 weights = likely * near if near.any() else likely
                 centre, radius = weights.ravel() @ centres / weights.sum(), self._radius([seen], radius)
-        else:  # nothing free looks like it: where there is room for it and all round it
+        else:  # nothing free looks like it: where there is room for it and all round it, its foot on the ground
             radius = self._radius([claim.patches[0][1] > threshold for claim in claims] if fine else [], radius)
             room = (apart <= ROOM * radius) @ np.where(free[0], 1.0 + look, 0.0).ravel()
             room -= room.max() * ((apart <= radius) @ ~free[0].ravel())
@@ -157,31 +149,22 @@ class GridMap:
         return self.apply(lambda grid: (grid - low) / (high - low))
 
 
-class GridPhraseAlignment(PhraseAlignment):
-    """A phrase's alignment whose maps are drawn only when they are read, so that thirty phrases cost no more than one.
+def _lazily(name: str) -> Any:
+    """Return a property whose map, given as `GridMap` or drawn already, is drawn when it is read."""
 
-    Region and claim are given as `GridMap` (or drawn already) and read as arrays.
-    """
+    def read(self: Any) -> np.ndarray | None:
+        value = getattr(self, name)
+        return value.draw() if isinstance(value, GridMap) else value
+
+    return property(read, lambda self, value: object.__setattr__(self, name, value))
+
+
+class GridPhraseAlignment(PhraseAlignment):
+    """A phrase's alignment whose region and claim are drawn only when they are read."""
 
     __slots__ = ("_claimed", "_region")
-
-    @property
-    def region(self) -> np.ndarray | None:  # type: ignore[override]
-        """`(H, W)` where the repair belongs; None without a defect."""
-        return _drawn(self._region)
-
-    @region.setter
-    def region(self, value: GridMap | np.ndarray | None) -> None:
-        object.__setattr__(self, "_region", value)
-
-    @property
-    def claimed(self) -> np.ndarray | None:  # type: ignore[override]
-        """`(H, W)` where a met phrase is seen; None when it has a defect or was not judged."""
-        return _drawn(self._claimed)
-
-    @claimed.setter
-    def claimed(self, value: GridMap | np.ndarray | None) -> None:
-        object.__setattr__(self, "_claimed", value)
+    region = _lazily("_region")
+    claimed = _lazily("_claimed")
 
 
 def resize(grid: np.ndarray, height: int, width: int, interpolation: Interpolation) -> np.ndarray:
@@ -248,10 +231,7 @@ def _reached(area: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 
 def tile_boxes(size: tuple[int, int], tile: int, most: int) -> list[Box]:
-    """Cover an image with overlapping tiles of about `tile` pixels, at most `most` along each side.
-
-    An image that is not clearly larger than one tile along both sides gets none: its whole is enough.
-    """
+    """Cover an image that is clearly larger than one tile with overlapping tiles, at most `most` along each side."""
     width, height = size
     columns, rows = (_spread(length, tile, most) for length in (width, height))
     if len(columns) == len(rows) == 1:
@@ -265,7 +245,3 @@ def _spread(length: int, tile: int, most: int) -> Sequence[tuple[int, int]]:
     piece = length / (count - OVERLAP * (count - 1))
     starts = [round(index * (1 - OVERLAP) * piece) for index in range(count)]
     return [(start, length if start == starts[-1] else min(length, round(start + piece))) for start in starts]
-
-
-def _drawn(value: GridMap | np.ndarray | None) -> np.ndarray | None:
-    return value.draw() if isinstance(value, GridMap) else value

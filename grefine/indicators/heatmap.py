@@ -1,90 +1,54 @@
-"""Bring your own map: an array, a file, a folder or a function stands in for PQ-Map or AQ-Map."""
+"""Bring your own map: an array, a file or a folder of them stands in for PQ-Map or AQ-Map."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from grefine.errors import ConfigError, ImageError, PromptError
-from grefine.indicators.aq_map import Prompt, parsed_prompt
+from grefine.errors import ConfigError, ImageError
 from grefine.types import AlignmentMap, QualityMap
 
 Heatmap = np.ndarray | str | Path | Image.Image
-Source = Heatmap | Sequence[Heatmap] | Callable[..., Any]
-"""A map, a list of maps, a folder of them, or a function that draws one."""
+Source = Heatmap | Sequence[Heatmap]
+"""A map, a list of maps, or a folder of them."""
 ENDINGS = (".npy", ".png", ".tif", ".tiff", ".webp", ".jpg", ".jpeg")
 """Of files that can be maps, the most exact first."""
 
 
-class _Heatmaps:
-    """What own maps of both kinds share."""
+class HeatmapQuality:
+    """Quality maps that were made beforehand, called like PQ-Map; p is the mean of a map, high is good.
 
-    kind = ""
-
-    def __init__(
-        self, source: Source, *, high_is: str = "good", score: Callable[[np.ndarray], float] | None = None
-    ) -> None:
-        if high_is not in ("good", "bad"):
-            raise ConfigError(f"high_is must be 'good' or 'bad', not {high_is!r}.")
-        self.source, self.flip, self.score = source, high_is == "bad", score
-
-    @property
-    def given(self) -> bool:
-        """Whether the maps were made beforehand, so that they say nothing of any other picture."""
-        return not callable(self.source)
-
-    def encode(self, images: Sequence[Image.Image]) -> None:
-        """Return nothing: an own map needs no look by CLIP."""
-
-    def _maps(self, images: Sequence[Image.Image], *others: Sequence[Any]) -> list[np.ndarray]:
-        """Return one checked map per image, high = good; a function gets the image and its share of `others`."""
-        if callable(self.source):
-            given = [self.source(*arguments) for arguments in zip(images, *others, strict=True)]
-        else:
-            given = _spread(self.source, images, self.kind)
-        values = [read_heatmap(one, image.size) for one, image in zip(given, images, strict=True)]
-        return [1.0 - one for one in values] if self.flip else values
-
-
-class HeatmapQuality(_Heatmaps):
-    """Quality maps of your own, with PQ-Map's calling convention; `score` gives p from a map, else its mean is p.
-
-    The source is one map, one per image, a folder of maps, or a function of the image that returns one. A map is an
-    `(H, W)` array in 0..1 of the image's size, or an image file of that size whose grey is the value (white = 1; 16
-    bits kept). In a folder the map of "a.png" is "a.npy" or "a.png", or what `grefine map` wrote for it; images
-    without a file name get the maps in the order of their names.
+    The source is one map, one per image, or a folder of maps. A map is an `(H, W)` array in 0..1 of the image's size,
+    or an image file of that size whose grey is the value (white = 1; 16 bits kept). In a folder the map of "a.png" is
+    "a.npy" or "a.png", or what `grefine map` wrote for it.
     """
 
     kind = "quality"
 
-    def __call__(self, images: Sequence[Image.Image], encoding: object = None) -> list[QualityMap]:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def read(self, images: Sequence[Image.Image]) -> list[np.ndarray]:
+        """Return one checked map per image."""
+        given = _spread(self.source, images, self.kind)
+        return [read_heatmap(one, image.size) for one, image in zip(given, images, strict=True)]
+
+    def __call__(self, images: Sequence[Image.Image], prompts: object = None, encoding: object = None) -> list[Any]:
         """Return the maps of the images."""
-        maps = self._maps(images)
-        scores = [float(m.mean()) if self.score is None else _checked_score(float(self.score(m))) for m in maps]
-        return [QualityMap(values, score) for values, score in zip(maps, scores, strict=True)]
+        return [QualityMap(one, float(one.mean())) for one in self.read(images)]
 
 
-class HeatmapAlignment(_Heatmaps):
-    """Alignment maps of your own, with AQ-Map's calling convention; a function gets the image and its prompt.
-
-    `score` gives a from a map; None leaves a undefined, so that only p counts.
-    """
+class HeatmapAlignment(HeatmapQuality):
+    """The same in place of AQ-Map; a is undefined, so that only p counts."""
 
     kind = "alignment"
 
-    def __call__(
-        self, images: Sequence[Image.Image], prompts: Sequence[Prompt], encoding: object = None
-    ) -> list[AlignmentMap]:
+    def __call__(self, images: Sequence[Image.Image], prompts: object = None, encoding: object = None) -> list[Any]:
         """Return the maps of the images."""
-        if len(prompts) != len(images):
-            raise PromptError(f"One prompt per image is needed: got {len(prompts)} for {len(images)} images.")
-        texts = [prompt if isinstance(prompt, str) else parsed_prompt(prompt).text for prompt in prompts]
-        maps = self._maps(images, texts)
-        scores = [None if self.score is None else _checked_score(float(self.score(m))) for m in maps]
         note = "The alignment map was given, not measured."
-        return [AlignmentMap(values, score, (), note) for values, score in zip(maps, scores, strict=True)]
+        return [AlignmentMap(one, None, (), note) for one in self.read(images)]
 
 
 def read_heatmap(given: Heatmap, size: tuple[int, int]) -> np.ndarray:
@@ -99,9 +63,7 @@ def read_heatmap(given: Heatmap, size: tuple[int, int]) -> np.ndarray:
                 with Image.open(path) as image:
                     given = image.copy()
         except (OSError, ValueError) as error:
-            raise ImageError(
-                f"Cannot read the heatmap '{path}': {error}. Give a .npy array or a grey image."
-            ) from error
+            raise ImageError(f"Cannot read the heatmap '{path}' as .npy or grey image: {error}") from error
     if isinstance(given, Image.Image):
         is_deep = given.mode.startswith("I")
         given = np.asarray(given if is_deep else given.convert("L"), np.float32) / (65535.0 if is_deep else 255.0)
@@ -115,53 +77,38 @@ def read_heatmap(given: Heatmap, size: tuple[int, int]) -> np.ndarray:
         raise ImageError(
             f"{name} is {values.shape[1]}x{values.shape[0]} but its image is {size[0]}x{size[1]}: resize it first."
         )
-    if not np.isfinite(values).all():
-        raise ImageError(f"{name} holds values that are not finite (NaN or infinite); it needs numbers in 0..1.")
-    if values.min() < 0.0 or values.max() > 1.0:
-        raise ImageError(f"{name} ranges from {values.min():g} to {values.max():g}; it needs numbers in 0..1.")
+    if not (values.min() >= 0.0 and values.max() <= 1.0):  # written so that NaN fails as well
+        raise ImageError(f"{name} ranges from {values.min():g} to {values.max():g}; it needs finite numbers in 0..1.")
     return values
 
 
 def _spread(source: Any, images: Sequence[Image.Image], kind: str) -> Sequence[Heatmap]:
     """Return one of the maps that were made beforehand for every image."""
     if isinstance(source, (str, Path)) and Path(source).is_dir():
-        return _of_folder(Path(source), images, kind)
+        folder, names = Path(source), [Path(getattr(image, "filename", "") or "").name for image in images]
+        if not all(names):
+            raise ConfigError(
+                f"The maps in '{folder}' are found by the file names of images, and an image here has none: give a "
+                "list of maps, one for each image."
+            )
+        # `grefine map` writes other pictures, too: where it wrote maps, a plain name is none.
+        ours = any(path.stem.endswith(f".{kind}") and path.suffix.lower() in ENDINGS for path in folder.iterdir())
+        return [map_file(folder, kind, name, plain=not ours) for name in names]
     if hasattr(source, "__array__") and not isinstance(source, Image.Image):
         source = np.asarray(source)
         source = [source] if source.ndim == 2 else list(source)
     elif isinstance(source, (str, Path, Image.Image)):
         source = [source]
     elif isinstance(source, Mapping) or not isinstance(source, Sequence):
-        raise ConfigError(
-            f"A heatmap source must be a map, a list of maps, a folder or a function, not {type(source).__name__}."
-        )
+        raise ConfigError(f"Give a map, a list of maps, a folder or a function, not {type(source).__name__}.")
     if len(source) != len(images):
         many = "One heatmap was" if len(source) == 1 else f"{len(source)} heatmaps were"
         raise ConfigError(f"{many} given for {len(images)} images: give one per image, or a function.")
     return source
 
 
-def _of_folder(folder: Path, images: Sequence[Image.Image], kind: str) -> list[Path]:
-    """Return the map of every image: the one of its name, or the next one where an image has no name."""
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS]
-    ours = [path for path in files if path.stem.endswith(f".{kind}")]  # `grefine map` writes other pictures, too
-    names = [Path(getattr(image, "filename", "") or "").name for image in images]
-    if all(names):
-        return [map_file(folder, kind, name, plain=not ours) for name in names]
-    found = {path.stem.removesuffix(f".{kind}") for path in ours or files}
-    if len(found) != len(images):
-        raise ConfigError(
-            f"The folder '{folder}' holds {len(found)} heatmaps for {len(images)} images without file names: give one "
-            "for each, or open the images from files of the same names."
-        )
-    return [map_file(folder, kind, f"{name}.png", plain=not ours) for name in sorted(found)]
-
-
 def map_file(folder: Path, kind: str, relative: str, plain: bool = True) -> Path:
-    """Return the map of a picture by its path below the folder of pictures, or by its bare name.
-
-    Its name ends in `.{kind}`, or where `plain` names are maps, is that of the picture.
-    """
+    """Return a picture's map by its path or bare name: NAME.kind or, where plain names are maps, NAME."""
     stem = Path(relative).with_suffix("")
     for place in dict.fromkeys((stem, Path(stem.name))):
         for name in (f"{place.name}.{kind}", place.name)[: 1 + plain]:
@@ -169,9 +116,3 @@ def map_file(folder: Path, kind: str, relative: str, plain: bool = True) -> Path
                 if (found := folder / place.parent / f"{name}{ending}").is_file():
                     return found
     raise ImageError(f"The folder '{folder}' has no {kind} map for '{relative}': add '{stem}.npy'.")
-
-
-def _checked_score(value: float) -> float:
-    if not 0.0 <= value <= 1.0:
-        raise ConfigError(f"The score of a heatmap must lie in 0..1, not {value}.")
-    return value

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -12,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, nearest
+from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, in_words, nearest
 from grefine.io.content import content_hash
 from grefine.scorers.protocol import groups
 from grefine.types import MapSpec
@@ -27,7 +26,7 @@ TOGETHER = 8
 
 @dataclass(frozen=True)
 class NetworkMap:
-    """A network that draws a quality map, or several maps as one, as a YAML file states it; paths count from there."""
+    """A network that draws a quality map, as a YAML file states it; paths count from there."""
 
     detector: str = ""
     """Folder of any object detector of transformers: what it finds is bad, as much as it is sure of it."""
@@ -35,10 +34,6 @@ class NetworkMap:
     """File of a TorchScript network: pictures in, one channel out."""
     sha256: str = ""
     """Of that file: the consent to run what is in it."""
-    maps: tuple[str, ...] = ()
-    """Or several maps, each named as on the command line."""
-    weights: tuple[float, ...] = ()
-    """Of `maps`; empty: the worst of them counts."""
     name: str = ""
     """What it is called; else the name of the folder or file."""
     labels: tuple[str, ...] = ()
@@ -102,24 +97,6 @@ def network_map(source: str) -> SimpleNamespace | None:
     return SimpleNamespace(SPEC=spec, load=partial(_detector if stated.detector else _script, place, stated))
 
 
-def several_maps(source: str) -> list[str]:
-    """Return the maps that a text with commas or a YAML file names, with their weights behind a star."""
-    file = Path(source)
-    if file.suffix.lower() not in (".yaml", ".yml") or not file.is_file():
-        return [part.strip() for part in source.split(",")]
-    stated = load_config(file, NetworkMap)
-    if not (stated.maps or stated.weights):
-        return [source]
-    if stated.detector or stated.torchscript or len(stated.weights) not in (0, len(stated.maps)):
-        raise ConfigError(f"'{file}' must name `maps` alone, with a weight for each or none.")
-    names = []
-    for one, weight in zip_longest(stated.maps, stated.weights):
-        kind, colon, name = one.rpartition(":")
-        beside = file.parent / name if colon or name.endswith((".yaml", ".yml")) else name
-        names.append(f"{kind}{colon}{beside}" + (f"*{weight}" if stated.weights else ""))
-    return names
-
-
 def _detector(folder: Path, stated: NetworkMap, device: str) -> Drawer:
     import torch
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
@@ -129,8 +106,7 @@ def _detector(folder: Path, stated: NetworkMap, device: str) -> Drawer:
         processor = AutoImageProcessor.from_pretrained(folder, **here)
         model = AutoModelForObjectDetection.from_pretrained(folder, **here).to(device).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsCorrupt(f"'{folder}' is no complete folder of an object detector: {first}") from error
+        raise WeightsCorrupt(f"'{folder}' is no complete folder of an object detector: {in_words(error)}") from error
     known: dict[str, int] = {name: index for index, name in model.config.id2label.items()}
     for label in stated.labels:
         if label not in known:
@@ -169,7 +145,7 @@ def _script(file: Path, stated: NetworkMap, device: str) -> Drawer:
     try:
         model = torch.jit.load(str(file), map_location=device).eval()
     except (RuntimeError, ValueError) as error:
-        raise WeightsCorrupt(f"'{file}' is no TorchScript file: {str(error).strip().splitlines()[0]}") from error
+        raise WeightsCorrupt(f"'{file}' is no TorchScript file: {in_words(error)}") from error
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (stated.mean, stated.std))
 
     def look(image: Image.Image) -> np.ndarray:

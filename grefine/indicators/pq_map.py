@@ -5,22 +5,17 @@ G-Refine (arXiv:2404.18343), Eq. 1-3, and the procedure its authors released (`m
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from grefine.config import changed
 from grefine.errors import ConfigError
 from grefine.indicators.calibration import Calibration, MapMode, PMode, check_belongs
-from grefine.indicators.components import load_clip, load_prompts, stored_calibration
-from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images
+from grefine.indicators.encoding import MOST_TILES, Encoding, encode_images, factor_logits, fingerprint, min_max
 from grefine.indicators.grids import GridMap
 from grefine.indicators.readings import Readings
-from grefine.indicators.similarity import factor_logits, min_max
-from grefine.indicators.text_features import fingerprint
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS, PQPrompts
 from grefine.types import FeatureNorm, QualityMap
@@ -37,13 +32,12 @@ class PQMap:
     Args:
         clip: the CLIP with value-value attention.
         prompts: its learned prompts.
-        map_mode, p_mode, feature_norm, alpha, bounds: as in `Readings`, before what `readings` say; "paper" maps can
-            be compared between images, "released" ones are stretched to 0..1 within each.
         side: input side of the map's pass in "paper" mode (a finer grid); None takes the calibration's.
         tiles: most tiles along each side of a large picture in "paper" mode; 1 turns them off.
         calibration: as `grefine calibrate` writes it; None uses the paper's constants.
         batch_size: images per forward pass.
-        readings: how the paper's open places are read.
+        readings: how the paper's open places are read, a `Readings` or a dictionary with some of its keys; maps of the
+            `map_mode` "paper" can be compared between images, "released" ones are stretched to 0..1 within each.
     """
 
     def __init__(
@@ -51,27 +45,21 @@ class PQMap:
         clip: ClipSurgery,
         prompts: PQPrompts,
         *,
-        map_mode: MapMode | None = None,
-        p_mode: PMode | None = None,
-        feature_norm: FeatureNorm | None = None,
-        alpha: Sequence[float] | None = None,
-        bounds: Sequence[float] | None = None,
         side: int | None = None,
         tiles: int = MOST_TILES,
         calibration: Calibration | Mapping[str, Any] | None = None,
         batch_size: int = 8,
-        readings: Readings = Readings(),
+        readings: Readings | Mapping[str, Any] | None = None,
     ) -> None:
         self.clip, self.prompts = clip, prompts
         self.calibration = Calibration.of(calibration)
         check_belongs(self.calibration, clip)
-        given = {"map_mode": map_mode, "p_mode": p_mode, "feature_norm": feature_norm}
-        self.readings = readings = changed(readings, {name: value for name, value in given.items() if value})
+        self.readings = readings = Readings.read(readings)
         self.map_mode: MapMode = readings.map_mode or self.calibration.map_mode
         self.p_mode: PMode = readings.p_mode
         self.feature_norm: FeatureNorm = readings.feature_norm or prompts.config["feature_norm"]
-        self.bounds = _three("bounds", bounds or readings.bounds)
-        means = _three("alpha", alpha or readings.alpha or self.calibration.alpha)
+        self.bounds = _three("bounds", readings.bounds)
+        means = _three("alpha", readings.alpha or self.calibration.alpha)
         self.alpha = tuple(mean * bound for mean, bound in zip(means, self.bounds, strict=True))
         released = self.map_mode == "released"
         if released and side not in (None, clip.side):
@@ -83,12 +71,15 @@ class PQMap:
 
     @classmethod
     def from_reference(
-        cls, groups: Mapping[str, Mapping[str, Any]], *, geometry: Mapping[str, Any] | None = None, **how: Any
+        cls,
+        groups: Mapping[str, Mapping[str, Any]],
+        *,
+        geometry: Mapping[str, Any] | None = None,
+        readings: Mapping[str, Any] | None = None,
     ) -> "PQMap":
-        """Build from published state dicts: `clip` in OpenAI's names, `prompts` as released.
+        """Build from published state dicts, `clip` in OpenAI's names and `prompts`; `readings` are the released ones.
 
-        `geometry` overrides what is read off the shapes (e.g. `vision_heads` when heads are not 64 wide); `how` is as
-        for the class, with the map mode "released" and the feature norm "token" unless it says otherwise.
+        `geometry` overrides what is read off the shapes (e.g. `vision_heads` when heads are not 64 wide).
         """
         lacking = [name for name in ("clip", "prompts") if name not in groups]
         if lacking:
@@ -96,21 +87,12 @@ class PQMap:
         return cls(
             ClipSurgery.from_reference(groups["clip"], **(geometry or {})),
             PQPrompts.from_reference(groups["prompts"]),
-            **{"map_mode": "released", "feature_norm": "token", **how},
+            readings={"map_mode": "released", "feature_norm": "token", **(readings or {})},
         )
-
-    @classmethod
-    def from_pretrained(
-        cls, pipeline: str | Path, *, map_mode: MapMode | None = None, p_mode: PMode | None = None
-    ) -> "PQMap":
-        """Load only what PQ-Map needs from a pipeline: a bundled name, a folder or a Hub id."""
-        clip, prompts = load_clip(pipeline), load_prompts(pipeline)
-        return cls(clip, prompts, map_mode=map_mode, p_mode=p_mode, calibration=stored_calibration(pipeline))
 
     def encode(self, images: Sequence[Image.Image]) -> Encoding:
         """Look at the images once; AQ-Map can read the same encoding."""
-        read = {"attention": self.readings.attention, "surgery_layers": self.readings.surgery_layers}
-        return encode_images(self.clip, images, side=self.side, tiles=self.tiles, batch_size=self.batch_size, **read)
+        return encode_images(self.clip, images, self.readings, self.side, self.tiles, self.batch_size)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image], encoding: Encoding | None = None) -> list[QualityMap]:

@@ -1,10 +1,10 @@
 """Maps from outside by name: other packages draw them, or a folder holds one for every picture."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ from grefine.config import build
 from grefine.errors import ConfigError, ImageError, nearest
 from grefine.fetching import accepted_terms
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.calibration import needs_repair
-from grefine.indicators.gates import enough_for, set_gates
+from grefine.indicators.calibration import enough_for, needs_repair, set_gates
 from grefine.indicators.heatmap import map_file, read_heatmap
-from grefine.indicators.map_networks import network_map, several_maps
+from grefine.indicators.map_networks import network_map
 from grefine.indicators.pq_map import PQMap
 from grefine.io.atomic import write_text
 from grefine.plugins import MAP_GROUPS, plugged_in
@@ -27,6 +26,8 @@ from grefine.types import AlignmentMap, Beside, MapSpec, ParsedPrompt, QualityMa
 
 OWN = {"quality": "pq", "alignment": "aq"}
 """What our maps are called among several."""
+WEIGHED = re.compile(r"(.*)\*\s*(\d+\.?\d*|\.\d+)")
+"""A map with its weight, among several."""
 SPOT = 0.002
 """Share of the pixels that may lie beyond the edge: a smaller place is not repaired either (`min_region_area`)."""
 
@@ -52,11 +53,7 @@ def _undrawn(*pictures: Sequence[Any]) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class Provider:
-    """A map of another package, in the convention of our own: values in 0..1, high is good.
-
-    One that was measured on good pictures is brought to a scale on which half is the edge of what those have. Several
-    together are the worst of them at every place, or their weighted mean.
-    """
+    """A map of another package, in 0..1, high is good, half the edge of what good pictures have; or several as one."""
 
     kind: str
     spec: MapSpec
@@ -73,10 +70,7 @@ class Provider:
     def __call__(
         self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt] | None = None
     ) -> list[QualityMap] | list[AlignmentMap]:
-        """Return the maps of pictures; those of alignment get the prompts as texts and ask for a repair below half.
-
-        Beside AQ-Map what the others ask for is kept apart for the plan.
-        """
+        """Return the maps of pictures; those of alignment ask for a repair below half, apart from what AQ-Map asks."""
         texts = None if prompts is None else [prompt.text for prompt in prompts]
         note = f"'{self.spec.name}' drew the alignment map."
         if self.aq is None or prompts is None:
@@ -187,24 +181,19 @@ def map_files(kind: str) -> dict[str, Any]:
 
 
 def open_source(kind: str, source: str | Path, device: str = "cpu", allow_noncommercial: bool = False) -> MapSource:
-    """Return what `--quality-map SOURCE` or `--alignment-map SOURCE` means; `kind` is "quality" or "alignment".
-
-    A source is the name of a provider that is installed, or a folder of maps; for quality also a network, as
-    `network_map` reads it. Or several with commas between them, or in a YAML file, with "pq" for PQ-Map and "aq" for
-    AQ-Map: the worst counts, or with weights, as in "pq*0.7,hands*0.3", their mean.
-    """
+    """Return what `--quality-map SOURCE` or `--alignment-map SOURCE` means; `kind` is "quality" or "alignment"."""
     if Path(source).is_dir() and str(source) not in map_files(kind):
         return MapFolder(kind, Path(source))
-    parts = several_maps(str(source))
+    parts = [part.strip() for part in str(source).split(",")]
     if len(parts) == 1:
         return _open_provider(kind, parts[0], device, allow_noncommercial)
-    split = [part.rpartition("*") if _is_number(part.rpartition("*")[2]) else (part, "", "") for part in parts]
-    weights = tuple(float(weight) for _, star, weight in split if star)
-    if weights and (len(weights) < len(parts) or min(weights) <= 0 or not sum(weights) < inf):
+    split = [WEIGHED.fullmatch(part) or (part, part, "") for part in parts]
+    weights = tuple(float(one[2]) for one in split if one[2])
+    if weights and (len(weights) < len(parts) or min(weights) <= 0):
         raise ConfigError(f"--{kind}-map: in '{source}' every map needs a weight above 0, or none has one.")
-    opened = tuple(_open_provider(kind, name.strip(), device, allow_noncommercial, True) for name, _, _ in split)
+    opened = tuple(_open_provider(kind, one[1].strip(), device, allow_noncommercial, True) for one in split)
     names = [part.spec.name for part in opened]
-    if names.count(OWN[kind]) > 1 or set(names) == {OWN[kind]}:
+    if names.count(OWN[kind]) > 1:
         raise ConfigError(f"--{kind}-map: in '{source}' {OWN[kind]} stands once, beside others.")
     shown = [f"{weight:g} {name}" for weight, name in zip(weights, names, strict=True)] if weights else names
     judges = tuple(name for part in opened for name in (part.spec.name, *part.spec.judges))
@@ -220,29 +209,22 @@ def _open_provider(
         return Provider(kind, MapSpec(name))
     files = map_files(kind)
     file = files.get(name) or (network_map(name) if kind == "quality" else None)
-    if file is None and beside_others and Path(name).is_dir():
-        raise ConfigError(f"--{kind}-map: the folder '{name}' stands alone; only providers are combined.")
     if file is None:
+        what = "provider" if beside_others else "folder and no provider"
         known = ", ".join(files) or "none"
-        raise ConfigError(
-            f"--{kind}-map: '{name}' is no folder and no provider (installed: {known}){nearest(name, files)}"
-        )
+        raise ConfigError(f"--{kind}-map: '{name}' is no {what} (installed: {known}){nearest(name, files)}")
     spec, edge, kept = file.SPEC, None, edge_file(kind, file.SPEC)
     if spec.noncommercial and not (allow_noncommercial or accepted_terms(spec.name, spec.licence)):
         raise ConfigError(
             f"The {kind} map '{name}' runs under non-commercial terms ({spec.licence}); pass --allow-noncommercial if "
             f"yours is such a use, or once `grefine fetch {spec.name} --accept-terms`."
         )
-    if not spec.range[0] < spec.range[1]:
-        raise ConfigError(f"The {kind} map '{name}' declares the range {spec.range}: the second is not larger.")
     draw = file.load(device)
     if kept.is_file():
         try:
             edge = build(Edge, json.loads(kept.read_text(encoding="utf-8")), f"'{kept}'")
         except ValueError as error:
-            raise ConfigError(
-                f"Cannot read '{kept}': {error}. Delete it, or run `grefine calibrate` again."
-            ) from error
+            raise ConfigError(f"Cannot read '{kept}' ({error}): delete it, or calibrate again.") from error
     return Provider(kind, spec, draw, edge if edge is not None and edge.version == spec.version else None)
 
 
@@ -260,10 +242,7 @@ def measure_provider(
     device: str = "cpu",
     allow_noncommercial: bool = False,
 ) -> tuple[Edge, Path]:
-    """Measure how bad a provider finds good pictures, and keep it: what it finds no worse elsewhere is not believed.
-
-    The pictures may stream. Of a share of `false_alarms` of them the map may still find something.
-    """
+    """Measure how bad a provider finds good pictures, which may stream: no worse elsewhere is not believed then."""
     provider = _open_provider(kind, name, device, allow_noncommercial)
     texts = repeat(None) if prompts is None else ([prompt] for prompt in prompts)
     found = [spot_quality(provider.values([image], text)[0]) for image, text in zip(images, texts, strict=False)]
@@ -278,14 +257,6 @@ def measure_provider(
     file = edge_file(kind, provider.spec)
     write_text(file, json.dumps(asdict(edge), indent=1) + "\n")
     return edge, file
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def open_sources(

@@ -3,11 +3,12 @@
 docs/method_maps.md and docs/method_refine.md say what stands behind each.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from grefine.config import changed
+from grefine.config import build, changed
 from grefine.errors import ConfigError, nearest
 from grefine.indicators.calibration import BOUNDS, Calibration, MapMode, PhraseScore, PMode, Redundant, Scale
 from grefine.types import Attention, FeatureNorm
@@ -79,15 +80,17 @@ class Readings:
     good from stage 2; or nothing that the paper does not have."""
 
     @classmethod
+    def read(cls, given: "Readings | Mapping[str, Any] | None") -> "Readings":
+        """Read what a caller gave; a dictionary has some of the keys."""
+        return given if isinstance(given, Readings) else build(cls, dict(given or {}), "readings")
+
+    @classmethod
     @lru_cache(maxsize=64)
     def of(cls, text: str) -> "Readings":
         """Read `grefine` or `paper`, with changes after it: `paper, a_combine=max, alpha=0.9/0.9/0.8`."""
         base, *changes = (part.strip() for part in text.split(","))
         if base not in BASES:
-            raise ConfigError(
-                f"reading begins with {' or '.join(BASES)}, e.g. 'paper, a_combine=max', not '{base}'"
-                f"{nearest(base, BASES)}"
-            )
+            raise ConfigError(f"reading begins with {' or '.join(BASES)}, not '{base}'{nearest(base, BASES)}")
         values: dict[str, Any] = {}
         for change in changes:
             name, equals, value = (part.strip() for part in change.partition("="))
@@ -98,9 +101,7 @@ class Readings:
                 try:
                     values[name] = tuple(float(part) for part in value.split("/"))
                 except ValueError as error:
-                    raise ConfigError(
-                        f"reading: {name} takes three numbers, e.g. 0.9/0.9/0.8, not '{value}'."
-                    ) from error
+                    raise ConfigError(f"reading: {name} takes three numbers, e.g. 0.9/0.9/0.8.") from error
         return changed(BASES[base], values, "reading")
 
     def calibrated(self, found: Calibration) -> Calibration:

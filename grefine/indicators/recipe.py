@@ -38,10 +38,7 @@ def _published(part: str, target: Path) -> None:
 
 
 def builders() -> dict[str, tuple[int, Callable[[Path], None]]]:
-    """Return the parts that are built from published files, each with the version of how.
-
-    What another version made is made anew.
-    """
+    """Return the parts that are built from published files, with versions: what another one made is made anew."""
     # Version 1 of the tokenizer gave begin and end ids beyond the table of CLIP.
     versions = {"clip": 1, "clip_tokenizer": 2, "pq_prompts": 1}
     judges = {file.SPEC.component: file for file in judge_files().values() if file.SPEC.component}
@@ -104,10 +101,7 @@ def fetched_part(component: str) -> Path:
 
 
 def assembled_folder(folder: Path, only: Collection[str] | None = None) -> Path:
-    """Return the folder where a recipe's fetched parts stand as one pipeline, assembling them at first use.
-
-    `only` names the parts that are needed; None is a whole pipeline.
-    """
+    """Return where the fetched parts of a recipe, or `only` these, stand as one pipeline, assembled at first use."""
     recipe = read_recipe(folder)
     absent = [name for name, part in recipe.parts.items() if part.lacking()]
     required = [name for name, part in recipe.parts.items() if not part.optional] if only is None else only

@@ -29,7 +29,6 @@ class Check:
     total: int
     change: float
     """Mean change of what is measured; negative where it must fall."""
-    explanation: str
 
     @property
     def passed(self) -> bool:
@@ -49,37 +48,30 @@ def selfcheck(pq: PQMap, aq: AQMap, images: Sequence[Image.Image], prompts: Sequ
     if len(prompts) != len(images):
         raise PromptError(f"A self-check needs one prompt per image: got {len(prompts)} for {len(images)} images.")
     parsed = [parsed_prompt(prompt) for prompt in prompts]
-    return [blur_lowers_p(pq, images), swap_lowers_a(aq, images, parsed), defect_is_found(pq, images)]
-
-
-def blur_lowers_p(pq: PQMap, images: Sequence[Image.Image]) -> Check:
-    """Check that p falls when an image is blurred."""
     blurred = [image.convert("RGB").filter(ImageFilter.GaussianBlur(min(image.size) / 25)) for image in images]
     before, after = ([quality.score for quality in pq(batch)] for batch in (images, blurred))
     scored = list(zip(before, after, strict=True))
-    return _check("blur lowers p", scored, "p of the blurred image against p of the image")
+    return [_check("blur lowers p", scored), swap_lowers_a(aq, images, parsed), defect_is_found(pq, images)]
 
 
 def swap_lowers_a(aq: AQMap, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt]) -> Check:
     """Check that a falls when an image is judged against the prompt of another one."""
-    others = []
-    for index, prompt in enumerate(prompts):
-        other = next((one for one in (*prompts[index + 1 :], *prompts[:index]) if one.text != prompt.text), None)
-        if other is None:
-            raise ConfigError(
-                "All prompts of the self-check are alike, so they cannot be swapped: give different images."
-            )
-        others.append(other)
+    if len({prompt.text for prompt in prompts}) < 2:
+        raise ConfigError("All prompts of the self-check are alike, so they cannot be swapped: give different images.")
+    others = [
+        next(one for one in (*prompts[index + 1 :], *prompts[:index]) if one.text != prompt.text)
+        for index, prompt in enumerate(prompts)
+    ]
     encoding = aq.encode(images)
     before, after = ([result.score for result in aq(images, asked, encoding)] for asked in (prompts, others))
     scored = [(b, a) for b, a in zip(before, after, strict=True) if b is not None and a is not None]
     if not scored:
         raise PromptError("None of the prompts names anything that can be seen, so no alignment can be checked.")
-    return _check("a swapped prompt lowers a", scored, "a with another image's prompt against a with its own")
+    return _check("a swapped prompt lowers a", scored)
 
 
 def defect_is_found(pq: PQMap, images: Sequence[Image.Image]) -> Check:
-    """Check that P falls most where a patch of noise is pasted."""
+    """Check that P falls more inside a patch of noise that is pasted than outside it."""
     spoilt, boxes = zip(*(paste_noise(image, seed) for seed, image in enumerate(images)), strict=True)
     falls = []
     for before, after, (left, top, right, bottom) in zip(pq(images), pq(list(spoilt)), boxes, strict=True):
@@ -87,7 +79,7 @@ def defect_is_found(pq: PQMap, images: Sequence[Image.Image]) -> Check:
         inside = np.zeros(fall.shape, dtype=bool)
         inside[top:bottom, left:right] = True
         falls.append((float(fall[~inside].mean()), float(fall[inside].mean())))
-    return _check("a pasted defect is found", falls, "change of P inside a patch of noise against outside it")
+    return _check("a pasted defect is found", falls)
 
 
 def paste_noise(image: Image.Image, seed: int) -> tuple[Image.Image, tuple[int, int, int, int]]:
@@ -106,7 +98,7 @@ def paste_noise(image: Image.Image, seed: int) -> tuple[Image.Image, tuple[int, 
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), box
 
 
-def _check(name: str, scored: Sequence[tuple[float, float]], explanation: str) -> Check:
+def _check(name: str, scored: Sequence[tuple[float, float]]) -> Check:
     """Compare what was measured before and after."""
     change = np.diff(np.asarray(scored), axis=1)[:, 0]
-    return Check(name, int((change < 0).sum()), len(change), float(change.mean()), explanation)
+    return Check(name, int((change < 0).sum()), len(change), float(change.mean()))

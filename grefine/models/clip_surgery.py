@@ -76,14 +76,8 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         image_std: Sequence[float] = CLIP_STD,
     ) -> None:
         super().__init__()
-        if image_size % patch_size:
-            raise ConfigError(f"image_size {image_size} must be a multiple of patch_size {patch_size}.")
         if vision_width % vision_heads:
             raise ConfigError(f"vision_width {vision_width} must be a multiple of vision_heads {vision_heads}.")
-        if not 0 < surgery_layers <= vision_layers:
-            raise ConfigError(
-                f"surgery_layers must lie in 1..{vision_layers} (the vision tower's blocks), not {surgery_layers}."
-            )
         if stem not in ("patch", "conv"):
             raise ConfigError(f"stem must be 'patch' or 'conv', not {stem!r}.")
         visual = VisionTower(embed_dim, image_size, patch_size, vision_width, vision_layers, vision_heads, quick_gelu)
@@ -111,8 +105,6 @@ class ClipSurgery(ModelMixin, ConfigMixin):
 
     def preprocess(self, images: Tensor, side: int | None = None) -> Tensor:
         """Squash `images`, `(B, 3, H, W)` in 0..1, to `(B, 3, side, side)` and normalise; differentiable."""
-        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-            raise ImageError(f"Expected images of shape (B, 3, H, W) with content, not {tuple(images.shape)}.")
         side = side or self.side
         if images.shape[-2:] != (side, side):
             images = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
@@ -124,8 +116,6 @@ class ClipSurgery(ModelMixin, ConfigMixin):
     def preprocess_pil(self, images: Sequence[Image.Image], side: int | None = None) -> Tensor:
         """Squash PIL images of any sizes with PIL's bicubic filter, as the released PQ-Map does, and normalise."""
         side = side or self.side
-        if not images:
-            raise ImageError("Expected at least one image, got an empty list.")
         rows = []
         for image in images:
             if 0 in image.size:
@@ -148,28 +138,19 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         attention: Attention = "usual",
         surgery_layers: int | None = None,
     ) -> Tensor:
-        """Encode pixels, token ids, or token embeddings with their end position: exactly one of the three.
-
-        Going through the module's call lets offloading hooks move it to its device first.
-        """
-        if (pixels is not None) + (ids is not None) + (embeddings is not None) != 1:
-            raise ConfigError("Give exactly one of pixels, ids and embeddings.")
+        """Encode pixels, token ids or embeddings by the call itself, before which hooks move an offloaded module."""
         if pixels is not None:
             return self.encode_image(pixels, attention, surgery_layers)
         if ids is not None:
             return self.encode_text(ids)
         if embeddings is None or eot is None:
-            raise ConfigError("Token embeddings need `eot`, the position of their end-of-text token.")
+            raise ConfigError("Give pixels, ids, or embeddings with `eot`, the position of their end of text.")
         return self.encode_embeddings(embeddings, eot)
 
     def encode_image(
         self, pixels: Tensor, attention: Attention = "usual", surgery_layers: int | None = None
     ) -> Tensor:
-        """Encode normalised `(B, 3, H, W)` pixels as `(B, 1 + N, D)` features, class token first, not normalised.
-
-        H and W are multiples of the patch size; other sides than the native one use interpolated positions. (Eq. 1)
-        Without `surgery_layers` as many of the last blocks as the configuration says run both streams.
-        """
+        """Encode normalised `(B, 3, H, W)` pixels as `(B, 1 + N, D)` features, class token first. (Eq. 1)"""
         layers = self.surgery_layers if surgery_layers is None else surgery_layers
         if not 1 <= layers <= len(self.clip.visual.transformer.resblocks):
             raise ConfigError(f"surgery_layers must be from 1 to the blocks that this CLIP has, not {layers}.")
@@ -195,22 +176,14 @@ class ClipSurgery(ModelMixin, ConfigMixin):
         """Encode token ids `(B, L)`, each row with an end-of-text token, as `(B, D)` features, not normalised."""
         is_end = ids == self.eos_token_id
         if not bool(is_end.any(dim=1).all()):
-            raise ConfigError(
-                f"Every row of token ids needs the end-of-text id {self.eos_token_id}; check that the tokenizer "
-                "belongs to this CLIP."
-            )
+            raise ConfigError(f"A row of token ids lacks this CLIP's end-of-text id {self.eos_token_id}.")
         ends = is_end.int().argmax(dim=1)
         return self.encode_embeddings(self.clip.token_embedding(ids), ends)
 
     def encode_embeddings(self, embeddings: Tensor, eot: int | Tensor) -> Tensor:
-        """Encode token embeddings `(B, L, W)` as `(B, D)` features, read at position `eot` (one, or one per row).
-
-        The text tower is causal, so rows after the last `eot` are not computed.
-        """
+        """Encode token embeddings `(B, L, W)` as `(B, D)` features, read at position `eot` (one, or one per row)."""
         if embeddings.shape[1] > self.context_length:
-            raise ConfigError(
-                f"A text of {embeddings.shape[1]} tokens exceeds this CLIP's {self.context_length}; truncate it."
-            )
+            raise ConfigError(f"A text of {embeddings.shape[1]} tokens exceeds this CLIP's {self.context_length}.")
         ends = torch.as_tensor(eot, device=embeddings.device).expand(embeddings.shape[0])
         length = int(ends.max()) + 1
         positions = self.clip.positional_embedding[:length]
@@ -222,10 +195,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, state: Mapping[str, Any], **options: Any) -> "ClipSurgery":
-        """Build from a state dict with OpenAI's (and open_clip's) names; the geometry is read from the shapes.
-
-        Heads are 64 wide, as in every published CLIP ViT; `options` override what is read.
-        """
+        """Build from a state dict with OpenAI's or open_clip's names; `options` override what its shapes tell."""
         tensors = weights_of(state)
         model = cls(**(geometry(tensors) | options))
         load_group(model.clip, tensors, "CLIP")
@@ -234,10 +204,7 @@ class ClipSurgery(ModelMixin, ConfigMixin):
     def _embed_patches(self, pixels: Tensor) -> Tensor:
         rows, columns = pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch
         if pixels.ndim != 4 or (rows * self.patch, columns * self.patch) != tuple(pixels.shape[-2:]) or not rows:
-            raise ImageError(
-                f"Pixels of shape {tuple(pixels.shape)} do not divide into patches of {self.patch}: expected "
-                "(B, 3, H, W) with H and W multiples of it (`preprocess` makes them so)."
-            )
+            raise ImageError(f"Pixels {tuple(pixels.shape)} are no (B, 3, H, W) in multiples of {self.patch}.")
         visual = self.clip.visual
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
         cls_token = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
@@ -263,10 +230,7 @@ def geometry(state: Mapping[str, Tensor]) -> dict[str, Any]:
         side = round(math.sqrt(len(state["visual.positional_embedding"]) - 1))
         embed_dim = state["text_projection"].shape[1]
     except KeyError as error:
-        raise WeightsCorrupt(
-            f"The state dict has no {error}: expected a CLIP with a ViT image tower in OpenAI's or open_clip's names "
-            "(e.g. open_clip's 'ViT-B-16-quickgelu', pretrained 'openai')."
-        ) from error
+        raise WeightsCorrupt(f"The state dict has no {error}: give a CLIP with a ViT in OpenAI's names.") from error
     layers = {
         tower: len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
         for tower, prefix in (("vision", "visual.transformer.resblocks."), ("text", "transformer.resblocks."))

@@ -46,11 +46,7 @@ class LightModelMixin(nn.Module):
     def from_pretrained(
         cls, source: str | Path, subfolder: str = "", torch_dtype: torch.dtype | None = None
     ) -> "LightModelMixin":
-        """Read what `save_pretrained` wrote into a folder.
-
-        Raises:
-            OSError: there is no such folder, or a file of it is missing.
-        """
+        """Read what `save_pretrained` wrote into a folder; OSError where something is missing."""
         from safetensors.torch import load_file
 
         folder = Path(source, subfolder)

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import vgg16
 
-from grefine.errors import ImageError
 from grefine.models.mdiqa_blocks import imagenet
 from grefine.models.reference import load_group
 
@@ -35,8 +34,6 @@ class DISTS(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the picture itself and the last activation of every stage; `(B, 3, H, W)` in 0..1."""
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ImageError(f"DISTS takes images (B, 3, H, W), not {tuple(images.shape)}.")
         x = imagenet(images)
         found = [images]
         for number, (first, last) in enumerate(STAGES):
@@ -65,8 +62,6 @@ class DISTS(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return `(B,)` distances of two batches `(B, 3, H, W)` in 0..1 of one size."""
-        if first.shape != second.shape:
-            raise ImageError(f"DISTS compares equal shapes, not {tuple(first.shape)} and {tuple(second.shape)}.")
         return self.distance(self.features(first), self.features(second))
 
     @classmethod

@@ -35,10 +35,7 @@ class DomainNet(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def score(self, image: Image.Image) -> float:
-        """Return how surely a picture is of the world: the best of its levels, each the mean over its tiles.
-
-        A frame of many scenes is known by its tiles, one enlarged scene by the picture made small.
-        """
+        """Return how surely a picture is of the world: the best of its levels, each the mean over its tiles."""
         weight = self.head[0].weight
         best = -CLEAR
         for level in levels(image.convert("RGB"), self.config["side"]):

@@ -1,7 +1,5 @@
 """What an autoencoder cannot carry, put back into a repaint from the picture that was repainted."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,11 +27,7 @@ class Block(nn.Module):
 
 
 class Finisher(ModelMixin, ConfigMixin):
-    """Sees a damaged picture, what a painter made of it and where, and returns the repaint with a correction.
-
-    A painter in latents gives back edges and patterns softer than they were, wherever it paints. Of what was not
-    damaged they can be read in the source; at first the correction is nothing.
-    """
+    """Gives a repaint back what a painter in latents loses of edges and patterns, as the damaged source has them."""
 
     @register_to_config
     def __init__(self, width: int = 48, coarse: int = 72, blocks: int = 2) -> None:

@@ -15,7 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from PIL import Image
 from torch import Tensor
 
-from grefine.errors import ConfigError, ImageError
+from grefine.errors import ConfigError
 from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD, geometry, weights_of
 from grefine.models.reference import load_group
 
@@ -52,11 +52,7 @@ def window_places(width: int, height: int) -> list[tuple[int, int]]:
 
 
 def spread_indices(n: int, count: int = 15, repeat: bool = False) -> list[int]:
-    """Return `count` evenly spaced window numbers out of n.
-
-    With fewer than `count` windows each is taken once; `repeat=True` takes the first one `count` times instead, as
-    the published stand-alone test does.
-    """
+    """Return `count` spread window numbers of n; with fewer each once or (`repeat`, as published) only the first."""
     if n < count and not repeat:
         return list(range(n))
     return [k * (n // count) for k in range(count)]
@@ -103,11 +99,7 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         windows: int = 15,
         repeat_windows: bool = False,
     ) -> None:
-        """Build the judge without weights, with `template` as the sentence around each level.
-
-        The published demo does not `normalise` by CLIP's mean and deviation. With `repeat_windows` the first window of
-        a small picture is looked at `windows` times, as the published test does.
-        """
+        """Build the judge without weights; the published demo does not `normalise`, its test has `repeat_windows`."""
         super().__init__()
         if "{}" not in template:
             raise ConfigError(f"The template must contain {{}} where the level goes, not {template!r}.")
@@ -140,17 +132,7 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
     def forward(
         self, windows: Tensor, features: Features | None = None, text: Tensor | None = None
     ) -> FiveLevelOutput:
-        """Judge pictures by their windows, `(B, windows, 3, 224, 224)` in 0..1.
-
-        With `features` also return the encoder's patch tokens, or its pooled embedding as a single token. `text` is
-        what `text_features` returned, to avoid encoding the sentences again.
-        """
-        side = self.config["image_size"]
-        if windows.ndim != 5 or windows.shape[2] != 3 or windows.shape[-2:] != (side, side) or not windows.shape[1]:
-            raise ImageError(
-                f"Expected windows of shape (B, windows, 3, {side}, {side}), not {tuple(windows.shape)}; "
-                "`read_windows` cuts them."
-            )
+        """Judge windows `(B, windows, 3, 224, 224)` in 0..1; `text` is what `text_features` returned."""
         count = windows.shape[:2]
         pixels = windows.flatten(0, 1)
         if self.normalise:
@@ -167,10 +149,7 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         return FiveLevelOutput(logits, probabilities, quality, kept)
 
     def read_windows(self, image: Image.Image, generator: torch.Generator | None = None, count: int = 3) -> Tensor:
-        """Cut a picture into `(windows, 3, 224, 224)` in 0..1, evenly spaced.
-
-        With a generator, for training: `count` of them drawn with replacement, the picture mirrored half the time.
-        """
+        """Cut a picture into spread `(windows, 3, 224, 224)` in 0..1; for training `count` drawn, perhaps mirrored."""
         image = fitted(image)
         places = window_places(*image.size)
         if generator is None:
@@ -189,8 +168,6 @@ class FiveLevelCLIP(ModelMixin, ConfigMixin):
         side = self.config["image_size"]
         if side != WINDOW:
             raise ConfigError(f"Pictures are judged in windows of {WINDOW}; this model takes {side}.")
-        if not images:
-            raise ImageError("No images to judge.")
         text = self.text_features()
         each = [self(self.read_windows(i)[None].to(self.device), features, text) for i in images]
         logits, probabilities, quality = (

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,12 +18,11 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from grefine.errors import ConfigError, WeightsCorrupt, nearest
+from grefine.errors import ConfigError, WeightsCorrupt, in_words, nearest
 from grefine.models.mdiqa_blocks import imagenet, pad_to
 from grefine.models.reference import load_reference, rename
 
-ColorSpace = Literal["RGB", "HSV", "LAB", "YUV"]
-COLOR_SPACES: tuple[str, ...] = get_args(ColorSpace)
+COLOR_SPACES = ("RGB", "HSV", "LAB", "YUV")
 
 
 def convert(rgb: np.ndarray, space: str) -> np.ndarray:
@@ -81,10 +80,7 @@ _CONVERSIONS = {"RGB": lambda rgb: rgb, "HSV": _hsv, "LAB": _lab, "YUV": _yuv}
 
 
 class KANLayer(nn.Module):
-    """Sum a base term and a learned spline per input.
-
-    y_o = sum_i base[o, i] silu(x_i) + sum_ij spline[o, i, j] scaler[o, i] B_j(x_i)
-    """
+    """Sum a base term and a learned spline per input: y = base silu(x) + spline scaler B(x)."""
 
     grid: Tensor
 
@@ -113,10 +109,7 @@ class KANLayer(nn.Module):
 
 
 def bspline_bases(x: Tensor, grid: Tensor, order: int) -> Tensor:
-    """Evaluate all B-splines of `order` by the Cox-de Boor recursion.
-
-    Intervals are closed on the left and open on the right; beyond the outer knots every basis is zero.
-    """
+    """Evaluate all B-splines of `order` by the Cox-de Boor recursion, zero beyond the outer knots."""
     x = x[..., None]
     bases = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
     for k in range(1, order + 1):
@@ -165,8 +158,6 @@ class LARIQA(ModelMixin, ConfigMixin):
 
         if branch_head not in ("mlp", "kan"):
             raise ConfigError(f"branch_head must be mlp or kan, not '{branch_head}'.")
-        if color_space not in COLOR_SPACES:
-            raise ConfigError(f"color_space must be one of {', '.join(COLOR_SPACES)}, not '{color_space}'.")
         options = {"num_classes": features, **(encoder_options or {})}
         self.authentic = timm.create_model(encoder, pretrained=False, **options)
         self.synthetic = timm.create_model(encoder, pretrained=False, **options)
@@ -205,11 +196,7 @@ class LARIQA(ModelMixin, ConfigMixin):
 
 
 class LARBranch(nn.Module):
-    """One branch by itself, as the first stage trains it: an encoder, and a linear head for each set of opinions.
-
-    `part` is "authentic", which sees the whole picture, or "synthetic", which sees its middle; `size` the side of what
-    it sees, `encoder` a name of timm and `features` the width of its logits.
-    """
+    """One branch, "authentic" (the whole) or "synthetic" (its middle), with a linear head for each set of opinions."""
 
     def __init__(
         self,
@@ -247,10 +234,8 @@ class LARBranch(nn.Module):
             branch.encoder.load_state_dict(load_file(folder / "model.safetensors"))
             branch.heads.load_state_dict(load_file(folder / "heads" / "model.safetensors"))
         except (KeyError, OSError, ValueError, RuntimeError) as error:
-            first = (str(error).strip().splitlines() or [""])[0]
-            raise WeightsCorrupt(
-                f"'{folder}' holds no branch of LAR-IQA ({first}): `grefine train lar-iqa` makes one."
-            ) from error
+            said = f"'{folder}' holds no branch of LAR-IQA ({in_words(error)}): `grefine train lar-iqa` makes one."
+            raise WeightsCorrupt(said) from error
         return branch.eval()
 
     def views(self, image: Image.Image, color_space: str | None = None, crop_size: int | None = None) -> tuple[Tensor]:

@@ -146,27 +146,16 @@ class MDIQA(ModelMixin, ConfigMixin):
     def forward(
         self, image: Tensor, weight_ratio: Sequence[float] | Tensor | None = None, detach_weights: bool = False
     ) -> MDIQAOutput:
-        """Score everything of `(B, 3, H, W)` in 0..1.
-
-        `weight_ratio` are nine factors on the weights, in the order of `DIMENSIONS`, not renormalised;
-        `detach_weights` keeps gradients from changing which dimensions count.
-        """
+        """Score all of `(B, 3, H, W)` in 0..1; nine factors `weight_ratio` on the weights are not renormalised."""
         if self.fusion is None:
-            raise ConfigError(
-                "This MDIQA has no fusion network: ask for dimensions with `score`, or load one with it."
-            )
+            raise ConfigError("This MDIQA has no fusion network: `score` gives its dimensions.")
         fitted = self._fit(image)
         known = self.score(fitted)
         weights = self.fusion.weights(fitted)
         local = self.fusion.local(list(known.features.values()), self.fusion.semantics(fitted))
         effective = weights.detach() if detach_weights else weights
         if weight_ratio is not None:
-            ratio = torch.as_tensor(weight_ratio, device=weights.device, dtype=weights.dtype)
-            if ratio.shape[-1] != len(DIMENSIONS):
-                raise ConfigError(
-                    f"weight_ratio has {ratio.shape[-1]} entries; MDIQA has {len(DIMENSIONS)} dimensions."
-                )
-            effective = effective * ratio
+            effective = effective * torch.as_tensor(weight_ratio, device=weights.device, dtype=weights.dtype)
         both = local + torch.stack(list(known.dimensions.values()), dim=-1)
         overall = self.fusion.local.overall(both * effective)[:, 0]
         return MDIQAOutput(known.dimensions, known.features, known.tokens, overall, weights, local)
@@ -178,15 +167,9 @@ class MDIQA(ModelMixin, ConfigMixin):
             raise ImageError(f"MDIQA needs at least {minimum} pixels a side, not {width}x{height}; enlarge the image.")
         if resize is None or min(height, width) == resize:
             return image
-        return resize_shorter(image, resize)
-
-
-def resize_shorter(image: Tensor, side: int) -> Tensor:
-    """Bring the shorter side of `(B, 3, H, W)` to `side`, antialiased and differentiable."""
-    height, width = image.shape[-2:]
-    scale = side / min(height, width)
-    size = (max(side, round(height * scale)), max(side, round(width * scale)))
-    return nn.functional.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+        scale = resize / min(height, width)
+        size = (max(resize, round(height * scale)), max(resize, round(width * scale)))
+        return nn.functional.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def known_dimensions(names: Iterable[str]) -> tuple[str, ...]:
@@ -205,7 +188,7 @@ class MDIQALoss(nn.Module):
 
     The model is frozen here. Weights say how much each dimension counts, by name; those left out count nothing and are
     not run. "overall" reads them as ratios; there `attach_weights` lets gradients change which dimensions count, as
-    the released code would. `resize` brings the shorter side to this first, which bounds the cost.
+    the released code would.
     """
 
     def __init__(
@@ -215,7 +198,6 @@ class MDIQALoss(nn.Module):
         mode: Literal["dimensions", "overall", "reference"] = "dimensions",
         distance: Literal["l1", "mse"] = "l1",
         attach_weights: bool = False,
-        resize: int | None = None,
     ) -> None:
         super().__init__()
         if mode not in ("dimensions", "overall", "reference"):
@@ -230,7 +212,7 @@ class MDIQALoss(nn.Module):
             raise ConfigError("All weights are zero: give at least one dimension a weight.")
         rest = 1.0 if mode == "overall" else 0.0
         self.weights = {name: float(given.get(name, rest)) for name in DIMENSIONS}
-        self.mode, self.distance, self.attach_weights, self.resize = mode, distance, attach_weights, resize
+        self.mode, self.distance, self.attach_weights = mode, distance, attach_weights
         self.model = model.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> "MDIQALoss":
@@ -244,7 +226,6 @@ class MDIQALoss(nn.Module):
         if (target is not None) != (self.mode == "reference"):
             wants = "needs the true image as well" if target is None else "takes no true image"
             raise ImageError(f"MDIQALoss in mode '{self.mode}' {wants}.")
-        image = image if self.resize is None else resize_shorter(image, self.resize)
         if self.mode == "overall":
             result = self.model(image, list(self.weights.values()), detach_weights=not self.attach_weights)
             return (1 - result.overall).mean()
@@ -254,7 +235,6 @@ class MDIQALoss(nn.Module):
         if target is None:
             parts = [self.weights[name] * (1 - found.dimensions[name]).mean() for name in active]
         else:
-            target = target if self.resize is None else resize_shorter(target, self.resize)
             if target.shape != image.shape:
                 raise ImageError(f"Output {tuple(image.shape)} and true image {tuple(target.shape)} differ in size.")
             with torch.no_grad():

@@ -69,10 +69,7 @@ class Gate(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Let the query tokens read one other level.
-
-    This is no torch decoder layer: memory and query have separate norms, and there is no self-attention before.
-    """
+    """Let the query tokens read one other level, with a norm for each and no self-attention before."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()

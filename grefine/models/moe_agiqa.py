@@ -46,11 +46,8 @@ class MoEAGIQA(ModelMixin, ConfigMixin):
     `crop_*` are of the ViT that sees the crops: outputs of the blocks `taps` are stacked, later ones are not built.
     `prior_depth` is of the second ViT, which carries the quality prior (version 2; None is version 1). `image_size` to
     `vision_heads` are of the image encoder that the prompt reads, `text_width` to `text_length` of the prompt encoder,
-    `width` to `chosen` of the head. `outputs` names what is rated; the published networks rate quality alone.
-
-    An evaluation takes so many random `crops`, by a `seed` that is the same for every image, so that a score never
-    depends on what else is scored. The stem "conv" puts small convolutions in place of the patch projections: a small
-    network trained from nothing does not see blur or noise through a linear one.
+    `width` to `chosen` of the head, `crops` and `seed` of an evaluation. `outputs` names what is rated; the published
+    networks rate quality alone. The stem "conv" lets a small network see blur and noise.
     """
 
     @register_to_config

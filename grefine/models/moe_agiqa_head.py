@@ -97,8 +97,7 @@ class MoEHead(nn.Module):
         """Return the crops' positions `(B, crops, h w, width)`."""
         f = F.relu(self.conv(self.down(features.flatten(0, 1))))
         if self.prior is not None:
-            if prior is None:
-                raise ValueError("Version 2 of MoE-AGIQA needs the prior's features.")
+            assert prior is not None
             f = self.prior(f, prior.flatten(0, 1))
         return self.norm_image(f.flatten(2).transpose(1, 2)).unflatten(0, features.shape[:2])
 

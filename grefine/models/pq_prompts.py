@@ -39,10 +39,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if len(name_lengths) != 2 or max(name_lengths) >= suffix_length:
-            raise ConfigError(
-                f"name_lengths must be the two token counts of the good and the bad name, each below suffix_length "
-                f"{suffix_length}, not {tuple(name_lengths)}."
-            )
+            raise ConfigError(f"name_lengths must be two counts below {suffix_length}, not {tuple(name_lengths)}.")
         if feature_norm not in ("token", "channel"):
             raise ConfigError(f"feature_norm must be 'token' or 'channel', not {feature_norm!r}.")
         self.ctx = nn.Parameter(0.02 * torch.randn(len(FACTORS), 2, n_ctx, width))
@@ -65,10 +62,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
     def forward(self, clip: ClipSurgery) -> Tensor:
         """Encode the prompts with `clip` as `(4, 2, D)`, not normalised. (Eq. 2)"""
         if self.ctx.shape[-1] != clip.clip.token_embedding.embedding_dim:
-            raise ConfigError(
-                f"These prompts are {self.ctx.shape[-1]} wide but this CLIP's text tower is "
-                f"{clip.clip.token_embedding.embedding_dim} wide: prompts and CLIP must belong together."
-            )
+            raise ConfigError(f"Prompts {self.ctx.shape[-1]} wide and a CLIP of another width do not belong together.")
         n_ctx = self.ctx.shape[2]
         ends = torch.tensor([1 + n_ctx + name for name in self.name_lengths] * len(FACTORS), device=self.ctx.device)
         features = clip(embeddings=self.embeddings(), eot=ends)
@@ -89,10 +83,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
         names_ids = [ids[1 : ids.index(clip.eos_token_id)] for ids in texts]
         lengths = [len(ids) for ids in names_ids]
         if max(lengths) > room:
-            raise ConfigError(
-                f"{n_ctx} contexts and a name of {max(lengths)} tokens do not fit into this CLIP's "
-                f"{clip.context_length} positions; use at most {clip.context_length - 2 - max(lengths)} contexts."
-            )
+            raise ConfigError(f"Use at most {room + n_ctx - max(lengths)} contexts with these names, not {n_ctx}.")
         embedding = clip.clip.token_embedding
         prompts = cls(n_ctx, embedding.embedding_dim, room + 1, lengths, feature_norm)
         with torch.no_grad():
@@ -104,11 +95,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_reference(cls, state: Mapping[str, Any]) -> "PQPrompts":
-        """Build from the published embeddings.
-
-        They are flat (`overall.ctx`, ..., `token_prefix`, `token_suffix`), or one published file's content per factor
-        (`{"overall": {"params": {"prompt_learner.ctx": ...}}, ...}`).
-        """
+        """Build from the published embeddings, flat or the content of one published file per factor."""
         flat: dict[str, Any] = {}
         for key, value in state.items():
             if isinstance(value, Mapping):  # whatever stands around the names in one published file
@@ -119,10 +106,7 @@ class PQPrompts(ModelMixin, ConfigMixin):
         shared = {name: flat.get(name, flat.get(f"{FACTORS[0]}.{name}")) for name in ("token_prefix", "token_suffix")}
         lacking = [n for n, v in shared.items() if v is None] + [f for f in FACTORS if f"{f}.ctx" not in flat]
         if lacking:
-            raise WeightsCorrupt(
-                f"The prompt embeddings lack {', '.join(lacking)}: expected contexts for {', '.join(FACTORS)} and the "
-                "shared token_prefix and token_suffix (`grefine fetch pq-prompts` gets them)."
-            )
+            raise WeightsCorrupt(f"The prompt embeddings lack {', '.join(lacking)}: run `grefine fetch pq-prompts`.")
         ctx = torch.stack([torch.as_tensor(flat[f"{factor}.ctx"]).float() for factor in FACTORS])
         suffix = torch.as_tensor(shared["token_suffix"]).float()
         prompts = cls(ctx.shape[2], ctx.shape[3], suffix.shape[1])

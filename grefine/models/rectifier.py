@@ -51,17 +51,13 @@ class Rectifier(ModelMixin, ConfigMixin):
         self.use_alpha, self.use_beta = use_alpha, use_beta
 
     def forward(self, features: Tensor, q: Tensor) -> RectifierOutput:
-        """Correct the frozen judge's scores q `(B,)` (Eq. 3).
-
-        Features are `(B, tokens, width)`, averaged over tokens after the MLP; `(B, width)` counts as one token.
-        """
+        """Correct the frozen judge's scores q `(B,)` by features `(B, tokens, width)` or `(B, width)`. (Eq. 3)"""
         width = self.config["width"]
         if features.ndim == 2:
             features = features[:, None]
         if features.ndim != 3 or features.shape[-1] != width or q.shape != features.shape[:1]:
             raise ConfigError(
-                f"The rectifier takes features (B, tokens, {width}) and scores (B,), "
-                f"not {tuple(features.shape)} and {tuple(q.shape)}."
+                f"The rectifier takes (B, tokens, {width}) and (B,), not {tuple(features.shape)}, {tuple(q.shape)}."
             )
         found = self.mlp(features.float()).mean(1)
         alpha = found[:, 0] * float(self.use_alpha)

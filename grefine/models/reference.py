@@ -32,9 +32,7 @@ def load_reference(
 ) -> None:
     """Load every group into its module, completely."""
     if set(groups) != set(modules):
-        raise WeightsCorrupt(
-            f"{name} is made of the groups {', '.join(modules)}; given: {', '.join(groups) or 'none'}."
-        )
+        raise WeightsCorrupt(f"{name} has the groups {', '.join(modules)}; given: {', '.join(groups) or 'none'}.")
     for group, module in modules.items():
         load_group(module, groups[group], f"{name} group '{group}'")
 

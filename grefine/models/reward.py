@@ -82,8 +82,7 @@ class RewardModel(ModelMixin, ConfigMixin):
 
     def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the standardised reward `(B,)` of pixels `(B, 3, S, S)`, CLIP-standardised, under their texts."""
-        if self.rating is None:
-            raise ValueError("This reward model was built without its rating layers.")
+        assert self.rating is not None
         first = read_beside(self.text, input_ids, attention_mask, self.vision(pixels).last_hidden_state)[:, 0]
         return (self.rating(first)[:, 0] - REWARD_MEAN) / REWARD_STD
 

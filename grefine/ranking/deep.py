@@ -13,7 +13,7 @@ from grefine.models.dists import DISTS
 from grefine.ranking.features import FeatureDistances, described
 from grefine.ranking.methods import MethodImages
 from grefine.resources import cache_folder
-from grefine.scorers.checkpoint import read_state
+from grefine.scorers.convert import read_state
 
 FILES = {
     "vgg": ("vgg16-397923af.pth",),

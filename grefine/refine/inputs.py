@@ -49,9 +49,10 @@ class Picture:
 
     @property
     def image(self) -> Image.Image:
-        """The pixels as a PIL image, with the file name of the source where that has one."""
+        """The pixels as a PIL image, with the name of the file that it was read from, where one was."""
         image = Image.fromarray(self.pixels)
-        image.filename = getattr(self.source, "filename", "")  # type: ignore[attr-defined]
+        path = None if self.loaded is None else self.loaded.path
+        image.filename = path or getattr(self.source, "filename", "")  # type: ignore[attr-defined]
         return image
 
     @property

@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image
 
 from grefine.indicators.aq_map import parsed_prompt
-from grefine.indicators.components import stored_config
 from grefine.indicators.domain_check import domain_at
 from grefine.indicators.draw import describe
-from grefine.indicators.load import load_maps
+from grefine.indicators.load import load_maps, stored_config
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider
 from grefine.refine.painters.families import family_named
 from grefine.refine.plan import Findings, Planner

@@ -13,8 +13,8 @@ import torch
 from huggingface_hub import snapshot_download
 
 from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, causes, nearest
-from grefine.indicators.components import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.domain_check import domain_at
+from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.indicators.recipe import INDEX, PAINTER, assembled_folder, read_recipe, recipe_folder
 from grefine.indicators.released import NAMES
 from grefine.refine.painters.choose import FOR_BOTH, SDXL, describe_painter, is_place, reopen_painter

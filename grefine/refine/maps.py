@@ -184,7 +184,7 @@ def draw_maps(jobs: Sequence[Job], maps: MapDrawer) -> list[Job]:
 
 def _is_given(provider: Any) -> bool:
     """Say whether maps were made for the pictures of the call alone, so that they cannot be drawn of others."""
-    return isinstance(provider, HeatmapQuality | HeatmapAlignment) and provider.given
+    return isinstance(provider, HeatmapQuality)
 
 
 def _checked(name: str, images: Sequence[Image.Image], maps: Any) -> list[Any]:

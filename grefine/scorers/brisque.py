@@ -56,10 +56,7 @@ def read_model(path: Path) -> Regression:
     model, ranges = folder / "allmodel", folder / "allrange"
     for file in (model, ranges):
         if not file.is_file():
-            raise WeightsMissing(
-                f"BRISQUE needs the files allmodel and allrange of its published release in one folder; '{file}' is "
-                "missing."
-            )
+            raise WeightsMissing(f"BRISQUE needs allmodel and allrange in one folder: '{file}' is missing.")
     try:
         found = _read_svm(model.read_text(encoding="ascii"))
         rows = [line.split() for line in ranges.read_text(encoding="ascii").splitlines()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from grefine.errors import WeightsCorrupt
+from grefine.errors import WeightsCorrupt, in_words
 from grefine.scorers.protocol import NetworkJudge
 from grefine.types import MetricSpec
 
@@ -104,8 +104,7 @@ def load_clip(folder: Path, device: str) -> ClipEncoder:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise WeightsCorrupt(f"'{folder}' is no complete transformers CLIP folder: {first}") from error
+        raise WeightsCorrupt(f"'{folder}' is no complete transformers CLIP folder: {in_words(error)}") from error
     return ClipEncoder(model.to(device), tokenizer, processor)
 
 

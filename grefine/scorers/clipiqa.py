@@ -1,18 +1,14 @@
 """CLIPIQA: a CLIP asked whether the picture is a good photo or a bad one (Wang et al. 2023)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from grefine.scorers.clip import ClipEncoder, load_clip
-from grefine.scorers.protocol import NetworkJudge
+from grefine.scorers.protocol import Columns, NetworkJudge
 from grefine.types import MetricSpec
-
-if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor
 
 SPEC = MetricSpec(
     name="clipiqa",
@@ -40,7 +36,7 @@ class CLIPIQA(NetworkJudge):
         with torch.inference_mode():
             self.anchors = clip.texts(self.pair)
 
-    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Columns:
         """Return how likely every picture is a good photo."""
         seen = self.clip.images(pictures)
         logits = self.clip.logit_scale() * seen @ self.anchors.to(seen).T

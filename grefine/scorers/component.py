@@ -1,13 +1,13 @@
 """Judges as components of pipelines: in a folder that `save_pretrained` wrote, or in memory."""
 
 import json
-import re
 from collections.abc import Collection
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
+from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing, in_words
 from grefine.scorers.protocol import Scorer
 from grefine.scorers.registry import JudgeFile, judge_files
 
@@ -19,9 +19,7 @@ def pipeline_judges(pipe: Any, steered: Collection[str] = ()) -> list[Scorer]:
 
 
 def pipeline_judge(pipe: Any, file: JudgeFile, guard: bool = False) -> Scorer | None:
-    """Return one judge around the component that a loaded pipeline holds, `guard` with the values alone that the guard
-    asks for; None where it holds none.
-    """
+    """Return one judge around the component that a loaded pipeline holds, or as the `guard` asks it; or None."""
     name = file.SPEC.component
     model = getattr(pipe, name, None) if name else None
     if model is None:
@@ -36,25 +34,16 @@ def component_tokenizer(pipe: Any, name: str) -> Any:
     if vars(model).get("judge_tokenizer") is not None:
         return model.judge_tokenizer
     folder = str(_setting(model, "_name_or_path") or "")
-    if folder and (found := _kept_tokenizer(folder)) is not None:
-        return found
+    if folder and Path(folder).is_dir():
+        with suppress(WeightsMissing):
+            return _kept_tokenizer(Path(folder))
     text = _setting(model, "text_config")
     vocabulary = _setting(model, "vocabulary") if text is None else text.vocab_size
     if pipe.clip_tokenizer is not None and len(pipe.clip_tokenizer) == vocabulary:
         return pipe.clip_tokenizer
     raise ConfigError(
-        f"The judge '{name}' has no tokenizer: set `pipe.{name}.judge_tokenizer` to the one that it was trained with, "
-        f"put it into the folder '{name}/tokenizer' of the pipeline, or pass `scorers=[...]`."
+        f"The judge '{name}' has no tokenizer: put its own beside its weights or into `pipe.{name}.judge_tokenizer`."
     )
-
-
-@lru_cache(maxsize=8)
-def _kept_tokenizer(folder: str) -> Any:
-    """Return the tokenizer beside the weights in a folder, read once; None without one."""
-    try:
-        return tokenizer_beside(Path(folder)) if Path(folder).is_dir() else None
-    except WeightsMissing:
-        return None
 
 
 def save_judge_tokenizers(pipe: Any, folder: Path) -> None:
@@ -80,18 +69,14 @@ def load_component(kind: Any, folder: Path, device: str) -> Any:
         raise WeightsCorrupt(f"'{folder}' holds no config.json, so it is no {kind.__name__} folder; convert it first.")
     try:
         found = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
-        if found != kind.__name__:
-            raise WeightsCorrupt(f"'{folder}' holds a {found or 'foreign model'}, not a {kind.__name__}.")
-        return kind.from_pretrained(folder, torch_dtype=torch.float32).to(device).eval()
-    except WeightsCorrupt:
-        raise
+        if found == kind.__name__:
+            return kind.from_pretrained(folder, torch_dtype=torch.float32).to(device).eval()
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
         # Of another geometry the loader's complaint comes with advice that does not help.
-        shapes = re.search(r"(\S+) expected shape torch\.Size\((\[.*?\])\), but got torch\.Size\((\[.*?\])\)", reason)
-        if shapes:
-            reason = f"its config.json asks for {shapes[1]} of shape {shapes[2]}, but its weights have {shapes[3]}."
+        is_other = "expected shape" in str(error)
+        reason = "its weights have other shapes than its config.json." if is_other else in_words(error)
         raise WeightsCorrupt(f"'{folder}' cannot be loaded as {kind.__name__}: {reason}") from error
+    raise WeightsCorrupt(f"'{folder}' holds a {found or 'foreign model'}, not a {kind.__name__}.")
 
 
 def tokenizer_beside(folder: Path) -> Any:
@@ -108,10 +93,11 @@ def tokenizer_beside(folder: Path) -> Any:
                 return loader.from_pretrained(place, local_files_only=True, trust_remote_code=False)
             except (OSError, ValueError) as error:
                 raise WeightsCorrupt(
-                    f"The tokenizer in '{place}' cannot be loaded: put all of its files there, config.json too "
-                    "(for bert-base-uncased: config.json, tokenizer_config.json, tokenizer.json, vocab.txt)."
+                    f"The tokenizer in '{place}' cannot be loaded: put all of its files there, its config.json too."
                 ) from error
     raise WeightsMissing(
-        f"'{folder}' has no tokenizer: put the one that it was trained with into '{folder / 'tokenizer'}' "
-        "(for the published MoE-AGIQA and ImageReward that is bert-base-uncased)."
+        f"'{folder}' has no tokenizer: put its own there, or into '{folder / 'tokenizer'}' (often bert-base-uncased)."
     )
+
+
+_kept_tokenizer = lru_cache(maxsize=8)(tokenizer_beside)

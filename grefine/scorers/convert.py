@@ -1,15 +1,19 @@
-"""From the files that authors publish to component folders: safetensors and a config, nothing executable."""
+"""From the files that authors publish, read without running anything that they carry, to component folders."""
 
+import pickle
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, nearest
+import numpy as np
+
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, in_words, nearest
 from grefine.io.atomic import PARTIAL_PREFIX
-from grefine.scorers.checkpoint import State, only, read_state
 from grefine.scorers.component import tokenizer_beside
 from grefine.scorers.registry import judge_files
+
+State = dict[str, Any]
 
 
 def convert_weights(
@@ -20,12 +24,7 @@ def convert_weights(
     tokenizer: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the component that published files make up into `out`, which must be new or empty, and return that folder.
-
-    The files may come in any order: what each is, its content tells (for MDIQA's heads and PQ's factors, its name).
-    `tokenizer` is the folder of the one that a prompt-aware network was trained with; it is copied into `out`.
-    `options` are the geometry, where it is not the published one.
-    """
+    """Write the component that files in any order make up into `out`, new or empty; `options` are its geometry."""
     kind = kind.lower().replace("_", "-")
     known = kinds()
     if kind not in known:
@@ -44,8 +43,7 @@ def convert_weights(
     except GRefineError:
         raise
     except Exception as error:  # whatever tensors of other shapes and names make a network raise
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
-        raise WeightsCorrupt(f"'{files[0]}' holds no weights of {kind} ({said}).") from error
+        raise WeightsCorrupt(f"'{files[0]}' holds no weights of {kind} ({in_words(error)[:200]}).") from error
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f"{PARTIAL_PREFIX}{out.name}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -75,3 +73,61 @@ def _pq(states: Mapping[Path, State], options: dict[str, Any]) -> Any:
             raise WeightsCorrupt(f"The name of '{path}' tells none of PQ-Map's factors: {', '.join(FACTORS)}.")
         found[factor] = state
     return PQPrompts.from_reference(found)
+
+
+def read_state(path: str | Path) -> State:
+    """Read a safetensors file or, with `weights_only`, a pickle of tensors."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsMissing(f"There is no weight file '{path}'.")
+    no_weights = f"'{path}' is no weight file: neither intact safetensors nor a pickle of tensors."
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        # Training scripts like to store the loss, a float scalar of numpy, whose constructor has had two names.
+        scalar = np._core.multiarray.scalar
+        both_names: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar")]
+        harmless = [np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, *both_names]
+        with torch.serialization.safe_globals(harmless):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), "")
+        if not wanted:
+            raise WeightsCorrupt(no_weights) from error
+        raise WeightsCorrupt(
+            f"'{path}' is refused: it is a pickle that wants more than tensors ({wanted[:160]}). "
+            "Save its state dict as safetensors on a machine where you trust it."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
+        raise WeightsCorrupt(no_weights) from error
+    if not isinstance(state, dict):
+        raise WeightsCorrupt(f"'{path}' holds a {type(state).__name__}, not a dictionary of tensors.")
+    return state
+
+
+def inside(state: State, key: str) -> State:
+    """Return the dictionary under `key`, or the state itself where there is none."""
+    return state[key] if isinstance(state.get(key), dict) else state
+
+
+def bare(state: State) -> State:
+    """Take a state dict out of what a training script wrapped it in."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        state = inside(state, key)
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def only(states: Mapping[Path, State], name: str) -> State:
+    """Return the state of a network that is published as one file."""
+    if len(states) != 1:
+        raise ConfigError(f"{name} is published as one file; {len(states)} were given.")
+    return next(iter(states.values()))
+
+
+def first_entry(state: Iterable[str]) -> str:
+    """Return the first name in a state, for messages."""
+    return min(map(str, state), default="nothing")

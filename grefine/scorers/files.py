@@ -6,7 +6,9 @@ import csv
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache as remembered
 from functools import partial
@@ -16,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from grefine.cluster import active, packed, work_on
 from grefine.errors import ConfigError, GRefineError
 from grefine.io.atomic import write_text
+from grefine.io.content import content_hash
 from grefine.io.images import decode_image, read_bytes, read_image
+from grefine.io.journal import AppendOnly, whole_lines
 from grefine.io.picture import LoadedImage
 from grefine.io.prompt_table import safe_cell
 from grefine.io.prompts import PromptSources
 from grefine.io.walk import pictures_of
-from grefine.scorers.cache import ScoreCache
 from grefine.scorers.protocol import Scorer, rate
 from grefine.scorers.resolve import Judge, fingerprint_of
 from grefine.types import MetricSpec
@@ -33,6 +36,58 @@ if TYPE_CHECKING:
 
 _OWN = ("path", "prompt", "forced", "note", "digest")
 BATCH = 16
+
+
+def score_key(spec: MetricSpec, content: str, *, prompt: str | None, source: str, device: str, probe: str = "") -> str:
+    """Return what identifies one scoring: bytes, metric with version and source, the prompt if it counts, device."""
+    said = [spec.name, spec.version, content, prompt, source, device, probe]
+    return content_hash(json.dumps(said, ensure_ascii=True))[:32]
+
+
+class ScoreCache:
+    """Values by key, with a path in a JSONL file that survives being killed at any moment. A context manager."""
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.computed = 0
+        self.reused = 0
+        self._values: dict[str, dict[str, float]] = {}
+        self._file = None
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            lines, whole = whole_lines(path)
+            for line in lines:
+                with suppress(ValueError, KeyError, TypeError, AttributeError):
+                    record = json.loads(line)
+                    values = {str(k): math.nan if v is None else float(v) for k, v in record["values"].items()}
+                    self._values[str(record["key"])] = values
+            self._file = AppendOnly(path, whole, durable=False)
+
+    def get(self, key: str) -> dict[str, float] | None:
+        """Return the values of `key`, or None when they have to be computed."""
+        values = self._values.get(key)
+        self.reused += values is not None
+        return values
+
+    def peek(self, key: str) -> dict[str, float] | None:
+        """Return the values of `key` without counting it as reuse."""
+        return self._values.get(key)
+
+    def put(self, key: str, values: Mapping[str, float], *, count: bool = True) -> None:
+        """Store values; a killed process loses none of them. NaN is stored too: it is a result."""
+        clean = {name: float(value) for name, value in values.items()}
+        self._values[key] = clean
+        self.computed += count
+        if self._file is not None:
+            stored = {name: value if math.isfinite(value) else None for name, value in clean.items()}
+            self._file.write((json.dumps({"key": key, "values": stored}) + "\n").encode())
+
+    def __enter__(self) -> ScoreCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +102,7 @@ class Task:
 def foreign_among(
     judge: Judge, pictures: Iterable[tuple[str, str, Callable[[], Image.Image]]], cache: ScoreCache
 ) -> set[str]:
-    """Return the names of the pictures of a world that a judge was never taught; the cache keeps what was found.
-
-    Of each picture are given its name, what tells its content from others, and what opens it.
-    """
+    """Return the pictures of a world that a judge was never taught: each has a name, its content, what opens it."""
     if judge.domain is None:
         return set()
     net = fingerprint_of(judge.domain.folder) if judge.domain.folder else judge.domain.world.name
@@ -213,10 +265,7 @@ def _fill(
     foreign: dict[str, DomainCheck],
     force: bool,
 ) -> None:
-    """Add a judge's values to rows, each with what opens its picture.
-
-    A row of another world is marked where it is forced; one that is refused or fails says why and costs no other.
-    """
+    """Add a judge's values to rows, each with what opens its picture; a refused one says why and costs no other."""
     rows, tasks = [], []
     for row, picture in fresh:
         if judge.domain is not None and judge.domain.is_foreign(picture()):

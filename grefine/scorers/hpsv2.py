@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt
-from grefine.scorers.checkpoint import bare, read_state
+from grefine.scorers.convert import bare, read_state
 from grefine.scorers.protocol import NetworkJudge, to_tensor
 from grefine.types import MetricSpec
 

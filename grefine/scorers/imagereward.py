@@ -1,23 +1,16 @@
 """ImageReward: how much people would like the picture for its prompt (Xu et al. 2023)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from grefine.scorers.checkpoint import State, bare, only
+from PIL import Image
+
 from grefine.scorers.component import load_component, tokenizer_beside
-from grefine.scorers.protocol import NetworkJudge, tokens
+from grefine.scorers.convert import State, bare, only
+from grefine.scorers.protocol import Columns, NetworkJudge, tokens
 from grefine.types import MetricSpec
-
-if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
-
-    from grefine.models.reward import RewardModel
 
 SPEC = MetricSpec(
     name="imagereward",
@@ -41,10 +34,10 @@ class ImageRewardScorer(NetworkJudge):
 
     spec = SPEC
 
-    def __init__(self, model: RewardModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
 
-    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Columns:
         """Return the reward of every picture under its prompt."""
         import torch
 
@@ -66,7 +59,7 @@ def load(path: Path, device: str) -> ImageRewardScorer:
 wrap = ImageRewardScorer
 
 
-def convert(states: Mapping[Path, State], options: dict[str, Any]) -> RewardModel:
+def convert(states: Mapping[Path, State], options: dict[str, Any]) -> Any:
     """Read the one published file."""
     from grefine.models.reward import RewardModel
 

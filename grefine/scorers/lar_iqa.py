@@ -1,26 +1,18 @@
 """LAR-IQA: a light judge of photographs, by the whole picture and its middle at full scale."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from grefine.errors import ConfigError
-from grefine.scorers.checkpoint import State, bare, only
 from grefine.scorers.component import load_component
-from grefine.scorers.protocol import CHUNK, NetworkJudge
+from grefine.scorers.convert import State, bare, only
+from grefine.scorers.protocol import CHUNK, Columns, NetworkJudge
 from grefine.types import MetricSpec
-
-if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor
-
-    from grefine.models.lar_iqa import LARIQA, LARBranch
-    from grefine.scorers.resolve import Judge
-
 
 SPEC = MetricSpec(
     name="lar_iqa",
@@ -41,15 +33,13 @@ class LARIQAScorer(NetworkJudge):
 
     spec = SPEC
 
-    def __init__(
-        self, model: LARIQA | LARBranch, color_space: str | None = None, crop_size: int | None = None
-    ) -> None:
+    def __init__(self, model: Any, color_space: str | None = None, crop_size: int | None = None) -> None:
         self.model = model.eval()
         self.color_space, self.crop_size = color_space, crop_size
         # A 1280-pixel crop is as much as a whole batch of small pictures.
         self.chunk = min(CHUNK, max(1, CHUNK * 256**2 // (crop_size or model.config["crop_size"]) ** 2))
 
-    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Columns:
         """Return the score of every picture."""
         import torch
 
@@ -70,7 +60,7 @@ def load(path: Path, device: str) -> LARIQAScorer:
 wrap = LARIQAScorer
 
 
-def shown_as(judge: Judge, space: str | None, crop: int | None) -> Judge:
+def shown_as(judge: Any, space: str | None, crop: int | None) -> Any:
     """Return LAR-IQA as it judges pictures that are shown to it in another colour space, or with a middle as large."""
     from grefine.models.lar_iqa import COLOR_SPACES
 
@@ -83,7 +73,7 @@ def shown_as(judge: Judge, space: str | None, crop: int | None) -> Judge:
     return replace(judge, load=load, weights=None, origin=f"{judge.source} as {space} {crop}")
 
 
-def convert(states: Mapping[Path, State], options: dict[str, Any]) -> LARIQA:
+def convert(states: Mapping[Path, State], options: dict[str, Any]) -> Any:
     """Read the one published file."""
     from grefine.models.lar_iqa import LARIQA
 

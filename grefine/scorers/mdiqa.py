@@ -1,26 +1,18 @@
 """MDIQA: nine dimensions of quality, and an overall score that weighs them by picture."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.checkpoint import State, first_entry, inside
 from grefine.scorers.component import load_component
-from grefine.scorers.protocol import NetworkJudge, to_tensor
+from grefine.scorers.convert import State, first_entry, inside
+from grefine.scorers.protocol import Columns, NetworkJudge, to_tensor
 from grefine.types import MetricSpec
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from grefine.models.mdiqa import MDIQA
-
 
 NAMES = (
     "overall", "brightness", "colorfulness", "contrast", "noisiness", "sharpness", "color", "composition", "content",
@@ -50,7 +42,7 @@ class MDIQAScorer(NetworkJudge):
 
     spec = SPEC
 
-    def __init__(self, model: MDIQA, dimensions: Iterable[str] | None = None, side: int | None = None) -> None:
+    def __init__(self, model: Any, dimensions: Iterable[str] | None = None, side: int | None = None) -> None:
         from grefine.models.mdiqa import DIMENSIONS, known_dimensions
 
         self.model, self.side, self.minimum = model.eval(), side, model.config["minimum"]
@@ -62,7 +54,7 @@ class MDIQAScorer(NetworkJudge):
         """Return its size."""
         return picture.size
 
-    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Columns:
         """Return the dimensions of pictures of one size, after the overall score where that is asked."""
         import torch
 
@@ -91,14 +83,14 @@ def load(path: Path, device: str) -> MDIQAScorer:
 wrap = MDIQAScorer
 
 
-def guard(model: MDIQA) -> MDIQAScorer:
+def guard(model: Any) -> MDIQAScorer:
     """Around that network, as the guard asks it: how a repaint is drawn, in pictures of the size that it knows."""
     from grefine.models.mdiqa import TECHNICAL
 
     return MDIQAScorer(model, TECHNICAL, GUARD_SIDE)
 
 
-def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MDIQA:
+def convert(states: Mapping[Path, State], options: dict[str, Any]) -> Any:
     """Put the published files together: backbone and five heads (or one file), the aesthetic net, the fusion."""
     from grefine.models.mdiqa import AESTHETIC, MDIQA, TECHNICAL
 
@@ -116,9 +108,7 @@ def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MDIQA:
         elif "h_emb" in state:
             number = re.search(r"head(\d+)$", path.stem)
             if number is None:
-                raise WeightsCorrupt(
-                    f"'{path}' is one of MDIQA's heads, but its name does not end in head0 ... head4."
-                )
+                raise WeightsCorrupt(f"'{path}' is a head of MDIQA: its name must end in head0 ... head4.")
             parts |= {f"cfanet_heads.{int(number[1])}.{key}": value for key, value in state.items()}
         elif any(key.startswith("weight_pool.") for key in state):
             parts |= {f"cfanet_backbone.{key}": value for key, value in state.items()}

@@ -26,10 +26,7 @@ def load(path: Path | None = None, device: str = "cpu") -> Formula:
 
 
 def metric_q(grey: np.ndarray) -> float:
-    """Return the mean over blocks of s1 (s1 - s2) / (s1 + s2), the singular values of a block's gradients.
-
-    Blocks whose coherence (s1 - s2) / (s1 + s2) is not beyond what noise gives count as nothing.
-    """
+    """Return the mean over blocks of s1 (s1 - s2) / (s1 + s2), singular values of gradients; 0 for what is noise."""
     rows, columns = (length // BLOCK for length in grey.shape)
     down, right = np.gradient(grey[: rows * BLOCK, : columns * BLOCK])
     xx, yy, xy = (

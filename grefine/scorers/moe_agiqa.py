@@ -1,22 +1,15 @@
 """MoE-AGIQA: quality of a generated picture under its prompt, by a mixture of experts over seeded crops."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.scorers.checkpoint import State, first_entry
 from grefine.scorers.component import load_component, tokenizer_beside
+from grefine.scorers.convert import State, first_entry
 from grefine.scorers.protocol import CHUNK, Images, Prompts, check_images, check_prompts, in_groups, tokens, unbatch
 from grefine.types import MetricSpec, Scores
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from grefine.models.moe_agiqa import MoEAGIQA
 
 SPEC = MetricSpec(
     name="moe_agiqa",
@@ -36,14 +29,11 @@ SPEC = MetricSpec(
 
 
 class MoEAGIQAScorer:
-    """Score by MoE-AGIQA: `moe_agiqa.quality` and whatever else the model rates.
-
-    All distinct crops of an image go through the network at once; its prompt is encoded once.
-    """
+    """Score by MoE-AGIQA: `moe_agiqa.quality` and whatever else the model rates."""
 
     spec = SPEC
 
-    def __init__(self, model: MoEAGIQA, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.values = tuple(f"moe_agiqa.{name}" for name in model.config["outputs"])
 
@@ -81,7 +71,7 @@ def load(path: Path, device: str) -> MoEAGIQAScorer:
 wrap = MoEAGIQAScorer
 
 
-def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MoEAGIQA:
+def convert(states: Mapping[Path, State], options: dict[str, Any]) -> Any:
     """Put the published files together: the training result, its ViT, and for version 2 the pre-trained prior."""
     from grefine.models.moe_agiqa import MoEAGIQA
 
@@ -99,8 +89,7 @@ def convert(states: Mapping[Path, State], options: dict[str, Any]) -> MoEAGIQA:
         raise WeightsMissing("No file holds MoE-AGIQA's training result (best.pth) with reward and regressor.")
     if "vit" not in groups:
         raise WeightsMissing(
-            "MoE-AGIQA's files do not hold its ViT: also give the weights of timm's "
-            "vit_base_patch16_224.augreg_in21k_ft_in1k; any other ViT-B/16 gives wrong scores without an error."
+            "MoE-AGIQA's ViT is missing: also give timm's vit_base_patch16_224.augreg_in21k_ft_in1k and no other ViT."
         )
     if "proj_prior" in groups["regressor"] and "vit_prior" not in groups:
         raise WeightsMissing("This is version 2 of MoE-AGIQA: also give the pre-training file that holds its prior.")

@@ -32,10 +32,7 @@ def luminance(image: Image.Image) -> np.ndarray:
 
 
 def normalised(luminance: np.ndarray, edge: Literal["constant", "nearest"]) -> tuple[np.ndarray, np.ndarray]:
-    """Return (I - mean) / (deviation + 1) of an `(H, W)` luminance in 0..255, and the deviation, in Gaussian windows.
-
-    Outside lies black ("constant", as BRISQUE's release has it) or the edge itself (as PIQE and NIQE have it).
-    """
+    """Return (I - mean) / (deviation + 1) of an `(H, W)` luminance, and the deviation, in Gaussian windows."""
     offsets = np.arange(7) - 3
     window = np.exp(-(offsets**2) / (2 * (7 / 6) ** 2))
     window /= window.sum()
@@ -90,11 +87,7 @@ def _scale(shape: np.ndarray) -> np.ndarray:
 
 
 def features(luminance: np.ndarray) -> np.ndarray:
-    """Return the 36 features of an `(H, W)` luminance in 0..255: 18 at full size, 18 at half size.
-
-    At each size: shape and variance of the normalised field; then shape, mean, left and right variance of its products
-    with the neighbours to the right, below and along both diagonals.
-    """
+    """Return the 36 features of BRISQUE of an `(H, W)` luminance in 0..255: 18 at full size, 18 at half size."""
     found: list[np.ndarray | float] = []
     for scale in range(2):
         field, _ = normalised(luminance, "constant")
@@ -109,9 +102,7 @@ def features(luminance: np.ndarray) -> np.ndarray:
 
 
 def gradient_features(luminance: np.ndarray) -> np.ndarray:
-    """Return 2 features of an `(H, W)` luminance in 0..255: the logarithm of how much neighbours differ, and how often
-    their differences change sign (activity and zero crossings of Wang, Sheikh and Bovik 2002).
-    """
+    """Return how much neighbours of an `(H, W)` luminance differ (a logarithm), how often that changes sign."""
     steps = [np.diff(values, axis=1) for values in (luminance, luminance.T)]
     height = np.mean([np.abs(one).mean() for one in steps])
     changes = [(np.sign(one[:, :-1]) * np.sign(one[:, 1:]) < 0).mean() for one in steps]
@@ -119,11 +110,7 @@ def gradient_features(luminance: np.ndarray) -> np.ndarray:
 
 
 def patch_features(luminance: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return NIQE's 36 features of every whole patch `(N, 36)` of an `(H, W)` luminance, and its sharpness `(N,)`.
-
-    At full and at half size: shape and width of the normalised field; then shape, mean, left and right width of its
-    products with the four neighbours. The sharpness is the mean deviation within the windows of a patch.
-    """
+    """Return NIQE's 36 features of every whole patch `(N, 36)` of an `(H, W)` luminance, and its sharpness `(N,)`."""
     luminance = luminance[: luminance.shape[0] // side * side, : luminance.shape[1] // side * side]
     found, sharpness = [], np.empty(0)
     for length in (side, side // 2):

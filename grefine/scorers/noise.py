@@ -20,10 +20,7 @@ CEILING = 0.25
 
 
 def _moved(picture: np.ndarray) -> np.ndarray | None:
-    """Move the picture by one pixel, or by half a pixel where a whole one would show.
-
-    Cubic weights for the half keep what is sharp.
-    """
+    """Move the picture by one pixel, or by half a pixel where a whole one would show."""
     whole = np.pad(picture, ((1, 0), (1, 0), (0, 0)), mode="edge")[:-1, :-1]
     values = picture.astype(np.float32)
     for axis in (0, 1):

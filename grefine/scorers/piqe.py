@@ -29,9 +29,7 @@ def load(path: Path | None = None, device: str = "cpu") -> Formula:
 
 
 def piqe(grey: np.ndarray) -> float:
-    """Return the score of an `(H, W)` luminance in 0..255, whose edge is repeated to whole blocks: 0 is best, and a
-    picture without any busy block scores 100 as in the definition.
-    """
+    """Return the score of an `(H, W)` luminance in 0..255: 0 is best, 100 without any busy block."""
     height, width = grey.shape
     grey = np.pad(grey, ((0, -height % BLOCK), (0, -width % BLOCK)), mode="edge")
     squares = blocks(normalised(grey, "nearest")[0], BLOCK)
@@ -55,12 +53,10 @@ def _coded(block: np.ndarray) -> bool:
 
 
 def _noisy(block: np.ndarray, variance: float) -> bool:
-    """Say whether the middle of the block and its surround differ as those of noise do.
-
-    The middle is columns 8 and 9. The MATLAB release takes columns 8 and 10 out of the surround, a slip of its index.
-    """
+    """Say whether the middle of the block (columns 8 and 9) and its surround differ as those of noise do."""
     deviation = np.sqrt(variance)
     middle = block[:, BLOCK // 2 - 1 : BLOCK // 2 + 1]
+    # The MATLAB release takes columns 8 and 10 out of the surround, a slip of its index.
     surround = np.delete(block, (BLOCK // 2 - 1, BLOCK // 2), axis=1)
     ratio = middle.std(ddof=1) / surround.std(ddof=1) if surround.std() else 0.0
     beta = abs(deviation - ratio) / max(deviation, ratio)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +64,16 @@ class ScoreGate:
         """Judge images of a run: what cannot be judged (too small, no prompt) does not pass, and is said."""
         asked = [i for i, prompt in enumerate(prompts) if prompt.strip() or not self.scorer.spec.needs_prompt]
         rated = rate(self.scorer, [images[i] for i in asked], [prompts[i] for i in asked])
-        known: dict[int, Any] = dict(zip(asked, rated, strict=True))
-        return [self._verdict(known.get(i, "it needs a prompt")) for i in range(len(images))]
-
-    def _verdict(self, found: Any) -> GateVerdict:
-        if not isinstance(found, Mapping):
-            return GateVerdict(self.value, self.bound, False, note=str(found))
-        score = found[self.value]
-        if not math.isfinite(score):
-            return GateVerdict(self.value, self.bound, False, note="it gave no number")
-        passed = score >= self.bound if self.scorer.spec.direction == "higher" else score <= self.bound
-        return GateVerdict(self.value, self.bound, passed, score)
+        verdicts = [GateVerdict(self.value, self.bound, False, note="it needs a prompt")] * len(images)
+        for i, found in zip(asked, rated, strict=True):
+            score = found[self.value] if isinstance(found, Mapping) else math.nan
+            if math.isfinite(score):
+                passed = score >= self.bound if self.scorer.spec.direction == "higher" else score <= self.bound
+                verdicts[i] = replace(verdicts[i], passed=passed, score=score, note="")
+            else:
+                said = "it gave no number" if isinstance(found, Mapping) else str(found)
+                verdicts[i] = replace(verdicts[i], note=said)
+        return verdicts
 
 
 def parse_gate(text: str) -> tuple[str, str, float]:

@@ -63,10 +63,7 @@ class ProcessJudge(PlainJudge):
         strange = [value for value in scores.values if value.partition(".")[0] != self.spec.name]
         if strange or (self.values and set(scores.values) != set(self.values)):
             wanted = ", ".join(self.values) or f"{self.spec.name} or {self.spec.name}.PART"
-            raise ConfigError(
-                f"The judge '{self.spec.name}' names its values {', '.join(scores.values)}; they must be "
-                f"named {wanted}."
-            )
+            raise ConfigError(f"'{self.spec.name}' names its values {', '.join(scores.values)}, not {wanted}.")
         return scores
 
 
@@ -168,8 +165,7 @@ class Child:
             raise _Died
         self.stop()
         raise MetricUnavailable(
-            f"{self.name} did not answer within {self.timeout:g} seconds: raise `timeout` in its "
-            "YAML, or look at what it does."
+            f"{self.name} did not answer within {self.timeout:g} seconds: raise `timeout` in its YAML, or look at it."
         )
 
     def _spec(self, hello: Mapping[str, Any]) -> MetricSpec:
@@ -202,19 +198,13 @@ class _Died(Exception):
     """The process ended."""
 
 
-def open_process(text: str) -> Child:
-    """Return the judge behind `process:` and this text, PYTHON,SCRIPT or FILE.yaml, started."""
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) == 1 and parts[0].endswith((".yaml", ".yml")):
-        config = load_config(parts[0], ProcessConfig)
-        folder = Path(parts[0]).parent
-        beside = tuple(str(folder / part) if (folder / part).is_file() else part for part in config.command)
-        return Child(replace(config, command=beside))
-    if len(parts) != 2 or not all(parts):
-        raise ConfigError(
-            f"A judge in a process is named process:PYTHON,SCRIPT or process:FILE.yaml, not 'process:{text}'."
-        )
-    return Child(ProcessConfig(tuple(parts)))
+def open_process(file: str) -> Child:
+    """Return the judge behind `process:FILE.yaml`, started."""
+    if not file.endswith((".yaml", ".yml")):
+        raise ConfigError(f"A judge in a process is named process:FILE.yaml, not 'process:{file}'.")
+    config, folder = load_config(file, ProcessConfig), Path(file).parent
+    beside = tuple(str(folder / part) if (folder / part).is_file() else part for part in config.command)
+    return Child(replace(config, command=beside))
 
 
 def _short(text: str) -> str:

@@ -47,6 +47,8 @@ def value_names(scorer: Scorer) -> tuple[str, ...]:
     return tuple(getattr(scorer, "values", ())) or (scorer.spec.name,)
 
 
+Columns = dict[str, Any]
+"""Values of a batch by name, a tensor `(B,)` each."""
 AnyJudge = Scorer | Callable[..., Sequence[Any]]
 """A scorer, or any function of images (and prompts) that returns a number, or numbers by name, for each image."""
 
@@ -72,8 +74,7 @@ class PlainJudge:
         if not is_list or len(given) != len(images):
             what = f"{len(given)} values" if is_list else type(given).__name__
             raise ConfigError(
-                f"The judge '{self.spec.name}' returned {what} for {len(images)} images: it gets a list of images and "
-                "returns a list with a number, or a dict of numbers, for each."
+                f"The judge '{self.spec.name}' returned {what} for {len(images)} images: give one for each."
             )
         return [self._read(one) for one in given]
 
@@ -85,9 +86,7 @@ class PlainJudge:
         except (TypeError, ValueError):
             numbers = {}
         if not numbers or not all(map(math.isfinite, numbers.values())):
-            raise ConfigError(
-                f"The judge '{self.spec.name}' gave {given!r} for an image: it must give finite numbers."
-            )
+            raise ConfigError(f"The judge '{self.spec.name}' gave {given!r} for an image: give finite numbers.")
         if numbers.keys() & {"p", "a"}:
             raise ConfigError(f"The judge '{self.spec.name}' calls a value p or a, as the maps do: name it otherwise.")
         return Scores(numbers)
@@ -132,8 +131,8 @@ class NetworkJudge:
         """Return what pictures that go through the network together have in common."""
         return ()
 
-    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return values `(B,)` by name."""
+    def rate(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Columns:
+        """Rate pictures under their texts."""
         raise NotImplementedError
 
 
@@ -175,7 +174,7 @@ def groups(keys: Sequence[Any], chunk: int, size: Callable[[Any], int] = lambda 
             yield rows[start : start + step]
 
 
-def unbatch(values: dict[str, Tensor]) -> list[Scores]:
+def unbatch(values: Columns) -> list[Scores]:
     """Turn columns `(B,)` into one record per image."""
     columns = {name: column.float().tolist() for name, column in values.items()}
     return [Scores(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
@@ -189,8 +188,7 @@ def check_images(images: Sequence[Any], metric: str, minimum: int = 1) -> list[I
     for index, picture in enumerate(pictures):
         if min(picture.size) < minimum:
             raise ImageError(
-                f"{metric}: image {index} is {picture.width}x{picture.height} pixels, but both sides must have "
-                f"at least {minimum}; enlarge it or choose another metric (`grefine metrics`)."
+                f"{metric}: image {index} is {picture.width}x{picture.height}, but needs {minimum} a side: enlarge it."
             )
     return pictures
 
@@ -199,20 +197,12 @@ def check_prompts(prompts: Sequence[str] | None, count: int, metric: str, requir
     """Return the prompts, one per image; an image-only metric ignores what it is given."""
     if not required:
         return [""] * count
-    if prompts is None:
-        raise PromptError(f"{metric} compares an image with its prompt: give one prompt per image.")
-    if isinstance(prompts, str):
-        raise PromptError(f"{metric} takes a list of prompts, not one text: put it in [ ].")
-    if len(prompts) != count:
-        raise PromptError(
-            f"{metric} was given {count} images and {len(prompts)} prompts; it needs one prompt per image."
-        )
+    if prompts is None or isinstance(prompts, str) or len(prompts) != count:
+        given = "no list" if prompts is None or isinstance(prompts, str) else len(prompts)
+        raise PromptError(f"{metric} needs a list of one prompt per image: {given} for {count} images.")
     for index, prompt in enumerate(prompts):
         if not isinstance(prompt, str) or not prompt.strip():
-            raise PromptError(
-                f"{metric}: the prompt of image {index} is empty; leave the image out or score it with a metric that "
-                "needs no prompt."
-            )
+            raise PromptError(f"{metric}: the prompt of image {index} is empty; leave the image or the metric out.")
     return list(prompts)
 
 
@@ -227,14 +217,11 @@ def _as_rgb(image: Any, name: str) -> Image.Image:
     if values.dim() == 3 and values.shape[0] != 3 and values.shape[-1] == 3:
         values = values.permute(2, 0, 1)
     if values.dim() != 3 or values.shape[0] != 3:
-        raise ImageError(
-            f"{name} has shape {tuple(values.shape)}; an RGB picture of (H, W, 3) or (3, H, W) is needed."
-        )
+        raise ImageError(f"{name} has the shape {tuple(values.shape)}: give RGB as (H, W, 3) or (3, H, W).")
     if values.dtype != torch.uint8:
         low, high = values.float().amin().item(), values.float().amax().item()
         if not (low >= -1e-3 and high <= 1 + 1e-3):  # written so that NaN fails as well
-            hint = "divide it by 255" if high > 2 else "bring it to that range first"
-            raise ImageError(f"{name} takes values in 0..1, but this image spans {low:.3g}..{high:.3g}; {hint}.")
+            raise ImageError(f"{name} spans {low:.3g}..{high:.3g}; bring it to 0..1, or give 8 bits as uint8.")
         values = (values.float() * 255).round().to(torch.uint8)
     return Image.fromarray(values.permute(1, 2, 0).numpy())
 

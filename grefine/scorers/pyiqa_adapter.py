@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from PIL import Image
 
-from grefine.errors import MetricUnavailable
+from grefine.errors import MetricUnavailable, in_words
 from grefine.scorers.protocol import Formula, to_tensor
 from grefine.types import MetricSpec
 
@@ -47,19 +47,13 @@ def load(spec: MetricSpec, path: Path | None, device: str) -> Formula:
 
     try:
         import pyiqa  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise MetricUnavailable(
-            f"{spec.name} needs pyiqa, which cannot be imported ({error}); `pip install grefine[iqa]` installs it "
-            "together with setuptools<82 and icecream, which it needs and does not ask for."
-        ) from error
-    try:
+
         # The one metric whose name in pyiqa is another than ours.
         name = "topiq_nr" if spec.name == "topiq" else spec.name
         metric = pyiqa.create_metric(name, device=torch.device(device))
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MetricUnavailable(
-            f"pyiqa cannot build {spec.name}: {first[:200]}. It needs the network once, for its weights."
+            f"pyiqa cannot build {spec.name} ({in_words(error)[:200]}): `pip install grefine[iqa]`, a network once."
         ) from error
 
     def score(picture: Image.Image) -> float:

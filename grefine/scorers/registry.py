@@ -73,17 +73,12 @@ def judge_file(name: str) -> JudgeFile:
 
 def metric_specs(only: str | None = None) -> list[MetricSpec]:
     """Return what is known of every metric; `only` may be "paper" for its thirteen."""
-    if only not in (None, "paper"):
-        raise ConfigError(f"Metrics can be listed as 'paper' or all, not '{only}'.")
     files = judge_files()
     return [files[name].SPEC for name in (PAPER if only else files)]
 
 
 def find_metric(name: str) -> str | None:
-    """Return a metric's own name for any spelling of case and hyphens; None for anything that is no metric.
-
-    A judge in a process of its own is started when it is named for the first time.
-    """
+    """Return a metric's own name for any spelling of case and hyphens, or None; a judge in a process is started."""
     text = name.strip()
     if text.startswith(PROCESS):
         if text not in _processes:
@@ -93,7 +88,7 @@ def find_metric(name: str) -> str | None:
             if opened.SPEC.name in judge_files():
                 opened.stop()
                 raise ConfigError(
-                    f"The judge of '{text}' calls itself '{opened.SPEC.name}', which another judge is called already."
+                    f"'{text}' calls itself '{opened.SPEC.name}', which another judge is called already."
                 )
             _processes[text] = opened
         return _processes[text].SPEC.name
@@ -111,15 +106,8 @@ def known_metric(name: str) -> str:
 
 
 def split_names(text: str) -> list[str]:
-    """Split metrics with commas between them; the comma of `process:PYTHON,SCRIPT` divides nothing."""
-    found: list[str] = []
-    for part in (part.strip() for part in text.split(",") if part.strip()):
-        last = found[-1] if found else ""
-        if last.startswith(PROCESS) and "," not in last and not last.endswith((".yaml", ".yml")):
-            found[-1] = f"{last},{part}"
-        else:
-            found.append(part)
-    return found
+    """Split names with commas between them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def split_value(text: str) -> tuple[str, str]:

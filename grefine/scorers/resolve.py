@@ -77,10 +77,7 @@ def resolve(
     allow_noncommercial: bool = False,
     fetch: bool = True,
 ) -> Judge:
-    """Return the judge that a name means, or the one around a scorer or a function of your own.
-
-    With `fetch` weights that are missing come where that is allowed (GREFINE_FETCH=1) and their terms are accepted.
-    """
+    """Return the judge that a name means, fetched where that is allowed, or the one around a scorer or function."""
     if not isinstance(judge, str):
         kind = judge if hasattr(judge, "__qualname__") else type(judge)
         scorer = judge if isinstance(judge, Scorer) else as_scorer(judge)
@@ -160,10 +157,7 @@ def load_scorer(
 
 
 def list_metrics(only: str | None = None, pipeline: str | Path | None = None) -> list[dict[str, Any]]:
-    """Return every metric in order, or the paper's thirteen: what is known of it, and whether it can run here.
-
-    `next` says in a word or two what would make it run; `reason` says it whole, or warns.
-    """
+    """Return every metric, or the paper's thirteen: what is known of it, and whether it can run here."""
     folder = None if pipeline is None else known_pipeline(pipeline)
     rows = []
     for spec in metric_specs(only):
@@ -184,9 +178,7 @@ def absent(unavailable: Mapping[str, str], each: bool) -> list[str]:
 
 
 def availability(name: str, weights: str | Path | None = None) -> tuple[bool, str, str]:
-    """Say whether `name` can run here, with these weights or those on this machine; why not, or a warning; and in a
-    word or two what would make it run.
-    """
+    """Say whether a metric can run here, with these weights or others; why not, or a warning; what would help."""
     spec = judge_file(name).SPEC
     lacking = next((one for one in (spec.package, *spec.imports) if one and find_spec(one) is None), "")
     if lacking:
@@ -210,9 +202,7 @@ def find_weights(spec: MetricSpec, weights: str | Path | None = None) -> Path | 
     """Return where the weights of a metric lie; None when it needs none, or a package of its own brings them."""
     if spec.package:
         if find_spec(spec.package) is None:
-            raise MetricUnavailable(
-                f"{spec.name} needs the package {spec.package}, which is not installed: {spec.weights}."
-            )
+            raise MetricUnavailable(f"{spec.name} needs {spec.package}, which is not installed: {spec.weights}.")
         return None
     if not spec.weights:
         return None

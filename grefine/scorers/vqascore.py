@@ -1,7 +1,5 @@
 """VQAScore: how sure a model that reads pictures is that the picture shows its prompt (Lin et al. 2024)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from grefine.errors import WeightsCorrupt
+from grefine.errors import WeightsCorrupt, in_words
 from grefine.scorers.protocol import Images, Prompts, check_images, check_prompts, in_groups
 from grefine.text.parse import parse
 from grefine.types import MetricSpec, Scores
@@ -55,11 +53,7 @@ class VQAScore:
         return found
 
     def ask(self, images: Sequence[Image.Image], texts: Sequence[str], against: bool = False) -> list[float]:
-        """Return P("Yes") of every picture for its text, among all words, or (`against`) beside "No" alone, so that
-        half is undecided.
-
-        Only inputs of one shape go together, so that nothing is padded and no value depends on its neighbours.
-        """
+        """Return P("Yes") of every picture for its text, among all words or (`against`) beside "No" alone."""
         import torch
 
         inputs = [self._inputs(image, text) for image, text in zip(images, texts, strict=True)]
@@ -78,6 +72,7 @@ class VQAScore:
             chances = logits[:, [self.yes, self.no]].softmax(-1)[:, 0] if against else logits.softmax(-1)[:, self.yes]
             return [Scores({ANSWER: one}) for one in chances.tolist()]
 
+        # Only inputs of one shape go together: nothing is padded, and no value depends on its neighbours.
         return [one[ANSWER] for one in in_groups(shapes, TOGETHER, rate)]
 
     def _inputs(self, image: Image.Image, text: str) -> dict[str, Any]:
@@ -93,7 +88,7 @@ class VQAScore:
                 )
             )
         except ValueError as error:  # what transformers raises without a template
-            raise WeightsCorrupt(f"The processor of this model cannot put the question: {_first(error)}") from error
+            raise WeightsCorrupt(f"The processor of this model cannot put the question: {in_words(error)}") from error
 
     def _placed(self, value: Any) -> Any:
         value = value.to(self.model.device)
@@ -124,11 +119,6 @@ def load(path: Path, device: str) -> VQAScore:
         )
         processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise WeightsCorrupt(
-            f"'{path}' is no complete folder of an image-text-to-text model: {_first(error)}"
-        ) from error
+        said = in_words(error)
+        raise WeightsCorrupt(f"'{path}' is no complete folder of an image-text-to-text model: {said}") from error
     return VQAScore(model.to(device), processor)
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from grefine.indicators import similarity
 from grefine.indicators.aq_map import AQMap
+from grefine.indicators.encoding import plain
 from grefine.indicators.pq_map import PQMap
 from grefine.text.parse import parse
 from grefine.types import AlignmentMap
@@ -88,9 +88,9 @@ def _phrase_maps(aq: AQMap, cases: Cases, texts: Sequence[str]) -> list[np.ndarr
     grids = []
     for index in range(len(cases)):
         features = encoding.views[index][0][1][None]
-        values = similarity.plain(features, encoded[index : index + 1].to(features.device))
+        values = plain(features, encoded[index : index + 1].to(features.device))
         if aq.calibration.redundant != "none":
-            values = values - similarity.plain(features, encoded[-1:].to(features.device))
+            values = values - plain(features, encoded[-1:].to(features.device))
         grids.append(values[0, 1:, 0])
     low, high = torch.stack(grids).min(), torch.stack(grids).max()
     stretched = [(grid - low) / (high - low).clamp(min=1e-9) for grid in grids]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.components import load_clip, load_tokenizer
 from grefine.indicators.domain_check import domain_of
+from grefine.indicators.load import load_clip, load_tokenizer
 from grefine.indicators.pq_map import PQMap
 from grefine.refine.vae import decode_latents, encode_images
 from lab.bench import intervals

@@ -11,7 +11,7 @@ from stored_rows import read_rows
 from grefine.errors import ConfigError
 from grefine.evaluate.pairs import pair_folders
 from grefine.evaluate.tables import ScoreRow, values_of, write_rows
-from grefine.scorers.cache import ScoreCache, score_key
+from grefine.scorers.files import ScoreCache, score_key
 from grefine.types import MetricSpec
 
 

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from tiny_clip import clip, parsed, picture, tokenizer
 
 from grefine.errors import ConfigError, PromptError
-from grefine.indicators import similarity
 from grefine.indicators.aq_map import AQMap
+from grefine.indicators.encoding import TextFeatures, plain
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.text_features import TextFeatures
 
 IMAGES = [picture(64, 64), picture(90, 50, 1), picture(64, 128, 2)]
 BALL = parsed(("a red ball", "ball", 0), ("on green grass", "grass", 0))
@@ -45,7 +44,7 @@ def test_scores_are_eq_5_on_the_class_token():
 def test_the_pair_with_the_empty_text_is_minus_empty_times_tau():
     aq, encoding = build(), build().encode(IMAGES[:1])
     words = aq.text_features(["ball", ""])
-    values = (similarity.plain(encoding.whole, words[:1]) - similarity.plain(encoding.whole, words[1:]))[0, 1:, 0]
+    values = (plain(encoding.whole, words[:1]) - plain(encoding.whole, words[1:]))[0, 1:, 0]
     grid = aq.aligned_map(encoding, 0, "ball").patches[0][1]
     expected = torch.sigmoid(clip().logit_scale.exp() * values).detach().numpy().reshape(8, 8)
     np.testing.assert_allclose(grid, expected, atol=1e-6)
@@ -174,18 +173,10 @@ def test_batch_equals_singles_and_shares_pq_maps_encoding():
 def test_text_is_encoded_once():
     aq = build()
     aq(IMAGES, [BALL] * 3)
-    assert len(aq.text_features) == 6  # two phrases, two nouns, the prompt, the empty text
+    assert len(aq.text_features._cache) == 6  # two phrases, two nouns, the prompt, the empty text
     before = aq.text_features(["ball"])
     aq(IMAGES, [BALL] * 3)
     assert torch.equal(before, aq.text_features(["ball"]))
-
-
-def test_templates_are_averaged():
-    plain, framed = build(), build(templates=("a {}", "a good photo on {}"))
-    assert not torch.allclose(plain.text_features(["ball"]), framed.text_features(["ball"]), atol=1e-3)
-    assert framed.text_features(["ball"]).norm().item() == pytest.approx(1.0, abs=1e-5)
-    with pytest.raises(ConfigError, match="templates"):
-        build(templates=("a photo",))
 
 
 def test_memory_is_flat_in_the_number_of_phrases():

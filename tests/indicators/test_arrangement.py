@@ -3,7 +3,8 @@
 import pytest
 
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.arrangement import relations_of
+from grefine.indicators.defects import relations_of
+from grefine.indicators.load import load_maps
 from grefine.text.parse import parse
 from lab.bench.cases import misaligned_cases, pictures_of
 
@@ -25,7 +26,7 @@ READ = [
 
 @pytest.fixture(scope="module")
 def aq():
-    return AQMap.from_pretrained("tiny")
+    return load_maps("tiny").aq
 
 
 @pytest.mark.parametrize(("prompt", "expected"), READ)

@@ -17,9 +17,8 @@ from grefine.errors import ConfigError, PromptError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibrate import _levels, _scale, calibrate, weights_digest
 from grefine.indicators.calibration import ALPHA, BOUNDS, Calibration, needs_repair, worst_quality
-from grefine.indicators.components import read_calibration, store_calibration
 from grefine.indicators.evidence import separation_of
-from grefine.indicators.heatmap import HeatmapAlignment, HeatmapQuality
+from grefine.indicators.load import read_calibration, store_calibration
 from grefine.indicators.pq_map import PQMap, cask
 from grefine.indicators.selfcheck import paste_noise, selfcheck
 from grefine.types import AlignmentMap, PhraseAlignment, QualityMap
@@ -97,6 +96,8 @@ def test_what_it_was_made_from_is_kept(done):
 def test_readings_can_be_fixed():
     found = calibrate(*maps(), IMAGES, PROMPTS, phrase_score="class", redundant="none").calibration
     assert (found.phrase_score, found.redundant) == ("class", "none")
+    with pytest.raises(ConfigError, match="redundant must be one of empty, none, not 'compete'"):
+        calibrate(*maps(), IMAGES, PROMPTS, redundant="compete")
 
 
 def test_foreign_words_that_are_there_are_discounted():
@@ -121,7 +122,7 @@ def test_separation_is_the_area_under_the_curve():
 @pytest.mark.parametrize(
     ("images", "asked", "error", "message"),
     [
-        (IMAGES[:10], PROMPTS[:10], ConfigError, "at least 32 good images with their prompts, got 10"),
+        (IMAGES[:10], PROMPTS[:10], ConfigError, "at least 32 good images with prompts, got 10"),
         ([IMAGES[0]] * 40, PROMPTS, ConfigError, "Only 1 of the 40 calibration images are different"),
         (IMAGES, [PROMPTS[0]] * 40, ConfigError, r"too few different things \(ball, house\)"),
         (IMAGES[:35], PROMPTS, PromptError, "35 images for 40 prompts"),
@@ -135,7 +136,7 @@ def test_sets_that_cannot_calibrate(images, asked, error, message):
 
 def test_stretched_maps_cannot_be_calibrated():
     with pytest.raises(ConfigError, match="calibrate with map_mode 'paper'"):
-        calibrate(*maps(map_mode="released"), IMAGES, PROMPTS)
+        calibrate(*maps(readings={"map_mode": "released"}), IMAGES, PROMPTS)
 
 
 def test_storage(tmp_path, done):
@@ -178,21 +179,36 @@ def roughness(image):
     return np.clip(np.abs(down) + np.abs(right), 0.0, 1.0)
 
 
+class Knows:
+    """Stands for AQ-Map: a is what a function says of a picture and its text."""
+
+    def __init__(self, score):
+        self.score = score
+
+    def encode(self, images):
+        return None
+
+    def __call__(self, images, prompts, encoding=None):
+        flat = np.full((64, 64), 0.5, np.float32)
+        return [AlignmentMap(flat, self.score(i, p.text)) for i, p in zip(images, prompts, strict=True)]
+
+
 def test_selfcheck_passes_what_sees():
-    """Maps of one's own that know what to look for: sharp is good overall, rough spots are bad, prompts by heart."""
+    """Maps that know what to look for: sharp is good overall, rough spots are bad, prompts by heart."""
     own = {image.tobytes(): prompt.text for image, prompt in zip(IMAGES, PROMPTS, strict=True)}
-    blurred_is_flat = HeatmapQuality(lambda image: 1 - roughness(image), score=lambda values: float(1 - values.mean()))
-    knows = HeatmapAlignment(
-        lambda image, text: np.full((64, 64), 0.9 if own[image.tobytes()] == text else 0.2, np.float32),
-        score=lambda values: float(values.mean()),
-    )
+    knows = Knows(lambda image, text: 0.9 if own[image.tobytes()] == text else 0.2)
+
+    def blurred_is_flat(images):
+        rough = [roughness(image) for image in images]
+        return [QualityMap(1 - one, float(one.mean())) for one in rough]
+
     checks = selfcheck(blurred_is_flat, knows, IMAGES[:6], PROMPTS[:6])  # type: ignore[arg-type]
     assert [(check.passed, check.right) for check in checks] == [(True, 6)] * 3
 
 
 def test_selfcheck_fails_what_does_not_see():
     blank = np.full((64, 64), 0.5, np.float32)
-    blind = (HeatmapQuality(lambda image: blank), HeatmapAlignment(lambda image, text: blank, score=np.mean))
+    blind = (lambda images: [QualityMap(blank, 0.5) for _ in images]), Knows(lambda image, text: 0.5)
     checks = selfcheck(*blind, IMAGES[:6], PROMPTS[:6])  # type: ignore[arg-type]
     assert [check.passed for check in checks] == [False, False, False]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from grefine.indicators.gates import enough_for, set_gates
+from grefine.indicators.calibration import enough_for, set_gates
 
 
 def past(signs, gates):

@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError, PromptError, WeightsMissing, WorldMismatch
-from grefine.indicators.components import stored_calibration
-from grefine.indicators.load import load_maps
+from grefine.indicators.load import load_maps, stored_calibration
 from grefine.pipeline import GRefinePipeline
 from lab.world.pictures import pictures_with_captions
 
@@ -128,7 +127,7 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
         (("map", "absent.png", "-o", "x"), ImageError, "no file or folder 'absent.png'"),
         (("calibrate", "--pipeline", "PIPE", "--images", "GOOD"), PromptError, "have no prompt"),
         (
-            ("calibrate", "--pipeline", "PIPE", "--images", "GOOD", "--phrase-score", "mean"),
+            ("calibrate", "--pipeline", "PIPE", "--images", "GOOD", "--prompts", "PROMPTS", "--phrase-score", "mean"),
             ConfigError,
             "class, peak, not 'mean'",
         ),
@@ -138,6 +137,7 @@ def test_selfcheck_reports_and_fails_on_random_weights(place):
 )
 def test_refusals(place, tmp_path, arguments, error, message):
     known = {"PIPE": place / "pipe", "GOOD": place / "good", "EMPTY": tmp_path, "SHOWN": EXAMPLES}
+    known["PROMPTS"] = place / "prompts.csv"
     done = run(*(known.get(a, a) for a in arguments))
     assert isinstance(done.exception, error)
     assert message in str(done.exception)

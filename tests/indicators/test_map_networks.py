@@ -185,7 +185,7 @@ def test_several_maps_are_one_with_the_pipelines_own_among_them(detector, script
     np.testing.assert_allclose(drawer.qualities([image])[0].values, np.minimum(scaled, apart[1]), atol=1e-4)
     assert drawer.drawn_by[0].name == "worst of pq, end2end"
     assert "p" not in drawer.scores([image], [None])[0]
-    for wrong, says in ((f"pq*1,{heat}", "every map needs a weight"), (f"pq*nan,{heat}", "every map needs a weight")):
+    for wrong, says in ((f"pq*1,{heat}", "every map needs a weight"), (f"pq*0,{heat}*1", "every map needs a weight")):
         with pytest.raises(ConfigError, match=says):
             open_source("quality", wrong)
 

@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from golden_weights import golden_files, load_golden, reference_image, reference_state
 from PIL import Image
 
-from grefine.indicators import similarity
-from grefine.indicators.encoding import encode_images
+from grefine.indicators.encoding import encode_images, factor_logits, min_max, plain
 from grefine.indicators.grids import GridMap
 from grefine.indicators.pq_map import PQMap
 from grefine.models.clip_surgery import ClipSurgery
@@ -80,7 +79,7 @@ class Reference:
         return [(entry, self.image(entry)) for entry in self.golden["images"]]
 
     def rebuilt(self, **options) -> PQMap:
-        return PQMap.from_reference(self.groups, geometry=self.geometry, **options)
+        return PQMap.from_reference(self.groups, geometry=self.geometry, readings=options)
 
     def texts(self) -> torch.Tensor:
         rows, length = self.golden["token_texts"]["ids"], self.golden["model"]["context_length"]
@@ -138,7 +137,7 @@ def test_parity_image_features(reference):
 def test_parity_scores_and_logits(reference):
     for entry, image in reference.images():
         golden = entry["pq"]
-        logits = similarity.factor_logits(reference.pq.encode([image]).whole, reference.pq.text_features(), "token")[0]
+        logits = factor_logits(reference.pq.encode([image]).whole, reference.pq.text_features(), "token")[0]
         for column, factor in enumerate(FACTORS):
             close(logits[0, column], golden["logits_good_bad"][factor], **LOGITS)
         statistics(logits[1:, 0, 0], golden["raw_token_logits_good_stats"], **LOGITS)
@@ -166,8 +165,8 @@ def test_parity_maps(reference):
         golden, values = entry["pq"], reference.pq([image])[0].values
         height, width = entry["height"], entry["width"]
         assert values.shape == (height, width)
-        logits = similarity.factor_logits(reference.pq.encode([image]).whole, reference.pq.text_features(), "token")
-        grid = similarity.min_max(logits[0, 1:, 0, 0].reshape(reference.pq.clip.grid)).numpy()
+        logits = factor_logits(reference.pq.encode([image]).whole, reference.pq.text_features(), "token")
+        grid = min_max(logits[0, 1:, 0, 0].reshape(reference.pq.clip.grid)).numpy()
         close(grid, golden["grid_minmax"], **PIXELS)
         statistics(values, golden["map_hw_stats"], **PIXELS)
         close(pooled(values), golden["map_hw_pool8"], **PIXELS)
@@ -184,11 +183,11 @@ def test_parity_channel_norm(reference):
     pq = reference.rebuilt(feature_norm="channel")
     for entry, image in reference.images():
         golden, result = entry["pq_variant_channel_norm"], pq([image])[0]
-        logits = similarity.factor_logits(pq.encode([image]).whole, pq.text_features(), "channel")[0]
+        logits = factor_logits(pq.encode([image]).whole, pq.text_features(), "channel")[0]
         for column, factor in enumerate(FACTORS):
             close(logits[0, column], golden["logits_good_bad"][factor], **LOGITS)
         assert dict(result.factors) == pytest.approx(golden["p_factor"], **LOGITS)
-        grid = similarity.min_max(logits[1:, 0, 0].reshape(pq.clip.grid))
+        grid = min_max(logits[1:, 0, 0].reshape(pq.clip.grid))
         statistics(grid, golden["grid_minmax_stats"], **PIXELS)
         close(pooled(result.values), golden["map_hw_pool8"], **PIXELS)
 
@@ -210,9 +209,9 @@ def test_parity_text_maps(reference, method):
         encoding = encode_images(clip, [image], tiles=1)
         golden = entry["aq"][method]
         if method == "plain":
-            values = similarity.plain(encoding.whole, texts[1:])[0]
+            values = plain(encoding.whole, texts[1:])[0]
         else:
-            values = (similarity.plain(encoding.whole, texts[1:]) - similarity.plain(encoding.whole, texts[:1]))[0]
+            values = (plain(encoding.whole, texts[1:]) - plain(encoding.whole, texts[:1]))[0]
         close(values[0], golden["cls"], **COSINES)
         close(values[1:, 0].reshape(clip.grid), golden["grid_raw_first_text"], **COSINES)
         for column in range(values.shape[1]):

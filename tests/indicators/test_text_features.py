@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from tiny_clip import clip, tokenizer
 
-from grefine.indicators import text_features
+from grefine.indicators import encoding
 from grefine.indicators.aq_map import AQMap
-from grefine.indicators.text_features import TextFeatures
+from grefine.indicators.encoding import TextFeatures
 
 
 def trained(model):
@@ -31,8 +31,8 @@ def test_training_is_noticed_between_calls_and_not_within():
 
 def test_weights_are_looked_at_once_per_call_whatever_the_prompt(monkeypatch):
     looks = []
-    own = text_features.fingerprint
-    monkeypatch.setattr(text_features, "fingerprint", lambda *modules: looks.append(1) or own(*modules))
+    own = encoding.fingerprint
+    monkeypatch.setattr(encoding, "fingerprint", lambda *modules: looks.append(1) or own(*modules))
     aq = AQMap(clip(), tokenizer())
     for prompt in ("a red ball", ", ".join(["a red ball", "a blue box", "a green house", "a tree", "a star"])):
         looks.clear()

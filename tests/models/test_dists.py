@@ -8,7 +8,7 @@ import torch
 from golden_weights import reference_image
 from PIL import Image
 
-from grefine.errors import ImageError, WeightsCorrupt
+from grefine.errors import WeightsCorrupt
 from grefine.models.dists import CHANNELS, DISTS
 
 
@@ -51,11 +51,7 @@ def test_the_formula_on_maps_by_hand(dists):
     assert model.distance(*maps).item() == pytest.approx(1 - (texture + 3 * structure) / 4, abs=1e-5)
 
 
-def test_wrong_input(dists):
-    with pytest.raises(ImageError, match="equal shapes"):
-        dists(pixels("a"), pixels("a", (64, 64)))
-    with pytest.raises(ImageError, match="takes images"):
-        dists.features(torch.zeros(3, 4, 4))
+def test_wrong_weights():
     with pytest.raises(WeightsCorrupt, match="groups vgg and dists"):
         DISTS.from_reference({"vgg": {}})
 

@@ -185,8 +185,8 @@ def test_tiny_sizes_are_the_same_class(head, tmp_path):
 def test_bad_use_is_one_sentence():
     with pytest.raises(ConfigError, match="mlp or kan"):
         LARIQA(**TINY, branch_head="mpl")
-    with pytest.raises(ConfigError, match="color_space"):
-        LARIQA(**TINY, color_space="CMYK")
+    with pytest.raises(ConfigError, match="No colour space 'CMYK'"):
+        LARIQA(**TINY, color_space="CMYK").views(Image.new("RGB", (64, 64)))
     with pytest.raises(WeightsCorrupt, match="groups model; given: encoder"):
         LARIQA.from_reference({"encoder": {}})
     with pytest.raises(WeightsCorrupt, match="geometry"):

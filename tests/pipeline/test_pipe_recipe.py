@@ -174,7 +174,7 @@ def other_clip(home: Path) -> None:
         (newer_vae, "16 channels of latents where SDXL has 4.*load SDXL's"),
         (other_controlnet, "cross_attention_dim is 40 and not 80.*load an SDXL tile ControlNet"),
         (weights_of_the_vae, "weights of unet are another network's: they lack.*run `grefine fetch sdxl` again"),
-        (other_clip, "expected a CLIP with a ViT image tower.*run `grefine fetch clip` again"),
+        (other_clip, "give a CLIP with a ViT.*run `grefine fetch clip` again"),
     ],
 )
 def test_weights_of_another_family_are_one_sentence_with_the_next_step(placed, put, words):

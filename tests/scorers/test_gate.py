@@ -63,5 +63,5 @@ def test_weights_of_another_geometry_are_told_in_one_sentence(weights, tmp_path)
     shutil.copytree(weights[0].partition("=")[2], folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"features": 24}))
-    with pytest.raises(WeightsCorrupt, match=r"asks for \S+ of shape \[.*24.*\], but its weights have \[.*\]\.$"):
+    with pytest.raises(WeightsCorrupt, match="its weights have other shapes than its config.json"):
         read_gate("lar_iqa:0.5", [f"lar_iqa={folder}"])

@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 from grefine.cli.main import app
 from grefine.errors import ConfigError, ImageError, MetricUnavailable, WeightsCorrupt, WeightsMissing
 from grefine.models.lar_iqa import LARIQA
-from grefine.scorers.checkpoint import read_state
-from grefine.scorers.convert import convert_weights, kinds
+from grefine.scorers.convert import convert_weights, kinds, read_state
 from grefine.scorers.files import score_files
 from grefine.scorers.registry import PAPER, judge_files, known_metric, metric_specs
 from grefine.scorers.resolve import availability, list_metrics, load_scorer, resolve

@@ -18,11 +18,9 @@ from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap
 from grefine.indicators.calibrate import weights_digest
 from grefine.indicators.calibration import Calibration
-from grefine.indicators.components import load_clip, load_prompts, load_tokenizer
-from grefine.indicators.load import load_maps
+from grefine.indicators.encoding import TextFeatures, normalise_features
+from grefine.indicators.load import load_clip, load_maps, load_prompts, load_tokenizer
 from grefine.indicators.pq_map import PQMap
-from grefine.indicators.similarity import normalise_features
-from grefine.indicators.text_features import TextFeatures
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder
@@ -93,7 +91,7 @@ def table(tmp_path_factory):
 @pytest.mark.parametrize("norm", ["channel", "token"])
 def test_quality_scores_are_those_of_the_map(maps, rated_pictures, norm):
     pictures, _ = rated_pictures
-    pq = PQMap(maps.pq.clip, maps.pq.prompts, feature_norm=norm, calibration={"alpha": (0.9, 0.8, 0.95)})
+    pq = PQMap(maps.pq.clip, maps.pq.prompts, readings={"feature_norm": norm}, calibration={"alpha": (0.9, 0.8, 0.95)})
     tokens = normalise_features(pq.encode(pictures[:6]).whole, norm)[:, 0]
     score, chances = quality_scores(tokens, pq.text_features(), torch.tensor(pq.alpha))
     found = pq(pictures[:6])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from grefine.errors import WeightsMissing
 from grefine.models.five_level import FiveLevelCLIP
-from grefine.scorers.checkpoint import read_state
+from grefine.scorers.convert import read_state
 from grefine.training.datasets.rated import RatedImage, RatedImages
 from grefine.training.judges.pool import Part, Sample
 from grefine.training.judges.stage import RatedRecipe, Stage

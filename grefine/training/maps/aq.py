@@ -19,8 +19,7 @@ from grefine.errors import ConfigError
 from grefine.indicators.aq_map import parsed_prompt, scaled_logits
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.defects import alignment_score
-from grefine.indicators.similarity import factor_logits
-from grefine.indicators.text_features import TextFeatures
+from grefine.indicators.encoding import TextFeatures, factor_logits
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.training.maps.opinions import Fit, FitSettings, Opinions, OpinionSource, agreement, errors

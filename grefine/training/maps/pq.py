@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grefine.indicators.calibration import BOUNDS, Calibration
+from grefine.indicators.encoding import normalise_features
 from grefine.indicators.grids import resize
 from grefine.indicators.pq_map import cask
-from grefine.indicators.similarity import normalise_features
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.training.maps.opinions import CHUNK, Fit, FitSettings, Opinions, OpinionSource, agreement, errors

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from grefine.config import load_config
 from grefine.errors import ConfigError
 from grefine.indicators.calibrate import weights_digest
-from grefine.indicators.components import load_clip, load_prompts, load_tokenizer, stored_calibration
+from grefine.indicators.load import load_clip, load_prompts, load_tokenizer, stored_calibration
 from grefine.io.atomic import write_atomic
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
