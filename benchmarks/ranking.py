@@ -118,7 +118,7 @@ def real() -> dict[str, Any]:
     return {
         "scores": dict(sorted(mu.items(), key=lambda item: -item[1])),
         "log_likelihood": fit.log_likelihood,
-        "two_subjects_agree": agreement(table, fit.mu).two_subjects,
+        "two_subjects_agree": agreement(table)[0],
         "2afc": {name: round(r.score, 4) for name, r in baselines(table, mu).items()},
         "groups_srcc": group_correlations(table),
         "random_K_srcc": {p.K: [round(p.mean, 4), round(p.low, 4)] for p in stability(table, draws=100)},

@@ -1,7 +1,8 @@
 """How often a judge or a voter sides with the people who voted, and what could be reached at all."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,22 +28,12 @@ def preference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def merged(table: VoteTable) -> VoteTable:
     """Return the table with one row per pair of images, the votes of all rows added up, methods in order of name."""
-    sums: dict[tuple[str, str, str, str], Vote] = {}
-    for v in map(_turned, table.votes):
-        known = sums.get(_pair(v), replace(v, votes_a=0, votes_b=0, subject="", order=None))
-        sums[_pair(v)] = replace(known, votes_a=known.votes_a + v.votes_a, votes_b=known.votes_b + v.votes_b)
-    return VoteTable(table.methods, tuple(row for _, row in sorted(sums.items())))
-
-
-def _pair(v: Vote) -> tuple[str, str, str, str]:
-    return v.method_a, v.method_b, v.group, v.image
-
-
-def _turned(v: Vote) -> Vote:
-    """Return the vote with its methods in order of name."""
-    if v.method_a < v.method_b:
-        return v
-    return replace(v, method_a=v.method_b, method_b=v.method_a, votes_a=v.votes_b, votes_b=v.votes_a)
+    sums: dict[tuple[str, str, str, str], Counter[str]] = {}
+    for v in table.votes:
+        a, b = sorted((v.method_a, v.method_b))
+        sums.setdefault((a, b, v.group, v.image), Counter()).update({v.method_a: v.votes_a, v.method_b: v.votes_b})
+    rows = (Vote(a, b, image, n[a], n[b], group=group) for (a, b, group, image), n in sorted(sums.items()))
+    return VoteTable(table.methods, tuple(rows))
 
 
 def shares(table: VoteTable) -> np.ndarray:
@@ -75,16 +66,11 @@ def judge_choices(table: VoteTable, values: Mapping[tuple[str, str], float]) -> 
 
 
 def baselines(table: VoteTable, mu: Mapping[str, float], resamples: int = 1000, seed: int = 0) -> dict[str, AfcResult]:
-    """Return what needs no look at the images: the human oracle, the global ranking, a fixed side.
-
-    First is the first method of each row; of merged rows the one whose name comes first.
-    """
+    """Return what needs no look at the images: the human oracle and the global ranking."""
     p = shares(table)
     choices = {
         "human oracle": preference(p, 1 - p),
         "global ranking": preference(*np.array([(mu[v.method_a], mu[v.method_b]) for v in table.votes]).T),
-        "always first": np.ones_like(p),
-        "always second": np.zeros_like(p),
     }
     return {name: two_afc(table, q, resamples, seed) for name, q in choices.items()}
 
@@ -99,47 +85,13 @@ def clustered_interval(values: np.ndarray, images: Sequence[str], resamples: int
     return float(low), float(high)
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Agreement figures; None where the votes cannot tell."""
-
-    two_subjects: float | None
-    """Probability that two different subjects prefer the same image of a pair."""
-    human_oracle: float
-    """2AFC score of always siding with the majority: no judge can do better."""
-    against_ranking: tuple[tuple[str, str, int, int], ...]
-    """Pairs of methods (winner, loser, votes, votes) that the votes decide against the fitted ranking."""
-    circular_triads: int
-    """Triples of methods in which each beats the next."""
-    subjects: dict[str, float]
-    """Per subject, the share of votes that agree with the majority of the others (ties count half)."""
-
-
-def agreement(table: VoteTable, mu: np.ndarray) -> Agreement:
-    """Measure the agreement in `table`, whose fitted scores are `mu`."""
+def agreement(table: VoteTable) -> tuple[float | None, float]:
+    """Return how likely two subjects prefer the same image of a pair (None where no pair has two votes), and the 2AFC
+    score of always siding with the majority: no judge can do better.
+    """
     pairs = merged(table)
     p, votes = shares(pairs), np.array([(v.votes_a, v.votes_b) for v in pairs.votes], dtype=np.float64)
     n = votes.sum(1)
     several = n > 1
     same = (votes * (votes - 1)).sum(1)[several] / (n * (n - 1))[several]
-    C, names = table.counts(), table.methods
-    beats = C > C.T
-    against = [(int(i), int(j)) for i, j in np.argwhere(beats & (mu[:, None] < mu[None, :]))]
-    return Agreement(
-        float(same.mean()) if several.any() else None,
-        float(np.maximum(p, 1 - p).mean()),
-        tuple((names[i], names[j], int(C[i, j]), int(C[j, i])) for i, j in against),
-        int(np.trace(np.linalg.matrix_power(beats.astype(int), 3))) // 3,
-        _with_the_others(table, pairs) if table.has_subjects else {},
-    )
-
-
-def _with_the_others(table: VoteTable, pairs: VoteTable) -> dict[str, float]:
-    """Return by subject the share of votes that agree with the majority of the others."""
-    sums = {_pair(v): v.votes_a - v.votes_b for v in pairs.votes}
-    credits: dict[str, list[float]] = {}
-    for v in map(_turned, table.votes):
-        lead = v.votes_a - v.votes_b
-        others = sums[_pair(v)] - lead
-        credits.setdefault(v.subject, []).append(0.5 + 0.5 * float(np.sign(lead) * np.sign(others)))
-    return {subject: float(np.mean(c)) for subject, c in sorted(credits.items())}
+    return (float(same.mean()) if several.any() else None), float(np.maximum(p, 1 - p).mean())

@@ -28,8 +28,6 @@ class Intervals:
     clusters: int
     """How many there are; of both, the smaller number."""
     resamples: int
-    first: np.ndarray
-    """Share of resamples in which each method is ranked first."""
 
 
 def resampled_intervals(
@@ -47,22 +45,13 @@ def resampled_intervals(
     fit = fit_scores(table.counts(), table.methods)
     rng = np.random.default_rng(seed)
     found = [_resampled(table, unit, resamples, rng) for unit in units]
-    n, fewest = min(n for n, _ in found), min(len(mu) for _, mu in found)
-    draws = fit.mu + sum(mu[:fewest] - fit.mu for _, mu in found)
+    n = min(n for n, _ in found)
     # The variance of n resampled clusters is that of n - 1 independent ones, so it is widened by n / (n - 1).
     variances = np.array([mu.var(0, ddof=1) * clusters / (clusters - 1) for clusters, mu in found])
     variance = variances.sum(0) - (len(found) - 1) * fit.standard_errors**2
     spread = np.sqrt(np.maximum(variance, variances.max(0)))
     half = stats.t.ppf(0.5 + level / 2, n - 1) * spread
-    return Intervals(
-        fit.mu - half,
-        fit.mu + half,
-        spread,
-        " and ".join(units),
-        n,
-        resamples,
-        np.bincount(draws.argmax(1), minlength=draws.shape[1]) / len(draws),
-    )
+    return Intervals(fit.mu - half, fit.mu + half, spread, " and ".join(units), n, resamples)
 
 
 def _resampled(table: VoteTable, by: str, resamples: int, rng: np.random.Generator) -> tuple[int, np.ndarray]:
@@ -94,7 +83,7 @@ class StabilityPoint:
     K: int
     mean: float
     low: float
-    draws: int
+    """The 5 % point of the draws."""
 
 
 def stability(table: VoteTable, draws: int = 100, seed: int = 0, largest: int | None = None) -> list[StabilityPoint]:
@@ -119,7 +108,7 @@ def stability(table: VoteTable, draws: int = 100, seed: int = 0, largest: int | 
     for K in range(1, (largest or max(map(len, pairs))) + 1):
         found = [value for value in (drawn(K) for _ in range(draws)) if value is not None]
         if found:
-            points.append(StabilityPoint(K, float(np.mean(found)), float(np.percentile(found, 5)), len(found)))
+            points.append(StabilityPoint(K, float(np.mean(found)), float(np.percentile(found, 5))))
     return points
 
 

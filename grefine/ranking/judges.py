@@ -1,6 +1,5 @@
 """Judges against voters: a metric's value for every voted image, and the table of 2AFC scores."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,10 @@ from grefine.io.images import read_image
 from grefine.ranking.afc import AfcResult, baselines, judge_choices, merged, two_afc
 from grefine.ranking.methods import images_in
 from grefine.ranking.thurstone import fit_scores
-from grefine.ranking.votes import VoteTable, read_csv
+from grefine.ranking.votes import VoteTable
 from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Judge, Weights, resolve
-from grefine.types import MetricSpec
 
 ImageKey = tuple[str, str]
 """Method and image name."""
@@ -30,8 +28,6 @@ class AfcRow:
     name: str
     baseline: bool
     result: AfcResult
-    groups: Mapping[str, float]
-    """Score within each group of pairs."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -41,33 +37,23 @@ class AfcRow:
             "interval": list(self.result.interval),
             "ties": self.result.ties,
             "pairs": len(self.result.credits),
-            "groups": dict(self.groups),
         }
 
     def line(self) -> str:
         low, high = self.result.interval
-        groups = "".join(f"  {name} {value:.4f}" for name, value in self.groups.items())
         ties = f"  {self.result.ties} ties" if self.result.ties and not self.baseline else ""
         mark = " (baseline)" if self.baseline else ""
-        return f"{self.name + mark:<28} {self.result.score:.4f}  [{low:.4f}, {high:.4f}]{groups}{ties}"
+        return f"{self.name + mark:<28} {self.result.score:.4f}  [{low:.4f}, {high:.4f}]{ties}"
 
 
 def afc_table(table: VoteTable, judges: Mapping[str, JudgeValues], seed: int = 0) -> list[AfcRow]:
     """Return one row per judge, best first, after the baselines."""
     pairs = merged(table)
     mu = dict(zip(table.methods, fit_scores(table.counts(), table.methods).mu.tolist(), strict=True))
-    rows: dict[str, list[int]] = {}
-    for i, vote in enumerate(pairs.votes):
-        rows.setdefault(vote.group, []).append(i)
-    parts = sorted(rows.items()) if len(rows) > 1 else []
-
-    def row(name: str, baseline: bool, result: AfcResult) -> AfcRow:
-        return AfcRow(name, baseline, result, {group: float(result.credits[own].mean()) for group, own in parts})
-
     found = [
-        row(name, False, two_afc(pairs, judge_choices(pairs, values), seed=seed)) for name, values in judges.items()
+        AfcRow(name, False, two_afc(pairs, judge_choices(pairs, values), seed=seed)) for name, values in judges.items()
     ]
-    fixed = [row(name, True, result) for name, result in baselines(pairs, mu, seed=seed).items()]
+    fixed = [AfcRow(name, True, result) for name, result in baselines(pairs, mu, seed=seed).items()]
     return fixed + sorted(found, key=lambda row: -row.result.score)
 
 
@@ -112,8 +98,13 @@ def metric_values(
         if spec.needs_reference:
             raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
         progress(f"{asked}: {len(paths)} images")
+        if spec.needs_prompt and (missing := [image for _, image in paths if image not in (prompts or {})]):
+            raise ConfigError(
+                f"'{spec.name}' needs a prompt for every voted image, and there is none for '{missing[0]}': pass "
+                "--prompts with a table of prompts by file name."
+            )
         tasks = [
-            Task(lambda path=path: read_image(path).rgb, _prompt(spec, prompts, image))
+            Task(lambda path=path: read_image(path).rgb, (prompts or {}).get(image, ""))
             for (_, image), path in paths.items()
         ]
         _see_world(judge, paths, force, progress)
@@ -175,38 +166,3 @@ def _see_world(judge: Judge, paths: Mapping[ImageKey, Path], force: bool, progre
         return
     foreign = sum(map(judge.domain.is_foreign, pictures))
     progress(judge.domain.told(foreign, len(paths), force) or "All are of its world.")
-
-
-def read_values(path: str | Path) -> dict[str, JudgeValues]:
-    """Read ready values: columns method, image and one per judge; a column named "-NAME" is better when lower."""
-    path = Path(path)
-    columns, rows = read_csv(path, "values")
-    judges = [c for c in columns if c not in ("method", "image")]
-    if "method" not in columns or "image" not in columns or not judges:
-        raise ConfigError(f"'{path}' needs the columns method, image and at least one judge.")
-    found: dict[str, JudgeValues] = {judge: {} for judge in judges}
-    for number, row in rows:
-        key = (row["method"] or "", row["image"] or "")
-        for judge in judges:
-            if key in found[judge]:
-                raise ConfigError(f"'{path}' line {number} repeats '{key[1]}' of '{key[0]}'.")
-            try:
-                value = float(row[judge] or "")
-            except ValueError:
-                raise ConfigError(f"'{path}' line {number}: {judge} is {row[judge]!r}, not a number.") from None
-            if not math.isfinite(value):
-                raise ConfigError(
-                    f"'{path}' line {number}: {judge} is {row[judge]}; every image needs a finite value."
-                )
-            found[judge][key] = -value if judge.startswith("-") else value
-    return {judge.removeprefix("-"): values for judge, values in found.items()}
-
-
-def _prompt(spec: MetricSpec, prompts: Mapping[str, str] | None, image: str) -> str:
-    if not spec.needs_prompt:
-        return ""
-    if prompts is None:
-        raise ConfigError(f"'{spec.name}' needs prompts: pass --prompts with a table of prompts by file name.")
-    if image not in prompts:
-        raise ConfigError(f"There is no prompt for the image '{image}'; give one for every voted image.")
-    return prompts[image]

@@ -29,35 +29,18 @@ class Fit:
     """`(n,)`, from the observed information, as if all votes were independent."""
 
 
-def fit_scores(
-    C: np.ndarray, methods: Sequence[str], link: Link = "thurstone", pseudo_count: float | None = None
-) -> Fit:
+def fit_scores(C: np.ndarray, methods: Sequence[str], link: Link = "thurstone") -> Fit:
     """Maximise the likelihood of the counts (Eq. 2) with sum(mu) = 0."""
     C = np.asarray(C, dtype=np.float64)
-    n = len(methods)
-    if C.shape != (n, n):
-        raise ConfigError(f"The count matrix has shape {C.shape}; {n} methods need ({n}, {n}).")
-    if not np.isfinite(C).all() or (C < 0).any():
-        raise ConfigError("The count matrix has negative or undefined entries.")
-    if np.diag(C).any():
-        raise ConfigError("The count matrix has votes of a method against itself on its diagonal.")
     groups = _groups(C + C.T)
     if len(groups) > 1:
+        named = (" and ".join(m for m, inside in zip(methods, group, strict=True) if inside) for group in groups[:3])
         raise ConfigError(
-            f"No vote connects {' with '.join(_named(group, methods) for group in groups[:3])}: their scores cannot "
-            "be compared; collect votes between these groups or rank them apart."
+            f"No vote connects {' with '.join(named)}: their scores cannot be compared; collect votes between these "
+            "groups or rank them apart."
         )
-    if pseudo_count is None:
-        pseudo_count = 0.0 if strongly_connected(C) else PSEUDO_COUNT
-    elif pseudo_count < 0:
-        raise ConfigError(f"The pseudo-count is {pseudo_count}: it must be 0 or more.")
-    elif pseudo_count == 0 and not strongly_connected(C):
-        # Of several groups between which wins lead one way only, one is beaten by none.
-        best = next(_named(inside, methods) for inside in _groups(C) if not C[~inside][:, inside].any())
-        raise ConfigError(
-            f"Without a pseudo-count the scores are infinite: {best} never lost to any other method; "
-            "pass a positive pseudo-count."
-        )
+    # Scores are finite where wins lead from every method to every other.
+    pseudo_count = 0.0 if len(_groups(C)) == 1 else PSEUDO_COUNT
     with_prior = C + pseudo_count * ((C + C.T) > 0)
     mu, information = _newton(with_prior, link)
     value = float((C * _log_link(mu[:, None] - mu[None, :], link)).sum())
@@ -68,15 +51,6 @@ def _groups(C: np.ndarray) -> list[np.ndarray]:
     """Return who belongs together, `(n,)` bool each: wins lead from every method of a group to every other of it."""
     count, label = connected_components(C > 0, directed=True, connection="strong")
     return [label == group for group in range(count)]
-
-
-def _named(group: np.ndarray, methods: Sequence[str]) -> str:
-    return " and ".join(m for m, inside in zip(methods, group, strict=True) if inside)
-
-
-def strongly_connected(C: np.ndarray) -> bool:
-    """Return True when wins lead from every method to every other, so that all scores are finite."""
-    return len(_groups(np.asarray(C))) == 1
 
 
 def _log_link(d: np.ndarray, link: Link) -> np.ndarray:

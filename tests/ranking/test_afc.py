@@ -12,9 +12,9 @@ from study_fixtures import write_methods
 
 from grefine.errors import ConfigError
 from grefine.ranking.afc import baselines, judge_choices, merged, preference, two_afc
-from grefine.ranking.judges import afc_table, metric_values, read_values, voted_images
+from grefine.ranking.judges import afc_table, metric_values, voted_images
 from grefine.ranking.thurstone import fit_scores
-from grefine.ranking.votes import Vote, read_votes, table_from_votes
+from grefine.ranking.votes import Vote, in_group, read_votes, table_from_votes
 from grefine.scorers.resolve import read_weights
 
 
@@ -37,8 +37,6 @@ def test_baselines_by_hand(table):
     found = baselines(table, {"A": 0.0, "B": -1.0, "C": 1.0})
     assert found["human oracle"].score == np.mean([0.75, 0.75, 0.5, 1.0])
     assert found["global ranking"].score == np.mean([0.75, 0.75, 0.5, 1.0])
-    assert found["always first"].score == np.mean([0.75, 0.25, 0.5, 1.0])
-    assert found["always first"].score + found["always second"].score == 1
 
 
 def test_a_constant_judge_scores_half(table):
@@ -96,23 +94,6 @@ def test_rows_are_baselines_first_then_the_best_judge(table):
     assert "(baseline)" in rows[0].line()
 
 
-def test_values_from_a_table(tmp_path):
-    file = tmp_path / "values.csv"
-    file.write_text("method,image,niqe-like,-error\nA,x,1,5\nB,x,2,4\n")
-    found = read_values(file)
-    assert found["niqe-like"]["B", "x"] == 2
-    assert found["error"]["B", "x"] == -4, "lower is better"
-    for text, says in (
-        ("method,image\nA,x\n", "at least one judge"),
-        ("method,image,q\nA,x,1\nA,x,2\n", "line 3 repeats"),
-        ("method,image,q\nA,x,high\n", "not a number"),
-        ("method,image,q\nA,x,nan\n", "finite value"),
-    ):
-        file.write_text(text)
-        with pytest.raises(ConfigError, match=says):
-            read_values(file)
-
-
 def test_images_and_a_registry_metric(tmp_path):
     write_methods(tmp_path / "methods", images=3, size=(96, 96))
     votes = [
@@ -155,9 +136,6 @@ def test_the_real_votes_give_the_known_baselines():
     assert found == {
         "human oracle": 0.7767,
         "global ranking": 0.6958,
-        "always first": 0.4184,
-        "always second": 0.5816,
     }
-    rows = {r.name: r.groups for r in afc_table(table, {})}
-    assert rows["human oracle"]["mad"] == pytest.approx(0.8025, abs=5e-5)
-    assert rows["human oracle"]["mid"] == pytest.approx(0.7508, abs=5e-5)
+    for group, known in (("mad", 0.8025), ("mid", 0.7508)):
+        assert afc_table(in_group(table, group), {})[0].result.score == pytest.approx(known, abs=5e-5)
