@@ -62,8 +62,8 @@ def study(
     min_attention: float = Option(0.0, help="With --export: leave out subjects that pass a smaller share."),
 ) -> None:
     """Serve the two-alternative forced choice as a page, or export its votes."""
-    from grefine.ranking.journal import export_votes
     from grefine.ranking.server import StudyServer
+    from grefine.ranking.study import export_votes
 
     if export is not None:
         for line in export_votes(folder, export, min_attention):

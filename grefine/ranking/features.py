@@ -11,7 +11,6 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image
 
-from grefine.errors import ImageError
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import read_image
@@ -80,10 +79,7 @@ def described(
     """
     stamps, known = [], {}
     for path in paths:
-        try:
-            state = path.stat()
-        except OSError as error:
-            raise ImageError(f"Cannot read the image '{path}': {error.strerror or error}.") from error
+        state = path.stat()
         stamps.append(content_hash(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}")[:24])
     if cache is not None:
         try:

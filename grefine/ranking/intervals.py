@@ -1,4 +1,4 @@
-"""How sure a ranking is: resampling people and images, and the same ranking from fewer images per pair."""
+"""How sure a ranking is: how far people agree, intervals, and the same ranking from fewer images per pair."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,6 @@ from scipy import stats
 
 from grefine.errors import ConfigError
 from grefine.evaluate.correlation import srcc
-from grefine.ranking.afc import merged
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable
 
@@ -76,6 +75,18 @@ def _resampled(table: VoteTable, by: str, resamples: int, rng: np.random.Generat
     return n, mu
 
 
+def agreement(table: VoteTable) -> tuple[float | None, float]:
+    """Return how likely two subjects prefer the same image of a pair (None where no pair has two votes), and the 2AFC
+    score of always siding with the majority: no judge can do better.
+    """
+    pairs = table.merged()
+    p, votes = pairs.shares(), np.array([(v.votes_a, v.votes_b) for v in pairs.votes], dtype=np.float64)
+    n = votes.sum(1)
+    several = n > 1
+    same = (votes * (votes - 1)).sum(1)[several] / (n * (n - 1))[several]
+    return (float(same.mean()) if several.any() else None), float(np.maximum(p, 1 - p).mean())
+
+
 @dataclass(frozen=True, slots=True)
 class StabilityPoint:
     """Rank correlation with the full ranking when only K images per pair of methods are kept."""
@@ -89,7 +100,7 @@ class StabilityPoint:
 def stability(table: VoteTable, draws: int = 100, seed: int = 0, largest: int | None = None) -> list[StabilityPoint]:
     """Return the curve over K = 1 ... the images per pair, K drawn at random for each pair of methods."""
     named = zip(table.votes, table.images(), strict=True)
-    units = merged(VoteTable(table.methods, tuple(replace(vote, image=name) for vote, name in named)))
+    units = VoteTable(table.methods, tuple(replace(vote, image=name) for vote, name in named)).merged()
     a, b = units.indices()
     wins = np.array([(v.votes_a, v.votes_b) for v in units.votes], dtype=np.float64).T
     pairs = [np.nonzero((a == i) & (b == j))[0] for i, j in np.unique(np.stack([a, b], 1), axis=0)]

@@ -1,13 +1,14 @@
-"""Judges against voters: a metric's value for every voted image, and the table of 2AFC scores."""
+"""Judges against voters: their values for every voted image, and how often they side with the people (2AFC)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from grefine.errors import ConfigError, GRefineError
 from grefine.io.images import read_image
-from grefine.ranking.afc import AfcResult, baselines, judge_choices, merged, two_afc
 from grefine.ranking.methods import images_in
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable
@@ -19,6 +20,64 @@ ImageKey = tuple[str, str]
 """Method and image name."""
 JudgeValues = dict[ImageKey, float]
 """What one judge gives every image, turned so that more is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class AfcResult:
+    score: float
+    """Mean credit over pairs, 0..1."""
+    interval: tuple[float, float]
+    """95 % of the resamples of images."""
+    credits: np.ndarray
+    """`(pairs,)`, one per row of the table."""
+    ties: int = 0
+
+
+def preference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return 1 where the first value is larger, 0 where the second is, 0.5 for a tie."""
+    return 0.5 + 0.5 * np.sign(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
+
+
+def two_afc(table: VoteTable, q: np.ndarray, resamples: int = 1000, seed: int = 0) -> AfcResult:
+    """Score the choices q (1 first, 0 second, 0.5 tie), one per row of the table, by the people that each follows."""
+    q = np.asarray(q, dtype=np.float64)
+    p = table.shares()
+    credits = p * q + (1 - p) * (1 - q)
+    interval = clustered_interval(credits, table.images(), resamples, seed)
+    return AfcResult(float(credits.mean()), interval, credits, int((q == 0.5).sum()))
+
+
+def judge_choices(table: VoteTable, values: Mapping[tuple[str, str], float]) -> np.ndarray:
+    """Return the choices of a judge that gives every (method, image) a value, more for better."""
+    missing = [k for v in table.votes for k in ((v.method_a, v.image), (v.method_b, v.image)) if k not in values]
+    if missing:
+        method, image = missing[0]
+        raise ConfigError(f"{len(missing)} voted images have no value, first '{image}' of '{method}'.")
+    first = np.array([values[v.method_a, v.image] for v in table.votes])
+    second = np.array([values[v.method_b, v.image] for v in table.votes])
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ConfigError("The judge's values contain NaN or infinity; every image needs a finite value.")
+    return preference(first, second)
+
+
+def baselines(table: VoteTable, mu: Mapping[str, float], resamples: int = 1000, seed: int = 0) -> dict[str, AfcResult]:
+    """Return what needs no look at the images: the human oracle and the global ranking."""
+    p = table.shares()
+    choices = {
+        "human oracle": preference(p, 1 - p),
+        "global ranking": preference(*np.array([(mu[v.method_a], mu[v.method_b]) for v in table.votes]).T),
+    }
+    return {name: two_afc(table, q, resamples, seed) for name, q in choices.items()}
+
+
+def clustered_interval(values: np.ndarray, images: Sequence[str], resamples: int, seed: int) -> tuple[float, float]:
+    """Return 95 % of the means over resampled images, because values of one image share its difficulty."""
+    _, where = np.unique(np.array(images), return_inverse=True)
+    n = int(where.max()) + 1
+    total, size = np.bincount(where, values, n), np.bincount(where, minlength=n)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    low, high = np.percentile(weights @ total / (weights @ size), (2.5, 97.5))
+    return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +107,7 @@ class AfcRow:
 
 def afc_table(table: VoteTable, judges: Mapping[str, JudgeValues], seed: int = 0) -> list[AfcRow]:
     """Return one row per judge, best first, after the baselines."""
-    pairs = merged(table)
+    pairs = table.merged()
     mu = dict(zip(table.methods, fit_scores(table.counts(), table.methods).mu.tolist(), strict=True))
     found = [
         AfcRow(name, False, two_afc(pairs, judge_choices(pairs, values), seed=seed)) for name, values in judges.items()

@@ -9,11 +9,11 @@ import numpy as np
 
 from grefine.errors import ConfigError
 from grefine.io.atomic import write_atomic
-from grefine.ranking.afc import agreement
 from grefine.ranking.intervals import (
     Cluster,
     Intervals,
     StabilityPoint,
+    agreement,
     group_correlations,
     resampled_intervals,
     stability,

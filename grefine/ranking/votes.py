@@ -37,10 +37,6 @@ class Vote:
     def total(self) -> int:
         return self.votes_a + self.votes_b
 
-    @property
-    def share_a(self) -> float:
-        return self.votes_a / self.total
-
 
 @dataclass(frozen=True, slots=True)
 class VoteTable:
@@ -78,8 +74,21 @@ class VoteTable:
         np.add.at(C, (b, a), [v.votes_b for v in self.votes])
         return C
 
+    def shares(self) -> np.ndarray:
+        """Return the share of votes for the first method, one per row."""
+        return np.array([v.votes_a / v.total for v in self.votes])
+
     def subset(self, rows: Iterable[int]) -> "VoteTable":
         return VoteTable(self.methods, tuple(self.votes[i] for i in rows))
+
+    def merged(self) -> "VoteTable":
+        """Return one row per pair of images, the votes of all its rows added up, methods in order of name."""
+        sums: dict[tuple[str, str, str, str], Counter[str]] = {}
+        for v in self.votes:
+            a, b = sorted((v.method_a, v.method_b))
+            sums.setdefault((a, b, v.group, v.image), Counter()).update({v.method_a: v.votes_a, v.method_b: v.votes_b})
+        rows = (Vote(a, b, image, n[a], n[b], group=group) for (a, b, group, image), n in sorted(sums.items()))
+        return VoteTable(self.methods, tuple(rows))
 
 
 def table_from_votes(votes: Iterable[Vote], methods: Sequence[str] | None = None) -> VoteTable:

@@ -164,7 +164,7 @@ def test_a_study_is_not_overwritten(tmp_path):
     [
         ({"k": 0}, "at least one image"),
         ({"lambda_": -1.0}, "lambda"),
-        ({"training": -1}, "negative"),
+        ({"training": -1}, "training is -1"),
         ({"distance": "magic"}, "auto, offline or deep"),
     ],
 )

@@ -1,6 +1,7 @@
 """The published sets as they are distributed: which file holds the scores, where the pictures lie, what is odd."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -180,14 +181,27 @@ def read_live_c(folder: Path) -> RatedImages:
     return rated("live-c", rows, where=path, top={MOS: 100.0})
 
 
+def read_ranking(path: str | Path) -> dict[str, float]:
+    """Read a ranking: the JSON of `grefine rank fit --json`, or one object of scores by method."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read the ranking '{path}': {error}.") from error
+    scores = found.get("scores", found) if isinstance(found, dict) else None
+    if not isinstance(scores, dict) or len(scores) < 2:
+        raise ConfigError(f"'{path}' must hold scores by method, as `grefine rank fit --json` writes them.")
+    for method, mu in scores.items():
+        if isinstance(mu, bool) or not isinstance(mu, (int, float)) or not math.isfinite(mu):
+            raise ConfigError(f"'{path}': the score of '{method}' is {mu!r}, not a number.")
+    return {method: float(mu) for method, mu in scores.items()}
+
+
 def read_ranked(folder: Path) -> RatedImages:
     """Read outputs of ranked methods, METHOD/PICTURE, each rated as its method is in `ranking.json`."""
     path = one_of(folder, ("ranking.json",), "ranked")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    scores = found.get("scores", found)
     rows = [
-        RatedImage(picture, {MOS: float(mu)}, content=picture.stem)
-        for method, mu in scores.items()
+        RatedImage(picture, {MOS: mu}, content=picture.stem)
+        for method, mu in read_ranking(path).items()
         for picture in sorted(p for p in (path.parent / method).glob("*.*") if p.is_file())
     ]
     return rated("ranked", rows, where=path)
