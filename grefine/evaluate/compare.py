@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from grefine.errors import ConfigError
-from grefine.evaluate.baselines import Restore, Run, check_run
+from grefine.evaluate.baselines import Restore, Run, check_run, make_outputs
 from grefine.evaluate.judges import steered_by, wanted_metrics
 from grefine.evaluate.pairs import image_files, match_names, read_prompting
-from grefine.evaluate.refiner_runs import make_outputs
 from grefine.evaluate.results import ORIGINAL, Comparison
 from grefine.evaluate.scoring import Progress, judge_stages
 from grefine.evaluate.views import write_comparison

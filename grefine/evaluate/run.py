@@ -1,7 +1,5 @@
 """Evaluate two folders: score both sides once, keep the long table, make every view of it."""
 
-import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +9,6 @@ from grefine.evaluate.results import Evaluation
 from grefine.evaluate.scoring import Progress, judge_stages
 from grefine.evaluate.tables import AFTER, BEFORE
 from grefine.evaluate.views import write_evaluation
-from grefine.io.atomic import write_text
 from grefine.scorers.protocol import Scorer
 
 
@@ -86,6 +83,5 @@ def evaluate_folders(
     }
     result = Evaluation(**vars(judged), pairing=pairing, out=out, settings=settings)
     if out is not None:
-        write_text(out / "run.json", json.dumps(settings | {"python": platform.python_version()}, indent=1))
         write_evaluation(result, out, report=report)
     return result

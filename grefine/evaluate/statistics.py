@@ -6,7 +6,6 @@ Everything takes plain numbers and returns plain numbers; nothing here knows abo
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,9 +29,6 @@ class Interval:
 
     low: float
     high: float
-    level: float = 1 - ALPHA
-    method: str = "random subsets"
-    """"random subsets", "exact" where every value is zero, "none" for too few values."""
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, (int, float)) and self.low <= value <= self.high
@@ -68,7 +64,7 @@ def summarise(gains: ArrayLike, band: float = 0.0) -> GainSummary:
     if not np.isfinite(values).all():
         raise ValueError("Gains must be finite; leave out what a metric could not score.")
     if values.size == 0:
-        nothing = Interval(math.nan, math.nan, method="none")
+        nothing = Interval(math.nan, math.nan)
         return GainSummary(0, 0, math.nan, nothing, math.nan, 0, 0, 0, band, math.nan, math.nan, math.nan)
     win, loss = int((values > band).sum()), int((values < -band).sum())
     return GainSummary(
@@ -89,22 +85,12 @@ def summarise(gains: ArrayLike, band: float = 0.0) -> GainSummary:
 
 def subset_means(values: np.ndarray) -> np.ndarray:
     """Return the means of random non-empty subsets of the values, sorted; of all subsets where there are few."""
-    if values.size * SUBSETS <= _DRAWS_AT_ONCE:
-        return np.sort(_subsets(values.size) @ values)
-    rng = np.random.default_rng(SEED)
-    step = _DRAWS_AT_ONCE // values.size + 1
-    parts = (_draw(rng, min(step, SUBSETS - start), values.size) for start in range(0, SUBSETS, step))
-    return np.sort(np.concatenate([chosen @ values / chosen.sum(1, dtype=int) for chosen in parts]))
-
-
-@lru_cache(maxsize=4)
-def _subsets(count: int) -> np.ndarray:
-    """Return the weights of every subset of `count` values, or of `SUBSETS` random ones; rows sum to one."""
-    if 2**count - 1 <= SUBSETS:
-        chosen = (np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1
+    if values.size <= SUBSETS.bit_length():
+        parts = [(np.arange(1, 2**values.size)[:, None] >> np.arange(values.size)) & 1]
     else:
-        chosen = _draw(np.random.default_rng(SEED), SUBSETS, count)
-    return chosen / chosen.sum(1, keepdims=True)
+        rng, step = np.random.default_rng(SEED), _DRAWS_AT_ONCE // values.size + 1
+        parts = (_draw(rng, min(step, SUBSETS - start), values.size) for start in range(0, SUBSETS, step))
+    return np.sort(np.concatenate([chosen @ values / chosen.sum(1, dtype=int) for chosen in parts]))
 
 
 def _draw(rng: np.random.Generator, subsets: int, count: int) -> np.ndarray:
@@ -124,9 +110,9 @@ def mean_interval(gains: ArrayLike) -> Interval:
     values = np.asarray(gains, dtype=float).ravel()
     touched = values[values != 0]
     if values.size and not touched.size:
-        return Interval(0.0, 0.0, method="exact")
+        return Interval(0.0, 0.0)
     if touched.size < FEW_IMAGES:
-        return Interval(math.nan, math.nan, method="none")
+        return Interval(math.nan, math.nan)
     means = subset_means(touched) * (touched.size / values.size)
     rank = int(ALPHA / 2 * (means.size + 1))
     return Interval(float(means[rank - 1]), float(means[-rank]))

@@ -52,7 +52,7 @@ def test_everything_is_written_and_the_long_table_is_the_truth(folders, judges, 
     out = tmp_path / "out"
     result = evaluate_folders(before, after, prompts=prompts, metrics=judges, group="generator", out=out)
     assert {p.name for p in out.iterdir()} == {
-        "scores.csv", "scores.jsonl", "run.json", "table.md", "table.tex", "table.csv", "images.csv", "summary.json",
+        "scores.csv", "scores.jsonl", "table.md", "table.tex", "table.csv", "images.csv", "summary.json",
         "report.html",
     }  # fmt: skip
     assert tuple(read_rows(out / "scores.csv")) == result.rows

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from grefine.errors import ConfigError, WeightsMissing
 from grefine.io.images import read_image
 from grefine.models.reference import load_group
-from grefine.training.datasets.rated import MOS, RatedImage
-from grefine.training.datasets.splits import SplitPlan
+from grefine.training.datasets.rated import MOS, RatedImage, SplitPlan
 from grefine.training.judges.pool import Grouping, Part, Sample
 
 

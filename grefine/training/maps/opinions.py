@@ -18,8 +18,7 @@ from grefine.io.images import read_image
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS
 from grefine.training.datasets.published import read_data
-from grefine.training.datasets.rated import MOS
-from grefine.training.datasets.splits import SplitPlan, split
+from grefine.training.datasets.rated import MOS, SplitPlan, split
 from grefine.training.datasets.table import read_table
 from grefine.training.losses import correlation_loss
 
@@ -98,8 +97,6 @@ class OpinionSource(Protocol):
 
 ALIGNMENT = "alignment"
 """Column with opinions on alignment, where `mos` is about quality."""
-FEWEST = 20
-"""Pictures below which nothing can be learnt and held out."""
 
 
 class RatedTable:
@@ -118,12 +115,8 @@ class RatedTable:
         self.clip, self.seed = clip, seed
         self.data = read_data(str(path)) if images is None else read_table(path, images)
         rows = self.data.rows
-        if len(rows) < FEWEST:
-            raise ConfigError(f"'{path}' rates {len(rows)} pictures; at least {FEWEST} are needed.")
         column = ALIGNMENT if prompted and ALIGNMENT in self.data.columns else MOS
         self.opinions = torch.tensor(self.data.labels(column))
-        if float(self.opinions.max()) == float(self.opinions.min()):
-            raise ConfigError(f"All scores of '{column}' in '{path}' are alike, so there is nothing to learn.")
         if float(self.opinions.min()) < 0:
             raise ConfigError(f"'{path}' has scores of '{column}' below zero: shift them so that 0 is worst.")
         silent = next((row for row in rows if prompted and not row.prompt), None)

@@ -19,9 +19,8 @@ from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import config_file
 from grefine.training.loop import Budget, Record, curves, train
-from grefine.training.maps.aq import AQSettings, fit_alignment
+from grefine.training.maps.fits import AQSettings, PQSettings, fit_alignment, fit_prompts
 from grefine.training.maps.opinions import OpinionSource, RatedTable
-from grefine.training.maps.pq import PQSettings, fit_prompts
 
 SourceMaker = Callable[[ClipSurgery, PQSettings | AQSettings], OpinionSource]
 """`make(clip, settings)` gives a source of opinions in place of a table."""
