@@ -209,8 +209,7 @@ def make_outputs(
 ) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
     """Refine every image by every refiner into `out/METHOD/`; return method → image → output, and what failed.
 
-    A refiner that cannot be loaded, and an image that it fails on, cost themselves only. Outputs of an earlier run
-    with the same settings and inputs are kept.
+    What cannot be loaded or refined costs itself only; outputs of the same settings and inputs are kept.
     """
     made: dict[str, dict[str, Path]] = {}
     failed: dict[str, str] = {}
@@ -219,7 +218,6 @@ def make_outputs(
             raise ConfigError(f"'{method}' cannot name a method: it becomes a folder, so use a plain word.")
         folder, files = out / method, made.setdefault(method, {})
         restore = None if isinstance(refiner, str) else refiner
-        strange: dict[str, str] = {}
         with ScoreCache(folder / "done.jsonl") as done:
             for count, (name, path) in enumerate(originals.items(), start=1):
                 target, prompt = folder / Path(name).with_suffix(".png"), prompts.get(name, "")
@@ -230,7 +228,7 @@ def make_outputs(
                         strength = run.strength_of(refiner if isinstance(refiner, str) else method)
                         _make(restore, path, folder, target, prompt, strength, derive(seed, name))
                     except WorldMismatch as error:
-                        strange[name] = str(error)
+                        failed.setdefault(f"{method}: pictures of another world", str(error))
                         continue
                     except Exception as error:  # noqa: BLE001 - one refiner's failure must not cost the others
                         failed[method if restore is None else f"{method}: {printable(name)}"] = in_words(error)
@@ -241,9 +239,6 @@ def make_outputs(
                     if progress:
                         progress(f"{method}: {count} of {len(originals)}")
                 files[name] = target
-        for name, reason in list(strange.items())[:1]:
-            others = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-            failed[f"{method}: {printable(name)}{others}"] = reason
     return made, failed
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from grefine.evaluate.judges import steered_by, wanted_metrics
 from grefine.evaluate.pairs import pair_folders, read_prompting
 from grefine.evaluate.results import Evaluation
-from grefine.evaluate.scoring import Progress, judge_stages
+from grefine.evaluate.scoring import Progress, judge_stages, steered_by, wanted_metrics
 from grefine.evaluate.tables import AFTER, BEFORE
 from grefine.evaluate.views import write_evaluation
 from grefine.scorers.protocol import Scorer

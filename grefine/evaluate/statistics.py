@@ -104,8 +104,7 @@ def _draw(rng: np.random.Generator, subsets: int, count: int) -> np.ndarray:
 def mean_interval(gains: ArrayLike) -> Interval:
     """Return the 95 % interval of the mean gain: the means of subsets of what was touched (Hartigan 1969).
 
-    It holds every mean that the sign-flip test would not reject, so for gains that scatter evenly round their mean it
-    covers 95 % from six touched images on; below that there is none. Images that nothing touched are known exactly.
+    It holds every mean that the sign-flip test would not reject; below six touched images there is none.
     """
     values = np.asarray(gains, dtype=float).ravel()
     touched = values[values != 0]
@@ -146,19 +145,14 @@ def skewed_t(gains: ArrayLike) -> float:
 
 
 def mean_test(gains: ArrayLike) -> float:
-    """Return the larger p of two tests of the mean gain, so that both have to agree.
-
-    The sign-flip test holds its level where gains scatter evenly round their mean, down to six images. A few large
-    gains among many small losses make it wrong in up to 14 % of cases, which the second test halves.
-    """
+    """Return the larger p of two tests of the mean gain: few large gains among many losses mislead the first."""
     return max(sign_flip(gains), skewed_t(gains))
 
 
 def wilcoxon_pratt(gains: ArrayLike) -> float:
     """Return the two-sided p of Wilcoxon's signed-rank test, zeros ranked and then dropped (Pratt 1959).
 
-    Untouched images give exact zeros, so the treatment of zeros matters here. Up to 13 touched images are tested
-    exactly, ties or not; SciPy does the same, but needs a second for it.
+    Up to 13 touched images are tested exactly, ties or not; SciPy does the same, but needs a second for it.
     """
     values = np.asarray(gains, dtype=float)
     if values.size == 0:

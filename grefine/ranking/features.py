@@ -26,8 +26,7 @@ LAYOUT = "offline-layout-1"
 def appearance(image: Image.Image) -> np.ndarray:
     """Describe how the image looks: brightness, contrast and oriented edge energy per cell at three scales, colour.
 
-    The image is resized to a square first: it is made to compare outputs of one input, which share their shape.
-    The mean absolute difference of two descriptors is about 0 for equal images and 0.5 for unrelated ones.
+    Outputs of one input share their shape, so a square does; equal images are 0 apart, unrelated ones about 0.5.
     """
     parts = []
     for side, grid in SCALES:
@@ -42,10 +41,7 @@ def appearance(image: Image.Image) -> np.ndarray:
 
 
 def layout(image: Image.Image) -> np.ndarray:
-    """Describe what kind of scene it is, without weights: colours and edge energies on a 4 x 4 grid, colour histogram.
-
-    It stands in for semantics: two portraits on different backgrounds count as different.
-    """
+    """Describe what kind of scene it is, without weights: colours and edges on a 4 x 4 grid, colour histogram."""
     pixels = np.asarray(image.resize((128, 128), Image.Resampling.BOX), dtype=np.float32) / 255
     luma = pixels.mean(-1)
     parts = [_cells(pixels[..., c], 4) for c in range(3)] + [8 * e for e in _edges(luma, 4)]
@@ -73,10 +69,7 @@ def appearance_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def described(
     paths: Sequence[Path], describe: Callable[[Image.Image], np.ndarray], name: str, cache: Path | None
 ) -> np.ndarray:
-    """Return `(n, width)` float16 descriptors; those in `cache` are read, new ones are added to it.
-
-    A cached row belongs to a path, its size and its modification time; a changed file is described again.
-    """
+    """Return `(n, width)` float16 descriptors; those in `cache` of the same path, size and time of change are read."""
     stamps, known = [], {}
     for path in paths:
         state = path.stat()

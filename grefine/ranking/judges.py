@@ -187,10 +187,7 @@ def calibrated_values(
     progress: Callable[[str], None] = lambda _: None,
     force: bool = False,
 ) -> dict[str, JudgeValues]:
-    """Run calibrated judges, each under its folder's name, and beside each the frozen judge that it corrects.
-
-    A folder of `grefine train five-level` is a judge by itself.
-    """
+    """Run calibrated judges beside the frozen ones that they correct; one of `train five-level` stands alone."""
     found: dict[str, JudgeValues] = {}
     if not folders:
         return found

@@ -175,11 +175,7 @@ class Ballot:
 
 
 class VoteJournal(AppendOnly):
-    """Ballots in an append-only file, at most one per subject and trial.
-
-    A vote counts once it is written and synced; what a crash left half-written was never acknowledged and is cut off
-    when the journal is opened for writing. One process writes at a time.
-    """
+    """Ballots in an append-only file, at most one per subject and trial; what a crash left half-written is cut off."""
 
     def __init__(self, folder: str | Path, study: Study) -> None:
         path = Path(folder) / JOURNAL

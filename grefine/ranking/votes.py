@@ -107,12 +107,7 @@ def table_from_votes(votes: Iterable[Vote], methods: Sequence[str] | None = None
 
 
 def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTable:
-    """Read a vote table from CSV.
-
-    Columns method_a, method_b, votes_a, votes_b are needed; image (or lr_image), subject, group and order are used
-    where present, all others ignored. Tables that store shares of an unstated number of subjects per pair
-    (sr_pair_names, name1_column, score1_column, ...) are read as well.
-    """
+    """Read votes from CSV, or a table of shares of an unstated number of subjects (sr_pair_names, ...)."""
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -10,10 +10,7 @@ from grefine.errors import ConfigError
 
 
 def norm_in_norm(predicted: Tensor, label: Tensor) -> Tensor:
-    """Compare centred, unit-length predictions and labels (Li et al. 2020); a batch of one is compared by L1.
-
-    The divisor makes the largest possible value one.
-    """
+    """Compare centred, unit-length predictions and labels (Li et al. 2020), at most 1; a batch of one by L1."""
     if len(predicted) < 2:
         return (predicted - label).abs().mean()
     a, b = (x - x.mean() for x in (predicted, label))

@@ -232,7 +232,7 @@ def test_command_line(folders, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["offline", "paper13", "alignment", "judges"])
 def test_presets_name_registered_metrics(name):
-    from grefine.evaluate.judges import wanted_metrics
+    from grefine.evaluate.scoring import wanted_metrics
     from grefine.scorers.registry import known_metric
 
     names, _ = wanted_metrics(name)

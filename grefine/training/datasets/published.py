@@ -23,10 +23,7 @@ PLACES = ("images", "file", "image", "Images")
 
 @dataclass(frozen=True)
 class Layout:
-    """A set whose opinions stand in one table (or several alike): what its columns are called, where pictures lie.
-
-    Those of `configs/datasets` are known by the names of their files.
-    """
+    """A set whose opinions stand in one table (or several alike), as `configs/datasets/NAME.yaml` states it."""
 
     tables: tuple[str, ...]
     """Names below the folder; the first that is there is read, all of a pattern's files."""
@@ -125,11 +122,7 @@ def read_aigciqa(folder: Path) -> RatedImages:
 
 
 def read_aigiqa_20k(folder: Path) -> RatedImages:
-    """Read AIGIQA-20K and its split: info_train, info_val and info_test (CSV or .xlsx) name pictures and prompts.
-
-    As it was handed out for its contest, only the first has opinions; those of the others are in `info_merge.csv` or
-    `data.csv`. Pictures without one are left out.
-    """
+    """Read AIGIQA-20K and its split; opinions that its contest kept back are in `info_merge.csv` or `data.csv`."""
     path = one_of(folder, ("info_train.csv", "info_train.xlsx"), "aigiqa-20k")
     opinions: dict[str, str] = {}
     for whole in (path.with_name(name) for name in ("info_merge.csv", "data.csv")):

@@ -209,10 +209,7 @@ SHARED: dict[str, tuple[str, Callable[[RatedImage], Hashable]]] = {
 
 
 def leakage(data: RatedImages, divided: Split) -> dict[str, Any]:
-    """Count what both sides have in common: the same files, prompts, distortions of one pristine picture.
-
-    For each: the test side's values that also train (`shared`), all its values (`of`), its pictures with a shared one.
-    """
+    """Count what both sides have in common: shared values, the test side's values, its pictures with a shared one."""
     found: dict[str, Any] = {"data": data.name, "train": len(divided.train), "test": len(divided.test)}
     for name, (_, key) in SHARED.items():
         known = {key(data.rows[n]) for n in divided.train}

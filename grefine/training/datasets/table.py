@@ -20,12 +20,7 @@ IMAGE, PROMPT, REFERENCE = "image", "prompt", "reference"
 
 
 def read_table(path: str | Path, images: str | Path | None = None, name: str = "") -> RatedImages:
-    """Read a table of rated pictures.
-
-    The first line is the heading. `image` is a path relative to the table (or to `images`) or absolute, `mos` the
-    opinion score (any scale, high = good). `prompt` (what the picture was made from) and `reference` (which
-    pristine picture it is a distortion of) are optional texts; every other column is a further score: `sharpness`.
-    """
+    """Read a table of rated pictures (docs/training.md); its paths are relative to it, or to `images`."""
     path = Path(path)
     root = path.parent if images is None else Path(images)
     rows = []

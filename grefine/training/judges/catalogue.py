@@ -102,11 +102,7 @@ def train_on_data(
 
 
 class Run:
-    """The training of one stage, begun or taken up again: what it trains on, what it has reached, how it is kept.
-
-    `out` gets the stage's folder, `training/NAME.json` and `.png` (settings and curves), `training/NAME.pt` (what a
-    resumed run needs), and in the stage's folder `metrics.json` and `predictions.csv`.
-    """
+    """The training of one stage, begun or taken up again: what it trains on, what it has reached, how it is kept."""
 
     def __init__(
         self,

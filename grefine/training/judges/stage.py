@@ -146,10 +146,8 @@ def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: st
 
 
 def begin_with(module: nn.Module, start: Mapping[str, str], part: str, frozen: bool = False) -> None:
-    """Load the weights that a recipe names for `part`: `timm:NAME`, `open_clip:MODEL/TAG` (or MODEL/FILE), or a
-    folder or file of safetensors.
-
-    A part that stays `frozen` begins at random (`random`) only where that is asked for.
+    """Load what a recipe names for `part`: `timm:NAME`, `open_clip:MODEL/TAG` (or MODEL/FILE), or safetensors; a part
+    that stays `frozen` begins at random only where `random` asks for that.
     """
     if not (named := named_start(start, part, frozen)):
         return

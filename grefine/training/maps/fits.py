@@ -67,11 +67,7 @@ class ClassTokens:
 
 
 def quality_scores(tokens: Tensor, texts: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return p `(...)` and the four factors `(..., 4)` of tokens. (Eq. 3)
-
-    Tokens `(..., D)` are normalised already; texts `(4, 2, D)` are encoded prompts, good before bad; limits `(3,)` are
-    alpha times user bounds.
-    """
+    """Return p `(...)` and factors `(..., 4)` of normalised tokens `(..., D)`; texts are `(4, 2, D)`. (Eq. 3)"""
     logits = torch.einsum("...d,fsd->...fs", tokens, texts)
     chances = logits.softmax(dim=-1)[..., 0]
     return cask(chances, limits), chances
