@@ -8,7 +8,7 @@ from grefine.errors import ConfigError
 from grefine.evaluate.baselines import Restore, Run, check_run, make_outputs
 from grefine.evaluate.pairs import image_files, match_names, read_prompting
 from grefine.evaluate.results import ORIGINAL, Comparison
-from grefine.evaluate.scoring import Progress, judge_stages, steered_by, wanted_metrics
+from grefine.evaluate.scoring import Progress, judge_stages, steered_by
 from grefine.evaluate.views import write_comparison
 from grefine.opening import Opening
 from grefine.refine.settings import RefineConfig, read_settings
@@ -76,7 +76,6 @@ def compare_refiners(
     models = ({} if pipeline is None else {"grefine": str(pipeline)}) | dict(models or {})
     run = Run(steps, common, strengths, device, models, force, opening, guidance, settings)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
-    wanted, preset_noise = wanted_metrics(metrics)
     prompting = read_prompting(originals, prompts, group)
     made, failed = make_outputs(originals, chosen, prompting.prompts, run, out / "outputs", seed, progress)
     notes = []
@@ -98,9 +97,9 @@ def compare_refiners(
     judged = judge_stages(
         {stage: {name: known[name] for name in shared} for stage, known in stages.items()},
         prompting,
-        wanted,
+        metrics,
         out=out,
-        noise_images=preset_noise if noise_images is None else noise_images,
+        noise_images=noise_images,
         seed=seed,
         force=force,
         progress=progress,

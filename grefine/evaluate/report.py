@@ -169,13 +169,19 @@ def write_joint_page(result: Comparison, out: Path, text: ReportText) -> None:
         "forests": forests,
         "radars": _radars(analyses, ORIGINAL, result.specs),
     }
+    # The gallery begins with the best of the methods that helped, else with the first.
+    helped = {
+        place: sum(axis.gain.mean for axis in found.axes if axis.gain.n)
+        for place, found in enumerate(analyses.values(), start=1)
+        if verdict_of(found) == "better"
+    }
     write_page(
         out,
         zip(*(gallery_images(result, method, RefineRecords()) for method in analyses), strict=True),
         text,
         result.specs,
         labels=(ORIGINAL, *analyses),
-        measures=_measures(list(analyses.values())),
+        measures=_measures(list(analyses.values()), max(helped, key=helped.__getitem__, default=1)),
         findings=Findings("compare.html.j2", _TEMPLATES, _WORDS | shown),
     )
 
@@ -250,7 +256,7 @@ def _radars(analyses: Mapping[str, Analysis], baseline: str, specs: Mapping[str,
     return drawn
 
 
-def _measures(analyses: Sequence[Analysis]) -> Measures:
+def _measures(analyses: Sequence[Analysis], first: int = 1) -> Measures:
     """Return what can be sorted by; the noise belongs to inputs and judges and so is the same for every method."""
     bands: dict[str, float] = {}
     for result in (result for found in analyses for result in found.metrics):
@@ -259,4 +265,4 @@ def _measures(analyses: Sequence[Analysis]) -> Measures:
         (axis.axis, axis.gain.band, max(found.axes[place].gain.n for found in analyses))
         for place, axis in enumerate(analyses[0].axes)
     )
-    return Measures(tuple(bands), axes, bands)
+    return Measures(tuple(bands), axes, bands, first)

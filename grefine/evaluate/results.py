@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from grefine.evaluate.pairs import Pairing, Prompting
 from grefine.evaluate.statistics import ALPHA, FEW_IMAGES, GainSummary
@@ -247,7 +247,8 @@ class Evaluation(Judged):
 
     pairing: Pairing = Pairing()
     out: Path | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What the page says of the run."""
 
     @property
     def analysis(self) -> Analysis:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 NOISE_IMAGES = 32
+"""Inputs on which each metric's own noise is measured; with none only equal scores are ties."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +59,16 @@ class EvaluateConfig:
 
     metrics: tuple[str, ...] = ()
     """Names; empty means every registered metric."""
-    noise_images: int = NOISE_IMAGES
-    """On how many inputs each metric's own noise is measured; 0: not at all, and then only equal scores are ties."""
     description: str = ""
+    REMOVED: ClassVar[Mapping[str, str]] = {"noise_images": "give --noise-images."}
 
 
-def wanted_metrics(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[str | Scorer, ...], int]:
-    """Return the names (or scorers) and the number of noise images that names, a preset or a YAML file mean."""
+def wanted_metrics(metrics: str | Path | Sequence[str | Scorer]) -> tuple[str | Scorer, ...]:
+    """Return the names (or scorers) that names, a preset or a YAML file mean."""
     if isinstance(metrics, str):
         names = split_names(metrics)
         if len(names) != 1 or find_metric(names[0]):
-            return tuple(names), NOISE_IMAGES
+            return tuple(names)
         presets = [path.stem for path in bundled("configs").glob("evaluate/*.yaml")]
         if names[0] not in presets and not Path(names[0]).is_file():
             near = nearest(names[0], [*(spec.name for spec in metric_specs()), *presets])
@@ -77,9 +77,8 @@ def wanted_metrics(metrics: str | Path | Sequence[str | Scorer]) -> tuple[tuple[
             )
         metrics = Path(names[0])
     if isinstance(metrics, Path):
-        settings = load_config(config_file("evaluate", metrics), EvaluateConfig)
-        return settings.metrics, settings.noise_images
-    return tuple(metrics), NOISE_IMAGES
+        return load_config(config_file("evaluate", metrics), EvaluateConfig).metrics
+    return tuple(metrics)
 
 
 def choose(
@@ -190,10 +189,10 @@ class Item:
 def judge_stages(
     files: Mapping[str, Mapping[str, Path]],
     prompting: Prompting,
-    metrics: Sequence[str | Scorer],
+    metrics: str | Path | Sequence[str | Scorer],
     *,
     out: Path | None,
-    noise_images: int,
+    noise_images: int | None,
     seed: int,
     force: bool,
     progress: Progress | None,
@@ -201,7 +200,7 @@ def judge_stages(
     **how: Any,
 ) -> Judged:
     """Score stage → image → file by judges (`how`: see `choose`), and analyse every stage against the first."""
-    judges, silent = choose(metrics, **how)
+    judges, silent = choose(wanted_metrics(metrics), **how)
     baseline, *others = files
     items = [
         Item(image, stage, path, content_hash(path), prompting.prompts.get(image) or None)
@@ -237,7 +236,8 @@ def judge_stages(
                 forced = f"{forced} Forced: {said}".strip()
             else:
                 notes.append(said)
-        sample = sorted(originals.values(), key=lambda item: item.content)[:noise_images]
+        count = NOISE_IMAGES if noise_images is None else noise_images
+        sample = sorted(originals.values(), key=lambda item: item.content)[:count]
         noise = [replace(item, stage=NOISE + probe, probe=probe) for item in sample for probe in PROBES]
         rows: list[ScoreRow] = []
         specs: dict[str, MetricSpec] = {name: spec for name, (spec, _) in fidelity.FIDELITY.items()}

@@ -38,14 +38,7 @@ def write_evaluation(result: Evaluation, out: Path, *, report: bool = True) -> N
     if not report:
         return
     settings = result.settings
-    facts = {
-        "before": settings["before"],
-        "after": settings["after"],
-        "metrics": ", ".join(settings["metrics"]) or "none",
-        "pipeline": settings["pipeline"] or "none",
-        "device": settings["device"],
-        "scores computed now / known before": f"{result.computed} / {result.reused}",
-    }
+    facts = {**settings, "scores computed now / known before": f"{result.computed} / {result.reused}"}
     text = ReportText(
         title="Before and after",
         subtitle=f"{printable(settings['before'])} → {printable(settings['after'])}",

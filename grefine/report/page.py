@@ -50,6 +50,8 @@ class Measures:
     """Axis, noise of its judges, and the number of images that it was judged on."""
     bands: Mapping[str, float] = field(default_factory=dict)
     """Metric → the change that counts as none."""
+    first: int = 1
+    """Label of the method that is shown first."""
 
 
 _Judged = tuple[str, Mapping[str, float], Mapping[str, tuple[float, float]], Mapping[str, float]]
@@ -175,6 +177,7 @@ class Gallery:
         lower = {name for name, spec in specs.items() if spec.direction == "lower"}
         return {
             "labels": list(labels),
+            "first": measures.first,
             "inNoise": self.in_noise,
             "metrics": [
                 {

@@ -49,6 +49,7 @@ def test_one_page_holds_every_method(joint):
     assert "sharpen clearly helped" in page
     assert "Worse: blur, &lt;b onclick=x&gt;&#39;&amp;." in page
     assert "<b onclick" not in page
+    assert data["first"] == 3
     assert len(data["index"]) == 9
     for name, _, _, gains in data["index"]:
         assert len(gains) == 4

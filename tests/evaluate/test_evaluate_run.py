@@ -235,5 +235,5 @@ def test_presets_name_registered_metrics(name):
     from grefine.evaluate.scoring import wanted_metrics
     from grefine.scorers.registry import known_metric
 
-    names, _ = wanted_metrics(name)
+    names = wanted_metrics(name)
     assert [known_metric(metric) for metric in names] == list(names)

@@ -28,9 +28,15 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder
 from grefine.text.parse import parse
 from grefine.training.loop import Record
-from grefine.training.maps.fits import AQSettings, ClassTokens, alignment_scores, moving, quality_scores
 from grefine.training.maps.opinions import RatedTable
-from grefine.training.maps.train import train_map
+from grefine.training.maps.train import (
+    AQSettings,
+    ClassTokens,
+    alignment_scores,
+    moving,
+    quality_scores,
+    train_map,
+)
 from lab import map_sources
 from lab.judges.stream import judged
 from lab.map_sources import ToyAlignment, ToyQuality

@@ -26,7 +26,7 @@
   }
   // Methods count from 1 as in data.labels; 0 is the input itself, which any method can be laid against.
   const many = data.labels.length > 2;
-  const state = { order: [], page: 0, open: -1, method: 1, left: 0, measure: measures[0] || null, layers: new Set() };
+  const state = { order: [], page: 0, open: -1, method: data.first, left: 0, measure: measures[0] || null, layers: new Set() };
   const gainOf = (row, measure) => (measure ? at(row[GAINS][state.method - 1], measure) : null);
   const keptOf = (row) => row[KEPT][state.method - 1];
   const chunks = data.chunks || [];
