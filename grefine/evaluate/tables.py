@@ -172,9 +172,5 @@ def write_table(table: WideTable, out: Path, further: Sequence[str] = ()) -> Non
     """Write table.md (with `further` lines below), table.tex and table.csv into `out`."""
     write_text(out / "table.md", "\n".join([to_markdown(table), *further]) + "\n" * bool(further))
     write_text(out / "table.tex", to_latex(table))
-    write_csv(out / "table.csv", *to_rows(table))
-
-
-def to_rows(table: WideTable) -> tuple[list[str], list[list[object]]]:
-    """Return the plain table for CSV: header and rows, numbers unrounded, no marks."""
-    return ["method", *table.metrics], [[method, *(c.value for c in cells)] for method, cells in table.rows]
+    rows = ([method, *(cell.value for cell in cells)] for method, cells in table.rows)
+    write_csv(out / "table.csv", ["method", *table.metrics], rows)

@@ -10,8 +10,7 @@ from PIL import Image
 from grefine.io.images import read_image
 from grefine.models.dists import DISTS
 from grefine.models.reference import load_group
-from grefine.ranking.features import FeatureDistances, described
-from grefine.ranking.methods import MethodImages
+from grefine.ranking.features import FeatureDistances, MethodImages, described
 from grefine.resources import cache_folder
 from grefine.scorers.checkpoint import read_state
 

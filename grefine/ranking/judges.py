@@ -9,7 +9,7 @@ import numpy as np
 
 from grefine.errors import ConfigError, GRefineError
 from grefine.io.images import read_image
-from grefine.ranking.methods import images_in
+from grefine.ranking.features import images_in
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import VoteTable
 from grefine.scorers.files import Task, judge_pictures

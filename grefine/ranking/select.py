@@ -15,8 +15,7 @@ from grefine.indicators.draw import png
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import decode_image, read_bytes
-from grefine.ranking.features import OfflineDistances
-from grefine.ranking.methods import inputs_for, match_methods
+from grefine.ranking.features import OfflineDistances, inputs_for, match_methods
 from grefine.ranking.study import IMAGES, STUDY_FILE, VERSION, CheckPair, Study, StudyPair, save_study
 
 if TYPE_CHECKING:

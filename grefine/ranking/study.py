@@ -93,13 +93,10 @@ def load_study(folder: str | Path) -> Study:
     path = Path(folder) / STUDY_FILE
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
-            f"'{folder}' is not a study folder: {STUDY_FILE} cannot be read ({error.strerror or error}); "
-            "`grefine rank pairs` makes one."
+            f"'{folder}' is not a study folder: {STUDY_FILE} cannot be read ({error}); `grefine rank pairs` makes one."
         ) from error
-    except ValueError as error:
-        raise ConfigError(f"'{path}' is not valid JSON ({error}); make the study anew or restore the file.") from error
     if not isinstance(record, dict):
         raise ConfigError(f"'{path}' does not hold a study; make the study anew or restore the file.")
     digest = record.pop("digest", None)

@@ -124,9 +124,6 @@ def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTa
             if name not in columns:
                 raise ConfigError(f"'{path}' has no column '{name}': a vote table needs {', '.join(REQUIRED)}.")
         votes = [_vote(row, f"'{path}' line {line}") for line, row in rows]
-    for v in votes:
-        if v.method_a == v.method_b:
-            raise ConfigError(f"'{path}': '{v.method_a}' is compared with itself on image '{v.image}'.")
     keys = Counter((v.subject, v.image, v.group, *sorted((v.method_a, v.method_b))) for v in votes if v.subject)
     for (subject, image, _, a, b), count in keys.items():
         if count > 1:
@@ -157,8 +154,8 @@ def votes_csv(votes: Iterable[Vote]) -> bytes:
 
 def _vote(row: dict[str, str | None], where: str) -> Vote:
     a, b = (row["method_a"] or "").strip(), (row["method_b"] or "").strip()
-    if not a or not b:
-        raise ConfigError(f"{where}: a method has no name.")
+    if not a or not b or a == b:
+        raise ConfigError(f"{where}: two methods are compared, but it names '{a}' and '{b}'.")
     image = row["image"] if row.get("image") else row.get("lr_image")
     order = (row.get("order") or "").strip()
     return Vote(
@@ -204,6 +201,8 @@ def _votes_from_shares(rows: Sequence[tuple[int, dict[str, str | None]]], path: 
             if not found:
                 raise ConfigError(f"{where}: {column} must read IMAGE_METHOD.png, not {row[column]!r}.")
             names.append((image, method))
+        if names[0][1] == names[1][1]:
+            raise ConfigError(f"{where}: two methods are compared, but it names '{names[0][1]}' twice.")
         parsed.append((names, shares, (row.get("group") or "").strip()))
     every = {s for _, shares, _ in parsed for s in shares}
     subjects = math.lcm(*(Fraction(s).limit_denominator(MOST_SUBJECTS).denominator for s in every), 1)

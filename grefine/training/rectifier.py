@@ -16,8 +16,8 @@ from grefine.evaluate.correlation import srcc
 from grefine.io.atomic import write_atomic
 from grefine.io.images import read_image
 from grefine.models.rectifier import Rectifier
+from grefine.ranking.features import match_methods
 from grefine.ranking.frozen import FIVE_LEVEL, CalibratedJudge, FrozenJudge, JudgeSource, load_judge, seen_score
-from grefine.ranking.methods import match_methods
 from grefine.training.datasets.published import read_data, read_ranking
 from grefine.training.datasets.rated import MOS
 from grefine.training.loop import Budget, Record, train

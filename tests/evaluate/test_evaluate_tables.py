@@ -10,7 +10,7 @@ import pytest
 
 from grefine.errors import ConfigError
 from grefine.evaluate.plots import ForestRow, forest_svg, radar_axes, radar_svg
-from grefine.evaluate.tables import number, to_latex, to_markdown, to_rows, wide_table
+from grefine.evaluate.tables import number, to_latex, to_markdown, wide_table, write_table
 
 PAPER = Path(__file__).parent.parent / "golden" / "paper_tables.csv"
 COUNTS = {
@@ -68,7 +68,7 @@ def test_marks(table):
     assert not any(c.worse for c in cells["original"])
 
 
-def test_texts(table):
+def test_texts(table, tmp_path):
     markdown = to_markdown(table)
     assert r"| y\|\<b\> | 0.4000 ▼ | **10.00** |" in markdown
     assert r"b\_1 ↓†" in markdown
@@ -78,9 +78,10 @@ def test_texts(table):
     assert r"\textbf{0.7000}" in latex
     assert r"25.00$^{\blacktriangledown}$" in latex
     assert latex.count(r"\\") == 4
-    header, rows = to_rows(table)
-    assert header == ["method", "m", "b_1"]
-    assert rows[1] == ["x", 0.7, 25.0]
+    write_table(table, tmp_path)
+    rows = [line.split(",") for line in (tmp_path / "table.csv").read_text().splitlines()]
+    assert rows[0] == ["method", "m", "b_1"]
+    assert rows[2] == ["x", "0.7", "25.0"]
 
 
 def test_all_equal_has_no_best():

@@ -19,9 +19,9 @@ from grefine.ranking.features import (
     appearance_distance,
     described,
     layout,
+    match_methods,
     standardised,
 )
-from grefine.ranking.methods import match_methods
 from grefine.ranking.select import PairsConfig, build_study, choose_distances, greedy_mad, random_picks
 from grefine.ranking.study import load_study
 

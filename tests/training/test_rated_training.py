@@ -452,7 +452,7 @@ def test_the_command(tmp_path, table):
     for given, sentence in (
         (["--minutes", "0.0000001"], "before its first evaluation"),
         (["--steps", "0"], "above zero"),
-        (["--data", "csv:nowhere.csv"], "Cannot read the table"),
+        (["--data", "nowhere.csv"], "Cannot read the table"),
     ):
         done = CliRunner().invoke(app, [*arguments, "--device", "cpu", *given])
         assert done.exit_code != 0

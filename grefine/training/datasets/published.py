@@ -249,16 +249,13 @@ PUBLISHED: dict[str, Callable[[Path], RatedImages]] = {
 
 
 def read_data(given: str) -> RatedImages:
-    """Read `NAME:PATH`, where NAME is a published set or "csv", or just the path of a table of one's own."""
+    """Read `NAME:PATH`, where NAME is a published set, or the path of a table of one's own."""
     name, colon, path = given.partition(":")
     if not colon:
-        name, path = "csv", given
+        return read_table(given)
     name = name.strip().lower()
-    if name == "csv":
-        return read_table(path)
     if name not in PUBLISHED:
-        known = ("csv", *PUBLISHED)
-        raise ConfigError(f"No data set '{name}': {', '.join(known)}{nearest(name, known)}")
+        raise ConfigError(f"No data set '{name}': {', '.join(PUBLISHED)}{nearest(name, PUBLISHED)}")
     root = Path(path)
     if not root.exists():
         raise ConfigError(f"'{printable(root)}' does not exist: give the folder of {name} as it is unpacked.")

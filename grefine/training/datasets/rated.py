@@ -201,6 +201,19 @@ def _shuffled(data: RatedImages, plan: SplitPlan) -> Split:
     return Split(tuple(sorted(train)), tuple(sorted(test)))
 
 
+def watched(data: RatedImages, whole: Split, kind: str, held: float | None, seed: int) -> Split:
+    """Choose who picks the best weights: a share of the training side, divided by prompt or content where the split
+    is (at random without any), or with None the test side.
+    """
+    if held is None:
+        return replace(whole, watch=whole.test)
+    inner = replace(data, rows=tuple(data.rows[n] for n in whole.train), permutations=())
+    bare = kind == "prompt" and not any(map(prompt_key, inner.rows))
+    plan = SplitPlan(kind if kind in ("prompt", "content") and not bare else "random", 1 - held, seed)  # type: ignore[arg-type]
+    found = split(inner, plan)
+    return Split(tuple(whole.train[n] for n in found.train), whole.test, tuple(whole.train[n] for n in found.test))
+
+
 SHARED: dict[str, tuple[str, Callable[[RatedImage], Hashable]]] = {
     "files": ("a picture", lambda row: row.path),
     "prompts": ("a prompt", KEYS["prompt"]),

@@ -19,7 +19,7 @@ from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, rated
 IMAGE, PROMPT, REFERENCE = "image", "prompt", "reference"
 
 
-def read_table(path: str | Path, images: str | Path | None = None, name: str = "") -> RatedImages:
+def read_table(path: str | Path, images: str | Path | None = None) -> RatedImages:
     """Read a table of rated pictures (docs/training.md); its paths are relative to it, or to `images`."""
     path = Path(path)
     root = path.parent if images is None else Path(images)
@@ -31,7 +31,7 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
         scores = {c: number(v, c, path, line) for c, v in record.items() if c not in (IMAGE, PROMPT, REFERENCE)}
         content = record.get(REFERENCE, "").strip()
         rows.append(RatedImage(root / picture, scores, record.get(PROMPT, "").strip(), content))
-    return rated(name or path.stem, rows, where=path)
+    return rated(path.stem, rows, where=path)
 
 
 def read_records(

@@ -20,15 +20,7 @@ from grefine.evaluate.correlation import agreement, plcc, srcc
 from grefine.io.atomic import write_atomic
 from grefine.resources import config_file
 from grefine.training.datasets.published import read_data
-from grefine.training.datasets.rated import (
-    RatedImages,
-    Split,
-    SplitPlan,
-    leakage,
-    leakage_sentences,
-    prompt_key,
-    split,
-)
+from grefine.training.datasets.rated import RatedImages, leakage, leakage_sentences, split, watched
 from grefine.training.judges.dimensions import DimensionStage, FusionStage, MDIQARecipe
 from grefine.training.judges.five_level import FiveLevelRecipe, FiveLevelStage
 from grefine.training.judges.lar import BranchStage, LARRecipe, MergedStage
@@ -131,7 +123,9 @@ class Run:
             told.append("The weights that are kept are chosen on the test pictures, which flatters the numbers.")
         for line in told + [line for leak in self.leaks for line in leakage_sentences(leak)]:
             progress(line)
-        self.sides = [watched(data, whole, recipe) for data, whole in zip(sets, wholes, strict=True)]
+        held = None if recipe.watch == "test" else recipe.validation
+        kind, seed = recipe.split.kind, recipe.seed
+        self.sides = [watched(data, whole, kind, held, seed) for data, whole in zip(sets, wholes, strict=True)]
         self.stage = stage = build(recipe, sets)
         self.folder, self.state = out / stage.name, out / "training" / f"{stage.name}.pt"
         self.record = Record.load(out / "training", stage.name)
@@ -247,19 +241,6 @@ class Run:
         stored = {"measured": found, "leakage": self.leaks, "recipe": asdict(self.recipe)}
         write_atomic(self.folder / "metrics.json", json.dumps(stored, indent=1).encode())
         return found
-
-
-def watched(data: RatedImages, whole: Split, recipe: RatedRecipe) -> Split:
-    """Take a share of the training side to watch, which shares no prompt with the rest; or the test side."""
-    if recipe.watch == "test":
-        return replace(whole, watch=whole.test)
-    kind = recipe.split.kind if recipe.split.kind in ("random", "prompt", "content") else "random"
-    inner = replace(data, rows=tuple(data.rows[n] for n in whole.train), permutations=())
-    if kind == "prompt" and not any(prompt_key(row) for row in inner.rows):
-        kind = "random"
-    found = split(inner, SplitPlan(kind, 1 - recipe.validation, recipe.seed))
-    train, watch = (tuple(whole.train[n] for n in side) for side in (found.train, found.test))
-    return Split(train, whole.test, watch)
 
 
 def lines_of(found: dict[str, Any]) -> list[str]:

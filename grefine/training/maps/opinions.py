@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.evaluate.correlation import plcc, srcc
@@ -171,15 +171,3 @@ def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
     a, b = scores.double().numpy(), opinions.double().numpy()
     found = {"srcc": srcc(a, b), "plcc": plcc(a, b), "rmse": float(np.sqrt(np.mean((a - b) ** 2)))}
     return {name: 0.0 if np.isnan(value) else value for name, value in found.items()}
-
-
-class Fit(NamedTuple):
-    """What a map's fit moves, and how."""
-
-    part: Any
-    """The component that is kept."""
-    parameters: Sequence[nn.Parameter]
-    losses: Callable[[Opinions], dict[str, Tensor]]
-    """Of a batch by name; "loss" is minimised."""
-    evaluate: Callable[[], dict[str, float]]
-    """What it is worth on what is never trained on."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -34,17 +34,20 @@ from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import config_file
 from grefine.training.loop import Budget, Record, curves, train
-from grefine.training.maps.opinions import (
-    CHUNK,
-    Fit,
-    FitSettings,
-    Opinions,
-    OpinionSource,
-    RatedTable,
-    agreement,
-    errors,
-)
+from grefine.training.maps.opinions import CHUNK, FitSettings, Opinions, OpinionSource, RatedTable, agreement, errors
 from grefine.types import FeatureNorm, ParsedPrompt
+
+
+class Fit(NamedTuple):
+    """What a map's fit moves, and how."""
+
+    part: Any
+    """The component that is kept."""
+    parameters: Sequence[nn.Parameter]
+    losses: Callable[[Opinions], dict[str, Tensor]]
+    """Of a batch by name; "loss" is minimised."""
+    evaluate: Callable[[], dict[str, float]]
+    """What it is worth on what is never trained on."""
 
 
 @dataclass(frozen=True)
