@@ -8,7 +8,7 @@ from grefine.errors import ConfigError
 from grefine.evaluate.baselines import Restore, Run, check_run, make_outputs
 from grefine.evaluate.pairs import image_files, match_names, read_prompting
 from grefine.evaluate.results import ORIGINAL, Comparison
-from grefine.evaluate.scoring import Progress, judge_stages, steered_by
+from grefine.evaluate.scoring import Progress, judge_stages, steered_by, wanted_metrics
 from grefine.evaluate.views import write_comparison
 from grefine.opening import Opening
 from grefine.refine.settings import RefineConfig, read_settings
@@ -76,7 +76,7 @@ def compare_refiners(
     models = ({} if pipeline is None else {"grefine": str(pipeline)}) | dict(models or {})
     run = Run(steps, common, strengths, device, models, force, opening, guidance, settings)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
-    prompting = read_prompting(originals, prompts, group)
+    wanted, prompting = wanted_metrics(metrics), read_prompting(originals, prompts, group)
     made, failed = make_outputs(originals, chosen, prompting.prompts, run, out / "outputs", seed, progress)
     notes = []
     for method, folder in outputs.items():
@@ -97,7 +97,7 @@ def compare_refiners(
     judged = judge_stages(
         {stage: {name: known[name] for name in shared} for stage, known in stages.items()},
         prompting,
-        metrics,
+        wanted,
         out=out,
         noise_images=noise_images,
         seed=seed,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from grefine.evaluate.pairs import pair_folders, read_prompting
 from grefine.evaluate.results import Evaluation
-from grefine.evaluate.scoring import Progress, judge_stages, steered_by
+from grefine.evaluate.scoring import Progress, judge_stages, steered_by, wanted_metrics
 from grefine.evaluate.tables import AFTER, BEFORE
 from grefine.evaluate.views import write_evaluation
 from grefine.scorers.protocol import Scorer
@@ -47,13 +47,13 @@ def evaluate_folders(
         allow_noncommercial: accept the terms of metrics that are not free for every use.
         force: let judges score pictures of a world that they do not know; the headline says so.
     """
-    pairing = pair_folders(before, after)
+    wanted, pairing = wanted_metrics(metrics), pair_folders(before, after)
     prompting = read_prompting(pairing.before, prompts, group)
     out = None if out is None else Path(out)
     judged = judge_stages(
         {BEFORE: pairing.before, AFTER: pairing.after},
         prompting,
-        metrics,
+        wanted,
         out=out,
         noise_images=noise_images,
         seed=seed,

@@ -189,7 +189,7 @@ class Item:
 def judge_stages(
     files: Mapping[str, Mapping[str, Path]],
     prompting: Prompting,
-    metrics: str | Path | Sequence[str | Scorer],
+    metrics: Sequence[str | Scorer],
     *,
     out: Path | None,
     noise_images: int | None,
@@ -200,7 +200,7 @@ def judge_stages(
     **how: Any,
 ) -> Judged:
     """Score stage → image → file by judges (`how`: see `choose`), and analyse every stage against the first."""
-    judges, silent = choose(wanted_metrics(metrics), **how)
+    judges, silent = choose(metrics, **how)
     baseline, *others = files
     items = [
         Item(image, stage, path, content_hash(path), prompting.prompts.get(image) or None)

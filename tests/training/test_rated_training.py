@@ -145,7 +145,8 @@ def test_bundled_recipe_runs_resumes_and_refuses(judge, name, tmp_path, table):
         assert first["mae_raw"] == pytest.approx(np.mean(errors))
     rows = list(csv.DictReader((folder / "predictions.csv").open()))
     assert len(rows) == columns * leak["test"]
-    assert any("flatters the numbers" in line for line in said) == (stored["recipe"]["watch"] == "test")
+    chosen = (stored["recipe"]["watch"], stored["recipe"]["keep"]) == ("test", "best")
+    assert any("flatters the numbers" in line for line in said) == chosen
 
     train_on_data(judge, [str(table)], config, tmp_path / "out", steps=1, cpu=True)
     record = json.loads(next((tmp_path / "out" / "training").glob("*.json")).read_text())

@@ -119,7 +119,7 @@ class Run:
             if recipe.split.kind == "folds" and not data.permutations
         ]
         told += [note for data in sets for note in data.notes]
-        if recipe.watch == "test":
+        if recipe.watch == "test" and recipe.keep == "best":
             told.append("The weights that are kept are chosen on the test pictures, which flatters the numbers.")
         for line in told + [line for leak in self.leaks for line in leakage_sentences(leak)]:
             progress(line)
