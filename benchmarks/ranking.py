@@ -23,10 +23,9 @@ import numpy as np
 from benchmarks.vote_simulator import choose, count_votes, draw_world, vote
 from grefine.evaluate.correlation import srcc
 from grefine.ranking.features import FeatureDistances, appearance_distance, standardised
-from grefine.ranking.intervals import agreement, group_correlations, resampled_intervals, stability
 from grefine.ranking.judges import baselines
 from grefine.ranking.select import greedy_mad
-from grefine.ranking.thurstone import fit_scores
+from grefine.ranking.thurstone import agreement, fit_scores, group_correlations, resampled_intervals, stability
 from grefine.ranking.votes import read_votes
 
 K = (1, 2, 4, 8, 16)

@@ -81,7 +81,7 @@ def compare_refiners(
     notes = []
     for method, folder in outputs.items():
         right = image_files(folder)
-        made[method] = {name: right[other] for name, other in match_names(originals, right)[0].items()}
+        made[method] = {name: right[other] for name, other in match_names(originals, right).items()}
         if len(made[method]) < len(originals):
             notes.append(f"'{folder}' has outputs for {len(made[method])} of {len(originals)} images.")
     methods = {name: files for name, files in made.items() if files}

@@ -59,7 +59,7 @@ def evaluate_folders(
         seed=seed,
         force=force,
         progress=progress,
-        notes=pairing.notes,
+        notes=(),
         pipeline=pipeline,
         device=device,
         weights=weights,

@@ -155,8 +155,6 @@ def wilcoxon_pratt(gains: ArrayLike) -> float:
     Up to 13 touched images are tested exactly, ties or not; SciPy does the same, but needs a second for it.
     """
     values = np.asarray(gains, dtype=float)
-    if values.size == 0:
-        return math.nan
     if 2 ** np.count_nonzero(values) <= SUBSETS + 1:
         return sign_flip(_signed_ranks(values))
     return float(wilcoxon(values, zero_method="pratt").pvalue)
@@ -187,8 +185,6 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 def terciles(values: Sequence[float]) -> list[str]:
     """Name each value's tercile "low", "mid" or "high" by rank; equal values always share a tercile."""
     x = np.asarray(values, dtype=float)
-    if x.size == 0:
-        return []
     share = (rankdata(x, method="average") - 0.5) / x.size
     return ["low" if s < 1 / 3 else "high" if s >= 2 / 3 else "mid" for s in share]
 

@@ -9,17 +9,18 @@ import numpy as np
 
 from grefine.errors import ConfigError
 from grefine.io.atomic import write_atomic
-from grefine.ranking.intervals import (
+from grefine.ranking.thurstone import (
     Cluster,
+    Fit,
     Intervals,
     StabilityPoint,
     agreement,
+    fit_scores,
     group_correlations,
     resampled_intervals,
     stability,
     stability_in_order,
 )
-from grefine.ranking.thurstone import Fit, fit_scores
 from grefine.ranking.votes import VoteTable
 
 

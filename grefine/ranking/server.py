@@ -1,14 +1,4 @@
-"""The study page's server: standard library only, one secret per study, serves nothing but the study.
-
-What a request may do, and what it is told otherwise:
-
-    any, with a Host that is not ours                      421
-    GET  /s/SECRET/                 the page               404 for everything that is not listed here
-    GET  /s/SECRET/study.js, .css
-    GET  /s/SECRET/images/NAME      NAME from the study file
-    GET  /s/SECRET/api/trial        next trial of a subject
-    POST /s/SECRET/api/vote         from our own page only: 403 otherwise; JSON (415) of at most 4 KiB (413)
-"""
+"""The study page's server: standard library only, one secret per study, serves nothing but the study."""
 
 import datetime
 import hmac

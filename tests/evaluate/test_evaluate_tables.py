@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from grefine.errors import ConfigError
 from grefine.evaluate.plots import ForestRow, forest_svg, radar_axes, radar_svg
 from grefine.evaluate.tables import number, to_latex, to_markdown, wide_table, write_table
 
@@ -46,11 +45,6 @@ def test_higher_is_better_unless_stated():
 def test_missing_and_undefined_cells_count_for_nobody():
     means = {"original": {"m": 0.5}, "x": {}, "y": {"m": math.nan}}
     assert worse_cells(wide_table(means, baseline="original", directions={})) == {"x": 0, "y": 0}
-
-
-def test_a_table_needs_its_original():
-    with pytest.raises(ConfigError, match="no row of the method 'original'; did you mean 'orignal'"):
-        wide_table({"orignal": {"m": 1}}, baseline="original", directions={})
 
 
 @pytest.fixture

@@ -8,9 +8,14 @@ import pytest
 from benchmarks.vote_simulator import choose, draw_world, vote
 from grefine.errors import ConfigError
 from grefine.evaluate.correlation import srcc
-from grefine.ranking.intervals import agreement, resampled_intervals, stability, stability_in_order
 from grefine.ranking.result import rank_methods
-from grefine.ranking.thurstone import fit_scores
+from grefine.ranking.thurstone import (
+    agreement,
+    fit_scores,
+    resampled_intervals,
+    stability,
+    stability_in_order,
+)
 from grefine.ranking.votes import Vote, table_from_votes
 
 

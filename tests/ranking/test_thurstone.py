@@ -12,9 +12,8 @@ from scipy.optimize import minimize
 from scipy.special import log_expit, log_ndtr
 
 from grefine.errors import ConfigError
-from grefine.ranking.intervals import group_correlations, stability
 from grefine.ranking.result import rank_methods
-from grefine.ranking.thurstone import PSEUDO_COUNT, fit_scores
+from grefine.ranking.thurstone import PSEUDO_COUNT, fit_scores, group_correlations, stability
 from grefine.ranking.votes import read_votes
 
 COUNTS = Path(__file__).parent.parent / "golden" / "sr_iqa_counts.json"

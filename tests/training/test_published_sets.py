@@ -333,3 +333,18 @@ def test_workbooks_that_are_none(tmp_path):
     (tmp_path / "x.mat").write_text("MATLAB 5.0")
     with pytest.raises(ConfigError, match="no MATLAB file"):
         read_data(f"agiqa-1k:{tmp_path / 'x.mat'}")
+
+
+@pytest.mark.parametrize("package", ["h5py", "openpyxl"])
+def test_a_package_that_a_set_needs_is_named_with_what_brings_it(package, monkeypatch, tmp_path):
+    import sys
+
+    from grefine.errors import PackageMissing
+
+    monkeypatch.setitem(sys.modules, package, None)
+    path = tmp_path / {"h5py": "AGIQA-1K.mat", "openpyxl": "AIGC_MOS_Zscore.xlsx"}[package]
+    path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(ModuleNotFoundError) as missing:
+        read_data(f"agiqa-1k:{path}")
+    assert f"'{package}'" in str(PackageMissing.of(missing.value))
+    assert "grefine[train]" in str(PackageMissing.of(missing.value))

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from grefine.errors import ConfigError, MetricUnavailable, nearest
+from grefine.errors import ConfigError, nearest
 from grefine.io.picture import printable
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, rated
 
@@ -78,12 +78,8 @@ def read_records(
 
 
 def _sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        from openpyxl import load_workbook
-    except ImportError as error:
-        raise MetricUnavailable(
-            f"'{printable(path)}' is an .xlsx workbook: `pip install grefine[train]` brings openpyxl, which reads it."
-        ) from error
+    from openpyxl import load_workbook
+
     try:
         rows = list(load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True))
     except Exception as error:  # noqa: BLE001 - the reader raises whatever it meets in a damaged file
@@ -127,12 +123,8 @@ def read_mat(path: Path, fields: Sequence[str], optional: Sequence[str] = ()) ->
 
 
 def _hdf5(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MetricUnavailable(
-            f"'{printable(path)}' is a MATLAB 7.3 file: `pip install grefine[train]` brings h5py, which reads it."
-        ) from error
+    import h5py
+
     with h5py.File(path, "r") as file:
         found: dict[str, Any] = {name: file[name][()].T for name in names if name in file}  # type: ignore[index]
         for name, value in found.items():

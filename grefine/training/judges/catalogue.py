@@ -65,8 +65,6 @@ def train_on_data(
         recipe = replace(recipe, seed=seed, split=replace(recipe.split, seed=seed))
     if not data:
         raise ConfigError("Give at least one set of rated pictures: --data NAME:FOLDER or --data TABLE.csv.")
-    if repeats < 1:
-        raise ConfigError(f"--repeats is {repeats}; at least one split is trained.")
     sets, others = [read_data(given) for given in data], [read_data(given) for given in tests]
     names = [one.name for one in (*sets, *others)]
     if len(set(names)) < len(names):
