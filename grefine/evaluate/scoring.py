@@ -16,15 +16,7 @@ import numpy as np
 from PIL import Image
 
 from grefine.config import load_config
-from grefine.errors import (
-    ConfigError,
-    GRefineError,
-    ImageError,
-    MetricUnavailable,
-    WeightsMissing,
-    in_words,
-    nearest,
-)
+from grefine.errors import ConfigError, GRefineError, ImageError, MetricUnavailable, WeightsMissing, in_words, nearest
 from grefine.evaluate.analysis import analyse
 from grefine.evaluate.pairs import Prompting, some_names
 from grefine.evaluate.results import Judged

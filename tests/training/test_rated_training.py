@@ -22,7 +22,7 @@ from grefine.resources import bundled, config_file
 from grefine.training.datasets.table import read_table
 from grefine.training.judges.catalogue import JUDGES, train_on_data
 from grefine.training.judges.lar import batch_pearson
-from grefine.training.judges.moe import Ablation, MainStage, MoERecipe, ablate, freeze_until
+from grefine.training.judges.moe import AblatedHead, Ablation, MainStage, MoERecipe, freeze_until
 from grefine.training.judges.pool import Order, Pool, loaded
 from grefine.training.judges.stage import Schedule, rate_of
 from lab.world.tokenizer import build_tokenizer
@@ -407,7 +407,7 @@ def test_an_ablated_network_does_not_use_what_was_taken(kept):
 
     torch.manual_seed(0)
     model = MoEAGIQA(**MOE).eval()
-    ablate(model, kept)
+    model.head = AblatedHead(model.head, kept)
     crops, view = torch.rand(2, 3, 3, 32, 32), torch.rand(2, 3, 32, 32)
     ids, mask = torch.randint(1, 300, (2, 16)), torch.ones(2, 16, dtype=torch.long)
     with torch.no_grad():
