@@ -272,6 +272,7 @@ def _make(restore: Restore, path: Path, folder: Path, target: Path, prompt: str,
     write_atomic(target, attach_record(data, "PNG", record) or data)
     row = {"kind": "image", "file": name, "output": name, "state": result.state, "input": {"sha256": source}}
     row |= {"source": str(path), "reason": result.decision.reason}
+    row |= {"decision": {"kept": result.decision.kept, "guarded": result.decision.guarded}}
     if result.plan.token_weights:
         row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
     for layer, data in layers_of(result).items():
