@@ -22,11 +22,10 @@ import numpy as np
 
 from benchmarks.vote_simulator import choose, count_votes, draw_world, vote
 from grefine.evaluate.correlation import srcc
-from grefine.ranking.afc import agreement, baselines
 from grefine.ranking.features import FeatureDistances, appearance_distance, standardised
-from grefine.ranking.intervals import group_correlations, resampled_intervals, stability
+from grefine.ranking.judges import baselines
 from grefine.ranking.select import greedy_mad
-from grefine.ranking.thurstone import fit_scores
+from grefine.ranking.thurstone import agreement, fit_scores, group_correlations, resampled_intervals, stability
 from grefine.ranking.votes import read_votes
 
 K = (1, 2, 4, 8, 16)
@@ -118,7 +117,7 @@ def real() -> dict[str, Any]:
     return {
         "scores": dict(sorted(mu.items(), key=lambda item: -item[1])),
         "log_likelihood": fit.log_likelihood,
-        "two_subjects_agree": agreement(table, fit.mu).two_subjects,
+        "two_subjects_agree": agreement(table)[0],
         "2afc": {name: round(r.score, 4) for name, r in baselines(table, mu).items()},
         "groups_srcc": group_correlations(table),
         "random_K_srcc": {p.K: [round(p.mean, 4), round(p.low, 4)] for p in stability(table, draws=100)},

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from grefine.evaluate.correlation import srcc
-from grefine.ranking.afc import AfcResult, clustered_interval, judge_choices, two_afc
+from grefine.ranking.judges import AfcResult, clustered_interval, judge_choices, two_afc
 from grefine.ranking.thurstone import fit_scores
 from grefine.ranking.votes import Vote, VoteTable, table_from_votes
 from grefine.training.losses import rated_fidelity

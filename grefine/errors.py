@@ -42,9 +42,11 @@ class PackageMissing(GRefineError, ImportError):
     @classmethod
     def of(cls, error: ModuleNotFoundError) -> "PackageMissing":
         """Say which one, and what installs it."""
+        package = (error.name or "").partition(".")[0]
+        extra = "train" if package in ("h5py", "openpyxl") else "full"
         return cls(
-            f"This needs the package '{(error.name or '').partition('.')[0]}', which is not installed: "
-            "`pip install 'grefine[full]'` brings everything."
+            f"This needs the package '{package}', which is not installed: "
+            f"`pip install 'grefine[{extra}]'` brings everything."
         )
 
 

@@ -13,7 +13,7 @@ import typer
 from grefine.cli.main import app as grefine_app
 from grefine.errors import ConfigError
 from grefine.evaluate.baselines import REFINERS
-from grefine.evaluate.judges import wanted_metrics
+from grefine.evaluate.scoring import wanted_metrics
 from grefine.fetching import fetch_names
 from grefine.resources import bundled, config_file, pipeline_names
 from grefine.scorers.convert import kinds

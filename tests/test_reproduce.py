@@ -82,7 +82,8 @@ def rated_sets(root):
     rows_to(root / "agiqa-3k/data.csv", ["name", "prompt", "mos_quality", "mos_align"],
             [[x, f"a red ball {i // 2}", 1 + i / 6, 5 - i / 6] for i, x in enumerate(names)])  # fmt: skip
     names = pictures("agiqa-1k/file", lambda i: f"deepai_{i % 12}_{i // 12}_0_1.jpg")
-    rows_to(root / "agiqa-1k/AIGC_all.csv", ["Image", "Score"], [[x, 1 + i / 6] for i, x in enumerate(names)])
+    rows = [[x, f"a red ball {i // 2}", 1 + i / 6] for i, x in enumerate(names)]
+    book(root / "agiqa-1k/AIGC_MOS_Zscore.xlsx", [["Image", "Prompt", "MOS"], *rows])
     for part, low, high in (("train", 0, 16), ("val", 16, 18), ("test", 18, 24)):
         told = 3 if part == "train" else 2
         rows = [[f"SDXL_{i:04}.png", f"a red ball {i // 2}", 1 + i / 6] for i in n[low:high]]

@@ -15,7 +15,7 @@ OPTIONS = {
         "pipeline painter painter_class config set_ preserve candidates seed judge guidance quality_map alignment_map "
         "calibration plans masks add_masks refiners model steps strength"
     ),
-    "Judges": "metrics metric weights allow_noncommercial used_in_loop noise_images calibrated values",
+    "Judges": "metrics metric weights allow_noncommercial used_in_loop noise_images calibrated",
     "Results": "out suffix format_ panels report dataset dry_run as_json json_ verbose plot export",
     "The machine": "device dtype port open_ offload batch_size workers engine ray_address gpus_per_worker actors",
 }

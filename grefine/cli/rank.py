@@ -62,8 +62,8 @@ def study(
     min_attention: float = Option(0.0, help="With --export: leave out subjects that pass a smaller share."),
 ) -> None:
     """Serve the two-alternative forced choice as a page, or export its votes."""
-    from grefine.ranking.journal import export_votes
     from grefine.ranking.server import StudyServer
+    from grefine.ranking.study import export_votes
 
     if export is not None:
         for line in export_votes(folder, export, min_attention):
@@ -85,12 +85,10 @@ def study(
 def fit(
     votes: Path = Argument(help="CSV: method_a, method_b, votes_a, votes_b; image, subject, group if known."),
     by: str = Option("auto", help="Intervals by subject, image, both, or auto (both where subjects are known)."),
-    pseudo_count: float = Option(None, help="Added to both directions of every pair [0 unless needed]."),
     group: str = Option(None, help="Use only the rows of this group, e.g. mad."),
     method: list[str] = Option([], help="The accepted methods; others in the votes are an error."),
-    resamples: int = Option(500, help="For the intervals; 0 leaves them out."),
-    draws: int = Option(100, help="Per K of the stability curve; 0 leaves it out."),
-    level: float = Option(0.95, help="Level of the intervals."),
+    resamples: int = Option(500, min=0, help="For the intervals; 0 leaves them out."),
+    draws: int = Option(100, min=0, help="Per K of the stability curve; 0 leaves it out."),
     plot: Path = Option(None, help="Write a picture (.png, .svg, .pdf)."),
     seed: int = Option(0, help="For everything that is drawn."),
     json_: bool = Option(False, "--json", help="Print everything as JSON."),
@@ -100,7 +98,7 @@ def fit(
     from grefine.ranking.votes import in_group, read_votes
 
     table = in_group(read_votes(votes, method or None), group)
-    ranking = rank_methods(table, by, pseudo_count, resamples, draws, level, seed)  # type: ignore[arg-type]
+    ranking = rank_methods(table, by, resamples, draws, seed)  # type: ignore[arg-type]
     if plot is not None:
         plot_ranking(ranking, plot)
     echo(json.dumps(ranking.as_dict(), indent=1) if json_ else "\n".join(ranking.lines()))
@@ -112,7 +110,6 @@ def score(
     metric: list[str] = Option([], help="A metric of the registry (`grefine metrics`); repeat for several."),
     images: list[Path] = Option([], help="The methods' folders, or one folder that holds them."),
     calibrated: list[Path] = Option([], help="Folder of `grefine train rectifier`; repeat for several."),
-    values: Path = Option(None, help="Ready values instead: CSV with method, image and one column per judge."),
     prompts: Path = Option(None, help="Table of prompts by file name: CSV, TSV, JSONL or JSON."),
     pipeline: str = Option(None, help="Take the networks that this pipeline carries."),
     weights: list[str] = Option([], metavar="METRIC=PATH", help="Weights of a metric; may be repeated."),
@@ -124,14 +121,13 @@ def score(
 ) -> None:
     """Score judges by how often they side with the voters (2AFC; ties count half), beside what could be reached."""
     from grefine.io.prompt_table import read_prompt_table
-    from grefine.ranking.judges import afc_table, calibrated_values, metric_values, read_values, voted_images
+    from grefine.ranking.judges import afc_table, calibrated_values, metric_values, voted_images
     from grefine.ranking.votes import read_votes
 
     table = read_votes(votes)
-    judges = read_values(values) if values is not None else {}
     paths = voted_images(table, images) if metric or calibrated else {}
     texts = read_prompt_table(prompts).prompts if prompts is not None else None
-    judges |= metric_values(metric, paths, pipeline, device, texts, tell, weights, allow_noncommercial, force)
+    judges = metric_values(metric, paths, pipeline, device, texts, tell, weights, allow_noncommercial, force)
     judges |= calibrated_values(calibrated, paths, device, tell, force)
     found = afc_table(table, judges, seed)
     echo(json.dumps([row.as_dict() for row in found], indent=1) if json_ else "\n".join(r.line() for r in found))

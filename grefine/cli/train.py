@@ -52,7 +52,7 @@ def judge_command(name: str) -> Callable[..., None]:
         out: Path = Option(Path("runs/judges"), "--out", "-o", help="Folder of judges; what lies there is resumed."),
         minutes: float | None = Option(None, help="Budget by the clock."),
         steps: int | None = Option(None, help="Budget in steps; exactly reproducible."),
-        repeats: int = Option(1, help="How many splits of the data are trained, one after the other."),
+        repeats: int = Option(1, min=1, help="How many splits of the data are trained, one after the other."),
         seed: int | None = Option(None, help="In place of the configuration's."),
         device: str | None = Option(None, help="cpu keeps off an accelerator that is present."),
         as_json: bool = Option(False, "--json", help="Print the measurements as JSON."),

@@ -75,7 +75,7 @@ def analyse(
             p_holm=adjusted.get(m, math.nan),
             evidence=m in evidence,
             unfit=c.unfit and m in speaking,
-            note=_note(c, m in evidence, len(values[m].get(baseline, {}).keys() & values[m][method].keys())),
+            note=_note(c, m in evidence),
             spread=c.scale,
             input_range=tuple(np.quantile(c.inputs, (0.1, 0.9)).tolist()) if c.inputs.size else None,
             gains={i: g for i, g in zip(images, c.gain.tolist(), strict=True) if math.isfinite(g)},
@@ -118,10 +118,8 @@ def _over(images: Sequence[str], values: Mapping[str, float]) -> np.ndarray:
 
 
 def is_evidence(metric: str, spec: MetricSpec, shown: Sequence[str]) -> bool:
-    """Return whether a column may speak in a verdict.
-
-    What steered the refinement may not, measures of change or of a mere property may not, and of a metric with several
-    values only the main one of each axis does, so that nine dimensions of one network are not nine witnesses.
+    """Return whether a column may speak in a verdict: not what steered the refinement, nor a measure of change or of a
+    mere property, and of a metric with several values only the main one of each axis: nine dimensions are one witness.
     """
     judges = not spec.used_in_loop and not spec.needs_reference and spec.axis != "none"
     same = [column for column in shown if spec.axis_of(column) == spec.axis_of(metric)]
@@ -143,20 +141,14 @@ def main_column(metric: str, columns: Sequence[str]) -> str:
     return next((c for c in columns if c.startswith(f"{metric}.")), metric)
 
 
-def _note(column: _Column, evidence: bool, scored: int) -> str:
-    notes = []
-    judged = int(np.isfinite(column.gain).sum())
+def _note(column: _Column, evidence: bool) -> str:
     if column.spec.used_in_loop:
-        notes.append("used in the loop")
-    elif column.unfit:
-        notes.append("its own noise is too wide to judge here")
-    elif column.spec.axis == "none":
-        notes.append("describes a property, judges nothing")
-    elif not evidence and judged:
-        notes.append(f"part of {column.metric.split('.')[0]}")
-    if lost := scored - judged:
-        notes.append(f"no number for {lost} image{'s' if lost > 1 else ''}")
-    return "; ".join(notes)
+        return "used in the loop"
+    if column.unfit:
+        return "its own noise is too wide to judge here"
+    if column.spec.axis == "none":
+        return "describes a property, judges nothing"
+    return "" if evidence or not np.isfinite(column.gain).any() else f"part of {column.metric.split('.')[0]}"
 
 
 def _mean(parts: np.ndarray) -> np.ndarray:
@@ -193,9 +185,8 @@ class _Judged:
     def stratum(self, thirds: np.ndarray, third: str, source: str) -> AxisResult:
         """Judge one third of the inputs.
 
-        Where each metric has thirds of its own, an image can be in the third for some metrics only, and which ones
-        depends on their scores. Averaging such images would bring back the bias that separate thirds avoid, so every
-        judgement (one metric, one image) has the same weight, and images are resampled whole.
+        Where each metric has thirds of its own, which of them an image is in depends on its scores. A mean per image
+        would be biased, so every judgement (one metric, one image) weighs the same, and images are resampled whole.
         """
         inside = np.where(thirds == third, self.gains, math.nan)
         found = self.result(inside, third, source)
@@ -214,14 +205,11 @@ class _Judged:
 def sort_inputs(
     axis: str, values: Values, members: Sequence[_Column], images: Sequence[str], baseline: str
 ) -> tuple[str, np.ndarray, str]:
-    """Sort the inputs into thirds by p (perceptual) or a (alignment), else by the axis's other metrics.
+    """Sort the inputs into thirds by p (perceptual) or a (alignment), else each metric's by the other metrics: its own
+    noisy scores would show gains at the bottom and losses at the top (regression to the mean).
 
-    Returned are what they were sorted by, in words; "low", "mid", "high" or "" for each, `(images,)`, or
-    `(metrics, images)` where every metric has its own; and a note.
-
-    Sorting by the very metric that then judges would show gains at the bottom and losses at the top where there are
-    none (regression to the mean), so each metric is left out of its own strata. With a single metric that is not
-    possible, and a note says so.
+    Returned are what they were sorted by; "low", "mid", "high" or "" for each, `(images,)` or `(metrics, images)`; a
+    note where a single metric has to sort what it judges.
     """
     for name in ("pq_map", "pq", "p") if axis == "perceptual" else ("aq_map", "aq", "a"):
         known = _over(images, values.get(name, {}).get(baseline, {}))

@@ -1,21 +1,36 @@
-"""What people would use instead, as functions picture → picture: filters, and models of diffusers and transformers.
+"""What people would use instead, and its runs over images into folders: filters, models of diffusers and transformers.
 
 Each is a restorer as stage 2 knows it: `restore(image, prompt=..., strength=..., generator=...) -> image` of the
 input's size. Models run the same number of executed steps, whatever their strength.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageFilter
 
-from grefine.errors import ConfigError, GRefineError, WeightsMissing, nearest
+from grefine import __version__
+from grefine.config import digest
+from grefine.errors import ConfigError, GRefineError, WeightsMissing, WorldMismatch, in_words, nearest
+from grefine.indicators.draw import png
+from grefine.io.atomic import write_atomic
+from grefine.io.content import content_hash
+from grefine.io.images import read_image
+from grefine.io.journal import Journal
+from grefine.io.picture import printable
+from grefine.io.record import RefineRecord, attach_record
+from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_path
 from grefine.opening import Opening, choose_dtype, open_pipeline
+from grefine.refine.guidance import steers_of
+from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
+from grefine.report.media import layers_of
 from grefine.resources import chosen_pipeline
+from grefine.scorers.cache import ScoreCache
 from grefine.scorers.resolve import check_device
 from grefine.types import RefineResult
 
@@ -181,3 +196,99 @@ class GRefine:
         )
         self.last = out.results[0]
         return out.images[0]
+
+
+def make_outputs(
+    originals: Mapping[str, Path],
+    refiners: Mapping[str, Restore | str],
+    prompts: Mapping[str, str],
+    run: Run,
+    out: Path,
+    seed: int,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
+    """Refine every image by every refiner into `out/METHOD/`; return method → image → output, and what failed.
+
+    What cannot be loaded or refined costs itself only; outputs of the same settings and inputs are kept.
+    """
+    made: dict[str, dict[str, Path]] = {}
+    failed: dict[str, str] = {}
+    for method, refiner in refiners.items():
+        if not method or method in (".", "..") or "/" in method or "\\" in method:
+            raise ConfigError(f"'{method}' cannot name a method: it becomes a folder, so use a plain word.")
+        folder, files = out / method, made.setdefault(method, {})
+        restore = None if isinstance(refiner, str) else refiner
+        with ScoreCache(folder / "done.jsonl") as done:
+            for count, (name, path) in enumerate(originals.items(), start=1):
+                target, prompt = folder / Path(name).with_suffix(".png"), prompts.get(name, "")
+                key = _key(method, refiner, run, seed, name, path, prompt)
+                if done.get(key) is None or not target.is_file():
+                    try:
+                        restore = restore or load_refiner(str(refiner), run)
+                        strength = run.strength_of(refiner if isinstance(refiner, str) else method)
+                        _make(restore, path, folder, target, prompt, strength, derive(seed, name))
+                    except WorldMismatch as error:
+                        failed.setdefault(f"{method}: pictures of another world", str(error))
+                        continue
+                    except Exception as error:  # noqa: BLE001 - one refiner's failure must not cost the others
+                        failed[method if restore is None else f"{method}: {printable(name)}"] = in_words(error)
+                        if restore is None:
+                            break
+                        continue
+                    done.put(key, {})
+                    if progress:
+                        progress(f"{method}: {count} of {len(originals)}")
+                files[name] = target
+    return made, failed
+
+
+def _make(restore: Restore, path: Path, folder: Path, target: Path, prompt: str, strength: float, seed: int) -> None:
+    """Refine one image; of grefine keep decision, maps and a row in the folder's journal, too."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    data = png(restore(read_image(path).rgb, prompt=prompt, strength=strength, generator=generator).convert("RGB"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not isinstance(restore, GRefine) or restore.last is None:
+        write_atomic(target, data)
+        return
+    result, source, name = restore.last, content_hash(path), target.relative_to(folder).as_posix()
+    record = RefineRecord(
+        version=__version__,
+        pipeline=restore.name,
+        config="",
+        seed=seed,
+        state=result.state,
+        reason=result.decision.reason,
+        kept=result.decision.kept,
+        guarded=result.decision.guarded,
+        area=round(result.plan.area, 4),
+        drew=", ".join(steers_of(result.plan.guidance)),
+        prompt=result.prompt,
+        before=dict(result.before.values),
+        after=dict(result.after.values),
+        source=source,
+    )
+    write_atomic(target, attach_record(data, "PNG", record) or data)
+    row = {"kind": "image", "file": name, "output": name, "state": result.state, "input": {"sha256": source}}
+    row |= {"source": str(path), "reason": result.decision.reason}
+    row |= {"decision": {"kept": result.decision.kept, "guarded": result.decision.guarded}}
+    if result.plan.token_weights:
+        row["asked"] = {"text": result.plan.prompt, "weights": [list(part) for part in result.plan.token_weights]}
+    for layer, data in layers_of(result).items():
+        place = layer_path(folder, name, layer)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
+    (folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+    with Journal(folder / STATE_FOLDER / JOURNAL) as journal:
+        journal.append([row])
+
+
+def _key(method: str, refiner: Restore | str, run: Run, seed: int, name: str, path: Path, prompt: str) -> str:
+    what = refiner if isinstance(refiner, str) else f"{refiner.__module__}.{getattr(refiner, '__qualname__', method)}"
+    named = what if isinstance(refiner, str) else method
+    facts = asdict(run) | {"models": None, "source": run.source(what), "refiner": what, "seed": seed}
+    facts |= {"strengths": named in (run.strengths or {}), "strength": run.strength_of(named)}
+    facts |= {"config": digest(run.config) if what == "grefine" and run.config else None}
+    facts |= {"image": name, "content": content_hash(path), "prompt": prompt}
+    return content_hash(json.dumps(facts, sort_keys=True))[:32]

@@ -5,12 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from grefine.errors import ConfigError
-from grefine.evaluate.baselines import Restore, Run, check_run
-from grefine.evaluate.judges import steered_by, wanted_metrics
+from grefine.evaluate.baselines import Restore, Run, check_run, make_outputs
 from grefine.evaluate.pairs import image_files, match_names, read_prompting
-from grefine.evaluate.refiner_runs import make_outputs
 from grefine.evaluate.results import ORIGINAL, Comparison
-from grefine.evaluate.scoring import Progress, judge_stages
+from grefine.evaluate.scoring import Progress, judge_stages, steered_by, wanted_metrics
 from grefine.evaluate.views import write_comparison
 from grefine.opening import Opening
 from grefine.refine.settings import RefineConfig, read_settings
@@ -65,8 +63,7 @@ def compare_refiners(
     out, outputs = Path(out), outputs or {}
     originals = gather(sources)
     chosen = dict(refiners) if isinstance(refiners, Mapping) else {name: name for name in refiners}
-    twice = sorted(set(chosen) & set(outputs) | ({*chosen, *outputs} & {ORIGINAL}))
-    if twice:
+    if twice := sorted(set(chosen) & set(outputs) | ({*chosen, *outputs} & {ORIGINAL})):
         raise ConfigError(f"'{twice[0]}' names two methods: rename the entry of --outputs.")
     if not chosen and not outputs:
         raise ConfigError("There is nothing to compare with: name refiners, or outputs as NAME=DIR.")
@@ -79,16 +76,14 @@ def compare_refiners(
     models = ({} if pipeline is None else {"grefine": str(pipeline)}) | dict(models or {})
     run = Run(steps, common, strengths, device, models, force, opening, guidance, settings)
     check_run((name for name in chosen.values() if isinstance(name, str)), run)
-    wanted, preset_noise = wanted_metrics(metrics)
-    prompting = read_prompting(originals, prompts, group)
+    wanted, prompting = wanted_metrics(metrics), read_prompting(originals, prompts, group)
     made, failed = make_outputs(originals, chosen, prompting.prompts, run, out / "outputs", seed, progress)
     notes = []
     for method, folder in outputs.items():
         right = image_files(folder)
-        matches, _ = match_names(originals, right)
-        made[method] = {name: right[other] for name, other in matches.items()}
-        if len(matches) < len(originals):
-            notes.append(f"'{folder}' has outputs for {len(matches)} of {len(originals)} images.")
+        made[method] = {name: right[other] for name, other in match_names(originals, right).items()}
+        if len(made[method]) < len(originals):
+            notes.append(f"'{folder}' has outputs for {len(made[method])} of {len(originals)} images.")
     methods = {name: files for name, files in made.items() if files}
     if not methods:
         raise ConfigError(f"No refiner gave an output: {next(iter(failed.values()), 'no outputs were found')}")
@@ -104,7 +99,7 @@ def compare_refiners(
         prompting,
         wanted,
         out=out,
-        noise_images=preset_noise if noise_images is None else noise_images,
+        noise_images=noise_images,
         seed=seed,
         force=force,
         progress=progress,

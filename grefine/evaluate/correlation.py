@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,26 +42,15 @@ class Agreement:
     """95 % percentile bootstrap over items for srcc, plcc and krcc."""
 
 
-def srcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
-    """Return Spearman's rank correlation."""
-    return _correlation("spearmanr", predicted, opinion)
-
-
-def plcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
-    """Return Pearson's linear correlation."""
-    return _correlation("pearsonr", predicted, opinion)
-
-
-def krcc(predicted: ArrayLike, opinion: ArrayLike) -> float:
-    """Return Kendall's tau-b."""
-    return _correlation("kendalltau", predicted, opinion)
-
-
 def _correlation(measure: str, predicted: ArrayLike, opinion: ArrayLike) -> float:
     x, y = _both(predicted, opinion)
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     return float(getattr(stats, measure)(x, y).statistic)
+
+
+srcc, plcc, krcc = (partial(_correlation, measure) for measure in ("spearmanr", "pearsonr", "kendalltau"))
+"""Spearman's rank correlation, Pearson's linear one, Kendall's tau-b; NaN where all values are equal."""
 
 
 def logistic5(x: ArrayLike, b1: float, b2: float, b3: float, b4: float, b5: float) -> np.ndarray:

@@ -20,8 +20,6 @@ class Pairing:
     after: Mapping[str, Path] = field(default_factory=dict)
     only_before: tuple[str, ...] = ()
     only_after: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    """One sentence per thing that a reader should know."""
 
 
 def image_files(folder: str | Path) -> dict[str, Path]:
@@ -36,14 +34,12 @@ def image_files(folder: str | Path) -> dict[str, Path]:
 def pair_folders(before: str | Path, after: str | Path) -> Pairing:
     """Pair the images of two folders: the same relative path first, then the same path with another image suffix."""
     left, right = image_files(before), image_files(after)
-    for folder, files in ((before, left), (after, right)):
-        if not files:
-            raise ConfigError(f"'{folder}' has no images ({LOOKED_FOR}): give a folder that has some.")
-    matches, ambiguous = match_names(left, right)
+    matches = match_names(left, right)
     if not matches:
         raise ConfigError(
-            f"No image of '{before}' (such as {next(iter(left))}) has a counterpart in '{after}' (such as "
-            f"{next(iter(right))}): images are paired by their path inside the folders, so keep names and sub-folders."
+            f"'{before}' ({some_names([*left]) or 'no images'}) and '{after}' ({some_names([*right]) or 'no images'}) "
+            f"have none in common ({LOOKED_FOR}): they are paired by their path inside the folders, so keep names and "
+            "sub-folders."
         )
     taken = set(matches.values())
     return Pairing(
@@ -51,22 +47,18 @@ def pair_folders(before: str | Path, after: str | Path) -> Pairing:
         {name: right[other] for name, other in matches.items()},
         tuple(name for name in left if name not in matches),
         tuple(name for name in right if name not in taken),
-        tuple(f"'{name}' has several counterparts of other types and was not paired." for name in ambiguous),
     )
 
 
-def match_names(left: Mapping[str, Path], right: Mapping[str, Path]) -> tuple[dict[str, str], list[str]]:
-    """Return name → counterpart, and the names whose counterpart is not unique."""
+def match_names(left: Mapping[str, Path], right: Mapping[str, Path]) -> dict[str, str]:
+    """Return name → counterpart, where there is just one."""
     matches = {name: name for name in left if name in right}
     free_left, free_right = _by_stem(left, matches.keys()), _by_stem(right, set(matches.values()))
-    ambiguous: list[str] = []
     for stem, names in free_left.items():
         others = free_right.get(stem, [])
         if len(names) == len(others) == 1:
             matches[names[0]] = others[0]
-        elif others:
-            ambiguous += names
-    return dict(sorted(matches.items())), ambiguous
+    return dict(sorted(matches.items()))
 
 
 def _by_stem(files: Mapping[str, Path], taken: Collection[str]) -> dict[str, list[str]]:

@@ -103,8 +103,7 @@ def radar_axes(
 ) -> list[RadarAxis]:
     """Scale each spoke by the smallest and largest value over all polygons, turned so that outward is better.
 
-    With two polygons that would put one of them at the centre of every spoke; `spread` (metric → range of the single
-    images) widens the scale then. Metrics of the `loop` get a dagger.
+    Of two polygons one would lie at every centre, so `spread`, the range of the single images, widens the scale.
     """
     axes = []
     for metric in metrics:

@@ -107,7 +107,12 @@ def write_report(
     parts = [m for m in analysis.metrics if _is_part(m, analysis)]
     whole = [m for m in analysis.metrics if m not in parts]
     lines = [_axis_line(f"{AXIS_NAMES[axis.axis]}, all judges", axis.gain) for axis in analysis.axes if axis.gain.n]
-    lines += [_metric_line(_named(m), m) for m in sorted(whole, key=lambda m: not m.evidence) if m.gain.n]
+    for m in sorted(whole, key=lambda m: not m.evidence):
+        if m.gain.n:
+            name = m.metric + (" (used in the loop)" if m.spec.used_in_loop else "")
+            values = (m.gain.mean, m.gain.interval.low, m.gain.interval.high, m.gain.band)
+            kind = "metric" if m.evidence else "loop"
+            lines.append(plots.ForestRow(name, *(v / m.spread for v in values), signed(m.delta), kind))
     title = "Mean gain per metric with its 95 % interval; the numbers are in the table above"
     shown = {
         "cells": [(AXIS_NAMES[axis], [analysis.cell(axis, third) for third in ("low", "high")]) for axis in AXES],
@@ -153,11 +158,6 @@ def write_joint_page(result: Comparison, out: Path, text: ReportText) -> None:
         if lines := [_axis_line(method, gain) for method, gain in gains.items() if gain.n]:
             title = f"{AXIS_NAMES[axis]}: mean gain of every method with its 95 % interval"
             forests.append((AXIS_NAMES[axis], plots.forest_svg(lines, title=title, unit=_UNIT)))
-    rows: dict[str, list[plots.ForestRow]] = {}
-    for method, found in analyses.items():
-        for metric in found.metrics:
-            if metric.gain.n:
-                rows.setdefault(_named(metric), []).append(_metric_line(method, metric))
     shown = {
         "baseline": ORIGINAL,
         "analyses": analyses,
@@ -167,10 +167,6 @@ def write_joint_page(result: Comparison, out: Path, text: ReportText) -> None:
         "table": result.table,
         "specs": result.specs,
         "forests": forests,
-        "metric_forests": [
-            (name, plots.forest_svg(lines, title=f"{name}: mean gain of every method", unit="gain in SD"))
-            for name, lines in rows.items()
-        ],
         "radars": _radars(analyses, ORIGINAL, result.specs),
     }
     # The gallery begins with the best of the methods that helped, else with the first.
@@ -229,18 +225,6 @@ def _axis_line(label: str, gain: GainSummary) -> plots.ForestRow:
     """Return the line of an axis in a forest plot: the pooled gain of all judges that count."""
     ends = (gain.interval.low, gain.interval.high)
     return plots.ForestRow(label, gain.mean, *ends, gain.band, f"{signed(gain.mean)} SD", kind="axis")
-
-
-def _metric_line(label: str, result: MetricResult) -> plots.ForestRow:
-    """Return the line of one metric in a forest plot, in units of the spread of the inputs' scores."""
-    gain, unit = result.gain, result.spread
-    low, high = gain.interval.low / unit, gain.interval.high / unit
-    kind = "metric" if result.evidence else "loop"
-    return plots.ForestRow(label, gain.mean / unit, low, high, gain.band / unit, signed(result.delta), kind)
-
-
-def _named(result: MetricResult) -> str:
-    return result.metric + (" (used in the loop)" if result.spec.used_in_loop else "")
 
 
 def _radars(analyses: Mapping[str, Analysis], baseline: str, specs: Mapping[str, MetricSpec]) -> list[dict[str, Any]]:

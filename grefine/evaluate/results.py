@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from grefine.evaluate.pairs import Pairing, Prompting
 from grefine.evaluate.statistics import ALPHA, FEW_IMAGES, GainSummary
@@ -28,7 +28,7 @@ class MetricResult:
     """Wilcoxon's p after Holm over the metrics that count as evidence; NaN for the others."""
     evidence: bool
     note: str = ""
-    """Why it does not count, and what it could not score."""
+    """Why it does not count."""
     unfit: bool = False
     """Changes that nobody sees move it by more than a quarter of its range, so it cannot judge here."""
     spread: float = 1.0
@@ -136,10 +136,7 @@ def verdict_of(analysis: Analysis) -> Verdict:
 
 
 def headline(analysis: Analysis) -> str:
-    """Return the verdict as the few words that stand at the top of a report.
-
-    Where most of the touched images stayed within the noise, the words say that it is about a few.
-    """
+    """Return the verdict in a few words, which say so where most of the touched images stayed within the noise."""
     verdict = verdict_of(analysis)
     moved = [axis.gain for axis in analysis.axes if axis.level == verdict]
     many = any(2 * (gain.win if verdict == "better" else gain.loss) > gain.touched for gain in moved)
@@ -250,7 +247,8 @@ class Evaluation(Judged):
 
     pairing: Pairing = Pairing()
     out: Path | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What the page says of the run."""
 
     @property
     def analysis(self) -> Analysis:

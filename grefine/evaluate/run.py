@@ -1,17 +1,13 @@
 """Evaluate two folders: score both sides once, keep the long table, make every view of it."""
 
-import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from grefine.evaluate.judges import steered_by, wanted_metrics
 from grefine.evaluate.pairs import pair_folders, read_prompting
 from grefine.evaluate.results import Evaluation
-from grefine.evaluate.scoring import Progress, judge_stages
+from grefine.evaluate.scoring import Progress, judge_stages, steered_by, wanted_metrics
 from grefine.evaluate.tables import AFTER, BEFORE
 from grefine.evaluate.views import write_evaluation
-from grefine.io.atomic import write_text
 from grefine.scorers.protocol import Scorer
 
 
@@ -47,13 +43,11 @@ def evaluate_folders(
         pipeline: a pipeline folder or name: its judges take part, its p and a sort the inputs into thirds.
         seed: of metrics that look at random crops.
         used_in_loop: metrics that steered the refinement, beside those that the outputs themselves name.
-        noise_images: on how many inputs the metrics' own noise is measured; 0: none. Default: the preset's, else 32.
+        noise_images: on how many inputs the metrics' own noise is measured; 0: none. Default: 32.
         allow_noncommercial: accept the terms of metrics that are not free for every use.
         force: let judges score pictures of a world that they do not know; the headline says so.
     """
-    wanted, preset_noise = wanted_metrics(metrics)
-    noise_images = preset_noise if noise_images is None else noise_images
-    pairing = pair_folders(before, after)
+    wanted, pairing = wanted_metrics(metrics), pair_folders(before, after)
     prompting = read_prompting(pairing.before, prompts, group)
     out = None if out is None else Path(out)
     judged = judge_stages(
@@ -65,7 +59,7 @@ def evaluate_folders(
         seed=seed,
         force=force,
         progress=progress,
-        notes=pairing.notes,
+        notes=(),
         pipeline=pipeline,
         device=device,
         weights=weights,
@@ -75,17 +69,11 @@ def evaluate_folders(
     settings = {
         "before": str(before),
         "after": str(after),
-        "prompts": None if prompts is None else str(prompts),
-        "metrics": list(judged.judges),
-        "group": group,
-        "pipeline": None if pipeline is None else str(pipeline),
+        "metrics": ", ".join(judged.judges) or "none",
+        "pipeline": str(pipeline or "none"),
         "device": device,
-        "seed": seed,
-        "noise_images": noise_images,
-        "force": force,
     }
     result = Evaluation(**vars(judged), pairing=pairing, out=out, settings=settings)
     if out is not None:
-        write_text(out / "run.json", json.dumps(settings | {"python": platform.python_version()}, indent=1))
         write_evaluation(result, out, report=report)
     return result

@@ -1,32 +1,168 @@
-"""Run judges over images, asking the cache first, and analyse; a judge that fails costs its own column only."""
+"""Who judges, and what they say of images, the cache asked first; a judge that fails costs its own column only.
+
+Judges are metrics by name or preset, those inside a pipeline, and scorers of your own. A pipeline's own p and a sort
+the inputs and, having made the masks, prove nothing.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from grefine.errors import ConfigError, GRefineError, ImageError, in_words
+from grefine.config import load_config
+from grefine.errors import ConfigError, GRefineError, ImageError, MetricUnavailable, WeightsMissing, in_words, nearest
 from grefine.evaluate.analysis import analyse
-from grefine.evaluate.judges import choose
 from grefine.evaluate.pairs import Prompting, some_names
 from grefine.evaluate.results import Judged
 from grefine.evaluate.tables import NOISE, ScoreRow, Values, values_of, write_rows
+from grefine.indicators.recipe import fetched_pipeline
 from grefine.io.content import content_hash
 from grefine.io.images import read_image
 from grefine.io.picture import printable
+from grefine.io.places import here
+from grefine.io.record import read_record
+from grefine.resources import bundled, config_file
 from grefine.scorers import fidelity
 from grefine.scorers.files import ScoreCache, Task, foreign_among, judge_pictures, score_key
 from grefine.scorers.noise import PROBES
 from grefine.scorers.protocol import Scorer
-from grefine.scorers.resolve import Judge
-from grefine.types import MetricSpec
+from grefine.scorers.registry import find_metric, known_metric, metric_specs, split_names
+from grefine.scorers.resolve import Judge, check_device, fingerprint_of, known_pipeline, read_weights, resolve
+from grefine.types import MetricSpec, Scores
+
+if TYPE_CHECKING:
+    from grefine.indicators.load import Maps
 
 Progress = Callable[[str], None]
+NOISE_IMAGES = 32
+"""Inputs on which each metric's own noise is measured; with none only equal scores are ties."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateConfig:
+    """One evaluation, as `configs/evaluate/*.yaml` states it."""
+
+    metrics: tuple[str, ...] = ()
+    """Names; empty means every registered metric."""
+    description: str = ""
+    REMOVED: ClassVar[Mapping[str, str]] = {"noise_images": "give --noise-images."}
+
+
+def wanted_metrics(metrics: str | Path | Sequence[str | Scorer]) -> tuple[str | Scorer, ...]:
+    """Return the names (or scorers) that names, a preset or a YAML file mean."""
+    if isinstance(metrics, str):
+        names = split_names(metrics)
+        if len(names) != 1 or find_metric(names[0]):
+            return tuple(names)
+        presets = [path.stem for path in bundled("configs").glob("evaluate/*.yaml")]
+        if names[0] not in presets and not Path(names[0]).is_file():
+            near = nearest(names[0], [*(spec.name for spec in metric_specs()), *presets])
+            raise ConfigError(
+                f"There is no metric and no preset '{names[0]}' (`grefine metrics` lists the metrics){near}"
+            )
+        metrics = Path(names[0])
+    if isinstance(metrics, Path):
+        return load_config(config_file("evaluate", metrics), EvaluateConfig).metrics
+    return tuple(metrics)
+
+
+def choose(
+    metrics: Sequence[str | Scorer],
+    *,
+    pipeline: str | Path | None = None,
+    device: str = "cpu",
+    weights: Mapping[str, str | Path] | None = None,
+    used_in_loop: Iterable[str] = (),
+    allow_noncommercial: bool = False,
+) -> tuple[list[Judge], dict[str, str]]:
+    """Return the judges that can run (of all that are registered where none is named), and why the others cannot."""
+    check_device(device)
+    wanted = list(metrics) or [spec.name for spec in metric_specs()]
+    own = {item.spec.name for item in wanted if not isinstance(item, str)}
+    loop = {name if name in own else known_metric(name) for name in used_in_loop}
+    how: dict[str, Any] = {"weights": read_weights(weights or {}), "device": device, "fetch": bool(metrics)}
+    how |= {"allow_noncommercial": allow_noncommercial, "pipeline": pipeline and known_pipeline(pipeline)}
+    judges: dict[str, Judge] = {}
+    missing: dict[str, str] = {}
+    for item in wanted:
+        if isinstance(item, str) and item in fidelity.FIDELITY:
+            continue
+        name = known_metric(item) if isinstance(item, str) else item.spec.name
+        try:
+            judge = resolve(item, **how)
+        except (WeightsMissing, MetricUnavailable) as error:
+            missing[name] = str(error)
+            continue
+        judges[name] = replace(judge, spec=replace(judge.spec, used_in_loop=True)) if name in loop else judge
+    chosen = list(judges.values())
+    if pipeline is not None:
+        chosen += input_quality(here(pipeline), device)
+    return chosen, missing
+
+
+def steered_by(outputs: Iterable[Path]) -> set[str]:
+    """Return the metrics that steered outputs, as the records of the first 64 say; a run has one configuration."""
+    names: set[str] = set()
+    for path in islice(outputs, 64):
+        try:
+            record = read_record(read_image(path).embedded)
+        except ImageError:
+            continue
+        if record is not None:
+            scored = (*record.before, *record.after, record.gate.partition(":")[0])
+            names |= {name.split(".")[0] for name in (*scored, *record.drew.split(", "))}
+    return {known for name in names if (known := find_metric(name))}
+
+
+PQ = MetricSpec(
+    "pq_map", used_in_loop=True, axis="perceptual", description="p of the pipeline's PQ map, which makes the masks"
+)
+AQ = MetricSpec(
+    "aq_map",
+    needs_prompt=True,
+    used_in_loop=True,
+    axis="alignment",
+    description="a of the pipeline's AQ map, which makes the masks",
+)
+
+
+class MapScore:
+    """p of whole images (`PQ`), or their a (`AQ`): NaN for a prompt that names nothing to judge."""
+
+    def __init__(self, spec: MetricSpec, maps: "Maps") -> None:
+        self.spec, self.maps = spec, maps
+
+    def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str] | None = None) -> list[Scores]:
+        # By name: on a machine of a cluster the description is another object.
+        quality = self.spec.name == PQ.name
+        found: Any = self.maps.pq(list(images)) if quality else self.maps.aq(list(images), list(prompts or []))
+        values = [math.nan if entry.score is None else float(entry.score) for entry in found]
+        return [Scores({self.spec.name: value}) for value in values]
+
+
+@lru_cache(1)
+def _maps(pipeline: str, device: str) -> "Maps":
+    from grefine.indicators.load import load_maps
+
+    return load_maps(pipeline, device=device)
+
+
+def input_quality(pipeline: str | Path, device: str) -> list[Judge]:
+    """Return the judges for p and a; both share one CLIP, loaded when first needed."""
+    folder = fetched_pipeline(pipeline)
+    parts = [] if folder is None else [folder / name for name in ("clip", "pq_prompts", "model_index.json")]
+    source = "".join(fingerprint_of(part) for part in parts if part.exists()) or str(pipeline)
+
+    from grefine.indicators.domain_check import domain_at
+
+    known = {"origin": source, "device": device, "domain": domain_at(pipeline)}
+    return [Judge(spec, lambda spec=spec: MapScore(spec, _maps(str(pipeline), device)), **known) for spec in (PQ, AQ)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +183,14 @@ def judge_stages(
     metrics: Sequence[str | Scorer],
     *,
     out: Path | None,
-    noise_images: int,
+    noise_images: int | None,
     seed: int,
     force: bool,
     progress: Progress | None,
     notes: Iterable[str],
     **how: Any,
 ) -> Judged:
-    """Score stage → image → file by every judge, and analyse every stage against the first.
-
-    An image that cannot be read at every stage is left out. `how` is as for `choose`.
-    """
+    """Score stage → image → file by judges (`how`: see `choose`), and analyse every stage against the first."""
     judges, silent = choose(metrics, **how)
     baseline, *others = files
     items = [
@@ -94,7 +227,8 @@ def judge_stages(
                 forced = f"{forced} Forced: {said}".strip()
             else:
                 notes.append(said)
-        sample = sorted(originals.values(), key=lambda item: item.content)[:noise_images]
+        count = NOISE_IMAGES if noise_images is None else noise_images
+        sample = sorted(originals.values(), key=lambda item: item.content)[:count]
         noise = [replace(item, stage=NOISE + probe, probe=probe) for item in sample for probe in PROBES]
         rows: list[ScoreRow] = []
         specs: dict[str, MetricSpec] = {name: spec for name, (spec, _) in fidelity.FIDELITY.items()}

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
-from grefine.errors import ConfigError, nearest
 from grefine.io.atomic import write_text
 from grefine.io.prompt_table import safe_cell
 from grefine.types import Direction
@@ -95,8 +94,6 @@ def wide_table(
     n: int | None = None,
 ) -> WideTable:
     """Build a table from method → metric → mean; best, second and worse than the original are marked."""
-    if baseline not in means:
-        raise ConfigError(f"There is no row of the method '{baseline}'{nearest(baseline, means)}")
     metrics = list(dict.fromkeys(metric for row in means.values() for metric in row))
     known: dict[str, Direction] = {metric: directions.get(metric, "higher") for metric in metrics}
     ranks: dict[str, tuple[float, float]] = {}
@@ -172,9 +169,5 @@ def write_table(table: WideTable, out: Path, further: Sequence[str] = ()) -> Non
     """Write table.md (with `further` lines below), table.tex and table.csv into `out`."""
     write_text(out / "table.md", "\n".join([to_markdown(table), *further]) + "\n" * bool(further))
     write_text(out / "table.tex", to_latex(table))
-    write_csv(out / "table.csv", *to_rows(table))
-
-
-def to_rows(table: WideTable) -> tuple[list[str], list[list[object]]]:
-    """Return the plain table for CSV: header and rows, numbers unrounded, no marks."""
-    return ["method", *table.metrics], [[method, *(c.value for c in cells)] for method, cells in table.rows]
+    rows = ([method, *(cell.value for cell in cells)] for method, cells in table.rows)
+    write_csv(out / "table.csv", ["method", *table.metrics], rows)

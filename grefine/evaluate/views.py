@@ -2,21 +2,20 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from grefine.evaluate.pairs import some_names
 from grefine.evaluate.report import VERDICT_WORDS, write_joint_page, write_method_page
 from grefine.evaluate.results import ORIGINAL, TONES, Comparison, Evaluation, Verdict, headline, sentences
 from grefine.evaluate.scoring import change_means
-from grefine.evaluate.tables import AFTER, BEFORE, number, write_csv, write_table
+from grefine.evaluate.tables import AFTER, BEFORE, write_csv, write_table
 from grefine.io.atomic import write_text
 from grefine.io.picture import printable
 from grefine.report.entry import ReportText
 from grefine.types import AXES
-
-_SHOWN = 20
 
 
 def write_evaluation(result: Evaluation, out: Path, *, report: bool = True) -> None:
@@ -38,21 +37,8 @@ def write_evaluation(result: Evaluation, out: Path, *, report: bool = True) -> N
     write_text(out / "summary.json", json.dumps(summary(result), indent=1, allow_nan=False) + "\n")
     if not report:
         return
-
-    def unpaired(names: Sequence[str], where: str) -> list[tuple[str, str]]:
-        """Name the first files; summary.json has them all."""
-        more = [(f"{len(names) - _SHOWN} more files", where)] if len(names) > _SHOWN else []
-        return [*((printable(name), where) for name in names[:_SHOWN]), *more]
-
     settings = result.settings
-    facts = {
-        "before": settings["before"],
-        "after": settings["after"],
-        "metrics": ", ".join(settings["metrics"]) or "none",
-        "pipeline": settings["pipeline"] or "none",
-        "device": settings["device"],
-        "scores computed now / known before": f"{result.computed} / {result.reused}",
-    }
+    facts = {**settings, "scores computed now / known before": f"{result.computed} / {result.reused}"}
     text = ReportText(
         title="Before and after",
         subtitle=f"{printable(settings['before'])} → {printable(settings['after'])}",
@@ -60,8 +46,11 @@ def write_evaluation(result: Evaluation, out: Path, *, report: bool = True) -> N
         missing=(
             *result.unavailable.items(),
             *((printable(name), reason) for name, reason in result.failed.items()),
-            *unpaired(result.pairing.only_before, "only in the folder before"),
-            *unpaired(result.pairing.only_after, "only in the folder after"),
+            *(
+                (f"{len(names)} files", f"only in the folder {side}: {some_names(names)}; summary.json names them all")
+                for side, names in ((BEFORE, result.pairing.only_before), (AFTER, result.pairing.only_after))
+                if names
+            ),
         ),
         forced=result.forced,
         notes=result.notes,
@@ -182,39 +171,31 @@ def count_lines(result: Comparison) -> list[str]:
 
 
 def as_data(result: Comparison) -> dict[str, Any]:
-    """Return the comparison as plain data for JSON."""
+    """Return the comparison as plain data for JSON; NaN and infinities become null."""
     table = result.table
-    return {
-        "images": table.n,
-        "means": {
-            method: {m: c.value if math.isfinite(c.value) else None for m, c in zip(table.metrics, cells, strict=True)}
-            for method, cells in table.rows
-        },
-        "directions": dict(table.directions),
-        "used_in_loop": sorted(table.in_loop),
-        "negative_optimisations": result.negative_optimisations,
-        "methods": {
-            method: {
-                "verdict": result.verdicts[method],
-                "sentences": sentences(found),
-                "axes": {
-                    axis.axis: {
-                        "level": axis.level,
-                        "win": axis.gain.win,
-                        "tie": axis.gain.tie,
-                        "loss": axis.gain.loss,
-                        "mean": number(axis.gain.mean),
-                    }
-                    for axis in found.axes
-                },
-            }
-            for method, found in result.analyses.items()
-        },
-        "unavailable": dict(result.unavailable),
-        "failed": dict(result.failed),
-        "notes": list(result.notes),
-        "forced": result.forced,
-    }
+    return _plain(
+        {
+            "images": table.n,
+            "means": {
+                method: {metric: cell.value for metric, cell in zip(table.metrics, cells, strict=True)}
+                for method, cells in table.rows
+            },
+            "used_in_loop": sorted(table.in_loop),
+            "negative_optimisations": result.negative_optimisations,
+            "methods": {
+                method: {
+                    "verdict": result.verdicts[method],
+                    "sentences": sentences(found),
+                    "axes": {a.axis: {"level": a.level, "gain": asdict(a.gain)} for a in found.axes},
+                }
+                for method, found in result.analyses.items()
+            },
+            "unavailable": dict(result.unavailable),
+            "failed": dict(result.failed),
+            "notes": result.notes,
+            "forced": result.forced,
+        }
+    )
 
 
 def headline_of(verdicts: Mapping[str, Verdict]) -> str:
@@ -222,8 +203,4 @@ def headline_of(verdicts: Mapping[str, Verdict]) -> str:
     helped = [method for method, verdict in verdicts.items() if verdict == "better"]
     if not set(verdicts.values()) - {"no evidence"}:
         return "Nothing here may judge"
-    if not helped:
-        return "No method clearly helped" if len(verdicts) > 1 else f"{next(iter(verdicts))} did not clearly help"
-    if len(helped) == 1:
-        return f"Only {helped[0]} clearly helped" if len(verdicts) > 1 else f"{helped[0]} clearly helped"
-    return f"{', '.join(helped[:-1])} and {helped[-1]} clearly helped"
+    return f"{', '.join(helped) or 'No method'} clearly helped"

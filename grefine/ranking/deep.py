@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from grefine.errors import WeightsCorrupt
 from grefine.io.images import read_image
 from grefine.models.dists import DISTS
-from grefine.ranking.features import FeatureDistances, described
-from grefine.ranking.methods import MethodImages
+from grefine.models.reference import load_group
+from grefine.ranking.features import FeatureDistances, MethodImages, described
 from grefine.resources import cache_folder
 from grefine.scorers.convert import read_state
 
@@ -64,13 +63,9 @@ class DeepDistances:
         from torchvision.models import VGG16_BN_Weights, vgg16_bn
 
         network = vgg16_bn(weights=None).features.eval()
-        state = read_state(find_weights("vgg_bn") or "vgg_bn")
-        try:
-            network.load_state_dict(
-                {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
-            )
-        except RuntimeError as error:
-            raise WeightsCorrupt(f"'{find_weights('vgg_bn')}' is not torchvision's VGG16-BN.") from error
+        file = find_weights("vgg_bn") or "vgg_bn"
+        state = {k.removeprefix("features."): v for k, v in read_state(file).items() if k.startswith("features.")}
+        load_group(network, state, f"'{file}'")
         prepare = VGG16_BN_Weights.IMAGENET1K_V1.transforms()
 
         @torch.no_grad()

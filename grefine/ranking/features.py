@@ -1,21 +1,22 @@
-"""What two pictures are compared by (D1, D2): our own descriptors, which need no weights, cached per folder.
+"""The methods under comparison, matched by file name, and what two pictures are compared by (D1, D2) without weights.
 
 Every descriptor is a fixed-length vector, so that a distance is a subtraction: 660,000 of them take seconds.
 """
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
 
-from grefine.errors import ImageError
+from grefine.errors import ConfigError
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import read_image
-from grefine.ranking.methods import MethodImages
+from grefine.io.walk import LOOKED_FOR, pictures_below
 
 SCALES = ((256, 8), (128, 8), (64, 4))
 """Side in pixels and grid of cells per side, fine to coarse."""
@@ -24,11 +25,68 @@ APPEARANCE = "offline-appearance-1"
 LAYOUT = "offline-layout-1"
 
 
+@dataclass(frozen=True, slots=True)
+class MethodImages:
+    """The inputs that every method has an output for."""
+
+    methods: tuple[str, ...]
+    names: tuple[str, ...]
+    """Input names: file names without extension, sorted."""
+    paths: dict[str, tuple[Path, ...]]
+
+
+def images_in(folder: str | Path) -> dict[str, Path]:
+    """Return a folder's images by name without extension."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"'{folder}' is not a folder: give one folder of images per method.")
+    found: dict[str, Path] = {}
+    for path in pictures_below(folder, recursive=False):
+        if path.stem in found:
+            raise ConfigError(f"'{folder}' has two images named '{path.stem}'; keep one of each name.")
+        found[path.stem] = path
+    if not found:
+        raise ConfigError(f"'{folder}' has no images ({LOOKED_FOR}).")
+    return found
+
+
+def match_methods(folders: Sequence[str | Path], common: bool = False) -> MethodImages:
+    names = [Path(f).resolve().name for f in folders]
+    if len(names) < 2:
+        raise ConfigError("A comparison needs the folders of at least two methods.")
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"Two folders are named '{name}'; the folder's name is the method's, so rename one.")
+    each = {name: images_in(folder) for name, folder in zip(names, folders, strict=True)}
+    everything = sorted(set().union(*each.values()))
+    shared = [image for image in everything if all(image in images for images in each.values())]
+    if not shared:
+        raise ConfigError("No image name occurs in all folders: outputs for one input must have the same file name.")
+    if not common:
+        for name, images in each.items():
+            missing = [image for image in everything if image not in images]
+            if missing:
+                raise ConfigError(
+                    f"Method '{name}' lacks {len(missing)} of {len(everything)} images, first '{missing[0]}'; "
+                    f"complete it, or pass --common to use the {len(shared)} that every method has."
+                )
+    return MethodImages(
+        tuple(names), tuple(shared), {name: tuple(images[s] for s in shared) for name, images in each.items()}
+    )
+
+
+def inputs_for(folder: str | Path, names: Sequence[str]) -> list[Path]:
+    found = images_in(folder)
+    missing = [n for n in names if n not in found]
+    if missing:
+        raise ConfigError(f"The inputs in '{folder}' lack {len(missing)} images, first '{missing[0]}'.")
+    return [found[n] for n in names]
+
+
 def appearance(image: Image.Image) -> np.ndarray:
     """Describe how the image looks: brightness, contrast and oriented edge energy per cell at three scales, colour.
 
-    The image is resized to a square first: it is made to compare outputs of one input, which share their shape.
-    The mean absolute difference of two descriptors is about 0 for equal images and 0.5 for unrelated ones.
+    Outputs of one input share their shape, so a square does; equal images are 0 apart, unrelated ones about 0.5.
     """
     parts = []
     for side, grid in SCALES:
@@ -43,10 +101,7 @@ def appearance(image: Image.Image) -> np.ndarray:
 
 
 def layout(image: Image.Image) -> np.ndarray:
-    """Describe what kind of scene it is, without weights: colours and edge energies on a 4 x 4 grid, colour histogram.
-
-    It stands in for semantics: two portraits on different backgrounds count as different.
-    """
+    """Describe what kind of scene it is, without weights: colours and edges on a 4 x 4 grid, colour histogram."""
     pixels = np.asarray(image.resize((128, 128), Image.Resampling.BOX), dtype=np.float32) / 255
     luma = pixels.mean(-1)
     parts = [_cells(pixels[..., c], 4) for c in range(3)] + [8 * e for e in _edges(luma, 4)]
@@ -74,16 +129,10 @@ def appearance_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def described(
     paths: Sequence[Path], describe: Callable[[Image.Image], np.ndarray], name: str, cache: Path | None
 ) -> np.ndarray:
-    """Return `(n, width)` float16 descriptors; those in `cache` are read, new ones are added to it.
-
-    A cached row belongs to a path, its size and its modification time; a changed file is described again.
-    """
+    """Return `(n, width)` float16 descriptors; those in `cache` of the same path, size and time of change are read."""
     stamps, known = [], {}
     for path in paths:
-        try:
-            state = path.stat()
-        except OSError as error:
-            raise ImageError(f"Cannot read the image '{path}': {error.strerror or error}.") from error
+        state = path.stat()
         stamps.append(content_hash(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}")[:24])
     if cache is not None:
         try:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from PIL import Image
@@ -40,16 +40,6 @@ class JudgeSource:
     allow_noncommercial: bool = False
 
 
-class FrozenJudge(Protocol):
-    """Rates pictures and shows what it saw."""
-
-    width: int
-
-    def read(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
-        """Return scores `(B,)`, high = good, and features `(B, tokens, width)`."""
-        ...
-
-
 class FiveLevelJudge:
     """The five-level CLIP judge, frozen."""
 
@@ -61,6 +51,7 @@ class FiveLevelJudge:
         self.width = model.config["vision_width" if features == "patches" else "embed_dim"]
 
     def read(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        """Return scores `(B,)`, high = good, and features `(B, tokens, width)`."""
         out: Any = self.model.judge(images, self.features)
         return out.quality, out.features
 
@@ -110,6 +101,10 @@ def _tokens(out: Any) -> Tensor:
         return out[:, None] if out.ndim == 2 else out
     # A fixed grid of cells, so that pictures of any size have the same number of tokens.
     return torch.nn.functional.adaptive_avg_pool2d(out, 7).flatten(2).transpose(1, 2)
+
+
+FrozenJudge = FiveLevelJudge | ScorerJudge
+"""Rates pictures and shows what it saw."""
 
 
 def load_judge(source: JudgeSource, device: str = "cpu") -> FrozenJudge:

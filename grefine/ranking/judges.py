@@ -1,26 +1,83 @@
-"""Judges against voters: a metric's value for every voted image, and the table of 2AFC scores."""
+"""Judges against voters: their values for every voted image, and how often they side with the people (2AFC)."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from grefine.errors import ConfigError, GRefineError
 from grefine.io.images import read_image
-from grefine.ranking.afc import AfcResult, baselines, judge_choices, merged, two_afc
-from grefine.ranking.methods import images_in
+from grefine.ranking.features import images_in
 from grefine.ranking.thurstone import fit_scores
-from grefine.ranking.votes import VoteTable, read_csv
+from grefine.ranking.votes import VoteTable
 from grefine.scorers.files import Task, judge_pictures
 from grefine.scorers.registry import split_value
 from grefine.scorers.resolve import Judge, Weights, resolve
-from grefine.types import MetricSpec
 
 ImageKey = tuple[str, str]
 """Method and image name."""
 JudgeValues = dict[ImageKey, float]
 """What one judge gives every image, turned so that more is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class AfcResult:
+    score: float
+    """Mean credit over pairs, 0..1."""
+    interval: tuple[float, float]
+    """95 % of the resamples of images."""
+    credits: np.ndarray
+    """`(pairs,)`, one per row of the table."""
+    ties: int = 0
+
+
+def preference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return 1 where the first value is larger, 0 where the second is, 0.5 for a tie."""
+    return 0.5 + 0.5 * np.sign(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64))
+
+
+def two_afc(table: VoteTable, q: np.ndarray, resamples: int = 1000, seed: int = 0) -> AfcResult:
+    """Score the choices q (1 first, 0 second, 0.5 tie), one per row of the table, by the people that each follows."""
+    q = np.asarray(q, dtype=np.float64)
+    p = table.shares()
+    credits = p * q + (1 - p) * (1 - q)
+    interval = clustered_interval(credits, table.images(), resamples, seed)
+    return AfcResult(float(credits.mean()), interval, credits, int((q == 0.5).sum()))
+
+
+def judge_choices(table: VoteTable, values: Mapping[tuple[str, str], float]) -> np.ndarray:
+    """Return the choices of a judge that gives every (method, image) a value, more for better."""
+    missing = [k for v in table.votes for k in ((v.method_a, v.image), (v.method_b, v.image)) if k not in values]
+    if missing:
+        method, image = missing[0]
+        raise ConfigError(f"{len(missing)} voted images have no value, first '{image}' of '{method}'.")
+    first = np.array([values[v.method_a, v.image] for v in table.votes])
+    second = np.array([values[v.method_b, v.image] for v in table.votes])
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ConfigError("The judge's values contain NaN or infinity; every image needs a finite value.")
+    return preference(first, second)
+
+
+def baselines(table: VoteTable, mu: Mapping[str, float], resamples: int = 1000, seed: int = 0) -> dict[str, AfcResult]:
+    """Return what needs no look at the images: the human oracle and the global ranking."""
+    p = table.shares()
+    choices = {
+        "human oracle": preference(p, 1 - p),
+        "global ranking": preference(*np.array([(mu[v.method_a], mu[v.method_b]) for v in table.votes]).T),
+    }
+    return {name: two_afc(table, q, resamples, seed) for name, q in choices.items()}
+
+
+def clustered_interval(values: np.ndarray, images: Sequence[str], resamples: int, seed: int) -> tuple[float, float]:
+    """Return 95 % of the means over resampled images, because values of one image share its difficulty."""
+    _, where = np.unique(np.array(images), return_inverse=True)
+    n = int(where.max()) + 1
+    total, size = np.bincount(where, values, n), np.bincount(where, minlength=n)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    low, high = np.percentile(weights @ total / (weights @ size), (2.5, 97.5))
+    return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +87,6 @@ class AfcRow:
     name: str
     baseline: bool
     result: AfcResult
-    groups: Mapping[str, float]
-    """Score within each group of pairs."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -41,33 +96,23 @@ class AfcRow:
             "interval": list(self.result.interval),
             "ties": self.result.ties,
             "pairs": len(self.result.credits),
-            "groups": dict(self.groups),
         }
 
     def line(self) -> str:
         low, high = self.result.interval
-        groups = "".join(f"  {name} {value:.4f}" for name, value in self.groups.items())
         ties = f"  {self.result.ties} ties" if self.result.ties and not self.baseline else ""
         mark = " (baseline)" if self.baseline else ""
-        return f"{self.name + mark:<28} {self.result.score:.4f}  [{low:.4f}, {high:.4f}]{groups}{ties}"
+        return f"{self.name + mark:<28} {self.result.score:.4f}  [{low:.4f}, {high:.4f}]{ties}"
 
 
 def afc_table(table: VoteTable, judges: Mapping[str, JudgeValues], seed: int = 0) -> list[AfcRow]:
     """Return one row per judge, best first, after the baselines."""
-    pairs = merged(table)
+    pairs = table.merged()
     mu = dict(zip(table.methods, fit_scores(table.counts(), table.methods).mu.tolist(), strict=True))
-    rows: dict[str, list[int]] = {}
-    for i, vote in enumerate(pairs.votes):
-        rows.setdefault(vote.group, []).append(i)
-    parts = sorted(rows.items()) if len(rows) > 1 else []
-
-    def row(name: str, baseline: bool, result: AfcResult) -> AfcRow:
-        return AfcRow(name, baseline, result, {group: float(result.credits[own].mean()) for group, own in parts})
-
     found = [
-        row(name, False, two_afc(pairs, judge_choices(pairs, values), seed=seed)) for name, values in judges.items()
+        AfcRow(name, False, two_afc(pairs, judge_choices(pairs, values), seed=seed)) for name, values in judges.items()
     ]
-    fixed = [row(name, True, result) for name, result in baselines(pairs, mu, seed=seed).items()]
+    fixed = [AfcRow(name, True, result) for name, result in baselines(pairs, mu, seed=seed).items()]
     return fixed + sorted(found, key=lambda row: -row.result.score)
 
 
@@ -112,8 +157,13 @@ def metric_values(
         if spec.needs_reference:
             raise ConfigError(f"'{asked}' compares with a reference picture; judges of votes look at one picture.")
         progress(f"{asked}: {len(paths)} images")
+        if spec.needs_prompt and (missing := [image for _, image in paths if image not in (prompts or {})]):
+            raise ConfigError(
+                f"'{spec.name}' needs a prompt for every voted image, and there is none for '{missing[0]}': pass "
+                "--prompts with a table of prompts by file name."
+            )
         tasks = [
-            Task(lambda path=path: read_image(path).rgb, _prompt(spec, prompts, image))
+            Task(lambda path=path: read_image(path).rgb, (prompts or {}).get(image, ""))
             for (_, image), path in paths.items()
         ]
         _see_world(judge, paths, force, progress)
@@ -137,10 +187,7 @@ def calibrated_values(
     progress: Callable[[str], None] = lambda _: None,
     force: bool = False,
 ) -> dict[str, JudgeValues]:
-    """Run calibrated judges, each under its folder's name, and beside each the frozen judge that it corrects.
-
-    A folder of `grefine train five-level` is a judge by itself.
-    """
+    """Run calibrated judges beside the frozen ones that they correct; one of `train five-level` stands alone."""
     found: dict[str, JudgeValues] = {}
     if not folders:
         return found
@@ -175,38 +222,3 @@ def _see_world(judge: Judge, paths: Mapping[ImageKey, Path], force: bool, progre
         return
     foreign = sum(map(judge.domain.is_foreign, pictures))
     progress(judge.domain.told(foreign, len(paths), force) or "All are of its world.")
-
-
-def read_values(path: str | Path) -> dict[str, JudgeValues]:
-    """Read ready values: columns method, image and one per judge; a column named "-NAME" is better when lower."""
-    path = Path(path)
-    columns, rows = read_csv(path, "values")
-    judges = [c for c in columns if c not in ("method", "image")]
-    if "method" not in columns or "image" not in columns or not judges:
-        raise ConfigError(f"'{path}' needs the columns method, image and at least one judge.")
-    found: dict[str, JudgeValues] = {judge: {} for judge in judges}
-    for number, row in rows:
-        key = (row["method"] or "", row["image"] or "")
-        for judge in judges:
-            if key in found[judge]:
-                raise ConfigError(f"'{path}' line {number} repeats '{key[1]}' of '{key[0]}'.")
-            try:
-                value = float(row[judge] or "")
-            except ValueError:
-                raise ConfigError(f"'{path}' line {number}: {judge} is {row[judge]!r}, not a number.") from None
-            if not math.isfinite(value):
-                raise ConfigError(
-                    f"'{path}' line {number}: {judge} is {row[judge]}; every image needs a finite value."
-                )
-            found[judge][key] = -value if judge.startswith("-") else value
-    return {judge.removeprefix("-"): values for judge, values in found.items()}
-
-
-def _prompt(spec: MetricSpec, prompts: Mapping[str, str] | None, image: str) -> str:
-    if not spec.needs_prompt:
-        return ""
-    if prompts is None:
-        raise ConfigError(f"'{spec.name}' needs prompts: pass --prompts with a table of prompts by file name.")
-    if image not in prompts:
-        raise ConfigError(f"There is no prompt for the image '{image}'; give one for every voted image.")
-    return prompts[image]

@@ -1,7 +1,7 @@
 """A ranking with everything a reader needs to believe it, as one record and as a picture."""
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,18 @@ import numpy as np
 
 from grefine.errors import ConfigError
 from grefine.io.atomic import write_atomic
-from grefine.ranking.afc import Agreement, agreement
-from grefine.ranking.intervals import (
+from grefine.ranking.thurstone import (
     Cluster,
+    Fit,
     Intervals,
     StabilityPoint,
+    agreement,
+    fit_scores,
     group_correlations,
     resampled_intervals,
     stability,
     stability_in_order,
 )
-from grefine.ranking.thurstone import Fit, fit_scores
 from grefine.ranking.votes import VoteTable
 
 
@@ -31,11 +32,13 @@ class Ranking:
     bradley_terry: Fit
     intervals: Intervals | None
     """None where a single subject or image leaves nothing to resample."""
-    agreement: Agreement
+    two_subjects: float | None
+    """How likely two subjects prefer the same image of a pair; None where no pair has two votes."""
+    human_oracle: float
+    """2AFC score of always siding with the majority."""
     stability: list[StabilityPoint]
     in_order: list[tuple[int, float]]
     groups: dict[str, float]
-    level: float
 
     @property
     def order(self) -> list[int]:
@@ -55,8 +58,6 @@ class Ranking:
             "counts": {names[i]: {names[j]: int(self.counts[i, j]) for j in self.order if j != i} for i in self.order},
             "log_likelihood": self.thurstone.log_likelihood,
             "standard_errors": each(found.standard_errors) if found else {},
-            "first": each(found.first) if found else {},
-            "level": self.level,
             "resampled": found.by if found else None,
             "clusters": found.clusters if found else 0,
             "pseudo_count": self.thurstone.pseudo_count,
@@ -65,8 +66,8 @@ class Ranking:
                 "scores": each(self.bradley_terry.mu),
                 "log_likelihood": self.bradley_terry.log_likelihood,
             },
-            "agreement": asdict(self.agreement),
-            "stability": [{"K": p.K, "srcc": p.mean, "low": p.low, "draws": p.draws} for p in self.stability],
+            "agreement": {"two_subjects": self.two_subjects, "human_oracle": self.human_oracle},
+            "stability": [{"K": p.K, "srcc": p.mean, "low": p.low} for p in self.stability],
             "stability_in_order": [{"K": K, "srcc": value} for K, value in self.in_order],
             "groups": self.groups,
         }
@@ -74,11 +75,10 @@ class Ranking:
     def lines(self) -> list[str]:
         names, found, fit = self.table.methods, self.intervals, self.thurstone
         wide = max(len(n) for n in names)
-        lines = [f"{'':>4} {'method':<{wide}} {'score':>8}  {f'{self.level:.0%} interval':^18} {'first':>6}"]
+        lines = [f"{'':>4} {'method':<{wide}} {'score':>8}  {'95% interval':^18}"]
         for rank, i in enumerate(self.order, 1):
             interval = f"[{found.low[i]:+.3f}, {found.high[i]:+.3f}]" if found else ""
-            first = f"{found.first[i]:.0%}" if found else ""
-            lines.append(f"{rank:>4} {names[i]:<{wide}} {fit.mu[i]:+8.4f}  {interval:^18} {first:>6}")
+            lines.append(f"{rank:>4} {names[i]:<{wide}} {fit.mu[i]:+8.4f}  {interval:^18}")
         lines.append(f"{self.table.total} votes, log-likelihood {fit.log_likelihood:.4f}")
         if found:
             lines.append(
@@ -91,47 +91,33 @@ class Ranking:
                 f"Some method won or lost everything, so {fit.pseudo_count:g} vote was added to both directions of "
                 "every compared pair; without that its score would be infinite."
             )
-        if self.agreement.two_subjects is not None:
-            lines.append(f"Two subjects agree on a pair with probability {self.agreement.two_subjects:.4f}.")
-        lines.append(f"Human oracle (always the majority): 2AFC {self.agreement.human_oracle:.4f}.")
-        lines += [f"Against the ranking: {a} beats {b}, {m} to {n}." for a, b, m, n in self.agreement.against_ranking]
-        return lines
+        if self.two_subjects is not None:
+            lines.append(f"Two subjects agree on a pair with probability {self.two_subjects:.4f}.")
+        return [*lines, f"Human oracle (always the majority): 2AFC {self.human_oracle:.4f}."]
 
 
 def rank_methods(
-    table: VoteTable,
-    by: Cluster = "auto",
-    pseudo_count: float | None = None,
-    resamples: int = 500,
-    draws: int = 100,
-    level: float = 0.95,
-    seed: int = 0,
+    table: VoteTable, by: Cluster = "auto", resamples: int = 500, draws: int = 100, seed: int = 0
 ) -> Ranking:
     """Fit the scores (Eq. 2) and everything that says how far to trust them."""
-    if not 0 < level < 1:
-        raise ConfigError(f"The level of the intervals is {level}: it must lie between 0 and 1.")
-    if resamples < 0 or draws < 0:
-        raise ConfigError("The numbers of resamples and draws cannot be negative.")
     C = table.counts()
-    fit = fit_scores(C, table.methods, "thurstone", pseudo_count)
     intervals = None
     if resamples:
         try:
-            intervals = resampled_intervals(table, by, resamples, level, seed)
+            intervals = resampled_intervals(table, by, resamples, seed=seed)
         except ConfigError:
             if by != "auto":
                 raise
     return Ranking(
         table,
         C,
-        fit,
-        fit_scores(C, table.methods, "bradley-terry", pseudo_count),
+        fit_scores(C, table.methods),
+        fit_scores(C, table.methods, "bradley-terry"),
         intervals,
-        agreement(table, fit.mu),
-        stability(table, draws, seed) if draws else [],
+        *agreement(table),
+        stability(table, draws, seed),
         stability_in_order(table),
         group_correlations(table),
-        level,
     )
 
 
@@ -153,7 +139,7 @@ def plot_ranking(ranking: Ranking, path: str | Path) -> None:
     left.plot(mu, rows, "o", color="#1f5fa8")
     left.axvline(0, color="0.8", linewidth=1, zorder=0)
     left.set_yticks(rows, [names[i] for i in ranking.order])
-    label = f"{ranking.level:.0%} by {found.by}" if found else "no intervals"
+    label = f"95% by {found.by}" if found else "no intervals"
     left.set_xlabel(f"Thurstone score ({label})")
     K = [p.K for p in ranking.stability]
     right.plot(K, [p.mean for p in ranking.stability], "o-", color="#1f5fa8", markersize=3, label="K at random, mean")

@@ -15,8 +15,7 @@ from grefine.indicators.draw import png
 from grefine.io.atomic import write_atomic
 from grefine.io.content import content_hash
 from grefine.io.images import decode_image, read_bytes
-from grefine.ranking.features import OfflineDistances
-from grefine.ranking.methods import inputs_for, match_methods
+from grefine.ranking.features import OfflineDistances, inputs_for, match_methods
 from grefine.ranking.study import IMAGES, STUDY_FILE, VERSION, CheckPair, Study, StudyPair, save_study
 
 if TYPE_CHECKING:
@@ -117,14 +116,11 @@ def build_study(
 ) -> Study:
     """Choose the pairs that tell most (Eq. 1), copy their images into `out` and write its study file."""
     out = Path(out)
-    if config.k < 0 or config.random < 0 or config.k + config.random < 1:
-        raise ConfigError(
-            f"k = {config.k} and random = {config.random}: choose at least one image per pair of methods."
-        )
-    if config.lambda_ < 0:
-        raise ConfigError(f"lambda is {config.lambda_}: it must be 0 or more.")
-    if config.training < 0 or (config.attention or 0) < 0:
-        raise ConfigError("The numbers of training and attention pairs cannot be negative.")
+    for name in ("k", "random", "lambda_", "training", "attention"):
+        if (getattr(config, name) or 0) < 0:
+            raise ConfigError(f"{name.rstrip('_')} is {getattr(config, name)}: it must be 0 or more.")
+    if config.k + config.random < 1:
+        raise ConfigError("k and random are both 0: choose at least one image per pair of methods.")
     if (out / STUDY_FILE).exists():
         raise ConfigError(f"'{out}' already holds a study, perhaps with votes; choose another folder.")
     found = match_methods(folders, common)

@@ -1,19 +1,10 @@
-"""The study page's server: standard library only, one secret per study, serves nothing but the study.
-
-What a request may do, and what it is told otherwise:
-
-    any, with a Host that is not ours                      421
-    GET  /s/SECRET/                 the page               404 for everything that is not listed here
-    GET  /s/SECRET/study.js, .css
-    GET  /s/SECRET/images/NAME      NAME from the study file
-    GET  /s/SECRET/api/trial        next trial of a subject
-    POST /s/SECRET/api/vote         from our own page only: 403 otherwise; JSON (415) of at most 4 KiB (413)
-"""
+"""The study page's server: standard library only, one secret per study, serves nothing but the study."""
 
 import datetime
 import hmac
 import json
 import os
+import re
 import secrets
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,8 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from grefine.errors import ConfigError
-from grefine.ranking.journal import Ballot, VoteJournal
-from grefine.ranking.study import IMAGES, load_study, subject_name, trials_of
+from grefine.ranking.study import IMAGES, Ballot, VoteJournal, load_study, subject_name, trials_of
 
 PAGE = Path(__file__).resolve().parent / "page"
 PAGE_FILES = {"": "study.html", "study.js": "study.js", "study.css": "study.css"}
@@ -74,8 +64,6 @@ class StudyServer(ThreadingHTTPServer):
             raise ConfigError(
                 f"Binding to '{host}' opens every interface: also say by which name with --allow-host NAME."
             )
-        if host not in ("127.0.0.1", "localhost") and ":" in host:
-            raise ConfigError(f"Cannot bind to '{host}': give an IPv4 address or a host name.")
         self.folder, self.study = Path(folder), load_study(folder)
         self.journal, self.secret = VoteJournal(folder, self.study), _secret(self.folder)
         try:
@@ -83,7 +71,7 @@ class StudyServer(ThreadingHTTPServer):
         except OSError as error:
             self.journal.close()
             raise ConfigError(
-                f"Cannot serve on {host}:{port}: {error.strerror or error}; pass another --port."
+                f"Cannot serve on {host}:{port}: {error.strerror or error}; pass another --port or --host."
             ) from error
         hosts = {host or "127.0.0.1", "127.0.0.1", "localhost", "[::1]", *names}
         self.accepted = {name.lower() for h in hosts for name in (h, f"{h}:{self.port}")}
@@ -135,16 +123,11 @@ class StudyServer(ThreadingHTTPServer):
 def _secret(folder: Path) -> str:
     """Return the study's secret, which is made at the first time and stays the same over restarts."""
     path = folder / SECRET_FILE
-    try:
-        found = path.read_text(encoding="ascii").strip()
-    except OSError:
-        found = secrets.token_urlsafe(24)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(found + "\n")
-    except UnicodeDecodeError:
-        found = ""
-    if len(found) < 16 or not all(c.isalnum() or c in "-_" for c in found):
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(24) + "\n")
+    found = path.read_text(encoding="ascii", errors="replace").strip()
+    if not re.fullmatch(r"[\w-]{16,}", found, re.ASCII):
         raise ConfigError(f"'{path}' does not hold a secret of at least 16 characters; delete it to get a new link.")
     return found
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine.errors import ConfigError, nearest
+from grefine.errors import ConfigError
 
 REQUIRED = ("method_a", "method_b", "votes_a", "votes_b")
 MOST_SUBJECTS = 1000
@@ -35,10 +36,6 @@ class Vote:
     @property
     def total(self) -> int:
         return self.votes_a + self.votes_b
-
-    @property
-    def share_a(self) -> float:
-        return self.votes_a / self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +74,21 @@ class VoteTable:
         np.add.at(C, (b, a), [v.votes_b for v in self.votes])
         return C
 
+    def shares(self) -> np.ndarray:
+        """Return the share of votes for the first method, one per row."""
+        return np.array([v.votes_a / v.total for v in self.votes])
+
     def subset(self, rows: Iterable[int]) -> "VoteTable":
         return VoteTable(self.methods, tuple(self.votes[i] for i in rows))
+
+    def merged(self) -> "VoteTable":
+        """Return one row per pair of images, the votes of all its rows added up, methods in order of name."""
+        sums: dict[tuple[str, str, str, str], Counter[str]] = {}
+        for v in self.votes:
+            a, b = sorted((v.method_a, v.method_b))
+            sums.setdefault((a, b, v.group, v.image), Counter()).update({v.method_a: v.votes_a, v.method_b: v.votes_b})
+        rows = (Vote(a, b, image, n[a], n[b], group=group) for (a, b, group, image), n in sorted(sums.items()))
+        return VoteTable(self.methods, tuple(rows))
 
 
 def table_from_votes(votes: Iterable[Vote], methods: Sequence[str] | None = None) -> VoteTable:
@@ -97,45 +107,28 @@ def table_from_votes(votes: Iterable[Vote], methods: Sequence[str] | None = None
 
 
 def read_votes(path: str | Path, methods: Sequence[str] | None = None) -> VoteTable:
-    """Read a vote table from CSV.
-
-    Columns method_a, method_b, votes_a, votes_b are needed; image (or lr_image), subject, group and order are used
-    where present, all others ignored. Tables that store shares of an unstated number of subjects per pair
-    (sr_pair_names, name1_column, score1_column, ...) are read as well.
-    """
+    """Read votes from CSV, or a table of shares of an unstated number of subjects (sr_pair_names, ...)."""
     path = Path(path)
-    columns, rows = read_csv(path, "votes")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns, rows = list(reader.fieldnames or []), [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise ConfigError(f"Cannot read the votes '{path}': {error.strerror or error}.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"'{path}' is not a CSV table in UTF-8: {error}.") from error
     if {"sr_pair_names", "name1_column", "name2_column", "score1_column", "score2_column"} <= set(columns):
         votes = _votes_from_shares(rows, path)
     else:
         for name in REQUIRED:
             if name not in columns:
-                raise ConfigError(
-                    f"'{path}' has no column '{name}': a vote table needs {', '.join(REQUIRED)}"
-                    f"{nearest(name, columns)}"
-                )
+                raise ConfigError(f"'{path}' has no column '{name}': a vote table needs {', '.join(REQUIRED)}.")
         votes = [_vote(row, f"'{path}' line {line}") for line, row in rows]
-    seen = set()
-    for v in votes:
-        key = (v.subject, v.image, v.group, *sorted((v.method_a, v.method_b)))
-        if v.subject and key in seen:
-            raise ConfigError(
-                f"'{path}': subject '{v.subject}' votes twice on image '{v.image}' "
-                f"for {v.method_a} against {v.method_b}."
-            )
-        seen.add(key)
+    keys = Counter((v.subject, v.image, v.group, *sorted((v.method_a, v.method_b))) for v in votes if v.subject)
+    for (subject, image, _, a, b), count in keys.items():
+        if count > 1:
+            raise ConfigError(f"'{path}': subject '{subject}' votes twice on image '{image}' for {a} against {b}.")
     return table_from_votes(votes, methods)
-
-
-def read_csv(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            return list(reader.fieldnames or []), [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise ConfigError(f"Cannot read the {what} '{path}': {error.strerror or error}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"'{path}' is not a CSV table in UTF-8: {error}.") from error
 
 
 def in_group(table: VoteTable, group: str | None) -> VoteTable:
@@ -161,10 +154,8 @@ def votes_csv(votes: Iterable[Vote]) -> bytes:
 
 def _vote(row: dict[str, str | None], where: str) -> Vote:
     a, b = (row["method_a"] or "").strip(), (row["method_b"] or "").strip()
-    if not a or not b:
-        raise ConfigError(f"{where}: a method has no name.")
-    if a == b:
-        raise ConfigError(f"{where}: '{a}' is compared with itself.")
+    if not a or not b or a == b:
+        raise ConfigError(f"{where}: two methods are compared, but it names '{a}' and '{b}'.")
     image = row["image"] if row.get("image") else row.get("lr_image")
     order = (row.get("order") or "").strip()
     return Vote(
@@ -183,11 +174,9 @@ def _whole(text: str | None, where: str) -> int:
     try:
         number = float(text or "")
     except ValueError:
-        raise ConfigError(f"{where} is {text!r}, not a whole number.") from None
-    if number < 0:
-        raise ConfigError(f"{where} is {text}: votes cannot be negative.")
-    if not number.is_integer():
-        raise ConfigError(f"{where} is {text}: votes are whole numbers, not shares.")
+        number = -1.0
+    if number < 0 or not number.is_integer():
+        raise ConfigError(f"{where} is '{text or ''}': votes are whole numbers from 0.")
     return int(number)
 
 
@@ -202,9 +191,9 @@ def _votes_from_shares(rows: Sequence[tuple[int, dict[str, str | None]]], path: 
         try:
             shares = float(row["score1_column"] or ""), float(row["score2_column"] or "")
         except ValueError:
-            raise ConfigError(f"{where}: the scores must be shares between 0 and 1.") from None
-        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-            raise ConfigError(f"{where}: the two shares are {shares[0]} and {shares[1]}; they must add up to 1.")
+            shares = -1.0, -1.0
+        if min(shares) < 0 or not abs(sum(shares) - 1) <= 1e-6:
+            raise ConfigError(f"{where}: score1_column and score2_column must be shares that add up to 1.")
         names = []
         for column in ("name1_column", "name2_column"):
             stem = (row[column] or "").strip().rsplit(".", 1)[0]
@@ -213,7 +202,7 @@ def _votes_from_shares(rows: Sequence[tuple[int, dict[str, str | None]]], path: 
                 raise ConfigError(f"{where}: {column} must read IMAGE_METHOD.png, not {row[column]!r}.")
             names.append((image, method))
         if names[0][1] == names[1][1]:
-            raise ConfigError(f"{where}: '{names[0][1]}' is compared with itself.")
+            raise ConfigError(f"{where}: two methods are compared, but it names '{names[0][1]}' twice.")
         parsed.append((names, shares, (row.get("group") or "").strip()))
     every = {s for _, shares, _ in parsed for s in shares}
     subjects = math.lcm(*(Fraction(s).limit_denominator(MOST_SUBJECTS).denominator for s in every), 1)

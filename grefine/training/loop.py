@@ -23,10 +23,8 @@ class Budget:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.minutes is None) == (self.steps is None):
-            raise ConfigError("Give a training budget either in minutes or in steps.")
-        if (self.minutes or self.steps or 0) <= 0:
-            raise ConfigError("A training budget must be above zero.")
+        if (self.minutes is None) == (self.steps is None) or (self.minutes or self.steps or 0) <= 0:
+            raise ConfigError("Give a training budget above zero, either in minutes or in steps.")
 
     @classmethod
     def rest(cls, minutes: float | None, steps: int | None, whole: int, done: int) -> "Budget":

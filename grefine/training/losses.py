@@ -10,10 +10,7 @@ from grefine.errors import ConfigError
 
 
 def norm_in_norm(predicted: Tensor, label: Tensor) -> Tensor:
-    """Compare centred, unit-length predictions and labels (Li et al. 2020); a batch of one is compared by L1.
-
-    The divisor makes the largest possible value one.
-    """
+    """Compare centred, unit-length predictions and labels (Li et al. 2020), at most 1; a batch of one by L1."""
     if len(predicted) < 2:
         return (predicted - label).abs().mean()
     a, b = (x - x.mean() for x in (predicted, label))
@@ -51,8 +48,6 @@ def order_labels(values: Tensor) -> Tensor:
 
 def group_fidelity(Q: Tensor, mu: Tensor, phi: Phi = "paper") -> Tensor:
     """Return the loss of method means against a ranking, averaged over pairs of methods (Eq. 4, 5)."""
-    if Q.ndim != 2 or mu.shape != Q.shape[:1]:
-        raise ConfigError(f"Scores (methods, B) and a ranking (methods,) are needed, not {Q.shape} and {mu.shape}.")
     means = Q.mean(1)
     i, j = _pairs(means)
     return fidelity(order_labels(mu), preference_probability(means[i] - means[j], phi)).mean()

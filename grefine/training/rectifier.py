@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -17,9 +16,9 @@ from grefine.evaluate.correlation import srcc
 from grefine.io.atomic import write_atomic
 from grefine.io.images import read_image
 from grefine.models.rectifier import Rectifier
+from grefine.ranking.features import match_methods
 from grefine.ranking.frozen import FIVE_LEVEL, CalibratedJudge, FrozenJudge, JudgeSource, load_judge, seen_score
-from grefine.ranking.methods import match_methods
-from grefine.training.datasets.published import read_data
+from grefine.training.datasets.published import read_data, read_ranking
 from grefine.training.datasets.rated import MOS
 from grefine.training.loop import Budget, Record, train
 from grefine.training.losses import Phi, group_fidelity, order_labels, rated_fidelity
@@ -59,47 +58,28 @@ class RatedSeen:
     seen: Seen
 
 
-def read_ranking(path: str | Path) -> dict[str, float]:
-    """Read a ranking: the JSON of `grefine rank fit --json`, or one object of scores by method."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"Cannot read the ranking '{path}': {error}.") from error
-    scores = found.get("scores", found) if isinstance(found, dict) else None
-    if not isinstance(scores, dict) or len(scores) < 2:
-        raise ConfigError(f"'{path}' must hold scores by method, as `grefine rank fit --json` writes them.")
-    for method, mu in scores.items():
-        if isinstance(mu, bool) or not isinstance(mu, (int, float)) or not math.isfinite(mu):
-            raise ConfigError(f"'{path}': the score of '{method}' is {mu!r}, not a number.")
-    return {method: float(mu) for method, mu in scores.items()}
-
-
-def look(judge: FrozenJudge, paths: Sequence[Path], cache: Path | None, progress: Progress) -> Seen:
-    """Let the judge see every picture once; with the file `cache` the features stay on disk instead of in memory."""
-    q, features = np.empty(len(paths), np.float32), None
+def look(judge: FrozenJudge, paths: Sequence[Path], progress: Progress) -> Seen:
+    """Let the judge see every picture once."""
+    q, features = torch.empty(len(paths)), None
     for i, path in enumerate(paths):
         score, tokens = judge.read([read_image(path).rgb])
         if features is None:
-            shape = (len(paths), *tokens.shape[1:])
-            features = np.empty(shape, np.float16)
-            if cache is not None:
-                cache.parent.mkdir(parents=True, exist_ok=True)
-                features = np.memmap(cache, np.float16, "w+", shape=shape)
+            features = torch.empty(len(paths), *tokens.shape[1:], dtype=torch.float16)
         if tokens.shape[1:] != features.shape[1:]:
             raise ConfigError(
-                f"'{path}' gives features {tuple(tokens.shape[1:])}, others {features.shape[1:]}; use pictures of one "
-                "size, or a layer whose output does not depend on it."
+                f"'{path}' gives features {tuple(tokens.shape[1:])}, others {tuple(features.shape[1:])}; use pictures "
+                "of one size, or a layer whose output does not depend on it."
             )
-        q[i], features[i] = score.item(), tokens[0].float().cpu().numpy()
+        q[i], features[i] = score.item(), tokens[0]
         if (i + 1) % 500 == 0:
             progress(f"seen {i + 1} of {len(paths)}")
     if features is None:
         raise ConfigError("There are no pictures to look at.")
-    return Seen(torch.from_numpy(q), torch.from_numpy(features))
+    return Seen(q, features)
 
 
 def read_pool(
-    judge: FrozenJudge, folders: Sequence[Path], ranking: dict[str, float], cache: Path | None, progress: Progress
+    judge: FrozenJudge, folders: Sequence[Path], ranking: dict[str, float], progress: Progress
 ) -> RankedPool:
     found = match_methods(folders)
     for method in sorted(set(found.methods) - set(ranking)):
@@ -108,8 +88,7 @@ def read_pool(
         raise ConfigError(f"The ranked method '{method}' has no folder of outputs; give one for each.")
     paths = [path for method in found.methods for path in found.paths[method]]
     mu = torch.tensor([ranking[m] for m in found.methods])
-    file = cache / "pool.f16" if cache is not None else None
-    return RankedPool(found.methods, found.names, mu, look(judge, paths, file, progress))
+    return RankedPool(found.methods, found.names, mu, look(judge, paths, progress))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +120,6 @@ class RectifierConfig:
     """Scale of the last layer's first weights; the published code has 1."""
     held_out: float = 0.1
     """Share of the inputs that only measure."""
-    cache: str = ""
-    """Folder for features that do not fit into memory."""
     seed: int = 0
     device: str = "cpu"
 
@@ -162,14 +139,12 @@ def train_rectifier(config: RectifierConfig, out: str | Path, progress: Progress
     if not root.is_dir():
         raise ConfigError(f"The pool '{root}' is not a folder: it holds one folder of outputs per method.")
     judge = load_judge(config.judge, config.device)
-    cache = Path(config.cache) if config.cache else None
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     sets = [read_data(given).only(lambda row: row.part in ("", "train")) for given in config.rated]
-    pool = read_pool(judge, folders, read_ranking(config.ranking), cache, progress)
+    pool = read_pool(judge, folders, read_ranking(config.ranking), progress)
     rated = []
     for data in sets:
-        file = cache / f"rated-{data.name}.f16" if cache is not None else None
-        seen = look(judge, [row.path for row in data.rows], file, progress)
+        seen = look(judge, [row.path for row in data.rows], progress)
         rated.append(RatedSeen(data.name, torch.tensor([row.scores[MOS] for row in data.rows]), seen))
     trained = fit_rectifier(judge.width, pool, rated, config)
     CalibratedJudge(judge, trained.rectifier, trained.source).save(out)
@@ -247,20 +222,14 @@ def corrected(h: Rectifier, seen: Seen, rows: Tensor, source: JudgeSource) -> Te
 
 @torch.no_grad()
 def measure(
-    h: Rectifier | None, pool: RankedPool, rated: Sequence[RatedSeen], inputs: Tensor, source: JudgeSource
+    h: Rectifier, pool: RankedPool, rated: Sequence[RatedSeen], inputs: Tensor, source: JudgeSource
 ) -> dict[str, float]:
-    """Return how well scores follow the ranking on `inputs`, and the opinions of every rated set.
-
-    Without a rectifier the frozen judge itself is measured.
-    """
+    """Return how well scores follow the ranking on `inputs`, and the opinions of every rated set."""
 
     def scores(seen: Seen, rows: Tensor) -> Tensor:
-        if h is None:
-            return seen_score(seen.q[rows], source)
         return torch.cat([corrected(h, seen, part, source).cpu() for part in rows.split(64, -1)], -1)
 
-    if h is not None:
-        h.eval()
+    h.eval()
     Q = scores(pool.seen, pool.rows(inputs))
     i, j = torch.triu_indices(len(Q), len(Q), 1)
     label = order_labels(pool.mu)[:, None]

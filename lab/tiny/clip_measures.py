@@ -11,7 +11,7 @@ from torch import Tensor
 from grefine.indicators.evidence import separation_of
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
-from grefine.training.maps.pq import average_precision
+from grefine.training.maps.train import average_precision
 from lab.tiny.stream import batch, generator
 from lab.world.captions import describe
 from lab.world.render import render

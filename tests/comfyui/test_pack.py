@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from grefine.evaluate.judges import steered_by
+from grefine.evaluate.scoring import steered_by
 from grefine.folder.runner import refine_folder
 from grefine.io.generators.comfyui import read_comfyui
 from grefine.io.images import pixel_digest, read_image

@@ -52,6 +52,15 @@ def test_twice_makes_and_computes_nothing_and_other_settings_make_again(folders,
     assert [call[2] for call in calls[:4]] == [call[2] for call in calls[4:]]
 
 
+def test_metrics_that_are_none_are_refused_before_anything_is_made(folders, tmp_path):
+    before, _, _ = folders(1)
+    (tmp_path / "own.yaml").write_text("metrics: [piqe]\nnoise_images: 8\n")
+    for metrics, said in (("piqq", "no metric and no preset 'piqq'"), (tmp_path / "own.yaml", "give --noise-images")):
+        with pytest.raises(ConfigError, match=said):
+            compare_refiners([before], out=tmp_path / "out", refiners=("blur",), metrics=metrics)
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_tools_outputs_and_missing_ones(folders, judges, tmp_path):
     before, after, _ = folders(7, lambda image, i: image.filter(ImageFilter.GaussianBlur(2)))
     (after / "05.png").unlink()

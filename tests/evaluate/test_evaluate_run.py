@@ -52,7 +52,7 @@ def test_everything_is_written_and_the_long_table_is_the_truth(folders, judges, 
     out = tmp_path / "out"
     result = evaluate_folders(before, after, prompts=prompts, metrics=judges, group="generator", out=out)
     assert {p.name for p in out.iterdir()} == {
-        "scores.csv", "scores.jsonl", "run.json", "table.md", "table.tex", "table.csv", "images.csv", "summary.json",
+        "scores.csv", "scores.jsonl", "table.md", "table.tex", "table.csv", "images.csv", "summary.json",
         "report.html",
     }  # fmt: skip
     assert tuple(read_rows(out / "scores.csv")) == result.rows
@@ -232,8 +232,8 @@ def test_command_line(folders, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["offline", "paper13", "alignment", "judges"])
 def test_presets_name_registered_metrics(name):
-    from grefine.evaluate.judges import wanted_metrics
+    from grefine.evaluate.scoring import wanted_metrics
     from grefine.scorers.registry import known_metric
 
-    names, _ = wanted_metrics(name)
+    names = wanted_metrics(name)
     assert [known_metric(metric) for metric in names] == list(names)

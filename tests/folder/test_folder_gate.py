@@ -14,7 +14,7 @@ from small_world import by_file, config, make_folder, random_pipeline, rows, tre
 from test_folder_command import invoke
 
 from grefine.errors import ConfigError
-from grefine.evaluate.judges import steered_by
+from grefine.evaluate.scoring import steered_by
 from grefine.folder.options import FolderOptions
 from grefine.folder.progress import silent
 from grefine.folder.runner import refine_folder

@@ -16,7 +16,7 @@ from grefine.folder.worklist import list_work
 from grefine.indicators.sources import list_pictures
 from grefine.io.images import SUFFIXES
 from grefine.io.walk import pictures_below, pictures_of
-from grefine.ranking.methods import images_in
+from grefine.ranking.features import images_in
 
 FORMATS = {".jpe": "JPEG", ".jfif": "JPEG", ".apng": "PNG", ".pgm": "PPM"}
 

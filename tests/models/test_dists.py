@@ -61,7 +61,7 @@ def test_weights_on_this_machine_are_found_and_used(dists, monkeypatch, tmp_path
     from torchvision.models import vgg16_bn
 
     from grefine.ranking.deep import DeepDistances
-    from grefine.ranking.methods import match_methods
+    from grefine.ranking.features import match_methods
     from grefine.ranking.select import choose_distances
 
     folder = tmp_path / "ranking"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from grefine.errors import PlanError
-from grefine.evaluate.judges import steered_by
+from grefine.evaluate.scoring import steered_by
 from grefine.folder.runner import refine_folder
 from grefine.io.images import read_image
 from grefine.pipeline import GRefinePipeline

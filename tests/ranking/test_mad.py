@@ -19,9 +19,9 @@ from grefine.ranking.features import (
     appearance_distance,
     described,
     layout,
+    match_methods,
     standardised,
 )
-from grefine.ranking.methods import match_methods
 from grefine.ranking.select import PairsConfig, build_study, choose_distances, greedy_mad, random_picks
 from grefine.ranking.study import load_study
 
@@ -164,7 +164,7 @@ def test_a_study_is_not_overwritten(tmp_path):
     [
         ({"k": 0}, "at least one image"),
         ({"lambda_": -1.0}, "lambda"),
-        ({"training": -1}, "negative"),
+        ({"training": -1}, "training is -1"),
         ({"distance": "magic"}, "auto, offline or deep"),
     ],
 )

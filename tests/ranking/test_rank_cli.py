@@ -61,13 +61,9 @@ def test_pairs_then_score(grefine, tmp_path):
         "method_a,method_b,image,votes_a,votes_b\n"
         + "".join(f"{p['method_a']},{p['method_b']},{p['image']},2,1\n" for p in pairs)
     )
-    (tmp_path / "values.csv").write_text(
-        "method,image,judge\n" + "".join(f"{f.name},im{i},{len(f.name)}\n" for f in folders for i in range(4))
-    )
-    rows = json.loads(
-        grefine("rank", "score", tmp_path / "votes.csv", "--values", tmp_path / "values.csv", "--json").stdout
-    )
-    assert [r["judge"] for r in rows][-1] == "judge"
+    judged = ("--metric", "piqe", "--images", tmp_path / "methods", "--json")
+    rows = json.loads(grefine("rank", "score", tmp_path / "votes.csv", *judged).stdout)
+    assert [r["judge"] for r in rows] == ["human oracle", "global ranking", "piqe"]
     assert rows[0]["2afc"] == pytest.approx(2 / 3)
 
 
@@ -78,7 +74,7 @@ def test_each_mistake_is_one_sentence(grefine, votes, tmp_path):
     apart.write_text("method_a,method_b,votes_a,votes_b\nA,B,1,2\nC,D,1,1\n")
     (tmp_path / "empty").mkdir()
     cases = [
-        (("rank", "fit", bad), "line 2: votes_a is -1"),
+        (("rank", "fit", bad), "line 2: votes_a is '-1'"),
         (("rank", "fit", apart), "No vote connects A and B with C and D"),
         (("rank", "fit", tmp_path / "none.csv"), "Cannot read the votes"),
         (("rank", "fit", votes, "--method", "A", "--method", "B"), "'C', which is not among A, B"),

@@ -8,10 +8,14 @@ import pytest
 from benchmarks.vote_simulator import choose, draw_world, vote
 from grefine.errors import ConfigError
 from grefine.evaluate.correlation import srcc
-from grefine.ranking.afc import agreement
-from grefine.ranking.intervals import resampled_intervals, stability, stability_in_order
 from grefine.ranking.result import rank_methods
-from grefine.ranking.thurstone import fit_scores
+from grefine.ranking.thurstone import (
+    agreement,
+    fit_scores,
+    resampled_intervals,
+    stability,
+    stability_in_order,
+)
 from grefine.ranking.votes import Vote, table_from_votes
 
 
@@ -89,7 +93,6 @@ def test_intervals_say_what_they_rest_on():
     found = resampled_intervals(table, resamples=20)
     assert (found.by, found.resamples) == ("subject and image", 20)
     assert resampled_intervals(table, "subject", resamples=20).clusters == 12
-    assert found.first.sum() == pytest.approx(1)
     assert resampled_intervals(table, "image", resamples=20).by == "image"
     nameless = table_from_votes([Vote("A", "B", "x", 3, 1), Vote("A", "B", "y", 2, 1)])
     assert resampled_intervals(nameless, resamples=20).by == "image"
@@ -113,12 +116,9 @@ def test_a_report_has_everything(tmp_path):
     assert found["stability_in_order"][-1] == {"K": 4, "srcc": pytest.approx(1)}
     assert found["resampled"] == "subject and image"
     assert 0.4 < found["agreement"]["two_subjects"] < 1
-    assert len(found["agreement"]["subjects"]) == 12
     for suffix in (".png", ".svg"):
         plot_ranking(ranking, tmp_path / f"plot{suffix}")
         assert (tmp_path / f"plot{suffix}").stat().st_size > 2000
-    with pytest.raises(ConfigError, match="between 0 and 1"):
-        rank_methods(table, level=95)
 
 
 def test_one_subject_and_one_image_still_give_a_ranking():
@@ -134,15 +134,10 @@ def test_agreement_by_hand():
         Vote("C", "A", "x", 2, 2),
         Vote("C", "A", "y", 1, 0),
     ]
-    table = table_from_votes(votes)
-    found = agreement(table, np.array([1.0, 0.0, -1.0]))
-    assert found.two_subjects == pytest.approx(np.mean([0.5, 1.0, 1 / 3]))
-    assert found.human_oracle == pytest.approx(np.mean([0.75, 1.0, 0.5, 1.0]))
-    assert found.against_ranking == (("C", "A", 3, 2),)
-    assert found.circular_triads == 1
-    each = [Vote("A", "B", "x", 1, 0, s) for s in "abc"] + [Vote("B", "A", "x", 1, 0, "odd")]
-    shares = agreement(table_from_votes(each), np.array([1.0, 0.0])).subjects
-    assert shares == {"a": 1.0, "b": 1.0, "c": 1.0, "odd": 0.0}
+    two_subjects, human_oracle = agreement(table_from_votes(votes))
+    assert two_subjects == pytest.approx(np.mean([0.5, 1.0, 1 / 3]))
+    assert human_oracle == pytest.approx(np.mean([0.75, 1.0, 0.5, 1.0]))
+    assert agreement(table_from_votes([Vote("A", "B", "x", 1, 0)])) == (None, 1.0)
 
 
 def test_stability_of_an_ordered_selection():

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 from study_fixtures import make_study
 
-from grefine.ranking.journal import export_votes, read_ballots
-from grefine.ranking.study import load_study
+from grefine.ranking.study import export_votes, load_study, read_ballots
 from grefine.ranking.votes import read_votes
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -9,9 +9,8 @@ import pytest
 from study_fixtures import Client, serving
 
 from grefine.errors import ConfigError
-from grefine.ranking.journal import JOURNAL, Ballot, VoteJournal, read_ballots
 from grefine.ranking.server import StudyServer
-from grefine.ranking.study import load_study, trials_of
+from grefine.ranking.study import JOURNAL, Ballot, VoteJournal, load_study, read_ballots, trials_of
 
 
 def test_a_torn_last_line_is_cut_and_nothing_else(folder):

@@ -13,9 +13,8 @@ import pytest
 from study_fixtures import Client, serving
 
 from grefine.errors import ConfigError
-from grefine.ranking.journal import export_votes, read_ballots
 from grefine.ranking.server import StudyServer
-from grefine.ranking.study import load_study, trials_of
+from grefine.ranking.study import export_votes, load_study, read_ballots, trials_of
 from grefine.ranking.votes import read_votes
 
 

@@ -12,9 +12,8 @@ from scipy.optimize import minimize
 from scipy.special import log_expit, log_ndtr
 
 from grefine.errors import ConfigError
-from grefine.ranking.intervals import group_correlations, stability
 from grefine.ranking.result import rank_methods
-from grefine.ranking.thurstone import PSEUDO_COUNT, fit_scores, strongly_connected
+from grefine.ranking.thurstone import PSEUDO_COUNT, fit_scores, group_correlations, stability
 from grefine.ranking.votes import read_votes
 
 COUNTS = Path(__file__).parent.parent / "golden" / "sr_iqa_counts.json"
@@ -65,8 +64,8 @@ def test_standard_errors_are_those_of_independent_votes(real):
 def test_thinned_votes_agree_with_an_independent_fit(real, seed, link, function):
     generator = np.random.default_rng(seed)
     C = generator.binomial(np.array(real["counts"]), (0.02, 0.1, 0.3, 0.7)[seed]).astype(float)
-    assert strongly_connected(C)
     fit = fit_scores(C, real["methods"], link)
+    assert fit.pseudo_count == 0
     mu, value = independent(C, function)
     np.testing.assert_allclose(fit.mu, mu, atol=1e-4)
     assert fit.log_likelihood == pytest.approx(value, abs=1e-6)
@@ -93,23 +92,6 @@ def test_a_method_that_never_lost_gets_a_stated_pseudo_count():
     assert fit.pseudo_count == PSEUDO_COUNT
     np.testing.assert_allclose(fit.mu, independent(C + 0.5 * (C + C.T > 0))[0], atol=1e-4)
     assert fit.log_likelihood == pytest.approx((C * log_ndtr(fit.mu[:, None] - fit.mu)).sum())
-    with pytest.raises(ConfigError, match="m0 never lost"):
-        fit_scores(C, names(3), pseudo_count=0)
-    assert fit_scores(C, names(3), pseudo_count=2).mu[0] < fit.mu[0]
-
-
-@pytest.mark.parametrize(
-    ("C", "says"),
-    [
-        (np.zeros((2, 3)), "shape"),
-        (np.array([[0, -1], [1, 0]]), "negative"),
-        (np.array([[0, np.nan], [1, 0]]), "undefined"),
-        (np.array([[1, 1], [1, 0]]), "itself"),
-    ],
-)
-def test_bad_counts(C, says):
-    with pytest.raises(ConfigError, match=says):
-        fit_scores(C, names(2))
 
 
 def test_groups_that_never_meet_cannot_be_ranked():
@@ -117,8 +99,6 @@ def test_groups_that_never_meet_cannot_be_ranked():
     C[0, 1] = C[1, 0] = C[2, 3] = C[3, 2] = 1
     with pytest.raises(ConfigError, match="No vote connects m0 and m1 with m2 and m3"):
         fit_scores(C, names(4))
-    with pytest.raises(ConfigError, match="pseudo-count is -1"):
-        fit_scores(np.ones((2, 2)) - np.eye(2), names(2), pseudo_count=-1)
 
 
 def test_two_methods_in_closed_form():
@@ -143,8 +123,9 @@ def test_real_subsets_agree_with_an_independent_fit(table):
     for rows in (generator.permutation(1056)[:200], range(0, 1056, 3), range(528)):
         part = table.subset(int(i) for i in rows)
         C = part.counts()
-        assert strongly_connected(C)
-        np.testing.assert_allclose(fit_scores(C, part.methods).mu, independent(C)[0], atol=1e-3)
+        fit = fit_scores(C, part.methods)
+        assert fit.pseudo_count == 0
+        np.testing.assert_allclose(fit.mu, independent(C)[0], atol=1e-3)
 
 
 @pytest.mark.weights
@@ -152,14 +133,8 @@ def test_the_real_votes_in_full(table, real):
     assert table.counts().tolist() == real["counts"]
     found = rank_methods(table, resamples=100, draws=0)
     assert (found.intervals.by, found.intervals.clusters) == ("image", 570)
-    assert found.intervals.first.max() > 0.99
-    assert found.agreement.two_subjects == pytest.approx(0.6885, abs=5e-5)
-    assert found.agreement.human_oracle == pytest.approx(0.776680, abs=5e-7)
-    assert set(found.agreement.against_ranking) == {
-        ("USRGAN", "DiffBIR", 186, 182),
-        ("USRGAN", "StableSR", 186, 182),
-        ("Real-ESRGAN", "USRGAN", 186, 182),
-    }
+    assert found.two_subjects == pytest.approx(0.6885, abs=5e-5)
+    assert found.human_oracle == pytest.approx(0.776680, abs=5e-7)
 
 
 @pytest.mark.weights

@@ -44,14 +44,14 @@ def test_extra_columns_and_empty_rows_are_ignored(tmp_path):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("A,B,mad,1,-3,1", "line 3: votes_a is -3: votes cannot be negative"),
-        ("A,B,mad,1,0.5,0.5", "line 3: votes_a is 0.5: votes are whole numbers"),
-        ("A,B,mad,1,3,", "line 3: votes_b is '', not a whole number"),
-        ("A,B,mad,1,many,1", "not a whole number"),
+        ("A,B,mad,1,-3,1", "line 3: votes_a is '-3': votes are whole numbers from 0"),
+        ("A,B,mad,1,0.5,0.5", "line 3: votes_a is '0.5': votes are whole numbers"),
+        ("A,B,mad,1,3,", "line 3: votes_b is '': votes are whole numbers"),
+        ("A,B,mad,1,many,1", "whole numbers"),
         ("A,B,mad,1,nan,1", "whole numbers"),
         ("A,B,mad,1,inf,1", "whole numbers"),
-        ("A,A,mad,1,3,1", "compared with itself"),
-        (",B,mad,1,3,1", "has no name"),
+        ("A,A,mad,1,3,1", "line 3: two methods are compared, but it names 'A' and 'A'"),
+        (",B,mad,1,3,1", "names '' and 'B'"),
     ],
 )
 def test_bad_rows_are_named_by_line(tmp_path, row, says):

@@ -26,10 +26,15 @@ from grefine.models.pq_prompts import PQPrompts
 from grefine.resources import pipeline_folder
 from grefine.text.parse import parse
 from grefine.training.loop import Record
-from grefine.training.maps.aq import AQSettings, alignment_scores, moving
 from grefine.training.maps.opinions import RatedTable
-from grefine.training.maps.pq import ClassTokens, quality_scores
-from grefine.training.maps.train import train_map
+from grefine.training.maps.train import (
+    AQSettings,
+    ClassTokens,
+    alignment_scores,
+    moving,
+    quality_scores,
+    train_map,
+)
 from lab import map_sources
 from lab.judges.stream import judged
 from lab.map_sources import ToyAlignment, ToyQuality
@@ -293,8 +298,7 @@ def test_alignment_on_own_pictures(start, table, tmp_path):
         (("pq", "--data", "absent.csv"), "Cannot read the table 'absent.csv'"),
         (("pq", "--data", "MISSING"), "1 of 21 pictures"),
         (("pq", "--data", "TWICE"), "names 'x0.png' twice with different scores"),
-        (("pq", "--data", "FEW"), "rates 3 pictures; at least 20 are needed"),
-        (("pq", "--data", "ALIKE"), "are alike, so there is nothing to learn"),
+        (("pq", "--data", "FEW"), "leaves 3 pictures to train and 0 to test"),
         (("aq", "--data", "SILENT"), "has no prompt for 'x0.png'"),
     ],
 )
@@ -306,7 +310,6 @@ def test_refusals(arguments, sentence, table, tmp_path):
         "MISSING": [*rows, "gone.png,3"],
         "TWICE": [*rows, "x0.png,7"],
         "FEW": rows[:3],
-        "ALIKE": [f"x{n}.png,3" for n in range(20)],
         "SILENT": rows,
     }
     for name, lines in tables.items():

@@ -22,7 +22,7 @@ from grefine.resources import bundled, config_file
 from grefine.training.datasets.table import read_table
 from grefine.training.judges.catalogue import JUDGES, train_on_data
 from grefine.training.judges.lar import batch_pearson
-from grefine.training.judges.moe import Ablation, MainStage, MoERecipe, ablate, freeze_until
+from grefine.training.judges.moe import AblatedHead, Ablation, MainStage, MoERecipe, freeze_until
 from grefine.training.judges.pool import Order, Pool, loaded
 from grefine.training.judges.stage import Schedule, rate_of
 from lab.world.tokenizer import build_tokenizer
@@ -145,7 +145,8 @@ def test_bundled_recipe_runs_resumes_and_refuses(judge, name, tmp_path, table):
         assert first["mae_raw"] == pytest.approx(np.mean(errors))
     rows = list(csv.DictReader((folder / "predictions.csv").open()))
     assert len(rows) == columns * leak["test"]
-    assert "bootstrap" in (folder / "README.md").read_text()
+    chosen = (stored["recipe"]["watch"], stored["recipe"]["keep"]) == ("test", "best")
+    assert any("flatters the numbers" in line for line in said) == chosen
 
     train_on_data(judge, [str(table)], config, tmp_path / "out", steps=1, cpu=True)
     record = json.loads(next((tmp_path / "out" / "training").glob("*.json")).read_text())
@@ -406,7 +407,7 @@ def test_an_ablated_network_does_not_use_what_was_taken(kept):
 
     torch.manual_seed(0)
     model = MoEAGIQA(**MOE).eval()
-    ablate(model, kept)
+    model.head = AblatedHead(model.head, kept)
     crops, view = torch.rand(2, 3, 3, 32, 32), torch.rand(2, 3, 32, 32)
     ids, mask = torch.randint(1, 300, (2, 16)), torch.ones(2, 16, dtype=torch.long)
     with torch.no_grad():
@@ -452,7 +453,7 @@ def test_the_command(tmp_path, table):
     for given, sentence in (
         (["--minutes", "0.0000001"], "before its first evaluation"),
         (["--steps", "0"], "above zero"),
-        (["--data", "csv:nowhere.csv"], "Cannot read the table"),
+        (["--data", "nowhere.csv"], "Cannot read the table"),
     ):
         done = CliRunner().invoke(app, [*arguments, "--device", "cpu", *given])
         assert done.exit_code != 0

@@ -20,6 +20,7 @@ from grefine.models.five_level import FiveLevelCLIP
 from grefine.models.rectifier import Rectifier
 from grefine.ranking.frozen import CalibratedJudge, FiveLevelJudge, JudgeSource, ScorerJudge, load_judge
 from grefine.resources import bundled
+from grefine.training.datasets.published import read_ranking
 from grefine.training.rectifier import (
     RankedPool,
     RatedSeen,
@@ -28,7 +29,6 @@ from grefine.training.rectifier import (
     fit_rectifier,
     measure,
     read_pool,
-    read_ranking,
     split_inputs,
     train_rectifier,
 )
@@ -73,7 +73,7 @@ def test_a_ranking_turns_a_wrong_judge_round_and_costs_no_rated_knowledge():
     pool, _ = blind_judge()
     rated = rated_pictures()
     _, held = split_inputs(48, 0.25, 0)
-    before = measure(None, pool, [rated], held, JudgeSource())
+    before = measure(Rectifier(8, start=1e-6), pool, [rated], held, JudgeSource())
     trained = fit_rectifier(8, pool, [rated], CONFIG)
     after = trained.history[-1]
     assert before["pair_accuracy"] < 0.3
@@ -163,7 +163,7 @@ def config_of(data, **changes):
 
 
 def test_from_folders_to_a_calibrated_judge(data, tmp_path):
-    trained = train_rectifier(config_of(data, cache=str(tmp_path / "cache")), tmp_path / "out")
+    trained = train_rectifier(config_of(data), tmp_path / "out")
     judge = CalibratedJudge.load(tmp_path / "out")
     images = [Image.open(data / "pool" / m / "x0.png").convert("RGB") for m in METHODS]
     scores = judge.both(images)[1]
@@ -252,9 +252,9 @@ def test_bad_data_is_refused(data, tmp_path):
     judge = load_judge(JudgeSource(weights=str(data / "judge")))
     folders = sorted((data / "pool").iterdir())
     with pytest.raises(ConfigError, match="no score for the method 'good'"):
-        read_pool(judge, folders, {"poor": 1.0, "middling": 2.0}, None, print)
+        read_pool(judge, folders, {"poor": 1.0, "middling": 2.0}, print)
     with pytest.raises(ConfigError, match="'other' has no folder"):
-        read_pool(judge, folders, {"good": 3.0, "poor": 1.0, "middling": 2.0, "other": 0.0}, None, print)
+        read_pool(judge, folders, {"good": 3.0, "poor": 1.0, "middling": 2.0, "other": 0.0}, print)
     (tmp_path / "r.json").write_text('{"scores": {"a": "x", "b": 1}}')
     with pytest.raises(ConfigError, match="not a number"):
         read_ranking(tmp_path / "r.json")

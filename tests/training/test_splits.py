@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 
 from grefine.errors import ConfigError
-from grefine.training.datasets.rated import RatedImage, RatedImages
-from grefine.training.datasets.splits import Split, SplitPlan, leakage, leakage_sentences, split
+from grefine.training.datasets.rated import (
+    RatedImage,
+    RatedImages,
+    Split,
+    SplitPlan,
+    leakage,
+    leakage_sentences,
+    split,
+)
 
 
 def pictures(count=100, prompts=25, contents=0, orders=()):

@@ -1,7 +1,7 @@
 """The published sets as they are distributed: which file holds the scores, where the pictures lie, what is odd."""
 
 import json
-import re
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,28 +20,10 @@ from grefine.training.datasets.table import number, read_mat, read_records, read
 
 PLACES = ("images", "file", "image", "Images")
 
-# A name of AGIQA-1K spells its prompt: model_object_activity_place_style.jpg. The set's key holds for "deepai"; the
-# prompts of its table show that "dreamStudio" counts through fewer objects and activities.
-_OBJECT = ["bird", "cat", "dog", "batman", "snoppy", "teddy bear", "kid", "man", "woman", "alien", "demon", "witch"]
-_ACTIVITY = [f"driving {thing}" for thing in ("aircraft", "bike", "car")]
-_ACTIVITY += [f"having {thing}" for thing in ("hamburger", "icecream", "pizza")]
-_ACTIVITY += [f"playing {thing}" for thing in ("baseball", "football", "yoga")]
-_ACTIVITY += [f"using {thing}" for thing in ("CD", "laptop", "phone")]
-_ACTIVITY += [f"wearing {thing}" for thing in ("coat", "hat", "shirt")]
-_WORDS = {
-    "deepai": (_OBJECT, _ACTIVITY),
-    "dreamStudio": ([thing for thing in _OBJECT if thing not in ("kid", "demon", "witch")], _ACTIVITY[5:]),
-}
-_PLACE, _STYLE = ("city", "wild"), ("anime style", "realistic style")
-_NAME = re.compile(r"^(deepai|dreamStudio)_(\d+)_(\d+)_(\d)_(\d?)\.\w+$")
-
 
 @dataclass(frozen=True)
 class Layout:
-    """A set whose opinions stand in one table (or several alike): what its columns are called, where pictures lie.
-
-    Those of `configs/datasets` are known by the names of their files.
-    """
+    """A set whose opinions stand in one table (or several alike), as `configs/datasets/NAME.yaml` states it."""
 
     tables: tuple[str, ...]
     """Names below the folder; the first that is there is read, all of a pattern's files."""
@@ -59,8 +41,6 @@ class Layout:
     """Column that says which side of the set's own split a picture is on."""
     sides: Mapping[str, str] = field(default_factory=dict)
     """Or the side by the name of a table, where each has its own."""
-    pictures: str = ""
-    """Where pictures lie, for messages."""
     named: tuple[str, ...] = ()
     """What the first columns are called where the table itself has no heading that says it."""
     repeats: bool = False
@@ -123,13 +103,12 @@ def read_aigciqa(folder: Path) -> RatedImages:
         next((text.strip() for column, text in record.items() if "prompt" in column.lower()), "")
         for _, record in read_records(table, ())
     ]
-    if not all(prompts):
-        raise ConfigError(f"'{printable(table)}' has no column of prompts, or an empty one.")
     count = len(scores[MOS])
-    if any(len(values) != count for values in scores.values()) or not prompts or count % (4 * len(prompts)):
+    known = prompts and all(prompts) and all(len(values) == count for values in scores.values())
+    if not known or count % (4 * len(prompts)):
         raise ConfigError(
-            f"'{printable(root)}' has {count} scores and {len(prompts)} prompts: four pictures of each prompt "
-            "from each model are expected."
+            f"'{printable(root)}' has {count} scores and {sum(map(bool, prompts))} prompts: four pictures of each "
+            "prompt from each model are expected."
         )
     rows = [
         RatedImage(
@@ -143,11 +122,7 @@ def read_aigciqa(folder: Path) -> RatedImages:
 
 
 def read_aigiqa_20k(folder: Path) -> RatedImages:
-    """Read AIGIQA-20K and its split: info_train, info_val and info_test (CSV or .xlsx) name pictures and prompts.
-
-    As it was handed out for its contest, only the first has opinions; those of the others are in `info_merge.csv` or
-    `data.csv`. Pictures without one are left out.
-    """
+    """Read AIGIQA-20K and its split; opinions that its contest kept back are in `info_merge.csv` or `data.csv`."""
     path = one_of(folder, ("info_train.csv", "info_train.xlsx"), "aigiqa-20k")
     opinions: dict[str, str] = {}
     for whole in (path.with_name(name) for name in ("info_merge.csv", "data.csv")):
@@ -180,14 +155,27 @@ def read_live_c(folder: Path) -> RatedImages:
     return rated("live-c", rows, where=path, top={MOS: 100.0})
 
 
+def read_ranking(path: str | Path) -> dict[str, float]:
+    """Read a ranking: the JSON of `grefine rank fit --json`, or one object of scores by method."""
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read the ranking '{path}': {error}.") from error
+    scores = found.get("scores", found) if isinstance(found, dict) else None
+    if not isinstance(scores, dict) or len(scores) < 2:
+        raise ConfigError(f"'{path}' must hold scores by method, as `grefine rank fit --json` writes them.")
+    for method, mu in scores.items():
+        if isinstance(mu, bool) or not isinstance(mu, (int, float)) or not math.isfinite(mu):
+            raise ConfigError(f"'{path}': the score of '{method}' is {mu!r}, not a number.")
+    return {method: float(mu) for method, mu in scores.items()}
+
+
 def read_ranked(folder: Path) -> RatedImages:
     """Read outputs of ranked methods, METHOD/PICTURE, each rated as its method is in `ranking.json`."""
     path = one_of(folder, ("ranking.json",), "ranked")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    scores = found.get("scores", found)
     rows = [
-        RatedImage(picture, {MOS: float(mu)}, content=picture.stem)
-        for method, mu in scores.items()
+        RatedImage(picture, {MOS: mu}, content=picture.stem)
+        for method, mu in read_ranking(path).items()
         for picture in sorted(p for p in (path.parent / method).glob("*.*") if p.is_file())
     ]
     return rated("ranked", rows, where=path)
@@ -199,26 +187,9 @@ def read_agiqa_1k(folder: Path) -> RatedImages:
     path = one_of(folder, names, "AGIQA-1K", ("", "data/"))
     if path.suffix.lower() == ".mat":
         return _from_mat("agiqa-1k", path, "subjective_scores")
-    if path.suffix.lower() == ".xlsx":
-        layout = Layout((path.name,), "{Image}", {"MOS": MOS}, (*PLACES, ""), prompt="Prompt", repeats=True)
-        return read_layout("agiqa-1k", layout, path)
-    found = read_layout("agiqa-1k", Layout((path.name,), "{Image}", {"Score": MOS}, (*PLACES, "")), path)
-    note = "AGIQA-1K: the CSV has no prompts; they were spelled from the file names."
-    rows = tuple(replace(row, prompt=agiqa_1k_prompt(row.path.name)) for row in found.rows)
-    return replace(found, rows=rows, notes=(note,))
-
-
-def agiqa_1k_prompt(name: str) -> str:
-    """Spell the prompt that a file name of AGIQA-1K stands for; one published name lacks its style."""
-    found = _NAME.match(name)
-    try:
-        if found is None:
-            raise IndexError
-        things, activities = _WORDS[found[1]]
-        words = [things[int(found[2])], activities[int(found[3])], _PLACE[int(found[4])]]
-        return ", ".join([*words, _STYLE[int(found[5])]] if found[5] else words)
-    except IndexError:
-        raise ConfigError(f"'{name}' is no file name of AGIQA-1K, such as 'deepai_0_14_1_0.jpg'.") from None
+    score, prompt = ("MOS", "Prompt") if path.suffix.lower() == ".xlsx" else ("Score", "")
+    layout = Layout((path.name,), "{Image}", {score: MOS}, (*PLACES, ""), prompt=prompt, repeats=True)
+    return read_layout("agiqa-1k", layout, path)
 
 
 def _from_mat(name: str, path: Path, field: str) -> RatedImages:
@@ -255,58 +226,37 @@ def _permutations(index: Any, ids: Any, count: int, path: Path) -> tuple[tuple[i
 
 
 def read_koniq(folder: Path) -> RatedImages:
-    """Read KonIQ-10k, with its own split where its file has one.
-
-    The label is `MOS_zscore` (0..100) where the file has it, else `MOS`, whose scale is 1..5 in one of the two files
-    and 0..100 in the other.
-    """
+    """Read KonIQ-10k, with its own split where its file has one; its scores from 0 to 100 have a name in each file."""
     path = one_of(folder, ("koniq10k_distributions_sets.csv", "koniq10k_scores_and_distributions.csv"), "KonIQ-10k")
-    rows, column = [], MOS
-    for line, record in read_records(path, ("image_name", "MOS")):
-        column = "MOS_zscore" if "MOS_zscore" in record else "MOS"
-        score = number(record[column], column, path, line)
-        picture = _below(path.parent, ("512x384", "1024x768", "images", ""), record["image_name"])
-        rows.append(RatedImage(picture, {MOS: score}, part=PARTS.get(record.get("set", "").strip(), "")))
-    top = 5.0 if max((row.scores[MOS] for row in rows), default=5) <= 5 else 100.0
-    place = rows[0].path.parent.name if rows else ""
-    note = f"KonIQ-10k: scores from column '{column}', scale up to {top:g}, pictures from '{place}'."
-    return rated("koniq-10k", rows, where=path, top={MOS: top}, notes=(note,))
+    first = next((record for _, record in read_records(path, ("image_name", "MOS"))), {})
+    score, part = ("MOS_zscore" if "MOS_zscore" in first else "MOS"), ("set" if "set" in first else "")
+    places = ("512x384", "1024x768", "images", "")
+    return read_layout("koniq-10k", Layout((path.name,), "{image_name}", {score: MOS}, places, 100.0, part=part), path)
 
 
 LAYOUTS = {path.stem: load_config(path, Layout) for path in (bundled("configs") / "datasets").glob("*.yaml")}
-PUBLISHED: dict[str, tuple[Callable[[Path], RatedImages], str]] = {
-    name: (partial(read_layout, name, layout), f"{layout.tables[0]}; {layout.pictures}")
-    for name, layout in sorted(LAYOUTS.items())
-} | {
-    "agiqa-3k": (read_agiqa_3k, "AGIQA-3K.mat or data.csv; pictures in images/ (or beside the file)"),
-    "agiqa-1k": (read_agiqa_1k, "AGIQA-1K.mat, AIGC_MOS_Zscore.xlsx or AIGC_all.csv; pictures in images/ or file/"),
-    "aigciqa2023": (read_aigciqa, "DATA/MOS/mosz1.mat to mosz3.mat, AIGCIQA2023_Prompts.xlsx; Image/allimg/"),
-    "aigiqa-20k": (
-        read_aigiqa_20k,
-        "info_train, info_val, info_test (.csv or .xlsx), info_merge.csv or data.csv; pictures in train/, val/, test/",
-    ),
-    "koniq-10k": (
-        read_koniq,
-        "koniq10k_distributions_sets.csv or koniq10k_scores_and_distributions.csv; pictures in 512x384/ or 1024x768/",
-    ),
-    "live-c": (read_live_c, "Data/AllImages_release.mat, Data/AllMOS_release.mat; Images/"),
-    "ranked": (read_ranked, "ranking.json (of `grefine rank fit --json`), and a folder for each method"),
+PUBLISHED: dict[str, Callable[[Path], RatedImages]] = {
+    **{name: partial(read_layout, name, layout) for name, layout in sorted(LAYOUTS.items())},
+    "agiqa-3k": read_agiqa_3k,
+    "agiqa-1k": read_agiqa_1k,
+    "aigciqa2023": read_aigciqa,
+    "aigiqa-20k": read_aigiqa_20k,
+    "koniq-10k": read_koniq,
+    "live-c": read_live_c,
+    "ranked": read_ranked,
 }
-"""How each set is read, and what its folder holds, for messages and the manual."""
+"""How each set is read; docs/training.md says what its folder holds."""
 
 
 def read_data(given: str) -> RatedImages:
-    """Read `NAME:PATH`, where NAME is a published set or "csv", or just the path of a table of one's own."""
+    """Read `NAME:PATH`, where NAME is a published set, or the path of a table of one's own."""
     name, colon, path = given.partition(":")
     if not colon:
-        name, path = "csv", given
+        return read_table(given)
     name = name.strip().lower()
-    if name == "csv":
-        return read_table(path)
     if name not in PUBLISHED:
-        known = ("csv", *PUBLISHED)
-        raise ConfigError(f"No data set '{name}': {', '.join(known)}{nearest(name, known)}")
+        raise ConfigError(f"No data set '{name}': {', '.join(PUBLISHED)}{nearest(name, PUBLISHED)}")
     root = Path(path)
     if not root.exists():
-        raise ConfigError(f"'{printable(root)}' does not exist; {name} holds {PUBLISHED[name][1]}.")
-    return PUBLISHED[name][0](root)
+        raise ConfigError(f"'{printable(root)}' does not exist: give the folder of {name} as it is unpacked.")
+    return PUBLISHED[name](root)

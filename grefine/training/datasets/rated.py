@@ -1,8 +1,10 @@
-"""Rated pictures in memory: what every reader returns and every recipe takes."""
+"""Rated pictures in memory, which of them train and which only test, and what both sides have in common."""
 
-from collections.abc import Callable, Iterable, Mapping
+import random
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from grefine.errors import ConfigError, nearest
 from grefine.io.picture import printable
@@ -91,9 +93,7 @@ def rated(
             f"{len(missing)} of {len(kept)} pictures that '{printable(where)}' names are missing, first "
             f"'{printable(missing[0])}': complete the folder or remove their rows."
         )
-    columns = tuple(everything[0].scores)
-    columns = tuple(c for c in columns if all(c in row.scores for row in everything))
-    columns = (MOS, *(c for c in columns if c != MOS))
+    columns = (MOS, *(c for c in everything[0].scores if c != MOS))
     twice = {row.path.name for row in everything if kept[row.path].scores != row.scores}
     if twice:
         first = min(twice)
@@ -110,3 +110,138 @@ def one_of(folder: Path, names: tuple[str, ...], title: str, places: tuple[str, 
         shown = " or ".join(f"'{name}'" for name in names)
         raise ConfigError(f"'{printable(folder)}' is no {title}: it lacks {shown}.")
     return found[0]
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    kind: Literal["random", "prompt", "content", "folds", "parts"] = "prompt"
+    """random: pictures at random, as most papers do. prompt, content: pictures that share a prompt or a pristine
+    picture stay together. folds: a published order of the rows cut into `folds`; at random where none is published.
+    parts: the set's own train and test.
+    """
+    train: float = 0.8
+    """Share of the pictures that train ("random", "prompt", "content")."""
+    seed: int = 0
+    repeat: int = 0
+    """Which of several divisions; another number gives another one. For "folds": which published order."""
+    folds: int = 5
+    fold: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.train < 1:
+            raise ConfigError(f"split: train is {self.train}; it is a share above 0 and below 1.")
+        if not 1 <= self.fold <= self.folds:
+            raise ConfigError(f"split: fold is {self.fold}; folds are counted from 1 to {self.folds}.")
+        if self.repeat < 0:
+            raise ConfigError(f"split: repeat is {self.repeat}; repeats are counted from 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Rows of a set, counted from 0."""
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    watch: tuple[int, ...] = ()
+    """Rows of neither side that choose the best weights."""
+
+
+def split(data: RatedImages, plan: SplitPlan) -> Split:
+    """Divide a set; the same plan divides it in the same way."""
+    if plan.kind == "folds" and data.permutations:
+        if plan.repeat >= len(data.permutations):
+            raise ConfigError(
+                f"'{data.name}' publishes {len(data.permutations)} orders of its rows, but repeat {plan.repeat} "
+                "(from 0) was asked for; choose another repeat or another kind of split."
+            )
+        order = data.permutations[plan.repeat]
+        low, high = int((plan.fold - 1) / plan.folds * len(order)), int(plan.fold / plan.folds * len(order))
+        found = Split(order[:low] + order[high:], order[low:high])
+    elif plan.kind == "parts":
+        train, test = (tuple(n for n, r in enumerate(data.rows) if r.part == side) for side in ("train", "test"))
+        if not train or not test:
+            raise ConfigError(f"'{data.name}' does not say which pictures train and which test: choose another split.")
+        found = Split(train, test)
+    else:
+        found = _shuffled(data, plan)
+    if len(found.train) < 2 or len(found.test) < 2:
+        raise ConfigError(
+            f"'{data.name}' split by '{plan.kind}' leaves {len(found.train)} pictures to train and {len(found.test)} "
+            "to test; each side needs two: choose another kind or share."
+        )
+    return found
+
+
+def prompt_key(row: RatedImage) -> str:
+    """Return what makes two prompts the same: case and spaces do not matter; empty for no prompt."""
+    return " ".join(row.prompt.casefold().split())
+
+
+KEYS: dict[str, Callable[[RatedImage], str]] = {"prompt": prompt_key, "content": lambda row: row.content}
+
+
+def _shuffled(data: RatedImages, plan: SplitPlan) -> Split:
+    """Fill the training side with whole groups in random order; a picture without a key is its own group."""
+    groups: dict[str | int, list[int]] = {}
+    key = KEYS.get(plan.kind)
+    for number, row in enumerate(data.rows):
+        shared = key(row) if key else ""
+        groups.setdefault(shared or number, []).append(number)
+    if key and len(groups) == len(data.rows):
+        raise ConfigError(
+            f"No two pictures of '{data.name}' share a {plan.kind}: split them with kind 'random' instead."
+        )
+    order = list(groups.values())
+    random.Random(f"{plan.seed}/{plan.repeat}").shuffle(order)
+    wanted = round(plan.train * len(data.rows))
+    train: list[int] = []
+    test: list[int] = []
+    for group in order:
+        (train if len(train) + len(group) / 2 <= wanted else test).extend(group)
+    return Split(tuple(sorted(train)), tuple(sorted(test)))
+
+
+def watched(data: RatedImages, whole: Split, kind: str, held: float | None, seed: int) -> Split:
+    """Choose who picks the best weights: a share of the training side, divided by prompt or content where the split
+    is (at random without any), or with None the test side.
+    """
+    if held is None:
+        return replace(whole, watch=whole.test)
+    inner = replace(data, rows=tuple(data.rows[n] for n in whole.train), permutations=())
+    bare = kind == "prompt" and not any(map(prompt_key, inner.rows))
+    plan = SplitPlan(kind if kind in ("prompt", "content") and not bare else "random", 1 - held, seed)  # type: ignore[arg-type]
+    found = split(inner, plan)
+    return Split(tuple(whole.train[n] for n in found.train), whole.test, tuple(whole.train[n] for n in found.test))
+
+
+SHARED: dict[str, tuple[str, Callable[[RatedImage], Hashable]]] = {
+    "files": ("a picture", lambda row: row.path),
+    "prompts": ("a prompt", KEYS["prompt"]),
+    "contents": ("a pristine picture", KEYS["content"]),
+}
+
+
+def leakage(data: RatedImages, divided: Split) -> dict[str, Any]:
+    """Count what both sides have in common: shared values, the test side's values, its pictures with a shared one."""
+    found: dict[str, Any] = {"data": data.name, "train": len(divided.train), "test": len(divided.test)}
+    for name, (_, key) in SHARED.items():
+        known = {key(data.rows[n]) for n in divided.train}
+        asked = [value for n in divided.test if (value := key(data.rows[n]))]
+        both = known.intersection(asked)
+        found[name] = {"shared": len(both), "of": len(set(asked)), "pictures": sum(value in both for value in asked)}
+    return found
+
+
+def leakage_sentences(found: dict[str, Any]) -> list[str]:
+    """Return what `leakage` counted in words, one sentence for each thing that the set has."""
+    lines = [f"{found['data']}: {found['train']} pictures train, {found['test']} test."]
+    for name, (what, _) in SHARED.items():
+        shared, of, pictures = found[name].values()
+        if shared:
+            lines.append(
+                f"{found['data']}: {pictures} test pictures share {what} with training ({shared} of {of} {name}), so "
+                "their scores flatter the network."
+            )
+        elif of and name != "files":
+            lines.append(f"{found['data']}: no test picture shares {what} with training.")
+    return lines

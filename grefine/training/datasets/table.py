@@ -12,20 +12,15 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from grefine.errors import ConfigError, MetricUnavailable, nearest
+from grefine.errors import ConfigError, nearest
 from grefine.io.picture import printable
 from grefine.training.datasets.rated import MOS, RatedImage, RatedImages, rated
 
 IMAGE, PROMPT, REFERENCE = "image", "prompt", "reference"
 
 
-def read_table(path: str | Path, images: str | Path | None = None, name: str = "") -> RatedImages:
-    """Read a table of rated pictures.
-
-    The first line is the heading. `image` is a path relative to the table (or to `images`) or absolute, `mos` the
-    opinion score (any scale, high = good). `prompt` (what the picture was made from) and `reference` (which
-    pristine picture it is a distortion of) are optional texts; every other column is a further score: `sharpness`.
-    """
+def read_table(path: str | Path, images: str | Path | None = None) -> RatedImages:
+    """Read a table of rated pictures (docs/training.md); its paths are relative to it, or to `images`."""
     path = Path(path)
     root = path.parent if images is None else Path(images)
     rows = []
@@ -36,7 +31,7 @@ def read_table(path: str | Path, images: str | Path | None = None, name: str = "
         scores = {c: number(v, c, path, line) for c, v in record.items() if c not in (IMAGE, PROMPT, REFERENCE)}
         content = record.get(REFERENCE, "").strip()
         rows.append(RatedImage(root / picture, scores, record.get(PROMPT, "").strip(), content))
-    return rated(name or path.stem, rows, where=path)
+    return rated(path.stem, rows, where=path)
 
 
 def read_records(
@@ -83,12 +78,8 @@ def read_records(
 
 
 def _sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        from openpyxl import load_workbook
-    except ImportError as error:
-        raise MetricUnavailable(
-            f"'{printable(path)}' is an .xlsx workbook: `pip install grefine[train]` brings openpyxl, which reads it."
-        ) from error
+    from openpyxl import load_workbook
+
     try:
         rows = list(load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True))
     except Exception as error:  # noqa: BLE001 - the reader raises whatever it meets in a damaged file
@@ -132,12 +123,8 @@ def read_mat(path: Path, fields: Sequence[str], optional: Sequence[str] = ()) ->
 
 
 def _hdf5(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise MetricUnavailable(
-            f"'{printable(path)}' is a MATLAB 7.3 file: `pip install grefine[train]` brings h5py, which reads it."
-        ) from error
+    import h5py
+
     with h5py.File(path, "r") as file:
         found: dict[str, Any] = {name: file[name][()].T for name in names if name in file}  # type: ignore[index]
         for name, value in found.items():

@@ -20,8 +20,7 @@ from grefine.evaluate.correlation import agreement, plcc, srcc
 from grefine.io.atomic import write_atomic
 from grefine.resources import config_file
 from grefine.training.datasets.published import read_data
-from grefine.training.datasets.rated import RatedImages
-from grefine.training.datasets.splits import Split, SplitPlan, leakage, leakage_sentences, prompt_key, split
+from grefine.training.datasets.rated import RatedImages, leakage, leakage_sentences, split, watched
 from grefine.training.judges.dimensions import DimensionStage, FusionStage, MDIQARecipe
 from grefine.training.judges.five_level import FiveLevelRecipe, FiveLevelStage
 from grefine.training.judges.lar import BranchStage, LARRecipe, MergedStage
@@ -66,8 +65,6 @@ def train_on_data(
         recipe = replace(recipe, seed=seed, split=replace(recipe.split, seed=seed))
     if not data:
         raise ConfigError("Give at least one set of rated pictures: --data NAME:FOLDER or --data TABLE.csv.")
-    if repeats < 1:
-        raise ConfigError(f"--repeats is {repeats}; at least one split is trained.")
     sets, others = [read_data(given) for given in data], [read_data(given) for given in tests]
     names = [one.name for one in (*sets, *others)]
     if len(set(names)) < len(names):
@@ -95,11 +92,7 @@ def train_on_data(
 
 
 class Run:
-    """The training of one stage, begun or taken up again: what it trains on, what it has reached, how it is kept.
-
-    `out` gets the stage's folder, `training/NAME.json` and `.png` (settings and curves), `training/NAME.pt` (what a
-    resumed run needs), and in the stage's folder `metrics.json`, `predictions.csv` and the card.
-    """
+    """The training of one stage, begun or taken up again: what it trains on, what it has reached, how it is kept."""
 
     def __init__(
         self,
@@ -124,9 +117,13 @@ class Run:
             if recipe.split.kind == "folds" and not data.permutations
         ]
         told += [note for data in sets for note in data.notes]
+        if recipe.watch == "test" and recipe.keep == "best":
+            told.append("The weights that are kept are chosen on the test pictures, which flatters the numbers.")
         for line in told + [line for leak in self.leaks for line in leakage_sentences(leak)]:
             progress(line)
-        self.sides = [watched(data, whole, recipe) for data, whole in zip(sets, wholes, strict=True)]
+        held = None if recipe.watch == "test" else recipe.validation
+        kind, seed = recipe.split.kind, recipe.seed
+        self.sides = [watched(data, whole, kind, held, seed) for data, whole in zip(sets, wholes, strict=True)]
         self.stage = stage = build(recipe, sets)
         self.folder, self.state = out / stage.name, out / "training" / f"{stage.name}.pt"
         self.record = Record.load(out / "training", stage.name)
@@ -219,8 +216,8 @@ class Run:
         temporary.replace(self.state)
 
     def _report(self, tests: Sequence[tuple[RatedImages, Sequence[int]]]) -> dict[str, Any]:
-        """Return every measure by data set and label on these rows; write them, all predictions, and the card."""
-        stage, recipe, record = self.stage, self.recipe, self.record
+        """Return every measure by data set and label on these rows; write them and all predictions."""
+        stage = self.stage
         stage.module.eval()
         found: dict[str, Any] = {}
         table = io.StringIO()
@@ -239,42 +236,9 @@ class Run:
                 for row, score in zip(rows, scores, strict=True):
                     writer.writerow([data.name, row.path.name, name, repr(row.scores[name]), repr(score)])
         write_atomic(self.folder / "predictions.csv", table.getvalue().encode())
-        stored = {"measured": found, "leakage": self.leaks, "recipe": asdict(recipe)}
+        stored = {"measured": found, "leakage": self.leaks, "recipe": asdict(self.recipe)}
         write_atomic(self.folder / "metrics.json", json.dumps(stored, indent=1).encode())
-        sentences = "\n".join(f"- {line}" for leak in self.leaks for line in leakage_sentences(leak))
-        flattering = "the test pictures, which flatters these numbers"
-        chosen = flattering if recipe.watch == "test" else "pictures held out of it"
-        kept = f"best on {chosen}" if recipe.keep == "best" else "last"
-        measures = "\n".join(f"- {line}" for line in lines_of(found))
-        card = f"""# {stage.name}
-
-Trained by grefine on rated pictures: {record.samples:,} views, {record.cpu_seconds / 60:.1f} CPU-minutes,
-{len(record.runs)} run(s). The weights kept are the {kept}. Settings and curves: `../training/{stage.name}.json`.
-
-{sentences}
-
-On the test pictures, on the scale of their opinions (95 % bootstrap intervals; `plcc_fitted`, `rmse` and `mae` after
-the 5-parameter logistic, which takes six pictures):
-
-{measures}
-
-The pictures and opinions keep their own terms, which may limit what these weights may be used for.
-"""
-        write_atomic(self.folder / "README.md", card.encode())
         return found
-
-
-def watched(data: RatedImages, whole: Split, recipe: RatedRecipe) -> Split:
-    """Take a share of the training side to watch, which shares no prompt with the rest; or the test side."""
-    if recipe.watch == "test":
-        return replace(whole, watch=whole.test)
-    kind = recipe.split.kind if recipe.split.kind in ("random", "prompt", "content") else "random"
-    inner = replace(data, rows=tuple(data.rows[n] for n in whole.train), permutations=())
-    if kind == "prompt" and not any(prompt_key(row) for row in inner.rows):
-        kind = "random"
-    found = split(inner, SplitPlan(kind, 1 - recipe.validation, recipe.seed))
-    train, watch = (tuple(whole.train[n] for n in side) for side in (found.train, found.test))
-    return Split(train, whole.test, watch)
 
 
 def lines_of(found: dict[str, Any]) -> list[str]:

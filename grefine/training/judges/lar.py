@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from grefine.errors import ConfigError
-from grefine.models.lar_iqa import COLOR_SPACES, LARIQA, LARBranch
+from grefine.models.lar_iqa import LARIQA, ColorSpace, LARBranch
 from grefine.training.datasets.rated import RatedImage, RatedImages
 from grefine.training.judges.pool import Part, Sample
 from grefine.training.judges.stage import RatedRecipe, Stage, begin_with, load_saved, part_options, save_state
@@ -26,20 +26,15 @@ class LARRecipe(RatedRecipe):
     """`start` knows encoder (branches), and authentic and synthetic (merged)."""
 
     stage: Literal["authentic", "synthetic", "merged"] = "merged"
-    color_spaces: tuple[str, ...] = ("RGB",)
+    color_spaces: tuple[ColorSpace, ...] = ("RGB",)
     """A branch sees every picture in one of these, drawn at random; the merged network knows one."""
     error_weight: float = 1.0
     correlation_weight: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        wrong = [space for space in self.color_spaces if space not in COLOR_SPACES]
-        if wrong or not self.color_spaces:
-            raise ConfigError(
-                f"color_spaces must be some of {', '.join(COLOR_SPACES)}, not {list(self.color_spaces)}."
-            )
-        if self.stage == "merged" and len(self.color_spaces) > 1:
-            raise ConfigError("The merged LAR-IQA sees one colour space: state one in color_spaces.")
+        if not self.color_spaces or (self.stage == "merged" and len(self.color_spaces) > 1):
+            raise ConfigError("color_spaces names what a branch may see, and for the merged LAR-IQA the one it sees.")
 
 
 class BranchStage(Stage):

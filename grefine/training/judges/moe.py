@@ -40,7 +40,7 @@ class Ablation:
 
 
 class AblatedHead(MoEHead):
-    """The head with some of its parts; built from a whole one, whose weights it takes over."""
+    """The head with some of its parts, built from a whole one; it is for study, and no pipeline loads it."""
 
     def __init__(self, whole: MoEHead, kept: Ablation) -> None:
         nn.Module.__init__(self)
@@ -60,12 +60,6 @@ class AblatedHead(MoEHead):
         if not self.kept.image:
             return self.rate(read.mean(1)[:, None].expand(-1, features.shape[1], -1))
         return self.rate(self.fuse(self.seen(features, prior), read))
-
-
-def ablate(model: MoEAGIQA, kept: Ablation) -> None:
-    """Take parts of the head away, where any are to go; such a network is for study and no pipeline loads it."""
-    if not all(asdict(kept).values()):
-        model.head = AblatedHead(model.head, kept)
 
 
 @dataclass(frozen=True)
@@ -141,7 +135,8 @@ class MainStage(Stage):
             loaded = load_component(RewardModel, Path(reward), "cpu")
             load_group(model.vision, loaded.vision.state_dict(), f"'{reward}'")
             load_group(model.text, loaded.text.state_dict(), f"'{reward}'")
-        ablate(model, recipe.ablation)
+        if not all(asdict(recipe.ablation).values()):
+            model.head = AblatedHead(model.head, recipe.ablation)
         self.columns = tuple(MOS if name == "quality" else name for name in model.config["outputs"])
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(recipe.tokenizer)

@@ -52,12 +52,8 @@ class Pool:
 class Order:
     """Which rows step n trains on, as a function of the seed and n alone: a resumed run goes on where it was.
 
-    Incomplete batches are left out, as in the published recipes.
-
-    Args:
-        grouping: together: batches of all rows. columns: every step has one batch per label, each shuffled on its
-            own. sets: every batch comes from one set, drawn among those that are not used up in this epoch. each:
-            every step has one batch of every set, as long as the smallest lasts.
+    Incomplete batches are left out. Grouping "together": batches of all rows; "columns": every step has one batch per
+    label; "sets": every batch comes from one set, drawn among those not used up; "each": one of every set.
     """
 
     def __init__(self, pool: Pool, batch: int, seed: int, grouping: Grouping = "together", passes: int = 1) -> None:

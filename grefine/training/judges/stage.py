@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from grefine.errors import ConfigError, WeightsMissing
 from grefine.io.images import read_image
 from grefine.models.reference import load_group
-from grefine.training.datasets.rated import MOS, RatedImage
-from grefine.training.datasets.splits import SplitPlan
+from grefine.training.datasets.rated import MOS, RatedImage, SplitPlan
 from grefine.training.judges.pool import Grouping, Part, Sample
 
 
@@ -147,10 +146,8 @@ def part_options(defaults: Mapping[str, Any], given: Mapping[str, Any], what: st
 
 
 def begin_with(module: nn.Module, start: Mapping[str, str], part: str, frozen: bool = False) -> None:
-    """Load the weights that a recipe names for `part`: `timm:NAME`, `open_clip:MODEL/TAG` (or MODEL/FILE), or a
-    folder or file of safetensors.
-
-    A part that stays `frozen` begins at random (`random`) only where that is asked for.
+    """Load what a recipe names for `part`: `timm:NAME`, `open_clip:MODEL/TAG` (or MODEL/FILE), or safetensors; a part
+    that stays `frozen` begins at random only where `random` asks for that.
     """
     if not (named := named_start(start, part, frozen)):
         return

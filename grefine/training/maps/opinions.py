@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.evaluate.correlation import plcc, srcc
@@ -18,8 +18,7 @@ from grefine.io.images import read_image
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import FACTORS
 from grefine.training.datasets.published import read_data
-from grefine.training.datasets.rated import MOS
-from grefine.training.datasets.splits import SplitPlan, split
+from grefine.training.datasets.rated import MOS, SplitPlan, split
 from grefine.training.datasets.table import read_table
 from grefine.training.losses import correlation_loss
 
@@ -98,8 +97,6 @@ class OpinionSource(Protocol):
 
 ALIGNMENT = "alignment"
 """Column with opinions on alignment, where `mos` is about quality."""
-FEWEST = 20
-"""Pictures below which nothing can be learnt and held out."""
 
 
 class RatedTable:
@@ -118,12 +115,8 @@ class RatedTable:
         self.clip, self.seed = clip, seed
         self.data = read_data(str(path)) if images is None else read_table(path, images)
         rows = self.data.rows
-        if len(rows) < FEWEST:
-            raise ConfigError(f"'{path}' rates {len(rows)} pictures; at least {FEWEST} are needed.")
         column = ALIGNMENT if prompted and ALIGNMENT in self.data.columns else MOS
         self.opinions = torch.tensor(self.data.labels(column))
-        if float(self.opinions.max()) == float(self.opinions.min()):
-            raise ConfigError(f"All scores of '{column}' in '{path}' are alike, so there is nothing to learn.")
         if float(self.opinions.min()) < 0:
             raise ConfigError(f"'{path}' has scores of '{column}' below zero: shift them so that 0 is worst.")
         silent = next((row for row in rows if prompted and not row.prompt), None)
@@ -178,15 +171,3 @@ def agreement(scores: Tensor, opinions: Tensor) -> dict[str, float]:
     a, b = scores.double().numpy(), opinions.double().numpy()
     found = {"srcc": srcc(a, b), "plcc": plcc(a, b), "rmse": float(np.sqrt(np.mean((a - b) ** 2)))}
     return {name: 0.0 if np.isnan(value) else value for name, value in found.items()}
-
-
-class Fit(NamedTuple):
-    """What a map's fit moves, and how."""
-
-    part: Any
-    """The component that is kept."""
-    parameters: Sequence[nn.Parameter]
-    losses: Callable[[Opinions], dict[str, Tensor]]
-    """Of a batch by name; "loss" is minimised."""
-    evaluate: Callable[[], dict[str, float]]
-    """What it is worth on what is never trained on."""
