@@ -1,6 +1,7 @@
 """What a refinement can be told: one record, read from `configs/refine/*.yaml`, checked before anything runs."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,50 +22,46 @@ MOST_TRIES = 64
 """At a region. Each takes as long as the first."""
 StepsMode = Literal["noise", "executed", "schedule"]
 """How steps and strength make a schedule; see `UNetTraits.steps_mode`."""
-_STRENGTHS = "strengths go by kind of region (grefine/refine/strength.py); pass strength=... to set one for a call."
-_TRAIT = "it is a property of the UNet now: `unet_traits` of the pipeline's model_index.json."
-_PAPER = "`reading: paper` is the literal chain."
+_REMOVED: dict[str, dict[str, Any]] = {
+    "it is fixed now (docs/method_refine.md); leave the key out.": {
+        **{"max_change": 0.06, "split": 0.5, "feather": 0.25, "guard_regions": True, "restore_guidance_scale": 1.0},
+    },
+    "`mask_threshold` takes a value, or `mean` for the mean of each picture's own badness.": {
+        **{"mask_mode": "fixed", "mask_quantile": 0.2},
+    },
+    "a score counts beyond its own noise; `guard_resolution` is the least that counts.": {"guard_tolerance": 1.0},
+    "strengths go by kind of region (grefine/refine/strength.py); pass strength=... to set one for a call.": {
+        **{"strength_noun": 0.9, "strength_attribute": 0.7, "strength_max": 0.95, "strength_step": 0.05},
+    },
+    "it is a property of the UNet now: `unet_traits` of the pipeline's model_index.json.": {
+        **dict.fromkeys(("show_damage", "show_edited", "strength_shown", "steps_shown", "least_change"), None),
+        "steps_mode": "executed",
+    },
+    "`use_aq` takes `vqa` or `vqa=FOLDER` as well as true and false.": {"phrase_judge": "clip"},
+    "`guard: all` asks the judges about untouched pictures, too.": {"judge_untouched": False},
+    "`gate` takes the value, as well as true and false.": {"p_gate": None},
+    "it is measured by `grefine calibrate`; with a value as `gate` it is not asked.": {"worst_gate": None},
+    "`reading: paper` is the literal chain.": {
+        **{"strength_mode": "region", "strength_min": 0.3, "protect": True, "match_ring": True, "fill": "smooth"},
+        "region_prompt": "phrase-first",
+    },
+}
+"""What replaced the settings of earlier versions, and for each the value at which a run is the same without it."""
+_RANGES = {
+    **{"delta": (0, STRENGTH_CAP), "max_upscale": (1, math.inf)},
+    **dict.fromkeys(("gate", "mask_threshold", "min_region_area", "max_area"), (0, 1)),
+    **dict.fromkeys(("max_regions", "total_steps", "batch_size"), (1, math.inf)),
+    **dict.fromkeys(("context", "emphasis", "dilate", "guard_resolution", "guard_trade"), (0, math.inf)),
+}
 
 
 @dataclass(frozen=True)
 class RefineConfig:
     """All choices of one refinement. Empty (None) means: what the pipeline itself was calibrated to or prefers."""
 
-    REMOVED = {  # no annotation: a constant, not a setting
-        "max_change": "stage 2 now leaves a good place as it was unless it got better; leave the key out.",
-        "mask_mode": "`mask_threshold` takes a value, or `mean` for the mean of each picture's own badness.",
-        "mask_quantile": "`mask_threshold` takes a value, or `mean` for the mean of each picture's own badness.",
-        "split": "each stage gets half of the steps; leave the key out.",
-        "feather": "a repaint fades in over a quarter of its mask's thickness; leave the key out.",
-        "guard_tolerance": "a score counts beyond its own noise; `guard_resolution` is the least that counts.",
-        "guard_regions": "the guard always judges every region by itself; leave the key out.",
-        "restore_guidance_scale": "stage 2 runs without guidance; leave the key out.",
-        "strength_noun": _STRENGTHS,
-        "strength_attribute": _STRENGTHS,
-        "strength_max": _STRENGTHS,
-        "strength_step": _STRENGTHS,
-        **dict.fromkeys(("show_damage", "show_edited", "strength_shown", "steps_shown", "least_change"), _TRAIT),
-        "steps_mode": _TRAIT,
-        "phrase_judge": "`use_aq` takes `vqa` or `vqa=FOLDER` as well as true and false.",
-        "judge_untouched": "`guard: all` asks the judges about untouched pictures, too.",
-        "p_gate": "`gate` takes the value, as well as true and false.",
-        "worst_gate": "it is measured by `grefine calibrate`; with a value as `gate` it is not asked.",
-        **dict.fromkeys(("protect", "strength_mode", "strength_min", "fill", "match_ring", "region_prompt"), _PAPER),
-    }
-    """Keys of earlier versions, and what replaced them."""
-    NEUTRAL = {  # no annotation: a constant, not a setting
-        "reading": "grefine",
-        "guidance": None,
-        "candidates": 1,
-        **dict.fromkeys(("p_gate", "worst_gate", "show_damage", "show_edited"), None),
-        **dict.fromkeys(("strength_shown", "steps_shown", "least_change"), None),
-        **dict.fromkeys(("protect", "match_ring", "guard_regions"), True),
-        **{"judge_untouched": False, "phrase_judge": "clip", "mask_mode": "fixed", "mask_quantile": 0.2},
-        **{"strength_mode": "region", "strength_noun": 0.9, "strength_attribute": 0.7, "strength_step": 0.05},
-        **{"strength_min": 0.3, "strength_max": 0.95, "split": 0.5, "steps_mode": "executed", "fill": "smooth"},
-        **{"restore_guidance_scale": 1.0, "region_prompt": "phrase-first", "feather": 0.25, "max_change": 0.06},
-        "guard_tolerance": 1.0,
-    }
+    REMOVED = {key: sentence for sentence, keys in _REMOVED.items() for key in keys}  # no annotation: no setting
+    NEUTRAL = {key: value for keys in _REMOVED.values() for key, value in keys.items()}
+    NEUTRAL |= {"reading": "grefine", "guidance": None, "candidates": 1}
     """Keys that journals of other times lack or have, and the value at which a run is the same without them: put a new
     setting here, so that a run that was begun before it goes on."""
 
@@ -143,12 +140,11 @@ class RefineConfig:
     ranges: at 0.5 a missing thing that raises alignment by 0.4 may look worse by 0.2. At 0 nothing may fall."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.delta <= STRENGTH_CAP:
-            raise ConfigError(f"delta must lie in 0..{STRENGTH_CAP}, not {self.delta}.")
-        for name in ("gate", "mask_threshold", "min_region_area", "max_area"):
+        for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if isinstance(value, float) and not 0.0 <= value <= 1.0:
-                raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
+            if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value <= most:
+                limit = "" if most == math.inf else f" and at most {most:g}"
+                raise ConfigError(f"{name} must be at least {least}{limit}, not {value}.")
         Readings.of(str(self.reading))  # says what is wrong with it
         if not isinstance(self.use_aq, bool) and self.use_aq != "vqa" and not re.match("vqa=.", str(self.use_aq)):
             raise ConfigError(f"use_aq must be true, false, vqa or vqa=FOLDER, not '{self.use_aq}'.")
@@ -157,14 +153,6 @@ class RefineConfig:
                 f"candidates must be 1 to {MOST_TRIES}, or that and who chooses, as in '4 by mdiqa', not "
                 f"{self.candidates!r}."
             )
-        for name in ("max_regions", "total_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("context", "emphasis", "dilate", "guard_resolution", "guard_trade"):
-            if (getattr(self, name) or 0) < 0:
-                raise ConfigError(f"{name} must not be negative, but is {getattr(self, name)}.")
-        if self.max_upscale is not None and self.max_upscale < 1.0:
-            raise ConfigError(f"max_upscale must be at least 1, not {self.max_upscale}.")
 
     @property
     def phrase_judge(self) -> str:

@@ -140,7 +140,7 @@ def test_a_unet_of_another_family_is_refused():
         pipeline(unet=old)
     odd = unet(4)
     odd.register_to_config(in_channels=8)
-    with pytest.raises(ConfigError, match="8 input channels"):
+    with pytest.raises(ConfigError, match="input channels: 8 where 4 or 9"):
         pipeline(unet=odd)
 
 
