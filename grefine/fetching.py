@@ -15,17 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, causes, in_words
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, causes, in_words, nearest
 from grefine.io.atomic import write_text
 from grefine.io.content import content_hash
-from grefine.resources import bundled, cache_folder, config_file
+from grefine.resources import bundled, cache_folder
 
 LOCK = "lock.json"
 """In the cache folder: what was fetched, from where, and the hash that every later look is held to."""
 TERMS = "terms.json"
 """Beside it: terms that were accepted, by what they are of; asked for once per machine."""
-RESERVED = ("pipelines", "lock", "maps", "terms")
-"""Names below the cache folder that no recipe may take."""
 Report = Callable[[str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a disk, a quota or a limit says that takes no more."""
@@ -94,38 +92,32 @@ class FetchRecipe:
         return list(dict.fromkeys(entry.part for entry in (*self.hub, *self.needs) if entry.part))
 
 
+def _recipe_files() -> dict[str, Path]:
+    """Return the recipes by name: those of the folder GREFINE_RECIPES win over ours of the same name."""
+    own = [Path(os.environ["GREFINE_RECIPES"])] if os.environ.get("GREFINE_RECIPES") else []
+    return {file.stem: file for folder in (bundled("configs") / "fetch", *own) for file in folder.glob("*.yaml")}
+
+
 def fetch_names() -> list[str]:
     """Names that `grefine fetch` knows."""
-    return sorted({path.stem for folder in _recipe_folders() for path in folder.glob("*.yaml")})
+    return sorted(_recipe_files())
 
 
-def fetch_recipe(name: str | Path) -> FetchRecipe:
-    """Read the recipe that `name` means: a bundled one or a YAML file."""
-    known = (folder / f"{name}.yaml" for folder in _recipe_folders())
-    file = next((file for file in known if file.is_file()), None) or config_file("fetch", name)
+def fetch_recipe(name: str) -> FetchRecipe:
+    """Read the recipe of a name."""
+    file = _recipe_files().get(name)
+    if file is None:
+        known = fetch_names()
+        raise ConfigError(f"No fetch recipe '{name}': there are {', '.join(known)}{nearest(name, known)}")
     recipe = load_config(file, FetchRecipe)
-    if file.stem in RESERVED or (file.stem in fetch_names() and file.parent not in _recipe_folders()):
-        raise ConfigError(f"'{file}' is named like something of grefine's own: give the recipe another name.")
     for remote in recipe.files:
         _refuse_outside(remote.path, f"'{file}': path")
         if not remote.url.lower().startswith(("http://", "https://")):
             raise ConfigError(f"'{file}': url '{remote.url}' must begin with https:// or http://.")
     for part in recipe.hub:
-        _refuse_outside(part.into, f"'{file}': into")
-        for pattern in part.files:
-            _refuse_outside(pattern, f"'{file}': files")
+        for path in (part.into, *part.files):
+            _refuse_outside(path, f"'{file}': a path of {part.repo}")
     return recipe
-
-
-def _recipe_folders() -> list[Path]:
-    """Where recipes lie: in GREFINE_RECIPES, whose recipes win over the bundled ones of the same name, and ours."""
-    own = [Path(os.environ["GREFINE_RECIPES"])] if os.environ.get("GREFINE_RECIPES") else []
-    return [*own, bundled("configs") / "fetch"]
-
-
-def own_name(name: str | Path) -> str:
-    """Return what a recipe is called, whether it was given by name ("sd3.5") or as a YAML file."""
-    return Path(name).stem if Path(name).suffix.lower() in (".yaml", ".yml") else Path(name).name
 
 
 def may_fetch() -> bool:
@@ -140,7 +132,7 @@ def accepted_terms(name: str, terms: str) -> bool:
 
 def accept_terms_of(name: str, terms: str) -> None:
     """Keep a yes to terms; other words are asked for anew."""
-    _write_json(cache_folder() / TERMS, _terms() | {name: terms})
+    write_text(cache_folder() / TERMS, json.dumps(_terms() | {name: terms}, indent=1, sort_keys=True))
 
 
 def _terms() -> dict[str, str]:
@@ -151,21 +143,21 @@ def _terms() -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def fetched_folder(name: str | Path) -> Path:
+def fetched_folder(name: str) -> Path:
     """Return where the files of a recipe lie, fetched or not."""
-    return cache_folder() / own_name(name)
+    return cache_folder() / name
 
 
 def lacking(name: str, below: str = "") -> list[str]:
-    """Return which files of a recipe are not on this machine whole, `below` a folder of it; nothing is hashed."""
+    """Return which files of a recipe, `below` a path of it, are not on this machine whole; nothing is hashed."""
     recipe, locked, home = fetch_recipe(name), _locked(name), fetched_folder(name)
     wanted = [file.path for file in recipe.files] + [path for part in recipe.hub for path in _wanted(part, locked)]
-    inside = [path for path in dict.fromkeys(wanted) if not below or path.startswith(f"{below}/")]
+    inside = [path for path in dict.fromkeys(wanted) if _lies_below(path, below)]
     return [path for path in inside if not _whole(home, path, locked.get(path, {}))]
 
 
 def require(name: str, below: str = "") -> None:
-    """Hold the files of a recipe, `below` a folder of it, to what was recorded; those untouched since are not read."""
+    """Hold the files of a recipe, `below` a path of it, to what was recorded; those untouched since are not read."""
     recipe, home = fetch_recipe(name), fetched_folder(name)
     for path in lacking(name, below)[:1]:
         raise _missing(recipe, name, path)
@@ -173,8 +165,12 @@ def require(name: str, below: str = "") -> None:
     patterns = [pattern for part in recipe.hub for pattern in part.paths()]
     found = {file.relative_to(home).as_posix() for pattern in patterns for file in home.glob(pattern)}
     for path in sorted(found | known.keys()):
-        if not below or path.startswith(f"{below}/"):
+        if _lies_below(path, below):
             _check(home / path, name, path, known.get(path))
+
+
+def _lies_below(path: str, place: str) -> bool:
+    return not place or path == place or path.startswith(f"{place}/")
 
 
 def is_recorded(name: str) -> bool:
@@ -191,15 +187,12 @@ def fetched_weights(name: str) -> Path:
 
 def fetched(name: str, path: str) -> Path:
     """Return one fetched file, checked against the lock."""
-    home, recipe = fetched_folder(name), fetch_recipe(name)
-    if not _whole(home, path, _locked(name).get(path, {})):
-        raise _missing(recipe, name, path)
-    _check(home / path, name, path, {f.path: f.sha256 for f in recipe.files}.get(path))
-    return home / path
+    require(name, path)
+    return fetched_folder(name) / path
 
 
 def fetch(
-    name: str | Path,
+    name: str,
     *,
     without: Collection[str] = (),
     accept_terms: bool = False,
@@ -212,35 +205,35 @@ def fetch(
         if not any(isinstance(one, OSError) and one.errno in FULL for one in causes(error)):
             raise
         raise WeightsMissing(
-            f"The disk of '{cache_folder()}' takes no more, so '{own_name(name)}' is not fetched whole: free space "
-            f"there, or name a folder elsewhere in GREFINE_CACHE, and run `grefine fetch {own_name(name)}` again."
+            f"The disk of '{cache_folder()}' takes no more, so '{name}' is not fetched whole: free space "
+            f"there, or name a folder elsewhere in GREFINE_CACHE, and run `grefine fetch {name}` again."
         ) from error
 
 
-def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, report: Report) -> list[Path]:
-    recipe, stem = fetch_recipe(name), own_name(name)
+def _fetch(name: str, without: Collection[str], accept_terms: bool, report: Report) -> list[Path]:
+    recipe = fetch_recipe(name)
     unknown = sorted(set(without) - set(recipe.parts()))
     if unknown:
         raise ConfigError(
-            f"'{stem}' has no part '{unknown[0]}' to leave out: {', '.join(recipe.parts()) or 'it has one part'}."
+            f"'{name}' has no part '{unknown[0]}' to leave out: {', '.join(recipe.parts()) or 'it has one part'}."
         )
     if recipe.ask and accept_terms:
-        accept_terms_of(stem, recipe.licence)
-    if recipe.ask and not accepted_terms(stem, recipe.licence):
-        raise ConfigError(f"'{stem}' comes under: {recipe.licence}. Say --accept-terms if you may use it.")
+        accept_terms_of(name, recipe.licence)
+    if recipe.ask and not accepted_terms(name, recipe.licence):
+        raise ConfigError(f"'{name}' comes under: {recipe.licence}. Say --accept-terms if you may use it.")
     done = []
     for remote in recipe.files:
-        target = fetched_folder(stem) / remote.path
+        target = fetched_folder(name) / remote.path
         if target.is_file():
-            _check(target, stem, remote.path, remote.sha256)
+            _check(target, name, remote.path, remote.sha256)
             report(f"{target}: present, hash as recorded")
         else:
             report(f"{remote.url} -> {target}")
-            _download(recipe, stem, remote, target)
+            _download(recipe, name, remote, target)
         done.append(target)
     for part in recipe.hub:
         if part.part not in without:
-            done += _fetch_hub(recipe, stem, part, report)
+            done += _fetch_hub(recipe, name, part, report)
     for other in recipe.needs:
         terms = fetch_recipe(other.fetch)
         if terms.ask and not (accept_terms or accepted_terms(other.fetch, terms.licence)):
@@ -469,11 +462,7 @@ def _lock(name: str, entries: dict[str, Any]) -> None:
     """Record files, all at once."""
     everything = _read_lock()
     everything.setdefault(name, {}).update(entries)
-    _write_json(cache_folder() / LOCK, everything)
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    write_text(file, json.dumps(content, indent=1, sort_keys=True))
+    write_text(cache_folder() / LOCK, json.dumps(everything, indent=1, sort_keys=True))
 
 
 def _missing(recipe: FetchRecipe, name: str, path: str, why: str = "") -> WeightsMissing:

@@ -18,7 +18,7 @@ from grefine.io.picture import printable
 from grefine.io.record import RefineRecord, attach_record
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_path
 from grefine.refine.guidance import steers_of
-from grefine.refine.seeds import derive
+from grefine.refine.inputs import derive
 from grefine.report.media import layers_of
 from grefine.scorers.cache import ScoreCache
 

@@ -11,9 +11,9 @@ from PIL import Image
 from grefine.errors import ConfigError, PromptError, nearest
 from grefine.refine.composite import rounded
 from grefine.refine.guidance import WHOLE
+from grefine.refine.inputs import derive
 from grefine.refine.job import Job
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
-from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.fidelity import ssim
 from grefine.scorers.noise import metric_width

@@ -5,7 +5,9 @@ The parts of a pipeline are read at every use, because users swap them.
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +20,6 @@ from grefine.errors import ConfigError
 from grefine.refine.encode import Embeddings
 from grefine.refine.guidance import Steering
 from grefine.refine.settings import StepsMode
-from grefine.refine.strength import choose_timesteps
 from grefine.refine.vae import decode_latents, encode_images
 
 TENSORS = ("latents", "prompt_embeds", "add_text_embeds", "add_time_ids", "mask", "masked_image_latents")
@@ -133,6 +134,86 @@ def denoise(pipe: Any, crops: CropBatch, watch: Watch) -> Tensor:
             if (index + 1) % order == 0 or index == len(timesteps) - 1:
                 bar.update()
     return latents
+
+
+def choose_timesteps(
+    scheduler: Any, steps: int, strength: float, device: Any, mode: StepsMode = "executed"
+) -> tuple[Tensor, int]:
+    """Set the scheduler up and return the timesteps to run and how many steps they are.
+
+    In `mode` "noise" all of the steps run, and they begin at the noise of timestep strength x trained timesteps,
+    whatever the scheduler and the steps. "executed": all of them run, as the end of the scheduler's own schedule of
+    ceil(steps / strength), which begins at less noise the fewer they are. "schedule": that many make the schedule, of
+    which strength runs a share, as in diffusers.
+    """
+    name, trained = type(scheduler).__name__, int(scheduler.config.get("num_train_timesteps", 1000))
+    if not 0.0 < strength <= 1.0:
+        raise ConfigError(f"strength must lie above 0 and up to 1, not {strength}.")
+    first, total = min(max(round(strength * trained) - 1, 1), trained - 1), steps
+    if mode == "schedule":
+        steps = max(1, int(steps * strength + 1e-9))
+    elif mode == "executed":
+        total = math.ceil(steps / strength - 1e-9)
+    elif steps > first:
+        raise ConfigError(
+            f"{steps} steps do not fit below strength {strength:g}, where {name} has {first} timesteps: ask for at "
+            f"most {first} steps, or raise the strength."
+        )
+    if total > trained:
+        raise ConfigError(
+            f"{steps} steps at strength {strength:g} need a schedule of {total}, but {name} has {trained} timesteps: "
+            f"ask for at most {int(trained * strength)} steps, or raise the strength."
+        )
+    accepted = inspect.signature(scheduler.set_timesteps).parameters
+    try:
+        if "strength" in accepted and mode != "schedule":  # made for few steps: they spread their own over it
+            scheduler.set_timesteps(steps, device=device, strength=strength)
+            return scheduler.timesteps, steps
+        if mode == "noise":
+            return _from_noise(scheduler, steps, first, device, "timesteps" in accepted), steps
+        scheduler.set_timesteps(total, device=device)
+    except (ValueError, TypeError, IndexError) as error:
+        raise ConfigError(f"{name} cannot run {steps} steps at strength {strength:g}: {error}") from error
+    timesteps = _begin(scheduler, (total - steps) * getattr(scheduler, "order", 1))
+    if len(timesteps) < steps:
+        raise ConfigError(
+            f"{name} offers {len(timesteps)} of the {steps} steps asked for at strength {strength:g}: ask for fewer."
+        )
+    return timesteps, steps
+
+
+def _from_noise(scheduler: Any, steps: int, first: int, device: Any, takes_timesteps: bool) -> Tensor:
+    """Set a scheduler up for `steps` steps, evenly spread below the timestep `first`.
+
+    One that takes no timesteps uses the end of that schedule of its own which begins nearest below it.
+    """
+    if takes_timesteps:
+        wanted = [round(first * (steps - index) / steps) for index in range(steps)]
+        with suppress(ValueError, NotImplementedError):  # e.g. Karras' sigmas, which take no timesteps of one's own
+            scheduler.set_timesteps(timesteps=wanted, device=device)
+            return _begin(scheduler, 0)
+    if scheduler.config.get("timestep_spacing") == "leading":  # whose first step lies a whole step below the top
+        scheduler.register_to_config(timestep_spacing="trailing")
+    trained = int(scheduler.config.get("num_train_timesteps", 1000))
+    order = getattr(scheduler, "order", 1)
+
+    def begins(total: int) -> float:
+        scheduler.set_timesteps(total, device=device)
+        return float(scheduler.timesteps[(total - steps) * order])
+
+    # A longer schedule begins its last steps lower; a shorter one than the steps there is none.
+    low, high = steps, min(trained, math.ceil(2 * steps * trained / first))
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if begins(middle) > first else (low, middle)
+    begins(low)
+    return _begin(scheduler, (low - steps) * order)
+
+
+def _begin(scheduler: Any, index: int) -> Tensor:
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(index)
+    return scheduler.timesteps[index:]
 
 
 def decode(pipe: Any, latents: Tensor) -> Tensor:

@@ -10,12 +10,12 @@ import torch
 
 from grefine.errors import ConfigError, PlanError
 from grefine.io.content import content_hash
+from grefine.refine.inputs import pixel_digest
 from grefine.refine.job import Job
 from grefine.refine.maps import MapDrawer
 from grefine.refine.painters.protocol import Painter
 from grefine.refine.plan import Planner
 from grefine.refine.regions import connected_parts
-from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig
 from grefine.types import RepairPlan
 

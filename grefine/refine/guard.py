@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from grefine.refine.composite import rounded
+from grefine.refine.inputs import pixel_digest
 from grefine.refine.regions import crop_box
-from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.scorers.noise import CEILING, SMALL, disturbed, measure_noise, metric_width
 from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer

@@ -16,8 +16,7 @@ from grefine.indicators.aq_map import parsed_prompt
 from grefine.indicators.domain_check import DomainCheck
 from grefine.indicators.readings import Readings
 from grefine.refine.composite import changed_share
-from grefine.refine.inputs import Picture
-from grefine.refine.seeds import derive, image_seeds, pixel_digest
+from grefine.refine.inputs import Picture, derive, image_seeds, pixel_digest
 from grefine.types import AlignmentMap, Decision, ParsedPrompt, QualityMap, RefineResult, RepairPlan, Scores
 
 _NOTHING = np.zeros((0, 0), np.float32)

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from grefine.errors import ConfigError, ImageError
+from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap, Asker
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality, Source, read_heatmap
@@ -198,16 +198,9 @@ def _checked(name: str, images: Sequence[Image.Image], maps: Any) -> list[Any]:
         raise ConfigError(f"The {name} map provider returned {len(maps)} maps for {len(images)} images.")
     found = []
     for image, drawn in zip(images, maps, strict=True):
-        if not isinstance(drawn, QualityMap | AlignmentMap):
+        if isinstance(drawn, QualityMap | AlignmentMap):
+            read_heatmap(drawn.values.round(3), image.size)  # what is wrong with it is told
+            found.append(drawn)
+        else:
             found.append(read_heatmap(drawn, image.size))
-            continue
-        values = drawn.values
-        if values.shape != (image.height, image.width):
-            raise ImageError(
-                f"A {name} map is {values.shape[1]}x{values.shape[0]} but its image is {image.width}x{image.height}: "
-                "maps have the size of their image."
-            )
-        if not np.isfinite(values).all() or values.min() < -1e-3 or values.max() > 1 + 1e-3:
-            raise ImageError(f"A {name} map must hold finite values in 0..1, high = good.")
-        found.append(drawn)
     return found

@@ -27,8 +27,7 @@ from grefine.refine.regions import (
     union,
     widest,
 )
-from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
-from grefine.refine.strength import one_strength, region_strength
+from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits, one_strength, region_strength
 from grefine.types import (
     AlignmentMap,
     Box,

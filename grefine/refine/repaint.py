@@ -8,10 +8,10 @@ import numpy as np
 from grefine.refine.candidates import Chooser, draw_tries
 from grefine.refine.composite import paste, rounded, smooth_fill
 from grefine.refine.guard import Panel, reject_regions
+from grefine.refine.inputs import derive
 from grefine.refine.job import Job, timed
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.regions import working_size
-from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.types import Region, RepairPlan, Weights
 

@@ -12,6 +12,7 @@ from PIL import Image
 from grefine.errors import ConfigError, ImageError, nearest
 from grefine.refine.composite import fade_out, join_tiles, local_change, match_low_frequencies, paste, rounded
 from grefine.refine.guard import Panel, decide
+from grefine.refine.inputs import derive
 from grefine.refine.job import Job, timed
 from grefine.refine.maps import MapDrawer
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
@@ -19,7 +20,6 @@ from grefine.refine.painters.sdxl import SDXLPainter
 from grefine.refine.plan import with_overrides
 from grefine.refine.regions import tile_boxes, working_size
 from grefine.refine.repaint import FEATHER
-from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.noise import INVISIBLE
 from grefine.types import Box

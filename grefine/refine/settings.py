@@ -12,9 +12,12 @@ from grefine.config import build, changed, changes_of, digest, load_config
 from grefine.errors import ConfigError
 from grefine.indicators.readings import Readings
 from grefine.resources import config_file
+from grefine.types import RegionKind
 
 STRENGTH_CAP = 0.99
 """Above it SDXL-inpaint starts from pure noise and washes out; below it the image still anchors colour and light."""
+STEP = 0.05
+"""Strengths are rounded to multiples of it, so that crops share a schedule."""
 STAGE_2_STEP = 0.05
 """Strength that a step of stage 2 takes off, at least, where stage 1's take off .05 to .1: finer ones change nothing
 that can be seen (docs/method_refine.md)."""
@@ -30,7 +33,7 @@ _REMOVED: dict[str, dict[str, Any]] = {
         **{"mask_mode": "fixed", "mask_quantile": 0.2},
     },
     "a score counts beyond its own noise; `guard_resolution` is the least that counts.": {"guard_tolerance": 1.0},
-    "strengths go by kind of region (grefine/refine/strength.py); pass strength=... to set one for a call.": {
+    "strengths go by kind of region (docs/method_refine.md); pass strength=... to set one for a call.": {
         **{"strength_noun": 0.9, "strength_attribute": 0.7, "strength_max": 0.95, "strength_step": 0.05},
     },
     "it is a property of the UNet now: `unet_traits` of the pipeline's model_index.json.": {
@@ -209,6 +212,25 @@ class Strengths:
     """What only looks bad is redrawn as strongly as it is bad, and at least so much."""
     most: float = 0.95
     """Of what only looks bad, as strongly as it may be."""
+
+
+def one_strength(p: float, a: float | None, reading: Literal["kept", "printed"]) -> float:
+    """Return one strength for the whole image from both scores, between what steps fit below and `STRENGTH_CAP`.
+
+    The printed factor (p + a) / 2 repaints the best images hardest, against the aim of keeping what is good; read
+    as the share of the original that is kept, its complement is the strength. (Eq. 9)
+    """
+    mean = p if a is None else (p + a) / 2
+    return min(max(mean if reading == "printed" else 1.0 - mean, STEP), STRENGTH_CAP)
+
+
+def region_strength(kind: RegionKind, badness: float, strengths: Strengths) -> float:
+    """Return a region's strength: what must be drawn anew needs most, what only looks bad as much as it is bad."""
+    anew = {"noun": strengths.noun, "attribute": strengths.attribute}
+    if kind in anew:
+        return anew[kind]
+    stepped = round(max(badness, strengths.least) / STEP) * STEP
+    return round(min(max(stepped, STEP), strengths.most), 6)
 
 
 @dataclass(frozen=True)

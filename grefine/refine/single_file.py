@@ -77,8 +77,8 @@ def read_shapes(file: Path) -> Shapes:
         state = torch.load(file, map_location="meta", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsCorrupt(  # torch's own words recommend to run whatever a pickle holds
-            f"'{file}' could not be read as an SDXL checkpoint, because it is damaged, or holds more than weights: copy "
-            "it anew, best as .safetensors."
+            f"'{file}' could not be read as an SDXL checkpoint, because it is damaged, or holds more than weights: "
+            "copy it anew, best as .safetensors."
         ) from error
     while isinstance(state, dict) and "state_dict" in state:
         state = state["state_dict"]

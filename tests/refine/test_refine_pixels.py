@@ -27,8 +27,8 @@ from grefine.refine.composite import (
     resize_mask,
     smooth_fill,
 )
-from grefine.refine.inputs import Picture, read_masks
-from grefine.refine.seeds import derive, image_seeds, pixel_digest
+from grefine.refine.denoise import choose_timesteps
+from grefine.refine.inputs import Picture, derive, image_seeds, pixel_digest, read_masks
 from grefine.refine.settings import (
     PLAIN,
     RefineConfig,
@@ -37,7 +37,6 @@ from grefine.refine.settings import (
     traits_of_call,
     unet_traits,
 )
-from grefine.refine.strength import choose_timesteps
 
 MASK = np.zeros((32, 32), bool)
 MASK[8:24, 8:24] = True
@@ -239,9 +238,7 @@ def test_settings_are_checked(values, sentence):
 
 def test_a_removed_key_in_a_file_names_the_line_and_what_replaced_it(tmp_path):
     (tmp_path / "old.yaml").write_text("gate: false\nguard_regions: true\n")
-    with pytest.raises(
-        ConfigError, match=r"old\.yaml' line 2: the key 'guard_regions' is gone: it is fixed now"
-    ):
+    with pytest.raises(ConfigError, match=r"old\.yaml' line 2: the key 'guard_regions' is gone: it is fixed now"):
         read_settings(tmp_path / "old.yaml")
 
 

@@ -102,23 +102,20 @@ def check_family(unet: Any, vae: Any, encoders: tuple[Any, Any], controlnet: Any
         return
     widths, reads = [_says(encoder, "hidden_size") for encoder in encoders], _says(unet, "cross_attention_dim")
     times, takes = _says(unet, "addition_time_embed_dim"), _says(unet, "projection_class_embeddings_input_dim")
+    pooled = None if None in (times, takes) else takes - 6 * times
     facts = [
         ("The UNet's addition_embed_type", str(_says(unet, "addition_embed_type")), ["text_time"]),
         ("The UNet's input channels", unet.config.in_channels, [4, 9]),
         ("The VAE's channels of latents", _says(vae, "latent_channels"), [LATENTS]),
-        ("The text encoders' values per word", None if None in widths else sum(widths), [reads if isinstance(reads, int) else None]),
-        (
-            "text_encoder_2's values for a whole prompt",
-            _says(encoders[1], "projection_dim"),
-            [None if None in (times, takes) else takes - 6 * times],
-        ),
+        ("The text encoders' values per word", None if None in widths else sum(widths), [reads]),
+        ("text_encoder_2's values for a whole prompt", _says(encoders[1], "projection_dim"), [pooled]),
         *(
             (f"The ControlNet's {name}", _says(controlnet, name), [_says(unet, name)])
             for name in ("cross_attention_dim", "block_out_channels", "addition_embed_type")
         ),
     ]
     for what, found, wanted in facts:
-        if None not in (found, *wanted) and found not in wanted:
+        if None not in (found, *wanted) and type(found) is type(wanted[0]) and found not in wanted:
             raise ConfigError(
                 f"{what}: {found} where {' or '.join(map(str, wanted))} is needed, so it is another model's (Stable "
                 "Diffusion 1 or 2?): load an SDXL checkpoint, all parts of one."
