@@ -10,6 +10,7 @@ from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
 
 from grefine.errors import ConfigError, PromptError
+from grefine.refine.inputs import read_prompts
 from grefine.types import Weights
 
 MOST_CHUNKS = 4
@@ -139,7 +140,8 @@ class PromptEncoding:
             negative_pooled_prompt_embeds = torch.zeros_like(pooled_prompt_embeds)
         elif negative_prompt_embeds is None:
             rows, length = prompt_embeds.shape[:2]
-            negatives, chunks = _as_rows(negative_prompt or "", rows), length // self._tokenizers()[0].model_max_length
+            negatives = read_prompts(negative_prompt, rows, "negative prompts")
+            chunks = length // self._tokenizers()[0].model_max_length
             found = self._encode(negatives, [()] * rows, chunks, lora_scale, None)
             negative_prompt_embeds, negative_pooled_prompt_embeds = found
         elif negative_pooled_prompt_embeds is None:
@@ -185,15 +187,6 @@ class PromptEncoding:
 
 def _placed(values: Tensor, device: torch.device, dtype: torch.dtype, times: int) -> Tensor:
     return values.to(device, dtype).repeat_interleave(times, dim=0)
-
-
-def _as_rows(text: str | Sequence[str], rows: int) -> list[str]:
-    found = [text] * rows if isinstance(text, str) else list(text)
-    if len(found) == 1:
-        found = found * rows
-    if len(found) != rows:
-        raise PromptError(f"{len(found)} negative prompts were given for {rows} prompts: give one for all or each.")
-    return found
 
 
 GivenEmbeddings = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]

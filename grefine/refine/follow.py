@@ -135,7 +135,7 @@ def check_plan(job: Job, plan: RepairPlan, config: RefineConfig, made_by: Mappin
             raise PlanError(f"{name}: region {number} is no part of the picture.")
         if not 0 < region.strength <= STRENGTH_CAP:
             raise PlanError(f"{name}: region {number} has strength {region.strength}; it goes up to {STRENGTH_CAP}.")
-        if any(index >= len(job.alignment.phrases) for index in region.phrases):
+        if not all(0 <= index < len(job.alignment.phrases) for index in region.phrases):
             raise PlanError(f"{name}: region {number} names a phrase that the prompt does not have.")
 
 

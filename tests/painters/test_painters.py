@@ -293,13 +293,6 @@ def test_an_interrupt_stops_the_painter_and_what_would_follow():
     assert "interrupted" in " ".join(out.results[0].warnings)
 
 
-def test_a_callback_sees_what_the_painter_shows_and_no_more():
-    pipe, arguments = build("z-image")
-    made = GRefinePipeline.from_pipe(pipe, working_size=64, painter_arguments=arguments, **maps())
-    with pytest.raises(ConfigError, match="ZImageInpaintPipeline does not show add_time_ids"):
-        call(made, callback_on_step_end=lambda *_: {}, callback_on_step_end_tensor_inputs=["add_time_ids"])
-
-
 def test_a_text_to_image_pipeline_lends_its_parts():
     plain = diffusers.FluxPipeline(**flux_parts())
     painter = painter_of(plain)

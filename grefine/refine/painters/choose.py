@@ -251,9 +251,4 @@ def _load(where: str, painter_class: str | None, load: Mapping[str, Any]) -> Any
         raise
     except Exception as error:  # whatever a foreign folder makes its readers raise
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
-        if "quantization_config" in load and isinstance(error, (ImportError, RuntimeError)):
-            raise ConfigError(
-                f"'{where}' cannot be quantised here: {said.partition(': ')[2]}; install what it asks for, or leave "
-                "quantization_config out."
-            ) from error
         raise ConfigError(f"'{where}' cannot be loaded as {kind.__name__}: {said}.") from error

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -41,25 +41,12 @@ class DiffusersPainter(Painter):
     origin: str = ""
     """Where it was loaded from: a recipe, a folder or a Hub id."""
 
-    def at(self, painting: Painting) -> Self:
-        """Return it ready for a stage of a call."""
-        shown = {*getattr(self.pipe, "_callback_tensor_inputs", ()), "stage", "latents"}
-        hidden = [name for name in painting.watch.names if name not in shown]
-        if painting.watch.callback is not None and hidden:
-            raise ConfigError(
-                f"callback_on_step_end_tensor_inputs: {self.name} does not show {', '.join(hidden)}; it shows "
-                f"{', '.join(sorted(shown))}."
-            )
-        ready = super().at(painting)
-        ready._negated  # noqa: B018 - a missing negative prompt is told before anything is drawn
-        return ready
-
     def dropped(self, crops_weighted: bool) -> list[str]:
         """Say what of the words this pipeline has no place for."""
         found = [self.assumed] if self.assumed else []
         if crops_weighted:
             found.append(f"{self.name} knows no weights of words: those of the prompt are dropped.")
-        if self.painting.negative and not self._negated:
+        if not self._negated and self.painting.negative:  # the first refuses what lacks one that it needs
             found.append(f"{self.name} takes no negative prompt here: it is dropped.")
         return found
 
