@@ -91,10 +91,7 @@ def read_preferences(
 
 
 def missing_judges(pipe: Any, config: RefineConfig | None = None) -> str:
-    """Say which axis no judge of a pipeline covers, so that the maps judge their own work there; empty if none.
-
-    Who steers denoising or chooses among repaints does not judge.
-    """
+    """Say which axis is left to the maps because no judge of it is there, or it steers or chooses; empty if none."""
     from grefine.refine.candidates import open_chooser
     from grefine.refine.guidance import axes_of, taken_axes
 

@@ -1,7 +1,4 @@
-"""A repair plan as files: JSON that a person can edit, a mask to paint in, an overlay to look at.
-
-docs/plans.md is the description of the format; `grefine.types.RepairPlan` is what it means.
-"""
+"""A repair plan (`grefine.types.RepairPlan`) as files to edit, paint in and look at; docs/plans.md describes them."""
 
 import base64
 import io

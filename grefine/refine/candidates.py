@@ -76,9 +76,7 @@ class Chooser:
         return np.sum([part.of(images, prompt) for part in self.under(prompt)], axis=0)
 
     def take(self, pictures: Sequence[np.ndarray], rates: np.ndarray, prompt: str) -> int:
-        """Return which try is taken, given the picture and it with every try: of those about as good as the best, the
-        one that keeps most of the picture (SSIM where any of them changes it).
-        """
+        """Return which try is taken: of those about as good as the best, the one that keeps most of the picture."""
         band = ALIKE * sum(part.weight for part in self.under(prompt))
         own = np.nan_to_num(rates[1:], nan=-np.inf, posinf=np.inf, neginf=-np.inf)  # what cannot be rated comes last
         good = np.flatnonzero(own >= own.max() - band)
@@ -92,9 +90,7 @@ class Chooser:
 
 
 def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> Chooser:
-    """Return who chooses as the settings say, of these judges or named with the pipeline's own networks; nobody where
-    every region is drawn once.
-    """
+    """Return who chooses, of these judges or by name over the pipeline's own networks; nobody for one try each."""
     tries, by = config.tries
     if tries == 1:
         return Chooser()
@@ -147,11 +143,7 @@ def draw_tries(
     chooser: Chooser,
     pasted: Callable[[CropJob, np.ndarray], np.ndarray],
 ) -> list[Painted]:
-    """Draw every crop, more often where it pays, and return the try that the judges like best.
-
-    What is drawn anew is drawn so often at once; what is mended in sight only where the first try is no better.
-    `pasted` gives the whole picture with a crop's repaint in it.
-    """
+    """Draw every crop, what is drawn anew or came back no better more often, and return the best try."""
     if chooser.tries == 1:
         return painter(crops)
 

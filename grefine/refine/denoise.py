@@ -1,7 +1,4 @@
-"""The denoising loop of both stages: SDXL geometry, inpainting (9 channels) and ordinary (4 channels) UNets.
-
-The parts of a pipeline are read at every use, because users swap them.
-"""
+"""The denoising loop of both stages, over the parts that a pipeline has at the moment: users swap them."""
 
 import copy
 import inspect

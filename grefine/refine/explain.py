@@ -75,9 +75,9 @@ def memory_estimate(
 
 
 def decoding_memory(vae: Any, height: int, width: int) -> int:
-    """Return the bytes that decoding one picture takes: the VAE's last level, four times its widest activations.
+    """Return the bytes that decoding one picture takes: four times the VAE's widest activations, or five in the heap.
 
-    Smaller ones leave gaps in the heap, about as much as one more. `python benchmarks/vae_memory.py` measures it.
+    `python benchmarks/vae_memory.py` measures it.
     """
     upcast = vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
     widest = height * width * 2 * vae.config.block_out_channels[0] * (4 if upcast else vae.dtype.itemsize)

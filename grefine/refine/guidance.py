@@ -27,10 +27,7 @@ PREFERENCES = (*DIMENSIONS, *WHOLE)
 
 
 class Guidance:
-    """A weighted preference that can be differentiated with respect to an image.
-
-    Weights go by dimension, "mdiqa" or "moe-agiqa"; negative ones push the other way, zero ones are not run.
-    """
+    """A weighted preference, by dimension, "mdiqa" or "moe-agiqa", with a gradient for an image."""
 
     def __init__(
         self,
@@ -203,11 +200,7 @@ def check_preferences(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def noise_levels(scheduler: Any, timestep: Any, latents: Tensor) -> tuple[float, float]:
-    """Return (signal, noise) such that latents = signal * clean + noise * epsilon at this step of the loop.
-
-    The scheduler itself is asked, so that sigmas between timesteps (Karras) and short schedules are exact. Those that
-    scale the UNet's input (Euler and its kin) leave the signal at 1.
-    """
+    """Return (signal, noise) such that latents = signal * clean + noise * epsilon, as the scheduler itself has it."""
     one = torch.ones(1, 1, 1, 1, device=latents.device)
     if hasattr(scheduler, "precondition_inputs") or not hasattr(scheduler, "add_noise"):
         raise ConfigError(

@@ -276,10 +276,7 @@ class Loading:
 
 
 def common_device(components: Mapping[str, Any]) -> torch.device | None:
-    """Return the one device of all components; None where they differ or hooks move them, which diffusers resolves.
-
-    It is told by the first weight of each: diffusers asks every module, which takes as long as a small step.
-    """
+    """Return the one device of all components, by a weight of each; None where they differ or hooks move them."""
     devices = set()
     for part in (one for one in components.values() if isinstance(one, torch.nn.Module)):
         path, weight = next(part.named_parameters(), ("", None))

@@ -82,10 +82,7 @@ class MapDrawer:
 
     @property
     def calibration(self) -> Calibration:
-        """The thresholds that the maps were measured with.
-
-        Half is the edge of good pictures in a provider's map, and half in a map of one's own that nobody measured.
-        """
+        """The thresholds that count: half where a provider, or a map that nobody measured, stands for ours."""
         found = self.pq.calibration
         if isinstance(self.quality, Provider):
             return replace(found, mask_threshold=0.5, p_gate=0.5, worst_gate=None)
@@ -108,8 +105,7 @@ class MapDrawer:
     def scores(self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None]) -> list[dict[str, float]]:
         """Return p, and a where a prompt has something to judge, of pictures that are not those of the call.
 
-        Maps that were given say nothing of other pictures, and neither a provider from outside nor a model that was
-        asked which phrases are missing judges the repair of a mask that it drew, so their scores are left out.
+        Given maps say nothing of them, and nobody from outside judges the repair of a mask that he drew.
         """
         from_outside = [_is_given(one) or isinstance(one, Provider) for one in (self.quality, self.alignment)]
         measures_p, measures_a = not from_outside[0], any(prompts) and not (from_outside[1] or self._asks)

@@ -60,10 +60,7 @@ def _told(job: Job, panel: Panel, config: RefineConfig) -> Job:
 
 
 def latents_of(jobs: Sequence[Job], pipe: Any) -> Tensor | list[Tensor]:
-    """Return the latents of the last stage that ran, before anything was put back.
-
-    An image that needed no repair gives its encoded self. Unequal shapes come as a list.
-    """
+    """Return the latents of the last stage that ran, or of the image itself; a list where shapes differ."""
     found: list[Tensor] = []
     for job in jobs:
         if job.latents:

@@ -197,10 +197,7 @@ class Planner:
         return crop_box(part, (shape[0], shape[1]), self.config.context, smallest, self.side)
 
     def _region(self, part: np.ndarray, core: np.ndarray, found: Findings, worst: np.ndarray) -> Region:
-        """Turn one part of the mask into a region with crop, kind, prompt, strength and reason.
-
-        What is wrong is read in the part's `core`, before it was grown: the margin was found fault with by nobody.
-        """
+        """Turn one part of the mask into a region; what is wrong there is read in its `core`, before it was grown."""
         config, traits, alignment, phrases = self.config, self.traits, found.alignment, found.alignment.phrases
         by_hand, core = found.user_mask is not None, core if core.any() else part
         place = Place(core)
@@ -390,8 +387,7 @@ def asking_phrases(place: Place, alignment: AlignmentMap, wrong: float) -> list[
 def region_phrase_text(alignment: AlignmentMap, index: int, part: np.ndarray) -> str:
     """Return what to draw for a phrase in a part of the mask: what it hangs on before it, its own patterns after it.
 
-    "With stripes" alone names nothing; and a "green cone" with dots, or whose dots are seen here, is to have dots
-    afterwards as well.
+    "With stripes" alone names nothing, and a cone whose dots are seen here is to have dots afterwards as well.
     """
     asked = alignment.phrases[index]
     if asked.host is not None and not asked.phrase.beside:
@@ -410,10 +406,7 @@ def region_phrase_text(alignment: AlignmentMap, index: int, part: np.ndarray) ->
 
 
 def shown_phrase(place: Place, alignment: AlignmentMap) -> list[str]:
-    """Return the met thing that most of a bad place shows, so that it is redrawn as what it was.
-
-    What things stand on or under is not named: the caption says it, and the place shows more than that.
-    """
+    """Return the met thing that most of a bad place shows, so that it is redrawn as what it was; no background."""
     best, share = None, COVERED
     everywhere = Place(np.ones_like(place.mask))
     for met in alignment.phrases:

@@ -58,10 +58,7 @@ class CallableRestorer(Painter):
 def choose_restorer(
     chosen: str | Restore | Painter, painter: Painter, sdxl: SDXLPainter | None, refiner: Any, steps: int
 ) -> Painter | None:
-    """Return the stage 2 that a name, a painter or a callable means: "inpaint" is stage 1's painter, "none" None.
-
-    `refiner` is a loaded image-to-image pipeline or None; it runs exactly `steps` steps.
-    """
+    """Return stage 2 as a name, a painter or a callable means it; `refiner` is a loaded pipeline or None."""
     if isinstance(chosen, Painter):
         return chosen
     own = {"side": painter.side, "multiple": painter.multiple}
@@ -191,9 +188,7 @@ def _joined(
 def _spare(jobs: Sequence[Job], maps: MapDrawer, config: RefineConfig) -> list[Job]:
     """Give restored pictures their old pixels back wherever a good place was not made better, without a seam.
 
-    A good place has nothing to be mended: it keeps its pixels where its quality fell by more than noise, and where
-    the change can be seen although its quality did not rise. Where no map of the restored picture can be drawn, no
-    place is known to be better.
+    That is where quality fell by more than noise, or a change is seen and it did not rise, or no map can tell.
     """
     restored = [job for job in jobs if job.restored in job.candidates]
     pictures = [Image.fromarray(rounded(job.candidates[job.restored])) for job in restored]

@@ -184,10 +184,9 @@ class RefineConfig:
         return Readings.of(self.reading)
 
     def steps(self, painters: tuple[int, int] | None = None, asked: bool = False) -> tuple[int, int]:
-        """Return the executed steps of stage 1 and stage 2, at least one each where they run.
+        """Return the executed steps of both stages, at least one each where they run, split as another painter's own.
 
-        Another painter (`painters`) splits them as its own. Of the pipeline's own half stage 2 runs no more than its
-        little noise needs, unless a call asked for a number of steps.
+        Stage 2 runs no more than its little noise needs, unless a call asked for a number of steps.
         """
         if not self.stage1:
             first, second = 0, self.total_steps

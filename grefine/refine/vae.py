@@ -42,11 +42,7 @@ def rows_at_once(images: Tensor) -> int:
 
 
 def latent_gradient(vae: Any, latents: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return how something grows with each latent, given how it grows with each decoded pixel (of the whole image).
-
-    What is larger than a tile is decoded once without a graph, and then differentiated tile by tile: it takes the
-    memory of one tile with its margin, whatever the image.
-    """
+    """Return how something grows with each latent, given how with each pixel; in the memory of one tile."""
     height, width = latents.shape[-2:]
     if height * width <= TILE**2:
         return _back(vae, latents, gradient)

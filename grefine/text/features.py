@@ -21,10 +21,7 @@ def atom(text: str) -> int:
 
 
 class Templates:
-    """Named atoms and the templates over them.
-
-    `matrix` is (templates, atoms + 1); its last column is each template's own constant.
-    """
+    """Named atoms and templates over them: `matrix` is (templates, atoms + 1), its last column their constants."""
 
     def __init__(self, name: str, atoms: Sequence[str], listed: str) -> None:
         """Read the templates from a text: atoms with spaces between them, templates with commas."""

@@ -265,10 +265,7 @@ def _hang_states(forest: Forest, states: frozenset[str]) -> None:
 
 
 def main_noun(forest: Forest, listed: WordList) -> int:
-    """Return the noun that the picture is of, or -1.
-
-    The first noun without a preposition that is no mere wish for quality; for a medium, what it depicts.
-    """
+    """Return the noun that the picture is of, or -1: the first without a preposition, or what a medium depicts."""
     nouns = [i for i in range(len(forest.words)) if forest.is_noun(i)]
     if not nouns:
         return -1

@@ -78,10 +78,7 @@ class WordList:
         return WordList({kind: self.entries[kind] | other.entries[kind] for kind in KINDS})
 
     def matches(self, kind: str, words: Sequence[str], head: str) -> bool:
-        """Say whether the head noun is an entry, or the words hold an entry of several words.
-
-        `words` and `head` are lower case.
-        """
+        """Say whether the head noun is an entry, or the words hold one of several words; all in lower case."""
         return _entry(head, self.entries[kind]) or bool(self.covered(kind, words))
 
     def covered(self, kind: str, words: Sequence[str]) -> set[int]:

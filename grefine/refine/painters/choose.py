@@ -80,11 +80,7 @@ def open_painter(
     allow_noncommercial: bool = False,
     **load: Any,
 ) -> Chosen:
-    """Return the painter that is meant; `GRefinePipeline.use_painter` says by what.
-
-    `side` is that of the square that crops are brought to; `device` and `allow_noncommercial` are for a painter that
-    another package brings.
-    """
+    """Return the painter that is meant, as `GRefinePipeline.use_painter` says; crops come to a square of `side`."""
     if isinstance(painter, (DiffusersPainter, OwnPainter)):
         return painter
     if getattr(painter, "painter", None) is not None:
@@ -163,11 +159,7 @@ def reopen_painter(stated: Mapping[str, Any], folder: str | Path, device: str = 
 def painter_settings(
     config: RefineConfig, preferred: Mapping[str, Any], overrides: Mapping[str, Any], other: Chosen | None, own: bool
 ) -> RefineConfig:
-    """Fill what the settings leave open; a painter's guidance, second stage and steps win over another pipeline's.
-
-    The default number of steps means the painter's own. What the pipeline prefers was meant for a painter that belongs
-    to it (`own`), and for its own UNet, where `other` is None.
-    """
+    """Fill what settings leave open: a painter's own guidance, stage 2 and steps, unless the pipeline is its own."""
     if other is None:
         return resolve(config, preferred, overrides)
     its = {"guidance_scale": other.guidance, "restorer": other.restorer}
@@ -200,10 +192,7 @@ def with_dropped(jobs: Sequence[Job], painter: Chosen | None) -> list[Job]:
 
 
 def painter_files() -> dict[str, Any]:
-    """Return the painters of other packages by name; one that cannot be imported is left out with a warning.
-
-    Each has a `SPEC` (`PainterSpec`) and `load`, from a device to a function as `OwnPainter` takes it.
-    """
+    """Return other packages' painters by name: a `SPEC` (`PainterSpec`) and a `load` from a device to a function."""
     return plugged_in("grefine.painters", "painter")
 
 

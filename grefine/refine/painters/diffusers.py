@@ -132,11 +132,7 @@ class DiffusersPainter(Painter):
         return True
 
     def schedule(self, steps: int, strength: float) -> int:
-        """Return the steps to ask the pipeline for, so that exactly `steps` of them run at this strength.
-
-        Of several such numbers it is the one whose first step begins nearest to the strength: one step of one begins
-        at full noise, whatever the strength.
-        """
+        """Return the steps to ask for so that exactly `steps` run, the first as near to the strength as can be."""
         if "strength" not in self._parameters:
             return steps
         scheduler, fit = self.pipe.scheduler, list[int]()
