@@ -37,12 +37,11 @@ from grefine.models.reward import RewardModel
 from grefine.refine import inputs
 from grefine.refine.candidates import open_chooser
 from grefine.refine.denoise import TENSORS, Watch, latent_multiple
-from grefine.refine.encode import GivenEmbeddings, PromptEncoding
-from grefine.refine.explain import explain_result, memory_estimate
 from grefine.refine.follow import follow_plans, made_for, read_plans, seeds_of, stamped
 from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering, taken_axes
 from grefine.refine.inputs import ImageInput
+from grefine.refine.inspector import explain_result, memory_estimate
 from grefine.refine.job import open_jobs
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps, guesses
@@ -50,11 +49,9 @@ from grefine.refine.outcome import keep_best, latents_of
 from grefine.refine.painters import choose
 from grefine.refine.painters.choose import Chosen, open_painter
 from grefine.refine.painters.protocol import Painter, Painting
-from grefine.refine.painters.sdxl import SDXLPainter, check_family
+from grefine.refine.painters.sdxl import GivenEmbeddings, PromptEncoding, SDXLPainter, check_family
 from grefine.refine.plan import Planner
 from grefine.refine.regions import working_side
-from grefine.refine.repaint import repaint_regions
-from grefine.refine.restore import Restore, choose_restorer, restore_pictures
 from grefine.refine.settings import (
     STRENGTH_CAP,
     RefineConfig,
@@ -64,6 +61,7 @@ from grefine.refine.settings import (
     traits_of_call,
     unet_traits,
 )
+from grefine.refine.stages import Restore, choose_restorer, repaint_regions, restore_pictures
 from grefine.refine.turns import in_turn
 from grefine.scorers.component import component_tokenizer
 from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,6 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from grefine.errors import ConfigError
-from grefine.refine.encode import Embeddings
 from grefine.refine.guidance import Steering
 from grefine.refine.settings import StepsMode
 from grefine.refine.vae import decode_latents, encode_images
@@ -41,6 +40,24 @@ class Watch:
             tensors |= {name: answer[name] for name in TENSORS if name in answer}
         self.index += 1
         return tensors
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What the denoiser is told: with and without the prompt."""
+
+    prompt: Tensor
+    """`(B, chunks * L, D)`, both encoders side by side."""
+    pooled: Tensor
+    """`(B, D2)`"""
+    negative: Tensor | None = None
+    negative_pooled: Tensor | None = None
+
+    @classmethod
+    def stack(cls, rows: Sequence[Self]) -> Self:
+        """Put equally shaped rows into one batch."""
+        columns = zip(*((row.prompt, row.pooled, row.negative, row.negative_pooled) for row in rows), strict=True)
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
 
 
 @dataclass

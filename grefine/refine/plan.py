@@ -12,7 +12,7 @@ from grefine.indicators.calibration import Calibration, needs_repair
 from grefine.indicators.defects import BACKGROUND, depends_on
 from grefine.indicators.grids import GridMap, Place, undrawn
 from grefine.refine.job import Job, timed
-from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.families import Phrasing
 from grefine.refine.regions import (
     LARGEST_CROP,
     MaskPart,

@@ -27,8 +27,7 @@ from grefine.io.images import read_image
 from grefine.io.record import read_record
 from grefine.refine.painters.choose import open_painter
 from grefine.refine.painters.diffusers import diffusers_class, executed, painter_of
-from grefine.refine.painters.families import family_named
-from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.families import Phrasing, family_named
 from grefine.resources import bundled, pipeline_names
 from grefine.types import AlignmentMap, PainterSpec, PhraseAlignment, Region, RepairPlan
 

@@ -16,8 +16,7 @@ from grefine.plugins import plugged_in
 from grefine.refine.composite import resize, resize_mask, rounded
 from grefine.refine.job import Job
 from grefine.refine.painters.diffusers import DiffusersPainter, diffusers_class, painter_of
-from grefine.refine.painters.families import family_named
-from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.families import Phrasing, family_named
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.resources import pipeline_names

@@ -16,8 +16,7 @@ from torch import Tensor
 from grefine.errors import ConfigError
 from grefine.refine.composite import resize, resize_mask, rounded
 from grefine.refine.denoise import snap_mask
-from grefine.refine.painters.families import Family, families, family_named
-from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.families import Family, Phrasing, families, family_named
 from grefine.refine.painters.protocol import CropJob, Painted, Painter, Painting
 from grefine.refine.settings import UNetTraits
 from grefine.refine.turns import denoiser_of, turn_of
