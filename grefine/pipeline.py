@@ -443,20 +443,9 @@ class GRefinePipeline(
         self._painter = None if painter is None else open_painter(painter, **told, **load)
         self.register_to_config(painter=choose.describe_painter(self._painter))
 
-    def use_restorer(
-        self,
-        painter: Any,
-        painter_class: str | None = None,
-        words: Any = None,
-        arguments: Mapping[str, Any] | None = None,
-        **load: Any,
-    ) -> None:
-        """Let another painter do stage 2 where no call or setting names a `restorer`; None leaves it as it was.
-
-        The arguments are those of `use_painter`. It is shared, moved along and never saved.
-        """
-        told: dict[str, Any] = {"painter_class": painter_class, "words": words, "arguments": arguments}
-        self._restorer = None if painter is None else open_painter(painter, **told, **load)
+    def use_restorer(self, painter: Any, **told: Any) -> None:
+        """Let another painter, told as by `use_painter`, do stage 2 where nobody names a `restorer`; never saved."""
+        self._restorer = None if painter is None else open_painter(painter, **told)
 
     def _painter_of_call(self, painter: Any) -> Chosen | None:
         """Return a call's painter; None for the pipeline's own UNet."""

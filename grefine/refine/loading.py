@@ -71,10 +71,7 @@ class Loading:
             )
         if folder is not None and not (folder / INDEX).is_file():
             raise WeightsMissing(f"The folder '{name}' holds no {INDEX}: it is not a saved pipeline.")
-        index = _index_of(cls, folder or name, kwargs)
-        _refuse_without_maps(folder or name, index, kwargs)
-        if folder is not None:
-            _refuse_half(folder, index, kwargs)
+        index = _checked_index(cls, folder or name, kwargs)
         # transformers keeps a checkpoint's own precision where diffusers means float32: parts would not fit.
         dtype = kwargs["dtype"] = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         if dtype != torch.float32 and not isinstance(dtype, str):
@@ -296,27 +293,30 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return any(isinstance(one, kinds) or any(word in str(one) for word in words) for one in causes(error))
 
 
-def _index_of(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read what a pipeline states of its parts; nothing where diffusers will say what is wrong with it."""
+def _checked_index(kind: Any, source: str | Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read what a pipeline states of its parts; one without maps, or a folder without a part it names, is refused."""
     try:
-        index = kind.load_config(str(source), **_given(kwargs, *FOR_BOTH, "revision"))
+        index = kind.load_config(str(source), **_given(given, *FOR_BOTH, "revision"))
     except (OSError, ValueError, RecursionError):
+        return {}  # diffusers will say what is wrong with it
+    if not isinstance(index, Mapping) or not index:
         return {}
-    return index if isinstance(index, Mapping) else {}
+    if not set(MAPS) <= set(given) and not any(name in index for name in MAPS):
+        raise ConfigError(
+            f"'{source}' is a {index.get('_class_name', 'pipeline')} without maps: load it with diffusers and pass it "
+            'to GRefinePipeline.from_pipe(pipeline, maps="sdxl"), after `grefine fetch sdxl`.'
+        )
+    for name, entry in index.items() if isinstance(source, Path) else ():
+        named = isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str)
+        if named and name not in given and not (source / name).is_dir():  # transformers makes a tokenizer of nothing
+            raise WeightsCorrupt(
+                f"The pipeline '{source}' lacks its part '{name}': copy the folder '{name}' there, or pass {name}=..."
+            )
+    return index
 
 
 def _given(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: kwargs[name] for name in names if name in kwargs}
-
-
-def _refuse_half(folder: Path, index: Mapping[str, Any], given: Collection[str]) -> None:
-    """Refuse a folder that lacks a part it names: transformers would make an empty tokenizer of nothing."""
-    for name, entry in index.items():
-        named = isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str)
-        if named and name not in given and not (folder / name).is_dir():
-            raise WeightsCorrupt(
-                f"The pipeline '{folder}' lacks its part '{name}': copy the folder '{name}' there, or pass {name}=..."
-            )
 
 
 def _refuse_unfilled(pipe: Any, again: str) -> None:
@@ -326,15 +326,6 @@ def _refuse_unfilled(pipe: Any, again: str) -> None:
             empty = next((key for key, values in part.named_parameters() if values.is_meta), None)
             if empty is not None:
                 raise WeightsCorrupt(f"The weights of {name} are another network's: they lack '{empty}'. {again}")
-
-
-def _refuse_without_maps(source: str | Path, index: Mapping[str, Any], given: Collection[str]) -> None:
-    """Say how to load a pipeline that has no maps before its weights are read."""
-    if index and not set(MAPS) <= set(given) and not any(name in index for name in MAPS):
-        raise ConfigError(
-            f"'{source}' is a {index.get('_class_name', 'pipeline')} without maps: load it with diffusers and pass it "
-            'to GRefinePipeline.from_pipe(pipeline, maps="sdxl"), after `grefine fetch sdxl`.'
-        )
 
 
 def _extras_from(maps: str | Path, pipeline: Any, has: Collection[str], sdxl: bool) -> dict[str, Any]:

@@ -7,14 +7,10 @@ from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
 
-KINDS = (
-    *("quality", "style", "camera", "medium", "negator", "preposition", "clinging", "pattern"),
-    *("tag", "about", "state", "lettering"),
-)
-
+KINDS = ("quality", "style", "camera", "medium", "negator", "preposition", "clinging", "pattern", "tag", "about")
+KINDS += ("state", "lettering")
 UNDRAWN = ("quality", "style", "camera")
 """Kinds that are never drawable; "medium" is so only where it is the picture itself."""
-
 _SHIPPED = tuple(Path(__file__).parent / "words" / name for name in ("marks.txt", "tags.txt"))
 _GOVERNED = frozenset({"obj", "iobj", "nsubj", "nsubj:pass", "obl:agent"})
 

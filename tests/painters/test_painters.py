@@ -376,7 +376,7 @@ def test_bad_input_is_one_sentence():
     steered = pipeline()
     steered.use_painter(inverted)
     for given, words in (
-        ({"guidance": {"sharpness": 1.0}}, "guidance steers the denoising loop of SDXL"),
+        ({"guidance": {"sharpness": 1.0}}, "guidance is for SDXL's own loop"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, "latents is for SDXL's own loop"),
         ({"output_type": "latent"}, "output_type='latent' is for SDXL's own loop"),
         ({"restorer": "controlnet-tile"}, "controlnet-tile"),

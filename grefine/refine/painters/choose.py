@@ -173,13 +173,8 @@ def painter_settings(
 def refuse_foreign(other: Chosen | None, given: Mapping[str, Any]) -> None:
     """Refuse arguments that only SDXL's own loop understands where another painter paints."""
     used = [name for name, value in given.items() if value is not None]
-    if other is None or not used:
-        return
-    if used[0] == "guidance":
-        raise ConfigError(
-            f"guidance steers the denoising loop of SDXL by gradient and cannot reach into {other.name}: leave it out."
-        )
-    raise ConfigError(f"{used[0]} is for SDXL's own loop, and {other.name} paints here: leave it out.")
+    if other is not None and used:
+        raise ConfigError(f"{used[0]} is for SDXL's own loop, and {other.name} paints here: leave it out.")
 
 
 def with_dropped(jobs: Sequence[Job], painter: Chosen | None) -> list[Job]:
