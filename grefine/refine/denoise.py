@@ -168,15 +168,11 @@ def choose_timesteps(
         steps = max(1, int(steps * strength + 1e-9))
     elif mode == "executed":
         total = math.ceil(steps / strength - 1e-9)
-    elif steps > first:
+    most = first if mode == "noise" else max(1, int(trained * strength))
+    if total > trained or steps > most:
         raise ConfigError(
-            f"{steps} steps do not fit below strength {strength:g}, where {name} has {first} timesteps: ask for at "
-            f"most {first} steps, or raise the strength."
-        )
-    if total > trained:
-        raise ConfigError(
-            f"{steps} steps at strength {strength:g} need a schedule of {total}, but {name} has {trained} timesteps: "
-            f"ask for at most {int(trained * strength)} steps, or raise the strength."
+            f"{steps} steps do not fit below strength {strength:g}, where {name} has {most} timesteps: ask for at "
+            f"most {most} steps, or raise the strength."
         )
     accepted = inspect.signature(scheduler.set_timesteps).parameters
     try:

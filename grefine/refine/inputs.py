@@ -100,11 +100,9 @@ def check_words(prompt: Any, embeds: torch.Tensor | None, negative: Any, count: 
 
 def read_pictures(image: ImageInput | None) -> list[Picture]:
     """Return one picture per image: of a path, a PIL image, an array, a tensor, or a list of these."""
-    if image is None:
-        raise ImageError("No image was given: pass `image`, a path, a PIL image or a list of them.")
     images = list(image) if isinstance(image, (list, tuple)) else [image]
-    if not images:
-        raise ImageError("An empty list of images was given: pass at least one.")
+    if image is None or not images:
+        raise ImageError("No image was given: pass `image`, a path, a PIL image or a list of them.")
     return [picture for index, one in enumerate(images) for picture in _read_one(one, f"image {index}")]
 
 

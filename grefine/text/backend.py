@@ -99,7 +99,6 @@ _UNIVERSAL = {
     "PUNCT": ". , : `` '' -LRB- -RRB- HYPH NFP ( )",
     "SYM": "SYM $ #",
     "VERB": "VB VBD VBG VBN VBP VBZ",
-    "X": "FW LS GW ADD",
 }
 UNIVERSAL = {penn: tag for tag, names in _UNIVERSAL.items() for penn in names.split()}
 

@@ -5,7 +5,7 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -153,17 +153,11 @@ class GreedyTagger:
         self._by_place = both[:, : 5 * size].reshape(len(both), 5, size).transpose(1, 0, 2)
         self._constant = [both[:, 5 * size] * np.uint32(caps) + both[:, -1] for caps in CAPS_ATOMS]
         self._inside, self._first = (both[:, 5 * size + 1] * np.uint32(a) for a in FIRST_ATOMS)
-        self._known: dict[str, bytes] = {}
+        self._shares = lru_cache(MOST_KNOWN)(self._share)
         self._edge = (self._by_place @ np.array(EDGE_ATOMS, dtype=np.uint32)).tobytes()
 
-    def _shares(self, word: str) -> bytes:
-        found = self._known.get(word)
-        if found is None:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            atoms = np.array(self.lexicon.atoms(word), dtype=np.uint32)
-            found = self._known[word] = (self._by_place @ atoms).tobytes()
-        return found
+    def _share(self, word: str) -> bytes:
+        return (self._by_place @ np.array(self.lexicon.atoms(word), dtype=np.uint32)).tobytes()
 
     def tag(self, words: Sequence[str]) -> list[str]:
         """Return one tag per word."""

@@ -25,7 +25,7 @@ def pixels(value=0.5, shape=(64, 64, 3)):
 
 CASES = {
     "no image": ({"image": None}, ImageError, "No image was given"),
-    "empty list": ({"image": []}, ImageError, "empty list"),
+    "empty list": ({"image": []}, ImageError, "No image was given"),
     "a path": ({"image": "a.png"}, ImageError, "does not exist"),
     "prompts": ({"prompt": ["a", "b"]}, PromptError, "2 prompts were given for 1 images"),
     "prompt type": ({"prompt": 3}, PromptError, "must be a text"),
