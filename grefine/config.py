@@ -87,12 +87,15 @@ def changes_of(entries: Iterable[str]) -> dict[str, Any]:
     """Read KEY=VALUE entries of `--set`; values are read as YAML."""
     import yaml
 
-    found: dict[str, Any] = assignments(entries, "--set")
-    for key, text in found.items():
+    found: dict[str, Any] = {}
+    for entry in entries:
+        key, equals, text = entry.partition("=")
+        if not equals:
+            raise ConfigError(f"'{entry}' is not KEY=VALUE, e.g. total_steps=10.")
         try:
-            found[key] = yaml.safe_load(text)
+            found[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"The value of '{key}' cannot be read: '{text}'.") from error
+            raise ConfigError(f"The value of '{key.strip()}' cannot be read: '{text}'.") from error
     return found
 
 

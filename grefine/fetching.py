@@ -272,10 +272,7 @@ def _download(recipe: FetchRecipe, name: str, remote: RemoteFile, target: Path) 
             raise OSError(f"the server cut it off after {partial.stat().st_size} of {said} bytes")
         found, wanted = content_hash(partial), remote.sha256 or _locked(name).get(remote.path, {}).get("sha256")
         if wanted and found != wanted:
-            raise WeightsCorrupt(
-                f"{remote.url} gave a file with sha256 {found}, expected {wanted}: it was changed at its source or on "
-                "its way, and is not kept."
-            )
+            raise WeightsCorrupt(f"{remote.url} gave sha256 {found}, expected {wanted}, and is not kept.")
         partial.replace(target)
     except (OSError, http.client.HTTPException) as error:
         raise _missing(recipe, name, remote.path, str(getattr(error, "reason", error))) from error
@@ -416,9 +413,7 @@ def _check(file: Path, name: str, path: str, known: str | None) -> None:
         return
     found = content_hash(file)
     if wanted and found != wanted:
-        raise WeightsCorrupt(
-            f"'{file}' has sha256 {found}, expected {wanted}: delete it and run `grefine fetch {name}` again."
-        )
+        raise WeightsCorrupt(f"'{file}' has sha256 {found}, not {wanted}: delete it and run `grefine fetch {name}`.")
     listed, head = entry.get("blob"), f"blob {stat.st_size}\0".encode()  # git's name for it, if it is a small file
     if listed and hashlib.sha1(head + file.read_bytes(), usedforsecurity=False).hexdigest() != listed:
         raise WeightsCorrupt(f"'{file}' is not the file that was listed: delete it and run `grefine fetch {name}`.")

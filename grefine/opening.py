@@ -47,10 +47,7 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
         raise ConfigError(f"dtype must be auto, {', '.join(DTYPES)}, not '{name}'{nearest(name, DTYPES)}")
     on_cpu = torch.device(device).type == "cpu"
     if name == "fp16" and on_cpu:
-        raise ConfigError(
-            "fp16 on a CPU takes many times as long as fp32 and overflows: use --dtype fp32, or bf16 where memory is "
-            "short."
-        )
+        raise ConfigError("fp16 on a CPU is slow and overflows: use --dtype fp32, or bf16 where memory is short.")
     if name != "auto":
         return DTYPES[name]
     if on_cpu:
@@ -62,10 +59,7 @@ def open_pipeline(pipeline: Any, opening: Opening) -> Any:
     """Load a pipeline, or take a loaded one, and give it its judges."""
     if isinstance(pipeline, torch.nn.Module) or hasattr(pipeline, "components"):
         if opening.dtype != "auto" or opening.offload != "none" or opening.painter or opening.restorer:
-            raise ConfigError(
-                "dtype, offload, painter and restorer are for a pipeline that is loaded here; set them when you load "
-                "yours."
-            )
+            raise ConfigError("dtype, offload, painter and restorer are for a pipeline that is not loaded yet.")
         pipe = pipeline
     else:
         pipe = _load(str(pipeline), opening)

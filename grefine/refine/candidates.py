@@ -102,10 +102,7 @@ def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> C
     order = sorted(judges, key=lambda judge: steering.index(judge.spec.name) if judge.spec.name in steering else 9)
     able = [judge for judge in order if judge.spec.axis != "none"]
     if not able:
-        raise ConfigError(
-            f"candidates={tries} needs a judge to choose, and there is none here: name one, as in "
-            f"candidates='{tries} by piqe'."
-        )
+        raise ConfigError(f"candidates={tries} needs a judge to choose: name one, as in candidates='{tries} by piqe'.")
     wordless = [judge for judge in able if not judge.spec.needs_prompt] or able
     return Chooser(tries, _main(able[0]), _main(wordless[0]))
 

@@ -113,10 +113,7 @@ def denoise(pipe: Any, crops: CropBatch, watch: Watch) -> Tensor:
     if noise is None:
         noise = torch.stack([torch.randn(tuple(clean.shape[1:]), generator=one) for one in crops.generators])
     elif noise.shape != clean.shape:
-        raise ConfigError(
-            f"`latents` has the shape {tuple(noise.shape)}, but these crops are denoised as {tuple(clean.shape)}: "
-            "leave `latents` out, or give noise of that shape."
-        )
+        raise ConfigError(f"`latents` is {tuple(noise.shape)} where {tuple(clean.shape)} is needed: leave it out.")
     noise = noise.to(device, dtype)
     latents = scheduler.add_noise(clean, noise, timesteps[:1].repeat(count))
     mask = F.interpolate(crops.masks, size=clean.shape[-2:]).to(device, dtype)
@@ -186,9 +183,7 @@ def choose_timesteps(
         raise ConfigError(f"{name} cannot run {steps} steps at strength {strength:g}: {error}") from error
     timesteps = _begin(scheduler, (total - steps) * getattr(scheduler, "order", 1))
     if len(timesteps) < steps:
-        raise ConfigError(
-            f"{name} offers {len(timesteps)} of the {steps} steps asked for at strength {strength:g}: ask for fewer."
-        )
+        raise ConfigError(f"{name} offers {len(timesteps)} of {steps} steps at strength {strength:g}: ask for fewer.")
     return timesteps, steps
 
 

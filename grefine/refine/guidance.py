@@ -203,10 +203,7 @@ def noise_levels(scheduler: Any, timestep: Any, latents: Tensor) -> tuple[float,
     """Return (signal, noise) such that latents = signal * clean + noise * epsilon, as the scheduler itself has it."""
     one = torch.ones(1, 1, 1, 1, device=latents.device)
     if hasattr(scheduler, "precondition_inputs") or not hasattr(scheduler, "add_noise"):
-        raise ConfigError(
-            f"guidance cannot read the noise level of {type(scheduler).__name__}; use DDIM, LCM, Euler, DPM-Solver or "
-            "their kin."
-        )
+        raise ConfigError(f"guidance cannot read noise of {type(scheduler).__name__}: use DDIM, Euler or DPM-Solver.")
     scaled = float(scheduler.scale_model_input(one, timestep))
     if scaled != 1.0:
         return 1.0, math.sqrt(1.0 / scaled**2 - 1.0)

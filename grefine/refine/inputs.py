@@ -76,15 +76,11 @@ def check_call(
     """Refuse what no call can do: an output of another type, too much strength, tensors that a callback cannot see."""
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise ConfigError(
-            f"callback_on_step_end_tensor_inputs: {unknown} cannot be seen; choose among {', '.join(known)}."
-        )
+        raise ConfigError(f"callback_on_step_end_tensor_inputs: choose among {', '.join(known)}, not {unknown}.")
     if output_type not in OUTPUT_TYPES:
         raise ConfigError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}.")
     if strength is not None and not 0.0 < strength <= most:
-        raise ConfigError(
-            f"strength must lie above 0 and up to {most:g} (full strength washes colours out), not {strength}."
-        )
+        raise ConfigError(f"strength must lie above 0 and up to {most:g}, not {strength}.")
 
 
 def check_words(prompt: Any, embeds: torch.Tensor | None, negative: Any, count: int) -> None:
@@ -176,10 +172,7 @@ def _read_one(image: Any, name: str) -> list[Picture]:
     if values.ndim == 4:
         return [picture for row in values for picture in _read_one(row, name)]
     if values.ndim != 3 or values.shape[-1] != 3 or 0 in values.shape:
-        raise ImageError(
-            f"{name} has the shape {values.shape}: arrays are (H, W, 3) or (B, H, W, 3), tensors (3, H, W) or "
-            "(B, 3, H, W)."
-        )
+        raise ImageError(f"{name} has the shape {values.shape}: arrays are (H, W, 3), tensors (3, H, W), or batches.")
     if values.dtype == np.uint8:
         return [Picture(np.ascontiguousarray(values))]
     return [Picture(np.rint(_shares(values, name) * 255).astype(np.uint8))]
@@ -234,9 +227,7 @@ def image_seeds(
     if isinstance(generator, torch.Generator):
         return [_draw(generator)] * count
     if len(generator) != count:
-        raise ConfigError(
-            f"{len(generator)} generators were given for {count} images: give one for all or one for each."
-        )
+        raise ConfigError(f"{len(generator)} generators were given for {count} images: give one, or one for each.")
     return [_draw(one) for one in generator]
 
 

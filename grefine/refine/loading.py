@@ -101,10 +101,7 @@ class Loading:
             raise
         except Exception as error:  # whatever a foreign folder makes its readers raise
             if "weights_only" in str(error):
-                raise WeightsCorrupt(
-                    f"The pipeline '{name}' is refused: it holds a pickle that wants more than tensors. Take its "
-                    "safetensors version."
-                ) from error
+                raise WeightsCorrupt(f"'{name}' holds a pickle that wants to run: take its safetensors.") from error
             if folder is None or is_out_of_memory(error):
                 raise
             said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -309,9 +306,7 @@ def _checked_index(kind: Any, source: str | Path, given: Mapping[str, Any]) -> M
     for name, entry in index.items() if isinstance(source, Path) else ():
         named = isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str)
         if named and name not in given and not (source / name).is_dir():  # transformers makes a tokenizer of nothing
-            raise WeightsCorrupt(
-                f"The pipeline '{source}' lacks its part '{name}': copy the folder '{name}' there, or pass {name}=..."
-            )
+            raise WeightsCorrupt(f"The pipeline '{source}' lacks its part '{name}': copy it there, or pass {name}=...")
     return index
 
 

@@ -186,10 +186,7 @@ def _is_given(provider: Any) -> bool:
 def _checked(name: str, images: Sequence[Image.Image], maps: Any) -> list[Any]:
     """Return what a provider gave, one map per picture; arrays are read as maps in 0..1."""
     if isinstance(maps, QualityMap | AlignmentMap) or not hasattr(maps, "__len__"):
-        raise ConfigError(
-            f"The {name} map provider returned a {type(maps).__name__}: a function gets the list of images and "
-            "returns a list of maps, one for each."
-        )
+        raise ConfigError(f"The {name} map provider returned a {type(maps).__name__}: return one map for each image.")
     if len(maps) != len(images):
         raise ConfigError(f"The {name} map provider returned {len(maps)} maps for {len(images)} images.")
     found = []

@@ -152,10 +152,7 @@ class RefineConfig:
         if not isinstance(self.use_aq, bool) and self.use_aq != "vqa" and not re.match("vqa=.", str(self.use_aq)):
             raise ConfigError(f"use_aq must be true, false, vqa or vqa=FOLDER, not '{self.use_aq}'.")
         if not 1 <= self.tries[0] <= MOST_TRIES:
-            raise ConfigError(
-                f"candidates must be 1 to {MOST_TRIES}, or that and who chooses, as in '4 by mdiqa', not "
-                f"{self.candidates!r}."
-            )
+            raise ConfigError(f"candidates must be 1 to {MOST_TRIES}, or as '4 by mdiqa', not {self.candidates!r}.")
 
     @property
     def phrase_judge(self) -> str:
@@ -290,9 +287,7 @@ def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mappi
     """Fill what `config` leaves open from the pipeline's own preferences; `overrides` (of the call) win over all."""
     unknown = sorted(set(preferred) - set(FALLBACKS))
     if unknown:
-        raise ConfigError(
-            f"A pipeline's refine_defaults cannot set {', '.join(unknown)}: only {', '.join(FALLBACKS)} are left open."
-        )
+        raise ConfigError(f"refine_defaults may set {', '.join(FALLBACKS)}, not {', '.join(unknown)}.")
     given = {name: value for name, value in overrides.items() if value is not None}
     open_fields = {name for name in FALLBACKS if getattr(config, name) is None and name not in given}
     filled = {name: preferred.get(name, FALLBACKS[name]) for name in open_fields}

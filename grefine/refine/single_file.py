@@ -59,9 +59,7 @@ def load_single_file(
     except Exception as error:  # diffusers raises what its readers meet: nothing narrower covers them
         lines = str(error).strip().splitlines() or [type(error).__name__]
         hint = "" if folder is not None else f" {PASS_A_FOLDER}"
-        raise ConfigError(
-            f"'{file}' could not be read as an SDXL checkpoint: {lines[0].rstrip('.')}.{hint}"
-        ) from error
+        raise ConfigError(f"'{file}' could not be read as an SDXL file: {lines[0].rstrip('.')}.{hint}") from error
     if "vae" not in kwargs and pipe.vae is not None:
         # The folder may describe a VAE that is safe in half precision; the file's own overflows there.
         pipe.vae.register_to_config(force_upcast=True)

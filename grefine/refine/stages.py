@@ -159,10 +159,7 @@ class CallableRestorer(Painter):
             image = self.function(given, prompt=crop.prompt, strength=crop.strength, generator=generator)
             if not isinstance(image, Image.Image) or image.size != crop.mask.shape[::-1]:
                 what = image.size if isinstance(image, Image.Image) else type(image).__name__
-                raise ImageError(
-                    f"{self.name} returned {what} for a picture of {crop.mask.shape[::-1]}: a restorer gives a "
-                    "PIL image of the size that it was given."
-                )
+                raise ImageError(f"{self.name} returned {what} and not a PIL image of {crop.mask.shape[::-1]}.")
             done.append(Painted(np.asarray(image.convert("RGB"))))
         return done
 
@@ -182,17 +179,11 @@ def choose_restorer(
         return painter
     if chosen == "controlnet-tile":
         if sdxl is None or sdxl.pipe.controlnet is None:
-            raise ConfigError(
-                "restorer 'controlnet-tile' needs the component controlnet (an SDXL tile ControlNet), and this "
-                "pipeline has none: load it with `controlnet=...`, or choose restorer='inpaint' or 'none'."
-            )
+            raise ConfigError("restorer 'controlnet-tile' needs the component controlnet: load with `controlnet=...`.")
         return replace(sdxl, control=True)
     if chosen == "refiner":
         if refiner is None:
-            raise ConfigError(
-                "restorer 'refiner' needs an SDXL refiner: give a loaded StableDiffusionXLImg2ImgPipeline to "
-                "`pipe.use_refiner(...)` first, or choose restorer='inpaint'."
-            )
+            raise ConfigError("restorer 'refiner' needs a refiner: give one to `pipe.use_refiner(...)` first.")
 
         def refine(image: Image.Image, prompt: str, strength: float, generator: torch.Generator) -> Image.Image:
             asked = {"strength": strength, "num_inference_steps": math.ceil(steps / strength - 1e-9)}

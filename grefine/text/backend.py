@@ -68,18 +68,13 @@ def checked(analysis: Analysis, count: int, name: str) -> Analysis:
     """Hold a foreign backend to its promise: one entry per word, heads inside, no cycles."""
     sizes = {len(analysis.tags), len(analysis.heads), len(analysis.labels)}
     if sizes != {count}:
-        raise ConfigError(
-            f"Parser '{name}' returned {sorted(sizes)} entries for {count} words: one per word is expected."
-        )
+        raise ConfigError(f"Parser '{name}' returned {sorted(sizes)} entries for {count} words: return one for each.")
     for start in range(count):
         at, steps = start, 0
         while at != -1:
             at, steps = analysis.heads[at], steps + 1
             if not -1 <= at < count or steps > count:
-                raise ConfigError(
-                    f"Parser '{name}' returned head {at} for {count} words, or a cycle through it: a forest of heads"
-                    f" from -1 to {count - 1} is expected."
-                )
+                raise ConfigError(f"Parser '{name}' returned head {at} of {count} words, or a cycle: return a forest.")
     return analysis
 
 

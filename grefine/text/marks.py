@@ -52,10 +52,7 @@ class WordList:
             if entry.startswith("["):
                 kind = entry.strip("[] ")
                 if kind not in found:
-                    raise ConfigError(
-                        f"'{path}' line {number}: unknown list '{kind}'; accepted are {', '.join(KINDS)}"
-                        f"{nearest(kind, KINDS)}"
-                    )
+                    raise ConfigError(f"'{path}' line {number}: unknown list '{kind}'{nearest(kind, KINDS)}")
             elif entry and not kind:
                 raise ConfigError(f"'{path}' line {number}: '{entry}' stands before the first [list] line.")
             elif entry:

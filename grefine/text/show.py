@@ -14,9 +14,7 @@ def draw_tree(parsed: ParsedPrompt, width: int = 100) -> str:
     try:
         from nltk import Tree
     except ImportError as error:
-        raise ConfigError(
-            "Drawing the tree needs the package nltk: run `pip install nltk`, or pass --json."
-        ) from error
+        raise ConfigError("Drawing the tree needs `pip install nltk`; --json does not.") from error
     children: dict[int, list[int]] = {}
     for i, token in enumerate(parsed.tokens):
         children.setdefault(token.head, []).append(i)

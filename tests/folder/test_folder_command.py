@@ -71,7 +71,7 @@ def test_events_as_json(tiny, tmp_path):
     ("arguments", "match"),
     [
         (["--set", "total_step=3"], "unknown key 'total_step'; did you mean 'total_steps'"),
-        (["--set", "total_steps"], "takes NAME=VALUE"),
+        (["--set", "total_steps"], "not KEY=VALUE"),
         (["--set", "total_steps=many"], "must be a whole number"),
         (["--overwrite", "sometimes"], "must be one of never, older, always"),
         (["--format", "tiff"], "must be one of same, png"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -20,7 +21,7 @@ from benchmarks.toy_painters import FEW, build, flux_parts
 from grefine import GRefinePipeline, parse
 from grefine.cli.doctor import examine
 from grefine.cli.main import app
-from grefine.errors import ConfigError
+from grefine.errors import ConfigError, PlanError
 from grefine.fetching import fetch_recipe
 from grefine.indicators.recipe import PAINTER, read_recipe
 from grefine.io.images import read_image
@@ -128,6 +129,16 @@ def test_a_function_paints_and_nothing_outside_the_mask_changes(tmp_path):
     assert np.array_equal(np.asarray(call(again, painter=inverted).images[0]), after)
 
 
+def test_a_plan_may_be_as_strong_as_its_painter_paints():
+    pipe, arguments = build("z-image")
+    made = GRefinePipeline.from_pipe(pipe, working_size=64, painter_arguments=arguments, **maps())
+    plan = call(made, plan_only=True).results[0].plan
+    plan = replace(plan, regions=tuple(replace(region, strength=1.0) for region in plan.regions))
+    assert call(made, plan=plan, mask_image=None).results[0].decision.kept != "original"
+    with pytest.raises(PlanError, match="has strength 1.0; it goes up to 0.99"):
+        call(pipeline(), plan=replace(plan, made_for={}), mask_image=None)
+
+
 def test_plan_guard_and_explanation_work_with_any_painter():
     pipe, arguments = build("flux2-klein")
     made = GRefinePipeline.from_pipe(pipe, working_size=64, painter_arguments=arguments, **maps())
@@ -233,7 +244,7 @@ def test_a_painter_of_another_package_is_known_by_name(monkeypatch, tmp_path):
     assert "example" in examine()["painters"]
     with pytest.raises(ConfigError, match="No painter 'exampel'.*did you mean 'example'"):
         made.use_painter("exampel")
-    with pytest.raises(ConfigError, match="non-commercial terms"):
+    with pytest.raises(ConfigError, match="is non-commercial"):
         made.use_painter("bound")
 
 

@@ -191,7 +191,7 @@ def test_a_folder_without_a_part_names_it(saved, tmp_path, part):
     pipe, whole = saved
     folder = Path(shutil.copytree(whole, tmp_path / "half"))
     shutil.rmtree(folder / part)
-    with pytest.raises(WeightsCorrupt, match=f"lacks its part '{part}': copy the folder"):
+    with pytest.raises(WeightsCorrupt, match=f"lacks its part '{part}': copy it there"):
         GRefinePipeline.from_pretrained(folder)
     given = {part: pipe.components[part]}
     assert GRefinePipeline.from_pretrained(folder, **given).components[part] is given[part]

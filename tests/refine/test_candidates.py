@@ -169,7 +169,7 @@ def test_a_value_and_weights(pipe):
 
 
 BAD = {
-    "none": ({"candidates": 0}, ConfigError, "candidates must be 1 to 64, or that and who chooses"),
+    "none": ({"candidates": 0}, ConfigError, "candidates must be 1 to 64, or as"),
     "many": ({"candidates": 1000}, ConfigError, "must be 1 to 64"),
     "words": ({"candidates": "some"}, ConfigError, "must be 1 to 64"),
     "nobody": ({"candidates": "4 by"}, ConfigError, "must be 1 to 64"),

@@ -248,7 +248,7 @@ def test_backends_by_name_and_by_object():
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (Analysis(["NOUN"], [-1], ["root"]), "one per word"),
+        (Analysis(["NOUN"], [-1], ["root"]), "one for each"),
         (Analysis(["DET", "NOUN"], [1, 5], ["det", "root"]), "head 5"),
         (Analysis(["DET", "NOUN"], [1, 0], ["det", "root"]), "cycle"),
     ],

@@ -97,17 +97,12 @@ def open_painter(
     if name in painter_files():
         file = painter_files()[name]
         if file.SPEC.noncommercial and not allow_noncommercial:
-            raise ConfigError(
-                f"The painter '{name}' runs under non-commercial terms ({file.SPEC.licence}); pass "
-                "--allow-noncommercial if yours is such a use."
-            )
+            raise ConfigError(f"'{name}' is non-commercial ({file.SPEC.licence}): pass --allow-noncommercial.")
         return _own_painter(file.load(device), file.SPEC, name, words, side)
     where, recipe = name, recipe_folder(name)
     if recipe is not None:
         if PAINTER not in read_recipe(recipe).parts:
-            raise ConfigError(
-                f"The pipeline '{name}' paints by its own UNet: give it as the pipeline, not as a painter."
-            )
+            raise ConfigError(f"The pipeline '{name}' paints by its own UNet: give it as the pipeline.")
         variant = read_recipe(recipe).variant
         load = ({"variant": variant} if variant else {}) | load
         where = str(assembled_folder(recipe, [PAINTER]) / PAINTER)
@@ -223,9 +218,7 @@ def _load(where: str, painter_class: str | None, load: Mapping[str, Any]) -> Any
         said = " ".join(str(error).split())[:160].rstrip(".")
         raise WeightsMissing(f"The painter '{where}' is not on this machine and cannot be fetched: {said}.") from error
     if painter_class is None and stated == "GRefinePipeline":
-        raise ConfigError(
-            f"'{where}' is a GRefinePipeline: give it as the pipeline, or load it and pass it as painter."
-        )
+        raise ConfigError(f"'{where}' is a GRefinePipeline: give it as the pipeline, or load it first.")
     family = family_named(stated)
     kind = diffusers_class(painter_class or (family.classes[0] if family else stated))
     try:

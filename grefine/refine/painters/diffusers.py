@@ -124,10 +124,7 @@ class DiffusersPainter(Painter):
         if scale is None or scale <= 1.0:
             return False
         if self.painting.negative is None and self.family.negative is None and name != self.family.guided_by:
-            raise ConfigError(
-                f"{name}={scale:g} of {self.name} needs a negative prompt, and none was given: pass "
-                f'negative_prompt=" ", or leave {name} out.'
-            )
+            raise ConfigError(f"{name}={scale:g} of {self.name} needs a negative prompt: pass one, or no {name}.")
         return True
 
     def schedule(self, steps: int, strength: float) -> int:
@@ -152,10 +149,7 @@ class DiffusersPainter(Painter):
                 break
         if fit:
             return min(fit, key=lambda total: abs(steps / total - strength))
-        raise ConfigError(
-            f"{steps} steps at strength {strength:g} need a longer schedule than the {trained} timesteps of "
-            f"{type(scheduler).__name__}: ask for fewer steps, or raise the strength."
-        )
+        raise ConfigError(f"{steps} steps at strength {strength:g} do not fit into {trained} timesteps: take fewer.")
 
 
 def executed(rule: str, total: int, strength: float) -> int:
@@ -245,9 +239,7 @@ def _assume(pipe: Any) -> tuple[Family, str]:
     parameters = inspect.signature(pipe.__call__).parameters
     if not {"prompt", "image"} <= parameters.keys() or "control_image" in parameters:
         known = ", ".join(family.classes[0] for family in families())
-        raise ConfigError(
-            f"{name} cannot inpaint: its call takes no prompt and image alone. Load one that does: {known}."
-        )
+        raise ConfigError(f"{name} cannot inpaint (no prompt and image alone in its call): load one of {known}.")
     edits = "strength" not in parameters
     rule = "rest" if hasattr(pipe.scheduler, "scale_noise") else "floor"
     guided_by = next((n for n in ("true_cfg_scale", "guidance_scale") if n in parameters), "guidance_scale")

@@ -100,15 +100,11 @@ def _checked(words: Mapping[str, Any]) -> dict[str, str]:
     """Return templates whose names and fields are known."""
     for name, text in words.items():
         if name not in TEMPLATES or not isinstance(text, str):
-            raise ConfigError(
-                f"words: '{name}' is no template; there are {', '.join(TEMPLATES)}{nearest(name, TEMPLATES)}"
-            )
+            raise ConfigError(f"words: no template '{name}', only {', '.join(TEMPLATES)}{nearest(name, TEMPLATES)}")
         try:
             text.format(**dict.fromkeys(_FIELDS, ""))
         except (KeyError, IndexError, ValueError) as error:
-            raise ConfigError(
-                f"words: the template '{name}' may name {', '.join(sorted(_FIELDS))}: {error}."
-            ) from error
+            raise ConfigError(f"words: '{name}' may name {', '.join(sorted(_FIELDS))}: {error}.") from error
     return dict(words)
 
 
