@@ -256,8 +256,7 @@ def _whole(home: Path, path: str, entry: dict[str, Any]) -> bool:
     """Say whether a file (or one that fits a pattern) is there with the size that was recorded."""
     if "*" in path:
         return any(file.is_file() for file in home.glob(path))
-    size = entry.get("size", (entry.get("checked") or [None])[0])
-    file = home / path
+    file, size = home / path, entry.get("size")
     return file.is_file() and (size is None or file.stat().st_size == size)
 
 
@@ -313,9 +312,8 @@ def _from_hub_cache(name: str, part: HubFiles, revision: str | None, report: Rep
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot = Path(
-            snapshot_download(part.repo, revision=revision, allow_patterns=list(part.files), local_files_only=True)
-        )
+        asked: dict[str, Any] = {"revision": revision, "allow_patterns": list(part.files)}
+        snapshot = Path(snapshot_download(part.repo, local_files_only=True, **asked))
     except (OSError, ValueError):
         return False
     files = {file.relative_to(snapshot).as_posix(): file for file in snapshot.rglob("*") if file.is_file()}
@@ -342,7 +340,8 @@ def _from_hub_cache(name: str, part: HubFiles, revision: str | None, report: Rep
 def _from_hub(name: str, part: HubFiles, revision: str | None) -> None:
     from huggingface_hub import HfApi, hf_hub_download
 
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    endpoint = os.environ.get("HF_ENDPOINT")
+    api = HfApi(endpoint=endpoint)
     commit = str(api.model_info(part.repo, revision=revision).sha)
     tree = api.list_repo_tree(part.repo, recursive=True, revision=commit)
     listed = {item.path: item for item in tree if hasattr(item, "blob_id") and _matches(item.path, part.files)}
@@ -367,9 +366,7 @@ def _from_hub(name: str, part: HubFiles, revision: str | None) -> None:
         target = home / key
         if not _whole(home, key, entries[key]):
             target.unlink(missing_ok=True)
-            hf_hub_download(
-                part.repo, path, revision=commit, local_dir=home / part.into, endpoint=os.environ.get("HF_ENDPOINT")
-            )
+            hf_hub_download(part.repo, path, revision=commit, local_dir=home / part.into, endpoint=endpoint)
         try:
             _check(target, name, key, None)
         except WeightsCorrupt as error:

@@ -42,10 +42,9 @@ from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering, taken_axes
 from grefine.refine.inputs import ImageInput
 from grefine.refine.inspector import explain_result, memory_estimate
-from grefine.refine.job import open_jobs
+from grefine.refine.job import keep_best, latents_of, open_jobs
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps, guesses
-from grefine.refine.outcome import keep_best, latents_of
 from grefine.refine.painters import choose
 from grefine.refine.painters.choose import Chosen, open_painter
 from grefine.refine.painters.protocol import Painter, Painting
@@ -288,9 +287,8 @@ class GRefinePipeline(
         overrides = {name: given[name] for name in ("guidance_scale", "preserve", "guard", "candidates")}
         overrides |= {"total_steps": num_inference_steps, "guidance": None if guidance is None else dict(guidance)}
         overrides["restorer"] = mending if mending is None or isinstance(mending, str) else "inpaint"  # it has steps
-        settings = choose.painter_settings(
-            wanted, self.config.refine_defaults or {}, overrides, other, painter is None
-        )
+        preferred = self.config.refine_defaults or {}
+        settings = choose.painter_settings(wanted, preferred, overrides, other, painter is None)
         pictures = [inputs.resize_picture(picture, height, width) for picture in inputs.read_pictures(image)]
         plans = read_plans(plan, len(pictures), mask_image, strength)
         steered = [one for one in [settings.guidance, *(each.guidance for each in plans if each)] if one]
@@ -361,9 +359,8 @@ class GRefinePipeline(
         by_another = mending is not None and not isinstance(mending, str)
         first, second = settings.steps(other and other.steps, asked or by_another)
         scale = None if other is None else settings.guidance_scale
-        painting = Painting(
-            self, self._watch, steps=first, batch_size=settings.batch_size, guidance=scale, negative=negative
-        )
+        told: dict[str, Any] = {"batch_size": settings.batch_size, "guidance": scale, "negative": negative}
+        painting = Painting(self, self._watch, steps=first, **told)
         sdxl = None
         if self.unet is not None:
             sdxl = SDXLPainter(

@@ -256,11 +256,8 @@ def _condition(pipe: Any, crops: CropBatch, device: torch.device, dtype: torch.d
     if _scales(pipe, crops)[1] > 1.0 and words.negative is not None and words.negative_pooled is not None:
         prompt, pooled = torch.cat([words.negative, prompt]), torch.cat([words.negative_pooled, pooled])
         times = torch.cat([torch.tensor([negative_ids] * count, device=device, dtype=dtype), times])
-    return {
-        "prompt_embeds": prompt.to(device, dtype),
-        "add_text_embeds": pooled.to(device, dtype),
-        "add_time_ids": times,
-    }
+    told = {"prompt_embeds": prompt.to(device, dtype), "add_text_embeds": pooled.to(device, dtype)}
+    return told | {"add_time_ids": times}
 
 
 def _predict(

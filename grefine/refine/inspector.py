@@ -174,9 +174,7 @@ def memory_estimate(
     sides = [working_size(b[3] - b[1], b[2] - b[0], side, multiple) for b in crops] or [(side, side)]
     height, width = max(sides, key=lambda size: size[0] * size[1])
     vae = components.get("vae")
-    said = (
-        f"Memory: weights {_bytes(total)}; with enable_model_cpu_offload() about {_bytes(largest)} of them at a time"
-    )
+    said = f"Memory: weights {_bytes(total)}; with enable_model_cpu_offload() about {_bytes(largest)} at a time"
     if not getattr(getattr(vae, "config", None), "block_out_channels", None):
         return f"{said}; up to {config.batch_size} crops are redrawn at once."
     said += f"; about {_bytes(decoding_memory(vae, height, width))} more to decode a crop at {width}x{height}, "

@@ -10,10 +10,8 @@ from grefine.text.marks import UNDRAWN, WordList
 
 NOUNS = frozenset({"NOUN", "PROPN"})
 BREAKS = frozenset({",", ";", "|", ".", "!", "?", "\u2022", "\u00b7", "/", ":"})
-PLACES_APART = frozenset(
-    {"above", "behind", "below", "beneath", "beside", "besides", "between", "front", "left", "near", "nearby"}
-)
-PLACES_APART |= {"next", "opposite", "over", "right", "under", "underneath"}
+PLACES_APART = frozenset({"above", "behind", "below", "beneath", "beside", "besides", "between", "front", "left"})
+PLACES_APART |= {"near", "nearby", "next", "opposite", "over", "right", "under", "underneath"}
 """Words that put a thing somewhere else than on or in what it is told of."""
 _WORDS_OF_A_TAG = 5
 _COUNTED = re.compile(r"\d+(?:girls?|boys?|others?|(?:wo)?m[ae]n|persons?|people|child(?:ren)?|animals?)$")

@@ -1,6 +1,6 @@
 """Which phrases are excluded by the prompt, and which cannot be drawn: a shipped word list that can be extended."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -58,13 +58,6 @@ class WordList:
             elif entry:
                 found[kind].add(" ".join(entry.split()))
         return cls({kind: frozenset(words) for kind, words in found.items()})
-
-    def extended(self, **more: Iterable[str]) -> "WordList":
-        """Return a copy with further entries: `words.extended(style=["lowpoly"])`."""
-        for kind in more:
-            if kind not in KINDS:
-                raise ConfigError(f"Unknown list '{kind}'; accepted are {', '.join(KINDS)}{nearest(kind, KINDS)}")
-        return WordList({k: self.entries[k] | {w.lower() for w in more.get(k, ())} for k in KINDS})
 
     def joined(self, other: "WordList") -> "WordList":
         """Return a list with the entries of both."""

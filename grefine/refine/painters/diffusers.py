@@ -179,9 +179,8 @@ def painter_of(
     scale = int(getattr(pipe, "vae_scale_factor", 8))
     levels = getattr(getattr(getattr(pipe, "unet", None), "config", None), "block_out_channels", None)
     multiple = scale * (2 ** (len(levels) - 1) if levels else family.cell)
-    trained = getattr(pipe, "default_sample_size", None) or getattr(
-        getattr(denoiser, "config", None), "sample_size", None
-    )
+    stated = getattr(getattr(denoiser, "config", None), "sample_size", None)
+    trained = getattr(pipe, "default_sample_size", None) or stated
     side = side or (int(trained) * scale if isinstance(trained, int) and trained > 1 else family.side)
     if side < multiple:
         raise ConfigError(f"working_size {side} is below {multiple}, the least side of {name}: give a multiple of it.")
@@ -260,10 +259,8 @@ def _assume(pipe: Any) -> tuple[Family, str]:
         resizes="height" not in parameters,
     )
     told = "words as an instruction" if edits else "the phrase before the caption"
-    return (
-        family,
-        f"{name} is not in the table of painters; assumed from its call: it {how}, {told}, step rule '{rule}'.",
-    )
+    assumed = f"assumed from its call: it {how}, {told}, step rule '{rule}'."
+    return family, f"{name} is not in the table of painters; {assumed}"
 
 
 def _mask(crop: CropJob, cell: int) -> Image.Image:
