@@ -192,11 +192,7 @@ def fetched(name: str, path: str) -> Path:
 
 
 def fetch(
-    name: str,
-    *,
-    without: Collection[str] = (),
-    accept_terms: bool = False,
-    report: Report = lambda line: None,
+    name: str, *, without: Collection[str] = (), accept_terms: bool = False, report: Report = lambda line: None
 ) -> list[Path]:
     """Get everything a recipe lists and needs; what is there already is checked, not fetched again."""
     try:
@@ -214,9 +210,7 @@ def _fetch(name: str, without: Collection[str], accept_terms: bool, report: Repo
     recipe = fetch_recipe(name)
     unknown = sorted(set(without) - set(recipe.parts()))
     if unknown:
-        raise ConfigError(
-            f"'{name}' has no part '{unknown[0]}' to leave out: {', '.join(recipe.parts()) or 'it has one part'}."
-        )
+        raise ConfigError(f"'{name}' has no part '{unknown[0]}' to leave out, only: {', '.join(recipe.parts())}.")
     if recipe.ask and accept_terms:
         accept_terms_of(name, recipe.licence)
     if recipe.ask and not accepted_terms(name, recipe.licence):

@@ -25,7 +25,7 @@ _LARGEST_FILE = 64 * 2**20
 
 
 _TOP = ["schema", "note", "prompt", "seed", "restore", "beyond_repair", "emphasis", "regions", "made_for"]
-_REGION = ["on", "prompt", "strength", "reason", "kind", "box", "phrases", "is_restoration", "pixels"]
+REGION = ["on", "prompt", "strength", "reason", "kind", "box", "phrases", "is_restoration"]
 _MORE = "guidance"
 """What a plan may hold, too."""
 Plan = TypeVar("Plan")
@@ -90,7 +90,7 @@ def read_plan(path: str | Path, plan_type: type[Plan], region_type: type[Region]
 
 
 def _region(given: Any, shape: tuple[int, int], region_type: type[Region], where: str) -> Region:
-    values, (height, width) = _having(_REGION, given, where), shape
+    values, (height, width) = _having([*REGION, "pixels"], given, where), shape
     pixels = values.pop("pixels")
     region: Any = _built(region_type, values | {"mask": np.zeros((0, 0), bool)}, where)
     left, top, right, bottom = region.box

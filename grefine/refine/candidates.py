@@ -65,10 +65,7 @@ class Chooser:
         for job in jobs:
             needy = [part.scorer.spec.name for part in self.under(job.text) if part.scorer.spec.needs_prompt]
             if needy and not job.text.strip():
-                raise PromptError(
-                    f"candidates: {needy[0]} chooses by the prompt and image {job.row} has none: give it one, or let "
-                    f"another judge choose, as in candidates='{self.tries} by mdiqa'."
-                )
+                raise PromptError(f"candidates: {needy[0]} chooses by the prompt: give image {job.row} one.")
 
     def rate(self, pictures: Sequence[np.ndarray], prompt: str) -> np.ndarray:
         """Return what the judges that choose say of pictures, higher = better."""
@@ -135,24 +132,11 @@ def _named(entry: str, judges: Sequence[Scorer], pipe: Any) -> tuple[Part, ...]:
 
 
 def draw_tries(
-    crops: Sequence[CropJob],
-    painter: Painter,
-    chooser: Chooser,
-    pasted: Callable[[CropJob, np.ndarray], np.ndarray],
+    crops: Sequence[CropJob], painter: Painter, chooser: Chooser, pasted: Callable[[CropJob, np.ndarray], np.ndarray]
 ) -> list[Painted]:
     """Draw every crop, what is drawn anew or came back no better more often, and return the best try."""
     if chooser.tries == 1:
         return painter(crops)
-
-    def draw(numbers: Sequence[range]) -> list[list[Painted]]:
-        """Draw the tries of these numbers, 0 with the crop's own seed, all of them in one call of the painter."""
-        asked = [
-            replace(crop, seed=derive(crop.seed, "try", number)) if number else crop
-            for crop, own in zip(crops, numbers, strict=True)
-            for number in own
-        ]
-        done = iter(painter(asked))
-        return [[next(done) for _ in own] for own in numbers]
 
     def pictures(crop: CropJob, tries: Sequence[Painted]) -> list[np.ndarray]:
         return [crop.job.pixels, *(pasted(crop, one.pixels) for one in tries)]
@@ -163,14 +147,21 @@ def draw_tries(
         rates[1:][[bool(one.lost) for one in tries]] = -np.inf
         return rates
 
-    tries = draw([range(1 if crop.source_visible else chooser.tries) for crop in crops])
-    rates = [rated(crop, own) for crop, own in zip(crops, tries, strict=True)]
-    poor = [len(r) == 2 and r[1] <= r[0] for r in rates]
-    if any(poor):
-        more = draw([range(1, chooser.tries) if bad else range(0) for bad in poor])
-        tries = [own + new for own, new in zip(tries, more, strict=True)]
-        again = zip(crops, tries, rates, poor, strict=True)
-        rates = [rated(crop, own) if bad else r for crop, own, r, bad in again]
+    tries: list[list[Painted]] = [[] for _ in crops]
+    rates = [np.empty(0)] * len(crops)
+    numbers = [range(1 if crop.source_visible else chooser.tries) for crop in crops]  # 0 has the crop's own seed
+    while any(numbers):
+        asked = [
+            replace(crop, seed=derive(crop.seed, "try", number)) if number else crop
+            for crop, own in zip(crops, numbers, strict=True)
+            for number in own
+        ]
+        done = iter(painter(asked))
+        for index, own in enumerate(numbers):
+            tries[index] += [next(done) for _ in own]
+            rates[index] = rated(crops[index], tries[index]) if own else rates[index]
+        poor = [len(rate) == 2 and rate[1] <= rate[0] for rate in rates]
+        numbers = [range(1, chooser.tries) if bad else range(0) for bad in poor]
     return [
         replace(own[chooser.take(pictures(crop, own), r, crop.job.text)], drawn=len(own))
         for crop, own, r in zip(crops, tries, rates, strict=True)

@@ -167,10 +167,7 @@ def choose_timesteps(
         total = math.ceil(steps / strength - 1e-9)
     most = first if mode == "noise" else max(1, int(trained * strength))
     if total > trained or steps > most:
-        raise ConfigError(
-            f"{steps} steps do not fit below strength {strength:g}, where {name} has {most} timesteps: ask for at "
-            f"most {most} steps, or raise the strength."
-        )
+        raise ConfigError(f"{steps} steps are too many at strength {strength:g}: {name} takes at most {most} there.")
     accepted = inspect.signature(scheduler.set_timesteps).parameters
     try:
         if "strength" in accepted and mode != "schedule":  # made for few steps: they spread their own over it

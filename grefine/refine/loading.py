@@ -65,10 +65,7 @@ class Loading:
             folder = assembled_folder(recipe)
         if folder is None and "/" not in name:
             names = pipeline_names()
-            raise WeightsMissing(
-                f"No pipeline '{name}': give one of {', '.join(names) or '(none bundled)'}, a folder that holds "
-                f"{INDEX}, or a Hub id such as 'owner/name'{nearest(name, names)}"
-            )
+            raise WeightsMissing(f"No pipeline '{name}': give {', '.join(names)}, or a folder{nearest(name, names)}")
         if folder is not None and not (folder / INDEX).is_file():
             raise WeightsMissing(f"The folder '{name}' holds no {INDEX}: it is not a saved pipeline.")
         index = _checked_index(cls, folder or name, kwargs)
@@ -105,9 +102,7 @@ class Loading:
             if folder is None or is_out_of_memory(error):
                 raise
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise WeightsCorrupt(
-                f"The pipeline '{name}' cannot be loaded: {said[:200].rstrip('.')}. {again}"
-            ) from error
+            raise WeightsCorrupt(f"'{name}' cannot be loaded: {said[:200].rstrip('.')}. {again}") from error
 
     @classmethod
     def from_pipe(
@@ -157,9 +152,7 @@ class Loading:
         missing = [n for n in own if takes[n].default is inspect.Parameter.empty and parts.get(n) is None]
         if missing:
             hint = " Name a pipeline for the maps, e.g. maps='tiny'." if "clip" in missing else ""
-            raise ConfigError(
-                f"{type(pipeline).__name__} has no {', '.join(missing)}, which {cls.__name__} needs.{hint}"
-            )
+            raise ConfigError(f"{type(pipeline).__name__} has no {', '.join(missing)}, which is needed.{hint}")
         parts["painter"] = None
         made: Any = cls(**parts)
         if painter is None:
@@ -299,10 +292,7 @@ def _checked_index(kind: Any, source: str | Path, given: Mapping[str, Any]) -> M
     if not isinstance(index, Mapping) or not index:
         return {}
     if not set(MAPS) <= set(given) and not any(name in index for name in MAPS):
-        raise ConfigError(
-            f"'{source}' is a {index.get('_class_name', 'pipeline')} without maps: load it with diffusers and pass it "
-            'to GRefinePipeline.from_pipe(pipeline, maps="sdxl"), after `grefine fetch sdxl`.'
-        )
+        raise ConfigError(f"'{source}' has no maps: give what diffusers loads of it to GRefinePipeline.from_pipe.")
     for name, entry in index.items() if isinstance(source, Path) else ():
         named = isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str)
         if named and name not in given and not (source / name).is_dir():  # transformers makes a tokenizer of nothing

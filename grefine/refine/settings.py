@@ -27,14 +27,14 @@ StepsMode = Literal["noise", "executed", "schedule"]
 """How steps and strength make a schedule; see `UNetTraits.steps_mode`."""
 _REMOVED: dict[str, dict[str, Any]] = {
     "it is fixed now (docs/method_refine.md); leave the key out.": {
-        **{"max_change": 0.06, "split": 0.5, "feather": 0.25, "guard_regions": True, "restore_guidance_scale": 1.0},
+        **{"max_change": 0.06, "split": 0.5, "feather": 0.25, "guard_regions": True, "restore_guidance_scale": 1.0}
     },
     "`mask_threshold` takes a value, or `mean` for the mean of each picture's own badness.": {
-        **{"mask_mode": "fixed", "mask_quantile": 0.2},
+        **{"mask_mode": "fixed", "mask_quantile": 0.2}
     },
     "a score counts beyond its own noise; `guard_resolution` is the least that counts.": {"guard_tolerance": 1.0},
     "strengths go by kind of region (docs/method_refine.md); pass strength=... to set one for a call.": {
-        **{"strength_noun": 0.9, "strength_attribute": 0.7, "strength_max": 0.95, "strength_step": 0.05},
+        **{"strength_noun": 0.9, "strength_attribute": 0.7, "strength_max": 0.95, "strength_step": 0.05}
     },
     "it is a property of the UNet now: `unet_traits` of the pipeline's model_index.json.": {
         **dict.fromkeys(("show_damage", "show_edited", "strength_shown", "steps_shown", "least_change"), None),

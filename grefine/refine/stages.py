@@ -30,7 +30,7 @@ from grefine.refine.plan import with_overrides
 from grefine.refine.regions import tile_boxes, working_size
 from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.scorers.noise import INVISIBLE
-from grefine.types import Box, Region, RepairPlan, Weights
+from grefine.types import Box, Region, RepairPlan, Weights, place_of
 
 FEATHER = 0.25
 """Share of a mask's thickness over which a repaint fades in, inside the mask only."""
@@ -56,10 +56,8 @@ def repaint_regions(
         crops = [crop for job in todo for crop in region_crops(job, painter, config)]
         painted = iter(draw_tries(crops, painter, chooser, with_one))
     own = [[next(painted) for _ in job.plan.regions] for job in jobs]
-    return [
-        _put_back(job, taken, panel, config, painter.traits) if taken else job
-        for job, taken in zip(jobs, own, strict=True)
-    ]
+    pairs = zip(jobs, own, strict=True)
+    return [_put_back(job, taken, panel, config, painter.traits) if taken else job for job, taken in pairs]
 
 
 def region_crops(job: Job, painter: Painter, config: RefineConfig) -> list[CropJob]:
@@ -73,21 +71,10 @@ def region_crops(job: Job, painter: Painter, config: RefineConfig) -> list[CropJ
         missing = region.kind == "noun" or any(job.alignment.phrases[i].defect == "noun" for i in region.phrases)
         if missing and not visible and not config.literal:
             pixels = smooth_fill(pixels, region.mask)
-        crops.append(
-            CropJob(
-                job,
-                index,
-                pixels,
-                region.mask,
-                working_size(*region.mask.shape, painter.side, painter.multiple),
-                region.prompt,
-                region.strength,
-                derive(job.own_seed, "repaint", *region.box),
-                region_weights(region, job.plan, config.emphasis),
-                visible,
-                in_place,
-            )
-        )
+        size = working_size(*region.mask.shape, painter.side, painter.multiple)
+        seed, weights = derive(job.own_seed, "repaint", *region.box), region_weights(region, job.plan, config.emphasis)
+        told = (region.prompt, region.strength, seed, weights)
+        crops.append(CropJob(job, index, pixels, region.mask, size, *told, visible, in_place))
     return crops
 
 
@@ -191,18 +178,11 @@ def choose_restorer(
             return output.images[0].resize(image.size, Image.Resampling.LANCZOS)
 
         return CallableRestorer(function=refine, name="the SDXL refiner", **own)
-    raise ConfigError(
-        f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)} here; another painter for stage 2 is given by "
-        f"`use_restorer` or `--restorer`{nearest(chosen, RESTORERS)}"
-    )
+    raise ConfigError(f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)}{nearest(chosen, RESTORERS)}")
 
 
 def restore_pictures(
-    jobs: Sequence[Job],
-    restorer: Painter | None,
-    maps: MapDrawer,
-    panel: Panel,
-    config: RefineConfig,
+    jobs: Sequence[Job], restorer: Painter | None, maps: MapDrawer, panel: Panel, config: RefineConfig
 ) -> list[Job]:
     """Stage 2: restore mildly what stage 1 left, or the original where stage 1 was skipped or turned down."""
     if restorer is None:
@@ -241,30 +221,18 @@ def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> li
         tiles = [] if exact else tile_boxes(*job.pixels.shape[:2], restorer.side, restorer.multiple)
         boxes.append([region.box for region in job.plan.regions] if exact else tiles)
         words = restorer.phrasing.whole(job.plan.prompt)
-        crops.append(
-            [
-                CropJob(
-                    job,
-                    0,
-                    job.current[top:bottom, left:right],
-                    np.ones((bottom - top, right - left), dtype=bool),
-                    working_size(bottom - top, right - left, restorer.side, restorer.multiple),
-                    words,
-                    config.delta,
-                    derive(job.own_seed, "restore", left, top, right, bottom),
-                    job.plan.token_weights if words == job.plan.prompt else (),
-                    source_visible=in_sight,
-                    repair_in_place=in_sight,
-                )
-                for left, top, right, bottom in boxes[-1]
-            ]
-        )
+        weights = job.plan.token_weights if words == job.plan.prompt else ()
+        crops.append([])
+        for box in boxes[-1]:
+            pixels = job.current[place_of(box)]
+            mask = np.ones(pixels.shape[:2], dtype=bool)
+            size = working_size(*mask.shape, restorer.side, restorer.multiple)
+            told = (words, config.delta, derive(job.own_seed, "restore", *box), weights)
+            crops[-1].append(CropJob(job, 0, pixels, mask, size, *told, in_sight, in_sight))
     painted = iter(restorer([crop for own in crops for crop in own]))
     tile = None if exact else restorer.side
-    return [
-        _joined(job, views, own, [next(painted) for _ in own], tile)
-        for job, views, own in zip(jobs, boxes, crops, strict=True)
-    ]
+    every = zip(jobs, boxes, crops, strict=True)
+    return [_joined(job, views, own, [next(painted) for _ in own], tile) for job, views, own in every]
 
 
 def _joined(

@@ -74,10 +74,7 @@ def _numbers(values: Tensor, whose: str, dtype: torch.dtype) -> Tensor:
         return values
     name = str(dtype).removeprefix("torch.")
     hint = " or a VAE that is safe in half precision" if whose == "VAE" else ""
-    raise ImageError(
-        f"The {whose} gave values that are no finite numbers in {name}: use bfloat16 or float32 (`--dtype bf16`)"
-        f"{hint}."
-    )
+    raise ImageError(f"The {whose} gave values that are no finite numbers in {name}: use --dtype bf16 or fp32{hint}.")
 
 
 def _shift(vae: Any, latents: Tensor, into: bool) -> Tensor:

@@ -145,7 +145,4 @@ def _load() -> Any:
     try:
         return PerceptronTagger()
     except LookupError as error:
-        raise WeightsMissing(
-            f"The parser 'nltk' needs NLTK's data '{DATA}', which is not on this machine: run"
-            f" `python -m nltk.downloader {DATA}`, or use the parser 'embedded'."
-        ) from error
+        raise WeightsMissing(f"The parser 'nltk' needs data: run `python -m nltk.downloader {DATA}`.") from error

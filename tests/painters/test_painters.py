@@ -375,7 +375,7 @@ def test_bad_input_is_one_sentence():
         "working_size 1 is below 2": lambda: painter_of(flux, side=1),
         "breaks in float16": lambda: painter_of(z_image.to(torch.float16)),
         "it takes \\['a'\\]": lambda: open_painter(lambda a: a),
-        "or the name of a recipe, folder or Hub id, not tuple": lambda: open_painter((flux, few)),
+        "a function or a name, not tuple": lambda: open_painter((flux, few)),
     }.items():
         with pytest.raises(ConfigError, match=words) as caught:
             make()

@@ -89,10 +89,7 @@ def open_painter(
     if callable(painter):
         return _own_painter(painter, None, "", words, side)
     if not isinstance(painter, (str, Path)):
-        raise ConfigError(
-            "A painter is a loaded pipeline of diffusers, a function, or the name of a recipe, folder or Hub id, not "
-            f"{type(painter).__name__}."
-        )
+        raise ConfigError(f"A painter is a pipeline, a function or a name, not {type(painter).__name__}.")
     name = str(painter)
     if name in painter_files():
         file = painter_files()[name]
