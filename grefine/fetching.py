@@ -341,17 +341,10 @@ def _from_hub(name: str, part: HubFiles, revision: str | None) -> None:
     listed = {item.path: item for item in tree if hasattr(item, "blob_id") and _matches(item.path, part.files)}
     for path in listed:
         _refuse_outside(path, f"{part.repo} lists a file that")
-    entries = {
-        part.key(path): {
-            "from": part.repo,
-            "revision": commit,
-            "size": item.size,
-            "sha256": item.lfs.sha256 if item.lfs else None,
-            "blob": None if item.lfs else item.blob_id,
-            "checked": None,
-        }
-        for path, item in listed.items()
-    }
+    entries: dict[str, Any] = {}
+    for path, item in listed.items():
+        told = {"sha256": item.lfs.sha256, "blob": None} if item.lfs else {"sha256": None, "blob": item.blob_id}
+        entries[part.key(path)] = {"from": part.repo, "revision": commit, "size": item.size, "checked": None} | told
     _refuse_change(name, entries)
     locked, home = _locked(name), fetched_folder(name)
     _lock(name, {path: entry for path, entry in entries.items() if not locked.get(path, {}).get("checked")})

@@ -48,7 +48,7 @@ from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, d
 from grefine.refine.painters import choose
 from grefine.refine.painters.choose import Chosen, open_painter
 from grefine.refine.painters.protocol import Painter, Painting
-from grefine.refine.painters.sdxl import GivenEmbeddings, PromptEncoding, SDXLPainter, check_family
+from grefine.refine.painters.sdxl import PromptEncoding, SDXLPainter, check_family
 from grefine.refine.plan import Planner
 from grefine.refine.regions import working_side
 from grefine.refine.settings import (
@@ -78,8 +78,8 @@ class GRefineOutput(BaseOutput):
     """One record per image: maps, plan, scores before and after, decision, seed, timings."""
 
 
-FOR_SDXL = ("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds")
-FOR_SDXL += ("negative_pooled_prompt_embeds", "cross_attention_kwargs", "clip_skip")
+EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+FOR_SDXL = (*EMBEDDINGS, "latents", "cross_attention_kwargs", "clip_skip")
 """Arguments of a call that only SDXL's own loop understands."""
 
 
@@ -307,8 +307,7 @@ class GRefinePipeline(
         read = lru_cache(partial(parsed_prompt, readings=settings.readings))
         panel = Panel(lambda images, texts: maps.scores(images, [read(t) if t else None for t in texts]), judges)
         panel = replace(panel.without(maps.drawn_by), choosing=chooser.names)
-        embeds = (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        stage1, stage2 = self._stages(settings, other, mending, embeds, given)
+        stage1, stage2 = self._stages(settings, other, mending, given)
 
         generator = seeds_of(plans) if generator is None else generator
         inputs.check_words(prompt, prompt_embeds, negative_prompt, len(pictures))
@@ -346,12 +345,7 @@ class GRefinePipeline(
         return GRefineOutput(images=images, results=results) if return_dict else (images, results)
 
     def _stages(
-        self,
-        settings: RefineConfig,
-        other: Chosen | None,
-        mending: Any,
-        embeds: GivenEmbeddings,
-        given: Mapping[str, Any],
+        self, settings: RefineConfig, other: Chosen | None, mending: Any, given: Mapping[str, Any]
     ) -> tuple[Painter, Painter | None]:
         """Return the painters of both stages, ready for a call; the second is None where there is no stage 2."""
         asked, negative = given["num_inference_steps"] is not None, given["negative_prompt"]
@@ -370,7 +364,7 @@ class GRefinePipeline(
                 painting=painting,
                 pipe=self,
                 guided=self._guidance_scale > 1.0,
-                given=embeds,
+                given={name: given[name] for name in EMBEDDINGS},
                 lora_scale=(given["cross_attention_kwargs"] or {}).get("scale"),
                 clip_skip=given["clip_skip"],
                 steer=lambda weights, prompts: Steering(self.read_guidance(weights), prompts),

@@ -268,35 +268,22 @@ def _predict(
     times = 2 if doubled else 1
     noisy = scheduler.scale_model_input(torch.cat([latents] * times), timestep)
     added = {"text_embeds": words[1], "time_ids": words[2]}
+    given: dict[str, Any] = {"encoder_hidden_states": words[0], "added_cond_kwargs": added, "return_dict": False}
     residuals = {}
     if crops.control:
         shown = (crops.images / 2 + 0.5).to(noisy.device, noisy.dtype)
-        down, middle = pipe.controlnet(
-            noisy,
-            timestep,
-            encoder_hidden_states=words[0],
-            controlnet_cond=torch.cat([shown] * times),
-            added_cond_kwargs=added,
-            return_dict=False,
-        )
+        down, middle = pipe.controlnet(noisy, timestep, controlnet_cond=torch.cat([shown] * times), **given)
         residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
     if tensors["masked_image_latents"] is not None:
         seen = torch.cat([tensors["mask"], tensors["masked_image_latents"]], dim=1)
         noisy = torch.cat([noisy, torch.cat([seen] * times)], dim=1)
-    told, size = None, pipe.unet.config.time_cond_proj_dim
+    size = pipe.unet.config.time_cond_proj_dim
     if size is not None:
         every = torch.full((noisy.shape[0],), (asked - 1.0) * 1000.0, device=noisy.device)
-        told = get_timestep_embedding(every, size, flip_sin_to_cos=False, downscale_freq_shift=1).to(noisy.dtype)
-    prediction = pipe.unet(
-        noisy,
-        timestep,
-        encoder_hidden_states=words[0],
-        added_cond_kwargs=added,
-        cross_attention_kwargs=pipe.cross_attention_kwargs,
-        timestep_cond=told,
-        return_dict=False,
-        **residuals,
-    )[0]
+        told = get_timestep_embedding(every, size, flip_sin_to_cos=False, downscale_freq_shift=1)
+        given["timestep_cond"] = told.to(noisy.dtype)
+    attention = pipe.cross_attention_kwargs
+    prediction = pipe.unet(noisy, timestep, cross_attention_kwargs=attention, **given, **residuals)[0]
     if doubled:
         without, prompted = prediction.chunk(2)
         prediction = without + scale * (prompted - without)

@@ -21,8 +21,6 @@ LATENTS = 4
 """Channels of SDXL's latents."""
 MOST_CHUNKS = 4
 """Chunks of a prompt that are shown to the denoiser; each costs it one more text length of attention."""
-GivenEmbeddings = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
-"""Prompt, negative, pooled, negative pooled: what `encode_prompt` returns and takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +31,8 @@ class SDXLPainter(Painter):
     pipe: Any
     guided: bool
     """Whether the negative half of the words is needed."""
-    given: GivenEmbeddings
-    """A caller's own, in place of prompts."""
+    given: Mapping[str, Tensor | None]
+    """A caller's own embeddings in place of prompts, by the names of `encode_prompt`."""
     lora_scale: float | None
     clip_skip: int | None
     control: bool = False
@@ -49,20 +47,15 @@ class SDXLPainter(Painter):
         """Return a crop's words as embeddings, with weights by character range."""
         row, key = crop.job.row, (crop.job.row, crop.prompt, crop.weights)
         if key not in self.known:
-            prompt, negative, pooled, negative_pooled = (
-                None if rows is None else rows[row : row + 1] for rows in self.given
-            )
+            own = {name: None if rows is None else rows[row : row + 1] for name, rows in self.given.items()}
             found = self.pipe.encode_prompt(
-                crop.prompt if prompt is None else None,
+                crop.prompt if own["prompt_embeds"] is None else None,
                 do_classifier_free_guidance=self.guided,
                 negative_prompt=self.painting.negative_of(crop.job),
-                prompt_embeds=prompt,
-                negative_prompt_embeds=negative,
-                pooled_prompt_embeds=pooled,
-                negative_pooled_prompt_embeds=negative_pooled,
                 lora_scale=self.lora_scale,
                 clip_skip=self.clip_skip,
                 weights=[crop.weights],
+                **own,
             )
             self.known[key] = Embeddings(found[0], found[2], found[1], found[3])
         return self.known[key]
