@@ -171,7 +171,7 @@ class Loading:
         """Load an SDXL checkpoint kept in one file (4 or 9 channels), with the maps of another pipeline.
 
         Args:
-            pretrained_model_link_or_path: the file.
+            pretrained_model_link_or_path: a .safetensors file.
             maps: the pipeline whose CLIP, prompts and calibration draw the maps.
             kwargs: passed on to diffusers' `from_single_file` (`config`, `dtype`, `local_files_only`, ...); `clip`,
                 `clip_tokenizer` and `pq_prompts` replace `maps`. `config` is a folder in diffusers' layout that says

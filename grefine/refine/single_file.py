@@ -2,12 +2,10 @@
 
 import contextlib
 import json
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import StableDiffusionXLInpaintPipeline, UNet2DConditionModel
 from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
@@ -40,16 +38,14 @@ def load_single_file(
     file: str, config: str | Path | None, nearby: Iterable[str | Path], local_files_only: bool, **kwargs: Any
 ) -> Any:
     """Return diffusers' SDXL pipeline of one file; whatever tells on this machine how it is built is used first."""
-    shapes: Shapes = {}
-    if Path(file).is_file():
-        shapes = read_shapes(Path(file))
-        check_sdxl(file, shapes, given=kwargs)
-    elif local_files_only or constants.HF_HUB_OFFLINE or "://" not in file:
+    if not Path(file).is_file():
         raise WeightsMissing(f"There is no file '{file}': give the path of an SDXL checkpoint (.safetensors).")
+    shapes = read_shapes(Path(file))
+    check_sdxl(file, shapes, given=kwargs)
     folder = find_config(file, shapes, config, nearby, local_files_only or constants.HF_HUB_OFFLINE)
     asked = {"config": folder, "local_files_only": local_files_only} | kwargs
     try:
-        if shapes and folder is not None and Path(folder).is_dir() and not {"unet", "original_config"} & kwargs.keys():
+        if folder is not None and not {"unet", "original_config"} & kwargs.keys():
             # The UNet with the file's own number of input channels, whichever its folder names.
             passed = {name: value for name, value in kwargs.items() if name not in PARTS}
             channels = shapes.get(f"{UNET}input_blocks.0.0.weight", (0, 4))[1]
@@ -69,18 +65,10 @@ def load_single_file(
 def read_shapes(file: Path) -> Shapes:
     """Read the names and shapes of a file's weights, not the weights."""
     try:
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as opened:
-                return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-        state = torch.load(file, map_location="meta", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsCorrupt(  # torch's own words recommend to run whatever a pickle holds
-            f"'{file}' could not be read as an SDXL checkpoint, because it is damaged, or holds more than weights: "
-            "copy it anew, best as .safetensors."
-        ) from error
-    while isinstance(state, dict) and "state_dict" in state:
-        state = state["state_dict"]
-    return {name: tuple(value.shape) for name, value in dict(state).items() if isinstance(value, torch.Tensor)}
+        with safe_open(file, framework="pt") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsCorrupt(f"'{file}' is damaged, or no .safetensors file: give one of SDXL.") from error
 
 
 def check_sdxl(file: str, shapes: Shapes, given: Mapping[str, Any]) -> None:
@@ -99,24 +87,24 @@ def check_sdxl(file: str, shapes: Shapes, given: Mapping[str, Any]) -> None:
 def find_config(
     file: str, shapes: Shapes, config: str | Path | None, nearby: Iterable[str | Path], offline: bool
 ) -> str | None:
-    """Return the folder that says how a file's parts are built; None or a Hub id where diffusers may ask for it."""
-    if config is not None and Path(config).is_dir():
+    """Return the folder that says how a file's parts are built; None where diffusers may ask the Hub for it."""
+    if config is not None:
         if not (Path(config) / INDEX).is_file() or not describes(Path(config), shapes):
             raise ConfigError(f"config='{config}' describes no UNet of the widths of '{file}'. {PASS_A_FOLDER}")
         return str(config)
-    for known in nearby if config is None else ():
+    for known in nearby:
         folder, recipe = None, recipe_folder(known)
         if recipe is not None:
             with contextlib.suppress(WeightsMissing):
                 folder = assembled_folder(recipe)
         folder = folder or pipeline_folder(known)
-        if folder is not None and shapes and describes(folder, shapes):
+        if folder is not None and describes(folder, shapes):
             return str(folder)
     if offline:
         raise WeightsMissing(
             f"How the parts of '{file}' are built is not on this machine, and no network may be asked. {PASS_A_FOLDER}"
         )
-    return None if config is None else str(config)
+    return None
 
 
 def describes(folder: Path, shapes: Shapes) -> bool:
