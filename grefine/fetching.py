@@ -416,10 +416,7 @@ def _refuse_change(name: str, entries: dict[str, Any]) -> None:
     for path, entry in entries.items():
         known = _locked(name).get(path, {})
         if known.get("checked") and known.get("sha256") and entry["sha256"] not in (None, known["sha256"]):
-            raise WeightsCorrupt(
-                f"'{path}' of {entry['from']} has sha256 {entry['sha256']}, expected {known['sha256']}: it was "
-                "changed at its source, and is not taken."
-            )
+            raise WeightsCorrupt(f"'{path}' was changed at its source, {entry['from']}, and is not taken.")
 
 
 def _locked(name: str) -> dict[str, Any]:

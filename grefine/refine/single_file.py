@@ -101,9 +101,7 @@ def find_config(
         if folder is not None and describes(folder, shapes):
             return str(folder)
     if offline:
-        raise WeightsMissing(
-            f"How the parts of '{file}' are built is not on this machine, and no network may be asked. {PASS_A_FOLDER}"
-        )
+        raise WeightsMissing(f"How '{file}' is built is not known here, and no network may be asked. {PASS_A_FOLDER}")
     return None
 
 

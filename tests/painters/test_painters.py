@@ -374,7 +374,7 @@ def test_bad_input_is_one_sentence():
         "is no argument of its call": lambda: painter_of(flux, arguments={"max_length": 1}),
         "working_size 1 is below 2": lambda: painter_of(flux, side=1),
         "breaks in float16": lambda: painter_of(z_image.to(torch.float16)),
-        "it takes \\['a'\\]": lambda: open_painter(lambda a: a),
+        "and so on, not of": lambda: open_painter(lambda a: a),
         "a function or a name, not tuple": lambda: open_painter((flux, few)),
     }.items():
         with pytest.raises(ConfigError, match=words) as caught:

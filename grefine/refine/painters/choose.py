@@ -109,10 +109,7 @@ def open_painter(
     elif "/" not in name or name.startswith(("/", ".")):
         recipes = [(other, folder) for other in pipeline_names() if (folder := recipe_folder(other)) is not None]
         known = [*painter_files(), *(other for other, folder in recipes if PAINTER in read_recipe(folder).parts)]
-        raise ConfigError(
-            f"No painter '{name}': give one of {', '.join(known)}, a folder of a saved pipeline, or a Hub id such as "
-            f"'owner/name'{nearest(name, known)}"
-        )
+        raise ConfigError(f"No painter '{name}': give {', '.join(known)}, a folder or a Hub id{nearest(name, known)}")
     return replace(painter_of(_load(where, painter_class, load), words, side, arguments), origin=name)
 
 
@@ -188,10 +185,7 @@ def _own_painter(
     """Return a function as painter, as its `spec` says."""
     wanted = inspect.signature(paint).parameters
     if not {"images", "masks"} & wanted.keys() and not any(p.kind is p.VAR_KEYWORD for p in wanted.values()):
-        raise ConfigError(
-            f"A painter{f' ({origin})' if origin else ''} is a function of images, masks, prompts, strengths, seeds, "
-            f"steps, or of some of them, a picture or a mask among them; it takes {list(wanted)}."
-        )
+        raise ConfigError(f"A painter is a function of images, masks, prompts and so on, not of {list(wanted)}.")
     spec = spec or getattr(paint, "spec", None)
     spec = spec or PainterSpec(getattr(paint, "__name__", type(paint).__name__).strip("<>_"))
     sees = {"sees_source": spec.sees_source, "phrasing": Phrasing.of(words or spec.words, "phrase first")}
