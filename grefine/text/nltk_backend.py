@@ -35,8 +35,8 @@ class ChunkTree(Analysis):
     def analyse(self) -> Analysis:
         """Return the forest."""
         tagged = "".join("<,>" if w in BREAKS else f"<{t}>" for w, t in zip(self.words, self.tags, strict=True))
-        places = ((tagged.count("<", 0, end) for end in found.span()) for found in _CHUNK.finditer(tagged))
-        chunks = dict(tuple(place) for place in places)
+        spans = (found.span() for found in _CHUNK.finditer(tagged))
+        chunks = {tagged.count("<", 0, start): tagged.count("<", 0, end) for start, end in spans}
         i, pending, conjunction = 0, list[int](), -1
         while i < len(self.words):
             tag, here = self.tags[i], i

@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from grefine.text.embedded import ParserWeights, features_signature
 
 def write_weights(path: Path, weights: ParserWeights) -> int:
     """Write the file and return its size in bytes; equal weights give equal bytes."""
-    told = asdict(weights) | {"features": features_signature()}
+    told: dict[str, Any] = asdict(weights) | {"features": features_signature()}
     told["shapes"] = {name: table.shape for name, table in told.pop("tables").items()}
     arrays = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8)}
     for name, table in weights.tables.items():
