@@ -188,6 +188,8 @@ def fetched_weights(name: str) -> Path:
 def fetched(name: str, path: str) -> Path:
     """Return one fetched file, checked against the lock."""
     require(name, path)
+    if not (fetched_folder(name) / path).is_file():  # a recipe of one's own may list other files
+        raise _missing(fetch_recipe(name), name, path)
     return fetched_folder(name) / path
 
 
@@ -210,7 +212,8 @@ def _fetch(name: str, without: Collection[str], accept_terms: bool, report: Repo
     recipe = fetch_recipe(name)
     unknown = sorted(set(without) - set(recipe.parts()))
     if unknown:
-        raise ConfigError(f"'{name}' has no part '{unknown[0]}' to leave out, only: {', '.join(recipe.parts())}.")
+        parts = ", ".join(recipe.parts()) or "none at all"
+        raise ConfigError(f"'{name}' has no part '{unknown[0]}' to leave out; it has {parts}.")
     if recipe.ask and accept_terms:
         accept_terms_of(name, recipe.licence)
     if recipe.ask and not accepted_terms(name, recipe.licence):

@@ -165,7 +165,7 @@ def choose_timesteps(
         steps = max(1, int(steps * strength + 1e-9))
     elif mode == "executed":
         total = math.ceil(steps / strength - 1e-9)
-    most = first if mode == "noise" else max(1, int(trained * strength))
+    most = first if mode == "noise" else max(1, int(trained * strength + 1e-9))
     if total > trained or steps > most:
         raise ConfigError(f"{steps} steps are too many at strength {strength:g}: {name} takes at most {most} there.")
     accepted = inspect.signature(scheduler.set_timesteps).parameters
