@@ -70,17 +70,15 @@ def open_pipeline(pipeline: Any, opening: Opening) -> Any:
     return pipe
 
 
-def read_preferences(
-    entries: Sequence[str], option: str = "--guidance", example: str = "sharpness"
-) -> dict[str, float]:
-    """Return what `NAME:VALUE` entries of an option mean."""
+def read_preferences(entries: Sequence[str], option: str = "--guidance") -> dict[str, float]:
+    """Return what `NAME:NUMBER` entries of an option mean."""
     found: dict[str, float] = {}
     for entry in entries:
         name, _, value = entry.partition(":")
         try:
             found[name.strip()] = float(value)
         except ValueError as error:
-            raise ConfigError(f"{option} takes NAME:VALUE, e.g. {example}:1.0, not '{entry}'.") from error
+            raise ConfigError(f"{option} takes NAME:NUMBER, not '{entry}'.") from error
     return found
 
 

@@ -31,10 +31,8 @@ def read_plans(given: Any, count: int, mask: Any, strength: float | None) -> lis
     if given is None:
         return []
     plans = list(given) if isinstance(given, (list, tuple)) else [given]
-    if len(plans) != count:
-        raise ConfigError(f"{len(plans)} plans were given for {count} images: give one for each.")
-    if not all(one is None or isinstance(one, RepairPlan) for one in plans):
-        raise ConfigError("plan must be a RepairPlan (`pipe.plan(...)`, `RepairPlan.load(path)`), or a list of them.")
+    if len(plans) != count or not all(one is None or isinstance(one, RepairPlan) for one in plans):
+        raise ConfigError(f"plan must be a RepairPlan (`pipe.plan(...)`, `RepairPlan.load(path)`) for {count} images.")
     if mask is not None or strength is not None:
         raise ConfigError("A plan holds its own mask and strengths: leave out mask_image and strength, or the plan.")
     return plans

@@ -49,13 +49,10 @@ class WordList:
         kind = ""
         for number, line in enumerate(lines, 1):
             entry = line.split("#")[0].strip().lower()
-            if entry.startswith("["):
-                kind = entry.strip("[] ")
-                if kind not in found:
-                    raise ConfigError(f"'{path}' line {number}: unknown list '{kind}'{nearest(kind, KINDS)}")
-            elif entry and not kind:
-                raise ConfigError(f"'{path}' line {number}: '{entry}' stands before the first [list] line.")
-            elif entry:
+            kind = entry.strip("[] ") if entry.startswith("[") else kind
+            if entry and kind not in found:
+                raise ConfigError(f"'{path}' line {number}: unknown list '{kind}'{nearest(kind, KINDS)}")
+            if entry and not entry.startswith("["):
                 found[kind].add(" ".join(entry.split()))
         return cls({kind: frozenset(words) for kind, words in found.items()})
 
