@@ -150,13 +150,7 @@ def denoise(pipe: Any, crops: CropBatch, watch: Watch) -> Tensor:
 def choose_timesteps(
     scheduler: Any, steps: int, strength: float, device: Any, mode: StepsMode = "executed"
 ) -> tuple[Tensor, int]:
-    """Set the scheduler up and return the timesteps to run and how many steps they are.
-
-    In `mode` "noise" all of the steps run, and they begin at the noise of timestep strength x trained timesteps,
-    whatever the scheduler and the steps. "executed": all of them run, as the end of the scheduler's own schedule of
-    ceil(steps / strength), which begins at less noise the fewer they are. "schedule": that many make the schedule, of
-    which strength runs a share, as in diffusers.
-    """
+    """Set the scheduler up, as `UNetTraits.steps_mode` has it, and return the timesteps to run and how many steps."""
     name, trained = type(scheduler).__name__, int(scheduler.config.get("num_train_timesteps", 1000))
     if not 0.0 < strength <= 1.0:
         raise ConfigError(f"strength must lie above 0 and up to 1, not {strength}.")
@@ -185,10 +179,7 @@ def choose_timesteps(
 
 
 def _from_noise(scheduler: Any, steps: int, first: int, device: Any, takes_timesteps: bool) -> Tensor:
-    """Set a scheduler up for `steps` steps, evenly spread below the timestep `first`.
-
-    One that takes no timesteps uses the end of that schedule of its own which begins nearest below it.
-    """
+    """Set a scheduler up for `steps` steps below the timestep `first`, evenly, or as near as its own come."""
     if takes_timesteps:
         wanted = [round(first * (steps - index) / steps) for index in range(steps)]
         with suppress(ValueError, NotImplementedError):  # e.g. Karras' sigmas, which take no timesteps of one's own

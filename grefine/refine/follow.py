@@ -82,9 +82,7 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
 
 
 def made_for(pipe: Any, maps: MapDrawer, painter: Painter) -> dict[str, str]:
-    """Return what tells apart pipelines that plan differently, and who draws the maps: the providers by name, or
-    "given" for what a caller made himself.
-    """
+    """Return what tells apart pipelines that plan differently, and who draws the maps, by name or as "given"."""
     networks = fingerprint({"clip": pipe.clip, "pq_prompts": pipe.pq_prompts})
     told = (networks, asdict(maps.calibration), painter.side, asdict(painter.traits), painter.phrasing)
     named = [f"{spec.name} {spec.version}" for spec in maps.drawn_by]

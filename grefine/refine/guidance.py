@@ -1,7 +1,6 @@
 """Steer denoising by named qualities: MDIQA's dimensions and MoE-AGIQA as differentiable preferences.
 
-At each guided step the clean image is predicted, judged, and moved a little along the judges' gradient; the moved
-image is turned back into the UNet's prediction. A judge that steers is never evidence for the result.
+The predicted clean image is moved a little along the judges' gradient, at each step. Who steers is never evidence.
 """
 
 import math
@@ -115,8 +114,7 @@ class Guidance:
 class Steering:
     """Move the UNet's prediction along the gradient of a `Guidance`, at every step of the denoising loop.
 
-    At full noise and unit strength latents move by a root mean square of `step`; the move shrinks with the noise.
-    Above `start`, a share of the noise level, no step is guided: images that are still all noise cannot be judged.
+    Latents move by a root mean square of `step` at full noise, less with less; above `start` of it nothing is guided.
     """
 
     def __init__(

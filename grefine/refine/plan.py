@@ -296,9 +296,8 @@ def _unpacked(claim: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def edit_map(alignment: AlignmentMap, claim_threshold: float | None, claims: Claims | None = None) -> np.ndarray:
     """Return E, high where something has to be drawn, without the cells that other, met phrases claim.
 
-    A missing thing may belong on another ("wearing a red dress" on the woman), whose claim does not protect then; nor
-    does that of what the defect has all over (the checks of "a pink house with checks"), nor that of a background ("on
-    grass"), which is where missing things go. Everyone else's does.
+    No claim protects of what a missing thing belongs on ("wearing a red dress"), of what the defect has all over (the
+    checks of "a house with checks"), and of backgrounds ("on grass"), where missing things go.
     """
     if claim_threshold is None or not any(p.region is not None for p in alignment.phrases):
         return alignment.edit

@@ -211,10 +211,9 @@ class Strengths:
 
 
 def one_strength(p: float, a: float | None, reading: Literal["kept", "printed"]) -> float:
-    """Return one strength for the whole image from both scores, between what steps fit below and `STRENGTH_CAP`.
+    """Return one strength for the whole image from both scores. (Eq. 9)
 
-    The printed factor (p + a) / 2 repaints the best images hardest, against the aim of keeping what is good; read
-    as the share of the original that is kept, its complement is the strength. (Eq. 9)
+    The printed factor (p + a) / 2 repaints the best images hardest; read as what is kept, its complement is meant.
     """
     mean = p if a is None else (p + a) / 2
     return min(max(mean if reading == "printed" else 1.0 - mean, STEP), STRENGTH_CAP)

@@ -32,10 +32,7 @@ class Analysis:
 
 @runtime_checkable
 class Backend(Protocol):
-    """A tagger and parser with universal tags and relations.
-
-    Cleaning, tokenising, segment repair, compounds and phrases lie above it and are shared by all.
-    """
+    """A tagger and parser with universal tags and relations; all the rest lies above it and is shared."""
 
     name: str
 

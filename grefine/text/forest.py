@@ -214,8 +214,7 @@ def _hang_clinging(forest: Forest, clinging: frozenset[str]) -> None:
 def _hang_patterns(forest: Forest, patterns: frozenset[str]) -> None:
     """Hang "with dots" on the cone in "a box beside a cone with dots": it is told of the thing just named.
 
-    So is everything "with" that follows a thing which stands apart; behind others ("in a dress with long hair") only
-    what is known for a pattern. What is joined to a pattern ("a ball with dots and a house") stands beside the ball.
+    Behind others ("in a dress with long hair") only a known pattern is; what is joined to one stands beside the thing.
     """
     if "with" not in forest.lower:
         return

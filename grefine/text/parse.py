@@ -223,10 +223,7 @@ def ancestors(forest: Forest, groups: list[list[int]]) -> list[int]:
 
 
 def stands_apart(forest: Forest, group: list[int], words: list[int]) -> bool:
-    """Say whether a centre stands beside what it hangs on: joined or listed with it, or placed apart from it.
-
-    Tags without an article ("1girl, long hair, blue eyes") are as often parts as things: they stay with their noun.
-    """
+    """Say whether a centre stands beside what it hangs on: joined, listed with an article, or placed apart."""
     label, others = forest.labels[top_of(group, forest)], [i for i in words if i not in group]
     if label.startswith("conj") or any(forest.labels[i] == "expl" for i in others):
         return True
