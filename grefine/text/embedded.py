@@ -70,8 +70,10 @@ def read_weights(path: Path) -> ParserWeights:
                 raise WeightsCorrupt(f"'{path}' was trained for other features than this version's: {retrain}")
             tables = {}
             for name, shape in told.pop("shapes").items():
-                tables[name] = np.zeros(shape, file[f"{name} values"].dtype)
-                tables[name].ravel()[np.unpackbits(file[f"{name} places"]).view(bool)] = file[f"{name} values"]
+                values = file[f"{name} values"]
+                table = np.zeros(shape, values.dtype)
+                table.ravel()[np.unpackbits(file[f"{name} places"], count=table.size).view(bool)] = values
+                tables[name] = table
         return ParserWeights(tables, **told)
     except FileNotFoundError as error:
         raise WeightsMissing(f"The parser's weights '{path}' are missing: {retrain}") from error
