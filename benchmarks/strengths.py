@@ -24,9 +24,9 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein_inpaint import compute_empir
 
 from benchmarks.toy_painters import build
 from grefine.errors import ConfigError
+from grefine.refine.denoise import choose_timesteps
 from grefine.refine.painters.diffusers import executed, painter_of
 from grefine.refine.painters.families import families
-from grefine.refine.strength import choose_timesteps
 
 SDXL = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {

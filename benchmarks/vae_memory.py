@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from benchmarks.measure import Work, peak
-from grefine.refine.explain import decoding_memory
+from grefine.refine.inspector import decoding_memory
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 WIDTHS = (128, 256, 512, 512)

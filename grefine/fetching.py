@@ -15,17 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grefine.config import load_config
-from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, causes, in_words
+from grefine.errors import ConfigError, GRefineError, WeightsCorrupt, WeightsMissing, causes, in_words, nearest
 from grefine.io.atomic import write_text
 from grefine.io.content import content_hash
-from grefine.resources import bundled, cache_folder, config_file
+from grefine.resources import bundled, cache_folder
 
 LOCK = "lock.json"
 """In the cache folder: what was fetched, from where, and the hash that every later look is held to."""
 TERMS = "terms.json"
 """Beside it: terms that were accepted, by what they are of; asked for once per machine."""
-RESERVED = ("pipelines", "lock", "maps", "terms")
-"""Names below the cache folder that no recipe may take."""
 Report = Callable[[str], None]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a disk, a quota or a limit says that takes no more."""
@@ -94,38 +92,32 @@ class FetchRecipe:
         return list(dict.fromkeys(entry.part for entry in (*self.hub, *self.needs) if entry.part))
 
 
+def _recipe_files() -> dict[str, Path]:
+    """Return the recipes by name: those of the folder GREFINE_RECIPES win over ours of the same name."""
+    own = [Path(os.environ["GREFINE_RECIPES"])] if os.environ.get("GREFINE_RECIPES") else []
+    return {file.stem: file for folder in (bundled("configs") / "fetch", *own) for file in folder.glob("*.yaml")}
+
+
 def fetch_names() -> list[str]:
     """Names that `grefine fetch` knows."""
-    return sorted({path.stem for folder in _recipe_folders() for path in folder.glob("*.yaml")})
+    return sorted(_recipe_files())
 
 
-def fetch_recipe(name: str | Path) -> FetchRecipe:
-    """Read the recipe that `name` means: a bundled one or a YAML file."""
-    known = (folder / f"{name}.yaml" for folder in _recipe_folders())
-    file = next((file for file in known if file.is_file()), None) or config_file("fetch", name)
+def fetch_recipe(name: str) -> FetchRecipe:
+    """Read the recipe of a name."""
+    file = _recipe_files().get(name)
+    if file is None:
+        known = fetch_names()
+        raise ConfigError(f"No fetch recipe '{name}': there are {', '.join(known)}{nearest(name, known)}")
     recipe = load_config(file, FetchRecipe)
-    if file.stem in RESERVED or (file.stem in fetch_names() and file.parent not in _recipe_folders()):
-        raise ConfigError(f"'{file}' is named like something of grefine's own: give the recipe another name.")
     for remote in recipe.files:
         _refuse_outside(remote.path, f"'{file}': path")
         if not remote.url.lower().startswith(("http://", "https://")):
             raise ConfigError(f"'{file}': url '{remote.url}' must begin with https:// or http://.")
     for part in recipe.hub:
-        _refuse_outside(part.into, f"'{file}': into")
-        for pattern in part.files:
-            _refuse_outside(pattern, f"'{file}': files")
+        for path in (part.into, *part.files):
+            _refuse_outside(path, f"'{file}': a path of {part.repo}")
     return recipe
-
-
-def _recipe_folders() -> list[Path]:
-    """Where recipes lie: in GREFINE_RECIPES, whose recipes win over the bundled ones of the same name, and ours."""
-    own = [Path(os.environ["GREFINE_RECIPES"])] if os.environ.get("GREFINE_RECIPES") else []
-    return [*own, bundled("configs") / "fetch"]
-
-
-def own_name(name: str | Path) -> str:
-    """Return what a recipe is called, whether it was given by name ("sd3.5") or as a YAML file."""
-    return Path(name).stem if Path(name).suffix.lower() in (".yaml", ".yml") else Path(name).name
 
 
 def may_fetch() -> bool:
@@ -140,7 +132,7 @@ def accepted_terms(name: str, terms: str) -> bool:
 
 def accept_terms_of(name: str, terms: str) -> None:
     """Keep a yes to terms; other words are asked for anew."""
-    _write_json(cache_folder() / TERMS, _terms() | {name: terms})
+    write_text(cache_folder() / TERMS, json.dumps(_terms() | {name: terms}, indent=1, sort_keys=True))
 
 
 def _terms() -> dict[str, str]:
@@ -151,21 +143,21 @@ def _terms() -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def fetched_folder(name: str | Path) -> Path:
+def fetched_folder(name: str) -> Path:
     """Return where the files of a recipe lie, fetched or not."""
-    return cache_folder() / own_name(name)
+    return cache_folder() / name
 
 
 def lacking(name: str, below: str = "") -> list[str]:
-    """Return which files of a recipe are not on this machine whole, `below` a folder of it; nothing is hashed."""
+    """Return which files of a recipe, `below` a path of it, are not on this machine whole; nothing is hashed."""
     recipe, locked, home = fetch_recipe(name), _locked(name), fetched_folder(name)
     wanted = [file.path for file in recipe.files] + [path for part in recipe.hub for path in _wanted(part, locked)]
-    inside = [path for path in dict.fromkeys(wanted) if not below or path.startswith(f"{below}/")]
+    inside = [path for path in dict.fromkeys(wanted) if _lies_below(path, below)]
     return [path for path in inside if not _whole(home, path, locked.get(path, {}))]
 
 
 def require(name: str, below: str = "") -> None:
-    """Hold the files of a recipe, `below` a folder of it, to what was recorded; those untouched since are not read."""
+    """Hold the files of a recipe, `below` a path of it, to what was recorded; those untouched since are not read."""
     recipe, home = fetch_recipe(name), fetched_folder(name)
     for path in lacking(name, below)[:1]:
         raise _missing(recipe, name, path)
@@ -173,8 +165,12 @@ def require(name: str, below: str = "") -> None:
     patterns = [pattern for part in recipe.hub for pattern in part.paths()]
     found = {file.relative_to(home).as_posix() for pattern in patterns for file in home.glob(pattern)}
     for path in sorted(found | known.keys()):
-        if not below or path.startswith(f"{below}/"):
+        if _lies_below(path, below):
             _check(home / path, name, path, known.get(path))
+
+
+def _lies_below(path: str, place: str) -> bool:
+    return not place or path == place or path.startswith(f"{place}/")
 
 
 def is_recorded(name: str) -> bool:
@@ -191,19 +187,14 @@ def fetched_weights(name: str) -> Path:
 
 def fetched(name: str, path: str) -> Path:
     """Return one fetched file, checked against the lock."""
-    home, recipe = fetched_folder(name), fetch_recipe(name)
-    if not _whole(home, path, _locked(name).get(path, {})):
-        raise _missing(recipe, name, path)
-    _check(home / path, name, path, {f.path: f.sha256 for f in recipe.files}.get(path))
-    return home / path
+    require(name, path)
+    if not (fetched_folder(name) / path).is_file():  # a recipe of one's own may list other files
+        raise _missing(fetch_recipe(name), name, path)
+    return fetched_folder(name) / path
 
 
 def fetch(
-    name: str | Path,
-    *,
-    without: Collection[str] = (),
-    accept_terms: bool = False,
-    report: Report = lambda line: None,
+    name: str, *, without: Collection[str] = (), accept_terms: bool = False, report: Report = lambda line: None
 ) -> list[Path]:
     """Get everything a recipe lists and needs; what is there already is checked, not fetched again."""
     try:
@@ -212,35 +203,34 @@ def fetch(
         if not any(isinstance(one, OSError) and one.errno in FULL for one in causes(error)):
             raise
         raise WeightsMissing(
-            f"The disk of '{cache_folder()}' takes no more, so '{own_name(name)}' is not fetched whole: free space "
-            f"there, or name a folder elsewhere in GREFINE_CACHE, and run `grefine fetch {own_name(name)}` again."
+            f"The disk of '{cache_folder()}' takes no more, so '{name}' is not fetched whole: free space "
+            f"there, or name a folder elsewhere in GREFINE_CACHE, and run `grefine fetch {name}` again."
         ) from error
 
 
-def _fetch(name: str | Path, without: Collection[str], accept_terms: bool, report: Report) -> list[Path]:
-    recipe, stem = fetch_recipe(name), own_name(name)
+def _fetch(name: str, without: Collection[str], accept_terms: bool, report: Report) -> list[Path]:
+    recipe = fetch_recipe(name)
     unknown = sorted(set(without) - set(recipe.parts()))
     if unknown:
-        raise ConfigError(
-            f"'{stem}' has no part '{unknown[0]}' to leave out: {', '.join(recipe.parts()) or 'it has one part'}."
-        )
+        parts = ", ".join(recipe.parts()) or "none at all"
+        raise ConfigError(f"'{name}' has no part '{unknown[0]}' to leave out; it has {parts}.")
     if recipe.ask and accept_terms:
-        accept_terms_of(stem, recipe.licence)
-    if recipe.ask and not accepted_terms(stem, recipe.licence):
-        raise ConfigError(f"'{stem}' comes under: {recipe.licence}. Say --accept-terms if you may use it.")
+        accept_terms_of(name, recipe.licence)
+    if recipe.ask and not accepted_terms(name, recipe.licence):
+        raise ConfigError(f"'{name}' comes under: {recipe.licence}. Say --accept-terms if you may use it.")
     done = []
     for remote in recipe.files:
-        target = fetched_folder(stem) / remote.path
+        target = fetched_folder(name) / remote.path
         if target.is_file():
-            _check(target, stem, remote.path, remote.sha256)
+            _check(target, name, remote.path, remote.sha256)
             report(f"{target}: present, hash as recorded")
         else:
             report(f"{remote.url} -> {target}")
-            _download(recipe, stem, remote, target)
+            _download(recipe, name, remote, target)
         done.append(target)
     for part in recipe.hub:
         if part.part not in without:
-            done += _fetch_hub(recipe, stem, part, report)
+            done += _fetch_hub(recipe, name, part, report)
     for other in recipe.needs:
         terms = fetch_recipe(other.fetch)
         if terms.ask and not (accept_terms or accepted_terms(other.fetch, terms.licence)):
@@ -263,8 +253,7 @@ def _whole(home: Path, path: str, entry: dict[str, Any]) -> bool:
     """Say whether a file (or one that fits a pattern) is there with the size that was recorded."""
     if "*" in path:
         return any(file.is_file() for file in home.glob(path))
-    size = entry.get("size", (entry.get("checked") or [None])[0])
-    file = home / path
+    file, size = home / path, entry.get("size")
     return file.is_file() and (size is None or file.stat().st_size == size)
 
 
@@ -279,10 +268,7 @@ def _download(recipe: FetchRecipe, name: str, remote: RemoteFile, target: Path) 
             raise OSError(f"the server cut it off after {partial.stat().st_size} of {said} bytes")
         found, wanted = content_hash(partial), remote.sha256 or _locked(name).get(remote.path, {}).get("sha256")
         if wanted and found != wanted:
-            raise WeightsCorrupt(
-                f"{remote.url} gave a file with sha256 {found}, expected {wanted}: it was changed at its source or on "
-                "its way, and is not kept."
-            )
+            raise WeightsCorrupt(f"{remote.url} gave sha256 {found}, expected {wanted}, and is not kept.")
         partial.replace(target)
     except (OSError, http.client.HTTPException) as error:
         raise _missing(recipe, name, remote.path, str(getattr(error, "reason", error))) from error
@@ -323,9 +309,8 @@ def _from_hub_cache(name: str, part: HubFiles, revision: str | None, report: Rep
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot = Path(
-            snapshot_download(part.repo, revision=revision, allow_patterns=list(part.files), local_files_only=True)
-        )
+        asked: dict[str, Any] = {"revision": revision, "allow_patterns": list(part.files)}
+        snapshot = Path(snapshot_download(part.repo, local_files_only=True, **asked))
     except (OSError, ValueError):
         return False
     files = {file.relative_to(snapshot).as_posix(): file for file in snapshot.rglob("*") if file.is_file()}
@@ -352,23 +337,17 @@ def _from_hub_cache(name: str, part: HubFiles, revision: str | None, report: Rep
 def _from_hub(name: str, part: HubFiles, revision: str | None) -> None:
     from huggingface_hub import HfApi, hf_hub_download
 
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    endpoint = os.environ.get("HF_ENDPOINT")
+    api = HfApi(endpoint=endpoint)
     commit = str(api.model_info(part.repo, revision=revision).sha)
     tree = api.list_repo_tree(part.repo, recursive=True, revision=commit)
     listed = {item.path: item for item in tree if hasattr(item, "blob_id") and _matches(item.path, part.files)}
     for path in listed:
         _refuse_outside(path, f"{part.repo} lists a file that")
-    entries = {
-        part.key(path): {
-            "from": part.repo,
-            "revision": commit,
-            "size": item.size,
-            "sha256": item.lfs.sha256 if item.lfs else None,
-            "blob": None if item.lfs else item.blob_id,
-            "checked": None,
-        }
-        for path, item in listed.items()
-    }
+    entries: dict[str, Any] = {}
+    for path, item in listed.items():
+        told = {"sha256": item.lfs.sha256, "blob": None} if item.lfs else {"sha256": None, "blob": item.blob_id}
+        entries[part.key(path)] = {"from": part.repo, "revision": commit, "size": item.size, "checked": None} | told
     _refuse_change(name, entries)
     locked, home = _locked(name), fetched_folder(name)
     _lock(name, {path: entry for path, entry in entries.items() if not locked.get(path, {}).get("checked")})
@@ -377,9 +356,7 @@ def _from_hub(name: str, part: HubFiles, revision: str | None) -> None:
         target = home / key
         if not _whole(home, key, entries[key]):
             target.unlink(missing_ok=True)
-            hf_hub_download(
-                part.repo, path, revision=commit, local_dir=home / part.into, endpoint=os.environ.get("HF_ENDPOINT")
-            )
+            hf_hub_download(part.repo, path, revision=commit, local_dir=home / part.into, endpoint=endpoint)
         try:
             _check(target, name, key, None)
         except WeightsCorrupt as error:
@@ -423,9 +400,7 @@ def _check(file: Path, name: str, path: str, known: str | None) -> None:
         return
     found = content_hash(file)
     if wanted and found != wanted:
-        raise WeightsCorrupt(
-            f"'{file}' has sha256 {found}, expected {wanted}: delete it and run `grefine fetch {name}` again."
-        )
+        raise WeightsCorrupt(f"'{file}' has sha256 {found}, not {wanted}: delete it and run `grefine fetch {name}`.")
     listed, head = entry.get("blob"), f"blob {stat.st_size}\0".encode()  # git's name for it, if it is a small file
     if listed and hashlib.sha1(head + file.read_bytes(), usedforsecurity=False).hexdigest() != listed:
         raise WeightsCorrupt(f"'{file}' is not the file that was listed: delete it and run `grefine fetch {name}`.")
@@ -444,10 +419,7 @@ def _refuse_change(name: str, entries: dict[str, Any]) -> None:
     for path, entry in entries.items():
         known = _locked(name).get(path, {})
         if known.get("checked") and known.get("sha256") and entry["sha256"] not in (None, known["sha256"]):
-            raise WeightsCorrupt(
-                f"'{path}' of {entry['from']} has sha256 {entry['sha256']}, expected {known['sha256']}: it was "
-                "changed at its source, and is not taken."
-            )
+            raise WeightsCorrupt(f"'{path}' was changed at its source, {entry['from']}, and is not taken.")
 
 
 def _locked(name: str) -> dict[str, Any]:
@@ -469,11 +441,7 @@ def _lock(name: str, entries: dict[str, Any]) -> None:
     """Record files, all at once."""
     everything = _read_lock()
     everything.setdefault(name, {}).update(entries)
-    _write_json(cache_folder() / LOCK, everything)
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    write_text(file, json.dumps(content, indent=1, sort_keys=True))
+    write_text(cache_folder() / LOCK, json.dumps(everything, indent=1, sort_keys=True))
 
 
 def _missing(recipe: FetchRecipe, name: str, path: str, why: str = "") -> WeightsMissing:

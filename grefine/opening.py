@@ -47,10 +47,7 @@ def choose_dtype(name: str, device: str) -> torch.dtype:
         raise ConfigError(f"dtype must be auto, {', '.join(DTYPES)}, not '{name}'{nearest(name, DTYPES)}")
     on_cpu = torch.device(device).type == "cpu"
     if name == "fp16" and on_cpu:
-        raise ConfigError(
-            "fp16 on a CPU takes many times as long as fp32 and overflows: use --dtype fp32, or bf16 where memory is "
-            "short."
-        )
+        raise ConfigError("fp16 on a CPU is slow and overflows: use --dtype fp32, or bf16 where memory is short.")
     if name != "auto":
         return DTYPES[name]
     if on_cpu:
@@ -62,10 +59,7 @@ def open_pipeline(pipeline: Any, opening: Opening) -> Any:
     """Load a pipeline, or take a loaded one, and give it its judges."""
     if isinstance(pipeline, torch.nn.Module) or hasattr(pipeline, "components"):
         if opening.dtype != "auto" or opening.offload != "none" or opening.painter or opening.restorer:
-            raise ConfigError(
-                "dtype, offload, painter and restorer are for a pipeline that is loaded here; set them when you load "
-                "yours."
-            )
+            raise ConfigError("dtype, offload, painter and restorer are for a pipeline that is not loaded yet.")
         pipe = pipeline
     else:
         pipe = _load(str(pipeline), opening)
@@ -76,25 +70,20 @@ def open_pipeline(pipeline: Any, opening: Opening) -> Any:
     return pipe
 
 
-def read_preferences(
-    entries: Sequence[str], option: str = "--guidance", example: str = "sharpness"
-) -> dict[str, float]:
-    """Return what `NAME:VALUE` entries of an option mean."""
+def read_preferences(entries: Sequence[str], option: str = "--guidance") -> dict[str, float]:
+    """Return what `NAME:NUMBER` entries of an option mean."""
     found: dict[str, float] = {}
     for entry in entries:
         name, _, value = entry.partition(":")
         try:
             found[name.strip()] = float(value)
         except ValueError as error:
-            raise ConfigError(f"{option} takes NAME:VALUE, e.g. {example}:1.0, not '{entry}'.") from error
+            raise ConfigError(f"{option} takes NAME:NUMBER, not '{entry}'.") from error
     return found
 
 
 def missing_judges(pipe: Any, config: RefineConfig | None = None) -> str:
-    """Say which axis no judge of a pipeline covers, so that the maps judge their own work there; empty if none.
-
-    Who steers denoising or chooses among repaints does not judge.
-    """
+    """Say which axis is left to the maps because no judge of it is there, or it steers or chooses; empty if none."""
     from grefine.refine.candidates import open_chooser
     from grefine.refine.guidance import axes_of, taken_axes
 

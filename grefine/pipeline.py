@@ -37,24 +37,20 @@ from grefine.models.reward import RewardModel
 from grefine.refine import inputs
 from grefine.refine.candidates import open_chooser
 from grefine.refine.denoise import TENSORS, Watch, latent_multiple
-from grefine.refine.encode import GivenEmbeddings, PromptEncoding
-from grefine.refine.explain import explain_result, memory_estimate
 from grefine.refine.follow import follow_plans, made_for, read_plans, seeds_of, stamped
 from grefine.refine.guard import Panel
 from grefine.refine.guidance import Guidance, Steering, taken_axes
 from grefine.refine.inputs import ImageInput
-from grefine.refine.job import open_jobs
+from grefine.refine.inspector import explain_result, memory_estimate
+from grefine.refine.job import keep_best, latents_of, open_jobs
 from grefine.refine.loading import Loading
 from grefine.refine.maps import AlignmentProvider, MapDrawer, QualityProvider, draw_maps, guesses
-from grefine.refine.outcome import keep_best, latents_of
 from grefine.refine.painters import choose
 from grefine.refine.painters.choose import Chosen, open_painter
 from grefine.refine.painters.protocol import Painter, Painting
-from grefine.refine.painters.sdxl import SDXLPainter, check_family
+from grefine.refine.painters.sdxl import PromptEncoding, SDXLPainter, check_family
 from grefine.refine.plan import Planner
 from grefine.refine.regions import working_side
-from grefine.refine.repaint import repaint_regions
-from grefine.refine.restore import Restore, choose_restorer, restore_pictures
 from grefine.refine.settings import (
     STRENGTH_CAP,
     RefineConfig,
@@ -64,6 +60,7 @@ from grefine.refine.settings import (
     traits_of_call,
     unet_traits,
 )
+from grefine.refine.stages import Restore, choose_restorer, repaint_regions, restore_pictures
 from grefine.refine.turns import in_turn
 from grefine.scorers.component import component_tokenizer
 from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
@@ -81,8 +78,8 @@ class GRefineOutput(BaseOutput):
     """One record per image: maps, plan, scores before and after, decision, seed, timings."""
 
 
-FOR_SDXL = ("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds")
-FOR_SDXL += ("negative_pooled_prompt_embeds", "cross_attention_kwargs", "clip_skip")
+EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+FOR_SDXL = (*EMBEDDINGS, "latents", "cross_attention_kwargs", "clip_skip")
 """Arguments of a call that only SDXL's own loop understands."""
 
 
@@ -290,9 +287,8 @@ class GRefinePipeline(
         overrides = {name: given[name] for name in ("guidance_scale", "preserve", "guard", "candidates")}
         overrides |= {"total_steps": num_inference_steps, "guidance": None if guidance is None else dict(guidance)}
         overrides["restorer"] = mending if mending is None or isinstance(mending, str) else "inpaint"  # it has steps
-        settings = choose.painter_settings(
-            wanted, self.config.refine_defaults or {}, overrides, other, painter is None
-        )
+        preferred = self.config.refine_defaults or {}
+        settings = choose.painter_settings(wanted, preferred, overrides, other, painter is None)
         pictures = [inputs.resize_picture(picture, height, width) for picture in inputs.read_pictures(image)]
         plans = read_plans(plan, len(pictures), mask_image, strength)
         steered = [one for one in [settings.guidance, *(each.guidance for each in plans if each)] if one]
@@ -311,8 +307,7 @@ class GRefinePipeline(
         read = lru_cache(partial(parsed_prompt, readings=settings.readings))
         panel = Panel(lambda images, texts: maps.scores(images, [read(t) if t else None for t in texts]), judges)
         panel = replace(panel.without(maps.drawn_by), choosing=chooser.names)
-        embeds = (prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds)
-        stage1, stage2 = self._stages(settings, other, mending, embeds, given)
+        stage1, stage2 = self._stages(settings, other, mending, given)
 
         generator = seeds_of(plans) if generator is None else generator
         inputs.check_words(prompt, prompt_embeds, negative_prompt, len(pictures))
@@ -350,12 +345,7 @@ class GRefinePipeline(
         return GRefineOutput(images=images, results=results) if return_dict else (images, results)
 
     def _stages(
-        self,
-        settings: RefineConfig,
-        other: Chosen | None,
-        mending: Any,
-        embeds: GivenEmbeddings,
-        given: Mapping[str, Any],
+        self, settings: RefineConfig, other: Chosen | None, mending: Any, given: Mapping[str, Any]
     ) -> tuple[Painter, Painter | None]:
         """Return the painters of both stages, ready for a call; the second is None where there is no stage 2."""
         asked, negative = given["num_inference_steps"] is not None, given["negative_prompt"]
@@ -363,9 +353,8 @@ class GRefinePipeline(
         by_another = mending is not None and not isinstance(mending, str)
         first, second = settings.steps(other and other.steps, asked or by_another)
         scale = None if other is None else settings.guidance_scale
-        painting = Painting(
-            self, self._watch, steps=first, batch_size=settings.batch_size, guidance=scale, negative=negative
-        )
+        told: dict[str, Any] = {"batch_size": settings.batch_size, "guidance": scale, "negative": negative}
+        painting = Painting(self, self._watch, steps=first, **told)
         sdxl = None
         if self.unet is not None:
             sdxl = SDXLPainter(
@@ -375,7 +364,7 @@ class GRefinePipeline(
                 painting=painting,
                 pipe=self,
                 guided=self._guidance_scale > 1.0,
-                given=embeds,
+                given={name: given[name] for name in EMBEDDINGS},
                 lora_scale=(given["cross_attention_kwargs"] or {}).get("scale"),
                 clip_skip=given["clip_skip"],
                 steer=lambda weights, prompts: Steering(self.read_guidance(weights), prompts),
@@ -445,20 +434,9 @@ class GRefinePipeline(
         self._painter = None if painter is None else open_painter(painter, **told, **load)
         self.register_to_config(painter=choose.describe_painter(self._painter))
 
-    def use_restorer(
-        self,
-        painter: Any,
-        painter_class: str | None = None,
-        words: Any = None,
-        arguments: Mapping[str, Any] | None = None,
-        **load: Any,
-    ) -> None:
-        """Let another painter do stage 2 where no call or setting names a `restorer`; None leaves it as it was.
-
-        The arguments are those of `use_painter`. It is shared, moved along and never saved.
-        """
-        told: dict[str, Any] = {"painter_class": painter_class, "words": words, "arguments": arguments}
-        self._restorer = None if painter is None else open_painter(painter, **told, **load)
+    def use_restorer(self, painter: Any, **told: Any) -> None:
+        """Let another painter, told as by `use_painter`, do stage 2 where nobody names a `restorer`; never saved."""
+        self._restorer = None if painter is None else open_painter(painter, **told)
 
     def _painter_of_call(self, painter: Any) -> Chosen | None:
         """Return a call's painter; None for the pipeline's own UNet."""

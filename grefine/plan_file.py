@@ -1,7 +1,4 @@
-"""A repair plan as files: JSON that a person can edit, a mask to paint in, an overlay to look at.
-
-docs/plans.md is the description of the format; `grefine.types.RepairPlan` is what it means.
-"""
+"""A repair plan (`grefine.types.RepairPlan`) as files to edit, paint in and look at; docs/plans.md describes them."""
 
 import base64
 import io
@@ -28,7 +25,7 @@ _LARGEST_FILE = 64 * 2**20
 
 
 _TOP = ["schema", "note", "prompt", "seed", "restore", "beyond_repair", "emphasis", "regions", "made_for"]
-_REGION = ["on", "prompt", "strength", "reason", "kind", "box", "phrases", "is_restoration", "pixels"]
+REGION = ["on", "prompt", "strength", "reason", "kind", "box", "phrases", "is_restoration"]
 _MORE = "guidance"
 """What a plan may hold, too."""
 Plan = TypeVar("Plan")
@@ -93,16 +90,12 @@ def read_plan(path: str | Path, plan_type: type[Plan], region_type: type[Region]
 
 
 def _region(given: Any, shape: tuple[int, int], region_type: type[Region], where: str) -> Region:
-    values, (height, width) = _having(_REGION, given, where), shape
+    values, (height, width) = _having([*REGION, "pixels"], given, where), shape
     pixels = values.pop("pixels")
     region: Any = _built(region_type, values | {"mask": np.zeros((0, 0), bool)}, where)
     left, top, right, bottom = region.box
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise PlanError(f"{where}: the box {str(region.box)[:60]} is no part of a picture of {width}x{height}.")
-    if not 0 < region.strength <= 1:
-        raise PlanError(f"{where}: strength must lie above 0 and up to 1, not {region.strength}.")
-    if any(index < 0 for index in region.phrases):
-        raise PlanError(f"{where}: phrases must be numbers of phrases, not {str(region.phrases)[:60]}.")
     return replace(region, mask=unpack(pixels, (bottom - top, right - left), where))
 
 
@@ -116,10 +109,10 @@ def unpack(text: Any, shape: tuple[int, int], where: str) -> np.ndarray:
     count = shape[0] * shape[1]
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), (count + 7) // 8 + 1)
-    except (ValueError, TypeError, zlib.error) as error:
-        raise PlanError(f"{where}: `pixels` is damaged: paint in the mask file to change where it is.") from error
+    except (ValueError, TypeError, zlib.error):
+        data = b""
     if len(data) != (count + 7) // 8:
-        raise PlanError(f"{where}: `pixels` does not fill its box: change where it is in the mask file.")
+        raise PlanError(f"{where}: `pixels` is damaged: change where it is in the mask file.")
     return np.unpackbits(np.frombuffer(data, np.uint8), count=count).reshape(shape).astype(bool)
 
 
@@ -127,10 +120,8 @@ def _mask(file: Path) -> np.ndarray:
     try:
         with Image.open(file, formats=("PNG",)) as image:
             return np.asarray(image.convert("L")) >= 128
-    except FileNotFoundError as error:
-        raise PlanError(f"The plan's mask '{file}' is missing: plan again.") from error
     except Exception as error:  # noqa: BLE001 - decoders raise whatever their parsing meets in a damaged file
-        raise PlanError(f"The plan's mask '{file}' is no PNG that can be read: save it as PNG.") from error
+        raise PlanError(f"The plan's mask '{file}' is missing, or no PNG that can be read: plan again.") from error
 
 
 def _number(digits: str) -> float:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from grefine.plan_file import pack, read_plan, write_plan
+from grefine.plan_file import REGION, pack, read_plan, write_plan
 
 DefectKind = Literal["noun", "attribute"]
 Attention = Literal["usual", "printed"]
@@ -214,6 +214,13 @@ class Region:
         return place_of(self.box)
 
 
+def _plain(value: Any) -> Any:
+    """Return a value, or those of a tuple, as JSON takes them."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
 @dataclass(frozen=True, slots=True)
 class RepairPlan:
     """What is to be repainted, how strongly and why. Empty regions: nothing to repair."""
@@ -264,17 +271,7 @@ class RepairPlan:
     def _values(self) -> dict[str, Any]:
         """Return everything but the mask as plain values, in the order of the file."""
         regions = [
-            {
-                "on": region.on,
-                "prompt": region.prompt,
-                "strength": float(region.strength),
-                "reason": region.reason,
-                "kind": region.kind,
-                "box": [int(side) for side in region.box],
-                "phrases": [int(index) for index in region.phrases],
-                "is_restoration": bool(region.is_restoration),
-                "pixels": pack(region.mask),
-            }
+            {name: _plain(getattr(region, name)) for name in REGION} | {"pixels": pack(region.mask)}
             for region in self.regions
         ]
         return {
@@ -283,7 +280,7 @@ class RepairPlan:
             "seed": self.seed,
             "restore": bool(self.restore),
             "beyond_repair": self.beyond_repair,
-            "emphasis": [[int(start), int(end), float(weight)] for start, end, weight in self.token_weights],
+            "emphasis": _plain(tuple(self.token_weights)),
             "regions": regions,
             "made_for": dict(self.made_for),
         } | ({"guidance": dict(self.guidance)} if self.guidance else {})

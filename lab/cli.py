@@ -215,7 +215,7 @@ def bench_judges(
 @train_app.command()
 def parser(
     ud: Path = typer.Option(..., "--ud", help="Folder of UD English-EWT: en_ewt-ud-train.conllu or .conllu.gz."),
-    out: Path = typer.Option(Path("parser.bin"), "--out", "-o", help="The file to write."),
+    out: Path = typer.Option(Path("parser.npz"), "--out", "-o", help="The file to write."),
     seed: int = typer.Option(0, help="Of every random choice; the same seed gives the same file."),
     config: Path | None = typer.Option(None, help="YAML of ParserRecipe; without it the shipped recipe."),
     as_json: bool = typer.Option(False, "--json", help="Write path, size and seconds as JSON."),

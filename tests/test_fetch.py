@@ -20,6 +20,7 @@ SHA = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GREFINE_RECIPES", str(tmp_path))
     return tmp_path / "cache"
 
 
@@ -46,57 +47,57 @@ def server():
     httpd.shutdown()
 
 
-def recipe(folder: Path, url: str, sha: str | None = SHA, **extra) -> Path:
+def recipe(folder: Path, url: str, sha: str | None = SHA, **extra) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "own.yaml"
     entry = {"url": url, "path": "w.bin"} | ({"sha256": sha} if sha else {})
     file.write_text(json.dumps({"description": "d", "licence": "MIT", "source": "s", "files": [entry]} | extra))
-    return file
+    return file.stem
 
 
 def test_download_then_cache_hit(tmp_path, server, cache):
     url, asked = server
-    file = recipe(tmp_path, f"{url}/w.bin")
-    done = fetching.fetch(file)
+    name = recipe(tmp_path, f"{url}/w.bin")
+    done = fetching.fetch(name)
     assert done == [cache / "own" / "w.bin"]
     assert done[0].read_bytes() == CONTENT
     assert json.loads((cache / "lock.json").read_text())["own"]["w.bin"]["sha256"] == SHA
     lines = []
-    assert fetching.fetch(file, report=lines.append) == done
+    assert fetching.fetch(name, report=lines.append) == done
     assert len(asked) == 1
     assert "present, hash as recorded" in lines[0]
 
 
 def test_wrong_hash_on_arrival_keeps_nothing(tmp_path, server, cache):
-    file = recipe(tmp_path, f"{server[0]}/w.bin", "0" * 64)
+    name = recipe(tmp_path, f"{server[0]}/w.bin", "0" * 64)
     with pytest.raises(WeightsCorrupt, match=f"sha256 {SHA}, expected 0000"):
-        fetching.fetch(file)
+        fetching.fetch(name)
     assert [p.name for p in cache.rglob("*") if p.is_file()] == []
 
 
 def test_a_changed_file_is_noticed(tmp_path, server, cache):
-    file = recipe(tmp_path, f"{server[0]}/w.bin", None)
-    target = fetching.fetch(file)[0]
+    name = recipe(tmp_path, f"{server[0]}/w.bin", None)
+    target = fetching.fetch(name)[0]
     target.write_bytes(b"other" * 1000)
     with pytest.raises(WeightsCorrupt, match="delete it and run `grefine fetch own`"):
-        fetching.fetch(file)
+        fetching.fetch(name)
 
 
 def test_a_first_download_is_pinned(tmp_path, server, cache):
     """Without a known hash the first download decides, and a later different one is refused."""
-    file = recipe(tmp_path, f"{server[0]}/w.bin", None)
-    fetching.fetch(file)[0].unlink()
+    name = recipe(tmp_path, f"{server[0]}/w.bin", None)
+    fetching.fetch(name)[0].unlink()
     lock = cache / "lock.json"
     lock.write_text(lock.read_text().replace(SHA, "1" * 64))
     with pytest.raises(WeightsCorrupt, match="expected 1111"):
-        fetching.fetch(file)
+        fetching.fetch(name)
 
 
 def test_a_copy_placed_by_hand_is_taken_and_recorded(tmp_path, cache):
-    file = recipe(tmp_path, "http://127.0.0.1:1/w.bin")
+    name = recipe(tmp_path, "http://127.0.0.1:1/w.bin")
     (cache / "own").mkdir(parents=True)
     (cache / "own" / "w.bin").write_bytes(CONTENT)
-    assert fetching.fetch(file)[0].read_bytes() == CONTENT
+    assert fetching.fetch(name)[0].read_bytes() == CONTENT
     assert json.loads((cache / "lock.json").read_text())["own"]["w.bin"]["from"] == "placed by hand"
 
 
@@ -114,30 +115,30 @@ def test_a_refusing_server_is_a_sentence(tmp_path, server):
 
 
 def test_terms_need_a_yes(tmp_path, server):
-    file = recipe(tmp_path, f"{server[0]}/w.bin", licence="non-commercial", ask=True)
+    name = recipe(tmp_path, f"{server[0]}/w.bin", licence="non-commercial", ask=True)
     with pytest.raises(ConfigError, match="non-commercial.*--accept-terms"):
-        fetching.fetch(file)
-    assert fetching.fetch(file, accept_terms=True)
+        fetching.fetch(name)
+    assert fetching.fetch(name, accept_terms=True)
 
 
 def test_hub_offline_is_a_sentence(tmp_path, cache):
-    file = recipe(tmp_path, "x", files=[], hub=[{"repo": "owner/name", "files": ["model.safetensors"]}])
+    name = recipe(tmp_path, "x", files=[], hub=[{"repo": "owner/name", "files": ["model.safetensors"]}])
     with pytest.raises(WeightsMissing, match=r"'model.safetensors' of own.*huggingface.co/owner/name"):
-        fetching.fetch(file)
+        fetching.fetch(name)
 
 
 def test_a_folder_that_holds_something_is_no_complete_fetch(tmp_path, cache):
     """What the hub's client takes for enough when it cannot reach anything."""
     hub = [{"repo": "owner/name", "files": ["config.json", "model.safetensors", "tokenizer/*"], "into": "base"}]
-    file = recipe(tmp_path, "x", files=[], hub=hub)
+    name = recipe(tmp_path, "x", files=[], hub=hub)
     (cache / "own" / "base").mkdir(parents=True)
     (cache / "own" / "base" / "config.json").write_text("{}")
     for _ in range(2):  # nothing is recorded that would make the second start content
         with pytest.raises(WeightsMissing, match=r"'base/model.safetensors' of own.*forbids the network.*owner/name"):
-            fetching.fetch(file)
+            fetching.fetch(name)
     (cache / "own" / "base" / "model.safetensors").write_bytes(CONTENT)
     with pytest.raises(WeightsMissing, match=r"'base/tokenizer/\*' of own"):
-        fetching.fetch(file)
+        fetching.fetch(name)
 
 
 @pytest.mark.parametrize(
@@ -158,17 +159,10 @@ def test_a_strangers_recipe_stays_in_its_folder(tmp_path, cache, change):
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("name", ["sdxl", "pipelines", "lock"])
-def test_a_strangers_recipe_takes_no_name_of_ours(tmp_path, server, name):
-    file = recipe(tmp_path, f"{server[0]}/w.bin").rename(tmp_path / f"{name}.yaml")
-    with pytest.raises(ConfigError, match="another name"):
-        fetching.fetch(file)
-
-
 def test_a_transfer_that_was_cut_is_not_kept(tmp_path, server, cache):
-    file = recipe(tmp_path, f"{server[0]}/cut.bin", None)
+    name = recipe(tmp_path, f"{server[0]}/cut.bin", None)
     with pytest.raises(WeightsMissing, match="cut it off after 7000 of 9000 bytes"):
-        fetching.fetch(file)
+        fetching.fetch(name)
     assert [p for p in cache.rglob("*") if p.is_file()] == []
 
 
@@ -186,8 +180,8 @@ def test_bundled_recipes_are_complete():
 
 
 def test_a_broken_lock_is_named(tmp_path, server, cache):
-    file = recipe(tmp_path, f"{server[0]}/w.bin")
-    fetching.fetch(file)
+    name = recipe(tmp_path, f"{server[0]}/w.bin")
+    fetching.fetch(name)
     (cache / "lock.json").write_text("{")
     with pytest.raises(WeightsCorrupt, match="lock file"):
-        fetching.fetch(file)
+        fetching.fetch(name)

@@ -63,7 +63,7 @@ def compare(
     passed |= {"weights": assignments(weights, "--weights"), "guidance": read_preferences(guidance)}
     result = compare_refiners(
         src,
-        strength=read_preferences([e if ":" in e else f":{e}" for e in strength], "--strength", "sdxl"),
+        strength=read_preferences([e if ":" in e else f":{e}" for e in strength], "--strength"),
         config=changed_settings(config or "default", set_) if config or set_ else None,
         progress=tell,
         **passed,

@@ -26,11 +26,11 @@ from grefine.io.record import RefineRecord, attach_record
 from grefine.io.run_files import JOURNAL, STATE_FOLDER, layer_path
 from grefine.opening import Opening, choose_dtype, open_pipeline
 from grefine.refine.guidance import steers_of
-from grefine.refine.seeds import derive
+from grefine.refine.inputs import derive
 from grefine.refine.settings import RefineConfig
 from grefine.report.media import layers_of
 from grefine.resources import chosen_pipeline
-from grefine.scorers.cache import ScoreCache
+from grefine.scorers.files import ScoreCache
 from grefine.scorers.resolve import check_device
 from grefine.types import RefineResult
 

@@ -26,8 +26,8 @@ from grefine.io.prompts import ORDER, PromptSources
 from grefine.io.run_files import STATE_FOLDER
 from grefine.opening import Opening, missing_judges, open_pipeline
 from grefine.refine.maps import guesses
-from grefine.refine.restore import RESTORERS
 from grefine.refine.settings import read_settings
+from grefine.refine.stages import RESTORERS
 from grefine.scorers.prefilter import ScoreGate, parse_gate, read_gate
 
 Source = str | Path

@@ -11,9 +11,9 @@ from PIL import Image
 from grefine.errors import ConfigError, PromptError, nearest
 from grefine.refine.composite import rounded
 from grefine.refine.guidance import WHOLE
+from grefine.refine.inputs import derive
 from grefine.refine.job import Job
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
-from grefine.refine.seeds import derive
 from grefine.refine.settings import RefineConfig
 from grefine.scorers.fidelity import ssim
 from grefine.scorers.noise import metric_width
@@ -65,10 +65,7 @@ class Chooser:
         for job in jobs:
             needy = [part.scorer.spec.name for part in self.under(job.text) if part.scorer.spec.needs_prompt]
             if needy and not job.text.strip():
-                raise PromptError(
-                    f"candidates: {needy[0]} chooses by the prompt and image {job.row} has none: give it one, or let "
-                    f"another judge choose, as in candidates='{self.tries} by mdiqa'."
-                )
+                raise PromptError(f"candidates: {needy[0]} chooses by the prompt: give image {job.row} one.")
 
     def rate(self, pictures: Sequence[np.ndarray], prompt: str) -> np.ndarray:
         """Return what the judges that choose say of pictures, higher = better."""
@@ -76,9 +73,7 @@ class Chooser:
         return np.sum([part.of(images, prompt) for part in self.under(prompt)], axis=0)
 
     def take(self, pictures: Sequence[np.ndarray], rates: np.ndarray, prompt: str) -> int:
-        """Return which try is taken, given the picture and it with every try: of those about as good as the best, the
-        one that keeps most of the picture (SSIM where any of them changes it).
-        """
+        """Return which try is taken: of those about as good as the best, the one that keeps most of the picture."""
         band = ALIKE * sum(part.weight for part in self.under(prompt))
         own = np.nan_to_num(rates[1:], nan=-np.inf, posinf=np.inf, neginf=-np.inf)  # what cannot be rated comes last
         good = np.flatnonzero(own >= own.max() - band)
@@ -92,9 +87,7 @@ class Chooser:
 
 
 def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> Chooser:
-    """Return who chooses as the settings say, of these judges or named with the pipeline's own networks; nobody where
-    every region is drawn once.
-    """
+    """Return who chooses, of these judges or by name over the pipeline's own networks; nobody for one try each."""
     tries, by = config.tries
     if tries == 1:
         return Chooser()
@@ -106,10 +99,7 @@ def open_chooser(config: RefineConfig, judges: Sequence[Scorer], pipe: Any) -> C
     order = sorted(judges, key=lambda judge: steering.index(judge.spec.name) if judge.spec.name in steering else 9)
     able = [judge for judge in order if judge.spec.axis != "none"]
     if not able:
-        raise ConfigError(
-            f"candidates={tries} needs a judge to choose, and there is none here: name one, as in "
-            f"candidates='{tries} by piqe'."
-        )
+        raise ConfigError(f"candidates={tries} needs a judge to choose: name one, as in candidates='{tries} by piqe'.")
     wordless = [judge for judge in able if not judge.spec.needs_prompt] or able
     return Chooser(tries, _main(able[0]), _main(wordless[0]))
 
@@ -142,28 +132,11 @@ def _named(entry: str, judges: Sequence[Scorer], pipe: Any) -> tuple[Part, ...]:
 
 
 def draw_tries(
-    crops: Sequence[CropJob],
-    painter: Painter,
-    chooser: Chooser,
-    pasted: Callable[[CropJob, np.ndarray], np.ndarray],
+    crops: Sequence[CropJob], painter: Painter, chooser: Chooser, pasted: Callable[[CropJob, np.ndarray], np.ndarray]
 ) -> list[Painted]:
-    """Draw every crop, more often where it pays, and return the try that the judges like best.
-
-    What is drawn anew is drawn so often at once; what is mended in sight only where the first try is no better.
-    `pasted` gives the whole picture with a crop's repaint in it.
-    """
+    """Draw every crop, what is drawn anew or came back no better more often, and return the best try."""
     if chooser.tries == 1:
         return painter(crops)
-
-    def draw(numbers: Sequence[range]) -> list[list[Painted]]:
-        """Draw the tries of these numbers, 0 with the crop's own seed, all of them in one call of the painter."""
-        asked = [
-            replace(crop, seed=derive(crop.seed, "try", number)) if number else crop
-            for crop, own in zip(crops, numbers, strict=True)
-            for number in own
-        ]
-        done = iter(painter(asked))
-        return [[next(done) for _ in own] for own in numbers]
 
     def pictures(crop: CropJob, tries: Sequence[Painted]) -> list[np.ndarray]:
         return [crop.job.pixels, *(pasted(crop, one.pixels) for one in tries)]
@@ -174,14 +147,21 @@ def draw_tries(
         rates[1:][[bool(one.lost) for one in tries]] = -np.inf
         return rates
 
-    tries = draw([range(1 if crop.source_visible else chooser.tries) for crop in crops])
-    rates = [rated(crop, own) for crop, own in zip(crops, tries, strict=True)]
-    poor = [len(r) == 2 and r[1] <= r[0] for r in rates]
-    if any(poor):
-        more = draw([range(1, chooser.tries) if bad else range(0) for bad in poor])
-        tries = [own + new for own, new in zip(tries, more, strict=True)]
-        again = zip(crops, tries, rates, poor, strict=True)
-        rates = [rated(crop, own) if bad else r for crop, own, r, bad in again]
+    tries: list[list[Painted]] = [[] for _ in crops]
+    rates = [np.empty(0)] * len(crops)
+    numbers = [range(1 if crop.source_visible else chooser.tries) for crop in crops]  # 0 has the crop's own seed
+    while any(numbers):
+        asked = [
+            replace(crop, seed=derive(crop.seed, "try", number)) if number else crop
+            for crop, own in zip(crops, numbers, strict=True)
+            for number in own
+        ]
+        done = iter(painter(asked))
+        for index, own in enumerate(numbers):
+            tries[index] += [next(done) for _ in own]
+            rates[index] = rated(crops[index], tries[index]) if own else rates[index]
+        poor = [len(rate) == 2 and rate[1] <= rate[0] for rate in rates]
+        numbers = [range(1, chooser.tries) if bad else range(0) for bad in poor]
     return [
         replace(own[chooser.take(pictures(crop, own), r, crop.job.text)], drawn=len(own))
         for crop, own, r in zip(crops, tries, rates, strict=True)

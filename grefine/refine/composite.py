@@ -66,10 +66,7 @@ def feather_inside(mask: np.ndarray, share: float) -> np.ndarray:
 
 
 def changed_part(old: np.ndarray, new: np.ndarray, least: float) -> np.ndarray:
-    """Return where two pictures `(H, W, 3)` in 0..255 differ by at least so much (0..1) on average round a pixel.
-
-    What a painter left as it was still comes back a little softer than it went in: better to keep the original there.
-    """
+    """Return where pictures differ by `least` (0..1) or more round a pixel: what is left alone comes back softer."""
     if least <= 0.0:
         return np.ones(old.shape[:2], dtype=bool)
     window = 2 * grain(old) + 1
@@ -82,9 +79,8 @@ def paste(
 ) -> np.ndarray:
     """Return a float32 copy of `old` with `crop` blended in where `mask` is True; other pixels keep their value.
 
-    Nothing is rounded here: a picture is rounded once, when it leaves. The crop fades in over `feather` of the mask's
-    half thickness; with `match_ring` its colour is shifted so that the ring round the mask agrees with the old one;
-    what changes by less than `least_change` (0..1) stays exactly as it was.
+    It fades in over `feather` of the mask's half thickness; with `match_ring` it gets the colour of the ring round the
+    mask; what changes by less than `least_change` (0..1) stays exactly as it was.
     """
     new = crop.astype(np.float64)
     if match_ring and mask.any() and not mask.all():
@@ -143,10 +139,7 @@ def smooth_fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def match_low_frequencies(new: np.ndarray, old: np.ndarray, side: int | None = None) -> np.ndarray:
-    """Return `new` with the slow colour and light of `old`, keeping only what `new` adds in detail.
-
-    `side` is the length that slow is measured by; None takes the longer side of the picture.
-    """
+    """Return `new` with the slow colour and light of `old`; slow is measured by `side`, or by the longer side."""
     sigma = (side or max(new.shape[:2])) / 16
     slow = gaussian_filter(old.astype(np.float64) - new.astype(np.float64), (sigma, sigma, 0), mode="nearest")
     return np.clip(new + slow, 0, 255).astype(np.float32)

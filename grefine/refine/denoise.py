@@ -1,13 +1,12 @@
-"""The denoising loop of both stages: SDXL geometry, inpainting (9 channels) and ordinary (4 channels) UNets.
-
-The parts of a pipeline are read at every use, because users swap them.
-"""
+"""The denoising loop of both stages, over the parts that a pipeline has at the moment: users swap them."""
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +14,8 @@ from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor
 
 from grefine.errors import ConfigError
-from grefine.refine.encode import Embeddings
 from grefine.refine.guidance import Steering
 from grefine.refine.settings import StepsMode
-from grefine.refine.strength import choose_timesteps
 from grefine.refine.vae import decode_latents, encode_images
 
 TENSORS = ("latents", "prompt_embeds", "add_text_embeds", "add_time_ids", "mask", "masked_image_latents")
@@ -43,6 +40,24 @@ class Watch:
             tensors |= {name: answer[name] for name in TENSORS if name in answer}
         self.index += 1
         return tensors
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What the denoiser is told: with and without the prompt."""
+
+    prompt: Tensor
+    """`(B, chunks * L, D)`, both encoders side by side."""
+    pooled: Tensor
+    """`(B, D2)`"""
+    negative: Tensor | None = None
+    negative_pooled: Tensor | None = None
+
+    @classmethod
+    def stack(cls, rows: Sequence[Self]) -> Self:
+        """Put equally shaped rows into one batch."""
+        columns = zip(*((row.prompt, row.pooled, row.negative, row.negative_pooled) for row in rows), strict=True)
+        return cls(*(None if column[0] is None else torch.cat(column) for column in columns))
 
 
 @dataclass
@@ -98,10 +113,7 @@ def denoise(pipe: Any, crops: CropBatch, watch: Watch) -> Tensor:
     if noise is None:
         noise = torch.stack([torch.randn(tuple(clean.shape[1:]), generator=one) for one in crops.generators])
     elif noise.shape != clean.shape:
-        raise ConfigError(
-            f"`latents` has the shape {tuple(noise.shape)}, but these crops are denoised as {tuple(clean.shape)}: "
-            "leave `latents` out, or give noise of that shape."
-        )
+        raise ConfigError(f"`latents` is {tuple(noise.shape)} where {tuple(clean.shape)} is needed: leave it out.")
     noise = noise.to(device, dtype)
     latents = scheduler.add_noise(clean, noise, timesteps[:1].repeat(count))
     mask = F.interpolate(crops.masks, size=clean.shape[-2:]).to(device, dtype)
@@ -133,6 +145,68 @@ def denoise(pipe: Any, crops: CropBatch, watch: Watch) -> Tensor:
             if (index + 1) % order == 0 or index == len(timesteps) - 1:
                 bar.update()
     return latents
+
+
+def choose_timesteps(
+    scheduler: Any, steps: int, strength: float, device: Any, mode: StepsMode = "executed"
+) -> tuple[Tensor, int]:
+    """Set the scheduler up, as `UNetTraits.steps_mode` has it, and return the timesteps to run and how many steps."""
+    name, trained = type(scheduler).__name__, int(scheduler.config.get("num_train_timesteps", 1000))
+    if not 0.0 < strength <= 1.0:
+        raise ConfigError(f"strength must lie above 0 and up to 1, not {strength}.")
+    first, total = min(max(round(strength * trained) - 1, 1), trained - 1), steps
+    if mode == "schedule":
+        steps = max(1, int(steps * strength + 1e-9))
+    elif mode == "executed":
+        total = math.ceil(steps / strength - 1e-9)
+    most = first if mode == "noise" else max(1, int(trained * strength + 1e-9))
+    if total > trained or steps > most:
+        raise ConfigError(f"{steps} steps are too many at strength {strength:g}: {name} takes at most {most} there.")
+    accepted = inspect.signature(scheduler.set_timesteps).parameters
+    try:
+        if "strength" in accepted and mode != "schedule":  # made for few steps: they spread their own over it
+            scheduler.set_timesteps(steps, device=device, strength=strength)
+            return scheduler.timesteps, steps
+        if mode == "noise":
+            return _from_noise(scheduler, steps, first, device, "timesteps" in accepted), steps
+        scheduler.set_timesteps(total, device=device)
+    except (ValueError, TypeError, IndexError) as error:
+        raise ConfigError(f"{name} cannot run {steps} steps at strength {strength:g}: {error}") from error
+    timesteps = _begin(scheduler, (total - steps) * getattr(scheduler, "order", 1))
+    if len(timesteps) < steps:
+        raise ConfigError(f"{name} offers {len(timesteps)} of {steps} steps at strength {strength:g}: ask for fewer.")
+    return timesteps, steps
+
+
+def _from_noise(scheduler: Any, steps: int, first: int, device: Any, takes_timesteps: bool) -> Tensor:
+    """Set a scheduler up for `steps` steps below the timestep `first`, evenly, or as near as its own come."""
+    if takes_timesteps:
+        wanted = [round(first * (steps - index) / steps) for index in range(steps)]
+        with suppress(ValueError, NotImplementedError):  # e.g. Karras' sigmas, which take no timesteps of one's own
+            scheduler.set_timesteps(timesteps=wanted, device=device)
+            return _begin(scheduler, 0)
+    if scheduler.config.get("timestep_spacing") == "leading":  # whose first step lies a whole step below the top
+        scheduler.register_to_config(timestep_spacing="trailing")
+    trained = int(scheduler.config.get("num_train_timesteps", 1000))
+    order = getattr(scheduler, "order", 1)
+
+    def begins(total: int) -> float:
+        scheduler.set_timesteps(total, device=device)
+        return float(scheduler.timesteps[(total - steps) * order])
+
+    # A longer schedule begins its last steps lower; a shorter one than the steps there is none.
+    low, high = steps, min(trained, math.ceil(2 * steps * trained / first))
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if begins(middle) > first else (low, middle)
+    begins(low)
+    return _begin(scheduler, (low - steps) * order)
+
+
+def _begin(scheduler: Any, index: int) -> Tensor:
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(index)
+    return scheduler.timesteps[index:]
 
 
 def decode(pipe: Any, latents: Tensor) -> Tensor:
@@ -170,11 +244,8 @@ def _condition(pipe: Any, crops: CropBatch, device: torch.device, dtype: torch.d
     if _scales(pipe, crops)[1] > 1.0 and words.negative is not None and words.negative_pooled is not None:
         prompt, pooled = torch.cat([words.negative, prompt]), torch.cat([words.negative_pooled, pooled])
         times = torch.cat([torch.tensor([negative_ids] * count, device=device, dtype=dtype), times])
-    return {
-        "prompt_embeds": prompt.to(device, dtype),
-        "add_text_embeds": pooled.to(device, dtype),
-        "add_time_ids": times,
-    }
+    told = {"prompt_embeds": prompt.to(device, dtype), "add_text_embeds": pooled.to(device, dtype)}
+    return told | {"add_time_ids": times}
 
 
 def _predict(
@@ -188,35 +259,22 @@ def _predict(
     times = 2 if doubled else 1
     noisy = scheduler.scale_model_input(torch.cat([latents] * times), timestep)
     added = {"text_embeds": words[1], "time_ids": words[2]}
+    given: dict[str, Any] = {"encoder_hidden_states": words[0], "added_cond_kwargs": added, "return_dict": False}
     residuals = {}
     if crops.control:
         shown = (crops.images / 2 + 0.5).to(noisy.device, noisy.dtype)
-        down, middle = pipe.controlnet(
-            noisy,
-            timestep,
-            encoder_hidden_states=words[0],
-            controlnet_cond=torch.cat([shown] * times),
-            added_cond_kwargs=added,
-            return_dict=False,
-        )
+        down, middle = pipe.controlnet(noisy, timestep, controlnet_cond=torch.cat([shown] * times), **given)
         residuals = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
     if tensors["masked_image_latents"] is not None:
         seen = torch.cat([tensors["mask"], tensors["masked_image_latents"]], dim=1)
         noisy = torch.cat([noisy, torch.cat([seen] * times)], dim=1)
-    told, size = None, pipe.unet.config.time_cond_proj_dim
+    size = pipe.unet.config.time_cond_proj_dim
     if size is not None:
         every = torch.full((noisy.shape[0],), (asked - 1.0) * 1000.0, device=noisy.device)
-        told = get_timestep_embedding(every, size, flip_sin_to_cos=False, downscale_freq_shift=1).to(noisy.dtype)
-    prediction = pipe.unet(
-        noisy,
-        timestep,
-        encoder_hidden_states=words[0],
-        added_cond_kwargs=added,
-        cross_attention_kwargs=pipe.cross_attention_kwargs,
-        timestep_cond=told,
-        return_dict=False,
-        **residuals,
-    )[0]
+        told = get_timestep_embedding(every, size, flip_sin_to_cos=False, downscale_freq_shift=1)
+        given["timestep_cond"] = told.to(noisy.dtype)
+    attention = pipe.cross_attention_kwargs
+    prediction = pipe.unet(noisy, timestep, cross_attention_kwargs=attention, **given, **residuals)[0]
     if doubled:
         without, prompted = prediction.chunk(2)
         prediction = without + scale * (prompted - without)

@@ -10,12 +10,12 @@ import torch
 
 from grefine.errors import ConfigError, PlanError
 from grefine.io.content import content_hash
+from grefine.refine.inputs import pixel_digest
 from grefine.refine.job import Job
 from grefine.refine.maps import MapDrawer
 from grefine.refine.painters.protocol import Painter
 from grefine.refine.plan import Planner
 from grefine.refine.regions import connected_parts
-from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import STRENGTH_CAP, RefineConfig
 from grefine.types import RepairPlan
 
@@ -31,12 +31,8 @@ def read_plans(given: Any, count: int, mask: Any, strength: float | None) -> lis
     if given is None:
         return []
     plans = list(given) if isinstance(given, (list, tuple)) else [given]
-    if len(plans) != count:
-        raise ConfigError(f"{len(plans)} plans were given for {count} images: give one for each.")
-    if not all(one is None or isinstance(one, RepairPlan) for one in plans):
-        raise ConfigError(
-            "plan must be a RepairPlan (`pipe.plan(...)` or `RepairPlan.load(path)`), or a list of them."
-        )
+    if len(plans) != count or not all(one is None or isinstance(one, RepairPlan) for one in plans):
+        raise ConfigError(f"plan must be a RepairPlan (`pipe.plan(...)`, `RepairPlan.load(path)`) for {count} images.")
     if mask is not None or strength is not None:
         raise ConfigError("A plan holds its own mask and strengths: leave out mask_image and strength, or the plan.")
     return plans
@@ -86,9 +82,7 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
 
 
 def made_for(pipe: Any, maps: MapDrawer, painter: Painter) -> dict[str, str]:
-    """Return what tells apart pipelines that plan differently, and who draws the maps: the providers by name, or
-    "given" for what a caller made himself.
-    """
+    """Return what tells apart pipelines that plan differently, and who draws the maps, by name or as "given"."""
     networks = fingerprint({"clip": pipe.clip, "pq_prompts": pipe.pq_prompts})
     told = (networks, asdict(maps.calibration), painter.side, asdict(painter.traits), painter.phrasing)
     named = [f"{spec.name} {spec.version}" for spec in maps.drawn_by]
@@ -107,12 +101,12 @@ def follow_plans(
         if given is None:
             followed += planner([job])
         else:
-            check_plan(job, given, planner.config, made_by)
+            check_plan(job, given, planner, made_by)
             followed.append(replace(job, plan=_follow(job, given, planner)))
     return followed
 
 
-def check_plan(job: Job, plan: RepairPlan, config: RefineConfig, made_by: Mapping[str, str]) -> None:
+def check_plan(job: Job, plan: RepairPlan, planner: Planner, made_by: Mapping[str, str]) -> None:
     """Refuse a plan that is not for this picture, prompt, pipeline and settings, or that nobody could follow."""
     name, made_for = f"The plan '{plan.file}'" if plan.file else f"Plan {job.row}", plan.made_for
     height, width = job.picture.size
@@ -125,17 +119,18 @@ def check_plan(job: Job, plan: RepairPlan, config: RefineConfig, made_by: Mappin
             raise PlanError(f"{name} was made for {others.get(what, f'another {what}')}: plan again.")
     then = made_for.get("settings", {})
     for setting in DECIDING if "settings" in made_for else ():
-        now, before = getattr(config, setting), then.get(setting) if isinstance(then, dict) else None
+        now, before = getattr(planner.config, setting), then.get(setting) if isinstance(then, dict) else None
         if now != before:
             raise PlanError(f"{name} was made with {setting} {before}, and this is {now}: plan again, or set it so.")
+    most = max(STRENGTH_CAP, planner.traits.strengths.noun)
     for number, region in enumerate(plan.regions, 1):
         left, top, right, bottom = region.box
         inside = 0 <= left < right <= width and 0 <= top < bottom <= height
         if not inside or region.mask.shape != (bottom - top, right - left):
             raise PlanError(f"{name}: region {number} is no part of the picture.")
-        if not 0 < region.strength <= STRENGTH_CAP:
-            raise PlanError(f"{name}: region {number} has strength {region.strength}; it goes up to {STRENGTH_CAP}.")
-        if any(index >= len(job.alignment.phrases) for index in region.phrases):
+        if not 0 < region.strength <= most:
+            raise PlanError(f"{name}: region {number} has strength {region.strength}; it goes up to {most}.")
+        if not all(0 <= index < len(job.alignment.phrases) for index in region.phrases):
             raise PlanError(f"{name}: region {number} names a phrase that the prompt does not have.")
 
 

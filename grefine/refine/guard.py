@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from grefine.refine.composite import rounded
+from grefine.refine.inputs import pixel_digest
 from grefine.refine.regions import crop_box
-from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.scorers.noise import CEILING, SMALL, disturbed, measure_noise, metric_width
 from grefine.scorers.protocol import AnyJudge, Scorer, as_scorer
@@ -76,18 +76,14 @@ class Panel:
         return replace(self, scorers=left, barred=f"{drew}; left out: {', '.join(gone)}." if gone else f"{drew}.")
 
     def score(self, images: Sequence[np.ndarray], prompt: str, by: Asked | None = None) -> list[Values]:
-        """Return one record of values per picture, of the maps and all active scorers or of those asked; nobody is
-        asked twice about a picture.
-        """
+        """Return one record of values per picture, of all who judge or of those asked; nobody is asked twice."""
         shown = [_Shown.of(image, prompt) for image in images]
         for scorer in [None, *self.active(prompt)] if by is None else by:
             self._look(scorer, shown)
         return [self._said(one, by) for one in shown]
 
     def look_ahead(self, asked: Iterable[tuple[Sequence[np.ndarray], str]]) -> None:
-        """Ask everybody about the candidates of several inputs, the original first, each under its prompt, and how far
-        they move where nothing visible happened: together they take less time.
-        """
+        """Ask about the candidates of several inputs, the original first, and its noise: together is faster."""
         shown: list[_Shown] = []
         probed: list[list[_Shown]] = []
         for candidates, prompt in asked:
@@ -142,10 +138,7 @@ class Panel:
         return self.noises[key]
 
     def bands(self, original: np.ndarray, prompt: str, config: RefineConfig, by: Asked | None = None) -> Bands:
-        """Return per score what counts as equal: its own noise, and at least a small share of its range.
-
-        A score that hardly moves under noise would otherwise have a veto over changes that nobody can see.
-        """
+        """Return per score what counts as equal: its noise, and a small share of its range, so none has a veto."""
         noise = self.noise(original, prompt, by)
         (record,) = self.score([original], prompt, by)
         ranges = {name: self.width(name, record) for name in noise}
@@ -169,10 +162,7 @@ class Panel:
         return [s for s in self.scorers if s.spec.name not in gone and (prompt.strip() or not s.spec.needs_prompt)]
 
     def deciding(self, record: Mapping[str, float], unfit: Collection[str] = ()) -> tuple[list[str], bool]:
-        """Return which values of a record decide, `unfit` ones not, and whether independent scorers cover every axis.
-
-        An axis without a scorer of its own falls back on the map's score, which made the mask and so proves little.
-        """
+        """Return which values decide (the maps' where no scorer covers an axis), and whether scorers cover both."""
         names = [name for name in record if name not in ("p", "a") and name not in unfit]
         covered = {axis for name in names for axis in self.covers(name, record)}
         names += [name for name in ("p", "a") if name in record and self.axes[name] not in covered]
@@ -216,10 +206,7 @@ class Bands:
 def compare(
     panel: Panel, original: Values, candidate: Values, noise: Values, names: Sequence[str], trade: float = 0.0
 ) -> Verdict:
-    """Compare a candidate with the original on the deciding values; `noise` counts as equal.
-
-    `trade` times the largest gain on one axis, in shares of the scores' ranges, may be lost on the other.
-    """
+    """Compare a candidate with the original: `noise` is equal; `trade` of an axis's gain may be lost on the other."""
     better, lost, gains = [], [], []
     gained: dict[Axis, float] = {"perceptual": 0.0, "alignment": 0.0}
     for name in names:
@@ -245,11 +232,9 @@ def reject_regions(
     prompt: str,
     config: RefineConfig,
 ) -> tuple[list[int], list[str]]:
-    """Judge each region's repaint by itself and return those that lower nothing, with a sentence per rejected one.
+    """Judge each region's repaint by itself: return those that lower nothing, with a sentence per rejected one.
 
-    Judges that can (`MetricSpec.parts`) see a region in its surroundings, the others the whole picture; who decides
-    nothing is not asked. The noise of the first is measured once, in the widest surroundings. `singles` are the
-    picture with one region repainted each, of which a few are drawn at a time; `boxes` their crops.
+    Judges that can (`MetricSpec.parts`) see a region in its surroundings, whose noise is measured once, in the widest.
     """
     whole = panel.bands(original, prompt, config)
     (first,) = panel.score([original], prompt)

@@ -1,7 +1,6 @@
 """Steer denoising by named qualities: MDIQA's dimensions and MoE-AGIQA as differentiable preferences.
 
-At each guided step the clean image is predicted, judged, and moved a little along the judges' gradient; the moved
-image is turned back into the UNet's prediction. A judge that steers is never evidence for the result.
+The predicted clean image is moved a little along the judges' gradient, at each step. Who steers is never evidence.
 """
 
 import math
@@ -27,10 +26,7 @@ PREFERENCES = (*DIMENSIONS, *WHOLE)
 
 
 class Guidance:
-    """A weighted preference that can be differentiated with respect to an image.
-
-    Weights go by dimension, "mdiqa" or "moe-agiqa"; negative ones push the other way, zero ones are not run.
-    """
+    """A weighted preference, by dimension, "mdiqa" or "moe-agiqa", with a gradient for an image."""
 
     def __init__(
         self,
@@ -118,8 +114,7 @@ class Guidance:
 class Steering:
     """Move the UNet's prediction along the gradient of a `Guidance`, at every step of the denoising loop.
 
-    At full noise and unit strength latents move by a root mean square of `step`; the move shrinks with the noise.
-    Above `start`, a share of the noise level, no step is guided: images that are still all noise cannot be judged.
+    Latents move by a root mean square of `step` at full noise, less with less; above `start` of it nothing is guided.
     """
 
     def __init__(
@@ -203,17 +198,10 @@ def check_preferences(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def noise_levels(scheduler: Any, timestep: Any, latents: Tensor) -> tuple[float, float]:
-    """Return (signal, noise) such that latents = signal * clean + noise * epsilon at this step of the loop.
-
-    The scheduler itself is asked, so that sigmas between timesteps (Karras) and short schedules are exact. Those that
-    scale the UNet's input (Euler and its kin) leave the signal at 1.
-    """
+    """Return (signal, noise) such that latents = signal * clean + noise * epsilon, as the scheduler itself has it."""
     one = torch.ones(1, 1, 1, 1, device=latents.device)
     if hasattr(scheduler, "precondition_inputs") or not hasattr(scheduler, "add_noise"):
-        raise ConfigError(
-            f"guidance cannot read the noise level of {type(scheduler).__name__}; use DDIM, LCM, Euler, DPM-Solver or "
-            "their kin."
-        )
+        raise ConfigError(f"guidance cannot read noise of {type(scheduler).__name__}: use DDIM, Euler or DPM-Solver.")
     scaled = float(scheduler.scale_model_input(one, timestep))
     if scaled != 1.0:
         return 1.0, math.sqrt(1.0 / scaled**2 - 1.0)

@@ -1,5 +1,6 @@
-"""What a caller may pass as images, masks and prompts, and what is made of it."""
+"""What a caller may pass as images, masks, prompts and generators, and what is made of it."""
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from grefine.refine.composite import rounded
 OneImage = str | Path | Image.Image | np.ndarray | torch.Tensor
 ImageInput = OneImage | Sequence[OneImage]
 """What a call takes as images."""
+LIMIT = 2**63 - 1
+"""Of seeds."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 _WHOLE = ("height", "width", "num_inference_steps", "num_images_per_prompt", "clip_skip")
 _TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds")
@@ -74,15 +77,11 @@ def check_call(
     """Refuse what no call can do: an output of another type, too much strength, tensors that a callback cannot see."""
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise ConfigError(
-            f"callback_on_step_end_tensor_inputs: {unknown} cannot be seen; choose among {', '.join(known)}."
-        )
+        raise ConfigError(f"callback_on_step_end_tensor_inputs: choose among {', '.join(known)}, not {unknown}.")
     if output_type not in OUTPUT_TYPES:
         raise ConfigError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}.")
     if strength is not None and not 0.0 < strength <= most:
-        raise ConfigError(
-            f"strength must lie above 0 and up to {most:g} (full strength washes colours out), not {strength}."
-        )
+        raise ConfigError(f"strength must lie above 0 and up to {most:g}, not {strength}.")
 
 
 def check_words(prompt: Any, embeds: torch.Tensor | None, negative: Any, count: int) -> None:
@@ -98,11 +97,9 @@ def check_words(prompt: Any, embeds: torch.Tensor | None, negative: Any, count: 
 
 def read_pictures(image: ImageInput | None) -> list[Picture]:
     """Return one picture per image: of a path, a PIL image, an array, a tensor, or a list of these."""
-    if image is None:
-        raise ImageError("No image was given: pass `image`, a path, a PIL image or a list of them.")
     images = list(image) if isinstance(image, (list, tuple)) else [image]
-    if not images:
-        raise ImageError("An empty list of images was given: pass at least one.")
+    if image is None or not images:
+        raise ImageError("No image was given: pass `image`, a path, a PIL image or a list of them.")
     return [picture for index, one in enumerate(images) for picture in _read_one(one, f"image {index}")]
 
 
@@ -111,10 +108,8 @@ def resize_picture(picture: Picture, height: int | None, width: int | None) -> P
     target = (height or picture.size[0], width or picture.size[1])
     if target == picture.size:
         return picture
-    if min(target) < 1:
-        raise ImageError(f"height and width must be positive, not {target[0]} and {target[1]}.")
-    if target[0] * target[1] > MAX_PIXELS:
-        raise ImageError(f"height and width make {target[0] * target[1]:,} pixels; {MAX_PIXELS:,} are accepted.")
+    if min(target) < 1 or target[0] * target[1] > MAX_PIXELS:
+        raise ImageError(f"height and width are {target[0]} and {target[1]}: 1 to {MAX_PIXELS:,} pixels are accepted.")
     resized = picture.as_pil(picture.pixels).resize((target[1], target[0]), Image.Resampling.LANCZOS)
     return _read_one(resized, "the resized image")[0]
 
@@ -172,31 +167,36 @@ def _read_one(image: Any, name: str) -> list[Picture]:
         loaded = normalise(image)
         upright = loaded.rgb.size == image.size and "turned" not in " ".join(loaded.notes)
         return [Picture(np.asarray(loaded.rgb), image if upright else None, loaded)]
-    values = image
-    if isinstance(image, torch.Tensor):
-        values = image.detach().cpu()
-        values = values.permute(*range(values.ndim - 3), -2, -1, -3) if values.ndim in (3, 4) else values
-        values = values.float().numpy() if values.dtype != torch.uint8 else values.numpy()
-    if not isinstance(values, np.ndarray):
-        raise ImageError(f"{name} is a {type(image).__name__}: pass paths, PIL images, arrays or tensors.")
+    values = _array(image, name)
+    if isinstance(image, torch.Tensor) and values.ndim in (3, 4):
+        values = np.moveaxis(values, -3, -1)
     if values.ndim == 4:
         return [picture for row in values for picture in _read_one(row, name)]
     if values.ndim != 3 or values.shape[-1] != 3 or 0 in values.shape:
-        raise ImageError(
-            f"{name} has the shape {values.shape}: arrays are (H, W, 3) or (B, H, W, 3), tensors (3, H, W) or "
-            "(B, 3, H, W)."
-        )
+        raise ImageError(f"{name} has the shape {values.shape}: arrays are (H, W, 3), tensors (3, H, W), or batches.")
     if values.dtype == np.uint8:
         return [Picture(np.ascontiguousarray(values))]
-    if not np.issubdtype(values.dtype, np.floating):
-        raise ImageError(f"{name} holds {values.dtype}: give uint8, or floats in 0..1.")
-    if not np.isfinite(values).all():
-        raise ImageError(f"{name} holds NaN or infinite values: give floats in 0..1.")
-    low, high = float(values.min()), float(values.max())
-    if low < -1e-3 or high > 1 + 1e-3:
-        hint = "divide it by 255" if high > 2 else "bring it to 0..1 first ((x + 1) / 2 for -1..1)"
-        raise ImageError(f"{name} spans {low:.3g}..{high:.3g}, but floats must lie in 0..1: {hint}.")
-    return [Picture(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))]
+    return [Picture(np.rint(_shares(values, name) * 255).astype(np.uint8))]
+
+
+def _array(given: Any, name: str) -> np.ndarray:
+    """Return an array, or a tensor as one: bytes and booleans as they are, other numbers as float32."""
+    if isinstance(given, torch.Tensor):
+        given = given.detach().cpu()
+        given = (given if given.dtype in (torch.bool, torch.uint8) else given.float()).numpy()
+    if not isinstance(given, np.ndarray):
+        raise ImageError(f"{name} is a {type(given).__name__}: pass paths, PIL images, arrays or tensors.")
+    return given
+
+
+def _shares(values: np.ndarray, name: str) -> np.ndarray:
+    """Return values that lie in 0..1."""
+    if not np.issubdtype(values.dtype, np.floating) or not np.all((values > -1e-3) & (values < 1 + 1e-3)):
+        raise ImageError(
+            f"{name} must hold uint8, or floats in 0..1 and no NaN: divide 0..255 by 255, or bring -1..1 there by "
+            "(x + 1) / 2."
+        )
+    return np.clip(values, 0, 1)
 
 
 def _read_mask(mask: Any, index: int) -> list[np.ndarray | None]:
@@ -204,18 +204,11 @@ def _read_mask(mask: Any, index: int) -> list[np.ndarray | None]:
         return [None]
     if isinstance(mask, Image.Image):
         return [np.asarray(mask.convert("L")) >= 128]
-    values = mask
-    if isinstance(mask, torch.Tensor):
-        values = mask.detach().cpu()
-        values = (values if values.dtype in (torch.bool, torch.uint8) else values.float()).numpy()
-    if not isinstance(values, np.ndarray):
-        raise ImageError(f"Mask {index} is a {type(mask).__name__}: pass paths, PIL images, arrays or tensors.")
+    values = _array(mask, f"Mask {index}")
     if values.dtype == bool and values.ndim == 2:
         return [values]
     of_255 = values.dtype == np.uint8 and values.max() > 1  # no more than 1 is yes and no, not black and nearly black
-    values = values.astype(np.float64) / (255.0 if of_255 else 1.0)
-    if not np.isfinite(values).all() or values.min() < -1e-3 or values.max() > 1 + 1e-3:
-        raise ImageError(f"Mask {index} must hold values in 0..1 (or uint8), white = repaint.")
+    values = _shares(values.astype(np.float64) / (255.0 if of_255 else 1.0), f"Mask {index}")
     if values.ndim == 4:
         return [one for row in values for one in _read_mask(row, index)]
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
@@ -223,6 +216,39 @@ def _read_mask(mask: Any, index: int) -> list[np.ndarray | None]:
     if values.ndim != 2:
         raise ImageError(f"Mask {index} has the shape {values.shape}: masks are (H, W).")
     return [values >= 0.5]
+
+
+def image_seeds(
+    generator: torch.Generator | Sequence[torch.Generator] | None, count: int
+) -> list[tuple[int, int | None]]:
+    """Draw one number per image: from its own generator, or the same one for all."""
+    if generator is None:
+        seed = int(torch.randint(LIMIT, (1,)).item())
+        generator = torch.Generator().manual_seed(seed)
+    if isinstance(generator, torch.Generator):
+        return [_draw(generator)] * count
+    if len(generator) != count:
+        raise ConfigError(f"{len(generator)} generators were given for {count} images: give one, or one for each.")
+    return [_draw(one) for one in generator]
+
+
+def pixel_digest(pixels: np.ndarray) -> bytes:
+    """Return what tells this picture from every other."""
+    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).digest()
+
+
+def derive(seed: int, *parts: object) -> int:
+    """Mix a seed with whatever names the place it is used at."""
+    text = repr((seed, *parts)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % LIMIT
+
+
+def _draw(generator: torch.Generator) -> tuple[int, int | None]:
+    seed = generator.initial_seed()
+    fresh = torch.Generator(generator.device).manual_seed(seed)
+    repeatable = bool(torch.equal(fresh.get_state(), generator.get_state()))
+    drawn = int(torch.randint(LIMIT, (1,), generator=generator, device=generator.device).item())
+    return drawn, seed if repeatable else None
 
 
 def write_images(pictures: Sequence[Picture], outputs: Sequence[np.ndarray], output_type: str) -> Any:

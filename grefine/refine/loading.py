@@ -65,16 +65,10 @@ class Loading:
             folder = assembled_folder(recipe)
         if folder is None and "/" not in name:
             names = pipeline_names()
-            raise WeightsMissing(
-                f"No pipeline '{name}': give one of {', '.join(names) or '(none bundled)'}, a folder that holds "
-                f"{INDEX}, or a Hub id such as 'owner/name'{nearest(name, names)}"
-            )
+            raise WeightsMissing(f"No pipeline '{name}': give {', '.join(names)}, or a folder{nearest(name, names)}")
         if folder is not None and not (folder / INDEX).is_file():
             raise WeightsMissing(f"The folder '{name}' holds no {INDEX}: it is not a saved pipeline.")
-        index = _index_of(cls, folder or name, kwargs)
-        _refuse_without_maps(folder or name, index, kwargs)
-        if folder is not None:
-            _refuse_half(folder, index, kwargs)
+        index = _checked_index(cls, folder or name, kwargs)
         # transformers keeps a checkpoint's own precision where diffusers means float32: parts would not fit.
         dtype = kwargs["dtype"] = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", torch.float32)
         if dtype != torch.float32 and not isinstance(dtype, str):
@@ -104,16 +98,11 @@ class Loading:
             raise
         except Exception as error:  # whatever a foreign folder makes its readers raise
             if "weights_only" in str(error):
-                raise WeightsCorrupt(
-                    f"The pipeline '{name}' is refused: it holds a pickle that wants more than tensors. Take its "
-                    "safetensors version."
-                ) from error
+                raise WeightsCorrupt(f"'{name}' holds a pickle that wants to run: take its safetensors.") from error
             if folder is None or is_out_of_memory(error):
                 raise
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise WeightsCorrupt(
-                f"The pipeline '{name}' cannot be loaded: {said[:200].rstrip('.')}. {again}"
-            ) from error
+            raise WeightsCorrupt(f"'{name}' cannot be loaded: {said[:200].rstrip('.')}. {again}") from error
 
     @classmethod
     def from_pipe(
@@ -163,9 +152,7 @@ class Loading:
         missing = [n for n in own if takes[n].default is inspect.Parameter.empty and parts.get(n) is None]
         if missing:
             hint = " Name a pipeline for the maps, e.g. maps='tiny'." if "clip" in missing else ""
-            raise ConfigError(
-                f"{type(pipeline).__name__} has no {', '.join(missing)}, which {cls.__name__} needs.{hint}"
-            )
+            raise ConfigError(f"{type(pipeline).__name__} has no {', '.join(missing)}, which is needed.{hint}")
         parts["painter"] = None
         made: Any = cls(**parts)
         if painter is None:
@@ -184,7 +171,7 @@ class Loading:
         """Load an SDXL checkpoint kept in one file (4 or 9 channels), with the maps of another pipeline.
 
         Args:
-            pretrained_model_link_or_path: the file.
+            pretrained_model_link_or_path: a .safetensors file.
             maps: the pipeline whose CLIP, prompts and calibration draw the maps.
             kwargs: passed on to diffusers' `from_single_file` (`config`, `dtype`, `local_files_only`, ...); `clip`,
                 `clip_tokenizer` and `pq_prompts` replace `maps`. `config` is a folder in diffusers' layout that says
@@ -276,10 +263,7 @@ class Loading:
 
 
 def common_device(components: Mapping[str, Any]) -> torch.device | None:
-    """Return the one device of all components; None where they differ or hooks move them, which diffusers resolves.
-
-    It is told by the first weight of each: diffusers asks every module, which takes as long as a small step.
-    """
+    """Return the one device of all components, by a weight of each; None where they differ or hooks move them."""
     devices = set()
     for part in (one for one in components.values() if isinstance(one, torch.nn.Module)):
         path, weight = next(part.named_parameters(), ("", None))
@@ -299,27 +283,25 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return any(isinstance(one, kinds) or any(word in str(one) for word in words) for one in causes(error))
 
 
-def _index_of(kind: Any, source: str | Path, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read what a pipeline states of its parts; nothing where diffusers will say what is wrong with it."""
+def _checked_index(kind: Any, source: str | Path, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read what a pipeline states of its parts; one without maps, or a folder without a part it names, is refused."""
     try:
-        index = kind.load_config(str(source), **_given(kwargs, *FOR_BOTH, "revision"))
+        index = kind.load_config(str(source), **_given(given, *FOR_BOTH, "revision"))
     except (OSError, ValueError, RecursionError):
+        return {}  # diffusers will say what is wrong with it
+    if not isinstance(index, Mapping) or not index:
         return {}
-    return index if isinstance(index, Mapping) else {}
+    if not set(MAPS) <= set(given) and not any(name in index for name in MAPS):
+        raise ConfigError(f"'{source}' has no maps: give what diffusers loads of it to GRefinePipeline.from_pipe.")
+    for name, entry in index.items() if isinstance(source, Path) else ():
+        named = isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str)
+        if named and name not in given and not (source / name).is_dir():  # transformers makes a tokenizer of nothing
+            raise WeightsCorrupt(f"The pipeline '{source}' lacks its part '{name}': copy it there, or pass {name}=...")
+    return index
 
 
 def _given(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: kwargs[name] for name in names if name in kwargs}
-
-
-def _refuse_half(folder: Path, index: Mapping[str, Any], given: Collection[str]) -> None:
-    """Refuse a folder that lacks a part it names: transformers would make an empty tokenizer of nothing."""
-    for name, entry in index.items():
-        named = isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str)
-        if named and name not in given and not (folder / name).is_dir():
-            raise WeightsCorrupt(
-                f"The pipeline '{folder}' lacks its part '{name}': copy the folder '{name}' there, or pass {name}=..."
-            )
 
 
 def _refuse_unfilled(pipe: Any, again: str) -> None:
@@ -329,15 +311,6 @@ def _refuse_unfilled(pipe: Any, again: str) -> None:
             empty = next((key for key, values in part.named_parameters() if values.is_meta), None)
             if empty is not None:
                 raise WeightsCorrupt(f"The weights of {name} are another network's: they lack '{empty}'. {again}")
-
-
-def _refuse_without_maps(source: str | Path, index: Mapping[str, Any], given: Collection[str]) -> None:
-    """Say how to load a pipeline that has no maps before its weights are read."""
-    if index and not set(MAPS) <= set(given) and not any(name in index for name in MAPS):
-        raise ConfigError(
-            f"'{source}' is a {index.get('_class_name', 'pipeline')} without maps: load it with diffusers and pass it "
-            'to GRefinePipeline.from_pipe(pipeline, maps="sdxl"), after `grefine fetch sdxl`.'
-        )
 
 
 def _extras_from(maps: str | Path, pipeline: Any, has: Collection[str], sdxl: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
-from grefine.errors import ConfigError, ImageError
+from grefine.errors import ConfigError
 from grefine.indicators.aq_map import AQMap, Asker
 from grefine.indicators.calibration import Calibration
 from grefine.indicators.heatmap import ENDINGS, HeatmapAlignment, HeatmapQuality, Source, read_heatmap
@@ -82,10 +82,7 @@ class MapDrawer:
 
     @property
     def calibration(self) -> Calibration:
-        """The thresholds that the maps were measured with.
-
-        Half is the edge of good pictures in a provider's map, and half in a map of one's own that nobody measured.
-        """
+        """The thresholds that count: half where a provider, or a map that nobody measured, stands for ours."""
         found = self.pq.calibration
         if isinstance(self.quality, Provider):
             return replace(found, mask_threshold=0.5, p_gate=0.5, worst_gate=None)
@@ -108,8 +105,7 @@ class MapDrawer:
     def scores(self, images: Sequence[Image.Image], prompts: Sequence[ParsedPrompt | None]) -> list[dict[str, float]]:
         """Return p, and a where a prompt has something to judge, of pictures that are not those of the call.
 
-        Maps that were given say nothing of other pictures, and neither a provider from outside nor a model that was
-        asked which phrases are missing judges the repair of a mask that it drew, so their scores are left out.
+        Given maps say nothing of them, and nobody from outside judges the repair of a mask that he drew.
         """
         from_outside = [_is_given(one) or isinstance(one, Provider) for one in (self.quality, self.alignment)]
         measures_p, measures_a = not from_outside[0], any(prompts) and not (from_outside[1] or self._asks)
@@ -190,24 +186,14 @@ def _is_given(provider: Any) -> bool:
 def _checked(name: str, images: Sequence[Image.Image], maps: Any) -> list[Any]:
     """Return what a provider gave, one map per picture; arrays are read as maps in 0..1."""
     if isinstance(maps, QualityMap | AlignmentMap) or not hasattr(maps, "__len__"):
-        raise ConfigError(
-            f"The {name} map provider returned a {type(maps).__name__}: a function gets the list of images and "
-            "returns a list of maps, one for each."
-        )
+        raise ConfigError(f"The {name} map provider returned a {type(maps).__name__}: return one map for each image.")
     if len(maps) != len(images):
         raise ConfigError(f"The {name} map provider returned {len(maps)} maps for {len(images)} images.")
     found = []
     for image, drawn in zip(images, maps, strict=True):
-        if not isinstance(drawn, QualityMap | AlignmentMap):
+        if isinstance(drawn, QualityMap | AlignmentMap):
+            read_heatmap(drawn.values.round(3), image.size)  # what is wrong with it is told
+            found.append(drawn)
+        else:
             found.append(read_heatmap(drawn, image.size))
-            continue
-        values = drawn.values
-        if values.shape != (image.height, image.width):
-            raise ImageError(
-                f"A {name} map is {values.shape[1]}x{values.shape[0]} but its image is {image.width}x{image.height}: "
-                "maps have the size of their image."
-            )
-        if not np.isfinite(values).all() or values.min() < -1e-3 or values.max() > 1 + 1e-3:
-            raise ImageError(f"A {name} map must hold finite values in 0..1, high = good.")
-        found.append(drawn)
     return found

@@ -12,7 +12,7 @@ from grefine.indicators.calibration import Calibration, needs_repair
 from grefine.indicators.defects import BACKGROUND, depends_on
 from grefine.indicators.grids import GridMap, Place, undrawn
 from grefine.refine.job import Job, timed
-from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.families import Phrasing
 from grefine.refine.regions import (
     LARGEST_CROP,
     MaskPart,
@@ -27,8 +27,7 @@ from grefine.refine.regions import (
     union,
     widest,
 )
-from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits
-from grefine.refine.strength import one_strength, region_strength
+from grefine.refine.settings import PLAIN, RefineConfig, UNetTraits, one_strength, region_strength
 from grefine.types import (
     AlignmentMap,
     Box,
@@ -198,10 +197,7 @@ class Planner:
         return crop_box(part, (shape[0], shape[1]), self.config.context, smallest, self.side)
 
     def _region(self, part: np.ndarray, core: np.ndarray, found: Findings, worst: np.ndarray) -> Region:
-        """Turn one part of the mask into a region with crop, kind, prompt, strength and reason.
-
-        What is wrong is read in the part's `core`, before it was grown: the margin was found fault with by nobody.
-        """
+        """Turn one part of the mask into a region; what is wrong there is read in its `core`, before it was grown."""
         config, traits, alignment, phrases = self.config, self.traits, found.alignment, found.alignment.phrases
         by_hand, core = found.user_mask is not None, core if core.any() else part
         place = Place(core)
@@ -300,9 +296,8 @@ def _unpacked(claim: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def edit_map(alignment: AlignmentMap, claim_threshold: float | None, claims: Claims | None = None) -> np.ndarray:
     """Return E, high where something has to be drawn, without the cells that other, met phrases claim.
 
-    A missing thing may belong on another ("wearing a red dress" on the woman), whose claim does not protect then; nor
-    does that of what the defect has all over (the checks of "a pink house with checks"), nor that of a background ("on
-    grass"), which is where missing things go. Everyone else's does.
+    No claim protects of what a missing thing belongs on ("wearing a red dress"), of what the defect has all over (the
+    checks of "a house with checks"), and of backgrounds ("on grass"), where missing things go.
     """
     if claim_threshold is None or not any(p.region is not None for p in alignment.phrases):
         return alignment.edit
@@ -391,8 +386,7 @@ def asking_phrases(place: Place, alignment: AlignmentMap, wrong: float) -> list[
 def region_phrase_text(alignment: AlignmentMap, index: int, part: np.ndarray) -> str:
     """Return what to draw for a phrase in a part of the mask: what it hangs on before it, its own patterns after it.
 
-    "With stripes" alone names nothing; and a "green cone" with dots, or whose dots are seen here, is to have dots
-    afterwards as well.
+    "With stripes" alone names nothing, and a cone whose dots are seen here is to have dots afterwards as well.
     """
     asked = alignment.phrases[index]
     if asked.host is not None and not asked.phrase.beside:
@@ -411,10 +405,7 @@ def region_phrase_text(alignment: AlignmentMap, index: int, part: np.ndarray) ->
 
 
 def shown_phrase(place: Place, alignment: AlignmentMap) -> list[str]:
-    """Return the met thing that most of a bad place shows, so that it is redrawn as what it was.
-
-    What things stand on or under is not named: the caption says it, and the place shows more than that.
-    """
+    """Return the met thing that most of a bad place shows, so that it is redrawn as what it was; no background."""
     best, share = None, COVERED
     everywhere = Place(np.ones_like(place.mask))
     for met in alignment.phrases:

@@ -1,7 +1,4 @@
-"""From a mask to a few crops: connected parts, each a small mask in its box, with room around them, never shrunk.
-
-And from a picture too large for one pass to equal overlapping tiles that cost as little as can be.
-"""
+"""From a mask to a few crops with room around them, and from a picture too large for one pass to equal tiles."""
 
 import math
 from collections.abc import Sequence
@@ -127,10 +124,9 @@ def grow(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def crop_box(part: Box, size: tuple[int, int], context: float, smallest: int, largest: int) -> Box:
-    """Give a part, in its tight box, its crop: square where the picture allows it, with context around.
+    """Give a part, in its tight box, its crop: square where the picture allows it, with `context` around.
 
-    `context` is a share of the part's longer side. A crop measures `smallest` at least, so that little places are not
-    blown up, and `largest` at most, unless the part is wider: it has a margin then, up to `LARGEST_CROP` times that.
+    It measures `smallest` at least and `largest` at most, or a wider part with a margin, up to `LARGEST_CROP` of that.
     """
     height, width = size
     left, top, right, bottom = part
@@ -161,11 +157,7 @@ def working_size(height: int, width: int, side: int, multiple: int) -> tuple[int
 
 
 def tile_boxes(height: int, width: int, working: int, multiple: int) -> list[Box]:
-    """Return the boxes that cover a picture, row by row; one for a picture that a single pass holds.
-
-    What tiles share is denoised twice: of all grids, the one with the fewest pixels is taken, then the fewest tiles.
-    None is smaller than the `working` side of the model, unless the picture is, nor has to be resized (`multiple`).
-    """
+    """Return the boxes that cover a picture, row by row, in the grid of the fewest pixels; shared ones count twice."""
     costs = {}
     for rows in range(1, math.ceil(height / working) + 1):
         for columns in range(1, math.ceil(width / working) + 1):

@@ -1,6 +1,7 @@
 """What a refinement can be told: one record, read from `configs/refine/*.yaml`, checked before anything runs."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,9 +12,12 @@ from grefine.config import build, changed, changes_of, digest, load_config
 from grefine.errors import ConfigError
 from grefine.indicators.readings import Readings
 from grefine.resources import config_file
+from grefine.types import RegionKind
 
 STRENGTH_CAP = 0.99
 """Above it SDXL-inpaint starts from pure noise and washes out; below it the image still anchors colour and light."""
+STEP = 0.05
+"""Strengths are rounded to multiples of it, so that crops share a schedule."""
 STAGE_2_STEP = 0.05
 """Strength that a step of stage 2 takes off, at least, where stage 1's take off .05 to .1: finer ones change nothing
 that can be seen (docs/method_refine.md)."""
@@ -21,50 +25,46 @@ MOST_TRIES = 64
 """At a region. Each takes as long as the first."""
 StepsMode = Literal["noise", "executed", "schedule"]
 """How steps and strength make a schedule; see `UNetTraits.steps_mode`."""
-_STRENGTHS = "strengths go by kind of region (grefine/refine/strength.py); pass strength=... to set one for a call."
-_TRAIT = "it is a property of the UNet now: `unet_traits` of the pipeline's model_index.json."
-_PAPER = "`reading: paper` is the literal chain."
+_REMOVED: dict[str, dict[str, Any]] = {
+    "it is fixed now (docs/method_refine.md); leave the key out.": {
+        **{"max_change": 0.06, "split": 0.5, "feather": 0.25, "guard_regions": True, "restore_guidance_scale": 1.0}
+    },
+    "`mask_threshold` takes a value, or `mean` for the mean of each picture's own badness.": {
+        **{"mask_mode": "fixed", "mask_quantile": 0.2}
+    },
+    "a score counts beyond its own noise; `guard_resolution` is the least that counts.": {"guard_tolerance": 1.0},
+    "strengths go by kind of region (docs/method_refine.md); pass strength=... to set one for a call.": {
+        **{"strength_noun": 0.9, "strength_attribute": 0.7, "strength_max": 0.95, "strength_step": 0.05}
+    },
+    "it is a property of the UNet now: `unet_traits` of the pipeline's model_index.json.": {
+        **dict.fromkeys(("show_damage", "show_edited", "strength_shown", "steps_shown", "least_change"), None),
+        "steps_mode": "executed",
+    },
+    "`use_aq` takes `vqa` or `vqa=FOLDER` as well as true and false.": {"phrase_judge": "clip"},
+    "`guard: all` asks the judges about untouched pictures, too.": {"judge_untouched": False},
+    "`gate` takes the value, as well as true and false.": {"p_gate": None},
+    "it is measured by `grefine calibrate`; with a value as `gate` it is not asked.": {"worst_gate": None},
+    "`reading: paper` is the literal chain.": {
+        **{"strength_mode": "region", "strength_min": 0.3, "protect": True, "match_ring": True, "fill": "smooth"},
+        "region_prompt": "phrase-first",
+    },
+}
+"""What replaced the settings of earlier versions, and for each the value at which a run is the same without it."""
+_RANGES = {
+    **{"delta": (0, STRENGTH_CAP), "max_upscale": (1, math.inf)},
+    **dict.fromkeys(("gate", "mask_threshold", "min_region_area", "max_area"), (0, 1)),
+    **dict.fromkeys(("max_regions", "total_steps", "batch_size"), (1, math.inf)),
+    **dict.fromkeys(("context", "emphasis", "dilate", "guard_resolution", "guard_trade"), (0, math.inf)),
+}
 
 
 @dataclass(frozen=True)
 class RefineConfig:
     """All choices of one refinement. Empty (None) means: what the pipeline itself was calibrated to or prefers."""
 
-    REMOVED = {  # no annotation: a constant, not a setting
-        "max_change": "stage 2 now leaves a good place as it was unless it got better; leave the key out.",
-        "mask_mode": "`mask_threshold` takes a value, or `mean` for the mean of each picture's own badness.",
-        "mask_quantile": "`mask_threshold` takes a value, or `mean` for the mean of each picture's own badness.",
-        "split": "each stage gets half of the steps; leave the key out.",
-        "feather": "a repaint fades in over a quarter of its mask's thickness; leave the key out.",
-        "guard_tolerance": "a score counts beyond its own noise; `guard_resolution` is the least that counts.",
-        "guard_regions": "the guard always judges every region by itself; leave the key out.",
-        "restore_guidance_scale": "stage 2 runs without guidance; leave the key out.",
-        "strength_noun": _STRENGTHS,
-        "strength_attribute": _STRENGTHS,
-        "strength_max": _STRENGTHS,
-        "strength_step": _STRENGTHS,
-        **dict.fromkeys(("show_damage", "show_edited", "strength_shown", "steps_shown", "least_change"), _TRAIT),
-        "steps_mode": _TRAIT,
-        "phrase_judge": "`use_aq` takes `vqa` or `vqa=FOLDER` as well as true and false.",
-        "judge_untouched": "`guard: all` asks the judges about untouched pictures, too.",
-        "p_gate": "`gate` takes the value, as well as true and false.",
-        "worst_gate": "it is measured by `grefine calibrate`; with a value as `gate` it is not asked.",
-        **dict.fromkeys(("protect", "strength_mode", "strength_min", "fill", "match_ring", "region_prompt"), _PAPER),
-    }
-    """Keys of earlier versions, and what replaced them."""
-    NEUTRAL = {  # no annotation: a constant, not a setting
-        "reading": "grefine",
-        "guidance": None,
-        "candidates": 1,
-        **dict.fromkeys(("p_gate", "worst_gate", "show_damage", "show_edited"), None),
-        **dict.fromkeys(("strength_shown", "steps_shown", "least_change"), None),
-        **dict.fromkeys(("protect", "match_ring", "guard_regions"), True),
-        **{"judge_untouched": False, "phrase_judge": "clip", "mask_mode": "fixed", "mask_quantile": 0.2},
-        **{"strength_mode": "region", "strength_noun": 0.9, "strength_attribute": 0.7, "strength_step": 0.05},
-        **{"strength_min": 0.3, "strength_max": 0.95, "split": 0.5, "steps_mode": "executed", "fill": "smooth"},
-        **{"restore_guidance_scale": 1.0, "region_prompt": "phrase-first", "feather": 0.25, "max_change": 0.06},
-        "guard_tolerance": 1.0,
-    }
+    REMOVED = {key: sentence for sentence, keys in _REMOVED.items() for key in keys}  # no annotation: no setting
+    NEUTRAL = {key: value for keys in _REMOVED.values() for key, value in keys.items()}
+    NEUTRAL |= {"reading": "grefine", "guidance": None, "candidates": 1}
     """Keys that journals of other times lack or have, and the value at which a run is the same without them: put a new
     setting here, so that a run that was begun before it goes on."""
 
@@ -143,28 +143,16 @@ class RefineConfig:
     ranges: at 0.5 a missing thing that raises alignment by 0.4 may look worse by 0.2. At 0 nothing may fall."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.delta <= STRENGTH_CAP:
-            raise ConfigError(f"delta must lie in 0..{STRENGTH_CAP}, not {self.delta}.")
-        for name in ("gate", "mask_threshold", "min_region_area", "max_area"):
+        for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if isinstance(value, float) and not 0.0 <= value <= 1.0:
-                raise ConfigError(f"{name} is a share and must lie in 0..1, not {value}.")
+            if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value <= most:
+                limit = "" if most == math.inf else f" and at most {most:g}"
+                raise ConfigError(f"{name} must be at least {least}{limit}, not {value}.")
         Readings.of(str(self.reading))  # says what is wrong with it
         if not isinstance(self.use_aq, bool) and self.use_aq != "vqa" and not re.match("vqa=.", str(self.use_aq)):
             raise ConfigError(f"use_aq must be true, false, vqa or vqa=FOLDER, not '{self.use_aq}'.")
         if not 1 <= self.tries[0] <= MOST_TRIES:
-            raise ConfigError(
-                f"candidates must be 1 to {MOST_TRIES}, or that and who chooses, as in '4 by mdiqa', not "
-                f"{self.candidates!r}."
-            )
-        for name in ("max_regions", "total_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("context", "emphasis", "dilate", "guard_resolution", "guard_trade"):
-            if (getattr(self, name) or 0) < 0:
-                raise ConfigError(f"{name} must not be negative, but is {getattr(self, name)}.")
-        if self.max_upscale is not None and self.max_upscale < 1.0:
-            raise ConfigError(f"max_upscale must be at least 1, not {self.max_upscale}.")
+            raise ConfigError(f"candidates must be 1 to {MOST_TRIES}, or as '4 by mdiqa', not {self.candidates!r}.")
 
     @property
     def phrase_judge(self) -> str:
@@ -193,10 +181,9 @@ class RefineConfig:
         return Readings.of(self.reading)
 
     def steps(self, painters: tuple[int, int] | None = None, asked: bool = False) -> tuple[int, int]:
-        """Return the executed steps of stage 1 and stage 2, at least one each where they run.
+        """Return the executed steps of both stages, at least one each where they run, split as another painter's own.
 
-        Another painter (`painters`) splits them as its own. Of the pipeline's own half stage 2 runs no more than its
-        little noise needs, unless a call asked for a number of steps.
+        Stage 2 runs no more than its little noise needs, unless a call asked for a number of steps.
         """
         if not self.stage1:
             first, second = 0, self.total_steps
@@ -221,6 +208,24 @@ class Strengths:
     """What only looks bad is redrawn as strongly as it is bad, and at least so much."""
     most: float = 0.95
     """Of what only looks bad, as strongly as it may be."""
+
+
+def one_strength(p: float, a: float | None, reading: Literal["kept", "printed"]) -> float:
+    """Return one strength for the whole image from both scores. (Eq. 9)
+
+    The printed factor (p + a) / 2 repaints the best images hardest; read as what is kept, its complement is meant.
+    """
+    mean = p if a is None else (p + a) / 2
+    return min(max(mean if reading == "printed" else 1.0 - mean, STEP), STRENGTH_CAP)
+
+
+def region_strength(kind: RegionKind, badness: float, strengths: Strengths) -> float:
+    """Return a region's strength: what must be drawn anew needs most, what only looks bad as much as it is bad."""
+    anew = {"noun": strengths.noun, "attribute": strengths.attribute}
+    if kind in anew:
+        return anew[kind]
+    stepped = round(max(badness, strengths.least) / STEP) * STEP
+    return round(min(max(stepped, STEP), strengths.most), 6)
 
 
 @dataclass(frozen=True)
@@ -281,9 +286,7 @@ def resolve(config: RefineConfig, preferred: Mapping[str, Any], overrides: Mappi
     """Fill what `config` leaves open from the pipeline's own preferences; `overrides` (of the call) win over all."""
     unknown = sorted(set(preferred) - set(FALLBACKS))
     if unknown:
-        raise ConfigError(
-            f"A pipeline's refine_defaults cannot set {', '.join(unknown)}: only {', '.join(FALLBACKS)} are left open."
-        )
+        raise ConfigError(f"refine_defaults may set {', '.join(FALLBACKS)}, not {', '.join(unknown)}.")
     given = {name: value for name, value in overrides.items() if value is not None}
     open_fields = {name for name in FALLBACKS if getattr(config, name) is None and name not in given}
     filled = {name: preferred.get(name, FALLBACKS[name]) for name in open_fields}

@@ -2,14 +2,12 @@
 
 import contextlib
 import json
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import StableDiffusionXLInpaintPipeline, UNet2DConditionModel
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import constants
 from safetensors import SafetensorError, safe_open
 
 from grefine.errors import ConfigError, WeightsCorrupt, WeightsMissing
@@ -25,11 +23,11 @@ PARTS = {
     "text_encoder_2": ("conditioner.embedders.1.model.",),
 }
 """How the names of each part's weights begin in a file of SDXL's original layout."""
-SOURCES = {
-    4: "stabilityai/stable-diffusion-xl-base-1.0",
-    9: "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
+OTHERS = {
+    "cond_stage_model.": "a Stable Diffusion 1 or 2 checkpoint",
+    "conditioner.embedders.0.model.": "the SDXL refiner (`pipe.use_refiner(...)` takes one that diffusers has loaded)",
 }
-"""Where diffusers asks how the parts of a file are built, by the UNet's input channels."""
+"""What a file is that holds weights of such names."""
 PASS_A_FOLDER = (
     f"Pass config=FOLDER, a local SDXL pipeline in diffusers' layout ({INDEX}, unet/config.json, tokenizer/ and so "
     "on; its weights are not needed), or run `grefine fetch sdxl` once with a network."
@@ -40,27 +38,24 @@ def load_single_file(
     file: str, config: str | Path | None, nearby: Iterable[str | Path], local_files_only: bool, **kwargs: Any
 ) -> Any:
     """Return diffusers' SDXL pipeline of one file; whatever tells on this machine how it is built is used first."""
-    shapes: Shapes = {}
-    if Path(file).is_file():
-        shapes = read_shapes(Path(file))
-        check_sdxl(file, shapes, given=kwargs)
-    elif local_files_only or constants.HF_HUB_OFFLINE or "://" not in file:
+    if not Path(file).is_file():
         raise WeightsMissing(f"There is no file '{file}': give the path of an SDXL checkpoint (.safetensors).")
+    shapes = read_shapes(Path(file))
+    check_sdxl(file, shapes, given=kwargs)
     folder = find_config(file, shapes, config, nearby, local_files_only or constants.HF_HUB_OFFLINE)
     asked = {"config": folder, "local_files_only": local_files_only} | kwargs
     try:
-        if shapes and folder is not None and Path(folder).is_dir() and not {"unet", "original_config"} & kwargs.keys():
+        if folder is not None and not {"unet", "original_config"} & kwargs.keys():
             # The UNet with the file's own number of input channels, whichever its folder names.
             passed = {name: value for name, value in kwargs.items() if name not in PARTS}
-            passed |= {"in_channels": _channels(shapes), "local_files_only": True}
+            channels = shapes.get(f"{UNET}input_blocks.0.0.weight", (0, 4))[1]
+            passed |= {"in_channels": channels, "local_files_only": True}
             asked["unet"] = UNet2DConditionModel.from_single_file(file, config=folder, subfolder="unet", **passed)
         pipe = StableDiffusionXLInpaintPipeline.from_single_file(file, **asked)
     except Exception as error:  # diffusers raises what its readers meet: nothing narrower covers them
         lines = str(error).strip().splitlines() or [type(error).__name__]
         hint = "" if folder is not None else f" {PASS_A_FOLDER}"
-        raise ConfigError(
-            f"'{file}' could not be read as an SDXL checkpoint: {lines[0].rstrip('.')}.{hint}"
-        ) from error
+        raise ConfigError(f"'{file}' could not be read as an SDXL file: {lines[0].rstrip('.')}.{hint}") from error
     if "vae" not in kwargs and pipe.vae is not None:
         # The folder may describe a VAE that is safe in half precision; the file's own overflows there.
         pipe.vae.register_to_config(force_upcast=True)
@@ -70,74 +65,44 @@ def load_single_file(
 def read_shapes(file: Path) -> Shapes:
     """Read the names and shapes of a file's weights, not the weights."""
     try:
-        if file.suffix == ".safetensors":
-            with safe_open(file, framework="pt") as opened:
-                return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-        state = torch.load(file, map_location="meta", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's own words recommend to run whatever the file holds
-        raise WeightsCorrupt(
-            f"'{file}' could not be read as an SDXL checkpoint, because it holds more than weights, or none: take the "
-            ".safetensors version of it."
-        ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise WeightsCorrupt(
-            f"'{file}' could not be read as an SDXL checkpoint, because it is damaged or no file of weights "
-            f"({str(error).strip().splitlines()[0]}): copy it anew, best as .safetensors."
-        ) from error
-    while isinstance(state, dict) and "state_dict" in state:
-        state = state["state_dict"]
-    return {name: tuple(value.shape) for name, value in dict(state).items() if isinstance(value, torch.Tensor)}
+        with safe_open(file, framework="pt") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsCorrupt(f"'{file}' is damaged, or no .safetensors file: give one of SDXL.") from error
 
 
 def check_sdxl(file: str, shapes: Shapes, given: Mapping[str, Any]) -> None:
     """Refuse a file that is not SDXL's, by the names of its weights."""
     found = {name for name, starts in PARTS.items() if any(key.startswith(starts) for key in shapes)}
     next_step = "give an SDXL checkpoint with 4 (ordinary) or 9 (inpainting) input channels."
-    if any(key.startswith("cond_stage_model.") for key in shapes):
-        raise ConfigError(f"'{file}' is a Stable Diffusion 1 or 2 checkpoint and this pipeline is SDXL's: {next_step}")
-    if any(key.startswith("conditioner.embedders.0.model.") for key in shapes):
-        raise ConfigError(
-            f"'{file}' is the SDXL refiner, which only restores: load it with diffusers and give it to "
-            f"`pipe.use_refiner(...)`; here {next_step}"
-        )
-    if not found:
-        raise ConfigError(f"'{file}' holds no SDXL checkpoint in the original one-file layout: {next_step}")
+    other = next((kind for start, kind in OTHERS.items() if any(key.startswith(start) for key in shapes)), "")
+    if other or not found:
+        raise ConfigError(f"'{file}' is {other or 'no SDXL checkpoint in the original one-file layout'}: {next_step}")
     missing = [name for name in PARTS if name not in found and name not in given]
     if missing:
         example = ", ".join(f"{name}=..." for name in missing)
         raise ConfigError(f"'{file}' holds no {', '.join(missing)}: pass what it lacks ({example}), or {next_step}")
-    if "unet" in found and f"{UNET}label_emb.0.0.weight" not in shapes:
-        raise ConfigError(f"The UNet of '{file}' lacks SDXL's size and pooled-text conditioning: {next_step}")
 
 
 def find_config(
     file: str, shapes: Shapes, config: str | Path | None, nearby: Iterable[str | Path], offline: bool
 ) -> str | None:
-    """Return the folder that says how a file's parts are built; None or a Hub id where diffusers may ask for it."""
-    if config is not None and Path(config).is_dir():
-        if not (Path(config) / INDEX).is_file():
-            raise ConfigError(f"config='{config}' holds no {INDEX}. {PASS_A_FOLDER}")
-        if not describes(Path(config), shapes):
-            raise ConfigError(f"config='{config}' describes a UNet of other widths than '{file}'. {PASS_A_FOLDER}")
+    """Return the folder that says how a file's parts are built; None where diffusers may ask the Hub for it."""
+    if config is not None:
+        if not (Path(config) / INDEX).is_file() or not describes(Path(config), shapes):
+            raise ConfigError(f"config='{config}' describes no UNet of the widths of '{file}'. {PASS_A_FOLDER}")
         return str(config)
-    for known in nearby if config is None else ():
+    for known in nearby:
         folder, recipe = None, recipe_folder(known)
         if recipe is not None:
             with contextlib.suppress(WeightsMissing):
                 folder = assembled_folder(recipe)
         folder = folder or pipeline_folder(known)
-        if folder is not None and shapes and describes(folder, shapes):
+        if folder is not None and describes(folder, shapes):
             return str(folder)
-    if not offline:
-        return None if config is None else str(config)
-    source = str(config) if config is not None else SOURCES.get(_channels(shapes), SOURCES[4])
-    try:
-        texts = ["*.json", "**/*.json", "*.txt", "**/*.txt"]
-        return snapshot_download(source, local_files_only=True, allow_patterns=texts)
-    except (OSError, ValueError) as error:
-        raise WeightsMissing(
-            f"How the parts of '{file}' are built is not on this machine, and no network may be asked. {PASS_A_FOLDER}"
-        ) from error
+    if offline:
+        raise WeightsMissing(f"How '{file}' is built is not known here, and no network may be asked. {PASS_A_FOLDER}")
+    return None
 
 
 def describes(folder: Path, shapes: Shapes) -> bool:
@@ -152,7 +117,3 @@ def describes(folder: Path, shapes: Shapes) -> bool:
     words = {shapes[name][1] for name in reads}
     first = shapes[f"{UNET}input_blocks.0.0.weight"][0]
     return geometry.get("block_out_channels", [None])[0] == first and words == {geometry.get("cross_attention_dim")}
-
-
-def _channels(shapes: Shapes) -> int:
-    return shapes.get(f"{UNET}input_blocks.0.0.weight", (0, 4))[1]

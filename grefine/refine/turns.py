@@ -55,10 +55,7 @@ def in_turn(call: Callable[P, R]) -> Callable[P, R]:
             _FORKED.clear()
         with turn_of(pipe):
             if pipe in _INSIDE:
-                raise ConfigError(
-                    "This pipeline is in the middle of a call, whose settings a second one from within (a callback, a "
-                    "judge, a restorer) would change: use another pipeline there, for instance one from from_pipe."
-                )
+                raise ConfigError("This pipeline is in the middle of a call: use another there, e.g. by from_pipe.")
             _INSIDE.add(pipe)
             try:
                 return call(*args, **kwargs)

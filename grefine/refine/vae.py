@@ -42,11 +42,7 @@ def rows_at_once(images: Tensor) -> int:
 
 
 def latent_gradient(vae: Any, latents: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return how something grows with each latent, given how it grows with each decoded pixel (of the whole image).
-
-    What is larger than a tile is decoded once without a graph, and then differentiated tile by tile: it takes the
-    memory of one tile with its margin, whatever the image.
-    """
+    """Return how something grows with each latent, given how with each pixel; in the memory of one tile."""
     height, width = latents.shape[-2:]
     if height * width <= TILE**2:
         return _back(vae, latents, gradient)
@@ -78,10 +74,7 @@ def _numbers(values: Tensor, whose: str, dtype: torch.dtype) -> Tensor:
         return values
     name = str(dtype).removeprefix("torch.")
     hint = " or a VAE that is safe in half precision" if whose == "VAE" else ""
-    raise ImageError(
-        f"The {whose} gave values that are no finite numbers in {name}: use bfloat16 or float32 (`--dtype bf16`)"
-        f"{hint}."
-    )
+    raise ImageError(f"The {whose} gave values that are no finite numbers in {name}: use --dtype bf16 or fp32{hint}.")
 
 
 def _shift(vae: Any, latents: Tensor, into: bool) -> Tensor:

@@ -32,10 +32,7 @@ class Analysis:
 
 @runtime_checkable
 class Backend(Protocol):
-    """A tagger and parser with universal tags and relations.
-
-    Cleaning, tokenising, segment repair, compounds and phrases lie above it and are shared by all.
-    """
+    """A tagger and parser with universal tags and relations; all the rest lies above it and is shared."""
 
     name: str
 
@@ -54,18 +51,13 @@ def register_backend(name: str, factory: Callable[[], Backend]) -> None:
 
 def load_backend(backend: str | Backend) -> Backend:
     """Return the backend that a name means, or the object itself when it is one."""
-    if isinstance(backend, str):
-        if backend not in _known:
-            raise ConfigError(
-                f"No parser '{backend}': accepted are {', '.join(sorted(_known))}, a name given to register_backend,"
-                f" or an object with `name` and `analyse`{nearest(backend, _known)}"
-            )
+    if isinstance(backend, str) and backend in _known:
         return _known[backend]()
     if isinstance(backend, Backend):
         return backend
     raise ConfigError(
-        f"A parser must be a name or an object with `name` and `analyse`, not {type(backend).__name__}:"
-        " see grefine.text.backend.Backend."
+        f"No parser {backend!r:.60}: accepted are {', '.join(sorted(_known))}, a name given to register_backend, or an"
+        f" object with `name` and `analyse`{nearest(str(backend), _known)}"
     )
 
 
@@ -73,24 +65,13 @@ def checked(analysis: Analysis, count: int, name: str) -> Analysis:
     """Hold a foreign backend to its promise: one entry per word, heads inside, no cycles."""
     sizes = {len(analysis.tags), len(analysis.heads), len(analysis.labels)}
     if sizes != {count}:
-        raise ConfigError(
-            f"Parser '{name}' returned {sorted(sizes)} entries for {count} words: one per word is expected."
-        )
-    state = [0] * count
+        raise ConfigError(f"Parser '{name}' returned {sorted(sizes)} entries for {count} words: return one for each.")
     for start in range(count):
-        path, at = [], start
-        while at != -1 and not state[at]:
-            state[at] = 1
-            path.append(at)
-            at = analysis.heads[at]
-            if not -1 <= at < count:
-                raise ConfigError(
-                    f"Parser '{name}' returned head {at} for {count} words: -1 to {count - 1} are accepted."
-                )
-        if at != -1 and state[at] == 1:
-            raise ConfigError(f"Parser '{name}' returned a cycle through word {at}: a forest is expected.")
-        for node in path:
-            state[node] = 2
+        at, steps = start, 0
+        while at != -1:
+            at, steps = analysis.heads[at], steps + 1
+            if not -1 <= at < count or steps > count:
+                raise ConfigError(f"Parser '{name}' returned head {at} of {count} words, or a cycle: return a forest.")
     return analysis
 
 
@@ -110,7 +91,6 @@ _UNIVERSAL = {
     "PUNCT": ". , : `` '' -LRB- -RRB- HYPH NFP ( )",
     "SYM": "SYM $ #",
     "VERB": "VB VBD VBG VBN VBP VBZ",
-    "X": "FW LS GW ADD",
 }
 UNIVERSAL = {penn: tag for tag, names in _UNIVERSAL.items() for penn in names.split()}
 

@@ -4,15 +4,12 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-ROUND, SQUARE, CURLY = 1.1, 1 / 1.1, 1.05
-"""Factors of `(x)`, `[x]` and `{x}` as the common front ends define them."""
-
 LIGHTEST, HEAVIEST = 0.0, 10.0
 LONGEST = 40_000
 """Characters that are looked at; far beyond what the word limit leaves."""
 
-_OPEN = {"(": ")", "[": "]", "{": "}"}
-_FACTOR = {"(": ROUND, "[": SQUARE, "{": CURLY}
+_OPEN = {"(": (")", 1.1), "[": ("]", 1 / 1.1), "{": ("}", 1.05)}
+"""Closing brackets, and the factors of `(x)`, `[x]` and `{x}` as the common front ends define them."""
 _WIDE = str.maketrans("，、；：（）［］｛｝｜！？。“”„", ',,;:()[]{}|!?."""', "\u200b\u200c\u2060\ufeff\ufe0e\ufe0f")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufff0-\uffff]")
 _FLAGS = (
@@ -39,6 +36,9 @@ _PIECE = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+_SYNTAX = re.compile(r"[()\[\]{}<>|_\\]|::|--|:\d\.\d|\b(?:BREAK|AND)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,6 @@ def clean(prompt: str) -> CleanPrompt:
     text = _CONTROL.sub(" ", text)
     if not _SYNTAX.search(text):
         return CleanPrompt(" ".join(text.split()), ())
-    return _scan(text)
-
-
-_SYNTAX = re.compile(r"[()\[\]{}<>|_\\]|::|--|:\d\.\d|\b(?:BREAK|AND)\b")
-
-
-def _scan(text: str) -> CleanPrompt:
     out: list[str] = []
     length = 0
     opened: list[tuple[str, int]] = []
@@ -96,14 +89,13 @@ def _scan(text: str) -> CleanPrompt:
     def close(bracket: str, factor: float | None) -> None:
         while opened:
             kind, start = opened.pop()
-            if _OPEN[kind] == bracket:
-                _multiply(factors, start, length, _FACTOR[kind] if factor is None else factor)
+            closing, usual = _OPEN[kind]
+            if closing == bracket:
+                _multiply(factors, start, length, usual if factor is None else factor)
                 return
 
     for match in _PIECE.finditer(text):
-        kind = match.lastgroup if match.lastgroup not in ("part_weight", "weight", "closer") else None
-        kind = kind or ("part" if match["part"] else "weighted")
-        piece = match.group()
+        kind, piece = match.lastgroup, match.group()
         if kind == "plain":
             emit(piece)
         elif kind == "space":
@@ -129,8 +121,7 @@ def _scan(text: str) -> CleanPrompt:
             emit(", no")
         elif kind == "escaped":
             emit(piece[1:])
-    joined = "".join(out)
-    return CleanPrompt(joined.rstrip(), tuple((a, b, f) for (a, b), f in factors.items()))
+    return CleanPrompt("".join(out).rstrip(), tuple((a, b, f) for (a, b), f in factors.items()))
 
 
 def _multiply(factors: dict[tuple[int, int], float], start: int, end: int, factor: float) -> None:

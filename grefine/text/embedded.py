@@ -1,12 +1,18 @@
 """The parser that comes with the package: tagger, arc-hybrid parser and labeller over hashed tables; numpy only."""
 
+import json
+import zlib
 from array import array
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
+from grefine.errors import WeightsCorrupt, WeightsMissing
 from grefine.text.backend import Analysis, universal
 from grefine.text.features import (
     CAPS_ATOMS,
@@ -32,12 +38,55 @@ from grefine.text.features import (
     labeller_atoms,
     number_form,
 )
-from grefine.text.weights_file import ParserWeights, read_weights
 
 MOST_KNOWN = 20_000
 """Words whose hashed views are kept."""
 
-SHIPPED = Path(__file__).parent / "weights" / "parser.bin"
+SHIPPED = Path(__file__).parent / "weights" / "parser.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class ParserWeights:
+    """What training leaves: tables, vocabulary, and where they come from."""
+
+    tables: dict[str, np.ndarray]
+    """tagger (rows, tags) int16, parser (rows, 2) int8: left and right against shift, labeller (rows, labels) int8."""
+    tags: list[str]
+    labels: list[str]
+    classes: dict[str, str]
+    """Known words and their usual tags, see `features.Lexicon`."""
+    endings: dict[str, str]
+    about: dict[str, Any]
+    """Seed, data, licence: for the reader, not for the parser."""
+
+
+def read_weights(path: Path) -> ParserWeights:
+    """Read an .npz file: per table a bit for each cell that is not zero, and what stands there; the rest as JSON."""
+    retrain = "reinstall grefine, or make it anew with `python -m lab train parser --ud DIR` in a source tree."
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            told = json.loads(file["told"].tobytes())
+            if told.pop("features") != features_signature():
+                raise WeightsCorrupt(f"'{path}' was trained for other features than this version's: {retrain}")
+            tables = {}
+            for name, shape in told.pop("shapes").items():
+                values = file[f"{name} values"]
+                table = np.zeros(shape, values.dtype)
+                table.ravel()[np.unpackbits(file[f"{name} places"], count=table.size).view(bool)] = values
+                tables[name] = table
+        return ParserWeights(tables, **told)
+    except FileNotFoundError as error:
+        raise WeightsMissing(f"The parser's weights '{path}' are missing: {retrain}") from error
+    except (ValueError, LookupError, TypeError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
+        raise WeightsCorrupt(f"'{path}' is no parser file that can be read ({error}): {retrain}") from error
+
+
+def features_signature() -> int:
+    """Return a number that changes with the templates: weights fit only the rows they were trained on."""
+    total = 0
+    for templates in (TAGGER_STATIC, TAGGER_DYNAMIC, PARSER, LABELLER):
+        total = zlib.crc32(templates.matrix.astype("<u4").tobytes(), total)
+    return total
 
 
 class EmbeddedBackend:
@@ -106,17 +155,11 @@ class GreedyTagger:
         self._by_place = both[:, : 5 * size].reshape(len(both), 5, size).transpose(1, 0, 2)
         self._constant = [both[:, 5 * size] * np.uint32(caps) + both[:, -1] for caps in CAPS_ATOMS]
         self._inside, self._first = (both[:, 5 * size + 1] * np.uint32(a) for a in FIRST_ATOMS)
-        self._known: dict[str, bytes] = {}
+        self._shares = lru_cache(MOST_KNOWN)(self._share)
         self._edge = (self._by_place @ np.array(EDGE_ATOMS, dtype=np.uint32)).tobytes()
 
-    def _shares(self, word: str) -> bytes:
-        found = self._known.get(word)
-        if found is None:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            atoms = np.array(self.lexicon.atoms(word), dtype=np.uint32)
-            found = self._known[word] = (self._by_place @ atoms).tobytes()
-        return found
+    def _share(self, word: str) -> bytes:
+        return (self._by_place @ np.array(self.lexicon.atoms(word), dtype=np.uint32)).tobytes()
 
     def tag(self, words: Sequence[str]) -> list[str]:
         """Return one tag per word."""

@@ -6,6 +6,7 @@ integers."""
 
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -21,10 +22,7 @@ def atom(text: str) -> int:
 
 
 class Templates:
-    """Named atoms and the templates over them.
-
-    `matrix` is (templates, atoms + 1); its last column is each template's own constant.
-    """
+    """Named atoms and templates over them: `matrix` is (templates, atoms + 1), its last column their constants."""
 
     def __init__(self, name: str, atoms: Sequence[str], listed: str) -> None:
         """Read the templates from a text: atoms with spaces between them, templates with commas."""
@@ -56,18 +54,11 @@ class Lexicon:
         self.endings = endings
         """Last three letters -> usual tags of rare words that end so."""
         self.certain = {w: c[:-1] for w, c in classes.items() if c.endswith("!")}
-        self._known: dict[str, tuple[int, ...]] = {}
-
-    def atoms(self, word: str) -> tuple[int, ...]:
-        """Return the atoms of a word, in the order of WORD_ATOMS."""
-        found = self._known.get(word)
-        if found is None:
-            if len(self._known) > 100_000:
-                self._known.clear()
-            found = self._known[word] = self._atoms(word[:64])
-        return found
+        self.atoms = lru_cache(100_000)(self._atoms)
 
     def _atoms(self, word: str) -> tuple[int, ...]:
+        """Return the atoms of a word, in the order of WORD_ATOMS."""
+        word = word[:64]
         lower = word.lower()
         plain = number_form(lower)
         known = plain in self.classes

@@ -10,10 +10,8 @@ from grefine.text.marks import UNDRAWN, WordList
 
 NOUNS = frozenset({"NOUN", "PROPN"})
 BREAKS = frozenset({",", ";", "|", ".", "!", "?", "\u2022", "\u00b7", "/", ":"})
-PLACES_APART = frozenset(
-    {"above", "behind", "below", "beneath", "beside", "besides", "between", "front", "left", "near", "nearby"}
-)
-PLACES_APART |= {"next", "opposite", "over", "right", "under", "underneath"}
+PLACES_APART = frozenset({"above", "behind", "below", "beneath", "beside", "besides", "between", "front", "left"})
+PLACES_APART |= {"near", "nearby", "next", "opposite", "over", "right", "under", "underneath"}
 """Words that put a thing somewhere else than on or in what it is told of."""
 _WORDS_OF_A_TAG = 5
 _COUNTED = re.compile(r"\d+(?:girls?|boys?|others?|(?:wo)?m[ae]n|persons?|people|child(?:ren)?|animals?)$")
@@ -216,8 +214,7 @@ def _hang_clinging(forest: Forest, clinging: frozenset[str]) -> None:
 def _hang_patterns(forest: Forest, patterns: frozenset[str]) -> None:
     """Hang "with dots" on the cone in "a box beside a cone with dots": it is told of the thing just named.
 
-    So is everything "with" that follows a thing which stands apart; behind others ("in a dress with long hair") only
-    what is known for a pattern. What is joined to a pattern ("a ball with dots and a house") stands beside the ball.
+    Behind others ("in a dress with long hair") only a known pattern is; what is joined to one stands beside the thing.
     """
     if "with" not in forest.lower:
         return
@@ -265,10 +262,7 @@ def _hang_states(forest: Forest, states: frozenset[str]) -> None:
 
 
 def main_noun(forest: Forest, listed: WordList) -> int:
-    """Return the noun that the picture is of, or -1.
-
-    The first noun without a preposition that is no mere wish for quality; for a medium, what it depicts.
-    """
+    """Return the noun that the picture is of, or -1: the first without a preposition, or what a medium depicts."""
     nouns = [i for i in range(len(forest.words)) if forest.is_noun(i)]
     if not nouns:
         return -1

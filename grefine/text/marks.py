@@ -1,20 +1,16 @@
 """Which phrases are excluded by the prompt, and which cannot be drawn: a shipped word list that can be extended."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from grefine.errors import ConfigError, nearest
 
-KINDS = (
-    *("quality", "style", "camera", "medium", "negator", "preposition", "clinging", "pattern"),
-    *("tag", "about", "state", "lettering"),
-)
-
+KINDS = ("quality", "style", "camera", "medium", "negator", "preposition", "clinging", "pattern", "tag", "about")
+KINDS += ("state", "lettering")
 UNDRAWN = ("quality", "style", "camera")
 """Kinds that are never drawable; "medium" is so only where it is the picture itself."""
-
 _SHIPPED = tuple(Path(__file__).parent / "words" / name for name in ("marks.txt", "tags.txt"))
 _GOVERNED = frozenset({"obj", "iobj", "nsubj", "nsubj:pass", "obl:agent"})
 
@@ -53,35 +49,19 @@ class WordList:
         kind = ""
         for number, line in enumerate(lines, 1):
             entry = line.split("#")[0].strip().lower()
-            if entry.startswith("["):
-                kind = entry.strip("[] ")
-                if kind not in found:
-                    raise ConfigError(
-                        f"'{path}' line {number}: unknown list '{kind}'; accepted are {', '.join(KINDS)}"
-                        f"{nearest(kind, KINDS)}"
-                    )
-            elif entry and not kind:
-                raise ConfigError(f"'{path}' line {number}: '{entry}' stands before the first [list] line.")
-            elif entry:
+            kind = entry.strip("[] ") if entry.startswith("[") else kind
+            if entry and kind not in found:
+                raise ConfigError(f"'{path}' line {number}: unknown list '{kind}'{nearest(kind, KINDS)}")
+            if entry and not entry.startswith("["):
                 found[kind].add(" ".join(entry.split()))
         return cls({kind: frozenset(words) for kind, words in found.items()})
-
-    def extended(self, **more: Iterable[str]) -> "WordList":
-        """Return a copy with further entries: `words.extended(style=["lowpoly"])`."""
-        for kind in more:
-            if kind not in KINDS:
-                raise ConfigError(f"Unknown list '{kind}'; accepted are {', '.join(KINDS)}{nearest(kind, KINDS)}")
-        return WordList({k: self.entries[k] | {w.lower() for w in more.get(k, ())} for k in KINDS})
 
     def joined(self, other: "WordList") -> "WordList":
         """Return a list with the entries of both."""
         return WordList({kind: self.entries[kind] | other.entries[kind] for kind in KINDS})
 
     def matches(self, kind: str, words: Sequence[str], head: str) -> bool:
-        """Say whether the head noun is an entry, or the words hold an entry of several words.
-
-        `words` and `head` are lower case.
-        """
+        """Say whether the head noun is an entry, or the words hold one of several words; all in lower case."""
         return _entry(head, self.entries[kind]) or bool(self.covered(kind, words))
 
     def covered(self, kind: str, words: Sequence[str]) -> set[int]:

@@ -8,18 +8,13 @@ from grefine.types import ParsedPrompt
 
 
 def draw_tree(parsed: ParsedPrompt, width: int = 100) -> str:
-    """Return the tree as text: drawn by NLTK while it fits into `width`, as nested lines beyond.
-
-    Several roots hang under "ROOT".
-    """
+    """Return the tree as NLTK draws it while it fits into `width`, as nested lines beyond."""
     if not parsed.tokens:
         return "(no words)"
     try:
         from nltk import Tree
     except ImportError as error:
-        raise ConfigError(
-            "Drawing the tree needs the package nltk: run `pip install nltk`, or pass --json."
-        ) from error
+        raise ConfigError("Drawing the tree needs `pip install nltk`; --json does not.") from error
     children: dict[int, list[int]] = {}
     for i, token in enumerate(parsed.tokens):
         children.setdefault(token.head, []).append(i)
@@ -30,13 +25,11 @@ def draw_tree(parsed: ParsedPrompt, width: int = 100) -> str:
 
     roots = [grown(i) for i in children.get(-1, ())]
     tree = roots[0] if len(roots) == 1 and isinstance(roots[0], Tree) else Tree("ROOT", roots)
-    if len(parsed.tokens) > 30:
-        return tree.pformat(margin=width)
     drawing = StringIO()
-    if tree.height() <= 12:
+    if len(parsed.tokens) <= 30 and tree.height() <= 12:  # drawing takes ever longer
         tree.pretty_print(stream=drawing)
-    drawn = drawing.getvalue().rstrip() or tree.pformat(margin=10_000)
-    return drawn if max(map(len, drawn.splitlines()), default=0) <= width else tree.pformat(margin=width)
+    lines = drawing.getvalue().rstrip().splitlines()
+    return "\n".join(lines) if lines and max(map(len, lines)) <= width else tree.pformat(margin=width)
 
 
 def phrase_table(parsed: ParsedPrompt) -> str:

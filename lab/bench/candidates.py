@@ -14,8 +14,8 @@ from PIL import Image
 from grefine.refine.candidates import Chooser, open_chooser
 from grefine.refine.composite import rounded
 from grefine.refine.guard import Panel, decide, reject_regions
+from grefine.refine.inputs import pixel_digest
 from grefine.refine.maps import MapDrawer
-from grefine.refine.seeds import pixel_digest
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.scorers.fidelity import ssim
 from grefine.scorers.protocol import Scorer, value_names

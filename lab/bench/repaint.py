@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grefine.refine.plan import JOIN
-from grefine.refine.settings import RefineConfig, Strengths
-from grefine.refine.strength import region_strength
+from grefine.refine.settings import RefineConfig, Strengths, region_strength
 from lab.bench import intervals
 from lab.bench.cases import Cases, damaged_cases, misaligned_cases
 from lab.bench.chain import Outcome, Runner

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine.text.weights_file import ParserWeights
+from grefine.text.embedded import ParserWeights
 from lab.parser.arc_training import LabellerTrainer, ParserTrainer
 from lab.parser.augment import joined_hyphens, noun_phrases, phrase_lists, prompt_like, rare_nouns
 from lab.parser.prompt_grammar import PromptGrammar

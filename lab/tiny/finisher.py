@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from grefine.errors import ConfigError
 from grefine.models.finisher import Finisher
-from grefine.refine.strength import choose_timesteps
+from grefine.refine.denoise import choose_timesteps
 from grefine.training.loop import Budget, Record
 from lab.fit import begun, fit, save_half
 from lab.tiny.stream import TRAIN, VALIDATE

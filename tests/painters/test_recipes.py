@@ -142,7 +142,7 @@ def test_quantised_loading_reaches_the_painter_and_says_what_is_missing(machine,
     if find_spec(package.partition("-")[0]):
         pytest.skip(f"{package} is installed")
     machine.has("z-image")
-    with pytest.raises(ConfigError, match=f"z-image/painter' cannot be quantised here: .*{package}") as caught:
+    with pytest.raises(ConfigError, match=f"z-image/painter' cannot be loaded as .*{package}") as caught:
         GRefinePipeline.from_pretrained(
             "z-image", quantization_config=diffusers.PipelineQuantizationConfig(**settings)
         )

@@ -14,8 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from grefine.models.finisher import Finisher
 from grefine.models.mdiqa import MDIQA
-from grefine.refine.denoise import CropBatch, Watch, denoise, latent_multiple
-from grefine.refine.encode import Embeddings
+from grefine.refine.denoise import CropBatch, Embeddings, Watch, denoise, latent_multiple
 from grefine.types import QualityMap
 
 

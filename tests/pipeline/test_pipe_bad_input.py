@@ -25,7 +25,7 @@ def pixels(value=0.5, shape=(64, 64, 3)):
 
 CASES = {
     "no image": ({"image": None}, ImageError, "No image was given"),
-    "empty list": ({"image": []}, ImageError, "empty list"),
+    "empty list": ({"image": []}, ImageError, "No image was given"),
     "a path": ({"image": "a.png"}, ImageError, "does not exist"),
     "prompts": ({"prompt": ["a", "b"]}, PromptError, "2 prompts were given for 1 images"),
     "prompt type": ({"prompt": 3}, PromptError, "must be a text"),
@@ -47,12 +47,12 @@ CASES = {
     "clip skip": ({"clip_skip": "one"}, ConfigError, "clip_skip must be a whole number"),
     "scorers": ({"scorers": 3}, ConfigError, "scorers must be a list of scorers, not int"),
     "NaN": ({"image": pixels(np.nan)}, ImageError, "NaN"),
-    "0..255": ({"image": pixels(128.0)}, ImageError, "divide it by 255"),
+    "0..255": ({"image": pixels(128.0)}, ImageError, "divide 0..255 by 255"),
     "-1..1": ({"image": pixels(-0.5)}, ImageError, r"\(x \+ 1\) / 2"),
     "channels": ({"image": pixels(shape=(64, 64, 4))}, ImageError, r"\(H, W, 3\)"),
     "mask size": ({"mask_image": Image.new("L", (32, 64), 255)}, ImageError, "Mask 0 is 32x64 but its image is 64x64"),
     "masks": ({"mask_image": [Image.new("L", (64, 64))] * 2}, ImageError, "2 masks were given for 1 images"),
-    "mask range": ({"mask_image": pixels(7.0, (64, 64))}, ImageError, "values in 0..1"),
+    "mask range": ({"mask_image": pixels(7.0, (64, 64))}, ImageError, "floats in 0..1"),
     "strength": ({"strength": 1.5}, ConfigError, "strength must lie above 0 and up to 0.99"),
     "strength 0": ({"strength": 0.0}, ConfigError, "strength must lie above 0"),
     "output": ({"output_type": "jpeg"}, ConfigError, "pil, np, pt, latent"),
@@ -84,7 +84,7 @@ def test_one_clear_error(pipe, name):
     [
         (lambda images: [], "0 maps for 1 images"),
         (lambda images: [QualityMap(np.ones((8, 8), np.float32), 0.5)], "8x8 but its image is 64x64"),
-        (lambda images: [QualityMap(np.full((64, 64), np.nan, np.float32), 0.5)], "finite values"),
+        (lambda images: [QualityMap(np.full((64, 64), np.nan, np.float32), 0.5)], "not finite"),
         (lambda images: [QualityMap(np.full((64, 64), 9.0, np.float32), 0.5)], "0..1"),
     ],
 )

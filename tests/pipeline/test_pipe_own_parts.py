@@ -94,7 +94,7 @@ def test_every_image_gets_its_own_map_and_samples_share_it(pipe, tmp_path):
         (
             lambda images: bad_place(images)[0],
             ConfigError,
-            "returned a QualityMap: a function gets the list of images",
+            "returned a QualityMap: return one map for each image",
         ),
         ("nowhere.npy", ImageError, "Cannot read the heatmap 'nowhere.npy'"),
         (3, ConfigError, "a list of maps, a folder or a function, not int"),

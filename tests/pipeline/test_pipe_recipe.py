@@ -168,11 +168,11 @@ def other_clip(home: Path) -> None:
 @pytest.mark.parametrize(
     ("put", "words"),
     [
-        (old_unet, "looks like Stable Diffusion 1 or 2.*load an SDXL checkpoint"),
-        (other_words, "80 values per word and this UNet reads 40.*of one SDXL checkpoint"),
-        (other_pooling, "32 values for a whole prompt and this UNet reads 48.*of one SDXL checkpoint"),
-        (newer_vae, "16 channels of latents where SDXL has 4.*load SDXL's"),
-        (other_controlnet, "cross_attention_dim is 40 and not 80.*load an SDXL tile ControlNet"),
+        (old_unet, "addition_embed_type: None where text_time.*Stable Diffusion 1 or 2.*load an SDXL checkpoint"),
+        (other_words, "values per word: 80 where 40.*an SDXL checkpoint"),
+        (other_pooling, "values for a whole prompt: 32 where 48.*an SDXL checkpoint"),
+        (newer_vae, "channels of latents: 16 where 4.*load an SDXL checkpoint"),
+        (other_controlnet, "ControlNet's cross_attention_dim: 40 where 80.*load an SDXL"),
         (weights_of_the_vae, "weights of unet are another network's: they lack.*run `grefine fetch sdxl` again"),
         (other_clip, "give a CLIP with a ViT.*run `grefine fetch clip` again"),
     ],

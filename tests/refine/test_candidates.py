@@ -169,7 +169,7 @@ def test_a_value_and_weights(pipe):
 
 
 BAD = {
-    "none": ({"candidates": 0}, ConfigError, "candidates must be 1 to 64, or that and who chooses"),
+    "none": ({"candidates": 0}, ConfigError, "candidates must be 1 to 64, or as"),
     "many": ({"candidates": 1000}, ConfigError, "must be 1 to 64"),
     "words": ({"candidates": "some"}, ConfigError, "must be 1 to 64"),
     "nobody": ({"candidates": "4 by"}, ConfigError, "must be 1 to 64"),
@@ -191,7 +191,7 @@ def test_bad_input_is_one_sentence(pipe, name, monkeypatch, tmp_path):
 
 
 def test_a_judge_that_needs_a_prompt_is_refused_where_there_is_none(pipe):
-    with pytest.raises(PromptError, match="asks chooses by the prompt and image 0 has none"):
+    with pytest.raises(PromptError, match="asks chooses by the prompt: give image 0 one"):
         pipe(None, GREY, mask_image=MASK, candidates="2 by asks", scorers=[ASKS], painter=Painter())
 
 

@@ -22,6 +22,7 @@ from diffusers import (
 from grefine.errors import ConfigError, PromptError, WeightsMissing
 from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
+from grefine.refine.denoise import choose_timesteps
 from grefine.refine.guidance import (
     Guidance,
     Steering,
@@ -30,7 +31,6 @@ from grefine.refine.guidance import (
     frozen,
     noise_levels,
 )
-from grefine.refine.strength import choose_timesteps
 from grefine.refine.vae import latent_gradient
 from lab.world.tokenizer import build_tokenizer
 

@@ -17,8 +17,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 
 from grefine.errors import ConfigError
-from grefine.refine.denoise import CropBatch, Watch, denoise, latent_multiple, snap_mask
-from grefine.refine.encode import Embeddings
+from grefine.refine.denoise import CropBatch, Embeddings, Watch, denoise, latent_multiple, snap_mask
 from grefine.refine.vae import decode_latents, encode_images
 
 THEIRS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "scheduler")

@@ -27,8 +27,8 @@ from grefine.refine.composite import (
     resize_mask,
     smooth_fill,
 )
-from grefine.refine.inputs import Picture, read_masks
-from grefine.refine.seeds import derive, image_seeds, pixel_digest
+from grefine.refine.denoise import choose_timesteps
+from grefine.refine.inputs import Picture, derive, image_seeds, pixel_digest, read_masks
 from grefine.refine.settings import (
     PLAIN,
     RefineConfig,
@@ -37,7 +37,6 @@ from grefine.refine.settings import (
     traits_of_call,
     unet_traits,
 )
-from grefine.refine.strength import choose_timesteps
 
 MASK = np.zeros((32, 32), bool)
 MASK[8:24, 8:24] = True
@@ -219,12 +218,12 @@ def test_settings_split_steps_and_fall_back():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"delta": 1.0}, "delta must lie in 0..0.99"),
-        ({"max_area": 2.0}, "max_area is a share"),
+        ({"delta": 1.0}, "delta must be at least 0 and at most 0.99"),
+        ({"max_area": 2.0}, "max_area must be at least 0 and at most 1"),
         ({"max_regions": 0}, "max_regions must be at least 1"),
-        ({"context": -1.0}, "context must not be negative"),
+        ({"context": -1.0}, "context must be at least 0"),
         ({"max_upscale": 0.5}, "max_upscale must be at least 1"),
-        ({"mask_threshold": 1.5}, "mask_threshold is a share"),
+        ({"mask_threshold": 1.5}, "mask_threshold must be at least 0 and at most 1"),
         ({"mask_threshold": "mena"}, "mask_threshold' must be"),
         ({"reading": "papr"}, "reading begins with grefine or paper, .*not 'papr'; did you mean 'paper'"),
         ({"mask_mode": "mean"}, "'mask_mode' is gone: `mask_threshold` takes a value, or `mean`"),
@@ -239,9 +238,7 @@ def test_settings_are_checked(values, sentence):
 
 def test_a_removed_key_in_a_file_names_the_line_and_what_replaced_it(tmp_path):
     (tmp_path / "old.yaml").write_text("gate: false\nguard_regions: true\n")
-    with pytest.raises(
-        ConfigError, match=r"old\.yaml' line 2: the key 'guard_regions' is gone: the guard always judges"
-    ):
+    with pytest.raises(ConfigError, match=r"old\.yaml' line 2: the key 'guard_regions' is gone: it is fixed now"):
         read_settings(tmp_path / "old.yaml")
 
 

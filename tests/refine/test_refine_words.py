@@ -9,7 +9,7 @@ from diffusers import StableDiffusionXLInpaintPipeline
 
 from grefine.errors import ConfigError, PromptError
 from grefine.refine.plan import region_prompt, token_weights
-from grefine.refine.repaint import region_weights
+from grefine.refine.stages import region_weights
 from grefine.types import ParsedPrompt, Phrase, Region, RepairPlan, Token
 
 TEXT = "a red ball on the grass"

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from grefine.errors import WeightsCorrupt, WeightsMissing
-from grefine.text.embedded import SHIPPED, EmbeddedBackend
+from grefine.text.embedded import SHIPPED, EmbeddedBackend, read_weights
 from grefine.text.features import Lexicon, atom
-from grefine.text.weights_file import read_weights
 from lab.parser.weights_writer import write_weights
 
 SENTENCES = [
@@ -39,7 +38,7 @@ def test_loading_is_quick():
 
 def test_file_survives_a_round_trip(tmp_path):
     weights = read_weights(SHIPPED)
-    first, second = tmp_path / "a.bin", tmp_path / "b.bin"
+    first, second = tmp_path / "a.npz", tmp_path / "b.npz"
     write_weights(first, weights)
     write_weights(second, read_weights(first))
     assert first.read_bytes() == second.read_bytes()
@@ -53,15 +52,15 @@ def test_file_survives_a_round_trip(tmp_path):
 
 def test_bad_files_are_told_apart(tmp_path):
     with pytest.raises(WeightsMissing, match="lab train parser"):
-        EmbeddedBackend(tmp_path / "none.bin")
-    other = tmp_path / "other.bin"
+        EmbeddedBackend(tmp_path / "none.npz")
+    other = tmp_path / "other.npz"
     other.write_bytes(b"something else")
-    with pytest.raises(WeightsCorrupt, match="not a parser file"):
+    with pytest.raises(WeightsCorrupt, match="no parser file"):
         EmbeddedBackend(other)
     data = bytearray(SHIPPED.read_bytes())
     data[-100] ^= 255
     other.write_bytes(data)
-    with pytest.raises(WeightsCorrupt, match="checksum"):
+    with pytest.raises(WeightsCorrupt, match="no parser file"):
         EmbeddedBackend(other)
     other.write_bytes(SHIPPED.read_bytes()[:50])
     with pytest.raises(WeightsCorrupt):

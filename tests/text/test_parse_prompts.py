@@ -114,11 +114,10 @@ def test_a_painting_on_the_wall_is_a_thing():
 def test_word_list_extends(tmp_path):
     prompt = "a red ball, glimmerwave"
     assert [p.drawable for p in parse_prompt(prompt)] == [True, True]
-    more = WordList.shipped().extended(style=["glimmerwave"])
-    assert [p.drawable for p in parse_prompt(prompt, marks=more)] == [True, False]
     own = tmp_path / "marks.txt"
     own.write_text("# mine\n[style]\nglimmerwave\n")
-    assert [p.drawable for p in parse_prompt(prompt, marks=own)] == [True, False]
+    for more in (own, WordList.read(own)):
+        assert [p.drawable for p in parse_prompt(prompt, marks=more)] == [True, False]
     own.write_text("[stile]\nx\n")
     with pytest.raises(ConfigError, match=r"line 1.*stile.*did you mean 'style'"):
         parse(prompt, marks=own)
@@ -248,7 +247,7 @@ def test_backends_by_name_and_by_object():
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (Analysis(["NOUN"], [-1], ["root"]), "one per word"),
+        (Analysis(["NOUN"], [-1], ["root"]), "one for each"),
         (Analysis(["DET", "NOUN"], [1, 5], ["det", "root"]), "head 5"),
         (Analysis(["DET", "NOUN"], [1, 0], ["det", "root"]), "cycle"),
     ],

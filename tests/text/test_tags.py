@@ -6,7 +6,6 @@ import pytest
 from test_parse_prompts import Scrambled, seen, whole
 
 from benchmarks.parser_scores import _match, prompt_scores, read_prompts
-from grefine.text.marks import WordList
 from grefine.text.parse import parse, parse_prompt
 
 TAGS = Path(__file__).parent.parent / "golden" / "prompts_tags.jsonl"
@@ -76,9 +75,9 @@ def test_lettering_is_one_name_and_never_a_defect():
     assert not text.drawable
 
 
-def test_own_tags():
-    more = WordList.shipped().extended(tag=["house rule *"])
-    assert [p.drawable for p in parse_prompt("house rule 7, a fox", marks=more)] == [False, True]
+def test_own_tags(tmp_path):
+    (tmp_path / "own.txt").write_text("[tag]\nhouse rule *\n")
+    assert [p.drawable for p in parse_prompt("house rule 7, a fox", marks=tmp_path / "own.txt")] == [False, True]
     assert parse_prompt("house rule 7, a fox")[0].drawable
 
 

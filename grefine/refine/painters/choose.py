@@ -16,8 +16,7 @@ from grefine.plugins import plugged_in
 from grefine.refine.composite import resize, resize_mask, rounded
 from grefine.refine.job import Job
 from grefine.refine.painters.diffusers import DiffusersPainter, diffusers_class, painter_of
-from grefine.refine.painters.families import family_named
-from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.families import Phrasing, family_named
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.settings import RefineConfig, resolve
 from grefine.resources import pipeline_names
@@ -80,11 +79,7 @@ def open_painter(
     allow_noncommercial: bool = False,
     **load: Any,
 ) -> Chosen:
-    """Return the painter that is meant; `GRefinePipeline.use_painter` says by what.
-
-    `side` is that of the square that crops are brought to; `device` and `allow_noncommercial` are for a painter that
-    another package brings.
-    """
+    """Return the painter that is meant, as `GRefinePipeline.use_painter` says; crops come to a square of `side`."""
     if isinstance(painter, (DiffusersPainter, OwnPainter)):
         return painter
     if getattr(painter, "painter", None) is not None:
@@ -94,25 +89,17 @@ def open_painter(
     if callable(painter):
         return _own_painter(painter, None, "", words, side)
     if not isinstance(painter, (str, Path)):
-        raise ConfigError(
-            "A painter is a loaded pipeline of diffusers, a function, or the name of a recipe, folder or Hub id, not "
-            f"{type(painter).__name__}."
-        )
+        raise ConfigError(f"A painter is a pipeline, a function or a name, not {type(painter).__name__}.")
     name = str(painter)
     if name in painter_files():
         file = painter_files()[name]
         if file.SPEC.noncommercial and not allow_noncommercial:
-            raise ConfigError(
-                f"The painter '{name}' runs under non-commercial terms ({file.SPEC.licence}); pass "
-                "--allow-noncommercial if yours is such a use."
-            )
+            raise ConfigError(f"'{name}' is non-commercial ({file.SPEC.licence}): pass --allow-noncommercial.")
         return _own_painter(file.load(device), file.SPEC, name, words, side)
     where, recipe = name, recipe_folder(name)
     if recipe is not None:
         if PAINTER not in read_recipe(recipe).parts:
-            raise ConfigError(
-                f"The pipeline '{name}' paints by its own UNet: give it as the pipeline, not as a painter."
-            )
+            raise ConfigError(f"The pipeline '{name}' paints by its own UNet: give it as the pipeline.")
         variant = read_recipe(recipe).variant
         load = ({"variant": variant} if variant else {}) | load
         where = str(assembled_folder(recipe, [PAINTER]) / PAINTER)
@@ -122,10 +109,7 @@ def open_painter(
     elif "/" not in name or name.startswith(("/", ".")):
         recipes = [(other, folder) for other in pipeline_names() if (folder := recipe_folder(other)) is not None]
         known = [*painter_files(), *(other for other, folder in recipes if PAINTER in read_recipe(folder).parts)]
-        raise ConfigError(
-            f"No painter '{name}': give one of {', '.join(known)}, a folder of a saved pipeline, or a Hub id such as "
-            f"'owner/name'{nearest(name, known)}"
-        )
+        raise ConfigError(f"No painter '{name}': give {', '.join(known)}, a folder or a Hub id{nearest(name, known)}")
     return replace(painter_of(_load(where, painter_class, load), words, side, arguments), origin=name)
 
 
@@ -163,11 +147,7 @@ def reopen_painter(stated: Mapping[str, Any], folder: str | Path, device: str = 
 def painter_settings(
     config: RefineConfig, preferred: Mapping[str, Any], overrides: Mapping[str, Any], other: Chosen | None, own: bool
 ) -> RefineConfig:
-    """Fill what the settings leave open; a painter's guidance, second stage and steps win over another pipeline's.
-
-    The default number of steps means the painter's own. What the pipeline prefers was meant for a painter that belongs
-    to it (`own`), and for its own UNet, where `other` is None.
-    """
+    """Fill what settings leave open: a painter's own guidance, stage 2 and steps, unless the pipeline is its own."""
     if other is None:
         return resolve(config, preferred, overrides)
     its = {"guidance_scale": other.guidance, "restorer": other.restorer}
@@ -182,13 +162,8 @@ def painter_settings(
 def refuse_foreign(other: Chosen | None, given: Mapping[str, Any]) -> None:
     """Refuse arguments that only SDXL's own loop understands where another painter paints."""
     used = [name for name, value in given.items() if value is not None]
-    if other is None or not used:
-        return
-    if used[0] == "guidance":
-        raise ConfigError(
-            f"guidance steers the denoising loop of SDXL by gradient and cannot reach into {other.name}: leave it out."
-        )
-    raise ConfigError(f"{used[0]} is for SDXL's own loop, and {other.name} paints here: leave it out.")
+    if other is not None and used:
+        raise ConfigError(f"{used[0]} is for SDXL's own loop, and {other.name} paints here: leave it out.")
 
 
 def with_dropped(jobs: Sequence[Job], painter: Chosen | None) -> list[Job]:
@@ -200,10 +175,7 @@ def with_dropped(jobs: Sequence[Job], painter: Chosen | None) -> list[Job]:
 
 
 def painter_files() -> dict[str, Any]:
-    """Return the painters of other packages by name; one that cannot be imported is left out with a warning.
-
-    Each has a `SPEC` (`PainterSpec`) and `load`, from a device to a function as `OwnPainter` takes it.
-    """
+    """Return other packages' painters by name: a `SPEC` (`PainterSpec`) and a `load` from a device to a function."""
     return plugged_in("grefine.painters", "painter")
 
 
@@ -213,10 +185,7 @@ def _own_painter(
     """Return a function as painter, as its `spec` says."""
     wanted = inspect.signature(paint).parameters
     if not {"images", "masks"} & wanted.keys() and not any(p.kind is p.VAR_KEYWORD for p in wanted.values()):
-        raise ConfigError(
-            f"A painter{f' ({origin})' if origin else ''} is a function of images, masks, prompts, strengths, seeds, "
-            f"steps, or of some of them, a picture or a mask among them; it takes {list(wanted)}."
-        )
+        raise ConfigError(f"A painter is a function of images, masks, prompts and so on, not of {list(wanted)}.")
     spec = spec or getattr(paint, "spec", None)
     spec = spec or PainterSpec(getattr(paint, "__name__", type(paint).__name__).strip("<>_"))
     sees = {"sees_source": spec.sees_source, "phrasing": Phrasing.of(words or spec.words, "phrase first")}
@@ -240,9 +209,7 @@ def _load(where: str, painter_class: str | None, load: Mapping[str, Any]) -> Any
         said = " ".join(str(error).split())[:160].rstrip(".")
         raise WeightsMissing(f"The painter '{where}' is not on this machine and cannot be fetched: {said}.") from error
     if painter_class is None and stated == "GRefinePipeline":
-        raise ConfigError(
-            f"'{where}' is a GRefinePipeline: give it as the pipeline, or load it and pass it as painter."
-        )
+        raise ConfigError(f"'{where}' is a GRefinePipeline: give it as the pipeline, or load it first.")
     family = family_named(stated)
     kind = diffusers_class(painter_class or (family.classes[0] if family else stated))
     try:
@@ -251,9 +218,4 @@ def _load(where: str, painter_class: str | None, load: Mapping[str, Any]) -> Any
         raise
     except Exception as error:  # whatever a foreign folder makes its readers raise
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
-        if "quantization_config" in load and isinstance(error, (ImportError, RuntimeError)):
-            raise ConfigError(
-                f"'{where}' cannot be quantised here: {said.partition(': ')[2]}; install what it asks for, or leave "
-                "quantization_config out."
-            ) from error
         raise ConfigError(f"'{where}' cannot be loaded as {kind.__name__}: {said}.") from error

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -16,8 +16,7 @@ from torch import Tensor
 from grefine.errors import ConfigError
 from grefine.refine.composite import resize, resize_mask, rounded
 from grefine.refine.denoise import snap_mask
-from grefine.refine.painters.families import Family, families, family_named
-from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.families import Family, Phrasing, families, family_named
 from grefine.refine.painters.protocol import CropJob, Painted, Painter, Painting
 from grefine.refine.settings import UNetTraits
 from grefine.refine.turns import denoiser_of, turn_of
@@ -41,25 +40,12 @@ class DiffusersPainter(Painter):
     origin: str = ""
     """Where it was loaded from: a recipe, a folder or a Hub id."""
 
-    def at(self, painting: Painting) -> Self:
-        """Return it ready for a stage of a call."""
-        shown = {*getattr(self.pipe, "_callback_tensor_inputs", ()), "stage", "latents"}
-        hidden = [name for name in painting.watch.names if name not in shown]
-        if painting.watch.callback is not None and hidden:
-            raise ConfigError(
-                f"callback_on_step_end_tensor_inputs: {self.name} does not show {', '.join(hidden)}; it shows "
-                f"{', '.join(sorted(shown))}."
-            )
-        ready = super().at(painting)
-        ready._negated  # noqa: B018 - a missing negative prompt is told before anything is drawn
-        return ready
-
     def dropped(self, crops_weighted: bool) -> list[str]:
         """Say what of the words this pipeline has no place for."""
         found = [self.assumed] if self.assumed else []
         if crops_weighted:
             found.append(f"{self.name} knows no weights of words: those of the prompt are dropped.")
-        if self.painting.negative and not self._negated:
+        if not self._negated and self.painting.negative:  # the first refuses what lacks one that it needs
             found.append(f"{self.name} takes no negative prompt here: it is dropped.")
         return found
 
@@ -138,18 +124,11 @@ class DiffusersPainter(Painter):
         if scale is None or scale <= 1.0:
             return False
         if self.painting.negative is None and self.family.negative is None and name != self.family.guided_by:
-            raise ConfigError(
-                f"{name}={scale:g} of {self.name} needs a negative prompt, and none was given: pass "
-                f'negative_prompt=" ", or leave {name} out.'
-            )
+            raise ConfigError(f"{name}={scale:g} of {self.name} needs a negative prompt: pass one, or no {name}.")
         return True
 
     def schedule(self, steps: int, strength: float) -> int:
-        """Return the steps to ask the pipeline for, so that exactly `steps` of them run at this strength.
-
-        Of several such numbers it is the one whose first step begins nearest to the strength: one step of one begins
-        at full noise, whatever the strength.
-        """
+        """Return the steps to ask for so that exactly `steps` run, the first as near to the strength as can be."""
         if "strength" not in self._parameters:
             return steps
         scheduler, fit = self.pipe.scheduler, list[int]()
@@ -170,10 +149,7 @@ class DiffusersPainter(Painter):
                 break
         if fit:
             return min(fit, key=lambda total: abs(steps / total - strength))
-        raise ConfigError(
-            f"{steps} steps at strength {strength:g} need a longer schedule than the {trained} timesteps of "
-            f"{type(scheduler).__name__}: ask for fewer steps, or raise the strength."
-        )
+        raise ConfigError(f"{steps} steps at strength {strength:g} do not fit into {trained} timesteps: take fewer.")
 
 
 def executed(rule: str, total: int, strength: float) -> int:
@@ -203,9 +179,8 @@ def painter_of(
     scale = int(getattr(pipe, "vae_scale_factor", 8))
     levels = getattr(getattr(getattr(pipe, "unet", None), "config", None), "block_out_channels", None)
     multiple = scale * (2 ** (len(levels) - 1) if levels else family.cell)
-    trained = getattr(pipe, "default_sample_size", None) or getattr(
-        getattr(denoiser, "config", None), "sample_size", None
-    )
+    stated = getattr(getattr(denoiser, "config", None), "sample_size", None)
+    trained = getattr(pipe, "default_sample_size", None) or stated
     side = side or (int(trained) * scale if isinstance(trained, int) and trained > 1 else family.side)
     if side < multiple:
         raise ConfigError(f"working_size {side} is below {multiple}, the least side of {name}: give a multiple of it.")
@@ -263,9 +238,7 @@ def _assume(pipe: Any) -> tuple[Family, str]:
     parameters = inspect.signature(pipe.__call__).parameters
     if not {"prompt", "image"} <= parameters.keys() or "control_image" in parameters:
         known = ", ".join(family.classes[0] for family in families())
-        raise ConfigError(
-            f"{name} cannot inpaint: its call takes no prompt and image alone. Load one that does: {known}."
-        )
+        raise ConfigError(f"{name} cannot inpaint (no prompt and image alone in its call): load one of {known}.")
     edits = "strength" not in parameters
     rule = "rest" if hasattr(pipe.scheduler, "scale_noise") else "floor"
     guided_by = next((n for n in ("true_cfg_scale", "guidance_scale") if n in parameters), "guidance_scale")
@@ -286,10 +259,8 @@ def _assume(pipe: Any) -> tuple[Family, str]:
         resizes="height" not in parameters,
     )
     told = "words as an instruction" if edits else "the phrase before the caption"
-    return (
-        family,
-        f"{name} is not in the table of painters; assumed from its call: it {how}, {told}, step rule '{rule}'.",
-    )
+    assumed = f"assumed from its call: it {how}, {told}, step rule '{rule}'."
+    return family, f"{name} is not in the table of painters; {assumed}"
 
 
 def _mask(crop: CropJob, cell: int) -> Image.Image:

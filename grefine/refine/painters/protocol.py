@@ -12,7 +12,7 @@ from torch import Tensor
 from grefine.refine.composite import resize
 from grefine.refine.denoise import Watch
 from grefine.refine.job import Job
-from grefine.refine.painters.phrasing import Phrasing
+from grefine.refine.painters.families import Phrasing
 from grefine.refine.settings import PLAIN, UNetTraits
 from grefine.types import Weights
 

@@ -1,22 +1,26 @@
-"""The pipeline's own UNet as painter, for both stages: our denoising loop, over parts that are SDXL's."""
+"""The pipeline's own UNet as painter, with SDXL's words: weights by character range, long prompts in chunks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from diffusers.utils import scale_lora_layers, unscale_lora_layers
+from diffusers.utils.torch_utils import get_module_execution_device
 from torch import Tensor
 
-from grefine.errors import ConfigError
+from grefine.errors import ConfigError, PromptError
 from grefine.refine.composite import resize, resize_mask, to_pixels, to_tensor
-from grefine.refine.denoise import CropBatch, decode, denoise, finished, snap_mask
-from grefine.refine.encode import Embeddings, GivenEmbeddings
+from grefine.refine.denoise import CropBatch, Embeddings, decode, denoise, finished, snap_mask
 from grefine.refine.guidance import Steering
+from grefine.refine.inputs import read_prompts
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.types import Weights
 
 LATENTS = 4
 """Channels of SDXL's latents."""
+MOST_CHUNKS = 4
+"""Chunks of a prompt that are shown to the denoiser; each costs it one more text length of attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +31,8 @@ class SDXLPainter(Painter):
     pipe: Any
     guided: bool
     """Whether the negative half of the words is needed."""
-    given: GivenEmbeddings
-    """A caller's own, in place of prompts."""
+    given: Mapping[str, Tensor | None]
+    """A caller's own embeddings in place of prompts, by the names of `encode_prompt`."""
     lora_scale: float | None
     clip_skip: int | None
     control: bool = False
@@ -43,20 +47,15 @@ class SDXLPainter(Painter):
         """Return a crop's words as embeddings, with weights by character range."""
         row, key = crop.job.row, (crop.job.row, crop.prompt, crop.weights)
         if key not in self.known:
-            prompt, negative, pooled, negative_pooled = (
-                None if rows is None else rows[row : row + 1] for rows in self.given
-            )
+            own = {name: None if rows is None else rows[row : row + 1] for name, rows in self.given.items()}
             found = self.pipe.encode_prompt(
-                crop.prompt if prompt is None else None,
+                crop.prompt if own["prompt_embeds"] is None else None,
                 do_classifier_free_guidance=self.guided,
                 negative_prompt=self.painting.negative_of(crop.job),
-                prompt_embeds=prompt,
-                negative_prompt_embeds=negative,
-                pooled_prompt_embeds=pooled,
-                negative_pooled_prompt_embeds=negative_pooled,
                 lora_scale=self.lora_scale,
                 clip_skip=self.clip_skip,
                 weights=[crop.weights],
+                **own,
             )
             self.known[key] = Embeddings(found[0], found[2], found[1], found[3])
         return self.known[key]
@@ -97,51 +96,186 @@ class SDXLPainter(Painter):
 
 
 def check_family(unet: Any, vae: Any, encoders: tuple[Any, Any], controlnet: Any) -> None:
-    """Refuse parts of another family; a part that is None is not looked at."""
+    """Refuse parts that are not SDXL's or do not fit together; what a part does not say is not looked at."""
     if unet is None:
         return
-    if _says(unet, "addition_embed_type") != "text_time":
-        raise ConfigError(
-            "This UNet lacks SDXL's size and pooled-text conditioning (it looks like Stable Diffusion 1 or 2): "
-            "load an SDXL checkpoint, inpainting or ordinary."
-        )
-    if unet.config.in_channels not in (4, 9):
-        raise ConfigError(
-            f"This UNet has {unet.config.in_channels} input channels: SDXL checkpoints with 4 (ordinary) or 9 "
-            "(inpainting) can be used."
-        )
-    latents = _says(vae, "latent_channels")
-    if latents not in (None, LATENTS):
-        raise ConfigError(
-            f"This VAE has {latents} channels of latents where SDXL has {LATENTS}: it is another model's; load "
-            "SDXL's, e.g. madebyollin/sdxl-vae-fp16-fix."
-        )
-    reads, widths = _says(unet, "cross_attention_dim"), [_says(encoder, "hidden_size") for encoder in encoders]
-    if isinstance(reads, int) and None not in widths and sum(widths) != reads:
-        raise ConfigError(
-            f"The text encoders give {sum(widths)} values per word and this UNet reads {reads}: they are another "
-            "model's; load text_encoder, text_encoder_2 and unet of one SDXL checkpoint."
-        )
-    pooled, times = _says(encoders[1], "projection_dim"), _says(unet, "addition_time_embed_dim")
-    takes = _says(unet, "projection_class_embeddings_input_dim")
-    if None not in (pooled, times, takes) and takes != 6 * times + pooled:
-        raise ConfigError(
-            f"text_encoder_2 gives {pooled} values for a whole prompt and this UNet reads {takes - 6 * times}: it is "
-            "another model's, or the two encoders were exchanged; load both of one SDXL checkpoint."
-        )
-    for name in ("cross_attention_dim", "block_out_channels", "addition_embed_type"):
-        theirs, ours = _says(controlnet, name), _says(unet, name)
-        if controlnet is not None and _plain(theirs) != _plain(ours):
+    widths, reads = [_says(encoder, "hidden_size") for encoder in encoders], _says(unet, "cross_attention_dim")
+    times, takes = _says(unet, "addition_time_embed_dim"), _says(unet, "projection_class_embeddings_input_dim")
+    pooled = None if None in (times, takes) else takes - 6 * times
+    facts = [
+        ("The UNet's addition_embed_type", str(_says(unet, "addition_embed_type")), ["text_time"]),
+        ("The UNet's input channels", unet.config.in_channels, [4, 9]),
+        ("The VAE's channels of latents", _says(vae, "latent_channels"), [LATENTS]),
+        ("The text encoders' values per word", None if None in widths else sum(widths), [reads]),
+        ("text_encoder_2's values for a whole prompt", _says(encoders[1], "projection_dim"), [pooled]),
+        *(
+            (f"The ControlNet's {name}", _says(controlnet, name), [_says(unet, name)])
+            for name in ("cross_attention_dim", "block_out_channels", "addition_embed_type")
+        ),
+    ]
+    for what, found, wanted in facts:
+        if None not in (found, *wanted) and type(found) is type(wanted[0]) and found not in wanted:
             raise ConfigError(
-                f"This ControlNet is not made for this UNet ({name} is {_plain(theirs)} and not {_plain(ours)}): load "
-                "an SDXL tile ControlNet, e.g. xinsir/controlnet-tile-sdxl-1.0, or leave controlnet out."
+                f"{what}: {found} where {' or '.join(map(str, wanted))} is needed, so it is another model's (Stable "
+                "Diffusion 1 or 2?): load an SDXL checkpoint, all parts of one."
             )
 
 
 def _says(part: Any, name: str) -> Any:
     """Return what a part's config says; None where there is no part, or it says nothing."""
-    return getattr(getattr(part, "config", None), name, None)
+    value = getattr(getattr(part, "config", None), name, None)
+    return list(value) if isinstance(value, tuple) else value
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, (list, tuple)) else value
+def count_chunks(text: str, tokenizers: Sequence[Any]) -> int:
+    """Return in how many chunks a prompt is shown, at most `MOST_CHUNKS`."""
+    counts = [-(-len(_split(text, t)[0]) // (t.model_max_length - 2)) for t in tokenizers]
+    return min(max([1, *counts]), MOST_CHUNKS)
+
+
+def encode_text(
+    text: str,
+    weights: Weights,
+    chunks: int,
+    tokenizers: Sequence[Any],
+    encoders: Sequence[Any],
+    clip_skip: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Encode one prompt as `(1, chunks * L, D)` and pooled `(1, D2)`.
+
+    A weighted token moves away from, or towards, what the empty prompt says at its place:
+    h_t <- h_t("") + w_t (h_t - h_t("")). The pooled embedding is the first chunk's, unweighted. (Eq. 7)
+    """
+    hidden, pooled = [], None
+    for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
+        ids, spans = _split(text, tokenizer)
+        # Each token has the weight of the range that holds its first character.
+        hits = [[w for left, right, w in weights if left <= start < right and end > start] for start, end in spans]
+        rows, scale = _chunk_rows(ids, [hit[0] if hit else 1.0 for hit in hits], chunks, tokenizer)
+        states, projected = _run(encoder, rows, clip_skip)
+        if any(weight != 1.0 for row in scale for weight in row):
+            blank, _ = _chunk_rows([], [], 1, tokenizer)
+            empty, _ = _run(encoder, blank, clip_skip)
+            factor = torch.tensor(scale, device=states.device, dtype=states.dtype)[..., None]
+            states = torch.where(factor == 1.0, states, empty + factor * (states - empty))
+        hidden.append(states.reshape(1, -1, states.shape[-1]))
+        pooled = projected[:1] if projected is not None else pooled
+    if pooled is None:
+        raise ConfigError("No text encoder gives a pooled embedding: text_encoder_2 must be one with projection.")
+    return torch.cat(hidden, dim=-1), pooled
+
+
+def _split(text: str, tokenizer: Any) -> tuple[list[int], list[tuple[int, int]]]:
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return list(found["input_ids"]), [tuple(span) for span in found["offset_mapping"]]
+
+
+def _chunk_rows(
+    ids: list[int], weights: list[float], chunks: int, tokenizer: Any
+) -> tuple[list[list[int]], list[list[float]]]:
+    room = tokenizer.model_max_length - 2
+    rows, scales = [], []
+    for index in range(chunks):
+        part = ids[index * room : (index + 1) * room]
+        scale = weights[index * room : (index + 1) * room]
+        padding = room - len(part)
+        rows.append([tokenizer.bos_token_id, *part, tokenizer.eos_token_id, *[tokenizer.pad_token_id] * padding])
+        scales.append([1.0, *scale, 1.0, *[1.0] * padding])
+    return rows, scales
+
+
+def _run(encoder: Any, rows: list[list[int]], clip_skip: int | None) -> tuple[Tensor, Tensor | None]:
+    output = encoder(torch.tensor(rows, device=get_module_execution_device(encoder)), output_hidden_states=True)
+    return output.hidden_states[-2 - (clip_skip or 0)], output[0] if output[0].ndim == 2 else None
+
+
+class PromptEncoding:
+    """What a pipeline with SDXL's two text encoders needs to turn prompts into embeddings."""
+
+    tokenizer: Any
+    tokenizer_2: Any
+    text_encoder: Any
+    text_encoder_2: Any
+    config: Any
+    _execution_device: torch.device
+
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str] | None,
+        device: torch.device | None = None,
+        num_images_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | Sequence[str] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        pooled_prompt_embeds: Tensor | None = None,
+        negative_pooled_prompt_embeds: Tensor | None = None,
+        lora_scale: float | None = None,
+        clip_skip: int | None = None,
+        weights: Sequence[Weights] | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """Encode prompts with both text encoders."""
+        device = device or self._execution_device
+        if prompt_embeds is None:
+            texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
+            if not texts:
+                raise PromptError("Give `prompt`, or `prompt_embeds` with `pooled_prompt_embeds`.")
+            given = weights or [()] * len(texts)
+            chunks = max(count_chunks(text, self._tokenizers()) for text in texts)
+            prompt_embeds, pooled_prompt_embeds = self._encode(texts, given, chunks, lora_scale, clip_skip)
+        if pooled_prompt_embeds is None:
+            raise PromptError("`prompt_embeds` needs `pooled_prompt_embeds` beside it (encode_prompt returns both).")
+        if not do_classifier_free_guidance:
+            negative_prompt_embeds = negative_pooled_prompt_embeds = None
+        elif negative_prompt_embeds is None and negative_prompt is None and self.config.force_zeros_for_empty_prompt:
+            negative_prompt_embeds = torch.zeros_like(prompt_embeds)
+            negative_pooled_prompt_embeds = torch.zeros_like(pooled_prompt_embeds)
+        elif negative_prompt_embeds is None:
+            rows, length = prompt_embeds.shape[:2]
+            negatives = read_prompts(negative_prompt, rows, "negative prompts")
+            chunks = length // self._tokenizers()[0].model_max_length
+            found = self._encode(negatives, [()] * rows, chunks, lora_scale, None)
+            negative_prompt_embeds, negative_pooled_prompt_embeds = found
+        elif negative_pooled_prompt_embeds is None:
+            raise PromptError("`negative_prompt_embeds` needs `negative_pooled_prompt_embeds` beside it.")
+
+        dtype = self.text_encoder_2.dtype if self.text_encoder_2 is not None else prompt_embeds.dtype
+
+        where = device, dtype, num_images_per_prompt
+        prompt_embeds, pooled_prompt_embeds = _placed(prompt_embeds, *where), _placed(pooled_prompt_embeds, *where)
+        if negative_prompt_embeds is not None and negative_pooled_prompt_embeds is not None:
+            negative_prompt_embeds = _placed(negative_prompt_embeds, *where)
+            negative_pooled_prompt_embeds = _placed(negative_pooled_prompt_embeds, *where)
+        # Names and nothing else: diffusers' testers read from them which argument of a call each value is.
+        return prompt_embeds, negative_prompt_embeds, pooled_prompt_embeds, negative_pooled_prompt_embeds
+
+    def _tokenizers(self) -> list[Any]:
+        found = [t for t in (self.tokenizer, self.tokenizer_2) if t is not None]
+        if not found:
+            raise ConfigError("This pipeline has no tokenizer: pass `prompt_embeds` instead of `prompt`.")
+        return found
+
+    def _encode(
+        self,
+        texts: Sequence[str],
+        weights: Sequence[Weights],
+        chunks: int,
+        lora_scale: float | None,
+        clip_skip: int | None,
+    ) -> tuple[Tensor, Tensor]:
+        encoders = [encoder for encoder in (self.text_encoder, self.text_encoder_2) if encoder is not None]
+        for encoder in encoders if lora_scale is not None else ():
+            scale_lora_layers(encoder, lora_scale)
+        try:
+            rows = [
+                encode_text(text, own, chunks, self._tokenizers(), encoders, clip_skip)
+                for text, own in zip(texts, weights, strict=True)
+            ]
+        finally:
+            for encoder in encoders if lora_scale is not None else ():
+                unscale_lora_layers(encoder, lora_scale)
+        return torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows])
+
+
+def _placed(values: Tensor, device: torch.device, dtype: torch.dtype, times: int) -> Tensor:
+    return values.to(device, dtype).repeat_interleave(times, dim=0)

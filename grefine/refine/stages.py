@@ -1,4 +1,4 @@
-"""Stage 2: mild restoration of the whole picture, or of its repaired places alone. (Eq. 9, second line)"""
+"""Both stages: the planned regions as crops, then a mild restoration of the whole, by the same painters. (Eq. 9)"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,25 +10,124 @@ import torch
 from PIL import Image
 
 from grefine.errors import ConfigError, ImageError, nearest
-from grefine.refine.composite import fade_out, join_tiles, local_change, match_low_frequencies, paste, rounded
-from grefine.refine.guard import Panel, decide
+from grefine.refine.candidates import Chooser, draw_tries
+from grefine.refine.composite import (
+    fade_out,
+    join_tiles,
+    local_change,
+    match_low_frequencies,
+    paste,
+    rounded,
+    smooth_fill,
+)
+from grefine.refine.guard import Panel, decide, reject_regions
+from grefine.refine.inputs import derive
 from grefine.refine.job import Job, timed
 from grefine.refine.maps import MapDrawer
 from grefine.refine.painters.protocol import CropJob, Painted, Painter
 from grefine.refine.painters.sdxl import SDXLPainter
 from grefine.refine.plan import with_overrides
 from grefine.refine.regions import tile_boxes, working_size
-from grefine.refine.repaint import FEATHER
-from grefine.refine.seeds import derive
-from grefine.refine.settings import RefineConfig
+from grefine.refine.settings import RefineConfig, UNetTraits
 from grefine.scorers.noise import INVISIBLE
-from grefine.types import Box
+from grefine.types import Box, Region, RepairPlan, Weights, place_of
 
+FEATHER = 0.25
+"""Share of a mask's thickness over which a repaint fades in, inside the mask only."""
 RESTORERS = ("inpaint", "controlnet-tile", "refiner", "none")
 Restore = Callable[..., Image.Image]
 """`restore(image, prompt=..., strength=..., generator=...) -> image`: your own stage 2."""
 VISIBLE = 10 ** (-INVISIBLE / 20)
 """Root-mean-square change round a pixel (0..1) that can be seen."""
+
+
+def repaint_regions(
+    jobs: Sequence[Job], painter: Painter, panel: Panel, config: RefineConfig, chooser: Chooser
+) -> list[Job]:
+    """Stage 1: redraw the planned regions of every image and put back those that the guard does not reject."""
+    if not config.stage1:
+        return list(jobs)
+
+    def with_one(crop: CropJob, pixels: np.ndarray) -> np.ndarray:
+        return _with_one(crop.job, crop.index, pixels, config, painter.traits)
+
+    todo = [job for job in jobs if job.plan.regions]
+    with timed(todo, "repaint"):
+        crops = [crop for job in todo for crop in region_crops(job, painter, config)]
+        painted = iter(draw_tries(crops, painter, chooser, with_one))
+    own = [[next(painted) for _ in job.plan.regions] for job in jobs]
+    pairs = zip(jobs, own, strict=True)
+    return [_put_back(job, taken, panel, config, painter.traits) if taken else job for job, taken in pairs]
+
+
+def region_crops(job: Job, painter: Painter, config: RefineConfig) -> list[CropJob]:
+    """Cut the planned regions out of a picture, ready for the painter."""
+    traits = painter.traits
+    crops = []
+    for index, region in enumerate(job.plan.regions):
+        pixels = job.pixels[region.place]
+        in_place = traits.damage and region.is_restoration
+        visible = in_place or painter.sees_source or (traits.edited and bool(region.phrases))
+        missing = region.kind == "noun" or any(job.alignment.phrases[i].defect == "noun" for i in region.phrases)
+        if missing and not visible and not config.literal:
+            pixels = smooth_fill(pixels, region.mask)
+        size = working_size(*region.mask.shape, painter.side, painter.multiple)
+        seed, weights = derive(job.own_seed, "repaint", *region.box), region_weights(region, job.plan, config.emphasis)
+        told = (region.prompt, region.strength, seed, weights)
+        crops.append(CropJob(job, index, pixels, region.mask, size, *told, visible, in_place))
+    return crops
+
+
+def region_weights(region: Region, plan: RepairPlan, emphasis: float) -> Weights:
+    """Return the weights of a region's prompt: the caption's own, moved behind what stands before it."""
+    offset = len(region.prompt) - len(plan.prompt)
+    if offset < 0 or not region.prompt.endswith(plan.prompt):
+        return ()
+    moved = tuple((start + offset, end + offset, weight) for start, end, weight in plan.token_weights)
+    if offset and region.phrases and emphasis:
+        return ((0, offset, 1.0 + emphasis), *moved)
+    return moved
+
+
+def _put_back(job: Job, painted: Sequence[Painted], panel: Panel, config: RefineConfig, traits: UNetTraits) -> Job:
+    """Add the picture with those repaints that came back whole and lower nothing by themselves."""
+    job = replace(job, drawn=tuple(one.drawn for one in painted))
+    lost = [f"Region {index + 1} was left as it was: {one.lost}" for index, one in enumerate(painted) if one.lost]
+    if len(lost) == len(painted):
+        return replace(job, warnings=(*job.warnings, *lost))
+    accepted, notes = list(range(len(painted))), []
+    with timed([job], "guard"):
+        if config.guard and len(painted) > 1:
+            singles = (_with_one(job, index, painted[index].pixels, config, traits) for index in accepted)
+            boxes = [region.box for region in job.plan.regions]
+            accepted, notes = reject_regions(panel, job.pixels, singles, boxes, job.text, config)
+        accepted = [index for index in accepted if not painted[index].lost]
+        repainted = job.pixels.astype(np.float32) if accepted else job.pixels
+        for index in accepted:
+            region = job.plan.regions[index]
+            # Every crop was drawn from the original, so it is also blended against it, whatever lies below it now.
+            pasted = _pasted(job, region, painted[index].pixels, config, traits)
+            repainted[region.place][region.mask] = pasted[region.mask]
+    return replace(
+        job,
+        candidates=job.candidates | {"repainted": repainted},
+        latents=tuple(one.latents for one in painted if one.latents is not None),
+        warnings=(*job.warnings, *lost, *notes),
+    )
+
+
+def _pasted(job: Job, region: Region, repaint: np.ndarray, config: RefineConfig, traits: UNetTraits) -> np.ndarray:
+    """Return a region's crop of the picture with its repaint blended in, not rounded."""
+    least = traits.least_change if traits.edited and region.phrases else 0.0
+    old = job.pixels[region.place]
+    return paste(old, repaint, region.mask, FEATHER, match_ring=not config.literal, least_change=least)
+
+
+def _with_one(job: Job, index: int, repaint: np.ndarray, config: RefineConfig, traits: UNetTraits) -> np.ndarray:
+    """Return the picture in 8 bits with one region repainted, as judges see it."""
+    region, picture = job.plan.regions[index], job.pixels.copy()
+    picture[region.place] = rounded(_pasted(job, region, repaint, config, traits))
+    return picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +146,7 @@ class CallableRestorer(Painter):
             image = self.function(given, prompt=crop.prompt, strength=crop.strength, generator=generator)
             if not isinstance(image, Image.Image) or image.size != crop.mask.shape[::-1]:
                 what = image.size if isinstance(image, Image.Image) else type(image).__name__
-                raise ImageError(
-                    f"{self.name} returned {what} for a picture of {crop.mask.shape[::-1]}: a restorer gives a "
-                    "PIL image of the size that it was given."
-                )
+                raise ImageError(f"{self.name} returned {what} and not a PIL image of {crop.mask.shape[::-1]}.")
             done.append(Painted(np.asarray(image.convert("RGB"))))
         return done
 
@@ -58,10 +154,7 @@ class CallableRestorer(Painter):
 def choose_restorer(
     chosen: str | Restore | Painter, painter: Painter, sdxl: SDXLPainter | None, refiner: Any, steps: int
 ) -> Painter | None:
-    """Return the stage 2 that a name, a painter or a callable means: "inpaint" is stage 1's painter, "none" None.
-
-    `refiner` is a loaded image-to-image pipeline or None; it runs exactly `steps` steps.
-    """
+    """Return stage 2 as a name, a painter or a callable means it; `refiner` is a loaded pipeline or None."""
     if isinstance(chosen, Painter):
         return chosen
     own = {"side": painter.side, "multiple": painter.multiple}
@@ -73,17 +166,11 @@ def choose_restorer(
         return painter
     if chosen == "controlnet-tile":
         if sdxl is None or sdxl.pipe.controlnet is None:
-            raise ConfigError(
-                "restorer 'controlnet-tile' needs the component controlnet (an SDXL tile ControlNet), and this "
-                "pipeline has none: load it with `controlnet=...`, or choose restorer='inpaint' or 'none'."
-            )
+            raise ConfigError("restorer 'controlnet-tile' needs the component controlnet: load with `controlnet=...`.")
         return replace(sdxl, control=True)
     if chosen == "refiner":
         if refiner is None:
-            raise ConfigError(
-                "restorer 'refiner' needs an SDXL refiner: give a loaded StableDiffusionXLImg2ImgPipeline to "
-                "`pipe.use_refiner(...)` first, or choose restorer='inpaint'."
-            )
+            raise ConfigError("restorer 'refiner' needs a refiner: give one to `pipe.use_refiner(...)` first.")
 
         def refine(image: Image.Image, prompt: str, strength: float, generator: torch.Generator) -> Image.Image:
             asked = {"strength": strength, "num_inference_steps": math.ceil(steps / strength - 1e-9)}
@@ -91,18 +178,11 @@ def choose_restorer(
             return output.images[0].resize(image.size, Image.Resampling.LANCZOS)
 
         return CallableRestorer(function=refine, name="the SDXL refiner", **own)
-    raise ConfigError(
-        f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)} here; another painter for stage 2 is given by "
-        f"`use_restorer` or `--restorer`{nearest(chosen, RESTORERS)}"
-    )
+    raise ConfigError(f"Unknown restorer '{chosen}': choose {', '.join(RESTORERS)}{nearest(chosen, RESTORERS)}")
 
 
 def restore_pictures(
-    jobs: Sequence[Job],
-    restorer: Painter | None,
-    maps: MapDrawer,
-    panel: Panel,
-    config: RefineConfig,
+    jobs: Sequence[Job], restorer: Painter | None, maps: MapDrawer, panel: Panel, config: RefineConfig
 ) -> list[Job]:
     """Stage 2: restore mildly what stage 1 left, or the original where stage 1 was skipped or turned down."""
     if restorer is None:
@@ -141,30 +221,18 @@ def _restore(jobs: Sequence[Job], restorer: Painter, config: RefineConfig) -> li
         tiles = [] if exact else tile_boxes(*job.pixels.shape[:2], restorer.side, restorer.multiple)
         boxes.append([region.box for region in job.plan.regions] if exact else tiles)
         words = restorer.phrasing.whole(job.plan.prompt)
-        crops.append(
-            [
-                CropJob(
-                    job,
-                    0,
-                    job.current[top:bottom, left:right],
-                    np.ones((bottom - top, right - left), dtype=bool),
-                    working_size(bottom - top, right - left, restorer.side, restorer.multiple),
-                    words,
-                    config.delta,
-                    derive(job.own_seed, "restore", left, top, right, bottom),
-                    job.plan.token_weights if words == job.plan.prompt else (),
-                    source_visible=in_sight,
-                    repair_in_place=in_sight,
-                )
-                for left, top, right, bottom in boxes[-1]
-            ]
-        )
+        weights = job.plan.token_weights if words == job.plan.prompt else ()
+        crops.append([])
+        for box in boxes[-1]:
+            pixels = job.current[place_of(box)]
+            mask = np.ones(pixels.shape[:2], dtype=bool)
+            size = working_size(*mask.shape, restorer.side, restorer.multiple)
+            told = (words, config.delta, derive(job.own_seed, "restore", *box), weights)
+            crops[-1].append(CropJob(job, 0, pixels, mask, size, *told, in_sight, in_sight))
     painted = iter(restorer([crop for own in crops for crop in own]))
     tile = None if exact else restorer.side
-    return [
-        _joined(job, views, own, [next(painted) for _ in own], tile)
-        for job, views, own in zip(jobs, boxes, crops, strict=True)
-    ]
+    every = zip(jobs, boxes, crops, strict=True)
+    return [_joined(job, views, own, [next(painted) for _ in own], tile) for job, views, own in every]
 
 
 def _joined(
@@ -191,9 +259,7 @@ def _joined(
 def _spare(jobs: Sequence[Job], maps: MapDrawer, config: RefineConfig) -> list[Job]:
     """Give restored pictures their old pixels back wherever a good place was not made better, without a seam.
 
-    A good place has nothing to be mended: it keeps its pixels where its quality fell by more than noise, and where
-    the change can be seen although its quality did not rise. Where no map of the restored picture can be drawn, no
-    place is known to be better.
+    That is where quality fell by more than noise, or a change is seen and it did not rise, or no map can tell.
     """
     restored = [job for job in jobs if job.restored in job.candidates]
     pictures = [Image.fromarray(rounded(job.candidates[job.restored])) for job in restored]
