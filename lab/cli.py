@@ -234,41 +234,6 @@ def parser(
         typer.echo(f"{out}  {size:,} bytes  {seconds:.0f} s")
 
 
-@train_app.command()
-def restorer(
-    weights: list[str] = typer.Option(..., help="sharpness=1,noisiness=0; given twice, both are compared."),
-    mdiqa: Path = typer.Option(..., help="Folder of the MDIQA that judges."),
-    out: Path = typer.Option(Path("runs/restorer"), "--out", "-o", help="What lies there is resumed."),
-    steps: int = typer.Option(400, help="Steps on fidelity alone, from which every weighting starts."),
-    tune: int = typer.Option(200, help="Steps under each weighting."),
-    loss_weight: float = typer.Option(0.1, help="Of MDIQA beside the mean absolute error."),
-    seed: int = typer.Option(21),
-    device: str | None = DEVICE,
-    as_json: bool = AS_JSON,
-) -> None:
-    """Train restorers of toy pictures under weightings of MDIQA's dimensions and measure them by pixel formulas."""
-    from accelerate import Accelerator
-
-    from grefine.models.mdiqa import MDIQA
-    from grefine.scorers.component import load_component
-    from grefine.training.loop import Budget
-    from lab.restorer import RestorerSettings, compare_weightings, parse_weights
-
-    asked = {text.replace(",", "_").replace("=", "-"): parse_weights(text) for text in weights}
-    judge, settings = load_component(MDIQA, mdiqa, "cpu"), RestorerSettings(loss_weight=loss_weight, seed=seed)
-    accelerator = Accelerator(cpu=device == "cpu")
-    found = compare_weightings(out, asked, judge, Budget(steps=steps), Budget(steps=tune), settings, accelerator)
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    pairs = found.pop("pairs")
-    for name, values in found.items():
-        typer.echo(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
-    for name, pair in pairs.items():
-        parts = (f"{key} in {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}] of {v['n']}" for key, v in pair.items())
-        typer.echo(f"{name}: " + ", ".join(parts))
-
-
 @app.command()
 def plans(
     count: int = typer.Option(200, help="Cases per world, as many of each kind."),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -21,8 +22,6 @@ class Recipe:
 
     settings: type
     run: Callable[[Path, Any, Budget, Accelerator], dict[str, float]]
-    shape: tuple[str, ...]
-    """Settings that fix the network; with another value nobody goes on from it."""
     share: float = 1.0
     """Of a budget that several networks share."""
 
@@ -30,6 +29,11 @@ class Recipe:
         """Read the settings from a file, or by name from lab/configs/tiny, with another seed if one is given."""
         path = Path(file) if Path(file).is_file() else CONFIGS / "tiny" / f"{file}.yaml"
         return load_config(path, self.settings, {} if seed is None else {"seed": seed})
+
+
+def geometry(name: str) -> dict[str, Any]:
+    """Return what one of tiny's networks is made with (lab/configs/tiny/networks.yaml)."""
+    return yaml.safe_load((CONFIGS / "tiny" / "networks.yaml").read_text(encoding="utf-8"))[name]
 
 
 def begun(kind: Any, folder: Path, build: Callable[[], Any]) -> Any:

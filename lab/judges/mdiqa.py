@@ -15,7 +15,7 @@ from grefine.evaluate.correlation import srcc
 from grefine.models.mdiqa import DIMENSIONS, MDIQA
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import norm_in_norm
-from lab.fit import begun, fit, save_half
+from lab.fit import begun, fit, geometry, save_half
 from lab.judges.auxiliary_heads import start_at
 from lab.judges.measures import away_from, dimension_measures, direction_measures, draw, in_chunks, own_distortion
 from lab.judges.stream import JUDGE_TEST, JUDGE_VALIDATE, Judged, judged
@@ -29,12 +29,6 @@ SPOTS_TRAIN = 5_500_003
 class MDIQASettings:
     """What makes the shipped MDIQA (lab/configs/tiny/mdiqa.yaml)."""
 
-    channels: tuple[int, int, int, int] = (12, 16, 24, 32)
-    stem_width: int = 8
-    width: int = 16
-    heads: int = 4
-    hidden: int = 32
-    gate_width: int = 8
     batch: int = 96
     muon_lr: float = 0.01
     adam_lr: float = 0.002
@@ -59,32 +53,8 @@ class MDIQASettings:
     seed: int = 11
 
 
-def build(settings: MDIQASettings) -> MDIQA:
-    options = {
-        "channels": list(settings.channels),
-        "stem_width": settings.stem_width,
-        # Gradients of kinks and of the largest of four are rough; a guide follows gradients.
-        "act_layer": "silu",
-        "replace_stem_pool": True,
-    }
-    model = MDIQA(
-        backbone="test_resnet",
-        backbone_options=options,
-        width=settings.width,
-        heads=settings.heads,
-        hidden=settings.hidden,
-        gate_width=settings.gate_width,
-        weight_backbone="test_resnet",
-        weight_backbone_options={"channels": [8, 12, 16, 24], "stem_width": 4},
-        weight_width=8,
-        local_heads=settings.heads,
-        local_hidden=settings.hidden,
-        clip_layers=(1, 1, 1, 1),
-        clip_width=4,
-        clip_head_width=32,
-        clip_tokens=16,
-        clip_size=64,
-    )
+def build() -> MDIQA:
+    model = MDIQA(**geometry("mdiqa"))
     for net in (model.technology, model.aesthetic):
         for head in net.heads:
             start_at(head.score[-1], 0.9)  # pyright: ignore[reportIndexIssue, reportArgumentType]
@@ -95,7 +65,7 @@ def build(settings: MDIQASettings) -> MDIQA:
 def train_mdiqa(out: Path, settings: MDIQASettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
     """Train, or go on training, `out`/mdiqa."""
     torch.manual_seed(settings.seed)
-    model = begun(MDIQA, out / "mdiqa", lambda: build(settings)).to(accelerator.device)
+    model = begun(MDIQA, out / "mdiqa", build).to(accelerator.device)
     for module in model.modules():  # no dropout: every batch is new, so there is nothing to memorise
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from grefine.models.clip_surgery import CLIP_MEAN, CLIP_STD
 from grefine.models.moe_agiqa import MoEAGIQA
 from grefine.training.loop import Budget, Record
 from grefine.training.losses import norm_in_norm
-from lab.fit import begun, fit, save_half
+from lab.fit import begun, fit, geometry, save_half
 from lab.judges.auxiliary_heads import ContentHead, DamageHead, start_at
 from lab.judges.measures import draw
 from lab.judges.prompts import Told, captions_for, encode, tell
@@ -35,13 +35,6 @@ OVERLOOKED = 0.1
 class MoEAGIQASettings:
     """What makes the shipped MoE-AGIQA (lab/configs/tiny/moe_agiqa.yaml)."""
 
-    patch: int = 8
-    width: int = 64
-    heads: int = 4
-    blocks: int = 3
-    vision_depth: int = 3
-    text_depth: int = 3
-    text_length: int = 32
     batch: int = 32
     muon_lr: float = 0.01
     adam_lr: float = 0.002
@@ -64,36 +57,11 @@ class MoEAGIQASettings:
     """Of each picture: its own, one or more with a wrong word, and that of another scene (of two, these in turn)."""
     crops_stand: bool = False
     """Leave the tower that sees the crops as it is: only the readers of picture and prompt, and the head, learn."""
-    stem: Literal["patch", "conv"] = "conv"
     seed: int = 13
 
 
-def build(settings: MoEAGIQASettings, vocabulary: int) -> MoEAGIQA:
-    width = settings.width
-    model = MoEAGIQA(
-        crop_size=64,
-        crop_patch=settings.patch,
-        crop_width=width,
-        crop_heads=settings.heads,
-        taps=tuple(range(settings.blocks)),
-        image_size=64,
-        patch_size=settings.patch,
-        vision_width=width,
-        vision_depth=settings.vision_depth,
-        vision_heads=settings.heads,
-        text_width=width,
-        text_depth=settings.text_depth,
-        text_heads=settings.heads,
-        text_hidden=2 * width,
-        vocabulary=vocabulary,
-        positions=settings.text_length,
-        text_length=settings.text_length,
-        width=width,
-        heads=settings.heads,
-        reduced=width,
-        outputs=("quality", "alignment"),
-        stem=settings.stem,
-    )
+def build(vocabulary: int) -> MoEAGIQA:
+    model = MoEAGIQA(vocabulary=vocabulary, **geometry("moe_agiqa"))
     for expert in model.head.experts:
         # Three of four experts count, with three quarters of the weight.
         start_at(expert[-1], 0.8, share=1.0)  # pyright: ignore[reportIndexIssue, reportArgumentType]
@@ -130,11 +98,11 @@ def train_moe_agiqa(
     """Train, or go on training, `out`/moe_agiqa; its tokenizer is saved inside."""
     torch.manual_seed(settings.seed)
     folder, tokenizer = out / "moe_agiqa", build_tokenizer()
-    model = begun(MoEAGIQA, folder, lambda: build(settings, len(tokenizer)))
+    model = begun(MoEAGIQA, folder, lambda: build(len(tokenizer)))
     model.to(accelerator.device).eval()  # no dropout: every batch is new
-    phrase = nn.Linear(settings.width, 1).to(accelerator.device)
-    damage = DamageHead(settings.width * settings.blocks).to(accelerator.device)
-    content = ContentHead(settings.width).to(accelerator.device)
+    width, taps = model.config["width"], model.config["taps"]
+    phrase = nn.Linear(width, 1).to(accelerator.device)
+    damage, content = (aid.to(accelerator.device) for aid in (DamageHead(width * len(taps)), ContentHead(width)))
     record = Record.load(out / "training", "moe_agiqa")
 
     def look(data: Judged, seen: Tensor, features: Tensor) -> dict[str, Tensor]:
@@ -153,7 +121,7 @@ def train_moe_agiqa(
         if settings.captions == 2:  # the own caption, and in turn one with a wrong word and one of another scene
             told = [[row[0], row[1 + (index + number) % 2]] for index, row in enumerate(told)]
         prompts = len(told[0])
-        encoded = encode(tokenizer, [t for row in told for t in row], settings.text_length)
+        encoded = encode(tokenizer, [t for row in told for t in row], model.config["text_length"])
         ids, mask, value, known = (x.unflatten(0, (settings.batch, prompts)).to(accelerator.device) for x in encoded)
         scores, text, seen, features = rate(model, data.images, ids, mask, settings.crops_stand)
         truth = torch.tensor([[t.alignment for t in row] for row in told], device=scores.device)

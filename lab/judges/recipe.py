@@ -13,7 +13,7 @@ from grefine.io.atomic import write_atomic
 from grefine.models.lar_iqa import LARIQA
 from grefine.models.mdiqa import MDIQA
 from grefine.models.moe_agiqa import MoEAGIQA
-from grefine.training.loop import Budget, Record
+from grefine.training.loop import Budget
 from lab.fit import Recipe
 from lab.judges import lar_iqa, mdiqa, moe_agiqa
 from lab.judges.lar_iqa import LARIQASettings, train_lar_iqa
@@ -21,21 +21,11 @@ from lab.judges.mdiqa import MDIQASettings, train_mdiqa
 from lab.judges.moe_agiqa import MoEAGIQASettings, train_moe_agiqa
 from lab.world.vocabulary import HELD_OUT_DEFECT
 
-RECIPES: dict[str, Recipe] = {
-    "mdiqa": Recipe(MDIQASettings, train_mdiqa, ("channels", "stem_width", "width", "heads", "hidden", "gate_width")),
-    "lar_iqa": Recipe(
-        LARIQASettings,
-        train_lar_iqa,
-        ("encoder", "output_stride", "features", "expanded", "reduced", "whole_size", "crop_size"),
-    ),
-    "moe_agiqa": Recipe(
-        MoEAGIQASettings,
-        train_moe_agiqa,
-        ("patch", "width", "heads", "blocks", "vision_depth", "text_depth", "text_length", "stem"),
-    ),
+RECIPES = {
+    "mdiqa": Recipe(MDIQASettings, train_mdiqa),
+    "lar_iqa": Recipe(LARIQASettings, train_lar_iqa),
+    "moe_agiqa": Recipe(MoEAGIQASettings, train_moe_agiqa),
 }
-
-
 KINDS: dict[str, tuple[Any, Callable[..., dict[str, Any]]]] = {
     "mdiqa": (MDIQA, mdiqa.measure),
     "lar_iqa": (LARIQA, lar_iqa.measure),
@@ -53,12 +43,11 @@ def train_judge(
     steps: int | None = None,
     seed: int | None = None,
     cpu: bool = False,
-    config: Any = None,
+    config: str | Path | None = None,
 ) -> dict[str, Any]:
     """Train, or go on training, the judge `out`/`name` and return what it is worth on scenes that nothing else saw.
 
-    `config` is a YAML file, its name in lab/configs/tiny, or settings as they are; without it the judge's own file.
-
+    `config` is a YAML file or its name in lab/configs/tiny; without it the judge's own.
     Beside the component folder lie `training/NAME.json` (settings, curves) and inside it `metrics.json` and the card.
     """
     name = name.replace("-", "_")
@@ -66,9 +55,7 @@ def train_judge(
         raise ConfigError(f"No judge '{name}': {', '.join(RECIPES)}{nearest(name, RECIPES)}")
     recipe, folder = RECIPES[name], out / name
     kind, measure = KINDS[name]
-    settings = config if isinstance(config, recipe.settings) else recipe.open(config or name, seed)
-    Record.load(out / "training", name).check(vars(settings), folder, only=recipe.shape)
-    recipe.run(out, settings, Budget(minutes=minutes, steps=steps), Accelerator(cpu=cpu))
+    recipe.run(out, recipe.open(config or name, seed), Budget(minutes=minutes, steps=steps), Accelerator(cpu=cpu))
     found: dict[str, Any] = measure(kind.from_pretrained(folder, torch_dtype=torch.float32))
     write_atomic(folder / "metrics.json", json.dumps(found, indent=1).encode())
     write_atomic(folder / "README.md", model_card(name, folder, out / "training" / f"{name}.json", found).encode())
@@ -84,8 +71,6 @@ def model_card(name: str, folder: Path, record: Path, measured: dict[str, Any]) 
     rows = "\n".join(f"| {key} | {value:.3f} |" for key, value in numbers.items())
     taught = _TAUGHT.read_text(encoding="utf-8").split(f"## {name}\n")[1].split("\n## ")[0].strip()
     spelled = ", ".join(f"{key} {value}" for key, value in settings.items())
-    kept = trained["runs"][-1].get("kept_from_before", [])
-    back = f" Of what the last run changed, {' and '.join(kept)} were put back as they had been." if kept else ""
     return f"""# Tiny {name}
 
 {taught}
@@ -94,7 +79,7 @@ Never trained on: the defect "{HELD_OUT_DEFECT}", the held-out pairs of noun and
 It knows the toy world alone: on any other picture its values mean nothing.
 
 Made by `python -m lab train {name.replace("_", "-")}`; {trained["samples"]:,} pictures,
-{trained["cpu_seconds"] / 60:.1f} CPU-minutes in {len(trained["runs"])} run(s). Settings: {spelled}.{back}
+{trained["cpu_seconds"] / 60:.1f} CPU-minutes in {len(trained["runs"])} run(s). Settings: {spelled}.
 Weights: {size:.2f} MB, float16, Apache-2.0.
 
 | on unseen test scenes | |

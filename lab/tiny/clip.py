@@ -20,7 +20,7 @@ from torch import Tensor
 from grefine.models.clip_surgery import ClipSurgery
 from grefine.models.pq_prompts import PQPrompts
 from grefine.training.loop import Budget, Record, curves
-from lab.fit import begun, fit, save_half
+from lab.fit import begun, fit, geometry, save_half
 from lab.tiny.clip_measures import measure
 from lab.tiny.samples import clip_samples
 from lab.tiny.stream import TRAIN, VALIDATE, batch, generator
@@ -42,14 +42,6 @@ TO_FIND = ("blur", "blur", "noise", "jpeg", "jpeg", "warp", "warp", "warp", "cas
 class ClipSettings:
     """What makes the shipped CLIP and its quality prompts (lab/configs/tiny/clip.yaml)."""
 
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    surgery_layers: int = 2
-    patch: int = 8
-    text_width: int = 128
-    text_layers: int = 3
-    embed_dim: int = 128
     n_ctx: int = 8
     batch: int = 32
     """Scenes per step; each is seen clean, damaged and misaligned."""
@@ -67,25 +59,10 @@ class ClipSettings:
     seed: int = 2
 
 
-def build(settings: ClipSettings) -> ClipSurgery:
+def build(tokenizer: Any) -> ClipSurgery:
     """Make an untrained CLIP for 64-pixel images and the toy world's words."""
-    tokenizer = build_tokenizer()
-    return ClipSurgery(
-        embed_dim=settings.embed_dim,
-        image_size=64,
-        patch_size=settings.patch,
-        vision_width=settings.width,
-        vision_layers=settings.layers,
-        vision_heads=settings.heads,
-        text_width=settings.text_width,
-        text_layers=settings.text_layers,
-        text_heads=4,
-        context_length=CONTEXT,
-        vocab_size=len(tokenizer),
-        stem="conv",
-        surgery_layers=settings.surgery_layers,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    words = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "context_length": CONTEXT}
+    return ClipSurgery(**words, **geometry("clip"))
 
 
 @dataclass(frozen=True)
@@ -237,7 +214,7 @@ def train_clip(out: Path, settings: ClipSettings, budget: Budget, accelerator: A
     """Train, or go on training, `out`/clip and `out`/pq_prompts."""
     torch.manual_seed(settings.seed)
     tokenizer = build_tokenizer()
-    clip = begun(ClipSurgery, out / "clip", lambda: build(settings))
+    clip = begun(ClipSurgery, out / "clip", lambda: build(tokenizer))
     prompts = begun(PQPrompts, out / "pq_prompts", lambda: PQPrompts.from_clip(clip, tokenizer, settings.n_ctx))
     clip.to(accelerator.device, torch.float32).train()
     prompts.to(accelerator.device, torch.float32).train()

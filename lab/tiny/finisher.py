@@ -34,9 +34,6 @@ STRENGTHS = {"restore": 0.2, "polish": 0.1}
 class FinisherSettings:
     """What makes the shipped finisher (lab/configs/tiny/finisher.yaml)."""
 
-    width: int = 48
-    coarse: int = 72
-    blocks: int = 2
     batch: int = 32
     window: int = 32
     """Side of the windows that are cut round the masks."""
@@ -101,7 +98,7 @@ class Studio:
                 raise ConfigError(f"The finisher learns on what '{folder}' paints: train the part '{name}' first.")
         self.settings, self.tokenizer = UnetSettings(), build_tokenizer()
         self.vae = AutoencoderKL.from_pretrained(folder / "vae").to(device, torch.float32).eval()
-        self.net = load(folder, self.settings, len(self.tokenizer), int(self.tokenizer.eos_token_id))
+        self.net = load(folder, self.tokenizer)
         for part in self.net.parts.values():
             part.to(device, torch.float32).eval()
 
@@ -171,8 +168,7 @@ def train_finisher(
 ) -> dict[str, float]:
     """Train, or go on training, `out`/finisher on what the other parts in `out` paint."""
     torch.manual_seed(settings.seed)
-    shape = {name: getattr(settings, name) for name in ("width", "coarse", "blocks")}
-    net = begun(Finisher, out / "finisher", lambda: Finisher(**shape)).to(accelerator.device).train()
+    net = begun(Finisher, out / "finisher", Finisher).to(accelerator.device).train()
     studio, rng = Studio(out, accelerator.device), random.Random(settings.seed)
     record = Record.load(out / "training", "finisher")
     average = [p.detach().clone() for p in net.parameters()]
@@ -204,8 +200,8 @@ def train_finisher(
         torch._foreach_lerp_(average, list(net.parameters()), 1 - min(settings.ema, (1 + steps) / (10 + steps)))
 
     def averaged() -> Finisher:
-        copy = Finisher(**shape).to(accelerator.device).eval()
-        copy.load_state_dict(dict(zip(dict(net.named_parameters()), average, strict=True)))
+        copy = Finisher().to(accelerator.device).eval()
+        torch._foreach_copy_([p.detach() for p in copy.parameters()], average)
         return copy
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from grefine.errors import ConfigError
 from grefine.training.loop import Budget, Record, curves
-from lab.fit import fit, save_half
+from lab.fit import fit, geometry, save_half
 from lab.tiny.samples import unet_samples
 from lab.tiny.stream import TRAIN, VALIDATE, signed
 from lab.tiny.tasks import Task, draw_task
@@ -33,9 +33,6 @@ from lab.world.tokenizer import CONTEXT, build_tokenizer
 class UnetSettings:
     """What makes the shipped UNet and text encoders (lab/configs/tiny/unet.yaml)."""
 
-    channels: tuple[int, int, int] = (48, 64, 96)
-    text_widths: tuple[int, int] = (64, 96)
-    text_layers: tuple[int, int] = (2, 3)
     batch: int = 64
     reuse: int = 3
     """How often an encoded batch is used, each time with other noise and another time step."""
@@ -95,43 +92,13 @@ class Net:
         return [p for part in self.parts.values() for p in part.parameters()]
 
 
-def build(settings: UnetSettings, vocab: int, end: int) -> Net:
-    encoders = []
-    for width, layers in zip(settings.text_widths, settings.text_layers, strict=True):
-        encoders.append(
-            CLIPTextConfig(
-                vocab_size=vocab,
-                hidden_size=width,
-                intermediate_size=4 * width,
-                num_hidden_layers=layers,
-                num_attention_heads=4,
-                max_position_embeddings=CONTEXT,
-                projection_dim=64,
-                hidden_act="gelu",
-                eos_token_id=end,
-                bos_token_id=end - 1,
-                pad_token_id=end,
-            )
-        )
-    time_dim = 16
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        in_channels=9,
-        out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=settings.channels,
-        layers_per_block=1,
-        transformer_layers_per_block=1,
-        attention_head_dim=(2, 4, 4),
-        norm_num_groups=16,
-        cross_attention_dim=sum(settings.text_widths),
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=time_dim,
-        projection_class_embeddings_input_dim=6 * time_dim + 64,
-    )
-    return Net(unet, CLIPTextModel(encoders[0]), CLIPTextModelWithProjection(encoders[1]))
+def build(tokenizer: Any) -> Net:
+    end = int(tokenizer.eos_token_id)
+    words = {"vocab_size": len(tokenizer), "max_position_embeddings": CONTEXT}
+    words |= {"eos_token_id": end, "bos_token_id": end - 1, "pad_token_id": end}
+    first, second = (CLIPTextConfig(**words, **geometry(name)) for name in ("text_encoder", "text_encoder_2"))
+    unet = UNet2DConditionModel(**geometry("unet"))
+    return Net(unet, CLIPTextModel(first), CLIPTextModelWithProjection(second))
 
 
 def encode_prompts(net: Net, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,7 +202,7 @@ def train_unet(
     device = accelerator.device
     coder = AutoencoderKL.from_pretrained(folder).to(device, torch.float32).eval().requires_grad_(False)
     tokenizer = build_tokenizer()
-    net = load(out, settings, len(tokenizer), int(tokenizer.eos_token_id))
+    net = load(out, tokenizer)
     for part in net.parts.values():
         part.to(device, torch.float32).train()
     average = [p.detach().clone() for p in net.parameters()]
@@ -276,10 +243,10 @@ def train_unet(
     return metrics
 
 
-def load(out: Path, settings: UnetSettings, vocab: int, end: int) -> Net:
+def load(out: Path, tokenizer: Any) -> Net:
     """Take up what `out` holds, or begin anew."""
     if not (out / "unet" / "config.json").is_file():
-        return build(settings, vocab, end)
+        return build(tokenizer)
     return Net(**{name: kind.from_pretrained(out / name) for name, kind in KINDS.items()})
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grefine.errors import ConfigError
 from grefine.training.loop import Budget, Record, curves
-from lab.fit import begun, fit, save_half
+from lab.fit import begun, fit, geometry, save_half
 from lab.tiny.samples import save_grid
 from lab.tiny.stream import TRAIN, VALIDATE, batch, signed
 from lab.tiny.tasks import draw_task
@@ -23,9 +23,6 @@ from lab.world.tokenizer import build_tokenizer
 class VaeSettings:
     """What makes the shipped autoencoder (lab/configs/tiny/vae.yaml, decoder.yaml)."""
 
-    channels: tuple[int, int, int] = (16, 32, 64)
-    layers: int = 1
-    latent_channels: int = 4
     batch: int = 24
     muon_lr: float = 0.02
     adam_lr: float = 0.002
@@ -46,22 +43,6 @@ class VaeSettings:
     def __post_init__(self) -> None:
         if self.painted_share and self.train_encoder:
             raise ConfigError("painted_share needs train_encoder: false, for a UNet stands on the latents.")
-
-
-def build(settings: VaeSettings) -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=settings.channels,
-        layers_per_block=settings.layers,
-        latent_channels=settings.latent_channels,
-        norm_num_groups=8,
-        sample_size=64,
-        mid_block_add_attention=False,
-        force_upcast=False,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
 
 
 def reconstruction_loss(images: Tensor, output: Tensor, weight: Tensor, gradient_weight: float) -> Tensor:
@@ -91,7 +72,7 @@ class Painter:
         if not (folder / "unet" / "config.json").is_file():
             raise ConfigError(f"'{folder}' holds no UNet whose pictures the decoder could learn to finish.")
         self.settings, self.tokenizer = UnetSettings(), build_tokenizer()
-        self.net = load(folder, self.settings, len(self.tokenizer), int(self.tokenizer.eos_token_id))
+        self.net = load(folder, self.tokenizer)
         for part in self.net.parts.values():
             part.to(vae.device, torch.float32).eval()
         self.vae, self.seed, self.object_weight = vae, seed, object_weight
@@ -119,7 +100,7 @@ class Painter:
 def train_vae(out: Path, settings: VaeSettings, budget: Budget, accelerator: Accelerator) -> dict[str, float]:
     """Train, or go on training, `out`/vae: whole, or, once a UNet stands on its latents, the decoder alone."""
     torch.manual_seed(settings.seed)
-    vae = begun(AutoencoderKL, out / "vae", lambda: build(settings))
+    vae = begun(AutoencoderKL, out / "vae", lambda: AutoencoderKL(**geometry("vae")))
     vae.to(accelerator.device, torch.float32).train()
     if not settings.train_encoder:
         vae.encoder.requires_grad_(False)
